@@ -1,0 +1,395 @@
+"""The experiment as typed data: every key that a YAML file may hold, its type, range, default and meaning.
+
+The composed YAML is validated against `ExperimentConfig`. Unknown keys are refused at every depth. Nothing here imports
+torch, so that a config error is reported in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """Base of every config class: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+# ---------------------------------------------------------------------------------------------------------- data
+
+
+class DataConfig(Strict):
+    """Where the rows come from, how they are split, and how they become batches."""
+
+    source: Literal["sample", "table", "hub"] = Field("table", description="a shipped sample, files, or a Hub dataset")
+    name: str | None = Field(None, description="name of the shipped sample or id of the Hub dataset")
+    subset: str | None = Field(None, description="configuration of the Hub dataset")
+    revision: str | None = Field(None, description="revision of the Hub dataset")
+    train: str | None = Field(
+        None, description="file (csv, tsv, jsonl, parquet, arrow) or folder of one text file per id; a split for hub"
+    )
+    validation: str | Fraction | None = Field(0.1, description="file, Hub split, or fraction of the training rows")
+    test: str | None = Field(None, description="file, folder or Hub split")
+    labels: str | None = Field(None, description="table of labels by id, for a folder of one text file per id")
+    id: str | None = Field(None, description="column that names each row; row numbers if absent")
+    group: str | None = Field(None, description="column whose rows stay together when the validation part is drawn")
+    stratify: str | None = Field(
+        "auto", description="column whose classes keep their shares; auto: the first classification output"
+    )
+    split_seed: int = Field(0, ge=0, description="seed of the validation draw; the same for every `seed`")
+    delimiter: str | None = Field(None, description="field separator of CSV files; by file suffix if absent")
+    on_bad_row: Literal["error", "skip"] = Field(
+        "error", description="skip counts and lists rows without text or label"
+    )
+    limit: Positive | None = Field(None, description="use only that many training rows")
+    batch_size: Positive = Field(32, description="rows per batch")
+    eval_batch_size: Positive | None = Field(None, description="rows per batch outside training; batch_size if absent")
+    max_tokens: Positive | None = Field(None, description="upper bound of padded tokens per batch (over all inputs)")
+    length_buckets: bool = Field(True, description="batches of rows of similar length, to save padding")
+    packing: Literal["auto", "never"] = Field(
+        "auto", description="compute no padding where the architecture can (block-diagonal attention)"
+    )
+    weighted_sampling: str | None = Field(
+        None, description="classification output whose classes are drawn equally often"
+    )
+    num_workers: int = Field(0, ge=0, le=256, description="processes that prepare batches")
+    cache_dir: str | None = Field(None, description="where encoded rows are cached; the user's cache folder if absent")
+
+
+# ---------------------------------------------------------------------------------------------------- tokenizers
+
+
+class TokenizerBase(Strict):
+    """What every tokenizer that is fitted on training rows can do."""
+
+    lowercase: bool = Field(False, description="fold case before the text is cut")
+    normalization: Literal["nfc", "nfkc"] | None = Field("nfc", description="Unicode normalization")
+
+
+class WordTokenizerConfig(TokenizerBase):
+    """Words by white space or by words and punctuation."""
+
+    type: Literal["word"] = "word"
+    split_on: str | None = Field(
+        None, min_length=1, description="separator between words; absent: words and punctuation marks apart"
+    )
+    min_freq: Positive = Field(1, description="rarer words become the unknown token")
+    max_vocab_size: Positive | None = Field(None, description="keep only that many of the most frequent words")
+
+
+class CharacterTokenizerConfig(TokenizerBase):
+    """One token per character, for peptides, DNA and the like."""
+
+    type: Literal["character"] = "character"
+    min_freq: Positive = Field(1, description="rarer characters become the unknown token")
+    max_vocab_size: Positive | None = Field(None, description="keep only that many of the most frequent characters")
+
+
+class ByteTokenizerConfig(Strict):
+    """One token per UTF-8 byte; nothing is unknown."""
+
+    type: Literal["byte"] = "byte"
+
+
+class TrainedTokenizerConfig(TokenizerBase):
+    """Subwords learnt from the training rows."""
+
+    type: Literal["bpe", "wordpiece", "unigram"]
+    vocab_size: int = Field(8000, ge=16, description="size of the learnt vocabulary, special tokens included")
+    min_freq: Positive = Field(2, description="pairs rarer than this are not merged (bpe, wordpiece)")
+
+
+class PublishedTokenizerConfig(Strict):
+    """The tokenizer of a published checkpoint: a folder or a Hub id."""
+
+    type: Literal["published"] = "published"
+    path: str | None = Field(None, description="folder or Hub id; that of the pretrained model if absent")
+    revision: str | None = Field(None, description="revision on the Hub")
+
+
+TokenizerConfig = Annotated[
+    Union[  # noqa: UP007
+        WordTokenizerConfig,
+        CharacterTokenizerConfig,
+        ByteTokenizerConfig,
+        TrainedTokenizerConfig,
+        PublishedTokenizerConfig,
+    ],
+    Field(discriminator="type"),
+]
+
+
+# -------------------------------------------------------------------------------------------------------- inputs
+
+Pool = Literal["avg", "max", "first", "last", "pooler"]
+
+
+class SequenceModelConfig(Strict):
+    """The backbone of a sequence input."""
+
+    model_type: str = Field(
+        description="name in the catalogue; with pretrained_model, the folder or Hub id of a published checkpoint"
+    )
+    pretrained_model: bool = Field(False, description="load published weights")
+    freeze_pretrained_model: bool = Field(False, description="keep the loaded weights as they are")
+    revision: str | None = Field(None, description="revision on the Hub")
+    pool: Pool = Field("avg", description="how token states become one vector; pooler: the architecture's own")
+    model_init_config: dict[str, Any] = Field(
+        default_factory=dict, description="options of the architecture, by their documented names"
+    )
+
+
+class SequenceInputConfig(Strict):
+    """Text or any other sequence of symbols."""
+
+    type: Literal["sequence"] = "sequence"
+    column: str = Field(description="column that holds the text")
+    pair_column: str | None = Field(None, description="column of a second text, joined behind the first")
+    max_length: Annotated[int, Field(ge=3)] | Literal["average", "max"] = Field(
+        512, description="tokens per text, special tokens included; average and max are those of the training rows"
+    )
+    truncation: Literal["head", "tail", "middle-out", "random", "uniform"] = Field(
+        "head",
+        description="what to keep of longer texts; random: a window drawn anew in each training epoch and the head in "
+        "evaluation; uniform: windows drawn in evaluation too",
+    )
+    max_characters: Positive = Field(200_000, description="longer texts are cut before they are tokenized")
+    tokenizer: TokenizerConfig | None = Field(
+        None, description="by default words; with a pretrained model the published one"
+    )
+    model: SequenceModelConfig
+
+
+InputConfig = SequenceInputConfig
+
+
+# -------------------------------------------------------------------------------------------------------- fusion
+
+
+class ConcatFusionConfig(Strict):
+    """The features of all inputs side by side."""
+
+    type: Literal["concat"] = "concat"
+
+
+class MlpResidualFusionConfig(Strict):
+    """Residual feed-forward blocks on the concatenated features (EIR's default)."""
+
+    type: Literal["mlp-residual"] = "mlp-residual"
+    num_layers: Positive = 2
+    hidden_size: Positive = 256
+    dropout: float = Field(0.1, ge=0, lt=1)
+    stochastic_depth: float = Field(0.1, ge=0, lt=1, description="probability of leaving a block out in training")
+
+
+class AttentionFusionConfig(Strict):
+    """A small transformer over one token per input."""
+
+    type: Literal["attention"] = "attention"
+    num_layers: Positive = 2
+    hidden_size: Positive = 256
+    num_heads: Positive = 8
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class GatedExpertsFusionConfig(Strict):
+    """Experts shared by all outputs, mixed by one gate per output (MMoE)."""
+
+    type: Literal["gated-experts"] = "gated-experts"
+    num_experts: Positive = 8
+    hidden_size: Positive = 64
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+FusionConfig = Annotated[
+    Union[  # noqa: UP007
+        ConcatFusionConfig, MlpResidualFusionConfig, AttentionFusionConfig, GatedExpertsFusionConfig
+    ],
+    Field(discriminator="type"),
+]
+
+
+# ------------------------------------------------------------------------------------------------------- outputs
+
+
+class OutputBase(Strict):
+    """What every output has."""
+
+    column: str = Field(description="column that holds the target")
+    loss_weight: float = Field(1.0, gt=0, description="weight of this output in the sum of losses")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layer")
+
+
+class ClassificationOutputConfig(OutputBase):
+    """One class out of several."""
+
+    type: Literal["classification"] = "classification"
+    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    focal_gamma: float = Field(2.0, ge=0, description="how strongly the focal loss discounts easy rows")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Literal["balanced"] | dict[str, float] | None = Field(
+        None, description="balanced: inversely to the class frequency of the training rows; or by class name"
+    )
+
+
+class RegressionOutputConfig(OutputBase):
+    """One real number."""
+
+    type: Literal["regression"] = "regression"
+    loss: Literal["mse", "mae", "huber"] = "mse"
+    standardize: bool = Field(True, description="learn the target in units of its deviation over the training rows")
+
+
+OutputConfig = Annotated[
+    Union[ClassificationOutputConfig, RegressionOutputConfig],  # noqa: UP007
+    Field(discriminator="type"),
+]
+
+
+# ------------------------------------------------------------------------------------------- optimizer, schedule
+
+
+class OptimizerBase(Strict):
+    """What every optimizer has."""
+
+    lr: float = Field(1e-3, gt=0, le=100)
+    weight_decay: float = Field(0.01, ge=0, description="not applied to biases, norms and other vectors")
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="factor on the learning rate from each backbone layer to the one below"
+    )
+
+
+class AdamWConfig(OptimizerBase):
+    """Adam with decoupled weight decay (fused where the device can)."""
+
+    type: Literal["adamw"] = "adamw"
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
+    eps: float = Field(1e-8, gt=0)
+
+
+class SgdConfig(OptimizerBase):
+    """Stochastic gradient descent with momentum."""
+
+    type: Literal["sgd"] = "sgd"
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+
+
+class AdafactorConfig(OptimizerBase):
+    """Adafactor: factored second moments, memory of rows plus columns instead of their product."""
+
+    type: Literal["adafactor"] = "adafactor"
+    beta2_decay: float = Field(-0.8, le=0)
+
+
+OptimizerConfig = Annotated[
+    Union[AdamWConfig, SgdConfig, AdafactorConfig],  # noqa: UP007
+    Field(discriminator="type"),
+]
+
+
+class SchedulerConfig(Strict):
+    """Learning rate over the steps of the run."""
+
+    type: Literal["constant", "linear", "cosine", "one-cycle"] = "linear"
+    warmup: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.06, description="steps (whole number) or share of all steps over which the rate rises from zero"
+    )
+    final_ratio: float = Field(0.0, ge=0, le=1, description="rate at the end, as a share of lr (linear, cosine)")
+
+
+# ------------------------------------------------------------------------------------------------------- trainer
+
+
+class EarlyStoppingConfig(Strict):
+    """Stop when the monitored value no longer improves."""
+
+    patience: Positive = Field(3, description="evaluations without improvement")
+    min_delta: float = Field(0.0, ge=0)
+
+
+class MonitorConfig(Strict):
+    """The value by which the best checkpoint is chosen."""
+
+    output: str | None = Field(None, description="output name; absent: the sum of losses")
+    metric: str = Field("loss", description="metric of that output on the validation rows")
+    mode: Literal["min", "max"] | None = Field(None, description="by the metric if absent")
+
+
+class TrainerConfig(Strict):
+    """How long, how precisely and where to train."""
+
+    max_epochs: Positive | None = 10
+    max_steps: Positive | None = Field(None, description="optimizer steps; the earlier of both limits ends the run")
+    precision: Literal["32", "bf16-mixed", "16-mixed", 32] = "32"
+    gradient_clip: float | None = Field(1.0, gt=0, description="upper bound of the gradient norm")
+    accumulate: Positive = Field(1, description="batches per optimizer step")
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: Positive | Literal["auto"] = 1
+    threads: Positive | None = Field(None, description="CPU threads; torch's own choice if absent")
+    validate_every: Positive | None = Field(None, description="steps between evaluations; each epoch if absent")
+    checkpoint_every: Positive | None = Field(None, description="steps between checkpoints; each evaluation if absent")
+    keep_checkpoints: Positive = Field(2, description="how many of the newest resumable checkpoints stay")
+    monitor: MonitorConfig = MonitorConfig()
+    early_stopping: EarlyStoppingConfig | None = None
+
+
+# ------------------------------------------------------------------------------------------------ tracker, run
+
+
+class CsvTrackerConfig(Strict):
+    """metrics.csv only, which every run writes."""
+
+    type: Literal["csv"] = "csv"
+
+
+class WandbTrackerConfig(Strict):
+    """Weights & Biases beside metrics.csv; the key comes from the environment only."""
+
+    type: Literal["wandb"] = "wandb"
+    project: str = "eir_seq"
+    entity: str | None = None
+    mode: Literal["online", "offline"] | None = Field(None, description="WANDB_MODE decides if absent")
+    group: str | None = Field(None, description="by default the id of the sweep")
+    tags: list[str] = []
+
+
+class TensorboardTrackerConfig(Strict):
+    """TensorBoard event files in the run folder, beside metrics.csv."""
+
+    type: Literal["tensorboard"] = "tensorboard"
+
+
+TrackerConfig = Annotated[
+    Union[CsvTrackerConfig, WandbTrackerConfig, TensorboardTrackerConfig],  # noqa: UP007
+    Field(discriminator="type"),
+]
+
+
+class RunConfig(Strict):
+    """Where the run's files go."""
+
+    dir: str | None = Field(None, description="run folder; by default ROOT/EXPERIMENT/TIME-HASH")
+    root: str = "runs"
+
+
+class ExperimentConfig(Strict):
+    """One experiment: inputs, fusion, outputs, data, optimization and the run."""
+
+    name: str = Field("experiment", min_length=1, description="name of the experiment")
+    note: str | None = Field(None, description="printed first, e.g. what the data are and how to get the real ones")
+    seed: int = Field(0, ge=0, lt=2**63)
+    data: DataConfig
+    inputs: dict[str, InputConfig] = Field(min_length=1)
+    fusion: FusionConfig = MlpResidualFusionConfig()
+    outputs: dict[str, OutputConfig] = Field(min_length=1)
+    optimizer: OptimizerConfig = AdamWConfig()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    tracker: TrackerConfig = CsvTrackerConfig()
+    run: RunConfig = RunConfig()

@@ -1,0 +1,49 @@
+"""The errors that a user may meet, and the exit code that each of them ends with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+EXIT_USER = 2
+EXIT_RUN_FAILED = 3
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with what the user gave: where it stands, what is wrong, and in which file.
+
+    `place` is a config path (``inputs.review.max_length``) or a position in a data file
+    (``reviews.csv row 17``); empty where the message says it all.
+    """
+
+    place: str
+    message: str
+    source: str | None = None
+
+    def __str__(self) -> str:
+        line = f"{self.place}: {self.message}" if self.place else self.message
+        return f"{line} ({self.source})" if self.source else line
+
+    def under(self, prefix: str) -> Fault:
+        """The same fault, seen from one level further out: its place gets ``prefix.`` in front."""
+        return Fault(f"{prefix}.{self.place}" if self.place else prefix, self.message, self.source)
+
+
+class UserError(ValueError):
+    """The user's config, data, checkpoint or request is at fault; the process ends with exit code 2."""
+
+    def __init__(self, *faults: Fault | str) -> None:
+        self.faults = tuple(Fault("", fault) if isinstance(fault, str) else fault for fault in faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+class RunFailed(RuntimeError):
+    """A run that was set up well could not go on (non-finite loss, memory, disk); exit code 3."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the allowed name closest to `name`, or an empty string."""
+    match = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.6)
+    return f"; did you mean {match[0]!r}?" if match else ""
