@@ -1,0 +1,103 @@
+"""Every architecture by its published `model_type`: where its options and its construction are declared.
+
+Plain data: importing this module imports neither torch nor any architecture.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from eir_seq.errors import Fault, UserError, nearest
+
+if TYPE_CHECKING:
+    from eir_seq.models.architecture import Architecture
+    from eir_seq.models.options import ModelConfig
+
+
+class Entry(NamedTuple):
+    """Where an architecture lives (``module:name`` below ``eir_seq.models``) and what its page says first."""
+
+    config: str
+    architecture: str
+    paper: str
+    summary: str
+
+
+CATALOGUE: dict[str, Entry] = {
+    "bert": Entry(
+        "configs.bert:BertConfig",
+        "architectures.bert:BERT",
+        "https://arxiv.org/abs/1810.04805",
+        "Bidirectional encoder with learned positions and segments, norms behind each sublayer, and a tanh pooler.",
+    ),
+    "distilbert": Entry(
+        "configs.bert:DistilBertConfig",
+        "architectures.distilbert:DISTILBERT",
+        "https://arxiv.org/abs/1910.01108",
+        "Bert at half the depth, without segments and pooler.",
+    ),
+    "gpt2": Entry(
+        "configs.gpt2:GPT2Config",
+        "architectures.gpt2:GPT2",
+        "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
+        "Causal decoder with learned positions and norms in front of each sublayer.",
+    ),
+    "longformer": Entry(
+        "configs.longformer:LongformerConfig",
+        "architectures.longformer:LONGFORMER",
+        "https://arxiv.org/abs/2004.05150",
+        "Roberta with attention in a sliding window and global tokens that have projections of their own.",
+    ),
+    "roberta": Entry(
+        "configs.bert:RobertaConfig",
+        "architectures.roberta:ROBERTA",
+        "https://arxiv.org/abs/1907.11692",
+        "Bert with positions counted over real tokens only and another classification head.",
+    ),
+    "sequence-default": Entry(
+        "configs.sequence_default:SequenceDefaultConfig",
+        "architectures.sequence_default:SEQUENCE_DEFAULT",
+        "https://arxiv.org/abs/1706.03762",
+        "This project's own encoder: RMS norms in front, rotary positions, gated feed-forward, optional windows.",
+    ),
+    "t5": Entry(
+        "configs.t5:T5Config",
+        "architectures.t5:T5",
+        "https://arxiv.org/abs/1910.10683",
+        "Encoder and decoder with relative position biases shared by all layers, RMS norms in front, no linear biases.",
+    ),
+}
+
+
+def find(model_type: str) -> Entry:
+    """The catalogue's entry of `model_type`.
+
+    Raises:
+        UserError: there is no such model type (the nearest name is shown).
+    """
+    if model_type not in CATALOGUE:
+        raise UserError(Fault("model_type", f"{model_type!r} is not in the catalogue{nearest(model_type, CATALOGUE)}"))
+    return CATALOGUE[model_type]
+
+
+def list_models() -> list[str]:
+    """The published `model_type` strings of all architectures."""
+    return sorted(CATALOGUE)
+
+
+def config_class(model_type: str) -> type[ModelConfig]:
+    """The dataclass of an architecture's options (torch-free)."""
+    loaded: type[ModelConfig] = _load(find(model_type).config)
+    return loaded
+
+
+def architecture(model_type: str) -> Architecture:
+    """How an architecture is built (imports torch)."""
+    loaded: Architecture = _load(find(model_type).architecture)
+    return loaded
+
+
+def _load(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(importlib.import_module(f"eir_seq.models.{module}"), name)

@@ -1,0 +1,57 @@
+"""Options of gpt2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPT2Config(ModelConfig):
+    """Options of gpt2."""
+
+    model_type: ClassVar[str] = "gpt2"
+    max_positions_option: ClassVar[str | None] = "n_positions"
+    aliases = {
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    }
+
+    vocab_size: int = size(50257, "number of tokens in the vocabulary")
+    n_positions: int = size(1024, "rows of the position table: the longest text in tokens")
+    n_embd: int = size(768, "width of the token states")
+    n_layer: int = size(12, "number of layers")
+    n_head: int = size(12, "attention heads per layer; they divide n_embd")
+    n_inner: int | None = size(None, "inner width of the feed-forward block; four times n_embd if absent")
+    activation_function: str = option("gelu_new", "activation of the feed-forward block", choices=ACTIVATIONS)
+    resid_pdrop: float = rate(0.1, "dropout on the output of every sublayer")
+    embd_pdrop: float = rate(0.1, "dropout on embeddings")
+    attn_pdrop: float = rate(0.1, "dropout on attention weights")
+    layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
+    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    summary_type: str = option(
+        "cls_index",
+        "which token state the multiple-choice head reads",
+        choices=("last", "first", "mean", "cls_index", "attn"),
+    )
+    summary_use_proj: bool = option(True, "the multiple-choice head projects that state")
+    summary_activation: str | None = option(None, "activation behind that projection", choices=("tanh",))
+    summary_proj_to_labels: bool = option(True, "the projection has num_labels outputs instead of n_embd")
+    summary_first_dropout: float = rate(0.1, "dropout in front of that projection")
+    scale_attn_weights: bool = option(True, "scores are divided by the square root of the head size")
+    use_cache: bool = option(True, "return keys and values")
+    bos_token_id: int | None = option(50256, "id of the token that begins a text")
+    eos_token_id: int | None = option(50256, "id of the token that ends a text")
+    pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
+    scale_attn_by_inverse_layer_idx: bool = option(False, "scores of layer i are also divided by i + 1")
+    reorder_and_upcast_attn: bool = option(False, "scores are computed in float32 under mixed precision")
+    add_cross_attention: bool = option(False, "layers also attend to encoder_hidden_states")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.n_embd % self.n_head:
+            yield "n_embd", f"{self.n_embd} is not divisible by n_head {self.n_head}"

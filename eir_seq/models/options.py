@@ -1,0 +1,201 @@
+"""Options of architectures: documented names, types, defaults, ranges and meanings, checked without torch.
+
+An architecture's options are a frozen dataclass below `ModelConfig`, each field made by `option`. The same dataclass
+validates `model_init_config` of an experiment, the arguments of `create_model` and the ``config.json`` of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Union
+
+from eir_seq.errors import Fault, UserError, nearest
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "relu2", "silu", "swish",
+               "tanh", "sigmoid", "mish", "linear")  # fmt: skip
+
+
+def option(
+    default: Any,
+    meaning: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[Any, ...] | None = None,
+) -> Any:
+    """A dataclass field with what a user needs to know about it."""
+    metadata = {"meaning": meaning, "minimum": minimum, "maximum": maximum, "choices": choices}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def size(default: int | None, meaning: str) -> Any:
+    """An option that counts something: a whole number from 1 on."""
+    return option(default, meaning, minimum=1)
+
+
+def rate(default: float | None, meaning: str) -> Any:
+    """An option that is a probability below one."""
+    return option(default, meaning, minimum=0.0, maximum=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Options that every architecture has."""
+
+    model_type: ClassVar[str]
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Other documented names of options: alias -> name."""
+    max_positions_option: ClassVar[str | None] = None
+    """The option that bounds the length of a sequence, where there is one."""
+
+    num_labels: int = size(2, "number of classes (or values) of a classification head")
+    problem_type: str | None = option(
+        None,
+        "loss of a classification head; guessed from the labels if absent",
+        choices=("regression", "single_label_classification", "multi_label_classification"),
+    )
+    tie_word_embeddings: bool = option(True, "one table for token embeddings and the language-model head")
+    published: dict[str, Any] = option({}, "entries of a published config.json that are no options, kept for saving")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Pairs (option, what is wrong) for combinations of options that cannot work."""
+        yield from ()
+
+    def max_positions(self) -> int | None:
+        """The longest sequence in tokens, or None where the architecture sets no bound."""
+        return None if self.max_positions_option is None else int(getattr(self, self.max_positions_option))
+
+
+def fields(config: type[ModelConfig]) -> dict[str, dataclasses.Field[Any]]:
+    """The options of an architecture by name, without bookkeeping."""
+    return {field.name: field for field in dataclasses.fields(config) if field.name != "published"}
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default of an option."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def describe(config: type[ModelConfig]) -> list[dict[str, Any]]:
+    """For each option: name, default, type and meaning."""
+    hints = typing.get_type_hints(config)
+    return [
+        {
+            "name": name,
+            "default": default_of(field),
+            "type": _type_name(hints[name]),
+            "meaning": field.metadata["meaning"],
+        }
+        for name, field in fields(config).items()
+    ]
+
+
+def check_options(model_type: str, given: Mapping[str, Any]) -> list[Fault]:
+    """All that is wrong with options given for `model_type`; places are the options' names."""
+    from eir_seq.models.catalogue import config_class
+
+    return _check(config_class(model_type), given)[0]
+
+
+def build_config(model_type: str, given: Mapping[str, Any] | None = None) -> ModelConfig:
+    """The options of `model_type` with its documented defaults for what is not given.
+
+    Raises:
+        UserError: unknown model type or options, wrong types, values that cannot work together.
+    """
+    from eir_seq.models.catalogue import config_class
+
+    faults, config = _check(config_class(model_type), given or {})
+    if faults or config is None:
+        raise UserError(*faults)
+    return config
+
+
+def max_positions(model_type: str, given: Mapping[str, Any]) -> int | None:
+    """The longest sequence (in tokens) that these valid options allow, or None for no bound."""
+    return build_config(model_type, given).max_positions()
+
+
+def _check(config: type[ModelConfig], given: Mapping[str, Any]) -> tuple[list[Fault], ModelConfig | None]:
+    known, hints = fields(config), typing.get_type_hints(config)
+    faults, values = [], {}
+    for name, value in given.items():
+        target = config.aliases.get(name, name)
+        if target not in known:
+            faults.append(Fault(str(name), f"not an option of {config.model_type!r}{_hint(config, str(name))}"))
+        elif target in values:
+            faults.append(Fault(str(name), f"given twice: {name!r} is another name of {target!r}"))
+        elif (problem := _problem_of(value, hints[target], known[target].metadata)) is not None:
+            faults.append(Fault(str(name), problem))
+        else:
+            values[target] = value
+    if faults:
+        return faults, None
+    built = config(**values)
+    return [Fault(name, problem) for name, problem in built.problems()], built
+
+
+def _hint(config: type[ModelConfig], name: str) -> str:
+    if hint := nearest(name, [*fields(config), *config.aliases]):
+        return hint
+    from eir_seq.models.catalogue import CATALOGUE, config_class
+
+    owners = [other for other in CATALOGUE if name in fields(config_class(other))]
+    return f" (it is one of {', '.join(owners[:3])})" if owners else ""
+
+
+def _problem_of(value: Any, hint: Any, limits: Mapping[str, Any]) -> str | None:
+    if not _fits(value, hint):
+        return f"{value!r} is not {_type_name(hint, spoken=True)}"
+    if value is None:
+        return None
+    if (choices := limits["choices"]) is not None and value not in choices:
+        close = nearest(value, choices) if isinstance(value, str) else ""
+        return f"{value!r} is not one of {', '.join(map(repr, choices))}{close}"
+    for item in value if isinstance(value, (list, tuple)) else (value,):
+        if limits["minimum"] is not None and not item >= limits["minimum"]:
+            return f"{item!r} is below the least value {limits['minimum']!r}"
+        if limits["maximum"] is not None and not item <= limits["maximum"]:
+            return f"{item!r} is above the greatest value {limits['maximum']!r}"
+    return None
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin in (list, tuple):
+        return isinstance(value, (list, tuple)) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict or hint is dict:
+        return isinstance(value, Mapping)
+    if hint is Any:
+        return True
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _type_name(hint: Any, *, spoken: bool = False) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    plain = {int: "int", float: "float", bool: "bool", str: "str", type(None): "null"}
+    if hint in words:
+        return words[hint] if spoken else plain[hint]
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return (" or " if spoken else " | ").join(_type_name(argument, spoken=spoken) for argument in arguments)
+    if origin in (list, tuple):
+        inner = _type_name(arguments[0], spoken=False)
+        return f"a list of {inner}" if spoken else f"list[{inner}]"
+    if origin is Literal:
+        return " | ".join(map(repr, arguments))
+    return "a mapping" if spoken else "dict"
