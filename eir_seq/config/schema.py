@@ -6,7 +6,7 @@ torch, so that a config error is reported in a fraction of a second.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -228,6 +228,17 @@ class OutputBase(Strict):
 class ClassificationOutputConfig(OutputBase):
     """One class out of several."""
 
+    METRICS: ClassVar[dict[str, Literal["min", "max"]]] = {
+        "loss": "min",
+        "accuracy": "max",
+        "balanced_accuracy": "max",
+        "f1": "max",
+        "mcc": "max",
+        "auroc": "max",
+        "average_precision": "max",
+    }
+    CLASS_METRICS: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1", "auroc", "average_precision")
+
     type: Literal["classification"] = "classification"
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     focal_gamma: float = Field(2.0, ge=0, description="how strongly the focal loss discounts easy rows")
@@ -239,6 +250,15 @@ class ClassificationOutputConfig(OutputBase):
 
 class RegressionOutputConfig(OutputBase):
     """One real number."""
+
+    METRICS: ClassVar[dict[str, Literal["min", "max"]]] = {
+        "loss": "min",
+        "mae": "min",
+        "rmse": "min",
+        "r2": "max",
+        "pearson": "max",
+        "spearman": "max",
+    }
 
     type: Literal["regression"] = "regression"
     loss: Literal["mse", "mae", "huber"] = "mse"

@@ -1,0 +1,42 @@
+"""What is predicted: targets, heads, losses, metrics and prediction columns, one module per kind of output.
+
+Importing this package is cheap; torch is imported when an output is built.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eir_seq.config.schema import ClassificationOutputConfig, OutputConfig, RegressionOutputConfig
+
+if TYPE_CHECKING:
+    from eir_seq.outputs.base import FittedOutput, Output
+
+
+def build_output(name: str, config: OutputConfig) -> Output:
+    """The output that `config` declares under `outputs.NAME`; still to be fitted on the training rows."""
+    from eir_seq.outputs.classification import Classification
+    from eir_seq.outputs.regression import Regression
+
+    if isinstance(config, ClassificationOutputConfig):
+        return Classification(name, config)
+    assert isinstance(config, RegressionOutputConfig), type(config)
+    return Regression(name, config)
+
+
+def load_output(path: Path) -> FittedOutput:
+    """The fitted output that `FittedOutput.save` wrote.
+
+    Raises:
+        UserError: the file is missing, truncated or not one of ours.
+    """
+    from eir_seq.outputs.base import read_state
+    from eir_seq.outputs.classification import ClassificationState, FittedClassification
+    from eir_seq.outputs.regression import FittedRegression, RegressionState
+
+    state = read_state(path, (ClassificationState, RegressionState))
+    if isinstance(state, ClassificationState):
+        return FittedClassification(state)
+    assert isinstance(state, RegressionState), type(state)
+    return FittedRegression(state)

@@ -1,0 +1,303 @@
+"""One class out of several: softmax cross-entropy or focal loss over classes learnt from the training rows."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    binary_average_precision,
+    multiclass_confusion_matrix,
+)
+from typing_extensions import Self
+
+from eir_seq.config.schema import ClassificationOutputConfig, Strict
+from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.outputs.base import FittedOutput, Rows, row_names
+
+MAX_CLASSES_LISTED = 100
+"""Metrics of single classes are given for up to that many classes; beyond, only the averages."""
+
+
+class ClassificationState(Strict):
+    """What a fitted classification output remembers of the training rows."""
+
+    type: Literal["classification"] = "classification"
+    name: str
+    config: ClassificationOutputConfig
+    classes: list[str] = Field(min_length=2, description="class names; their positions are the class indices")
+    counts: list[int] = Field(description="training rows of each class")
+    weights: list[float] | None = Field(None, description="weight of each class; 1 on average over the training rows")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        lengths = {len(self.classes), len(set(self.classes)), len(self.counts)}
+        if self.weights is not None:
+            lengths.add(len(self.weights))
+        if len(lengths) != 1:
+            raise ValueError("classes, counts and weights do not belong together")
+        return self
+
+
+class Classification:
+    """A classification output as declared; `fit` learns the classes."""
+
+    def __init__(self, name: str, config: ClassificationOutputConfig) -> None:
+        self.name = name
+        self.config = config
+
+    def fit(self, train_rows: Rows) -> FittedClassification:
+        """Classes (sorted; by value where all are numbers), their counts and weights, from the training rows.
+
+        Raises:
+            UserError: fewer than two classes, a class of its own for each row, or class weights that do not name
+                exactly the classes.
+        """
+        labels = [class_name(value) for value in train_rows[self.config.column]]
+        found = Counter(labels)
+        place, column = f"outputs.{self.name}.column", self.config.column
+        if len(found) < 2:
+            only = f" ({next(iter(found))!r})" if found else ""
+            raise UserError(
+                Fault(place, f"column {column!r} has {len(found)} class{only} in the training rows; need 2")
+            )
+        if len(found) == len(labels) >= 20:
+            hint = "; for numbers use type: regression" if all(_number(name) is not None for name in found) else ""
+            raise UserError(
+                Fault(
+                    place, f"column {column!r} has a different class on each of the {len(labels)} training rows{hint}"
+                )
+            )
+        classes = sorted_classes(found)
+        counts = [found[name] for name in classes]
+        state = ClassificationState(
+            name=self.name,
+            config=self.config,
+            classes=classes,
+            counts=counts,
+            weights=self._weights(classes, counts),
+        )
+        return FittedClassification(state)
+
+    def _weights(self, classes: list[str], counts: list[int]) -> list[float] | None:
+        """Class weights, scaled so that their mean over the training rows is 1."""
+        given = self.config.class_weights
+        if given is None:
+            return None
+        if given == "balanced":
+            given = {name: 1 / count for name, count in zip(classes, counts, strict=True)}
+        place = f"outputs.{self.name}.class_weights"
+        listed = f"the classes are {_listed(classes)}"
+        faults = [
+            Fault(f"{place}.{name}", f"not a class of column {self.config.column!r}{nearest(name, classes)}; {listed}")
+            for name in given
+            if name not in classes
+        ]
+        faults += [
+            Fault(f"{place}.{name}", f"{weight} is not a weight; it must be finite and at least 0")
+            for name, weight in given.items()
+            if name in classes and not (math.isfinite(weight) and weight >= 0)
+        ]
+        missing = [name for name in classes if name not in given]
+        if missing:
+            faults.append(Fault(place, f"no weight for {_listed(missing)}; {listed}"))
+        if faults:
+            raise UserError(*faults)
+        total = sum(given[name] * count for name, count in zip(classes, counts, strict=True))
+        if total == 0:
+            raise UserError(Fault(place, "all weights are 0"))
+        return [given[name] * sum(counts) / total for name in classes]
+
+
+class FittedClassification(FittedOutput):
+    """A classification output that knows its classes.
+
+    Class weights are scaled to a mean of 1 over the training rows, and the loss is a plain mean over rows. So the mean
+    loss over all training rows is what ``torch.nn.functional.cross_entropy(..., weight, label_smoothing)`` gives for
+    them in one batch, and does not depend on how rows meet in batches.
+    """
+
+    def __init__(self, state: ClassificationState) -> None:
+        self._state = state
+        self.name = state.name
+        self.config: ClassificationOutputConfig = state.config
+        self.classes = state.classes
+        self._index = {name: index for index, name in enumerate(state.classes)}
+        self._weights = None if state.weights is None else torch.tensor(state.weights)
+
+    @property
+    def state(self) -> ClassificationState:
+        """Classes, counts and weights."""
+        return self._state
+
+    @property
+    def output_size(self) -> int:
+        """One logit per class."""
+        return len(self.classes)
+
+    def canonical(self, values: Sequence[Any]) -> list[str]:
+        """The class names of these values."""
+        return [class_name(value) for value in values]
+
+    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
+        """Class indices, LongTensor (rows,).
+
+        Raises:
+            UserError: classes that the training rows do not have.
+        """
+        names = self.canonical(values)
+        unknown: dict[str, list[int]] = {}
+        for row, name in enumerate(names):
+            if name not in self._index:
+                unknown.setdefault(name, []).append(row)
+        if unknown:
+            place = f"outputs.{self.name}.column"
+            raise UserError(
+                *(Fault(place, self._unknown(name, row_names(rows, ids))) for name, rows in unknown.items())
+            )
+        return torch.tensor([self._index[name] for name in names], dtype=torch.long)
+
+    def _unknown(self, name: str, rows: str) -> str:
+        column, hint = self.config.column, nearest(name, self.classes)
+        return (
+            f"{name!r} in column {column!r} is not a class of the training rows{hint} ({rows}); "
+            f"the classes are {_listed(self.classes)}"
+        )
+
+    def build_head(self, in_features: int) -> nn.Module:
+        """Dropout and a linear layer whose bias starts at the log of the (weighted) class shares.
+
+        The first loss is then the entropy of the classes, and rare classes do not begin with a large gradient
+        (Lin et al. 2017, section 3.3).
+        """
+        linear = nn.Linear(in_features, self.output_size)
+        shares = torch.tensor(self._state.counts, dtype=torch.float64)
+        if self._state.weights is not None:
+            shares = shares * torch.tensor(self._state.weights, dtype=torch.float64)
+        # A class of weight 0 gets the share of one tenth of a row instead of a bias of minus infinity.
+        shares = shares.clamp(min=0.1)
+        with torch.no_grad():
+            linear.bias.copy_((shares / shares.sum()).log())
+        return nn.Sequential(nn.Dropout(self.config.dropout), linear)
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row, (batch,): weighted and smoothed cross-entropy as torch defines it, or focal loss.
+
+        The focal loss (Lin et al. 2017, "Focal Loss for Dense Object Detection") multiplies the cross-entropy by
+        (1 - p)^gamma, where p is the probability of the row's class.
+        """
+        raw = raw.float()
+        weights = None if self._weights is None else self._weights.to(raw.device)
+        rows = functional.cross_entropy(
+            raw, target, weight=weights, label_smoothing=self.config.label_smoothing, reduction="none"
+        )
+        if self.config.loss == "focal":
+            # log(1 - p) from the other classes' logits: exact and differentiable also where p rounds to 1.
+            others = raw.masked_fill(functional.one_hot(target, self.output_size).bool(), -torch.inf)
+            log_rest = others.logsumexp(dim=1) - raw.logsumexp(dim=1)
+            rows = rows * (self.config.focal_gamma * log_rest).exp()
+        return rows
+
+    def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
+        """Loss, accuracy, balanced accuracy, F1, MCC, AUROC and average precision; the same per class.
+
+        Averages over classes ("macro") take the classes for which the value is defined: recall (balanced accuracy)
+        those among the rows, F1 those among the rows or the predictions, AUROC and average precision (each class
+        against the rest) those that some rows have and others have not. MCC, AUROC and average precision are absent
+        where all rows are of one class; MCC is 0 where all predictions are.
+        """
+        confusion = multiclass_confusion_matrix(raw, target, self.output_size).double()
+        hits, true, predicted = confusion.diag(), confusion.sum(dim=1), confusion.sum(dim=0)
+        recall, precision = hits / true, hits / predicted.clamp(min=1)
+        f1 = 2 * hits / (true + predicted)
+        present, total = true > 0, confusion.sum()
+        values = {
+            "loss": math.fsum(self.loss(raw, target).tolist()) / len(raw),
+            "accuracy": float(hits.sum() / total),
+            "balanced_accuracy": float(recall[present].mean()),
+            "f1": float(f1[true + predicted > 0].mean()),
+        }
+        mixed = present & (true < total)
+        probabilities = raw.double().softmax(dim=1)
+        auroc, average_precision = {}, {}
+        for index in mixed.nonzero().flatten().tolist():
+            scores, labels = probabilities[:, index], (target == index).long()
+            auroc[index] = float(binary_auroc(scores, labels))
+            average_precision[index] = float(binary_average_precision(scores, labels))
+        if mixed.any():
+            # Gorodkin 2004; the usual formula for two classes.
+            spread = (total**2 - predicted.square().sum()) * (total**2 - true.square().sum())
+            agreement = hits.sum() * total - predicted @ true
+            values["mcc"] = float(agreement / spread.sqrt()) if spread > 0 else 0.0
+            values["auroc"] = sum(auroc.values()) / len(auroc)
+            values["average_precision"] = sum(average_precision.values()) / len(average_precision)
+        if self.output_size <= MAX_CLASSES_LISTED:
+            for index in present.nonzero().flatten().tolist():
+                name = self.classes[index]
+                values[f"precision({name})"] = float(precision[index])
+                values[f"recall({name})"] = float(recall[index])
+                values[f"f1({name})"] = float(f1[index])
+                if index in auroc:
+                    values[f"auroc({name})"] = auroc[index]
+                    values[f"average_precision({name})"] = average_precision[index]
+        return values
+
+    def errors(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Negative log probability of each row's class, (rows,), without weights and smoothing."""
+        return functional.cross_entropy(raw.double(), target, reduction="none")
+
+    def decode(self, raw: Tensor) -> dict[str, list[Any]]:
+        """The column NAME with the most probable class and a column NAME_p(CLASS) for each class's probability."""
+        raw = raw.detach().to("cpu", torch.float64)
+        probabilities = raw.softmax(dim=1)
+        columns: dict[str, list[Any]] = {self.name: [self.classes[index] for index in raw.argmax(dim=1).tolist()]}
+        for index, name in enumerate(self.classes):
+            columns[f"{self.name}_p({name})"] = probabilities[:, index].tolist()
+        return columns
+
+    def describe(self) -> dict[str, Any]:
+        """Classes with their training rows and weights."""
+        described: dict[str, Any] = {
+            "type": "classification",
+            "column": self.config.column,
+            "classes": dict(zip(self.classes, self._state.counts, strict=True)),
+        }
+        if self._state.weights is not None:
+            described["class_weights"] = dict(zip(self.classes, self._state.weights, strict=True))
+        return described
+
+
+def class_name(value: Any) -> str:
+    """The name of the class that a cell holds; whole floats lose their point, as readers add it to integer columns."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def sorted_classes(names: Any) -> list[str]:
+    """Class names in order: by value where all are numbers, else by code point."""
+    names = list(names)
+    numbers = {name: _number(name) for name in names}
+    if all(number is not None for number in numbers.values()):
+        return sorted(names, key=lambda name: (numbers[name], name))
+    return sorted(names)
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _listed(names: Sequence[str], shown: int = 8) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(map(repr, names[:shown])) + more

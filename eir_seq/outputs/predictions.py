@@ -1,0 +1,56 @@
+"""The table of predictions: one line per row, in row order."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from eir_seq.errors import Fault, UserError
+
+
+def write_predictions(
+    path: Path, ids: Sequence[str], targets: Mapping[str, Sequence[Any]], columns: Mapping[str, Sequence[Any]]
+) -> None:
+    """Write a CSV (UTF-8) with ``id`` and, per output, ``NAME_true`` (where known), ``NAME`` and its other columns.
+
+    The file appears whole or not at all. Floats have nine significant digits, which single precision needs.
+
+    Args:
+        path: the file to write; its folder must exist.
+        ids: id of each row.
+        targets: true values by output name, as `FittedOutput.canonical` gives them; outputs may be absent.
+        columns: the columns of all outputs' `FittedOutput.decode`.
+
+    Raises:
+        UserError: two outputs have a column of the same name, or the file cannot be written.
+    """
+    table: list[tuple[str, Sequence[Any]]] = [("id", ids)]
+    for name, values in columns.items():
+        if name in targets:
+            table.append((f"{name}_true", targets[name]))
+        table.append((name, values))
+    names = [name for name, _ in table]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(Fault("outputs", f"two columns of the predictions would be named {twice!r}; rename an output"))
+    assert set(targets) <= set(columns), (set(targets), set(columns))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerows(chain([names], (map(_cell, row) for row in zip(*(v for _, v in table), strict=True))))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(Fault(str(path), f"cannot be written: {error.strerror}")) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)

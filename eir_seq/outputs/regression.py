@@ -1,0 +1,175 @@
+"""One real number: squared, absolute or Huber loss on the standardized target, metrics in the original units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics.functional.regression import (
+    mean_absolute_error,
+    mean_squared_error,
+    pearson_corrcoef,
+    r2_score,
+    spearman_corrcoef,
+)
+
+from eir_seq.config.schema import RegressionOutputConfig, Strict
+from eir_seq.errors import Fault, UserError
+from eir_seq.outputs.base import FittedOutput, Rows, row_names
+
+_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "mse": functional.mse_loss,
+    "mae": functional.l1_loss,
+    "huber": functional.huber_loss,
+}
+
+
+class RegressionState(Strict):
+    """What a fitted regression output remembers of the training rows."""
+
+    type: Literal["regression"] = "regression"
+    name: str
+    config: RegressionOutputConfig
+    rows: int = Field(ge=1, description="training rows")
+    mean: float = Field(allow_inf_nan=False, description="mean of the target over the training rows")
+    deviation: float = Field(ge=0, allow_inf_nan=False, description="its standard deviation over them (divided by n)")
+
+
+class Regression:
+    """A regression output as declared; `fit` learns the scale of the target."""
+
+    def __init__(self, name: str, config: RegressionOutputConfig) -> None:
+        self.name = name
+        self.config = config
+
+    def fit(self, train_rows: Rows) -> FittedRegression:
+        """Mean and deviation of the target over the training rows.
+
+        Raises:
+            UserError: a value is not a finite number, or all are the same and cannot be standardized.
+        """
+        column, place = self.config.column, f"outputs.{self.name}.column"
+        values = _numbers(list(train_rows[column]), place, column, None)
+        if not values:
+            raise UserError(Fault(place, f"column {column!r} has no training rows"))
+        mean = math.fsum(values) / len(values)
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+        # All values the same: rounding of the mean alone can leave a deviation that is not zero.
+        if self.config.standardize and min(values) == max(values):
+            raise UserError(
+                Fault(place, f"column {column!r} is {values[0]:g} on all {len(values)} training rows; nothing to learn")
+            )
+        return FittedRegression(
+            RegressionState(name=self.name, config=self.config, rows=len(values), mean=mean, deviation=deviation)
+        )
+
+
+class FittedRegression(FittedOutput):
+    """A regression output that knows its scale. Loss and raw outputs are in deviations where `standardize` is set."""
+
+    def __init__(self, state: RegressionState) -> None:
+        self._state = state
+        self.name = state.name
+        self.config: RegressionOutputConfig = state.config
+        self._offset, self._scale = (state.mean, state.deviation) if state.config.standardize else (0.0, 1.0)
+
+    @property
+    def state(self) -> RegressionState:
+        """Mean and deviation."""
+        return self._state
+
+    @property
+    def output_size(self) -> int:
+        """One number."""
+        return 1
+
+    def canonical(self, values: Sequence[Any]) -> list[float]:
+        """The values as floats."""
+        return _numbers(values, f"outputs.{self.name}.column", self.config.column, None)
+
+    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
+        """The target in the loss's units, FloatTensor (rows,).
+
+        Raises:
+            UserError: a value is not a finite number.
+        """
+        numbers = _numbers(values, f"outputs.{self.name}.column", self.config.column, ids)
+        exact = torch.tensor(numbers, dtype=torch.float64)
+        return ((exact - self._offset) / self._scale).float()
+
+    def build_head(self, in_features: int) -> nn.Module:
+        """Dropout and a linear layer whose bias starts at the mean of the training rows (0 where standardized)."""
+        linear = nn.Linear(in_features, 1)
+        with torch.no_grad():
+            linear.bias.fill_((self._state.mean - self._offset) / self._scale)
+        return nn.Sequential(nn.Dropout(self.config.dropout), linear)
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row, (batch,); the Huber loss turns linear one unit of the loss (one deviation) off."""
+        return _LOSSES[self.config.loss](raw.float().squeeze(1), target.float(), reduction="none")
+
+    def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
+        """Loss, and in the target's own units MAE, RMSE, R2, Pearson and Spearman correlation.
+
+        R2 is absent where the rows' targets are all the same, the correlations also where the predictions are.
+        """
+        predicted, true = self._restored(raw.squeeze(1)), self._restored(target)
+        values = {
+            "loss": math.fsum(self.loss(raw, target).tolist()) / len(raw),
+            "mae": float(mean_absolute_error(predicted, true)),
+            "rmse": float(mean_squared_error(predicted, true, squared=False)),
+        }
+        if true.min() < true.max():
+            values["r2"] = float(r2_score(predicted, true))
+            if predicted.min() < predicted.max():
+                correlations = {
+                    "pearson": pearson_corrcoef(predicted, true),
+                    "spearman": spearman_corrcoef(predicted, true),
+                }
+                # Predictions that differ by rounding only can still leave a correlation undefined.
+                values |= {name: float(value) for name, value in correlations.items() if value.isfinite()}
+        return values
+
+    def errors(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Absolute error of each row in the target's own units, (rows,)."""
+        return (self._restored(raw.squeeze(1)) - self._restored(target)).abs()
+
+    def decode(self, raw: Tensor) -> dict[str, list[Any]]:
+        """The column NAME with the predicted value in the target's own units."""
+        return {self.name: self._restored(raw.detach().cpu().squeeze(1)).tolist()}
+
+    def describe(self) -> dict[str, Any]:
+        """Mean and deviation over the training rows."""
+        return {
+            "type": "regression",
+            "column": self.config.column,
+            "mean": self._state.mean,
+            "deviation": self._state.deviation,
+        }
+
+    def _restored(self, scaled: Tensor) -> Tensor:
+        return scaled.double() * self._scale + self._offset
+
+
+def _numbers(values: Sequence[Any], place: str, column: str, ids: Sequence[str] | None) -> list[float]:
+    numbers, faulty = [], []
+    for row, value in enumerate(values):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            faulty.append(row)
+        numbers.append(number)
+    if faulty:
+        raise UserError(
+            Fault(
+                place, f"{values[faulty[0]]!r} in column {column!r} is not a finite number ({row_names(faulty, ids)})"
+            )
+        )
+    return numbers

@@ -1,0 +1,148 @@
+"""What a run leaves for its report beside metrics, predictions and manifest: ``report/data.json``.
+
+Training fills a `ReportData` and saves it; `eir_seq.inference.report` reads it. Every field may stay empty: the report
+then leaves its section out. So a run that failed early has a report, too.
+
+    report = ReportData()
+    report.rows = {"train": 1800, "validation": 200}
+    report.lengths["review"] = {"train": length_summary(lengths, max_length), ...}
+    report.add_worst("validation", output, raw, target, ids, inputs={"review": texts})
+    report.save(run_dir)                                             # atomic; may be called as often as wanted
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eir_seq.outputs.base import FittedOutput
+
+WORST_ROWS = 25
+MAX_TEXT = 2000
+BINS = 40
+
+
+class LengthSummary(BaseModel):
+    """Lengths of one input's rows in one split, as a histogram."""
+
+    rows: int
+    mean: float
+    median: float
+    longest: int
+    max_length: int | None
+    truncated: float
+    """Share of the rows that are longer than max_length."""
+    edges: list[float]
+    counts: list[int]
+
+
+class WorstRow(BaseModel):
+    """A row on which the model is most wrong, with what stood in its inputs."""
+
+    id: str
+    error: float
+    """Negative log probability of the true class, or the absolute error in the target's units."""
+    inputs: dict[str, str]
+
+
+class ReportData(BaseModel):
+    """The contents of ``report/data.json``."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    rows: dict[str, int] = {}
+    """Rows by split."""
+    skipped: dict[str, dict[str, int]] = {}
+    """Skipped rows by split and reason."""
+    outputs: dict[str, dict[str, Any]] = {}
+    """`FittedOutput.describe` by output."""
+    parameters: dict[str, int] = {}
+    """Parameters by part of the network; ``total`` and ``trainable`` among them."""
+    seconds: dict[str, float] = {}
+    """Wall-clock seconds by phase, in order: preprocess, train, evaluate ..."""
+    speed: dict[str, float] = {}
+    """Training speed: steps_per_second, rows_per_second, tokens_per_second ..."""
+    lengths: dict[str, dict[str, LengthSummary]] = {}
+    """By input and split."""
+    worst: dict[str, dict[str, list[WorstRow]]] = {}
+    """By split and output, worst first."""
+
+    def add_worst(
+        self,
+        split: str,
+        output: FittedOutput,
+        raw: Tensor,
+        target: Tensor,
+        ids: Sequence[str],
+        inputs: Mapping[str, Sequence[Any]],
+    ) -> None:
+        """Remember the rows on which `output` is most wrong.
+
+        Args:
+            split: validation or test.
+            output: the fitted output.
+            raw: its raw outputs (rows, output_size).
+            target: its targets (rows,).
+            ids: id of each row.
+            inputs: what stands in each row, by input name.
+        """
+        errors = output.errors(raw.cpu(), target.cpu())
+        worst = errors.argsort(descending=True, stable=True)[:WORST_ROWS].tolist()
+        self.worst.setdefault(split, {})[output.name] = [
+            WorstRow(
+                id=ids[row],
+                error=float(errors[row]),
+                inputs={name: shortened(str(values[row])) for name, values in inputs.items()},
+            )
+            for row in worst
+        ]
+
+    def save(self, run_dir: Path) -> None:
+        """Write ``report/data.json`` under the run folder, atomically."""
+        folder = run_dir / "report"
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".data.json.{os.getpid()}.partial"
+        partial.write_text(json.dumps(self.model_dump(mode="json"), ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(partial, folder / "data.json")
+
+    @classmethod
+    def load(cls, run_dir: Path) -> ReportData:
+        """Read ``report/data.json``; empty where the run did not write one."""
+        path = run_dir / "report" / "data.json"
+        return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else cls()
+
+
+def length_summary(lengths: Sequence[int] | np.ndarray[Any, Any], max_length: int | None = None) -> LengthSummary:
+    """Histogram of the rows' token counts (special tokens included, before truncation)."""
+    values = np.asarray(lengths, dtype=np.int64)
+    assert len(values), "no rows"
+    longest = int(values.max())
+    edges = np.unique(np.linspace(0, longest + 1, min(BINS, longest + 1) + 1).round().astype(int))
+    counts, _ = np.histogram(values, bins=edges)
+    return LengthSummary(
+        rows=len(values),
+        mean=float(values.mean()),
+        median=float(np.median(values)),
+        longest=longest,
+        max_length=max_length,
+        truncated=float((values > max_length).mean()) if max_length is not None else 0.0,
+        edges=edges.tolist(),
+        counts=counts.tolist(),
+    )
+
+
+def shortened(text: str, limit: int = MAX_TEXT) -> str:
+    """The text, cut in the middle where it is longer than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    half = (limit - 3) // 2
+    return f"{text[:half]} … {text[-half:]}"
