@@ -12,12 +12,28 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+"""What inputs and outputs may be called: names become folders, columns and config paths."""
+
+METRICS: dict[str, dict[str, Literal["min", "max"]]] = {
+    "classification": {
+        "loss": "min",
+        "accuracy": "max",
+        "balanced_accuracy": "max",
+        "f1": "max",
+        "mcc": "max",
+        "auroc": "max",
+        "average_precision": "max",
+    },
+    "regression": {"loss": "min", "mae": "min", "rmse": "min", "r2": "max", "pearson": "max", "spearman": "max"},
+}
+"""For each type of output, the metrics that may be monitored and which way they are better."""
 
 
 class Strict(BaseModel):
     """Base of every config class: frozen, no unknown keys, no silent conversions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 # ---------------------------------------------------------------------------------------------------------- data
@@ -36,6 +52,11 @@ class DataConfig(Strict):
     validation: str | Fraction | None = Field(0.1, description="file, Hub split, or fraction of the training rows")
     test: str | None = Field(None, description="file, folder or Hub split")
     labels: str | None = Field(None, description="table of labels by id, for a folder of one text file per id")
+    rename: dict[str, str] = Field(
+        default_factory=dict,
+        description="old column name: new one, applied right after reading, so that data with other names suit an "
+        "experiment",
+    )
     id: str | None = Field(None, description="column that names each row; row numbers if absent")
     group: str | None = Field(None, description="column whose rows stay together when the validation part is drawn")
     stratify: str | None = Field(
@@ -401,13 +422,17 @@ class RunConfig(Strict):
 class ExperimentConfig(Strict):
     """One experiment: inputs, fusion, outputs, data, optimization and the run."""
 
-    name: str = Field("experiment", min_length=1, description="name of the experiment")
+    name: str = Field(
+        "experiment",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="name of the experiment; by default that of its file",
+    )
     note: str | None = Field(None, description="printed first, e.g. what the data are and how to get the real ones")
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63, description="what every random decision of the run derives from")
     data: DataConfig
-    inputs: dict[str, InputConfig] = Field(min_length=1)
+    inputs: dict[Name, InputConfig] = Field(min_length=1)
     fusion: FusionConfig = MlpResidualFusionConfig()
-    outputs: dict[str, OutputConfig] = Field(min_length=1)
+    outputs: dict[Name, OutputConfig] = Field(min_length=1)
     optimizer: OptimizerConfig = AdamWConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
     trainer: TrainerConfig = TrainerConfig()
