@@ -1,0 +1,218 @@
+"""Which rows form which batch: pure functions of the lengths, the seed and the epoch.
+
+Nothing here holds state that moves, so that a resumed run, another number of workers or another process gets the same
+batches. The number of batches is the same in every epoch, so that schedules know the number of steps beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eir_seq.errors import Fault, UserError
+from eir_seq.randomness import generator
+
+Rows = NDArray[np.int64]
+
+# Larger pools leave less padding, smaller ones mix more; few rows are cut into three pools at least, so that an epoch
+# does not repeat the batches of the one before.
+MIN_POOL_BATCHES, MAX_POOL_BATCHES, MIN_POOLS = 12, 50, 3
+# Under a token budget it is the other way round: rows mix within a bucket of similar lengths.
+MIN_BUCKET_BATCHES, MAX_BUCKET_BATCHES, MIN_BUCKETS = 2, 50, 12
+
+
+class TrainingOrder:
+    """The batches of every epoch of training.
+
+    `lengths` is ``(rows, inputs)``: tokens of each row for each input. Without a token budget the rows are shuffled
+    and cut into pools, sorted by length within their pool (with `length_buckets`), and cut into batches.
+
+    `max_tokens` is an upper bound of the padded tokens of a batch (longest row times rows, summed over inputs). The
+    rows are then cut into fixed buckets of similar length, each with its own number of rows per batch, and shuffled
+    within their bucket: the rows of a batch change from epoch to epoch, the number of batches cannot.
+
+    `classes`, one class per row, makes every class equally frequent: rows of rare classes repeat, rows of frequent
+    ones take turns over the epochs.
+
+    Raises `UserError` if one row alone exceeds `max_tokens`, or if there are fewer rows than processes.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.int64],
+        *,
+        batch_size: int,
+        seed: int,
+        max_tokens: int | None = None,
+        length_buckets: bool = True,
+        classes: Sequence[str] | None = None,
+        world_size: int = 1,
+    ) -> None:
+        self.lengths = _as_columns(lengths)
+        self.batch_size, self.max_tokens, self.length_buckets = batch_size, max_tokens, length_buckets
+        self.seed, self.world_size = seed, world_size
+        self.num_rows = len(self.lengths)
+        if self.num_rows < world_size:
+            raise UserError(Fault("data", f"{self.num_rows} training rows cannot be shared by {world_size} devices"))
+        self._totals = self.lengths.sum(axis=1)
+        class_rows = [np.arange(self.num_rows)]
+        if classes is not None:
+            _, codes = np.unique(np.asarray(classes), return_inverse=True)
+            class_rows = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+        if max_tokens is None:
+            parts, capacities = [np.arange(self.num_rows)], [batch_size]
+        else:
+            check_budget(self.lengths, max_tokens)
+            parts, capacities = _length_buckets(self.lengths, batch_size, max_tokens)
+        self._buckets = _quotas(parts, capacities, class_rows, self.num_rows)
+        num_batches = sum(-(-bucket.num_rows // bucket.capacity) for bucket in self._buckets)
+        self.batches_per_epoch = -(-num_batches // world_size) * world_size
+
+    def batches(self, epoch: int) -> list[Rows]:
+        """The batches of one epoch, `batches_per_epoch` arrays of row indices."""
+        draw = generator(self.seed, "batches", epoch)
+        batches: list[Rows] = []
+        for bucket in self._buckets:
+            rows = bucket.draw(draw)
+            if self.max_tokens is not None:
+                batches += np.array_split(rows, -(-len(rows) // bucket.capacity)) if len(rows) else []
+                continue
+            if self.length_buckets:
+                wanted = -(-len(rows) // self.batch_size) // MIN_POOLS
+                pool = min(max(wanted, MIN_POOL_BATCHES), MAX_POOL_BATCHES) * self.batch_size
+                rows = np.concatenate([self._by_length(rows[i : i + pool]) for i in range(0, len(rows), pool)])
+            batches += [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        batches = _split_until(batches, self.batches_per_epoch)
+        # What the processes do in the same step has similar lengths: they wait for each other.
+        steps = [batches[i : i + self.world_size] for i in range(0, len(batches), self.world_size)]
+        return [batch for i in draw.permutation(len(steps)) for batch in steps[i]]
+
+    def _by_length(self, rows: Rows) -> Rows:
+        return rows[np.argsort(self._totals[rows], kind="stable")]
+
+
+def evaluation_batches(
+    lengths: NDArray[np.int64], *, batch_size: int, max_tokens: int | None = None, length_buckets: bool = True
+) -> list[Rows]:
+    """Every row exactly once, the longest first: little padding, and a batch too large for memory fails at once.
+
+    Without `length_buckets` and `max_tokens` the rows keep their order.
+    """
+    lengths = _as_columns(lengths)
+    order = np.arange(len(lengths))
+    if length_buckets or max_tokens is not None:
+        order = np.argsort(-lengths.sum(axis=1), kind="stable")
+    if max_tokens is None:
+        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    check_budget(lengths, max_tokens)
+    batches, start = [], 0
+    while start < len(order):
+        window = order[start : start + batch_size]
+        widths = np.maximum.accumulate(lengths[window], axis=0).sum(axis=1)
+        fits = int(np.searchsorted(widths * np.arange(1, len(window) + 1), max_tokens, side="right"))
+        batches.append(window[:fits])
+        start += fits
+    return batches
+
+
+def shard(batches: list[Rows], rank: int, world_size: int) -> list[Rows]:
+    """The batches of one of several processes; together they hold every batch once."""
+    return batches[rank::world_size]
+
+
+def padded_tokens(lengths: NDArray[np.int64], batch: Rows) -> int:
+    """Tokens of a batch after padding: the longest row times the rows, summed over inputs."""
+    return int(_as_columns(lengths)[batch].max(axis=0).sum()) * len(batch)
+
+
+def check_budget(lengths: NDArray[np.int64], max_tokens: int) -> None:
+    """Raise `UserError` where a single row has more tokens than a batch may hold."""
+    longest = int(_as_columns(lengths).sum(axis=1).max(initial=0))
+    if longest > max_tokens:
+        message = f"{max_tokens} is less than the longest row ({longest} tokens over all inputs)"
+        raise UserError(Fault("data.max_tokens", message))
+
+
+# ------------------------------------------------------------------------------------------------------ internals
+
+
+class _Bucket:
+    """Rows that are batched together: per class, which rows and how many of them an epoch draws."""
+
+    def __init__(self, groups: list[tuple[Rows, int]], capacity: int) -> None:
+        self.groups, self.capacity = groups, capacity
+        self.num_rows = sum(count for _, count in groups)
+
+    def draw(self, draw: np.random.Generator) -> Rows:
+        drawn = [_take(rows, count, draw) for rows, count in self.groups]
+        return draw.permutation(np.concatenate(drawn)) if drawn else np.empty(0, np.int64)
+
+
+def _take(rows: Rows, count: int, draw: np.random.Generator) -> Rows:
+    """`count` of `rows` in random order; none a second time before all were taken once."""
+    rounds = [draw.permutation(rows) for _ in range(-(-count // len(rows)))]
+    return np.concatenate(rounds)[:count]
+
+
+def _length_buckets(lengths: NDArray[np.int64], batch_size: int, max_tokens: int) -> tuple[list[Rows], list[int]]:
+    """Rows cut by length into buckets, and the rows per batch that keep the budget for any mixture within a bucket."""
+    totals = lengths.sum(axis=1)
+    order = np.argsort(totals, kind="stable")
+    num_batches = max(int(totals.sum()) // max_tokens, len(lengths) // batch_size)
+    size = min(max(num_batches // MIN_BUCKETS, MIN_BUCKET_BATCHES), MAX_BUCKET_BATCHES)
+    buckets, capacities, start = [], [], 0
+    while start < len(order):
+        window = order[start : start + size * batch_size]
+        widths = np.maximum.accumulate(lengths[window], axis=0).sum(axis=1)
+        capacity = np.minimum(batch_size, max_tokens // np.maximum(widths, 1))
+        # The capacity may reach 0 where inputs are long in different rows; the bucket ends before that.
+        full = np.flatnonzero((np.arange(1, len(window) + 1) >= size * capacity) & (capacity > 0))
+        end = int(full[0]) + 1 if len(full) else int((capacity > 0).sum())
+        buckets.append(window[:end])
+        capacities.append(int(capacity[end - 1]))
+        start += end
+    return buckets, capacities
+
+
+def _quotas(parts: list[Rows], capacities: list[int], class_rows: list[Rows], num_rows: int) -> list[_Bucket]:
+    """How many rows of each class an epoch draws from each bucket; the same in every epoch, `num_rows` in all."""
+    bucket_of = np.empty(num_rows, np.int64)
+    for index, part in enumerate(parts):
+        bucket_of[part] = index
+    groups: list[list[tuple[Rows, int]]] = [[] for _ in parts]
+    totals = (
+        [num_rows]
+        if len(class_rows) == 1
+        else apportion(np.full(len(class_rows), num_rows / len(class_rows)), num_rows)
+    )
+    for rows, total in zip(class_rows, totals, strict=True):
+        counts = np.bincount(bucket_of[rows], minlength=len(parts))
+        for index, count in enumerate(apportion(counts * (total / len(rows)), int(total))):
+            if count:
+                groups[index].append((rows[bucket_of[rows] == index], int(count)))
+    return [_Bucket(group, capacity) for group, capacity in zip(groups, capacities, strict=True)]
+
+
+def apportion(shares: NDArray[np.float64], total: int) -> NDArray[np.int64]:
+    """Whole numbers next to `shares` that sum to `total` (largest remainders)."""
+    counts = np.floor(shares + 1e-9).astype(np.int64)
+    missing = total - int(counts.sum())
+    counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1
+    return counts
+
+
+def _split_until(batches: list[Rows], count: int) -> list[Rows]:
+    """Split the largest batches in two until there are `count`; batches of a single row can only be repeated."""
+    batches = list(batches)
+    while len(batches) < count:
+        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+        batch = batches[largest]
+        batches[largest : largest + 1] = np.array_split(batch, 2) if len(batch) > 1 else [batch, batch]
+    return batches
+
+
+def _as_columns(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    lengths = np.asarray(lengths, dtype=np.int64)
+    return lengths[:, None] if lengths.ndim == 1 else lengths
