@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,12 @@ def write_predictions(
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerows(chain([names], (map(_cell, row) for row in zip(*(v for _, v in table), strict=True))))
+            # A lone carriage return ends a line for readers, and Python's writer quotes it only where it ends its own.
+            returns = any(isinstance(value, str) and "\r" in value for _, values in table for value in values)
+            writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+            writer.writerow(names)
+            for row in zip(*(values for _, values in table), strict=True):
+                writer.writerow(map(_cell, row))
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

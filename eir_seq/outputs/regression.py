@@ -28,6 +28,9 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {
     "huber": functional.huber_loss,
 }
 
+MAX_TARGET = 1e30
+"""Larger targets would overflow single precision."""
+
 
 class RegressionState(Strict):
     """What a fitted regression output remembers of the training rows."""
@@ -51,19 +54,18 @@ class Regression:
         """Mean and deviation of the target over the training rows.
 
         Raises:
-            UserError: a value is not a finite number, or all are the same and cannot be standardized.
+            UserError: a value is not a number, or all are the same and cannot be standardized.
         """
         column, place = self.config.column, f"outputs.{self.name}.column"
         values = _numbers(list(train_rows[column]), place, column, None)
         if not values:
             raise UserError(Fault(place, f"column {column!r} has no training rows"))
-        mean = math.fsum(values) / len(values)
-        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-        # All values the same: rounding of the mean alone can leave a deviation that is not zero.
         if self.config.standardize and min(values) == max(values):
             raise UserError(
                 Fault(place, f"column {column!r} is {values[0]:g} on all {len(values)} training rows; nothing to learn")
             )
+        mean = math.fsum(values) / len(values)
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
         return FittedRegression(
             RegressionState(name=self.name, config=self.config, rows=len(values), mean=mean, deviation=deviation)
         )
@@ -96,7 +98,7 @@ class FittedRegression(FittedOutput):
         """The target in the loss's units, FloatTensor (rows,).
 
         Raises:
-            UserError: a value is not a finite number.
+            UserError: a value is not a number.
         """
         numbers = _numbers(values, f"outputs.{self.name}.column", self.config.column, ids)
         exact = torch.tensor(numbers, dtype=torch.float64)
@@ -163,13 +165,10 @@ def _numbers(values: Sequence[Any], place: str, column: str, ids: Sequence[str] 
             number = float(value)
         except (TypeError, ValueError):
             number = math.nan
-        if not math.isfinite(number):
+        if not abs(number) <= MAX_TARGET:
             faulty.append(row)
         numbers.append(number)
     if faulty:
-        raise UserError(
-            Fault(
-                place, f"{values[faulty[0]]!r} in column {column!r} is not a finite number ({row_names(faulty, ids)})"
-            )
-        )
+        what = f"{values[faulty[0]]!r} in column {column!r} is not a number of at most {MAX_TARGET:g}"
+        raise UserError(Fault(place, f"{what} ({row_names(faulty, ids)})"))
     return numbers
