@@ -1,0 +1,8 @@
+"""Text to token ids: vocabularies learnt from training texts, and published ones."""
+
+from __future__ import annotations
+
+from eir_seq.tokenizers.tokenizer import Encoding, SpecialTokens, Tokenizer
+from eir_seq.tokenizers.training import train_tokenizer
+
+__all__ = ["Encoding", "SpecialTokens", "Tokenizer", "train_tokenizer"]

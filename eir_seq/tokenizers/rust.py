@@ -1,0 +1,84 @@
+"""Backend on the `tokenizers` library: every vocabulary that has, or can get, a tokenizer.json."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from tokenizers import Tokenizer as RustTokenizer
+
+from eir_seq.errors import Fault, UserError
+from eir_seq.tokenizers.tokenizer import Offsets
+
+TOKENIZER_FILE = "tokenizer.json"
+
+# The thread pool of the library does not survive a fork. Said once and for all, it neither warns nor hangs: the main
+# process tokenizes in parallel, forked workers do not.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: os.environ.__setitem__("TOKENIZERS_PARALLELISM", "false"))
+
+
+@contextmanager
+def library_errors(place: str, message: str) -> Iterator[None]:
+    """Turn what the library raises, panics included (they are no `Exception`), into a `UserError`."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error) is Exception or type(error).__name__ == "PanicException":
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(Fault(place, f"{message}: {reason}")) from error
+        raise
+
+
+class RustBackend:
+    """A `tokenizers.Tokenizer`, without its truncation and padding."""
+
+    def __init__(self, rust: RustTokenizer, *, place: str, specials_in_text: bool) -> None:
+        rust.no_truncation()
+        rust.no_padding()
+        # Whether "[SEP]" within a text is the special token (published formats) or five characters like any others.
+        rust.encode_special_tokens = not specials_in_text
+        self._rust = rust
+        self._place = place
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the largest id (vocabularies may have holes)."""
+        return 1 + max(self._rust.get_vocab(with_added_tokens=True).values(), default=-1)
+
+    def encode(self, texts: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets | None]]:
+        """Ids of each text, and offsets in characters if wanted."""
+        with library_errors(self._place, "this tokenizer cannot encode a text"):
+            if offsets:
+                return [(e.ids, e.offsets) for e in self._rust.encode_batch(texts, add_special_tokens=False)]
+            return [(e.ids, None) for e in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def decode(self, ids: list[int], *, skip_specials: bool) -> str:
+        """Text of the ids."""
+        with library_errors(self._place, "this tokenizer cannot decode"):
+            return self._rust.decode(ids, skip_special_tokens=skip_specials)
+
+    def token_to_id(self, token: str) -> int | None:
+        """Id of a token, None if it has none."""
+        return self._rust.token_to_id(token)
+
+    def id_to_token(self, token_id: int) -> str | None:
+        """Token of an id, None if there is none."""
+        return self._rust.id_to_token(token_id)
+
+    def files(self) -> dict[str, bytes]:
+        """The standard tokenizer.json."""
+        return {TOKENIZER_FILE: self._rust.to_str().encode()}
+
+    def options(self) -> dict[str, Any]:
+        """The class by which other readers open the folder, and what tokenizer.json cannot hold."""
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "split_special_tokens": self._rust.encode_special_tokens,
+            "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        }

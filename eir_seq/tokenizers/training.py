@@ -1,0 +1,291 @@
+"""Tokenizers learnt from the training texts. The same texts give the same vocabulary, on any machine, in any process.
+
+All of them have the special tokens [PAD] [UNK] [CLS] [SEP] [MASK] as ids 0 to 4 and frame a text as `[CLS] a [SEP]`, a
+pair as `[CLS] a [SEP] b [SEP]` with type ids 0 and 1. Special tokens are never read from a text: "[SEP]" written in one
+is made of ordinary characters.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as RustTokenizer
+
+from eir_seq.config.schema import (
+    ByteTokenizerConfig,
+    CharacterTokenizerConfig,
+    PublishedTokenizerConfig,
+    TokenizerBase,
+    TokenizerConfig,
+    TrainedTokenizerConfig,
+    WordTokenizerConfig,
+)
+from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.tokenizers.framing import read_framing
+from eir_seq.tokenizers.rust import RustBackend
+from eir_seq.tokenizers.tokenizer import SpecialTokens, Tokenizer
+
+SPECIALS = SpecialTokens(unk="[UNK]", sep="[SEP]", pad="[PAD]", cls="[CLS]", mask="[MASK]")
+SPECIAL_LIST = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+TYPES = ("word", "character", "byte", "bpe", "wordpiece", "unigram")
+BYTE_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
+MIN_BPE_VOCAB = len(SPECIAL_LIST) + len(BYTE_ALPHABET)
+MAX_VOCAB = 2**31 - 1
+
+# Cuts "[SEP]" in two, for vocabularies whose words may hold brackets.
+_GUARD = pre_tokenizers.Split(Regex(rf"\[(?=(?:{'|'.join(token[1:-1] for token in SPECIAL_LIST)})\])"), "isolated")
+
+
+def train_tokenizer(config: TokenizerConfig | str, texts: Iterable[str], **options: Any) -> Tokenizer:
+    """Learn a tokenizer from texts.
+
+    Args:
+        config: the typed config of an experiment, or a type (`word`, `character`, `byte`, `bpe`, `wordpiece`,
+            `unigram`) together with the keys of its config as `options`.
+        texts: training texts, read once; more than memory holds for all types but `wordpiece` and `unigram`, whose
+            distinct words must fit.
+        options: e.g. `vocab_size=8000, lowercase=True`.
+
+    Raises:
+        UserError: unknown type or option, a vocabulary too small for its type, or texts without a single token.
+    """
+    typed = _typed_config(config, options) if isinstance(config, str) else config
+    assert isinstance(config, str) or not options, "options go with a type given by name"
+    match typed:
+        case ByteTokenizerConfig():
+            rust = _byte()
+        case CharacterTokenizerConfig() | WordTokenizerConfig():
+            rust = _words(typed, texts)
+        case TrainedTokenizerConfig(type="bpe"):
+            rust = _bpe(typed, texts)
+        case TrainedTokenizerConfig(type="wordpiece"):
+            rust = _wordpiece(typed, texts)
+        case TrainedTokenizerConfig():
+            rust = _unigram(typed, texts)
+        case PublishedTokenizerConfig():
+            raise UserError(Fault("type", "a published tokenizer is loaded, not trained"))
+    return _finished(rust)
+
+
+def _typed_config(kind: str, options: dict[str, Any]) -> TokenizerConfig:
+    if kind not in TYPES:
+        raise UserError(Fault("type", f"{kind!r} is not one of {', '.join(TYPES)}{nearest(kind, TYPES)}"))
+    adapter: TypeAdapter[TokenizerConfig] = TypeAdapter(TokenizerConfig)
+    try:
+        return adapter.validate_python({"type": kind, **options})
+    except ValidationError as error:
+        faults = [Fault(".".join(map(str, item["loc"][1:])), item["msg"]) for item in error.errors()]
+        raise UserError(*faults) from error
+
+
+def _finished(rust: RustTokenizer) -> Tokenizer:
+    rust.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_LIST])
+    assert [rust.token_to_id(token) for token in SPECIAL_LIST] == list(range(len(SPECIAL_LIST)))
+    rust.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[(token, SPECIAL_LIST.index(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    backend = RustBackend(rust, place="tokenizer", specials_in_text=False)
+    return Tokenizer(backend, SPECIALS, read_framing(rust.post_processor))
+
+
+def _normalizer(config: TokenizerBase, *more: Any) -> Any:
+    steps: list[Any] = [{"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}[config.normalization]()] if (
+        config.normalization
+    ) else []
+    if config.lowercase:
+        steps.append(normalizers.Lowercase())
+    return normalizers.Sequence(steps + list(more))
+
+
+def _encodable(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, lone surrogates replaced: one row of many must not stop the training."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        yield text
+
+
+def _refuse_empty(rust: RustTokenizer) -> RustTokenizer:
+    if rust.get_vocab_size(with_added_tokens=False) <= len(SPECIAL_LIST):
+        raise UserError(Fault("", "the training texts hold not a single token that is frequent enough"))
+    return rust
+
+
+# -------------------------------------------------------------------------------------- words, characters, bytes
+
+
+def _words(config: WordTokenizerConfig | CharacterTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
+    """A vocabulary of whole words, or of characters: the most frequent first, equally frequent ones by the alphabet."""
+    rust = RustTokenizer(models.WordLevel({}, unk_token="[UNK]"))
+    rust.normalizer = _normalizer(config)
+    if isinstance(config, CharacterTokenizerConfig):
+        rust.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        rust.decoder = decoders.Fuse()
+    elif config.split_on is None:
+        rust.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
+    else:
+        rust.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(config.split_on, "removed"), _GUARD])
+    size = MAX_VOCAB if config.max_vocab_size is None else config.max_vocab_size + len(SPECIAL_LIST)
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=size, min_frequency=config.min_freq, special_tokens=SPECIAL_LIST, show_progress=False
+    )
+    rust.train_from_iterator(_encodable(texts), trainer)
+    return _refuse_empty(rust)
+
+
+def _byte() -> RustTokenizer:
+    """Byte b has id b + 5."""
+    symbols = _byte_symbols()
+    vocab = {token: number for number, token in enumerate([*SPECIAL_LIST, *symbols])}
+    rust = RustTokenizer(models.BPE(vocab, []))
+    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    rust.decoder = decoders.ByteLevel()
+    return rust
+
+
+def _byte_symbols() -> list[str]:
+    """The character by which byte-level vocabularies write each byte (Radford et al. 2019), in the order of bytes.
+
+    Printable Latin-1 characters stand for themselves, the other bytes for the characters from U+0100 on.
+    """
+    themselves = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    others = iter(range(256, 512))
+    return [chr(byte if byte in themselves else next(others)) for byte in range(256)]
+
+
+# --------------------------------------------------------------------------------------------------- subwords
+
+
+def _bpe(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
+    """Byte-level byte-pair encoding (Sennrich et al. 2016, Radford et al. 2019): no text is unknown."""
+    if config.vocab_size < MIN_BPE_VOCAB:
+        raise UserError(
+            Fault(
+                "vocab_size",
+                f"{config.vocab_size} is too small for bpe: 256 bytes and {len(SPECIAL_LIST)} special tokens need "
+                f"{MIN_BPE_VOCAB}",
+            )
+        )
+    rust = RustTokenizer(models.BPE())
+    rust.normalizer = _normalizer(config)
+    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rust.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_freq,
+        special_tokens=SPECIAL_LIST,
+        initial_alphabet=BYTE_ALPHABET,
+        show_progress=False,
+    )
+    rust.train_from_iterator(_encodable(texts), trainer)
+    return rust
+
+
+def _count_words(rust: RustTokenizer, texts: Iterable[str]) -> Counter[str]:
+    """How often each word occurs, words as the normalizer and pre-tokenizer of `rust` make them."""
+    counts: Counter[str] = Counter()
+    normalize, split = rust.normalizer.normalize_str, rust.pre_tokenizer.pre_tokenize_str
+    for text in _encodable(texts):
+        counts.update(word for word, _ in split(normalize(text)))
+    if not counts:
+        raise UserError(Fault("", "the training texts hold not a single token that is frequent enough"))
+    return counts
+
+
+def _alphabet(counts: Counter[str], limit: int) -> list[str]:
+    """The most frequent characters of the words, at most `limit`, in the order of the alphabet."""
+    characters: Counter[str] = Counter()
+    for word, count in counts.items():
+        for character in word:
+            characters[character] += count
+    ranked = sorted(characters, key=lambda character: (-characters[character], character))
+    return sorted(ranked[:limit])
+
+
+def _wordpiece(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
+    """WordPiece as BERT uses it (Devlin et al. 2019); words with characters outside of its alphabet are unknown.
+
+    The alphabet takes at most the half of the vocabulary's room, as each character may need two entries.
+    """
+    rust = RustTokenizer(models.WordPiece(unk_token="[UNK]"))
+    rust.normalizer = _normalizer(
+        config,
+        normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=False),
+    )
+    rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    rust.decoder = decoders.WordPiece(cleanup=False)
+    counts = _count_words(rust, texts)
+    alphabet = set(_alphabet(counts, (config.vocab_size - len(SPECIAL_LIST)) // 2))
+    firsts = sorted(alphabet & {word[0] for word in counts})
+    inner = sorted(alphabet & {character for word in counts for character in word[1:]})
+    # The trainer numbers characters in the random order of a hash table, unless they are given as "special".
+    base = [*SPECIAL_LIST, *firsts, *(f"##{character}" for character in inner)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocab_size, min_frequency=config.min_freq, special_tokens=base, show_progress=False
+    )
+    learner = RustTokenizer(models.WordPiece(unk_token="[UNK]"))
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    learner.train_from_iterator(_repeated(counts, alphabet), trainer)
+    rust.model = models.WordPiece(learner.get_vocab(with_added_tokens=True), unk_token="[UNK]")
+    return rust
+
+
+def _repeated(counts: Counter[str], alphabet: set[str]) -> Iterator[str]:
+    """Each word of the alphabet as often as it occurs, in lines of bounded length."""
+    for word, count in sorted(counts.items()):
+        if alphabet.issuperset(word):
+            for start in range(0, count, 1000):
+                yield f"{word} " * min(1000, count - start)
+
+
+def _unigram(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
+    """The unigram language model over subwords (Kudo 2018), learnt by sentencepiece.
+
+    The trainer of `tokenizers` sums in the order of its threads and hash tables, so its result differs from run to run.
+    """
+    import sentencepiece
+
+    rust = RustTokenizer(models.Unigram())
+    rust.normalizer = _normalizer(
+        config, normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(left=True, right=True)
+    )
+    rust.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), _GUARD])
+    rust.decoder = decoders.Metaspace()
+    counts = _count_words(rust, texts)
+    room = config.vocab_size - len(SPECIAL_LIST)
+    alphabet = set(_alphabet(counts, room // 2))
+    rows = (f"{word}\t{count}" for word, count in sorted(counts.items()) if alphabet.issuperset(word))
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=rows,
+        model_writer=model,
+        input_format="tsv",
+        model_type="unigram",
+        vocab_size=room + 1,  # and its own unknown piece
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        max_sentence_length=2**30,
+        num_threads=4,  # the result depends on it (sums of floats), so it is a constant
+        unk_id=0,
+        bos_id=-1,
+        eos_id=-1,
+        pad_id=-1,
+        minloglevel=2,
+    )
+    learnt = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    pieces = [(learnt.id_to_piece(i), learnt.get_score(i)) for i in range(1, learnt.get_piece_size())]
+    vocab = [(token, 0.0) for token in SPECIAL_LIST] + [piece for piece in pieces if piece[0] not in SPECIAL_LIST]
+    rust.model = models.Unigram(vocab, unk_id=SPECIAL_LIST.index("[UNK]"), byte_fallback=False)
+    return rust
