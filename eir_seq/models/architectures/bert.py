@@ -1,0 +1,179 @@
+"""Bert (https://arxiv.org/abs/1810.04805)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eir_seq.models.architecture import Architecture, Task
+from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.embeddings import Embeddings
+from eir_seq.models.blocks.mlp import Mlp
+from eir_seq.models.blocks.norms import LayerNorm
+from eir_seq.models.blocks.positions import CountAll, LearnedDistances, LearnedPositions, Numbering
+from eir_seq.models.blocks.wiring import Layer, LayerPlan, PostNorm
+from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
+from eir_seq.models.configs.bert import BertConfig
+from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
+from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.initialization import Initialization
+
+
+def bert_attention(c: BertConfig, *, cross: bool = False) -> Attention.Config:
+    """Self-attention or cross-attention; positions may enter as learned distances."""
+    distances = None
+    if c.position_embedding_type != "absolute" and not cross:
+        distances = LearnedDistances.Config(
+            max_positions=c.max_position_embeddings,
+            head_size=c.hidden_size // c.num_attention_heads,
+            with_key=c.position_embedding_type == "relative_key_query",
+        )
+    return Attention.Config(
+        hidden_size=c.hidden_size,
+        num_heads=c.num_attention_heads,
+        memory_size=c.hidden_size if cross else None,
+        causal=c.is_decoder and not cross,
+        dropout=c.attention_probs_dropout_prob,
+        distances=distances,
+    )
+
+
+def bert_plan(
+    c: BertConfig,
+    *,
+    pooler: bool = True,
+    numbering: Numbering = CountAll(),  # noqa: B008
+    wiring: type[Layer] = PostNorm,
+) -> StackPlan:
+    """Embeddings with a norm, layers with norms behind the residual sums, a pooler of the first token."""
+    norm = LayerNorm.Config(eps=c.layer_norm_eps)
+    layer = LayerPlan(
+        wiring=wiring,
+        hidden_size=c.hidden_size,
+        norm=norm,
+        mixer=bert_attention(c),
+        cross=bert_attention(c, cross=True) if c.add_cross_attention else None,
+        mlp=Mlp.Config(hidden_size=c.hidden_size, inner_size=c.intermediate_size, activation=c.hidden_act),
+        dropout=c.hidden_dropout_prob,
+    )
+    positions = LearnedPositions.Config(count=c.max_position_embeddings, numbering=numbering)
+    return StackPlan(
+        embeddings=Embeddings.Config(
+            vocab_size=c.vocab_size,
+            hidden_size=c.hidden_size,
+            positions=positions if c.position_embedding_type == "absolute" else None,
+            num_segments=c.type_vocab_size,
+            norm=norm,
+            dropout=c.hidden_dropout_prob,
+            padding_id=c.pad_token_id,
+        ),
+        layers=(layer,) * c.num_hidden_layers,
+        pooler=FirstTokenPooler.Config(c.hidden_size) if pooler else None,
+        cached=c.is_decoder and c.use_cache,
+    )
+
+
+LAYER, OURS = "encoder.layer.{i}.", "layers.{i}."
+
+BERT_LAYER_ROWS: tuple[Row, ...] = (
+    Same(LAYER + "attention.self.query", OURS + "mixer.query"),
+    Same(LAYER + "attention.self.key", OURS + "mixer.key"),
+    Same(LAYER + "attention.self.value", OURS + "mixer.value"),
+    Same(LAYER + "attention.self.distance_embedding", OURS + "mixer.distances.table"),
+    Same(LAYER + "attention.output.dense", OURS + "mixer.out"),
+    Same(LAYER + "attention.output.LayerNorm", OURS + "mixer_norm"),
+    Same(LAYER + "crossattention.self.query", OURS + "cross.query"),
+    Same(LAYER + "crossattention.self.key", OURS + "cross.key"),
+    Same(LAYER + "crossattention.self.value", OURS + "cross.value"),
+    Same(LAYER + "crossattention.output.dense", OURS + "cross.out"),
+    Same(LAYER + "crossattention.output.LayerNorm", OURS + "cross_norm"),
+    Same(LAYER + "intermediate.dense", OURS + "mlp.up"),
+    Same(LAYER + "output.dense", OURS + "mlp.down"),
+    Same(LAYER + "output.LayerNorm", OURS + "mlp_norm"),
+)
+
+
+def bert_rows(c: BertConfig) -> Iterator[Row]:
+    """The key table of the body."""
+    yield Same("embeddings.word_embeddings", "embeddings.tokens")
+    yield Same("embeddings.position_embeddings", "embeddings.positions")
+    yield Same("embeddings.token_type_embeddings", "embeddings.segments")
+    yield Same("embeddings.LayerNorm", "embeddings.norm")
+    yield from for_layers(c.num_hidden_layers, *BERT_LAYER_ROWS)
+    yield Same("pooler.dense", "pooler.dense")
+
+
+def bert_classification(c: BertConfig) -> SequenceClassification.Config:
+    """A linear layer on the pooler's output."""
+    return SequenceClassification.Config(
+        reads="pooler",
+        hidden_size=c.hidden_size,
+        num_labels=c.num_labels,
+        problem_type=c.problem_type,
+        dropout=c.hidden_dropout_prob if c.classifier_dropout is None else c.classifier_dropout,
+    )
+
+
+def bert_language_model(c: BertConfig) -> LanguageModel.Config:
+    """Hidden layer, activation, norm, then scores by the token table with a bias."""
+    return LanguageModel.Config(
+        predicts="next" if c.is_decoder else "hidden",
+        hidden_size=c.hidden_size,
+        vocab_size=c.vocab_size,
+        tied=c.tie_word_embeddings,
+        dense=c.hidden_act,
+        norm=LayerNorm.Config(eps=c.layer_norm_eps),
+        bias=True,
+    )
+
+
+BERT_LANGUAGE_MODEL_ROWS = (
+    Same("cls.predictions.transform.dense", "dense"),
+    Same("cls.predictions.transform.LayerNorm", "norm"),
+    Same("cls.predictions.decoder.weight", "out.weight"),
+    Same("cls.predictions.bias", "bias"),
+)
+
+
+def without_pooler(c: BertConfig) -> StackPlan:
+    """The body of heads that read token states."""
+    return bert_plan(c, pooler=False)
+
+
+def bert_initialization(c: BertConfig) -> Initialization:
+    """Normal weights of one deviation."""
+    return Initialization(c.initializer_range)
+
+
+BERT = Architecture(
+    tasks={
+        "base": Task(published="BertModel", plan=bert_plan, body_rows=bert_rows),
+        "masked-lm": Task(
+            published="BertForMaskedLM",
+            plan=without_pooler,
+            body_rows=bert_rows,
+            prefix="bert",
+            head=bert_language_model,
+            head_rows=BERT_LANGUAGE_MODEL_ROWS,
+        ),
+        "causal-lm": Task(
+            published="BertLMHeadModel",
+            plan=without_pooler,
+            body_rows=bert_rows,
+            prefix="bert",
+            head=bert_language_model,
+            head_rows=BERT_LANGUAGE_MODEL_ROWS,
+        ),
+        "sequence-classification": Task(
+            published="BertForSequenceClassification",
+            plan=bert_plan,
+            body_rows=bert_rows,
+            prefix="bert",
+            head=bert_classification,
+            head_rows=(Same("classifier", "out"),),
+        ),
+    },
+    prefixes=("bert",),
+    initialization=bert_initialization,
+    ignored=(r"^cls\.predictions\.decoder\.bias$",),
+)

@@ -1,0 +1,136 @@
+"""GPT-2 (https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eir_seq.models.architecture import Architecture, Task
+from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.embeddings import Embeddings
+from eir_seq.models.blocks.mlp import Mlp
+from eir_seq.models.blocks.norms import LayerNorm
+from eir_seq.models.blocks.positions import LearnedPositions
+from eir_seq.models.blocks.wiring import LayerPlan, PreNorm
+from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
+from eir_seq.models.configs.gpt2 import GPT2Config
+from eir_seq.models.frames.stack import StackPlan
+from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.initialization import Initialization
+
+
+def gpt2_attention(c: GPT2Config, layer: int, *, cross: bool = False) -> Attention.Config:
+    """Causal self-attention, or cross-attention; scores of deeper layers may be scaled down."""
+    scale = (c.n_embd // c.n_head) ** -0.5 if c.scale_attn_weights else 1.0
+    return Attention.Config(
+        hidden_size=c.n_embd,
+        num_heads=c.n_head,
+        memory_size=c.n_embd if cross else None,
+        causal=not cross,
+        scale=scale / (layer + 1) if c.scale_attn_by_inverse_layer_idx else scale,
+        dropout=c.attn_pdrop,
+        float32_scores=c.reorder_and_upcast_attn,
+    )
+
+
+def gpt2_plan(c: GPT2Config) -> StackPlan:
+    """Token and position tables, layers with norms in front, a final norm."""
+    norm = LayerNorm.Config(eps=c.layer_norm_epsilon)
+    return StackPlan(
+        embeddings=Embeddings.Config(
+            vocab_size=c.vocab_size,
+            hidden_size=c.n_embd,
+            positions=LearnedPositions.Config(count=c.n_positions),
+            segments_are_tokens=True,
+            dropout=c.embd_pdrop,
+        ),
+        layers=tuple(
+            LayerPlan(
+                wiring=PreNorm,
+                hidden_size=c.n_embd,
+                norm=norm,
+                mixer=gpt2_attention(c, i),
+                cross=gpt2_attention(c, i, cross=True) if c.add_cross_attention else None,
+                mlp=Mlp.Config(
+                    hidden_size=c.n_embd, inner_size=c.n_inner or 4 * c.n_embd, activation=c.activation_function
+                ),
+                dropout=c.resid_pdrop,
+            )
+            for i in range(c.n_layer)
+        ),
+        final_norm=norm,
+        cached=c.use_cache,
+    )
+
+
+LAYER, OURS = "h.{i}.", "layers.{i}."
+
+
+def gpt2_rows(c: GPT2Config) -> Iterator[Row]:
+    """The key table of the body; published weights are (in, out)."""
+    yield Same("wte", "embeddings.tokens")
+    yield Same("wpe", "embeddings.positions")
+    yield from for_layers(
+        c.n_layer,
+        Same(LAYER + "ln_1", OURS + "mixer_norm"),
+        Fused(LAYER + "attn.c_attn", (OURS + "mixer.query", OURS + "mixer.key", OURS + "mixer.value"), transpose=True),
+        Same(LAYER + "attn.c_proj", OURS + "mixer.out", transpose=True),
+        Same(LAYER + "ln_cross_attn", OURS + "cross_norm"),
+        Same(LAYER + "crossattention.q_attn", OURS + "cross.query", transpose=True),
+        Fused(LAYER + "crossattention.c_attn", (OURS + "cross.key", OURS + "cross.value"), transpose=True),
+        Same(LAYER + "crossattention.c_proj", OURS + "cross.out", transpose=True),
+        Same(LAYER + "ln_2", OURS + "mlp_norm"),
+        Same(LAYER + "mlp.c_fc", OURS + "mlp.up", transpose=True),
+        Same(LAYER + "mlp.c_proj", OURS + "mlp.down", transpose=True),
+    )
+    yield Same("ln_f", "final_norm")
+
+
+def _classification(c: GPT2Config) -> SequenceClassification.Config:
+    return SequenceClassification.Config(
+        reads="last",
+        hidden_size=c.n_embd,
+        num_labels=c.num_labels,
+        problem_type=c.problem_type,
+        bias=False,
+        marker_id=c.pad_token_id,
+    )
+
+
+def _language_model(c: GPT2Config) -> LanguageModel.Config:
+    return LanguageModel.Config(
+        predicts="next", hidden_size=c.n_embd, vocab_size=c.vocab_size, tied=c.tie_word_embeddings
+    )
+
+
+def _initialization(c: GPT2Config) -> Initialization:
+    residual = c.initializer_range / (2 * c.n_layer) ** 0.5
+    return Initialization(
+        c.initializer_range,
+        {"*.mixer.out.weight": residual, "*.cross.out.weight": residual, "*.mlp.down.weight": residual},
+    )
+
+
+GPT2 = Architecture(
+    tasks={
+        "base": Task(published="GPT2Model", plan=gpt2_plan, body_rows=gpt2_rows),
+        "causal-lm": Task(
+            published="GPT2LMHeadModel",
+            plan=gpt2_plan,
+            body_rows=gpt2_rows,
+            prefix="transformer",
+            head=_language_model,
+            head_rows=(Same("lm_head", "out"),),
+        ),
+        "sequence-classification": Task(
+            published="GPT2ForSequenceClassification",
+            plan=gpt2_plan,
+            body_rows=gpt2_rows,
+            prefix="transformer",
+            head=_classification,
+            head_rows=(Same("score", "out"),),
+        ),
+    },
+    prefixes=("transformer",),
+    initialization=_initialization,
+)

@@ -1,0 +1,188 @@
+"""Multi-head attention, dense: every query may look at every key that its mask leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eir_seq.models.blocks.build import Part
+from eir_seq.models.blocks.context import Bias, Context
+from eir_seq.models.blocks.layout import Layout
+from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.blocks.positions import Rotary
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention over the tokens themselves, or over the memory (https://arxiv.org/abs/1706.03762)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """What varies between architectures.
+
+        `num_kv_heads`: heads of keys and values, each shared by a group of query heads (https://arxiv.org/abs/2305.13245).
+        `memory_size`: width of the memory; given, this is cross-attention.
+        `scale`: factor on the scores; by default one over the square root of the head size.
+        `distances`: a part that adds to the scores before they are scaled.
+        `float32_scores`: scores and weights in float32 also under mixed precision.
+        """
+
+        hidden_size: int
+        num_heads: int
+        head_size: int | None = None
+        num_kv_heads: int | None = None
+        memory_size: int | None = None
+        bias: bool = True
+        out_bias: bool = True
+        causal: bool = False
+        scale: float | None = None
+        dropout: float = 0.0
+        rotary: Rotary | None = None
+        distances: Part | None = None
+        float32_scores: bool = False
+
+        def build(self) -> Attention:
+            """The mixer."""
+            return Attention(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.head_size = config.head_size or config.hidden_size // config.num_heads
+        self.scale = self.head_size**-0.5 if config.scale is None else config.scale
+        inner, shared = config.num_heads * self.head_size, (config.num_kv_heads or config.num_heads) * self.head_size
+        source = config.memory_size or config.hidden_size
+        self.query = Linear(config.hidden_size, inner, bias=config.bias)
+        self.key = Linear(source, shared, bias=config.bias)
+        self.value = Linear(source, shared, bias=config.bias)
+        self.out = Linear(inner, config.hidden_size, bias=config.out_bias)
+        self.distances = config.distances.build() if config.distances else None
+
+    @property
+    def crosses(self) -> bool:
+        """Whether keys and values come from the memory."""
+        return self.config.memory_size is not None
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        query = self._turned(self.query(x), ctx)
+        if self.crosses:
+            return self.out(self._attend(query, *self._memory(ctx), ctx))
+        return self.out(self._attend(query, self._turned(self.key(x), ctx), self._heads(self.value(x)), ctx))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_size))
+
+    def _turned(self, x: Tensor, ctx: Context) -> Tensor:
+        heads, rotary = self._heads(x), self.config.rotary
+        if rotary is None or self.crosses:
+            return heads
+        tables = ctx.once((rotary, self.head_size), lambda: rotary.tables(ctx.positions, self.head_size))
+        return rotary.turn(heads, *tables)
+
+    def _memory(self, ctx: Context) -> tuple[Tensor, Tensor]:
+        assert ctx.memory is not None
+        return self._heads(self.key(ctx.memory)), self._heads(self.value(ctx.memory))
+
+    def _bias(self, ctx: Context) -> Bias | None:
+        if self.crosses:
+            return None
+        if (distances := self.distances) is not None:
+            return lambda query, key: distances(query, key) * self.scale
+        return ctx.bias
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context) -> Tensor:
+        """(..., heads, head_size) each -> (..., heads * head_size)."""
+        dropout = self.config.dropout if self.training else 0.0
+        if ctx.layout.packed:
+            keys = ctx.memory_layout if self.crosses else ctx.layout
+            assert keys is not None
+            return self._attend_packed(query, key, value, ctx.layout, keys, self._bias(ctx), dropout)
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+        if ctx.cache is not None:
+            if not self.crosses:
+                key, value = ctx.cache.extend(self, key, value)
+            elif (slot := ctx.cache.read(self)) is None:
+                key, value = ctx.cache.extend(self, key, value)
+            else:
+                key, value = slot
+        causal = self.config.causal and not self.crosses
+        if self.crosses:
+            real = None if ctx.memory_layout is None else ctx.memory_layout.mask
+            mask = None if real is None else real[:, None, None, :]
+        else:
+            mask = ctx.mask(query.shape[2], key.shape[2], causal=causal)
+        bias_of = self._bias(ctx)
+        bias = None if bias_of is None else bias_of(query, key)
+        weights_wanted = ctx.cross_attentions if self.crosses else ctx.attentions
+        head_mask = ctx.cross_head_mask if self.crosses else ctx.head_mask
+        causal = causal and mask is None and query.shape[2] > 1
+        if weights_wanted is None and head_mask is None and not self.config.float32_scores:
+            return self._fused(query, key, value, mask, bias, causal, dropout).transpose(1, 2).flatten(2)
+        weights = self._weights(query, key, mask, bias, causal)
+        dropped = F.dropout(weights, dropout)
+        if head_mask is not None:
+            dropped = dropped * head_mask[:, None, None]
+            weights = weights * head_mask[:, None, None]
+        if weights_wanted is not None:
+            weights_wanted.append(weights)
+        groups = self.config.num_heads // value.shape[1]
+        mixed = dropped.to(value.dtype) @ value.repeat_interleave(groups, 1)
+        return mixed.transpose(1, 2).flatten(2)
+
+    def _attend_packed(
+        self, query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: Layout, bias: Bias | None, dropout: float
+    ) -> Tensor:
+        """(tokens, heads, head_size) each -> (tokens, heads * head_size): one text after the other."""
+        causal = self.config.causal and not self.crosses
+        mixed = []
+        texts = zip(
+            query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True
+        )
+        for text in texts:
+            q, k, v = (x.transpose(0, 1)[None] for x in text)
+            out = self._fused(q, k, v, None, None if bias is None else bias(q, k), causal, dropout)
+            mixed.append(out[0].transpose(0, 1))
+        return torch.cat(mixed).flatten(1)
+
+    def _fused(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        causal: bool,
+        dropout: float,
+    ) -> Tensor:
+        """(batch, heads, length, head_size) each -> (batch, heads, queries, head_size), by torch's own kernels."""
+        if bias is not None:
+            look = causal_mask(query, key) if causal else mask
+            mask, causal = bias if look is None else bias.masked_fill(~look, torch.finfo(bias.dtype).min), False
+
+        if isinstance(mask, Tensor) and mask.is_floating_point():
+            mask = mask.to(query.dtype)
+        return F.scaled_dot_product_attention(
+            query, key, value, mask, dropout, causal, scale=self.scale, enable_gqa=query.shape[1] != key.shape[1]
+        )
+
+    def _weights(self, query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None, causal: bool) -> Tensor:
+        """(batch, heads, queries, keys) attention weights, spelt out."""
+        key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
+        if self.config.float32_scores:
+            with torch.autocast(query.device.type, enabled=False):
+                scores = query.float() @ key.float().transpose(-1, -2) * self.scale
+        else:
+            scores = query @ key.transpose(-1, -2) * self.scale
+        scores = scores if bias is None else scores + bias
+        look = causal_mask(query, key) if causal else mask
+        scores = scores if look is None else scores.masked_fill(~look, torch.finfo(scores.dtype).min)
+        return scores.softmax(-1)
+
+
+def causal_mask(query: Tensor, key: Tensor) -> Tensor:
+    """(queries, keys) bool: each query sees the keys up to its own place; the queries are the last of the keys."""
+    queries, keys = query.shape[2], key.shape[2]
+    return torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)

@@ -1,0 +1,77 @@
+"""What the layers of a frame share during one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eir_seq.models.blocks.cache import Cache
+from eir_seq.models.blocks.layout import Layout
+
+Bias = Callable[[Tensor, Tensor], Tensor]
+"""(queries, keys), each (batch, heads, length, head_size) -> what is added to their scores, broadcastable to
+(batch, heads, queries, keys)."""
+
+
+@dataclass
+class Context:
+    """One forward pass as its layers see it.
+
+    Attributes:
+        layout: places of the tokens that are computed.
+        positions: their position ids, in that layout.
+        keys: (batch, keys) mask of the tokens that may be looked at, cached ones included; None if all are real.
+        memory: states of the other side for cross-attention, with their layout.
+        bias: added to the scores of every layer (T5).
+        features: documented inputs of the architecture besides tokens (boxes, global_attention_mask, ...), padded.
+        attentions, cross_attentions: lists that layers append their weights to, if these are wanted.
+        head_mask: (heads,) factors on the attention weights of the current layer.
+    """
+
+    layout: Layout
+    positions: Tensor
+    keys: Tensor | None = None
+    cache: Cache | None = None
+    memory: Tensor | None = None
+    memory_layout: Layout | None = None
+    bias: Bias | None = None
+    features: dict[str, Tensor] = field(default_factory=dict)
+    attentions: list[Tensor] | None = None
+    cross_attentions: list[Tensor] | None = None
+    head_mask: Tensor | None = None
+    cross_head_mask: Tensor | None = None
+    _memo: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """`make()`, computed at its first use in this pass and shared by all layers (masks, rotary tables)."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+    def mask(self, queries: int, keys: int, *, causal: bool) -> Tensor | None:
+        """(batch or 1, 1, queries or 1, keys) bool of who may look at whom among padded tokens; None if everyone may.
+
+        A row that may look at nothing (padding on the left) may look at itself, so that its weights stay finite.
+        """
+        return self.once(("mask", queries, keys, causal), lambda: look_mask(self.keys, queries, keys, causal=causal))
+
+
+def look_mask(real: Tensor | None, queries: int, keys: int, *, causal: bool) -> Tensor | None:
+    """See `Context.mask`; `real`: (batch, keys) bool or None."""
+    if not causal:
+        if real is None:
+            return None
+        look = real[:, None, None, :]
+        return look | ~look.any(-1, keepdim=True)
+    if real is None and (queries == 1 or queries == keys):
+        return None  # one new token sees all; else the kernel's own causal mode serves
+    device = None if real is None else real.device
+    past = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    if real is None:
+        return past[None, None]
+    itself = torch.eye(keys, dtype=torch.bool, device=device)[keys - queries :]
+    return (past & real[:, None, None, :]) | itself

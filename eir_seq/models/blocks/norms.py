@@ -1,0 +1,47 @@
+"""Normalizations over the last dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class LayerNorm(nn.LayerNorm):
+    """Zero mean and unit variance, then scale and shift (https://arxiv.org/abs/1607.06450)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`bias`: whether there is a shift."""
+
+        eps: float = 1e-5
+        bias: bool = True
+
+        def build(self, size: int) -> LayerNorm:
+            """A norm of states of width `size`."""
+            return LayerNorm(size, eps=self.eps, bias=self.bias)
+
+
+class RMSNorm(nn.Module):
+    """Unit mean square, then scale (https://arxiv.org/abs/1910.07467)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`eps` is added to the mean square."""
+
+        eps: float = 1e-6
+
+        def build(self, size: int) -> RMSNorm:
+            """A norm of states of width `size`."""
+            return RMSNorm(size, self.eps)
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., size) -> (..., size); the mean square is taken in float32 or better."""
+        wide = x if x.dtype == torch.float64 else x.float()
+        return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)

@@ -1,0 +1,218 @@
+"""Where a token stands: numbering of positions, tables of them, rotations by them, biases by distance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# --------------------------------------------------------------------------------------------------- numbering
+
+
+@dataclass(frozen=True)
+class CountAll:
+    """Positions 0, 1, 2 ... whatever the tokens are, moved by `offset`."""
+
+    offset: int = 0
+
+    def __call__(self, shape: tuple[int, int], ids: Tensor | None, start: int, device: torch.device) -> Tensor:
+        """Position ids of shape (1, length)."""
+        return torch.arange(start, start + shape[1], device=device)[None] + self.offset
+
+
+@dataclass(frozen=True)
+class CountReal:
+    """Real tokens are counted from `padding_id` + 1; padding keeps `padding_id` itself (roberta).
+
+    Tokens given as embeddings all count as real.
+    """
+
+    padding_id: int
+
+    def __call__(self, shape: tuple[int, int], ids: Tensor | None, start: int, device: torch.device) -> Tensor:
+        """Position ids of shape (batch or 1, length)."""
+        if ids is None:
+            return torch.arange(start, start + shape[1], device=device)[None] + self.padding_id + 1
+        real = (ids != self.padding_id).long()
+        return (real.cumsum(1) + start) * real + self.padding_id
+
+
+Numbering = CountAll | CountReal
+
+# ------------------------------------------------------------------------------------------------------ tables
+
+
+class LearnedPositions(nn.Embedding):
+    """A learned vector per position id."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`count`: rows of the table."""
+
+        count: int
+        numbering: Numbering = CountAll()
+
+        def build(self, size: int) -> LearnedPositions:
+            """A table of vectors of width `size`."""
+            return LearnedPositions(self.count, size)
+
+
+class SinusoidalPositions(nn.Embedding):
+    """Fixed sine and cosine waves, alternating over the channels (https://arxiv.org/abs/1706.03762, 3.5)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`count`: rows of the table."""
+
+        count: int
+        numbering: Numbering = CountAll()
+
+        def build(self, size: int) -> SinusoidalPositions:
+            """A frozen table of vectors of width `size`."""
+            return SinusoidalPositions(self.count, size)
+
+    def __init__(self, count: int, size: int) -> None:
+        super().__init__(count, size)
+        self.weight.requires_grad_(False)
+
+    @staticmethod
+    def waves(positions: Tensor, size: int) -> Tensor:
+        """(...,) positions -> (..., size): channel 2j holds sin(p / 10000^(2j/size)), channel 2j+1 the cosine."""
+        channel = torch.arange(0, size, 2, dtype=torch.float64, device=positions.device)
+        angles = positions[..., None] * 10000 ** (-channel / size)
+        return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)[..., :size].float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WavePositions:
+    """The same waves computed for any length, without a table."""
+
+    numbering: Numbering = CountAll()
+
+    def build(self, size: int) -> nn.Module:
+        """A module without parameters."""
+        return _Waves(size)
+
+
+class _Waves(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, positions: Tensor) -> Tensor:
+        return SinusoidalPositions.waves(positions, self.size)
+
+
+PositionsConfig = LearnedPositions.Config | SinusoidalPositions.Config | WavePositions
+
+# ------------------------------------------------------------------------------------------------------ rotary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotary:
+    """Queries and keys turned by their position, halves of the head paired (https://arxiv.org/abs/2104.09864)."""
+
+    base: float = 10000.0
+    fraction: float = 1.0
+
+    def tables(self, positions: Tensor, head_size: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, each (..., 1, turned channels), for position ids (...,)."""
+        turned = int(head_size * self.fraction)
+        speed = self.base ** (-torch.arange(0, turned, 2, device=positions.device, dtype=torch.float32) / turned)
+        angles = (positions[..., None].float() * speed)[..., None, :]
+        angles = torch.cat((angles, angles), -1)
+        return angles.cos(), angles.sin()
+
+    @staticmethod
+    def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """(..., heads, head_size) -> the same, its first channels turned."""
+        turned = cosines.shape[-1]
+        first, second = x[..., : turned // 2], x[..., turned // 2 : turned]
+        rotated = x[..., :turned] * cosines + torch.cat((-second, first), -1) * sines
+        return torch.cat((rotated, x[..., turned:]), -1).to(x.dtype)
+
+
+# ---------------------------------------------------------------------------------------------- score biases
+
+
+def distances(queries: int, keys: int, device: torch.device) -> Tensor:
+    """(queries, keys) key position minus query position; the queries are the last of the keys."""
+    return torch.arange(keys, device=device)[None] - torch.arange(keys - queries, keys, device=device)[:, None]
+
+
+class RelativeBuckets(nn.Module):
+    """A learned bias per head and bucket of distance (T5, https://arxiv.org/abs/1910.10683, 2.1).
+
+    Half of the buckets are exact distances, the other half grow logarithmically up to `max_distance`.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`bidirectional`: half of the buckets are for keys behind the query."""
+
+        num_buckets: int
+        max_distance: int
+        num_heads: int
+        bidirectional: bool
+
+        def build(self) -> RelativeBuckets:
+            """The table of biases."""
+            return RelativeBuckets(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.table = nn.Embedding(config.num_buckets, config.num_heads)
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """Buckets of distances (key minus query), of the same shape."""
+        count, base = self.config.num_buckets, torch.zeros_like(distance)
+        if self.config.bidirectional:
+            count //= 2
+            base = (distance > 0).long() * count
+            distance = distance.abs()
+        else:
+            distance = (-distance).clamp(min=0)
+        exact = count // 2
+        growth = math.log(self.config.max_distance / exact)
+        far = exact + (torch.log(distance.float() / exact) / growth * (count - exact)).long()
+        return base + torch.where(distance < exact, distance, far.clamp(max=count - 1))
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        """Queries and keys (batch, heads, length, head_size) -> (1, heads, queries, keys)."""
+        distance = distances(query.shape[2], key.shape[2], query.device)
+        bias: Tensor = self.table(self.bucket(distance)).permute(2, 0, 1)[None]
+        return bias
+
+
+class LearnedDistances(nn.Module):
+    """A learned vector per distance that is multiplied with the query, and optionally with the key, into the score.
+
+    Sources: https://arxiv.org/abs/1803.02155 (query), https://arxiv.org/abs/2009.13658 method 4 (query and key).
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`max_positions`: distances reach from -(max_positions - 1) to max_positions - 1."""
+
+        max_positions: int
+        head_size: int
+        with_key: bool
+
+        def build(self) -> LearnedDistances:
+            """The table of vectors."""
+            return LearnedDistances(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.table = nn.Embedding(2 * config.max_positions - 1, config.head_size)
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        """Queries and keys (batch, heads, length, head_size) -> (batch, heads, queries, keys), unscaled."""
+        distance = distances(query.shape[2], key.shape[2], query.device)
+        vectors = self.table(self.config.max_positions - 1 - distance)
+        bias = torch.einsum("bhqd,qkd->bhqk", query, vectors)
+        return bias + torch.einsum("bhkd,qkd->bhqk", key, vectors) if self.config.with_key else bias

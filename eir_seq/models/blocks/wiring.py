@@ -1,0 +1,65 @@
+"""How a layer wires its sublayers to the residual stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from eir_seq.models.blocks.build import Part, Sized
+from eir_seq.models.blocks.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPlan:
+    """The sublayers of a layer. `dropout` falls on what each sublayer adds; `mixer_dropout` overrides it there."""
+
+    wiring: type[Layer]
+    hidden_size: int
+    norm: Sized
+    mixer: Part
+    mlp: Part
+    cross: Part | None = None
+    dropout: float = 0.0
+    mixer_dropout: float | None = None
+
+    def build(self) -> Layer:
+        """The layer."""
+        return self.wiring(self)
+
+
+class Layer(nn.Module):
+    """Mixer, optional cross-attention and feed-forward block, each with its norm."""
+
+    def __init__(self, plan: LayerPlan) -> None:
+        super().__init__()
+        self.mixer = plan.mixer.build()
+        self.mixer_norm = plan.norm.build(plan.hidden_size)
+        self.cross = plan.cross.build() if plan.cross else None
+        self.cross_norm = plan.norm.build(plan.hidden_size) if plan.cross else None
+        self.mlp = plan.mlp.build()
+        self.mlp_norm = plan.norm.build(plan.hidden_size)
+        self.dropout = nn.Dropout(plan.dropout)
+        self.mixer_dropout = nn.Dropout(plan.dropout if plan.mixer_dropout is None else plan.mixer_dropout)
+
+
+class PostNorm(Layer):
+    """Norm behind each residual sum (https://arxiv.org/abs/1706.03762)."""
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        x = self.mixer_norm(x + self.mixer_dropout(self.mixer(x, ctx)))
+        if self.cross is not None and self.cross_norm is not None and ctx.memory is not None:
+            x = self.cross_norm(x + self.mixer_dropout(self.cross(x, ctx)))
+        return self.mlp_norm(x + self.dropout(self.mlp(x)))
+
+
+class PreNorm(Layer):
+    """Norm in front of each sublayer; the residual stream itself is never normed (https://arxiv.org/abs/2002.04745)."""
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        x = x + self.mixer_dropout(self.mixer(self.mixer_norm(x), ctx))
+        if self.cross is not None and self.cross_norm is not None and ctx.memory is not None:
+            x = x + self.mixer_dropout(self.cross(self.cross_norm(x), ctx))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))

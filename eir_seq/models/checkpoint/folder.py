@@ -1,0 +1,166 @@
+"""Folders of published models: ``config.json`` beside safetensors (or an old ``pytorch_model.bin``)."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from eir_seq.errors import Fault, UserError
+from eir_seq.models.options import ModelConfig, check_options, fields
+
+WANTED = ("config.json", "*.safetensors", "*.safetensors.index.json")
+WANTED_OLD = ("config.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
+DERIVED = ("model_type", "architectures", "id2label", "label2id", "transformers_version", "num_labels")
+
+
+def locate(name: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Path:
+    """The folder of a published model: `name` itself if it is one, else the Hub's, downloaded into its cache.
+
+    Raises:
+        UserError: neither a folder nor to be had from the Hub.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(Fault(str(folder), "holds no config.json, so it is no model folder"))
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        for wanted in (WANTED, WANTED_OLD):
+            found = Path(
+                snapshot_download(
+                    str(name), revision=revision, local_files_only=local_files_only, allow_patterns=list(wanted)
+                )
+            )
+            if any(found.glob("*.safetensors")) or any(found.glob("*.bin")):
+                break
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            Fault(
+                str(name),
+                "is neither a folder nor a model that the Hub gave "
+                f"({type(error).__name__}); without network, give the path of a folder",
+            )
+        ) from error
+    return found
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The contents of ``config.json``.
+
+    Raises:
+        UserError: unreadable, no JSON object, or without `model_type`.
+    """
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(Fault(str(path), f"cannot be read as JSON: {error}")) from error
+    if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):
+        raise UserError(Fault(str(path), "is not the config of a model: it names no model_type"))
+    return content
+
+
+def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The options that a published config gives; what is none of ours is kept under ``published``.
+
+    Raises:
+        UserError: an option with an impossible value.
+    """
+    from eir_seq.models.catalogue import config_class
+
+    model_type = content["model_type"]
+    known, aliases = fields(config_class(model_type)), config_class(model_type).aliases
+    options = {name: value for name, value in content.items() if aliases.get(name, name) in known}
+    if "id2label" in content and isinstance(content["id2label"], dict):
+        options["num_labels"] = len(content["id2label"])
+    if faults := check_options(model_type, options):
+        raise UserError(*(Fault(fault.place, fault.message, str(path)) for fault in faults))
+    rest = {name: value for name, value in content.items() if name not in options and name != "num_labels"}
+    return {**options, "published": rest}
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder under their published names.
+
+    Raises:
+        UserError: no weights, a missing shard, a truncated or foreign file, values that are not finite.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in _weight_files(folder):
+        try:
+            if path.suffix == ".safetensors":
+                tensors.update(load_file(path))
+            else:
+                tensors.update(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+        except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
+            reason = str(error).strip().splitlines()
+            raise UserError(
+                Fault(str(path), f"cannot be read as weights: {reason[0] if reason else type(error).__name__}")
+            ) from error
+        except Exception as error:  # unpickling refuses foreign content with errors of many kinds
+            raise UserError(Fault(str(path), f"is no plain file of tensors ({type(error).__name__})")) from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(Fault(str(folder), f"tensor {name!r} holds values that are not finite"))
+    return tensors
+
+
+def _weight_files(folder: Path) -> Iterator[Path]:
+    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+        single, index = folder / f"{stem}.{suffix}", folder / f"{stem}.{suffix}.index.json"
+        if single.is_file():
+            yield single
+            return
+        if index.is_file():
+            try:
+                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            except (ValueError, KeyError, AttributeError, TypeError) as error:
+                raise UserError(Fault(str(index), "is no index of weight files")) from error
+            for name in names:
+                if not isinstance(name, str) or Path(name).name != name:
+                    raise UserError(Fault(str(index), f"names {name!r}, which is outside the folder"))
+                if not (folder / name).is_file():
+                    raise UserError(Fault(str(index), f"names {name!r}, which is missing"))
+                yield folder / name
+            return
+    raise UserError(Fault(str(folder), "holds no weights (model.safetensors or pytorch_model.bin)"))
+
+
+def write(folder: Path, config: ModelConfig, published_class: str, tensors: dict[str, Tensor]) -> None:
+    """Write a model folder; each file appears only when it is whole."""
+    from huggingface_hub import save_torch_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
+        content = json.dumps(published_config(config, published_class), indent=2, sort_keys=True)
+        Path(temporary, "config.json").write_text(content + "\n", encoding="utf-8")
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_torch_state_dict(whole, temporary, metadata={"format": "pt"})
+        for path in sorted(Path(temporary).iterdir()):
+            os.replace(path, folder / path.name)
+
+
+def published_config(config: ModelConfig, published_class: str) -> dict[str, Any]:
+    """The contents of ``config.json`` for these options."""
+    content = {name: value for name, value in config.published.items() if name not in DERIVED}
+    content |= {name: getattr(config, name) for name in fields(type(config)) if name != "num_labels"}
+    labels = config.published.get("id2label")
+    if not isinstance(labels, dict) or len(labels) != config.num_labels:
+        labels = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
+    content["id2label"] = labels
+    content["label2id"] = {label: int(number) for number, label in labels.items()}
+    content["model_type"] = config.model_type
+    content["architectures"] = [published_class]
+    return content

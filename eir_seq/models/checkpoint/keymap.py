@@ -1,0 +1,103 @@
+"""Published tensor names against ours, as a table that is read in both directions.
+
+A row moves a parameter, or the weight and bias of a module, from a published name to ours; its inverse is exact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+LEAVES = ("", ".weight", ".bias")
+
+
+@dataclass(frozen=True)
+class Same:
+    """One tensor (or module) under two names; `transpose` where the published weight is (in, out)."""
+
+    theirs: str
+    ours: str
+    transpose: bool = False
+
+    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """Take this row's tensors out of `published`, yield them under our names."""
+        for leaf in LEAVES:
+            if self.theirs + leaf in published:
+                yield self.ours + leaf, _turned(published.pop(self.theirs + leaf), self.transpose)
+
+    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """The inverse of `pull`."""
+        yield from Same(self.ours, self.theirs, self.transpose).pull(ours)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """One published module that holds several of ours, one after the other along the output."""
+
+    theirs: str
+    ours: tuple[str, ...]
+    transpose: bool = False
+
+    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """Take this row's tensors out of `published`, yield the parts under our names."""
+        for leaf in (".weight", ".bias"):
+            if self.theirs + leaf in published:
+                whole = _turned(published.pop(self.theirs + leaf), self.transpose)
+                for name, part in zip(self.ours, whole.chunk(len(self.ours)), strict=True):
+                    yield name + leaf, part.contiguous()
+
+    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """The inverse of `pull`."""
+        for leaf in (".weight", ".bias"):
+            if self.ours[0] + leaf in ours:
+                parts = [ours.pop(name + leaf) for name in self.ours]
+                yield self.theirs + leaf, _turned(torch.cat(parts), self.transpose)
+
+
+Row = Same | Fused
+
+
+def for_layers(count: int, *rows: Row) -> Iterator[Row]:
+    """The rows once per layer, ``{i}`` in their names replaced by its number."""
+    for i in range(count):
+        for row in rows:
+            ours: str | tuple[str, ...]
+            if isinstance(row, Fused):
+                yield replace(
+                    row, theirs=row.theirs.format(i=i), ours=tuple(name.format(i=i) for name in row.ours)
+                )
+            else:
+                yield replace(row, theirs=row.theirs.format(i=i), ours=row.ours.format(i=i))
+
+
+NEVER_PARAMETERS = re.compile(r"(^|\.)(position_ids|token_type_ids|attn\.bias|attn\.masked_bias|inv_freq)$")
+"""Buffers that old files hold and that no model needs."""
+
+
+def modern(name: str) -> str:
+    """A tensor's name in today's spelling: very old files call the weight and bias of a norm gamma and beta."""
+    return re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
+
+
+def to_ours(rows: Iterable[Row], published: Tensors) -> tuple[Tensors, list[str]]:
+    """Tensors under our names, and the published names that no row knows."""
+    left = {modern(name): tensor for name, tensor in published.items() if not NEVER_PARAMETERS.search(name)}
+    moved = {name: tensor for row in rows for name, tensor in row.pull(left)}
+    return moved, sorted(left)
+
+
+def to_published(rows: Iterable[Row], ours: Tensors) -> Tensors:
+    """Tensors under their published names; every tensor of ours must have a row."""
+    left = dict(ours)
+    moved = {name: tensor for row in rows for name, tensor in row.push(left)}
+    assert not left, f"no row of the key table names {sorted(left)[:3]}"
+    return moved
+
+
+def _turned(tensor: Tensor, transpose: bool) -> Tensor:
+    return tensor.t().contiguous() if transpose and tensor.dim() == 2 else tensor

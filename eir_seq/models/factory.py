@@ -1,0 +1,154 @@
+"""The one door to models: build from options, or load a published checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.models.architecture import Architecture
+from eir_seq.models.catalogue import CATALOGUE, architecture
+from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_tensors
+from eir_seq.models.model import Model
+from eir_seq.models.options import build_config
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What loading a checkpoint left open: fresh parameters (our names), published tensors that nobody wanted."""
+
+    initialised: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def create_model(model_type: str, model_init_config: dict[str, Any] | None = None, *, task: str = "base") -> Model:
+    """A fresh model, initialized by its documented scheme.
+
+    Args:
+        model_type: name in the catalogue; a documented class name ("BertForMaskedLM") names type and task at once.
+        model_init_config: options by their documented names; defaults for the rest.
+        task: "base", "encoder", "masked-lm", "causal-lm", "seq2seq-lm", "sequence-classification", ...
+
+    Raises:
+        UserError: unknown type, task or options.
+    """
+    model_type, task = _by_class_name(model_type, task)
+    config = build_config(model_type, model_init_config)
+    declared = architecture(model_type)
+    _check_task(model_type, declared, task)
+    model = Model(declared, config, task)
+    declared.initialization(config).fill(model)
+    return model
+
+
+def from_pretrained(
+    folder_or_hub_id: str | Path,
+    *,
+    task: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    **config_overrides: Any,
+) -> Model:
+    """A model with the weights of a published checkpoint.
+
+    What the file does not hold (a head of another task) is initialized and named in ``model.load_report``.
+
+    Args:
+        folder_or_hub_id: a model folder, or the id of one on the Hub.
+        task: by default the one that the checkpoint was saved for.
+        config_overrides: options that replace those of the file, e.g. dropout or num_labels.
+
+    Raises:
+        UserError: no such model, unreadable files, tensors that are missing or of another shape.
+    """
+    folder = locate(folder_or_hub_id, revision=revision, local_files_only=local_files_only)
+    content = read_config(folder)
+    model_type = content["model_type"]
+    if model_type not in CATALOGUE:
+        raise UserError(
+            Fault(
+                "model_type",
+                f"{model_type!r} is not in the catalogue{nearest(model_type, CATALOGUE)}",
+                str(folder / "config.json"),
+            )
+        )
+    declared = architecture(model_type)
+    if task is None:
+        task = _task_of_classes(declared, content.get("architectures"))
+    _check_task(model_type, declared, task)
+    options = options_of(content, folder / "config.json")
+    published = options.pop("published")
+    config = replace(build_config(model_type, {**options, **config_overrides}), published=published)
+    with torch.device("meta"):
+        model = Model(declared, config, task)
+    model.load_report = _load(model, read_tensors(folder), folder)  # type: ignore[assignment]
+    return model.eval()
+
+
+def _load(model: Model, published: dict[str, Tensor], folder: Path) -> LoadReport:
+    tensors, unused = model.tensors_of(published)
+    expected = dict(model.named_parameters())
+    faults = [
+        Fault(str(folder), f"{name} has shape {list(tensor.shape)}, the options ask for {list(expected[name].shape)}")
+        for name, tensor in tensors.items()
+        if tensor.shape != expected[name].shape
+    ]
+    missing = [name for name in expected if name not in tensors]
+    if lost := [name for name in missing if name.startswith("body.") and not name.startswith("body.pooler.")]:
+        listed = ", ".join(lost[:3])
+        faults.append(
+            Fault(str(folder), f"{len(lost)} of the model's tensors are not in the checkpoint (first: {listed})")
+        )
+    if faults:
+        raise UserError(*faults)
+    _assign(model, {name: tensor.to(torch.get_default_dtype()) for name, tensor in tensors.items()})
+    if missing:
+        for name in missing:
+            _assign(model, {name: torch.empty_like(expected[name], device="cpu")})
+        model.architecture.initialization(model.config).fill(model, set(missing))
+        logger.warning("%s: fresh weights for %s", folder, ", ".join(missing[:4]) + (" ..." if missing[4:] else ""))
+    if unused:
+        logger.info("%s: %d tensors are not used by task %r", folder, len(unused), model.task)
+    return LoadReport(tuple(missing), tuple(unused))
+
+
+def _assign(model: Model, tensors: dict[str, Tensor]) -> None:
+    """Put tensors in place of parameters, everywhere that a (tied) parameter stands."""
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for leaf, parameter in module._parameters.items():
+            if parameter is not None:
+                places.setdefault(id(parameter), []).append((module, leaf))
+    named = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        fresh = nn.Parameter(tensor, requires_grad=named[name].requires_grad)
+        for module, leaf in places[id(named[name])]:
+            setattr(module, leaf, fresh)
+
+
+def _check_task(model_type: str, declared: Architecture, task: str) -> None:
+    if task not in declared.tasks:
+        allowed = ", ".join(declared.tasks)
+        raise UserError(Fault("task", f"{model_type!r} has no task {task!r}{nearest(task, declared.tasks)} ({allowed})"))
+
+
+def _by_class_name(name: str, task: str) -> tuple[str, str]:
+    if name in CATALOGUE:
+        return name, task
+    for model_type in CATALOGUE:
+        for candidate, declared in architecture(model_type).tasks.items():
+            if declared.published == name:
+                return model_type, candidate
+    return name, task
+
+
+def _task_of_classes(declared: Architecture, classes: Any) -> str:
+    names = classes if isinstance(classes, list) else []
+    return next((task for task, entry in declared.tasks.items() if entry.published in names), "base")

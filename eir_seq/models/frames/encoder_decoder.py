@@ -1,0 +1,118 @@
+"""An encoder and a decoder that attends to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from eir_seq.models.blocks.cache import Cache
+from eir_seq.models.frames.stack import Stack, StackPlan
+from eir_seq.models.output import ModelOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderDecoderPlan:
+    """Two stacks; with `shared_tokens` they have one table of token embeddings."""
+
+    encoder: StackPlan
+    decoder: StackPlan
+    shared_tokens: bool = True
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the decoder's states."""
+        return self.decoder.hidden_size
+
+    def build(self) -> EncoderDecoder:
+        """The frame."""
+        return EncoderDecoder(self)
+
+
+class EncoderDecoder(nn.Module):
+    """Reads a source text and, token by token, a target text."""
+
+    def __init__(self, plan: EncoderDecoderPlan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.encoder: Stack = plan.encoder.build()
+        self.decoder: Stack = plan.decoder.build()
+        if plan.shared_tokens:
+            self.decoder.embeddings.tokens = self.encoder.embeddings.tokens
+
+    @property
+    def embeddings(self) -> nn.Module:
+        """The embeddings whose token table a language-model head may share."""
+        return self.decoder.embeddings
+
+    @property
+    def pack(self) -> bool:
+        """Whether padding is left out of the computation."""
+        return self.encoder.pack
+
+    @pack.setter
+    def pack(self, pack: bool) -> None:
+        self.encoder.pack = self.decoder.pack = pack
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        decoder_head_mask: Tensor | None = None,
+        cross_attn_head_mask: Tensor | None = None,
+        encoder_outputs: ModelOutput | tuple[Tensor, ...] | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        **features: Tensor,
+    ) -> ModelOutput:
+        """One pass; arguments as documented, see `Stack.forward` for shapes.
+
+        Raises:
+            ValueError: no decoder tokens, or the faults that `Stack.forward` names.
+        """
+        if encoder_outputs is None:
+            encoded = self.encoder(
+                input_ids,
+                attention_mask,
+                inputs_embeds=inputs_embeds,
+                head_mask=head_mask,
+                output_hidden_states=output_hidden_states,
+                output_attentions=output_attentions,
+                **features,
+            )
+        elif isinstance(encoder_outputs, tuple):
+            encoded = ModelOutput.of(last_hidden_state=encoder_outputs[0])
+        else:
+            encoded = encoder_outputs
+        if (decoder_input_ids is None) == (decoder_inputs_embeds is None):
+            raise ValueError("give exactly one of decoder_input_ids and decoder_inputs_embeds")
+        decoded = self.decoder(
+            decoder_input_ids,
+            decoder_attention_mask,
+            inputs_embeds=decoder_inputs_embeds,
+            head_mask=decoder_head_mask,
+            cross_attn_head_mask=cross_attn_head_mask,
+            encoder_hidden_states=encoded.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        return ModelOutput.of(
+            last_hidden_state=decoded.last_hidden_state,
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
+            encoder_attentions=encoded.attentions,
+        )

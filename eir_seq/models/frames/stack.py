@@ -1,0 +1,205 @@
+"""A stack of layers: an encoder, or a decoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from eir_seq.models.blocks.build import Part, Sized
+from eir_seq.models.blocks.cache import Cache
+from eir_seq.models.blocks.context import Context
+from eir_seq.models.blocks.embeddings import Embeddings
+from eir_seq.models.blocks.layout import Layout
+from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.blocks.wiring import LayerPlan
+from eir_seq.models.output import ModelOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackPlan:
+    """A bill of materials.
+
+    `score_bias`: one bias on the scores of all layers. `pooler`: makes `pooler_output` of the states.
+    `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
+    """
+
+    embeddings: Embeddings.Config
+    layers: tuple[LayerPlan, ...]
+    final_norm: Sized | None = None
+    final_dropout: float = 0.0
+    score_bias: Part | None = None
+    pooler: Part | None = None
+    cached: bool = False
+    features: tuple[str, ...] = ()
+    packable: bool = True
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the states."""
+        return self.embeddings.hidden_size
+
+    def build(self) -> Stack:
+        """The stack."""
+        return Stack(self)
+
+
+class FirstTokenPooler(nn.Module):
+    """tanh(W h + b) of the first token's state (bert)."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """`hidden_size`: width of the states."""
+
+        hidden_size: int
+
+        def build(self) -> FirstTokenPooler:
+            """The pooler."""
+            return FirstTokenPooler(self.hidden_size)
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        """States of `layout` -> (batch, hidden)."""
+        return torch.tanh(self.dense(layout.first(x)))
+
+
+class Stack(nn.Module):
+    """Embeddings, layers, final norm, pooler. With `pack`, padding is left out of the computation where that helps."""
+
+    def __init__(self, plan: StackPlan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.pack = plan.packable
+        self.embeddings = plan.embeddings.build()
+        self.layers = nn.ModuleList(layer.build() for layer in plan.layers)
+        self.score_bias = plan.score_bias.build() if plan.score_bias else None
+        self.final_norm = plan.final_norm.build(plan.hidden_size) if plan.final_norm else None
+        self.final_dropout = nn.Dropout(plan.final_dropout)
+        self.pooler = plan.pooler.build() if plan.pooler else None
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        cross_attn_head_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        **features: Tensor,
+    ) -> ModelOutput:
+        """One pass.
+
+        Args:
+            input_ids: (batch, length) token ids; or `inputs_embeds`: (batch, length, hidden).
+            attention_mask: (batch, length), nonzero at real tokens; with a cache, of the cached tokens too.
+            token_type_ids, position_ids: (batch, length).
+            head_mask, cross_attn_head_mask: (heads,) or (layers, heads), factors on attention weights.
+            encoder_hidden_states: (batch, source, memory size) for cross-attention, with their mask.
+            past_key_values: cache of an earlier pass; `use_cache` starts one.
+            features: documented inputs of the architecture itself.
+
+        Raises:
+            ValueError: neither or both of ids and vectors, an unknown input, a mask of another shape.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        if unknown := set(features) - set(self.plan.features):
+            raise ValueError(f"unknown input {sorted(unknown)[0]!r}; this architecture takes no such tensor")
+        given = input_ids if input_ids is not None else inputs_embeds
+        assert given is not None
+        shape, device = (given.shape[0], given.shape[1]), given.device
+        cache = past_key_values
+        if cache is None and use_cache and self.plan.cached:
+            cache = Cache()
+        start = 0 if cache is None else cache.length
+        check_mask(attention_mask, (shape[0], start + shape[1]))
+
+        layout = Layout.padded(*shape, None if attention_mask is None else attention_mask[:, start:])
+        memory_layout = None
+        if encoder_hidden_states is not None:
+            memory_layout = Layout.padded(*encoder_hidden_states.shape[:2], encoder_attention_mask)
+        if self._packs(cache, head_mask, cross_attn_head_mask, output_attentions):
+            layout = layout.without_padding()
+            if layout.packed and memory_layout is not None:
+                memory_layout = self._packed_memory(memory_layout, device)
+        if position_ids is None:
+            position_ids = self.embeddings.numbering(shape, input_ids, start, device)
+        positions = layout.pack(position_ids.expand(shape))
+        ctx = Context(
+            layout=layout,
+            positions=positions,
+            keys=None if attention_mask is None else attention_mask.bool(),
+            cache=cache,
+            memory=None if memory_layout is None else memory_layout.pack(encoder_hidden_states),  # type: ignore[arg-type]
+            memory_layout=memory_layout,
+            bias=self._shared_bias(start, shape[1]),
+            features=features,
+            attentions=[] if output_attentions else None,
+            cross_attentions=[] if output_attentions and encoder_hidden_states is not None else None,
+        )
+        x = self.embeddings(
+            None if input_ids is None else layout.pack(input_ids),
+            None if inputs_embeds is None else layout.pack(inputs_embeds),
+            positions,
+            None if token_type_ids is None else layout.pack(token_type_ids),
+        )
+        states = [x]
+        for number, layer in enumerate(self.layers):
+            ctx.head_mask, ctx.cross_head_mask = _layer_mask(head_mask, number), _layer_mask(cross_attn_head_mask, number)
+            x = layer(x, ctx)
+            states.append(x)
+        x = states[-1] = self.final_dropout(x if self.final_norm is None else self.final_norm(x))
+        if cache is not None:
+            cache.length = start + shape[1]
+        return ModelOutput.of(
+            last_hidden_state=layout.pad(x),
+            pooler_output=None if self.pooler is None else self.pooler(x, layout),
+            past_key_values=cache,
+            hidden_states=tuple(layout.pad(state) for state in states) if output_hidden_states else None,
+            attentions=None if ctx.attentions is None else tuple(ctx.attentions),
+            cross_attentions=None if ctx.cross_attentions is None else tuple(ctx.cross_attentions),
+        )
+
+    def _packs(self, cache: Cache | None, *weights_touched: object) -> bool:
+        return (
+            self.pack
+            and cache is None
+            and not any(wanted is not None and wanted is not False for wanted in weights_touched)
+            and not torch.compiler.is_compiling()
+            and self.embeddings.tokens.weight.device.type == "cpu"
+        )
+
+    @staticmethod
+    def _packed_memory(memory: Layout, device: torch.device) -> Layout:
+        full = memory.mask if memory.mask is not None else torch.ones(memory.batch, memory.length, device=device).bool()
+        index = full.flatten().nonzero().squeeze(1)
+        return Layout(memory.batch, memory.length, full, index, tuple(full.sum(1).tolist()))
+
+    def _shared_bias(self, start: int, length: int):  # type: ignore[no-untyped-def]
+        if self.score_bias is None:
+            return None
+        keys = start + length
+        probe = torch.empty(1, 1, length, 1, device=self.embeddings.tokens.weight.device)
+        table = self.score_bias(probe, probe.new_empty(1, 1, keys, 1))
+        return lambda query, key: table[:, :, : query.shape[2], : key.shape[2]]
+
+
+def check_mask(mask: Tensor | None, shape: tuple[int, int]) -> None:
+    """Raises ValueError where an attention mask is not (batch, length)."""
+    if mask is not None and tuple(mask.shape) != shape:
+        raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, but the tokens (cached ones included) {shape}")
+
+
+def _layer_mask(mask: Tensor | None, layer: int) -> Tensor | None:
+    return mask if mask is None or mask.dim() == 1 else mask[layer]

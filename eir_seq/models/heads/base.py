@@ -1,0 +1,57 @@
+"""What heads share: the interface that a model calls, and the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eir_seq.models.output import ModelOutput
+
+IGNORED = -100
+"""Label of tokens that the loss leaves out."""
+
+
+class Head(nn.Module):
+    """Turns the states of a body into logits, and logits and labels into a loss."""
+
+    def prepare(self, inputs: dict[str, Any], labels: Tensor | None) -> dict[str, Any]:
+        """The inputs of the body; a head may complete them (decoder tokens from labels)."""
+        return inputs
+
+    def logits(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor:
+        """What this head predicts from the body's output; `inputs` are those of the body."""
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The documented loss, a scalar."""
+        raise NotImplementedError
+
+    def tie(self, body: nn.Module) -> None:
+        """Share parameters with the body."""
+
+
+def classification_loss(logits: Tensor, labels: Tensor, num_labels: int, problem_type: str | None) -> Tensor:
+    """Squared error, cross-entropy or one binary cross-entropy per class, by `problem_type` or guessed from the labels.
+
+    Args:
+        logits: (batch, num_labels).
+        labels: (batch,) class numbers or values, or (batch, num_labels) zeros and ones.
+    """
+    if problem_type is None:
+        if num_labels == 1:
+            problem_type = "regression"
+        else:
+            problem_type = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+    if problem_type == "regression":
+        return F.mse_loss(logits.squeeze(), labels.squeeze().to(logits.dtype))
+    if problem_type == "single_label_classification":
+        return F.cross_entropy(logits.view(-1, num_labels), labels.view(-1))
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over tokens (batch, length) whose label is not -100; logits (batch, length, vocabulary)."""
+    return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)

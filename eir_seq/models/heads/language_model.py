@@ -1,0 +1,81 @@
+"""One prediction per token: the next one, a hidden one, or the target's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from eir_seq.models.blocks.activations import activation
+from eir_seq.models.blocks.build import Sized
+from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.heads.base import Head, token_loss
+from eir_seq.models.heads.sequence_classification import shifted_right
+from eir_seq.models.output import ModelOutput
+
+
+class LanguageModel(Head):
+    """An optional hidden layer with a norm, then scores over the vocabulary, by the token table where `tied`."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`predicts`: the next token of the text, tokens hidden in it, or those of another text (by a decoder).
+
+        `dense`: activation of the hidden layer, None for none. `scale`: factor on the states.
+        """
+
+        predicts: Literal["next", "hidden", "target"]
+        hidden_size: int
+        vocab_size: int
+        tied: bool
+        dense: str | None = None
+        norm: Sized | None = None
+        bias: bool = False
+        scale: float = 1.0
+        padding_id: int = 0
+        decoder_start_id: int = 0
+
+        def build(self) -> LanguageModel:
+            """The head."""
+            return LanguageModel(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.dense = Linear(config.hidden_size, config.hidden_size) if config.dense else None
+        self.activation = activation(config.dense or "linear")
+        self.norm = config.norm.build(config.hidden_size) if config.norm else None
+        self.out = Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.bias else None
+
+    def tie(self, body: nn.Module) -> None:
+        """Score by the body's token table."""
+        if self.config.tied:
+            self.out.weight = body.embeddings.tokens.weight  # type: ignore[union-attr,assignment]
+
+    def prepare(self, inputs: dict[str, Any], labels: Tensor | None) -> dict[str, Any]:
+        """Decoder tokens are the labels moved by one, where they are not given."""
+        given = inputs.get("decoder_input_ids") is not None or inputs.get("decoder_inputs_embeds") is not None
+        if self.config.predicts == "target" and labels is not None and not given:
+            shifted = shifted_right(labels, self.config.decoder_start_id, self.config.padding_id)
+            return {**inputs, "decoder_input_ids": shifted}
+        return inputs
+
+    def logits(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor:
+        """(batch, length, vocabulary)."""
+        x = output.last_hidden_state
+        if self.dense is not None:
+            x = self.activation(self.dense(x))
+        if self.norm is not None:
+            x = self.norm(x)
+        scores: Tensor = self.out(x if self.config.scale == 1.0 else x * self.config.scale)
+        return scores if self.bias is None else scores + self.bias
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy over the tokens whose label is not -100."""
+        if self.config.predicts == "next":
+            return token_loss(logits[:, :-1], labels[:, 1:])
+        return token_loss(logits, labels)

@@ -1,0 +1,101 @@
+"""One prediction per text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from eir_seq.models.blocks.activations import activation
+from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.heads.base import Head, classification_loss
+from eir_seq.models.output import ModelOutput
+
+
+class SequenceClassification(Head):
+    """One token's state (or the pooler's), an optional hidden layer, a linear layer."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`reads`: which state; `dense`: activation of the hidden layer, None for none.
+
+        The state may be the pooler's, the first token's, the last real token's (by `marker_id`, the padding), or the
+        decoder's at the last end-of-text (by `marker_id`, that token).
+        """
+
+        reads: Literal["pooler", "first", "last", "last-eos"]
+        hidden_size: int
+        num_labels: int
+        problem_type: str | None
+        dense: str | None = None
+        dropout: float = 0.0
+        dense_dropout: float = 0.0
+        bias: bool = True
+        marker_id: int | None = None
+        decoder_start_id: int | None = None
+
+        def build(self) -> SequenceClassification:
+            """The head."""
+            return SequenceClassification(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.dense = Linear(config.hidden_size, config.hidden_size) if config.dense else None
+        self.activation = activation(config.dense or "linear")
+        self.out = Linear(config.hidden_size, config.num_labels, bias=config.bias)
+        self.dense_dropout = nn.Dropout(config.dense_dropout)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def prepare(self, inputs: dict[str, Any], labels: Tensor | None) -> dict[str, Any]:
+        """A decoder reads the text itself, moved by one."""
+        if self.config.reads == "last-eos" and inputs.get("decoder_input_ids") is None:
+            ids = inputs.get("input_ids")
+            if ids is None:
+                raise ValueError("give input_ids: the decoder of this head reads them too")
+            return {**inputs, "decoder_input_ids": shifted_right(ids, self.config.decoder_start_id or 0)}
+        return inputs
+
+    def logits(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor:
+        """(batch, num_labels)."""
+        x = self._state(output, inputs)
+        if self.dense is not None:
+            x = self.activation(self.dense(self.dense_dropout(x)))
+        logits: Tensor = self.out(self.dropout(x))
+        return logits
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """See `classification_loss`."""
+        return classification_loss(logits, labels, self.config.num_labels, self.config.problem_type)
+
+    def _state(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor:
+        states: Tensor = output.last_hidden_state
+        reads, ids = self.config.reads, inputs.get("input_ids")
+        if reads == "pooler":
+            pooled: Tensor = output.pooler_output
+            return pooled
+        if reads == "first":
+            return states[:, 0]
+        places = torch.arange(states.shape[1], device=states.device)
+        if reads == "last":
+            if ids is None or self.config.marker_id is None:
+                if states.shape[0] > 1 and self.config.marker_id is None:
+                    raise ValueError("pad_token_id is needed to find the last real token of more than one text")
+                return states[:, -1]
+            last = (places * (ids != self.config.marker_id)).argmax(-1)
+        else:
+            is_eos = ids == self.config.marker_id
+            counts = is_eos.sum(1)
+            if bool((counts != counts[0]).any()) or not int(counts[0]):
+                raise ValueError("every text must hold the same number (one or more) of end-of-text tokens")
+            last = (places * is_eos).argmax(-1)
+        return states[torch.arange(states.shape[0], device=states.device), last]
+
+
+def shifted_right(ids: Tensor, start_id: int, padding_id: int = 0) -> Tensor:
+    """Decoder tokens from target tokens (batch, length): `start_id` in front, the last one dropped, -100 as padding."""
+    shifted = torch.cat((torch.full_like(ids[:, :1], start_id), ids[:, :-1]), 1)
+    return shifted.masked_fill(shifted == -100, padding_id)

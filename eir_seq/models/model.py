@@ -1,0 +1,139 @@
+"""A built model: body, optional head, and the way back to published files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from eir_seq.models.architecture import Architecture
+from eir_seq.models.checkpoint import folder as checkpoint_folder
+from eir_seq.models.checkpoint.keymap import Tensors, to_ours, to_published
+from eir_seq.models.heads.base import Head
+from eir_seq.models.options import ModelConfig
+from eir_seq.models.output import ModelOutput
+
+_HEAD_INPUTS = ("labels",)
+_LAYER = re.compile(r"^body\.(?:(encoder|decoder)\.)?layers\.(\d+)\.")
+
+
+class Model(nn.Module):
+    """An architecture with its options, for one task.
+
+    Attributes:
+        config: the options.
+        task: name of the task; `base` has no head.
+        hidden_size: width of `last_hidden_state`.
+        max_positions: longest text in tokens, None for no bound.
+    """
+
+    def __init__(self, architecture: Architecture, config: ModelConfig, task: str) -> None:
+        super().__init__()
+        self.architecture, self.config, self.task = architecture, config, task
+        self.declared = architecture.tasks[task]
+        plan = self.declared.plan(config)
+        self.hidden_size = plan.hidden_size
+        self.max_positions = config.max_positions()
+        self.body = plan.build()
+        self.head: Head | None = None
+        if self.declared.head is not None:
+            head = self.declared.head(config).build()
+            assert isinstance(head, Head)
+            head.tie(self.body)
+            self.head = head
+
+    @property
+    def pack(self) -> bool:
+        """Whether padding is left out of the computation; states at padding are then zero."""
+        pack: bool = self.body.pack
+        return pack
+
+    @pack.setter
+    def pack(self, pack: bool) -> None:
+        self.body.pack = pack
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **inputs: Any,
+    ) -> ModelOutput:
+        """The documented tensors by name, see the frame's `forward`; `labels` add a loss where there is a head."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
+        if self.head is None:
+            if labels is not None:
+                raise ValueError("labels need a head: build the model with another task than 'base'")
+            bare: ModelOutput = self.body(**inputs)
+            return bare
+        inputs = self.head.prepare(inputs, labels)
+        output: ModelOutput = self.body(**inputs)
+        logits = self.head.logits(output, inputs)
+        loss = None if labels is None else self.head.loss(logits, labels)
+        rest = {name: value for name, value in output.items() if name not in ("last_hidden_state", "pooler_output")}
+        return ModelOutput.of(loss=loss, logits=logits, **rest)
+
+    def layer_of(self, parameter: str) -> int | None:
+        """The depth of a parameter of the body: 0 for embeddings, then 1, 2 ... from below; None for the head."""
+        if parameter.startswith("head."):
+            return None
+        if match := _LAYER.match(parameter):
+            below = len(self.body.encoder.layers) if match[1] == "decoder" else 0  # type: ignore[union-attr,arg-type]
+            return below + int(match[2]) + 1
+        return 0 if ".embeddings." in f".{parameter}" else self.num_layers
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the body, those of encoder and decoder together."""
+        return sum(len(stack) for name, stack in self.body.named_modules() if name.rpartition(".")[2] == "layers")  # type: ignore[arg-type]
+
+    def published_tensors(self) -> Tensors:
+        """Parameters under their published names, each once."""
+        body, head = self._by_part()
+        prefix = f"{self.declared.prefix}." if self.declared.prefix else ""
+        published = {prefix + name: x for name, x in to_published(self.declared.body_rows(self.config), body).items()}
+        return published | to_published(self.declared.head_rows, head)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and the weights in published names, so that others can open them."""
+        checkpoint_folder.write(Path(folder), self.config, self.declared.published, self.published_tensors())
+
+    def tensors_of(self, published: Tensors) -> tuple[Tensors, list[str]]:
+        """Published tensors under our names, duplicates of tied ones dropped, and the names that nobody wanted."""
+        prefixes = tuple(f"{prefix}." for prefix in self.architecture.prefixes if prefix)
+        head, left = to_ours(self.declared.head_rows, published)
+        bare = {}
+        for name in left:
+            prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+            bare[name.removeprefix(prefix)] = published[name] if name in published else _old(published, name)
+        body, unknown = to_ours(self.declared.body_rows(self.config), bare)
+        named = {f"body.{name}": x for name, x in body.items()} | {f"head.{name}": x for name, x in head.items()}
+        own = self._canonical_names()
+        tensors = {own[name]: x for name, x in reversed(named.items()) if name in own}
+        ignored = tuple(map(re.compile, self.architecture.ignored))
+        strangers = [name for name in named if name not in own]
+        return tensors, [n for n in unknown + strangers if not any(p.search(n) for p in ignored)]
+
+    def _canonical_names(self) -> dict[str, str]:
+        first: dict[int, str] = {}
+        return {
+            name: first.setdefault(id(parameter), name)
+            for name, parameter in self.named_parameters(remove_duplicate=False)
+        }
+
+    def _by_part(self) -> tuple[Tensors, Tensors]:
+        own = {name: parameter.detach() for name, parameter in self.named_parameters()}
+        parts = (
+            {name.removeprefix(part): tensor for name, tensor in own.items() if name.startswith(part)}
+            for part in ("body.", "head.")
+        )
+        body, head = parts
+        return body, head
+
+
+def _old(published: Tensors, name: str) -> Tensor:
+    from eir_seq.models.checkpoint.keymap import modern
+
+    return next(tensor for old, tensor in published.items() if modern(old) == name)

@@ -1,0 +1,28 @@
+"""What a model returns: documented field names, as attributes and as a mapping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FIELDS = frozenset(
+    """
+    last_hidden_state pooler_output hidden_states attentions cross_attentions global_attentions past_key_values
+    logits loss start_logits end_logits
+    encoder_last_hidden_state encoder_hidden_states encoder_attentions
+    decoder_hidden_states decoder_attentions
+    """.split()
+)
+
+
+class ModelOutput(dict[str, Any]):
+    """The fields that a call produced; a documented field that it did not produce reads as None."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in FIELDS:
+            return self.get(name)
+        raise AttributeError(f"a model output has no field {name!r}")
+
+    @classmethod
+    def of(cls, **fields: Any) -> ModelOutput:
+        """An output of these fields, without those that are None."""
+        return cls((name, value) for name, value in fields.items() if value is not None)
