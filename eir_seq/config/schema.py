@@ -6,7 +6,7 @@ torch, so that a config error is reported in a fraction of a second.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -63,7 +63,16 @@ class DataConfig(Strict):
         "auto", description="column whose classes keep their shares; auto: the first classification output"
     )
     split_seed: int = Field(0, ge=0, description="seed of the validation draw; the same for every `seed`")
-    delimiter: str | None = Field(None, description="field separator of CSV files; by file suffix if absent")
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="field separator of CSV files; by file suffix if absent"
+    )
+    quote: str | None = Field(
+        '"', min_length=1, max_length=1, description="quote of CSV and TSV files; null: quotes are ordinary characters"
+    )
+    missing_labels: list[str] = Field(
+        default=["", "NA", "N/A", "NaN", "nan", "None", "null", "NULL"],
+        description="values of a target column that mean that there is no label",
+    )
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="skip counts and lists rows without text or label"
     )
@@ -249,17 +258,6 @@ class OutputBase(Strict):
 class ClassificationOutputConfig(OutputBase):
     """One class out of several."""
 
-    METRICS: ClassVar[dict[str, Literal["min", "max"]]] = {
-        "loss": "min",
-        "accuracy": "max",
-        "balanced_accuracy": "max",
-        "f1": "max",
-        "mcc": "max",
-        "auroc": "max",
-        "average_precision": "max",
-    }
-    CLASS_METRICS: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1", "auroc", "average_precision")
-
     type: Literal["classification"] = "classification"
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     focal_gamma: float = Field(2.0, ge=0, description="how strongly the focal loss discounts easy rows")
@@ -271,15 +269,6 @@ class ClassificationOutputConfig(OutputBase):
 
 class RegressionOutputConfig(OutputBase):
     """One real number."""
-
-    METRICS: ClassVar[dict[str, Literal["min", "max"]]] = {
-        "loss": "min",
-        "mae": "min",
-        "rmse": "min",
-        "r2": "max",
-        "pearson": "max",
-        "spearman": "max",
-    }
 
     type: Literal["regression"] = "regression"
     loss: Literal["mse", "mae", "huber"] = "mse"

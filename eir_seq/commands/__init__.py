@@ -1,0 +1,76 @@
+"""The commands of ``python -m eir_seq`` and what the process ends with.
+
+Exit codes: 0 done; 1 a fault of ours (with the traceback); 2 the user's config or data; 3 the run failed (non-finite
+loss, memory, disk); 130 and 143 stopped by a signal. ``--debug`` shows the traceback of codes 2 and 3, too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from eir_seq.errors import EXIT_RUN_FAILED, EXIT_USER, Fault, RunFailed, UserError, nearest
+
+COMMANDS = {
+    "train": "train an experiment (the default command)",
+    "check": "validate an experiment, look through its data and try one step",
+    "predict": "predict rows of a file with a finished run",
+    "models": "list the architectures, or show the options of one",
+    "runs": "compare finished runs",
+    "schema": "print the JSON schema of an experiment, for editors",
+}
+"""Each is a module of this package with ``run(arguments: list[str]) -> int``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = _dispatch(words)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _report(error, EXIT_USER, debug)
+    except RunFailed as error:
+        return _report(error, EXIT_RUN_FAILED, debug)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `| head` closed our output; there is nobody left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] in ("help", "--help", "-h") and len(words) == 1:
+        from eir_seq.commands.help import overview
+
+        print(overview())
+        return 0
+    if words == ["--version"]:
+        from eir_seq import __version__
+
+        print(f"eir_seq {__version__}")
+        return 0
+    command = "train"
+    if words and words[0] in COMMANDS:
+        command = words.pop(0)
+    elif words and words[0].replace("_", "").replace("-", "").isalpha() and not words[0].startswith("-"):
+        listed = ", ".join(COMMANDS)
+        raise UserError(Fault(words[0], f"not a command; there are {listed}{nearest(words[0], COMMANDS)}"))
+    module = importlib.import_module(f"eir_seq.commands.{command}")
+    code: int = module.run(words)
+    return code
+
+
+def _report(error: Exception, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    else:
+        print(error, file=sys.stderr)
+    return code

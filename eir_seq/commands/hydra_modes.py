@@ -1,0 +1,92 @@
+"""What Hydra does for us: print configs (``--cfg``), tell how they come about (``--info``), complete in a shell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from eir_seq.commands import COMMANDS
+from eir_seq.config.compose import (
+    CONFIG_NAME,
+    compose_experiment,
+    conf_dir,
+    normalized,
+    set_up_hydra,
+    told_by_us,
+    version_base,
+)
+from eir_seq.errors import UserError
+
+
+def show(flags: argparse.Namespace) -> int:
+    """Run one of Hydra's modes that print something and stop."""
+    from eir_seq.commands.train import folder_of
+
+    words: list[str] = []
+    if flags.shell_completion:
+        if any(word.startswith("query=") for word in flags.overrides) and _complete_command():
+            return 0
+        through_hydra(["--shell-completion", *flags.overrides], _nothing)
+        return 0
+    if flags.cfg:
+        words += ["--cfg", flags.cfg, *(["--resolve"] if flags.resolve else [])]
+        words += ["--package", flags.package] if flags.package else []
+        try:
+            compose_experiment(flags.overrides, config_dir=folder_of(flags))
+        except UserError as error:
+            if [fault.place for fault in error.faults] != ["experiment"] or flags.overrides:
+                raise
+    if flags.info:
+        words += ["--info", flags.info]
+    if flags.hydra_help:
+        words += ["--hydra-help"]
+    if flags.config_dir:
+        words += ["--config-dir", flags.config_dir]
+    through_hydra([*words, *normalized(flags.overrides)], _nothing)
+    return 0
+
+
+def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> None:
+    """Call `hydra.main` with a command line; its complaints become ours.
+
+    Raises:
+        UserError: what Hydra refuses.
+    """
+    set_up_hydra()
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["eir_seq", *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing a traceback and exiting with code 1
+    try:
+        with told_by_us():
+            hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **version_base())(task)()
+    finally:
+        sys.argv = before[0]
+        if before[1] is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before[1]
+
+
+def _nothing(config: DictConfig) -> None:
+    raise AssertionError("a mode that shows something ran a job")
+
+
+def _complete_command() -> bool:
+    """Completes the command itself; takes it off the line, for Hydra completes overrides only. True if that was all."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()
+    if len(words) == 2 and not line.endswith(" ") and "=" not in words[1]:
+        if matching := [name for name in COMMANDS if name.startswith(words[1])]:
+            print(" ".join(matching))
+            return True
+    if len(words) > 1 and words[1] in ("train", "check"):
+        shorter = line.replace(f"{words[1]} ", "", 1)
+        os.environ["COMP_POINT"] = str(len(shorter))
+        os.environ["COMP_LINE"] = shorter
+    return False

@@ -1,0 +1,90 @@
+"""``models list`` and ``models show NAME``: the catalogue, without torch."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, NoReturn
+
+from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.models.catalogue import CATALOGUE, config_class, find, list_models
+from eir_seq.models.options import describe
+
+
+def run(arguments: list[str]) -> int:
+    """List architectures or show the options of one."""
+    parser = UserParser(prog="python -m eir_seq models", description="Architectures and their options.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="list|show", parser_class=UserParser)
+    listing = commands.add_parser("list", help="all architectures")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    listing.add_argument("--task", help="only those that can do this task, e.g. masked-lm")
+    showing = commands.add_parser("show", help="the options of one architecture")
+    showing.add_argument("name", help="name in the catalogue")
+    showing.add_argument("--json", action="store_true", help="for programs")
+    flags = parser.parse_args(arguments)
+    if flags.command == "list":
+        _list(flags.task, as_json=flags.json)
+    else:
+        _show(flags.name, as_json=flags.json)
+    return 0
+
+
+class UserParser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and exiting."""
+        raise UserError(Fault(self.prog.removeprefix("python -m "), message))
+
+
+def _list(task: str | None, *, as_json: bool) -> None:
+    names = list_models() if task is None else _with_task(task)
+    if as_json:
+        print(json.dumps([{"name": name, **_about(name)} for name in names], indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "what it is", box=None, pad_edge=False)
+    for name in names:
+        table.add_row(name, CATALOGUE[name].summary)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _about(name: str) -> dict[str, Any]:
+    entry = CATALOGUE[name]
+    return {"summary": entry.summary, "paper": entry.paper}
+
+
+def _with_task(task: str) -> list[str]:
+    by_name = {name: tasks_of(name) for name in list_models()}
+    known = sorted({other for tasks in by_name.values() for other in tasks})
+    if task not in known:
+        raise UserError(Fault("--task", f"{task!r} is not a task; there are {', '.join(known)}{nearest(task, known)}"))
+    return [name for name, tasks in by_name.items() if task in tasks]
+
+
+def tasks_of(name: str) -> tuple[str, ...]:
+    """The tasks that an architecture can do."""
+    return tuple(getattr(find(name), "tasks", ()))
+
+
+def _show(name: str, *, as_json: bool) -> None:
+    find(name)
+    options = describe(config_class(name))
+    if as_json:
+        about = {"name": name, **_about(name), "tasks": list(tasks_of(name)), "options": options}
+        print(json.dumps(about, indent=2, default=list))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    entry = CATALOGUE[name]
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.print(f"[bold]{name}[/bold]  {entry.summary}\n{entry.paper}\n", soft_wrap=True)
+    table = Table("option", "default", "type", "meaning", box=None, pad_edge=False)
+    for option in options:
+        default = json.dumps(option["default"], default=list)
+        table.add_row(option["name"], default, option["type"], option["meaning"])
+    console.print(table, markup=False)

@@ -1,0 +1,80 @@
+"""``train``: one run; or one of Hydra's modes (``--cfg``, ``--info``, ``-m``, ``-sc``)."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from eir_seq.config.compose import compose_experiment
+from eir_seq.errors import Fault, UserError, nearest
+
+
+def run(arguments: list[str]) -> int:
+    """Train, or do what a flag of Hydra asks for."""
+    if "--help" in arguments or "-h" in arguments:
+        from eir_seq.commands.help import train
+
+        print(train())
+        return 0
+    flags = parse_flags(arguments)
+    if flags.multirun:
+        from eir_seq.commands.multirun import sweep
+
+        return sweep(flags.overrides, config_dir=folder_of(flags))
+    if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
+        from eir_seq.commands.hydra_modes import show
+
+        return show(flags)
+    composed = compose_experiment(flags.overrides, config_dir=folder_of(flags))
+    if composed.config.note:
+        print(composed.config.note, flush=True)
+    from eir_seq.training.run import train as train_experiment
+
+    try:
+        train_experiment(composed.config)
+    except UserError as error:
+        raise composed.with_sources(error) from error
+    return 0
+
+
+def parse_flags(arguments: list[str]) -> argparse.Namespace:
+    """Hydra's flags and the overrides.
+
+    Raises:
+        UserError: unknown flags, and those that have no use here.
+    """
+    parser: argparse.ArgumentParser = get_args_parser()
+    known = [option for action in parser._actions for option in action.option_strings]
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(Fault("command line", message))
+
+    parser.error = refuse  # type: ignore[method-assign]
+    flags, unknown = parser.parse_known_args(arguments)
+    faults = []
+    for word in unknown:
+        if word.startswith("-"):
+            faults.append(Fault(word, f"not a flag{nearest(word.partition('=')[0], known)}", "command line"))
+        else:  # an override behind a flag that argparse did not expect there
+            flags.overrides.append(word)
+    if flags.config_name is not None or flags.config_path is not None:
+        faults.append(Fault("--config-name", "config files come from ./conf, $EIR_SEQ_CONF or --config-dir DIR"))
+    if flags.experimental_rerun is not None:
+        faults.append(Fault("--experimental-rerun", "it would load a pickle; a run is repeated from its config.yaml"))
+    if faults:
+        raise UserError(*faults)
+    return flags
+
+
+def folder_of(flags: argparse.Namespace) -> Path | None:
+    """The folder that ``--config-dir`` names."""
+    return None if flags.config_dir is None else Path(flags.config_dir)
+
+
+def command_line(overrides: list[str]) -> str:
+    """A command line that can be pasted into a shell."""
+    return shlex.join(["python", "-m", "eir_seq", *overrides])

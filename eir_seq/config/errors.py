@@ -1,0 +1,332 @@
+"""What pydantic finds wrong with a config, in one readable line per fault.
+
+Pydantic reports one error per member of a union and puts union tags into its locations; here each config path gets one
+line that says what was given and what is allowed, with the nearest name for whatever was misspelt.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union
+
+import annotated_types
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from eir_seq.errors import Fault, nearest
+
+_UNKNOWN, _MISSING, _TAG = "extra_forbidden", "missing", ("union_tag_invalid", "union_tag_not_found")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value must be: a type annotation and the constraints beside it."""
+
+    annotation: Any
+    limits: tuple[Any, ...] = ()
+    discriminator: str | None = None
+
+    @staticmethod
+    def of(annotation: Any, limits: Sequence[Any] = (), discriminator: Any = None) -> Kind:
+        """Take `Annotated` apart, and a union with None down to what else it holds."""
+        collected = list(limits)
+        while typing.get_origin(annotation) is Annotated:
+            annotation, *extras = typing.get_args(annotation)
+            for extra in extras:
+                collected.extend(extra.metadata if isinstance(extra, FieldInfo) else [extra])
+                discriminator = getattr(extra, "discriminator", None) or discriminator
+        if _is_union(annotation):
+            members = [member for member in typing.get_args(annotation) if member is not type(None)]
+            if len(members) == 1:
+                return Kind.of(members[0], collected, discriminator)
+        return Kind(annotation, tuple(collected), discriminator)
+
+    @staticmethod
+    def of_field(field: FieldInfo) -> Kind:
+        """The kind of a model's field."""
+        return Kind.of(field.annotation, field.metadata, field.discriminator)
+
+    @property
+    def model(self) -> type[BaseModel] | None:
+        """The class, where a mapping with fixed keys is wanted."""
+        return self.annotation if isinstance(self.annotation, type) and issubclass(self.annotation, BaseModel) else None
+
+    @property
+    def members(self) -> list[Kind]:
+        """The kinds of a union, None left out; the kind itself otherwise."""
+        if not _is_union(self.annotation):
+            return [self]
+        arguments = typing.get_args(self.annotation)
+        return [Kind.of(argument, self.limits) for argument in arguments if argument is not type(None)]
+
+    def tagged(self, tag: str) -> Kind | None:
+        """The member of a discriminated union that carries `tag`."""
+        return next((member for member in self.members if tag in member.tags(self.discriminator or "type")), None)
+
+    def tags(self, discriminator: str) -> tuple[Any, ...]:
+        """The values of the discriminator that mean this class."""
+        if self.model is None or discriminator not in self.model.model_fields:
+            return ()
+        return typing.get_args(self.model.model_fields[discriminator].annotation)
+
+    @property
+    def annotation_is_dict(self) -> bool:
+        """Whether a mapping with free keys is wanted."""
+        return self.annotation is dict or typing.get_origin(self.annotation) is dict
+
+    @property
+    def items(self) -> Kind:
+        """The kind of a list's items or a mapping's values."""
+        arguments = typing.get_args(self.annotation)
+        return Kind.of(arguments[-1]) if arguments else Kind(Any)
+
+    def __str__(self) -> str:
+        members = self.members
+        if len(members) > 1:
+            return " or ".join(map(str, members))
+        annotation, origin = self.annotation, typing.get_origin(self.annotation)
+        if origin is Literal:
+            values = list({str(value): value for value in typing.get_args(annotation)}.values())
+            return f"one of {', '.join(map(repr, values))}" if len(values) > 1 else repr(values[0])
+        if annotation is bool:
+            return "true or false"
+        if annotation is int:
+            return _with_limits("a whole number", self.limits)
+        if annotation is float:
+            return _with_limits("a number", self.limits)
+        if annotation is str:
+            pattern = next((limit.pattern for limit in _flat(self.limits) if getattr(limit, "pattern", None)), None)
+            return "text" if pattern is None else "a name of letters, digits, '-' and '_' that begins with a letter"
+        if origin is list:
+            return f"a list of {_length(self.limits)}{str(self.items).removeprefix('a ')}"
+        return "a mapping" if self.annotation_is_dict or self.model is not None else "a value"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One error of pydantic at the config path it belongs to."""
+
+    path: tuple[str, ...]
+    owner: type[BaseModel] | None
+    kind: Kind | None
+    error: Mapping[str, Any]
+
+
+def faults_of(
+    error: ValidationError, model: type[BaseModel], given: Mapping[str, Any], *, places: Sequence[str] = ()
+) -> list[Fault]:
+    """All that is wrong with `given`, which was validated as `model`: one fault for each config path.
+
+    `places` are config paths that exist beyond the schema, for hints.
+    """
+    found = [_locate(entry, model) for entry in error.errors(include_url=False, include_context=True)]
+    by_path: dict[tuple[str, ...], list[_Found]] = {}
+    for item in found:
+        by_path.setdefault(item.path, []).append(item)
+    misspelt = _misspelt_required(found)
+    faults = []
+    for path, items in by_path.items():
+        first = items[0]
+        if first.error["type"] == _MISSING and path in misspelt.values():
+            continue
+        faults.append(Fault(dotted(path), _message(first, misspelt.get(path), model, given, places)))
+    return faults
+
+
+def dotted(path: Sequence[str]) -> str:
+    """A config path as one writes it on the command line."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if part.isdigit() and text else f".{part}" if text else part
+    return text
+
+
+def yaml_text(value: Any) -> str:
+    """A value as YAML shows it, shortened."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _locate(error: Any, model: type[BaseModel]) -> _Found:
+    """Follow pydantic's location through the classes; union tags and names of union members are no keys."""
+    kind: Kind | None = Kind(model)
+    owner: type[BaseModel] | None = None
+    path: list[str] = []
+    parts = [part for part in error["loc"] if part != "[key]"]
+    for part in parts:
+        if kind is None:
+            path.append(str(part))
+            continue
+        if len(kind.members) > 1:
+            if kind.discriminator:
+                kind = kind.tagged(str(part))
+            else:
+                kind = next((m for m in kind.members if str(part).startswith("dict[") and m.annotation_is_dict), kind)
+            continue
+        if kind.model is not None:
+            owner = kind.model
+            field = owner.model_fields.get(str(part))
+            kind = None if field is None else Kind.of_field(field)
+        else:
+            owner, kind = None, kind.items
+        path.append(str(part))
+    if error["type"] in _TAG and kind is not None:
+        path.append(kind.discriminator or "type")
+    return _Found(tuple(path), owner, kind, error)
+
+
+def _misspelt_required(found: Sequence[_Found]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Unknown keys that are close to a missing one: their path -> the missing path."""
+    pairs: dict[tuple[str, ...], tuple[str, ...]] = {}
+    missing = [item.path for item in found if item.error["type"] == _MISSING]
+    for item in found:
+        if item.error["type"] == _UNKNOWN:
+            candidates = [path[-1] for path in missing if path[:-1] == item.path[:-1] and path not in pairs.values()]
+            for name in candidates:
+                if nearest(item.path[-1], [name]):
+                    pairs[item.path] = (*item.path[:-1], name)
+    return pairs
+
+
+def _message(
+    found: _Found,
+    required: Sequence[str] | None,
+    model: type[BaseModel],
+    given: Mapping[str, Any],
+    places: Sequence[str],
+) -> str:
+    kind, error = found.kind, found.error
+    if error["type"] == _UNKNOWN:
+        if required is not None:
+            return f"unknown key; did you mean {required[-1]!r}, which is missing?"
+        return f"unknown key{_hint_for_key(found, model, given, places)}"
+    if error["type"] == _MISSING:
+        description = _description(found)
+        return f"is missing{description}"
+    if error["type"] == "value_error":
+        return str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] in _TAG and kind is not None:
+        tags = [tag for member in kind.members for tag in member.tags(kind.discriminator or "type")]
+        listed = ", ".join(map(repr, tags))
+        if error["type"] == "union_tag_not_found":
+            return f"is missing; one of {listed}"
+        value = error["ctx"]["tag"]
+        return f"{value!r} is not one of {listed}{nearest(value, tags)}"
+    if error["loc"] and error["loc"][-1] == "[key]":
+        return "is not a name of letters, digits, '-' and '_' that begins with a letter"
+    if error["type"] == "too_short" and isinstance(error["input"], Mapping):
+        return "must hold at least one entry"
+    value = error["input"]
+    if kind is None:
+        return f"{yaml_text(value)}: {error['msg']}"
+    members = kind.members
+    wrong = f"neither {' nor '.join(map(str, members))}" if len(members) > 1 else f"not {kind}"
+    choices = [choice for member in members for choice in _choices(member)]
+    hint = nearest(value, choices) if isinstance(value, str) and choices else ""
+    return f"{yaml_text(value)} is {wrong}{hint}{_quoted_number(value, members)}"
+
+
+def _quoted_number(value: Any, members: Sequence[Kind]) -> str:
+    if not isinstance(value, str) or not any(member.annotation in (int, float) for member in members):
+        return "; put it in quotes" if _wants_text(value, members) else ""
+    try:
+        float(value)
+    except ValueError:
+        return ""
+    return "; write it without quotes"
+
+
+def _wants_text(value: Any, members: Sequence[Kind]) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and any(member.annotation is str for member in members)
+
+
+def _description(found: _Found) -> str:
+    field = found.owner.model_fields.get(found.path[-1]) if found.owner is not None else None
+    return f"; it is the {field.description}" if field is not None and field.description else ""
+
+
+def _hint_for_key(
+    found: _Found, model: type[BaseModel], given: Mapping[str, Any], places: Sequence[str]
+) -> str:
+    """The nearest key here; else the same key at another place; else, for a variant, who owns it or what there is."""
+    assert found.owner is not None
+    key, own = found.path[-1], found.owner.model_fields
+    if hint := nearest(key, own):
+        return hint
+    if elsewhere := _places_of(key, model, given, found.path, places):
+        return f"; did you mean {elsewhere[0]}?"
+    listed = ", ".join(own) if own else "none"
+    return f"; keys here: {listed}"
+
+
+def _places_of(
+    key: str, model: type[BaseModel], given: Mapping[str, Any], near: Sequence[str], others: Sequence[str]
+) -> list[str]:
+    """Config paths that end in `key`, those that share most with `near` first."""
+    places = [tuple(place.split(".")) for place in others if place.rpartition(".")[2] == key]
+
+    def visit(kind: Kind, value: Any, path: tuple[str, ...]) -> None:
+        if len(kind.members) > 1:
+            tag = value.get(kind.discriminator or "type") if isinstance(value, Mapping) else None
+            member = kind.tagged(str(tag)) if tag is not None else None
+            if member is not None:
+                visit(member, value, path)
+        elif kind.model is not None:
+            for name, field in kind.model.model_fields.items():
+                if name == key:
+                    places.append((*path, name))
+                visit(Kind.of_field(field), value.get(name) if isinstance(value, Mapping) else None, (*path, name))
+        elif kind.annotation_is_dict and isinstance(value, Mapping) and kind.items.annotation is not Any:
+            for name, item in value.items():
+                visit(kind.items, item, (*path, str(name)))
+
+    visit(Kind(model), given, ())
+    shared = {place: sum(a == b for a, b in zip(place, near, strict=False)) for place in places}
+    return [dotted(place) for place in sorted(places, key=lambda place: (-shared[place], len(place)))]
+
+
+def _choices(kind: Kind) -> list[str]:
+    if typing.get_origin(kind.annotation) is Literal:
+        return [str(value) for value in typing.get_args(kind.annotation)]
+    return []
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (Union, types.UnionType)
+
+
+def _flat(limits: Sequence[Any]) -> list[Any]:
+    flat: list[Any] = []
+    for limit in limits:
+        flat.extend(limit if isinstance(limit, annotated_types.GroupedMetadata) else [limit])
+    return flat
+
+
+def _with_limits(noun: str, limits: Sequence[Any]) -> str:
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    bounds = [
+        f"{sign} {_short(getattr(limit, name))}"
+        for limit in _flat(limits)
+        for name, sign in signs.items()
+        if getattr(limit, name, None) is not None
+    ]
+    return " ".join([noun, " and ".join(bounds)]) if bounds else noun
+
+
+def _short(number: float) -> str:
+    return f"2**{number.bit_length() - 1}" if isinstance(number, int) and number > 10**9 else f"{number:g}"
+
+
+def _length(limits: Sequence[Any]) -> str:
+    sizes = {getattr(limit, name) for limit in _flat(limits) for name in ("min_length", "max_length")
+             if getattr(limit, name, None) is not None}  # fmt: skip
+    return f"{sizes.pop()} times " if len(sizes) == 1 else ""

@@ -1,0 +1,249 @@
+"""What sections of an experiment demand of each other, and options that would have no effect where they stand.
+
+Nothing here opens a data file; that files exist is checked, as it costs nothing and saves a start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from eir_seq.config.schema import (
+    METRICS,
+    ClassificationOutputConfig,
+    DataConfig,
+    InputConfig,
+    OptimizerConfig,
+    OutputConfig,
+    PublishedTokenizerConfig,
+    RegressionOutputConfig,
+    RunConfig,
+    SchedulerConfig,
+    SgdConfig,
+    TrainedTokenizerConfig,
+    TrainerConfig,
+)
+from eir_seq.errors import Fault, nearest
+
+SAMPLES = ("reviews",)
+"""Names of the data sets that ship with the package."""
+
+_PER_CLASS = re.compile(r"(precision|recall|f1|auroc|average_precision)\(.+\)")
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The sections of an experiment that are valid by themselves; None (or left out) where one is not."""
+
+    data: DataConfig | None
+    inputs: Mapping[str, InputConfig]
+    outputs: Mapping[str, OutputConfig]
+    output_names: tuple[str, ...]
+    optimizer: OptimizerConfig | None
+    scheduler: SchedulerConfig | None
+    trainer: TrainerConfig | None
+    run: RunConfig | None
+
+
+def check_rules(sections: Sections) -> list[Fault]:
+    """All faults that the rules find."""
+    return [fault for rule in _RULES for fault in rule(sections)]
+
+
+def _ignored(place: str, section: BaseModel, keys: str, reason: str) -> Iterator[Fault]:
+    """A fault for each of `keys` that differs from its default although `reason`."""
+    for key in keys.split():
+        field = type(section).model_fields[key]
+        if getattr(section, key) != field.get_default(call_default_factory=True):
+            yield Fault(f"{place}.{key}", f"has no effect {reason}")
+
+
+def _source_keys(sections: Sections) -> Iterator[Fault]:
+    data = sections.data
+    if data is None:
+        return
+    if data.source == "sample":
+        if data.name is None:
+            yield Fault("data.name", f"is missing; name the sample, one of {', '.join(map(repr, SAMPLES))}")
+        elif data.name not in SAMPLES:
+            listed = ", ".join(map(repr, SAMPLES))
+            yield Fault("data.name", f"{data.name!r} is not a shipped sample ({listed}){nearest(data.name, SAMPLES)}")
+        yield from _ignored("data", data, "train subset revision labels delimiter", "with data.source: sample")
+    elif data.source == "hub":
+        if data.name is None:
+            yield Fault("data.name", "is missing; name the Hub dataset, e.g. stanfordnlp/imdb")
+        if data.train is None:
+            yield Fault("data.train", "is missing; name the split to train on, e.g. train")
+        yield from _ignored("data", data, "labels delimiter", "with data.source: hub")
+    else:
+        if data.train is None:
+            yield Fault("data.train", "is missing; name the file or folder to train on")
+        yield from _ignored("data", data, "name subset revision", "with data.source: table (hub or sample have it)")
+        for key in ("train", "validation", "test", "labels"):
+            value = getattr(data, key)
+            if isinstance(value, str):
+                yield from _missing_file(f"data.{key}", value)
+
+
+def _missing_file(place: str, value: str) -> Iterator[Fault]:
+    path = Path(os.path.expanduser(value))
+    if "://" in value or any(sign in value for sign in "*?[") or path.exists():
+        return
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        yield Fault(place, f"no such file or folder: {value!r} (nor {str(path.parent)!r})")
+        return
+    yield Fault(place, f"no such file or folder: {value!r}{nearest(path.name, names)}")
+
+
+def _validation_draw(sections: Sections) -> Iterator[Fault]:
+    data = sections.data
+    if data is None or isinstance(data.validation, float):
+        return
+    reason = "without data.validation" if data.validation is None else "when data.validation names a file or split"
+    yield from _ignored("data", data, "group stratify split_seed", f"{reason}; it guides the draw of a fraction")
+
+
+def _validation_needed(sections: Sections) -> Iterator[Fault]:
+    if sections.data is None or sections.trainer is None or sections.data.validation is not None:
+        return
+    reason = "as there are no validation rows (data.validation: null)"
+    if sections.trainer.early_stopping is not None:
+        yield Fault("trainer.early_stopping", f"cannot work {reason}")
+    yield from _ignored("trainer.monitor", sections.trainer.monitor, "output metric mode", reason)
+    yield from _ignored("trainer", sections.trainer, "validate_every", reason)
+
+
+def _weighted_sampling(sections: Sections) -> Iterator[Fault]:
+    if sections.data is None or (name := sections.data.weighted_sampling) is None:
+        return
+    if name not in sections.output_names:
+        yield _unknown_output("data.weighted_sampling", name, sections)
+    elif name in sections.outputs and not isinstance(sections.outputs[name], ClassificationOutputConfig):
+        yield Fault("data.weighted_sampling", f"output {name!r} has no classes; it is a {sections.outputs[name].type}")
+
+
+def _unknown_output(place: str, name: str, sections: Sections) -> Fault:
+    listed = ", ".join(map(repr, sections.output_names)) or "none"
+    return Fault(place, f"{name!r} is not an output (there are: {listed}){nearest(name, sections.output_names)}")
+
+
+def _monitor(sections: Sections) -> Iterator[Fault]:
+    if sections.trainer is None:
+        return
+    monitor = sections.trainer.monitor
+    if monitor.output is None:
+        if monitor.metric != "loss":
+            listed = ", ".join(sections.output_names)
+            yield Fault(
+                "trainer.monitor.metric",
+                f"{monitor.metric!r} belongs to one output; name it in trainer.monitor.output ({listed})",
+            )
+        better = "min"
+    elif monitor.output not in sections.output_names:
+        yield _unknown_output("trainer.monitor.output", monitor.output, sections)
+        return
+    elif monitor.output not in sections.outputs:
+        return
+    else:
+        kind = sections.outputs[monitor.output].type
+        known = METRICS[kind]
+        if monitor.metric not in known:
+            if kind != "classification" or not _PER_CLASS.fullmatch(monitor.metric):
+                listed = ", ".join(map(repr, known))
+                yield Fault(
+                    "trainer.monitor.metric",
+                    f"{monitor.metric!r} is not a metric of a {kind} output; there are {listed}"
+                    f"{nearest(monitor.metric, known)}",
+                )
+            return
+        better = known[monitor.metric]
+    if monitor.mode not in (None, better):
+        worst = "highest" if monitor.mode == "max" else "lowest"
+        yield Fault("trainer.monitor.mode", f"{monitor.mode!r} would keep the {worst} {monitor.metric}, its worst value")
+
+
+def _limits(sections: Sections) -> Iterator[Fault]:
+    trainer = sections.trainer
+    if trainer is None:
+        return
+    if trainer.max_epochs is None and trainer.max_steps is None:
+        yield Fault("trainer.max_epochs", "is null and so is max_steps; the run would never end")
+    if trainer.precision == "16-mixed" and trainer.accelerator == "cpu":
+        yield Fault("trainer.precision", "'16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32'")
+
+
+def _scheduler(sections: Sections) -> Iterator[Fault]:
+    scheduler = sections.scheduler
+    if scheduler is None:
+        return
+    if scheduler.type in ("constant", "one-cycle"):
+        yield from _ignored(
+            "scheduler", scheduler, "final_ratio", f"with type {scheduler.type!r} (linear and cosine have it)"
+        )
+    trainer = sections.trainer
+    if trainer is not None and trainer.max_steps is not None and isinstance(scheduler.warmup, int):
+        if scheduler.warmup >= trainer.max_steps:
+            yield Fault("scheduler.warmup", f"{scheduler.warmup} steps do not end before max_steps {trainer.max_steps}")
+
+
+def _optimizer(sections: Sections) -> Iterator[Fault]:
+    optimizer = sections.optimizer
+    if isinstance(optimizer, SgdConfig) and optimizer.nesterov and optimizer.momentum == 0:
+        yield Fault("optimizer.nesterov", "needs momentum above 0")
+
+
+def _inputs(sections: Sections) -> Iterator[Fault]:
+    targets = {output.column: name for name, output in sections.outputs.items()}
+    for name, config in sections.inputs.items():
+        place = f"inputs.{name}"
+        for key in ("column", "pair_column"):
+            if (column := getattr(config, key)) in targets:
+                yield Fault(f"{place}.{key}", f"column {column!r} is the target of outputs.{targets[column]}")
+        if not config.model.pretrained_model:
+            reason = "without pretrained_model: true"
+            yield from _ignored(f"{place}.model", config.model, "freeze_pretrained_model revision", reason)
+        tokenizer = config.tokenizer
+        if isinstance(tokenizer, PublishedTokenizerConfig):
+            if tokenizer.path is None and not config.model.pretrained_model:
+                yield Fault(f"{place}.tokenizer.path", "is missing; without a pretrained model it has no default")
+            if tokenizer.path is None:
+                reason = "without tokenizer.path; model.revision names that of the model"
+                yield from _ignored(f"{place}.tokenizer", tokenizer, "revision", reason)
+        elif isinstance(tokenizer, TrainedTokenizerConfig) and tokenizer.type == "unigram":
+            yield from _ignored(f"{place}.tokenizer", tokenizer, "min_freq", "with type 'unigram'")
+
+
+def _outputs(sections: Sections) -> Iterator[Fault]:
+    for name, config in sections.outputs.items():
+        if isinstance(config, ClassificationOutputConfig) and config.loss != "focal":
+            yield from _ignored(f"outputs.{name}", config, "focal_gamma", f"with loss {config.loss!r}")
+        if sections.data is not None and config.column == sections.data.id:
+            kind = "number" if isinstance(config, RegressionOutputConfig) else "class"
+            yield Fault(f"outputs.{name}.column", f"{config.column!r} is the id of the rows (data.id), not a {kind}")
+
+
+def _run(sections: Sections) -> Iterator[Fault]:
+    if sections.run is not None and sections.run.dir is not None:
+        yield from _ignored("run", sections.run, "root", "with run.dir")
+
+
+_RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
+    _source_keys,
+    _validation_draw,
+    _validation_needed,
+    _weighted_sampling,
+    _inputs,
+    _outputs,
+    _optimizer,
+    _scheduler,
+    _limits,
+    _monitor,
+    _run,
+)

@@ -1,0 +1,233 @@
+"""From a plain mapping to an `ExperimentConfig`: the schema, the options of architectures and the cross-field rules.
+
+Everything that is wrong is reported at once; a fault in one section does not hide those of another. Nothing here
+imports torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from eir_seq.config.errors import dotted, faults_of, yaml_text
+from eir_seq.config.rules import Sections, check_rules
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import Fault, UserError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
+"""Names of the catalogue that are also checkpoints on the Hub."""
+
+
+def validate_experiment(raw: Mapping[str, Any]) -> ExperimentConfig:
+    """Validate a composed config.
+
+    Raises:
+        UserError: every fault, each at its config path.
+    """
+    faults = [Fault(path, "must be given (it is ??? where it is declared)") for path in _unset(raw, ())]
+    config, sections = None, None
+    try:
+        config = ExperimentConfig.model_validate(raw)
+        sections = _sections(raw, config)
+    except ValidationError as error:
+        unset = {fault.place for fault in faults}
+        found = faults_of(error, ExperimentConfig, raw, places=_model_option_places(raw))
+        faults += [fault for fault in found if fault.place not in unset]
+        sections = _sections(raw, None)
+    faults += list(_check_models(raw))
+    faults += check_rules(sections)
+    if faults or config is None:
+        raise UserError(*sorted(set(faults), key=faults.index))
+    return config
+
+
+def _unset(value: Any, path: tuple[str, ...]) -> Iterator[str]:
+    if value == "???":
+        yield dotted(path)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _unset(item, (*path, str(key)))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unset(item, (*path, str(index)))
+
+
+def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sections:
+    names = tuple(map(str, raw["outputs"])) if isinstance(raw.get("outputs"), Mapping) else ()
+    if config is not None:
+        return Sections(
+            config.data,
+            config.inputs,
+            config.outputs,
+            names,
+            config.optimizer,
+            config.scheduler,
+            config.trainer,
+            config.run,
+        )
+    fields = ExperimentConfig.model_fields
+
+    def valid(adapter: TypeAdapter[Any], value: Any) -> Any:
+        try:
+            return adapter.validate_python(value)
+        except ValidationError:
+            return None
+
+    def section(name: str) -> Any:
+        field = fields[name]
+        if name not in raw:
+            return None if field.is_required() else field.get_default(call_default_factory=True)
+        return valid(TypeAdapter(_annotation(name)), raw[name])
+
+    def entries(name: str) -> dict[str, Any]:
+        given = raw.get(name)
+        adapter = TypeAdapter(_annotation(name))
+        if not isinstance(given, Mapping):
+            return {}
+        found = {str(key): valid(adapter, {key: value}) for key, value in given.items()}
+        return {key: value[key] for key, value in found.items() if value is not None}
+
+    return Sections(
+        section("data"),
+        entries("inputs"),
+        entries("outputs"),
+        names,
+        section("optimizer"),
+        section("scheduler"),
+        section("trainer"),
+        section("run"),
+    )
+
+
+def _annotation(name: str) -> Any:
+    """The type of a section, with the discriminator that pydantic keeps beside it."""
+    from typing import Annotated
+
+    field = ExperimentConfig.model_fields[name]
+    return Annotated[field.annotation, field] if field.discriminator else field.annotation
+
+
+# ------------------------------------------------------------------------------------------------------------ models
+
+
+def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Any]]:
+    """For each input with a readable model: config path of the model, the model, the input's max_length."""
+    inputs = raw.get("inputs")
+    for name, config in inputs.items() if isinstance(inputs, Mapping) else ():
+        model = config.get("model") if isinstance(config, Mapping) else None
+        if isinstance(model, Mapping) and isinstance(model.get("model_type"), str):
+            yield f"inputs.{name}.model", model, config.get("max_length", 512)
+
+
+def _options(model: Mapping[str, Any]) -> dict[str, Any]:
+    given = model.get("model_init_config")
+    return {str(key): value for key, value in given.items()} if isinstance(given, Mapping) else {}
+
+
+def _architecture(model: Mapping[str, Any]) -> str | None:
+    """The catalogue name of a model, as far as it can be told without a network."""
+    from eir_seq.models.catalogue import CATALOGUE
+
+    model_type = str(model["model_type"])
+    if model.get("pretrained_model") is not True:
+        return model_type if model_type in CATALOGUE else None
+    published = _published_config(Path(model_type))
+    found = published.get("model_type") if published is not None else None
+    return found if isinstance(found, str) and found in CATALOGUE else None
+
+
+def _published_config(folder: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _model_option_places(raw: Mapping[str, Any]) -> list[str]:
+    """Config paths of all options of the architectures in use, so that a key set one level off finds its place."""
+    from eir_seq.models.catalogue import config_class
+    from eir_seq.models.options import fields
+
+    return [
+        f"{place}.model_init_config.{name}"
+        for place, model, _ in _models(raw)
+        if (architecture := _architecture(model)) is not None
+        for name in fields(config_class(architecture))
+    ]
+
+
+def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
+    from eir_seq.models import options
+
+    for place, model, max_length in _models(raw):
+        problem = _problem_with_type(model)
+        if problem is not None:
+            yield Fault(f"{place}.model_type", problem)
+            continue
+        architecture = _architecture(model)
+        if architecture is None:
+            continue
+        given = _options(model)
+        if model.get("pretrained_model") is True:
+            published = _published_config(Path(str(model["model_type"]))) or {}
+            known = options.fields(_config_class(architecture))
+            base = {key: value for key, value in published.items() if key in known}
+        else:
+            base = {}
+        faults = options.check_options(architecture, given)
+        if not faults and base:
+            faults = options.check_options(architecture, {**base, **given})
+        yield from (fault.under(f"{place}.model_init_config") for fault in faults)
+        if faults or isinstance(max_length, bool) or not isinstance(max_length, int):
+            continue
+        longest = options.max_positions(architecture, {**base, **given})
+        if longest is not None and max_length > longest:
+            option = _config_class(architecture).max_positions_option or "positions"
+            yield Fault(
+                f"{place.removesuffix('.model')}.max_length",
+                f"{max_length} tokens are more than the {longest} positions of {architecture!r}; "
+                f"lower it or raise model_init_config.{option}",
+            )
+
+
+def _config_class(architecture: str) -> Any:
+    from eir_seq.models.catalogue import config_class
+
+    return config_class(architecture)
+
+
+def _problem_with_type(model: Mapping[str, Any]) -> str | None:
+    """What is wrong with `model_type`, or None."""
+    from eir_seq.models.catalogue import CATALOGUE
+
+    name = str(model["model_type"])
+    folder = Path(name).expanduser()
+    if model.get("pretrained_model") is not True:
+        if name in CATALOGUE:
+            return None
+        if folder.is_dir() or "/" in name:
+            return f"{name!r} names a checkpoint, not an architecture; load it with pretrained_model: true"
+        close = difflib.get_close_matches(name, CATALOGUE, n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "; see `eir_seq models list`"
+        return f"{name!r} is not in the catalogue{hint}"
+    if folder.is_dir():
+        published = _published_config(folder)
+        if published is None:
+            return f"the folder {name!r} holds no readable config.json, so it is no published checkpoint"
+        found = published.get("model_type")
+        if found not in CATALOGUE:
+            return f"{name!r} is a checkpoint of {yaml_text(found)}, which is not in the catalogue"
+        return None
+    if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
+        return f"there is no folder {name!r}, and it is not a Hub id (OWNER/NAME)"
+    if name in CATALOGUE and name not in _HUB_IDS_WITHOUT_OWNER:
+        return f"{name!r} is an architecture; with pretrained_model: true name a folder or Hub id (OWNER/NAME)"
+    return None
