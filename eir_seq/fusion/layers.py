@@ -26,8 +26,7 @@ class StochasticDepth(nn.Module):
             return branch
         keep = 1 - self.probability
         rows = (branch.shape[0],) + (1,) * (branch.dim() - 1)
-        scale: Tensor = torch.empty(rows, dtype=branch.dtype, device=branch.device).bernoulli_(keep).div_(keep)
-        return branch * scale
+        return branch.mul(torch.empty(rows, dtype=branch.dtype, device=branch.device).bernoulli_(keep).div_(keep))
 
 
 class ResidualBlock(nn.Module):
@@ -160,5 +159,4 @@ class GatedExpertsFusion(Fusion):
 
 
 def _key(name: str) -> str:
-    # ModuleDict refuses dots and names of its own attributes such as "keys"; no input or output name has a slash.
-    return "of_" + name.replace(".", "/")
+    return f"of_{name}"  # ModuleDict refuses names of its own attributes, such as "keys"

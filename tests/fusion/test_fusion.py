@@ -20,7 +20,7 @@ CONFIGS: list[FusionConfig] = [
     AttentionFusionConfig(hidden_size=16, num_heads=4),
     GatedExpertsFusionConfig(hidden_size=16, num_experts=3),
 ]
-SIZES = {"text": 6, "keys": 3, "a.b": 5}  # `keys` is also the name of a method of ModuleDict
+SIZES = {"text": 6, "keys": 3, "a-b": 5}  # `keys` is also the name of a method of ModuleDict
 
 
 def features(batch: int = 4) -> dict[str, torch.Tensor]:

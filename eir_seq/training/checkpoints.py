@@ -1,0 +1,289 @@
+"""Checkpoints are folders: tensors as safetensors, all else as JSON, and a manifest of hashes written last.
+
+A folder is written beside its destination, flushed to the disk and then renamed, so that a reader finds a checkpoint
+whole or not at all, whenever the process is killed. Nothing in it is pickled; reading one runs no code.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from eir_seq.errors import Fault, RunFailed, UserError
+
+TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+FORMAT = 1
+_PARTIAL = ".partial-"
+_NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?")
+
+
+# ------------------------------------------------------------------------------------------------ folders of files
+
+
+def write_folder(destination: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write files into a new folder, which then appears at `destination` at once and for good.
+
+    Raises:
+        RunFailed: the disk is full or fails; what stood beside the destination is as before.
+        FileExistsError: `destination` exists and is not empty.
+    """
+    partial = destination.with_name(f"{_PARTIAL}{destination.name}-{os.getpid()}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        fill(partial)
+        files = sorted(path for path in partial.rglob("*") if path.is_file())
+        manifest = {
+            "format": FORMAT,
+            "files": {
+                path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": _flushed_hash(path)}
+                for path in files
+            },
+        }
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        flush_to_disk(partial / MANIFEST)
+        for folder in {path.parent for path in files} | {partial}:
+            flush_to_disk(folder)
+        partial.rename(destination)
+        flush_to_disk(destination.parent)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, FileExistsError) or (isinstance(error, OSError) and error.errno == errno.ENOTEMPTY):
+            raise FileExistsError(str(destination)) from None
+        written = sum(path.stat().st_size for path in partial.rglob("*") if path.is_file())
+        raise RunFailed(
+            f"{destination} could not be written: {_reason(error)} "
+            f"({written:,} bytes of it were; {free_bytes(destination):,} bytes are free)"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def verify_folder(folder: Path) -> str | None:
+    """What is wrong with a folder that `write_folder` wrote; None if all its files are as they were written."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] > FORMAT:
+            return f"written by a newer version (format {manifest['format']}; this one reads up to {FORMAT})"
+        for name, expected in manifest["files"].items():
+            path = folder / name
+            if path.stat().st_size != expected["bytes"]:
+                return f"{name} has {path.stat().st_size:,} bytes instead of {expected['bytes']:,}"
+            if hash_file(path) != expected["sha256"]:
+                return f"{name} is not what was written (its sha256 differs)"
+    except OSError as error:
+        return f"{Path(error.filename).name if error.filename else MANIFEST}: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} is damaged"
+    return None
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where `path` is or would be."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that a process killed on the way leaves nothing that looks like a whole one."""
+    doomed = folder.with_name(f"{_PARTIAL}{folder.name}-removed-{os.getpid()}")
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _flushed_hash(path: Path) -> str:
+    flush_to_disk(path)
+    return hash_file(path)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# ------------------------------------------------------------------------------------------- one tree of any state
+
+
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write a tree of dicts, lists, tuples, numbers, texts and tensors as `TENSORS` and `STATE`."""
+    tensors: dict[str, Tensor] = {}
+    tree = _to_json(state, "", tensors, {})
+    save_file(tensors, folder / TENSORS)
+    (folder / STATE).write_text(json.dumps(tree, indent=1), encoding="utf-8")
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The tree that `write_state` wrote; tensors on the CPU, tied ones tied."""
+    tree = read_json(folder / STATE)
+    state = _from_json(tree, load_file(folder / TENSORS))
+    assert isinstance(state, dict), type(state)
+    return state
+
+
+def read_json(path: Path) -> Any:
+    """The contents of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _to_json(value: Any, path: str, tensors: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> Any:
+    if isinstance(value, Tensor):
+        # Tied weights are one tensor under several names, which safetensors refuses to write: they share one entry.
+        place = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype, str(value.device))
+        name = names.setdefault(place, path) if value.numel() else path
+        if name == path:
+            tensors[path] = value.detach().cpu().contiguous().clone()
+        return {"$tensor": name}
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return {key: _to_json(item, f"{path}/{key}", tensors, names) for key, item in value.items()}
+        return {"$items": [[key, _to_json(item, f"{path}/{key}", tensors, names)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        items = [_to_json(item, f"{path}/{index}", tensors, names) for index, item in enumerate(value)]
+        return items if isinstance(value, list) else {"$tuple": items}
+    assert value is None or isinstance(value, bool | int | float | str), f"{path}: {type(value)} cannot be saved"
+    return value
+
+
+def _from_json(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$tensor" in value:
+        return tensors[value["$tensor"]]
+    if "$tuple" in value:
+        return tuple(_from_json(value["$tuple"], tensors))
+    if "$items" in value:
+        return {key: _from_json(item, tensors) for key, item in value["$items"]}
+    return {key: _from_json(item, tensors) for key, item in value.items()}
+
+
+class FolderCheckpointIO(CheckpointIO):
+    """Lets Lightning's trainer write and read its whole state as checkpoint folders."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write the trainer's state to the folder `path`, which must not exist."""
+        assert storage_options is None
+        write_folder(Path(path), lambda folder: write_state(folder, checkpoint))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The trainer's state; its tensors are on the CPU."""
+        return read_state(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Remove the folder."""
+        remove_folder(Path(path))
+
+
+# ------------------------------------------------------------------------------------------- the checkpoints of a run
+
+
+class CheckpointStore:
+    """The ``checkpoints/`` folder of a run.
+
+    ``step-NNNNNNNN`` are resumable; the newest few are kept. ``best-NNNNNNNN`` hold the weights of the best
+    evaluation; one stays as long as a kept resumable checkpoint names it as its best.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+
+    def clean(self) -> None:
+        """Remove what a killed process left half-written; call it as the run's only owner."""
+        for path in self.folder.glob(f"{_PARTIAL}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def resumable(self) -> list[Path]:
+        """The resumable checkpoints, newest first, whether intact or not."""
+        found = [(match, path) for path in self.folder.glob("step-*") if (match := _NAME.fullmatch(path.name))]
+        return [path for _, path in sorted(found, key=lambda item: _order(item[0]), reverse=True)]
+
+    def newest_intact(self, say: Callable[[str], None]) -> Path | None:
+        """The newest checkpoint whose files are as written; damaged newer ones are named to `say` and removed."""
+        for path in self.resumable():
+            problem = verify_folder(path)
+            if problem is None:
+                return path
+            say(f"checkpoint {path.name} is damaged ({problem}); falling back to the one before")
+            remove_folder(path)
+        return None
+
+    def next_path(self, step: int) -> Path:
+        """Where the checkpoint of `step` goes; a second one of the same step is the newer of the two."""
+        taken = [int(match[2] or 1) for path in self.resumable() if (match := _matched(path)) and int(match[1]) == step]
+        return self.folder / (f"step-{step:08d}-{max(taken) + 1}" if taken else f"step-{step:08d}")
+
+    def write_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """Keep the weights of the best evaluation so far."""
+        destination = self.best(step)
+        if destination.exists():  # a resumed run meets the same best again
+            if verify_folder(destination) is None:
+                return
+            remove_folder(destination)
+        write_folder(destination, lambda folder: write_state(folder, weights))
+
+    def best(self, step: int) -> Path:
+        """Folder of the best weights of `step`."""
+        return self.folder / f"best-{step:08d}"
+
+    def read_best(self, step: int) -> dict[str, Tensor]:
+        """The weights that `write_best` wrote.
+
+        Raises:
+            UserError: the folder is damaged.
+        """
+        problem = verify_folder(self.best(step))
+        if problem is not None:
+            raise UserError(Fault(str(self.best(step)), f"is damaged: {problem}"))
+        return read_state(self.best(step))
+
+    def prune(self, best_of: Callable[[Path], int | None]) -> None:
+        """Keep the newest resumable checkpoints and the best weights that `best_of` says they refer to."""
+        newest = self.resumable()
+        for path in newest[self.keep :]:
+            remove_folder(path)
+        kept = {self.best(step) for path in newest[: self.keep] if (step := best_of(path)) is not None}
+        for path in self.folder.glob("best-*"):
+            if path not in kept:
+                remove_folder(path)
+
+
+def _matched(path: Path) -> re.Match[str] | None:
+    return _NAME.fullmatch(path.name)
+
+
+def _order(match: re.Match[str]) -> tuple[int, int]:
+    return int(match[1]), int(match[2] or 1)

@@ -1,0 +1,172 @@
+"""What a person sees of a run: lines, a progress bar on a terminal, and the same lines in log.txt."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from typing_extensions import Self
+
+from eir_seq.training.metrics_file import Measurement
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+LINE_SECONDS = 30.0
+"""Where there is no progress bar, a line comes that often."""
+
+
+class Console:
+    """Writes to a stream and, once `log_to` has named it, to a log file; shows bars where the stream is a terminal.
+
+    A closed stream (``| head``) does not end the run: the log goes on.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stdout
+        self.terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._log: Path | None = None
+        self._early: list[str] = []
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._last_line = time.monotonic()
+        self._first_step: tuple[int, float] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end_bar()
+
+    def log_to(self, path: Path) -> None:
+        """From now on write all lines to `path`, too, those said before included."""
+        self._log = path
+        early, self._early = self._early, []
+        for line in early:
+            self._write_log(line)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._write_log(text)
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            return
+        try:
+            print(text, file=self.stream, flush=True)
+        except (BrokenPipeError, ValueError):
+            self.stream, self.terminal = open(os.devnull, "w"), False  # noqa: SIM115
+
+    @contextmanager
+    def phase(self, what: str) -> Iterator[list[str]]:
+        """A part of the preparations: a spinner on a terminal, then one line with its time.
+
+        What is appended to the list that this gives is put behind the name of the phase.
+        """
+        found: list[str] = []
+        start = time.monotonic()
+        if self.terminal:
+            from rich.console import Console as RichConsole
+
+            with RichConsole(file=self.stream).status(f"{what} ..."):
+                yield found
+        else:
+            yield found
+        detail = f": {', '.join(found)}" if found else ""
+        self.say(f"{what}{detail} ({time.monotonic() - start:.1f} s)")
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def step(self, step: int, total: int, epoch: int, loss: Callable[[], float | None]) -> None:
+        """A training step was done; `loss` gives the recent mean loss and is asked only when it is shown."""
+        now = time.monotonic()
+        if self._first_step is None:
+            self._first_step = (step, now)
+        if self.terminal:
+            self._advance(step, total, epoch, loss)
+        elif now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            self.say(f"epoch {epoch}, step {step:,} of {total:,}{_loss(loss)}{self._remaining(step, total, now)}")
+
+    def evaluated(self, measurements: Sequence[Measurement], best: bool) -> None:
+        """One line with the values of an evaluation."""
+        self._last_line = time.monotonic()
+        if not measurements:
+            return
+        first = measurements[0]
+        overall = [m for m in measurements if not m.output]
+        outputs = {m.output for m in measurements} - {""}
+        shown = [f"{m.metric} {m.value:.4f}" for m in overall]
+        for output in sorted(outputs):
+            found = {m.metric: m.value for m in measurements if m.output == output and "(" not in m.metric}
+            if len(outputs) == 1:
+                found.pop("loss", None)  # it is the overall loss, or its multiple
+            shown.append(f"{output}: " + ", ".join(f"{metric} {value:.4f}" for metric, value in found.items()))
+        mark = "  <- best" if best else ""
+        self.say(f"epoch {first.epoch}, step {first.step:,}, {first.split}: {'; '.join(shown)}{mark}")
+
+    def end_bar(self) -> None:
+        """Take the progress bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+    # ------------------------------------------------------------------------------------------------ internals
+
+    def _advance(self, step: int, total: int, epoch: int, loss: Callable[[], float | None]) -> None:
+        if self._bar is None:
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=RichConsole(file=self.stream),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=total, completed=step)
+        assert self._task is not None
+        now = time.monotonic()
+        if now - self._last_line >= 0.25 or step == total:  # asking for the loss waits for the device
+            self._last_line = now
+            self._bar.update(self._task, completed=step, description=f"epoch {epoch}{_loss(loss)}")
+
+    def _remaining(self, step: int, total: int, now: float) -> str:
+        assert self._first_step is not None
+        first, start = self._first_step
+        if step == first:
+            return ""
+        seconds = (total - step) * (now - start) / (step - first)
+        return f", about {duration(seconds)} left"
+
+    def _write_log(self, line: str) -> None:
+        if self._log is None:
+            self._early.append(line)
+            return
+        try:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError:
+            pass  # a full disk shows where it matters: at the next checkpoint
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: ``45 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _loss(loss: Callable[[], float | None]) -> str:
+    value = loss()
+    return "" if value is None else f", loss {value:.4f}"

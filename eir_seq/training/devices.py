@@ -1,0 +1,64 @@
+"""Where and how precisely to compute: settled, and refused, before anything is built."""
+
+from __future__ import annotations
+
+import torch
+
+from eir_seq.config.schema import TrainerConfig
+from eir_seq.errors import Fault, RunFailed, UserError
+
+
+def pick_device(config: TrainerConfig) -> torch.device:
+    """The device that `trainer.accelerator` and `trainer.devices` stand for on this machine.
+
+    Raises:
+        UserError: the machine has no such device, or not for that precision; or more than one is asked for.
+    """
+    faults: list[Fault] = []
+    wanted = config.accelerator
+    available = {
+        "gpu": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    name = next(kind for kind, present in available.items() if present) if wanted == "auto" else wanted
+    if not available[name]:
+        there = ", ".join(kind for kind, present in available.items() if present)
+        faults.append(Fault("trainer.accelerator", f"{name!r} is not available on this machine (there is: {there})"))
+    if isinstance(config.devices, int) and config.devices > 1:
+        faults.append(Fault("trainer.devices", f"{config.devices}: a run uses one device; start one run per device"))
+    if str(config.precision) == "16-mixed" and name != "gpu":
+        faults.append(
+            Fault("trainer.precision", f"'16-mixed' needs a CUDA GPU, the run is on {name}; use '32' or 'bf16-mixed'")
+        )
+    if faults:
+        raise UserError(*faults)
+    return torch.device("cuda", 0) if name == "gpu" else torch.device(name)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory, on any device."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("out of memory" in text or "can't allocate memory" in text or "not enough memory" in text)
+    )
+
+
+def memory_failure(what: str, batch: str) -> RunFailed:
+    """The error that ends a run which met `out_of_memory`."""
+    return RunFailed(
+        f"out of memory in {what} ({batch}); lower data.batch_size or data.max_tokens (trainer.accumulate keeps the "
+        "effective size), max_length, or use trainer.precision=bf16-mixed"
+    )
+
+
+def batch_shape(batch: object) -> str:
+    """``batch of 32 rows; review.input_ids 32 x 512``: the sizes of a batch, for an error message."""
+    if not isinstance(batch, dict) or "id" not in batch:
+        return "batch unknown"
+    sizes = []
+    for name, tensors in batch["inputs"].items():
+        largest = max(tensors.items(), key=lambda item: item[1].numel())
+        sizes.append(f"{name}.{largest[0]} {' x '.join(map(str, largest[1].shape))}")
+    return f"batch of {len(batch['id'])} rows; {', '.join(sizes)}"

@@ -1,0 +1,116 @@
+"""Evaluate a network on all rows of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eir_seq.errors import RunFailed
+from eir_seq.outputs.base import FittedOutput, OutputMetrics
+from eir_seq.training.network import Network
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, its rows in the order of the split."""
+
+    ids: list[str]
+    raw: dict[str, Tensor]
+    """Raw outputs by output name, (rows, width), on the CPU."""
+    targets: dict[str, Tensor]
+    """Targets by output name, (rows,), on the CPU."""
+    values: dict[tuple[str, str], float]
+    """(output, metric) to value; ``("", "loss")`` is the weighted sum of the outputs' losses."""
+
+    def by_output(self) -> dict[str, dict[str, float]]:
+        """The values as ``{output: {metric: value}}``, without the sum of losses."""
+        nested: dict[str, dict[str, float]] = {}
+        for (output, metric), value in self.values.items():
+            if output:
+                nested.setdefault(output, {})[metric] = value
+        return nested
+
+
+def evaluate(
+    network: Network,
+    outputs: Mapping[str, FittedOutput],
+    batches: Iterable[Batch],
+    *,
+    device: torch.device,
+    precision: str = "32",
+    between: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Run `network` over all batches without learning and measure every output.
+
+    Args:
+        network: the network; put into evaluation mode for the while, its own modes restored afterwards.
+        outputs: the fitted outputs by name.
+        batches: the batches of a split, with targets; each row once.
+        device: where the network is.
+        precision: the trainer's precision; the forward pass runs as it does in training.
+        between: called after each batch; may raise to leave early.
+
+    Raises:
+        RunFailed: a raw output or a loss is not finite.
+    """
+    metrics: dict[str, OutputMetrics] = {name: output.metrics() for name, output in outputs.items()}
+    rows: list[int] = []
+    ids: list[str] = []
+    with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
+        for batch in batches:
+            on_device = to_device(batch, device)
+            raw = network(on_device["inputs"])
+            for name, metric in metrics.items():
+                metric.update(raw[name], on_device["targets"][name])
+            rows += batch["row"].tolist()
+            ids += batch["id"]
+            between()
+    values = {(name, metric): value for name, found in metrics.items() for metric, value in found.compute().items()}
+    if rows:
+        total = sum(outputs[name].config.loss_weight * values[name, "loss"] for name in metrics)
+        values[("", "loss")] = total
+        if not torch.isfinite(torch.tensor(total)):
+            raise RunFailed("the loss of the evaluation is not finite")
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    return Evaluation(
+        ids=[ids[index] for index in order],
+        raw={name: metric.raw[order] for name, metric in metrics.items()},
+        targets={name: metric.target[order] for name, metric in metrics.items()},
+        values=values,
+    )
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The context in which the trainer computes forward passes under `precision`."""
+    if precision == "32":
+        return nullcontext()
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float16
+    return torch.autocast(device.type, dtype=dtype)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; parts that are in it already (frozen ones) stay in it."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """The same tree with its tensors on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: to_device(item, device) for key, item in value.items()}
+    return value

@@ -1,0 +1,156 @@
+"""Runs Lightning's trainer from the newest checkpoint to the end."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import RunFailed
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.training.checkpoints import CheckpointStore, FolderCheckpointIO, free_bytes
+from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
+from eir_seq.training.loop import Monitor, Progress, RunLoop
+from eir_seq.training.metrics_file import MetricsFile
+from eir_seq.training.module import TrainingModule
+from eir_seq.training.network import Network
+from eir_seq.training.optimization import total_steps
+from eir_seq.training.signals import SignalGuard
+
+
+class Data(Protocol):
+    """What training asks of a data module."""
+
+    batches_per_epoch: int
+
+    def set_position(self, epoch: int, batches_done: int) -> None:
+        """The next training batches are those of `epoch` behind the first `batches_done`."""
+        ...
+
+    def train_dataloader(self) -> Any:
+        """The training batches from the position on."""
+        ...
+
+    def val_dataloader(self) -> Any:
+        """The validation batches."""
+        ...
+
+
+def fit(
+    config: ExperimentConfig,
+    network: Network,
+    outputs: Mapping[str, FittedOutput],
+    data: Data,
+    *,
+    run_dir: Path,
+    device: torch.device,
+    monitor: Monitor,
+    progress: Progress,
+    signals: SignalGuard,
+    validate: bool = True,
+    trackers: Sequence[Logger] = (),
+) -> RunLoop:
+    """Train `network`, from the newest intact checkpoint of the run if there is one.
+
+    Gives the loop that steered the run, whose `state` tells where it ended.
+
+    Raises:
+        RunFailed: a loss or gradient is not finite, memory or disk is full.
+        Stopped: a signal came; the state is saved.
+    """
+    total = total_steps(config.trainer, data.batches_per_epoch)
+    module = TrainingModule(
+        network, outputs, config, batches_per_epoch=data.batches_per_epoch, total_steps=total
+    )
+    store = CheckpointStore(run_dir / "checkpoints", config.trainer.keep_checkpoints)
+    store.folder.mkdir(exist_ok=True)
+    store.clean()
+    loop = RunLoop(
+        config,
+        module,
+        outputs,
+        position=data,
+        validation=data.val_dataloader if validate else None,
+        store=store,
+        metrics=MetricsFile(run_dir / "metrics.csv"),
+        monitor=monitor,
+        progress=progress,
+        signals=signals,
+        trackers=trackers,
+    )
+    checkpoint = store.newest_intact(progress.say)
+    if checkpoint is not None:
+        progress.say(f"continuing from {checkpoint.name}")
+    _refuse_full_disk(network, store.folder)
+    with quiet_lightning():
+        trainer = Trainer(
+            accelerator="gpu" if device.type == "cuda" else device.type,
+            devices=1,
+            precision=config.trainer.precision,
+            accumulate_grad_batches=config.trainer.accumulate,
+            max_epochs=-1,  # the loop says when to stop: total steps come from both limits
+            callbacks=[loop],
+            plugins=[FolderCheckpointIO(), LightningEnvironment()],
+            default_root_dir=run_dir,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        with signals.deferred():
+            _run(trainer, module, data, checkpoint, signals, loop)
+    return loop
+
+
+def _run(
+    trainer: Trainer, module: TrainingModule, data: Data, checkpoint: Path | None, signals: SignalGuard, loop: RunLoop
+) -> None:
+    try:
+        trainer.fit(module, train_dataloaders=data.train_dataloader(), ckpt_path=checkpoint)
+    except RunFailed:
+        raise
+    except Exception as error:
+        # A signal to the whole process group ends the loader's workers, too; what they raise is not the cause.
+        signals.check()
+        if out_of_memory(error):
+            raise memory_failure(f"step {loop.state.step + 1}", batch_shape(loop.batch)) from error
+        raise
+
+
+def _refuse_full_disk(network: Network, folder: Path) -> None:
+    """Refuse to start where not even two checkpoints (weights and two moments each) would fit."""
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    trainable = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
+    needed, free = 2 * (weights + 2 * trainable), free_bytes(folder)
+    if free < needed:
+        raise RunFailed(f"{folder}: checkpoints need about {needed:,} bytes, {free:,} are free")
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without the trainer's banners, tips and warnings about what this project decides on its own."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+

@@ -1,0 +1,263 @@
+"""The run folder: who may write to it, what it holds, and whether a config continues the run in it."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+from typing_extensions import Self
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import Fault, UserError
+from eir_seq.training.checkpoints import flush_to_disk, read_json
+
+CONFIG, MANIFEST, RESULT, LOG, METRICS, OWNER = (
+    "config.yaml",
+    "manifest.json",
+    "result.json",
+    "log.txt",
+    "metrics.csv",
+    ".owner",
+)
+
+MAY_CHANGE = (
+    "run",
+    "tracker",
+    "note",
+    "data.num_workers",
+    "data.cache_dir",
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.keep_checkpoints",
+    "trainer.checkpoint_every",
+)
+"""Config keys that a continued run may have other values for: none of them changes what a step computes. Other limits
+give the rest of the run a schedule of its own."""
+
+LIMITS = ("trainer.max_epochs", "trainer.max_steps")
+
+
+class RunFolder:
+    """The folder of one run, owned by this process while it is entered.
+
+    Entering makes the folder if needed, takes its lock, and checks what stands in it. A folder that this call made is
+    removed again on leaving if the run came to nothing (`keep` was not called).
+
+    Raises, on entering:
+        UserError: not writable, not a folder, owned by a living process, holding another run or foreign files.
+    """
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        self.config = config
+        self.path = Path()
+        self.resumed = False
+        self._lock: int | None = None
+        self._made: list[Path] = []
+        self._keep = False
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def keep(self) -> None:
+        """From now on the folder holds something worth keeping."""
+        self._keep = True
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The result of the run if it is finished."""
+        path = self.path / RESULT
+        if not path.exists():
+            return None
+        result = read_json(path)
+        assert isinstance(result, dict)
+        return result
+
+    def forget_result(self) -> None:
+        """A finished run goes on: with a later end."""
+        (self.path / RESULT).unlink(missing_ok=True)
+
+    def write_config(self) -> None:
+        """Write config.yaml."""
+        text = yaml.safe_dump(plain(self.config), sort_keys=False, allow_unicode=True)
+        write_text(self.path / CONFIG, text)
+
+    # ------------------------------------------------------------------------------------------------ internals
+
+    def _open(self) -> None:
+        named = self.config.run.dir
+        place = "run.dir" if named is not None else "run.root"
+        try:
+            if named is not None:
+                self.path = Path(named).expanduser().absolute()
+                self._make(self.path)
+                self._take(place)
+                self._check_contents()
+            else:
+                self._make_new()
+                self._take(place)
+            probe = self.path / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            where = error.filename or self.path
+            raise UserError(Fault(place, f"{where} cannot be written: {error.strerror}")) from None
+
+    def _make(self, path: Path) -> None:
+        missing = []
+        while not path.exists():
+            missing.append(path)
+            path = path.parent
+        for folder in reversed(missing):
+            try:
+                folder.mkdir()
+                self._made.append(folder)
+            except FileExistsError:  # another run has just made it
+                if not folder.is_dir():
+                    raise
+
+    def _make_new(self) -> None:
+        parent = Path(self.config.run.root).expanduser().absolute() / self.config.name
+        self._make(parent)
+        time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = f"{time}-{config_hash(self.config)[:6]}"
+        for attempt in range(1, 10_000):
+            self.path = parent / (name if attempt == 1 else f"{name}-{attempt}")
+            try:
+                self.path.mkdir()
+            except FileExistsError:
+                continue
+            self._made.append(self.path)
+            return
+        raise AssertionError("10,000 runs in one second")
+
+    def _take(self, place: str) -> None:
+        """Lock the folder. The lock is the kernel's and ends with the process, however that ends."""
+        lock = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.read(lock, 1000).decode(errors="replace").strip() or "another process"
+            os.close(lock)
+            self._made.clear()
+            raise UserError(Fault(place, f"{self.path} is in use by {owner}")) from None
+        self._lock = lock
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def _check_contents(self) -> None:
+        ours = {OWNER, LOG}
+        entries = {path.name for path in self.path.iterdir() if not path.name.startswith(".partial-")} - ours
+        if not entries:
+            return
+        if CONFIG not in entries:
+            shown = ", ".join(sorted(entries)[:3])
+            raise UserError(Fault("run.dir", f"{self.path} holds files that are not a run's ({shown})"))
+        try:
+            before = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+            then, now = dict(flat(before)), dict(flat(plain(self.config)))
+        except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
+            raise UserError(Fault("run.dir", f"{self.path / CONFIG} is not a run's config")) from None
+        changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
+        faults = [
+            Fault(
+                key,
+                f"was {then.get(key)!r} and is {now.get(key)!r}; {self.path} holds a run with the former (name another "
+                "run.dir, or remove it)",
+            )
+            for key in changed
+            if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
+        ]
+        if faults:
+            raise UserError(*faults)
+        self.resumed = True
+        self._keep = True
+        self.extended = any(key in LIMITS for key in changed)
+
+    extended = False
+    """Whether the run is to end elsewhere than it was before."""
+
+    def _close(self) -> None:
+        if not self._keep and self._made:
+            for folder in reversed(self._made):
+                if folder == self.path:
+                    shutil.rmtree(folder, ignore_errors=True)
+                elif not any(folder.iterdir()):
+                    folder.rmdir()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+# ---------------------------------------------------------------------------------------------------------- helpers
+
+
+def plain(config: ExperimentConfig) -> dict[str, Any]:
+    """The config as plain data, without passwords in URLs."""
+    redacted = redact(config.model_dump(mode="json"))
+    assert isinstance(redacted, dict)
+    return redacted
+
+
+def config_hash(config: ExperimentConfig) -> str:
+    """A hash of the whole config."""
+    return hashlib.sha256(json.dumps(plain(config), sort_keys=True).encode()).hexdigest()
+
+
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET = re.compile(r"(?i)((?:^|[.+_-])(?:token|secret|password|passwd|api_?key|access_?key)=)\S+")
+
+
+def redact(value: Any) -> Any:
+    """The same data without passwords: user-info in URLs, and values given to keys such as ``api_key=``."""
+    if isinstance(value, str):
+        return _SECRET.sub(r"\1***", _USER_INFO.sub("***@", value))
+    if isinstance(value, Mapping):
+        return {key: redact(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(item) for item in value]
+    return value
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """``a.b.c: value`` for every leaf of nested mappings; an empty mapping is a leaf."""
+    for key, value in tree.items():
+        place = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{place}.")
+        else:
+            yield place, value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(f".partial-{path.name}-{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    flush_to_disk(partial)
+    partial.replace(path)
+    flush_to_disk(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of JSON."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")

@@ -1,0 +1,342 @@
+"""What happens between the steps: evaluations, early stopping, the best weights, checkpoints, signals.
+
+`RunLoop` is a Lightning callback. The trainer's own validation loop and checkpointing stay off: evaluation and saving
+happen here, at the end of optimizer steps only, so that every checkpoint is a state between two steps and a resumed
+run goes on with exactly what the uninterrupted one would have done next.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import RunFailed
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.training.checkpoints import STATE, CheckpointStore, read_json
+from eir_seq.training.evaluation import Batch, Evaluation, evaluate
+from eir_seq.training.metrics_file import Measurement, MetricsFile
+from eir_seq.training.module import TrainingModule
+from eir_seq.training.signals import SignalGuard
+
+POINTS = 200
+"""How many times a run notes its training loss, at most; evaluations come on top."""
+STATE_KEY = "eir_seq"
+
+
+class Position(Protocol):
+    """The part of the data module that the loop steers."""
+
+    def set_position(self, epoch: int, batches_done: int) -> None:
+        """The next training batches are those of `epoch` behind the first `batches_done`."""
+        ...
+
+
+class Progress(Protocol):
+    """Where the loop reports to the person who watches."""
+
+    def say(self, text: str) -> None:
+        """A line."""
+        ...
+
+    def step(self, step: int, total: int, epoch: int, loss: Callable[[], float | None]) -> None:
+        """A step was done."""
+        ...
+
+    def evaluated(self, measurements: Sequence[Measurement], best: bool) -> None:
+        """An evaluation was done."""
+        ...
+
+
+@dataclass
+class RunState:
+    """Where a run stands: all of it that is neither weights nor optimizer. Saved with every checkpoint."""
+
+    epoch: int = 0
+    """Epochs done."""
+    batches_done: int = 0
+    """Batches done in the epoch after those."""
+    step: int = 0
+    """Optimizer steps done."""
+    evaluation_due: bool = False
+    """The evaluation that belongs to this step has not been done yet."""
+    best_value: float | None = None
+    best_step: int | None = None
+    without_improvement: int = 0
+    """Evaluations since the best one."""
+    stopped_early: bool = False
+    metrics_bytes: int = 0
+    """Size of metrics.csv."""
+    running: dict[str, Any] = field(default_factory=dict)
+    """Training losses since they were last written."""
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The value by which evaluations are compared."""
+
+    output: str
+    metric: str
+    mode: str
+
+    def better(self, value: float, than: float | None, by: float = 0.0) -> bool:
+        """Whether `value` is better than another one by more than `by`."""
+        if than is None:
+            return True
+        return value < than - by if self.mode == "min" else value > than + by
+
+
+class RunLoop(Callback):
+    """Steers a run between its steps.
+
+    Args:
+        config: the experiment.
+        module: the training module.
+        outputs: the fitted outputs by name.
+        position: the data module.
+        validation: gives the batches of the validation rows anew; None without validation rows.
+        store: the run's checkpoints.
+        metrics: the run's metrics.csv.
+        monitor: what makes an evaluation the best.
+        progress: the console.
+        signals: SIGTERM and SIGINT.
+        trackers: Lightning loggers that get every measurement, too.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        module: TrainingModule,
+        outputs: Mapping[str, FittedOutput],
+        *,
+        position: Position,
+        validation: Callable[[], Any] | None,
+        store: CheckpointStore,
+        metrics: MetricsFile,
+        monitor: Monitor,
+        progress: Progress,
+        signals: SignalGuard,
+        trackers: Sequence[Logger] = (),
+    ) -> None:
+        self.config = config
+        self.module = module
+        self.outputs = outputs
+        self.position = position
+        self.validation = validation
+        self.store = store
+        self.metrics = metrics
+        self.monitor = monitor
+        self.progress = progress
+        self.signals = signals
+        self.trackers = trackers
+        self.state = RunState()
+        self.seconds_evaluating = 0.0
+        self.batch: Batch | None = None
+        self._saved: tuple[int, bool] | None = None
+        self._between_steps = True
+        self._every = math.ceil(module.total_steps / POINTS)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to train."""
+        return self.state.stopped_early or self.state.step >= self.module.total_steps
+
+    # ------------------------------------------------------------------------------------------- Lightning's hooks
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the run's state, and put the trainer's counters between two steps (or two epochs)."""
+        checkpoint[STATE_KEY] = asdict(self.state)
+        loops = checkpoint["loops"]
+        # The trainer saves its counters as they are inside a hook: a batch processed and not completed. Resuming from
+        # that has a path of its own for each place of saving; resuming from between two steps has one.
+        fit: dict[str, Any] = loops["fit_loop"]
+        fit["state_dict"] = {}
+        epochs, batches = fit["epoch_progress"], fit["epoch_loop.batch_progress"]
+        batches["total"]["completed"] = batches["total"]["processed"]
+        batches["current"]["completed"] = batches["current"]["processed"]
+        batches["is_last_batch"] = False
+        if self.state.batches_done == 0:
+            for counts in (epochs["total"], epochs["current"]):
+                counts.update(dict.fromkeys(counts, self.state.epoch))
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+        fit["epoch_loop.state_dict"] = {"_batches_that_stepped": self.state.step}
+        checkpoint["loops"] = {"fit_loop": fit}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go back to where the checkpoint was written."""
+        self.state = RunState(**checkpoint[STATE_KEY])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring data, metrics.csv and running losses to where the weights are."""
+        if self.state.running:
+            self.module.running.restore(self.state.running, self.module.device)
+        self._saved = (self.state.step, self.state.evaluation_due) if self.state.step else None
+        self.metrics.restart(self.state.metrics_bytes)
+        self.position.set_position(self.state.epoch, self.state.batches_done)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Catch up on an evaluation that a signal cut short; do not train on when all is done."""
+        self.signals.install()  # the trainer has just set handlers of its own
+        self._settle(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A whole epoch is ahead; epochs that a checkpoint cut do not come here."""
+        self.position.set_position(trainer.current_epoch, 0)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """From here on the weights may be between two states."""
+        self._between_steps = False
+        self.batch = batch
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """After an optimizer step: measure, evaluate, save, stop, as is due."""
+        done, settings = batch_idx + 1, self.config.trainer
+        epoch_ends = done == self.module.batches_per_epoch
+        if done % settings.accumulate and not epoch_ends:
+            return
+        state = self.state
+        state.step = trainer.global_step
+        state.epoch, state.batches_done = (trainer.current_epoch + epoch_ends), (0 if epoch_ends else done)
+        at_end = state.step >= self.module.total_steps
+        state.evaluation_due = at_end or (
+            epoch_ends if settings.validate_every is None else state.step % settings.validate_every == 0
+        )
+        self._between_steps = True
+        self.progress.step(state.step, self.module.total_steps, self._epoch(), self._training_loss)
+        if state.evaluation_due or state.step % self._every == 0:
+            self._write_training_losses()
+        self._settle(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A signal to the whole process group may end the loader's workers first: save all the same."""
+        if self.signals.received is not None and self._between_steps and isinstance(exception, Exception):
+            self._save(trainer)
+
+    # ------------------------------------------------------------------------------------------------ between steps
+
+    def _settle(self, trainer: Trainer) -> None:
+        state, settings = self.state, self.config.trainer
+        if self.signals.received is not None:
+            self._stop(trainer)
+        evaluated = state.evaluation_due
+        if evaluated:
+            self._evaluate(trainer)
+        save = evaluated if settings.checkpoint_every is None else state.step % settings.checkpoint_every == 0
+        if state.step and (save or self.finished):
+            self._save(trainer)
+        if self.signals.received is not None:
+            self._stop(trainer)
+        if self.finished:
+            trainer.should_stop = True
+
+    def _stop(self, trainer: Trainer) -> None:
+        if self.state.step:
+            self._save(trainer)
+        self.signals.check()
+
+    def _save(self, trainer: Trainer) -> None:
+        point = (self.state.step, self.state.evaluation_due)
+        if self._saved == point:
+            return
+        self.state.metrics_bytes = self.metrics.flush()
+        self.state.running = self.module.running.state()
+        if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
+            raise RunFailed(f"step {self.state.step}: the weights are not finite; no checkpoint was written")
+        trainer.save_checkpoint(self.store.next_path(self.state.step))
+        self._saved = point
+        self.store.prune(best_step_of)
+
+    def _evaluate(self, trainer: Trainer) -> None:
+        state = self.state
+        if self.validation is None:
+            state.evaluation_due = False
+            return
+        start = time.perf_counter()
+        found = evaluate(
+            self.module.network,
+            self.outputs,
+            self.validation(),
+            device=self.module.device,
+            precision=str(self.config.trainer.precision),
+            between=lambda: self._stop(trainer) if self.signals.received is not None else None,
+        )
+        self.seconds_evaluating += time.perf_counter() - start
+        self._compare(found)
+        measurements = [
+            Measurement(self._epoch(), state.step, "validation", output, metric, value)
+            for (output, metric), value in sorted(found.values.items())
+        ]
+        self._record(measurements)
+        state.evaluation_due = False
+        self.progress.evaluated(measurements, best=state.best_step == state.step)
+
+    def _compare(self, found: Evaluation) -> None:
+        state, early = self.state, self.config.trainer.early_stopping
+        value = found.values.get((self.monitor.output, self.monitor.metric))
+        improved_enough = value is not None and self.monitor.better(
+            value, state.best_value, early.min_delta if early else 0.0
+        )
+        if value is not None and self.monitor.better(value, state.best_value):
+            self.store.write_best(state.step, best_weights(self.module))
+            state.best_value, state.best_step = value, state.step
+        state.without_improvement = 0 if improved_enough else state.without_improvement + 1
+        if early is not None and state.without_improvement >= early.patience:
+            state.stopped_early = True
+
+    # ------------------------------------------------------------------------------------------------- measurements
+
+    def _epoch(self) -> int:
+        """The epoch of the last step, counted from 1."""
+        return self.state.epoch + (self.state.batches_done > 0)
+
+    def _training_loss(self) -> float | None:
+        means = self.module.running.means()
+        return sum(self.outputs[name].config.loss_weight * value for name, value in means.items()) if means else None
+
+    def _write_training_losses(self) -> None:
+        epoch, step = self._epoch(), self.state.step
+        values = {("", "loss"): self._training_loss()}
+        values |= {(name, "loss"): value for name, value in self.module.running.means().items()}
+        values["", "learning_rate"] = self.module.learning_rate(step)
+        self.module.running.reset()
+        self._record(
+            Measurement(epoch, step, "train", output, metric, value)
+            for (output, metric), value in values.items()
+            if value is not None
+        )
+
+    def _record(self, measurements: Any) -> None:
+        measurements = list(measurements)
+        self.metrics.append(measurements)
+        if self.trackers and measurements:
+            named = {"/".join(filter(None, (m.split, m.output, m.metric))): m.value for m in measurements}
+            for tracker in self.trackers:
+                tracker.log_metrics(named, step=measurements[0].step)
+
+
+def best_weights(module: TrainingModule) -> dict[str, Tensor]:
+    """The weights of the network, as `CheckpointStore.write_best` keeps them."""
+    return {name: value.detach() for name, value in module.network.state_dict().items()}
+
+
+def best_step_of(checkpoint: Path) -> int | None:
+    """The step whose weights a resumable checkpoint names as the best; None if it names none or is damaged."""
+    try:
+        step = read_json(checkpoint / STATE)[STATE_KEY]["best_step"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    assert step is None or isinstance(step, int)
+    return step
+

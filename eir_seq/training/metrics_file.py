@@ -1,0 +1,70 @@
+"""metrics.csv: one line per value, in long format, the same bytes for an interrupted run as for an uninterrupted one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from eir_seq.training.checkpoints import flush_to_disk
+
+HEADER = ("epoch", "step", "split", "output", "metric", "value")
+
+
+class Measurement(NamedTuple):
+    """One line of metrics.csv."""
+
+    epoch: int
+    """Counted from 1."""
+    step: int
+    """Optimizer steps done."""
+    split: str
+    output: str
+    """Empty for what belongs to the whole run: the weighted sum of losses, the learning rate."""
+    metric: str
+    value: float
+
+
+class MetricsFile:
+    """Appends to metrics.csv; each append is one write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, measurements: Iterable[Measurement]) -> None:
+        """Add lines at the end."""
+        self._write(measurements)
+
+    def restart(self, size: int) -> None:
+        """Drop all but the first `size` bytes; a new file gets the header."""
+        if size == 0:
+            self.path.unlink(missing_ok=True)
+            self._write([HEADER])
+        else:
+            assert self.path.stat().st_size >= size, "metrics.csv is shorter than when the checkpoint was written"
+            os.truncate(self.path, size)
+
+    def flush(self) -> int:
+        """Wait until all lines are on the disk; gives the size in bytes."""
+        flush_to_disk(self.path)
+        return self.path.stat().st_size
+
+    def _write(self, rows: Iterable[tuple[object, ...]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        with self.path.open("ab") as file:
+            file.write(text.getvalue().encode())
+
+
+def read_metrics(path: Path) -> list[Measurement]:
+    """All lines of a metrics.csv."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            Measurement(
+                int(row["epoch"]), int(row["step"]), row["split"], row["output"], row["metric"], float(row["value"])
+            )
+            for row in csv.DictReader(file)
+        ]

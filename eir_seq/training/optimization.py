@@ -1,0 +1,132 @@
+"""Optimizers, their parameter groups, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, Adafactor, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from eir_seq.config.schema import AdafactorConfig, AdamWConfig, OptimizerConfig, SchedulerConfig, TrainerConfig
+from eir_seq.errors import Fault, UserError
+
+ONE_CYCLE_START = 1 / 25
+ONE_CYCLE_END = 1 / 25 / 1e4
+
+
+def steps_per_epoch(batches: int, accumulate: int) -> int:
+    """Optimizer steps in an epoch; the last one may stand for fewer than `accumulate` batches."""
+    return math.ceil(batches / accumulate)
+
+
+def total_steps(config: TrainerConfig, batches_per_epoch: int) -> int:
+    """Optimizer steps of the whole run: the earlier of its two limits.
+
+    Raises:
+        UserError: the run has no limit.
+    """
+    limits = []
+    if config.max_epochs is not None:
+        limits.append(config.max_epochs * steps_per_epoch(batches_per_epoch, config.accumulate))
+    if config.max_steps is not None:
+        limits.append(config.max_steps)
+    if not limits:
+        raise UserError(Fault("trainer.max_epochs", "max_epochs and max_steps are both null; the run would never end"))
+    return min(limits)
+
+
+def build_optimizer(network: nn.Module, config: OptimizerConfig, *, fused: bool = True) -> Optimizer:
+    """The optimizer over all trainable parameters of `network`.
+
+    Args:
+        network: a module; where it holds a backbone with ``layer_of``, `layer_decay` applies to that one's layers.
+        config: which optimizer, and its options.
+        fused: use the fused AdamW kernel (not possible under a gradient scaler that also clips).
+
+    Raises:
+        UserError: nothing is trainable, or nesterov without momentum.
+    """
+    groups = parameter_groups(network, config)
+    if isinstance(config, AdamWConfig):
+        beta1, beta2 = config.betas
+        return AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=fused)
+    if isinstance(config, AdafactorConfig):
+        return Adafactor(groups, lr=config.lr, beta2_decay=config.beta2_decay)
+    if config.nesterov and not config.momentum:
+        raise UserError(Fault("optimizer.nesterov", "needs optimizer.momentum above 0"))
+    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+
+
+def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Trainable parameters by weight decay and learning rate.
+
+    Vectors (biases, norms) are not decayed. With `layer_decay`, layer ``i`` of ``L`` backbone layers learns at
+    ``lr * layer_decay ** (L + 1 - i)`` and the embeddings, layer 0, slowest; what stands above the layers learns at
+    ``lr`` (Bao et al. 2022, arXiv:2106.08254, appendix).
+
+    Raises:
+        UserError: nothing is trainable.
+    """
+    scales = dict(_layer_scales(network, config.layer_decay)) if config.layer_decay is not None else {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((scales.get(name, 1.0), decay), []).append(parameter)
+    if not groups:
+        raise UserError("every parameter of the network is frozen; nothing could be learnt")
+    return [
+        {"params": parameters, "lr": config.lr * scale, "weight_decay": decay}
+        for (scale, decay), parameters in sorted(groups.items(), key=lambda group: group[0])
+    ]
+
+
+def _layer_scales(network: nn.Module, factor: float) -> Iterator[tuple[str, float]]:
+    for prefix, module in network.named_modules():
+        layer_of: Callable[[str], int | None] | None = getattr(module, "layer_of", None)
+        if layer_of is None:
+            continue
+        layers = {name: layer_of(name) for name, _ in module.named_parameters()}
+        top = max((layer for layer in layers.values() if layer is not None), default=0)
+        for name, layer in layers.items():
+            if layer is not None:
+                yield (f"{prefix}.{name}" if prefix else name), factor ** (top + 1 - layer)
+
+
+def learning_rate_factor(config: SchedulerConfig, total: int) -> Callable[[int], float]:
+    """The factor on the learning rate as a function of the steps done, for a run of `total` steps.
+
+    linear and cosine fall to `final_ratio` behind the warm-up. one-cycle (Smith and Topin 2019, arXiv:1708.07120)
+    rises from 1/25 of the rate and ends at 1/250,000 of it, along cosines.
+    """
+    warmup = config.warmup if isinstance(config.warmup, int) else round(config.warmup * total)
+    falling = max(1, total - warmup)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            if config.type == "one-cycle":
+                return _cosine(ONE_CYCLE_START, 1.0, step / warmup)
+            return (step + 1) / (warmup + 1)  # the first step moves, too
+        done = min(1.0, (step - warmup) / falling)
+        if config.type == "constant":
+            return 1.0
+        if config.type == "linear":
+            return 1.0 + (config.final_ratio - 1.0) * done
+        if config.type == "cosine":
+            return _cosine(1.0, config.final_ratio, done)
+        return _cosine(1.0, ONE_CYCLE_END, done)
+
+    return factor
+
+
+def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total: int) -> LambdaLR:
+    """A scheduler to be stepped once per optimizer step."""
+    return LambdaLR(optimizer, learning_rate_factor(config, total))
+
+
+def _cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+
