@@ -45,5 +45,6 @@ class RunFailed(RuntimeError):
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the allowed name closest to `name`, or an empty string."""
-    match = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.6)
-    return f"; did you mean {match[0]!r}?" if match else ""
+    spellings = {candidate.casefold(): candidate for candidate in allowed}
+    match = difflib.get_close_matches(str(name).casefold(), list(spellings), n=1, cutoff=0.6)
+    return f"; did you mean {spellings[match[0]]!r}?" if match else ""

@@ -7,6 +7,7 @@ batches. The number of batches is the same in every epoch, so that schedules kno
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,9 +196,9 @@ def _quotas(parts: list[Rows], capacities: list[int], class_rows: list[Rows], nu
     return [_Bucket(group, capacity) for group, capacity in zip(groups, capacities, strict=True)]
 
 
-def apportion(shares: NDArray[np.float64], total: int) -> NDArray[np.int64]:
+def apportion(shares: NDArray[np.floating[Any]], total: int) -> NDArray[np.int64]:
     """Whole numbers next to `shares` that sum to `total` (largest remainders)."""
-    counts = np.floor(shares + 1e-9).astype(np.int64)
+    counts: NDArray[np.int64] = np.floor(shares + 1e-9).astype(np.int64)
     missing = total - int(counts.sum())
     counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1
     return counts

@@ -1,0 +1,69 @@
+"""Datasets of the Hugging Face Hub, or of a local folder in the layout of one, through `datasets`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from eir_seq.data.readers.base import RawTable, Wanted
+from eir_seq.errors import Fault, UserError, nearest
+
+
+def read_hub(
+    name: str, split: str, wanted: Wanted, place: str, *, subset: str | None, revision: str | None
+) -> RawTable:
+    """The wanted columns of one split; class numbers become class names, and -1, which marks no label, is missing.
+
+    Raises `UserError` of one line where the data set, the subset or the split does not exist or cannot be reached.
+    """
+    import datasets
+
+    source = f"{name}/{subset}:{split}" if subset else f"{name}:{split}"
+    try:
+        data = datasets.load_dataset(name, subset, split=split, revision=revision)
+    except Exception as error:
+        raise UserError(Fault(place, _explain(error, name, split, subset, revision))) from error
+    positions = wanted.resolve(data.column_names, source)
+    names = list(data.column_names)
+    data = data.select_columns([names[index] for index in positions.values()]).with_format(None)
+    columns: dict[str, Any] = {}
+    for new, index in positions.items():
+        feature = data.features[names[index]]
+        values = data.with_format("arrow")[:].column(names[index])
+        columns[new] = _class_names(values, feature.names) if isinstance(feature, datasets.ClassLabel) else values
+    table = pa.table(columns)
+    if table.num_rows == 0:
+        raise UserError(Fault(place, f"{source} has no rows"))
+    record = {
+        "path": source,
+        "revision": revision,
+        "fingerprint": data._fingerprint,
+        "rows": table.num_rows,
+        "columns": table.column_names,
+    }
+    return RawTable(source, table, record=record)
+
+
+def _class_names(values: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
+    chosen = [names[value] if value is not None and value >= 0 else None for value in values.to_pylist()]
+    return pa.chunked_array([pa.array(chosen, pa.string())])
+
+
+def _explain(error: Exception, name: str, split: str, subset: str | None, revision: str | None) -> str:
+    """One line for whatever `datasets` raised."""
+    import datasets
+
+    text = " ".join(str(error).split())
+    if "Unknown split" in text:
+        known = datasets.get_dataset_split_names(name, subset, revision=revision)
+        return f"{name} has no split {split!r}{nearest(split, known)} (it has {', '.join(known)})"
+    if "BuilderConfig" in text or "Config name is missing" in text:
+        known = datasets.get_dataset_config_names(name, revision=revision)
+        return f"{name} needs data.subset, one of: {', '.join(known)}" + (f"; not {subset!r}" if subset else "")
+    offline = isinstance(error, ConnectionError) or "offline" in text.lower() or "couldn't reach" in text.lower()
+    if offline or (isinstance(error, OSError) and "connect" in text.lower()):
+        return f"the Hub cannot be reached and {name} is not in the local cache; use files (data=table) or go online"
+    if isinstance(error, FileNotFoundError):  # DatasetNotFoundError is one too
+        return f"no data set {name!r} on the Hub or as a folder (a private one needs HF_TOKEN in the environment)"
+    return f"{name} cannot be loaded: {type(error).__name__}: {text[:300]}"

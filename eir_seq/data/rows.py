@@ -1,0 +1,247 @@
+"""What each column is for, and whether every row can be used: ids, texts, classes, numbers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from eir_seq.config.schema import ClassificationOutputConfig, ExperimentConfig
+from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
+from eir_seq.errors import Fault, UserError
+
+ID = "id"
+"""The column of row ids in every split, whatever it was called in the file."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns are for; each mapping is from a column to the config key that names it."""
+
+    id: str | None
+    texts: Mapping[str, str]
+    classes: Mapping[str, str]
+    numbers: Mapping[str, str]
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """Classes and numbers."""
+        return {**self.classes, **self.numbers}
+
+    @property
+    def places(self) -> dict[str, str]:
+        """All columns that a file must have; the id first."""
+        named = {self.id: "data.id"} if self.id else {}
+        return {**named, **self.groups, **self.targets, **self.texts}
+
+
+def column_roles(config: ExperimentConfig) -> Roles:
+    """The roles of the columns that an experiment names; raises `UserError` where one column has two of them."""
+    data = config.data
+    texts: dict[str, str] = {}
+    classes: dict[str, str] = {}
+    numbers: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    for name, source in config.inputs.items():
+        texts[source.column] = f"inputs.{name}.column"
+        if source.pair_column:
+            texts[source.pair_column] = f"inputs.{name}.pair_column"
+    for name, output in config.outputs.items():
+        kind = classes if isinstance(output, ClassificationOutputConfig) else numbers
+        kind[output.column] = f"outputs.{name}.column"
+    if data.group:
+        groups[data.group] = "data.group"
+    if data.stratify and data.stratify != "auto":
+        groups[data.stratify] = "data.stratify"
+    roles = Roles("id" if data.source == "sample" and data.id is None else data.id, texts, classes, numbers, groups)
+    faults = [
+        Fault(place, f"column {column!r} is already read as a {kind} ({first[column]})")
+        for first, kind, second in ((classes, "class", numbers), (classes, "class", texts), (numbers, "number", texts))
+        for column, place in second.items()
+        if column in first
+    ]
+    if roles.id != ID and ID in roles.places:
+        faults.append(
+            Fault(roles.places[ID], f"{ID!r} is the name of the row ids; give the column another (data.rename)")
+        )
+    if faults:
+        raise UserError(*faults)
+    return roles
+
+
+@dataclass(frozen=True)
+class CheckedRows:
+    """The usable rows of one file: column `id`, texts and classes as text, numbers as float64."""
+
+    table: pa.Table
+    places: Sequence[str]
+    skipped: tuple[BadRow, ...]
+    raw: RawTable
+
+
+def check_rows(
+    raw: RawTable, roles: Roles, *, skip_bad: bool, missing_labels: Sequence[str], id_prefix: str, need_targets: bool
+) -> CheckedRows:
+    """The rows of a file that can be used, every value in the type of its role.
+
+    Rows without text or label are refused, or with `skip_bad` left out and listed. Without `need_targets` a missing
+    label is a null. Raises `UserError` with all faults of the file.
+    """
+    faults = FaultLog()
+    columns: dict[str, pa.ChunkedArray] = {}
+    num_rows = raw.table.num_rows
+    reasons: dict[int, str] = {}
+
+    def convert(name: str, place: str, whole_numbers_only: bool) -> list[Any]:
+        try:
+            columns[name] = as_text(raw.table.column(name), whole_numbers_only=whole_numbers_only)
+        except TypeError as error:
+            faults.add(f"type of {name!r}", place, f"column {name!r} of {raw.source} holds {error}")
+            return []
+        return list(columns[name].to_pylist())
+
+    if roles.id is None:
+        ids = [f"{id_prefix}{row}" for row in range(1, num_rows + 1)]
+    else:
+        ids = convert(roles.id, "data.id", True)
+        columns.pop(roles.id, None)
+        _check_ids(ids, raw, roles.id, faults)
+    for name, place in roles.texts.items():
+        for row, text in enumerate(convert(name, place, True)):
+            reason = text_fault(text)
+            if reason:
+                reasons.setdefault(row, f"{name!r} {reason}")
+    for name, place in roles.groups.items():
+        if name in raw.table.column_names:
+            for row, value in enumerate(convert(name, place, False)):
+                if not value:
+                    faults.add(f"missing {name!r}", raw.place(row), f"{name!r} is missing ({place} needs it)")
+    for name, place in roles.targets.items():
+        if name not in raw.table.column_names:
+            columns[name] = pa.chunked_array([pa.nulls(num_rows, pa.string())])
+            continue
+        values: list[Any] = _without_missing(convert(name, place, False), missing_labels)
+        if name in roles.numbers:
+            values = _numbers(values, name, raw, faults)
+        columns[name] = pa.chunked_array([pa.array(values, pa.float64() if name in roles.numbers else pa.string())])
+        if need_targets:
+            for row, value in enumerate(values):
+                if value is None:
+                    reasons.setdefault(row, f"{name!r} has no label")
+    if not skip_bad:
+        for row, reason in sorted(reasons.items()):
+            hint = "; data.on_bad_row=skip leaves such rows out"
+            faults.add(reason.split(" at position")[0], raw.place(row), reason + (hint if row == min(reasons) else ""))
+    elif len(reasons) == num_rows:
+        faults.add("no rows", "", f"{raw.source}: no row can be used ({next(iter(reasons.values()))})")
+    faults.raise_any()
+    skipped = tuple(BadRow(ids[row], raw.place(row), reason) for row, reason in sorted(reasons.items()))
+    keep = np.ones(num_rows, bool)
+    keep[list(reasons)] = False
+    table = pa.table({ID: pa.chunked_array([pa.array(ids, pa.string())]), **columns}).filter(pa.array(keep))
+    places = _Places(raw, np.flatnonzero(keep))
+    return CheckedRows(table, places, raw.broken + skipped, raw)
+
+
+class _Places(Sequence[str]):
+    """Where the rows that were kept stand in their file."""
+
+    def __init__(self, raw: RawTable, rows: Any) -> None:
+        self._raw, self._rows = raw, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._raw.place(int(self._rows[index]))
+
+
+def text_fault(text: str | None) -> str | None:
+    """Why a text cannot be used: missing, empty, blank, or with NUL characters as binary data have them."""
+    if text is None:
+        return "is missing"
+    if not text:
+        return "is empty"
+    if text.isspace():
+        return "is blank"
+    if "\0" in text:
+        return f"has a NUL character at position {text.index(chr(0))}"
+    return None
+
+
+def as_text(values: pa.ChunkedArray, *, whole_numbers_only: bool) -> pa.ChunkedArray:
+    """A column as text; raises `TypeError` naming the type where it is none of text, number and truth value.
+
+    Whole numbers keep all their digits; with `whole_numbers_only` fractions are refused, otherwise 1.0 becomes "1".
+    """
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return as_text(values.cast(kind.value_type), whole_numbers_only=whole_numbers_only)
+    if pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        return values.cast(pa.string())
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return values.cast(pa.string())
+    if pa.types.is_floating(kind) and not whole_numbers_only:
+        numbers = [None if value is None or math.isnan(value) else value for value in values.to_pylist()]
+        texts = [
+            None if value is None else str(int(value)) if value.is_integer() else repr(float(value))
+            for value in numbers
+        ]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    raise TypeError(f"{kind}, not text")
+
+
+def _check_ids(ids: Sequence[str | None], raw: RawTable, column: str, faults: FaultLog) -> None:
+    for row, value in enumerate(ids):
+        if value is None or not value.strip():
+            faults.add("missing ids", raw.place(row), f"the id ({column!r}) is missing")
+    repeated = {value: count for value, count in Counter(ids).items() if count > 1 and value}
+    if repeated:
+        shown = ", ".join(f"{value!r} {count} times" for value, count in list(repeated.items())[:3])
+        message = f"{raw.source}: {len(repeated)} ids occur more than once: {shown}" + (
+            ", ..." if len(repeated) > 3 else ""
+        )
+        faults.add("repeated ids", "data.id", message)
+
+
+def _without_missing(values: Sequence[str | None], missing: Sequence[str]) -> list[str | None]:
+    markers = frozenset(missing)
+    return [None if value is None or value.strip() in markers else value for value in values]
+
+
+def _numbers(values: Sequence[str | None], column: str, raw: RawTable, faults: FaultLog) -> list[float | None]:
+    """Texts as finite numbers; notes each that is none with its row."""
+    numbers: list[float | None] = []
+    for row, value in enumerate(values):
+        number = None
+        if value is not None:
+            try:
+                number = float(value) if "_" not in value else math.nan
+            except ValueError:
+                number = math.nan
+            if not math.isfinite(number):
+                hint = " (a decimal comma? write 1.5)" if value.count(",") == 1 and "." not in value else ""
+                kind = "infinite" if math.isinf(number) else "not a number"
+                faults.add(f"{column!r} {kind}", raw.place(row), f"{column!r} is {value[:40]!r}, {kind}{hint}")
+        numbers.append(number)
+    return numbers
+
+
+def same_but_for_spelling(left: Sequence[str], right: Sequence[str]) -> str:
+    """A hint where ids of two files match once spaces, case or leading zeros are ignored; otherwise empty."""
+    rules: dict[str, Callable[[str], str]] = {
+        "spaces": str.strip,
+        "upper and lower case": str.casefold,
+        "leading zeros": lambda value: value.strip().lstrip("0"),
+        "a file suffix": lambda value: value.rsplit(".", 1)[0],
+    }
+    for name, rule in rules.items():
+        if {rule(value) for value in left} & {rule(value) for value in right}:
+            return f"; they differ by {name}"
+    return ""

@@ -1,0 +1,345 @@
+"""From the config to checked rows: training, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from eir_seq.config.schema import DataConfig, ExperimentConfig
+from eir_seq.data.readers import read_table
+from eir_seq.data.readers.base import FaultLog, RawTable, Wanted
+from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
+from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles, same_but_for_spelling
+from eir_seq.data.splits import draw_groups, draw_rows
+from eir_seq.errors import Fault, UserError, nearest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class SkippedRow:
+    """A row that was left out because of `data.on_bad_row=skip`; `place` is its file and line or row."""
+
+    id: str
+    split: str
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The checked rows of an experiment.
+
+    Each split has the column `id` (text, unique over all splits), the inputs' columns and the classes as text, and the
+    numbers to be predicted as float64; a missing label, where labels are optional, is None.
+    """
+
+    train: Dataset | None
+    validation: Dataset | None
+    test: Dataset | None
+    fingerprint: str
+    files: tuple[dict[str, Any], ...] = ()
+    skipped: tuple[SkippedRow, ...] = ()
+
+    def items(self) -> list[tuple[str, Dataset]]:
+        """The splits that exist, by name."""
+        parts = ((name, getattr(self, name)) for name in SPLITS)
+        return [(name, part) for name, part in parts if part is not None]
+
+    def describe(self) -> dict[str, Any]:
+        """For the manifest: the files with their hashes, the rows of each split, what was left out."""
+        return {
+            "fingerprint": self.fingerprint,
+            "rows": {name: part.num_rows for name, part in self.items()},
+            "files": list(self.files),
+            "skipped": len(self.skipped),
+        }
+
+
+def load_splits(config: ExperimentConfig) -> Splits:
+    """Read, check and split the data of an experiment.
+
+    Raises `UserError` with everything that is wrong in the files that the config names: what cannot be read, missing
+    columns, rows without text or label (unless skipped), ids that repeat within or across splits, classes that the
+    training rows lack.
+    """
+    roles, data = column_roles(config), config.data
+    parts = _read_parts(data, roles, need_targets=True)
+    if "train" not in parts:
+        raise UserError(Fault("data.train", "give the file or folder of the training rows"))
+    tables = {split: part.table for split, part in parts.items()}
+    if isinstance(data.validation, float):
+        tables["train"], tables["validation"] = _draw_validation(tables["train"], data, roles)
+    if data.limit is not None and data.limit < tables["train"].num_rows:
+        tables["train"] = _draw_limit(tables["train"], data.limit, data, roles)
+    _check_classes(tables, roles)
+    return _finish(tables, parts, roles)
+
+
+def load_test(config: ExperimentConfig, *, need_targets: bool = False) -> Splits:
+    """Only the rows of `data.test`, for prediction: labels may be missing, whole columns of them too.
+
+    Raises `UserError` as `load_splits` does.
+    """
+    if config.data.test is None:
+        raise UserError(Fault("data.test", "give the file whose rows are to be predicted"))
+    roles = column_roles(config)
+    roles = Roles(roles.id, roles.texts, roles.classes, roles.numbers)
+    data = config.data.model_copy(update={"train": None, "validation": None})
+    parts = _read_parts(data, roles, need_targets=need_targets)
+    return _finish({split: part.table for split, part in parts.items()}, parts, roles)
+
+
+# ------------------------------------------------------------------------------------------------------- reading
+
+
+def _read_parts(data: DataConfig, roles: Roles, *, need_targets: bool) -> dict[str, CheckedRows]:
+    """The checked rows of every file or Hub split that the config names; faults of all of them are raised together."""
+    sources = _sources(data)
+    faults = FaultLog()
+    raws: dict[str, RawTable] = {}
+    parts: dict[str, CheckedRows] = {}
+    optional = frozenset() if need_targets else frozenset(roles.targets)
+    if any(os.path.isdir(path) for path in sources.values()) and data.source == "table":
+        raws, roles = _read_folders(sources, data, roles, optional)
+    else:
+        wanted = Wanted(roles.places, optional, data.rename)
+        for split, path in sources.items():
+            try:
+                raws[split] = _read(path, split, data, wanted)
+            except UserError as error:
+                faults.extend(error)
+    for split, raw in raws.items():
+        try:
+            parts[split] = check_rows(
+                raw,
+                roles,
+                skip_bad=data.on_bad_row == "skip",
+                missing_labels=data.missing_labels,
+                id_prefix="" if split == "train" or len(sources) == 1 else f"{split}-",
+                need_targets=need_targets,
+            )
+        except UserError as error:
+            faults.extend(error)
+    for message in _shared_ids(parts):
+        faults.add("shared ids", "data.id", message)
+    faults.raise_any()
+    return parts
+
+
+def _sources(data: DataConfig) -> dict[str, str]:
+    """The file, folder or Hub split of each part that is given as one."""
+    train = data.train
+    if data.source == "sample":
+        from eir_seq.samples import sample_path
+
+        train = str(sample_path(data.name or "reviews")) if train is None else train
+    elif data.source == "hub":
+        if not data.name:
+            raise UserError(Fault("data.name", "give the id of the Hub dataset, e.g. stanfordnlp/imdb"))
+        train = train or "train"
+    given = {"train": train, "validation": data.validation, "test": data.test}
+    sources = {split: path for split, path in given.items() if isinstance(path, str)}
+    if "train" not in sources and "test" not in sources:
+        raise UserError(Fault("data.train", "give the file or folder of the training rows"))
+    return sources
+
+
+def _read(path: str, split: str, data: DataConfig, wanted: Wanted) -> RawTable:
+    place = f"data.{split}"
+    if data.source == "hub":
+        from eir_seq.data.readers.hub import read_hub
+
+        assert data.name is not None
+        return read_hub(data.name, path, wanted, place, subset=data.subset, revision=data.revision)
+    return read_table(path, data, wanted, place)
+
+
+def _read_folders(
+    sources: dict[str, str], data: DataConfig, roles: Roles, optional: frozenset[str]
+) -> tuple[dict[str, RawTable], Roles]:
+    """Folders of one text file per id, each joined with the table of labels; ids are the file names."""
+    faults = FaultLog()
+    id_column = roles.id or _default_id(data)
+    roles = Roles(id_column, roles.texts, roles.classes, roles.numbers, roles.groups)
+    columns = {name: place for name, place in roles.places.items() if name != TEXT_COLUMN and name != id_column}
+    for name in set(roles.texts) - {TEXT_COLUMN}:
+        if data.labels is None:
+            faults.add("columns", roles.texts[name], f"a folder of text files has no {name!r}, only {TEXT_COLUMN!r}")
+    labels = None
+    texts: dict[str, dict[str, str]] = {}
+    if data.labels is not None:
+        try:
+            labels = read_table(
+                data.labels, data, Wanted({id_column: "data.id", **columns}, optional, data.rename), "data.labels"
+            )
+        except UserError as error:
+            faults.extend(error)
+    elif set(columns) - optional:
+        faults.add("labels", "data.labels", "give the table with the labels of the text files")
+    for split, path in sources.items():
+        try:
+            texts[split] = read_folder(path, f"data.{split}")
+        except UserError as error:
+            faults.extend(error)
+    faults.raise_any()
+    if labels is not None:
+        label_ids = _label_ids(labels, id_column)
+        for split, part in texts.items():
+            _check_overlap(sources[split], list(part), labels.source, label_ids)
+        unused = set(label_ids).difference(*texts.values())
+        if unused:
+            log.warning("%s: %d of %d labels have no text file", labels.source, len(unused), len(label_ids))
+    joined = {
+        split: join_labels(sources[split], part, labels, id_column, keep_unlabelled=bool(optional))
+        for split, part in texts.items()
+    }
+    return joined, roles
+
+
+def _default_id(data: DataConfig) -> str:
+    if data.labels is None:
+        return ID
+    raise UserError(Fault("data.id", f"give the column of {data.labels} that holds the names of the text files"))
+
+
+def _label_ids(labels: RawTable, column: str) -> list[str]:
+    """The ids of the label table; raises `UserError` where one occurs twice."""
+    only_ids = RawTable(labels.source, labels.table.select([column]), labels.lines)
+    checked = check_rows(
+        only_ids, Roles(column, {}, {}, {}), skip_bad=False, missing_labels=[], id_prefix="", need_targets=False
+    )
+    return list(checked.table.column(ID).to_pylist())
+
+
+def _check_overlap(folder: str, ids: Sequence[str], table: str, label_ids: Sequence[str]) -> None:
+    missing = [value for value in ids if value not in frozenset(label_ids)]
+    if len(missing) == len(ids):
+        hint = same_but_for_spelling(ids, label_ids)
+        message = f"no file of {folder} ({ids[0]!r}, ...) has a label in {table} ({label_ids[0]!r}, ...){hint}"
+        raise UserError(Fault("data.id", message))
+    if missing:
+        log.warning("%s: %d of %d files have no label in %s", folder, len(missing), len(ids), table)
+
+
+def _shared_ids(parts: dict[str, CheckedRows]) -> list[str]:
+    """Messages about ids that stand in two splits, which would let training see what it is judged on."""
+    ids = {split: part.table.column(ID).to_pylist() for split, part in parts.items()}
+    names, messages = list(ids), []
+    for index, first in enumerate(names):
+        for second in names[index + 1 :]:
+            shared = sorted(set(ids[first]) & set(ids[second]))
+            if shared:
+                shown = ", ".join(map(repr, shared[:3])) + (", ..." if len(shared) > 3 else "")
+                messages.append(
+                    f"{len(shared)} ids are both in {parts[first].raw.source} ({first}) and in "
+                    f"{parts[second].raw.source} ({second}): {shown}; where ids number the rows of each file, leave "
+                    "data.id out"
+                )
+    return messages
+
+
+# ----------------------------------------------------------------------------------------------------- splitting
+
+
+def _stratum(table: pa.Table, data: DataConfig, roles: Roles) -> list[str] | None:
+    """The class of each row by which a draw is stratified."""
+    column = next(iter(roles.classes), None) if data.stratify == "auto" else data.stratify
+    return table.column(column).to_pylist() if column else None
+
+
+def _draw_validation(table: pa.Table, data: DataConfig, roles: Roles) -> tuple[pa.Table, pa.Table]:
+    assert isinstance(data.validation, float)
+    classes = _stratum(table, data, roles)
+    if data.group:
+        groups = table.column(data.group).to_pylist()
+        drawn = draw_groups(groups, data.validation, data.split_seed, classes)
+    else:
+        drawn = draw_rows(table.column(ID).to_pylist(), data.validation, data.split_seed, classes)
+    return table.filter(pa.array(~drawn)), table.filter(pa.array(drawn))
+
+
+def _draw_limit(table: pa.Table, limit: int, data: DataConfig, roles: Roles) -> pa.Table:
+    """A part of the training rows in which classes keep their shares where they can."""
+    classes = _stratum(table, data, roles)
+    ids = table.column(ID).to_pylist()
+    if classes is not None and min(np.unique(np.asarray(classes), return_counts=True)[1]) < 2:
+        classes = None
+    drawn = draw_rows(ids, limit / len(ids), data.split_seed + 1, classes)
+    return table.filter(pa.array(drawn))
+
+
+def _check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:
+    """Raise `UserError` where validation or test has a class that training never sees, or training has only one."""
+    faults = FaultLog()
+    for column, place in roles.classes.items():
+        known = set(tables["train"].column(column).to_pylist())
+        if len(known) < 2:
+            faults.add("one class", place, f"every training row has the class {next(iter(known))!r} in {column!r}")
+            continue
+        for split in ("validation", "test"):
+            if split not in tables:
+                continue
+            values = tables[split].column(column).to_pylist()
+            for value in sorted(set(values) - known):
+                row = values.index(value)
+                where = f"{split} ({values.count(value)} rows, first {tables[split].column(ID)[row].as_py()!r})"
+                message = f"class {value!r} of {column!r} is in {where} and not in training{nearest(value, known)}"
+                faults.add("classes that training lacks", place, message)
+    faults.raise_any()
+
+
+# ----------------------------------------------------------------------------------------------------- finishing
+
+
+def _finish(tables: dict[str, pa.Table], parts: dict[str, CheckedRows], roles: Roles) -> Splits:
+    from datasets import Dataset
+
+    names = [ID, *dict.fromkeys([*roles.texts, *roles.targets])]
+    tables = {split: tables[split].select(names) for split in SPLITS if split in tables}
+    fingerprint = hashlib.sha256()
+    for split, table in tables.items():
+        fingerprint.update(f"{split} {content_hash(table)} ".encode())
+    skipped = tuple(
+        SkippedRow(row.id, split, row.place, row.reason) for split, part in parts.items() for row in part.skipped
+    )
+    if skipped:
+        log.warning("%d rows were left out: %s", len(skipped), _by_reason(skipped))
+    files = tuple({"split": split, **part.raw.record} for split, part in parts.items())
+    parts_of = {split: Dataset(table, fingerprint=content_hash(table)[:16]) for split, table in tables.items()}
+    train, validation, test = (parts_of.get(split) for split in SPLITS)
+    return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped)
+
+
+def _by_reason(skipped: Sequence[SkippedRow]) -> str:
+    reasons = [row.reason for row in skipped]
+    return ", ".join(f"{reasons.count(reason)} ({reason})" for reason in dict.fromkeys(reasons))
+
+
+def content_hash(table: pa.Table) -> str:
+    """Hash of the names and values of a table, however its memory is laid out."""
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        column = table.column(name)
+        digest.update(f"{name} {column.type} {len(column)}:".encode())
+        if pa.types.is_floating(column.type):
+            digest.update(np.asarray(column.to_numpy(), np.float64).tobytes())
+            continue
+        for chunk in column.chunks:
+            for value in chunk.to_pylist():
+                text = b"" if value is None else str(value).encode()
+                digest.update(b"-" if value is None else b"%d " % len(text))
+                digest.update(text)
+    return digest.hexdigest()
