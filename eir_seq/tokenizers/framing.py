@@ -62,8 +62,6 @@ def read_framing(post_processor: Any) -> Framing:
     def parts(*texts: str) -> tuple[Part, ...]:
         encoding = probe.encode(*texts)
         rows = zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True)
-        return tuple(
-            Part(token if text is None else (FIRST, SECOND)[text], type_id) for token, type_id, text in rows
-        )
+        return tuple(Part(token if text is None else (FIRST, SECOND)[text], type_id) for token, type_id, text in rows)
 
     return Framing(single=parts("a"), pair=parts("a", "a"))

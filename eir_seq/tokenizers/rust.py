@@ -60,15 +60,18 @@ class RustBackend:
     def decode(self, ids: list[int], *, skip_specials: bool) -> str:
         """Text of the ids."""
         with library_errors(self._place, "this tokenizer cannot decode"):
-            return self._rust.decode(ids, skip_special_tokens=skip_specials)
+            text: str = self._rust.decode(ids, skip_special_tokens=skip_specials)
+        return text
 
     def token_to_id(self, token: str) -> int | None:
         """Id of a token, None if it has none."""
-        return self._rust.token_to_id(token)
+        number: int | None = self._rust.token_to_id(token)
+        return number
 
     def id_to_token(self, token_id: int) -> str | None:
         """Token of an id, None if there is none."""
-        return self._rust.id_to_token(token_id)
+        token: str | None = self._rust.id_to_token(token_id)
+        return token
 
     def files(self) -> dict[str, bytes]:
         """The standard tokenizer.json."""

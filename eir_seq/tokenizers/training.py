@@ -96,9 +96,9 @@ def _finished(rust: RustTokenizer) -> Tokenizer:
 
 
 def _normalizer(config: TokenizerBase, *more: Any) -> Any:
-    steps: list[Any] = [{"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}[config.normalization]()] if (
-        config.normalization
-    ) else []
+    steps: list[Any] = (
+        [{"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}[config.normalization]()] if (config.normalization) else []
+    )
     if config.lowercase:
         steps.append(normalizers.Lowercase())
     return normalizers.Sequence(steps + list(more))

@@ -1,0 +1,115 @@
+"""Published sentencepiece models: which ids and special tokens their formats have, and how they frame a text."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tokenizers import AddedToken
+
+from eir_seq.tokenizers.conventions import ALBERT, MAX_ID, SENTENCEPIECE, T5, XLNET, special_tokens, unknown_format
+from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
+from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
+from eir_seq.tokenizers.spm import SentencePieceBackend, TextOptions
+from eir_seq.tokenizers.tokenizer import CONFIG_FILE, SpecialTokens, Tokenizer
+
+
+def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name: str) -> Tokenizer:
+    """The tokenizer of a sentencepiece model in the format of T5, ALBERT or XLNet.
+
+    Raises:
+        UserError: a broken file, or a format that is not known.
+    """
+    model, place = files.read(name), os.fspath(files.folder / name)
+    lineage = config.lineage()
+    if lineage is not None and lineage not in SENTENCEPIECE:
+        raise unknown_format(files, name, lineage, SENTENCEPIECE)
+
+    def backend(
+        added: dict[int, AddedToken], text: TextOptions, class_name: str, options: dict[str, Any]
+    ) -> SentencePieceBackend:
+        return SentencePieceBackend(
+            model, added, place=place, text_options=text, class_name=class_name, extra_options=options
+        )
+
+    plain = backend({}, TextOptions(), "", {})
+    usual = SENTENCEPIECE[lineage] if lineage else _usual_pieces(plain)
+    if usual is None:
+        raise files.fault(name, "what architecture it belongs to is not said: config.json is missing beside it")
+    specials = config.specials(usual)
+    added: dict[int, AddedToken] = {}
+    additional = config.additional()
+    if usual is T5:
+        extra_ids, additional = _sentinels(files, config, additional)
+        sentinels = [token for token in additional if "<extra_id_" in token.content]
+        for number, token in enumerate(sentinels):
+            sentinel = AddedToken(token.content, lstrip=True, rstrip=True, special=True, normalized=False)
+            added[plain.vocab_size - 1 + len(sentinels) - number] = sentinel
+    elif usual is XLNET and additional is None:
+        additional = [AddedToken(token, special=True, normalized=False) for token in ("<eop>", "<eod>")]
+    added.update(config.added())
+    taken = {token.content for token in added.values()}
+    free = max(plain.vocab_size, 1 + max(added, default=0))
+    for token in special_tokens(config, specials, additional or [], mask_lstrip=usual is not T5):
+        if token.content not in taken:
+            known = plain.token_to_id(token.content)
+            added[free if known is None else known] = token
+            free += known is None
+            taken.add(token.content)
+    if max(added, default=0) > MAX_ID:
+        raise files.fault(CONFIG_FILE, f"added_tokens_decoder: {max(added)} is too large for an id")
+
+    ids = {token.content: number for number, token in added.items()}
+    first = Part(FIRST, 0)
+    if usual is T5:
+        legacy = config.flag("legacy", None) is not False
+        prefix_space = bool(config.flag("add_prefix_space", True))
+        listed = [token.content for token in additional or []]
+        options: dict[str, Any] = {"extra_ids": extra_ids, "legacy": legacy, "add_prefix_space": prefix_space}
+        options["additional_special_tokens"] = listed
+        eos = Part(ids[_needed(files, specials.eos)], 0)
+        return Tokenizer(
+            backend(added, TextOptions(prefix_once=not legacy, prefix_space=prefix_space), "T5Tokenizer", options),
+            specials,
+            Framing(single=(first, eos), pair=(first, eos, Part(SECOND, 0), eos)),
+        )
+    lowercase = bool(config.flag("do_lower_case", usual is ALBERT))
+    remove_space = bool(config.flag("remove_space", True))
+    keep_accents = bool(config.flag("keep_accents", False))
+    options = {"do_lower_case": lowercase, "remove_space": remove_space, "keep_accents": keep_accents}
+    text = TextOptions(True, remove_space, keep_accents, lowercase)
+    cls, sep = ids[_needed(files, specials.cls)], ids[_needed(files, specials.sep)]
+    second = (Part(SECOND, 1), Part(sep, 1))
+    if usual is ALBERT:
+        single = (Part(cls, 0), first, Part(sep, 0))
+        return Tokenizer(backend(added, text, "AlbertTokenizer", options), specials, Framing(single, single + second))
+    options["additional_special_tokens"] = [token.content for token in additional or []]
+    last = Part(cls, 2)
+    framing = Framing((first, Part(sep, 0), last), (first, Part(sep, 0), *second, last))
+    return Tokenizer(backend(added, text, "XLNetTokenizer", options), specials, framing)
+
+
+def _usual_pieces(model: SentencePieceBackend) -> SpecialTokens | None:
+    for convention, tokens in ((XLNET, ("<sep>", "<cls>")), (ALBERT, ("[CLS]", "[SEP]")), (T5, ("<pad>", "</s>"))):
+        if all(model.token_to_id(token) is not None for token in tokens):
+            return convention
+    return None
+
+
+def _sentinels(
+    files: TokenizerFiles, config: TokenizerConfigFiles, additional: list[AddedToken] | None
+) -> tuple[int, list[AddedToken]]:
+    """T5's `<extra_id_0>` and so on: how many, and all additional special tokens with them."""
+    count = config.options.get("extra_ids", 100)
+    if type(count) is not int or not 0 <= count <= 100_000:
+        raise files.fault(CONFIG_FILE, f"extra_ids: a number of tokens is expected, not {count!r}")
+    listed = additional or []
+    if not any("<extra_id_" in token.content for token in listed):
+        listed = listed + [AddedToken(f"<extra_id_{i}>", special=True, normalized=False) for i in range(count)]
+    return count, listed
+
+
+def _needed(files: TokenizerFiles, token: str | None) -> str:
+    if token is None:
+        raise files.fault(CONFIG_FILE, "this format cannot do without its cls, sep and eos tokens")
+    return token

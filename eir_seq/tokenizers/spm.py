@@ -1,0 +1,264 @@
+"""Backend on sentencepiece: published `*.model` files, as their authors' library reads them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+import sentencepiece
+from tokenizers import AddedToken
+
+from eir_seq.errors import Fault, UserError
+from eir_seq.tokenizers.tokenizer import Offsets
+
+SPACE = "▁"
+# ModelProto.normalizer_spec (field 3) = {add_dummy_prefix (field 3): false}. A message that is appended to another
+# overrides its fields (Protocol Buffers, "Encoding": merging), so no schema is needed to change one.
+_NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What a format does to a text around sentencepiece.
+
+    `normalize` and what follows belong to ALBERT and XLNet: white space to single spaces, quotes, accents, case, and
+    commas behind digits cut off. `prefix_once` is T5's corrected way (`legacy: false`): the space that sentencepiece
+    sets before a text is set before the whole text only, and not again behind each special token.
+    """
+
+    normalize: bool = False
+    remove_space: bool = True
+    keep_accents: bool = False
+    lowercase: bool = False
+    prefix_once: bool = False
+    prefix_space: bool = True
+
+
+class SentencePieceBackend:
+    """A sentencepiece model and the tokens that were added to it."""
+
+    def __init__(
+        self,
+        model: bytes,
+        added: dict[int, AddedToken],
+        *,
+        place: str,
+        text_options: TextOptions,
+        class_name: str,
+        extra_options: dict[str, Any],
+    ) -> None:
+        self._model, self._added, self._text = model, added, text_options
+        self._class_name, self._extra_options = class_name, extra_options
+        try:
+            proto = model + (_NO_DUMMY_PREFIX if text_options.prefix_once else b"")
+            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
+            self._size = self._pieces.get_piece_size()
+        except (RuntimeError, OSError, ValueError) as error:
+            raise UserError(Fault(place, "not a sentencepiece model, or a broken one")) from error
+        self._ids = {token.content: number for number, token in added.items()}
+        contents = sorted(map(re.escape, self._ids), key=len, reverse=True)
+        self._split = re.compile(f"({'|'.join(contents)})") if contents else None
+        pieces = self._pieces.id_to_piece(list(range(self._size)))
+        self._comma_ids = frozenset(
+            i for i, piece in enumerate(pieces) if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
+        )
+        self._guard = self._pieces.id_to_piece(self._pieces.unk_id())
+        self._guard_length = len(self._pieces.encode(self._guard)) if text_options.prefix_once else 0
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return max(self._size, 1 + max(self._added, default=0))
+
+    def token_to_id(self, token: str) -> int | None:
+        """Id of a token, None if it has none."""
+        if token in self._ids:
+            return self._ids[token]
+        number: int = self._pieces.piece_to_id(token)
+        return number if self._pieces.id_to_piece(number) == token else None
+
+    def id_to_token(self, token_id: int) -> str | None:
+        """Token of an id, None if there is none."""
+        if token_id in self._added:
+            return self._added[token_id].content
+        piece: str | None = self._pieces.id_to_piece(token_id) if token_id < self._size else None
+        return piece
+
+    def encode(self, texts: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets | None]]:
+        """Ids of each text, and offsets in characters if wanted; one call of the library for all texts."""
+        segments: list[tuple[int, int | str, int]] = []  # number of the text, an added id or characters, their start
+        for number, text in enumerate(texts):
+            segments += [(number, piece, start) for piece, start in self._segments(text)]
+        plain = [piece for _, piece, _ in segments if isinstance(piece, str)]
+        encoded = iter(self._encode_plain(plain, offsets=offsets))
+        ids: list[list[int]] = [[] for _ in texts]
+        spans: list[Offsets] = [[] for _ in texts]
+        lone_space = [self._pieces.piece_to_id(SPACE)] if self._text.prefix_once else None
+        for number, piece, start in segments:
+            if isinstance(piece, int):
+                if ids[number] == lone_space and self._added[piece].special:  # the set space, with no word behind it
+                    ids[number], spans[number] = [], []
+                ids[number].append(piece)
+                spans[number].append((start, start + len(self._added[piece].content)))
+            else:
+                new_ids, new_spans = next(encoded)
+                ids[number] += new_ids
+                spans[number] += [(start + first, start + last) for first, last in new_spans]
+        if not offsets:
+            return [(row, None) for row in ids]
+        size = [len(text) for text in texts]
+        clipped = [
+            [(max(0, min(first, size[n])), max(0, min(last, size[n]))) for first, last in row]
+            for n, row in enumerate(spans)
+        ]
+        return list(zip(ids, clipped, strict=True))
+
+    def _segments(self, text: str) -> list[tuple[int | str, int]]:
+        """The text cut at added tokens: their ids and the strings between, each with where it starts in the text."""
+        shift = 0
+        if self._text.prefix_once and text:
+            text = text.replace(SPACE, " ")
+            if self._text.prefix_space:
+                text, shift = SPACE + text, -1
+        cut = self._split.split(text) if self._split else [text]
+        result: list[tuple[int | str, int]] = []
+        for index, piece in enumerate(cut):
+            start, shift = shift, shift + len(piece)
+            if index % 2:
+                result.append((self._ids[piece], start))
+                continue
+            if index and self._added[self._ids[cut[index - 1]]].rstrip:
+                start += len(piece) - len(piece.lstrip())
+                piece = piece.lstrip()
+            if index + 1 < len(cut) and self._added[self._ids[cut[index + 1]]].lstrip:
+                piece = piece.rstrip()
+            if piece:
+                result.append((piece, start))
+        return result
+
+    def _encode_plain(self, segments: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets]]:
+        origins: list[list[int]] = []
+        if self._text.normalize:
+            normalized = [self._normalize(segment) for segment in segments]
+            segments, origins = [text for text, _ in normalized], [origin for _, origin in normalized]
+        guarded = [self._text.prefix_once and segment.startswith((SPACE, " ")) for segment in segments]
+        given = [self._guard + text if guard else text for text, guard in zip(segments, guarded, strict=True)]
+        encoded: list[tuple[list[int], Offsets]]
+        if offsets:
+            maps = self._pieces.encode(given, out_type="offset_mapping")
+            encoded = [(row["ids"], list(map(tuple, row["offsets"]))) for row in maps]
+        else:
+            encoded = [(row, []) for row in self._pieces.encode(given, out_type=int)]
+        for number, guard in enumerate(guarded):
+            if guard:  # without it sentencepiece drops the leading space
+                ids, spans = encoded[number]
+                skip = len(self._guard)
+                moved = [(first - skip, last - skip) for first, last in spans[self._guard_length :]]
+                encoded[number] = (ids[self._guard_length :], moved)
+        if self._text.normalize:
+            encoded = [
+                self._cut_commas(ids, spans) if self._comma_ids.intersection(ids) else (ids, spans)
+                for ids, spans in encoded
+            ]
+            if offsets:
+                encoded = [
+                    (ids, [_original(origin, first, last) for first, last in spans])
+                    for (ids, spans), origin in zip(encoded, origins, strict=True)
+                ]
+        return encoded
+
+    def _normalize(self, text: str) -> tuple[str, list[int]]:
+        """The text as ALBERT and XLNet want it, and for each of its characters the position it came from."""
+        pairs = list(enumerate(text))
+        if self._text.remove_space:
+            words: list[tuple[int, str]] = []
+            for match in re.finditer(r"\S+", text):
+                if words:
+                    words.append((match.start() - 1, " "))
+                words += pairs[match.start() : match.end()]
+            pairs = words
+        joined = "".join(character for _, character in pairs)
+        if "``" in joined or "''" in joined:
+            kept: list[tuple[int, str]] = []
+            position = 0
+            for match in re.finditer("``|''", joined):
+                kept += [*pairs[position : match.start()], (pairs[match.start()][0], '"')]
+                position = match.end()
+            pairs = kept + pairs[position:]
+        if not self._text.keep_accents:
+            pairs = [
+                (origin, part)
+                for origin, character in pairs
+                for part in (character if character.isascii() else unicodedata.normalize("NFKD", character))
+                if not unicodedata.combining(part)
+            ]
+        if self._text.lowercase:
+            pairs = [(origin, part) for origin, character in pairs for part in character.lower()]
+        return "".join(part for _, part in pairs), [origin for origin, _ in pairs]
+
+    def _cut_commas(self, ids: list[int], spans: Offsets) -> tuple[list[int], Offsets]:
+        """`9,` as the pieces of `9` and a comma, as in BERT's own pre-processing."""
+        new_ids: list[int] = []
+        new_spans: Offsets = []
+        for index, number in enumerate(ids):
+            cut = [number]
+            if number in self._comma_ids:
+                piece = self._pieces.id_to_piece(number)
+                parts = self._pieces.encode(piece[:-1].replace(SPACE, ""), out_type=str)
+                if piece[0] != SPACE and parts[0][0] == SPACE:
+                    parts = parts[1:] if len(parts[0]) == 1 else [parts[0][1:], *parts[1:]]
+                cut = [int(self._pieces.piece_to_id(part)) for part in (*parts, ",")]
+            new_ids += cut
+            if spans:
+                first, last = spans[index]
+                new_spans += (
+                    [(first, last)] if len(cut) == 1 else [(first, last - 1)] * (len(cut) - 1) + [(last - 1, last)]
+                )
+        return new_ids, new_spans
+
+    def decode(self, ids: list[int], *, skip_specials: bool) -> str:
+        """Text of the ids."""
+        parts: list[str] = []
+        run: list[int] = []
+        for number in [*ids, None]:
+            token = None if number is None else self._added.get(number)
+            if number is not None and token is None:
+                if number < self._size:  # a hole between the model's pieces and the added tokens has no text
+                    run.append(number)
+            elif token is None or not (skip_specials and token.special):
+                if run:
+                    parts.append(self._pieces.decode(run))
+                    run = []
+                if token is not None:
+                    parts.append(token.content)
+        return " ".join(parts).strip()
+
+    def files(self) -> dict[str, bytes]:
+        """The published model."""
+        return {"spiece.model": self._model}
+
+    def options(self) -> dict[str, Any]:
+        """The class that reads it, its options, and the added tokens."""
+        added = {str(number): _token_json(token) for number, token in self._added.items()}
+        return {"tokenizer_class": self._class_name, **self._extra_options, "added_tokens_decoder": added}
+
+
+def _token_json(token: AddedToken) -> dict[str, Any]:
+    return {
+        "content": token.content,
+        "lstrip": token.lstrip,
+        "normalized": token.normalized,
+        "rstrip": token.rstrip,
+        "single_word": token.single_word,
+        "special": token.special,
+    }
+
+
+def _original(origins: list[int], first: int, last: int) -> tuple[int, int]:
+    """A span of the normalized text in positions of the original."""
+    if first >= last or not origins:
+        at = origins[min(first, len(origins) - 1)] if origins else 0
+        return at, at
+    return origins[first], origins[last - 1] + 1
