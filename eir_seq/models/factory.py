@@ -136,7 +136,9 @@ def _assign(model: Model, tensors: dict[str, Tensor]) -> None:
 def _check_task(model_type: str, declared: Architecture, task: str) -> None:
     if task not in declared.tasks:
         allowed = ", ".join(declared.tasks)
-        raise UserError(Fault("task", f"{model_type!r} has no task {task!r}{nearest(task, declared.tasks)} ({allowed})"))
+        raise UserError(
+            Fault("task", f"{model_type!r} has no task {task!r}{nearest(task, declared.tasks)} ({allowed})")
+        )
 
 
 def _by_class_name(name: str, task: str) -> tuple[str, str]:

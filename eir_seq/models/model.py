@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from eir_seq.models.architecture import Architecture
-from eir_seq.models.checkpoint import folder as checkpoint_folder
-from eir_seq.models.checkpoint.keymap import Tensors, to_ours, to_published
+from eir_seq.models.checkpoint.folder import published_config, write
+from eir_seq.models.checkpoint.keymap import Tensors, modern, to_ours, to_published
+from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.heads.base import Head
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
 
-_HEAD_INPUTS = ("labels",)
 _LAYER = re.compile(r"^body\.(?:(encoder|decoder)\.)?layers\.(\d+)\.")
 
 
@@ -87,7 +87,7 @@ class Model(nn.Module):
     @property
     def num_layers(self) -> int:
         """Layers of the body, those of encoder and decoder together."""
-        return sum(len(stack) for name, stack in self.body.named_modules() if name.rpartition(".")[2] == "layers")  # type: ignore[arg-type]
+        return sum(len(stack) for name, stack in self.body.named_modules() if name.rpartition(".")[2] == "layers")
 
     def published_tensors(self) -> Tensors:
         """Parameters under their published names, each once."""
@@ -98,23 +98,25 @@ class Model(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and the weights in published names, so that others can open them."""
-        checkpoint_folder.write(Path(folder), self.config, self.declared.published, self.published_tensors())
+        pair = isinstance(self.body, EncoderDecoder)
+        config = published_config(self.config, self.declared.published, is_encoder_decoder=pair)
+        write(Path(folder), config, self.published_tensors())
 
     def tensors_of(self, published: Tensors) -> tuple[Tensors, list[str]]:
         """Published tensors under our names, duplicates of tied ones dropped, and the names that nobody wanted."""
-        prefixes = tuple(f"{prefix}." for prefix in self.architecture.prefixes if prefix)
-        head, left = to_ours(self.declared.head_rows, published)
+        prefixes = tuple(f"{prefix}." for prefix in self.architecture.prefixes)
+        head, left = to_ours(self.declared.head_rows, modern(published))
         bare = {}
-        for name in left:
+        for name, tensor in left.items():
             prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
-            bare[name.removeprefix(prefix)] = published[name] if name in published else _old(published, name)
+            bare[name.removeprefix(prefix)] = tensor
         body, unknown = to_ours(self.declared.body_rows(self.config), bare)
         named = {f"body.{name}": x for name, x in body.items()} | {f"head.{name}": x for name, x in head.items()}
         own = self._canonical_names()
         tensors = {own[name]: x for name, x in reversed(named.items()) if name in own}
         ignored = tuple(map(re.compile, self.architecture.ignored))
         strangers = [name for name in named if name not in own]
-        return tensors, [n for n in unknown + strangers if not any(p.search(n) for p in ignored)]
+        return tensors, [n for n in [*unknown, *strangers] if not any(p.search(n) for p in ignored)]
 
     def _canonical_names(self) -> dict[str, str]:
         first: dict[int, str] = {}
@@ -131,9 +133,3 @@ class Model(nn.Module):
         )
         body, head = parts
         return body, head
-
-
-def _old(published: Tensors, name: str) -> Tensor:
-    from eir_seq.models.checkpoint.keymap import modern
-
-    return next(tensor for old, tensor in published.items() if modern(old) == name)

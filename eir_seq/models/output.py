@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-FIELDS = frozenset(
-    """
-    last_hidden_state pooler_output hidden_states attentions cross_attentions global_attentions past_key_values
-    logits loss start_logits end_logits
-    encoder_last_hidden_state encoder_hidden_states encoder_attentions
-    decoder_hidden_states decoder_attentions
-    """.split()
-)
+FIELDS = frozenset({
+    "last_hidden_state", "pooler_output", "hidden_states", "attentions", "cross_attentions", "global_attentions",
+    "past_key_values", "logits", "loss", "start_logits", "end_logits", "encoder_last_hidden_state",
+    "encoder_hidden_states", "encoder_attentions", "decoder_hidden_states", "decoder_attentions",
+})  # fmt: skip
 
 
 class ModelOutput(dict[str, Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from eir_seq.models.architecture import Architecture, Task
 from eir_seq.models.blocks.attention import Attention
@@ -11,10 +12,10 @@ from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountAll, LearnedDistances, LearnedPositions, Numbering
 from eir_seq.models.blocks.wiring import Layer, LayerPlan, PostNorm
-from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
+from eir_seq.models.checkpoint.keymap import Row, Same, Unused, for_layers
 from eir_seq.models.configs.bert import BertConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
-from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.initialization import Initialization
 
@@ -96,7 +97,10 @@ BERT_LAYER_ROWS: tuple[Row, ...] = (
 def bert_rows(c: BertConfig) -> Iterator[Row]:
     """The key table of the body."""
     yield Same("embeddings.word_embeddings", "embeddings.tokens")
-    yield Same("embeddings.position_embeddings", "embeddings.positions")
+    if c.position_embedding_type == "absolute":
+        yield Same("embeddings.position_embeddings", "embeddings.positions")
+    else:
+        yield Unused("embeddings.position_embeddings.weight", (c.max_position_embeddings, c.hidden_size))
     yield Same("embeddings.token_type_embeddings", "embeddings.segments")
     yield Same("embeddings.LayerNorm", "embeddings.norm")
     yield from for_layers(c.num_hidden_layers, *BERT_LAYER_ROWS)
@@ -114,10 +118,10 @@ def bert_classification(c: BertConfig) -> SequenceClassification.Config:
     )
 
 
-def bert_language_model(c: BertConfig) -> LanguageModel.Config:
+def bert_language_model(c: BertConfig, predicts: Predicts) -> LanguageModel.Config:
     """Hidden layer, activation, norm, then scores by the token table with a bias."""
     return LanguageModel.Config(
-        predicts="next" if c.is_decoder else "hidden",
+        predicts=predicts,
         hidden_size=c.hidden_size,
         vocab_size=c.vocab_size,
         tied=c.tie_word_embeddings,
@@ -153,7 +157,7 @@ BERT = Architecture(
             plan=without_pooler,
             body_rows=bert_rows,
             prefix="bert",
-            head=bert_language_model,
+            head=partial(bert_language_model, predicts="hidden"),
             head_rows=BERT_LANGUAGE_MODEL_ROWS,
         ),
         "causal-lm": Task(
@@ -161,7 +165,7 @@ BERT = Architecture(
             plan=without_pooler,
             body_rows=bert_rows,
             prefix="bert",
-            head=bert_language_model,
+            head=partial(bert_language_model, predicts="next"),
             head_rows=BERT_LANGUAGE_MODEL_ROWS,
         ),
         "sequence-classification": Task(

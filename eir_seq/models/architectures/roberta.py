@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from eir_seq.models.architecture import Architecture, Task
 from eir_seq.models.architectures.bert import bert_initialization, bert_plan, bert_rows
 from eir_seq.models.blocks.norms import LayerNorm
@@ -9,7 +11,7 @@ from eir_seq.models.blocks.positions import CountReal
 from eir_seq.models.checkpoint.keymap import Same
 from eir_seq.models.configs.bert import RobertaConfig
 from eir_seq.models.frames.stack import StackPlan
-from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 
 
@@ -38,10 +40,10 @@ def roberta_classification(c: RobertaConfig) -> SequenceClassification.Config:
     )
 
 
-def roberta_language_model(c: RobertaConfig) -> LanguageModel.Config:
+def roberta_language_model(c: RobertaConfig, predicts: Predicts) -> LanguageModel.Config:
     """Hidden layer, gelu, norm, then scores by the token table with a bias."""
     return LanguageModel.Config(
-        predicts="next" if c.is_decoder else "hidden",
+        predicts=predicts,
         hidden_size=c.hidden_size,
         vocab_size=c.vocab_size,
         tied=c.tie_word_embeddings,
@@ -68,7 +70,7 @@ ROBERTA = Architecture(
             plan=without_pooler,
             body_rows=bert_rows,
             prefix="roberta",
-            head=roberta_language_model,
+            head=partial(roberta_language_model, predicts="hidden"),
             head_rows=ROBERTA_LANGUAGE_MODEL_ROWS,
         ),
         "causal-lm": Task(
@@ -76,7 +78,7 @@ ROBERTA = Architecture(
             plan=without_pooler,
             body_rows=bert_rows,
             prefix="roberta",
-            head=roberta_language_model,
+            head=partial(roberta_language_model, predicts="next"),
             head_rows=ROBERTA_LANGUAGE_MODEL_ROWS,
         ),
         "sequence-classification": Task(

@@ -105,14 +105,16 @@ def t5_side_rows(c: T5Config, theirs: str, ours: str, *, decoder: bool) -> Itera
 
 def t5_rows(c: T5Config) -> Iterator[Row]:
     """The key table of both sides."""
-    yield Same("shared", "encoder.embeddings.tokens")
+    for name in ("shared", "encoder.embed_tokens", "decoder.embed_tokens"):  # one table; files hold any of its names
+        yield Same(name, "encoder.embeddings.tokens")
     yield from t5_side_rows(c, "encoder.", "encoder.", decoder=False)
     yield from t5_side_rows(c, "decoder.", "decoder.", decoder=True)
 
 
 def t5_encoder_rows(c: T5Config) -> Iterator[Row]:
     """The key table of the encoder alone."""
-    yield Same("shared", "embeddings.tokens")
+    for name in ("shared", "encoder.embed_tokens"):
+        yield Same(name, "embeddings.tokens")
     yield from t5_side_rows(c, "encoder.", "", decoder=False)
 
 
@@ -185,5 +187,5 @@ T5 = Architecture(
     },
     prefixes=("transformer",),
     initialization=t5_initialization,
-    ignored=(r"^(encoder|decoder)\.embed_tokens\.weight$", r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative"),
+    ignored=(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias",),
 )

@@ -102,12 +102,8 @@ class Attention(nn.Module):
             return self._attend_packed(query, key, value, ctx.layout, keys, self._bias(ctx), dropout)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         if ctx.cache is not None:
-            if not self.crosses:
-                key, value = ctx.cache.extend(self, key, value)
-            elif (slot := ctx.cache.read(self)) is None:
-                key, value = ctx.cache.extend(self, key, value)
-            else:
-                key, value = slot
+            kept = ctx.cache.read(self) if self.crosses else None
+            key, value = kept or ctx.cache.extend(self, key, value)
         causal = self.config.causal and not self.crosses
         if self.crosses:
             real = None if ctx.memory_layout is None else ctx.memory_layout.mask
@@ -133,14 +129,19 @@ class Attention(nn.Module):
         return mixed.transpose(1, 2).flatten(2)
 
     def _attend_packed(
-        self, query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: Layout, bias: Bias | None, dropout: float
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        queries: Layout,
+        keys: Layout,
+        bias: Bias | None,
+        dropout: float,
     ) -> Tensor:
         """(tokens, heads, head_size) each -> (tokens, heads * head_size): one text after the other."""
         causal = self.config.causal and not self.crosses
         mixed = []
-        texts = zip(
-            query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True
-        )
+        texts = zip(query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True)
         for text in texts:
             q, k, v = (x.transpose(0, 1)[None] for x in text)
             out = self._fused(q, k, v, None, None if bias is None else bias(q, k), causal, dropout)

@@ -19,7 +19,10 @@ from eir_seq.models.options import ModelConfig, check_options, fields
 
 WANTED = ("config.json", "*.safetensors", "*.safetensors.index.json")
 WANTED_OLD = ("config.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
-DERIVED = ("model_type", "architectures", "id2label", "label2id", "transformers_version", "num_labels")
+DERIVED = (
+    "model_type", "architectures", "is_encoder_decoder", "id2label", "label2id", "num_labels", "transformers_version",
+)  # fmt: skip
+"""Entries of a config.json that follow from the task, from each other, or from who wrote the file."""
 
 
 def locate(name: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Path:
@@ -34,7 +37,7 @@ def locate(name: str | Path, *, revision: str | None = None, local_files_only: b
             raise UserError(Fault(str(folder), "holds no config.json, so it is no model folder"))
         return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         for wanted in (WANTED, WANTED_OLD):
@@ -82,12 +85,14 @@ def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
     model_type = content["model_type"]
     known, aliases = fields(config_class(model_type)), config_class(model_type).aliases
-    options = {name: value for name, value in content.items() if aliases.get(name, name) in known}
+    options = {
+        name: value for name, value in content.items() if aliases.get(name, name) in known and name not in DERIVED
+    }
     if "id2label" in content and isinstance(content["id2label"], dict):
         options["num_labels"] = len(content["id2label"])
     if faults := check_options(model_type, options):
         raise UserError(*(Fault(fault.place, fault.message, str(path)) for fault in faults))
-    rest = {name: value for name, value in content.items() if name not in options and name != "num_labels"}
+    rest = {name: value for name, value in content.items() if name not in options}
     return {**options, "published": rest}
 
 
@@ -138,13 +143,13 @@ def _weight_files(folder: Path) -> Iterator[Path]:
     raise UserError(Fault(str(folder), "holds no weights (model.safetensors or pytorch_model.bin)"))
 
 
-def write(folder: Path, config: ModelConfig, published_class: str, tensors: dict[str, Tensor]) -> None:
-    """Write a model folder; each file appears only when it is whole."""
+def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a model folder from the contents of its ``config.json``; each file appears only when it is whole."""
     from huggingface_hub import save_torch_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
-        content = json.dumps(published_config(config, published_class), indent=2, sort_keys=True)
+        content = json.dumps(config, indent=2, sort_keys=True)
         Path(temporary, "config.json").write_text(content + "\n", encoding="utf-8")
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_torch_state_dict(whole, temporary, metadata={"format": "pt"})
@@ -152,8 +157,8 @@ def write(folder: Path, config: ModelConfig, published_class: str, tensors: dict
             os.replace(path, folder / path.name)
 
 
-def published_config(config: ModelConfig, published_class: str) -> dict[str, Any]:
-    """The contents of ``config.json`` for these options."""
+def published_config(config: ModelConfig, published_class: str, *, is_encoder_decoder: bool) -> dict[str, Any]:
+    """The contents of ``config.json`` for these options and the documented class of a task."""
     content = {name: value for name, value in config.published.items() if name not in DERIVED}
     content |= {name: getattr(config, name) for name in fields(type(config)) if name != "num_labels"}
     labels = config.published.get("id2label")
@@ -163,4 +168,5 @@ def published_config(config: ModelConfig, published_class: str) -> dict[str, Any
     content["label2id"] = {label: int(number) for number, label in labels.items()}
     content["model_type"] = config.model_type
     content["architectures"] = [published_class]
+    content["is_encoder_decoder"] = is_encoder_decoder
     return content

@@ -59,36 +59,57 @@ class Fused:
                 yield self.theirs + leaf, _turned(torch.cat(parts), self.transpose)
 
 
-Row = Same | Fused
+@dataclass(frozen=True)
+class Unused:
+    """A published tensor that the architecture never reads: dropped on loading, zeros on saving."""
+
+    theirs: str
+    shape: tuple[int, ...]
+
+    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """Take the tensor out of `published`."""
+        published.pop(self.theirs, None)
+        yield from ()
+
+    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
+        """Zeros in its place."""
+        yield self.theirs, torch.zeros(self.shape)
+
+
+Row = Same | Fused | Unused
 
 
 def for_layers(count: int, *rows: Row) -> Iterator[Row]:
     """The rows once per layer, ``{i}`` in their names replaced by its number."""
     for i in range(count):
         for row in rows:
-            ours: str | tuple[str, ...]
+            theirs = row.theirs.format(i=i)
             if isinstance(row, Fused):
-                yield replace(
-                    row, theirs=row.theirs.format(i=i), ours=tuple(name.format(i=i) for name in row.ours)
-                )
+                yield replace(row, theirs=theirs, ours=tuple(name.format(i=i) for name in row.ours))
+            elif isinstance(row, Same):
+                yield replace(row, theirs=theirs, ours=row.ours.format(i=i))
             else:
-                yield replace(row, theirs=row.theirs.format(i=i), ours=row.ours.format(i=i))
+                yield replace(row, theirs=theirs)
 
 
 NEVER_PARAMETERS = re.compile(r"(^|\.)(position_ids|token_type_ids|attn\.bias|attn\.masked_bias|inv_freq)$")
 """Buffers that old files hold and that no model needs."""
 
 
-def modern(name: str) -> str:
-    """A tensor's name in today's spelling: very old files call the weight and bias of a norm gamma and beta."""
-    return re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
+def modern(published: Tensors) -> Tensors:
+    """Tensors under today's spelling (very old files call the weight and bias of a norm gamma and beta), no buffers."""
+    return {
+        re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name)): tensor
+        for name, tensor in published.items()
+        if not NEVER_PARAMETERS.search(name)
+    }
 
 
-def to_ours(rows: Iterable[Row], published: Tensors) -> tuple[Tensors, list[str]]:
-    """Tensors under our names, and the published names that no row knows."""
-    left = {modern(name): tensor for name, tensor in published.items() if not NEVER_PARAMETERS.search(name)}
+def to_ours(rows: Iterable[Row], published: Tensors) -> tuple[Tensors, Tensors]:
+    """Tensors under our names, and those that no row knows under their own."""
+    left = dict(published)
     moved = {name: tensor for row in rows for name, tensor in row.pull(left)}
-    return moved, sorted(left)
+    return moved, left
 
 
 def to_published(rows: Iterable[Row], ours: Tensors) -> Tensors:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from eir_seq.models.blocks.build import Part, Sized
 from eir_seq.models.blocks.cache import Cache
-from eir_seq.models.blocks.context import Context
+from eir_seq.models.blocks.context import Bias, Context
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.layout import Layout
 from eir_seq.models.blocks.linear import Linear
@@ -128,7 +128,9 @@ class Stack(nn.Module):
         layout = Layout.padded(*shape, None if attention_mask is None else attention_mask[:, start:])
         memory_layout = None
         if encoder_hidden_states is not None:
-            memory_layout = Layout.padded(*encoder_hidden_states.shape[:2], encoder_attention_mask)
+            memory_layout = Layout.padded(
+                encoder_hidden_states.shape[0], encoder_hidden_states.shape[1], encoder_attention_mask
+            )
         if self._packs(cache, head_mask, cross_attn_head_mask, output_attentions):
             layout = layout.without_padding()
             if layout.packed and memory_layout is not None:
@@ -156,7 +158,10 @@ class Stack(nn.Module):
         )
         states = [x]
         for number, layer in enumerate(self.layers):
-            ctx.head_mask, ctx.cross_head_mask = _layer_mask(head_mask, number), _layer_mask(cross_attn_head_mask, number)
+            ctx.head_mask, ctx.cross_head_mask = (
+                _layer_mask(head_mask, number),
+                _layer_mask(cross_attn_head_mask, number),
+            )
             x = layer(x, ctx)
             states.append(x)
         x = states[-1] = self.final_dropout(x if self.final_norm is None else self.final_norm(x))
@@ -186,7 +191,7 @@ class Stack(nn.Module):
         index = full.flatten().nonzero().squeeze(1)
         return Layout(memory.batch, memory.length, full, index, tuple(full.sum(1).tolist()))
 
-    def _shared_bias(self, start: int, length: int):  # type: ignore[no-untyped-def]
+    def _shared_bias(self, start: int, length: int) -> Bias | None:
         if self.score_bias is None:
             return None
         keys = start + length

@@ -16,6 +16,8 @@ from eir_seq.models.heads.base import Head, token_loss
 from eir_seq.models.heads.sequence_classification import shifted_right
 from eir_seq.models.output import ModelOutput
 
+Predicts = Literal["next", "hidden", "target"]
+
 
 class LanguageModel(Head):
     """An optional hidden layer with a norm, then scores over the vocabulary, by the token table where `tied`."""
@@ -27,7 +29,7 @@ class LanguageModel(Head):
         `dense`: activation of the hidden layer, None for none. `scale`: factor on the states.
         """
 
-        predicts: Literal["next", "hidden", "target"]
+        predicts: Predicts
         hidden_size: int
         vocab_size: int
         tied: bool

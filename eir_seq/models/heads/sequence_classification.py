@@ -73,7 +73,8 @@ class SequenceClassification(Head):
 
     def _state(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor:
         states: Tensor = output.last_hidden_state
-        reads, ids = self.config.reads, inputs.get("input_ids")
+        reads = self.config.reads
+        ids: Tensor | None = inputs.get("input_ids")
         if reads == "pooler":
             pooled: Tensor = output.pooler_output
             return pooled
@@ -87,6 +88,7 @@ class SequenceClassification(Head):
                 return states[:, -1]
             last = (places * (ids != self.config.marker_id)).argmax(-1)
         else:
+            assert ids is not None
             is_eos = ids == self.config.marker_id
             counts = is_eos.sum(1)
             if bool((counts != counts[0]).any()) or not int(counts[0]):

@@ -1,0 +1,105 @@
+"""One row per architecture and documented variant: tiny options, the extra inputs it needs, and its tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+VOCABULARY = 120
+LENGTH, DECODER_LENGTH = 24, 12
+LENGTHS, DECODER_LENGTHS = (24, 17, 9), (12, 10, 5)
+
+Inputs = dict[str, Tensor]
+Extra = Callable[[Tensor, torch.Generator], Inputs]
+
+
+@dataclass(frozen=True)
+class Case:
+    """`tolerance`: greatest absolute difference in float32; anything above 1e-5 needs a reason in `why`."""
+
+    name: str
+    options: dict[str, Any]
+    extra: Extra | None = None
+    tolerance: float = 1e-5
+    why: str = ""
+    oracle_only: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_type(self) -> str:
+        return self.name.partition("@")[0]
+
+
+def segments(ids: Tensor, generator: torch.Generator) -> Inputs:
+    return {"token_type_ids": torch.randint(0, 2, ids.shape, generator=generator)}
+
+
+def bertish(**more: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64,
+        **more,
+    }
+
+
+ROBERTA_IDS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+DISTILBERT = {
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 64,
+    "n_layers": 2,
+    "n_heads": 4,
+    "dim": 32,
+    "hidden_dim": 48,
+}
+GPT2 = {
+    "vocab_size": VOCABULARY,
+    "n_positions": 64,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+T5 = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 20,
+    "decoder_start_token_id": 0,
+}
+
+CASES = [
+    Case("bert", bertish(), segments),
+    Case("bert@relative_key", bertish(position_embedding_type="relative_key"), segments),
+    Case("bert@relative_key_query", bertish(position_embedding_type="relative_key_query"), segments),
+    Case("bert@decoder", bertish(is_decoder=True), segments),
+    Case("bert@gelu_new", bertish(hidden_act="gelu_new"), segments),
+    Case("roberta", bertish(**ROBERTA_IDS)),
+    Case("roberta@relative_key_query", bertish(position_embedding_type="relative_key_query", **ROBERTA_IDS)),
+    Case("distilbert", DISTILBERT),
+    Case("distilbert@sinusoidal", {**DISTILBERT, "sinusoidal_pos_embds": True}),
+    Case("gpt2", GPT2),
+    Case("gpt2@inner_and_relu", {**GPT2, "n_inner": 40, "activation_function": "relu"}),
+    Case("gpt2@unscaled", {**GPT2, "scale_attn_weights": False}),
+    Case("gpt2@scaled_by_layer", {**GPT2, "scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}),
+    Case("t5", T5),
+    Case(
+        "t5@gated",
+        {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        tolerance=3e-5,
+        why="untied logits reach 15, where a step of float32 is 1e-6; the differences are a dozen steps",
+    ),
+]

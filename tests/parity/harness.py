@@ -1,0 +1,109 @@
+"""Our model and the oracle's, with the same noisy weights, through the disk in both directions."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from eir_seq.models import from_pretrained
+from eir_seq.models.catalogue import architecture
+from eir_seq.models.model import Model
+from tests.parity.cases import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LENGTHS, VOCABULARY, Case, Inputs
+
+transformers = pytest.importorskip("transformers", reason="the oracle is not installed (make test installs it)")
+transformers.logging.set_verbosity_error()
+
+NOISE = 0.1
+
+
+@dataclass
+class Pair:
+    """The oracle, ours, and the folder that ours was loaded from."""
+
+    oracle: Any
+    ours: Model
+    folder: Path
+
+
+def oracle_model(case: Case, task: str, **more: Any) -> Any:
+    """The oracle's class for a task, tiny, eager, with noise on every parameter (fresh norms are all alike)."""
+    config_class = transformers.CONFIG_MAPPING[case.model_type]
+    config = config_class(**{**case.options, **case.oracle_only, **more})
+    cls = getattr(transformers, architecture(case.model_type).tasks[task].published)
+    torch.manual_seed(0)
+    model = cls._from_config(copy.deepcopy(config), attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * NOISE)
+    return model
+
+
+def pair(case: Case, task: str, folder: Path, **more: Any) -> Pair:
+    """Both models with equal weights; ours read what the oracle saved."""
+    oracle = oracle_model(case, task, **more)
+    oracle.save_pretrained(folder)
+    return Pair(oracle, from_pretrained(folder, task=task), folder)
+
+
+def tokens(
+    lengths: tuple[int, ...], length: int, padding: int, eos: int, left: bool, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Random ids and their mask; each text ends with `eos`."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(11, VOCABULARY, (len(lengths), length), generator=generator)
+    mask = torch.zeros_like(ids)
+    for row, real in enumerate(lengths):
+        place = slice(length - real, length) if left else slice(0, real)
+        mask[row, place] = 1
+        ids[row, place.stop - 1] = eos
+    return ids.masked_fill(mask == 0, padding), mask
+
+
+def inputs_of(case: Case, config: Any, *, left: bool = False) -> Inputs:
+    """Documented tensors for one call."""
+    eos = getattr(config, "eos_token_id", None)
+    padding, eos = config.pad_token_id or 0, eos if isinstance(eos, int) else 2
+    ids, mask = tokens(LENGTHS, LENGTH, padding, eos, left, 1)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if getattr(config, "is_encoder_decoder", False):
+        decoder_ids, decoder_mask = tokens(DECODER_LENGTHS, DECODER_LENGTH, padding, eos, False, 2)
+        inputs |= {"decoder_input_ids": decoder_ids, "decoder_attention_mask": decoder_mask}
+    if case.extra is not None:
+        inputs |= case.extra(ids, torch.Generator().manual_seed(3))
+    return inputs
+
+
+def real_places(inputs: Inputs) -> Tensor:
+    """(batch, length) bool over the states that a base model returns last."""
+    return inputs.get("decoder_attention_mask", inputs["attention_mask"]).bool()
+
+
+def difference(ours: Tensor, theirs: Tensor, places: Tensor | None = None) -> float:
+    """Greatest absolute difference, at real places only."""
+    assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
+    apart = (ours.detach() - theirs.detach()).abs()
+    return float((apart if places is None else apart[places]).max())
+
+
+def gradients(model: nn.Module, state: Tensor, places: Tensor) -> None:
+    """Backpropagate a random projection of the real states; the gradients stay on the parameters."""
+    generator = torch.Generator().manual_seed(4)
+    direction = torch.randn(state.shape, generator=generator)
+    model.zero_grad()
+    (state * direction)[places].mean().backward()
+
+
+def published_gradients(ours: Model) -> dict[str, Tensor]:
+    """Our gradients under published names (key tables move them as they move weights)."""
+    shadow = copy.deepcopy(ours)
+    with torch.no_grad():
+        for (name, target), source in zip(shadow.named_parameters(), ours.parameters(), strict=True):
+            assert source.grad is not None or not source.requires_grad, f"{name} has no gradient"
+            target.copy_(torch.zeros_like(target) if source.grad is None else source.grad)
+    return shadow.published_tensors()

@@ -1,0 +1,228 @@
+"""Equality with the oracle: states of every layer, gradients, attention weights, heads, caches, files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from eir_seq.models import from_pretrained
+from eir_seq.models.catalogue import architecture
+from eir_seq.models.checkpoint.keymap import Unused
+from tests.parity.cases import CASES, Case
+from tests.parity.harness import (
+    difference,
+    gradients,
+    inputs_of,
+    pair,
+    published_gradients,
+    real_places,
+    transformers,
+)
+
+PLAIN = [case for case in CASES if "@" not in case.name]
+TASKS = [(case, task) for case in CASES for task in architecture(case.model_type).tasks if task != "base"]
+GRADIENT_TOLERANCE = 1e-5
+ids = {"ids": lambda case: case.name if isinstance(case, Case) else None}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
+@pytest.mark.parametrize("case", CASES, **ids)
+def test_states_of_every_layer(case: Case, left: bool, tmp_path: Path) -> None:
+    """With and without padding in the computation, padded on either side."""
+    both = pair(case, "base", tmp_path)
+    inputs = inputs_of(case, both.oracle.config, left=left)
+    places = real_places(inputs)
+    theirs = both.oracle(**inputs, output_hidden_states=True)
+    for pack in (True, False):
+        both.ours.pack = pack
+        ours = both.ours(**inputs, output_hidden_states=True)
+        assert difference(ours.last_hidden_state, theirs.last_hidden_state, places) < case.tolerance
+        if "pooler_output" in theirs and not left:
+            assert difference(ours.pooler_output, theirs.pooler_output) < case.tolerance
+        for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states"):
+            if theirs.get(name) is not None:
+                where = inputs["attention_mask"].bool() if name != "decoder_hidden_states" else places
+                assert len(ours[name]) == len(theirs[name])
+                for our_state, their_state in zip(ours[name], theirs[name], strict=True):
+                    assert difference(our_state, their_state, where) < case.tolerance
+
+
+@pytest.mark.parametrize("case", CASES, **ids)
+def test_gradients(case: Case, tmp_path: Path) -> None:
+    both = pair(case, "base", tmp_path)
+    inputs = inputs_of(case, both.oracle.config)
+    places = real_places(inputs)
+    gradients(both.oracle, both.oracle(**inputs).last_hidden_state, places)
+    expected = {name: p.grad for name, p in both.oracle.named_parameters() if p.grad is not None}
+    if hasattr(both.ours.body, "pooler"):
+        both.ours.body.pooler = None
+    for pack in (True, False):
+        both.ours.pack = pack
+        gradients(both.ours, both.ours(**inputs).last_hidden_state, places)
+        found = published_gradients(both.ours)
+        for name, gradient in expected.items():
+            scale = max(1.0, float(gradient.abs().max()))
+            assert difference(found[name], gradient) < GRADIENT_TOLERANCE * scale, name
+
+
+@pytest.mark.parametrize("case", CASES, **ids)
+def test_attention_weights(case: Case, tmp_path: Path) -> None:
+    both = pair(case, "base", tmp_path)
+    inputs = inputs_of(case, both.oracle.config)
+    theirs = both.oracle(**inputs, output_attentions=True)
+    ours = both.ours(**inputs, output_attentions=True)
+    names = [name for name in theirs if "attentions" in name]
+    assert names
+    for name in names:
+        rows = (
+            inputs["attention_mask"]
+            if name in ("attentions", "encoder_attentions")
+            else inputs["decoder_attention_mask"]
+        )
+        for our_weights, their_weights in zip(ours[name], theirs[name], strict=True):
+            apart = (our_weights - their_weights).detach().abs().amax((1, 3))
+            assert float(apart[rows.bool()].max()) < case.tolerance
+
+
+@pytest.mark.parametrize("case", PLAIN, **ids)
+def test_vectors_and_head_mask(case: Case, tmp_path: Path) -> None:
+    """`inputs_embeds` instead of ids, and heads switched off."""
+    both = pair(case, "base", tmp_path)
+    inputs = inputs_of(case, both.oracle.config)
+    places = real_places(inputs)
+    mask = torch.tensor([[1.0, 0.0, 0.5, 1.0], [0.0, 1.0, 1.0, 0.25]])
+    inputs["head_mask"] = mask
+    assert (
+        difference(both.ours(**inputs).last_hidden_state, both.oracle(**inputs).last_hidden_state, places)
+        < case.tolerance
+    )
+    if case.model_type != "t5":  # the oracle's T5 wants its own scaling of ids
+        inputs["inputs_embeds"] = both.oracle.get_input_embeddings()(inputs.pop("input_ids"))
+    assert (
+        difference(both.ours(**inputs).last_hidden_state, both.oracle(**inputs).last_hidden_state, places)
+        < case.tolerance
+    )
+
+
+@pytest.mark.parametrize("case", CASES, **ids)
+def test_files_both_ways(case: Case, tmp_path: Path) -> None:
+    """What we save, the oracle opens, bit for bit."""
+    for task in architecture(case.model_type).tasks:
+        both = pair(case, task, tmp_path / task)
+        both.ours.save_pretrained(tmp_path / f"{task}-back")
+        again, info = type(both.oracle).from_pretrained(tmp_path / f"{task}-back", output_loading_info=True)
+        assert not info["missing_keys"]
+        assert not info["unexpected_keys"]
+        before, after = both.oracle.state_dict(), again.state_dict()
+        assert before.keys() == after.keys()
+        unread = {row.theirs for row in both.ours.declared.body_rows(both.ours.config) if isinstance(row, Unused)}
+        read = [name for name in before if name.removeprefix(f"{both.ours.declared.prefix}.") not in unread]
+        assert all(torch.equal(before[name], after[name]) for name in read)
+        assert again.config.to_diff_dict() == type(both.oracle).from_pretrained(tmp_path / task).config.to_diff_dict()
+
+
+@pytest.mark.parametrize(("case", "task"), TASKS, **ids)
+def test_heads(case: Case, task: str, tmp_path: Path) -> None:
+    """Logits and losses of every task that the architecture has."""
+    decoder = {"is_decoder": True} if task == "causal-lm" and case.model_type in ("bert", "roberta") else {}
+    both = pair(case, task, tmp_path, **decoder, num_labels=3)
+    inputs = inputs_of(case, both.oracle.config)
+    generator = torch.Generator().manual_seed(5)
+    if task == "encoder":
+        inputs = {name: tensor for name, tensor in inputs.items() if not name.startswith("decoder_")}
+        theirs, ours = both.oracle(**inputs), both.ours(**inputs)
+        places = inputs["attention_mask"].bool()
+        assert difference(ours.last_hidden_state, theirs.last_hidden_state, places) < case.tolerance
+        return
+    places = real_places(inputs)
+    if task == "sequence-classification":
+        inputs = {name: tensor for name, tensor in inputs.items() if not name.startswith("decoder_")}
+        labels, places = torch.tensor([2, 0, 1]), None
+    else:
+        labels = torch.randint(0, 100, places.shape, generator=generator).masked_fill(~places, -100)
+    theirs = both.oracle(**inputs, labels=labels)
+    for pack in (True, False):
+        both.ours.pack = pack
+        ours = both.ours(**inputs, labels=labels)
+        assert difference(ours.logits, theirs.logits, places) < case.tolerance
+        assert difference(ours.loss, theirs.loss) < case.tolerance
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.model_type in ("gpt2", "t5") or "decoder" in case.name], **ids
+)
+def test_token_by_token_is_one_pass(case: Case, tmp_path: Path) -> None:
+    """Decoding with a cache gives the states of one full pass, on both paddings."""
+    ours = pair(case, "base", tmp_path).ours
+    for left in (False, True):
+        inputs = inputs_of(case, ours.config, left=left)
+        with torch.no_grad():
+            if case.model_type == "t5":
+                ids, mask = inputs["decoder_input_ids"], inputs["decoder_attention_mask"]
+                fixed = {"attention_mask": inputs["attention_mask"], "input_ids": inputs["input_ids"]}
+                names = ("decoder_input_ids", "decoder_attention_mask")
+            else:
+                ids, mask, fixed, names = (
+                    inputs["input_ids"],
+                    inputs["attention_mask"],
+                    {},
+                    ("input_ids", "attention_mask"),
+                )
+            full = ours(**{names[0]: ids, names[1]: mask}, **fixed).last_hidden_state
+            cache, steps = None, []
+            for place in range(ids.shape[1]):
+                step = ours(
+                    **{names[0]: ids[:, place : place + 1], names[1]: mask[:, : place + 1]},
+                    **fixed,
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                cache = step.past_key_values
+                steps.append(step.last_hidden_state)
+        assert difference(torch.cat(steps, 1), full, mask.bool()) < case.tolerance
+
+
+def test_weights_of_another_task_and_old_names(tmp_path: Path) -> None:
+    """A base model from a file with a head, and a head on a base file, with norms called gamma and beta."""
+    case = next(case for case in CASES if case.name == "bert")
+    both = pair(case, "masked-lm", tmp_path / "lm")
+    base = from_pretrained(tmp_path / "lm", task="base")
+    assert set(base.load_report.initialised) == {"body.pooler.dense.weight", "body.pooler.dense.bias"}
+    inputs = inputs_of(case, both.oracle.config)
+    places = real_places(inputs)
+    expected = both.oracle.bert(**inputs).last_hidden_state
+    assert difference(base(**inputs).last_hidden_state, expected, places) < case.tolerance
+
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in both.oracle.state_dict().items()
+    }
+    (tmp_path / "old").mkdir()
+    torch.save(old, tmp_path / "old" / "pytorch_model.bin")
+    (tmp_path / "old" / "config.json").write_bytes((tmp_path / "lm" / "config.json").read_bytes())
+    aged = from_pretrained(tmp_path / "old")
+    assert aged.task == "masked-lm"
+    assert aged.load_report.initialised == ()
+    assert difference(aged(**inputs).logits, both.oracle(**inputs).logits, places) < case.tolerance
+
+
+def test_sharded_files(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "gpt2")
+    both = pair(case, "base", tmp_path / "one")
+    both.oracle.save_pretrained(tmp_path / "many", max_shard_size="20KB")
+    assert (tmp_path / "many" / "model.safetensors.index.json").is_file()
+    inputs = inputs_of(case, both.oracle.config)
+    expected = both.oracle(**inputs).last_hidden_state
+    found = from_pretrained(tmp_path / "many")(**inputs).last_hidden_state
+    assert difference(found, expected, real_places(inputs)) < case.tolerance
+
+
+def test_the_oracle_is_the_documented_release() -> None:
+    assert transformers.__version__ == "4.57.6"
