@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eir_seq.commands.train import folder_of, parse_flags
+from eir_seq.commands.train import parse_flags
 from eir_seq.config.compose import compose_experiment
 from eir_seq.errors import UserError
 
@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
         print(_HELP)
         return 0
     flags = parse_flags(arguments)
-    composed = compose_experiment(flags.overrides, config_dir=folder_of(flags))
+    composed = compose_experiment(flags.overrides)
     if composed.config.note:
         print(composed.config.note, flush=True)
     from eir_seq.training.check import check

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from eir_seq.commands import COMMANDS
-from eir_seq.config.compose import conf_dir, options_of, user_conf_dirs
+from eir_seq.config.folders import config_folders, options_of
 
 GROUPS = ("data", "fusion", "optimizer", "scheduler", "trainer", "tracker")
 
@@ -29,7 +29,7 @@ Examples:
   python -m eir_seq -m experiment=imdb_longformer optimizer.lr=1e-3,3e-4 seed=1,2,3 hydra.launcher.n_jobs=2
 
 Every key of the YAML can be set on the command line by its path. `--cfg job` prints the composed config, `check` tries
-it out, `schema` lists all keys. Config files come from ./conf, $EIR_SEQ_CONF, --config-dir DIR and the package.
+it out, `schema` lists all keys. Config files come from --config-dir DIR, $EIR_SEQ_CONF, ./conf and the package.
 """
 
 _TRAIN = """\
@@ -65,7 +65,7 @@ def train() -> str:
 
 def summary(config: str) -> str:
     """The first comment of a config file that is no package header."""
-    for folder in [*user_conf_dirs(), conf_dir()]:
+    for folder in config_folders():
         path: Path = folder / f"{config}.yaml"
         if path.is_file():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

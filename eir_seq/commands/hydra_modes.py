@@ -12,22 +12,14 @@ import hydra
 from omegaconf import DictConfig
 
 from eir_seq.commands import COMMANDS
-from eir_seq.config.compose import (
-    CONFIG_NAME,
-    compose_experiment,
-    conf_dir,
-    normalized,
-    set_up_hydra,
-    told_by_us,
-    version_base,
-)
+from eir_seq.config.compose import compose_experiment, set_up_hydra, told_by_us, version_base
+from eir_seq.config.folders import CONFIG_NAME, conf_dir
+from eir_seq.config.overrides import normalized
 from eir_seq.errors import UserError
 
 
 def show(flags: argparse.Namespace) -> int:
     """Run one of Hydra's modes that print something and stop."""
-    from eir_seq.commands.train import folder_of
-
     words: list[str] = []
     if flags.shell_completion:
         if any(word.startswith("query=") for word in flags.overrides) and _complete_command():
@@ -38,7 +30,7 @@ def show(flags: argparse.Namespace) -> int:
         words += ["--cfg", flags.cfg, *(["--resolve"] if flags.resolve else [])]
         words += ["--package", flags.package] if flags.package else []
         try:
-            compose_experiment(flags.overrides, config_dir=folder_of(flags))
+            compose_experiment(flags.overrides)
         except UserError as error:
             if [fault.place for fault in error.faults] != ["experiment"] or flags.overrides:
                 raise
@@ -46,8 +38,6 @@ def show(flags: argparse.Namespace) -> int:
         words += ["--info", flags.info]
     if flags.hydra_help:
         words += ["--hydra-help"]
-    if flags.config_dir:
-        words += ["--config-dir", flags.config_dir]
     through_hydra([*words, *normalized(flags.overrides)], _nothing)
     return 0
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-from pathlib import Path
+import os
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
@@ -24,12 +23,12 @@ def run(arguments: list[str]) -> int:
     if flags.multirun:
         from eir_seq.commands.multirun import sweep
 
-        return sweep(flags.overrides, config_dir=folder_of(flags))
+        return sweep(flags.overrides)
     if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
         from eir_seq.commands.hydra_modes import show
 
         return show(flags)
-    composed = compose_experiment(flags.overrides, config_dir=folder_of(flags))
+    composed = compose_experiment(flags.overrides)
     if composed.config.note:
         print(composed.config.note, flush=True)
     from eir_seq.training.run import train as train_experiment
@@ -67,14 +66,14 @@ def parse_flags(arguments: list[str]) -> argparse.Namespace:
         faults.append(Fault("--experimental-rerun", "it would load a pickle; a run is repeated from its config.yaml"))
     if faults:
         raise UserError(*faults)
+    if flags.config_dir is not None:
+        _use_config_dir(flags.config_dir)
     return flags
 
 
-def folder_of(flags: argparse.Namespace) -> Path | None:
-    """The folder that ``--config-dir`` names."""
-    return None if flags.config_dir is None else Path(flags.config_dir)
-
-
-def command_line(overrides: list[str]) -> str:
-    """A command line that can be pasted into a shell."""
-    return shlex.join(["python", "-m", "eir_seq", *overrides])
+def _use_config_dir(folder: str) -> None:
+    """Put a folder in front of ``$EIR_SEQ_CONF``, where the jobs of a sweep find it, too."""
+    if not os.path.isdir(folder):
+        raise UserError(Fault("--config-dir", f"{folder!r} is not a folder", "command line"))
+    others = os.environ.get("EIR_SEQ_CONF")
+    os.environ["EIR_SEQ_CONF"] = os.pathsep.join([os.path.abspath(folder), *([others] if others else [])])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union
 
@@ -137,6 +137,38 @@ def faults_of(
     return faults
 
 
+def without_foreign_keys(given: Any, model: type[BaseModel], chosen: Callable[[str], bool]) -> Any:
+    """`given` without the keys of variants that are not used, where the variant's `type` was `chosen` elsewhere.
+
+    ``fusion=concat`` on a command line takes the place of whatever fusion a file describes; sizes that the file gives
+    for its own choice and that the new one does not have mean nothing then.
+    """
+
+    def visit(kind: Kind, value: Any, path: tuple[str, ...]) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if len(kind.members) > 1:
+            member = kind.tagged(str(value.get("type"))) if kind.discriminator else None
+            if member is None or member.model is None:
+                return value
+            if chosen(dotted((*path, "type"))):
+                others = {name for other in kind.members if other.model for name in other.model.model_fields}
+                foreign = others - set(member.model.model_fields)
+                value = {key: item for key, item in value.items() if key not in foreign or chosen(dotted((*path, key)))}
+            return visit(member, value, path)
+        if kind.model is not None:
+            fields = kind.model.model_fields
+            return {
+                key: visit(Kind.of_field(fields[key]), item, (*path, key)) if key in fields else item
+                for key, item in value.items()
+            }
+        if kind.annotation_is_dict:
+            return {key: visit(kind.items, item, (*path, str(key))) for key, item in value.items()}
+        return value
+
+    return visit(Kind(model), given, ())
+
+
 def dotted(path: Sequence[str]) -> str:
     """A config path as one writes it on the command line."""
     text = ""
@@ -236,7 +268,7 @@ def _message(
 
 def _quoted_number(value: Any, members: Sequence[Kind]) -> str:
     if not isinstance(value, str) or not any(member.annotation in (int, float) for member in members):
-        return "; put it in quotes" if _wants_text(value, members) else ""
+        return "; put it in quotes" if _is_number_for_text(value, members) else ""
     try:
         float(value)
     except ValueError:
@@ -244,9 +276,9 @@ def _quoted_number(value: Any, members: Sequence[Kind]) -> str:
     return "; write it without quotes"
 
 
-def _wants_text(value: Any, members: Sequence[Kind]) -> bool:
+def _is_number_for_text(value: Any, members: Sequence[Kind]) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and any(member.annotation is str for member in members)
+    return number and all(member.annotation is str for member in members)
 
 
 def _description(found: _Found) -> str:
@@ -254,9 +286,7 @@ def _description(found: _Found) -> str:
     return f"; it is the {field.description}" if field is not None and field.description else ""
 
 
-def _hint_for_key(
-    found: _Found, model: type[BaseModel], given: Mapping[str, Any], places: Sequence[str]
-) -> str:
+def _hint_for_key(found: _Found, model: type[BaseModel], given: Mapping[str, Any], places: Sequence[str]) -> str:
     """The nearest key here; else the same key at another place; else, for a variant, who owns it or what there is."""
     assert found.owner is not None
     key, own = found.path[-1], found.owner.model_fields

@@ -166,7 +166,9 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
         better = known[monitor.metric]
     if monitor.mode not in (None, better):
         worst = "highest" if monitor.mode == "max" else "lowest"
-        yield Fault("trainer.monitor.mode", f"{monitor.mode!r} would keep the {worst} {monitor.metric}, its worst value")
+        yield Fault(
+            "trainer.monitor.mode", f"{monitor.mode!r} would keep the {worst} {monitor.metric}, its worst value"
+        )
 
 
 def _limits(sections: Sections) -> Iterator[Fault]:

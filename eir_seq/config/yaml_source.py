@@ -164,7 +164,7 @@ class _Walk:
         self.faults.append(Fault(".".join(path), message, f"{self.name}:{line}"))
 
 
-class StrictFileSource(FileConfigSource):  # type: ignore[misc] # hydra's plugin classes are untyped at run time
+class StrictFileSource(FileConfigSource):
     """Hydra's source of YAML files, with our reader."""
 
     def load_config(self, config_path: str) -> ConfigResult:

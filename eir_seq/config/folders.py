@@ -1,0 +1,74 @@
+"""Where config files lie: the user's folders first, the shipped one last."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from eir_seq.config.yaml_source import read_yaml
+from eir_seq.errors import Fault, UserError
+
+CONFIG_NAME = "config"
+
+
+def conf_dir() -> Path:
+    """The shipped config folder: inside the installed package, else beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "conf"
+    return inside if (inside / "config.yaml").is_file() else package.parent / "conf"
+
+
+def user_conf_dirs() -> list[Path]:
+    """The folders of ``$EIR_SEQ_CONF`` (separated as in ``$PATH``), then ``./conf``; without the shipped one.
+
+    Raises:
+        UserError: ``$EIR_SEQ_CONF`` names something that is no folder.
+    """
+    named = [Path(name) for name in os.environ.get("EIR_SEQ_CONF", "").split(os.pathsep) if name]
+    if missing := [path for path in named if not path.is_dir()]:
+        raise UserError(*(Fault("EIR_SEQ_CONF", f"{str(path)!r} is not a folder") for path in missing))
+    shipped = conf_dir().resolve()
+    found = [*named, Path("conf")]
+    return [path.absolute() for path in found if path.is_dir() and path.resolve() != shipped]
+
+
+def config_folders() -> list[Path]:
+    """All folders with config files; the first that has a file provides it."""
+    return [*user_conf_dirs(), conf_dir()]
+
+
+def options_of(group: str) -> list[str]:
+    """The options of a config group (``experiment``, ``data`` ...) in all config folders, sorted."""
+    found: set[str] = set()
+    for folder in config_folders():
+        root = folder / group
+        found.update(path.relative_to(root).with_suffix("").as_posix() for path in root.glob("**/*.yaml"))
+    return sorted(found)
+
+
+def loaded(path: Path) -> DictConfig:
+    """One config file by itself."""
+    config = OmegaConf.create(read_yaml(path).text or "{}")
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def groups_of_primary_config() -> set[str]:
+    """The groups of which config.yaml chooses an option."""
+    path = next(path for folder in config_folders() if (path := folder / f"{CONFIG_NAME}.yaml").is_file())
+    defaults = loaded(path).get("defaults") or []
+    entries = [key for entry in defaults if OmegaConf.is_dict(entry) for key in entry]
+    return {str(key).removeprefix("override ").strip("/ ") for key in entries}
+
+
+class UserConfFirst(SearchPathPlugin):
+    """Puts the user's config folders in front of the shipped one."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Prepend them, so that their order stays."""
+        for path in reversed(user_conf_dirs()):
+            search_path.prepend(provider="eir_seq", path=f"file://{path}")

@@ -1,0 +1,112 @@
+"""Which file and line, or which override, set a key of the composed config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+
+from eir_seq.config.folders import CONFIG_NAME, loaded
+from eir_seq.config.overrides import parse_overrides
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.yaml_source import StrictFileSource, located, prefixes, read_yaml
+from eir_seq.errors import Fault
+
+
+class Origin:
+    """Tells which file (with line) or override set a key of the composed config."""
+
+    def __init__(self, overrides: tuple[str, ...]) -> None:
+        self._overrides = parse_overrides([text for text in overrides if not text.startswith("~")])
+        self._texts = list(overrides)
+        self._files: list[tuple[str, Path]] | None = None
+
+    def source_of(self, place: str) -> str | None:
+        """``command line`` or ``file:line`` for a config path; for a missing key that of the mapping around it."""
+        for prefix in prefixes(place):
+            for override in self._overrides:
+                if override.key_or_group == prefix and self._sets(override, place, prefix):
+                    return "command line"
+            for package, path in reversed(self.composed_files()):
+                inner = prefix if not package else prefix.removeprefix(f"{package}.")
+                if package and inner == prefix:
+                    continue
+                file = read_yaml(path)
+                if inner in file.lines:
+                    return located(file, inner)
+        return None
+
+    def chosen_on_command_line(self, place: str) -> bool:
+        """Whether an override set this key, or (for ``GROUP.type``) chose the group."""
+        keys = {override.key_or_group for override in self._overrides}
+        return place in keys or (place.endswith(".type") and place.removesuffix(".type") in keys)
+
+    def name_sources(self, faults: Sequence[Fault], raw: dict[str, Any]) -> list[Fault]:
+        """The faults with their sources; faults at places that are no config paths stay as they are."""
+        named = []
+        for fault in faults:
+            inside = fault.place.split(".")[0].split("[")[0] in {*raw, *ExperimentConfig.model_fields}
+            source = fault.source or (self.source_of(fault.place) if inside else None)
+            named.append(Fault(fault.place, fault.message, source))
+        return named
+
+    def ignored_choices(self, raw: dict[str, Any]) -> list[Fault]:
+        """Groups chosen on the command line whose `type` a file read later sets to something else."""
+        faults = []
+        for override in self._overrides:
+            group, option = override.key_or_group, override._value
+            section = raw.get(group)
+            path = file_of_config(f"{group}/{option}")
+            if path is None or not isinstance(section, dict):
+                continue
+            wanted = loaded(path).get("type")
+            if wanted is not None and section.get("type") != wanted:
+                source = self.source_of(f"{group}.type")
+                if source == "command line":
+                    continue
+                message = (
+                    f"has no effect, as {group}.type is set to {section.get('type')!r}; write {group}.type={wanted}"
+                )
+                faults.append(Fault(f"{group}={option}", message, source))
+        return faults
+
+    @staticmethod
+    def _sets(override: Override, place: str, prefix: str) -> bool:
+        if place == prefix or not isinstance(override._value, dict):
+            return place == prefix or isinstance(override._value, list)
+        value: Any = override.value()
+        for part in place[len(prefix) + 1 :].split("."):
+            if not isinstance(value, dict) or part not in map(str, value):
+                return False
+            value = {str(key): item for key, item in value.items()}[part]
+        return True
+
+    def composed_files(self) -> list[tuple[str, Path]]:
+        """Package (dotted path of the section) and file of each part of the config, in the order of merging."""
+        if self._files is None:
+            self._files = []
+            with suppress(HydraException, OmegaConfBaseException):
+                loader = GlobalHydra.instance().config_loader()
+                tree = loader.compute_defaults_list(CONFIG_NAME, self._texts, RunMode.RUN)
+                for default in tree.defaults:
+                    path = file_of_config(str(default.config_path))
+                    if path is not None:
+                        self._files.append((default.package or "", path))
+        return self._files
+
+
+def file_of_config(config_path: str) -> Path | None:
+    """The file that Hydra reads for a config like ``data/imdb``; None where there is none."""
+    with suppress(Exception):  # only ever used to say where a fault stands
+        repository = GlobalHydra.instance().config_loader().repository
+        for source in repository.get_sources():
+            if isinstance(source, StrictFileSource) and source.is_config(config_path):
+                return source.file_of(config_path)
+    return None
