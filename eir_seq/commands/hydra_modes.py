@@ -63,7 +63,7 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> No
             os.environ["HYDRA_FULL_ERROR"] = before[1]
 
 
-def _nothing(config: DictConfig) -> None:
+def _nothing(_config: DictConfig) -> None:
     raise AssertionError("a mode that shows something ran a job")
 
 
@@ -71,10 +71,10 @@ def _complete_command() -> bool:
     """Completes the command itself; takes it off the line, for Hydra completes overrides only. True if that was all."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
-    if len(words) == 2 and not line.endswith(" ") and "=" not in words[1]:
-        if matching := [name for name in COMMANDS if name.startswith(words[1])]:
-            print(" ".join(matching))
-            return True
+    first = words[1] if len(words) == 2 and not line.endswith(" ") else None
+    if first is not None and (matching := [name for name in COMMANDS if name.startswith(first)]):
+        print(" ".join(matching))
+        return True
     if len(words) > 1 and words[1] in ("train", "check"):
         shorter = line.replace(f"{words[1]} ", "", 1)
         os.environ["COMP_POINT"] = str(len(shorter))

@@ -31,10 +31,11 @@ def run(arguments: list[str]) -> int:
     composed = compose_experiment(flags.overrides)
     if composed.config.note:
         print(composed.config.note, flush=True)
+    from eir_seq.inference.report import write_report
     from eir_seq.training.run import train as train_experiment
 
     try:
-        train_experiment(composed.config)
+        train_experiment(composed.config, finish=write_report)
     except UserError as error:
         raise composed.with_sources(error) from error
     return 0

@@ -6,7 +6,6 @@ Nothing here opens a data file; that files exist is checked, as it costs nothing
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from eir_seq.config.schema import (
-    METRICS,
     ClassificationOutputConfig,
     DataConfig,
     InputConfig,
@@ -33,7 +31,6 @@ from eir_seq.errors import Fault, nearest
 SAMPLES = ("reviews",)
 """Names of the data sets that ship with the package."""
 
-_PER_CLASS = re.compile(r"(precision|recall|f1|auroc|average_precision)\(.+\)")
 
 
 @dataclass(frozen=True)
@@ -138,36 +135,37 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
     if sections.trainer is None:
         return
     monitor = sections.trainer.monitor
-    if monitor.output is None:
-        if monitor.metric != "loss":
-            listed = ", ".join(sections.output_names)
-            yield Fault(
-                "trainer.monitor.metric",
-                f"{monitor.metric!r} belongs to one output; name it in trainer.monitor.output ({listed})",
-            )
-        better = "min"
-    elif monitor.output not in sections.output_names:
-        yield _unknown_output("trainer.monitor.output", monitor.output, sections)
+    name = monitor.output
+    if name is None and monitor.metric != "loss" and len(sections.output_names) > 1:
+        listed = ", ".join(map(repr, sections.output_names))
+        yield Fault("trainer.monitor.output", f"is missing; say whose {monitor.metric} it is: {listed}")
         return
-    elif monitor.output not in sections.outputs:
+    if name is None and monitor.metric != "loss" and sections.output_names:
+        name = sections.output_names[0]
+    if name is None:
+        better = "min"
+    elif name not in sections.output_names:
+        yield _unknown_output("trainer.monitor.output", name, sections)
+        return
+    elif name not in sections.outputs:
         return
     else:
-        kind = sections.outputs[monitor.output].type
-        known = METRICS[kind]
-        if monitor.metric not in known:
-            if kind != "classification" or not _PER_CLASS.fullmatch(monitor.metric):
-                listed = ", ".join(map(repr, known))
-                yield Fault(
-                    "trainer.monitor.metric",
-                    f"{monitor.metric!r} is not a metric of a {kind} output; there are {listed}"
-                    f"{nearest(monitor.metric, known)}",
-                )
+        output = sections.outputs[name]
+        base, _, rest = monitor.metric.partition("(")
+        per_class = isinstance(output, ClassificationOutputConfig) and base in output.CLASS_METRICS and rest[-1:] == ")"
+        if monitor.metric not in output.METRICS and not per_class:
+            listed = ", ".join(map(repr, output.METRICS))
+            yield Fault(
+                "trainer.monitor.metric",
+                f"{monitor.metric!r} is not a metric of a {output.type} output ({listed})"
+                f"{nearest(monitor.metric, output.METRICS)}",
+            )
             return
-        better = known[monitor.metric]
+        better = output.METRICS.get(monitor.metric, "max")
     if monitor.mode not in (None, better):
         worst = "highest" if monitor.mode == "max" else "lowest"
         yield Fault(
-            "trainer.monitor.mode", f"{monitor.mode!r} would keep the {worst} {monitor.metric}, its worst value"
+            "trainer.monitor.mode", f"{monitor.mode!r} would keep the {worst} {monitor.metric}, which is its worst value"
         )
 
 
@@ -190,9 +188,9 @@ def _scheduler(sections: Sections) -> Iterator[Fault]:
             "scheduler", scheduler, "final_ratio", f"with type {scheduler.type!r} (linear and cosine have it)"
         )
     trainer = sections.trainer
-    if trainer is not None and trainer.max_steps is not None and isinstance(scheduler.warmup, int):
-        if scheduler.warmup >= trainer.max_steps:
-            yield Fault("scheduler.warmup", f"{scheduler.warmup} steps do not end before max_steps {trainer.max_steps}")
+    steps = None if trainer is None else trainer.max_steps
+    if steps is not None and isinstance(scheduler.warmup, int) and scheduler.warmup >= steps:
+        yield Fault("scheduler.warmup", f"{scheduler.warmup} steps do not end before max_steps {steps}")
 
 
 def _optimizer(sections: Sections) -> Iterator[Fault]:

@@ -6,7 +6,7 @@ torch, so that a config error is reported in a fraction of a second.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,19 +15,7 @@ Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 """What inputs and outputs may be called: names become folders, columns and config paths."""
 
-METRICS: dict[str, dict[str, Literal["min", "max"]]] = {
-    "classification": {
-        "loss": "min",
-        "accuracy": "max",
-        "balanced_accuracy": "max",
-        "f1": "max",
-        "mcc": "max",
-        "auroc": "max",
-        "average_precision": "max",
-    },
-    "regression": {"loss": "min", "mae": "min", "rmse": "min", "r2": "max", "pearson": "max", "spearman": "max"},
-}
-"""For each type of output, the metrics that may be monitored and which way they are better."""
+Better = Literal["min", "max"]
 
 
 class Strict(BaseModel):
@@ -258,6 +246,19 @@ class OutputBase(Strict):
 class ClassificationOutputConfig(OutputBase):
     """One class out of several."""
 
+    METRICS: ClassVar[dict[str, Better]] = {
+        "loss": "min",
+        "accuracy": "max",
+        "balanced_accuracy": "max",
+        "f1": "max",
+        "mcc": "max",
+        "auroc": "max",
+        "average_precision": "max",
+    }
+    """What may be monitored, and which way it is better."""
+    CLASS_METRICS: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1", "auroc", "average_precision")
+    """What may be monitored for a single class, as in ``recall(positive)``; greater is better."""
+
     type: Literal["classification"] = "classification"
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     focal_gamma: float = Field(2.0, ge=0, description="how strongly the focal loss discounts easy rows")
@@ -269,6 +270,16 @@ class ClassificationOutputConfig(OutputBase):
 
 class RegressionOutputConfig(OutputBase):
     """One real number."""
+
+    METRICS: ClassVar[dict[str, Better]] = {
+        "loss": "min",
+        "mae": "min",
+        "rmse": "min",
+        "r2": "max",
+        "pearson": "max",
+        "spearman": "max",
+    }
+    """What may be monitored, and which way it is better."""
 
     type: Literal["regression"] = "regression"
     loss: Literal["mse", "mae", "huber"] = "mse"
