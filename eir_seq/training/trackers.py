@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from eir_seq.config.schema import ExperimentConfig, TensorboardTrackerConfig, WandbTrackerConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.training.folder import plain
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -47,7 +48,7 @@ def build_trackers(config: ExperimentConfig, run_dir: Path) -> list[Logger]:
     if isinstance(tracker, TensorboardTrackerConfig):
         _require("tensorboard")
         board = TensorBoardLogger(save_dir=run_dir, name="tensorboard", version="")
-        board.log_hyperparams({"cfg": config.model_dump(mode="json")})
+        board.log_hyperparams({"cfg": plain(config)})
         return [board]
     return []
 
@@ -82,7 +83,7 @@ def _wandb(tracker: WandbTrackerConfig, config: ExperimentConfig, run_dir: Path)
         "entity": tracker.entity,
         "group": tracker.group or os.environ.get(SWEEP_VARIABLE),
         "tags": tracker.tags,
-        "config": {"cfg": config.model_dump(mode="json")},
+        "config": {"cfg": plain(config)},
         "id": _run_id(folder / "run_id"),
         "dir": run_dir,
         # The run folder has its own log; capturing the console would break the progress bar.

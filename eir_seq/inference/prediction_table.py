@@ -1,0 +1,67 @@
+"""Read a table of predictions back (`eir_seq.outputs.predictions` writes it)."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eir_seq.errors import Fault, UserError
+
+
+@dataclass(frozen=True)
+class PredictedColumns:
+    """What the table says about one output, in row order."""
+
+    predicted: list[str]
+    true: list[str] | None
+    """True values; absent where the predicted rows had no labels."""
+    probabilities: dict[str, NDArray[np.float64]]
+    """By class, in the order of the class indices; empty for regression."""
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether the output has classes."""
+        return bool(self.probabilities)
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """A table of predictions."""
+
+    ids: list[str]
+    outputs: dict[str, PredictedColumns]
+
+
+def read_predictions(path: Path) -> PredictionTable:
+    """The table in `path`.
+
+    Raises:
+        UserError: not a table of predictions.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        rows = list(reader)
+    if header[:1] != ["id"] or any(len(row) != len(header) for row in rows):
+        raise UserError(Fault(str(path), "is not a table of predictions"))
+    columns = {name: [row[index] for row in rows] for index, name in enumerate(header)}
+    outputs = {}
+    position = 1
+    while position < len(header):
+        true = None
+        if header[position].endswith("_true") and header[position + 1 : position + 2] == [header[position][:-5]]:
+            true = columns[header[position]]
+            position += 1
+        name = header[position]
+        position += 1
+        probabilities = {}
+        while position < len(header) and header[position].startswith(f"{name}_p(") and header[position].endswith(")"):
+            label = header[position][len(name) + 3 : -1]
+            probabilities[label] = np.array(columns[header[position]], dtype=np.float64)
+            position += 1
+        outputs[name] = PredictedColumns(columns[name], true, probabilities)
+    return PredictionTable(columns["id"], outputs)

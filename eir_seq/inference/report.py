@@ -1,0 +1,192 @@
+"""The report of a run: one HTML page that needs nothing else, made from the files of the run folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
+
+from eir_seq import __version__
+from eir_seq.errors import Fault, UserError
+from eir_seq.inference.prediction_table import PredictionTable, read_predictions
+from eir_seq.inference.report_sections import Values, cards, learning_plots, length_plots, output_sections
+from eir_seq.training.folder import write_text
+from eir_seq.training.metrics_file import Measurement, read_metrics
+from eir_seq.training.report_data import ReportData
+
+SPLITS = ("validation", "test")
+LOG_LINES = 30
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What the run folder holds; whatever a run did not come to write is empty."""
+
+    folder: Path
+    config: str
+    manifest: dict[str, Any]
+    result: dict[str, Any]
+    measurements: list[Measurement]
+    predictions: dict[str, PredictionTable]
+    data: ReportData
+    log: list[str]
+
+    @classmethod
+    def read(cls, run_dir: Path) -> RunFiles:
+        """All files of a run folder.
+
+        Raises:
+            UserError: not a run folder, or one of its files is damaged.
+        """
+        if not (run_dir / "config.yaml").is_file():
+            raise UserError(Fault(str(run_dir), "is not a run folder (it has no config.yaml)"))
+        metrics, log = run_dir / "metrics.csv", run_dir / "log.txt"
+        predictions = {split: run_dir / "predictions" / f"{split}.csv" for split in SPLITS}
+        try:
+            return cls(
+                folder=run_dir,
+                config=(run_dir / "config.yaml").read_text(encoding="utf-8"),
+                manifest=_read_json(run_dir / "manifest.json"),
+                result=_read_json(run_dir / "result.json"),
+                measurements=read_metrics(metrics) if metrics.exists() else [],
+                predictions={split: read_predictions(path) for split, path in predictions.items() if path.exists()},
+                data=ReportData.load(run_dir),
+                log=log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.exists() else [],
+            )
+        except UserError:
+            raise
+        except (ValueError, KeyError, TypeError) as error:
+            what = "report/data.json" if isinstance(error, ValidationError) else str(error).splitlines()[0]
+            raise UserError(Fault(str(run_dir), f"a file of the run is damaged: {what}")) from None
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        config = OmegaConf.create(self.config)
+        name = config.get("name") if isinstance(config, DictConfig) else None
+        return str(name or self.folder.resolve().name)
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``running``, ``stopped`` or ``failed``."""
+        if self.result:
+            return "finished"
+        ending = str(self.manifest.get("status") or "running")
+        return ending if ending in ("finished", "running") else "stopped" if ending.startswith("stopped") else "failed"
+
+    @property
+    def failure(self) -> str:
+        """Why the run did not come to its end, in its own words; empty where it did or still may."""
+        return str(self.manifest["status"]) if self.status in ("failed", "stopped") else ""
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint."""
+        step = self.result.get("best_step")
+        return step if isinstance(step, int) else None
+
+    @property
+    def metrics(self) -> Values:
+        """Metrics by split and output: those of the result, else the last ones that were measured."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for split in SPLITS:
+            given = self.result.get(split)
+            if isinstance(given, dict):
+                found[split] = {name: values for name, values in given.items() if isinstance(values, dict)}
+                continue
+            for m in self.measurements:
+                if m.split == split and m.output:
+                    found.setdefault(split, {}).setdefault(m.output, {})[m.metric] = m.value
+        return found
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``report/index.html`` into the run folder, atomically, and give its path.
+
+    Raises:
+        UserError: not a run folder, or one of its files is damaged.
+    """
+    folder = run_dir / "report"
+    page = render_report(RunFiles.read(run_dir))
+    folder.mkdir(exist_ok=True)
+    write_text(folder / "index.html", page)
+    return folder / "index.html"
+
+
+def render_report(run: RunFiles) -> str:
+    """The report's HTML."""
+    environment = Environment(
+        loader=PackageLoader("eir_seq.inference"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "seconds": _seconds, "svg": Markup, "words": _words}
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        title=run.name,
+        cards=cards(run.metrics, run.predictions, final=bool(run.result)),
+        curves=learning_plots(run.measurements, run.best_step),
+        outputs=output_sections(run.metrics, run.predictions, run.data),
+        metric_splits=list(run.metrics),
+        lengths=length_plots(run.data),
+        subtitle=_subtitle(run),
+        version=__version__,
+        environment={key: value for key, value in run.manifest.items() if value not in (None, "", [], {})},
+    )
+
+
+def _subtitle(run: RunFiles) -> list[str]:
+    facts = []
+    sessions = run.manifest.get("sessions") or [{}]
+    facts += [str(value) for value in (_minute(sessions[0].get("started")), sessions[-1].get("device")) if value]
+    if run.data.parameters.get("total"):
+        facts.append(f"{run.data.parameters['total']:,} parameters")
+    if run.best_step is not None:
+        facts.append(f"best checkpoint at step {run.best_step:,}")
+    return facts
+
+
+def _minute(time: object) -> str | None:
+    """An ISO time, as people read it."""
+    return str(time)[:16].replace("T", " ") + str(time)[19:].replace("+00:00", " UTC") if time else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} is not a JSON object")
+    return content
+
+
+def _number(value: float | None, decimals: int = 3) -> str:
+    """A value as people read it: fixed decimals near one, significant digits elsewhere, thousands apart."""
+    if value is None:
+        return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value == 0 or 0.01 <= abs(value) < 100:
+        return f"{value:.{decimals}f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{decimals}g}"
+
+
+def _seconds(value: float) -> str:
+    """A time: ``1 h 02 min``, ``3 min 05 s``, ``4.2 s``."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
