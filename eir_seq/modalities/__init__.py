@@ -1,0 +1,29 @@
+"""Kinds of inputs. Each modality is one module that holds all of it; this table finds it by the config's `type`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from eir_seq.config.schema import InputConfig
+from eir_seq.errors import Fault, UserError
+from eir_seq.modalities.base import FittedModality, Modality
+from eir_seq.modalities.sequence import STATE_FILE, FittedSequence, SequenceModality
+
+MODALITIES = {"sequence": (SequenceModality, FittedSequence)}
+
+
+def build_modality(name: str, config: InputConfig) -> Modality:
+    """The input called `name`, not yet fitted."""
+    return MODALITIES[config.type][0](name, config)
+
+
+def load_modality(folder: str | Path) -> FittedModality:
+    """A fitted input that `save` wrote; raises `UserError` where the folder holds none."""
+    path = Path(folder) / STATE_FILE
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8"))["type"]
+        fitted = MODALITIES[kind][1]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(Fault(str(path), f"no fitted input ({type(error).__name__}: {error})")) from None
+    return fitted.load(folder)

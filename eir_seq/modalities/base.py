@@ -1,0 +1,97 @@
+"""What every kind of input offers: it is fitted on training rows, turns rows into tensors and builds its encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from eir_seq.config.schema import DataConfig
+from eir_seq.randomness import derive_seed
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LENGTH = "length"
+"""The encoded column that says how long a row is; batches are made by it."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers of one pass over the rows, counted: the same row in the same epoch gets the same numbers.
+
+    `epoch` is None outside training.
+    """
+
+    seed: int
+    epoch: int | None = None
+
+    def below(self, bound: int, *purpose: int | str) -> int:
+        """A whole number from 0 to ``bound - 1`` for one purpose, e.g. an input's name and a row."""
+        when = "evaluation" if self.epoch is None else self.epoch
+        return derive_seed(self.seed, "draw", when, *purpose) % bound
+
+
+class RowSource(Protocol):
+    """Encoded rows, wherever they are stored."""
+
+    def sequences(self, column: str, rows: Sequence[int]) -> list[NDArray[np.int32]]:
+        """The values of a column of sequences for these rows."""
+
+    def numbers(self, column: str) -> NDArray[np.int32]:
+        """A whole column of one number per row."""
+
+
+class Collator(Protocol):
+    """Makes the tensors of a batch out of encoded rows. Small and picklable: loader processes hold it."""
+
+    def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
+        """The encoder's arguments by name, each ``(batch, ...)``, in the order of `rows`."""
+
+
+class FittedModality(Protocol):
+    """An input that has seen the training rows."""
+
+    name: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The raw columns that `encode` reads."""
+
+    @property
+    def collator(self) -> Collator:
+        """What makes the tensors of a batch."""
+
+    def fingerprint(self) -> str:
+        """Hash of everything that `encode` depends on; encoded rows are cached under it."""
+
+    def encode(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, pa.Array]:
+        """Raw columns of some rows to encoded columns, among them `LENGTH`."""
+
+    def review(self, encoded: RowSource, split: str) -> list[str]:
+        """Warnings about the encoded rows of a split; raises `UserError` where they cannot be used at all."""
+
+    def describe(self) -> dict[str, Any]:
+        """What `check` and the report say about this input."""
+
+    def build_encoder(self, data: DataConfig, *, pretrained: bool = True) -> nn.Module:
+        """A module with `output_size`; called with a collated batch it gives ``(batch, output_size)``.
+
+        Without `pretrained` published weights are not loaded, because others will be put in their place.
+        """
+
+    def save(self, folder: str | Path) -> None:
+        """Write everything that was fitted, as JSON and the like, never as pickle."""
+
+
+class Modality(Protocol):
+    """One kind of input, as configured."""
+
+    def fit(self, train_rows: Dataset, seed: int) -> FittedModality:
+        """Learn from the training rows what encoding needs."""

@@ -1,0 +1,182 @@
+"""The module that reads a sequence input: a backbone of the catalogue and a pooling of its token states."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from eir_seq.config.schema import DataConfig, Pool, SequenceModelConfig
+from eir_seq.errors import Fault, UserError
+from eir_seq.models import create_model, from_pretrained
+from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
+from eir_seq.models.checkpoint.folder import locate, read_config
+from eir_seq.models.options import check_options, fields
+
+if TYPE_CHECKING:
+    from eir_seq.modalities.sequence import FittedSequence
+    from eir_seq.tokenizers import Tokenizer
+
+TOKEN_OPTIONS = {
+    "pad_token_id": "pad_id",
+    "bos_token_id": "bos_id",
+    "eos_token_id": "eos_id",
+    "sep_token_id": "sep_id",
+    "cls_token_id": "cls_id",
+    "mask_token_id": "mask_id",
+    "unk_token_id": "unk_id",
+}
+"""Options of architectures that name a token, and the tokenizer's attribute that tells its id."""
+
+
+class SequenceEncoder(nn.Module):
+    """Token ids to one vector per row.
+
+    `pool`: ``avg`` and ``max`` over all real tokens (the special ones included, padding not), ``first`` and ``last``
+    real token, or ``pooler``, the architecture's own. A frozen backbone stays in evaluation mode: no dropout.
+    """
+
+    def __init__(self, backbone: nn.Module, *, hidden_size: int, pool: Pool, frozen: bool, num_types: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.hidden_size = self.output_size = hidden_size
+        self.pool, self.frozen, self.num_types = pool, frozen, num_types
+        if frozen:
+            backbone.requires_grad_(False)
+        self.train()  # loaded weights come in evaluation mode
+
+    def train(self, mode: bool = True) -> SequenceEncoder:
+        """Training mode for all but a frozen backbone."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """``(batch, length)`` each, the mask True at real tokens; gives ``(batch, output_size)``.
+
+        Type ids are left out where the backbone has no embedding for them.
+        """
+        inputs: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None and self.num_types > 1:
+            inputs["token_type_ids"] = token_type_ids
+        output = self.backbone(**inputs)
+        if self.pool == "pooler":
+            pooled: Tensor = output.pooler_output
+            return pooled
+        return pool_states(output.last_hidden_state, attention_mask.bool(), self.pool)
+
+    def describe_backbone(self) -> dict[str, Any]:
+        """Type and options with which `create_model` builds the same backbone without weights."""
+        config: Any = self.backbone.config
+        options = {name: getattr(config, name) for name in fields(type(config))}
+        return {"model_type": config.model_type, "options": options}
+
+
+def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
+    """States ``(batch, length, hidden)`` of real tokens (mask True) to ``(batch, hidden)``."""
+    if pool == "avg":
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        # Not a product with the mask alone: what stands at padding may be anything, infinite too.
+        return states.masked_fill(~mask.unsqueeze(-1), 0.0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    if pool == "max":
+        return states.masked_fill(~mask.unsqueeze(-1), torch.finfo(states.dtype).min).amax(dim=1)
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    if pool == "first":
+        index = positions.masked_fill(~mask, mask.shape[1]).amin(dim=1).clamp(max=mask.shape[1] - 1)
+    else:
+        assert pool == "last"
+        index = positions.masked_fill(~mask, 0).amax(dim=1)
+    return states[torch.arange(len(states), device=states.device), index]
+
+
+def build_sequence_encoder(fitted: FittedSequence, data: DataConfig, *, pretrained: bool) -> SequenceEncoder:
+    """The backbone that the input's config names, fitted to its tokenizer.
+
+    Raises `UserError` for options that do not exist or do not fit together, texts longer than the positions, ids
+    beyond the embeddings, or a pooler that the architecture does not have.
+    """
+    config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
+    if not config.pretrained_model:
+        backbone = _from_scratch(config, tokenizer, place)
+    elif pretrained or fitted.backbone is None:
+        backbone = _published(config, place)
+    else:
+        stored = dict(fitted.backbone)
+        backbone = create_model(stored["model_type"], stored["options"], task=_task(stored["model_type"]))
+    options: Any = backbone.config
+    faults = []
+    vocab_size = getattr(options, "vocab_size", None)
+    if vocab_size is not None and tokenizer.vocab_size > vocab_size:
+        message = f"the tokenizer has {tokenizer.vocab_size} tokens, the model has embeddings for {vocab_size}"
+        faults.append(Fault(f"{place}.tokenizer", message))
+    if backbone.max_positions is not None and fitted.max_length > backbone.max_positions:
+        message = f"{fitted.max_length} is more than the {backbone.max_positions} positions of {config.model_type!r}"
+        faults.append(Fault(f"{place}.max_length", message))
+    has_pooler = _set_pooler(backbone, config.pool == "pooler")
+    if config.pool == "pooler" and not has_pooler:
+        message = f"{config.model_type!r} has no pooler of its own; use avg, max, first or last"
+        faults.append(Fault(f"{place}.model.pool", message))
+    if faults:
+        raise UserError(*faults)
+    if data.packing == "never":
+        backbone.pack = False
+    return SequenceEncoder(
+        backbone,
+        hidden_size=backbone.hidden_size,
+        pool=config.pool,
+        frozen=config.freeze_pretrained_model,
+        num_types=getattr(options, "type_vocab_size", 0),
+    )
+
+
+def _from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str) -> Any:
+    if config.model_type not in CATALOGUE:
+        create_model(config.model_type)  # raises with the nearest names
+    known = fields(config_class(config.model_type))
+    aliases = config_class(config.model_type).aliases
+    given = {aliases.get(name, name) for name in config.model_init_config}
+    options: dict[str, Any] = dict(config.model_init_config)
+    if "vocab_size" in known and "vocab_size" not in given:
+        options["vocab_size"] = tokenizer.vocab_size
+    for option, attribute in TOKEN_OPTIONS.items():
+        token_id = getattr(tokenizer, attribute)
+        if option in known and option not in given and (token_id is not None or _may_be_none(known[option])):
+            options[option] = token_id
+    prefix = f"{place}.model.model_init_config"
+    faults = [fault.under(prefix) for fault in check_options(config.model_type, options)]
+    if faults:
+        raise UserError(*faults)
+    return create_model(config.model_type, options, task=_task(config.model_type))
+
+
+def _may_be_none(field: dataclasses.Field[Any]) -> bool:
+    return "None" in str(field.type)
+
+
+def _published(config: SequenceModelConfig, place: str) -> Any:
+    overrides: Mapping[str, Any] = config.model_init_config
+    try:
+        folder = locate(config.model_type, revision=config.revision)
+        model_type = read_config(folder)["model_type"]
+        return from_pretrained(folder, task=_task(model_type) if model_type in CATALOGUE else None, **overrides)
+    except UserError as error:
+        raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
+
+
+def _task(model_type: str) -> str:
+    """Of an encoder-decoder only the encoder, which has a task of its own, reads an input."""
+    return "encoder" if "encoder" in architecture(model_type).tasks else "base"
+
+
+def _set_pooler(backbone: Any, wanted: bool) -> bool:
+    """Whether the backbone has a pooler; one that is not wanted is taken off, because nothing would train it."""
+    body: Any = getattr(backbone, "body", None)
+    if getattr(body, "pooler", None) is None:
+        return False
+    if not wanted:
+        body.pooler = None
+    return True
