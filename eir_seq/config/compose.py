@@ -146,7 +146,7 @@ def _no_experiment(raw: dict[str, Any]) -> list[Fault]:
 def _plain(composed: DictConfig) -> dict[str, Any]:
     """The composed config without Hydra's part as plain mappings, interpolations resolved."""
     HydraConfig.instance().set_config(composed)
-    task = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    task = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     OmegaConf.set_struct(task, False)
     raw = OmegaConf.to_container(task, resolve=True)
     assert isinstance(raw, dict)
@@ -191,6 +191,8 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
         message = str(root).splitlines()[0]
         if root.__cause__ is not None and isinstance(root.__cause__, ValueError):
             message = str(root.__cause__)
+        if re.match(r"Key '[^']+' (is not in struct|not in )", message):
+            message = "unknown key"
         message = re.sub(r"ValueError raised while resolving interpolation: ", "", message)
         return Fault(key, message, source or (Origin(tuple(overrides)).source_of(key) if key else None))
     return Fault("", " ".join(re.sub(r"In '[^']+':", "", text).split()), source)

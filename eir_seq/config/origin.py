@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -105,8 +106,9 @@ class Origin:
 def file_of_config(config_path: str) -> Path | None:
     """The file that Hydra reads for a config like ``data/imdb``; None where there is none."""
     with suppress(Exception):  # only ever used to say where a fault stands
-        repository = GlobalHydra.instance().config_loader().repository
-        for source in repository.get_sources():
+        loader = GlobalHydra.instance().config_loader()
+        assert isinstance(loader, ConfigLoaderImpl)
+        for source in loader.repository.get_sources():
             if isinstance(source, StrictFileSource) and source.is_config(config_path):
                 return source.file_of(config_path)
     return None

@@ -32,7 +32,6 @@ SAMPLES = ("reviews",)
 """Names of the data sets that ship with the package."""
 
 
-
 @dataclass(frozen=True)
 class Sections:
     """The sections of an experiment that are valid by themselves; None (or left out) where one is not."""
@@ -165,7 +164,8 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
     if monitor.mode not in (None, better):
         worst = "highest" if monitor.mode == "max" else "lowest"
         yield Fault(
-            "trainer.monitor.mode", f"{monitor.mode!r} would keep the {worst} {monitor.metric}, which is its worst value"
+            "trainer.monitor.mode",
+            f"{monitor.mode!r} would keep the {worst} {monitor.metric}, which is its worst value",
         )
 
 

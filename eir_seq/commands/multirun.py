@@ -1,0 +1,180 @@
+"""``-m``: Hydra makes the list of jobs, each of which then runs in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from eir_seq.commands.hydra_modes import through_hydra
+from eir_seq.commands.sweep import Sweep, job_command
+from eir_seq.config.compose import compose_in_hydra, hydra_ready
+from eir_seq.config.overrides import normalized, parse_overrides
+from eir_seq.errors import EXIT_RUN_FAILED, Fault, UserError
+from eir_seq.inference.jobs import Job
+
+MAX_JOBS = 10_000
+
+
+class ProcessLauncher(Launcher):
+    """Hydra's launcher for local sweeps; `eir_seq.commands.sweep` does the work.
+
+    It never raises for a job that failed, so that a sweeper that works in batches goes on; `finished` remembers.
+    """
+
+    finished: tuple[Sweep, list[Job]] | None = None
+
+    def __init__(self, n_jobs: int = 1) -> None:
+        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
+            raise UserError(Fault("hydra.launcher.n_jobs", f"{n_jobs!r} is not a whole number >= 1", "command line"))
+        self._n_jobs = n_jobs
+        self._folder = Path()
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
+        """Remember where the sweep goes."""
+        self._folder = Path(str(config.hydra.sweep.dir))
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:  # noqa: ARG002
+        """Run a batch of jobs; the value of each is that of its monitored metric, for sweepers that look for the best.
+
+        Jobs are numbered by the sweep folder, not by `initial_job_idx`, so that numbers stay when the grid grows.
+        """
+        sweep = Sweep(self._folder, job_command, n_jobs=self._n_jobs)
+        jobs = sweep.run([list(filter_overrides(overrides)) for overrides in job_overrides])
+        before = ProcessLauncher.finished[1] if ProcessLauncher.finished is not None else []
+        ProcessLauncher.finished = sweep, [*before, *jobs]
+        if sweep.stopped_by is not None:
+            raise SystemExit(128 + sweep.stopped_by)
+        returns = []
+        for job in jobs:
+            value = JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED)
+            value.return_value = _monitored(sweep.run_dir(job))
+            returns.append(value)
+        return returns
+
+
+def sweep(words: Sequence[str]) -> int:
+    """Run a sweep and print how its jobs ended.
+
+    Raises:
+        UserError: a job would be at fault; nothing was started.
+    """
+    overrides = normalized(words)
+    _validate(overrides)
+    _register()
+    ProcessLauncher.finished = None
+    stopped: SystemExit | None = None
+    try:
+        through_hydra(["--multirun", *overrides], _never_called)
+    except SystemExit as error:
+        stopped = error
+    if ProcessLauncher.finished is None:  # another launcher did it, or nothing was started
+        return int(stopped.code or 0) if stopped is not None else 0
+    done, jobs = ProcessLauncher.finished
+    failed = [job for job in jobs if job.status != "done"]
+    _print_table(done, jobs)
+    if stopped is not None:
+        return int(stopped.code or 1)
+    if failed:
+        print(
+            f"{len(failed)} of {len(jobs)} jobs failed; what they printed is in {done.folder / 'jobs'}", file=sys.stderr
+        )
+        return EXIT_RUN_FAILED
+    return 0
+
+
+def _register() -> None:
+    """Hydra takes launchers from packages below `hydra_plugins` only."""
+    name = "hydra_plugins.eir_seq_launcher"
+    module = types.ModuleType(name)
+    ProcessLauncher.__module__ = name
+    module.ProcessLauncher = ProcessLauncher  # type: ignore[attr-defined]
+    sys.modules.setdefault("hydra_plugins", types.ModuleType("hydra_plugins"))
+    sys.modules[name] = module
+    Plugins.instance().register(ProcessLauncher)
+
+
+def _validate(overrides: Sequence[str]) -> None:
+    """Compose and validate the first job, and each further value of every axis with the first of the others."""
+    parsed = parse_overrides(overrides)
+    axes = {
+        index: list(override.sweep_string_iterator())
+        for index, override in enumerate(parsed)
+        if override.is_discrete_sweep() and not override.is_hydra_override()
+    }
+    _check_size(parsed, axes)
+    fixed = [override for override in parsed if not override.is_hydra_override()]
+    if any(override.key_or_group == "run.dir" for override in fixed):
+        raise UserError(
+            Fault("run.dir", "each job of a sweep has its own; hydra.sweep.dir=DIR names the sweep's", "command line")
+        )
+    first = {index: values[0] for index, values in axes.items()}
+    trials = [first]
+    trials += [{**first, index: value} for index, values in axes.items() for value in values[1:]]
+    faults: list[Fault] = []
+    with hydra_ready():
+        for trial in trials:
+            job = [
+                f"{override.get_key_element()}={trial[index]}" if index in trial else str(override.input_line)
+                for index, override in enumerate(parsed)
+                if index in trial or not override.is_sweep_override()
+            ]
+            try:
+                compose_in_hydra(job)
+            except UserError as error:
+                faults += [fault for fault in error.faults if fault not in faults]
+    if faults:
+        raise UserError(*faults)
+
+
+def _check_size(parsed: Sequence[Override], axes: dict[int, list[str]]) -> None:
+    count = 1
+    for index, values in axes.items():
+        if not values:
+            raise UserError(Fault(parsed[index].key_or_group, "an axis of the sweep without values", "command line"))
+        count *= len(values)
+    if count > MAX_JOBS:
+        raise UserError(Fault("--multirun", f"the axes make {count} jobs; at most {MAX_JOBS} are run", "command line"))
+
+
+def _monitored(run_dir: Path) -> float | None:
+    try:
+        result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+        value = result["monitor"]["value"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return value if isinstance(value, float) else None
+
+
+def _print_table(sweep: Sweep, jobs: Sequence[Job]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    table = Table("job", "overrides", "status", "exit", "seconds", "monitored", box=None, pad_edge=False)
+    for job in jobs:
+        value = _monitored(sweep.run_dir(job))
+        table.add_row(
+            str(job.number),
+            " ".join(word.lstrip("+") for word in job.overrides if word not in shared),
+            f"{job.status}{': ' + job.message if job.message else ''}",
+            "" if job.exit_code is None else str(job.exit_code),
+            "" if job.seconds is None else f"{job.seconds:.0f}",
+            "" if value is None else f"{value:.4f}",
+        )
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table, markup=False)
+    print(f"sweep: {sweep.folder}; compare with: python -m eir_seq runs compare {sweep.folder}", flush=True)
+
+
+def _never_called(_config: DictConfig) -> Any:
+    raise AssertionError("the launcher runs jobs in processes of their own")

@@ -1,0 +1,98 @@
+"""``predict``: rows of a file through the bundle of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from eir_seq.config.errors import faults_of
+from eir_seq.config.overrides import parse_overrides
+from eir_seq.config.schema import Positive, Strict
+from eir_seq.errors import Fault, UserError, nearest
+
+_HELP = """\
+  python -m eir_seq predict run=RUN [data.test=FILE] [KEY=VALUE ...]
+
+Writes a CSV with ids, predictions and probabilities, from the bundle of the run alone.
+
+{keys}
+"""
+
+
+class PredictDataConfig(Strict):
+    """What to predict."""
+
+    test: str | None = Field(None, description="file or folder with the rows; those of the run's data.test if absent")
+
+
+class PredictConfig(Strict):
+    """The keys of `predict`."""
+
+    run: str = Field(description="run folder, or the bundle in it")
+    data: PredictDataConfig = PredictDataConfig()
+    output: str | None = Field(None, description="CSV file to write; predictions/STEM.csv in the run folder if absent")
+    batch_size: Positive | None = Field(None, description="rows per batch; that of the run if absent")
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device")
+
+
+def run(arguments: list[str]) -> int:
+    """Predict, and say where the predictions are."""
+    if "--help" in arguments or "-h" in arguments or not arguments:
+        print(_HELP.format(keys=_describe_keys()))
+        return 0
+    config = predict_config(arguments)
+    from eir_seq.inference.predict import predict
+
+    written = predict(
+        Path(config.run),
+        test=config.data.test,
+        output=None if config.output is None else Path(config.output),
+        batch_size=config.batch_size,
+        accelerator=config.accelerator,
+    )
+    print(f"predictions: {written}")
+    return 0
+
+
+def predict_config(arguments: Sequence[str]) -> PredictConfig:
+    """The keys of a command line.
+
+    Raises:
+        UserError: unknown keys, wrong values, no such run or file.
+    """
+    tree: dict[str, Any] = {}
+    for override in parse_overrides(arguments):
+        *parents, last = override.key_or_group.split(".")
+        inner = tree
+        for parent in parents:
+            inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else {}
+        if override.is_delete() or override.is_sweep_override():
+            raise UserError(Fault(str(override.input_line), "not of the form key=value", "command line"))
+        inner[last] = override.value()
+    try:
+        config = PredictConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(*faults_of(error, PredictConfig, tree)) from None
+    faults = [
+        Fault(place, f"no such file or folder: {path!r}{_nearest_file(path)}", "command line")
+        for place, path in (("run", config.run), ("data.test", config.data.test))
+        if path is not None and not Path(path).expanduser().exists()
+    ]
+    if faults:
+        raise UserError(*faults)
+    return config
+
+
+def _nearest_file(path: str) -> str:
+    parent = Path(path).expanduser().parent
+    return nearest(Path(path).name, [entry.name for entry in parent.iterdir()]) if parent.is_dir() else ""
+
+
+def _describe_keys() -> str:
+    lines = [("data.test", PredictDataConfig.model_fields["test"].description)]
+    fields = PredictConfig.model_fields.items()
+    lines += [(name, field.description) for name, field in fields if field.description is not None]
+    return "\n".join(f"  {name:<12} {meaning}" for name, meaning in lines)

@@ -1,0 +1,221 @@
+"""The jobs of a sweep: each a process of its own, none of which can take the others down.
+
+A sweep is a folder: ``jobs/N.json`` (status of job N, written whole or not at all), ``jobs/N.log`` (what it printed)
+and ``N/`` (its run folder). Jobs are known by their overrides: the same sweep again repeats no finished job, goes on
+with stopped and failed ones, and may have more jobs than before.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+
+from eir_seq.errors import Fault, UserError
+from eir_seq.inference.jobs import JOBS, Job, Status, read_jobs
+
+SWEEP_VARIABLE = "EIR_SEQ_SWEEP"
+"""Environment variable that tells a job the id of its sweep."""
+_POLL_SECONDS = 0.05
+
+
+class Sweep:
+    """A folder of jobs.
+
+    Args:
+        folder: made if it does not exist.
+        command: from the overrides of a job and its run folder to the words of its command line.
+        n_jobs: how many run at once.
+        say: prints a line.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        command: Callable[[Sequence[str], Path], Sequence[str]],
+        *,
+        n_jobs: int = 1,
+        say: Callable[[str], None] = lambda line: print(line, flush=True),
+    ) -> None:
+        self.folder = folder
+        self._command = command
+        self._n_jobs = n_jobs
+        self._say = say
+        self._signal: int | None = None
+        self._running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+
+    @property
+    def id(self) -> str:
+        """What the runs of this sweep are grouped by: the last two parts of its path."""
+        return "-".join(self.folder.absolute().parts[-2:])
+
+    @property
+    def stopped_by(self) -> int | None:
+        """The signal that ended the sweep early."""
+        return self._signal
+
+    def run_dir(self, job: Job) -> Path:
+        """The run folder of a job."""
+        return self.folder / str(job.number)
+
+    def run(self, jobs: Iterable[Sequence[str]]) -> list[Job]:
+        """Run jobs, given by their overrides, and return how each ended; finished ones are not run again.
+
+        Raises:
+            UserError: another process works on this sweep, or the folder cannot be written.
+        """
+        try:
+            (self.folder / JOBS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(Fault("hydra.sweep.dir", f"{self.folder} cannot be made: {error.strerror}")) from None
+        with self._locked(), self._signals_passed_on():
+            planned = self._numbered(jobs)
+            for job in planned:
+                self._write(job)
+            return self._run(planned)
+
+    def _run(self, planned: list[Job]) -> list[Job]:
+        jobs = {job.number: job for job in planned}
+        waiting = [job for job in planned if job.status != "done"]
+        if done := len(planned) - len(waiting):
+            self._say(f"{done} of {len(planned)} jobs are done already")
+        running = self._running
+        differing = _differing(planned)
+        while running or (waiting and self._signal is None):
+            while waiting and len(running) < self._n_jobs and self._signal is None:
+                job = waiting.pop(0)
+                running[job.number] = (process := self._start(job), time.monotonic())
+                jobs[job.number] = self._write(
+                    replace(job, status="running", pid=process.pid, started=_now(), exit_code=None, message="")
+                )
+                self._say(f"job {job.number} starts: {' '.join(differing[job.number]) or '(no overrides)'}")
+            for number, (process, begun) in list(running.items()):
+                if process.poll() is not None:
+                    del running[number]
+                    ended = self._ended(jobs[number], process.returncode, time.monotonic() - begun)
+                    jobs[number] = self._write(ended)
+                    tail = f": {ended.message}" if ended.message and ended.status != "done" else ""
+                    self._say(f"job {number} {ended.status} after {ended.seconds:.0f} s{tail}")
+            time.sleep(_POLL_SECONDS)
+        return [jobs[job.number] for job in planned]
+
+    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, SWEEP_VARIABLE: self.id, "PYTHONUNBUFFERED": "1"}
+        if self._n_jobs > 1:  # otherwise every job would start a thread per core
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self._n_jobs)))
+        command = list(self._command(job.overrides, self.run_dir(job)))
+        with self._log(job).open("ab") as log:
+            log.write(f"$ {shlex.join(command)}\n".encode())
+            log.flush()
+            # A session of its own: Ctrl-C at the terminal reaches a job once, through us.
+            return subprocess.Popen(  # noqa: S603 (our own module, no shell)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def _ended(self, job: Job, code: int, seconds: float) -> Job:
+        status: Status = "done" if code == 0 else "failed"
+        if code != 0 and self._signal is not None:
+            status = "stopped"
+        message = ""
+        if code < 0:
+            message = f"killed by {signal.Signals(-code).name}"
+        elif code != 0:
+            message = last_line(self._log(job))
+        return replace(job, status=status, exit_code=code, seconds=round(seconds, 1), message=message, pid=None)
+
+    def _numbered(self, jobs: Iterable[Sequence[str]]) -> list[Job]:
+        known = {job.overrides: job for job in read_jobs(self.folder)}
+        unused = max((job.number for job in known.values()), default=-1) + 1
+        planned = []
+        for overrides in dict.fromkeys(map(tuple, jobs)):
+            job = known.get(overrides)
+            if job is None:
+                job = Job(unused, overrides)
+                unused += 1
+            elif job.status != "done":
+                job = replace(job, status="waiting", pid=None)
+            planned.append(job)
+        return planned
+
+    def _write(self, job: Job) -> Job:
+        path = self.folder / JOBS / f"{job.number}.json"
+        partial = path.with_suffix(f".partial-{os.getpid()}")
+        partial.write_text(json.dumps(asdict(job), indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+        return job
+
+    def _log(self, job: Job) -> Path:
+        return self.folder / JOBS / f"{job.number}.log"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Only one process works on a sweep; the kernel frees the lock however that process ends."""
+        with (self.folder / JOBS / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                message = f"another process works on the sweep in {self.folder}"
+                raise UserError(Fault("hydra.sweep.dir", message)) from None
+            yield
+
+    @contextmanager
+    def _signals_passed_on(self) -> Iterator[None]:
+        """SIGINT and SIGTERM reach the running jobs, which save and end; nothing new is started."""
+
+        def pass_on(number: int, _frame: FrameType | None) -> None:
+            again = self._signal is not None
+            self._signal = number
+            for process, _ in list(self._running.values()):
+                if process.poll() is None:
+                    process.send_signal(signal.SIGKILL if again else number)
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def last_line(log: Path, limit: int = 200) -> str:
+    """The last line with text in a log file."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 10_000))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    text = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def _differing(jobs: Sequence[Job]) -> dict[int, list[str]]:
+    """For each job its overrides that not all jobs share, without Hydra's plus signs."""
+    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    return {job.number: [word.lstrip("+") for word in job.overrides if word not in shared] for job in jobs}
+
+
+def job_command(overrides: Sequence[str], run_dir: Path) -> list[str]:
+    """The command line of one job: this program's `train` in a fresh interpreter."""
+    text = str(run_dir)
+    if not re.fullmatch(r"[\w./-]+", text):
+        text = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return [sys.executable, "-m", "eir_seq", "train", *overrides, f"run.dir={text}"]
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
