@@ -10,9 +10,10 @@ from eir_seq.models.blocks.build import Part
 from eir_seq.models.checkpoint.keymap import Row
 from eir_seq.models.frames.encoder_decoder import EncoderDecoderPlan
 from eir_seq.models.frames.stack import StackPlan
+from eir_seq.models.frames.windows import WindowsPlan
 from eir_seq.models.initialization import Initialization
 
-Plan = StackPlan | EncoderDecoderPlan
+Plan = StackPlan | EncoderDecoderPlan | WindowsPlan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from eir_seq.models.heads.base import Head
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
 
-_LAYER = re.compile(r"^body\.(?:(encoder|decoder)\.)?layers\.(\d+)\.")
+_LAYER = re.compile(r"^body\.(?:(encoder|decoder|stack)\.)?layers\.(\d+)\.")
 
 
 class Model(nn.Module):
@@ -27,6 +27,7 @@ class Model(nn.Module):
         task: name of the task; `base` has no head.
         hidden_size: width of `last_hidden_state`.
         max_positions: longest text in tokens, None for no bound.
+        features: documented inputs of the architecture itself (global_attention_mask, bbox, ...).
     """
 
     def __init__(self, architecture: Architecture, config: ModelConfig, task: str) -> None:
@@ -35,6 +36,7 @@ class Model(nn.Module):
         self.declared = architecture.tasks[task]
         plan = self.declared.plan(config)
         self.hidden_size = plan.hidden_size
+        self.features = plan.features
         self.max_positions = config.max_positions()
         self.body = plan.build()
         self.head: Head | None = None

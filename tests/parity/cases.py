@@ -19,7 +19,10 @@ Extra = Callable[[Tensor, torch.Generator], Inputs]
 
 @dataclass(frozen=True)
 class Case:
-    """`tolerance`: greatest absolute difference in float32; anything above 1e-5 needs a reason in `why`."""
+    """`tolerance`: greatest absolute difference in float32; anything above 1e-5 needs a reason in `why`.
+
+    `dead`: pattern of our parameters that these inputs do not reach.
+    """
 
     name: str
     options: dict[str, Any]
@@ -27,6 +30,7 @@ class Case:
     tolerance: float = 1e-5
     why: str = ""
     oracle_only: dict[str, Any] = field(default_factory=dict)
+    dead: str = ""
 
     @property
     def model_type(self) -> str:
@@ -35,6 +39,14 @@ class Case:
 
 def segments(ids: Tensor, generator: torch.Generator) -> Inputs:
     return {"token_type_ids": torch.randint(0, 2, ids.shape, generator=generator)}
+
+
+def some_global(ids: Tensor, generator: torch.Generator) -> Inputs:
+    """Global tokens, not equally many in each text, on real tokens of either padding."""
+    mask = torch.zeros_like(ids)
+    mask[:, 15] = 1
+    mask[0, 5] = 1
+    return {"global_attention_mask": mask}
 
 
 def bertish(**more: Any) -> dict[str, Any]:
@@ -49,6 +61,7 @@ def bertish(**more: Any) -> dict[str, Any]:
     }
 
 
+GLOBAL_PROJECTIONS = r"_global\.(weight|bias)$"
 ROBERTA_IDS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 DISTILBERT = {
     "vocab_size": VOCABULARY,
@@ -89,6 +102,9 @@ CASES = [
     Case("bert@gelu_new", bertish(hidden_act="gelu_new"), segments),
     Case("roberta", bertish(**ROBERTA_IDS)),
     Case("roberta@relative_key_query", bertish(position_embedding_type="relative_key_query", **ROBERTA_IDS)),
+    Case("longformer", bertish(attention_window=8, **ROBERTA_IDS), some_global),
+    Case("longformer@windows", bertish(attention_window=[4, 14], **ROBERTA_IDS), some_global),
+    Case("longformer@no_global", bertish(attention_window=6, **ROBERTA_IDS), dead=GLOBAL_PROJECTIONS),
     Case("distilbert", DISTILBERT),
     Case("distilbert@sinusoidal", {**DISTILBERT, "sinusoidal_pos_embds": True}),
     Case("gpt2", GPT2),

@@ -13,7 +13,7 @@ from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountAll, LearnedDistances, LearnedPositions, Numbering
 from eir_seq.models.blocks.wiring import Layer, LayerPlan, PostNorm
 from eir_seq.models.checkpoint.keymap import Row, Same, Unused, for_layers
-from eir_seq.models.configs.bert import BertConfig
+from eir_seq.models.configs.bert import BertConfig, EncoderConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.sequence_classification import SequenceClassification
@@ -94,10 +94,10 @@ BERT_LAYER_ROWS: tuple[Row, ...] = (
 )
 
 
-def bert_rows(c: BertConfig) -> Iterator[Row]:
+def bert_rows(c: EncoderConfig) -> Iterator[Row]:
     """The key table of the body."""
     yield Same("embeddings.word_embeddings", "embeddings.tokens")
-    if c.position_embedding_type == "absolute":
+    if getattr(c, "position_embedding_type", "absolute") == "absolute":
         yield Same("embeddings.position_embeddings", "embeddings.positions")
     else:
         yield Unused("embeddings.position_embeddings.weight", (c.max_position_embeddings, c.hidden_size))
@@ -144,7 +144,7 @@ def without_pooler(c: BertConfig) -> StackPlan:
     return bert_plan(c, pooler=False)
 
 
-def bert_initialization(c: BertConfig) -> Initialization:
+def bert_initialization(c: EncoderConfig) -> Initialization:
     """Normal weights of one deviation."""
     return Initialization(c.initializer_range)
 

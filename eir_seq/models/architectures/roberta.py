@@ -9,7 +9,7 @@ from eir_seq.models.architectures.bert import bert_initialization, bert_plan, be
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountReal
 from eir_seq.models.checkpoint.keymap import Same
-from eir_seq.models.configs.bert import RobertaConfig
+from eir_seq.models.configs.bert import EncoderConfig, RobertaConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.sequence_classification import SequenceClassification
@@ -40,7 +40,7 @@ def roberta_classification(c: RobertaConfig) -> SequenceClassification.Config:
     )
 
 
-def roberta_language_model(c: RobertaConfig, predicts: Predicts) -> LanguageModel.Config:
+def roberta_language_model(c: EncoderConfig, predicts: Predicts) -> LanguageModel.Config:
     """Hidden layer, gelu, norm, then scores by the token table with a bias."""
     return LanguageModel.Config(
         predicts=predicts,

@@ -28,7 +28,7 @@ class Context:
         memory: states of the other side for cross-attention, with their layout.
         bias: added to the scores of every layer (T5).
         features: documented inputs of the architecture besides tokens (boxes, global_attention_mask, ...), padded.
-        attentions, cross_attentions: lists that layers append their weights to, if these are wanted.
+        attentions, cross_attentions, global_attentions: lists that layers append their weights to, if wanted.
         head_mask: (heads,) factors on the attention weights of the current layer.
     """
 
@@ -42,6 +42,7 @@ class Context:
     features: dict[str, Tensor] = field(default_factory=dict)
     attentions: list[Tensor] | None = None
     cross_attentions: list[Tensor] | None = None
+    global_attentions: list[Tensor] | None = None
     head_mask: Tensor | None = None
     cross_head_mask: Tensor | None = None
     _memo: dict[Any, Any] = field(default_factory=dict)

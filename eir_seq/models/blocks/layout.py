@@ -44,6 +44,8 @@ class Layout:
         lengths = self.mask.sum(1)
         if bool((lengths == self.length).all()):
             return Layout(self.batch, self.length)
+        if not bool(lengths.any()):
+            return self
         index = self.mask.flatten().nonzero().squeeze(1)
         return Layout(self.batch, self.length, self.mask, index, tuple(lengths.tolist()))
 
@@ -59,8 +61,8 @@ class Layout:
         return full.unflatten(0, (self.batch, self.length))
 
     def first(self, x: Tensor) -> Tensor:
-        """The state of the first place of each text: (batch, hidden)."""
+        """The state of the first place of each text: (batch, hidden); that of another text where a text is empty."""
         if self.index is None:
             return x[:, 0]
         starts = torch.tensor((0, *self.lengths[:-1]), device=x.device).cumsum(0)
-        return x.index_select(0, starts)
+        return x.index_select(0, starts.clamp(max=len(x) - 1))

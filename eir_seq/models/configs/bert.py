@@ -1,4 +1,4 @@
-"""Options of bert, roberta and distilbert."""
+"""Options of bert, roberta and distilbert, and what other encoders share with them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class BertConfig(ModelConfig):
-    """Options of bert."""
+class EncoderConfig(ModelConfig):
+    """Options of every encoder that is built like bert."""
 
-    model_type: ClassVar[str] = "bert"
     max_positions_option: ClassVar[str | None] = "max_position_embeddings"
 
     vocab_size: int = size(30522, "number of tokens in the vocabulary")
@@ -29,6 +28,23 @@ class BertConfig(ModelConfig):
     initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
     pad_token_id: int | None = option(0, "id of the padding token")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.hidden_size % self.num_attention_heads:
+            yield (
+                "hidden_size",
+                f"{self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}",
+            )
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            yield "pad_token_id", f"{self.pad_token_id} is outside the vocabulary of {self.vocab_size}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig(EncoderConfig):
+    """Options of bert."""
+
+    model_type: ClassVar[str] = "bert"
+
     position_embedding_type: str = option(
         "absolute",
         "positions as a learned table, or learned distances that enter the scores by the query (relative_key) or by "
@@ -41,24 +57,15 @@ class BertConfig(ModelConfig):
     add_cross_attention: bool = option(False, "layers also attend to encoder_hidden_states (needs is_decoder)")
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        if self.hidden_size % self.num_attention_heads:
-            yield (
-                "hidden_size",
-                f"{self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}",
-            )
+        yield from super().problems()
         if self.add_cross_attention and not self.is_decoder:
             yield "add_cross_attention", "needs is_decoder: true"
-        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
-            yield "pad_token_id", f"{self.pad_token_id} is outside the vocabulary of {self.vocab_size}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobertaConfig(BertConfig):
-    """Options of roberta: bert's, with other defaults and the ids of the sentence marks."""
+class CountedPositions(EncoderConfig):
+    """Positions are counted over real tokens, from the number behind `pad_token_id` on."""
 
-    model_type: ClassVar[str] = "roberta"
-
-    vocab_size: int = size(50265, "number of tokens in the vocabulary")
     max_position_embeddings: int = size(
         512, "rows of the position table; a text has at most this many tokens less pad_token_id + 1"
     )
@@ -75,6 +82,15 @@ class RobertaConfig(BertConfig):
 
     def max_positions(self) -> int | None:
         return self.max_position_embeddings - (self.pad_token_id or 0) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobertaConfig(CountedPositions, BertConfig):
+    """Options of roberta: bert's, with other defaults and the ids of the sentence marks."""
+
+    model_type: ClassVar[str] = "roberta"
+
+    vocab_size: int = size(50265, "number of tokens in the vocabulary")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eir_seq.models.configs.bert import RobertaConfig
+from eir_seq.models.configs.bert import CountedPositions
 from eir_seq.models.options import option, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class LongformerConfig(RobertaConfig):
-    """Options of longformer: roberta's and the attention window."""
+class LongformerConfig(CountedPositions):
+    """Options of longformer: roberta's encoder with an attention window."""
 
     model_type: ClassVar[str] = "longformer"
 
@@ -37,7 +37,3 @@ class LongformerConfig(RobertaConfig):
             yield "attention_window", f"has {len(windows)} entries for {self.num_hidden_layers} layers"
         if any(window % 2 for window in windows):
             yield "attention_window", f"{self.attention_window!r}: each window must be even (half on each side)"
-        if self.position_embedding_type != "absolute":
-            yield "position_embedding_type", "longformer has learned absolute positions only"
-        if self.is_decoder or self.add_cross_attention:
-            yield "is_decoder" if self.is_decoder else "add_cross_attention", "longformer is an encoder only"

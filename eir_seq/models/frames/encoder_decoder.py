@@ -24,6 +24,11 @@ class EncoderDecoderPlan:
         """Width of the decoder's states."""
         return self.decoder.hidden_size
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Documented inputs of the architecture itself."""
+        return self.encoder.features
+
     def build(self) -> EncoderDecoder:
         """The frame."""
         return EncoderDecoder(self)

@@ -149,6 +149,7 @@ class Stack(nn.Module):
             features=features,
             attentions=[] if output_attentions else None,
             cross_attentions=[] if output_attentions and encoder_hidden_states is not None else None,
+            global_attentions=[] if output_attentions else None,
         )
         x = self.embeddings(
             None if input_ids is None else layout.pack(input_ids),
@@ -174,6 +175,7 @@ class Stack(nn.Module):
             hidden_states=tuple(layout.pad(state) for state in states) if output_hidden_states else None,
             attentions=None if ctx.attentions is None else tuple(ctx.attentions),
             cross_attentions=None if ctx.cross_attentions is None else tuple(ctx.cross_attentions),
+            global_attentions=tuple(ctx.global_attentions) if ctx.global_attentions else None,
         )
 
     def _packs(self, cache: Cache | None, *weights_touched: object) -> bool:

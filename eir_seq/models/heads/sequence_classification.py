@@ -89,7 +89,8 @@ class SequenceClassification(Head):
             last = (places * (ids != self.config.marker_id)).argmax(-1)
         else:
             assert ids is not None
-            is_eos = ids == self.config.marker_id
+            assert self.config.marker_id is not None
+            is_eos = torch.eq(ids, self.config.marker_id)
             counts = is_eos.sum(1)
             if bool((counts != counts[0]).any()) or not int(counts[0]):
                 raise ValueError("every text must hold the same number (one or more) of end-of-text tokens")
