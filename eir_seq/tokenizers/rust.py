@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
+from tokenizers.models import Unigram
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.tokenizer import Offsets
@@ -75,13 +76,23 @@ class RustBackend:
 
     def files(self) -> dict[str, bytes]:
         """The standard tokenizer.json."""
-        return {TOKENIZER_FILE: self._rust.to_str().encode()}
+        content: str = self._rust.to_str()
+        if isinstance(self._rust.model, Unigram):
+            # The library reads long decimals with an error in the last place: write some that it reads as they stand.
+            for _ in range(20):
+                read_again: str = RustTokenizer.from_str(content).to_str()
+                if read_again == content:
+                    break
+                content = read_again
+        return {TOKENIZER_FILE: content.encode()}
 
     def options(self) -> dict[str, Any]:
         """The class by which other readers open the folder, and what tokenizer.json cannot hold."""
-        return {
+        options = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "split_special_tokens": self._rust.encode_special_tokens,
             "clean_up_tokenization_spaces": False,
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         }
+        prefix_space = getattr(self._rust.pre_tokenizer, "add_prefix_space", None)
+        return options if prefix_space is None else {**options, "add_prefix_space": prefix_space}

@@ -58,8 +58,8 @@ class SentencePieceBackend:
         except (RuntimeError, OSError, ValueError) as error:
             raise UserError(Fault(place, "not a sentencepiece model, or a broken one")) from error
         self._ids = {token.content: number for number, token in added.items()}
-        contents = sorted(map(re.escape, self._ids), key=len, reverse=True)
-        self._split = re.compile(f"({'|'.join(contents)})") if contents else None
+        longest_first = sorted(added.values(), key=lambda token: -len(token.content))
+        self._split = re.compile(f"({'|'.join(map(_pattern, longest_first))})") if added else None
         pieces = self._pieces.id_to_piece(list(range(self._size)))
         self._comma_ids = frozenset(
             i for i, piece in enumerate(pieces) if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
@@ -139,10 +139,9 @@ class SentencePieceBackend:
         return result
 
     def _encode_plain(self, segments: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets]]:
-        origins: list[list[int]] = []
+        original = segments
         if self._text.normalize:
-            normalized = [self._normalize(segment) for segment in segments]
-            segments, origins = [text for text, _ in normalized], [origin for _, origin in normalized]
+            segments = [self._normalize(segment) for segment in segments]
         guarded = [self._text.prefix_once and segment.startswith((SPACE, " ")) for segment in segments]
         given = [self._guard + text if guard else text for text, guard in zip(segments, guarded, strict=True)]
         encoded: list[tuple[list[int], Offsets]]
@@ -163,40 +162,37 @@ class SentencePieceBackend:
                 for ids, spans in encoded
             ]
             if offsets:
+                origins = [self._normalized_spans(segment) for segment in original]
                 encoded = [
                     (ids, [_original(origin, first, last) for first, last in spans])
                     for (ids, spans), origin in zip(encoded, origins, strict=True)
                 ]
         return encoded
 
-    def _normalize(self, text: str) -> tuple[str, list[int]]:
-        """The text as ALBERT and XLNet want it, and for each of its characters the position it came from."""
-        pairs = list(enumerate(text))
+    def _normalize(self, text: str) -> str:
+        """The text as ALBERT and XLNet want it."""
         if self._text.remove_space:
-            words: list[tuple[int, str]] = []
-            for match in re.finditer(r"\S+", text):
-                if words:
-                    words.append((match.start() - 1, " "))
-                words += pairs[match.start() : match.end()]
-            pairs = words
-        joined = "".join(character for _, character in pairs)
-        if "``" in joined or "''" in joined:
-            kept: list[tuple[int, str]] = []
-            position = 0
-            for match in re.finditer("``|''", joined):
-                kept += [*pairs[position : match.start()], (pairs[match.start()][0], '"')]
-                position = match.end()
-            pairs = kept + pairs[position:]
-        if not self._text.keep_accents:
-            pairs = [
-                (origin, part)
-                for origin, character in pairs
-                for part in (character if character.isascii() else unicodedata.normalize("NFKD", character))
-                if not unicodedata.combining(part)
-            ]
-        if self._text.lowercase:
-            pairs = [(origin, part) for origin, character in pairs for part in character.lower()]
-        return "".join(part for _, part in pairs), [origin for origin, _ in pairs]
+            text = " ".join(text.split())
+        text = text.replace("``", '"').replace("''", '"')
+        if not self._text.keep_accents and not text.isascii():
+            text = "".join(part for part in unicodedata.normalize("NFKD", text) if not unicodedata.combining(part))
+        if self._text.lowercase:  # character by character: no final sigma
+            text = text.lower() if text.isascii() else "".join(map(str.lower, text))
+        return text
+
+    def _normalized_spans(self, text: str) -> Offsets:
+        """For each character of the normalized text the characters of `text` that it stands for."""
+        spans: list[tuple[int, int, str]] = []
+        pattern = r"``|''|\s+|." if self._text.remove_space else r"``|''|."
+        for match in re.finditer(pattern, text, re.DOTALL):
+            (first, last), found = match.span(), match.group()
+            if self._text.remove_space and found.isspace():
+                if spans and last < len(text):
+                    spans.append((first, last, " "))
+                continue
+            part = '"' if found in ("``", "''") else self._normalize(found)
+            spans += [(first, last, character) for character in part]
+        return [(first, last) for first, last, _ in spans]
 
     def _cut_commas(self, ids: list[int], spans: Offsets) -> tuple[list[int], Offsets]:
         """`9,` as the pieces of `9` and a comma, as in BERT's own pre-processing."""
@@ -245,6 +241,11 @@ class SentencePieceBackend:
         return {"tokenizer_class": self._class_name, **self._extra_options, "added_tokens_decoder": added}
 
 
+def _pattern(token: AddedToken) -> str:
+    found = re.escape(token.content)
+    return f"(?<![^ ]){found}(?![^ ])" if token.single_word else found
+
+
 def _token_json(token: AddedToken) -> dict[str, Any]:
     return {
         "content": token.content,
@@ -256,9 +257,9 @@ def _token_json(token: AddedToken) -> dict[str, Any]:
     }
 
 
-def _original(origins: list[int], first: int, last: int) -> tuple[int, int]:
-    """A span of the normalized text in positions of the original."""
+def _original(origins: Offsets, first: int, last: int) -> tuple[int, int]:
+    """A span of the normalized text as a span of the original."""
     if first >= last or not origins:
-        at = origins[min(first, len(origins) - 1)] if origins else 0
+        at = origins[min(first, len(origins) - 1)][0] if origins else 0
         return at, at
-    return origins[first], origins[last - 1] + 1
+    return origins[first][0], origins[last - 1][1]

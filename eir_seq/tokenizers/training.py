@@ -234,17 +234,17 @@ def _wordpiece(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustToke
     )
     learner = RustTokenizer(models.WordPiece(unk_token="[UNK]"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    learner.train_from_iterator(_repeated(counts, alphabet), trainer)
+    learner.train_from_iterator(_repeated(counts, alphabet, end=" "), trainer)
     rust.model = models.WordPiece(learner.get_vocab(with_added_tokens=True), unk_token="[UNK]")
     return rust
 
 
-def _repeated(counts: Counter[str], alphabet: set[str]) -> Iterator[str]:
+def _repeated(counts: Counter[str], alphabet: set[str], end: str = "") -> Iterator[str]:
     """Each word of the alphabet as often as it occurs, in lines of bounded length."""
     for word, count in sorted(counts.items()):
         if alphabet.issuperset(word):
-            for start in range(0, count, 1000):
-                yield f"{word} " * min(1000, count - start)
+            for start in range(0, count, 256):
+                yield f"{word}{end}" * min(256, count - start)
 
 
 def _unigram(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
@@ -263,12 +263,11 @@ def _unigram(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokeni
     counts = _count_words(rust, texts)
     room = config.vocab_size - len(SPECIAL_LIST)
     alphabet = set(_alphabet(counts, room // 2))
-    rows = (f"{word}\t{count}" for word, count in sorted(counts.items()) if alphabet.issuperset(word))
+    spaced = Counter({word: count for word, count in counts.items() if word.startswith("▁")})  # where words begin
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=rows,
+        sentence_iterator=_repeated(spaced, alphabet),
         model_writer=model,
-        input_format="tsv",
         model_type="unigram",
         vocab_size=room + 1,  # and its own unknown piece
         hard_vocab_limit=False,
@@ -285,7 +284,8 @@ def _unigram(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokeni
         minloglevel=2,
     )
     learnt = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    pieces = [(learnt.id_to_piece(i), learnt.get_score(i)) for i in range(1, learnt.get_piece_size())]
+    # Six decimals are what single precision has, and short enough that JSON brings them back exactly.
+    pieces = [(learnt.id_to_piece(i), round(learnt.get_score(i), 6)) for i in range(1, learnt.get_piece_size())]
     vocab = [(token, 0.0) for token in SPECIAL_LIST] + [piece for piece in pieces if piece[0] not in SPECIAL_LIST]
     rust.model = models.Unigram(vocab, unk_id=SPECIAL_LIST.index("[UNK]"), byte_fallback=False)
     return rust

@@ -16,11 +16,16 @@ OWN = [
     "The quick brown fox jumps over the lazy dog.",
     "isn't it? they'll say: it's 3.14, or 9,9 and 1,234,567!",
     "``quoted'' text -- with \"all\" kinds of 'quotes' \u2018\u2019\u201c\u201d\u2026",
-    "caf\u00e9 cafe\u0301 na\u00efve \u00c5ngstr\u00f6m A\u030angstro\u0308m \u1e9b\u0323 \ufb01ligree \u00bd \u2460 \uff21\uff22",
-    "\u00dcBER STRASSE stra\u00dfe \u0130stanbul \u0131 \u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2 \u039f\u0394\u039f\u03a3",
-    "emoji \U0001f600\U0001f44d\U0001f3fd \U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f1e9\U0001f1ea \u2764\ufe0f end",
-    "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd \u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645 \u202eoverride\u202c \u05d0\u05b0\u05d1\u05b7\u05bc",
-    "\u4f60\u597d\uff0c\u4e16\u754c\u3002\u6771\u4eac\u90fd \u3053\u3093\u306b\u3061\u306f \uc548\ub155\ud558\uc138\uc694 \u3000 wide",
+    "caf\u00e9 cafe\u0301 na\u00efve \u00c5ngstr\u00f6m A\u030angstro\u0308m \u1e9b\u0323 \ufb01ligree "
+    "\u00bd \u2460 \uff21\uff22",
+    "\u00dcBER STRASSE stra\u00dfe \u0130stanbul \u0131 \u03a3\u03af\u03c3\u03c5\u03c6\u03bf\u03c2 \u039f"
+    "\u0394\u039f\u03a3",
+    "emoji \U0001f600\U0001f44d\U0001f3fd \U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 "
+    "\U0001f1e9\U0001f1ea \u2764\ufe0f end",
+    "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd \u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644"
+    "\u0639\u0627\u0644\u0645 \u202eoverride\u202c \u05d0\u05b0\u05d1\u05b7\u05bc",
+    "\u4f60\u597d\uff0c\u4e16\u754c\u3002\u6771\u4eac\u90fd \u3053\u3093\u306b\u3061\u306f \uc548\ub155"
+    "\ud558\uc138\uc694 \u3000 wide",
     "\u0939\u093f\u0928\u094d\u0926\u0940 \u0e44\u0e17\u0e22 \u12a0\u121b\u122d\u129b",
     "soft\u00adhyphen zero\u200bwidth no\u00a0break line\u2028sep bom\ufeff",
     "a\u2581b \u2581 \u2581\u2581c",

@@ -9,7 +9,7 @@ from typing import Any
 
 import sentencepiece
 import transformers
-from tokenizers import ByteLevelBPETokenizer, BertWordPieceTokenizer
+from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
 
 from tests.tokenizers.corpus import GENERATED, OWN, lines
 

@@ -1,0 +1,156 @@
+"""Published formats: ids, type ids and special tokens equal to the oracle's tokenizers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from eir_seq.tokenizers import Encoding, Tokenizer, load_tokenizer
+from tests.tokenizers.corpus import CONTROL, GENERATED, OWN, lines
+
+pytest.importorskip("transformers", reason="the oracle is not installed")
+
+from tests.tokenizers.published_folders import KINDS, make
+
+SPECIALS_IN_TEXT = [
+    "a [MASK] b [SEP]c[CLS]",
+    "x <mask> y </s> <s>",
+    "Hello <extra_id_0>. <extra_id_1> <extra_id_2>now",
+    " <extra_id_3> x",
+    "<|endoftext|> hi",
+    "<sep>q<cls> <unk>",
+]
+# In these texts the oracle's slow class differs from its fast class, which is the one that is used by default.
+# BertTokenizer composes accents (NFC) where they are kept; RobertaTokenizer sets no space before control characters.
+SLOW_DIFFERS = {
+    "bert-cased": [text for text in OWN if "e\u0301" in text],
+    "roberta-prefix-space": [text for text in CONTROL if text.startswith("\x85")],
+}
+SLOW_WITH_OTHER_FRAMING = {"gpt2-bos"}  # gives fewer type ids than ids; sets a second bos between a pair
+
+
+class Case(NamedTuple):
+    kind: str
+    slow: Any
+    fast: Any
+    folder: Path
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp(request.param)
+    return Case(request.param, *make(request.param, folder), folder)
+
+
+def texts() -> list[str]:
+    return [*OWN, *CONTROL, *SPECIALS_IN_TEXT, *GENERATED, *lines()]
+
+
+def assert_equal(ours: Tokenizer, oracle: Any, chosen: list[str], *, framing: bool = True) -> None:
+    encoded = ours.encode_batch(chosen)
+    for text, encoding in zip(chosen, encoded, strict=True):
+        if not framing:
+            assert encoding.ids == oracle(text, add_special_tokens=False)["input_ids"], text
+            continue
+        expected = oracle(text, return_token_type_ids=True)
+        ids, type_ids = ours.add_specials(encoding.ids)
+        assert ids == expected["input_ids"], text
+        assert type_ids == expected["token_type_ids"], text
+    if framing:
+        for first in range(0, len(chosen) - 1, 3):
+            expected = oracle(chosen[first], chosen[first + 1], return_token_type_ids=True)
+            framed = ours.add_specials(encoded[first].ids, encoded[first + 1].ids)
+            assert framed == (expected["input_ids"], expected["token_type_ids"]), chosen[first : first + 2]
+
+
+def test_from_the_slow_files(case: Case) -> None:
+    ours = load_tokenizer(case.folder / "slow")
+    sentencepiece = (case.folder / "slow" / "spiece.model").exists()
+    if not sentencepiece:
+        assert_equal(ours, case.fast, texts())
+    skipped = SLOW_DIFFERS.get(case.kind, [])
+    assert len(skipped) <= 1
+    chosen = [text for text in texts() if text not in skipped]
+    assert_equal(ours, case.slow, chosen, framing=case.kind not in SLOW_WITH_OTHER_FRAMING)
+    assert ours.vocab_size == len(case.slow)
+
+
+def test_from_the_vocabulary_alone(case: Case) -> None:
+    """No JSON file but config.json beside the vocabulary."""
+    name, options = case.kind.split("-")[0], KINDS[case.kind][1]
+    if options:
+        pytest.skip("its options stand in tokenizer_config.json")
+    bare = case.folder / "bare"
+    shutil.copytree(case.folder / "raw", bare, dirs_exist_ok=True)
+    guessed = load_tokenizer(bare)
+    (bare / "config.json").write_text(json.dumps({"model_type": name}))
+    told = load_tokenizer(bare)
+    full = load_tokenizer(case.folder / "slow")
+    assert guessed.fingerprint() == told.fingerprint()
+    assert (told.specials, told.framing) == (full.specials, full.framing)
+    assert told.encode_batch(texts()) == full.encode_batch(texts())
+
+
+def test_from_the_fast_file_alone(case: Case) -> None:
+    ours = load_tokenizer(case.folder / "fast")
+    assert_equal(ours, case.fast, texts())
+    assert ours.vocab_size == len(case.fast)
+
+
+def test_the_enough_lines_are_compared() -> None:
+    if not lines():
+        pytest.skip("../shared/data is absent: only own strings are compared")
+    assert len(texts()) >= 2000
+
+
+@pytest.mark.parametrize("files", ["slow", "fast"])
+def test_roles_decoding_and_offsets(case: Case, files: str) -> None:
+    ours, oracle = load_tokenizer(case.folder / files), getattr(case, files)
+    for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
+        assert getattr(ours, f"{role}_id") == getattr(oracle, f"{role}_token_id"), role
+    chosen = texts()[:400]
+    for text, encoding in zip(chosen, ours.encode_batch(chosen, offsets=True), strict=True):
+        assert encoding.offsets is not None
+        assert len(encoding.offsets) == len(encoding.ids)
+        assert all(0 <= first <= last <= len(text) for first, last in encoding.offsets)
+        ids, _ = ours.add_specials(encoding.ids)
+        expected = oracle.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert ours.decode(ids) == expected
+        assert ours.tokens(ids) == oracle.convert_ids_to_tokens(ids)
+        if not (case.folder / files / "spiece.model").exists():
+            spans = case.fast(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+            assert encoding.offsets == spans
+
+
+def test_offsets_of_sentencepiece_stand_for_the_words(case: Case) -> None:
+    if not (case.folder / "slow" / "spiece.model").exists():
+        pytest.skip("no sentencepiece model")
+    ours = load_tokenizer(case.folder / "slow")
+    text = "  The film,\tdidn't ``like'' 2,500 <extra_id_0>  caf\u00e9 MUSIC\u0301 "
+    plain, located = ours.encode_batch([text])[0], ours.encode_batch([text], offsets=True)[0]
+    assert plain.ids == located.ids
+    covered: Encoding = located
+    assert covered.offsets is not None
+    for word in ("film", "2,500", "MUSIC"):
+        start = text.index(word)
+        inside = [span for span in covered.offsets if span[1] > start and span[0] < start + len(word)]
+        assert "".join(text[first:last] for first, last in inside).strip().startswith(word)
+
+
+@pytest.mark.parametrize("files", ["slow", "fast"])
+def test_saved_is_loaded_and_the_oracle_loads_it_too(case: Case, files: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    ours = load_tokenizer(case.folder / files)
+    ours.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again.fingerprint() == ours.fingerprint()
+    assert (again.specials, again.framing, again.vocab_size) == (ours.specials, ours.framing, ours.vocab_size)
+    chosen = texts()[:600]
+    assert again.encode_batch(chosen, offsets=True) == ours.encode_batch(chosen, offsets=True)
+    fast = not (tmp_path / "spiece.model").exists()
+    oracle = transformers.AutoTokenizer.from_pretrained(str(tmp_path), use_fast=fast)
+    assert_equal(again, oracle, chosen)
