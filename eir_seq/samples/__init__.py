@@ -1,0 +1,21 @@
+"""Data that ship with the package, so that the first experiment needs neither a download nor a file of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eir_seq.errors import Fault, UserError, nearest
+
+SAMPLES = {
+    "reviews": "made-up movie reviews: id, text, sentiment",
+    "reviews_test": "further reviews from the same program, to predict on",
+}
+
+
+def sample_path(name: str) -> Path:
+    """The file of a shipped sample; raises `UserError` for a name that none has."""
+    if name not in SAMPLES:
+        raise UserError(
+            Fault("data.name", f"{name!r} is no sample; there are {', '.join(SAMPLES)}{nearest(name, SAMPLES)}")
+        )
+    return Path(__file__).with_name(f"{name}.csv.gz")
