@@ -1,0 +1,114 @@
+"""A split that is ready for batches: encoded inputs, targets, lengths, ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eir_seq.config.schema import DataConfig
+from eir_seq.data.batching import evaluation_batches
+from eir_seq.data.encoded import EncodedRows, EncodingCache, Progress
+from eir_seq.data.rows import ID
+from eir_seq.modalities.base import LENGTH, Collator, Draw, FittedModality
+from eir_seq.outputs.base import FittedOutput
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Batch = dict[str, Any]
+"""`row` (batch,) places in the split, `id` their ids, `inputs` and `targets` tensors by name."""
+
+
+@dataclass(frozen=True)
+class BatchKey:
+    """Names one batch: its rows, and the epoch (None outside training) that random windows depend on."""
+
+    rows: tuple[int, ...]
+    epoch: int | None = None
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """A map from `BatchKey` to batches. Small when pickled: encoded rows stay in their files."""
+
+    ids: Sequence[str]
+    inputs: Mapping[str, EncodedRows]
+    collators: Mapping[str, Collator]
+    targets: Mapping[str, Tensor]
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: BatchKey) -> Batch:
+        """The batch of these rows, in this order."""
+        draw, index = Draw(self.seed, key.epoch), torch.tensor(key.rows)
+        return {
+            "row": index,
+            "id": [self.ids[row] for row in key.rows],
+            "inputs": {name: collate(self.inputs[name], key.rows, draw) for name, collate in self.collators.items()},
+            "targets": {name: values[index] for name, values in self.targets.items()},
+        }
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row for each input, ``(rows, inputs)``."""
+        columns = [encoded.numbers(LENGTH) for encoded in self.inputs.values()]
+        return np.stack(columns, axis=1).astype(np.int64)
+
+    def in_order(self, data: DataConfig) -> list[BatchKey]:
+        """Batches of every row once, the longest first; `row` tells where each result belongs."""
+        batches = evaluation_batches(
+            self.lengths,
+            batch_size=data.eval_batch_size or data.batch_size,
+            max_tokens=data.max_tokens,
+            length_buckets=data.length_buckets,
+        )
+        return [BatchKey(tuple(batch.tolist())) for batch in batches]
+
+    def batches(self, data: DataConfig) -> Iterator[Batch]:
+        """The batches of `in_order`, made one after another in this process."""
+        return (self[key] for key in self.in_order(data))
+
+
+def as_it_is(batch: Any) -> Any:
+    """The loaders' collate function: a split makes whole batches. Here, so that loader processes import little."""
+    return batch
+
+
+def encode_split(
+    rows: Dataset,
+    split: str,
+    inputs: Mapping[str, FittedModality],
+    outputs: Mapping[str, FittedOutput],
+    *,
+    seed: int,
+    cache: EncodingCache,
+    progress: Progress | None = None,
+) -> tuple[EncodedSplit, list[str]]:
+    """Encode all inputs of a split, and warnings about them.
+
+    An output whose column has a missing label in any row has no targets, as in rows to be predicted. Raises `UserError`
+    where the rows cannot be used (classes that training did not have, nothing but unknown tokens).
+    """
+    ids = list(rows[ID])
+    encoded, warnings = {}, []
+    for name, fitted in inputs.items():
+        encoded[name] = cache.encode(rows, fitted, f"{name}: {split}", progress)
+        warnings += fitted.review(encoded[name], split)
+    targets = {}
+    for name, output in outputs.items():
+        values = list(rows[output.config.column]) if output.config.column in rows.column_names else [None]
+        if not any(value is None for value in values):
+            targets[name] = output.targets(values, ids)
+        elif any(value is not None for value in values):
+            missing = sum(value is None for value in values)
+            warnings.append(f"outputs.{name}: {missing} of {len(values)} {split} rows have no label; none is scored")
+    collators = {name: fitted.collator for name, fitted in inputs.items()}
+    return EncodedSplit(ids, encoded, collators, targets, seed), warnings

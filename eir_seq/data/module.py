@@ -1,0 +1,204 @@
+"""Batches for Lightning: training in counted order from any position, evaluation over every row once."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.batching import TrainingOrder, shard
+from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split
+from eir_seq.data.encoded import EncodingCache, Progress
+from eir_seq.data.source import Splits
+from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.modalities.base import FittedModality
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.randomness import derive_seed
+
+log = logging.getLogger(__name__)
+
+
+class EpochSampler(Sampler[BatchKey]):
+    """The batches of one epoch, from a position on.
+
+    The position is set from outside and read when an iterator is made, never moved by iterating: loader processes run
+    ahead of training, and what they have taken says nothing about what was trained on.
+    """
+
+    def __init__(self, order: TrainingOrder, rank: int = 0, world_size: int = 1) -> None:
+        self.order, self.rank, self.world_size = order, rank, world_size
+        self.epoch = self.skip = 0
+
+    def set_position(self, epoch: int, batches_done: int) -> None:
+        """The next iterator begins behind `batches_done` batches of `epoch`."""
+        assert 0 <= batches_done <= len(self), f"{batches_done} of {len(self)} batches done"
+        self.epoch, self.skip = epoch, batches_done
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning tells the epoch before each; the place within an epoch that was resumed stays."""
+        if epoch != self.epoch:
+            self.set_position(epoch, 0)
+
+    def __len__(self) -> int:
+        return self.order.batches_per_epoch // self.world_size
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        epoch = self.epoch
+        batches = shard(self.order.batches(epoch), self.rank, self.world_size)[self.skip :]
+        return (BatchKey(tuple(batch.tolist()), epoch) for batch in batches)
+
+
+class FixedSampler(Sampler[BatchKey]):
+    """The same batches each time."""
+
+    def __init__(self, keys: list[BatchKey]) -> None:
+        self.keys = keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        return iter(self.keys)
+
+
+class DataModule(pl.LightningDataModule):
+    """Encodes the splits (once, in `setup`) and serves their batches.
+
+    `world_size` processes share each epoch: every one gets the same number of training batches, and in evaluation each
+    row goes to exactly one of them. The trainer must be built with ``use_distributed_sampler=False``.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        splits: Splits,
+        inputs: Mapping[str, FittedModality],
+        outputs: Mapping[str, FittedOutput],
+        *,
+        fallback_cache: str | None = None,
+        progress: Progress | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__()
+        self.config, self.splits, self.inputs, self.outputs = config, splits, inputs, outputs
+        self.rank, self.world_size = rank, world_size
+        self.encoded: dict[str, EncodedSplit] = {}
+        self.warnings: list[str] = []
+        self._cache = EncodingCache(config.data.cache_dir, fallback_cache)
+        self._progress = progress
+        self._sampler: EpochSampler | None = None
+        self._loaders: dict[str, DataLoader[Batch]] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Encode all splits; a second call does nothing. Raises `UserError` where rows or sizes do not fit."""
+        del stage  # what is encoded is cached, and all stages of a run need it
+        if self.encoded:
+            return
+        for split, rows in self.splits.items():
+            self.encoded[split], warnings = encode_split(
+                rows,
+                split,
+                self.inputs,
+                self.outputs,
+                seed=self.config.seed,
+                cache=self._cache,
+                progress=self._progress,
+            )
+            self.warnings += warnings
+        for warning in self.warnings:
+            log.warning(warning)
+        if "train" in self.encoded:
+            self._sampler = EpochSampler(self._training_order(), self.rank, self.world_size)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches of this process, the same number in every epoch."""
+        return len(self._training_sampler)
+
+    def set_position(self, epoch: int, batches_done: int) -> None:
+        """The next training batches are those of `epoch` behind the first `batches_done`."""
+        self._training_sampler.set_position(epoch, batches_done)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training batches from the position on."""
+        return self._loader("train", self._training_sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Every validation row once; no batches where there is no validation split."""
+        return self._evaluation_loader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Every test row once; no batches where there is no test split."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """The test rows, whose labels may be missing."""
+        return self._evaluation_loader("test")
+
+    @property
+    def _training_sampler(self) -> EpochSampler:
+        self.setup()
+        assert self._sampler is not None, "there are no training rows"
+        return self._sampler
+
+    def _training_order(self) -> TrainingOrder:
+        data = self.config.data
+        return TrainingOrder(
+            self.encoded["train"].lengths,
+            batch_size=data.batch_size,
+            seed=self.config.seed,
+            max_tokens=data.max_tokens,
+            length_buckets=data.length_buckets,
+            classes=self._classes(),
+            world_size=self.world_size,
+        )
+
+    def _classes(self) -> list[str] | None:
+        """The class of each training row where classes are to be drawn equally often."""
+        name = self.config.data.weighted_sampling
+        if name is None:
+            return None
+        place = "data.weighted_sampling"
+        output = self.config.outputs.get(name)
+        if output is None:
+            raise UserError(Fault(place, f"there is no output {name!r}{nearest(name, self.config.outputs)}"))
+        if output.type != "classification":
+            raise UserError(Fault(place, f"output {name!r} is a {output.type} and has no classes"))
+        assert self.splits.train is not None
+        return list(self.splits.train[output.column])
+
+    def _evaluation_loader(self, split: str) -> DataLoader[Batch] | list[Any]:
+        self.setup()
+        if split not in self.encoded:
+            return []
+        keys = self.encoded[split].in_order(self.config.data)
+        return self._loader(split, FixedSampler(keys[self.rank :: self.world_size]))
+
+    def _loader(self, split: str, sampler: Sampler[BatchKey]) -> DataLoader[Batch]:
+        if split not in self._loaders:
+            workers = self.config.data.num_workers
+            self._loaders[split] = DataLoader(
+                self.encoded[split],  # type: ignore[arg-type]
+                batch_size=None,  # the sampler names whole batches, and the dataset makes them
+                sampler=sampler,
+                collate_fn=as_it_is,
+                num_workers=workers,
+                worker_init_fn=_outlive_signals,
+                persistent_workers=workers > 0,
+                pin_memory=torch.cuda.is_available(),
+                generator=torch.Generator().manual_seed(derive_seed(self.config.seed, "loader", split)),
+            )
+        return self._loaders[split]
+
+
+def _outlive_signals(_: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM go to the whole process group: batches must come until the run has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))

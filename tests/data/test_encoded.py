@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import pickle
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from datasets import Dataset
+
+from eir_seq.data import encoded as encoded_module
+from eir_seq.data.encoded import EncodedRows, EncodingCache, default_folder
+from eir_seq.errors import RunFailed
+
+
+class Words:
+    """Encodes a text as the lengths of its words; counts how often it was asked to."""
+
+    columns = ("text",)
+
+    def __init__(self, version: str = "1") -> None:
+        self.version, self.calls = version, 0
+
+    def fingerprint(self) -> str:
+        return self.version
+
+    def encode(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, pa.Array]:
+        self.calls += 1
+        ids = [[len(word) for word in text.split()] for text in rows["text"]]
+        return {
+            "ids": pa.array(ids, pa.list_(pa.int32())),
+            "length": pa.array([len(row) for row in ids], pa.int32()),
+        }
+
+
+def rows(count: int = 3000) -> Dataset:
+    return Dataset.from_dict({"text": [" ".join("x" * (1 + (i * j) % 9) for j in range(i % 5)) for i in range(count)]})
+
+
+def encode(cache: EncodingCache, data: Dataset, words: Words) -> EncodedRows:
+    return cache.encode(data, words, "test")  # type: ignore[arg-type]
+
+
+def check(encoded: EncodedRows, data: Dataset) -> None:
+    texts = list(data["text"])
+    assert len(encoded) == len(texts)
+    some = [0, len(texts) - 1, 1023, 1024, 7, 7]
+    assert [row.tolist() for row in encoded.sequences("ids", some)] == [
+        [len(word) for word in texts[row].split()] for row in some
+    ]
+    assert encoded.numbers("length").tolist() == [len(text.split()) for text in texts]
+
+
+def test_rows_are_encoded_once_and_read_without_copies(tmp_path: Path) -> None:
+    data, words = rows(), Words()
+    check(encode(EncodingCache(tmp_path / "cache"), data, words), data)
+    assert words.calls == 3
+    again = encode(EncodingCache(tmp_path / "cache"), data, words)
+    assert words.calls == 3
+    check(again, data)
+    view = again.sequences("ids", [4])[0]
+    assert view.dtype == np.int32
+    assert not view.flags.owndata
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".arrow"]
+
+
+def test_other_rows_or_another_tokenizer_are_encoded_anew(tmp_path: Path) -> None:
+    cache, words = EncodingCache(tmp_path), Words()
+    encode(cache, rows(), words)
+    encode(cache, rows(2999), words)
+    assert words.calls == 6
+    encode(cache, rows(), Words("2"))
+    assert len(list(tmp_path.iterdir())) == 3
+    part = rows().select(range(100, 200))
+    check_part = encode(cache, part, words)
+    assert check_part.numbers("length").tolist() == [len(text.split()) for text in part["text"]]
+
+
+def test_pickling_keeps_the_path_only(tmp_path: Path) -> None:
+    data = rows()
+    encoded = encode(EncodingCache(tmp_path), data, Words())
+    encoded.sequences("ids", [0])
+    frozen = pickle.dumps(encoded)
+    assert len(frozen) < 500
+    check(pickle.loads(frozen), data)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "empty", "junk"])
+def test_a_damaged_file_is_built_anew(tmp_path: Path, damage: str) -> None:
+    data, words = rows(), Words()
+    path = encode(EncodingCache(tmp_path), data, words).path
+    content = path.read_bytes()
+    path.write_bytes({"truncate": content[: len(content) // 2], "empty": b"", "junk": b"x" * 100}[damage])
+    check(encode(EncodingCache(tmp_path), data, words), data)
+    assert words.calls == 6
+    assert path.read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_written_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    cache = EncodingCache(tmp_path / "file" / "cache", tmp_path / "run")
+    with caplog.at_level(logging.WARNING):
+        check(encode(cache, rows(), Words()), rows())
+        encode(cache, rows(10), Words())
+    assert len(list((tmp_path / "run").iterdir())) == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}/file/cache cannot be written (not a directory); encoded rows are kept in {tmp_path}/run "
+        "for this run"
+    ]
+
+
+def test_a_temporary_folder_serves_where_none_is_given(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    cache = EncodingCache(tmp_path / "file" / "cache")
+    encoded = encode(cache, rows(), Words())
+    check(encoded, rows())
+    assert not encoded.path.is_relative_to(tmp_path)
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(encoded_module.os, "fsync", full)
+    with pytest.raises(RunFailed, match=f"^{tmp_path}/run: encoded rows cannot be written: no space left on device$"):
+        encode(EncodingCache(tmp_path / "cache", tmp_path / "run"), rows(), Words())
+    assert not list((tmp_path / "cache").iterdir())
+    assert not list((tmp_path / "run").iterdir())
+
+
+def _build(folder: str, turn: Any) -> None:
+    turn.wait()
+    encode(EncodingCache(folder), rows(), Words())
+
+
+def test_processes_may_build_the_same_file_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    turn = context.Barrier(3)
+    processes = [context.Process(target=_build, args=(str(tmp_path), turn)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(list(tmp_path.iterdir())) == 1
+    words = Words()
+    check(encode(EncodingCache(tmp_path), rows(), words), rows())
+    assert words.calls == 0
+
+
+def test_what_dead_processes_left_is_removed_and_live_ones_are_left_alone(tmp_path: Path) -> None:
+    old, new = tmp_path / ".old-1.tmp", tmp_path / ".new-1.tmp"
+    old.write_text("x")
+    new.write_text("x")
+    os.utime(old, (time.time() - 100_000, time.time() - 100_000))
+    encode(EncodingCache(tmp_path), rows(10), Words())
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_folder() == tmp_path / "eir_seq"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert default_folder() == Path("/home/someone/.cache/eir_seq")
