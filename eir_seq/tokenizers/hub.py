@@ -21,12 +21,14 @@ def local_folder(
         UserError: no such folder or repository, or it is not in the cache and the Hub is out of reach.
     """
     name = os.fspath(folder_or_hub_id)
+    if not name.strip():
+        raise UserError(Fault("", "the name of a tokenizer's folder or Hub repository is empty"))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
     if folder.exists():
         raise UserError(Fault(name, "a folder is expected, this is a file"))
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip():
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         near = nearest(folder.name, _names_beside(folder))
         raise UserError(Fault(name, f"no such folder{near}"))
 
@@ -54,7 +56,10 @@ def local_folder(
         raise UserError(Fault(name, "neither a folder here nor a possible Hub id (OWNER/NAME)")) from error
     except LocalEntryNotFoundError as error:
         raise UserError(Fault(name, _OUT_OF_REACH)) from error
-    except OSError as error:  # what the network raises, in every release of the Hub's client
+    except Exception as error:
+        # What the network raises: an OSError up to release 0.36 of the Hub's client, later httpx's own classes.
+        if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in ("httpx", "httpcore"):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(Fault(name, f"{_OUT_OF_REACH} [{type(error).__name__}: {reason}]")) from error
 

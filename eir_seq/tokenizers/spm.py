@@ -199,19 +199,23 @@ class SentencePieceBackend:
         new_ids: list[int] = []
         new_spans: Offsets = []
         for index, number in enumerate(ids):
-            cut = [number]
-            if number in self._comma_ids:
-                piece = self._pieces.id_to_piece(number)
-                parts = self._pieces.encode(piece[:-1].replace(SPACE, ""), out_type=str)
-                if piece[0] != SPACE and parts[0][0] == SPACE:
-                    parts = parts[1:] if len(parts[0]) == 1 else [parts[0][1:], *parts[1:]]
-                cut = [int(self._pieces.piece_to_id(part)) for part in (*parts, ",")]
-            new_ids += cut
+            if number not in self._comma_ids:
+                new_ids.append(number)
+                new_spans += spans[index : index + 1]
+                continue
+            piece = self._pieces.id_to_piece(number)
+            digits = piece[:-1].replace(SPACE, "")
+            parts = self._pieces.encode(digits, out_type=str)
+            if piece[0] != SPACE and parts[0][0] == SPACE:
+                parts = parts[1:] if len(parts[0]) == 1 else [parts[0][1:], *parts[1:]]
+            new_ids += [self._pieces.piece_to_id(part) for part in (*parts, ",")]
             if spans:
                 first, last = spans[index]
-                new_spans += (
-                    [(first, last)] if len(cut) == 1 else [(first, last - 1)] * (len(cut) - 1) + [(last - 1, last)]
-                )
+                end = last - 1 - len(digits)
+                for part in (*parts, ","):
+                    end += len(part.replace(SPACE, ""))
+                    new_spans.append((first, end))
+                    first = end
         return new_ids, new_spans
 
     def decode(self, ids: list[int], *, skip_specials: bool) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +73,29 @@ def _oracle(name: str, folder: Path, **options: Any) -> Any:
     return getattr(transformers, name).from_pretrained(str(folder), **options)
 
 
+@cache
+def _vocabulary(name: str, lowercase: bool) -> dict[str, bytes]:
+    """The vocabulary files that a class needs, learnt once."""
+    with tempfile.TemporaryDirectory() as temporary:
+        raw = Path(temporary)
+        if name == "Bert":
+            train_wordpiece(raw, lowercase=lowercase)
+        elif name in ("Roberta", "Longformer"):
+            train_byte_bpe(raw, ROBERTA_SPECIALS)
+        elif name == "GPT2":
+            train_byte_bpe(raw, ["<|endoftext|>"])
+        else:
+            train_sentencepiece(raw / "spiece.model", **{"T5": T5_IDS, "Albert": ALBERT_IDS, "XLNet": XLNET_IDS}[name])
+        return {path.name: path.read_bytes() for path in raw.iterdir()}
+
+
 def make(kind: str, folder: Path) -> tuple[Any, Any]:
     """Write `folder`/slow and `folder`/fast; the oracle's slow and fast tokenizers."""
     raw = folder / "raw"
-    raw.mkdir(parents=True)
     name, options = KINDS[kind]
-    if name in ("Bert", "DistilBert"):
-        train_wordpiece(raw, lowercase=options.get("do_lower_case", True))
-    elif name in ("Roberta", "Longformer"):
-        train_byte_bpe(raw, ROBERTA_SPECIALS)
-    elif name == "GPT2":
-        train_byte_bpe(raw, ["<|endoftext|>"])
-    else:
-        train_sentencepiece(raw / "spiece.model", **{"T5": T5_IDS, "Albert": ALBERT_IDS, "XLNet": XLNET_IDS}[name])
+    raw.mkdir(parents=True)
+    for file, content in _vocabulary(name.removeprefix("Distil"), options.get("do_lower_case", True)).items():
+        (raw / file).write_bytes(content)
     slow = _oracle(f"{name}Tokenizer", raw, **options)
     fast = _oracle(f"{name}TokenizerFast", raw, **options)
     slow.save_pretrained(folder / "slow")
@@ -112,7 +123,3 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "albert": ("Albert", {}),
     "xlnet": ("XLNet", {}),
 }
-
-
-def kinds() -> Iterator[str]:
-    yield from KINDS

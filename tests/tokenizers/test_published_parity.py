@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from eir_seq.tokenizers import Encoding, Tokenizer, load_tokenizer
+from eir_seq.tokenizers import Tokenizer, load_tokenizer
 from tests.tokenizers.corpus import CONTROL, GENERATED, OWN, lines
 
 pytest.importorskip("transformers", reason="the oracle is not installed")
@@ -46,35 +46,39 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(request.param, *make(request.param, folder), folder)
 
 
-def texts() -> list[str]:
-    return [*OWN, *CONTROL, *SPECIALS_IN_TEXT, *GENERATED, *lines()]
+WITH_ALL_LINES = ("bert", "roberta", "gpt2", "t5", "albert")  # one kind of each class; fewer lines for the variants
+
+
+def texts(kind: str = "bert") -> list[str]:
+    every = [*OWN, *CONTROL, *SPECIALS_IN_TEXT, *GENERATED, *lines()]
+    return every if kind in WITH_ALL_LINES else every[:150] + every[-50:]
 
 
 def assert_equal(ours: Tokenizer, oracle: Any, chosen: list[str], *, framing: bool = True) -> None:
     encoded = ours.encode_batch(chosen)
-    for text, encoding in zip(chosen, encoded, strict=True):
-        if not framing:
-            assert encoding.ids == oracle(text, add_special_tokens=False)["input_ids"], text
-            continue
-        expected = oracle(text, return_token_type_ids=True)
-        ids, type_ids = ours.add_specials(encoding.ids)
-        assert ids == expected["input_ids"], text
-        assert type_ids == expected["token_type_ids"], text
-    if framing:
-        for first in range(0, len(chosen) - 1, 3):
-            expected = oracle(chosen[first], chosen[first + 1], return_token_type_ids=True)
-            framed = ours.add_specials(encoded[first].ids, encoded[first + 1].ids)
-            assert framed == (expected["input_ids"], expected["token_type_ids"]), chosen[first : first + 2]
+    if not framing:
+        assert [encoding.ids for encoding in encoded] == oracle(chosen, add_special_tokens=False)["input_ids"]
+        return
+    expected = oracle(chosen, return_token_type_ids=True)
+    rows = zip(chosen, encoded, expected["input_ids"], expected["token_type_ids"], strict=True)
+    for text, encoding, ids, type_ids in rows:
+        assert ours.add_specials(encoding.ids) == (ids, type_ids), text
+    firsts = range(0, len(chosen) - 1, 3)
+    pairs = [(chosen[first], chosen[first + 1]) for first in firsts]
+    expected = oracle(pairs, return_token_type_ids=True)
+    for first, ids, type_ids in zip(firsts, expected["input_ids"], expected["token_type_ids"], strict=True):
+        framed = ours.add_specials(encoded[first].ids, encoded[first + 1].ids)
+        assert framed == (ids, type_ids), chosen[first : first + 2]
 
 
 def test_from_the_slow_files(case: Case) -> None:
     ours = load_tokenizer(case.folder / "slow")
     sentencepiece = (case.folder / "slow" / "spiece.model").exists()
     if not sentencepiece:
-        assert_equal(ours, case.fast, texts())
+        assert_equal(ours, case.fast, texts(case.kind))
     skipped = SLOW_DIFFERS.get(case.kind, [])
     assert len(skipped) <= 1
-    chosen = [text for text in texts() if text not in skipped]
+    chosen = [text for text in texts(case.kind) if text not in skipped]
     assert_equal(ours, case.slow, chosen, framing=case.kind not in SLOW_WITH_OTHER_FRAMING)
     assert ours.vocab_size == len(case.slow)
 
@@ -92,16 +96,16 @@ def test_from_the_vocabulary_alone(case: Case) -> None:
     full = load_tokenizer(case.folder / "slow")
     assert guessed.fingerprint() == told.fingerprint()
     assert (told.specials, told.framing) == (full.specials, full.framing)
-    assert told.encode_batch(texts()) == full.encode_batch(texts())
+    assert told.encode_batch(texts(case.kind)) == full.encode_batch(texts(case.kind))
 
 
 def test_from_the_fast_file_alone(case: Case) -> None:
     ours = load_tokenizer(case.folder / "fast")
-    assert_equal(ours, case.fast, texts())
+    assert_equal(ours, case.fast, texts(case.kind))
     assert ours.vocab_size == len(case.fast)
 
 
-def test_the_enough_lines_are_compared() -> None:
+def test_enough_lines_are_compared() -> None:
     if not lines():
         pytest.skip("../shared/data is absent: only own strings are compared")
     assert len(texts()) >= 2000
@@ -112,7 +116,7 @@ def test_roles_decoding_and_offsets(case: Case, files: str) -> None:
     ours, oracle = load_tokenizer(case.folder / files), getattr(case, files)
     for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
         assert getattr(ours, f"{role}_id") == getattr(oracle, f"{role}_token_id"), role
-    chosen = texts()[:400]
+    chosen = texts()[:150]
     for text, encoding in zip(chosen, ours.encode_batch(chosen, offsets=True), strict=True):
         assert encoding.offsets is not None
         assert len(encoding.offsets) == len(encoding.ids)
@@ -133,11 +137,10 @@ def test_offsets_of_sentencepiece_stand_for_the_words(case: Case) -> None:
     text = "  The film,\tdidn't ``like'' 2,500 <extra_id_0>  caf\u00e9 MUSIC\u0301 "
     plain, located = ours.encode_batch([text])[0], ours.encode_batch([text], offsets=True)[0]
     assert plain.ids == located.ids
-    covered: Encoding = located
-    assert covered.offsets is not None
+    assert located.offsets is not None
     for word in ("film", "2,500", "MUSIC"):
         start = text.index(word)
-        inside = [span for span in covered.offsets if span[1] > start and span[0] < start + len(word)]
+        inside = [span for span in located.offsets if span[1] > start and span[0] < start + len(word)]
         assert "".join(text[first:last] for first, last in inside).strip().startswith(word)
 
 
@@ -149,7 +152,7 @@ def test_saved_is_loaded_and_the_oracle_loads_it_too(case: Case, files: str, tmp
     again = load_tokenizer(tmp_path)
     assert again.fingerprint() == ours.fingerprint()
     assert (again.specials, again.framing, again.vocab_size) == (ours.specials, ours.framing, ours.vocab_size)
-    chosen = texts()[:600]
+    chosen = texts()[:150]
     assert again.encode_batch(chosen, offsets=True) == ours.encode_batch(chosen, offsets=True)
     fast = not (tmp_path / "spiece.model").exists()
     oracle = transformers.AutoTokenizer.from_pretrained(str(tmp_path), use_fast=fast)
