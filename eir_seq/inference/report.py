@@ -9,7 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
 from eir_seq import __version__
@@ -68,9 +67,7 @@ class RunFiles:
     @property
     def name(self) -> str:
         """The experiment's name."""
-        config = OmegaConf.create(self.config)
-        name = config.get("name") if isinstance(config, DictConfig) else None
-        return str(name or self.folder.resolve().name)
+        return str(self.manifest.get("name") or self.folder.resolve().name)
 
     @property
     def status(self) -> str:

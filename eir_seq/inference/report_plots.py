@@ -5,6 +5,7 @@ Matplotlib draws with stand-in colours, which become CSS variables of the page. 
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
 import re
@@ -37,6 +38,7 @@ _DASHES = {"train": (0, (4, 2)), "validation": "solid", "test": (0, (1, 1))}
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a class may be called $x$
     "svg.fonttype": "none",
+    "svg.hashsalt": "eir_seq",  # the same ids in every process
     "font.size": 10,
     "text.color": _INK,
     "axes.labelcolor": _INK,
@@ -226,8 +228,7 @@ def _plot(title: str, text: str, draw: Any, *, width: float = 4.6, height: float
 
 
 def _figure(title: str, text: str, draw: Any, *, width: float = 4.6, height: float = 2.9) -> Plot:
-    # The salt makes the ids inside each SVG its own; they share one page.
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": text}):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
@@ -238,6 +239,10 @@ def _figure(title: str, text: str, draw: Any, *, width: float = 4.6, height: flo
 
 def _inline(svg: str, text: str) -> str:
     svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'(?<=<g) id="[^"]*"', "", svg)  # names of groups, which nothing refers to
+    # All plots share the page, so what each refers to gets a name of its own.
+    own = hashlib.sha256((text + svg).encode()).hexdigest()[:8]
+    svg = re.sub(r'( id="|"#|\(#)', rf"\g<1>p{own}-", svg)
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     opening, rest = svg.split(">", 1)
     box = re.search(r'viewBox="([^"]+)"', opening)
