@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eir_seq.config.errors import without_foreign_keys
 from eir_seq.config.folders import CONFIG_NAME, UserConfFirst, conf_dir, options_of
-from eir_seq.config.origin import Origin, file_of_config
+from eir_seq.config.origin import Origin, chooser_of, file_of_config
 from eir_seq.config.overrides import normalized, unknown_option
 from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, SchedulerConfig, TrainerConfig
 from eir_seq.config.validation import validate_experiment
@@ -124,6 +124,8 @@ def compose_in_hydra(overrides: Sequence[str]) -> Composed:
     origin = Origin(tuple(overrides))
     if "experiment" not in choices and not {"inputs", "outputs"} & raw.keys():
         raise UserError(*_no_experiment(raw))
+    for place in origin.unset():
+        _set(raw, place.split("."), "???")
     raw = without_foreign_keys(raw, ExperimentConfig, origin.chosen_on_command_line)
     try:
         config = validate_experiment(raw)
@@ -131,8 +133,16 @@ def compose_in_hydra(overrides: Sequence[str]) -> Composed:
         raise UserError(*origin.name_sources(error.faults, raw), *origin.ignored_choices(raw)) from None
     if ignored := origin.ignored_choices(raw):
         raise UserError(*ignored)
-    origin.composed_files()  # while Hydra stands ready; needed when data or training find a fault later
     return Composed(config, tuple(overrides), origin)
+
+
+def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    *parents, last = path
+    for parent in parents:
+        if not isinstance(inner := tree.get(parent), dict):
+            return
+        tree = inner
+    tree[last] = value
 
 
 def _no_experiment(raw: dict[str, Any]) -> list[Fault]:
@@ -176,6 +186,7 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
         source = shown(found) if found else parent.group(1)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = str(error.missing_cfg_file).removeprefix("/").rpartition("/")
+        source = chooser_of(group, overrides) or source
         return unknown_option(group or option, option, sorted(error.options or ()), source)
     if (sweep := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'", text)) is not None:
         key, _, value = sweep.group(1).lstrip("+").partition("=")

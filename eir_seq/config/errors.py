@@ -90,7 +90,10 @@ class Kind:
             return " or ".join(map(str, members))
         annotation, origin = self.annotation, typing.get_origin(self.annotation)
         if origin is Literal:
-            values = list({str(value): value for value in typing.get_args(annotation)}.values())
+            spelt: dict[str, Any] = {}
+            for value in typing.get_args(annotation):
+                spelt.setdefault(str(value), value)
+            values = list(spelt.values())
             return f"one of {', '.join(map(repr, values))}" if len(values) > 1 else repr(values[0])
         if annotation is bool:
             return "true or false"
@@ -102,7 +105,7 @@ class Kind:
             pattern = next((limit.pattern for limit in _flat(self.limits) if getattr(limit, "pattern", None)), None)
             return "text" if pattern is None else "a name of letters, digits, '-' and '_' that begins with a letter"
         if origin is list:
-            return f"a list of {_length(self.limits)}{str(self.items).removeprefix('a ')}"
+            return f"a list of {_length(self.limits)}values, each {self.items}"
         return "a mapping" if self.annotation_is_dict or self.model is not None else "a value"
 
 
@@ -359,4 +362,4 @@ def _short(number: float) -> str:
 def _length(limits: Sequence[Any]) -> str:
     sizes = {getattr(limit, name) for limit in _flat(limits) for name in ("min_length", "max_length")
              if getattr(limit, name, None) is not None}  # fmt: skip
-    return f"{sizes.pop()} times " if len(sizes) == 1 else ""
+    return f"{sizes.pop()} " if len(sizes) == 1 else ""

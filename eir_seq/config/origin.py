@@ -20,34 +20,49 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.yaml_source import StrictFileSource, located, prefixes, read_yaml
 from eir_seq.errors import Fault
 
+COMMAND_LINE = "command line"
+
 
 class Origin:
     """Tells which file (with line) or override set a key of the composed config."""
 
     def __init__(self, overrides: tuple[str, ...]) -> None:
-        self._overrides = parse_overrides([text for text in overrides if not text.startswith("~")])
+        everything = parse_overrides(overrides)
+        self._overrides = [override for override in everything if not override.is_delete()]
+        self._keys = {override.key_or_group for override in everything}
         self._texts = list(overrides)
         self._files: list[tuple[str, Path]] | None = None
 
     def source_of(self, place: str) -> str | None:
         """``command line`` or ``file:line`` for a config path; for a missing key that of the mapping around it."""
+        if any(key.startswith(f"{place}.") for key in self._keys):
+            return COMMAND_LINE
         for prefix in prefixes(place):
             for override in self._overrides:
                 if override.key_or_group == prefix and self._sets(override, place, prefix):
-                    return "command line"
+                    return COMMAND_LINE
             for package, path in reversed(self.composed_files()):
-                inner = prefix if not package else prefix.removeprefix(f"{package}.")
-                if package and inner == prefix:
-                    continue
-                file = read_yaml(path)
-                if inner in file.lines:
+                inner = _inside(prefix, package)
+                if inner is not None and inner in (file := read_yaml(path)).lines:
                     return located(file, inner)
         return None
 
+    def unset(self) -> list[str]:
+        """Config paths that a file leaves open (``???``) and that no later file or override sets."""
+        paths: dict[str, None] = {}
+        for package, path in self.composed_files():
+            file = read_yaml(path)
+            for inner in file.lines:
+                place = f"{package}.{inner}" if package else inner
+                if inner in file.unset:
+                    paths[place] = None
+                else:
+                    paths.pop(place, None)
+        return [place for place in paths if not any(prefix in self._keys for prefix in prefixes(place))]
+
     def chosen_on_command_line(self, place: str) -> bool:
         """Whether an override set this key, or (for ``GROUP.type``) chose the group."""
-        keys = {override.key_or_group for override in self._overrides}
-        return place in keys or (place.endswith(".type") and place.removesuffix(".type") in keys)
+        return place in self._keys or (place.endswith(".type") and place.removesuffix(".type") in self._keys)
 
     def name_sources(self, faults: Sequence[Fault], raw: dict[str, Any]) -> list[Fault]:
         """The faults with their sources; faults at places that are no config paths stay as they are."""
@@ -70,7 +85,7 @@ class Origin:
             wanted = loaded(path).get("type")
             if wanted is not None and section.get("type") != wanted:
                 source = self.source_of(f"{group}.type")
-                if source == "command line":
+                if source == COMMAND_LINE:
                     continue
                 message = (
                     f"has no effect, as {group}.type is set to {section.get('type')!r}; write {group}.type={wanted}"
@@ -112,3 +127,24 @@ def file_of_config(config_path: str) -> Path | None:
             if isinstance(source, StrictFileSource) and source.is_config(config_path):
                 return source.file_of(config_path)
     return None
+
+
+def chooser_of(group: str, overrides: Sequence[str]) -> str | None:
+    """``file:line`` of the defaults list that chooses an option of `group`, in the files that the overrides choose."""
+    for override in parse_overrides(overrides):
+        path = file_of_config(f"{override.key_or_group}/{override._value}")
+        if path is None:
+            continue
+        file = read_yaml(path)
+        for key in file.lines:
+            words = key.split(".", 2)
+            if words[0] == "defaults" and len(words) == 3 and words[2].removeprefix("override ").strip("/ ") == group:
+                return located(file, key)
+    return None
+
+
+def _inside(place: str, package: str) -> str | None:
+    """A config path as a file of that package writes it; None where it lies outside of the package."""
+    if not package:
+        return place
+    return place.removeprefix(f"{package}.") if place.startswith(f"{package}.") else None

@@ -35,11 +35,13 @@ _PLAIN_TAGS = frozenset(
 
 @dataclass(frozen=True)
 class YamlFile:
-    """One file: its text, and for every key path (dotted, relative to the file) the line it stands on."""
+    """One file: its text, for every key path (dotted, relative to the file) the line it stands on, and the paths that
+    it leaves to others to set (``???``)."""
 
     path: Path
     text: str
     lines: dict[str, int]
+    unset: frozenset[str] = frozenset()
 
 
 def shown(path: Path | str) -> str:
@@ -106,7 +108,7 @@ def _read_yaml(path: Path, modified: int) -> YamlFile:  # noqa: ARG001 (part of 
     walk.visit(root, ())
     if walk.faults:
         raise UserError(*walk.faults)
-    return YamlFile(path, text, walk.lines)
+    return YamlFile(path, text, walk.lines, frozenset(walk.unset))
 
 
 class _Walk:
@@ -115,6 +117,7 @@ class _Walk:
     def __init__(self, name: str) -> None:
         self.name = name
         self.lines: dict[str, int] = {}
+        self.unset: set[str] = set()
         self.faults: list[Fault] = []
         self._open: set[int] = set()
         self._nodes = 0
@@ -132,6 +135,8 @@ class _Walk:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
             self._add(path, f"the YAML tag {tag} is not allowed; write plain values", line)
             return
+        if node.value == "???":
+            self.unset.add(".".join(path))
         self._open.add(id(node))
         if isinstance(node, yaml.MappingNode):
             self._visit_mapping(node, path)
