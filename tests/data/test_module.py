@@ -170,6 +170,7 @@ def test_what_goes_to_loader_processes_is_small(config: Config, tmp_path: Path) 
     )
 
 
+@pytest.mark.slow
 def test_a_spawned_loader_process_opens_the_files_itself(experiment: Any) -> None:
     data = module(experiment(num_workers=1))
     loader = data.train_dataloader()
