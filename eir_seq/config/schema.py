@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -118,8 +118,17 @@ class TrainedTokenizerConfig(TokenizerBase):
     """Subwords learnt from the training rows."""
 
     type: Literal["bpe", "wordpiece", "unigram"]
-    vocab_size: int = Field(8000, ge=16, description="size of the learnt vocabulary, special tokens included")
+    vocab_size: int = Field(
+        8000, ge=16, description="upper bound of the learnt vocabulary, special tokens included; bpe: 261 or more"
+    )
     min_freq: Positive = Field(2, description="pairs rarer than this are not merged (bpe, wordpiece)")
+
+    @field_validator("vocab_size")
+    @classmethod
+    def _room_for_bytes(cls, vocab_size: int, info: ValidationInfo) -> int:
+        if info.data.get("type") == "bpe" and vocab_size < 261:
+            raise ValueError("at least 261 is expected for bpe: 256 bytes and 5 special tokens")
+        return vocab_size
 
 
 class PublishedTokenizerConfig(Strict):

@@ -83,7 +83,9 @@ class SentencePieceBackend:
         """Token of an id, None if there is none."""
         if token_id in self._added:
             return self._added[token_id].content
-        piece: str | None = self._pieces.id_to_piece(token_id) if token_id < self._size else None
+        if token_id >= self._size:
+            return None
+        piece: str = self._pieces.id_to_piece(token_id)
         return piece
 
     def encode(self, texts: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets | None]]:

@@ -34,7 +34,6 @@ SPECIALS = SpecialTokens(unk="[UNK]", sep="[SEP]", pad="[PAD]", cls="[CLS]", mas
 SPECIAL_LIST = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TYPES = ("word", "character", "byte", "bpe", "wordpiece", "unigram")
 BYTE_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
-MIN_BPE_VOCAB = len(SPECIAL_LIST) + len(BYTE_ALPHABET)
 MAX_VOCAB = 2**31 - 1
 
 # Cuts "[SEP]" in two, for vocabularies whose words may hold brackets.
@@ -79,7 +78,10 @@ def _typed_config(kind: str, options: dict[str, Any]) -> TokenizerConfig:
     try:
         return adapter.validate_python({"type": kind, **options})
     except ValidationError as error:
-        faults = [Fault(".".join(map(str, item["loc"][1:])), item["msg"]) for item in error.errors()]
+        faults = [
+            Fault(".".join(map(str, item["loc"][1:])), item["msg"].removeprefix("Value error, "))
+            for item in error.errors()
+        ]
         raise UserError(*faults) from error
 
 
@@ -167,14 +169,6 @@ def _byte_symbols() -> list[str]:
 
 def _bpe(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
     """Byte-level byte-pair encoding (Sennrich et al. 2016, Radford et al. 2019): no text is unknown."""
-    if config.vocab_size < MIN_BPE_VOCAB:
-        raise UserError(
-            Fault(
-                "vocab_size",
-                f"{config.vocab_size} is too small for bpe: 256 bytes and {len(SPECIAL_LIST)} special tokens need "
-                f"{MIN_BPE_VOCAB}",
-            )
-        )
     rust = RustTokenizer(models.BPE())
     rust.normalizer = _normalizer(config)
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from pydantic import ValidationError
 
 from eir_seq.config.schema import (
     ByteTokenizerConfig,
@@ -246,8 +247,11 @@ class TestSubwords:
         assert train_tokenizer("bpe", GENERATED, vocab_size=size).vocab_size == size
 
     def test_bpe_too_small(self) -> None:
-        with pytest.raises(UserError, match=r"vocab_size: 260 is too small for bpe.*261"):
-            train_tokenizer(TrainedTokenizerConfig(type="bpe", vocab_size=260), GENERATED)
+        with pytest.raises(UserError, match="vocab_size: at least 261 is expected for bpe"):
+            train_tokenizer("bpe", GENERATED, vocab_size=260)
+        with pytest.raises(ValidationError, match="at least 261"):
+            TrainedTokenizerConfig(type="bpe", vocab_size=260)
+        assert TrainedTokenizerConfig(type="unigram", vocab_size=16).vocab_size == 16
 
     @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
     @pytest.mark.parametrize("size", [16, 17, 60, 200, 5000])
