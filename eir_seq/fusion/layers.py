@@ -26,7 +26,7 @@ class StochasticDepth(nn.Module):
             return branch
         keep = 1 - self.probability
         rows = (branch.shape[0],) + (1,) * (branch.dim() - 1)
-        return branch.mul(torch.empty(rows, dtype=branch.dtype, device=branch.device).bernoulli_(keep).div_(keep))
+        return branch * torch.empty(rows, dtype=branch.dtype, device=branch.device).bernoulli_(keep) / keep
 
 
 class ResidualBlock(nn.Module):
@@ -44,7 +44,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``(batch, hidden)`` in and out."""
         branch = self.down(self.dropout(self.activation(self.up(self.norm(x)))))
-        return x + self.stochastic_depth(self.dropout(branch))
+        summed: Tensor = x + self.stochastic_depth(self.dropout(branch))
+        return summed
 
 
 class Fusion(nn.Module):

@@ -17,6 +17,7 @@ from eir_seq.training.metrics_file import Measurement
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.status import Status
 
 LINE_SECONDS = 30.0
 """Where there is no progress bar, a line comes that often."""
@@ -35,6 +36,7 @@ class Console:
         self._early: list[str] = []
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._status: Status | None = None
         self._last_line = time.monotonic()
         self._first_step: tuple[int, float] | None = None
 
@@ -52,6 +54,10 @@ class Console:
         early, self._early = self._early, []
         for line in early:
             self._write_log(line)
+
+    def log(self, text: str) -> None:
+        """A line for the log only: somebody else says it."""
+        self._write_log(text)
 
     def say(self, text: str) -> None:
         """One line."""
@@ -71,16 +77,27 @@ class Console:
         What is appended to the list that this gives is put behind the name of the phase.
         """
         found: list[str] = []
-        start = time.monotonic()
+        start = self._last_line = time.monotonic()
         if self.terminal:
             from rich.console import Console as RichConsole
 
-            with RichConsole(file=self.stream).status(f"{what} ..."):
-                yield found
+            with RichConsole(file=self.stream).status(f"{what} ...") as self._status:
+                try:
+                    yield found
+                finally:
+                    self._status = None
         else:
             yield found
         detail = f": {', '.join(found)}" if found else ""
         self.say(f"{what}{detail} ({time.monotonic() - start:.1f} s)")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """How far a long part of the preparations is; seldom a line where there is no terminal."""
+        if self._status is not None:
+            self._status.update(f"{what}: {done:,} of {total:,} ...")
+        elif time.monotonic() - self._last_line >= LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(f"{what}: {done:,} of {total:,}")
 
     # ------------------------------------------------------------------------------------------------- training
 

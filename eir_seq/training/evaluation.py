@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,9 +26,9 @@ class Evaluation:
     raw: dict[str, Tensor]
     """Raw outputs by output name, (rows, width), on the CPU."""
     targets: dict[str, Tensor]
-    """Targets by output name, (rows,), on the CPU."""
+    """Targets by output name, (rows,), on the CPU; only of outputs whose rows have labels."""
     values: dict[tuple[str, str], float]
-    """(output, metric) to value; ``("", "loss")`` is the weighted sum of the outputs' losses."""
+    """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses."""
 
     def by_output(self) -> dict[str, dict[str, float]]:
         """The values as ``{output: {metric: value}}``, without the sum of losses."""
@@ -52,7 +53,7 @@ def evaluate(
     Args:
         network: the network; put into evaluation mode for the while, its own modes restored afterwards.
         outputs: the fitted outputs by name.
-        batches: the batches of a split, with targets; each row once.
+        batches: the batches of a split, each row once. An output without targets is predicted and not measured.
         device: where the network is.
         precision: the trainer's precision; the forward pass runs as it does in training.
         between: called after each batch; may raise to leave early.
@@ -60,28 +61,30 @@ def evaluate(
     Raises:
         RunFailed: a raw output or a loss is not finite.
     """
-    metrics: dict[str, OutputMetrics] = {name: output.metrics() for name, output in outputs.items()}
+    metrics: dict[str, OutputMetrics] = {}
+    parts: dict[str, list[Tensor]] = {name: [] for name in outputs}
     rows: list[int] = []
     ids: list[str] = []
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
-            raw = network(on_device["inputs"])
-            for name, metric in metrics.items():
-                metric.update(raw[name], on_device["targets"][name])
+            for name, raw in network(on_device["inputs"]).items():
+                parts[name].append(raw.to("cpu", torch.float32))
+                if name in batch["targets"]:
+                    metric = metrics.setdefault(name, outputs[name].metrics())
+                    metric.update(parts[name][-1], batch["targets"][name])
             rows += batch["row"].tolist()
             ids += batch["id"]
             between()
     values = {(name, metric): value for name, found in metrics.items() for metric, value in found.compute().items()}
-    if rows:
-        total = sum(outputs[name].config.loss_weight * values[name, "loss"] for name in metrics)
-        values[("", "loss")] = total
-        if not torch.isfinite(torch.tensor(total)):
+    if metrics.keys() == outputs.keys():
+        values["", "loss"] = sum(output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
+        if not math.isfinite(values["", "loss"]):
             raise RunFailed("the loss of the evaluation is not finite")
     order = sorted(range(len(rows)), key=rows.__getitem__)
     return Evaluation(
         ids=[ids[index] for index in order],
-        raw={name: metric.raw[order] for name, metric in metrics.items()},
+        raw={name: torch.cat(parts[name])[order] for name in outputs if parts[name]},
         targets={name: metric.target[order] for name, metric in metrics.items()},
         values=values,
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed
@@ -30,7 +30,10 @@ from eir_seq.training.signals import SignalGuard
 class Data(Protocol):
     """What training asks of a data module."""
 
-    batches_per_epoch: int
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches, the same number in every epoch."""
+        ...
 
     def set_position(self, epoch: int, batches_done: int) -> None:
         """The next training batches are those of `epoch` behind the first `batches_done`."""
@@ -68,9 +71,7 @@ def fit(
         Stopped: a signal came; the state is saved.
     """
     total = total_steps(config.trainer, data.batches_per_epoch)
-    module = TrainingModule(
-        network, outputs, config, batches_per_epoch=data.batches_per_epoch, total_steps=total
-    )
+    module = TrainingModule(network, outputs, config, batches_per_epoch=data.batches_per_epoch, total_steps=total)
     store = CheckpointStore(run_dir / "checkpoints", config.trainer.keep_checkpoints)
     store.folder.mkdir(exist_ok=True)
     store.clean()
@@ -153,4 +154,3 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-

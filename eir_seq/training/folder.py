@@ -62,6 +62,9 @@ class RunFolder:
         self.config = config
         self.path = Path()
         self.resumed = False
+        """Whether the folder held this run before."""
+        self.extended = False
+        """Whether the run is to end elsewhere than it was before."""
         self._lock: int | None = None
         self._made: list[Path] = []
         self._keep = False
@@ -82,6 +85,11 @@ class RunFolder:
     def keep(self) -> None:
         """From now on the folder holds something worth keeping."""
         self._keep = True
+
+    @property
+    def kept(self) -> bool:
+        """Whether the folder stays."""
+        return self._keep
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -193,9 +201,6 @@ class RunFolder:
         self.resumed = True
         self._keep = True
         self.extended = any(key in LIMITS for key in changed)
-
-    extended = False
-    """Whether the run is to end elsewhere than it was before."""
 
     def _close(self) -> None:
         if not self._keep and self._made:

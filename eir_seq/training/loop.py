@@ -70,6 +70,8 @@ class RunState:
     """The evaluation that belongs to this step has not been done yet."""
     best_value: float | None = None
     best_step: int | None = None
+    best_epoch: int | None = None
+    """Epoch of that step, counted from 1."""
     without_improvement: int = 0
     """Evaluations since the best one."""
     stopped_early: bool = False
@@ -140,8 +142,9 @@ class RunLoop(Callback):
         self.state = RunState()
         self.seconds_evaluating = 0.0
         self.batch: Batch | None = None
+        self.steps_done = self.rows_done = 0  # by this process
         self._saved: tuple[int, bool] | None = None
-        self._between_steps = True
+        self._consistent = True  # the state, the weights and metrics.csv belong to the same step
         self._every = math.ceil(module.total_steps / POINTS)
 
     @property
@@ -191,11 +194,9 @@ class RunLoop(Callback):
         """A whole epoch is ahead; epochs that a checkpoint cut do not come here."""
         self.position.set_position(trainer.current_epoch, 0)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
-        """From here on the weights may be between two states."""
-        self._between_steps = False
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        """From here on the weights move and the state does not."""
+        self._consistent = False
         self.batch = batch
 
     def on_train_batch_end(
@@ -203,6 +204,7 @@ class RunLoop(Callback):
     ) -> None:
         """After an optimizer step: measure, evaluate, save, stop, as is due."""
         done, settings = batch_idx + 1, self.config.trainer
+        self.rows_done += len(batch["id"])
         epoch_ends = done == self.module.batches_per_epoch
         if done % settings.accumulate and not epoch_ends:
             return
@@ -213,15 +215,16 @@ class RunLoop(Callback):
         state.evaluation_due = at_end or (
             epoch_ends if settings.validate_every is None else state.step % settings.validate_every == 0
         )
-        self._between_steps = True
+        self.steps_done += 1
         self.progress.step(state.step, self.module.total_steps, self._epoch(), self._training_loss)
         if state.evaluation_due or state.step % self._every == 0:
             self._write_training_losses()
+        self._consistent = True
         self._settle(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A signal to the whole process group may end the loader's workers first: save all the same."""
-        if self.signals.received is not None and self._between_steps and isinstance(exception, Exception):
+        if self.signals.received is not None and self._consistent and isinstance(exception, Exception):
             self._save(trainer)
 
     # ------------------------------------------------------------------------------------------------ between steps
@@ -273,6 +276,7 @@ class RunLoop(Callback):
             between=lambda: self._stop(trainer) if self.signals.received is not None else None,
         )
         self.seconds_evaluating += time.perf_counter() - start
+        self._consistent = False
         self._compare(found)
         measurements = [
             Measurement(self._epoch(), state.step, "validation", output, metric, value)
@@ -280,6 +284,7 @@ class RunLoop(Callback):
         ]
         self._record(measurements)
         state.evaluation_due = False
+        self._consistent = True
         self.progress.evaluated(measurements, best=state.best_step == state.step)
 
     def _compare(self, found: Evaluation) -> None:
@@ -290,7 +295,7 @@ class RunLoop(Callback):
         )
         if value is not None and self.monitor.better(value, state.best_value):
             self.store.write_best(state.step, best_weights(self.module))
-            state.best_value, state.best_step = value, state.step
+            state.best_value, state.best_step, state.best_epoch = value, state.step, self._epoch()
         state.without_improvement = 0 if improved_enough else state.without_improvement + 1
         if early is not None and state.without_improvement >= early.patience:
             state.stopped_early = True
@@ -312,18 +317,23 @@ class RunLoop(Callback):
         values["", "learning_rate"] = self.module.learning_rate(step)
         self.module.running.reset()
         self._record(
-            Measurement(epoch, step, "train", output, metric, value)
-            for (output, metric), value in values.items()
-            if value is not None
+            [
+                Measurement(epoch, step, "train", output, metric, value)
+                for (output, metric), value in values.items()
+                if value is not None
+            ]
         )
 
-    def _record(self, measurements: Any) -> None:
-        measurements = list(measurements)
+    def _record(self, measurements: Sequence[Measurement]) -> None:
         self.metrics.append(measurements)
-        if self.trackers and measurements:
-            named = {"/".join(filter(None, (m.split, m.output, m.metric))): m.value for m in measurements}
-            for tracker in self.trackers:
-                tracker.log_metrics(named, step=measurements[0].step)
+        log_to_trackers(self.trackers, measurements, step=self.state.step)
+
+
+def log_to_trackers(trackers: Sequence[Logger], measurements: Sequence[Measurement], step: int) -> None:
+    """Give measurements to Lightning loggers as ``split/output/metric``."""
+    named = {"/".join(filter(None, (m.split, m.output, m.metric))): m.value for m in measurements}
+    for tracker in trackers:
+        tracker.log_metrics(named, step=step)
 
 
 def best_weights(module: TrainingModule) -> dict[str, Tensor]:
@@ -339,4 +349,3 @@ def best_step_of(checkpoint: Path) -> int | None:
         return None
     assert step is None or isinstance(step, int)
     return step
-

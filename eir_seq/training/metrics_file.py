@@ -1,4 +1,4 @@
-"""metrics.csv: one line per value, in long format, the same bytes for an interrupted run as for an uninterrupted one."""
+"""metrics.csv: one line per value, in long format; an interrupted run writes the same bytes as an uninterrupted one."""
 
 from __future__ import annotations
 

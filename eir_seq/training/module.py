@@ -62,8 +62,7 @@ class TrainingModule(LightningModule):
         detached = {name: loss.detach() for name, loss in losses.items()}
         self._group.append((batch["id"], detached))
         self.running.add(detached)
-        weighted = [output.config.loss_weight * losses[name].mean() for name, output in self.outputs.items()]
-        total = torch.stack(weighted).sum()
+        total = weighted_loss(self.outputs, losses)
         if self.config.trainer.accumulate > 1:
             total = total * (len(batch["id"]) / self.config.data.batch_size)
         return total
@@ -118,6 +117,11 @@ class TrainingModule(LightningModule):
         optimizer = build_optimizer(self.network, self.config.optimizer, fused=fused)
         scheduler = build_scheduler(optimizer, self.config.scheduler, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def weighted_loss(outputs: Mapping[str, FittedOutput], losses: Mapping[str, Tensor]) -> Tensor:
+    """The weighted sum over outputs of the mean over rows, from each output's losses (batch,)."""
+    return torch.stack([output.config.loss_weight * losses[name].mean() for name, output in outputs.items()]).sum()
 
 
 HINT = "the weights of the last checkpoint are sound; a lower optimizer.lr or a look at these rows may help"

@@ -129,4 +129,3 @@ def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total: int) -
 
 def _cosine(start: float, end: float, done: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
-

@@ -65,7 +65,7 @@ class SignalGuard:
         if self.received is not None:
             raise Stopped(self.received)
 
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if self.received is not None:
             return
         self.received = signum

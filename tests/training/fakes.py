@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.module import _outlive_signals
 from eir_seq.fusion import build_fusion
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import FittedOutput
@@ -112,15 +113,11 @@ class FakeData:
             batch_sampler=self.batches,
             collate_fn=collate,
             num_workers=self.workers,
-            worker_init_fn=one_thread,
+            worker_init_fn=_outlive_signals,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.validation, batch_size=4, collate_fn=collate)
-
-
-def one_thread(_: int) -> None:
-    torch.set_num_threads(1)
 
 
 def fitted_outputs(config: ExperimentConfig, data: FakeData) -> dict[str, FittedOutput]:

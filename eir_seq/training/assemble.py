@@ -1,0 +1,127 @@
+"""From the config to what a run is made of: rows, fitted inputs and outputs, batches, the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.fusion import build_fusion
+from eir_seq.modalities import build_modality
+from eir_seq.modalities.base import FittedModality
+from eir_seq.modalities.sequence import TOKENS
+from eir_seq.outputs import build_output
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.randomness import derive_seed
+from eir_seq.training.console import Console
+from eir_seq.training.network import Network
+
+if TYPE_CHECKING:
+    from eir_seq.data.module import DataModule
+    from eir_seq.data.source import Splits
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that a run is made of."""
+
+    splits: Splits
+    inputs: dict[str, FittedModality]
+    outputs: dict[str, FittedOutput]
+    data: DataModule
+    network: Network
+
+    def batches(self, split: str) -> Any:
+        """Batches of every row of a split once; None where there is no such split."""
+        if getattr(self.splits, split) is None:
+            return None
+        return self.data.val_dataloader() if split == "validation" else self.data.test_dataloader()
+
+    def tokens(self, name: str) -> dict[str, Sequence[int]]:
+        """Tokens of each row of an input before truncation, by split."""
+        return {split: encoded.inputs[name].numbers(TOKENS).tolist() for split, encoded in self.data.encoded.items()}
+
+    def shown(self, split: str, name: str) -> list[str]:
+        """What stands in an input, row by row, for people."""
+        rows = dict(self.splits.items())[split]
+        columns = [rows[column] for column in self.inputs[name].columns]
+        return [" | ".join(map(str, values)) for values in zip(*columns, strict=True)]
+
+
+def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None) -> Parts:
+    """Read the rows, fit inputs and outputs on the training rows, encode, and build the network.
+
+    Args:
+        config: the experiment.
+        console: is told about each phase.
+        fallback_cache: where encoded rows go if the cache folder cannot be written.
+
+    Raises:
+        UserError: data or config are at fault.
+    """
+    from eir_seq.data.module import DataModule
+    from eir_seq.data.source import load_splits
+
+    with console.phase("reading rows") as found:
+        splits = load_splits(config)
+        found += [f"{split} {rows.num_rows:,}" for split, rows in splits.items()]
+    if splits.skipped:
+        console.say(f"left out {len(splits.skipped):,} rows (data.on_bad_row=skip)")
+    assert splits.train is not None
+    inputs: dict[str, FittedModality] = {}
+    for name, declared in config.inputs.items():
+        with console.phase(f"fitting inputs.{name}") as found:
+            inputs[name] = build_modality(name, declared).fit(splits.train, config.seed)
+            found += _said(inputs[name].describe())
+    outputs = {name: build_output(name, declared).fit(splits.train) for name, declared in config.outputs.items()}
+    with console.phase("encoding") as found:
+        data = DataModule(config, splits, inputs, outputs, fallback_cache=fallback_cache, progress=console.progress)
+        data.setup()
+        found.append(f"{data.batches_per_epoch:,} batches per epoch")
+    with console.phase("building the network") as found:
+        network = build_network(config, inputs, outputs)
+        counts = network.count_parameters()
+        found.append(f"{counts['total']:,} parameters")
+        if counts["trainable"] < counts["total"]:
+            found.append(f"{counts['trainable']:,} of them trained")
+    return Parts(splits, inputs, outputs, data, network)
+
+
+def build_network(
+    config: ExperimentConfig,
+    inputs: Mapping[str, FittedModality],
+    outputs: Mapping[str, FittedOutput],
+    *,
+    pretrained: bool = True,
+) -> Network:
+    """The network with its first weights, which depend on the seed alone.
+
+    Without `pretrained` published weights are not loaded, because others will be put in their place.
+
+    Raises:
+        UserError: sizes do not fit together.
+    """
+    torch.manual_seed(derive_seed(config.seed, "network"))
+    encoders = {name: fitted.build_encoder(config.data, pretrained=pretrained) for name, fitted in inputs.items()}
+    sizes: dict[str, int] = {name: _size(encoder) for name, encoder in encoders.items()}
+    fusion = build_fusion(config.fusion, sizes, list(outputs))
+    heads = {name: output.build_head(fusion.output_size) for name, output in outputs.items()}
+    return Network(encoders, fusion, heads)
+
+
+def _size(encoder: torch.nn.Module) -> int:
+    size = encoder.output_size
+    assert isinstance(size, int)
+    return size
+
+
+def _said(description: Mapping[str, Any]) -> list[str]:
+    said = []
+    if "vocab_size" in description:
+        said.append(f"{description.get('tokenizer', 'tokens')}, {description['vocab_size']:,} tokens")
+    if "max_length" in description:
+        said.append(f"length {description['max_length']:,}")
+    return said

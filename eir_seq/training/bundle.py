@@ -1,0 +1,90 @@
+"""The bundle: all that predicting needs of a run, in one folder that is there whole or not at all.
+
+``config.yaml``, ``model.safetensors`` (the best weights), ``inputs/NAME/`` (fitted modalities), ``outputs/NAME.json``
+and a manifest of hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load_model, save_model
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import Fault, UserError
+from eir_seq.outputs import load_output
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.training.checkpoints import MANIFEST, remove_folder, verify_folder, write_folder
+from eir_seq.training.folder import CONFIG, plain
+from eir_seq.training.network import Network
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained network and what turns rows into its inputs and its raw outputs into predictions."""
+
+    config: ExperimentConfig
+    inputs: dict[str, Any]
+    outputs: dict[str, FittedOutput]
+    network: Network
+
+
+def write_bundle(
+    folder: Path,
+    config: ExperimentConfig,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, FittedOutput],
+    network: Network,
+) -> None:
+    """Write the bundle; one that is there already is replaced.
+
+    Raises:
+        RunFailed: the disk is full or fails.
+    """
+
+    def fill(partial: Path) -> None:
+        (partial / CONFIG).write_text(
+            yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
+        (partial / "outputs").mkdir()
+        for name, output in outputs.items():
+            output.save(partial / "outputs" / f"{name}.json")
+        for name, fitted in inputs.items():
+            fitted.save(partial / "inputs" / name)
+        save_model(network, str(partial / WEIGHTS))
+
+    if folder.exists():
+        remove_folder(folder)
+    write_folder(folder, fill)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """The bundle in `folder`; the network is on the CPU and in evaluation mode.
+
+    Raises:
+        UserError: the folder is none, or is damaged.
+    """
+    from eir_seq.modalities import load_modality
+    from eir_seq.training.assemble import build_network
+
+    if not (folder / MANIFEST).exists():
+        raise UserError(Fault(str(folder), "is not a bundle (it has no manifest.json)"))
+    problem = verify_folder(folder)
+    if problem is not None:
+        raise UserError(Fault(str(folder), f"the bundle is damaged: {problem}"))
+    config = ExperimentConfig.model_validate(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
+    inputs = {name: load_modality(folder / "inputs" / name) for name in config.inputs}
+    outputs = {name: load_output(folder / "outputs" / f"{name}.json") for name in config.outputs}
+    network = build_network(config, inputs, outputs, pretrained=False)
+    try:
+        load_model(network, folder / WEIGHTS)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise UserError(Fault(str(folder / WEIGHTS), f"the weights do not fit the config: {first}")) from None
+    return Bundle(config, inputs, outputs, network.eval())

@@ -1,0 +1,218 @@
+"""Look at an experiment before it is run: its data, one step, and what the whole run would take."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import RunFailed
+from eir_seq.training.assemble import Parts, assemble
+from eir_seq.training.console import Console, duration
+from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory, pick_device
+from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
+from eir_seq.training.module import weighted_loss
+from eir_seq.training.optimization import build_optimizer, total_steps
+from eir_seq.training.run import check_parts, monitor_of
+
+MEASURED = 4
+"""Batches of different lengths whose steps are timed."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What `check` found; as text, a report for people."""
+
+    rows: dict[str, int]
+    skipped: int
+    inputs: dict[str, dict[str, Any]]
+    tokens: dict[str, dict[str, int]]
+    """Tokens after truncation by input and split."""
+    outputs: dict[str, dict[str, Any]]
+    parameters: dict[str, int]
+    loss: float
+    """Loss of the first step on two rows."""
+    batches_per_epoch: int
+    steps: int
+    step_seconds: float
+    """Mean over batches of different lengths."""
+    run_seconds: float
+    memory_bytes: int
+    """Weights, gradients and optimizer state, and the activations of the longest batch."""
+    device: str
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [
+            _line("rows", ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items())),
+            *([_line("left out", f"{self.skipped:,} rows (data.on_bad_row=skip)")] if self.skipped else []),
+        ]
+        for name, described in self.inputs.items():
+            lines.append(_line(f"inputs.{name}", _described(described)))
+            lines.append(_line("  tokens", ", ".join(f"{split} {n:,}" for split, n in self.tokens[name].items())))
+        lines += [_line(f"outputs.{name}", _described(described)) for name, described in self.outputs.items()]
+        lines += [_line("parameters", f"{self.parameters['total']:,} ({self.parameters['trainable']:,} trained)")]
+        lines += [
+            _line(f"  {part}", f"{count:,}")
+            for part, count in self.parameters.items()
+            if part not in ("total", "trainable")
+        ]
+        lines += [
+            _line("one step", f"on two rows, loss {self.loss:.4f}"),
+            _line("the run", f"{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch"),
+            _line("memory", f"about {_bytes(self.memory_bytes)} on {self.device}, without the data"),
+            _line("time", f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step"),
+            *(_line("warning", warning) for warning in self.warnings),
+            "all is well",
+        ]
+        return "\n".join(lines)
+
+
+def check(config: ExperimentConfig) -> CheckResult:
+    """Read the data, fit inputs and outputs, build the network, and try steps.
+
+    Raises:
+        UserError: config or data are at fault.
+        RunFailed: the first step's loss is not finite, or memory does not suffice.
+    """
+    device = pick_device(config.trainer)
+    monitor = monitor_of(config)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    with Console() as console:
+        parts = assemble(config, console)
+    check_parts(config, parts.splits, parts.outputs, monitor)
+    steps = total_steps(config.trainer, parts.data.batches_per_epoch)
+    trial = _Trial(config, parts, device)
+    train = parts.data.encoded["train"]
+    keys = sorted(parts.data.train_dataloader().sampler, key=lambda key: train.lengths[list(key.rows)].max())
+    loss = trial.step(train[type(keys[0])(keys[0].rows[:2], 0)])
+    chosen = [keys[len(keys) * (2 * i + 1) // (2 * MEASURED)] for i in range(MEASURED)]
+    seconds = [trial.timed(trial.step, train[key]) for key in chosen]
+    forward = [trial.timed(trial.forward, train[key]) for key in chosen]
+    memory = trial.memory_of(train[train.in_order(config.data)[0]])
+    step_seconds = sum(seconds) / len(seconds) * config.trainer.accumulate
+    return CheckResult(
+        rows={split: rows.num_rows for split, rows in parts.splits.items()},
+        skipped=len(parts.splits.skipped),
+        inputs={name: fitted.describe() for name, fitted in parts.inputs.items()},
+        tokens={
+            name: {split: int(encoded.lengths[:, index].sum()) for split, encoded in parts.data.encoded.items()}
+            for index, name in enumerate(parts.inputs)
+        },
+        outputs={name: output.describe() for name, output in parts.outputs.items()},
+        parameters=parts.network.count_parameters(),
+        loss=loss,
+        batches_per_epoch=parts.data.batches_per_epoch,
+        steps=steps,
+        step_seconds=step_seconds,
+        run_seconds=steps * step_seconds + _evaluation_seconds(config, parts, steps, sum(forward) / len(forward)),
+        memory_bytes=memory,
+        device=str(device),
+        warnings=tuple(parts.data.warnings),
+    )
+
+
+class _Trial:
+    """Tries steps; the network learns a little and is thrown away."""
+
+    def __init__(self, config: ExperimentConfig, parts: Parts, device: torch.device) -> None:
+        self.config = config
+        self.outputs = parts.outputs
+        self.device = device
+        self.network = parts.network.to(device)
+        self.optimizer = build_optimizer(self.network, config.optimizer)
+
+    def step(self, batch: Batch) -> float:
+        """Forward, backward, optimizer; gives the loss."""
+        try:
+            batch = to_device(batch, self.device)
+            with autocast(self.device, str(self.config.trainer.precision)):
+                raw = self.network(batch["inputs"])
+                losses = {name: output.loss(raw[name], batch["targets"][name]) for name, output in self.outputs.items()}
+                loss = weighted_loss(self.outputs, losses)
+            if not bool(loss.isfinite()):
+                raise RunFailed(f"the loss of the first step is not finite (rows {', '.join(batch['id'][:5])})")
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            return float(loss.detach())
+        except Exception as error:
+            if out_of_memory(error):
+                raise memory_failure("one step", batch_shape(batch)) from error
+            raise
+
+    def forward(self, batch: Batch) -> None:
+        """Forward, as in an evaluation."""
+        precision = autocast(self.device, str(self.config.trainer.precision))
+        with evaluation_mode(self.network), torch.inference_mode(), precision:
+            self.network(to_device(batch, self.device)["inputs"])
+
+    def timed(self, action: Any, batch: Batch) -> float:
+        """Seconds that an action takes."""
+        self._wait()
+        start = time.perf_counter()
+        action(batch)
+        self._wait()
+        return time.perf_counter() - start
+
+    def memory_of(self, batch: Batch) -> int:
+        """Bytes that training needs at its widest batch."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.step(batch)
+            return int(torch.cuda.max_memory_allocated(self.device))
+        before = _peak_resident()
+        self.step(batch)
+        state = sum(
+            value.numel() * value.element_size()
+            for held in self.optimizer.state.values()
+            for value in held.values()
+            if isinstance(value, torch.Tensor)
+        )
+        weights = sum(p.numel() * p.element_size() * (2 if p.requires_grad else 1) for p in self.network.parameters())
+        return weights + state + max(0, _peak_resident() - before)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _evaluation_seconds(config: ExperimentConfig, parts: Parts, steps: int, batch_seconds: float) -> float:
+    settings, batches = config.trainer, parts.batches("validation")
+    if batches is None:
+        return 0.0
+    epochs = steps / -(-parts.data.batches_per_epoch // settings.accumulate)
+    times = epochs if settings.validate_every is None else steps / settings.validate_every
+    return (times + 1) * len(batches) * batch_seconds
+
+
+def _peak_resident() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:<20} {text}"
+
+
+def _described(described: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_value(value)}" for key, value in described.items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{key} {_value(item)}" for key, item in value.items()) + ")"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "(" + ", ".join(map(_value, value)) + ")"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

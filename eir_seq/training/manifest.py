@@ -1,0 +1,131 @@
+"""manifest.json: what a run was computed from and with, so that it can be repeated and trusted."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eir_seq import __version__
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.training.checkpoints import read_json
+from eir_seq.training.folder import MANIFEST, config_hash, redact, write_json
+
+PACKAGES = ("torch", "lightning", "torchmetrics", "tokenizers", "datasets", "numpy", "safetensors", "pydantic")
+
+
+class RunManifest:
+    """The manifest of a run; each start of the command adds a session to it.
+
+    It holds no environment variables, and passwords in URLs or in ``key=`` words of the command line are left out.
+    """
+
+    def __init__(self, folder: Path, config: ExperimentConfig, device: torch.device) -> None:
+        self.path = folder / MANIFEST
+        before = read_json(self.path) if self.path.exists() else {}
+        sessions = before.get("sessions", [])
+        for session in sessions:
+            session["exit_reason"] = session["exit_reason"] or "killed"
+        self.data: dict[str, Any] | None = before.get("data")
+        self._content = {
+            "name": config.name,
+            "status": "running",
+            "config_sha256": config_hash(config),
+            "seed": config.seed,
+            "split_seed": config.data.split_seed,
+            "data": self.data,
+            "versions": versions(),
+            "git": git_state(),
+            "sessions": sessions,
+        }
+        self.session: dict[str, Any] = {
+            "started": _now(),
+            "ended": None,
+            "exit_reason": None,
+            "command_line": command_line(),
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "platform": platform.platform(),
+            "device": device_name(device),
+            "threads": torch.get_num_threads(),
+        }
+        sessions.append(self.session)
+
+    def describe_data(self, data: dict[str, Any]) -> None:
+        """Note files, hashes and rows of the data."""
+        self.data = self._content["data"] = redact(data)
+
+    def write(self) -> None:
+        """Write the manifest as it stands."""
+        write_json(self.path, self._content)
+
+    def end(self, reason: str) -> None:
+        """Note how this session ended."""
+        self._content["status"] = redact(reason)
+        self.session |= {"ended": _now(), "exit_reason": redact(reason)}
+        self.write()
+
+
+def command_line() -> str:
+    """The command that started this process, without passwords."""
+    program = Path(sys.argv[0])
+    started = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
+    return shlex.join([*started, *redact(sys.argv[1:])])
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what it computes with."""
+    found = {"python": platform.python_version(), "eir_seq": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the code (of the working directory if the code is installed), and whether and how it was changed."""
+    for folder in (Path(__file__).parent, Path.cwd()):
+        commit = _git(folder, "rev-parse", "HEAD")
+        if commit is None or _git(folder, "ls-files", "--error-unmatch", ".") is None:
+            continue
+        changes = _git(folder, "diff", "HEAD") or ""
+        state: dict[str, Any] = {"commit": commit.strip(), "dirty": bool(changes)}
+        if changes:
+            state["diff_sha256"] = hashlib.sha256(changes.encode()).hexdigest()
+        return state
+    return None
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a person knows it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", *words],  # noqa: S607
+            cwd=folder,
+            capture_output=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

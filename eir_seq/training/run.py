@@ -1,0 +1,337 @@
+"""One run, from its config to its result. The same call again continues a run that did not come to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eir_seq.config.schema import ClassificationOutputConfig, ExperimentConfig
+from eir_seq.errors import Fault, RunFailed, UserError, nearest
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.predictions import write_predictions
+from eir_seq.training.assemble import Parts, assemble
+from eir_seq.training.bundle import write_bundle
+from eir_seq.training.checkpoints import CheckpointStore
+from eir_seq.training.console import Console, duration
+from eir_seq.training.devices import pick_device
+from eir_seq.training.evaluation import Evaluation, evaluate
+from eir_seq.training.fit import fit
+from eir_seq.training.folder import LOG, METRICS, RESULT, RunFolder, write_json
+from eir_seq.training.loop import Monitor, RunLoop, RunState, log_to_trackers
+from eir_seq.training.manifest import RunManifest
+from eir_seq.training.metrics_file import Measurement, MetricsFile
+from eir_seq.training.report_data import ReportData, length_summary
+from eir_seq.training.signals import SignalGuard, Stopped
+from eir_seq.training.trackers import build_trackers, finish_trackers
+
+if TYPE_CHECKING:
+    from eir_seq.data.source import Splits
+
+Finish = Callable[[Path], object]
+
+
+def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str, Any]:
+    """Train, evaluate, and leave all that belongs to the run in its folder.
+
+    Args:
+        config: the experiment. With `run.dir` set, an unfinished run in that folder is continued, and a finished one
+            is not trained again.
+        finish: called with the run folder once the result is written, to make the report.
+
+    Returns:
+        The result, as ``result.json`` holds it: ``status``, ``run_dir``, ``best_step``, ``steps``, ``monitor``, and
+        under ``validation`` and ``test`` the metrics of the best weights by output.
+
+    Raises:
+        UserError: config, data or run folder are at fault; nothing is left behind.
+        RunFailed: a value is not finite, or memory or disk are full; the last checkpoint stays.
+        Stopped: SIGTERM or SIGINT; the state is saved.
+    """
+    device = pick_device(config.trainer)
+    monitor = monitor_of(config)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
+        console.log_to(folder.path / LOG)
+        result = folder.result
+        if result is not None and not folder.extended:
+            console.say(f"{folder.path}: this run is finished; nothing was trained")
+            if finish is not None and not (folder.path / "report" / "index.html").exists():
+                finish(folder.path)
+            return result
+        if config.note:
+            console.log(config.note)  # the command has said it
+        console.say(f"run folder: {folder.path}")
+        manifest = RunManifest(folder.path, config, device)
+        run = _Run(config, folder, manifest, console, signals, device, monitor)
+        try:
+            result = run.execute()
+        except BaseException as error:
+            run.failed(error)
+            raise
+        manifest.end("finished")
+        if finish is not None:
+            finish(folder.path)
+            console.say(f"report: {folder.path / 'report' / 'index.html'}")
+        return result
+
+
+class _Run:
+    """The phases of a run, in order."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        folder: RunFolder,
+        manifest: RunManifest,
+        console: Console,
+        signals: SignalGuard,
+        device: torch.device,
+        monitor: Monitor,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.path = folder.path
+        self.manifest = manifest
+        self.console = console
+        self.signals = signals
+        self.device = device
+        self.monitor = monitor
+        self.report = ReportData()
+        self.trackers: list[Any] = []
+
+    def execute(self) -> dict[str, Any]:
+        start = time.monotonic()
+        parts = assemble(self.config, self.console, fallback_cache=str(self.path / ".cache"))
+        self._check_data(parts)
+        self._begin(parts)
+        self.report.seconds["prepare"] = time.monotonic() - start
+        loop = self._fit(parts)
+        evaluations = self._evaluate_best(parts, loop.state)
+        result = self._result(loop.state, evaluations)
+        self._write_predictions(parts, evaluations)
+        write_bundle(self.path / "bundle", self.config, parts.inputs, parts.outputs, parts.network)
+        self.report.save(self.path)
+        finish_trackers(self.trackers)
+        self.trackers = []
+        write_json(self.path / RESULT, result)
+        self.console.say(f"done in {duration(time.monotonic() - start)}: {self.path}")
+        return result
+
+    def failed(self, error: BaseException) -> None:
+        """Note how the run ended; what is wrong is said by who catches the error."""
+        self.console.end_bar()
+        if isinstance(error, Stopped):
+            reason = f"stopped by signal {error.signum}"
+            code = int(error.code or 1)
+            if self.folder.kept:
+                self.console.say("stopped; the same command with this run.dir continues the run: " + str(self.path))
+        else:
+            reason = str(error) if isinstance(error, UserError | RunFailed) else f"{type(error).__name__}: {error}"
+            code = 1
+            self.console.log(reason)
+        finish_trackers(self.trackers, exit_code=code)
+        if self.folder.kept:
+            self.manifest.end(reason.splitlines()[0] if reason else type(error).__name__)
+
+    # --------------------------------------------------------------------------------------------------- phases
+
+    def _check_data(self, parts: Parts) -> None:
+        before = self.manifest.data
+        if self.folder.resumed and before is not None and before["fingerprint"] != parts.splits.fingerprint:
+            raise UserError(
+                Fault("data", f"the rows are not those that the run in {self.path} began with; name another run.dir")
+            )
+        check_parts(self.config, parts.splits, parts.outputs, self.monitor)
+        if parts.splits.validation is None:
+            self.console.say("no validation rows: the last weights count as the best")
+
+    def _begin(self, parts: Parts) -> None:
+        self.manifest.describe_data(parts.splits.describe())
+        if not self.folder.resumed or self.folder.extended:
+            self.folder.forget_result()
+            self.manifest.write()
+            self.folder.write_config()
+        else:
+            self.manifest.write()
+        self.folder.keep()
+        self.report.rows = {name: rows.num_rows for name, rows in parts.splits.items()}
+        for row in parts.splits.skipped:
+            reasons = self.report.skipped.setdefault(row.split, {})
+            reasons[row.reason] = reasons.get(row.reason, 0) + 1
+        self.report.outputs = {name: output.describe() for name, output in parts.outputs.items()}
+        self.report.parameters = parts.network.count_parameters()
+        for name, fitted in parts.inputs.items():
+            limit = fitted.describe().get("max_length")
+            self.report.lengths[name] = {
+                split: length_summary(tokens, limit) for split, tokens in parts.tokens(name).items()
+            }
+        self.trackers = build_trackers(self.config, self.path)
+
+    def _fit(self, parts: Parts) -> RunLoop:
+        start = time.monotonic()
+        loop = fit(
+            self.config,
+            parts.network,
+            parts.outputs,
+            parts.data,
+            run_dir=self.path,
+            device=self.device,
+            monitor=self.monitor,
+            progress=self.console,
+            signals=self.signals,
+            validate=parts.splits.validation is not None,
+            trackers=self.trackers,
+        )
+        self.console.end_bar()
+        seconds = time.monotonic() - start
+        self.report.seconds["train"] = seconds - loop.seconds_evaluating
+        self.report.seconds["evaluate"] = loop.seconds_evaluating
+        if loop.steps_done and seconds > loop.seconds_evaluating:
+            self.report.speed = {
+                "steps_per_second": loop.steps_done / (seconds - loop.seconds_evaluating),
+                "rows_per_second": loop.rows_done / (seconds - loop.seconds_evaluating),
+            }
+        return loop
+
+    def _evaluate_best(self, parts: Parts, state: RunState) -> dict[str, Evaluation]:
+        if state.best_step is not None:
+            store = CheckpointStore(self.path / "checkpoints", self.config.trainer.keep_checkpoints)
+            parts.network.load_state_dict(store.read_best(state.best_step))
+        network = parts.network.to(self.device)
+        found = {}
+        for split in ("validation", "test"):
+            batches = parts.batches(split)
+            if batches is not None:
+                found[split] = evaluate(
+                    network,
+                    parts.outputs,
+                    batches,
+                    device=self.device,
+                    precision=str(self.config.trainer.precision),
+                )
+        network.to("cpu")
+        self._measure_test(found, state)
+        return found
+
+    def _measure_test(self, found: dict[str, Evaluation], state: RunState) -> None:
+        if "test" not in found:
+            return
+        step = state.best_step if state.best_step is not None else state.step
+        epoch = state.best_epoch if state.best_epoch is not None else state.epoch + (state.batches_done > 0)
+        measurements = [
+            Measurement(epoch, step, "test", output, metric, value)
+            for (output, metric), value in sorted(found["test"].values.items())
+        ]
+        MetricsFile(self.path / METRICS).append(measurements)
+        self.console.evaluated(measurements, best=False)
+        log_to_trackers(self.trackers, measurements, step=state.step)
+
+    def _result(self, state: RunState, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+        return {
+            "status": "finished",
+            "name": self.config.name,
+            "run_dir": str(self.path),
+            "seed": self.config.seed,
+            "steps": state.step,
+            "epochs": state.epoch,
+            "stopped_early": state.stopped_early,
+            "best_step": state.best_step,
+            "monitor": {**asdict(self.monitor), "value": state.best_value},
+            "loss": {
+                split: found.values["", "loss"] for split, found in evaluations.items() if ("", "loss") in found.values
+            },
+            **{split: found.by_output() for split, found in evaluations.items()},
+        }
+
+    def _write_predictions(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
+        folder = self.path / "predictions"
+        folder.mkdir(exist_ok=True)
+        for split, found in evaluations.items():
+            rows = dict(parts.splits.items())[split]
+            assert found.ids == list(rows["id"]), f"the evaluation of {split} did not see every row once"
+            targets: dict[str, Any] = {}
+            columns: dict[str, Any] = {}
+            for name, output in parts.outputs.items():
+                columns |= output.decode(found.raw[name])
+                if name not in found.targets:
+                    continue
+                targets[name] = output.canonical(list(rows[output.config.column]))
+                self.report.add_worst(
+                    split,
+                    output,
+                    found.raw[name],
+                    found.targets[name],
+                    found.ids,
+                    inputs={input_: parts.shown(split, input_) for input_ in parts.inputs},
+                )
+            write_predictions(folder / f"{split}.csv", found.ids, targets, columns)
+
+
+def check_parts(
+    config: ExperimentConfig, splits: Splits, outputs: Mapping[str, FittedOutput], monitor: Monitor
+) -> None:
+    """What can be checked only when the data are known.
+
+    Raises:
+        UserError: early stopping or a monitored metric without validation rows; a metric of a class that is none.
+    """
+    faults = []
+    if splits.validation is None and config.trainer.early_stopping is not None:
+        faults.append(Fault("trainer.early_stopping", "needs validation rows; data.validation is null"))
+    if splits.validation is None and (monitor.output or monitor.metric != "loss"):
+        faults.append(Fault("trainer.monitor", "needs validation rows; data.validation is null"))
+    class_name = monitor.metric.partition("(")[2].removesuffix(")")
+    classes = outputs[monitor.output].describe().get("classes", {}) if monitor.output else {}
+    if class_name and class_name not in classes:
+        faults.append(
+            Fault(
+                "trainer.monitor.metric",
+                f"{class_name!r} is not a class of outputs.{monitor.output}{nearest(class_name, classes)}",
+            )
+        )
+    if faults:
+        raise UserError(*faults)
+
+
+def monitor_of(config: ExperimentConfig) -> Monitor:
+    """The value that `trainer.monitor` names.
+
+    Raises:
+        UserError: there is no such output or metric, or it could be that of several outputs.
+    """
+    wanted = config.trainer.monitor
+    output, metric = wanted.output, wanted.metric
+    listed = ", ".join(config.outputs)
+    if output is not None and output not in config.outputs:
+        raise UserError(
+            Fault(
+                "trainer.monitor.output",
+                f"{output!r} is not an output (there are: {listed}){nearest(output, config.outputs)}",
+            )
+        )
+    if output is None and metric == "loss":
+        return Monitor("", "loss", wanted.mode or "min")
+    if output is None:
+        if len(config.outputs) > 1:
+            raise UserError(Fault("trainer.monitor.output", f"say whose {metric} it is: {listed}"))
+        output = next(iter(config.outputs))
+    kind = config.outputs[output]
+    base, _, class_name = metric.partition("(")
+    known = kind.METRICS
+    if class_name and isinstance(kind, ClassificationOutputConfig) and base in kind.CLASS_METRICS:
+        return Monitor(output, metric, wanted.mode or "max")
+    if metric not in known:
+        raise UserError(
+            Fault(
+                "trainer.monitor.metric",
+                f"{metric!r} is not a metric of outputs.{output} (there are: {', '.join(known)})"
+                f"{nearest(metric, known)}",
+            )
+        )
+    return Monitor(output, metric, wanted.mode or known[metric])
