@@ -57,25 +57,21 @@ class Model(nn.Module):
         self.body.pack = pack
 
     def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        labels: Tensor | None = None,
-        **inputs: Any,
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **inputs: Any
     ) -> ModelOutput:
-        """The documented tensors by name, see the frame's `forward`; `labels` add a loss where there is a head."""
+        """The documented tensors by name, see the frame's `forward`; with a head also its targets, for the loss."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
         if self.head is None:
-            if labels is not None:
+            if inputs.get("labels") is not None:
                 raise ValueError("labels need a head: build the model with another task than 'base'")
             bare: ModelOutput = self.body(**inputs)
             return bare
-        inputs = self.head.prepare(inputs, labels)
-        output: ModelOutput = self.body(**inputs)
-        logits = self.head.logits(output, inputs)
-        loss = None if labels is None else self.head.loss(logits, labels)
+        given = {name: inputs.pop(name, None) for name in self.head.targets}
+        targets = {name: target for name, target in given.items() if target is not None}
+        output: ModelOutput = self.body(**self.head.prepare(inputs, targets))
+        predictions = self.head(output, inputs)
         rest = {name: value for name, value in output.items() if name not in ("last_hidden_state", "pooler_output")}
-        return ModelOutput.of(loss=loss, logits=logits, **rest)
+        return ModelOutput.of(loss=self.head.loss(predictions, targets), **predictions, **rest)
 
     def layer_of(self, parameter: str) -> int | None:
         """The depth of a parameter of the body: 0 for embeddings, then 1, 2 ... from below; None for the head."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from eir_seq.models.architecture import Architecture, Task
 from eir_seq.models.architectures.bert import LAYER, OURS, bert_initialization, bert_rows
@@ -27,6 +25,7 @@ from eir_seq.models.blocks.wiring import LayerPlan, PostNorm
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
 from eir_seq.models.configs.longformer import LongformerConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
+from eir_seq.models.heads.base import Inputs, Targets
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 
 
@@ -86,7 +85,7 @@ class GlobalFirstToken(SequenceClassification):
             """The head."""
             return GlobalFirstToken(self)
 
-    def prepare(self, inputs: dict[str, Any], labels: Tensor | None) -> dict[str, Any]:  # noqa: ARG002
+    def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:  # noqa: ARG002
         """Mark the first token."""
         if inputs.get("global_attention_mask") is not None:
             return inputs

@@ -10,23 +10,36 @@ from torch.nn import functional as F
 
 from eir_seq.models.output import ModelOutput
 
+Inputs = dict[str, Any]
+Targets = Mapping[str, Tensor]
+
 IGNORED = -100
 """Label of tokens that the loss leaves out."""
 
 
 class Head(nn.Module):
-    """Turns the states of a body into logits, and logits and labels into a loss."""
+    """Turns what a body returns into predictions, and predictions and targets into a loss.
 
-    def prepare(self, inputs: dict[str, Any], labels: Tensor | None) -> dict[str, Any]:
-        """The inputs of the body; a head may complete them (decoder tokens from labels)."""
+    `targets`: documented names of the tensors that the loss needs.
+    """
+
+    targets: tuple[str, ...] = ("labels",)
+
+    def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:
+        """The inputs of the body; a head may complete or reshape them."""
         return inputs
 
-    def logits(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor:
-        """What this head predicts from the body's output; `inputs` are those of the body."""
+    def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Predictions under their documented names, from the body's output and what the caller gave."""
         raise NotImplementedError
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The documented loss, a scalar."""
+    def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
+        """The documented loss, a scalar; None if its targets are not given."""
+        labels = targets.get("labels")
+        return None if labels is None else self.label_loss(predictions["logits"], labels)
+
+    def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of heads whose only target are labels."""
         raise NotImplementedError
 
     def tie(self, body: nn.Module) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from eir_seq.models.blocks.activations import activation
 from eir_seq.models.blocks.build import Sized
 from eir_seq.models.blocks.linear import Linear
-from eir_seq.models.heads.base import Head, token_loss
+from eir_seq.models.heads.base import Head, Inputs, Targets, token_loss
 from eir_seq.models.heads.sequence_classification import shifted_right
 from eir_seq.models.output import ModelOutput
 
@@ -58,17 +58,21 @@ class LanguageModel(Head):
         if self.config.tied:
             self.out.weight = body.embeddings.tokens.weight  # type: ignore[union-attr,assignment]
 
-    def prepare(self, inputs: dict[str, Any], labels: Tensor | None) -> dict[str, Any]:
+    def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:
         """Decoder tokens are the labels moved by one, where they are not given."""
         given = inputs.get("decoder_input_ids") is not None or inputs.get("decoder_inputs_embeds") is not None
+        labels = targets.get("labels")
         if self.config.predicts == "target" and labels is not None and not given:
             shifted = shifted_right(labels, self.config.decoder_start_id, self.config.padding_id)
             return {**inputs, "decoder_input_ids": shifted}
         return inputs
 
-    def logits(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor:
-        """(batch, length, vocabulary)."""
-        x = output.last_hidden_state
+    def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """`logits`: (batch, length, vocabulary)."""
+        return {"logits": self.scores(output.last_hidden_state)}
+
+    def scores(self, x: Tensor) -> Tensor:
+        """States (..., hidden) -> (..., vocabulary)."""
         if self.dense is not None:
             x = self.activation(self.dense(x))
         if self.norm is not None:
@@ -76,7 +80,7 @@ class LanguageModel(Head):
         scores: Tensor = self.out(x if self.config.scale == 1.0 else x * self.config.scale)
         return scores if self.bias is None else scores + self.bias
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over the tokens whose label is not -100."""
         if self.config.predicts == "next":
             return token_loss(logits[:, :-1], labels[:, 1:])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from eir_seq.models.blocks.activations import activation
 from eir_seq.models.blocks.linear import Linear
-from eir_seq.models.heads.base import Head, classification_loss
+from eir_seq.models.heads.base import Head, Inputs, Targets, classification_loss
 from eir_seq.models.output import ModelOutput
 
 
@@ -50,7 +50,7 @@ class SequenceClassification(Head):
         self.dense_dropout = nn.Dropout(config.dense_dropout)
         self.dropout = nn.Dropout(config.dropout)
 
-    def prepare(self, inputs: dict[str, Any], labels: Tensor | None) -> dict[str, Any]:
+    def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:
         """A decoder reads the text itself, moved by one."""
         if self.config.reads == "last-eos" and inputs.get("decoder_input_ids") is None:
             ids = inputs.get("input_ids")
@@ -59,15 +59,14 @@ class SequenceClassification(Head):
             return {**inputs, "decoder_input_ids": shifted_right(ids, self.config.decoder_start_id or 0)}
         return inputs
 
-    def logits(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor:
-        """(batch, num_labels)."""
+    def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """`logits`: (batch, num_labels)."""
         x = self._state(output, inputs)
         if self.dense is not None:
             x = self.activation(self.dense(self.dense_dropout(x)))
-        logits: Tensor = self.out(self.dropout(x))
-        return logits
+        return {"logits": self.out(self.dropout(x))}
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """See `classification_loss`."""
         return classification_loss(logits, labels, self.config.num_labels, self.config.problem_type)
 
