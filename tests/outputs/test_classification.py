@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 from torch.nn import functional
 
-from eir_seq.config.schema import METRICS, ClassificationOutputConfig
+from eir_seq.config.schema import ClassificationOutputConfig
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.outputs import build_output, load_output
 from eir_seq.outputs.classification import FittedClassification, sorted_classes
@@ -194,11 +194,9 @@ def test_declared_metrics_are_those_computed() -> None:
     metrics = output.metrics()
     metrics.update(torch.randn(6, 3), output.targets(LETTERS))
     names = set(metrics.compute())
-    assert {name for name in names if "(" not in name} == set(METRICS["classification"])
+    assert {name for name in names if "(" not in name} == set(ClassificationOutputConfig.METRICS)
     assert {name for name in names if "(" in name} == {
-        f"{metric}({label})"
-        for metric in ("precision", "recall", "f1", "auroc", "average_precision")
-        for label in "abc"
+        f"{metric}({label})" for metric in ClassificationOutputConfig.CLASS_METRICS for label in "abc"
     }
 
 
@@ -230,7 +228,7 @@ def test_many_classes_have_no_metrics_of_their_own() -> None:
     output = fitted(labels)
     metrics = output.metrics()
     metrics.update(torch.randn(len(labels), 101), output.targets(labels))
-    assert set(metrics.compute()) == set(METRICS["classification"])
+    assert set(metrics.compute()) == set(ClassificationOutputConfig.METRICS)
 
 
 def test_decode_gives_labels_and_probabilities() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from eir_seq.config.schema import METRICS, RegressionOutputConfig
+from eir_seq.config.schema import RegressionOutputConfig
 from eir_seq.errors import UserError
 from eir_seq.outputs import build_output, load_output
 from eir_seq.outputs.regression import FittedRegression
@@ -103,7 +103,7 @@ def test_declared_metrics_are_those_computed() -> None:
     output = fitted(TARGETS)
     metrics = output.metrics()
     metrics.update(torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0.0, 2.0, 1.0]))
-    assert set(metrics.compute()) == set(METRICS["regression"])
+    assert set(metrics.compute()) == set(RegressionOutputConfig.METRICS)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_declared_metrics_are_those_computed() -> None:
 def test_undefined_metrics_are_absent(raw: list[list[float]], target: list[float], absent: set[str]) -> None:
     metrics = fitted(TARGETS).metrics()
     metrics.update(torch.tensor(raw), torch.tensor(target))
-    assert set(METRICS["regression"]) - set(metrics.compute()) == absent
+    assert set(RegressionOutputConfig.METRICS) - set(metrics.compute()) == absent
 
 
 def test_predictions_and_errors_are_in_the_targets_units() -> None:

@@ -1,0 +1,198 @@
+"""Predict the rows of a file with the bundle of a finished run, and nothing else of the run."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.dataset import Batch, EncodedSplit, encode_split
+from eir_seq.data.encoded import EncodingCache
+from eir_seq.data.source import Splits, load_test
+from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.outputs.predictions import write_predictions
+from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
+from eir_seq.training.console import Console
+from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
+from eir_seq.training.evaluation import Evaluation, evaluate
+from eir_seq.training.folder import write_json
+
+BUNDLE = "bundle"
+
+
+def predict(
+    run: Path,
+    *,
+    test: str | None = None,
+    output: Path | None = None,
+    batch_size: int | None = None,
+    accelerator: str = "auto",
+) -> Path:
+    """Predict every row of a file, in its order, and give the path of the table that was written.
+
+    Labels are not needed. Where each row of an output has one, its metrics are printed and written beside the table
+    (``NAME.metrics.json``). The same rows in batches of the same sizes give the same bytes.
+
+    Args:
+        run: a run folder, or a bundle.
+        test: the file or folder with the rows; those of the run's `data.test` if absent.
+        output: the CSV to write; by default ``predictions/STEM.predicted.csv`` in the run folder, with the name of
+            the file that was read (in the working directory for a bundle without its run).
+        batch_size: rows per batch; that of the run if absent.
+        accelerator: auto, cpu, gpu or mps.
+
+    Raises:
+        UserError: no bundle, or one that is damaged; rows that cannot be used; a table that cannot be written.
+        RunFailed: not enough memory.
+    """
+    folder = find_bundle(run)
+    destination = output.expanduser() if output is not None else None
+    if destination is not None:
+        _check_destination(destination, test)
+    with Console() as console:
+        with console.phase(f"reading {folder}"):
+            bundle = read_bundle(folder)
+        config = _config(bundle.config, test, batch_size, accelerator)
+        with console.phase("reading rows") as found:
+            splits = _load_rows(config, bundle.config)
+            rows = splits.test
+            assert rows is not None
+            found.append(f"{rows.num_rows:,} of {config.data.test}")
+        if destination is None:
+            destination = _default_destination(run, folder, str(config.data.test))
+        if splits.skipped:
+            console.say(f"left out {len(splits.skipped):,} rows (data.on_bad_row=skip)")
+        with tempfile.TemporaryDirectory(prefix="eir_seq-") as encoded_rows:
+            with console.phase("encoding"):
+                encoded, warnings = encode_split(
+                    rows,
+                    "test",
+                    bundle.inputs,
+                    bundle.outputs,
+                    seed=config.seed,
+                    cache=EncodingCache(encoded_rows),
+                    progress=console.progress,
+                )
+            for warning in warnings:
+                console.say(f"warning: {warning}")
+            with console.phase("predicting"):
+                evaluation = _evaluate(bundle, config, encoded, console)
+        targets = {
+            name: bundle.outputs[name].canonical(list(rows[bundle.outputs[name].config.column]))
+            for name in evaluation.targets
+        }
+        columns: dict[str, list[object]] = {}
+        for name, fitted in bundle.outputs.items():
+            columns |= fitted.decode(evaluation.raw[name])
+        write_predictions(destination, evaluation.ids, targets, columns)
+        _report_metrics(evaluation, destination, console)
+    return destination
+
+
+def find_bundle(run: Path) -> Path:
+    """The bundle that a path means: that of a run folder, or the path itself.
+
+    Raises:
+        UserError: there is none.
+    """
+    run = run.expanduser()
+    if (run / WEIGHTS).is_file():
+        return run
+    if (run / BUNDLE).is_dir():
+        return run / BUNDLE
+    if not run.is_dir():
+        raise UserError(Fault("run", f"{run} is not a folder"))
+    if (run / "config.yaml").is_file():
+        raise UserError(Fault("run", f"the run in {run} is not finished and has no bundle yet"))
+    raise UserError(Fault("run", f"{run} is neither a run folder nor a bundle"))
+
+
+def _config(config: ExperimentConfig, test: str | None, batch_size: int | None, accelerator: str) -> ExperimentConfig:
+    """The run's config, for these rows."""
+    data = {"test": test, "source": "table", "labels": None} if test is not None else {}
+    sizes = {"eval_batch_size": batch_size} if batch_size is not None else {}
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={**data, **sizes, "cache_dir": None}),
+            "trainer": config.trainer.model_copy(update={"accelerator": accelerator, "precision": "32"}),
+        }
+    )
+
+
+def _load_rows(config: ExperimentConfig, trained: ExperimentConfig) -> Splits:
+    if trained.data.source != "sample" or config.data.source == "sample" or trained.data.id is not None:
+        return load_test(config)
+    # The shipped sample names its rows by the column `id`. A file like it may do so, too; others get row numbers.
+    named = config.model_copy(update={"data": config.data.model_copy(update={"id": "id"})})
+    try:
+        return load_test(named)
+    except UserError as error:
+        if all(fault.place != "data.id" for fault in error.faults):
+            raise
+    return load_test(config)
+
+
+def _evaluate(bundle: Bundle, config: ExperimentConfig, encoded: EncodedSplit, console: Console) -> Evaluation:
+    device = pick_device(config.trainer)
+    precision = str(bundle.config.trainer.precision)
+    if precision == "16-mixed" and device.type != "cuda":
+        precision = "32"
+    last: list[Batch] = []
+
+    def batches() -> Iterator[Batch]:
+        done = 0
+        for batch in encoded.batches(config.data):
+            last[:] = [batch]
+            yield batch
+            done += len(batch["id"])
+            console.progress("predicting", done, len(encoded))
+
+    try:
+        network = bundle.network.to(device)
+        return evaluate(network, bundle.outputs, batches(), device=device, precision=precision)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        shape = batch_shape(last[0]) if last else "no batch yet"
+        raise RunFailed(f"out of memory while predicting ({shape}); lower batch_size") from error
+
+
+def _check_destination(path: Path, test: str | None) -> None:
+    """Refuse before the work what could not be written after it."""
+    if path.is_dir():
+        raise UserError(Fault("output", f"{path} is a folder; name the CSV file"))
+    if not path.parent.is_dir():
+        raise UserError(Fault("output", f"there is no folder {path.parent}"))
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(Fault("output", f"{path.parent} cannot be written"))
+    if test is not None and path.exists() and path.samefile(Path(test).expanduser()):
+        raise UserError(Fault("output", f"{path} is the file with the rows to predict"))
+
+
+def _default_destination(run: Path, bundle: Path, test: str) -> Path:
+    run = run.expanduser()
+    name = f"{Path(test).name.split('.')[0] or 'rows'}.predicted.csv"
+    if bundle == run:
+        return Path(name)
+    folder = run / "predictions"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(Fault("output", f"{folder} cannot be written: {error.strerror}")) from None
+    return folder / name
+
+
+def _report_metrics(evaluation: Evaluation, table: Path, console: Console) -> None:
+    metrics = evaluation.by_output()
+    if not metrics:
+        return
+    for name, values in metrics.items():
+        shown = ", ".join(f"{metric} {value:.4f}" for metric, value in values.items() if "(" not in metric)
+        console.say(f"{name}: {shown}")
+    assert all(math.isfinite(value) for values in metrics.values() for value in values.values())
+    path = table.with_name(f"{table.name.removesuffix('.csv')}.metrics.json")
+    write_json(path, metrics)
+    console.say(f"metrics: {path}")
