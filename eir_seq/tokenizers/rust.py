@@ -46,6 +46,15 @@ class RustBackend:
         self._rust = rust
         self._place = place
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The library's own pickling forgets `encode_special_tokens`.
+        specials_in_text = not self._rust.encode_special_tokens
+        return {"json": self._rust.to_str(), "place": self._place, "specials_in_text": specials_in_text}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rust = RustTokenizer.from_str(state["json"])
+        RustBackend.__init__(self, rust, place=state["place"], specials_in_text=state["specials_in_text"])
+
     @cached_property
     def vocab_size(self) -> int:
         """One more than the largest id (vocabularies may have holes)."""

@@ -49,7 +49,7 @@ class SentencePieceBackend:
         class_name: str,
         extra_options: dict[str, Any],
     ) -> None:
-        self._model, self._added, self._text = model, added, text_options
+        self._model, self._added, self._text, self._place = model, added, text_options, place
         self._class_name, self._extra_options = class_name, extra_options
         try:
             proto = model + (_NO_DUMMY_PREFIX if text_options.prefix_once else b"")
@@ -67,6 +67,19 @@ class SentencePieceBackend:
         self._guard = self._pieces.id_to_piece(self._pieces.unk_id())
         self._guard_length = len(self._pieces.encode(self._guard)) if text_options.prefix_once else 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "added": self._added,
+            "place": self._place,
+            "text_options": self._text,
+            "class_name": self._class_name,
+            "extra_options": self._extra_options,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        SentencePieceBackend.__init__(self, **state)
+
     @property
     def vocab_size(self) -> int:
         """One more than the largest id."""
@@ -81,12 +94,11 @@ class SentencePieceBackend:
 
     def id_to_token(self, token_id: int) -> str | None:
         """Token of an id, None if there is none."""
-        if token_id in self._added:
-            return self._added[token_id].content
-        if token_id >= self._size:
+        if token_id >= self._size and token_id not in self._added:
             return None
-        piece: str = self._pieces.id_to_piece(token_id)
-        return piece
+        added = self._added.get(token_id)
+        token: str = self._pieces.id_to_piece(token_id) if added is None else added.content
+        return token
 
     def encode(self, texts: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets | None]]:
         """Ids of each text, and offsets in characters if wanted; one call of the library for all texts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,6 +155,9 @@ def test_saved_is_loaded_and_the_oracle_loads_it_too(case: Case, files: str, tmp
     assert (again.specials, again.framing, again.vocab_size) == (ours.specials, ours.framing, ours.vocab_size)
     chosen = texts()[:150]
     assert again.encode_batch(chosen, offsets=True) == ours.encode_batch(chosen, offsets=True)
+    copy = pickle.loads(pickle.dumps(ours))
+    assert copy.fingerprint() == ours.fingerprint()
+    assert copy.encode_batch(chosen) == ours.encode_batch(chosen)
     fast = not (tmp_path / "spiece.model").exists()
     oracle = transformers.AutoTokenizer.from_pretrained(str(tmp_path), use_fast=fast)
     assert_equal(again, oracle, chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,6 +88,12 @@ class TestAll:
         assert (loaded.specials, loaded.framing) == (trained.specials, trained.framing)
         texts = [*TEXTS, "[CLS] is not special [SEP]"]
         assert loaded.encode_batch(texts, offsets=True) == trained.encode_batch(texts, offsets=True)
+
+    def test_a_pickled_copy_is_equal(self, trained: Tokenizer) -> None:
+        copy = pickle.loads(pickle.dumps(trained))
+        assert copy.fingerprint() == trained.fingerprint()
+        texts = [*TEXTS, "[CLS] is not special [SEP]"]
+        assert copy.encode_batch(texts) == trained.encode_batch(texts)
 
     def test_the_oracle_opens_what_was_saved(self, trained: Tokenizer, tmp_path) -> None:
         transformers = pytest.importorskip("transformers")
