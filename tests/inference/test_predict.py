@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import csv
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import UserError
+from eir_seq.inference.predict import predict
+from eir_seq.training.run import train
+
+WORDS = {"good": ("fine", "great", "warm", "clever"), "bad": ("dull", "cold", "lazy", "poor")}
+Row = dict[str, str]
+
+
+def rows(count: int, seed: int) -> list[Row]:
+    source = random.Random(seed)
+    made = []
+    for number in range(count):
+        kind = source.choice(sorted(WORDS))
+        words = [source.choice(WORDS[kind] + ("film", "plot", "cast")) for _ in range(source.randint(3, 30))]
+        made.append(
+            {
+                "name": f"r{seed}-{number}",
+                "text": " ".join(words),
+                "kind": kind,
+                "stars": f"{sum(word in WORDS['good'] for word in words) / len(words):.3f}",
+            }
+        )
+    return made
+
+
+def write(path: Path, table: list[Row], leave_out: tuple[str, ...] = ()) -> str:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [key for key in table[0] if key not in leave_out], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(table)
+    return str(path)
+
+
+def read(path: Path) -> list[Row]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+VALIDATION = rows(23, seed=2)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    config: dict[str, Any] = {
+        "data": {
+            "train": write(folder / "train.csv", rows(60, seed=1)),
+            "validation": write(folder / "validation.csv", VALIDATION),
+            "id": "name",
+            "batch_size": 8,
+            "cache_dir": str(folder / "cache"),
+        },
+        "inputs": {
+            "review": {
+                "column": "text",
+                "max_length": 24,
+                "tokenizer": {"type": "word"},
+                "model": {
+                    "model_type": "bert",
+                    "model_init_config": {
+                        "hidden_size": 16,
+                        "num_hidden_layers": 1,
+                        "num_attention_heads": 2,
+                        "intermediate_size": 16,
+                        "max_position_embeddings": 32,
+                    },
+                },
+            }
+        },
+        "fusion": {"type": "concat"},
+        "outputs": {
+            "verdict": {"type": "classification", "column": "kind"},
+            "rating": {"type": "regression", "column": "stars"},
+        },
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "threads": 1},
+        "run": {"dir": str(folder / "run")},
+    }
+    train(ExperimentConfig.model_validate(config))
+    return folder / "run"
+
+
+def test_validation_rows_are_predicted_as_training_reported(run: Path, tmp_path: Path) -> None:
+    test = write(tmp_path / "v.csv", VALIDATION)
+    written = predict(run, test=test, output=tmp_path / "out.csv", accelerator="cpu")
+    assert written.read_bytes() == (run / "predictions" / "validation.csv").read_bytes()
+    metrics = json.loads((tmp_path / "out.metrics.json").read_text())
+    assert metrics == json.loads((run / "result.json").read_text())["validation"]
+
+
+def test_the_bundle_is_all_that_is_needed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = shutil.copytree(run / "bundle", tmp_path / "elsewhere")
+    test = write(tmp_path / "v.csv", VALIDATION)
+    monkeypatch.chdir(tmp_path)
+    written = predict(alone, test=test)
+    assert written == Path("v.predicted.csv")
+    assert written.read_bytes() == (run / "predictions" / "validation.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "elsewhere",
+        "v.csv",
+        "v.predicted.csv",
+        "v.predicted.metrics.json",
+    ]
+
+
+def test_table_has_the_files_order_ids_labels_and_probabilities(run: Path, tmp_path: Path) -> None:
+    table = list(reversed(rows(40, seed=3)))
+    predicted = read(predict(run, test=write(tmp_path / "t.csv", table), output=tmp_path / "o.csv", batch_size=7))
+    assert list(predicted[0]) == [
+        "id",
+        "verdict_true",
+        "verdict",
+        "verdict_p(bad)",
+        "verdict_p(good)",
+        "rating_true",
+        "rating",
+    ]
+    assert [row["id"] for row in predicted] == [row["name"] for row in table]
+    assert [row["verdict_true"] for row in predicted] == [row["kind"] for row in table]
+    assert [float(row["rating_true"]) for row in predicted] == [float(row["stars"]) for row in table]
+    for row in predicted:
+        good, bad = float(row["verdict_p(good)"]), float(row["verdict_p(bad)"])
+        assert good + bad == pytest.approx(1, abs=1e-8)
+        assert row["verdict"] == ("good" if good > bad else "bad")
+
+
+def test_what_a_row_gets_does_not_depend_on_the_rows_beside_it(run: Path, tmp_path: Path) -> None:
+    table = rows(20, seed=4)
+    test = write(tmp_path / "t.csv", table)
+    together = read(predict(run, test=test, output=tmp_path / "a.csv", batch_size=20))
+    alone = read(predict(run, test=test, output=tmp_path / "b.csv", batch_size=1))
+    for one, other in zip(together, alone, strict=True):
+        # Sums in another order differ by rounding of single precision.
+        assert float(one["rating"]) == pytest.approx(float(other["rating"]), abs=1e-5)
+        assert float(one["verdict_p(good)"]) == pytest.approx(float(other["verdict_p(good)"]), abs=1e-5)
+
+
+def test_twice_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    test = write(tmp_path / "t.csv", rows(20, seed=5))
+    first = predict(run, test=test, output=tmp_path / "a.csv").read_bytes()
+    assert predict(run, test=test, output=tmp_path / "b.csv").read_bytes() == first
+
+
+def test_labels_are_not_needed(run: Path, tmp_path: Path) -> None:
+    table = rows(9, seed=6)
+    test = write(tmp_path / "t.csv", table, leave_out=("kind", "stars"))
+    predicted = read(predict(run, test=test, output=tmp_path / "o.csv"))
+    assert list(predicted[0]) == ["id", "verdict", "verdict_p(bad)", "verdict_p(good)", "rating"]
+    assert [row["id"] for row in predicted] == [row["name"] for row in table]
+    assert not (tmp_path / "o.metrics.json").exists()
+
+
+def test_the_output_whose_labels_are_there_is_measured(run: Path, tmp_path: Path) -> None:
+    test = write(tmp_path / "t.csv", rows(9, seed=6), leave_out=("stars",))
+    predict(run, test=test, output=tmp_path / "o.csv")
+    assert list(json.loads((tmp_path / "o.metrics.json").read_text())) == ["verdict"]
+
+
+def test_default_place_does_not_overwrite_what_training_wrote(run: Path, tmp_path: Path) -> None:
+    before = (run / "predictions" / "validation.csv").read_bytes()
+    written = predict(run, test=write(tmp_path / "validation.csv", rows(5, seed=7)))
+    assert written == run / "predictions" / "validation.predicted.csv"
+    assert (run / "predictions" / "validation.csv").read_bytes() == before
+
+
+def faults(run: Path, **options: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        predict(run, **options)
+    return str(caught.value)
+
+
+def test_what_is_no_bundle_is_one_line(run: Path, tmp_path: Path) -> None:
+    test = write(tmp_path / "t.csv", rows(3, seed=8))
+    assert "is not a folder" in faults(tmp_path / "nowhere", test=test)
+    assert "neither a run folder nor a bundle" in faults(tmp_path, test=test)
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    shutil.copy(run / "config.yaml", unfinished)
+    assert "not finished" in faults(unfinished, test=test)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "model.safetensors", "outputs/verdict.json", "inputs/review/input.json", "manifest.json"]
+)
+@pytest.mark.parametrize("damage", ["truncated", "changed", "removed"])
+def test_a_damaged_bundle_is_refused(run: Path, tmp_path: Path, name: str, damage: str) -> None:
+    bundle = shutil.copytree(run / "bundle", tmp_path / "bundle")
+    path = bundle / name
+    content = path.read_bytes()
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2] if damage == "truncated" else content[:-3] + b"}x\n")
+    message = faults(bundle, test=write(tmp_path / "t.csv", rows(3, seed=8)), output=tmp_path / "o.csv")
+    assert len(message.splitlines()) == 1
+    assert "bundle" in message
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_rows_that_cannot_be_used_leave_nothing_behind(run: Path, tmp_path: Path) -> None:
+    table = rows(5, seed=9)
+    table[2]["kind"] = "goood"
+    output = tmp_path / "o.csv"
+    message = faults(run, test=write(tmp_path / "t.csv", table), output=output)
+    assert "'goood'" in message
+    assert "did you mean 'good'?" in message
+    assert table[2]["name"] in message
+    renamed = [{("txt" if key == "text" else key): value for key, value in row.items()} for row in rows(3, seed=9)]
+    assert "did you mean 'txt'?" in faults(run, test=write(tmp_path / "u.csv", renamed), output=output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "u.csv"]
+
+
+def test_places_that_cannot_be_written_are_refused_first(run: Path, tmp_path: Path) -> None:
+    test = write(tmp_path / "t.csv", rows(3, seed=8))
+    before = Path(test).read_bytes()
+    assert "is a folder" in faults(run, test=test, output=tmp_path)
+    assert "there is no folder" in faults(run, test=test, output=tmp_path / "no" / "o.csv")
+    assert "rows to predict" in faults(run, test=test, output=Path(test))
+    assert Path(test).read_bytes() == before
+
+
+def test_without_a_file_the_runs_own_test_rows_are_wanted(run: Path, tmp_path: Path) -> None:
+    assert "data.test" in faults(run, output=tmp_path / "o.csv")
