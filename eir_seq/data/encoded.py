@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,21 @@ class EncodedRows:
             start = row % ROWS_PER_CHUNK
             found.append(values[offsets[start] : offsets[start + 1]])
         return found
+
+
+class EncodedInMemory:
+    """A few encoded rows that no file holds, e.g. of one request."""
+
+    def __init__(self, fitted: FittedModality, rows: Mapping[str, Sequence[Any]]) -> None:
+        self._columns = fitted.encode(rows)
+
+    def numbers(self, column: str) -> NDArray[np.int32]:
+        """A column of one number per row, ``(rows,)``."""
+        return np.asarray(self._columns[column].to_numpy(), np.int32)
+
+    def sequences(self, column: str, rows: Sequence[int]) -> list[NDArray[np.int32]]:
+        """The sequences of some rows, read-only."""
+        return [self._columns[column][row].values.to_numpy() for row in rows]
 
 
 class EncodingCache:

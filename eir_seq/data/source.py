@@ -17,7 +17,7 @@ from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import FaultLog, RawTable, Wanted
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
 from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles, same_but_for_spelling
-from eir_seq.data.splits import draw_groups, draw_rows
+from eir_seq.data.splits import draw_groups, draw_rows, pick_rows
 from eir_seq.errors import Fault, UserError, nearest
 
 if TYPE_CHECKING:
@@ -272,13 +272,9 @@ def _draw_validation(table: pa.Table, data: DataConfig, roles: Roles) -> tuple[p
 
 
 def _draw_limit(table: pa.Table, limit: int, data: DataConfig, roles: Roles) -> pa.Table:
-    """A part of the training rows in which classes keep their shares where they can."""
-    classes = _stratum(table, data, roles)
-    ids = table.column(ID).to_pylist()
-    if classes is not None and min(np.unique(np.asarray(classes), return_counts=True)[1]) < 2:
-        classes = None
-    drawn = draw_rows(ids, limit / len(ids), data.split_seed + 1, classes)
-    return table.filter(pa.array(drawn))
+    """A part of the training rows in which classes keep their shares."""
+    picked = pick_rows(table.column(ID).to_pylist(), limit, data.split_seed, _stratum(table, data, roles))
+    return table.filter(pa.array(picked))
 
 
 def _check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:

@@ -31,9 +31,28 @@ def draw_rows(
         raise UserError(
             Fault("data.validation", f"{fraction} of {len(ids)} rows is {part}; give it a file or more rows")
         )
+    if classes is not None:
+        _refuse_single_rows(ids, classes)
+    return ~pick_rows(ids, len(ids) - total, seed, classes)
+
+
+def pick_rows(ids: Sequence[str], count: int, seed: int, classes: Sequence[str] | None = None) -> NDArray[np.bool_]:
+    """Mask of `count` rows; with `classes` each keeps its share and, whatever the count, at least one row."""
     rank = _shuffled(ids, seed)
     if classes is None:
-        return rank < total
+        return rank < count
+    _, codes, counts = np.unique(np.asarray(classes), return_inverse=True, return_counts=True)
+    quotas = np.maximum(apportion(counts * (count / len(ids)), count), 1)
+    while quotas.sum() > max(count, len(quotas)):
+        quotas[np.argmax(quotas)] -= 1
+    picked = np.zeros(len(ids), bool)
+    for code, quota in enumerate(quotas.tolist()):
+        rows = np.flatnonzero(codes == code)
+        picked[rows[np.argsort(rank[rows])[:quota]]] = True
+    return picked
+
+
+def _refuse_single_rows(ids: Sequence[str], classes: Sequence[str]) -> None:
     names, codes, counts = np.unique(np.asarray(classes), return_inverse=True, return_counts=True)
     faults = FaultLog()
     for code in np.flatnonzero(counts == 1).tolist():
@@ -42,12 +61,6 @@ def draw_rows(
         message = f"class {str(names[code])!r} has a single row ({row_id!r}), which cannot be in both parts: {hint}"
         faults.add("classes of a single row", "data.stratify", message)
     faults.raise_any()
-    drawn = np.zeros(len(ids), bool)
-    quotas = np.minimum(apportion(counts * (total / len(ids)), total), counts - 1)
-    for code, quota in enumerate(quotas.tolist()):
-        rows = np.flatnonzero(codes == code)
-        drawn[rows[np.argsort(rank[rows])[:quota]]] = True
-    return drawn
 
 
 def draw_groups(

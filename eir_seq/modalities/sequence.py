@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 IDS, PAIR_IDS, TOKENS, UNKNOWN, SHORTENED = "ids", "pair_ids", "tokens", "unknown", "shortened"
 ROWS_PER_BATCH = 1024
-ROWS_MEASURED = 10_000
+ROWS_MEASURED = 2_000
 """Training rows of which lengths are counted where the config gives `max_length`."""
 UNKNOWN_SHARE = 0.2
 """From this share of unknown tokens on there is a warning."""

@@ -154,6 +154,30 @@ def test_processes_may_build_the_same_file_at_once(tmp_path: Path) -> None:
     assert words.calls == 0
 
 
+class Deadly(Words):
+    """Ends its process in the middle of the second chunk, as kill -9 does."""
+
+    def encode(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, pa.Array]:
+        if self.calls == 1:
+            os._exit(9)
+        return super().encode(rows)
+
+
+def _die(folder: str) -> None:
+    encode(EncodingCache(folder), rows(), Deadly())
+
+
+def test_a_killed_build_leaves_nothing_that_is_read(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_die, args=(str(tmp_path),))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+    assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+    words = Words()
+    check(encode(EncodingCache(tmp_path), rows(), words), rows())
+    assert words.calls == 3
+
+
 def test_what_dead_processes_left_is_removed_and_live_ones_are_left_alone(tmp_path: Path) -> None:
     old, new = tmp_path / ".old-1.tmp", tmp_path / ".new-1.tmp"
     old.write_text("x")

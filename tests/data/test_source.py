@@ -165,6 +165,24 @@ def test_limit_keeps_the_shares_of_classes(config: Config, tmp_path: Path) -> No
     assert splits.validation.num_rows == 20
 
 
+def test_limit_keeps_every_class(config: Config, tmp_path: Path) -> None:
+    rows = [*reviews(99), ("x", "rare text", "rare"), ("y", "rare text", "rare")]
+    splits = load_splits(config(train=write(tmp_path / "a.csv", as_csv(rows)), validation=0.5, limit=10))
+    assert splits.train is not None
+    assert set(splits.train["sentiment"]) == {"bad", "good", "rare"}
+    assert splits.train.num_rows == 10
+
+
+def test_the_shipped_sample(config: Config) -> None:
+    splits = load_splits(config(source="sample", name="reviews", id=None))
+    assert splits.train is not None
+    assert splits.validation is not None
+    assert splits.train.num_rows >= 1800
+    assert set(splits.validation["sentiment"]) == set(splits.train["sentiment"])
+    assert splits.train.column_names == ["id", "text", "sentiment"]
+    assert not set(splits.train["id"]) & set(splits.validation["id"])
+
+
 def test_rows_to_predict_need_no_labels(config: Config, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,text\n1,some text\n2,other\n")
     splits = load_test(config(test=path))

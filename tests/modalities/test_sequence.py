@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import pickle
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eir_seq.config.schema import SequenceInputConfig
+from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import Draw
@@ -24,17 +24,8 @@ PAD, UNK, CLS, SEP = range(4)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-class Encoded:
-    """Rows encoded by a fitted input, held in memory."""
-
-    def __init__(self, fitted: FittedSequence, rows: Dataset) -> None:
-        self.columns = fitted.encode(rows[:])
-
-    def sequences(self, column: str, rows: Sequence[int]) -> list[Any]:
-        return [self.columns[column][row].values.to_numpy() for row in rows]
-
-    def numbers(self, column: str) -> Any:
-        return self.columns[column].to_numpy()
+def encode(fitted: FittedSequence, rows: Dataset) -> EncodedInMemory:
+    return EncodedInMemory(fitted, rows[:])
 
 
 def texts(*values: str, **columns: Any) -> Dataset:
@@ -50,7 +41,7 @@ def fit(rows: Dataset, **options: Any) -> FittedSequence:
 
 
 def collate(fitted: FittedSequence, rows: Dataset, draw: Draw | None = None) -> dict[str, torch.Tensor]:
-    return fitted.collator(Encoded(fitted, rows), range(rows.num_rows), draw or Draw(0))
+    return fitted.collator(encode(fitted, rows), range(rows.num_rows), draw or Draw(0))
 
 
 def read(fitted: FittedSequence, batch: dict[str, torch.Tensor]) -> list[str]:
@@ -76,8 +67,8 @@ def test_special_tokens_survive_truncation(strategy: str, kept: str) -> None:
     rows = texts(LETTERS)
     fitted = fit(rows, max_length=6, truncation=strategy)
     assert read(fitted, collate(fitted, rows)) == [kept]
-    assert Encoded(fitted, rows).numbers("length").tolist() == [6]
-    assert Encoded(fitted, rows).numbers("tokens").tolist() == [28]
+    assert encode(fitted, rows).numbers("length").tolist() == [6]
+    assert encode(fitted, rows).numbers("tokens").tolist() == [28]
 
 
 def test_pairs_are_shortened_longest_first_and_typed() -> None:
@@ -121,7 +112,7 @@ def test_windows_are_drawn_per_epoch_and_row_and_reach_both_ends(strategy: str) 
 def test_every_batch_keeps_its_promises(values: list[str], max_length: int, strategy: str, epoch: int) -> None:
     rows = texts(*values)
     fitted = fit(rows, max_length=max_length, truncation=strategy)
-    encoded = Encoded(fitted, rows)
+    encoded = encode(fitted, rows)
     batch = fitted.collator(encoded, range(len(values)), Draw(1, epoch))
     lengths = [min(len(value) + 2, max_length) for value in values]
     assert encoded.numbers("length").tolist() == lengths
@@ -154,7 +145,7 @@ def test_texts_are_cut_before_they_are_read_and_counted() -> None:
     rows = texts("a" * 100, "ab", "b" * 31)
     fitted = fit(rows, max_characters=30, max_length="max")
     assert fitted.max_length == 32
-    assert fitted.review(Encoded(fitted, rows), "train") == [
+    assert fitted.review(encode(fitted, rows), "train") == [
         "inputs.review: 2 texts of the train rows were cut to 30 characters (max_characters)"
     ]
 
@@ -162,12 +153,12 @@ def test_texts_are_cut_before_they_are_read_and_counted() -> None:
 def test_unknown_tokens_are_warned_of_and_refused_where_nothing_is_known() -> None:
     fitted = fit(texts("aaaa", "abab"))
     some = texts("abzz", "aaaa")
-    assert fitted.review(Encoded(fitted, some), "validation") == [
+    assert fitted.review(encode(fitted, some), "validation") == [
         "inputs.review: 25% of the tokens of the validation rows are unknown"
     ]
-    assert fitted.review(Encoded(fitted, texts("aaab")), "test") == []
+    assert fitted.review(encode(fitted, texts("aaab")), "test") == []
     with pytest.raises(UserError, match=r"^inputs\.review\.tokenizer: every token of the test rows is unknown"):
-        fitted.review(Encoded(fitted, texts("zz", "yy")), "test")
+        fitted.review(encode(fitted, texts("zz", "yy")), "test")
 
 
 def test_only_training_rows_make_the_vocabulary() -> None:
@@ -238,5 +229,5 @@ def test_a_published_tokenizer_without_special_tokens(tmp_path: Path) -> None:
 def test_long_texts_are_cut_in_time() -> None:
     rows = texts("word " * 400_000, "ab")
     fitted = fit(rows, tokenizer={"type": "word"}, max_characters=1000)
-    assert Encoded(fitted, rows).numbers("tokens").max() == 202
-    assert np.array_equal(Encoded(fitted, rows).numbers("shortened"), [1, 0])
+    assert encode(fitted, rows).numbers("tokens").max() == 202
+    assert np.array_equal(encode(fitted, rows).numbers("shortened"), [1, 0])

@@ -8,8 +8,10 @@ import torch
 from datasets import Dataset
 
 from eir_seq.config.schema import DataConfig, SequenceInputConfig
+from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
+from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.modalities.sequence_encoder import SequenceEncoder, pool_states
 from eir_seq.models import create_model, from_pretrained
@@ -28,10 +30,7 @@ def fit(model: dict[str, Any], **options: Any) -> FittedSequence:
 
 
 def encode(fitted: FittedSequence, encoder: SequenceEncoder) -> torch.Tensor:
-    from eir_seq.modalities.base import Draw
-    from tests.modalities.test_sequence import Encoded
-
-    output = encoder(**fitted.collator(Encoded(fitted, ROWS), range(3), Draw(0)))
+    output = encoder(**fitted.collator(EncodedInMemory(fitted, ROWS[:]), range(3), Draw(0)))
     assert isinstance(output, torch.Tensor)
     return output
 
@@ -58,15 +57,12 @@ def test_pooling_sees_real_tokens_only(pool: Any, pooled: list[list[float]]) -> 
 
 @pytest.mark.parametrize("pool", ["avg", "max", "first", "last", "pooler"])
 def test_a_row_does_not_depend_on_its_batch(pool: str) -> None:
-    from eir_seq.modalities.base import Draw
-    from tests.modalities.test_sequence import Encoded
-
     fitted = fit({"pool": pool})
     encoder = fitted.build_encoder(DATA).eval()
     together = encode(fitted, encoder)
     assert together.shape == (3, 8)
     assert encoder.output_size == encoder.hidden_size == 8
-    alone = encoder(**fitted.collator(Encoded(fitted, ROWS), [2], Draw(0)))
+    alone = encoder(**fitted.collator(EncodedInMemory(fitted, ROWS[:]), [2], Draw(0)))
     torch.testing.assert_close(together[2:], alone, atol=1e-6, rtol=0)
 
 
