@@ -9,6 +9,7 @@ LATEST := .venv-latest
 LOGS := build/logs
 # The CPU build: without a version of its own pip would fetch gigabytes of CUDA libraries.
 TORCH := torch==2.13.0
+FOR_TESTS := '.[dev,oracle]'
 REQUIREMENTS := pyproject.toml constraints.txt eir_seq/__init__.py
 
 # $(call quietly,NAME,COMMAND): one line if it went well, everything it said if not.
@@ -38,7 +39,7 @@ $(VENV)/.installed: $(REQUIREMENTS) | $(VENV)/pyvenv.cfg
 
 $(VENV)/.installed-dev: $(REQUIREMENTS) | $(VENV)/pyvenv.cfg
 	@echo "Installing eir_seq and what its tests need; this takes a few minutes the first time."
-	@$(call quietly,install-dev,$(BIN)/python -m pip install -q -c constraints.txt $(TORCH) -e '.[dev,oracle]')
+	@$(call quietly,install-dev,$(BIN)/python -m pip install -q -c constraints.txt $(TORCH) -e $(FOR_TESTS))
 	@touch $@ $(VENV)/.installed
 
 $(LATEST)/.installed: pyproject.toml eir_seq/__init__.py
@@ -87,7 +88,7 @@ serve-docs: $(VENV)/.installed-dev  ## the site while you write
 	@$(BIN)/mkdocs serve
 
 wheel: $(VENV)/.installed-dev  ## a wheel, in dist/
-	@$(call quietly,wheel,$(BIN)/python -m build --wheel --outdir dist .)
+	@$(call quietly,wheel,$(BIN)/python -m build --wheel --no-isolation --outdir dist .)
 	@ls dist/*.whl
 
 clean:  ## everything that the other targets made, except environments and runs
