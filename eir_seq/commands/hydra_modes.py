@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -38,7 +39,8 @@ def show(flags: argparse.Namespace) -> int:
         words += ["--info", flags.info]
     if flags.hydra_help:
         words += ["--hydra-help"]
-    through_hydra([*words, *normalized(flags.overrides)], _nothing)
+    overrides = [] if flags.hydra_help else normalized(flags.overrides)  # Hydra's help knows no experiment
+    through_hydra([*words, *overrides], _nothing)
     return 0
 
 
@@ -49,7 +51,9 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> No
         UserError: what Hydra refuses.
     """
     set_up_hydra()
+    root = logging.getLogger()
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    handlers, level = list(root.handlers), root.level
     sys.argv = ["eir_seq", *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing a traceback and exiting with code 1
     try:
@@ -57,6 +61,8 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> No
             hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **version_base())(task)()
     finally:
         sys.argv = before[0]
+        root.handlers[:] = handlers  # `--info` logs to what standard output was
+        root.setLevel(level)
         if before[1] is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:

@@ -213,7 +213,8 @@ def job_command(overrides: Sequence[str], run_dir: Path) -> list[str]:
     """The command line of one job: this program's `train` in a fresh interpreter."""
     text = str(run_dir)
     if not re.fullmatch(r"[\w./-]+", text):
-        text = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        # Hydra's quotes: a backslash stands for itself unless a quote follows.
+        text = "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
     return [sys.executable, "-m", "eir_seq", "train", *overrides, f"run.dir={text}"]
 
 

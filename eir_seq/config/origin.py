@@ -130,8 +130,11 @@ def file_of_config(config_path: str) -> Path | None:
 
 
 def chooser_of(group: str, overrides: Sequence[str]) -> str | None:
-    """``file:line`` of the defaults list that chooses an option of `group`, in the files that the overrides choose."""
-    for override in parse_overrides(overrides):
+    """Who chooses an option of `group`: the command line, or ``file:line`` of a defaults list that it leads to."""
+    parsed = parse_overrides(overrides)
+    if any(override.key_or_group == group for override in parsed):
+        return COMMAND_LINE
+    for override in parsed:
         path = file_of_config(f"{override.key_or_group}/{override._value}")
         if path is None:
             continue

@@ -52,6 +52,7 @@ def normalized(overrides: Sequence[str]) -> list[str]:
         text, key = str(override.input_line), override.key_or_group
         bare = text.lstrip("+")
         is_group = override.package is not None or any((folder / key).is_dir() for folder in folders)
+        is_group = is_group and not isinstance(override._value, dict)  # optimizer={lr: 0.1} sets values
         if override.is_delete() or key == "hydra" or key.startswith(("hydra.", "hydra/")):
             result.append(text)
         elif is_group:

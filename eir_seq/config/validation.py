@@ -185,7 +185,11 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
         faults = options.check_options(architecture, given)
         if not faults and base:
             faults = options.check_options(architecture, {**base, **given})
-        yield from (fault.under(f"{place}.model_init_config") for fault in faults)
+        for fault in faults:
+            if fault.place in given or not base:
+                yield fault.under(f"{place}.model_init_config")
+            else:
+                yield Fault(f"{place}.model_type", f"{fault.place} of its config.json: {fault.message}")
         if faults or isinstance(max_length, bool) or not isinstance(max_length, int):
             continue
         longest = options.max_positions(architecture, {**base, **given})

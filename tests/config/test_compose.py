@@ -1,0 +1,182 @@
+"""Which files a config is made of, what overrides do to it, and where each key came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eir_seq.config.compose import Composed, compose_experiment
+from eir_seq.config.folders import conf_dir, options_of
+from eir_seq.config.schema import (
+    AdafactorConfig,
+    ConcatFusionConfig,
+    ExperimentConfig,
+    MlpResidualFusionConfig,
+    SgdConfig,
+    WandbTrackerConfig,
+)
+from eir_seq.errors import Fault, UserError
+from tests.config.project import MINE, make_project, with_line
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EIR_SEQ_CONF", raising=False)
+    return tmp_path
+
+
+def compose(*words: str) -> ExperimentConfig:
+    return compose_experiment(words).config
+
+
+def test_with_and_without_a_plus() -> None:
+    assert compose("experiment=mine") == compose("+experiment=mine")
+    plain = compose("experiment=mine", "trainer.max_steps=3", "data=imdb", "optimizer=sgd")
+    assert plain == compose("+experiment=mine", "+trainer.max_steps=3", "+data=imdb", "+optimizer=sgd")
+    assert plain.trainer.max_steps == 3
+    assert plain.data.rename == {"label": "sentiment"}
+
+
+@pytest.mark.parametrize("name", ["imdb_longformer", "imdb_bert_tiny", "imdb_combined"])
+def test_shipped_experiments_are_valid_as_they_stand_and_on_other_data(name: str, project: Path) -> None:
+    assert compose(f"experiment={name}").data.source == "sample"
+    assert compose(f"experiment={name}", "data=imdb").data.source == "hub"
+    (project / "rows.csv").write_text("text,sentiment\n")
+    assert compose(f"experiment={name}", "data=table", "data.train=rows.csv").data.name is None
+
+
+def test_every_option_of_every_group_can_be_chosen(project: Path) -> None:
+    (project / "rows.csv").write_text("text,sentiment\n")
+    for group in ("fusion", "optimizer", "scheduler", "trainer", "tracker"):
+        for option in options_of(group):
+            config = compose("experiment=imdb_longformer", f"{group}={option}")
+            if group in ("fusion", "optimizer", "scheduler", "tracker"):
+                assert getattr(config, group).type == option
+    assert compose("experiment=sst2_from_table", "data.train=rows.csv").data.train == "rows.csv"
+    assert compose("experiment=sst2_from_table", "data=sst2").data.validation == "validation"
+
+
+def test_the_name_is_that_of_the_experiment(project: Path) -> None:
+    make_project(project, MINE, "deep/one")
+    assert compose("experiment=mine").name == "mine"
+    assert compose("experiment=deep/one").name == "deep-one"
+    assert compose("experiment=mine", "name=other").name == "other"
+
+
+def test_the_users_files_are_found_first(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = (conf_dir() / "experiment" / "imdb_longformer.yaml").read_text() + "\nseed: 77\n"
+    make_project(project, own, "imdb_longformer")
+    assert compose("experiment=imdb_longformer").seed == 77
+
+    other = project / "elsewhere" / "experiment"
+    other.mkdir(parents=True)
+    (other / "imdb_longformer.yaml").write_text(own.replace("77", "78"))
+    monkeypatch.setenv("EIR_SEQ_CONF", str(project / "elsewhere"))
+    assert compose("experiment=imdb_longformer").seed == 78
+    assert compose("experiment=mine").name == "mine"
+
+    monkeypatch.setenv("EIR_SEQ_CONF", str(project / "nowhere"))
+    with pytest.raises(UserError, match=r"EIR_SEQ_CONF: .* is not a folder"):
+        compose("experiment=mine")
+
+
+def test_the_users_groups_stand_beside_the_shipped_ones(project: Path) -> None:
+    (project / "conf" / "optimizer").mkdir()
+    (project / "conf" / "optimizer" / "slow.yaml").write_text("type: sgd\nlr: 0.001\nmomentum: 0.5\n")
+    optimizer = compose("experiment=mine", "optimizer=slow").optimizer
+    assert isinstance(optimizer, SgdConfig)
+    assert optimizer.momentum == 0.5
+    assert isinstance(compose("experiment=mine", "optimizer=adafactor").optimizer, AdafactorConfig)
+
+
+def test_a_variant_from_the_command_line_replaces_the_files(project: Path) -> None:
+    make_project(project, with_line(MINE, "max_epochs: 1", "fusion: {num_layers: 3, hidden_size: 32}"))
+    fusion = compose("experiment=mine").fusion
+    assert isinstance(fusion, MlpResidualFusionConfig)
+    assert fusion.num_layers == 3
+    assert compose("experiment=mine", "fusion=concat").fusion == ConcatFusionConfig()
+    assert compose("experiment=mine", "fusion.type=concat").fusion == ConcatFusionConfig()
+    gated = compose("experiment=mine", "fusion=gated-experts").fusion
+    assert gated.model_dump()["hidden_size"] == 32
+
+
+def test_a_choice_that_a_file_overrules_is_refused(project: Path) -> None:
+    make_project(project, with_line(MINE, "max_epochs: 1", "fusion: {type: mlp-residual}"))
+    with pytest.raises(UserError) as caught:
+        compose("experiment=mine", "fusion=concat")
+    message = "has no effect, as fusion.type is set to 'mlp-residual'; write fusion.type=concat"
+    assert caught.value.faults == (Fault("fusion=concat", message, "conf/experiment/mine.yaml:29"),)
+    assert compose("experiment=mine", "fusion=concat", "fusion.type=concat").fusion == ConcatFusionConfig()
+
+
+def test_files_leave_keys_open_for_the_command_line(project: Path) -> None:
+    make_project(project, MINE.replace("batch_size: 8", "batch_size: ???"))
+    assert compose("experiment=mine", "data.batch_size=4").data.batch_size == 4
+
+
+def test_only_harmless_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EIR_SEQ_DATA", "sand")
+    assert compose("experiment=mine", "note=${oc.env:EIR_SEQ_DATA}").note == "sand"
+    assert compose("experiment=mine", "note=${oc.env:EIR_SEQ_OTHER,stone}").note == "stone"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    with pytest.raises(UserError) as caught:
+        compose("experiment=mine", "note=${oc.env:AWS_SECRET_ACCESS_KEY}")
+    assert "canary" not in str(caught.value)
+
+
+def test_each_key_knows_where_it_came_from() -> None:
+    composed = compose_experiment(["experiment=mine", "tracker=wandb", "optimizer={lr: 0.5}", "seed=1"])
+    assert isinstance(composed.config.tracker, WandbTrackerConfig)
+    source = composed.origin.source_of
+    assert source("inputs.review.max_length") == "conf/experiment/mine.yaml:10"
+    assert source("inputs.review.pair_column") == "conf/experiment/mine.yaml:7"
+    assert source("seed") == "command line"
+    assert source("optimizer.lr") == "command line"
+    assert str(source("tracker.type")).endswith("conf/tracker/wandb.yaml:2")
+    assert source("trainer.max_epochs") == "conf/experiment/mine.yaml:28"
+    assert source("nothing") is None
+
+
+def test_faults_of_data_name_the_file_that_named_the_column() -> None:
+    composed: Composed = compose_experiment(["experiment=mine"])
+    error = UserError(Fault("outputs.stars.column", "no column 'stars'"), Fault("rows.csv row 3", "empty"))
+    assert [fault.source for fault in composed.with_sources(error).faults] == ["conf/experiment/mine.yaml:24", None]
+
+
+def test_a_pretrained_folder_is_checked_by_its_config(project: Path) -> None:
+    folder = project / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "bert", "max_position_embeddings": 64, "hidden_size": 36}')
+    model = "inputs.review.model"
+    words = ["experiment=mine", f"{model}.pretrained_model=true", f"{model}.model_type=tiny"]
+    with pytest.raises(UserError) as caught:
+        compose(*words)
+    assert [fault.message for fault in caught.value.faults] == [
+        "not an option of 'bert'; did you mean 'num_attention_heads'?",
+    ]
+    dropped = [*words, f"~{model}.model_init_config"]
+    with pytest.raises(UserError) as caught:
+        compose(*dropped)
+    assert [fault.place for fault in caught.value.faults] == ["inputs.review.max_length"]
+    assert "more than the 64 positions of 'bert'" in str(caught.value)
+    assert compose(*dropped, "inputs.review.max_length=64").inputs["review"].model.pretrained_model
+
+    (folder / "config.json").write_text('{"model_type": "bert", "hidden_size": 37}')
+    with pytest.raises(UserError, match=r"model_type: hidden_size of its config\.json: 37 is not divisible by"):
+        compose(*dropped)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="checkpoint of null, which is not in the catalogue"):
+        compose(*dropped)
+
+
+def test_nothing_of_hydra_stays_behind(project: Path) -> None:
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    compose("experiment=mine")
+    assert not GlobalHydra.instance().is_initialized()
+    assert HydraConfig.instance().cfg is None
+    assert {path.name for path in project.iterdir()} == {"conf"}
