@@ -1,23 +1,30 @@
 """The linear layer of every block: one place to choose the fastest product that the machine has.
 
-In float32 torch multiplies matrices with MKL, which runs at half speed on some processors; oneDNN, in the same wheel,
-does not. Where a short measurement at first use finds oneDNN faster, large products take it. It is the same float32
-arithmetic in another order.
+In float32 torch multiplies matrices with MKL, which runs at half speed on AMD processors with AVX-512; oneDNN, in the
+same wheel, does not. There large products take oneDNN: the same float32 arithmetic in another order. The choice
+depends on the processor and on shapes alone, never on a measurement, so that a run repeats bit for bit.
+``docs/speed.md`` has the figures behind it.
 """
 
 from __future__ import annotations
 
 import os
-import time
+import platform
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SMALLEST_SIDE = 96
-"""Products with a shorter side are left to torch: there oneDNN's backward is slower."""
+from eir_seq.errors import Fault, UserError
+
+SMALLEST_PRODUCT = 2**22
+"""Multiplications (rows x in x out) below which torch's default is as fast: it takes less to start."""
+NARROWEST_INPUT = 64
+"""Input widths below which oneDNN's product for the gradient of the weight is slower."""
+SWITCH = "EIR_SEQ_ONEDNN"
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -27,42 +34,55 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @lru_cache(maxsize=1)
 def onednn_is_faster() -> bool:
-    """Whether oneDNN beats torch's default by a quarter on a product of medium size; EIR_SEQ_ONEDNN=0/1 decides it."""
-    if (forced := os.environ.get("EIR_SEQ_ONEDNN")) in ("0", "1"):
-        return forced == "1"
-    try:
-        x, weight = torch.randn(1024, 512), torch.randn(512, 512)
-        durations = []
-        for multiply in (F.linear, _onednn):
-            multiply(x, weight, None)
-            best = float("inf")
-            for _ in range(5):
-                start = time.perf_counter()
-                multiply(x, weight, None)
-                best = min(best, time.perf_counter() - start)
-            durations.append(best)
-    except (RuntimeError, AttributeError, NotImplementedError):
+    """Whether large float32 products take oneDNN on this machine; the environment's EIR_SEQ_ONEDNN=0 or 1 decides it.
+
+    Raises:
+        UserError: EIR_SEQ_ONEDNN is neither 0 nor 1.
+    """
+    forced = os.environ.get(SWITCH)
+    if forced not in (None, "0", "1"):
+        raise UserError(Fault(SWITCH, f"{forced!r} is not 0 (never take oneDNN) or 1 (take it)", "environment"))
+    if forced == "0" or not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    return durations[1] * 1.25 < durations[0]
+    return forced == "1" or (
+        torch.backends.mkl.is_available()
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and "AuthenticAMD" in _processor()
+    )
+
+
+def _processor() -> str:
+    """What the system says about the processor, its maker included."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")[:4096]
+    except OSError:
+        return platform.processor()
 
 
 class _OneDnnLinear(torch.autograd.Function):
+    """x W^T + b with gradients by the same product; they can be differentiated again."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.has_bias = bias is not None
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return _onednn(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:  # noqa: ARG004
+        x, weight, _ = inputs
+        # each gradient needs the other factor only: a frozen weight keeps no input alive
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        flat = gradients[0].reshape(-1, gradients[0].shape[-1]).contiguous()
+        gradient = gradients[0]
+        flat = gradient.reshape(-1, gradient.shape[-1])
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = _onednn(flat, weight.t().contiguous(), None).view_as(x)
+            grad_x = _OneDnnLinear.apply(flat, weight.t(), None).unflatten(0, gradient.shape[:-1])
         if ctx.needs_input_grad[1]:
-            grad_weight = _onednn(flat.t().contiguous(), x.reshape(-1, x.shape[-1]).t().contiguous(), None)
-        if ctx.has_bias and ctx.needs_input_grad[2]:
+            grad_weight = _OneDnnLinear.apply(flat.t(), x.reshape(-1, x.shape[-1]).t(), None)
+        if ctx.needs_input_grad[2]:
             grad_bias = flat.sum(0)
         return grad_x, grad_weight, grad_bias
 
@@ -72,11 +92,13 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        rows = x.numel() // max(x.shape[-1], 1)
         if (
-            x.dtype is torch.float32
-            and x.device.type == "cpu"
-            and min(rows, self.in_features, self.out_features) >= SMALLEST_SIDE
+            x.numel() * self.out_features >= SMALLEST_PRODUCT
+            and self.in_features >= NARROWEST_INPUT
+            and x.dtype is self.weight.dtype is torch.float32
+            and x.device.type == self.weight.device.type == "cpu"
+            and x.shape[-1] == self.in_features
+            and self.weight.is_contiguous()
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
             and onednn_is_faster()
