@@ -126,14 +126,16 @@ def check_rows(
         if name not in raw.table.column_names:
             columns[name] = pa.chunked_array([pa.nulls(num_rows, pa.string())])
             continue
-        values: list[Any] = _without_missing(convert(name, place, False), missing_labels)
+        given = convert(name, place, False)
+        values: list[Any] = _without_missing(given, missing_labels)
         if name in roles.numbers:
             values = _numbers(values, name, raw, faults)
         columns[name] = pa.chunked_array([pa.array(values, pa.float64() if name in roles.numbers else pa.string())])
         if need_targets:
             for row, value in enumerate(values):
                 if value is None:
-                    reasons.setdefault(row, f"{name!r} has no label")
+                    marker = f" ({given[row]!r} means that: data.missing_labels)" if given[row] else ""
+                    reasons.setdefault(row, f"{name!r} has no label{marker}")
     if not skip_bad:
         for row, reason in sorted(reasons.items()):
             hint = "; data.on_bad_row=skip leaves such rows out"

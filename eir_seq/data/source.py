@@ -114,6 +114,9 @@ def _read_parts(data: DataConfig, roles: Roles, *, need_targets: bool) -> dict[s
     optional = frozenset() if need_targets else frozenset(roles.targets)
     if any(os.path.isdir(path) for path in sources.values()) and data.source == "table":
         raws, roles = _read_folders(sources, data, roles, optional)
+    elif data.labels is not None and all(map(os.path.isfile, sources.values())):
+        message = "only a folder of text files is joined with a table of labels; none of the sources is a folder"
+        raise UserError(Fault("data.labels", message))
     else:
         wanted = Wanted(roles.places, optional, data.rename)
         for split, path in sources.items():
@@ -152,6 +155,8 @@ def _sources(data: DataConfig) -> dict[str, str]:
         train = train or "train"
     given = {"train": train, "validation": data.validation, "test": data.test}
     sources = {split: path for split, path in given.items() if isinstance(path, str)}
+    if data.source == "table":
+        sources = {split: os.path.expanduser(path) for split, path in sources.items()}
     if "train" not in sources and "test" not in sources:
         raise UserError(Fault("data.train", "give the file or folder of the training rows"))
     return sources
@@ -305,16 +310,15 @@ def _finish(tables: dict[str, pa.Table], parts: dict[str, CheckedRows], roles: R
 
     names = [ID, *dict.fromkeys([*roles.texts, *roles.targets])]
     tables = {split: tables[split].select(names) for split in SPLITS if split in tables}
-    fingerprint = hashlib.sha256()
-    for split, table in tables.items():
-        fingerprint.update(f"{split} {content_hash(table)} ".encode())
+    hashes = {split: content_hash(table) for split, table in tables.items()}
+    fingerprint = hashlib.sha256(" ".join(f"{split} {value}" for split, value in hashes.items()).encode())
     skipped = tuple(
         SkippedRow(row.id, split, row.place, row.reason) for split, part in parts.items() for row in part.skipped
     )
     if skipped:
         log.warning("%d rows were left out: %s", len(skipped), _by_reason(skipped))
     files = tuple({"split": split, **part.raw.record} for split, part in parts.items())
-    parts_of = {split: Dataset(table, fingerprint=content_hash(table)[:16]) for split, table in tables.items()}
+    parts_of = {split: Dataset(table, fingerprint=hashes[split][:16]) for split, table in tables.items()}
     train, validation, test = (parts_of.get(split) for split in SPLITS)
     return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped)
 

@@ -289,6 +289,12 @@ def test_unreadable_file(config: Config, tmp_path: Path) -> None:
         load_splits(config(train=path))
 
 
+def test_a_label_table_beside_a_file(config: Config, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", GOOD)
+    with pytest.raises(UserError, match=r"^data\.labels: only a folder of text files is joined with a table of labels"):
+        load_splits(config(train=path, labels=path))
+
+
 FOLDERS: dict[str, tuple[dict[str, bytes], str | None, dict[str, Any], str]] = {
     "no overlap": (
         {"a": b"x", "b": b"y"},

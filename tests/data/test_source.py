@@ -136,7 +136,7 @@ def test_skipped_rows_are_counted_and_listed(config: Config, tmp_path: Path) -> 
     assert [(row.id, row.split, row.place, row.reason) for row in splits.skipped] == [
         ("003", "train", f"{path} line 5", "'text' is empty"),
         ("004", "train", f"{path} line 6", "'text' is blank"),
-        ("005", "train", f"{path} line 7", "'sentiment' has no label"),
+        ("005", "train", f"{path} line 7", "'sentiment' has no label ('NaN' means that: data.missing_labels)"),
         ("006", "train", f"{path} line 8", "'text' has a NUL character at position 1"),
     ]
     assert sum(part.num_rows for _, part in splits.items()) == 16
@@ -163,6 +163,29 @@ def test_limit_keeps_the_shares_of_classes(config: Config, tmp_path: Path) -> No
     assert splits.validation is not None
     assert sorted(splits.train["sentiment"][:]) == ["bad"] * 5 + ["good"] * 5
     assert splits.validation.num_rows == 20
+
+
+def test_what_means_a_missing_label_can_be_said(config: Config, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,text,sentiment\n1,x,None\n2,y,some\n3,z,?\n")
+    data = {"train": path, "validation": None, "missing_labels": ["?"]}
+    splits = load_splits(config(**data, on_bad_row="skip"))
+    assert splits.train is not None
+    assert splits.train["sentiment"][:] == ["None", "some"]
+    with pytest.raises(UserError, match=r"line 4: 'sentiment' has no label \('\?' means that: data\.missing_labels\)"):
+        load_splits(config(**data))
+
+
+def test_quotes_may_be_ordinary_characters(config: Config, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tsv", 'id\ttext\tsentiment\n1\t"never closed\tx\n2\ta "b" c\ty\n')
+    splits = load_splits(config(train=path, validation=None, quote=None))
+    assert splits.train is not None
+    assert splits.train["text"][:] == ['"never closed', 'a "b" c']
+
+
+def test_the_home_folder_is_found(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.csv", as_csv(reviews(20)))
+    assert load_splits(config(train="~/a.csv")).describe()["rows"] == {"train": 18, "validation": 2}
 
 
 def test_limit_keeps_every_class(config: Config, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +20,7 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
     A record may span lines where it is quoted. Raises `UserError` naming the line of every record that has another
     number of fields than the header, or of a quote that is never closed.
     """
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(2**31 - 1)
     faults, chunks, lines = FaultLog(), [], []
     with open_text(path, place) as file:
         reader = csv.reader(
