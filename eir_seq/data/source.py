@@ -76,7 +76,7 @@ def load_splits(config: ExperimentConfig) -> Splits:
     training rows lack.
     """
     roles, data = column_roles(config), config.data
-    parts = _read_parts(data, roles, need_targets=True)
+    parts = _read_parts(data, roles, only=SPLITS, need_targets=True)
     if "train" not in parts:
         raise UserError(Fault("data.train", "give the file or folder of the training rows"))
     tables = {split: part.table for split, part in parts.items()}
@@ -97,17 +97,16 @@ def load_test(config: ExperimentConfig, *, need_targets: bool = False) -> Splits
         raise UserError(Fault("data.test", "give the file whose rows are to be predicted"))
     roles = column_roles(config)
     roles = Roles(roles.id, roles.texts, roles.classes, roles.numbers)
-    data = config.data.model_copy(update={"train": None, "validation": None})
-    parts = _read_parts(data, roles, need_targets=need_targets)
+    parts = _read_parts(config.data, roles, only=("test",), need_targets=need_targets)
     return _finish({split: part.table for split, part in parts.items()}, parts, roles)
 
 
 # ------------------------------------------------------------------------------------------------------- reading
 
 
-def _read_parts(data: DataConfig, roles: Roles, *, need_targets: bool) -> dict[str, CheckedRows]:
+def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_targets: bool) -> dict[str, CheckedRows]:
     """The checked rows of every file or Hub split that the config names; faults of all of them are raised together."""
-    sources = _sources(data)
+    sources = {split: path for split, path in _sources(data).items() if split in only}
     faults = FaultLog()
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
@@ -157,8 +156,6 @@ def _sources(data: DataConfig) -> dict[str, str]:
     sources = {split: path for split, path in given.items() if isinstance(path, str)}
     if data.source == "table":
         sources = {split: os.path.expanduser(path) for split, path in sources.items()}
-    if "train" not in sources and "test" not in sources:
-        raise UserError(Fault("data.train", "give the file or folder of the training rows"))
     return sources
 
 
@@ -187,9 +184,8 @@ def _read_folders(
     texts: dict[str, dict[str, str]] = {}
     if data.labels is not None:
         try:
-            labels = read_table(
-                data.labels, data, Wanted({id_column: "data.id", **columns}, optional, data.rename), "data.labels"
-            )
+            wanted = Wanted({id_column: "data.id", **columns}, optional, data.rename)
+            labels = read_table(os.path.expanduser(data.labels), data, wanted, "data.labels")
         except UserError as error:
             faults.extend(error)
     elif set(columns) - optional:

@@ -308,7 +308,12 @@ FOLDERS: dict[str, tuple[dict[str, bytes], str | None, dict[str, Any], str]] = {
     "label twice": ({"a": b"x"}, "a,bad\na,good\n", {}, r"labels\.csv: 1 ids occur more than once: 'a' 2 times$"),
     "no id column": ({"a": b"x"}, "a,bad\n", {"id": None}, r"^data\.id: give the column of \S+labels\.csv that holds"),
     "not UTF-8": ({"a": b"caf\xe9"}, "a,bad\n", {}, r"a\.txt is not UTF-8: byte 0xe9 at offset 3, line 1"),
-    "empty text": ({"a": b"", "b": b"x"}, "a,bad\nb,good\n", {}, r"texts row 1: 'text' is empty"),
+    "empty text": (
+        {"a": b"", "b": b"x"},
+        "a,bad\nb,good\n",
+        {},
+        r"texts/a\.txt: 'text' is empty; data\.on_bad_row=skip",
+    ),
 }
 
 

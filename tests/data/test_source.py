@@ -214,6 +214,8 @@ def test_rows_to_predict_need_no_labels(config: Config, tmp_path: Path) -> None:
     assert splits.test[0] == {"id": "1", "text": "some text", "sentiment": None}
     with pytest.raises(UserError, match="no column 'sentiment'"):
         load_test(config(test=path), need_targets=True)
+    sample = load_test(config(source="sample", name="reviews", test=path))
+    assert [name for name, _ in sample.items()] == ["test"]
     folder = write_folder(tmp_path / "texts", reviews(3))
     splits = load_test(config(test=folder, id=None))
     assert splits.test is not None

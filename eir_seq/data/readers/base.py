@@ -38,18 +38,22 @@ class BadRow:
 class RawTable:
     """The wanted columns of one file, as they stand there.
 
-    `lines` holds the line on which each row starts, counted from 1; without it rows are named by their number.
+    `lines` holds the line on which each row starts, counted from 1, and `files` the file of each row where every row is
+    a file; without both, rows are named by their number.
     `broken` are rows that could not be read at all and were left out on request.
     """
 
     source: str
     table: pa.Table
     lines: NDArray[np.int64] | None = None
+    files: Sequence[str] | None = None
     broken: tuple[BadRow, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def place(self, row: int) -> str:
         """Where a row stands, for messages."""
+        if self.files is not None:
+            return self.files[row]
         return f"{self.source} row {row + 1}" if self.lines is None else f"{self.source} line {self.lines[row]}"
 
 

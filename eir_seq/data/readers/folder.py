@@ -81,4 +81,5 @@ def join_labels(
         "rows": table.num_rows,
         "columns": table.column_names,
     }
-    return RawTable(path, table, broken=tuple(broken), record=record)
+    files = [os.path.join(path, row_id + SUFFIX) for row_id in texts]
+    return RawTable(path, table, files=files, broken=tuple(broken), record=record)

@@ -47,7 +47,7 @@ def read_json(path: str, wanted: Wanted, place: str, *, skip_broken: bool) -> Ra
     names = list(columns.seen)
     table = columns.table(wanted.resolve(names, path))
     lines = np.asarray(columns.lines, np.int64) if unit == "line" else None
-    return RawTable(path, table, lines, tuple(columns.broken), file_record(path, table))
+    return RawTable(path, table, lines, broken=tuple(columns.broken), record=file_record(path, table))
 
 
 def _parse_list(path: str, place: str, text: str) -> list[Any]:
