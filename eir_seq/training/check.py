@@ -15,11 +15,11 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console, duration
-from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory, pick_device
+from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
 from eir_seq.training.module import weighted_loss
 from eir_seq.training.optimization import build_optimizer, total_steps
-from eir_seq.training.run import check_parts, monitor_of
+from eir_seq.training.preflight import check_config, check_parts
 
 MEASURED = 4
 """Batches of different lengths whose steps are timed."""
@@ -81,10 +81,7 @@ def check(config: ExperimentConfig) -> CheckResult:
         UserError: config or data are at fault.
         RunFailed: the first step's loss is not finite, or memory does not suffice.
     """
-    device = pick_device(config.trainer)
-    monitor = monitor_of(config)
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
+    device, monitor = check_config(config)
     with Console() as console:
         parts = assemble(config, console)
     check_parts(config, parts.splits, parts.outputs, monitor)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from typing_extensions import Self
 
 from eir_seq.training.metrics_file import Measurement
+from eir_seq.training.redaction import redact
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -57,10 +58,11 @@ class Console:
 
     def log(self, text: str) -> None:
         """A line for the log only: somebody else says it."""
-        self._write_log(text)
+        self._write_log(str(redact(text)))
 
     def say(self, text: str) -> None:
         """One line."""
+        text = str(redact(text))
         self._write_log(text)
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from typing_extensions import Self
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.training.checkpoints import flush_to_disk, read_json
+from eir_seq.training.redaction import redact
 
 CONFIG, MANIFEST, RESULT, LOG, METRICS, OWNER = (
     "config.yaml",
@@ -227,21 +227,6 @@ def plain(config: ExperimentConfig) -> dict[str, Any]:
 def config_hash(config: ExperimentConfig) -> str:
     """A hash of the whole config."""
     return hashlib.sha256(json.dumps(plain(config), sort_keys=True).encode()).hexdigest()
-
-
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
-_SECRET = re.compile(r"(?i)((?:^|[.+_-])(?:token|secret|password|passwd|api_?key|access_?key)=)\S+")
-
-
-def redact(value: Any) -> Any:
-    """The same data without passwords: user-info in URLs, and values given to keys such as ``api_key=``."""
-    if isinstance(value, str):
-        return _SECRET.sub(r"\1***", _USER_INFO.sub("***@", value))
-    if isinstance(value, Mapping):
-        return {key: redact(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact(item) for item in value]
-    return value
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,8 @@ import torch
 from eir_seq import __version__
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.training.checkpoints import read_json
-from eir_seq.training.folder import MANIFEST, config_hash, redact, write_json
+from eir_seq.training.folder import MANIFEST, config_hash, write_json
+from eir_seq.training.redaction import redact
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "tokenizers", "datasets", "numpy", "safetensors", "pydantic")
 

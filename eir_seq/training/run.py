@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from eir_seq.config.schema import ClassificationOutputConfig, ExperimentConfig
-from eir_seq.errors import Fault, RunFailed, UserError, nearest
-from eir_seq.outputs.base import FittedOutput
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import write_bundle
 from eir_seq.training.checkpoints import CheckpointStore
 from eir_seq.training.console import Console, duration
-from eir_seq.training.devices import pick_device
 from eir_seq.training.evaluation import Evaluation, evaluate
 from eir_seq.training.fit import fit
 from eir_seq.training.folder import LOG, METRICS, RESULT, RunFolder, write_json
 from eir_seq.training.loop import Monitor, RunLoop, RunState, log_to_trackers
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
+from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers
-
-if TYPE_CHECKING:
-    from eir_seq.data.source import Splits
 
 Finish = Callable[[Path], object]
 
@@ -52,10 +48,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         RunFailed: a value is not finite, or memory or disk are full; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT; the state is saved.
     """
-    device = pick_device(config.trainer)
-    monitor = monitor_of(config)
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
+    device, monitor = check_config(config)
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
         console.log_to(folder.path / LOG)
         result = folder.result
@@ -66,7 +59,6 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
             return result
         if config.note:
             console.log(config.note)  # the command has said it
-        console.say(f"run folder: {folder.path}")
         manifest = RunManifest(folder.path, config, device)
         run = _Run(config, folder, manifest, console, signals, device, monitor)
         try:
@@ -160,6 +152,7 @@ class _Run:
         else:
             self.manifest.write()
         self.folder.keep()
+        self.console.say(f"run folder: {self.path}")
         self.report.rows = {name: rows.num_rows for name, rows in parts.splits.items()}
         for row in parts.splits.skipped:
             reasons = self.report.skipped.setdefault(row.split, {})
@@ -271,67 +264,3 @@ class _Run:
                     inputs={input_: parts.shown(split, input_) for input_ in parts.inputs},
                 )
             write_predictions(folder / f"{split}.csv", found.ids, targets, columns)
-
-
-def check_parts(
-    config: ExperimentConfig, splits: Splits, outputs: Mapping[str, FittedOutput], monitor: Monitor
-) -> None:
-    """What can be checked only when the data are known.
-
-    Raises:
-        UserError: early stopping or a monitored metric without validation rows; a metric of a class that is none.
-    """
-    faults = []
-    if splits.validation is None and config.trainer.early_stopping is not None:
-        faults.append(Fault("trainer.early_stopping", "needs validation rows; data.validation is null"))
-    if splits.validation is None and (monitor.output or monitor.metric != "loss"):
-        faults.append(Fault("trainer.monitor", "needs validation rows; data.validation is null"))
-    class_name = monitor.metric.partition("(")[2].removesuffix(")")
-    classes = outputs[monitor.output].describe().get("classes", {}) if monitor.output else {}
-    if class_name and class_name not in classes:
-        faults.append(
-            Fault(
-                "trainer.monitor.metric",
-                f"{class_name!r} is not a class of outputs.{monitor.output}{nearest(class_name, classes)}",
-            )
-        )
-    if faults:
-        raise UserError(*faults)
-
-
-def monitor_of(config: ExperimentConfig) -> Monitor:
-    """The value that `trainer.monitor` names.
-
-    Raises:
-        UserError: there is no such output or metric, or it could be that of several outputs.
-    """
-    wanted = config.trainer.monitor
-    output, metric = wanted.output, wanted.metric
-    listed = ", ".join(config.outputs)
-    if output is not None and output not in config.outputs:
-        raise UserError(
-            Fault(
-                "trainer.monitor.output",
-                f"{output!r} is not an output (there are: {listed}){nearest(output, config.outputs)}",
-            )
-        )
-    if output is None and metric == "loss":
-        return Monitor("", "loss", wanted.mode or "min")
-    if output is None:
-        if len(config.outputs) > 1:
-            raise UserError(Fault("trainer.monitor.output", f"say whose {metric} it is: {listed}"))
-        output = next(iter(config.outputs))
-    kind = config.outputs[output]
-    base, _, class_name = metric.partition("(")
-    known = kind.METRICS
-    if class_name and isinstance(kind, ClassificationOutputConfig) and base in kind.CLASS_METRICS:
-        return Monitor(output, metric, wanted.mode or "max")
-    if metric not in known:
-        raise UserError(
-            Fault(
-                "trainer.monitor.metric",
-                f"{metric!r} is not a metric of outputs.{output} (there are: {', '.join(known)})"
-                f"{nearest(metric, known)}",
-            )
-        )
-    return Monitor(output, metric, wanted.mode or known[metric])

@@ -157,6 +157,18 @@ def test_the_sum_of_losses_is_weighted() -> None:
     assert found.values["", "loss"] == pytest.approx(found.values["y", "loss"] + 3 * found.values["z", "loss"])
 
 
+def test_rows_without_labels_are_predicted_and_not_measured() -> None:
+    base = {"type": "classification", "column": "label"}
+    config = experiment(outputs={"y": base, "z": base})
+    data = FakeData(config)
+    outputs = fitted_outputs(config, data)
+    batch = collate([data.train[row] for row in range(8)])
+    found = evaluate(network(config, outputs), outputs, [batch], device=torch.device("cpu"))
+    assert found.raw["z"].shape == (8, 2)
+    assert found.targets.keys() == found.by_output().keys() == {"y"}
+    assert ("", "loss") not in found.values
+
+
 def test_parameters_are_counted_by_part() -> None:
     config = experiment()
     outputs = fitted_outputs(config, FakeData(config))

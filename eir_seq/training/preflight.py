@@ -1,0 +1,109 @@
+"""What can be said against a run before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from eir_seq.config.schema import ClassificationOutputConfig, ExperimentConfig
+from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.training.devices import pick_device
+from eir_seq.training.loop import Monitor
+from eir_seq.training.optimization import total_steps
+
+if TYPE_CHECKING:
+    from eir_seq.data.source import Splits
+
+T = TypeVar("T")
+
+
+def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
+    """The device and the monitored value, before any data are read; sets the number of threads.
+
+    Raises:
+        UserError: with all that is wrong with the trainer's settings on this machine.
+    """
+    faults: list[Fault] = []
+
+    def attempt(look: Callable[[], T]) -> T | None:
+        try:
+            return look()
+        except UserError as error:
+            faults.extend(error.faults)
+            return None
+
+    device = attempt(lambda: pick_device(config.trainer))
+    monitor = attempt(lambda: monitor_of(config))
+    attempt(lambda: total_steps(config.trainer, 1))
+    if device is None or monitor is None or faults:
+        raise UserError(*faults)
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    return device, monitor
+
+
+def check_parts(
+    config: ExperimentConfig, splits: Splits, outputs: Mapping[str, FittedOutput], monitor: Monitor
+) -> None:
+    """What can be checked only when the data are known.
+
+    Raises:
+        UserError: early stopping or a monitored metric without validation rows; a metric of a class that is none.
+    """
+    faults = []
+    if splits.validation is None and config.trainer.early_stopping is not None:
+        faults.append(Fault("trainer.early_stopping", "needs validation rows; data.validation is null"))
+    if splits.validation is None and (monitor.output or monitor.metric != "loss"):
+        faults.append(Fault("trainer.monitor", "needs validation rows; data.validation is null"))
+    class_name = monitor.metric.partition("(")[2].removesuffix(")")
+    classes = outputs[monitor.output].describe().get("classes", {}) if monitor.output else {}
+    if class_name and class_name not in classes:
+        faults.append(
+            Fault(
+                "trainer.monitor.metric",
+                f"{class_name!r} is not a class of outputs.{monitor.output}{nearest(class_name, classes)}",
+            )
+        )
+    if faults:
+        raise UserError(*faults)
+
+
+def monitor_of(config: ExperimentConfig) -> Monitor:
+    """The value that `trainer.monitor` names.
+
+    Raises:
+        UserError: there is no such output or metric, or it could be that of several outputs.
+    """
+    wanted = config.trainer.monitor
+    output, metric = wanted.output, wanted.metric
+    listed = ", ".join(config.outputs)
+    if output is not None and output not in config.outputs:
+        raise UserError(
+            Fault(
+                "trainer.monitor.output",
+                f"{output!r} is not an output (there are: {listed}){nearest(output, config.outputs)}",
+            )
+        )
+    if output is None and metric == "loss":
+        return Monitor("", "loss", wanted.mode or "min")
+    if output is None:
+        if len(config.outputs) > 1:
+            raise UserError(Fault("trainer.monitor.output", f"say whose {metric} it is: {listed}"))
+        output = next(iter(config.outputs))
+    kind = config.outputs[output]
+    base, _, class_name = metric.partition("(")
+    known = kind.METRICS
+    if class_name and isinstance(kind, ClassificationOutputConfig) and base in kind.CLASS_METRICS:
+        return Monitor(output, metric, wanted.mode or "max")
+    if metric not in known:
+        raise UserError(
+            Fault(
+                "trainer.monitor.metric",
+                f"{metric!r} is not a metric of outputs.{output} (there are: {', '.join(known)})"
+                f"{nearest(metric, known)}",
+            )
+        )
+    return Monitor(output, metric, wanted.mode or known[metric])
