@@ -29,6 +29,9 @@ SERIES = 8
 MAX_POINTS = 1500
 """Points of a scatter plot; of more rows, every n-th is drawn."""
 
+NOISY = 40
+"""From so many points on, a training loss is drawn as its running mean, with the values themselves faint behind."""
+
 _INK, _GRID = "#010203", "#010204"
 _COLOURS = [f"#0203{number:02x}" for number in range(1, SERIES + 1)]
 _VARIABLES = {_INK: "currentColor", _GRID: "var(--grid)"} | {
@@ -78,7 +81,7 @@ class Plot:
 
 
 def learning_curves(
-    title: str, series: Sequence[Series], *, best_step: int | None = None, by_split: bool = False, log: bool = False
+    title: str, series: Sequence[Series], *, best_step: int | None = None, by_split: bool = False
 ) -> Plot:
     """Values over optimizer steps.
 
@@ -87,7 +90,6 @@ def learning_curves(
         series: the lines.
         best_step: step of the best checkpoint, marked by a vertical line.
         by_split: one colour per split; otherwise one per line.
-        log: logarithmic y axis.
     """
 
     def draw(axes: Axes) -> None:
@@ -96,21 +98,33 @@ def learning_curves(
             colour = _COLOURS[(splits.index(line.split) if by_split else index) % SERIES]
             marker = "o" if len(line.steps) < 15 else ""
             dashes = _DASHES[line.split] if by_split else "solid"
+            values = line.values
+            if by_split and line.split == "train" and len(values) > NOISY:
+                axes.plot(line.steps, values, color=colour, alpha=0.3, linewidth=0.8)
+                values = running_mean(values)
             axes.plot(
-                line.steps, line.values, color=colour, label=line.label, linestyle=dashes, marker=marker, markersize=3.5
+                line.steps, values, color=colour, label=line.label, linestyle=dashes, marker=marker, markersize=3.5
             )
         if best_step is not None:
             axes.axvline(best_step, color=_INK, linewidth=0.8, linestyle=(0, (2, 2)), label="best checkpoint")
         axes.set_xlabel("optimizer step")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        if log:
-            axes.set_yscale("log")
         if len(series) > 1 or best_step is not None:
             _legend_below(axes, columns=3)
 
     height = 2.9 + 0.3 * (len(series) > 2)
     ends = "; ".join(f"{line.label} ends at {line.values[-1]:.4g}" for line in series)
     return _plot(title, f"{title} over optimizer steps: {ends}", draw, height=height)
+
+
+def running_mean(values: Sequence[float], share: float = 0.05) -> list[float]:
+    """The mean of each value and its neighbours, 5 % of all values wide."""
+    reach = max(1, round(len(values) * share / 2))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    low, high = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(values))
+    means: list[float] = ((sums[high] - sums[low]) / (high - low)).tolist()
+    return means
 
 
 def class_curves(title: str, curves: dict[str, Curve], *, x: str, y: str, area: str, diagonal: bool) -> Plot:
@@ -171,7 +185,6 @@ def length_histogram(name: str, splits: dict[str, LengthSummary]) -> Plot:
         for index, (split, summary) in enumerate(splits.items()):
             shares = np.array(summary.counts) / summary.rows
             axes.stairs(shares, summary.edges, color=_COLOURS[index], label=split, fill=False, linewidth=1.6)
-            axes.stairs(shares, summary.edges, color=_COLOURS[index], fill=True, alpha=0.15)
         limit = next(iter(splits.values())).max_length
         if limit is not None and limit <= 1.2 * max(summary.longest for summary in splits.values()):
             axes.axvline(limit, color=_INK, linewidth=0.8, linestyle=(0, (2, 2)), label=f"max_length {limit}")

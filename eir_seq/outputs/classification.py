@@ -194,9 +194,10 @@ class FittedClassification(FittedOutput):
         (1 - p)^gamma, where p is the probability of the row's class.
         """
         raw = raw.float()
-        weights = None if self._weights is None else self._weights.to(raw.device)
+        if self._weights is not None and self._weights.device != raw.device:
+            self._weights = self._weights.to(raw.device)  # once, not at every step
         rows = functional.cross_entropy(
-            raw, target, weight=weights, label_smoothing=self.config.label_smoothing, reduction="none"
+            raw, target, weight=self._weights, label_smoothing=self.config.label_smoothing, reduction="none"
         )
         if self.config.loss == "focal":
             # log(1 - p) from the other classes' logits: exact and differentiable also where p rounds to 1.

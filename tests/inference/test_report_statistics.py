@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
+from eir_seq.inference.report_plots import running_mean
 from eir_seq.inference.report_statistics import (
     Curve,
     calibration,
@@ -67,6 +68,11 @@ def test_calibration_error_is_the_weighted_gap() -> None:
 
 def test_calibration_of_perfectly_sure_and_right_predictions_is_zero() -> None:
     assert calibration(np.array([0, 1]), np.eye(2)).error == 0
+
+
+def test_running_mean_takes_the_neighbours_that_there_are() -> None:
+    assert running_mean([0.0, 3.0, 6.0, 0.0]) == [1.5, 3.0, 3.0, 3.0]
+    assert running_mean([2.0] * 100) == [2.0] * 100
 
 
 def test_mean_and_thinned_curves_keep_area_and_ends() -> None:

@@ -37,7 +37,17 @@ def experiment(**tracker: Any) -> ExperimentConfig:
     )
 
 
-def records(run_dir: Path) -> list[Any]:
+def records(run_dir: Path, runs: int = 1) -> list[Any]:
+    """What `runs` offline runs wrote, once wandb's own process, which writes behind ours, has ended them all."""
+    for _ in range(100):
+        found = written_records(run_dir)
+        if sum(record.WhichOneof("record_type") == "exit" for record in found) == runs:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("the runs were not ended")
+
+
+def written_records(run_dir: Path) -> list[Any]:
     """What offline runs wrote: a 7-byte header, then LevelDB log blocks of 32 KiB (crc, length, type, piece)."""
     from wandb.proto import wandb_internal_pb2
 
@@ -75,7 +85,7 @@ def test_wandb_offline_writes_config_group_and_metrics_and_resumes_the_same_run(
         trackers[0].log_metrics({"validation/loss": 0.5 / step}, step=step)
         finish_trackers(trackers)
         time.sleep(1.1)  # wandb names an offline folder by the second
-    found = records(tmp_path)
+    found = records(tmp_path, runs=2)
     runs = [record.run for record in found if record.WhichOneof("record_type") == "run"]
     assert {run.run_group for run in runs} == {"sweep-1"}
     assert {run.run_id for run in runs} == {(tmp_path / "wandb" / "run_id").read_text().strip()}
@@ -111,6 +121,28 @@ def test_online_without_a_key_warns_once_and_writes_offline(tmp_path: Path, capl
         "tracker: no Weights & Biases key (WANDB_API_KEY); writing offline"
     ]
     assert records(tmp_path)
+
+
+def test_online_without_a_connection_warns_and_writes_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    start = wandb.init
+
+    def unreachable(*, mode: str, **options: Any) -> Any:
+        if mode == "online":
+            raise wandb.errors.CommError("timed out\nmore")
+        return start(mode=mode, **options)
+
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(wandb, "init", unreachable)
+    with caplog.at_level(logging.WARNING, "eir_seq"):
+        trackers = build_trackers(experiment(type="wandb", mode="online"), tmp_path)
+    finish_trackers(trackers)
+    assert "cannot be reached (timed out); writing offline" in caplog.text
+    assert records(tmp_path)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"0" * 40 in path.read_bytes() for path in written)
 
 
 def test_tensorboard_writes_into_the_run_folder(tmp_path: Path) -> None:
