@@ -78,7 +78,11 @@ def read_bundle(folder: Path) -> Bundle:
     problem = verify_folder(folder)
     if problem is not None:
         raise UserError(Fault(str(folder), f"the bundle is damaged: {problem}"))
-    config = ExperimentConfig.model_validate(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
+    try:
+        config = ExperimentConfig.model_validate(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(Fault(str(folder / CONFIG), f"cannot be read by this version: {detail}")) from None
     inputs = {name: load_modality(folder / "inputs" / name) for name in config.inputs}
     outputs = {name: load_output(folder / "outputs" / f"{name}.json") for name in config.outputs}
     network = build_network(config, inputs, outputs, pretrained=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -37,7 +38,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
     Args:
         config: the experiment. With `run.dir` set, an unfinished run in that folder is continued, and a finished one
             is not trained again.
-        finish: called with the run folder once the result is written, to make the report.
+        finish: called with the run folder once the result is written, or the run has failed, to make the report.
 
     Returns:
         The result, as ``result.json`` holds it: ``status``, ``run_dir``, ``best_step``, ``steps``, ``monitor``, and
@@ -65,8 +66,12 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
             result = run.execute()
         except BaseException as error:
             run.failed(error)
+            if isinstance(error, RunFailed) and folder.kept and finish is not None:
+                # How far it came helps to find out why; what comes in the way here is not the cause.
+                with contextlib.suppress(OSError, UserError, RunFailed):
+                    run.report.save(folder.path)
+                    finish(folder.path)
             raise
-        manifest.end("finished")
         if finish is not None:
             finish(folder.path)
             console.say(f"report: {folder.path / 'report' / 'index.html'}")
@@ -111,7 +116,8 @@ class _Run:
         self.report.save(self.path)
         finish_trackers(self.trackers)
         self.trackers = []
-        write_json(self.path / RESULT, result)
+        self.manifest.end("finished")
+        write_json(self.path / RESULT, result)  # last: it is what makes the run a finished one
         self.console.say(f"done in {duration(time.monotonic() - start)}: {self.path}")
         return result
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import random
 import shutil
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.errors import UserError
+from eir_seq.errors import RunFailed, UserError
 from eir_seq.inference.predict import predict
+from eir_seq.inference.report import write_report
 from eir_seq.training.run import train
 
 WORDS = {"good": ("fine", "great", "warm", "clever"), "bad": ("dull", "cold", "lazy", "poor")}
@@ -51,9 +53,7 @@ def read(path: Path) -> list[Row]:
 VALIDATION = rows(23, seed=2)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
+def experiment(folder: Path) -> ExperimentConfig:
     config: dict[str, Any] = {
         "data": {
             "train": write(folder / "train.csv", rows(60, seed=1)),
@@ -87,8 +87,34 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "threads": 1},
         "run": {"dir": str(folder / "run")},
     }
-    train(ExperimentConfig.model_validate(config))
+    return ExperimentConfig.model_validate(config)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train(experiment(folder), finish=write_report)
     return folder / "run"
+
+
+def test_a_real_run_has_a_report(run: Path) -> None:
+    html = (run / "report" / "index.html").read_text()
+    for heading in ("Confusion", "Calibration", "Predicted against true", "Worst errors", "Lengths of review"):
+        assert heading in html
+    result = json.loads((run / "result.json").read_text())
+    assert f"{result['validation']['verdict']['auroc']:.4f}" in html
+
+
+def test_a_run_that_fails_has_a_report_that_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise RunFailed("step 1: the loss of outputs.verdict is not finite")
+
+    monkeypatch.setattr("eir_seq.training.run.fit", fail)
+    with pytest.raises(RunFailed):
+        train(experiment(tmp_path), finish=write_report)
+    html = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "step 1: the loss of outputs.verdict is not finite" in html
+    assert "Lengths of review" in html
 
 
 def test_validation_rows_are_predicted_as_training_reported(run: Path, tmp_path: Path) -> None:
@@ -206,6 +232,20 @@ def test_a_damaged_bundle_is_refused(run: Path, tmp_path: Path, name: str, damag
     assert len(message.splitlines()) == 1
     assert "bundle" in message
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_a_bundle_of_another_version_is_one_line(run: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(run / "bundle", tmp_path / "bundle")
+    config, manifest = bundle / "config.yaml", bundle / "manifest.json"
+    config.write_text(config.read_text() + "attention_to_detail: 3\n")
+    listed = json.loads(manifest.read_text())
+    content = config.read_bytes()
+    listed["files"]["config.yaml"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest.write_text(json.dumps(listed))
+    message = faults(bundle, test=write(tmp_path / "t.csv", rows(3, seed=8)), output=tmp_path / "o.csv")
+    assert "cannot be read by this version" in message
+    assert "attention_to_detail" in message
+    assert len(message.splitlines()) == 1
 
 
 def test_rows_that_cannot_be_used_leave_nothing_behind(run: Path, tmp_path: Path) -> None:
