@@ -178,6 +178,8 @@ class DataModule(pl.LightningDataModule):
         self.setup()
         if split not in self.encoded:
             return []
+        if split in self._loaders:
+            return self._loaders[split]
         keys = self.encoded[split].in_order(self.config.data)
         return self._loader(split, FixedSampler(keys[self.rank :: self.world_size]))
 

@@ -196,6 +196,30 @@ def test_token_budget(experiment: Any) -> None:
         module(experiment(max_tokens=5)).setup()
 
 
+def test_several_inputs_and_outputs(config: Config, tmp_path: Path) -> None:
+    rows = [(*row, "x" * (i % 11 + 1), str(i / 2)) for i, row in enumerate(reviews(40))]
+    path = write(tmp_path / "reviews.csv", as_csv(rows, header="id,text,sentiment,code,stars"))
+    inputs = {
+        "words": {**REVIEW, "tokenizer": TOKENIZER},
+        "code": {**REVIEW, "column": "code", "max_length": 8, "tokenizer": {"type": "character"}},
+    }
+    outputs = {
+        "sentiment": {"type": "classification", "column": "sentiment"},
+        "stars": {"type": "regression", "column": "stars", "standardize": False},
+    }
+    settings = {"train": path, "cache_dir": str(tmp_path / "cache"), "max_tokens": 100}
+    data = module(config(**settings, inputs=inputs, outputs=outputs))
+    seen = 0
+    for batch in data.train_dataloader():
+        tensors = batch["inputs"]
+        assert set(tensors) == {"words", "code"}
+        assert sum(tensors[name]["input_ids"].numel() for name in tensors) <= 100
+        assert tensors["code"]["input_ids"].shape[1] <= 8
+        assert batch["targets"]["stars"].tolist() == [int(row_id) / 2 for row_id in batch["id"]]
+        seen += len(batch["id"])
+    assert seen == 36
+
+
 def test_weighted_sampling(config: Config, tmp_path: Path) -> None:
     rows = reviews(90, classes=("a", "a", "b"))
     path = write(tmp_path / "reviews.csv", as_csv(rows))

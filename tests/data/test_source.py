@@ -246,6 +246,31 @@ def test_hub_layout(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load_splits(config(**{**data, "name": str(tmp_path / "nothing")}, validation=None))
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ConnectionError("Couldn't reach 'a/b' on the Hub (LocalEntryNotFoundError)"),
+            "the Hub cannot be reached and a/b is",
+        ),
+        (OSError("cannot connect"), "the Hub cannot be reached and a/b is not in the local cache; use files"),
+        (ValueError("first line\nsecond line"), "a/b cannot be loaded: ValueError: first line second line"),
+    ],
+)
+def test_trouble_with_the_hub_is_one_line(
+    config: Config, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    import datasets
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(UserError, match=rf"^data\.train: {message}") as caught:
+        load_splits(config(source="hub", name="a/b", id=None, validation=None))
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_faults_of_several_files_come_together(config: Config, tmp_path: Path) -> None:
     train = write(tmp_path / "train.csv", as_csv([("1", "", "good"), ("2", "x", "")]))
     test = write(tmp_path / "test.csv", as_csv([("3", "x", "bad"), ("3", "x", "bad")]))
