@@ -68,7 +68,6 @@ class CheckResult:
             _line("the run", f"{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch"),
             _line("memory", f"about {_bytes(self.memory_bytes)} on {self.device}, without the data"),
             _line("time", f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step"),
-            *(_line("warning", warning) for warning in self.warnings),
             "all is well",
         ]
         return "\n".join(lines)

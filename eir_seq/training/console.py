@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -27,7 +28,8 @@ LINE_SECONDS = 30.0
 class Console:
     """Writes to a stream and, once `log_to` has named it, to a log file; shows bars where the stream is a terminal.
 
-    A closed stream (``| head``) does not end the run: the log goes on.
+    A closed stream (``| head``) does not end the run: the log goes on. While entered, warnings that the package logs
+    are said, too.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -42,12 +44,19 @@ class Console:
         self._first_step: tuple[int, float] | None = None
 
     def __enter__(self) -> Self:
+        self._warnings = _Warnings(self)
+        log = logging.getLogger("eir_seq")
+        log.addHandler(self._warnings)
+        log.propagate = False
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end_bar()
+        log = logging.getLogger("eir_seq")
+        log.removeHandler(self._warnings)
+        log.propagate = True
 
     def log_to(self, path: Path) -> None:
         """From now on write all lines to `path`, too, those said before included."""
@@ -177,6 +186,17 @@ class Console:
                 file.write(line + "\n")
         except OSError:
             pass  # a full disk shows where it matters: at the next checkpoint
+
+
+class _Warnings(logging.Handler):
+    """Has the console say what the package warns about."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.say(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def duration(seconds: float) -> str:

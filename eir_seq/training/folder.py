@@ -200,6 +200,8 @@ class RunFolder:
             raise UserError(*faults)
         self.resumed = True
         self._keep = True
+        for left in [*self.path.rglob(".partial-*"), *self.path.rglob(".*.partial")]:  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
         self.extended = any(key in LIMITS for key in changed)
 
     def _close(self) -> None:

@@ -21,8 +21,11 @@ from typing import Any
 
 import torch
 
-from eir_seq.training import checkpoints
+from eir_seq.inference import report
+from eir_seq.training import bundle, checkpoints
+from eir_seq.training import run as run_module
 from tests.training.harness import Watcher, experiment, outcome, run
+from tests.training.table import table_experiment
 
 Break = Callable[[], "Watcher | None"]
 
@@ -61,8 +64,8 @@ def at_call(module: Any, name: str, number: int, after: bool = False) -> Break:
     return install
 
 
-def child(config: Any, folder: Path, prepare: Break) -> int:
-    """Start the run in a child process and give its id."""
+def forked(work: Callable[[], None]) -> int:
+    """Do `work` in a child process that leads a group of its own, and give its id."""
     process = os.fork()
     if process:
         return process
@@ -70,10 +73,7 @@ def child(config: Any, folder: Path, prepare: Break) -> int:
     try:
         os.setpgid(0, 0)
         torch.set_num_threads(1)
-        watcher = prepare() or Watcher()
-        loop = run(config, folder, watcher)
-        (folder / "digest").write_text(digest(folder, loop))
-        (folder / "steps").write_text(json.dumps(watcher.steps))
+        work()
         code = 0
     except SystemExit as stopped:
         code = int(stopped.code or 0)
@@ -81,6 +81,18 @@ def child(config: Any, folder: Path, prepare: Break) -> int:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def child(config: Any, folder: Path, prepare: Break) -> int:
+    """Start the fake run in a child process and give its id."""
+
+    def work() -> None:
+        watcher = prepare() or Watcher()
+        loop = run(config, folder, watcher)
+        (folder / "digest").write_text(digest(folder, loop))
+        (folder / "steps").write_text(json.dumps(watcher.steps))
+
+    return forked(work)
 
 
 def digest(folder: Path, loop: Any) -> str:
@@ -187,7 +199,62 @@ def main(folder: Path, matrix: str) -> dict[str, Any]:
     for number in range(40 if matrix == "full" else 2):
         config = every if number % 2 else plain
         found[f"random {number}"] = killed_at_random(config, make(next(paths)), draw, kills=5, seconds=seconds)
+    return found | whole_runs(folder)
+
+
+# ------------------------------------------------------------------------------------- whole runs, through `train`
+
+
+def whole_runs(folder: Path) -> dict[str, Any]:
+    """Runs on a table, killed in every phase; each outcome is that of the next start with the same config."""
+    found = {"run": run_again(folder, make(folder / "run"), None)}
+    for number, (name, prepare) in enumerate(phases().items()):
+        found[f"run: {name}"] = run_again(folder, make(folder / f"run{number}"), prepare)
     return found
+
+
+def phases() -> dict[str, Break]:
+    """Where whole runs kill themselves."""
+    return {
+        "rows are read": at_call(run_module, "assemble", 1, after=True),
+        "config is written": at_call(run_module.RunFolder, "write_config", 1, after=True),
+        "mid-epoch": at_call(run_module.Console, "step", 8),
+        "in a save": at_call(checkpoints, "save_file", 4, after=True),
+        "trained": at_call(run_module, "evaluate", 1),
+        "predictions": at_call(run_module, "write_predictions", 1, after=True),
+        "in the bundle": at_call(bundle, "save_model", 1, after=True),
+        "bundle": at_call(run_module, "write_bundle", 1, after=True),
+        "result": at_call(run_module, "write_json", 1, after=True),
+        "report": at_call(report, "write_report", 1),
+    }
+
+
+def run_again(tables: Path, folder: Path, prepare: Break | None) -> dict[str, Any]:
+    """Start a run that kills itself (if `prepare` says where), start it again, and tell what it left."""
+    config = table_experiment(tables, run={"dir": str(folder)})
+
+    def work() -> None:
+        if prepare is not None and not (folder.with_suffix(".killed")).exists():
+            folder.with_suffix(".killed").touch()
+            prepare()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        run_module.train(config, finish=lambda path: report.write_report(path))
+
+    codes = [os.waitstatus_to_exitcode(os.waitpid(forked(work), 0)[1]) for _ in range(1 if prepare is None else 2)]
+    summary = hashlib.sha256()
+    for name in ("metrics.csv", "predictions/validation.csv", "predictions/test.csv", "bundle/model.safetensors"):
+        summary.update((folder / name).read_bytes())
+    result = json.loads((folder / "result.json").read_text())
+    summary.update(repr(sorted((key, repr(value)) for key, value in result.items() if key != "run_dir")).encode())
+    return {
+        "killed": codes[0],
+        "code": codes[-1],
+        "digest": summary.hexdigest(),
+        "first_step": None,
+        "leftover": sorted(path.name for path in folder.rglob(".partial*")),
+        "report": (folder / "report" / "index.html").exists(),
+        "status": json.loads((folder / "manifest.json").read_text())["status"],
+    }
 
 
 def make(path: Path) -> Path:

@@ -35,11 +35,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def check(found: dict[str, Any]) -> None:
-    whole = found["whole"]
-    assert whole["code"] == 0
     for name, case in found.items():
         assert case["code"] == 0, name
-        assert case["digest"] == whole["digest"], name
+        assert case["digest"] == found["run" if name.startswith("run") else "whole"]["digest"], name
         assert case["leftover"] == [], name
 
 
@@ -68,6 +66,15 @@ def test_a_signal_from_outside_saves_the_step(found: dict[str, Any], name: str, 
         assert case["killed"] == code
         assert case["first_step"] >= 10, "what was done before the signal is not done again"
         assert case["seconds"] < 10
+
+
+def test_a_whole_run_killed_in_any_phase_is_finished_by_the_next_start(found: dict[str, Any]) -> None:
+    runs = {name: case for name, case in found.items() if name.startswith("run")}
+    assert {case["killed"] for name, case in runs.items() if name != "run"} == {-9}
+    assert len(runs) == 11
+    for name, case in runs.items():
+        assert case["report"], name
+        assert case["status"] == "finished", name
 
 
 @pytest.mark.slow
