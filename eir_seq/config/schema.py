@@ -189,7 +189,7 @@ class SequenceInputConfig(Strict):
     tokenizer: TokenizerConfig | None = Field(
         None, description="by default words; with a pretrained model the published one"
     )
-    model: SequenceModelConfig
+    model: SequenceModelConfig = Field(description="the backbone")
 
 
 InputConfig = SequenceInputConfig
@@ -208,9 +208,9 @@ class MlpResidualFusionConfig(Strict):
     """Residual feed-forward blocks on the concatenated features (EIR's default)."""
 
     type: Literal["mlp-residual"] = "mlp-residual"
-    num_layers: Positive = 2
-    hidden_size: Positive = 256
-    dropout: float = Field(0.1, ge=0, lt=1)
+    num_layers: Positive = Field(2, description="residual blocks")
+    hidden_size: Positive = Field(256, description="width of the fused features")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout in each block")
     stochastic_depth: float = Field(0.1, ge=0, lt=1, description="probability of leaving a block out in training")
 
 
@@ -218,19 +218,19 @@ class AttentionFusionConfig(Strict):
     """A small transformer over one token per input."""
 
     type: Literal["attention"] = "attention"
-    num_layers: Positive = 2
-    hidden_size: Positive = 256
-    num_heads: Positive = 8
-    dropout: float = Field(0.1, ge=0, lt=1)
+    num_layers: Positive = Field(2, description="transformer layers")
+    hidden_size: Positive = Field(256, description="width of the tokens")
+    num_heads: Positive = Field(8, description="attention heads; they divide hidden_size")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout in each layer")
 
 
 class GatedExpertsFusionConfig(Strict):
     """Experts shared by all outputs, mixed by one gate per output (MMoE)."""
 
     type: Literal["gated-experts"] = "gated-experts"
-    num_experts: Positive = 8
-    hidden_size: Positive = 64
-    dropout: float = Field(0.1, ge=0, lt=1)
+    num_experts: Positive = Field(8, description="experts that all outputs share")
+    hidden_size: Positive = Field(64, description="width of each expert")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout in each expert")
 
 
 FusionConfig = Annotated[
@@ -269,9 +269,11 @@ class ClassificationOutputConfig(OutputBase):
     """What may be monitored for a single class, as in ``recall(positive)``; greater is better."""
 
     type: Literal["classification"] = "classification"
-    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    loss: Literal["cross-entropy", "focal"] = Field(
+        "cross-entropy", description="focal counts rows less that are easy already"
+    )
     focal_gamma: float = Field(2.0, ge=0, description="how strongly the focal loss discounts easy rows")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     class_weights: Literal["balanced"] | dict[str, float] | None = Field(
         None, description="balanced: inversely to the class frequency of the training rows; or by class name"
     )
@@ -291,7 +293,9 @@ class RegressionOutputConfig(OutputBase):
     """What may be monitored, and which way it is better."""
 
     type: Literal["regression"] = "regression"
-    loss: Literal["mse", "mae", "huber"] = "mse"
+    loss: Literal["mse", "mae", "huber"] = Field(
+        "mse", description="squared, absolute, or squared near zero and absolute beyond"
+    )
     standardize: bool = Field(True, description="learn the target in units of its deviation over the training rows")
 
 
@@ -307,7 +311,7 @@ OutputConfig = Annotated[
 class OptimizerBase(Strict):
     """What every optimizer has."""
 
-    lr: float = Field(1e-3, gt=0, le=100)
+    lr: float = Field(1e-3, gt=0, le=100, description="learning rate, after the warm-up")
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases, norms and other vectors")
     layer_decay: float | None = Field(
         None, gt=0, le=1, description="factor on the learning rate from each backbone layer to the one below"
@@ -318,23 +322,25 @@ class AdamWConfig(OptimizerBase):
     """Adam with decoupled weight decay (fused where the device can)."""
 
     type: Literal["adamw"] = "adamw"
-    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
-    eps: float = Field(1e-8, gt=0)
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default=[0.9, 0.999], min_length=2, max_length=2, description="decay of the first and second moments"
+    )
+    eps: float = Field(1e-8, gt=0, description="added to the denominator")
 
 
 class SgdConfig(OptimizerBase):
     """Stochastic gradient descent with momentum."""
 
     type: Literal["sgd"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1)
-    nesterov: bool = False
+    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last update that is kept")
+    nesterov: bool = Field(False, description="look ahead by the momentum")
 
 
 class AdafactorConfig(OptimizerBase):
     """Adafactor: factored second moments, memory of rows plus columns instead of their product."""
 
     type: Literal["adafactor"] = "adafactor"
-    beta2_decay: float = Field(-0.8, le=0)
+    beta2_decay: float = Field(-0.8, le=0, description="exponent by which the second moments forget less with time")
 
 
 OptimizerConfig = Annotated[
@@ -360,7 +366,7 @@ class EarlyStoppingConfig(Strict):
     """Stop when the monitored value no longer improves."""
 
     patience: Positive = Field(3, description="evaluations without improvement")
-    min_delta: float = Field(0.0, ge=0)
+    min_delta: float = Field(0.0, ge=0, description="less than this is no improvement")
 
 
 class MonitorConfig(Strict):
@@ -374,19 +380,21 @@ class MonitorConfig(Strict):
 class TrainerConfig(Strict):
     """How long, how precisely and where to train."""
 
-    max_epochs: Positive | None = 10
+    max_epochs: Positive | None = Field(10, description="passes over the training rows")
     max_steps: Positive | None = Field(None, description="optimizer steps; the earlier of both limits ends the run")
-    precision: Literal["32", "bf16-mixed", "16-mixed", 32] = "32"
+    precision: Literal["32", "bf16-mixed", "16-mixed", 32] = Field(
+        "32", description="number format of the computation; mixed keeps the weights in 32 bits"
+    )
     gradient_clip: float | None = Field(1.0, gt=0, description="upper bound of the gradient norm")
     accumulate: Positive = Field(1, description="batches per optimizer step")
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    devices: Positive | Literal["auto"] = 1
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device; auto: the fastest there is")
+    devices: Positive | Literal["auto"] = Field(1, description="how many of them")
     threads: Positive | None = Field(None, description="CPU threads; torch's own choice if absent")
     validate_every: Positive | None = Field(None, description="steps between evaluations; each epoch if absent")
     checkpoint_every: Positive | None = Field(None, description="steps between checkpoints; each evaluation if absent")
     keep_checkpoints: Positive = Field(2, description="how many of the newest resumable checkpoints stay")
-    monitor: MonitorConfig = MonitorConfig()
-    early_stopping: EarlyStoppingConfig | None = None
+    monitor: MonitorConfig = Field(MonitorConfig(), description="what the best checkpoint is best in")
+    early_stopping: EarlyStoppingConfig | None = Field(None, description="end the run when it no longer gets better")
 
 
 # ------------------------------------------------------------------------------------------------ tracker, run
@@ -402,11 +410,11 @@ class WandbTrackerConfig(Strict):
     """Weights & Biases beside metrics.csv; the key comes from the environment only."""
 
     type: Literal["wandb"] = "wandb"
-    project: str = "eir_seq"
-    entity: str | None = None
+    project: str = Field("eir_seq", description="project that the run appears in")
+    entity: str | None = Field(None, description="user or team; that of the key if absent")
     mode: Literal["online", "offline"] | None = Field(None, description="WANDB_MODE decides if absent")
     group: str | None = Field(None, description="by default the id of the sweep")
-    tags: list[str] = []
+    tags: list[str] = Field([], description="labels to find the run by")
 
 
 class TensorboardTrackerConfig(Strict):
@@ -425,7 +433,7 @@ class RunConfig(Strict):
     """Where the run's files go."""
 
     dir: str | None = Field(None, description="run folder; by default ROOT/EXPERIMENT/TIME-HASH")
-    root: str = "runs"
+    root: str = Field("runs", description="folder that holds the run folders")
 
 
 class ExperimentConfig(Strict):
@@ -438,12 +446,12 @@ class ExperimentConfig(Strict):
     )
     note: str | None = Field(None, description="printed first, e.g. what the data are and how to get the real ones")
     seed: int = Field(0, ge=0, lt=2**63, description="what every random decision of the run derives from")
-    data: DataConfig
+    data: DataConfig = Field(description="source of the rows")
     inputs: dict[Name, InputConfig] = Field(min_length=1)
-    fusion: FusionConfig = MlpResidualFusionConfig()
+    fusion: FusionConfig = Field(MlpResidualFusionConfig(), description="how the inputs are brought together")
     outputs: dict[Name, OutputConfig] = Field(min_length=1)
-    optimizer: OptimizerConfig = AdamWConfig()
-    scheduler: SchedulerConfig = SchedulerConfig()
-    trainer: TrainerConfig = TrainerConfig()
-    tracker: TrackerConfig = CsvTrackerConfig()
-    run: RunConfig = RunConfig()
+    optimizer: OptimizerConfig = Field(AdamWConfig(), description="how weights change")
+    scheduler: SchedulerConfig = Field(SchedulerConfig(), description="how the learning rate changes")
+    trainer: TrainerConfig = Field(TrainerConfig(), description="how long, how precisely and where to train")
+    tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
+    run: RunConfig = Field(RunConfig(), description="where the run's files go")
