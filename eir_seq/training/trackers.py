@@ -86,8 +86,9 @@ def _wandb(tracker: WandbTrackerConfig, config: ExperimentConfig, run_dir: Path)
         "config": {"cfg": plain(config)},
         "id": _run_id(folder / "run_id"),
         "dir": run_dir,
-        # The run folder has its own log; capturing the console would break the progress bar.
-        "settings": wandb.Settings(console="off", disable_code=True, silent=True),
+        # The run folder has its own log, and capturing the console would break the progress bar. wandb's own metadata
+        # hold the command line as it was typed; the run's manifest has it without passwords.
+        "settings": wandb.Settings(console="off", disable_code=True, silent=True, x_disable_meta=True),
     }
     if not _first_process():
         return WandbLogger(save_dir=run_dir)

@@ -187,6 +187,20 @@ def test_labels_are_not_needed(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "o.metrics.json").exists()
 
 
+def test_ids_are_not_needed_and_said_to_be_missing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = write(tmp_path / "t.csv", rows(3, seed=6), leave_out=("name",))
+    assert [row["id"] for row in read(predict(run, test=test, output=tmp_path / "o.csv"))] == ["1", "2", "3"]
+    assert "no column 'name'" in capsys.readouterr().out
+
+
+def test_ids_that_repeat_are_refused(run: Path, tmp_path: Path) -> None:
+    table = rows(3, seed=6)
+    table[2]["name"] = table[0]["name"]
+    assert "more than once" in faults(run, test=write(tmp_path / "t.csv", table), output=tmp_path / "o.csv")
+
+
 def test_the_output_whose_labels_are_there_is_measured(run: Path, tmp_path: Path) -> None:
     test = write(tmp_path / "t.csv", rows(9, seed=6), leave_out=("stars",))
     predict(run, test=test, output=tmp_path / "o.csv")

@@ -145,6 +145,14 @@ def test_online_without_a_connection_warns_and_writes_offline(
     assert not any(b"0" * 40 in path.read_bytes() for path in written)
 
 
+def test_the_command_line_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setattr("sys.argv", ["eir_seq", "note=https://user:canary@host/"])
+    finish_trackers(build_trackers(experiment(type="wandb", mode="offline"), tmp_path))
+    assert records(tmp_path)
+    assert not any(b"canary" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
 def test_tensorboard_writes_into_the_run_folder(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
