@@ -13,6 +13,7 @@ from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.frames.windows import WindowsPlan
 from eir_seq.models.initialization import Initialization
 
+Prepare = Callable[[Any, dict[str, Any]], dict[str, Any]]
 Plan = StackPlan | EncoderDecoderPlan | WindowsPlan
 
 
@@ -21,7 +22,8 @@ class Task:
     """One documented class of an architecture.
 
     `published`: its class name. `plan`, `head`: options -> parts. `body_rows`, `head_rows`: options -> key table of
-    each; `prefix` stands in front of the body's published names in this class.
+    each; `prefix` stands in front of the body's published names in this class. `prepare`: options and documented
+    inputs -> inputs, where this class completes them.
     """
 
     published: str
@@ -30,6 +32,49 @@ class Task:
     prefix: str = ""
     head: Callable[[Any], Part] | None = None
     head_rows: tuple[Row, ...] = ()
+    prepare: Prepare | None = None
+
+
+@dataclass(frozen=True)
+class TaskHead:
+    """How one documented class differs from the base class.
+
+    `suffix`: what its name has behind the family's. `plan`, `prefix`: where they are not those of the family.
+    """
+
+    suffix: str
+    head: Callable[[Any], Part] | None
+    rows: tuple[Row, ...] = ()
+    plan: Callable[[Any], Plan] | None = None
+    prefix: str | None = None
+    prepare: Prepare | None = None
+
+
+def declare_tasks(
+    family: str,
+    prefix: str,
+    plan: Callable[[Any], Plan],
+    body_rows: Callable[[Any], Iterable[Row]],
+    heads: Mapping[str, TaskHead],
+    *,
+    base: str | None = None,
+) -> dict[str, Task]:
+    """The tasks of an architecture from what they have in common: ``base`` and one per head.
+
+    `family`: how published class names begin; `base`: name of the base class, by default ``<family>Model``.
+    """
+    tasks = {"base": Task(published=base or f"{family}Model", plan=plan, body_rows=body_rows)}
+    for task, entry in heads.items():
+        tasks[task] = Task(
+            published=family + entry.suffix,
+            plan=entry.plan or plan,
+            body_rows=body_rows,
+            prefix=prefix if entry.prefix is None else entry.prefix,
+            head=entry.head,
+            head_rows=entry.rows,
+            prepare=entry.prepare,
+        )
+    return tasks
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """Where an architecture lives (``module:name`` below ``eir_seq.models``) and what its page says first."""
+    """Where an architecture lives (``module:name`` below ``eir_seq.models``), what its page says first, its tasks."""
 
     config: str
     architecture: str
     paper: str
     summary: str
+    tasks: tuple[str, ...] = ("base",)
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -30,30 +31,67 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.bert:BERT",
         "https://arxiv.org/abs/1810.04805",
         "Bidirectional encoder with learned positions and segments, norms behind each sublayer, and a tanh pooler.",
+        (
+            "base",
+            "masked-lm",
+            "causal-lm",
+            "next-sentence",
+            "pretraining",
+            "sequence-classification",
+            "token-classification",
+            "question-answering",
+            "multiple-choice",
+        ),
     ),
     "distilbert": Entry(
         "configs.bert:DistilBertConfig",
         "architectures.distilbert:DISTILBERT",
         "https://arxiv.org/abs/1910.01108",
         "Bert at half the depth, without segments and pooler.",
+        (
+            "base",
+            "masked-lm",
+            "sequence-classification",
+            "token-classification",
+            "question-answering",
+            "multiple-choice",
+        ),
     ),
     "gpt2": Entry(
         "configs.gpt2:GPT2Config",
         "architectures.gpt2:GPT2",
         "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
         "Causal decoder with learned positions and norms in front of each sublayer.",
+        ("base", "causal-lm", "sequence-classification", "token-classification", "question-answering"),
     ),
     "longformer": Entry(
         "configs.longformer:LongformerConfig",
         "architectures.longformer:LONGFORMER",
         "https://arxiv.org/abs/2004.05150",
         "Roberta with attention in a sliding window and global tokens that have projections of their own.",
+        (
+            "base",
+            "masked-lm",
+            "sequence-classification",
+            "token-classification",
+            "question-answering",
+            "multiple-choice",
+        ),
     ),
     "roberta": Entry(
         "configs.bert:RobertaConfig",
         "architectures.roberta:ROBERTA",
         "https://arxiv.org/abs/1907.11692",
         "Bert with positions counted over real tokens only and another classification head.",
+        (
+            "base",
+            "masked-lm",
+            "causal-lm",
+            "sequence-classification",
+            "token-classification",
+            "question-answering",
+            "multiple-choice",
+        ),
     ),
     "sequence-default": Entry(
         "configs.sequence_default:SequenceDefaultConfig",
@@ -66,6 +104,7 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.t5:T5",
         "https://arxiv.org/abs/1910.10683",
         "Encoder and decoder with relative position biases shared by all layers, RMS norms in front, no linear biases.",
+        ("base", "encoder", "seq2seq-lm", "sequence-classification"),
     ),
 }
 

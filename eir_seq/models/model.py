@@ -45,16 +45,20 @@ class Model(nn.Module):
             assert isinstance(head, Head)
             head.tie(self.body)
             self.head = head
+            self.pack = self.pack
 
     @property
     def pack(self) -> bool:
-        """Whether padding is left out of the computation; states at padding are then zero."""
+        """Whether padding is left out of the computation; states at padding are then zero.
+
+        It stays in for heads that read states at padding, as the published ones for spans do.
+        """
         pack: bool = self.body.pack
         return pack
 
     @pack.setter
     def pack(self, pack: bool) -> None:
-        self.body.pack = pack
+        self.body.pack = pack and not (self.head is not None and self.head.reads_padding)
 
     def forward(
         self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **inputs: Any
@@ -66,6 +70,8 @@ class Model(nn.Module):
                 raise ValueError("labels need a head: build the model with another task than 'base'")
             bare: ModelOutput = self.body(**inputs)
             return bare
+        if self.declared.prepare is not None:
+            inputs = self.declared.prepare(self.config, inputs)
         given = {name: inputs.pop(name, None) for name in self.head.targets}
         targets = {name: target for name, target in given.items() if target is not None}
         output: ModelOutput = self.body(**self.head.prepare(inputs, targets))

@@ -80,6 +80,38 @@ def inputs_of(case: Case, config: Any, *, left: bool = False) -> Inputs:
     return inputs
 
 
+DECODER = {("bert", "causal-lm"): {"is_decoder": True}, ("roberta", "causal-lm"): {"is_decoder": True}}
+"""What the oracle's class of a task needs in its options."""
+
+
+def task_inputs(case: Case, task: str, config: Any) -> tuple[Inputs, Inputs, Tensor]:
+    """Inputs and targets for one task, and which places of its token predictions are real."""
+    inputs = inputs_of(case, config)
+    if task in ("encoder", "sequence-classification"):
+        inputs = {name: tensor for name, tensor in inputs.items() if not name.startswith("decoder_")}
+    places = real_places(inputs)
+    labels = torch.randint(0, 100, places.shape, generator=torch.Generator().manual_seed(5))
+    last = places.shape[1]
+    targets: dict[str, Inputs] = {
+        "encoder": {},
+        "sequence-classification": {"labels": torch.tensor([2, 0, 1])},
+        "next-sentence": {"labels": torch.tensor([1, 0, 1])},
+        "multiple-choice": {"labels": torch.tensor([1, 0, 1])},
+        "token-classification": {"labels": (labels % 3).masked_fill(~places, -100)},
+        "question-answering": {
+            "start_positions": torch.tensor([3, 0, last + 5]),
+            "end_positions": torch.tensor([7, 4, last + 9]),
+        },
+        "pretraining": {
+            "labels": labels.masked_fill(~places, -100),
+            "next_sentence_label": torch.tensor([1, 0, 1]),
+        },
+    }
+    if task == "multiple-choice":
+        inputs = {name: torch.stack((x, x.roll(1, 0)), 1) for name, x in inputs.items()}
+    return inputs, targets.get(task, {"labels": labels.masked_fill(~places, -100)}), places
+
+
 def real_places(inputs: Inputs) -> Tensor:
     """(batch, length) bool over the states that a base model returns last."""
     return inputs.get("decoder_attention_mask", inputs["attention_mask"]).bool()

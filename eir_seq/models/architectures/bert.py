@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from eir_seq.models.architecture import Architecture, Task
+from eir_seq.models.architecture import Architecture, Plan, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
@@ -16,7 +18,9 @@ from eir_seq.models.checkpoint.keymap import Row, Same, Unused, for_layers
 from eir_seq.models.configs.bert import BertConfig, EncoderConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
+from eir_seq.models.heads.pretraining import NextSentence, PreTraining
 from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.heads.spans_and_tokens import MultipleChoice, QuestionAnswering, TokenClassification
 from eir_seq.models.initialization import Initialization
 
 
@@ -114,7 +118,7 @@ def bert_classification(c: BertConfig) -> SequenceClassification.Config:
         hidden_size=c.hidden_size,
         num_labels=c.num_labels,
         problem_type=c.problem_type,
-        dropout=c.hidden_dropout_prob if c.classifier_dropout is None else c.classifier_dropout,
+        dropout=head_dropout(c),
     )
 
 
@@ -139,6 +143,22 @@ BERT_LANGUAGE_MODEL_ROWS = (
 )
 
 
+BERT_PRETRAINING_ROWS = (
+    *(replace(row, ours=f"tokens.{row.ours}") for row in BERT_LANGUAGE_MODEL_ROWS),
+    Same("cls.seq_relationship", "pairs.out"),
+)
+
+
+def next_sentence(c: BertConfig) -> NextSentence.Config:
+    """Whether the second text follows the first, by the pooler's output."""
+    return NextSentence.Config(hidden_size=c.hidden_size)
+
+
+def bert_pretraining(c: BertConfig) -> PreTraining.Config:
+    """Hidden tokens and the order of texts, learnt together."""
+    return PreTraining.Config(tokens=bert_language_model(c, "hidden"), pairs=next_sentence(c))
+
+
 def without_pooler(c: BertConfig) -> StackPlan:
     """The body of heads that read token states."""
     return bert_plan(c, pooler=False)
@@ -149,34 +169,80 @@ def bert_initialization(c: EncoderConfig) -> Initialization:
     return Initialization(c.initializer_range)
 
 
+def bert_heads(
+    classification: Callable[[Any], SequenceClassification.Config],
+    plain: Callable[[Any], Plan],
+    rows: tuple[Row, ...],
+    *,
+    choice_plan: Callable[[Any], Plan],
+    choice: Callable[[Any], SequenceClassification.Config] | None = None,
+    choice_rows: tuple[Row, ...] = (Same("classifier", "one.out"),),
+) -> dict[str, TaskHead]:
+    """The heads that every encoder of this kind has, on top of its own way to classify a text.
+
+    `plain`: the body without pooler; `choice_plan`, `choice`: body and scoring of a choice.
+    """
+    return {
+        "sequence-classification": TaskHead("ForSequenceClassification", classification, rows),
+        "token-classification": TaskHead(
+            "ForTokenClassification", token_classification, (Same("classifier", "out"),), plan=plain
+        ),
+        "question-answering": TaskHead(
+            "ForQuestionAnswering", question_answering, (Same("qa_outputs", "out"),), plan=plain
+        ),
+        "multiple-choice": TaskHead(
+            "ForMultipleChoice", partial(multiple_choice, one=choice or classification), choice_rows, plan=choice_plan
+        ),
+    }
+
+
+def head_dropout(c: EncoderConfig) -> float:
+    """Dropout of a head: `classifier_dropout`, or that of the layers where it is absent."""
+    own: float | None = getattr(c, "classifier_dropout", None)
+    return c.hidden_dropout_prob if own is None else own
+
+
+def token_classification(c: EncoderConfig) -> TokenClassification.Config:
+    """A linear layer on every token's state."""
+    return TokenClassification.Config(hidden_size=c.hidden_size, num_labels=c.num_labels, dropout=head_dropout(c))
+
+
+def question_answering(c: EncoderConfig) -> QuestionAnswering.Config:
+    """Scores of span ends on every token's state."""
+    return QuestionAnswering.Config(hidden_size=c.hidden_size)
+
+
+def multiple_choice(c: EncoderConfig, one: Callable[[Any], SequenceClassification.Config]) -> MultipleChoice.Config:
+    """One score per choice, by a classification head with one label."""
+    return MultipleChoice.Config(scores=replace(one(c), num_labels=1))
+
+
 BERT = Architecture(
-    tasks={
-        "base": Task(published="BertModel", plan=bert_plan, body_rows=bert_rows),
-        "masked-lm": Task(
-            published="BertForMaskedLM",
-            plan=without_pooler,
-            body_rows=bert_rows,
-            prefix="bert",
-            head=partial(bert_language_model, predicts="hidden"),
-            head_rows=BERT_LANGUAGE_MODEL_ROWS,
-        ),
-        "causal-lm": Task(
-            published="BertLMHeadModel",
-            plan=without_pooler,
-            body_rows=bert_rows,
-            prefix="bert",
-            head=partial(bert_language_model, predicts="next"),
-            head_rows=BERT_LANGUAGE_MODEL_ROWS,
-        ),
-        "sequence-classification": Task(
-            published="BertForSequenceClassification",
-            plan=bert_plan,
-            body_rows=bert_rows,
-            prefix="bert",
-            head=bert_classification,
-            head_rows=(Same("classifier", "out"),),
-        ),
-    },
+    tasks=declare_tasks(
+        "Bert",
+        "bert",
+        bert_plan,
+        bert_rows,
+        {
+            "masked-lm": TaskHead(
+                "ForMaskedLM",
+                partial(bert_language_model, predicts="hidden"),
+                BERT_LANGUAGE_MODEL_ROWS,
+                plan=without_pooler,
+            ),
+            "causal-lm": TaskHead(
+                "LMHeadModel",
+                partial(bert_language_model, predicts="next"),
+                BERT_LANGUAGE_MODEL_ROWS,
+                plan=without_pooler,
+            ),
+            "next-sentence": TaskHead(
+                "ForNextSentencePrediction", next_sentence, (Same("cls.seq_relationship", "out"),)
+            ),
+            "pretraining": TaskHead("ForPreTraining", bert_pretraining, BERT_PRETRAINING_ROWS),
+            **bert_heads(bert_classification, without_pooler, (Same("classifier", "out"),), choice_plan=bert_plan),
+        },
+    ),
     prefixes=("bert",),
     initialization=bert_initialization,
     ignored=(r"^cls\.predictions\.decoder\.bias$",),

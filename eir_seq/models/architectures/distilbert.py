@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from eir_seq.models.architecture import Architecture, Task
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
@@ -16,6 +17,7 @@ from eir_seq.models.configs.bert import DistilBertConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.heads.spans_and_tokens import MultipleChoice, QuestionAnswering, TokenClassification
 from eir_seq.models.initialization import Initialization
 
 NORM = LayerNorm.Config(eps=1e-12)
@@ -90,31 +92,49 @@ def _language_model(c: DistilBertConfig) -> LanguageModel.Config:
     )
 
 
+def _choice(c: DistilBertConfig) -> MultipleChoice.Config:
+    return MultipleChoice.Config(scores=replace(_classification(c), num_labels=1))
+
+
 DISTILBERT = Architecture(
-    tasks={
-        "base": Task(published="DistilBertModel", plan=distilbert_plan, body_rows=distilbert_rows),
-        "masked-lm": Task(
-            published="DistilBertForMaskedLM",
-            plan=distilbert_plan,
-            body_rows=distilbert_rows,
-            prefix="distilbert",
-            head=_language_model,
-            head_rows=(
-                Same("vocab_transform", "dense"),
-                Same("vocab_layer_norm", "norm"),
-                Same("vocab_projector.weight", "out.weight"),
-                Same("vocab_projector.bias", "bias"),
+    tasks=declare_tasks(
+        "DistilBert",
+        "distilbert",
+        distilbert_plan,
+        distilbert_rows,
+        {
+            "masked-lm": TaskHead(
+                "ForMaskedLM",
+                _language_model,
+                (
+                    Same("vocab_transform", "dense"),
+                    Same("vocab_layer_norm", "norm"),
+                    Same("vocab_projector.weight", "out.weight"),
+                    Same("vocab_projector.bias", "bias"),
+                ),
             ),
-        ),
-        "sequence-classification": Task(
-            published="DistilBertForSequenceClassification",
-            plan=distilbert_plan,
-            body_rows=distilbert_rows,
-            prefix="distilbert",
-            head=_classification,
-            head_rows=(Same("pre_classifier", "dense"), Same("classifier", "out")),
-        ),
-    },
+            "sequence-classification": TaskHead(
+                "ForSequenceClassification",
+                _classification,
+                (Same("pre_classifier", "dense"), Same("classifier", "out")),
+            ),
+            "token-classification": TaskHead(
+                "ForTokenClassification",
+                lambda c: TokenClassification.Config(hidden_size=c.dim, num_labels=c.num_labels, dropout=c.dropout),
+                (Same("classifier", "out"),),
+            ),
+            "question-answering": TaskHead(
+                "ForQuestionAnswering",
+                lambda c: QuestionAnswering.Config(hidden_size=c.dim, dropout=c.qa_dropout),
+                (Same("qa_outputs", "out"),),
+            ),
+            "multiple-choice": TaskHead(
+                "ForMultipleChoice",
+                _choice,
+                (Same("pre_classifier", "one.dense"), Same("classifier", "one.out")),
+            ),
+        },
+    ),
     prefixes=("distilbert",),
     initialization=lambda c: Initialization(c.initializer_range),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eir_seq.models.architecture import Architecture, Task
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
@@ -16,6 +16,7 @@ from eir_seq.models.configs.gpt2 import GPT2Config
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.heads.spans_and_tokens import QuestionAnswering, TokenClassification
 from eir_seq.models.initialization import Initialization
 
 
@@ -103,6 +104,10 @@ def _language_model(c: GPT2Config) -> LanguageModel.Config:
     )
 
 
+def _token_classification(c: GPT2Config) -> TokenClassification.Config:
+    return TokenClassification.Config(hidden_size=c.n_embd, num_labels=c.num_labels, dropout=0.1)
+
+
 def _initialization(c: GPT2Config) -> Initialization:
     residual = c.initializer_range / (2 * c.n_layer) ** 0.5
     return Initialization(
@@ -112,25 +117,24 @@ def _initialization(c: GPT2Config) -> Initialization:
 
 
 GPT2 = Architecture(
-    tasks={
-        "base": Task(published="GPT2Model", plan=gpt2_plan, body_rows=gpt2_rows),
-        "causal-lm": Task(
-            published="GPT2LMHeadModel",
-            plan=gpt2_plan,
-            body_rows=gpt2_rows,
-            prefix="transformer",
-            head=_language_model,
-            head_rows=(Same("lm_head", "out"),),
-        ),
-        "sequence-classification": Task(
-            published="GPT2ForSequenceClassification",
-            plan=gpt2_plan,
-            body_rows=gpt2_rows,
-            prefix="transformer",
-            head=_classification,
-            head_rows=(Same("score", "out"),),
-        ),
-    },
+    tasks=declare_tasks(
+        "GPT2",
+        "transformer",
+        gpt2_plan,
+        gpt2_rows,
+        {
+            "causal-lm": TaskHead("LMHeadModel", _language_model, (Same("lm_head", "out"),)),
+            "sequence-classification": TaskHead("ForSequenceClassification", _classification, (Same("score", "out"),)),
+            "token-classification": TaskHead(
+                "ForTokenClassification", _token_classification, (Same("classifier", "out"),)
+            ),
+            "question-answering": TaskHead(
+                "ForQuestionAnswering",
+                lambda c: QuestionAnswering.Config(hidden_size=c.n_embd),
+                (Same("qa_outputs", "out"),),
+            ),
+        },
+    ),
     prefixes=("transformer",),
     initialization=_initialization,
 )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
-from eir_seq.models.architecture import Architecture, Task
+from eir_seq.models.architecture import Architecture, Prepare, TaskHead, declare_tasks
 from eir_seq.models.architectures.bert import LAYER, OURS, bert_initialization, bert_rows
 from eir_seq.models.architectures.roberta import (
-    ROBERTA_CLASSIFICATION_ROWS,
     ROBERTA_IGNORED,
     ROBERTA_LANGUAGE_MODEL_ROWS,
+    roberta_classification,
+    roberta_heads,
     roberta_language_model,
 )
 from eir_seq.models.blocks.banded_attention import BandedAttention
@@ -25,8 +27,7 @@ from eir_seq.models.blocks.wiring import LayerPlan, PostNorm
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
 from eir_seq.models.configs.longformer import LongformerConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
-from eir_seq.models.heads.base import Inputs, Targets
-from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.heads.base import Inputs
 
 
 def longformer_plan(c: LongformerConfig, *, pooler: bool = True) -> StackPlan:
@@ -74,61 +75,70 @@ def longformer_rows(c: LongformerConfig) -> Iterator[Row]:
     )
 
 
-class GlobalFirstToken(SequenceClassification):
+def _places(inputs: Inputs) -> Tensor:
+    """Numbers of the tokens, in the shape of the ids (..., length)."""
+    ids = inputs.get("input_ids")
+    shape = inputs["inputs_embeds"].shape[:-1] if ids is None else ids.shape
+    device = inputs["inputs_embeds"].device if ids is None else ids.device
+    return torch.arange(shape[-1], device=device).expand(shape)
+
+
+def mark_first(c: LongformerConfig, inputs: Inputs) -> Inputs:  # noqa: ARG001
     """The first token is global where the caller names no global tokens."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(SequenceClassification.Config):
-        """See `SequenceClassification.Config`."""
-
-        def build(self) -> GlobalFirstToken:
-            """The head."""
-            return GlobalFirstToken(self)
-
-    def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:  # noqa: ARG002
-        """Mark the first token."""
-        if inputs.get("global_attention_mask") is not None:
-            return inputs
-        given = next(inputs[name] for name in ("input_ids", "inputs_embeds") if inputs.get(name) is not None)
-        mark = torch.zeros(given.shape[:2], dtype=torch.long, device=given.device)
-        mark[:, 0] = 1
-        return {**inputs, "global_attention_mask": mark}
+    if inputs.get("global_attention_mask") is not None:
+        return inputs
+    return {**inputs, "global_attention_mask": (_places(inputs) == 0).long()}
 
 
-def _classification(c: LongformerConfig) -> SequenceClassification.Config:
-    return GlobalFirstToken.Config(
-        reads="first",
-        hidden_size=c.hidden_size,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
-        dense="tanh",
-        dense_dropout=c.hidden_dropout_prob,
-        dropout=c.hidden_dropout_prob,
-    )
+def mark_question(c: LongformerConfig, inputs: Inputs) -> Inputs:
+    """All tokens in front of the first separator, the question, are global where the caller names none."""
+    if inputs.get("global_attention_mask") is not None or inputs.get("input_ids") is None:
+        return inputs
+    return {**inputs, "global_attention_mask": (_places(inputs) < _question_end(c, inputs)).long()}
+
+
+def mark_choice(c: LongformerConfig, inputs: Inputs) -> Inputs:
+    """All tokens behind the first two separators, the choice, are global where the caller names none."""
+    if inputs.get("global_attention_mask") is not None or inputs.get("input_ids") is None:
+        return inputs
+    return {**inputs, "global_attention_mask": (_places(inputs) > _question_end(c, inputs) + 1).long()}
+
+
+def _question_end(c: LongformerConfig, inputs: Inputs) -> Tensor:
+    """(..., 1) place of the first separator; the length where there is none."""
+    ids = inputs["input_ids"]
+    return _places(inputs).masked_fill(ids != c.sep_token_id, ids.shape[-1]).amin(-1, keepdim=True)
+
+
+def _marked(heads: dict[str, TaskHead], rules: dict[str, Prepare]) -> dict[str, TaskHead]:
+    return {task: replace(head, prepare=rules.get(task)) for task, head in heads.items()}
 
 
 without_pooler = partial(longformer_plan, pooler=False)
 
 LONGFORMER = Architecture(
-    tasks={
-        "base": Task(published="LongformerModel", plan=longformer_plan, body_rows=longformer_rows),
-        "masked-lm": Task(
-            published="LongformerForMaskedLM",
-            plan=without_pooler,
-            body_rows=longformer_rows,
-            prefix="longformer",
-            head=partial(roberta_language_model, predicts="hidden"),
-            head_rows=ROBERTA_LANGUAGE_MODEL_ROWS,
-        ),
-        "sequence-classification": Task(
-            published="LongformerForSequenceClassification",
-            plan=without_pooler,
-            body_rows=longformer_rows,
-            prefix="longformer",
-            head=_classification,
-            head_rows=ROBERTA_CLASSIFICATION_ROWS,
-        ),
-    },
+    tasks=declare_tasks(
+        "Longformer",
+        "longformer",
+        longformer_plan,
+        longformer_rows,
+        {
+            "masked-lm": TaskHead(
+                "ForMaskedLM",
+                partial(roberta_language_model, predicts="hidden"),
+                ROBERTA_LANGUAGE_MODEL_ROWS,
+                plan=without_pooler,
+            ),
+            **_marked(
+                roberta_heads(roberta_classification, without_pooler, longformer_plan),
+                {
+                    "sequence-classification": mark_first,
+                    "question-answering": mark_question,
+                    "multiple-choice": mark_choice,
+                },
+            ),
+        },
+    ),
     prefixes=("longformer",),
     initialization=bert_initialization,
     ignored=ROBERTA_IGNORED,

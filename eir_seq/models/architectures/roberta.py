@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from eir_seq.models.architecture import Architecture, Task
-from eir_seq.models.architectures.bert import bert_initialization, bert_plan, bert_rows
+from eir_seq.models.architecture import Architecture, Plan, TaskHead, declare_tasks
+from eir_seq.models.architectures.bert import bert_heads, bert_initialization, bert_plan, bert_rows, head_dropout
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountReal
 from eir_seq.models.checkpoint.keymap import Same
@@ -26,9 +29,9 @@ def without_pooler(c: RobertaConfig) -> StackPlan:
     return roberta_plan(c, pooler=False)
 
 
-def roberta_classification(c: RobertaConfig) -> SequenceClassification.Config:
+def roberta_classification(c: EncoderConfig) -> SequenceClassification.Config:
     """Hidden layer with tanh and linear layer on the first token's state."""
-    dropout = c.hidden_dropout_prob if c.classifier_dropout is None else c.classifier_dropout
+    dropout = head_dropout(c)
     return SequenceClassification.Config(
         reads="first",
         hidden_size=c.hidden_size,
@@ -60,36 +63,53 @@ ROBERTA_LANGUAGE_MODEL_ROWS = (
     Same("lm_head.decoder.weight", "out.weight"),
     Same("lm_head.bias", "bias"),
 )
+
+
+def roberta_heads(
+    classification: Callable[[Any], SequenceClassification.Config],
+    plain: Callable[[Any], Plan],
+    pooled: Callable[[Any], Plan],
+) -> dict[str, TaskHead]:
+    """Bert's heads, but a text is classified by its first token's state; only choices read the pooler."""
+    heads = bert_heads(classification, plain, ROBERTA_CLASSIFICATION_ROWS, choice_plan=pooled, choice=roberta_choice)
+    return {**heads, "sequence-classification": replace(heads["sequence-classification"], plan=plain)}
+
+
+def roberta_choice(c: EncoderConfig) -> SequenceClassification.Config:
+    """A linear layer on the pooler's output."""
+    return SequenceClassification.Config(
+        reads="pooler",
+        hidden_size=c.hidden_size,
+        num_labels=1,
+        problem_type=c.problem_type,
+        dropout=c.hidden_dropout_prob,
+    )
+
+
 ROBERTA_IGNORED = (r"^lm_head\.decoder\.bias$",)
 
 ROBERTA = Architecture(
-    tasks={
-        "base": Task(published="RobertaModel", plan=roberta_plan, body_rows=bert_rows),
-        "masked-lm": Task(
-            published="RobertaForMaskedLM",
-            plan=without_pooler,
-            body_rows=bert_rows,
-            prefix="roberta",
-            head=partial(roberta_language_model, predicts="hidden"),
-            head_rows=ROBERTA_LANGUAGE_MODEL_ROWS,
-        ),
-        "causal-lm": Task(
-            published="RobertaForCausalLM",
-            plan=without_pooler,
-            body_rows=bert_rows,
-            prefix="roberta",
-            head=partial(roberta_language_model, predicts="next"),
-            head_rows=ROBERTA_LANGUAGE_MODEL_ROWS,
-        ),
-        "sequence-classification": Task(
-            published="RobertaForSequenceClassification",
-            plan=without_pooler,
-            body_rows=bert_rows,
-            prefix="roberta",
-            head=roberta_classification,
-            head_rows=ROBERTA_CLASSIFICATION_ROWS,
-        ),
-    },
+    tasks=declare_tasks(
+        "Roberta",
+        "roberta",
+        roberta_plan,
+        bert_rows,
+        {
+            "masked-lm": TaskHead(
+                "ForMaskedLM",
+                partial(roberta_language_model, predicts="hidden"),
+                ROBERTA_LANGUAGE_MODEL_ROWS,
+                plan=without_pooler,
+            ),
+            "causal-lm": TaskHead(
+                "ForCausalLM",
+                partial(roberta_language_model, predicts="next"),
+                ROBERTA_LANGUAGE_MODEL_ROWS,
+                plan=without_pooler,
+            ),
+            **roberta_heads(roberta_classification, without_pooler, roberta_plan),
+        },
+    ),
     prefixes=("roberta",),
     initialization=bert_initialization,
     ignored=ROBERTA_IGNORED,

@@ -157,7 +157,8 @@ class BandedAttention(nn.Module):
             if ctx.attentions is not None:
                 ctx.attentions.append(self._published(weights, blocks, texts, ctx))
             mixed = F.dropout(weights, dropout) @ values
-        return blocks.join(mixed.transpose(1, 2)).flatten(1)
+        rows = blocks.join(mixed.transpose(1, 2)).flatten(1)
+        return rows if ctx.layout.packed or ctx.layout.mask is None else rows * texts.real[:, None]  # as published
 
     def _neighbourhood(self, x: Tensor, blocks: Blocks, texts: Texts) -> Tensor:
         """(tokens, heads, head_size) -> (blocks, globals + 3 size, heads, head_size): what each block may look at."""

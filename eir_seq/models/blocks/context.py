@@ -75,4 +75,5 @@ def look_mask(real: Tensor | None, queries: int, keys: int, *, causal: bool) -> 
     if real is None:
         return past[None, None]
     itself = torch.eye(keys, dtype=torch.bool, device=device)[keys - queries :]
-    return (past & real[:, None, None, :]) | itself
+    nothing = (real.long().cumsum(1) == 0)[:, keys - queries :]
+    return (past & real[:, None, None, :]) | (itself & nothing[:, None, :, None])

@@ -20,10 +20,11 @@ IGNORED = -100
 class Head(nn.Module):
     """Turns what a body returns into predictions, and predictions and targets into a loss.
 
-    `targets`: documented names of the tensors that the loss needs.
+    `targets`: documented names of the tensors that the loss needs. `reads_padding`: states at padding enter the loss.
     """
 
     targets: tuple[str, ...] = ("labels",)
+    reads_padding = False
 
     def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:
         """The inputs of the body; a head may complete or reshape them."""

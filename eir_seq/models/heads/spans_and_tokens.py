@@ -47,6 +47,7 @@ class QuestionAnswering(Head):
     """Two scores per token: that the answer begins there, and that it ends there."""
 
     targets = ("start_positions", "end_positions")
+    reads_padding = True
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -1,0 +1,80 @@
+"""Heads of bert's pretraining: the order of two texts, alone or together with hidden tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.heads.base import Head, Targets, token_loss
+from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.output import ModelOutput
+
+
+class NextSentence(Head):
+    """Two scores per pair of texts from the pooler's output: the second follows the first, or it does not."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`hidden_size`: width of the pooler's output."""
+
+        hidden_size: int
+
+        def build(self) -> NextSentence:
+            """The head."""
+            return NextSentence(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.out = Linear(config.hidden_size, 2)
+
+    def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """`logits`: (batch, 2)."""
+        return {"logits": self.out(output.pooler_output)}
+
+    def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy; 0: the second text follows."""
+        return F.cross_entropy(logits, labels.view(-1))
+
+
+class PreTraining(Head):
+    """Hidden tokens and the order of two texts."""
+
+    targets = ("labels", "next_sentence_label")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """The two heads."""
+
+        tokens: LanguageModel.Config
+        pairs: NextSentence.Config
+
+        def build(self) -> PreTraining:
+            """The head."""
+            return PreTraining(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.tokens, self.pairs = config.tokens.build(), config.pairs.build()
+
+    def tie(self, body: Any) -> None:
+        """Score tokens by the body's token table."""
+        self.tokens.tie(body)
+
+    def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """`prediction_logits`: (batch, length, vocabulary); `seq_relationship_logits`: (batch, 2)."""
+        return {
+            "prediction_logits": self.tokens.scores(output.last_hidden_state),
+            "seq_relationship_logits": self.pairs(output, inputs)["logits"],
+        }
+
+    def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
+        """The sum of both losses; None unless both targets are given."""
+        if "labels" not in targets or "next_sentence_label" not in targets:
+            return None
+        pairs = self.pairs.label_loss(predictions["seq_relationship_logits"], targets["next_sentence_label"])
+        return token_loss(predictions["prediction_logits"], targets["labels"]) + pairs
