@@ -54,27 +54,21 @@ def _list(task: str | None, *, as_json: bool) -> None:
 
 def _about(name: str) -> dict[str, Any]:
     entry = CATALOGUE[name]
-    return {"summary": entry.summary, "paper": entry.paper}
+    return {"summary": entry.summary, "paper": entry.paper, "tasks": list(entry.tasks)}
 
 
 def _with_task(task: str) -> list[str]:
-    by_name = {name: tasks_of(name) for name in list_models()}
-    known = sorted({other for tasks in by_name.values() for other in tasks})
+    known = sorted({other for entry in CATALOGUE.values() for other in entry.tasks})
     if task not in known:
         raise UserError(Fault("--task", f"{task!r} is not a task; there are {', '.join(known)}{nearest(task, known)}"))
-    return [name for name, tasks in by_name.items() if task in tasks]
-
-
-def tasks_of(name: str) -> tuple[str, ...]:
-    """The tasks that an architecture can do."""
-    return tuple(getattr(find(name), "tasks", ()))
+    return [name for name in list_models() if task in CATALOGUE[name].tasks]
 
 
 def _show(name: str, *, as_json: bool) -> None:
     find(name)
     options = describe(config_class(name))
     if as_json:
-        about = {"name": name, **_about(name), "tasks": list(tasks_of(name)), "options": options}
+        about = {"name": name, **_about(name), "options": options}
         print(json.dumps(about, indent=2, default=list))
         return
     from rich.console import Console
@@ -82,7 +76,8 @@ def _show(name: str, *, as_json: bool) -> None:
 
     entry = CATALOGUE[name]
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    console.print(f"[bold]{name}[/bold]  {entry.summary}\n{entry.paper}\n", soft_wrap=True)
+    console.print(f"[bold]{name}[/bold]  {entry.summary}\n{entry.paper}", soft_wrap=True)
+    console.print(f"tasks: {', '.join(entry.tasks)}\n", soft_wrap=True)
     table = Table("option", "default", "type", "meaning", box=None, pad_edge=False)
     for option in options:
         default = json.dumps(option["default"], default=list)

@@ -33,7 +33,9 @@ class PredictConfig(Strict):
 
     run: str = Field(description="run folder, or the bundle in it")
     data: PredictDataConfig = PredictDataConfig()
-    output: str | None = Field(None, description="CSV file to write; predictions/STEM.predicted.csv in the run folder if absent")
+    output: str | None = Field(
+        None, description="CSV file to write; predictions/STEM.predicted.csv in the run folder if absent"
+    )
     batch_size: Positive | None = Field(None, description="rows per batch; that of the run if absent")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device")
 

@@ -29,13 +29,10 @@ def experiment_schema() -> dict[str, Any]:
 
     Nothing is required, as a file may leave keys to the groups it chooses and to the command line.
     """
-    schema = ExperimentConfig.model_json_schema()
+    schema: dict[str, Any] = _partial(ExperimentConfig.model_json_schema())
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "An experiment of eir_seq"
     schema["properties"] = {"defaults": _defaults(), "hydra": {"type": "object"}, **schema["properties"]}
-    schema.pop("required", None)
-    for definition in schema["$defs"].values():
-        definition.pop("required", None)
     model = schema["$defs"]["SequenceModelConfig"]
     name = model["properties"]["model_type"]
     known = [{"const": key, "description": entry.summary} for key, entry in CATALOGUE.items()]
@@ -43,6 +40,19 @@ def experiment_schema() -> dict[str, Any]:
     name.pop("type", None)
     model["allOf"] = [_options_of(key) for key in CATALOGUE]
     return schema
+
+
+def _partial(node: Any) -> Any:
+    """The schema of a part: nothing is required, and a mapping without `type` may be of several variants."""
+    if isinstance(node, list):
+        return [_partial(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        "anyOf" if key == "oneOf" else key: _partial(item)
+        for key, item in node.items()
+        if not (key == "required" and isinstance(item, list)) and key != "discriminator"
+    }
 
 
 def _defaults() -> dict[str, Any]:

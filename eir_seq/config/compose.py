@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import hydra
+import omegaconf
 from hydra import initialize_config_dir
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
@@ -69,7 +70,7 @@ def set_up_hydra() -> None:
     """Register our parts with Hydra; may be called again."""
     Plugins.instance().register(UserConfFirst)
     SourcesRegistry.instance().types["file"] = StrictFileSource
-    OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
+    _register_resolver("oc.env", _environment)
     # The defaults of the sections that have no variants, so that `--cfg job` and shell completion show all keys.
     sections = {"data": DataConfig(), "scheduler": SchedulerConfig(), "trainer": TrainerConfig(), "run": RunConfig()}
     defaults = {"seed": 0, **{name: section.model_dump() for name, section in sections.items()}}
@@ -80,8 +81,18 @@ def set_up_hydra() -> None:
 
 def version_base() -> dict[str, str]:
     """The argument that Hydra 1.3 wants and that later versions warn about."""
-    major, minor = (int(part) for part in hydra.__version__.split(".")[:2])
-    return {"version_base": "1.3"} if (major, minor) < (1, 4) else {}
+    return {"version_base": "1.3"} if _version(hydra) < (1, 4) else {}
+
+
+def _register_resolver(name: str, resolver: Callable[..., Any]) -> None:
+    # OmegaConf 2.4 gave the name of a function that 2.3 warns about to the successor of the one 2.4 warns about.
+    newer = _version(omegaconf) >= (2, 4)
+    register: Any = OmegaConf.register_resolver if newer else OmegaConf.register_new_resolver
+    register(name, resolver, replace=True)
+
+
+def _version(module: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in module.__version__.split(".")[:2])
 
 
 def compose_experiment(overrides: Sequence[str] = ()) -> Composed:

@@ -27,9 +27,7 @@ from eir_seq.config.schema import (
     TrainerConfig,
 )
 from eir_seq.errors import Fault, nearest
-
-SAMPLES = ("reviews",)
-"""Names of the data sets that ship with the package."""
+from eir_seq.samples import SAMPLES
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,21 @@ def test_models_list_and_show(capsys: Capture) -> None:
     assert "attention_window" in capsys.readouterr().out
 
 
+def test_models_of_a_task(capsys: Capture) -> None:
+    assert main(["models", "list", "--task", "seq2seq-lm", "--json"]) == 0
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["t5"]
+    assert main(["models", "list", "--task", "masked-ln"]) == 2
+    assert capsys.readouterr().err.endswith("did you mean 'masked-lm'?\n")
+
+
+def test_the_catalogue_tells_the_tasks_of_each_architecture() -> None:
+    from eir_seq.models.catalogue import architecture
+
+    assert {name: entry.tasks for name, entry in CATALOGUE.items()} == {
+        name: tuple(architecture(name).tasks) for name in CATALOGUE
+    }
+
+
 def test_the_schema_completes_model_types_and_their_options() -> None:
     schema = experiment_schema()
     model = schema["$defs"]["SequenceModelConfig"]

@@ -141,7 +141,7 @@ COMBINATIONS = [
     cli("ignored-train", "data.train=x.csv", "data.train: has no effect with data.source: sample"),
     cli("ignored-root", ("run.dir=a", "run.root=b"), "run.root: has no effect with run.dir"),
     cli("ignored-key-of-variant", ("fusion=concat", "fusion.num_layers=2"), "fusion.num_layers: unknown key; keys here: type"),
-    cli("sample-name", "data.name=review", "data.name: 'review' is not a shipped sample ('reviews'); did you mean 'reviews'?"),
+    cli("sample-name", "data.name=review", "data.name: 'review' is not a shipped sample ('reviews', 'reviews_test'); did you mean 'reviews'?"),
     cli("no-such-file", ("data=table", "data.train=cnf"), "data.train: no such file or folder: 'cnf'; did you mean 'conf'?"),
     cli("early-stopping", ("data.validation=null", "trainer.early_stopping.patience=2"), "trainer.early_stopping: cannot work as there are no validation rows (data.validation: null)"),
 ]
