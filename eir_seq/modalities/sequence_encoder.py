@@ -37,6 +37,7 @@ class SequenceEncoder(nn.Module):
 
     `pool`: ``avg`` and ``max`` over all real tokens (the special ones included, padding not), ``first`` and ``last``
     real token, or ``pooler``, the architecture's own. A frozen backbone stays in evaluation mode: no dropout.
+    Where a backbone knows global tokens, the first one is global: it sees the whole text, and all see it.
     """
 
     def __init__(self, backbone: nn.Module, *, hidden_size: int, pool: Pool, frozen: bool, num_types: int) -> None:
@@ -44,6 +45,7 @@ class SequenceEncoder(nn.Module):
         self.backbone = backbone
         self.hidden_size = self.output_size = hidden_size
         self.pool, self.frozen, self.num_types = pool, frozen, num_types
+        self.marks_first = "global_attention_mask" in getattr(backbone, "features", ())
         if frozen:
             backbone.requires_grad_(False)
         self.train()  # loaded weights come in evaluation mode
@@ -63,6 +65,9 @@ class SequenceEncoder(nn.Module):
         inputs: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None and self.num_types > 1:
             inputs["token_type_ids"] = token_type_ids
+        if self.marks_first:
+            mask = attention_mask.bool()
+            inputs["global_attention_mask"] = (mask & (mask.cumsum(dim=1) == 1)).long()
         output = self.backbone(**inputs)
         if self.pool == "pooler":
             pooled: Tensor = output.pooler_output
