@@ -44,7 +44,10 @@ class RunFailed(RuntimeError):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the allowed name closest to `name`, or an empty string."""
+    """``; did you mean 'x'?`` for the allowed name closest to `name` or that begins with it, or an empty string."""
     spellings = {candidate.casefold(): candidate for candidate in allowed}
-    match = difflib.get_close_matches(str(name).casefold(), list(spellings), n=1, cutoff=0.6)
+    wanted = str(name).casefold()
+    match = difflib.get_close_matches(wanted, list(spellings), n=1, cutoff=0.6)
+    if not match and len(wanted) >= 3:
+        match = [spelling for spelling in spellings if spelling.startswith(wanted)]
     return f"; did you mean {spellings[match[0]]!r}?" if match else ""

@@ -69,7 +69,28 @@ def parse_flags(arguments: list[str]) -> argparse.Namespace:
         raise UserError(*faults)
     if flags.config_dir is not None:
         _use_config_dir(flags.config_dir)
+    if not (flags.cfg or flags.info or flags.shell_completion):
+        _refuse_without_effect(flags)
     return flags
+
+
+def _refuse_without_effect(flags: argparse.Namespace) -> None:
+    """Settings of Hydra that work elsewhere but not here."""
+    faults = []
+    for word in flags.overrides:
+        key, _, value = word.lstrip("+~").partition("=")
+        if key.startswith("hydra.run.") or key in ("hydra.job.chdir", "hydra.output_subdir"):
+            faults.append(Fault(key, "has no effect; run.dir=DIR names the folder of a run", "command line"))
+        elif key == "hydra.mode" and not flags.multirun:
+            faults.append(
+                Fault(key, f"write -m for {value}" if value == "MULTIRUN" else "has no effect", "command line")
+            )
+        elif (
+            key.startswith(("hydra.sweep", "hydra.launcher", "hydra/launcher", "hydra/sweeper")) and not flags.multirun
+        ):
+            faults.append(Fault(key, "has no effect without -m", "command line"))
+    if faults:
+        raise UserError(*faults)
 
 
 def _use_config_dir(folder: str) -> None:
