@@ -1,0 +1,172 @@
+"""Pages that mkdocs makes from the code: the config reference from the schema, the architectures from the catalogue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.models.catalogue import CATALOGUE, config_class
+from eir_seq.models.options import describe
+
+Schema = dict[str, Any]
+
+# The sections of an experiment in the order of a file, each with the classes that it may be made of.
+SECTIONS = {
+    "data": ["DataConfig"],
+    "inputs.NAME": ["SequenceInputConfig"],
+    "inputs.NAME.model": ["SequenceModelConfig"],
+    "inputs.NAME.tokenizer": [
+        "WordTokenizerConfig",
+        "CharacterTokenizerConfig",
+        "ByteTokenizerConfig",
+        "TrainedTokenizerConfig",
+        "PublishedTokenizerConfig",
+    ],
+    "fusion": [
+        "MlpResidualFusionConfig",
+        "ConcatFusionConfig",
+        "AttentionFusionConfig",
+        "GatedExpertsFusionConfig",
+    ],
+    "outputs.NAME": ["ClassificationOutputConfig", "RegressionOutputConfig"],
+    "optimizer": ["AdamWConfig", "SgdConfig", "AdafactorConfig"],
+    "scheduler": ["SchedulerConfig"],
+    "trainer": ["TrainerConfig"],
+    "trainer.monitor": ["MonitorConfig"],
+    "trainer.early_stopping": ["EarlyStoppingConfig"],
+    "tracker": ["CsvTrackerConfig", "WandbTrackerConfig", "TensorboardTrackerConfig"],
+    "run": ["RunConfig"],
+}
+
+
+def config_reference() -> str:
+    """Every key of an experiment: its type, default and meaning."""
+    schema = ExperimentConfig.model_json_schema()
+    definitions: Schema = schema["$defs"]
+    lines = [
+        "# Every key of an experiment",
+        "",
+        "This page is made from the schema that every config is checked against. `NAME` is a name that you choose. "
+        'On the command line the same keys are set by their path, e.g. `inputs.review.max_length=256`. "required" '
+        "means that there is no default.",
+        "",
+        "## Top level",
+        "",
+        *_table(schema),
+    ]
+    for place, classes in SECTIONS.items():
+        lines += ["", f"## {place}"]
+        for name in classes:
+            lines += ["", *_section(place, definitions[name], alone=len(classes) == 1)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(place: str, definition: Schema, *, alone: bool) -> Iterator[str]:
+    kind = definition["properties"].get("type", {})
+    types = [kind["const"]] if "const" in kind else kind.get("enum", [])
+    if not alone:
+        yield f"### {place}: type {' or '.join(types)}"
+        yield ""
+    yield definition["description"]
+    yield ""
+    yield from _table(definition)
+
+
+def _table(definition: Schema) -> Iterator[str]:
+    required = definition.get("required", [])
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    for name, field in definition["properties"].items():
+        default = "required" if name in required else f"`{json.dumps(field.get('default'))}`"
+        if isinstance(field.get("default"), dict):
+            default = "see below"
+        cells = (
+            f"`{name}`",
+            _type(field),
+            default,
+            field.get("description", "see below" if _is_section(field) else ""),
+        )
+        yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def _is_section(field: Schema) -> bool:
+    return "$ref" in json.dumps(field)
+
+
+def _type(field: Schema) -> str:
+    """A type as a person reads it, from its JSON schema."""
+    if "$ref" in field or "discriminator" in field:
+        return "section"
+    if "anyOf" in field:
+        return " or ".join(dict.fromkeys(_type(part) for part in field["anyOf"]))
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("type") == "array":
+        return f"list of {_type(field.get('items', {}))}"
+    if field.get("type") == "object":
+        values = field.get("additionalProperties")
+        return f"mapping to {_type(values)}" if isinstance(values, dict) else "mapping"
+    names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false", "null": "null"}
+    name = names.get(str(field.get("type")), "any")
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    ranges = [f"{sign} {field[key]}" for key, sign in signs.items() if key in field and abs(field[key]) < 2**62]
+    return " ".join([name, " and ".join(ranges)]).strip()
+
+
+def architecture_list() -> str:
+    """All architectures in one table."""
+    lines = [
+        "# Architectures",
+        "",
+        "`model_type` takes one of these names. `model_init_config` takes the options on the page of the architecture.",
+        "",
+        "| model_type | what it is |",
+        "|---|---|",
+        *(f"| [`{name}`]({name}.md) | {entry.summary} |" for name, entry in sorted(CATALOGUE.items())),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def architecture_page(name: str) -> str:
+    """One architecture: what it is, its paper, an example, and its options."""
+    entry = CATALOGUE[name]
+    lines = [
+        f"# {name}",
+        "",
+        f"{entry.summary} [Paper]({entry.paper})",
+        "",
+        "| option | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for option in describe(config_class(name)):
+        default = json.dumps(option["default"], default=list)
+        cells = (f"`{option['name']}`", option["type"], f"`{default}`", option["meaning"])
+        lines.append(f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in cells)} |")
+    aliases = config_class(name).aliases
+    if aliases:
+        also = ", ".join(f"`{alias}` for `{option}`" for alias, option in sorted(aliases.items()))
+        lines += ["", f"Other names that are understood: {also}."]
+    return "\n".join(lines) + "\n"
+
+
+def pages() -> dict[str, str]:
+    """All generated pages, by their path in the site's sources."""
+    return {
+        "reference/config.md": config_reference(),
+        "architectures/index.md": architecture_list(),
+        **{f"architectures/{name}.md": architecture_page(name) for name in CATALOGUE},
+    }
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """The hook that mkdocs calls when it has listed its sources."""
+    for path, content in pages().items():
+        files.append(File.generated(config, path, content=content))
+    return files

@@ -1,0 +1,67 @@
+"""The generated pages hold every key of the schema and every option of the catalogue."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from eir_seq.config import schema
+from eir_seq.models.catalogue import CATALOGUE, config_class
+from eir_seq.models.options import describe
+
+pytest.importorskip("mkdocs")
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    path = Path(__file__).parents[2] / "docs" / "generate.py"
+    spec = importlib.util.spec_from_file_location("generate", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_section_of_the_schema_has_its_place(generate: ModuleType) -> None:
+    shown = {name for names in generate.SECTIONS.values() for name in names}
+    assert shown | {"ExperimentConfig"} == {
+        name
+        for name, kind in vars(schema).items()
+        if inspect.isclass(kind) and issubclass(kind, schema.Strict) and not kind.__subclasses__() and kind.model_fields
+    } - {"InputConfig"}
+
+
+def test_every_key_stands_in_the_reference_with_its_meaning(generate: ModuleType) -> None:
+    reference = generate.config_reference()
+    definitions = schema.ExperimentConfig.model_json_schema()["$defs"]
+    for names in generate.SECTIONS.values():
+        for name in names:
+            for key, field in definitions[name]["properties"].items():
+                row = next(line for line in reference.splitlines() if line.startswith(f"| `{key}` |"))
+                assert row.count("|") == 5
+                if key == "type":
+                    continue
+                assert field.get("description"), f"{name}.{key} says not what it means"
+                assert field["description"].replace("|", "&#124;") in reference
+
+
+def test_ranges_and_choices_are_readable(generate: ModuleType) -> None:
+    reference = generate.config_reference()
+    assert "| `lr` | number > 0 and <= 100 | `0.001` |" in reference
+    assert "| `max_length` | whole number >= 3 or `average`, `max` | `512` |" in reference
+    assert "| `column` | text | required | column that holds the text |" in reference
+
+
+def test_every_architecture_has_a_page_with_its_options(generate: ModuleType) -> None:
+    pages = generate.pages()
+    for name in CATALOGUE:
+        assert f"]({name}.md)" in pages["architectures/index.md"]
+        page = pages[f"architectures/{name}.md"]
+        assert CATALOGUE[name].paper in page
+        for option in describe(config_class(name)):
+            assert f"| `{option['name']}` | {option['type'].replace('|', '&#124;')} |" in page
