@@ -108,7 +108,9 @@ def _load(model: Model, published: dict[str, Tensor], folder: Path) -> LoadRepor
         )
     if faults:
         raise UserError(*faults)
-    _assign(model, {name: tensor.to(torch.get_default_dtype()) for name, tensor in tensors.items()})
+    # copies: a file's tensors lie at odd addresses, and there products round otherwise than in memory of torch's own
+    dtype = torch.get_default_dtype()
+    _assign(model, {name: tensor.to(dtype, copy=True) for name, tensor in tensors.items()})
     if missing:
         for name in missing:
             _assign(model, {name: torch.empty_like(expected[name], device="cpu")})

@@ -7,6 +7,7 @@ validates `model_init_config` of an experiment, the arguments of `create_model` 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -130,7 +131,8 @@ def _check(config: type[ModelConfig], given: Mapping[str, Any]) -> tuple[list[Fa
         if target not in known:
             faults.append(Fault(str(name), f"not an option of {config.model_type!r}{_hint(config, str(name))}"))
         elif target in values:
-            faults.append(Fault(str(name), f"given twice: {name!r} is another name of {target!r}"))
+            other = next(other for other in given if config.aliases.get(other, other) == target)
+            faults.append(Fault(str(name), f"given twice: {name!r} and {other!r} are one option"))
         elif (problem := _problem_of(value, hints[target], known[target].metadata)) is not None:
             faults.append(Fault(str(name), problem))
         else:
@@ -142,12 +144,12 @@ def _check(config: type[ModelConfig], given: Mapping[str, Any]) -> tuple[list[Fa
 
 
 def _hint(config: type[ModelConfig], name: str) -> str:
-    if hint := nearest(name, [*fields(config), *config.aliases]):
-        return hint
     from eir_seq.models.catalogue import CATALOGUE, config_class
 
     owners = [other for other in CATALOGUE if name in fields(config_class(other))]
-    return f" (it is one of {', '.join(owners[:3])})" if owners else ""
+    if owners:
+        return f" (it is one of {', '.join(owners[:3])})"
+    return nearest(name, [*fields(config), *config.aliases])
 
 
 def _problem_of(value: Any, hint: Any, limits: Mapping[str, Any]) -> str | None:
@@ -179,7 +181,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is Any:
         return True
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)

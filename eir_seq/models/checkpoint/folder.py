@@ -17,6 +17,10 @@ from torch import Tensor
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.options import ModelConfig, check_options, fields
 
+MOST_TENSORS = 50_000
+LONGEST_HEADER = 10_000_000
+"""Bounds of one safetensors file, in tensors and bytes, far above published ones; hostile files cost seconds."""
+
 WANTED = ("config.json", "*.safetensors", "*.safetensors.index.json")
 WANTED_OLD = ("config.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
 DERIVED = (
@@ -68,7 +72,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(Fault(str(path), f"cannot be read as JSON: {error}")) from error
     if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):
         raise UserError(Fault(str(path), "is not the config of a model: it names no model_type"))
@@ -105,10 +109,9 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for path in _weight_files(folder):
         try:
-            if path.suffix == ".safetensors":
-                tensors.update(load_file(path))
-            else:
-                tensors.update(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+            tensors.update(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path))
+        except UserError:
+            raise
         except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
             reason = str(error).strip().splitlines()
             raise UserError(
@@ -122,6 +125,29 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, once a look at its header says that it is worth parsing."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = file.read(size) if size <= LONGEST_HEADER else b""
+    if size > LONGEST_HEADER:
+        raise UserError(Fault(str(path), f"cannot be read as weights: its header claims {size:,} bytes"))
+    names = [name for name, _ in json.loads(header, object_pairs_hook=list)]
+    if len(names) > MOST_TENSORS:
+        raise UserError(Fault(str(path), f"holds {len(names):,} tensors; at most {MOST_TENSORS:,} are read"))
+    if len(set(names)) < len(names):
+        raise UserError(Fault(str(path), "names a tensor twice"))
+    return load_file(path)
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    """The tensors of an old file; anything else in it is refused, not run."""
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
+        raise UserError(Fault(str(path), "holds no tensors by name"))
+    return content
+
+
 def _weight_files(folder: Path) -> Iterator[Path]:
     for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
         single, index = folder / f"{stem}.{suffix}", folder / f"{stem}.{suffix}.index.json"
@@ -131,8 +157,10 @@ def _weight_files(folder: Path) -> Iterator[Path]:
         if index.is_file():
             try:
                 names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError, TypeError) as error:
+            except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
                 raise UserError(Fault(str(index), "is no index of weight files")) from error
+            if not names:
+                raise UserError(Fault(str(index), "is no index of weight files: it names none"))
             for name in names:
                 if not isinstance(name, str) or Path(name).name != name:
                     raise UserError(Fault(str(index), f"names {name!r}, which is outside the folder"))
@@ -162,7 +190,7 @@ def published_config(config: ModelConfig, published_class: str, *, is_encoder_de
     content = {name: value for name, value in config.published.items() if name not in DERIVED}
     content |= {name: getattr(config, name) for name in fields(type(config)) if name != "num_labels"}
     labels = config.published.get("id2label")
-    if not isinstance(labels, dict) or len(labels) != config.num_labels:
+    if not isinstance(labels, dict) or set(labels) != {str(i) for i in range(config.num_labels)}:
         labels = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
     content["id2label"] = labels
     content["label2id"] = {label: int(number) for number, label in labels.items()}

@@ -1,0 +1,253 @@
+"""What every architecture of the catalogue promises, for each of its tasks."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from eir_seq.models import create_model, from_pretrained, list_models
+from eir_seq.models.catalogue import architecture, config_class
+from eir_seq.models.model import Model
+from eir_seq.models.options import fields
+from tests.models.tiny import DROPOUTS, EVERY_TASK, LENGTHS, inputs, loss, noisy, targets, text, tiny
+
+every_task = pytest.mark.parametrize(("model_type", "task"), EVERY_TASK)
+every_model = pytest.mark.parametrize("model_type", list_models())
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+UNSEEN = ("*.key.bias", "*.key_global.bias")
+"""A bias of keys moves all scores of a query alike, which softmax does not see."""
+LAST_LOCAL = tuple(f"*.layers.1.mixer.{part}.*" for part in ("query", "key", "value"))
+UNSEEN_IN_TASK = {
+    "multiple-choice": ("head.*out.bias",),  # moves the scores of all choices alike
+    # these heads read the first token, which is global: in the last layer it has projections of its own
+    "longformer sequence-classification": LAST_LOCAL,
+    "longformer multiple-choice": LAST_LOCAL,
+}
+
+
+def predictions(output: Any) -> dict[str, Tensor]:
+    return {name: value for name, value in output.items() if isinstance(value, Tensor)}
+
+
+def without_dropout(model_type: str, task: str = "base") -> Model:
+    known = fields(config_class(model_type))
+    return tiny(model_type, task, **{name: 0.0 for name in DROPOUTS if name in known})
+
+
+@every_task
+@pytest.mark.parametrize("pack", [True, False], ids=["packed", "padded"])
+def test_every_parameter_learns(model_type: str, task: str, pack: bool) -> None:
+    """A fresh model, in training with its documented dropouts: each parameter has a finite gradient, not all zero."""
+    model = noisy(tiny(model_type, task)).train()
+    model.pack = pack
+    unseen = UNSEEN + UNSEEN_IN_TASK.get(task, ()) + UNSEEN_IN_TASK.get(f"{model_type} {task}", ())
+    output = model(**inputs(model), **targets(model))
+    total = loss(model, output)
+    assert torch.isfinite(total)
+    total.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            if not any(fnmatchcase(name, pattern) for pattern in unseen):
+                assert parameter.grad.abs().max() > 0, name
+
+
+@every_task
+def test_packed_equals_padded(model_type: str, task: str) -> None:
+    model = noisy(tiny(model_type, task))
+    given = {**inputs(model), **targets(model)}
+    real = given["attention_mask"].bool()
+    found = []
+    for model.pack in (True, False):
+        found.append(predictions(model(**given)))
+    assert found[0].keys() == found[1].keys()
+    for name, packed in found[0].items():
+        padded = found[1][name]
+        if packed.shape[:2] == real.shape and packed.shape[:2] == (len(LENGTHS), max(LENGTHS)):
+            packed, padded = packed[real], padded[real]
+        torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@every_model
+@pytest.mark.parametrize("pack", [True, False], ids=["packed", "padded"])
+def test_padding_does_not_matter(model_type: str, pack: bool) -> None:
+    """What stands in padding, and how much of it there is."""
+    model = noisy(tiny(model_type))
+    model.pack = pack
+    given = inputs(model)
+    before = model(**given)
+    mask = given["attention_mask"].bool()
+    if model_type not in ("roberta", "longformer"):  # there the padding id itself counts positions
+        other = {**given, "input_ids": torch.where(mask, given["input_ids"], 77)}
+        assert_same_real(before, model(**other), mask)
+    longer = {name: torch.nn.functional.pad(x, (0, 5), value=_filler(model, name)) for name, x in given.items()}
+    longer |= {name: x for name, x in given.items() if name.startswith("decoder")}
+    after = model(**longer)
+    after["last_hidden_state"] = after.last_hidden_state[:, : before.last_hidden_state.shape[1]]
+    assert_same_real(before, after, mask)
+
+
+def _filler(model: Model, name: str) -> int:
+    return (getattr(model.config, "pad_token_id", 0) or 0) if name == "input_ids" else 0
+
+
+def assert_same_real(before: Any, after: Any, mask: Tensor) -> None:
+    if before.last_hidden_state.shape[:2] == mask.shape:
+        torch.testing.assert_close(after.last_hidden_state[mask], before.last_hidden_state[mask], atol=1e-5, rtol=1e-5)
+    else:  # the states of a decoder, all of whose tokens are real
+        torch.testing.assert_close(after.last_hidden_state, before.last_hidden_state, atol=1e-5, rtol=1e-5)
+    if before.pooler_output is not None:
+        torch.testing.assert_close(after.pooler_output, before.pooler_output, atol=1e-5, rtol=1e-5)
+
+
+@every_model
+@pytest.mark.parametrize("pack", [True, False], ids=["packed", "padded"])
+@pytest.mark.parametrize("lengths", [(9, 0, 4), (0, 9, 0), (0, 0, 0), (9, 9, 9), (1, 1, 1)], ids=str)
+def test_texts_without_tokens(model_type: str, lengths: tuple[int, ...], pack: bool) -> None:
+    """A row of padding alone gives finite states and gradients and does not disturb its neighbours."""
+    model = noisy(tiny(model_type))
+    model.pack = pack
+    given = inputs(model) | text(model, lengths)
+    states = model(**given).last_hidden_state
+    assert torch.isfinite(states).all()
+    states.square().mean().backward()
+    assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+    alone = {name: x[:1] for name, x in given.items()}
+    if lengths[0]:
+        where = given["attention_mask"][:1].bool() if states.shape[1] == max(LENGTHS) else ...
+        torch.testing.assert_close(states[:1][where], model(**alone).last_hidden_state[where], atol=1e-5, rtol=1e-5)
+
+
+@every_task
+def test_saved_and_loaded(model_type: str, task: str, tmp_path: Path) -> None:
+    model = noisy(tiny(model_type, task))
+    given = inputs(model)
+    model.save_pretrained(tmp_path)
+    again = from_pretrained(tmp_path)
+    assert again.task == task
+    assert again.config == again.config.__class__(**{**vars(model.config), "published": again.config.published})
+    assert again.load_report.initialised == ()
+    assert again.load_report.unused == ()
+    for (name, before), (_, after) in zip(model.named_parameters(), again.named_parameters(), strict=True):
+        assert torch.equal(before, after), name
+    for name, value in predictions(model(**given)).items():
+        assert torch.equal(value, again(**given)[name]), name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@every_task
+@pytest.mark.parametrize("how", ["autocast", "bfloat16", "float16"])
+def test_half_precision(model_type: str, task: str, how: str) -> None:
+    model = tiny(model_type, task)
+    given = {**inputs(model), **targets(model)}
+    if how == "autocast":
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = model.train()(**given)
+        loss(model, output).backward()
+        assert all(p.dtype is torch.float32 for p in model.parameters())
+        assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+    else:
+        with torch.no_grad():
+            output = model.to(getattr(torch, how))(**given)
+        floats = [x for name, x in predictions(output).items() if x.is_floating_point() and name != "loss"]
+        assert {x.dtype for x in floats} == {getattr(torch, how)}
+    assert all(bool(torch.isfinite(x).all()) for x in predictions(output).values())
+
+
+@every_model
+def test_compiled_in_one_graph(model_type: str) -> None:
+    """Without packing, whose shapes follow the data, nothing breaks the graph."""
+    model = noisy(tiny(model_type))
+    model.pack = False
+    given = inputs(model)
+    given.pop("global_attention_mask", None)  # how many tokens are global is known from the data only
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(**given).last_hidden_state, model(**given).last_hidden_state)
+
+
+@every_task
+def test_depth_of_every_parameter(model_type: str, task: str) -> None:
+    """Embeddings at 0, layers from 1 on without gaps, the head nowhere; as layer-wise learning rates need it."""
+    model = tiny(model_type, task)
+    depths = {name: model.layer_of(name) for name, _ in model.named_parameters()}
+    assert {depth for name, depth in depths.items() if not name.startswith("head.")} == set(range(model.num_layers + 1))
+    assert all(depth is None for name, depth in depths.items() if name.startswith("head."))
+    assert all(depth == 0 for name, depth in depths.items() if ".embeddings." in name)
+    for name, depth in depths.items():
+        if ".layers." in name and ".decoder." not in name:
+            assert depth == int(name.split(".layers.")[1].split(".")[0]) + 1
+
+
+@every_task
+def test_documented_class_names(model_type: str, task: str) -> None:
+    """The class name alone says model type and task."""
+    published = architecture(model_type).tasks[task].published
+    model = tiny(model_type, task)
+    torch.manual_seed(0)
+    options = {name: getattr(model.config, name) for name in fields(type(model.config))}
+    named = create_model(published, options)
+    assert (named.config.model_type, named.task) == (model_type, task)
+    assert all(torch.equal(a, b) for a, b in zip(named.parameters(), model.parameters(), strict=True))
+
+
+@every_model
+def test_inputs_that_cannot_be(model_type: str) -> None:
+    model = tiny(model_type)
+    given = inputs(model)
+    with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
+        model(**given, inputs_embeds=torch.zeros(3, 9, model.hidden_size))
+    with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
+        model(**{name: x for name, x in given.items() if name != "input_ids"})
+    with pytest.raises(ValueError, match=r"attention_mask has shape \(3, 8\), but the tokens .* \(3, 9\)"):
+        model(**{**given, "attention_mask": given["attention_mask"][:, :8]})
+    with pytest.raises(ValueError, match="'bbbox'"):
+        model(**given, bbbox=torch.zeros(3, 9, 4))
+    with pytest.raises(ValueError, match="labels need a head"):
+        model(**given, labels=torch.zeros(3))
+
+
+@every_model
+def test_what_a_model_says_of_itself(model_type: str) -> None:
+    model = tiny(model_type)
+    assert model.pack is True
+    model.pack = False
+    assert model.pack is False
+    output = model(**inputs(model))
+    assert output.last_hidden_state.shape[-1] == model.hidden_size
+    assert output["last_hidden_state"] is output.last_hidden_state
+    assert output.attentions is None
+    with pytest.raises(AttributeError, match="no field 'last_hiden_state'"):
+        _ = output.last_hiden_state
+    assert model.max_positions is None or model.max_positions > 0
+
+
+@every_model
+def test_a_text_as_long_as_there_are_positions(model_type: str) -> None:
+    model = tiny(model_type)
+    length = model.max_positions or 40
+    ids = torch.full((1, length), 20)
+    more = {"decoder_input_ids": ids} if "decoder" in dict(model.body.named_children()) else {}
+    assert torch.isfinite(model(ids, torch.ones_like(ids), **more).last_hidden_state).all()
+
+
+@every_model
+def test_training_and_evaluation_differ_only_by_dropout(model_type: str) -> None:
+    model = noisy(without_dropout(model_type))
+    given = inputs(model)
+    expected = model(**given).last_hidden_state
+    assert torch.equal(model.train()(**given).last_hidden_state, expected)
+    again = noisy(tiny(model_type)).train()
+    assert not torch.equal(again(**given).last_hidden_state, expected)

@@ -1,0 +1,176 @@
+"""Options: what is refused and in which words, aliases, descriptions; and all of it without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from eir_seq.errors import UserError
+from eir_seq.models import create_model, list_models
+from eir_seq.models.catalogue import config_class
+from eir_seq.models.options import ModelConfig, build_config, check_options, default_of, describe, fields, max_positions
+
+every_model = pytest.mark.parametrize("model_type", list_models())
+
+# model type, options -> the one line of each fault
+BAD: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("bert", {"hiden_size": 64}, ["hiden_size: not an option of 'bert'; did you mean 'hidden_size'?"]),
+    ("bert", {"Hidden_Size": 64}, ["Hidden_Size: not an option of 'bert'; did you mean 'hidden_size'?"]),
+    ("gpt2", {"num_hiden_layers": 2}, ["num_hiden_layers: not an option of 'gpt2'; did you mean 'num_hidden"]),
+    ("bert", {"attention_window": 4}, ["attention_window: not an option of 'bert' (it is one of longformer)"]),
+    ("bert", {"_target_": "os.system"}, ["_target_: not an option of 'bert'"]),
+    ("bert", {"published": {}}, ["published: not an option of 'bert'"]),
+    ("bert", {"model_type": "bert"}, ["model_type: not an option of 'bert'"]),
+    ("bert", {"hidden_size": "64"}, ["hidden_size: '64' is not a whole number"]),
+    ("bert", {"hidden_size": 64.0}, ["hidden_size: 64.0 is not a whole number"]),
+    ("bert", {"hidden_size": True}, ["hidden_size: True is not a whole number"]),
+    ("bert", {"hidden_size": None}, ["hidden_size: None is not a whole number"]),
+    ("bert", {"hidden_size": [64]}, ["hidden_size: [64] is not a whole number"]),
+    ("bert", {"hidden_size": 0}, ["hidden_size: 0 is below the least value 1"]),
+    ("bert", {"num_hidden_layers": -1}, ["num_hidden_layers: -1 is below the least value 1"]),
+    ("bert", {"hidden_dropout_prob": 1.5}, ["hidden_dropout_prob: 1.5 is above the greatest value 1.0"]),
+    ("bert", {"hidden_dropout_prob": -0.1}, ["hidden_dropout_prob: -0.1 is below the least value 0.0"]),
+    ("bert", {"hidden_dropout_prob": float("nan")}, ["hidden_dropout_prob: nan is not a number"]),
+    ("bert", {"initializer_range": float("inf")}, ["initializer_range: inf is not a number"]),
+    ("bert", {"classifier_dropout": "none"}, ["classifier_dropout: 'none' is not a number or null"]),
+    ("bert", {"is_decoder": "yes"}, ["is_decoder: 'yes' is not true or false"]),
+    ("bert", {"is_decoder": 1}, ["is_decoder: 1 is not true or false"]),
+    ("bert", {"hidden_act": 3}, ["hidden_act: 3 is not a text"]),
+    ("bert", {"position_embedding_type": "relative"}, ["position_embedding_type: 'relative' is not one of 'absolute', "
+        "'relative_key', 'relative_key_query'; did you mean 'relative_key'?"]),
+    ("gpt2", {"n_embd": 64, "hidden_size": 32}, ["hidden_size: given twice: 'hidden_size' and 'n_embd' are "]),
+    ("gpt2", {"hidden_size": 32, "n_embd": 64}, ["n_embd: given twice: 'n_embd' and 'hidden_size' are one option"]),
+    ("t5", {"feed_forward_proj": "gated-gellu"}, ["feed_forward_proj: 'gated-gellu' is not one of "]),
+    ("bert", {"hidden_size": 65}, ["hidden_size: 65 is not divisible by num_attention_heads 12"]),
+    ("gpt2", {"n_embd": 65}, ["n_embd: 65 is not divisible by n_head 12"]),
+    ("distilbert", {"dim": 65}, ["dim: 65 is not divisible by n_heads 12"]),
+    ("sequence-default", {"embedding_dim": 24}, ["position: rotary needs heads of even width, not 3"]),
+    ("bert", {"pad_token_id": 40_000}, ["pad_token_id: 40000 is outside the vocabulary of 30522"]),
+    ("roberta", {"pad_token_id": None}, ["pad_token_id: is needed"]),
+    ("roberta", {"max_position_embeddings": 2}, ["max_position_embeddings: must exceed pad_token_id + 1 = 2"]),
+    ("bert", {"add_cross_attention": True}, ["add_cross_attention: needs is_decoder: true"]),
+    ("longformer", {"attention_window": 7}, ["attention_window: 7: each window must be even"]),
+    ("longformer", {"attention_window": [4, 5] * 6}, ["attention_window: [4, 5, "]),
+    ("longformer", {"attention_window": [4, 4]}, ["attention_window: has 2 entries for 12 layers"]),
+    ("longformer", {"attention_window": [4, 0]}, ["attention_window: 0 is below the least value 2"]),
+    ("longformer", {"attention_window": ["4"]}, ["attention_window: ['4'] is not a list of int or a whole number"]),
+    ("longformer", {"attention_window": []}, ["attention_window: has 0 entries for 12 layers"]),
+    # all at once
+    ("bert", {"hiden_size": 1, "num_labels": 0, "is_decoder": 2}, ["hiden_size: n", "num_labels: 0", "is_decoder: 2"]),
+    ("bert", {"dim": 64, "n_embd": 64}, ["dim: not an option of 'bert' (it is one of distilbert)", "n_embd: not"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model_type", "given", "lines"), BAD, ids=lambda value: str(value)[:40])
+def test_one_line_per_fault(model_type: str, given: dict[str, Any], lines: list[str]) -> None:
+    found = [str(fault) for fault in check_options(model_type, given)]
+    assert len(found) == len(lines), found
+    for line, expected in zip(found, lines, strict=True):
+        assert line.startswith(expected)
+    with pytest.raises(UserError) as caught:
+        create_model(model_type, given)
+    assert str(caught.value).splitlines() == found
+
+
+GOOD: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("bert", {}, {"hidden_size": 768, "num_hidden_layers": 12}),
+    ("bert", {"layer_norm_eps": 0, "classifier_dropout": None}, {"layer_norm_eps": 0, "classifier_dropout": None}),
+    ("gpt2", {"hidden_size": 24, "num_attention_heads": 4}, {"n_embd": 24, "n_head": 4}),
+    ("gpt2", {"max_position_embeddings": 33}, {"n_positions": 33}),
+    ("distilbert", {"num_hidden_layers": 3}, {"n_layers": 3}),
+    ("t5", {"feed_forward_proj": "gated-gelu"}, {"feed_forward_proj": "gated-gelu"}),
+    ("longformer", {"num_hidden_layers": 2, "attention_window": [4, 6]}, {"attention_window": [4, 6]}),
+    ("longformer", {"num_hidden_layers": 2, "attention_window": (4, 6)}, {"attention_window": (4, 6)}),
+]
+
+
+@pytest.mark.parametrize(("model_type", "given", "expected"), GOOD, ids=lambda value: str(value)[:40])
+def test_what_is_taken(model_type: str, given: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert check_options(model_type, given) == []
+    config = build_config(model_type, given)
+    assert {name: getattr(config, name) for name in expected} == expected
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.num_labels = 3  # type: ignore[misc]
+
+
+@every_model
+def test_every_option_is_described(model_type: str) -> None:
+    config = config_class(model_type)
+    rows = describe(config)
+    assert [row["name"] for row in rows] == list(fields(config))
+    for row in rows:
+        assert row["meaning"]
+        assert row["type"]
+        assert not row["meaning"].endswith(".")
+    assert set(config.aliases.values()) <= set(fields(config))
+    assert not set(config.aliases) & set(fields(config))
+
+
+@every_model
+def test_defaults_are_valid_and_independent(model_type: str) -> None:
+    config = config_class(model_type)
+    defaults = {name: default_of(field) for name, field in fields(config).items()}
+    assert check_options(model_type, defaults) == []
+    assert build_config(model_type) == build_config(model_type, defaults)
+    assert build_config(model_type).published is not build_config(model_type).published
+    assert isinstance(build_config(model_type), ModelConfig)
+
+
+@every_model
+def test_every_typo_is_noticed(model_type: str) -> None:
+    """One letter dropped from any option: the line names the option itself, or another one that is as near."""
+    for name in fields(config_class(model_type)):
+        if len(name) > 5:
+            (fault,) = check_options(model_type, {name[:3] + name[4:]: 1})
+            assert "did you mean" in fault.message, name
+
+
+@pytest.mark.parametrize(
+    ("model_type", "given", "expected"),
+    [
+        ("bert", {"max_position_embeddings": 40}, 40),
+        ("roberta", {"max_position_embeddings": 40}, 38),
+        ("longformer", {"max_position_embeddings": 40, "pad_token_id": 0}, 39),
+        ("gpt2", {"n_positions": 40}, 40),
+        ("t5", {}, None),
+        ("sequence-default", {}, None),
+        ("sequence-default", {"position": "embed", "max_position_embeddings": 40}, 40),
+    ],
+)
+def test_longest_text(model_type: str, given: dict[str, Any], expected: int | None) -> None:
+    assert max_positions(model_type, given) == expected
+
+
+@pytest.mark.parametrize(
+    ("model_type", "task", "words"),
+    [
+        ("brt", "base", "model_type: 'brt' is not in the catalogue; did you mean 'bert'?"),
+        ("BertForMaskdLM", "base", "model_type: 'BertForMaskdLM' is not in the catalogue"),
+        ("bert", "masked_lm", "task: 'bert' has no task 'masked_lm'; did you mean 'masked-lm'? ("),
+        ("gpt2", "encoder", "task: 'gpt2' has no task 'encoder'"),
+    ],
+)
+def test_unknown_names(model_type: str, task: str, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        create_model(model_type, task=task)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(words)
+
+
+def test_torch_is_not_needed() -> None:
+    """Catalogue, options and their checks load neither torch nor any other heavy library."""
+    program = (
+        "import sys\n"
+        "from eir_seq.models import list_models\n"
+        "from eir_seq.models.catalogue import CATALOGUE, config_class\n"
+        "from eir_seq.models.options import check_options, describe\n"
+        "for name in list_models():\n"
+        "    assert check_options(name, {'hiden_size': 1}) and describe(config_class(name))\n"
+        "heavy = {'torch', 'numpy', 'safetensors', 'huggingface_hub', 'lightning', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
