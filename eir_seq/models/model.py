@@ -36,7 +36,7 @@ class Model(nn.Module):
         self.declared = architecture.tasks[task]
         plan = self.declared.plan(config)
         self.hidden_size = plan.hidden_size
-        self.features = plan.features
+        self.features = plan.inputs
         self.max_positions = config.max_positions()
         self.body = plan.build()
         self.head: Head | None = None

@@ -3,29 +3,80 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from eir_seq.models.blocks.build import Sized
+from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.positions import CountAll, Numbering, PositionsConfig
 
 
+class EmbeddingsPlan(Protocol):
+    """The config of a module that makes the first states.
+
+    `hidden_size`: width of those states. `features`: documented inputs per token that the module reads.
+    """
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the states."""
+        ...
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Documented inputs that the module reads besides ids, positions and segments."""
+        ...
+
+    def build(self) -> nn.Module:
+        """A module like `Embeddings`: with `tokens`, `numbering`, and its signature."""
+        ...
+
+
+class FeatureEmbedding(Protocol):
+    """The config of a part that turns documented inputs per token into vectors, which are added."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of those inputs."""
+        ...
+
+    def build(self, size: int) -> nn.Module:
+        """A module that is called with a dict of those inputs, each (..., own shape), and the position ids (...).
+
+        It gives (..., size). Inputs that the caller left out are missing from the dict.
+        """
+        ...
+
+
 class Embeddings(nn.Module):
-    """Token, position and segment vectors, summed, normed and dropped out."""
+    """Token, position, segment and further vectors, summed, normed, dropped out, and projected if they are narrower."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        """`num_segments`: 0 for none. `padding_id`: the row of the token table that stays zero when it is fresh."""
+        """What varies.
+
+        `embedding_size`: width of the tables where it is not that of the states; a linear layer follows then.
+        `num_segments`: 0 for none. `padding_id`: the row of the token table that stays zero when it is fresh.
+        `segments_are_tokens`: segment ids are looked up in the token table. `further`: vectors of other inputs.
+        """
 
         vocab_size: int
         hidden_size: int
+        embedding_size: int | None = None
         positions: PositionsConfig | None = None
         num_segments: int = 0
+        further: FeatureEmbedding | None = None
         norm: Sized | None = None
         dropout: float = 0.0
         padding_id: int | None = None
         segments_are_tokens: bool = False
+
+        @property
+        def features(self) -> tuple[str, ...]:
+            """Documented inputs of `further`."""
+            return self.further.features if self.further else ()
 
         def build(self) -> Embeddings:
             """The tables."""
@@ -34,12 +85,15 @@ class Embeddings(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        size = config.embedding_size or config.hidden_size
         self.numbering: Numbering = config.positions.numbering if config.positions else CountAll()
-        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.padding_id)
-        self.positions = config.positions.build(config.hidden_size) if config.positions else None
-        self.segments = nn.Embedding(config.num_segments, config.hidden_size) if config.num_segments else None
-        self.norm = config.norm.build(config.hidden_size) if config.norm else None
+        self.tokens = nn.Embedding(config.vocab_size, size, padding_idx=config.padding_id)
+        self.positions = config.positions.build(size) if config.positions else None
+        self.segments = nn.Embedding(config.num_segments, size) if config.num_segments else None
+        self.further = config.further.build(size) if config.further else None
+        self.norm = config.norm.build(size) if config.norm else None
         self.dropout = nn.Dropout(config.dropout)
+        self.project = Linear(size, config.hidden_size) if size != config.hidden_size else None
 
     def forward(
         self,
@@ -47,8 +101,9 @@ class Embeddings(nn.Module):
         vectors: Tensor | None,
         positions: Tensor,
         segments: Tensor | None,
+        features: dict[str, Tensor],
     ) -> Tensor:
-        """Token ids (...) or vectors (..., hidden), position ids and segment ids (...) -> states (..., hidden).
+        """Token ids (...) or vectors (..., size), position ids, segment ids and features (...) -> (..., hidden).
 
         A model with segments adds segment 0 where none are given, as published models do.
         """
@@ -59,7 +114,9 @@ class Embeddings(nn.Module):
             x = x + self.tokens(segments)
         if self.positions is not None:
             x = x + self.positions(positions)
+        if self.further is not None:
+            x = x + self.further(features, positions)
         if self.norm is not None:
             x = self.norm(x)
-        dropped: Tensor = self.dropout(x)
-        return dropped
+        x = self.dropout(x)
+        return x if self.project is None else self.project(x)

@@ -25,9 +25,9 @@ class EncoderDecoderPlan:
         return self.decoder.hidden_size
 
     @property
-    def features(self) -> tuple[str, ...]:
+    def inputs(self) -> tuple[str, ...]:
         """Documented inputs of the architecture itself."""
-        return self.encoder.features
+        return self.encoder.inputs
 
     def build(self) -> EncoderDecoder:
         """The frame."""

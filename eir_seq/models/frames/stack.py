@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from eir_seq.models.blocks.build import Part, Sized
 from eir_seq.models.blocks.cache import Cache
 from eir_seq.models.blocks.context import Bias, Context
-from eir_seq.models.blocks.embeddings import Embeddings
+from eir_seq.models.blocks.embeddings import EmbeddingsPlan
 from eir_seq.models.blocks.layout import Layout
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.wiring import LayerPlan
@@ -21,12 +22,14 @@ from eir_seq.models.output import ModelOutput
 class StackPlan:
     """A bill of materials.
 
+    `schedule`: numbers of the layers in the order in which they run, where some run more than once (shared weights).
     `score_bias`: one bias on the scores of all layers. `pooler`: makes `pooler_output` of the states.
     `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
     """
 
-    embeddings: Embeddings.Config
+    embeddings: EmbeddingsPlan
     layers: tuple[LayerPlan, ...]
+    schedule: tuple[int, ...] | None = None
     final_norm: Sized | None = None
     final_dropout: float = 0.0
     score_bias: Part | None = None
@@ -39,6 +42,11 @@ class StackPlan:
     def hidden_size(self) -> int:
         """Width of the states."""
         return self.embeddings.hidden_size
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Documented inputs of the architecture itself."""
+        return (*self.features, *self.embeddings.features)
 
     def build(self) -> Stack:
         """The stack."""
@@ -74,7 +82,8 @@ class Stack(nn.Module):
         super().__init__()
         self.plan = plan
         self.pack = plan.packable
-        self.embeddings = plan.embeddings.build()
+        self.embeddings: Any = plan.embeddings.build()
+        self.schedule = plan.schedule or tuple(range(len(plan.layers)))
         self.layers = nn.ModuleList(layer.build() for layer in plan.layers)
         self.score_bias = plan.score_bias.build() if plan.score_bias else None
         self.final_norm = plan.final_norm.build(plan.hidden_size) if plan.final_norm else None
@@ -114,7 +123,8 @@ class Stack(nn.Module):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
-        if unknown := set(features) - set(self.plan.features):
+        features = {name: tensor for name, tensor in features.items() if tensor is not None}
+        if unknown := set(features) - set(self.plan.inputs):
             raise ValueError(f"unknown input {sorted(unknown)[0]!r}; this architecture takes no such tensor")
         given = input_ids if input_ids is not None else inputs_embeds
         assert given is not None
@@ -156,9 +166,11 @@ class Stack(nn.Module):
             None if inputs_embeds is None else layout.pack(inputs_embeds),
             positions,
             None if token_type_ids is None else layout.pack(token_type_ids),
+            {name: layout.pack(x) for name, x in features.items() if name in self.plan.embeddings.features},
         )
         states = [x]
-        for number, layer in enumerate(self.layers):
+        for number, place in enumerate(self.schedule):
+            layer = self.layers[place]
             ctx.head_mask, ctx.cross_head_mask = (
                 _layer_mask(head_mask, number),
                 _layer_mask(cross_attn_head_mask, number),

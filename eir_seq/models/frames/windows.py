@@ -26,9 +26,9 @@ class WindowsPlan:
         return self.stack.hidden_size
 
     @property
-    def features(self) -> tuple[str, ...]:
+    def inputs(self) -> tuple[str, ...]:
         """Documented inputs of the architecture itself."""
-        return self.stack.features
+        return self.stack.inputs
 
     def build(self) -> Windows:
         """The frame."""

@@ -1,0 +1,10 @@
+"""The table of parity: one row per architecture and documented variant; a lineage of architectures has one file."""
+
+from __future__ import annotations
+
+from tests.parity.cases import core
+from tests.parity.cases.base import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LENGTHS, VOCABULARY, Case, Inputs
+
+CASES: list[Case] = [*core.CASES]
+
+__all__ = ["CASES", "DECODER_LENGTH", "DECODER_LENGTHS", "LENGTH", "LENGTHS", "VOCABULARY", "Case", "Inputs"]
