@@ -41,6 +41,7 @@ def out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError)
+        and not isinstance(error, RunFailed)
         and ("out of memory" in text or "can't allocate memory" in text or "not enough memory" in text)
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import write_bundle
 from eir_seq.training.checkpoints import CheckpointStore
 from eir_seq.training.console import Console, duration
+from eir_seq.training.devices import memory_failure, out_of_memory
 from eir_seq.training.evaluation import Evaluation, evaluate
 from eir_seq.training.fit import fit
 from eir_seq.training.folder import LOG, METRICS, RESULT, RunFolder, write_json
@@ -64,18 +66,31 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         run = _Run(config, folder, manifest, console, signals, device, monitor)
         try:
             result = run.execute()
-        except BaseException as error:
+        except BaseException as raised:
+            failure = failure_of(raised)
+            error = failure or raised
             run.failed(error)
             if isinstance(error, RunFailed) and folder.kept and finish is not None:
                 # How far it came helps to find out why; what comes in the way here is not the cause.
                 with contextlib.suppress(OSError, UserError, RunFailed):
                     run.report.save(folder.path)
                     finish(folder.path)
+            if failure is not None:
+                raise failure from raised
             raise
         if finish is not None:
             finish(folder.path)
             console.say(f"report: {folder.path / 'report' / 'index.html'}")
         return result
+
+
+def failure_of(error: BaseException) -> RunFailed | None:
+    """The one-line failure that an error stands for, if memory or disk are at fault."""
+    if out_of_memory(error):
+        return memory_failure("evaluation", "data.eval_batch_size rows")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+        return RunFailed(f"{error.filename or 'the run folder'} could not be written: {error.strerror}")
+    return None
 
 
 class _Run:
@@ -128,14 +143,15 @@ class _Run:
             reason = f"stopped by signal {error.signum}"
             code = int(error.code or 1)
             if self.folder.kept:
-                self.console.say("stopped; the same command with this run.dir continues the run: " + str(self.path))
+                self.console.say(f"stopped; run.dir={self.path} continues the run")
         else:
             reason = str(error) if isinstance(error, UserError | RunFailed) else f"{type(error).__name__}: {error}"
             code = 1
             self.console.log(reason)
         finish_trackers(self.trackers, exit_code=code)
         if self.folder.kept:
-            self.manifest.end(reason.splitlines()[0] if reason else type(error).__name__)
+            with contextlib.suppress(OSError):  # on a full disk the error itself is what matters
+                self.manifest.end(reason.splitlines()[0] if reason else type(error).__name__)
 
     # --------------------------------------------------------------------------------------------------- phases
 

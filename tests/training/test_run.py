@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -288,6 +289,32 @@ def test_out_of_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "data.batch_size" in message
     assert "\n" not in message
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == message
+
+
+def test_a_disk_that_fills_while_measuring_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eir_seq.training.metrics_file import MetricsFile
+
+    def fail(self: MetricsFile, rows: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self.path))
+
+    monkeypatch.setattr(MetricsFile, "append", fail)
+    with pytest.raises(RunFailed, match=r"metrics\.csv could not be written: No space left on device"):
+        train(table_experiment(tmp_path))
+
+
+def test_a_disk_too_small_for_checkpoints_is_refused_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eir_seq.training.fit.free_bytes", lambda path: 1000)
+    with pytest.raises(RunFailed, match=r"checkpoints need about [\d,]+ bytes, 1,000 are free"):
+        train(table_experiment(tmp_path))
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_memory_that_ends_in_the_last_evaluation_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "evaluate", lambda *args, **kwargs: torch.empty(1 << 60))
+    with pytest.raises(RunFailed, match="out of memory in evaluation"):
+        train(table_experiment(tmp_path, trainer={"max_epochs": 1}))
 
 
 class TestCheck:
