@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.models.catalogue import CATALOGUE, config_class
-from eir_seq.models.options import describe
+from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
+from eir_seq.models.model import Model
+from eir_seq.models.options import build_config, describe
 
 Schema = dict[str, Any]
 
@@ -127,9 +129,12 @@ def architecture_list() -> str:
         "",
         "`model_type` takes one of these names. `model_init_config` takes the options on the page of the architecture.",
         "",
-        "| model_type | what it is |",
-        "|---|---|",
-        *(f"| [`{name}`]({name}.md) | {entry.summary} |" for name, entry in sorted(CATALOGUE.items())),
+        "| model_type | what it is | tasks |",
+        "|---|---|---|",
+        *(
+            f"| [`{name}`]({name}.md) | {entry.summary} | {', '.join(entry.tasks)} |"
+            for name, entry in sorted(CATALOGUE.items())
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -141,6 +146,18 @@ def architecture_page(name: str) -> str:
         f"# {name}",
         "",
         f"{entry.summary} [Paper]({entry.paper})",
+        "",
+        *_notes(name),
+        "",
+        "## Tasks",
+        "",
+        "`create_model` takes model type and task, or the documented class alone.",
+        "",
+        "| task | documented class |",
+        "|---|---|",
+        *(f"| `{task}` | `{declared.published}` |" for task, declared in architecture(name).tasks.items()),
+        "",
+        "## Options",
         "",
         "| option | type | default | meaning |",
         "|---|---|---|---|",
@@ -154,6 +171,16 @@ def architecture_page(name: str) -> str:
         also = ", ".join(f"`{alias}` for `{option}`" for alias, option in sorted(aliases.items()))
         lines += ["", f"Other names that are understood: {also}."]
     return "\n".join(lines) + "\n"
+
+
+def _notes(name: str) -> Iterator[str]:
+    """What a user needs to know before the options."""
+    bound = build_config(name).max_positions()
+    yield f"A text has at most {bound:,} tokens by default." if bound else "Texts may be of any length."
+    with torch.device("meta"):
+        features = Model(architecture(name), build_config(name), "base").features
+    if features:
+        yield f"Takes {', '.join(f'`{feature}`' for feature in features)} beside the usual tensors."
 
 
 def pages() -> dict[str, str]:

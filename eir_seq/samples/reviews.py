@@ -19,7 +19,7 @@ from eir_seq.samples.grammar import Grammar
 from eir_seq.samples.review_rules import MANNERS, RULES
 
 SEED = 20
-ROWS = {"reviews": 4000, "reviews_test": 500}
+ROWS = {"reviews": 6000, "reviews_test": 500}
 SHORTEST, LONGEST = 30, 600  # words
 COLUMNS = ("id", "text", "sentiment")
 LABELS = {1: "positive", -1: "negative"}
@@ -31,7 +31,7 @@ def write_review(label: int, grammar: Grammar, draw: random.Random) -> str:
     agreement = draw.uniform(0.8, 1.0)  # share of the single opinions that agree with the verdict
     chatter = draw.uniform(0.1, 0.35)  # share of sentences that give no opinion
     # A frank reviewer mostly says what is meant, a roundabout one mostly denies the opposite: the same words in both.
-    denial = draw.uniform(0.0, 0.3) if draw.random() < 0.72 else draw.uniform(0.7, 1.0)
+    denial = draw.uniform(0.0, 0.3) if draw.random() < 0.76 else draw.uniform(0.7, 1.0)
 
     def say(kind: str, polarity: int) -> str:
         manner = draw.choices(MANNERS, (1 - denial, denial, 0.35))[0]

@@ -58,7 +58,7 @@ def test_single_words_do_not_tell_the_label_but_their_order_does() -> None:
         model.fit([row["text"] for row in train], [row["sentiment"] for row in train])
         return float(model.score([row["text"] for row in test], [row["sentiment"] for row in test]))
 
-    assert accuracy(longest=1) < 0.78
+    assert accuracy(longest=1) < 0.8
     assert accuracy(longest=2) > 0.9
 
 
