@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from eir_seq.config import schema
-from eir_seq.models.catalogue import CATALOGUE, config_class
+from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.options import describe
 
 pytest.importorskip("mkdocs")
@@ -65,3 +65,13 @@ def test_every_architecture_has_a_page_with_its_options(generate: ModuleType) ->
         assert CATALOGUE[name].paper in page
         for option in describe(config_class(name)):
             assert f"| `{option['name']}` | {option['type'].replace('|', '&#124;')} |" in page
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_page_names_paper_tasks_and_documented_classes(name: str, generate: ModuleType) -> None:
+    page = generate.architecture_page(name)
+    assert CATALOGUE[name].paper in page
+    tasks = architecture(name).tasks
+    assert tuple(tasks) == CATALOGUE[name].tasks
+    assert all(f"| `{task}` | `{declared.published}` |" in page for task, declared in tasks.items())
+    assert ", ".join(tasks) in generate.architecture_list()
