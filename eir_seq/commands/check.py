@@ -21,8 +21,8 @@ def run(arguments: list[str]) -> int:
         return 0
     flags = parse_flags(arguments)
     composed = compose_experiment(flags.overrides)
-    if composed.config.note:
-        print(composed.config.note, flush=True)
+    for line in filter(None, (composed.config.note, *composed.notes)):
+        print(line, flush=True)
     from eir_seq.training.check import check
 
     try:

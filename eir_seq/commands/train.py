@@ -29,8 +29,8 @@ def run(arguments: list[str]) -> int:
 
         return show(flags)
     composed = compose_experiment(flags.overrides)
-    if composed.config.note:
-        print(composed.config.note, flush=True)
+    for line in filter(None, (composed.config.note, *composed.notes)):
+        print(line, flush=True)
     from eir_seq.inference.report import write_report
     from eir_seq.training.run import train as train_experiment
 

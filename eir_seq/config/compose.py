@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eir_seq.config.errors import without_foreign_keys
 from eir_seq.config.folders import CONFIG_NAME, UserConfFirst, conf_dir, options_of
+from eir_seq.config.model_choice import without_foreign_options
 from eir_seq.config.origin import Origin, chooser_of, file_of_config
 from eir_seq.config.overrides import normalized, unknown_option
 from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, SchedulerConfig, TrainerConfig
@@ -45,11 +46,12 @@ PROCESS_LAUNCHER = {"_target_": "hydra_plugins.eir_seq_launcher.ProcessLauncher"
 
 @dataclass(frozen=True)
 class Composed:
-    """A validated experiment and what it was made from."""
+    """A validated experiment, what it was made from, and what the user should know about that."""
 
     config: ExperimentConfig
     overrides: tuple[str, ...]
     origin: Origin
+    notes: tuple[str, ...] = ()
 
     def with_sources(self, error: UserError) -> UserError:
         """The same faults; each that stands at a config key also names the file or override that set the key."""
@@ -138,13 +140,14 @@ def compose_in_hydra(overrides: Sequence[str]) -> Composed:
     for place in origin.unset():
         _set(raw, place.split("."), "???")
     raw = without_foreign_keys(raw, ExperimentConfig, origin.chosen_on_command_line)
+    notes = without_foreign_options(raw, origin)
     try:
         config = validate_experiment(raw)
     except UserError as error:
         raise UserError(*origin.name_sources(error.faults, raw), *origin.ignored_choices(raw)) from None
     if ignored := origin.ignored_choices(raw):
         raise UserError(*ignored)
-    return Composed(config, tuple(overrides), origin)
+    return Composed(config, tuple(overrides), origin, tuple(notes))
 
 
 def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:

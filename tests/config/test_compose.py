@@ -153,11 +153,11 @@ def test_a_pretrained_folder_is_checked_by_its_config(project: Path) -> None:
     model = "inputs.review.model"
     words = ["experiment=mine", f"{model}.pretrained_model=true", f"{model}.model_type=tiny"]
     with pytest.raises(UserError) as caught:
-        compose(*words)
+        compose(*words, f"{model}.model_init_config.attention_window=8")
     assert [fault.message for fault in caught.value.faults] == [
         "not an option of 'bert' (it is one of longformer)",
     ]
-    dropped = [*words, f"~{model}.model_init_config"]
+    dropped = words  # options that the file gives describe another model, and are left out
     with pytest.raises(UserError) as caught:
         compose(*dropped)
     assert [fault.place for fault in caught.value.faults] == ["inputs.review.max_length"]
@@ -180,3 +180,30 @@ def test_nothing_of_hydra_stays_behind(project: Path) -> None:
     assert not GlobalHydra.instance().is_initialized()
     assert HydraConfig.instance().cfg is None
     assert {path.name for path in project.iterdir()} == {"conf"}
+
+
+def test_another_model_on_the_command_line_leaves_foreign_options_of_the_file() -> None:
+    key = "inputs.review.model"
+    composed = compose_experiment(["experiment=imdb_longformer", f"{key}.model_type=roberta"])
+    options = composed.config.inputs["review"].model.model_init_config
+    assert options["hidden_size"] == 64
+    assert "attention_window" not in options
+    assert composed.notes == (
+        "inputs.review.model: roberta has no use for attention_window of the experiment's file; left out",
+    )
+    unchanged = compose_experiment(["experiment=imdb_longformer"])
+    assert "attention_window" in unchanged.config.inputs["review"].model.model_init_config
+    assert unchanged.notes == ()
+
+
+def test_an_option_of_the_command_line_is_never_left_out() -> None:
+    words = ["inputs.review.model.model_type=roberta", "inputs.review.model.model_init_config.attention_window=8"]
+    with pytest.raises(UserError) as caught:
+        compose_experiment(["experiment=imdb_longformer", *words])
+    assert [fault.place for fault in caught.value.faults] == ["inputs.review.model.model_init_config.attention_window"]
+
+
+def test_published_weights_on_the_command_line_leave_all_options_of_the_file() -> None:
+    words = ["inputs.review.model.model_type=some/folder", "inputs.review.model.pretrained_model=true"]
+    composed = compose_experiment(["experiment=imdb_longformer", *words, "inputs.review.tokenizer=null"])
+    assert composed.config.inputs["review"].model.model_init_config == {}

@@ -1,0 +1,41 @@
+"""A `model_type` chosen on the command line: options that a file gives for another architecture mean nothing then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eir_seq.config.origin import COMMAND_LINE, Origin
+
+
+def without_foreign_options(raw: dict[str, Any], origin: Origin) -> list[str]:
+    """Take such options out of the composed config, in place; returns a sentence for each input that lost some.
+
+    Options that the chosen architecture has, too, stay (bert's sizes serve roberta), and so does all that the command
+    line sets. With published weights no option of a file stays: it describes another model.
+    """
+    from eir_seq.models.catalogue import CATALOGUE, config_class
+    from eir_seq.models.options import fields
+
+    notes = []
+    inputs = raw.get("inputs")
+    for name, given in inputs.items() if isinstance(inputs, dict) else ():
+        place = f"inputs.{name}.model"
+        model = given.get("model") if isinstance(given, dict) else None
+        if not isinstance(model, dict) or not origin.chosen_on_command_line(f"{place}.model_type"):
+            continue
+        options, chosen = model.get("model_init_config"), model.get("model_type")
+        if not isinstance(options, dict):
+            continue
+        if model.get("pretrained_model") is True:
+            known: set[str] = set()
+        elif chosen in CATALOGUE:
+            config = config_class(chosen)
+            known = {*fields(config), *config.aliases}
+        else:
+            continue
+        files = [o for o in options if origin.source_of(f"{place}.model_init_config.{o}") != COMMAND_LINE]
+        foreign = [option for option in files if option not in known]
+        if foreign:
+            model["model_init_config"] = {key: value for key, value in options.items() if key not in foreign}
+            notes.append(f"{place}: {chosen} has no use for {', '.join(foreign)} of the experiment's file; left out")
+    return notes
