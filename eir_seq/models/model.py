@@ -86,7 +86,7 @@ class Model(nn.Module):
         if match := _LAYER.match(parameter):
             below = len(self.body.encoder.layers) if match[1] == "decoder" else 0  # type: ignore[union-attr,arg-type]
             return below + int(match[2]) + 1
-        return 0 if ".embeddings." in f".{parameter}" else self.num_layers
+        return 0 if {"embeddings", "position_table"} & set(parameter.split(".")) else self.num_layers
 
     @property
     def num_layers(self) -> int:

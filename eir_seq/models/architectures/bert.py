@@ -9,13 +9,14 @@ from typing import Any
 
 from eir_seq.models.architecture import Architecture, Plan, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.build import Part
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountAll, LearnedDistances, LearnedPositions, Numbering
 from eir_seq.models.blocks.wiring import Layer, LayerPlan, PostNorm
 from eir_seq.models.checkpoint.keymap import Row, Same, Unused, for_layers
-from eir_seq.models.configs.bert import BertConfig, EncoderConfig
+from eir_seq.models.configs.bert import BertConfig, EncoderWithoutSegments
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.pretraining import NextSentence, PreTraining
@@ -24,57 +25,65 @@ from eir_seq.models.heads.spans_and_tokens import MultipleChoice, QuestionAnswer
 from eir_seq.models.initialization import Initialization
 
 
-def bert_attention(c: BertConfig, *, cross: bool = False) -> Attention.Config:
+def bert_attention(c: EncoderWithoutSegments, *, cross: bool = False) -> Attention.Config:
     """Self-attention or cross-attention; positions may enter as learned distances."""
-    distances = None
-    if c.position_embedding_type != "absolute" and not cross:
+    distances, kind = None, getattr(c, "position_embedding_type", "absolute")
+    if kind != "absolute" and not cross:
         distances = LearnedDistances.Config(
             max_positions=c.max_position_embeddings,
             head_size=c.hidden_size // c.num_attention_heads,
-            with_key=c.position_embedding_type == "relative_key_query",
+            with_key=kind == "relative_key_query",
         )
     return Attention.Config(
         hidden_size=c.hidden_size,
         num_heads=c.num_attention_heads,
         memory_size=c.hidden_size if cross else None,
-        causal=c.is_decoder and not cross,
+        causal=getattr(c, "is_decoder", False) and not cross,
         dropout=c.attention_probs_dropout_prob,
         distances=distances,
     )
 
 
 def bert_plan(
-    c: BertConfig,
+    c: EncoderWithoutSegments,
     *,
     pooler: bool = True,
     numbering: Numbering = CountAll(),  # noqa: B008
     wiring: type[Layer] = PostNorm,
+    positions: bool = True,
+    mixer: Part | None = None,
+    embedding_size: int | None = None,
 ) -> StackPlan:
-    """Embeddings with a norm, layers with norms behind the residual sums, a pooler of the first token."""
+    """Embeddings with a norm, layers with norms behind the residual sums, a pooler of the first token.
+
+    `positions`: whether there is a table of them; `mixer`: instead of bert's; `embedding_size`: of narrower tables.
+    """
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     layer = LayerPlan(
         wiring=wiring,
         hidden_size=c.hidden_size,
         norm=norm,
-        mixer=bert_attention(c),
-        cross=bert_attention(c, cross=True) if c.add_cross_attention else None,
+        mixer=mixer or bert_attention(c),
+        cross=bert_attention(c, cross=True) if getattr(c, "add_cross_attention", False) else None,
         mlp=Mlp.Config(hidden_size=c.hidden_size, inner_size=c.intermediate_size, activation=c.hidden_act),
         dropout=c.hidden_dropout_prob,
     )
-    positions = LearnedPositions.Config(count=c.max_position_embeddings, numbering=numbering)
+    table = LearnedPositions.Config(count=c.max_position_embeddings, numbering=numbering)
+    absolute = positions and getattr(c, "position_embedding_type", "absolute") == "absolute"
     return StackPlan(
         embeddings=Embeddings.Config(
             vocab_size=c.vocab_size,
             hidden_size=c.hidden_size,
-            positions=positions if c.position_embedding_type == "absolute" else None,
-            num_segments=c.type_vocab_size,
+            embedding_size=embedding_size,
+            positions=table if absolute else None,
+            num_segments=getattr(c, "type_vocab_size", 0),
             norm=norm,
             dropout=c.hidden_dropout_prob,
             padding_id=c.pad_token_id,
         ),
         layers=(layer,) * c.num_hidden_layers,
         pooler=FirstTokenPooler.Config(c.hidden_size) if pooler else None,
-        cached=c.is_decoder and c.use_cache,
+        cached=getattr(c, "is_decoder", False) and getattr(c, "use_cache", False),
     )
 
 
@@ -98,7 +107,7 @@ BERT_LAYER_ROWS: tuple[Row, ...] = (
 )
 
 
-def bert_rows(c: EncoderConfig) -> Iterator[Row]:
+def bert_rows(c: EncoderWithoutSegments) -> Iterator[Row]:
     """The key table of the body."""
     yield Same("embeddings.word_embeddings", "embeddings.tokens")
     if getattr(c, "position_embedding_type", "absolute") == "absolute":
@@ -111,7 +120,7 @@ def bert_rows(c: EncoderConfig) -> Iterator[Row]:
     yield Same("pooler.dense", "pooler.dense")
 
 
-def bert_classification(c: BertConfig) -> SequenceClassification.Config:
+def bert_classification(c: EncoderWithoutSegments) -> SequenceClassification.Config:
     """A linear layer on the pooler's output."""
     return SequenceClassification.Config(
         reads="pooler",
@@ -122,7 +131,7 @@ def bert_classification(c: BertConfig) -> SequenceClassification.Config:
     )
 
 
-def bert_language_model(c: BertConfig, predicts: Predicts) -> LanguageModel.Config:
+def bert_language_model(c: EncoderWithoutSegments, predicts: Predicts) -> LanguageModel.Config:
     """Hidden layer, activation, norm, then scores by the token table with a bias."""
     return LanguageModel.Config(
         predicts=predicts,
@@ -164,7 +173,7 @@ def without_pooler(c: BertConfig) -> StackPlan:
     return bert_plan(c, pooler=False)
 
 
-def bert_initialization(c: EncoderConfig) -> Initialization:
+def bert_initialization(c: EncoderWithoutSegments) -> Initialization:
     """Normal weights of one deviation."""
     return Initialization(c.initializer_range)
 
@@ -196,23 +205,25 @@ def bert_heads(
     }
 
 
-def head_dropout(c: EncoderConfig) -> float:
+def head_dropout(c: EncoderWithoutSegments) -> float:
     """Dropout of a head: `classifier_dropout`, or that of the layers where it is absent."""
     own: float | None = getattr(c, "classifier_dropout", None)
     return c.hidden_dropout_prob if own is None else own
 
 
-def token_classification(c: EncoderConfig) -> TokenClassification.Config:
+def token_classification(c: EncoderWithoutSegments) -> TokenClassification.Config:
     """A linear layer on every token's state."""
     return TokenClassification.Config(hidden_size=c.hidden_size, num_labels=c.num_labels, dropout=head_dropout(c))
 
 
-def question_answering(c: EncoderConfig) -> QuestionAnswering.Config:
+def question_answering(c: EncoderWithoutSegments) -> QuestionAnswering.Config:
     """Scores of span ends on every token's state."""
     return QuestionAnswering.Config(hidden_size=c.hidden_size)
 
 
-def multiple_choice(c: EncoderConfig, one: Callable[[Any], SequenceClassification.Config]) -> MultipleChoice.Config:
+def multiple_choice(
+    c: EncoderWithoutSegments, one: Callable[[Any], SequenceClassification.Config]
+) -> MultipleChoice.Config:
     """One score per choice, by a classification head with one label."""
     return MultipleChoice.Config(scores=replace(one(c), num_labels=1))
 

@@ -12,7 +12,7 @@ from eir_seq.models.architectures.bert import bert_heads, bert_initialization, b
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountReal
 from eir_seq.models.checkpoint.keymap import Same
-from eir_seq.models.configs.bert import EncoderConfig, RobertaConfig
+from eir_seq.models.configs.bert import EncoderWithoutSegments, RobertaConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.sequence_classification import SequenceClassification
@@ -29,7 +29,7 @@ def without_pooler(c: RobertaConfig) -> StackPlan:
     return roberta_plan(c, pooler=False)
 
 
-def roberta_classification(c: EncoderConfig) -> SequenceClassification.Config:
+def roberta_classification(c: EncoderWithoutSegments) -> SequenceClassification.Config:
     """Hidden layer with tanh and linear layer on the first token's state."""
     dropout = head_dropout(c)
     return SequenceClassification.Config(
@@ -43,7 +43,7 @@ def roberta_classification(c: EncoderConfig) -> SequenceClassification.Config:
     )
 
 
-def roberta_language_model(c: EncoderConfig, predicts: Predicts) -> LanguageModel.Config:
+def roberta_language_model(c: EncoderWithoutSegments, predicts: Predicts) -> LanguageModel.Config:
     """Hidden layer, gelu, norm, then scores by the token table with a bias."""
     return LanguageModel.Config(
         predicts=predicts,
@@ -75,7 +75,7 @@ def roberta_heads(
     return {**heads, "sequence-classification": replace(heads["sequence-classification"], plan=plain)}
 
 
-def roberta_choice(c: EncoderConfig) -> SequenceClassification.Config:
+def roberta_choice(c: EncoderWithoutSegments) -> SequenceClassification.Config:
     """A linear layer on the pooler's output."""
     return SequenceClassification.Config(
         reads="pooler",

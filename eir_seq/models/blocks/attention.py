@@ -70,10 +70,13 @@ class Attention(nn.Module):
         query = self._turned(self.query(x), ctx)
         if self.crosses:
             return self.out(self._attend(query, *self._memory(ctx), ctx))
-        return self.out(self._attend(query, self._turned(self.key(x), ctx), self._heads(self.value(x)), ctx))
+        return self.out(self._attend(query, self._turned(self.key(x), ctx), self._values(x, ctx), ctx))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_size))
+
+    def _values(self, x: Tensor, ctx: Context) -> Tensor:  # noqa: ARG002
+        return self._heads(self.value(x))
 
     def _turned(self, x: Tensor, ctx: Context) -> Tensor:
         heads, rotary = self._heads(x), self.config.rotary

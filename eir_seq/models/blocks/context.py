@@ -27,6 +27,7 @@ class Context:
         keys: (batch, keys) mask of the tokens that may be looked at, cached ones included; None if all are real.
         memory: states of the other side for cross-attention, with their layout.
         bias: added to the scores of every layer (T5).
+        position_table: (rows, size) by position or distance, shared by all layers (roformer, deberta).
         features: documented inputs of the architecture besides tokens (boxes, global_attention_mask, ...), padded.
         attentions, cross_attentions, global_attentions: lists that layers append their weights to, if wanted.
         head_mask: (heads,) factors on the attention weights of the current layer.
@@ -39,6 +40,7 @@ class Context:
     memory: Tensor | None = None
     memory_layout: Layout | None = None
     bias: Bias | None = None
+    position_table: Tensor | None = None
     features: dict[str, Tensor] = field(default_factory=dict)
     attentions: list[Tensor] | None = None
     cross_attentions: list[Tensor] | None = None

@@ -10,8 +10,8 @@ from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderConfig(ModelConfig):
-    """Options of every encoder that is built like bert."""
+class EncoderWithoutSegments(ModelConfig):
+    """Options of every encoder that is built like bert, whether or not it knows segments."""
 
     max_positions_option: ClassVar[str | None] = "max_position_embeddings"
 
@@ -24,7 +24,6 @@ class EncoderConfig(ModelConfig):
     hidden_dropout_prob: float = rate(0.1, "dropout on embeddings and on the output of every sublayer")
     attention_probs_dropout_prob: float = rate(0.1, "dropout on attention weights")
     max_position_embeddings: int = size(512, "rows of the position table: the longest text in tokens")
-    type_vocab_size: int = size(2, "number of segment types (token_type_ids)")
     initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
     pad_token_id: int | None = option(0, "id of the padding token")
@@ -37,6 +36,13 @@ class EncoderConfig(ModelConfig):
             )
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             yield "pad_token_id", f"{self.pad_token_id} is outside the vocabulary of {self.vocab_size}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(EncoderWithoutSegments):
+    """Options of an encoder that also embeds segments."""
+
+    type_vocab_size: int = size(2, "number of segment types (token_type_ids)")
 
 
 @dataclass(frozen=True, kw_only=True)

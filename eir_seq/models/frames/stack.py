@@ -23,7 +23,8 @@ class StackPlan:
     """A bill of materials.
 
     `schedule`: numbers of the layers in the order in which they run, where some run more than once (shared weights).
-    `score_bias`: one bias on the scores of all layers. `pooler`: makes `pooler_output` of the states.
+    `score_bias`: one bias on the scores of all layers. `position_table`: makes the rows by which all mixers tell
+    positions (see `Context`). `pooler`: makes `pooler_output` of the states.
     `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
     """
 
@@ -33,6 +34,7 @@ class StackPlan:
     final_norm: Sized | None = None
     final_dropout: float = 0.0
     score_bias: Part | None = None
+    position_table: Part | None = None
     pooler: Part | None = None
     cached: bool = False
     features: tuple[str, ...] = ()
@@ -86,6 +88,7 @@ class Stack(nn.Module):
         self.schedule = plan.schedule or tuple(range(len(plan.layers)))
         self.layers = nn.ModuleList(layer.build() for layer in plan.layers)
         self.score_bias = plan.score_bias.build() if plan.score_bias else None
+        self.position_table = plan.position_table.build() if plan.position_table else None
         self.final_norm = plan.final_norm.build(plan.hidden_size) if plan.final_norm else None
         self.final_dropout = nn.Dropout(plan.final_dropout)
         self.pooler = plan.pooler.build() if plan.pooler else None
@@ -156,6 +159,7 @@ class Stack(nn.Module):
             memory=None if memory_layout is None else memory_layout.pack(encoder_hidden_states),  # type: ignore[arg-type]
             memory_layout=memory_layout,
             bias=self._shared_bias(start, shape[1]),
+            position_table=None if self.position_table is None else self.position_table(),
             features=features,
             attentions=[] if output_attentions else None,
             cross_attentions=[] if output_attentions and encoder_hidden_states is not None else None,

@@ -26,7 +26,8 @@ class LanguageModel(Head):
     class Config:
         """`predicts`: the next token of the text, tokens hidden in it, or those of another text (by a decoder).
 
-        `dense`: activation of the hidden layer, None for none. `scale`: factor on the states.
+        `dense`: activation of the hidden layer, None for none; `embedding_size`: its width where the token table is
+        narrower than the states. `scale`: factor on the states.
         """
 
         predicts: Predicts
@@ -34,6 +35,7 @@ class LanguageModel(Head):
         vocab_size: int
         tied: bool
         dense: str | None = None
+        embedding_size: int | None = None
         norm: Sized | None = None
         bias: bool = False
         scale: float = 1.0
@@ -47,10 +49,11 @@ class LanguageModel(Head):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.dense = Linear(config.hidden_size, config.hidden_size) if config.dense else None
+        size = config.embedding_size or config.hidden_size
+        self.dense = Linear(config.hidden_size, size) if config.dense else None
         self.activation = activation(config.dense or "linear")
-        self.norm = config.norm.build(config.hidden_size) if config.norm else None
-        self.out = Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.norm = config.norm.build(size) if config.norm else None
+        self.out = Linear(size, config.vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.bias else None
 
     def tie(self, body: nn.Module) -> None:
