@@ -10,7 +10,7 @@ from typing import Any
 from eir_seq.models.architecture import Architecture, Plan, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.build import Part
-from eir_seq.models.blocks.embeddings import Embeddings
+from eir_seq.models.blocks.embeddings import Embeddings, FeatureEmbedding
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountAll, LearnedDistances, LearnedPositions, Numbering
@@ -53,10 +53,12 @@ def bert_plan(
     positions: bool = True,
     mixer: Part | None = None,
     embedding_size: int | None = None,
+    further: FeatureEmbedding | None = None,
 ) -> StackPlan:
     """Embeddings with a norm, layers with norms behind the residual sums, a pooler of the first token.
 
-    `positions`: whether there is a table of them; `mixer`: instead of bert's; `embedding_size`: of narrower tables.
+    `positions`: whether there is a table of them; `mixer`: instead of bert's; `embedding_size`: of narrower tables;
+    `further`: vectors of other inputs.
     """
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     layer = LayerPlan(
@@ -77,6 +79,7 @@ def bert_plan(
             embedding_size=embedding_size,
             positions=table if absolute else None,
             num_segments=getattr(c, "type_vocab_size", 0),
+            further=further,
             norm=norm,
             dropout=c.hidden_dropout_prob,
             padding_id=c.pad_token_id,

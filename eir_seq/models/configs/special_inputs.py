@@ -1,0 +1,106 @@
+"""Options of encoders with inputs or mixing of their own: layoutlm, fnet, markuplm, mobilebert, luke, visual_bert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from eir_seq.models.configs.bert import CountedPositions, EncoderConfig
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+
+CACHE_MEANING = "for decoders only: an encoder keeps no keys and values, so both values give the same"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutLMConfig(EncoderConfig):
+    """Options of layoutlm: bert's encoder that reads the box of every token on its page."""
+
+    model_type: ClassVar[str] = "layoutlm"
+
+    position_embedding_type: str = option(
+        "absolute",
+        "positions as a learned table, or learned distances that enter the scores by the query (relative_key) or by "
+        "query and key (relative_key_query)",
+        choices=("absolute", "relative_key", "relative_key_query"),
+    )
+    use_cache: bool = option(True, CACHE_MEANING)
+    max_2d_position_embeddings: int = size(
+        1024, "rows of the tables of coordinates: edges, widths and heights of boxes stay below"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FNetConfig(ModelConfig):
+    """Options of fnet: tokens are mixed by a Fourier transform, so there are no attention heads."""
+
+    model_type: ClassVar[str] = "fnet"
+    max_positions_option: ClassVar[str | None] = "max_position_embeddings"
+
+    vocab_size: int = size(32000, "number of tokens in the vocabulary")
+    hidden_size: int = size(768, "width of the token states")
+    num_hidden_layers: int = size(12, "number of layers")
+    intermediate_size: int = size(3072, "inner width of the feed-forward block")
+    hidden_act: str = option("gelu_new", "activation of the feed-forward block", choices=ACTIVATIONS)
+    hidden_dropout_prob: float = rate(0.1, "dropout on embeddings and on the output of the feed-forward block")
+    max_position_embeddings: int = size(512, "rows of the position table: the longest text in tokens")
+    type_vocab_size: int = size(4, "number of segment types (token_type_ids)")
+    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
+    use_tpu_fourier_optimizations: bool = option(
+        False,
+        "transform by products with fixed matrices instead of fast transforms, as on a TPU (up to 4096 positions)",
+    )
+    tpu_short_seq_length: int = size(
+        512, "tokens that those matrices are made for; shorter texts are mixed by their upper left part"
+    )
+    pad_token_id: int | None = option(3, "id of the padding token")
+    bos_token_id: int | None = option(1, "id of the token that begins a text")
+    eos_token_id: int | None = option(2, "id of the token that ends a text")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            yield "pad_token_id", f"{self.pad_token_id} is outside the vocabulary of {self.vocab_size}"
+
+    def max_positions(self) -> int | None:
+        if self.by_matrices():
+            return min(self.max_position_embeddings, self.tpu_short_seq_length)
+        return self.max_position_embeddings
+
+    def by_matrices(self) -> bool:
+        """Whether texts are transformed by fixed matrices."""
+        return self.use_tpu_fourier_optimizations and self.max_position_embeddings <= 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkupLMConfig(CountedPositions):
+    """Options of markuplm: the xpath of every token's node in its page is read along with the token."""
+
+    model_type: ClassVar[str] = "markuplm"
+    aliases = {"xpath_tag_unit_hidden_size": "xpath_unit_hidden_size"}
+
+    pad_token_id: int | None = option(0, "id of the padding token; positions are counted from the next number on")
+    position_embedding_type: str = option(
+        "absolute",
+        "positions as a learned table, or learned distances that enter the scores by the query (relative_key) or by "
+        "query and key (relative_key_query)",
+        choices=("absolute", "relative_key", "relative_key_query"),
+    )
+    use_cache: bool = option(True, CACHE_MEANING)
+    classifier_dropout: float | None = rate(None, "dropout of the classification head; hidden_dropout_prob if absent")
+    max_depth: int = size(50, "steps of an xpath; shorter ones are padded")
+    max_xpath_tag_unit_embeddings: int = size(256, "rows of the table of tags, of which each depth has one")
+    max_xpath_subs_unit_embeddings: int = size(1024, "rows of the table of subscripts, of which each depth has one")
+    tag_pad_id: int = option(216, "tag of steps that an xpath does not have", minimum=0)
+    subs_pad_id: int = option(1001, "subscript of steps that an xpath does not have", minimum=0)
+    xpath_unit_hidden_size: int = size(32, "width of the vector of one step of an xpath")
+    max_tree_id_unit_embeddings: int = size(1024, "documented, but no published model reads ids of trees")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        for name, rows in (("tag_pad_id", "max_xpath_tag_unit_embeddings"),
+                           ("subs_pad_id", "max_xpath_subs_unit_embeddings")):  # fmt: skip
+            if getattr(self, name) >= getattr(self, rows):
+                yield name, f"{getattr(self, name)} is outside the table of {getattr(self, rows)} ({rows})"
+        if self.max_tree_id_unit_embeddings != 1024:
+            yield "max_tree_id_unit_embeddings", "cannot be set: the architecture reads no ids of trees, only xpaths"
