@@ -80,7 +80,7 @@ def inputs_of(case: Case, config: Any, *, left: bool = False) -> Inputs:
     return inputs
 
 
-DECODER = {("bert", "causal-lm"): {"is_decoder": True}, ("roberta", "causal-lm"): {"is_decoder": True}}
+DECODER = {(name, "causal-lm"): {"is_decoder": True} for name in ("bert", "roberta", "roformer")}
 """What the oracle's class of a task needs in its options."""
 
 

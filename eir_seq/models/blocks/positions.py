@@ -85,6 +85,16 @@ class SinusoidalPositions(nn.Embedding):
         return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)[..., :size].float()
 
 
+class SinesThenCosines(SinusoidalPositions):
+    """The same waves, all sines in front of all cosines."""
+
+    @staticmethod
+    def waves(positions: Tensor, size: int) -> Tensor:
+        """(...,) positions -> (..., size): sines of the even channels' angles, then their cosines."""
+        alternating = SinusoidalPositions.waves(positions, size)
+        return torch.cat((alternating[..., 0::2], alternating[..., 1::2]), -1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class WavePositions:
     """The same waves computed for any length, without a table."""

@@ -103,6 +103,7 @@ class MultipleChoice(Head):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.one: Head = config.scores.build()
+        self.reads_padding = self.one.reads_padding
 
     def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:
         """(batch, choices, ...) -> (batch * choices, ...)."""

@@ -1,0 +1,74 @@
+"""Mpnet (https://arxiv.org/abs/2004.09297)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architectures.bert import LAYER, OURS, bert_initialization, bert_plan, bert_rows
+from eir_seq.models.architectures.roberta import (
+    ROBERTA_IGNORED,
+    ROBERTA_LANGUAGE_MODEL_ROWS,
+    roberta_classification,
+    roberta_heads,
+    roberta_language_model,
+)
+from eir_seq.models.blocks.positions import CountReal, RelativeBuckets
+from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
+from eir_seq.models.configs.relative import MPNetConfig
+from eir_seq.models.frames.stack import StackPlan
+
+
+def mpnet_plan(c: MPNetConfig, *, pooler: bool = True) -> StackPlan:
+    """Roberta without segments, with a bias by distance that all layers share."""
+    distances = RelativeBuckets.Config(
+        num_buckets=c.relative_attention_num_buckets,
+        max_distance=128,
+        num_heads=c.num_attention_heads,
+        bidirectional=True,
+    )
+    assert c.pad_token_id is not None
+    return replace(bert_plan(c, pooler=pooler, numbering=CountReal(c.pad_token_id)), score_bias=distances)
+
+
+def without_pooler(c: MPNetConfig) -> StackPlan:
+    """The body of every published head but multiple choice."""
+    return mpnet_plan(c, pooler=False)
+
+
+def mpnet_rows(c: MPNetConfig) -> Iterator[Row]:
+    """The key table of the body."""
+    yield Same("encoder.relative_attention_bias", "score_bias.table")
+    yield from for_layers(
+        c.num_hidden_layers,
+        Same(LAYER + "attention.attn.q", OURS + "mixer.query"),
+        Same(LAYER + "attention.attn.k", OURS + "mixer.key"),
+        Same(LAYER + "attention.attn.v", OURS + "mixer.value"),
+        Same(LAYER + "attention.attn.o", OURS + "mixer.out"),
+        Same(LAYER + "attention.LayerNorm", OURS + "mixer_norm"),
+    )
+    yield from bert_rows(c)
+
+
+MPNET = Architecture(
+    tasks=declare_tasks(
+        "MPNet",
+        "mpnet",
+        mpnet_plan,
+        mpnet_rows,
+        {
+            "masked-lm": TaskHead(
+                "ForMaskedLM",
+                partial(roberta_language_model, predicts="hidden"),
+                ROBERTA_LANGUAGE_MODEL_ROWS,
+                plan=without_pooler,
+            ),
+            **roberta_heads(roberta_classification, without_pooler, mpnet_plan),
+        },
+    ),
+    prefixes=("mpnet",),
+    initialization=bert_initialization,
+    ignored=ROBERTA_IGNORED,
+)

@@ -1,0 +1,135 @@
+"""Roformer (https://arxiv.org/abs/2104.09864)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architectures.bert import (
+    BERT_LANGUAGE_MODEL_ROWS,
+    bert_heads,
+    bert_initialization,
+    bert_language_model,
+    bert_plan,
+    bert_rows,
+)
+from eir_seq.models.architectures.roberta import ROBERTA_CLASSIFICATION_ROWS, roberta_classification
+from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.context import Context
+from eir_seq.models.blocks.positions import SinesThenCosines
+from eir_seq.models.checkpoint.keymap import Row, Same
+from eir_seq.models.configs.relative import RoFormerConfig
+from eir_seq.models.frames.stack import StackPlan
+from eir_seq.models.heads.language_model import LanguageModel, Predicts
+from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.heads.spans_and_tokens import MultipleChoice
+from eir_seq.models.heads.summary import SummaryClassification
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotationTable:
+    """A frozen row per position: the sines of its angles, then the cosines. Files hold it, so it is no formula."""
+
+    count: int
+    size: int
+
+    def build(self) -> _RotationTable:
+        """The table."""
+        return _RotationTable(self.count, self.size)
+
+
+class _RotationTable(SinesThenCosines):
+    def forward(self) -> Tensor:  # type: ignore[override]
+        """(count, size), all rows."""
+        return self.weight
+
+
+class RotatedAttention(Attention):
+    """Queries, keys and optionally values turned by the shared table; neighbouring channels are pairs."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Attention.Config):
+        """`turns_values`: values are turned too."""
+
+        turns_values: bool = False
+
+        def build(self) -> RotatedAttention:
+            """The mixer."""
+            return RotatedAttention(self)
+
+    config: Config
+
+    def _turned(self, x: Tensor, ctx: Context) -> Tensor:
+        sines, cosines = ctx.once("rotations", lambda: _rotations(ctx))
+        even, odd = self._heads(x).unflatten(-1, (-1, 2)).unbind(-1)
+        turned = torch.stack((even * cosines - odd * sines, odd * cosines + even * sines), -1)
+        return turned.flatten(-2).to(x.dtype)
+
+    def _values(self, x: Tensor, ctx: Context) -> Tensor:
+        value = self.value(x)
+        return self._turned(value, ctx) if self.config.turns_values else self._heads(value)
+
+
+def _rotations(ctx: Context) -> tuple[Tensor, ...]:
+    """Sines and cosines, each (..., 1, head_size / 2), in the layout of the tokens."""
+    assert ctx.position_table is not None
+    return ctx.position_table[ctx.positions][..., None, :].chunk(2, -1)
+
+
+def roformer_plan(c: RoFormerConfig) -> StackPlan:
+    """Bert without a pooler, its positions as rotations."""
+    mixer = RotatedAttention.Config(
+        hidden_size=c.hidden_size,
+        num_heads=c.num_attention_heads,
+        causal=c.is_decoder,
+        dropout=c.attention_probs_dropout_prob,
+        turns_values=c.rotary_value,
+    )
+    table = RotationTable(count=c.max_position_embeddings, size=c.hidden_size // c.num_attention_heads)
+    plan = bert_plan(c, pooler=False, positions=False, mixer=mixer, embedding_size=c.embedding_size)
+    return replace(plan, position_table=table)
+
+
+def roformer_rows(c: RoFormerConfig) -> Iterator[Row]:
+    """The key table of the body."""
+    yield Same("encoder.embed_positions", "position_table")
+    yield Same("embeddings_project", "embeddings.project")
+    yield from bert_rows(c)
+
+
+def _classification(c: RoFormerConfig) -> SequenceClassification.Config:
+    return replace(roberta_classification(c), dense=c.hidden_act)
+
+
+def _choice(c: RoFormerConfig) -> MultipleChoice.Config:
+    return MultipleChoice.Config(
+        scores=SummaryClassification.Config(reads="last", hidden_size=c.hidden_size, num_labels=1)
+    )
+
+
+def _language_model(c: RoFormerConfig, predicts: Predicts) -> LanguageModel.Config:
+    return replace(bert_language_model(c, predicts), embedding_size=c.embedding_size)
+
+
+ROFORMER = Architecture(
+    tasks=declare_tasks(
+        "RoFormer",
+        "roformer",
+        roformer_plan,
+        roformer_rows,
+        {
+            "masked-lm": TaskHead("ForMaskedLM", partial(_language_model, predicts="hidden"), BERT_LANGUAGE_MODEL_ROWS),
+            "causal-lm": TaskHead("ForCausalLM", partial(_language_model, predicts="next"), BERT_LANGUAGE_MODEL_ROWS),
+            **bert_heads(_classification, roformer_plan, ROBERTA_CLASSIFICATION_ROWS, choice_plan=roformer_plan),
+            "multiple-choice": TaskHead("ForMultipleChoice", _choice, (Same("classifier", "one.out"),)),
+        },
+    ),
+    prefixes=("roformer",),
+    initialization=bert_initialization,
+    ignored=(r"^cls\.predictions\.decoder\.bias$",),
+)

@@ -1,0 +1,60 @@
+"""Options of encoders that tell positions by rotation, distance or both: roformer, mpnet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from eir_seq.models.configs.bert import EncoderConfig, EncoderWithoutSegments
+from eir_seq.models.options import option, size
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoFormerConfig(EncoderConfig):
+    """Options of roformer."""
+
+    model_type: ClassVar[str] = "roformer"
+
+    vocab_size: int = size(50000, "number of tokens in the vocabulary")
+    embedding_size: int | None = size(None, "width of the token and segment tables; hidden_size if absent")
+    max_position_embeddings: int = size(1536, "rows of the table of rotations: the longest text in tokens")
+    rotary_value: bool = option(False, "values are rotated by their positions too, not only queries and keys")
+    use_cache: bool = option(True, "a decoder returns its keys and values")
+    is_decoder: bool = option(False, "each token sees only itself and those before")
+    add_cross_attention: bool = option(False, "layers also attend to encoder_hidden_states (needs is_decoder)")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.add_cross_attention and not self.is_decoder:
+            yield "add_cross_attention", "needs is_decoder: true"
+        if self.hidden_size % (2 * self.num_attention_heads) and not self.hidden_size % self.num_attention_heads:
+            yield "hidden_size", "heads must be of even width: their channels are rotated in pairs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MPNetConfig(EncoderWithoutSegments):
+    """Options of mpnet."""
+
+    model_type: ClassVar[str] = "mpnet"
+
+    vocab_size: int = size(30527, "number of tokens in the vocabulary")
+    max_position_embeddings: int = size(
+        512, "rows of the position table; a text has at most two tokens less: positions are counted from 2 on"
+    )
+    relative_attention_num_buckets: int = option(
+        32, "buckets of distances, each with its bias; published models know no other number", choices=(32,)
+    )
+    pad_token_id: int | None = option(1, "id of the padding token, which keeps position 1")
+    bos_token_id: int | None = option(0, "id of the token that begins a text")
+    eos_token_id: int | None = option(2, "id of the token that ends a text")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.pad_token_id != 1:
+            yield "pad_token_id", "must be 1: published models count positions over tokens other than 1"
+        if self.max_position_embeddings <= 2:
+            yield "max_position_embeddings", "must exceed 2: positions are counted from 2 on"
+
+    def max_positions(self) -> int | None:
+        return self.max_position_embeddings - 2

@@ -1,0 +1,64 @@
+"""One prediction per text from a summary of its states, in the manner of xlm and xlnet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from eir_seq.models.blocks.activations import activation
+from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.heads.base import Head, classification_loss
+from eir_seq.models.output import ModelOutput
+
+
+class SummaryClassification(Head):
+    """The state of one place (or the mean), an optional projection, an activation, an optional linear layer.
+
+    The last place and the mean count padding in, as the published classes do.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`reads`: which state. `project`: width of the projection, None for none. `activation`: behind it.
+
+        `first_dropout`, `last_dropout`: on the state and behind the activation. `classify`: whether a linear layer
+        follows; without, the projection itself gives the predictions.
+        """
+
+        reads: Literal["first", "last", "mean"]
+        hidden_size: int
+        num_labels: int
+        problem_type: str | None = None
+        project: int | None = None
+        activation: str | None = None
+        first_dropout: float = 0.0
+        last_dropout: float = 0.0
+        classify: bool = True
+
+        def build(self) -> SummaryClassification:
+            """The head."""
+            return SummaryClassification(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.reads_padding = config.reads != "first"
+        self.project = Linear(config.hidden_size, config.project) if config.project else None
+        self.activation = activation(config.activation or "linear")
+        self.first_dropout, self.last_dropout = nn.Dropout(config.first_dropout), nn.Dropout(config.last_dropout)
+        self.out = Linear(config.project or config.hidden_size, config.num_labels) if config.classify else None
+
+    def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """`logits`: (batch, num_labels)."""
+        states: Tensor = output.last_hidden_state
+        x = states.mean(1) if self.config.reads == "mean" else states[:, 0 if self.config.reads == "first" else -1]
+        x = self.first_dropout(x)
+        x = self.last_dropout(self.activation(x if self.project is None else self.project(x)))
+        return {"logits": x if self.out is None else self.out(x)}
+
+    def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """See `classification_loss`."""
+        return classification_loss(logits, labels, self.config.num_labels, self.config.problem_type)
