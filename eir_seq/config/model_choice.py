@@ -11,7 +11,7 @@ def without_foreign_options(raw: dict[str, Any], origin: Origin) -> list[str]:
     """Take such options out of the composed config, in place; returns a sentence for each input that lost some.
 
     Options that the chosen architecture has, too, stay (bert's sizes serve roberta), and so does all that the command
-    line sets. With published weights no option of a file stays: it describes another model.
+    line sets. With published weights neither options nor tokenizer of a file stay: they belong to another model.
     """
     from eir_seq.models.catalogue import CATALOGUE, config_class
     from eir_seq.models.options import fields
@@ -24,9 +24,17 @@ def without_foreign_options(raw: dict[str, Any], origin: Origin) -> list[str]:
         if not isinstance(model, dict) or not origin.chosen_on_command_line(f"{place}.model_type"):
             continue
         options, chosen = model.get("model_init_config"), model.get("model_type")
+        pretrained = model.get("pretrained_model") is True
+        tokenizer = given.get("tokenizer")
+        own = f"inputs.{name}.tokenizer"
+        if pretrained and isinstance(tokenizer, dict) and origin.source_of(f"{own}.type") != COMMAND_LINE:
+            given["tokenizer"] = None
+            notes.append(
+                f"{own}: the pretrained model brings its own tokenizer; that of the experiment's file is left out"
+            )
         if not isinstance(options, dict):
             continue
-        if model.get("pretrained_model") is True:
+        if pretrained:
             known: set[str] = set()
         elif chosen in CATALOGUE:
             config = config_class(chosen)

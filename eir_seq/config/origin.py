@@ -37,10 +37,11 @@ class Origin:
         """``command line`` or ``file:line`` for a config path; for a missing key that of the mapping around it."""
         if any(key.startswith(f"{place}.") for key in self._keys):
             return COMMAND_LINE
-        for prefix in prefixes(place):
+        for prefix in prefixes(place):  # overrides come last, so they win whatever a file says
             for override in self._overrides:
                 if override.key_or_group == prefix and self._sets(override, place, prefix):
                     return COMMAND_LINE
+        for prefix in prefixes(place):
             for package, path in reversed(self.composed_files()):
                 inner = _inside(prefix, package)
                 if inner is not None and inner in (file := read_yaml(path)).lines:

@@ -207,6 +207,9 @@ def _inputs(sections: Sections) -> Iterator[Fault]:
         if not config.model.pretrained_model:
             reason = "without pretrained_model: true"
             yield from _ignored(f"{place}.model", config.model, "freeze_pretrained_model revision", reason)
+        elif config.tokenizer is not None and not isinstance(config.tokenizer, PublishedTokenizerConfig):
+            message = f"{config.tokenizer.type!r} gives other ids than the pretrained model learnt; leave tokenizer out"
+            yield Fault(f"{place}.tokenizer", message)
         tokenizer = config.tokenizer
         if isinstance(tokenizer, PublishedTokenizerConfig):
             if tokenizer.path is None and not config.model.pretrained_model:

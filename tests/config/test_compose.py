@@ -205,5 +205,9 @@ def test_an_option_of_the_command_line_is_never_left_out() -> None:
 
 def test_published_weights_on_the_command_line_leave_all_options_of_the_file() -> None:
     words = ["inputs.review.model.model_type=some/folder", "inputs.review.model.pretrained_model=true"]
-    composed = compose_experiment(["experiment=imdb_longformer", *words, "inputs.review.tokenizer=null"])
+    composed = compose_experiment(["experiment=imdb_longformer", *words])
     assert composed.config.inputs["review"].model.model_init_config == {}
+    assert composed.config.inputs["review"].tokenizer is None
+    assert len(composed.notes) == 2
+    with pytest.raises(UserError, match="'byte' gives other ids than the pretrained model learnt"):
+        compose_experiment(["experiment=imdb_longformer", *words, "inputs.review.tokenizer={type: byte}"])
