@@ -220,6 +220,8 @@ def _problem_with_type(model: Mapping[str, Any]) -> str | None:
         if folder.is_dir() or "/" in name:
             return f"{name!r} names a checkpoint, not an architecture; load it with pretrained_model: true"
         close = difflib.get_close_matches(name, CATALOGUE, n=3, cutoff=0.6)
+        ratio = {other: difflib.SequenceMatcher(None, other, name).ratio() for other in close}
+        close = [other for other in close if ratio[other] > max(ratio.values()) - 0.1]
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "; see `eir_seq models list`"
         return f"{name!r} is not in the catalogue{hint}"
     if folder.is_dir():

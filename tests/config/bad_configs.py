@@ -120,8 +120,8 @@ VALUES = [
     cli("option-type", f"{OPTIONS}.hidden_size=big", f"{OPTIONS}.hidden_size: 'big' is not a whole number"),
     cli("option-range", f"{OPTIONS}.hidden_dropout_prob=1.5", f"{OPTIONS}.hidden_dropout_prob: 1.5 is above the greatest value 1.0"),
     cli("option-zero", f"{OPTIONS}.num_hidden_layers=0", f"{OPTIONS}.num_hidden_layers: 0 is below the least value 1"),
-    cli("unknown-model", f"{MODEL}.model_type=longforme", f"{MODEL}.model_type: 'longforme' is not in the catalogue; did you mean 'longformer'?"),
-    Bad("model-for-checkpoint", words=(f"{MODEL}.pretrained_model=true",), lines=("inputs.review.tokenizer: 'word' gives other ids than the pretrained model learnt; leave tokenizer out (conf/experiment/mine.yaml:11)", f"{MODEL}.model_type: 'longformer' is an architecture; with pretrained_model: true name a folder or Hub id (OWNER/NAME) (conf/experiment/mine.yaml:13)",)),
+    cli("unknown-model", f"{MODEL}.model_type=longfomer", f"{MODEL}.model_type: 'longfomer' is not in the catalogue; did you mean 'longformer'?"),
+    Bad("model-for-checkpoint", words=(f"{MODEL}.pretrained_model=true",), lines=(f"{MODEL}.model_type: 'longformer' is an architecture; with pretrained_model: true name a folder or Hub id (OWNER/NAME) (conf/experiment/mine.yaml:13)", "inputs.review.tokenizer: 'word' gives other ids than the pretrained model learnt; leave tokenizer out (conf/experiment/mine.yaml:11)",)),
     cli("checkpoint-for-model", f"{MODEL}.model_type=prajjwal1/bert-tiny", f"{MODEL}.model_type: 'prajjwal1/bert-tiny' names a checkpoint, not an architecture; load it with pretrained_model: true"),
     cli("no-such-folder", (f"{MODEL}.pretrained_model=true", f"{MODEL}.model_type=./nowhere"), f"{MODEL}.model_type: there is no folder './nowhere', and it is not a Hub id (OWNER/NAME)"),
 ]
