@@ -15,6 +15,8 @@ from eir_seq.models.initialization import Initialization
 
 Prepare = Callable[[Any, dict[str, Any]], dict[str, Any]]
 Plan = StackPlan | EncoderDecoderPlan | WindowsPlan
+HeadRows = tuple[Row, ...] | Callable[[Any], tuple[Row, ...]]
+"""The key table of a head, or options -> it where they decide on the published names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,12 @@ class Task:
     body_rows: Callable[[Any], Iterable[Row]]
     prefix: str = ""
     head: Callable[[Any], Part] | None = None
-    head_rows: tuple[Row, ...] = ()
+    head_rows: HeadRows = ()
     prepare: Prepare | None = None
+
+    def rows_of_head(self, config: Any) -> tuple[Row, ...]:
+        """The key table of the head under these options."""
+        return self.head_rows(config) if callable(self.head_rows) else self.head_rows
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class TaskHead:
 
     suffix: str
     head: Callable[[Any], Part] | None
-    rows: tuple[Row, ...] = ()
+    rows: HeadRows = ()
     plan: Callable[[Any], Plan] | None = None
     prefix: str | None = None
     prepare: Prepare | None = None

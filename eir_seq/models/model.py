@@ -98,7 +98,7 @@ class Model(nn.Module):
         body, head = self._by_part()
         prefix = f"{self.declared.prefix}." if self.declared.prefix else ""
         published = {prefix + name: x for name, x in to_published(self.declared.body_rows(self.config), body).items()}
-        return published | to_published(self.declared.head_rows, head)
+        return published | to_published(self.declared.rows_of_head(self.config), head)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json`` and the weights in published names, so that others can open them."""
@@ -109,7 +109,7 @@ class Model(nn.Module):
     def tensors_of(self, published: Tensors) -> tuple[Tensors, list[str]]:
         """Published tensors under our names, duplicates of tied ones dropped, and the names that nobody wanted."""
         prefixes = tuple(f"{prefix}." for prefix in self.architecture.prefixes)
-        head, left = to_ours(self.declared.head_rows, modern(published))
+        head, left = to_ours(self.declared.rows_of_head(self.config), modern(published))
         bare = {}
         for name, tensor in left.items():
             prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
