@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from eir_seq.models.architecture import Architecture, Plan, TaskHead, declare_tasks
@@ -44,6 +45,38 @@ def bert_attention(c: EncoderWithoutSegments, *, cross: bool = False) -> Attenti
     )
 
 
+def bert_embeddings(
+    c: EncoderWithoutSegments,
+    numbering: Numbering = CountAll(),  # noqa: B008
+    positions: bool = True,
+) -> Embeddings.Config:
+    """Vectors of tokens, positions (unless distances stand for them) and segments, with a norm."""
+    table = LearnedPositions.Config(count=c.max_position_embeddings, numbering=numbering)
+    absolute = positions and getattr(c, "position_embedding_type", "absolute") == "absolute"
+    return Embeddings.Config(
+        vocab_size=c.vocab_size,
+        hidden_size=c.hidden_size,
+        positions=table if absolute else None,
+        num_segments=getattr(c, "type_vocab_size", 0),
+        norm=LayerNorm.Config(eps=c.layer_norm_eps),
+        dropout=c.hidden_dropout_prob,
+        padding_id=c.pad_token_id,
+    )
+
+
+def bert_layer(c: EncoderWithoutSegments, wiring: type[Layer] = PostNorm, mixer: Part | None = None) -> LayerPlan:
+    """Attention, over other states too if asked, and a feed-forward block."""
+    return LayerPlan(
+        wiring=wiring,
+        hidden_size=c.hidden_size,
+        norm=LayerNorm.Config(eps=c.layer_norm_eps),
+        mixer=mixer or bert_attention(c),
+        cross=bert_attention(c, cross=True) if getattr(c, "add_cross_attention", False) else None,
+        mlp=Mlp.Config(hidden_size=c.hidden_size, inner_size=c.intermediate_size, activation=c.hidden_act),
+        dropout=c.hidden_dropout_prob,
+    )
+
+
 def bert_plan(
     c: EncoderWithoutSegments,
     *,
@@ -60,31 +93,10 @@ def bert_plan(
     `positions`: whether there is a table of them; `mixer`: instead of bert's; `embedding_size`: of narrower tables;
     `further`: vectors of other inputs.
     """
-    norm = LayerNorm.Config(eps=c.layer_norm_eps)
-    layer = LayerPlan(
-        wiring=wiring,
-        hidden_size=c.hidden_size,
-        norm=norm,
-        mixer=mixer or bert_attention(c),
-        cross=bert_attention(c, cross=True) if getattr(c, "add_cross_attention", False) else None,
-        mlp=Mlp.Config(hidden_size=c.hidden_size, inner_size=c.intermediate_size, activation=c.hidden_act),
-        dropout=c.hidden_dropout_prob,
-    )
-    table = LearnedPositions.Config(count=c.max_position_embeddings, numbering=numbering)
-    absolute = positions and getattr(c, "position_embedding_type", "absolute") == "absolute"
+    embeddings = bert_embeddings(c, numbering, positions)
     return StackPlan(
-        embeddings=Embeddings.Config(
-            vocab_size=c.vocab_size,
-            hidden_size=c.hidden_size,
-            embedding_size=embedding_size,
-            positions=table if absolute else None,
-            num_segments=getattr(c, "type_vocab_size", 0),
-            further=further,
-            norm=norm,
-            dropout=c.hidden_dropout_prob,
-            padding_id=c.pad_token_id,
-        ),
-        layers=(layer,) * c.num_hidden_layers,
+        embeddings=replace(embeddings, embedding_size=embedding_size, further=further),
+        layers=(bert_layer(c, wiring, mixer),) * c.num_hidden_layers,
         pooler=FirstTokenPooler.Config(c.hidden_size) if pooler else None,
         cached=getattr(c, "is_decoder", False) and getattr(c, "use_cache", False),
     )
@@ -209,8 +221,8 @@ def bert_heads(
 
 
 def head_dropout(c: EncoderWithoutSegments) -> float:
-    """Dropout of a head: `classifier_dropout`, or that of the layers where it is absent."""
-    own: float | None = getattr(c, "classifier_dropout", None)
+    """Dropout of a head: `classifier_dropout` (or `..._prob`), or that of the layers where it is absent."""
+    own: float | None = getattr(c, "classifier_dropout", getattr(c, "classifier_dropout_prob", None))
     return c.hidden_dropout_prob if own is None else own
 
 
@@ -231,33 +243,45 @@ def multiple_choice(
     return MultipleChoice.Config(scores=replace(one(c), num_labels=1))
 
 
-BERT = Architecture(
-    tasks=declare_tasks(
-        "Bert",
-        "bert",
-        bert_plan,
-        bert_rows,
-        {
-            "masked-lm": TaskHead(
-                "ForMaskedLM",
-                partial(bert_language_model, predicts="hidden"),
-                BERT_LANGUAGE_MODEL_ROWS,
-                plan=without_pooler,
-            ),
-            "causal-lm": TaskHead(
-                "LMHeadModel",
-                partial(bert_language_model, predicts="next"),
-                BERT_LANGUAGE_MODEL_ROWS,
-                plan=without_pooler,
-            ),
-            "next-sentence": TaskHead(
-                "ForNextSentencePrediction", next_sentence, (Same("cls.seq_relationship", "out"),)
-            ),
-            "pretraining": TaskHead("ForPreTraining", bert_pretraining, BERT_PRETRAINING_ROWS),
-            **bert_heads(bert_classification, without_pooler, (Same("classifier", "out"),), choice_plan=bert_plan),
-        },
-    ),
-    prefixes=("bert",),
-    initialization=bert_initialization,
-    ignored=(r"^cls\.predictions\.decoder\.bias$",),
+def bert_like(
+    family: str,
+    prefix: str,
+    plan: Callable[..., Plan],
+    rows: Callable[[Any], Iterable[Row]] = bert_rows,
+    *,
+    own: Mapping[str, TaskHead | None] = MappingProxyType({}),
+    language_model: Callable[..., LanguageModel.Config] = bert_language_model,
+    language_model_rows: tuple[Row, ...] = BERT_LANGUAGE_MODEL_ROWS,
+) -> Architecture:
+    """An architecture with bert's heads, unless it has them in a form of its `own` (None: not at all).
+
+    `plan`: options and ``pooler`` -> body; `family`, `prefix`: see `declare_tasks`.
+    """
+    plain = partial(plan, pooler=False)
+    heads: dict[str, TaskHead | None] = {
+        "masked-lm": TaskHead("ForMaskedLM", partial(language_model, predicts="hidden"), language_model_rows, plain),
+        "causal-lm": TaskHead("ForCausalLM", partial(language_model, predicts="next"), language_model_rows, plain),
+        "next-sentence": TaskHead("ForNextSentencePrediction", next_sentence, (Same("cls.seq_relationship", "out"),)),
+        "pretraining": TaskHead("ForPreTraining", bert_pretraining, BERT_PRETRAINING_ROWS),
+        **bert_heads(bert_classification, plain, (Same("classifier", "out"),), choice_plan=plan),
+        **own,
+    }
+    present = {task: head for task, head in heads.items() if head is not None}
+    return Architecture(
+        tasks=declare_tasks(family, prefix, plan, rows, present),
+        prefixes=(prefix,),
+        initialization=bert_initialization,
+        ignored=(r"^(cls\.)?predictions\.decoder\.bias$",),
+    )
+
+
+BERT = bert_like(
+    "Bert",
+    "bert",
+    bert_plan,
+    own={
+        "causal-lm": TaskHead(
+            "LMHeadModel", partial(bert_language_model, predicts="next"), BERT_LANGUAGE_MODEL_ROWS, without_pooler
+        )
+    },
 )

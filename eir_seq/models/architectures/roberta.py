@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from eir_seq.models.architecture import Architecture, Plan, TaskHead, declare_ta
 from eir_seq.models.architectures.bert import bert_heads, bert_initialization, bert_plan, bert_rows, head_dropout
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountReal
-from eir_seq.models.checkpoint.keymap import Same
+from eir_seq.models.checkpoint.keymap import Row, Same
 from eir_seq.models.configs.bert import EncoderWithoutSegments, RobertaConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
@@ -22,11 +22,6 @@ def roberta_plan(c: RobertaConfig, *, pooler: bool = True) -> StackPlan:
     """Bert with positions counted over real tokens."""
     assert c.pad_token_id is not None
     return bert_plan(c, pooler=pooler, numbering=CountReal(c.pad_token_id))
-
-
-def without_pooler(c: RobertaConfig) -> StackPlan:
-    """The body of every published head but multiple choice."""
-    return roberta_plan(c, pooler=False)
 
 
 def roberta_classification(c: EncoderWithoutSegments) -> SequenceClassification.Config:
@@ -88,29 +83,41 @@ def roberta_choice(c: EncoderWithoutSegments) -> SequenceClassification.Config:
 
 ROBERTA_IGNORED = (r"^lm_head\.decoder\.bias$",)
 
-ROBERTA = Architecture(
-    tasks=declare_tasks(
-        "Roberta",
-        "roberta",
-        roberta_plan,
-        bert_rows,
-        {
-            "masked-lm": TaskHead(
-                "ForMaskedLM",
-                partial(roberta_language_model, predicts="hidden"),
-                ROBERTA_LANGUAGE_MODEL_ROWS,
-                plan=without_pooler,
-            ),
-            "causal-lm": TaskHead(
-                "ForCausalLM",
-                partial(roberta_language_model, predicts="next"),
-                ROBERTA_LANGUAGE_MODEL_ROWS,
-                plan=without_pooler,
-            ),
-            **roberta_heads(roberta_classification, without_pooler, roberta_plan),
-        },
-    ),
-    prefixes=("roberta",),
-    initialization=bert_initialization,
-    ignored=ROBERTA_IGNORED,
-)
+
+def roberta_like(
+    family: str,
+    prefix: str,
+    plan: Callable[..., Plan] = roberta_plan,
+    rows: Callable[[Any], Iterable[Row]] = bert_rows,
+) -> Architecture:
+    """An architecture with roberta's heads; `plan`: options and ``pooler`` -> body."""
+    plain = partial(plan, pooler=False)
+    return Architecture(
+        tasks=declare_tasks(
+            family,
+            prefix,
+            plan,
+            rows,
+            {
+                "masked-lm": TaskHead(
+                    "ForMaskedLM",
+                    partial(roberta_language_model, predicts="hidden"),
+                    ROBERTA_LANGUAGE_MODEL_ROWS,
+                    plain,
+                ),
+                "causal-lm": TaskHead(
+                    "ForCausalLM",
+                    partial(roberta_language_model, predicts="next"),
+                    ROBERTA_LANGUAGE_MODEL_ROWS,
+                    plain,
+                ),
+                **roberta_heads(roberta_classification, plain, plan),
+            },
+        ),
+        prefixes=(prefix,),
+        initialization=bert_initialization,
+        ignored=ROBERTA_IGNORED,
+    )
+
+
+ROBERTA = roberta_like("Roberta", "roberta")

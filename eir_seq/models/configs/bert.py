@@ -29,6 +29,7 @@ class EncoderWithoutSegments(ModelConfig):
     pad_token_id: int | None = option(0, "id of the padding token")
 
     def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
         if self.hidden_size % self.num_attention_heads:
             yield (
                 "hidden_size",
@@ -46,10 +47,8 @@ class EncoderConfig(EncoderWithoutSegments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BertConfig(EncoderConfig):
-    """Options of bert."""
-
-    model_type: ClassVar[str] = "bert"
+class WithPositionKinds(ModelConfig):
+    """The choice between a table of positions and distances in the scores."""
 
     position_embedding_type: str = option(
         "absolute",
@@ -57,8 +56,13 @@ class BertConfig(EncoderConfig):
         "query and key (relative_key_query)",
         choices=("absolute", "relative_key", "relative_key_query"),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithDecoder(ModelConfig):
+    """Options of an encoder that may be a decoder as well."""
+
     use_cache: bool = option(True, "a decoder returns its keys and values")
-    classifier_dropout: float | None = rate(None, "dropout of the classification head; hidden_dropout_prob if absent")
     is_decoder: bool = option(False, "each token sees only itself and those before")
     add_cross_attention: bool = option(False, "layers also attend to encoder_hidden_states (needs is_decoder)")
 
@@ -66,6 +70,15 @@ class BertConfig(EncoderConfig):
         yield from super().problems()
         if self.add_cross_attention and not self.is_decoder:
             yield "add_cross_attention", "needs is_decoder: true"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig(WithDecoder, WithPositionKinds, EncoderConfig):
+    """Options of bert."""
+
+    model_type: ClassVar[str] = "bert"
+
+    classifier_dropout: float | None = rate(None, "dropout of the classification head; hidden_dropout_prob if absent")
 
 
 @dataclass(frozen=True, kw_only=True)
