@@ -57,6 +57,22 @@ CATALOGUE: dict[str, Entry] = {
             "multiple-choice",
         ),
     ),
+    "fnet": Entry(
+        "configs.special_inputs:FNetConfig",
+        "architectures.fnet:FNET",
+        "https://arxiv.org/abs/2105.03824",
+        "Bert with a Fourier transform in place of attention; it has no mask, so padding is mixed in as published.",
+        (
+            "base",
+            "masked-lm",
+            "next-sentence",
+            "pretraining",
+            "sequence-classification",
+            "token-classification",
+            "question-answering",
+            "multiple-choice",
+        ),
+    ),
     "gpt2": Entry(
         "configs.gpt2:GPT2Config",
         "architectures.gpt2:GPT2",

@@ -42,6 +42,9 @@ def oracle_model(case: Case, task: str, **more: Any) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * NOISE)
+    if case.unknown:
+        forward = model.forward
+        model.forward = lambda **inputs: forward(**{name: x for name, x in inputs.items() if name not in case.unknown})
     return model
 
 

@@ -48,12 +48,9 @@ class FNetConfig(ModelConfig):
     initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
     use_tpu_fourier_optimizations: bool = option(
-        False,
-        "transform by products with fixed matrices instead of fast transforms, as on a TPU (up to 4096 positions)",
+        False, "the same transform by products with matrices, as TPUs prefer (up to 4096 positions)"
     )
-    tpu_short_seq_length: int = size(
-        512, "tokens that those matrices are made for; shorter texts are mixed by their upper left part"
-    )
+    tpu_short_seq_length: int = size(512, "tokens that those matrices are made for; texts of other lengths go without")
     pad_token_id: int | None = option(3, "id of the padding token")
     bos_token_id: int | None = option(1, "id of the token that begins a text")
     eos_token_id: int | None = option(2, "id of the token that ends a text")
@@ -61,11 +58,6 @@ class FNetConfig(ModelConfig):
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             yield "pad_token_id", f"{self.pad_token_id} is outside the vocabulary of {self.vocab_size}"
-
-    def max_positions(self) -> int | None:
-        if self.by_matrices():
-            return min(self.max_position_embeddings, self.tpu_short_seq_length)
-        return self.max_position_embeddings
 
     def by_matrices(self) -> bool:
         """Whether texts are transformed by fixed matrices."""

@@ -14,7 +14,6 @@ from eir_seq.models.blocks.context import Bias, Context
 from eir_seq.models.blocks.embeddings import EmbeddingsPlan
 from eir_seq.models.blocks.layout import Layout
 from eir_seq.models.blocks.linear import Linear
-from eir_seq.models.blocks.wiring import LayerPlan
 from eir_seq.models.output import ModelOutput
 
 
@@ -26,10 +25,11 @@ class StackPlan:
     `score_bias`: one bias on the scores of all layers. `position_table`: makes the rows by which all mixers tell
     positions (see `Context`). `pooler`: makes `pooler_output` of the states.
     `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
+    `packable`: whether padding may be left out; `embeds_padding`: not of the embeddings, where tokens see neighbours.
     """
 
     embeddings: EmbeddingsPlan
-    layers: tuple[LayerPlan, ...]
+    layers: tuple[Part, ...]
     schedule: tuple[int, ...] | None = None
     final_norm: Sized | None = None
     final_dropout: float = 0.0
@@ -39,6 +39,7 @@ class StackPlan:
     cached: bool = False
     features: tuple[str, ...] = ()
     packable: bool = True
+    embeds_padding: bool = False
 
     @property
     def hidden_size(self) -> int:
@@ -83,7 +84,7 @@ class Stack(nn.Module):
     def __init__(self, plan: StackPlan) -> None:
         super().__init__()
         self.plan = plan
-        self.pack = plan.packable
+        self._pack = plan.packable
         self.embeddings: Any = plan.embeddings.build()
         self.schedule = plan.schedule or tuple(range(len(plan.layers)))
         self.layers = nn.ModuleList(layer.build() for layer in plan.layers)
@@ -92,6 +93,15 @@ class Stack(nn.Module):
         self.final_norm = plan.final_norm.build(plan.hidden_size) if plan.final_norm else None
         self.final_dropout = nn.Dropout(plan.final_dropout)
         self.pooler = plan.pooler.build() if plan.pooler else None
+
+    @property
+    def pack(self) -> bool:
+        """Whether padding is left out of the computation; it stays in where the plan cannot be packed."""
+        return self._pack
+
+    @pack.setter
+    def pack(self, pack: bool) -> None:
+        self._pack = pack and self.plan.packable
 
     def forward(
         self,
@@ -165,13 +175,18 @@ class Stack(nn.Module):
             cross_attentions=[] if output_attentions and encoder_hidden_states is not None else None,
             global_attentions=[] if output_attentions else None,
         )
-        x = self.embeddings(
-            None if input_ids is None else layout.pack(input_ids),
-            None if inputs_embeds is None else layout.pack(inputs_embeds),
-            positions,
-            None if token_type_ids is None else layout.pack(token_type_ids),
-            {name: layout.pack(x) for name, x in features.items() if name in self.plan.embeddings.features},
-        )
+        own = {name: x for name, x in features.items() if name in self.plan.embeddings.features}
+        if self.plan.embeds_padding:
+            x = self.embeddings(input_ids, inputs_embeds, position_ids.expand(shape), token_type_ids, own)
+            x = layout.pack(x)
+        else:
+            x = self.embeddings(
+                None if input_ids is None else layout.pack(input_ids),
+                None if inputs_embeds is None else layout.pack(inputs_embeds),
+                positions,
+                None if token_type_ids is None else layout.pack(token_type_ids),
+                {name: layout.pack(x) for name, x in own.items()},
+            )
         states = [x]
         for number, place in enumerate(self.schedule):
             layer = self.layers[place]

@@ -21,7 +21,9 @@ Extra = Callable[[Tensor, torch.Generator], Inputs]
 class Case:
     """`tolerance`: greatest absolute difference in float32; anything above 1e-5 needs a reason in `why`.
 
-    `dead`: pattern of our parameters that these inputs do not reach.
+    `dead`: pattern of our parameters that these inputs do not reach. `unknown`: documented inputs of others that the
+    oracle does not take (ours may, and leaves them unread). `attends`: whether there are attention weights and heads.
+    `reopens`: whether the oracle can open its own files.
     """
 
     name: str
@@ -31,6 +33,9 @@ class Case:
     why: str = ""
     oracle_only: dict[str, Any] = field(default_factory=dict)
     dead: str = ""
+    unknown: tuple[str, ...] = ()
+    attends: bool = True
+    reopens: bool = True
 
     @property
     def model_type(self) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from tests.parity.cases.base import Case, Inputs, bertish, segments
+from tests.parity.cases.base import LENGTH, VOCABULARY, Case, Inputs, bertish, segments
 
 
 def boxes(ids: Tensor, generator: torch.Generator) -> Inputs:
@@ -32,7 +34,25 @@ XPATHS = {
 }
 IDS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
 
+
+def four_segments(ids: Tensor, generator: torch.Generator) -> Inputs:
+    return {"token_type_ids": torch.randint(0, 4, ids.shape, generator=generator)}
+
+
+FNET = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+    "type_vocab_size": 4,
+    "tpu_short_seq_length": LENGTH,
+}
+NO_MASK: dict[str, Any] = {"unknown": ("attention_mask",), "attends": False}
+
 CASES = [
+    Case("fnet", FNET, four_segments, **NO_MASK),
+    Case("fnet@matrices", {**FNET, "use_tpu_fourier_optimizations": True}, four_segments, reopens=False, **NO_MASK),
     Case("layoutlm", bertish(max_2d_position_embeddings=64), boxes),
     Case("layoutlm@no_boxes", bertish(max_2d_position_embeddings=64), segments),
     Case("markuplm", bertish(**XPATHS, **IDS), xpaths),
