@@ -25,18 +25,47 @@ class Entry(NamedTuple):
     tasks: tuple[str, ...] = ("base",)
 
 
+TEXT_TASKS = ("sequence-classification", "token-classification", "question-answering", "multiple-choice")
+ROBERTA_TASKS = ("base", "masked-lm", "causal-lm", *TEXT_TASKS)
+BERT_TASKS = ("base", "masked-lm", "causal-lm", "next-sentence", "pretraining", *TEXT_TASKS)
+
 CATALOGUE: dict[str, Entry] = {
     "bert": Entry(
         "configs.bert:BertConfig",
         "architectures.bert:BERT",
         "https://arxiv.org/abs/1810.04805",
         "Bidirectional encoder with learned positions and segments, norms behind each sublayer, and a tanh pooler.",
+        BERT_TASKS,
+    ),
+    "camembert": Entry(
+        "configs.bert_like:CamembertConfig",
+        "architectures.roberta_like:CAMEMBERT",
+        "https://arxiv.org/abs/1911.03894",
+        "Roberta under the name that its French weights are published by.",
+        ROBERTA_TASKS,
+    ),
+    "data2vec-text": Entry(
+        "configs.bert_like:Data2VecTextConfig",
+        "architectures.roberta_like:DATA2VEC_TEXT",
+        "https://arxiv.org/abs/2202.03555",
+        "Roberta, pretrained to predict the states of a slowly following copy of itself.",
+        ROBERTA_TASKS,
+    ),
+    "deberta": Entry(
+        "configs.deberta:DebertaConfig",
+        "architectures.deberta:DEBERTA",
+        "https://arxiv.org/abs/2006.03654",
+        "Encoder whose scores compare contents with contents and, apart from that, contents with distances.",
+        ("base", "masked-lm", "sequence-classification", "token-classification", "question-answering"),
+    ),
+    "deberta-v2": Entry(
+        "configs.deberta:DebertaV2Config",
+        "architectures.deberta_v2:DEBERTA_V2",
+        "https://arxiv.org/abs/2111.09543",
+        "Deberta with distances in logarithmic buckets and an optional convolution; versions 2 and 3.",
         (
             "base",
             "masked-lm",
-            "causal-lm",
-            "next-sentence",
-            "pretraining",
             "sequence-classification",
             "token-classification",
             "question-answering",
@@ -48,14 +77,14 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.distilbert:DISTILBERT",
         "https://arxiv.org/abs/1910.01108",
         "Bert at half the depth, without segments and pooler.",
-        (
-            "base",
-            "masked-lm",
-            "sequence-classification",
-            "token-classification",
-            "question-answering",
-            "multiple-choice",
-        ),
+        ("base", "masked-lm", *TEXT_TASKS),
+    ),
+    "electra": Entry(
+        "configs.bert_like:ElectraConfig",
+        "architectures.electra:ELECTRA",
+        "https://openreview.net/pdf?id=r1xMH1BtvB",
+        "Bert with narrower tables and no pooler, pretrained to tell which tokens were replaced.",
+        ("base", "masked-lm", "causal-lm", "pretraining", *TEXT_TASKS),
     ),
     "fnet": Entry(
         "configs.special_inputs:FNetConfig",
@@ -98,14 +127,7 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.longformer:LONGFORMER",
         "https://arxiv.org/abs/2004.05150",
         "Roberta with attention in a sliding window and global tokens that have projections of their own.",
-        (
-            "base",
-            "masked-lm",
-            "sequence-classification",
-            "token-classification",
-            "question-answering",
-            "multiple-choice",
-        ),
+        ("base", "masked-lm", *TEXT_TASKS),
     ),
     "markuplm": Entry(
         "configs.special_inputs:MarkupLMConfig",
@@ -119,49 +141,42 @@ CATALOGUE: dict[str, Entry] = {
             "question-answering",
         ),
     ),
-    "mpnet": Entry(
-        "configs.relative:MPNetConfig",
-        "architectures.mpnet:MPNET",
-        "https://arxiv.org/abs/2004.09297",
-        "Roberta without segments, with learned biases by distance that all layers share.",
+    "mobilebert": Entry(
+        "configs.special_inputs:MobileBertConfig",
+        "architectures.mobilebert:MOBILEBERT",
+        "https://arxiv.org/abs/2004.02984",
+        "Thin bert: tokens are read with their neighbours, layers have a bottleneck and several feed-forward blocks.",
         (
             "base",
             "masked-lm",
+            "next-sentence",
+            "pretraining",
             "sequence-classification",
             "token-classification",
             "question-answering",
             "multiple-choice",
         ),
+    ),
+    "mpnet": Entry(
+        "configs.relative:MPNetConfig",
+        "architectures.mpnet:MPNET",
+        "https://arxiv.org/abs/2004.09297",
+        "Roberta without segments, with learned biases by distance that all layers share.",
+        ("base", "masked-lm", *TEXT_TASKS),
     ),
     "roberta": Entry(
         "configs.bert:RobertaConfig",
         "architectures.roberta:ROBERTA",
         "https://arxiv.org/abs/1907.11692",
         "Bert with positions counted over real tokens only and another classification head.",
-        (
-            "base",
-            "masked-lm",
-            "causal-lm",
-            "sequence-classification",
-            "token-classification",
-            "question-answering",
-            "multiple-choice",
-        ),
+        ROBERTA_TASKS,
     ),
     "roformer": Entry(
         "configs.relative:RoFormerConfig",
         "architectures.roformer:ROFORMER",
         "https://arxiv.org/abs/2104.09864",
         "Bert without a table of positions: queries and keys (and values, if asked) are rotated by their positions.",
-        (
-            "base",
-            "masked-lm",
-            "causal-lm",
-            "sequence-classification",
-            "token-classification",
-            "question-answering",
-            "multiple-choice",
-        ),
+        ROBERTA_TASKS,
     ),
     "sequence-default": Entry(
         "configs.sequence_default:SequenceDefaultConfig",
@@ -175,6 +190,13 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/1910.10683",
         "Encoder and decoder with relative position biases shared by all layers, RMS norms in front, no linear biases.",
         ("base", "encoder", "seq2seq-lm", "sequence-classification"),
+    ),
+    "xlm-roberta": Entry(
+        "configs.bert_like:XLMRobertaConfig",
+        "architectures.roberta_like:XLM_ROBERTA",
+        "https://arxiv.org/abs/1911.02116",
+        "Roberta under the name that its weights for a hundred languages are published by.",
+        ROBERTA_TASKS,
     ),
 }
 

@@ -48,6 +48,7 @@ FNET = {
     "type_vocab_size": 4,
     "tpu_short_seq_length": LENGTH,
 }
+MOBILEBERT = bertish(embedding_size=16, intra_bottleneck_size=16, num_feedforward_networks=2)
 NO_MASK: dict[str, Any] = {"unknown": ("attention_mask",), "attends": False}
 
 CASES = [
@@ -57,4 +58,32 @@ CASES = [
     Case("layoutlm@no_boxes", bertish(max_2d_position_embeddings=64), segments),
     Case("markuplm", bertish(**XPATHS, **IDS), xpaths),
     Case("markuplm@no_xpaths", bertish(**XPATHS, **IDS)),
+    Case("mobilebert", MOBILEBERT, segments),
+    Case(
+        "mobilebert@layernorm_nobottleneck",
+        {
+            **MOBILEBERT,
+            "embedding_size": 32,
+            "use_bottleneck": False,
+            "intra_bottleneck_size": 32,
+            "normalization_type": "layer_norm",
+            "trigram_input": False,
+            "num_feedforward_networks": 4,
+        },
+        segments,
+    ),
+    Case("mobilebert@narrow_attention", {**MOBILEBERT, "use_bottleneck_attention": True}, segments, dead="shared"),
+    Case(
+        "mobilebert@wide_attention",
+        {
+            **MOBILEBERT,
+            "intra_bottleneck_size": 32,
+            "key_query_shared_bottleneck": False,
+            "num_feedforward_networks": 1,
+            "normalization_type": "layer_norm",
+            "classifier_activation": False,
+            "hidden_act": "gelu",
+        },
+        segments,
+    ),
 ]
