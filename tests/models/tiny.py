@@ -27,6 +27,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "longformer": {**PARITY["longformer"], "attention_window": 4},  # texts here are shorter than its window there
     "sequence-default": {"vocab_size": VOCABULARY, "embedding_dim": 32, "num_layers": 2, "num_heads": 4},
 }
+EXTRA = {case.name: case.extra for case in CASES}
+OWN_TARGETS = {case.name: case.targets for case in CASES}
 EVERY_TASK = [(model_type, task) for model_type in list_models() for task in architecture(model_type).tasks]
 
 
@@ -63,7 +65,11 @@ def inputs(model: Model) -> Inputs:
     if "global_attention_mask" in model.features:
         given["global_attention_mask"] = torch.zeros_like(given["input_ids"])
         given["global_attention_mask"][:, :2] = 1
-    if hasattr(model.config, "type_vocab_size"):
+    elif model.features and (extra := EXTRA.get(model.config.model_type)) is not None:
+        ids = given["input_ids"]
+        made = extra(ids, torch.Generator().manual_seed(2))
+        given |= {name: x for name, x in made.items() if name in model.features and x.shape == ids.shape}
+    if getattr(model.config, "type_vocab_size", 0):
         given["token_type_ids"] = given["input_ids"] % model.config.type_vocab_size
     if model.task == "multiple-choice":
         return {name: torch.stack((x, x.roll(1, 0)), 1) for name, x in given.items()}
@@ -77,6 +83,8 @@ def targets(model: Model) -> Inputs:
     given = inputs(model)
     ids, real = given.get("decoder_input_ids", text(model)["input_ids"]), text(model)["attention_mask"].bool()
     real = real[:, : ids.shape[1]]
+    if (own := OWN_TARGETS.get(model.config.model_type, {}).get(model.task)) is not None:
+        return own(given, real)
     classes = torch.tensor([1, 0, 1])
     found = {
         "labels": ids.masked_fill(~real, -100),

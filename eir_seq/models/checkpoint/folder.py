@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.models.options import ModelConfig, check_options, fields
+from eir_seq.models.options import ModelConfig, check_options, default_of, fields
 
 MOST_TENSORS = 50_000
 LONGEST_HEADER = 10_000_000
@@ -188,7 +188,9 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> N
 def published_config(config: ModelConfig, published_class: str, *, is_encoder_decoder: bool) -> dict[str, Any]:
     """The contents of ``config.json`` for these options and the documented class of a task."""
     content = {name: value for name, value in config.published.items() if name not in DERIVED}
-    content |= {name: getattr(config, name) for name in fields(type(config)) if name != "num_labels"}
+    own = ((name, getattr(config, name), default_of(field)) for name, field in fields(type(config)).items())
+    # an option that is absent by default stays so: readers may take null for a value
+    content |= {name: x for name, x, default in own if name != "num_labels" and (x, default) != (None, None)}
     labels = config.published.get("id2label")
     if not isinstance(labels, dict) or set(labels) != {str(i) for i in range(config.num_labels)}:
         labels = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}

@@ -23,9 +23,11 @@ class StackPlan:
 
     `schedule`: numbers of the layers in the order in which they run, where some run more than once (shared weights).
     `score_bias`: one bias on the scores of all layers. `position_table`: makes the rows by which all mixers tell
-    positions (see `Context`). `pooler`: makes `pooler_output` of the states.
+    positions (see `Context`). `norms_last_state`: `hidden_states` ends with the state behind `final_norm`, not with
+    that in front of it. `pooler`: makes `pooler_output` of the states.
     `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
     `packable`: whether padding may be left out; `embeds_padding`: not of the embeddings, where tokens see neighbours.
+    `blanks_padding`: states at padding, where it stays in, begin as zeros.
     """
 
     embeddings: EmbeddingsPlan
@@ -35,10 +37,12 @@ class StackPlan:
     final_dropout: float = 0.0
     score_bias: Part | None = None
     position_table: Part | None = None
+    norms_last_state: bool = True
     pooler: Part | None = None
     cached: bool = False
     features: tuple[str, ...] = ()
     packable: bool = True
+    blanks_padding: bool = False
     embeds_padding: bool = False
 
     @property
@@ -187,6 +191,8 @@ class Stack(nn.Module):
                 None if token_type_ids is None else layout.pack(token_type_ids),
                 {name: layout.pack(x) for name, x in own.items()},
             )
+        if self.plan.blanks_padding and layout.mask is not None and not layout.packed:
+            x = x * layout.mask[..., None]
         states = [x]
         for number, place in enumerate(self.schedule):
             layer = self.layers[place]
@@ -196,7 +202,9 @@ class Stack(nn.Module):
             )
             x = layer(x, ctx)
             states.append(x)
-        x = states[-1] = self.final_dropout(x if self.final_norm is None else self.final_norm(x))
+        x = self.final_dropout(x if self.final_norm is None else self.final_norm(x))
+        if self.plan.norms_last_state:
+            states[-1] = x
         if cache is not None:
             cache.length = start + shape[1]
         return ModelOutput.of(

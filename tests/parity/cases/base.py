@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ LENGTHS, DECODER_LENGTHS = (24, 17, 9), (12, 10, 5)
 
 Inputs = dict[str, Tensor]
 Extra = Callable[[Tensor, torch.Generator], Inputs]
+Targets = Callable[[Inputs, Tensor], Inputs]
+"""(documented inputs, which places are real) -> what a loss needs besides."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Case:
 
     `dead`: pattern of our parameters that these inputs do not reach. `unknown`: documented inputs of others that the
     oracle does not take (ours may, and leaves them unread). `attends`: whether there are attention weights and heads.
-    `reopens`: whether the oracle can open its own files.
+    `reopens`: whether the oracle can open its own files. `targets`: per task, where the architecture has its own kind.
+    `head_mask`: whether it can switch heads off. `withheld`: per task, inputs that its class cannot take.
     """
 
     name: str
@@ -36,6 +39,9 @@ class Case:
     unknown: tuple[str, ...] = ()
     attends: bool = True
     reopens: bool = True
+    head_mask: bool = True
+    targets: Mapping[str, Targets] = field(default_factory=dict)
+    withheld: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def model_type(self) -> str:

@@ -1,0 +1,223 @@
+"""Deberta (https://arxiv.org/abs/2006.03654): contents and distances are compared apart from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architectures.bert import (
+    BERT_LANGUAGE_MODEL_ROWS,
+    LAYER,
+    OURS,
+    bert_heads,
+    bert_initialization,
+    bert_language_model,
+    bert_plan,
+    bert_rows,
+)
+from eir_seq.models.blocks.attention import causal_mask
+from eir_seq.models.blocks.build import Part
+from eir_seq.models.blocks.disentangled_attention import DisentangledAttention, Distances, DistanceTable
+from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.blocks.norms import LayerNorm
+from eir_seq.models.checkpoint.keymap import Fused, Row, Same, Tensors, for_layers
+from eir_seq.models.configs.deberta import DebertaConfig, DisentangledConfig
+from eir_seq.models.frames.stack import StackPlan
+from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.sequence_classification import SequenceClassification
+
+# ------------------------------------------------------------------------------------------- shared by versions
+
+
+def disentangled_plan(
+    c: DisentangledConfig, mixer: Part, distances: Distances | None, norm: LayerNorm.Config | None = None
+) -> StackPlan:
+    """Bert without a pooler; the layers share a table of distances."""
+    table = None if distances is None else DistanceTable.Config(rows=2 * distances.span, size=c.hidden_size, norm=norm)
+    plan = bert_plan(c, pooler=False, positions=c.position_biased_input, mixer=mixer)
+    return replace(plan, position_table=table, blanks_padding=True)
+
+
+def disentangled_rows(c: DisentangledConfig) -> Iterator[Row]:
+    """What both versions name alike."""
+    yield Same("encoder.rel_embeddings", "position_table.vectors")
+    yield from bert_rows(c)
+
+
+def score_scale(c: DisentangledConfig, comparisons: int) -> float:
+    """One over the root of the head size times the number of terms of a score."""
+    return (c.hidden_size // c.num_attention_heads * (1 + comparisons)) ** -0.5
+
+
+class _Classification(SequenceClassification):
+    """Without a `problem_type`, the loss leaves out negative labels and takes (batch, num_labels) as soft classes."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SequenceClassification.Config):
+        """As its base."""
+
+        def build(self) -> _Classification:
+            """The head."""
+            return _Classification(self)
+
+    def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Squared error of one value, cross-entropy of classes or of shares of classes, or by `problem_type`."""
+        if self.config.problem_type is not None or self.config.num_labels == 1:
+            return super().label_loss(logits, labels)
+        if labels.dim() > 1 and labels.shape[-1] > 1:
+            return -(logits.log_softmax(-1) * labels).sum(-1).mean()
+        labels = labels.view(-1).long()
+        known = labels >= 0
+        return F.cross_entropy(logits.float()[known], labels[known]) if bool(known.any()) else logits.sum() * 0.0
+
+
+def deberta_classification(c: DisentangledConfig) -> SequenceClassification.Config:
+    """Hidden layer and linear layer on the first token's state."""
+    return _Classification.Config(
+        reads="first",
+        hidden_size=c.hidden_size,
+        num_labels=c.num_labels,
+        problem_type=c.problem_type,
+        dense=c.pooler_hidden_act,
+        dense_dropout=c.pooler_dropout,
+        dropout=c.hidden_dropout_prob if c.cls_dropout is None else c.cls_dropout,
+    )
+
+
+CLASSIFICATION_ROWS = (Same("pooler.dense", "dense"), Same("classifier", "out"))
+LEGACY_IGNORED = (r"^cls\.predictions\.decoder\.bias$", r"^mask_predictions\.")
+
+
+def _language_model(c: DisentangledConfig) -> LanguageModel.Config:
+    head = bert_language_model(c, "hidden")
+    return head if c.legacy else replace(head, tied=True)
+
+
+def _language_model_rows(c: DisentangledConfig) -> tuple[Row, ...]:
+    if c.legacy:
+        return BERT_LANGUAGE_MODEL_ROWS
+    names = (("dense", "dense"), ("LayerNorm", "norm"), ("bias", "bias"))
+    return tuple(Same(f"lm_predictions.lm_head.{theirs}", ours) for theirs, ours in names)
+
+
+LANGUAGE_MODEL = TaskHead("ForMaskedLM", _language_model, _language_model_rows)
+
+
+# ------------------------------------------------------------------------------------------------- version 1
+
+
+class _TalkingHeads(DisentangledAttention):
+    """Scores and weights are mixed over the heads (https://arxiv.org/abs/2003.02436)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(DisentangledAttention.Config):
+        """As its base."""
+
+        def build(self) -> _TalkingHeads:
+            """The mixer."""
+            return _TalkingHeads(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(replace(config, dropout=0.0))
+        self.weights_dropout = nn.Dropout(config.dropout)
+        self.mix_scores = Linear(config.num_heads, config.num_heads, bias=False)
+        self.mix_weights = Linear(config.num_heads, config.num_heads, bias=False)
+
+    def _weights(self, query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None, causal: bool) -> Tensor:
+        mask = self.between_real(mask)
+        scores = query @ key.transpose(-1, -2) * self.scale
+        scores = self._over_heads(self.mix_scores, scores if bias is None else scores + bias)
+        look = causal_mask(query, key) if causal else mask
+        scores = scores if look is None else scores.masked_fill(~look, torch.finfo(scores.dtype).min)
+        return self._over_heads(self.mix_weights, self.weights_dropout(scores.softmax(-1)))
+
+    def _fused(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        causal: bool,
+        dropout: float,  # noqa: ARG002
+    ) -> Tensor:
+        return self._weights(query, key, mask, bias, causal) @ value
+
+    @staticmethod
+    def _over_heads(mix: nn.Module, x: Tensor) -> Tensor:
+        mixed: Tensor = mix(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return mixed
+
+
+@dataclass(frozen=True)
+class FusedByHead(Fused):
+    """One published module that holds, head after head, a piece of each of ours."""
+
+    heads: int = 1
+
+    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """Take this row's tensor out of `published`, yield the parts under our names."""
+        if (name := f"{self.theirs}.weight") in published:
+            whole = published.pop(name).unflatten(0, (self.heads, len(self.ours), -1))
+            for ours, part in zip(self.ours, whole.unbind(1), strict=True):
+                yield f"{ours}.weight", part.flatten(0, 1).contiguous()
+
+    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """The inverse of `pull`."""
+        if f"{self.ours[0]}.weight" in ours:
+            parts = [ours.pop(f"{name}.weight").unflatten(0, (self.heads, -1)) for name in self.ours]
+            yield f"{self.theirs}.weight", torch.stack(parts, 1).flatten(0, 2)
+
+
+def deberta_plan(c: DebertaConfig) -> StackPlan:
+    """Keys have no bias; every distance has its own row."""
+    distances = Distances(c.farthest) if c.relative_attention else None
+    mixer = (_TalkingHeads if c.talking_head else DisentangledAttention).Config(
+        hidden_size=c.hidden_size,
+        num_heads=c.num_attention_heads,
+        dropout=c.attention_probs_dropout_prob,
+        scale=score_scale(c, len(c.compared)),
+        distances_of=distances,
+        by_query="c2p" in c.compared,
+        by_key="p2c" in c.compared,
+        position_bias=False,
+        key_bias=False,
+        position_dropout=c.hidden_dropout_prob,
+    )
+    return disentangled_plan(c, mixer, distances)
+
+
+def deberta_rows(c: DebertaConfig) -> Iterator[Row]:
+    """The key table of the body."""
+    theirs, mixer = LAYER + "attention.self.", OURS + "mixer."
+    fused = tuple(mixer + part for part in ("query", "key", "value"))
+    yield from for_layers(
+        c.num_hidden_layers,
+        Same(theirs + "q_bias", mixer + "query.bias"),
+        Same(theirs + "v_bias", mixer + "value.bias"),
+        FusedByHead(theirs + "in_proj", fused, heads=c.num_attention_heads),
+        Same(theirs + "pos_proj", mixer + "position_key"),
+        Same(theirs + "pos_q_proj", mixer + "position_query"),
+        Same(theirs + "head_logits_proj", mixer + "mix_scores"),
+        Same(theirs + "head_weights_proj", mixer + "mix_weights"),
+    )
+    yield from disentangled_rows(c)
+
+
+def _heads() -> dict[str, TaskHead]:
+    heads = bert_heads(deberta_classification, deberta_plan, CLASSIFICATION_ROWS, choice_plan=deberta_plan)
+    del heads["multiple-choice"]  # published for version 2 only
+    return heads
+
+
+DEBERTA = Architecture(
+    tasks=declare_tasks("Deberta", "deberta", deberta_plan, deberta_rows, {"masked-lm": LANGUAGE_MODEL, **_heads()}),
+    prefixes=("deberta",),
+    initialization=bert_initialization,
+    ignored=LEGACY_IGNORED,
+)
