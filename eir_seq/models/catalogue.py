@@ -63,14 +63,7 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.deberta_v2:DEBERTA_V2",
         "https://arxiv.org/abs/2111.09543",
         "Deberta with distances in logarithmic buckets and an optional convolution; versions 2 and 3.",
-        (
-            "base",
-            "masked-lm",
-            "sequence-classification",
-            "token-classification",
-            "question-answering",
-            "multiple-choice",
-        ),
+        ("base", "masked-lm", *TEXT_TASKS),
     ),
     "distilbert": Entry(
         "configs.bert:DistilBertConfig",
@@ -183,6 +176,13 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.sequence_default:SEQUENCE_DEFAULT",
         "https://arxiv.org/abs/1706.03762",
         "This project's own encoder: RMS norms in front, rotary positions, gated feed-forward, optional windows.",
+    ),
+    "squeezebert": Entry(
+        "configs.squeezebert:SqueezeBertConfig",
+        "architectures.squeezebert:SQUEEZEBERT",
+        "https://arxiv.org/abs/2006.11316",
+        "Bert whose linear layers mix channels within groups only.",
+        ("base", "masked-lm", *TEXT_TASKS),
     ),
     "t5": Entry(
         "configs.t5:T5Config",

@@ -43,7 +43,7 @@ POOLER = ("body.pooler.*",)
 UNREAD = {
     # published classes that hold a pooler which their head does not read
     **{f"{name} {task}": POOLER
-       for name in ("fnet", "layoutlm")
+       for name in ("fnet", "layoutlm", "squeezebert")
        for task in ("masked-lm", "token-classification", "question-answering")},
 }  # fmt: skip
 

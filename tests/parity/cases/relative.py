@@ -1,4 +1,4 @@
-"""Rows of encoders that tell positions by rotation, by distance, or by both."""
+"""Rows of encoders that tell positions by rotation, by distance, or by both; and of squeezebert."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ RELATIVE = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 BUCKETS = {"position_buckets": 8, "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
 LATER_NAMES = {"legacy": False, "tie_word_embeddings": False}  # the oracle's head of those names breaks when tied
 NO_HEAD_MASK: dict[str, Any] = {"head_mask": False}
+GROUPS = {
+    "q_groups": 2,
+    "k_groups": 4,
+    "v_groups": 2,
+    "post_attention_groups": 1,
+    "intermediate_groups": 2,
+    "output_groups": 4,
+}
 
 CASES = [
     Case("deberta", bertish(**RELATIVE, max_relative_positions=10, position_biased_input=False), **NO_HEAD_MASK),
@@ -29,5 +37,6 @@ CASES = [
     Case("roformer", bertish(embedding_size=16), segments),
     Case("roformer@rotary_value", bertish(rotary_value=True), segments),
     Case("roformer@decoder", bertish(is_decoder=True), segments),
+    Case("squeezebert", bertish(embedding_size=32, **GROUPS), segments, **NO_HEAD_MASK),
     Case("mpnet", bertish(relative_attention_num_buckets=32, **ROBERTA_IDS)),
 ]
