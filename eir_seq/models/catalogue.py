@@ -30,12 +30,26 @@ ROBERTA_TASKS = ("base", "masked-lm", "causal-lm", *TEXT_TASKS)
 BERT_TASKS = ("base", "masked-lm", "causal-lm", "next-sentence", "pretraining", *TEXT_TASKS)
 
 CATALOGUE: dict[str, Entry] = {
+    "albert": Entry(
+        "configs.bert_like:AlbertConfig",
+        "architectures.albert:ALBERT",
+        "https://arxiv.org/abs/1909.11942",
+        "Bert with narrow tables and one group of layers (or a few) that runs again and again.",
+        ("base", "masked-lm", "pretraining", *TEXT_TASKS),
+    ),
     "bert": Entry(
         "configs.bert:BertConfig",
         "architectures.bert:BERT",
         "https://arxiv.org/abs/1810.04805",
         "Bidirectional encoder with learned positions and segments, norms behind each sublayer, and a tanh pooler.",
         BERT_TASKS,
+    ),
+    "bert-generation": Entry(
+        "configs.bert_like:BertGenerationConfig",
+        "architectures.bert_like:BERT_GENERATION",
+        "https://arxiv.org/abs/1907.12461",
+        "Bert without segments and pooler, to be the encoder or the decoder of a text generator.",
+        ("base", "causal-lm"),
     ),
     "camembert": Entry(
         "configs.bert_like:CamembertConfig",
@@ -79,6 +93,13 @@ CATALOGUE: dict[str, Entry] = {
         "Bert with narrower tables and no pooler, pretrained to tell which tokens were replaced.",
         ("base", "masked-lm", "causal-lm", "pretraining", *TEXT_TASKS),
     ),
+    "ernie": Entry(
+        "configs.bert_like:ErnieConfig",
+        "architectures.bert_like:ERNIE",
+        "https://arxiv.org/abs/1904.09223",
+        "Bert that can also be told what kind of task a text belongs to (task_type_ids).",
+        BERT_TASKS,
+    ),
     "fnet": Entry(
         "configs.special_inputs:FNetConfig",
         "architectures.fnet:FNET",
@@ -101,6 +122,20 @@ CATALOGUE: dict[str, Entry] = {
         "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
         "Causal decoder with learned positions and norms in front of each sublayer.",
         ("base", "causal-lm", "sequence-classification", "token-classification", "question-answering"),
+    ),
+    "ibert": Entry(
+        "configs.ibert:IBertConfig",
+        "architectures.ibert:IBERT",
+        "https://arxiv.org/abs/2101.01321",
+        "Roberta that can compute with whole numbers only (quant_mode), for hardware without floating point.",
+        (
+            "base",
+            "masked-lm",
+            "sequence-classification",
+            "token-classification",
+            "question-answering",
+            "multiple-choice",
+        ),
     ),
     "layoutlm": Entry(
         "configs.special_inputs:LayoutLMConfig",
@@ -134,6 +169,13 @@ CATALOGUE: dict[str, Entry] = {
             "question-answering",
         ),
     ),
+    "megatron-bert": Entry(
+        "configs.bert_like:MegatronBertConfig",
+        "architectures.pre_norm_encoders:MEGATRON_BERT",
+        "https://arxiv.org/abs/1909.08053",
+        "Bert with norms in front of the sublayers and one behind the last layer, none on the embeddings.",
+        BERT_TASKS,
+    ),
     "mobilebert": Entry(
         "configs.special_inputs:MobileBertConfig",
         "architectures.mobilebert:MOBILEBERT",
@@ -157,12 +199,40 @@ CATALOGUE: dict[str, Entry] = {
         "Roberta without segments, with learned biases by distance that all layers share.",
         ("base", "masked-lm", *TEXT_TASKS),
     ),
+    "nezha": Entry(
+        "configs.bert_like:NezhaConfig",
+        "architectures.nezha:NEZHA",
+        "https://arxiv.org/abs/1909.00204",
+        "Bert without a table of positions: fixed waves of the distance enter keys and values.",
+        ("base", "masked-lm", "next-sentence", "pretraining", *TEXT_TASKS),
+    ),
+    "rembert": Entry(
+        "configs.bert_like:RemBertConfig",
+        "architectures.bert_like:REMBERT",
+        "https://arxiv.org/abs/2010.12821",
+        "Bert with narrow tables at its input and a wide one of its own at the output.",
+        ROBERTA_TASKS,
+    ),
     "roberta": Entry(
         "configs.bert:RobertaConfig",
         "architectures.roberta:ROBERTA",
         "https://arxiv.org/abs/1907.11692",
         "Bert with positions counted over real tokens only and another classification head.",
         ROBERTA_TASKS,
+    ),
+    "roberta-prelayernorm": Entry(
+        "configs.bert_like:RobertaPreLayerNormConfig",
+        "architectures.pre_norm_encoders:ROBERTA_PRELAYERNORM",
+        "https://arxiv.org/abs/1904.01038",
+        "Roberta with norms in front of the sublayers and one behind the last layer.",
+        ROBERTA_TASKS,
+    ),
+    "roc_bert": Entry(
+        "configs.bert_like:RoCBertConfig",
+        "architectures.roc_bert:ROC_BERT",
+        "https://aclanthology.org/2022.acl-long.65.pdf",
+        "Chinese bert that also reads how signs look and sound (input_shape_ids, input_pronunciation_ids).",
+        ("base", "masked-lm", "causal-lm", "pretraining", *TEXT_TASKS),
     ),
     "roformer": Entry(
         "configs.relative:RoFormerConfig",
@@ -176,6 +246,13 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.sequence_default:SEQUENCE_DEFAULT",
         "https://arxiv.org/abs/1706.03762",
         "This project's own encoder: RMS norms in front, rotary positions, gated feed-forward, optional windows.",
+    ),
+    "splinter": Entry(
+        "configs.bert_like:SplinterConfig",
+        "architectures.splinter:SPLINTER",
+        "https://arxiv.org/abs/2101.00438",
+        "Bert without pooler whose question tokens select the spans that answer them.",
+        ("base", "pretraining", "question-answering"),
     ),
     "squeezebert": Entry(
         "configs.squeezebert:SqueezeBertConfig",
@@ -196,6 +273,13 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.roberta_like:XLM_ROBERTA",
         "https://arxiv.org/abs/1911.02116",
         "Roberta under the name that its weights for a hundred languages are published by.",
+        ROBERTA_TASKS,
+    ),
+    "xlm-roberta-xl": Entry(
+        "configs.bert_like:XLMRobertaXLConfig",
+        "architectures.pre_norm_encoders:XLM_ROBERTA_XL",
+        "https://arxiv.org/abs/2105.00572",
+        "Larger xlm-roberta with norms in front of the sublayers, one behind the last layer, none on the embeddings.",
         ROBERTA_TASKS,
     ),
 }

@@ -94,7 +94,7 @@ def from_pretrained(
 
 def _load(model: Model, published: dict[str, Tensor], folder: Path) -> LoadReport:
     tensors, unused = model.tensors_of(published)
-    expected = dict(model.named_parameters())
+    expected: dict[str, Tensor] = {**dict(model.named_parameters()), **model.saved_buffers()}
     faults = [
         Fault(str(folder), f"{name} has shape {list(tensor.shape)}, the options ask for {list(expected[name].shape)}")
         for name, tensor in tensors.items()
@@ -130,6 +130,10 @@ def _assign(model: Model, tensors: dict[str, Tensor]) -> None:
                 places.setdefault(id(parameter), []).append((module, leaf))
     named = dict(model.named_parameters())
     for name, tensor in tensors.items():
+        if name not in named:
+            owner, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, tensor)
+            continue
         fresh = nn.Parameter(tensor, requires_grad=named[name].requires_grad)
         for module, leaf in places[id(named[name])]:
             setattr(module, leaf, fresh)

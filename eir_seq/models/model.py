@@ -72,10 +72,11 @@ class Model(nn.Module):
             return bare
         if self.declared.prepare is not None:
             inputs = self.declared.prepare(self.config, inputs)
+        own = {name: inputs.pop(name, None) for name in self.head.inputs}
         given = {name: inputs.pop(name, None) for name in self.head.targets}
         targets = {name: target for name, target in given.items() if target is not None}
         output: ModelOutput = self.body(**self.head.prepare(inputs, targets))
-        predictions = self.head(output, inputs)
+        predictions = self.head(output, inputs | own)
         rest = {name: value for name, value in output.items() if name not in ("last_hidden_state", "pooler_output")}
         return ModelOutput.of(loss=self.head.loss(predictions, targets), **predictions, **rest)
 
@@ -124,13 +125,19 @@ class Model(nn.Module):
 
     def _canonical_names(self) -> dict[str, str]:
         first: dict[int, str] = {}
-        return {
+        parameters = {
             name: first.setdefault(id(parameter), name)
             for name, parameter in self.named_parameters(remove_duplicate=False)
         }
+        return parameters | {name: name for name in self.saved_buffers()}
+
+    def saved_buffers(self) -> Tensors:
+        """Buffers that belong to a checkpoint (ranges of activations and the like)."""
+        parameters = {name for name, _ in self.named_parameters(remove_duplicate=False)}
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in parameters}
 
     def _by_part(self) -> tuple[Tensors, Tensors]:
-        own = {name: parameter.detach() for name, parameter in self.named_parameters()}
+        own = {name: parameter.detach() for name, parameter in self.named_parameters()} | self.saved_buffers()
         parts = (
             {name.removeprefix(part): tensor for name, tensor in own.items() if name.startswith(part)}
             for part in ("body.", "head.")

@@ -36,6 +36,20 @@ class Same:
 
 
 @dataclass(frozen=True)
+class Tree(Same):
+    """All tensors below a name, parameters and buffers."""
+
+    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """Take this row's tensors out of `published`, yield them under our names."""
+        for name in [name for name in published if name.startswith(f"{self.theirs}.")]:
+            yield self.ours + name.removeprefix(self.theirs), published.pop(name)
+
+    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """The inverse of `pull`."""
+        yield from Tree(self.ours, self.theirs).pull(ours)
+
+
+@dataclass(frozen=True)
 class Fused:
     """One published module that holds several of ours, one after the other along the output."""
 

@@ -175,6 +175,7 @@ class Stack(nn.Module):
             bias=self._shared_bias(start, shape[1]),
             position_table=None if self.position_table is None else self.position_table(),
             features=features,
+            embeddings=self.embeddings,
             attentions=[] if output_attentions else None,
             cross_attentions=[] if output_attentions and encoder_hidden_states is not None else None,
             global_attentions=[] if output_attentions else None,

@@ -39,6 +39,7 @@ class Case:
     unknown: tuple[str, ...] = ()
     attends: bool = True
     reopens: bool = True
+    calibrated: bool = False
     head_mask: bool = True
     targets: Mapping[str, Targets] = field(default_factory=dict)
     withheld: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

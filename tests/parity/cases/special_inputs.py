@@ -54,6 +54,18 @@ NO_MASK: dict[str, Any] = {"unknown": ("attention_mask",), "attends": False}
 CASES = [
     Case("fnet", FNET, four_segments, **NO_MASK),
     Case("fnet@matrices", {**FNET, "use_tpu_fourier_optimizations": True}, four_segments, reopens=False, **NO_MASK),
+    Case("ibert", bertish(**IDS)),
+    *(
+        Case(
+            f"ibert@quant_{left}",
+            bertish(
+                quant_mode=True, force_dequant=left, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **IDS
+            ),
+            calibrated=True,
+            dead=r"norm\.bias$" if left not in ("layernorm", "nonlinear") else "",
+        )
+        for left in ("none", "gelu", "softmax", "layernorm", "nonlinear")
+    ),
     Case("layoutlm", bertish(max_2d_position_embeddings=64), boxes),
     Case("layoutlm@no_boxes", bertish(max_2d_position_embeddings=64), segments),
     Case("markuplm", bertish(**XPATHS, **IDS), xpaths),
