@@ -7,7 +7,7 @@ from typing import Any
 FIELDS = frozenset({
     "last_hidden_state", "pooler_output", "hidden_states", "attentions", "cross_attentions", "global_attentions",
     "past_key_values", "logits", "loss", "start_logits", "end_logits", "prediction_logits",
-    "seq_relationship_logits", "encoder_last_hidden_state",
+    "seq_relationship_logits", "sop_logits", "encoder_last_hidden_state",
     "encoder_hidden_states", "encoder_attentions", "decoder_hidden_states", "decoder_attentions",
 })  # fmt: skip
 

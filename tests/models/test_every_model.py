@@ -52,9 +52,9 @@ def predictions(output: Any) -> dict[str, Tensor]:
     return {name: value for name, value in output.items() if isinstance(value, Tensor)}
 
 
-def without_dropout(model_type: str, task: str = "base") -> Model:
+def of_dropout(model_type: str, rate: float) -> Model:
     known = fields(config_class(model_type))
-    return tiny(model_type, task, **{name: 0.0 for name in DROPOUTS if name in known})
+    return tiny(model_type, **{name: rate for name in DROPOUTS if name in known})
 
 
 @every_task
@@ -262,9 +262,9 @@ def test_a_text_as_long_as_there_are_positions(model_type: str) -> None:
 
 @every_model
 def test_training_and_evaluation_differ_only_by_dropout(model_type: str) -> None:
-    model = noisy(without_dropout(model_type))
+    model = noisy(of_dropout(model_type, 0.0))
     given = inputs(model)
     expected = model(**given).last_hidden_state
     assert torch.equal(model.train()(**given).last_hidden_state, expected)
-    again = noisy(tiny(model_type)).train()
+    again = noisy(of_dropout(model_type, 0.1)).train()
     assert not torch.equal(again(**given).last_hidden_state, expected)

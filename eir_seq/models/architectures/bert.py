@@ -128,7 +128,8 @@ def bert_rows(c: EncoderWithoutSegments) -> Iterator[Row]:
     if getattr(c, "position_embedding_type", "absolute") == "absolute":
         yield Same("embeddings.position_embeddings", "embeddings.positions")
     else:
-        yield Unused("embeddings.position_embeddings.weight", (c.max_position_embeddings, c.hidden_size))
+        width = getattr(c, "embedding_size", None) or c.hidden_size
+        yield Unused("embeddings.position_embeddings.weight", (c.max_position_embeddings, width))
     yield Same("embeddings.token_type_embeddings", "embeddings.segments")
     yield Same("embeddings.LayerNorm", "embeddings.norm")
     yield from for_layers(c.num_hidden_layers, *BERT_LAYER_ROWS)

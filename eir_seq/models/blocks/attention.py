@@ -128,8 +128,12 @@ class Attention(nn.Module):
         if weights_wanted is not None:
             weights_wanted.append(weights)
         groups = self.config.num_heads // value.shape[1]
-        mixed = dropped.to(value.dtype) @ value.repeat_interleave(groups, 1)
+        mixed = self._mix(dropped.to(value.dtype), value.repeat_interleave(groups, 1))
         return mixed.transpose(1, 2).flatten(2)
+
+    def _mix(self, weights: Tensor, value: Tensor) -> Tensor:
+        """(batch, heads, queries, keys) weights and (batch, heads, keys, head_size) values -> the weighted sums."""
+        return weights @ value
 
     def _attend_packed(
         self,

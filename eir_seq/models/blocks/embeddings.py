@@ -57,7 +57,8 @@ class Embeddings(nn.Module):
     class Config:
         """What varies.
 
-        `embedding_size`: width of the tables where it is not that of the states; a linear layer follows then.
+        `embedding_size`: width of the tables where it is not that of the states; a linear layer follows then, and
+        with `always_project` even where it is.
         `num_segments`: 0 for none. `padding_id`: the row of the token table that stays zero when it is fresh.
         `segments_are_tokens`: segment ids are looked up in the token table. `further`: vectors of other inputs.
         """
@@ -65,6 +66,7 @@ class Embeddings(nn.Module):
         vocab_size: int
         hidden_size: int
         embedding_size: int | None = None
+        always_project: bool = False
         positions: PositionsConfig | None = None
         num_segments: int = 0
         further: FeatureEmbedding | None = None
@@ -93,7 +95,8 @@ class Embeddings(nn.Module):
         self.further = config.further.build(size) if config.further else None
         self.norm = config.norm.build(size) if config.norm else None
         self.dropout = nn.Dropout(config.dropout)
-        self.project = Linear(size, config.hidden_size) if size != config.hidden_size else None
+        projects = config.always_project or size != config.hidden_size
+        self.project = Linear(size, config.hidden_size) if projects else None
 
     def forward(
         self,

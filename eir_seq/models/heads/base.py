@@ -20,10 +20,12 @@ IGNORED = -100
 class Head(nn.Module):
     """Turns what a body returns into predictions, and predictions and targets into a loss.
 
-    `targets`: documented names of the tensors that the loss needs. `reads_padding`: states at padding enter the loss.
+    `targets`: documented names of the tensors that the loss needs. `inputs`: of those that only the head reads.
+    `reads_padding`: states at padding enter the loss.
     """
 
     targets: tuple[str, ...] = ("labels",)
+    inputs: tuple[str, ...] = ()
     reads_padding = False
 
     def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.heads.base import Head, Targets, token_loss
 from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.output import ModelOutput
 
 
@@ -45,13 +46,14 @@ class PreTraining(Head):
     """Hidden tokens and the order of two texts."""
 
     targets = ("labels", "next_sentence_label")
+    pairs_logits = "seq_relationship_logits"
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        """The two heads."""
+        """The two heads; that of `pairs` has two labels."""
 
         tokens: LanguageModel.Config
-        pairs: NextSentence.Config
+        pairs: NextSentence.Config | SequenceClassification.Config
 
         def build(self) -> PreTraining:
             """The head."""
@@ -59,7 +61,8 @@ class PreTraining(Head):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.tokens, self.pairs = config.tokens.build(), config.pairs.build()
+        self.tokens = config.tokens.build()
+        self.pairs: Head = config.pairs.build()
 
     def tie(self, body: Any) -> None:
         """Score tokens by the body's token table."""
@@ -69,12 +72,13 @@ class PreTraining(Head):
         """`prediction_logits`: (batch, length, vocabulary); `seq_relationship_logits`: (batch, 2)."""
         return {
             "prediction_logits": self.tokens.scores(output.last_hidden_state),
-            "seq_relationship_logits": self.pairs(output, inputs)["logits"],
+            self.pairs_logits: self.pairs(output, inputs)["logits"],
         }
 
     def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
         """The sum of both losses; None unless both targets are given."""
-        if "labels" not in targets or "next_sentence_label" not in targets:
+        tokens, pairs = self.targets
+        if tokens not in targets or pairs not in targets:
             return None
-        pairs = self.pairs.label_loss(predictions["seq_relationship_logits"], targets["next_sentence_label"])
-        return token_loss(predictions["prediction_logits"], targets["labels"]) + pairs
+        order = self.pairs.label_loss(predictions[self.pairs_logits], targets[pairs])
+        return token_loss(predictions["prediction_logits"], targets[tokens]) + order
