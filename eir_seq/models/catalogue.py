@@ -123,6 +123,20 @@ CATALOGUE: dict[str, Entry] = {
         "Causal decoder with learned positions and norms in front of each sublayer.",
         ("base", "causal-lm", "sequence-classification", "token-classification", "question-answering"),
     ),
+    "ibert": Entry(
+        "configs.ibert:IBertConfig",
+        "architectures.ibert:IBERT",
+        "https://arxiv.org/abs/2101.01321",
+        "Roberta that can compute with whole numbers only (quant_mode), for hardware without floating point.",
+        (
+            "base",
+            "masked-lm",
+            "sequence-classification",
+            "token-classification",
+            "question-answering",
+            "multiple-choice",
+        ),
+    ),
     "layoutlm": Entry(
         "configs.special_inputs:LayoutLMConfig",
         "architectures.layoutlm:LAYOUTLM",
