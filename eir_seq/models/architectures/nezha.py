@@ -35,10 +35,18 @@ class DistanceAttention(Attention):
             """The mixer."""
             return DistanceAttention(self)
 
-    def _waves(self, like: Tensor) -> Tensor:
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._waves = torch.empty(0)  # of the pass that is under way: layers share one table
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        self._waves = ctx.once(("waves", self.config.reach, self.head_size), lambda: self._table(x.device))
+        return super().forward(x, ctx)
+
+    def _table(self, device: torch.device) -> Tensor:
         """(2 * reach + 1, head_size), from the farthest token in front to the farthest behind."""
-        rows = torch.arange(2 * self.config.reach + 1, device=like.device)
-        return SinusoidalPositions.waves(rows, self.head_size).to(like.dtype)
+        return SinusoidalPositions.waves(torch.arange(2 * self.config.reach + 1, device=device), self.head_size)
 
     def _rows(self, queries: int, keys: int, device: torch.device) -> Tensor:
         reach = self.config.reach
@@ -48,12 +56,12 @@ class DistanceAttention(Attention):
         return self._key_term
 
     def _key_term(self, query: Tensor, key: Tensor) -> Tensor:
-        by_distance = query @ self._waves(query).T * self.scale
+        by_distance = query @ self._waves.to(query.dtype).T * self.scale
         rows = self._rows(query.shape[2], key.shape[2], query.device)
         return by_distance.gather(-1, rows.expand(*query.shape[:2], -1, -1))
 
     def _mix(self, weights: Tensor, value: Tensor) -> Tensor:
-        waves = self._waves(value)
+        waves = self._waves.to(value.dtype)
         rows = self._rows(weights.shape[2], weights.shape[3], value.device).expand_as(weights)
         by_distance = weights.new_zeros(*weights.shape[:3], len(waves)).scatter_add(-1, rows, weights)
         return weights @ value + by_distance @ waves
