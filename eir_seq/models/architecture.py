@@ -9,12 +9,14 @@ from typing import Any
 from eir_seq.models.blocks.build import Part
 from eir_seq.models.checkpoint.keymap import Row
 from eir_seq.models.frames.encoder_decoder import EncoderDecoderPlan
+from eir_seq.models.frames.joined import JoinedPlan
 from eir_seq.models.frames.stack import StackPlan
+from eir_seq.models.frames.two_streams import TwoStreamsPlan
 from eir_seq.models.frames.windows import WindowsPlan
 from eir_seq.models.initialization import Initialization
 
 Prepare = Callable[[Any, dict[str, Any]], dict[str, Any]]
-Plan = StackPlan | EncoderDecoderPlan | WindowsPlan
+Plan = StackPlan | EncoderDecoderPlan | WindowsPlan | TwoStreamsPlan | JoinedPlan
 HeadRows = tuple[Row, ...] | Callable[[Any], tuple[Row, ...]]
 """The key table of a head, or options -> it where they decide on the published names."""
 

@@ -157,6 +157,23 @@ CATALOGUE: dict[str, Entry] = {
         "Roberta with attention in a sliding window and global tokens that have projections of their own.",
         ("base", "masked-lm", *TEXT_TASKS),
     ),
+    "luke": Entry(
+        "configs.special_inputs:LukeConfig",
+        "architectures.luke:LUKE",
+        "https://arxiv.org/abs/2010.01057",
+        "Roberta that reads entities of a text beside its words (entity_ids, entity_position_ids ...).",
+        (
+            "base",
+            "masked-lm",
+            "entity-classification",
+            "entity-pair-classification",
+            "entity-span-classification",
+            "sequence-classification",
+            "token-classification",
+            "question-answering",
+            "multiple-choice",
+        ),
+    ),
     "markuplm": Entry(
         "configs.special_inputs:MarkupLMConfig",
         "architectures.markuplm:MARKUPLM",
@@ -281,6 +298,13 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/2105.00572",
         "Larger xlm-roberta with norms in front of the sublayers, one behind the last layer, none on the embeddings.",
         ROBERTA_TASKS,
+    ),
+    "xlnet": Entry(
+        "configs.xlnet:XLNetConfig",
+        "architectures.xlnet:XLNET",
+        "https://arxiv.org/abs/1906.08237",
+        "Encoder by distances and segments that keeps states between texts and predicts tokens in any order.",
+        ("base", "causal-lm", *TEXT_TASKS[:3], "answer-search", "multiple-choice"),
     ),
 }
 

@@ -72,12 +72,14 @@ class Model(nn.Module):
             return bare
         if self.declared.prepare is not None:
             inputs = self.declared.prepare(self.config, inputs)
-        own = {name: inputs.pop(name, None) for name in self.head.inputs}
-        given = {name: inputs.pop(name, None) for name in self.head.targets}
+        own = {name: inputs.get(name) for name in self.head.inputs}
+        given = {name: inputs.get(name) for name in self.head.targets}
+        inputs = {name: x for name, x in inputs.items() if name not in own and name not in given}
         targets = {name: target for name, target in given.items() if target is not None}
         output: ModelOutput = self.body(**self.head.prepare(inputs, targets))
         predictions = self.head(output, inputs | own)
-        rest = {name: value for name, value in output.items() if name not in ("last_hidden_state", "pooler_output")}
+        states = ("last_hidden_state", "pooler_output", "entity_last_hidden_state")
+        rest = {name: value for name, value in output.items() if name not in states}
         return ModelOutput.of(loss=self.head.loss(predictions, targets), **predictions, **rest)
 
     def layer_of(self, parameter: str) -> int | None:

@@ -28,8 +28,18 @@ def one_thread() -> None:
 UNSEEN = ("*.key.bias", "*.key_global.bias")
 """A bias of keys moves all scores of a query alike, which softmax does not see."""
 LAST_LOCAL = tuple(f"*.layers.1.mixer.{part}.*" for part in ("query", "key", "value"))
+LAST_WORDS = ("*.layers.1.mixer.query.*", "*.layers.1.mixer.word_to_entity.*")
+LAST_ENTITIES = ("*.layers.1.mixer.entity_to_*",)
 UNSEEN_IN_TASK = {
+    # in the last layer, only queries of what the head reads matter
+    "luke entity-classification": LAST_WORDS,
+    "luke entity-pair-classification": LAST_WORDS,
+    **{
+        f"luke {task}": LAST_ENTITIES
+        for task in ("sequence-classification", "token-classification", "question-answering", "multiple-choice")
+    },
     "multiple-choice": ("head.*out.bias",),  # moves the scores of all choices alike
+    "answer-search": ("head.begin.bias", "head.end.bias"),  # moves the scores of all places alike
     # these heads read the first token, which is global: in the last layer it has projections of its own
     "longformer sequence-classification": LAST_LOCAL,
     "longformer multiple-choice": LAST_LOCAL,
@@ -45,6 +55,10 @@ UNREAD = {
     **{f"{name} {task}": POOLER
        for name in ("fnet", "layoutlm", "squeezebert")
        for task in ("masked-lm", "token-classification", "question-answering")},
+    **{f"luke {task}": POOLER
+       for task in ("masked-lm", "entity-classification", "entity-pair-classification", "entity-span-classification")},
+    # the first state of tokens that a target_mapping asks for, which there is none of
+    **{f"xlnet {task}": ("body.embeddings.hidden",) for task in architecture("xlnet").tasks},
 }  # fmt: skip
 
 
@@ -92,6 +106,8 @@ def test_packed_equals_padded(model_type: str, task: str) -> None:
         padded = found[1][name]
         if packed.shape[:2] == real.shape and packed.shape[:2] == (len(LENGTHS), max(LENGTHS)):
             packed, padded = packed[real], padded[real]
+        elif packed.shape[:2] == (entities := given.get("entity_attention_mask", real)).shape:
+            packed, padded = packed[entities.bool()], padded[entities.bool()]
         torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
@@ -110,7 +126,7 @@ def test_padding_does_not_matter(model_type: str, pack: bool) -> None:
         other = {**given, "input_ids": torch.where(mask, given["input_ids"], 77)}
         assert_same_real(before, model(**other), mask)
     longer = {name: torch.nn.functional.pad(x, (0, 5), value=_filler(model, name)) for name, x in given.items()}
-    longer |= {name: x for name, x in given.items() if name.startswith("decoder")}
+    longer |= {name: x for name, x in given.items() if name.startswith(("decoder", "entity", "visual"))}
     after = model(**longer)
     after["last_hidden_state"] = after.last_hidden_state[:, : before.last_hidden_state.shape[1]]
     assert_same_real(before, after, mask)
@@ -150,7 +166,7 @@ def test_texts_without_tokens(model_type: str, lengths: tuple[int, ...], pack: b
 @every_task
 def test_saved_and_loaded(model_type: str, task: str, tmp_path: Path) -> None:
     model = noisy(tiny(model_type, task))
-    given = inputs(model)
+    given = {**inputs(model), **targets(model)}
     model.save_pretrained(tmp_path)
     again = from_pretrained(tmp_path)
     assert again.task == task

@@ -68,7 +68,7 @@ def inputs(model: Model) -> Inputs:
     elif model.features and (extra := EXTRA.get(model.config.model_type)) is not None:
         ids = given["input_ids"]
         made = extra(ids, torch.Generator().manual_seed(2))
-        given |= {name: x for name, x in made.items() if name in model.features and x.shape == ids.shape}
+        given |= {name: x for name, x in made.items() if name in model.features}
     if getattr(model.config, "type_vocab_size", 0):
         given["token_type_ids"] = given["input_ids"] % model.config.type_vocab_size
     if model.task == "multiple-choice":
@@ -104,7 +104,11 @@ def loss(model: Model, output: Any) -> Tensor:
     if output.loss is not None:
         found: Tensor = output.loss
         return found
-    states = [x for name in ("last_hidden_state", "pooler_output") if (x := output.get(name)) is not None]
+    states = [
+        x
+        for name in ("last_hidden_state", "pooler_output", "entity_last_hidden_state")
+        if (x := output.get(name)) is not None
+    ]
     generator = torch.Generator().manual_seed(4)
     projections = [(x * torch.randn(x.shape, generator=generator)).mean() for x in states]
     return torch.stack(projections).sum()

@@ -146,7 +146,16 @@ def task_inputs(case: Case, task: str, config: Any) -> tuple[Inputs, Inputs, Ten
 
 def real_places(inputs: Inputs) -> Tensor:
     """(batch, length) bool over the states that a base model returns last."""
-    return inputs.get("decoder_attention_mask", inputs["attention_mask"]).bool()
+    places = inputs.get("decoder_attention_mask", inputs["attention_mask"]).bool()
+    return torch.cat((places, inputs["visual_attention_mask"].bool()), -1) if "visual_embeds" in inputs else places
+
+
+def real_rows(inputs: Inputs) -> Tensor:
+    """(batch, all tokens) bool over the queries of attention weights in an encoder."""
+    masks = (
+        inputs[name] for name in ("attention_mask", "entity_attention_mask", "visual_attention_mask") if name in inputs
+    )
+    return torch.cat(tuple(masks), -1).bool()
 
 
 def difference(ours: Tensor, theirs: Tensor, places: Tensor | None = None) -> float:

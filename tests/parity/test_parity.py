@@ -20,6 +20,7 @@ from tests.parity.harness import (
     pair,
     published_gradients,
     real_places,
+    real_rows,
     task_inputs,
     transformers,
 )
@@ -49,9 +50,11 @@ def test_states_of_every_layer(case: Case, left: bool, tmp_path: Path) -> None:
         assert difference(ours.last_hidden_state, theirs.last_hidden_state, places) < case.tolerance
         if "pooler_output" in theirs and not left:
             assert difference(ours.pooler_output, theirs.pooler_output) < case.tolerance
+        if (entities := theirs.get("entity_last_hidden_state")) is not None:
+            assert difference(ours.entity_last_hidden_state, entities, inputs["entity_attention_mask"].bool()) < 1e-5
         for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states"):
             if theirs.get(name) is not None:
-                where = inputs["attention_mask"].bool() if name != "decoder_hidden_states" else places
+                where = inputs["attention_mask"].bool() if name.startswith("encoder") else places
                 assert len(ours[name]) == len(theirs[name])
                 for our_state, their_state in zip(ours[name], theirs[name], strict=True):
                     assert difference(our_state, their_state, where) < case.tolerance
@@ -85,7 +88,7 @@ def test_attention_weights(case: Case, tmp_path: Path) -> None:
     assert names
     for name in names:
         decoded = name.startswith(("decoder", "cross"))
-        rows = real_places(inputs) if decoded else inputs["attention_mask"]
+        rows = real_places(inputs) if decoded else real_rows(inputs)
         for our_weights, their_weights in zip(ours[name], theirs[name], strict=True):
             if name == "global_attentions":  # the oracle leaves its own padding in, and weights of unused columns
                 marks = (inputs["global_attention_mask"] * inputs["attention_mask"]).sum(1)
@@ -154,6 +157,8 @@ def test_heads(case: Case, task: str, tmp_path: Path) -> None:
         ours = both.ours(**inputs, **targets)
         for name in [name for name in theirs if name.endswith(("logits", "last_hidden_state", "loss"))]:
             where = inputs["attention_mask"].bool() if name.startswith("encoder") else places
+            if task.startswith("entity-span") or name.startswith("entity"):
+                where = inputs["entity_attention_mask"].bool()
             where = where if theirs[name].dim() > 1 and theirs[name].shape[:2] == where.shape else None
             assert difference(ours[name], theirs[name], where) < case.tolerance, name
 

@@ -148,3 +148,36 @@ class MobileBertConfig(EncoderConfig):
                 "key_query_shared_bottleneck",
                 "false needs use_bottleneck_attention: true, or an intra_bottleneck_size equal to hidden_size",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LukeConfig(CountedPositions):
+    """Options of luke: roberta's encoder that reads entities beside words."""
+
+    model_type: ClassVar[str] = "luke"
+
+    vocab_size: int = size(50267, "number of tokens in the vocabulary")
+    entity_vocab_size: int = size(500000, "number of entities")
+    entity_emb_size: int = size(256, "width of the table of entities")
+    use_entity_aware_attention: bool = option(
+        True, "queries are projected by what they look from and at: words at words, words at entities and so on"
+    )
+    classifier_dropout: float | None = rate(None, "dropout of the classification head; hidden_dropout_prob if absent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualBertConfig(EncoderConfig):
+    """Options of visual_bert: bert's encoder over a text and regions of an image."""
+
+    model_type: ClassVar[str] = "visual_bert"
+
+    visual_embedding_dim: int = size(512, "width of the vectors of regions (visual_embeds)")
+    bypass_transformer: bool = option(
+        False, "regions pass by the layers and meet the text in one layer more, behind them"
+    )
+    special_visual_initialize: bool = option(
+        True, "fresh tables of positions and segments of regions begin as copies of those of the text"
+    )
+    pad_token_id: int | None = option(1, "id of the padding token")
+    bos_token_id: int | None = option(0, "id of the token that begins a text")
+    eos_token_id: int | None = option(2, "id of the token that ends a text")

@@ -158,7 +158,7 @@ class Stack(nn.Module):
             memory_layout = Layout.padded(
                 encoder_hidden_states.shape[0], encoder_hidden_states.shape[1], encoder_attention_mask
             )
-        if self._packs(cache, head_mask, cross_attn_head_mask, output_attentions):
+        if self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions):
             layout = layout.without_padding()
             if layout.packed and memory_layout is not None:
                 memory_layout = self._packed_memory(memory_layout, device)
@@ -218,13 +218,13 @@ class Stack(nn.Module):
             global_attentions=tuple(ctx.global_attentions) if ctx.global_attentions else None,
         )
 
-    def _packs(self, cache: Cache | None, *weights_touched: object) -> bool:
+    def _packs(self, cache: Cache | None, device: torch.device, *weights_touched: object) -> bool:
         return (
             self.pack
             and cache is None
             and not any(wanted is not None and wanted is not False for wanted in weights_touched)
             and not torch.compiler.is_compiling()
-            and self.embeddings.tokens.weight.device.type == "cpu"
+            and device.type == "cpu"
         )
 
     @staticmethod

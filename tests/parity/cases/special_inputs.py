@@ -24,6 +24,47 @@ def xpaths(ids: Tensor, generator: torch.Generator) -> Inputs:
     }
 
 
+def entities(ids: Tensor, generator: torch.Generator) -> Inputs:
+    """Three entities per text with mentions of one to five words, the last of them padding."""
+    places = torch.full((len(ids), 3, 5), -1)
+    for row in range(len(ids)):
+        for entity in range(3):
+            length = 1 + (row + entity) % 5
+            places[row, entity, :length] = torch.arange(1 + entity, 1 + entity + length)
+    mask = torch.ones(len(ids), 3, dtype=torch.long)
+    mask[-1, -1] = 0
+    return {
+        "entity_ids": torch.randint(1, 20, mask.shape, generator=generator) * mask,
+        "entity_attention_mask": mask,
+        "entity_position_ids": places,
+        "entity_token_type_ids": mask,
+    }
+
+
+def of_entity(inputs: Inputs, places: Tensor) -> Inputs:
+    return {"labels": torch.tensor([1, 0, 1])}
+
+
+def of_spans(inputs: Inputs, places: Tensor) -> Inputs:
+    spans = torch.tensor([[1, 2, 3], [2, 3, 1], [0, 1, 2]])
+    labels = torch.tensor([[1, 0, 1], [0, 0, 1], [1, 1, -100]])
+    return {"entity_start_positions": spans, "entity_end_positions": spans + 1, "labels": labels}
+
+
+def of_words_and_entities(inputs: Inputs, places: Tensor) -> Inputs:
+    labels = torch.tensor([[1, 5, -100], [7, -100, 2], [-100, 3, -100]])
+    return {"labels": (inputs["input_ids"] + 3).clamp(max=99).masked_fill(~places, -100), "entity_labels": labels}
+
+
+LUKE: dict[str, Any] = {
+    "extra": entities,
+    "targets": {
+        "masked-lm": of_words_and_entities,
+        "entity-classification": of_entity,
+        "entity-pair-classification": of_entity,
+        "entity-span-classification": of_spans,
+    },
+}
 XPATHS = {
     "max_xpath_tag_unit_embeddings": 24,
     "max_xpath_subs_unit_embeddings": 26,
@@ -68,6 +109,12 @@ CASES = [
     ),
     Case("layoutlm", bertish(max_2d_position_embeddings=64), boxes),
     Case("layoutlm@no_boxes", bertish(max_2d_position_embeddings=64), segments),
+    Case("luke", bertish(entity_vocab_size=20, entity_emb_size=12, **IDS), **LUKE),
+    Case(
+        "luke@plain_attention",
+        bertish(entity_vocab_size=20, entity_emb_size=32, use_entity_aware_attention=False, **IDS),
+        **LUKE,
+    ),
     Case("markuplm", bertish(**XPATHS, **IDS), xpaths),
     Case("markuplm@no_xpaths", bertish(**XPATHS, **IDS)),
     Case("mobilebert", MOBILEBERT, segments),

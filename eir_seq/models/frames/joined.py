@@ -1,0 +1,187 @@
+"""A stack over a text and other tokens behind it, such as its entities or the regions of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from eir_seq.models.blocks.build import Part
+from eir_seq.models.blocks.embeddings import EmbeddingsPlan
+from eir_seq.models.blocks.layout import Layout
+from eir_seq.models.blocks.positions import CountAll
+from eir_seq.models.frames.stack import Stack, StackPlan, check_mask
+from eir_seq.models.output import ModelOutput
+
+OTHERS = "others"
+"""Under this name mixers find the first states of the other tokens (batch, others, hidden) in the context."""
+
+
+class OtherTokens(Protocol):
+    """The config of a part that makes the first states of other tokens."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Documented inputs that it reads."""
+        ...
+
+    def build(self) -> nn.Module:
+        """A module that is called with a dict of the given inputs and the module of the text's embeddings.
+
+        It gives the states (batch, others, hidden) and their mask (batch, others), or None where there are none.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinedPlan:
+    """`layers` read text and others together.
+
+    `name`: of the others in the output, where their states are documented apart (``<name>_last_hidden_state``); None
+    where `last_hidden_state` holds all. `closing`: given, `layers` read the text only, and this layer all.
+    """
+
+    embeddings: EmbeddingsPlan
+    others: OtherTokens
+    layers: tuple[Part, ...]
+    pooler: Part | None = None
+    name: str | None = None
+    closing: Part | None = None
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the states."""
+        return self.embeddings.hidden_size
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Documented inputs of the architecture itself."""
+        return (*self.embeddings.features, *self.others.features)
+
+    def build(self) -> Joined:
+        """The frame."""
+        return Joined(self)
+
+
+class GivenStates(nn.Module):
+    """First states that are made elsewhere."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """`hidden_size`: width of the states."""
+
+        hidden_size: int
+
+        @property
+        def features(self) -> tuple[str, ...]:
+            """None."""
+            return ()
+
+        def build(self) -> GivenStates:
+            """The module."""
+            return GivenStates()
+
+    numbering = CountAll()
+
+    def forward(self, ids: None, vectors: Tensor, *_: Any) -> Tensor:  # noqa: ARG002
+        """The vectors as they are; called as embeddings are."""
+        return vectors
+
+
+class Joined(nn.Module):
+    """Reads a text together with other tokens; without them it is a plain stack."""
+
+    def __init__(self, plan: JoinedPlan) -> None:
+        super().__init__()
+        self.plan = plan
+        self.embeddings: Any = plan.embeddings.build()
+        self.embeddings.others = plan.others.build()
+        given = GivenStates.Config(plan.hidden_size)
+        self.stack: Stack = StackPlan(embeddings=given, layers=plan.layers, features=(OTHERS,)).build()
+        closing = StackPlan(embeddings=given, layers=(plan.closing,), features=(OTHERS,)) if plan.closing else None
+        self.closing = closing.build() if closing else None
+        self.pooler = plan.pooler.build() if plan.pooler else None
+
+    @property
+    def pack(self) -> bool:
+        """Whether padding is left out of the computation."""
+        return self.stack.pack
+
+    @pack.setter
+    def pack(self, pack: bool) -> None:
+        self.stack.pack = pack
+        if self.closing is not None:
+            self.closing.pack = pack
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        **features: Tensor,
+    ) -> ModelOutput:
+        """One pass, see `Stack.forward` for arguments and errors; `features` are those of the other tokens."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        features = {name: tensor for name, tensor in features.items() if tensor is not None}
+        if unknown := set(features) - set(self.plan.inputs):
+            raise ValueError(f"unknown input {sorted(unknown)[0]!r}; this architecture takes no such tensor")
+        given = input_ids if input_ids is not None else inputs_embeds
+        assert given is not None
+        batch, length = given.shape[:2]
+        check_mask(attention_mask, (batch, length))
+        if position_ids is None:
+            position_ids = self.embeddings.numbering((batch, length), input_ids, 0, given.device)
+        positions = position_ids.expand(batch, length)
+        x: Tensor = self.embeddings(input_ids, inputs_embeds, positions, token_type_ids, {})
+        wanted: dict[str, Any] = {
+            "head_mask": head_mask,
+            "output_hidden_states": output_hidden_states,
+            "output_attentions": output_attentions,
+        }
+        found: tuple[Tensor, Tensor | None] | None = self.embeddings.others(features, self.embeddings)
+        if found is None:
+            output = self.stack(attention_mask=attention_mask, inputs_embeds=x, **wanted)
+        elif self.closing is None:
+            output = self._together(self.stack, x, attention_mask, *found, **wanted)
+        else:
+            output = self.stack(attention_mask=attention_mask, inputs_embeds=x, **wanted)
+            last = self._together(self.closing, output.last_hidden_state, attention_mask, *found)
+            output = ModelOutput({**output, **last})
+        states: Tensor = output.last_hidden_state
+        if self.pooler is not None:
+            output["pooler_output"] = self.pooler(states, Layout.padded(batch, states.shape[1], None))
+        return output if self.plan.name is None else self._apart(output, length)
+
+    @staticmethod
+    def _together(
+        stack: Stack, x: Tensor, mask: Tensor | None, others: Tensor, others_mask: Tensor | None, **wanted: Any
+    ) -> ModelOutput:
+        """One pass over text and others; masks are (batch, ...), None where all is real."""
+        if mask is not None or others_mask is not None:
+            mask = x.new_ones(x.shape[:2]) if mask is None else mask
+            others_mask = x.new_ones(others.shape[:2]) if others_mask is None else others_mask
+            mask = torch.cat((mask.bool(), others_mask.bool()), 1)
+        both = torch.cat((x, others), 1)
+        output: ModelOutput = stack(attention_mask=mask, inputs_embeds=both, **wanted, **{OTHERS: others})
+        return output
+
+    def _apart(self, output: ModelOutput, length: int) -> ModelOutput:
+        """Text under the documented names, the others under theirs."""
+        name, states, every = self.plan.name, output.last_hidden_state, output.hidden_states
+        if states.shape[1] == length:
+            return output
+        parts = {"last_hidden_state": states[:, :length], f"{name}_last_hidden_state": states[:, length:]}
+        if every is not None:
+            parts |= {
+                "hidden_states": tuple(x[:, :length] for x in every),
+                f"{name}_hidden_states": tuple(x[:, length:] for x in every),
+            }
+        return ModelOutput({**output, **parts})
