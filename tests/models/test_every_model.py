@@ -55,6 +55,8 @@ UNREAD = {
     **{f"{name} {task}": POOLER
        for name in ("fnet", "layoutlm", "squeezebert")
        for task in ("masked-lm", "token-classification", "question-answering")},
+    "visual_bert visual-question-answering": POOLER,
+    "visual_bert region-to-phrase-alignment": (*POOLER, "head.unread.*", "head.value.*"),
     **{f"luke {task}": POOLER
        for task in ("masked-lm", "entity-classification", "entity-pair-classification", "entity-span-classification")},
     # the first state of tokens that a target_mapping asks for, which there is none of

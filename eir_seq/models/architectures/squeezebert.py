@@ -51,7 +51,8 @@ class GroupedAttention(Attention):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         size = config.hidden_size
-        self.query, self.key, self.value, self.out = (GroupedLinear(size, size, groups) for groups in config.groups)
+        layers = (GroupedLinear(size, size, groups) for groups in config.groups)
+        self.query, self.key, self.value, self.out = layers  # type: ignore[assignment]
 
 
 class GroupedMlp(Mlp):
@@ -69,8 +70,8 @@ class GroupedMlp(Mlp):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.up = GroupedLinear(config.hidden_size, config.inner_size, config.groups[0])
-        self.down = GroupedLinear(config.inner_size, config.hidden_size, config.groups[1])
+        self.up = GroupedLinear(config.hidden_size, config.inner_size, config.groups[0])  # type: ignore[assignment]
+        self.down = GroupedLinear(config.inner_size, config.hidden_size, config.groups[1])  # type: ignore[assignment]
 
 
 def squeezebert_plan(c: SqueezeBertConfig, *, pooler: bool = True) -> StackPlan:  # noqa: ARG001

@@ -11,6 +11,7 @@ from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.build import Sized
 from eir_seq.models.blocks.context import Bias, Context
 from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.blocks.positions import by_distance
 
 
 class DistanceTable(nn.Module):
@@ -69,18 +70,6 @@ class Distances:
         growth = torch.log(torch.tensor((self.farthest - 1) / exact, device=distance.device))
         bucket = torch.ceil(torch.log(far / exact) / growth * (exact - 1)) + exact
         return torch.where(distance.abs() <= exact, distance, bucket.long() * distance.sign())
-
-
-def by_distance(scores: Tensor) -> Tensor:
-    """(..., n, 2 n - 1) scores per place and distance -> (..., n, n) per place and other place, as a view.
-
-    Column c of the given scores is for the other place that stands c - (n - 1) places behind.
-    """
-    n = scores.shape[-2]
-    if n < 2:
-        return scores
-    flat = scores.flatten(-2)[..., n - 1 : n - 1 + n * (2 * n - 2)]
-    return flat.unflatten(-1, (n, 2 * n - 2))[..., :n]
 
 
 class DisentangledAttention(Attention):

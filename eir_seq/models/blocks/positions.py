@@ -152,6 +152,24 @@ def distances(queries: int, keys: int, device: torch.device) -> Tensor:
     return torch.arange(keys, device=device)[None] - torch.arange(keys - queries, keys, device=device)[:, None]
 
 
+def by_distance(scores: Tensor) -> Tensor:
+    """Scores of queries against distances -> against keys, as a view.
+
+    Args:
+        scores: (..., queries, keys + queries - 1); column c is for the distance (key minus query) c - (keys - 1),
+            where the queries are the last of the keys.
+
+    Returns:
+        (..., queries, keys).
+    """
+    queries, columns = scores.shape[-2:]
+    keys = columns - queries + 1
+    if queries < 2:
+        return scores[..., :keys]
+    flat = scores.flatten(-2)[..., queries - 1 : queries - 1 + queries * (columns - 1)]
+    return flat.unflatten(-1, (queries, columns - 1))[..., :keys]
+
+
 class RelativeBuckets(nn.Module):
     """A learned bias per head and bucket of distance (T5, https://arxiv.org/abs/1910.10683, 2.1).
 

@@ -1,0 +1,165 @@
+"""Xlnet (https://arxiv.org/abs/1906.08237)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.blocks.embeddings import Embeddings
+from eir_seq.models.blocks.mlp import Mlp
+from eir_seq.models.blocks.norms import LayerNorm
+from eir_seq.models.blocks.relative_attention import RelativeAttention
+from eir_seq.models.blocks.wiring import LayerPlan, PostNorm
+from eir_seq.models.checkpoint.keymap import Row, Same, Tensors, for_layers
+from eir_seq.models.configs.xlnet import XLNetConfig
+from eir_seq.models.frames.two_streams import TwoStreamsPlan
+from eir_seq.models.heads.answer_search import AnswerSearch
+from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.spans_and_tokens import MultipleChoice, QuestionAnswering, TokenClassification
+from eir_seq.models.heads.summary import SummaryClassification
+from eir_seq.models.initialization import Initialization
+
+
+def xlnet_plan(c: XLNetConfig) -> TwoStreamsPlan:
+    """Token vectors without positions or norm; distances and segments enter the scores."""
+    layer = LayerPlan(
+        wiring=PostNorm,
+        hidden_size=c.d_model,
+        norm=LayerNorm.Config(eps=c.layer_norm_eps),
+        mixer=RelativeAttention.Config(
+            hidden_size=c.d_model, num_heads=c.n_head, bias=False, out_bias=False, dropout=c.dropout
+        ),
+        mlp=Mlp.Config(
+            hidden_size=c.d_model, inner_size=c.d_inner, activation=c.ff_activation, inner_dropout=c.dropout
+        ),
+        dropout=c.dropout,
+    )
+    return TwoStreamsPlan(
+        embeddings=Embeddings.Config(vocab_size=c.vocab_size, hidden_size=c.d_model, dropout=c.dropout),
+        layers=(layer,) * c.n_layer,
+        causal=c.attn_type == "uni",
+        same_length=c.same_length,
+        farthest=c.clamp_len if c.clamp_len > 0 else None,
+        halves=c.bi_data,
+        keeps=c.mem_len,
+        reuses=c.reuse_len,
+        keeps_by_default=(c.use_mems_eval, c.use_mems_train),
+        dropout=c.dropout,
+    )
+
+
+@dataclass(frozen=True)
+class ByHead(Same):
+    """A published weight of shape (hidden, heads, head size); ours is (heads * head size, hidden), or the transpose."""
+
+    heads: int = 1
+
+    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """Take this row's tensor out of `published`, yield it under our name."""
+        if self.theirs in published:
+            flat = published.pop(self.theirs).flatten(1)
+            yield f"{self.ours}.weight", (flat.t() if self.transpose else flat).contiguous()
+
+    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """The inverse of `pull`."""
+        if (name := f"{self.ours}.weight") in ours:
+            weight = ours.pop(name)
+            yield self.theirs, (weight.t() if self.transpose else weight).unflatten(1, (self.heads, -1)).contiguous()
+
+
+def xlnet_rows(c: XLNetConfig) -> Iterator[Row]:
+    """The key table of the body."""
+    yield Same("word_embedding", "embeddings.tokens")
+    yield Same("mask_emb", "embeddings.hidden")
+    theirs, ours = "layer.{i}.rel_attn.", "layers.{i}."
+    projections = (("q", "query"), ("k", "key"), ("v", "value"), ("r", "distance"))
+    biases = (("r_w_bias", "content_bias"), ("r_r_bias", "distance_bias"), ("r_s_bias", "segment_bias"))
+    yield from for_layers(
+        c.n_layer,
+        *(ByHead(theirs + x, f"{ours}mixer.{y}", transpose=True, heads=c.n_head) for x, y in projections),
+        ByHead(theirs + "o", ours + "mixer.out", heads=c.n_head),
+        *(Same(theirs + x, f"{ours}mixer.{y}") for x, y in biases),
+        Same(theirs + "seg_embed", ours + "mixer.segments"),
+        Same(theirs + "layer_norm", ours + "mixer_norm"),
+        Same("layer.{i}.ff.layer_1", ours + "mlp.up"),
+        Same("layer.{i}.ff.layer_2", ours + "mlp.down"),
+        Same("layer.{i}.ff.layer_norm", ours + "mlp_norm"),
+    )
+
+
+def _language_model(c: XLNetConfig) -> LanguageModel.Config:
+    """The labels are those of the predicted places, so nothing is moved by one."""
+    return LanguageModel.Config(
+        predicts="hidden", hidden_size=c.d_model, vocab_size=c.vocab_size, tied=c.tie_word_embeddings, bias=True
+    )
+
+
+def _classification(c: XLNetConfig) -> SummaryClassification.Config:
+    return SummaryClassification.Config(
+        reads="first" if c.summary_type == "first" else "mean" if c.summary_type == "mean" else "last",
+        hidden_size=c.d_model,
+        num_labels=c.num_labels,
+        problem_type=c.problem_type,
+        project=c.d_model if c.summary_use_proj else None,
+        activation=c.summary_activation,
+        last_dropout=c.summary_last_dropout,
+    )
+
+
+def _choice(c: XLNetConfig) -> MultipleChoice.Config:
+    return MultipleChoice.Config(scores=replace(_classification(c), num_labels=1))
+
+
+def _search(c: XLNetConfig) -> AnswerSearch.Config:
+    norm = LayerNorm.Config(eps=c.layer_norm_eps)
+    return AnswerSearch.Config(hidden_size=c.d_model, begins=c.start_n_top, ends=c.end_n_top, norm=norm)
+
+
+ANSWER_SEARCH_ROWS = (
+    Same("start_logits.dense", "begin"),
+    Same("end_logits.dense_0", "end_dense"),
+    Same("end_logits.LayerNorm", "end_norm"),
+    Same("end_logits.dense_1", "end"),
+    Same("answer_class.dense_0", "none_dense"),
+    Same("answer_class.dense_1", "none"),
+)
+
+XLNET = Architecture(
+    tasks=declare_tasks(
+        "XLNet",
+        "transformer",
+        xlnet_plan,
+        xlnet_rows,
+        {
+            "causal-lm": TaskHead(
+                "LMHeadModel", _language_model, (Same("lm_loss.weight", "out.weight"), Same("lm_loss.bias", "bias"))
+            ),
+            "sequence-classification": TaskHead(
+                "ForSequenceClassification",
+                _classification,
+                (Same("sequence_summary.summary", "project"), Same("logits_proj", "out")),
+            ),
+            "token-classification": TaskHead(
+                "ForTokenClassification",
+                lambda c: TokenClassification.Config(hidden_size=c.d_model, num_labels=c.num_labels),
+                (Same("classifier", "out"),),
+            ),
+            "question-answering": TaskHead(
+                "ForQuestionAnsweringSimple",
+                lambda c: QuestionAnswering.Config(hidden_size=c.d_model),
+                (Same("qa_outputs", "out"),),
+            ),
+            "answer-search": TaskHead("ForQuestionAnswering", _search, ANSWER_SEARCH_ROWS),
+            "multiple-choice": TaskHead(
+                "ForMultipleChoice",
+                _choice,
+                (Same("sequence_summary.summary", "one.project"), Same("logits_proj", "one.out")),
+            ),
+        },
+    ),
+    prefixes=("transformer",),
+    initialization=lambda c: Initialization(c.initializer_range),
+)
