@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -86,4 +86,8 @@ def nezha_plan(c: NezhaConfig, *, pooler: bool = True) -> StackPlan:
     return bert_plan(c, pooler=pooler, positions=False, mixer=mixer)
 
 
-NEZHA = bert_like("Nezha", "nezha", nezha_plan, own={"causal-lm": None})
+NEZHA = replace(
+    bert_like("Nezha", "nezha", nezha_plan, own={"causal-lm": None}),
+    # old files hold the waves of every pair of positions, once per layer
+    ignored=(r"^cls\.predictions\.decoder\.bias$", r"relative_positions_encoding\.positions_encoding$"),
+)

@@ -93,7 +93,8 @@ class QuestionAwareSpans(Head):
     def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
         """Mean of the two cross-entropies; of several questions, those with the place `padding_id` are left out."""
         if not self.config.many:
-            return span_loss(predictions["start_logits"], predictions["end_logits"], targets)
+            start, end = (predictions[name].flatten(0, -2) for name in ("start_logits", "end_logits"))
+            return span_loss(start, end, targets)
         if any(name not in targets for name in self.targets):
             return None
         losses = []
