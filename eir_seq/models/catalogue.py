@@ -285,6 +285,20 @@ CATALOGUE: dict[str, Entry] = {
         "Encoder and decoder with relative position biases shared by all layers, RMS norms in front, no linear biases.",
         ("base", "encoder", "seq2seq-lm", "sequence-classification"),
     ),
+    "visual_bert": Entry(
+        "configs.special_inputs:VisualBertConfig",
+        "architectures.visual_bert:VISUAL_BERT",
+        "https://arxiv.org/abs/1908.03557",
+        "Bert over a text and the regions of an image behind it (visual_embeds ...).",
+        (
+            "base",
+            "pretraining",
+            "visual-question-answering",
+            "visual-reasoning",
+            "region-to-phrase-alignment",
+            "multiple-choice",
+        ),
+    ),
     "xlm-roberta": Entry(
         "configs.bert_like:XLMRobertaConfig",
         "architectures.roberta_like:XLM_ROBERTA",

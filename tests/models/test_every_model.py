@@ -108,8 +108,10 @@ def test_packed_equals_padded(model_type: str, task: str) -> None:
         padded = found[1][name]
         if packed.shape[:2] == real.shape and packed.shape[:2] == (len(LENGTHS), max(LENGTHS)):
             packed, padded = packed[real], padded[real]
-        elif packed.shape[:2] == (entities := given.get("entity_attention_mask", real)).shape:
-            packed, padded = packed[entities.bool()], padded[entities.bool()]
+        for others in (given[other] for other in ("entity_attention_mask", "visual_attention_mask") if other in given):
+            for mask in (others.bool(), torch.cat((real, others.bool()), -1)):
+                if packed.shape[:2] == mask.shape:
+                    packed, padded = packed[mask], padded[mask]
         torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
@@ -139,6 +141,9 @@ def _filler(model: Model, name: str) -> int:
 
 
 def assert_same_real(before: Any, after: Any, mask: Tensor) -> None:
+    if before.last_hidden_state.shape[1] > mask.shape[1]:  # states of other tokens stand behind those of the text
+        for output in (before, after):
+            output["last_hidden_state"] = output.last_hidden_state[:, : mask.shape[1]]
     if before.last_hidden_state.shape[:2] == mask.shape:
         torch.testing.assert_close(after.last_hidden_state[mask], before.last_hidden_state[mask], atol=1e-5, rtol=1e-5)
     else:  # the states of a decoder, all of whose tokens are real

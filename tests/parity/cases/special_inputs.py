@@ -65,6 +65,51 @@ LUKE: dict[str, Any] = {
         "entity-span-classification": of_spans,
     },
 }
+
+
+def regions(ids: Tensor, generator: torch.Generator) -> Inputs:
+    """Five regions per text, the last of them padding."""
+    mask = torch.ones(len(ids), 5, dtype=torch.long)
+    mask[-1, -1] = 0
+    return {
+        **segments(ids, generator),
+        "visual_embeds": torch.randn(len(ids), 5, 20, generator=generator),
+        "visual_attention_mask": mask,
+        "visual_token_type_ids": mask,
+    }
+
+
+def aligned_regions(ids: Tensor, generator: torch.Generator) -> Inputs:
+    words = torch.randint(-1, 9, (len(ids), 6, 3), generator=generator)
+    words[0, 0] = -1
+    return {**regions(ids, generator), "image_text_alignment": words}
+
+
+def of_words_and_image(inputs: Inputs, places: Tensor) -> Inputs:
+    real = torch.cat((inputs["attention_mask"], inputs["visual_attention_mask"]), 1).bool()
+    labels = torch.arange(len(real))[:, None] + torch.arange(real.shape[1])[None] * 3
+    return {"labels": labels.masked_fill(~real, -100), "sentence_image_labels": torch.tensor([1, 0, 1])}
+
+
+def of_answers(inputs: Inputs, places: Tensor) -> Inputs:
+    return {"labels": torch.tensor([[0.2, 0.5, 0.3], [0.9, 0.0, 0.1], [0.3, 0.3, 0.4]])}
+
+
+def of_regions(inputs: Inputs, places: Tensor) -> Inputs:
+    chosen = torch.tensor([[1, 3, -1, 2], [0, 2, 4, -1], [3, 1, 1, 0]])
+    labels = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.0]).expand(3, 4, 5)
+    return {"region_to_phrase_position": chosen, "labels": labels}
+
+
+VISUAL_BERT: dict[str, Any] = {
+    "targets": {
+        "pretraining": of_words_and_image,
+        "visual-question-answering": of_answers,
+        "visual-reasoning": of_entity,
+        "region-to-phrase-alignment": of_regions,
+    },
+    "withheld": {"multiple-choice": ("image_text_alignment",)},
+}
 XPATHS = {
     "max_xpath_tag_unit_embeddings": 24,
     "max_xpath_subs_unit_embeddings": 26,
@@ -145,4 +190,6 @@ CASES = [
         },
         segments,
     ),
+    Case("visual_bert", bertish(visual_embedding_dim=20, num_labels=3, **IDS), regions, **VISUAL_BERT),
+    Case("visual_bert@aligned", bertish(visual_embedding_dim=20, num_labels=3, **IDS), aligned_regions, **VISUAL_BERT),
 ]
