@@ -90,7 +90,8 @@ def deberta_classification(c: DisentangledConfig) -> SequenceClassification.Conf
 
 
 CLASSIFICATION_ROWS = (Same("pooler.dense", "dense"), Same("classifier", "out"))
-LEGACY_IGNORED = (r"^cls\.predictions\.decoder\.bias$", r"^mask_predictions\.")
+IGNORED = (r"^cls\.predictions\.decoder\.bias$", r"^mask_predictions\.", r"embeddings\.position")
+"""Copies of tied tensors, a head of pretraining, and tables that models without position_biased_input carry along."""
 
 
 def _language_model(c: DisentangledConfig) -> LanguageModel.Config:
@@ -219,5 +220,5 @@ DEBERTA = Architecture(
     tasks=declare_tasks("Deberta", "deberta", deberta_plan, deberta_rows, {"masked-lm": LANGUAGE_MODEL, **_heads()}),
     prefixes=("deberta",),
     initialization=bert_initialization,
-    ignored=LEGACY_IGNORED,
+    ignored=IGNORED,
 )

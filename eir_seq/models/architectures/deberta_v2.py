@@ -12,7 +12,7 @@ from eir_seq.models.architectures.bert import LAYER, OURS, bert_heads
 from eir_seq.models.architectures.deberta import (
     CLASSIFICATION_ROWS,
     LANGUAGE_MODEL,
-    LEGACY_IGNORED,
+    IGNORED,
     deberta_classification,
     disentangled_plan,
     disentangled_rows,
@@ -143,5 +143,5 @@ DEBERTA_V2 = Architecture(
     ),
     prefixes=("deberta",),
     initialization=_initialization,
-    ignored=LEGACY_IGNORED,
+    ignored=IGNORED,
 )

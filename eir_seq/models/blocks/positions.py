@@ -240,7 +240,10 @@ class LearnedDistances(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """Queries and keys (batch, heads, length, head_size) -> (batch, heads, queries, keys), unscaled."""
-        distance = distances(query.shape[2], key.shape[2], query.device)
-        vectors = self.table(self.config.max_positions - 1 - distance)
-        bias = torch.einsum("bhqd,qkd->bhqk", query, vectors)
-        return bias + torch.einsum("bhkd,qkd->bhqk", key, vectors) if self.config.with_key else bias
+        keys = key.shape[2]
+        distance = torch.arange(1 - keys, query.shape[2], device=query.device)
+        vectors: Tensor = self.table(self.config.max_positions - 1 - distance)
+        bias = by_distance(query @ vectors.t())
+        if self.config.with_key:
+            bias = bias + by_distance(key @ vectors.flip(0).t()).transpose(-1, -2)
+        return bias

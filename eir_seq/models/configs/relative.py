@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eir_seq.models.configs.bert import EncoderConfig, EncoderWithoutSegments
+from eir_seq.models.configs.bert import EncoderConfig, EncoderWithoutSegments, WithDecoder
 from eir_seq.models.options import option, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoFormerConfig(EncoderConfig):
+class RoFormerConfig(WithDecoder, EncoderConfig):
     """Options of roformer."""
 
     model_type: ClassVar[str] = "roformer"
@@ -20,14 +20,9 @@ class RoFormerConfig(EncoderConfig):
     embedding_size: int | None = size(None, "width of the token and segment tables; hidden_size if absent")
     max_position_embeddings: int = size(1536, "rows of the table of rotations: the longest text in tokens")
     rotary_value: bool = option(False, "values are rotated by their positions too, not only queries and keys")
-    use_cache: bool = option(True, "a decoder returns its keys and values")
-    is_decoder: bool = option(False, "each token sees only itself and those before")
-    add_cross_attention: bool = option(False, "layers also attend to encoder_hidden_states (needs is_decoder)")
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
-        if self.add_cross_attention and not self.is_decoder:
-            yield "add_cross_attention", "needs is_decoder: true"
         if self.hidden_size % (2 * self.num_attention_heads) and not self.hidden_size % self.num_attention_heads:
             yield "hidden_size", "heads must be of even width: their channels are rotated in pairs"
 
