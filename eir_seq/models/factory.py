@@ -94,14 +94,16 @@ def from_pretrained(
 
 def _load(model: Model, published: dict[str, Tensor], folder: Path) -> LoadReport:
     tensors, unused = model.tensors_of(published)
-    expected: dict[str, Tensor] = {**dict(model.named_parameters()), **model.saved_buffers()}
+    buffers = model.saved_buffers()
+    expected: dict[str, Tensor] = {**dict(model.named_parameters()), **buffers}
     faults = [
         Fault(str(folder), f"{name} has shape {list(tensor.shape)}, the options ask for {list(expected[name].shape)}")
         for name, tensor in tensors.items()
         if tensor.shape != expected[name].shape
     ]
     missing = [name for name in expected if name not in tensors]
-    if lost := [name for name in missing if name.startswith("body.") and not name.startswith("body.pooler.")]:
+    needed = [name for name in missing if name not in buffers]
+    if lost := [name for name in needed if name.startswith("body.") and not name.startswith("body.pooler.")]:
         listed = ", ".join(lost[:3])
         faults.append(
             Fault(str(folder), f"{len(lost)} of the model's tensors are not in the checkpoint (first: {listed})")
@@ -112,8 +114,9 @@ def _load(model: Model, published: dict[str, Tensor], folder: Path) -> LoadRepor
     dtype = torch.get_default_dtype()
     _assign(model, {name: tensor.to(dtype, copy=True) for name, tensor in tensors.items()})
     if missing:
+        fresh = Model(model.architecture, model.config, model.task).saved_buffers() if needed != missing else {}
         for name in missing:
-            _assign(model, {name: torch.empty_like(expected[name], device="cpu")})
+            _assign(model, {name: fresh.get(name, torch.empty_like(expected[name], device="cpu"))})
         model.architecture.initialization(model.config).fill(model, set(missing))
         logger.warning("%s: fresh weights for %s", folder, ", ".join(missing[:4]) + (" ..." if missing[4:] else ""))
     if unused:

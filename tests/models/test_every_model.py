@@ -129,11 +129,16 @@ def test_padding_does_not_matter(model_type: str, pack: bool) -> None:
     if model_type not in ("roberta", "longformer"):  # there the padding id itself counts positions
         other = {**given, "input_ids": torch.where(mask, given["input_ids"], 77)}
         assert_same_real(before, model(**other), mask)
-    longer = {name: torch.nn.functional.pad(x, (0, 5), value=_filler(model, name)) for name, x in given.items()}
+    longer = {name: _lengthened(x, _filler(model, name)) for name, x in given.items()}
     longer |= {name: x for name, x in given.items() if name.startswith(("decoder", "entity", "visual"))}
     after = model(**longer)
     after["last_hidden_state"] = after.last_hidden_state[:, : before.last_hidden_state.shape[1]]
     assert_same_real(before, after, mask)
+
+
+def _lengthened(x: Tensor, filler: int) -> Tensor:
+    """(batch, length, ...) -> (batch, length + 5, ...)."""
+    return torch.nn.functional.pad(x, (0, 0) * (x.dim() - 2) + (0, 5), value=filler)
 
 
 def _filler(model: Model, name: str) -> int:

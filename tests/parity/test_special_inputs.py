@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from eir_seq.models import create_model
+from eir_seq.errors import UserError
+from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.blocks.whole_numbers import Requantize
+from eir_seq.models.configs.special_inputs import MarkupLMConfig
+from eir_seq.models.options import build_config
 from tests.parity.cases.base import LENGTH, Case, bertish
 from tests.parity.cases.special_inputs import IDS, regions
 from tests.parity.harness import difference, inputs_of, pair, real_places
@@ -62,6 +66,47 @@ def test_fresh_tables_of_regions() -> None:
         text, others = model.body.embeddings, model.body.embeddings.others
         assert torch.equal(text.positions.weight, others.positions.weight) is copied
         assert torch.equal(text.segments.weight, others.segments.weight) is copied
+
+
+def test_files_without_ranges(tmp_path: Path) -> None:
+    """A file of weights alone, without what training has noted, loads with ranges that nothing has touched."""
+    both = pair(Case("ibert", bertish(**IDS)), "base", tmp_path)
+    weights = {name: x for name, x in load_file(tmp_path / "model.safetensors").items() if name in named(both.oracle)}
+    save_file(weights, tmp_path / "model.safetensors")
+    model = from_pretrained(tmp_path)
+    assert all(name.rpartition(".")[2] not in ("weight", "bias") for name in model.load_report.initialised)
+    assert model.body.layers[0].up_range.x_max.item() == pytest.approx(1e-5)
+    inputs = inputs_of(Case("ibert", {}), both.oracle.config)
+    expected = both.oracle(**inputs).last_hidden_state
+    assert difference(model(**inputs).last_hidden_state, expected, real_places(inputs)) < 1e-5
+
+
+def named(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    return dict(model.named_parameters())
+
+
+def test_names_of_the_width_of_a_step() -> None:
+    """The documented name means the published one."""
+    config = build_config("markuplm", {"xpath_tag_unit_hidden_size": 16})
+    assert isinstance(config, MarkupLMConfig)
+    assert config.xpath_unit_hidden_size == 16
+    with pytest.raises(UserError, match="16 contradicts xpath_unit_hidden_size 8"):
+        build_config("markuplm", {"xpath_tag_unit_hidden_size": 16, "xpath_unit_hidden_size": 8})
+
+
+def test_whole_numbers_learn() -> None:
+    """Trained in whole numbers, a model fits a few texts; two passes may share one backward pass."""
+    torch.manual_seed(0)
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = create_model("ibert", bertish(quant_mode=True, **off, **IDS), task="sequence-classification").train()
+    ids, labels = torch.randint(11, 120, (8, 10)), torch.tensor([0, 1] * 4)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(60):
+        loss = model(ids[:4], labels=labels[:4]).loss + model(ids[4:], labels=labels[4:]).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (model.eval()(ids).logits.argmax(-1) == labels).all()
 
 
 def test_ranges_follow_training() -> None:

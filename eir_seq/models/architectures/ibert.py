@@ -69,7 +69,7 @@ class WholeEmbeddings(nn.Module):
     @property
     def scale(self) -> Tensor | None:
         """The scale of what the last pass returned; all layers take it for that of their states, as published."""
-        scale: Tensor = self.requantize.act_scaling_factor
+        scale = self.requantize.act_scaling_factor.clone()
         return scale if self.requantize.whole else None
 
     def forward(

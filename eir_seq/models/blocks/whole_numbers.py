@@ -78,6 +78,7 @@ class Requantize(nn.Module):
         self.register_buffer("act_scaling_factor", torch.zeros(1))
         self.x_min: Tensor
         self.x_max: Tensor
+        self.act_scaling_factor: Tensor
 
     def forward(
         self, x: Tensor, scale: Tensor | None = None, other: Tensor | None = None, other_scale: Tensor | None = None
@@ -89,7 +90,7 @@ class Requantize(nn.Module):
         if not self.whole:
             return total, None
         own = scale_of(self.x_min, self.x_max, self.bits)
-        self.act_scaling_factor = own
+        self.act_scaling_factor.copy_(own)
         if scale is None:
             return to_whole(total, self.bits, own) * own, own
         largest = 2 ** (self.bits - 1) - 1
@@ -100,14 +101,14 @@ class Requantize(nn.Module):
             whole = whole.to(x.dtype).clamp(-largest - 1, largest)
         return _Through.apply(whole, total, own) * own, own
 
+    @torch.no_grad()
     def _follow(self, x: Tensor) -> None:
         if not x.numel():
             return
         low, high = x.min().to(self.x_min.dtype), x.max().to(self.x_max.dtype)
         fresh = ((self.x_min > -1.1 * UNSEEN) & (self.x_max < 1.1 * UNSEEN)).to(low.dtype)
-        for name, now in (("x_min", low), ("x_max", high)):
-            old = getattr(self, name)
-            setattr(self, name, fresh * (old + now) + (1 - fresh) * (old * MOMENTUM + now * (1 - MOMENTUM)))
+        for old, now in ((self.x_min, low), (self.x_max, high)):
+            old.copy_(fresh * (old + now) + (1 - fresh) * (old * MOMENTUM + now * (1 - MOMENTUM)))
 
 
 class WholeEmbedding(nn.Embedding):
@@ -118,6 +119,8 @@ class WholeEmbedding(nn.Embedding):
         self.whole = whole
         self.register_buffer("weight_scaling_factor", torch.zeros(1))
         self.register_buffer("weight_integer", torch.zeros(count, size))
+        self.weight_scaling_factor: Tensor
+        self.weight_integer: Tensor
 
     def rows(self, ids: Tensor) -> Scaled:
         """Vectors of these ids."""
@@ -125,7 +128,8 @@ class WholeEmbedding(nn.Embedding):
             return self(ids), None
         scale = scale_of(self.weight.min().expand(1), self.weight.max().expand(1), 8)
         whole = to_whole(self.weight, 8, scale)
-        self.weight_scaling_factor, self.weight_integer = scale, whole.detach()
+        self.weight_scaling_factor.copy_(scale)
+        self.weight_integer.copy_(whole.detach())
         return F.embedding(ids, whole, self.padding_idx) * scale, scale
 
 
@@ -138,6 +142,9 @@ class WholeLinear(Linear):
         self.register_buffer("weight_integer", torch.zeros(outputs, inputs))
         self.register_buffer("fc_scaling_factor", torch.zeros(outputs))
         self.register_buffer("bias_integer", torch.zeros(outputs))
+        self.weight_integer: Tensor
+        self.fc_scaling_factor: Tensor
+        self.bias_integer: Tensor
 
     def product(self, x: Tensor, scale: Tensor | None) -> Scaled:
         """(..., inputs) -> (..., outputs)."""
@@ -148,7 +155,8 @@ class WholeLinear(Linear):
         weight = to_whole(self.weight, 8, own[:, None])
         result = own * scale
         bias = to_whole(self.bias, 32, result)
-        self.fc_scaling_factor, self.weight_integer, self.bias_integer = own, weight.detach(), bias.detach()
+        for kept, now in ((self.fc_scaling_factor, own), (self.weight_integer, weight), (self.bias_integer, bias)):
+            kept.copy_(now.detach())
         return F.linear(x / scale, weight, bias) * result, result
 
 
@@ -174,9 +182,9 @@ class WholeNorm(nn.Module):
         variance = self._variance(centred)
         if self.training and bool(variance.max() >= 2.0**32):
             needed = (centred.detach().square().sum(-1, keepdim=True) / 2.0**32).sqrt().log2().ceil().max()
-            self.shift = torch.maximum(self.shift, needed)
+            self.shift.copy_(torch.maximum(self.shift, needed))
             variance = self._variance(centred)
-        deviation = floor(variance.sqrt()) * 2.0**self.shift
+        deviation = floor(variance.sqrt()) * 2.0 ** self.shift.clone()
         factor = floor(2.0**31 / deviation)
         normed = floor(centred * factor / 2)
         unit = x.new_tensor(x.shape[-1]).sqrt() / 2.0**30
@@ -185,7 +193,7 @@ class WholeNorm(nn.Module):
         return shifted * result, result
 
     def _variance(self, centred: Tensor) -> Tensor:
-        return floor(centred / 2.0**self.shift).square().sum(-1, keepdim=True)
+        return floor(centred / 2.0 ** self.shift.clone()).square().sum(-1, keepdim=True)
 
 
 def whole_gelu(x: Tensor, scale: Tensor) -> Scaled:
