@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architecture import Architecture, Plan, TaskHead
 from eir_seq.models.architectures.bert import (
     BERT_LANGUAGE_MODEL_ROWS,
     LAYER,
     OURS,
-    bert_heads,
-    bert_initialization,
     bert_language_model,
+    bert_like,
     bert_plan,
     bert_rows,
 )
@@ -35,11 +35,16 @@ from eir_seq.models.heads.sequence_classification import SequenceClassification
 
 
 def disentangled_plan(
-    c: DisentangledConfig, mixer: Part, distances: Distances | None, norm: LayerNorm.Config | None = None
+    c: DisentangledConfig,
+    mixer: Part,
+    distances: Distances | None,
+    norm: LayerNorm.Config | None = None,
+    *,
+    pooler: bool,
 ) -> StackPlan:
-    """Bert without a pooler; the layers share a table of distances."""
+    """Bert, whose layers share a table of distances; `norm`: on its vectors."""
     table = None if distances is None else DistanceTable.Config(rows=2 * distances.span, size=c.hidden_size, norm=norm)
-    plan = bert_plan(c, pooler=False, positions=c.position_biased_input, mixer=mixer)
+    plan = bert_plan(c, pooler=pooler, positions=c.position_biased_input, mixer=mixer)
     return replace(plan, position_table=table, blanks_padding=True)
 
 
@@ -89,7 +94,6 @@ def deberta_classification(c: DisentangledConfig) -> SequenceClassification.Conf
     )
 
 
-CLASSIFICATION_ROWS = (Same("pooler.dense", "dense"), Same("classifier", "out"))
 IGNORED = (r"^cls\.predictions\.decoder\.bias$", r"^mask_predictions\.", r"embeddings\.position")
 """Copies of tied tensors, a head of pretraining, and tables that models without position_biased_input carry along."""
 
@@ -106,7 +110,23 @@ def _language_model_rows(c: DisentangledConfig) -> tuple[Row, ...]:
     return tuple(Same(f"lm_predictions.lm_head.{theirs}", ours) for theirs, ours in names)
 
 
-LANGUAGE_MODEL = TaskHead("ForMaskedLM", _language_model, _language_model_rows)
+def disentangled(
+    family: str, plan: Callable[..., Plan], rows: Callable[[Any], Iterable[Row]], *, choice: TaskHead | None
+) -> Architecture:
+    """The heads of both versions; `choice`: that of multiple choice."""
+    own = {
+        "masked-lm": TaskHead("ForMaskedLM", _language_model, _language_model_rows),
+        "causal-lm": None,
+        "next-sentence": None,
+        "pretraining": None,
+        "sequence-classification": TaskHead(
+            "ForSequenceClassification",
+            deberta_classification,
+            (Same("pooler.dense", "dense"), Same("classifier", "out")),
+        ),
+        "multiple-choice": choice,
+    }
+    return replace(bert_like(family, "deberta", plan, rows, own=own), ignored=IGNORED)
 
 
 # ------------------------------------------------------------------------------------------------- version 1
@@ -175,7 +195,7 @@ class FusedByHead(Fused):
             yield f"{self.theirs}.weight", torch.stack(parts, 1).flatten(0, 2)
 
 
-def deberta_plan(c: DebertaConfig) -> StackPlan:
+def deberta_plan(c: DebertaConfig, *, pooler: bool = False) -> StackPlan:
     """Keys have no bias; every distance has its own row."""
     distances = Distances(c.farthest) if c.relative_attention else None
     mixer = (_TalkingHeads if c.talking_head else DisentangledAttention).Config(
@@ -190,7 +210,7 @@ def deberta_plan(c: DebertaConfig) -> StackPlan:
         key_bias=False,
         position_dropout=c.hidden_dropout_prob,
     )
-    return disentangled_plan(c, mixer, distances)
+    return disentangled_plan(c, mixer, distances, pooler=pooler)
 
 
 def deberta_rows(c: DebertaConfig) -> Iterator[Row]:
@@ -210,15 +230,4 @@ def deberta_rows(c: DebertaConfig) -> Iterator[Row]:
     yield from disentangled_rows(c)
 
 
-def _heads() -> dict[str, TaskHead]:
-    heads = bert_heads(deberta_classification, deberta_plan, CLASSIFICATION_ROWS, choice_plan=deberta_plan)
-    del heads["multiple-choice"]  # published for version 2 only
-    return heads
-
-
-DEBERTA = Architecture(
-    tasks=declare_tasks("Deberta", "deberta", deberta_plan, deberta_rows, {"masked-lm": LANGUAGE_MODEL, **_heads()}),
-    prefixes=("deberta",),
-    initialization=bert_initialization,
-    ignored=IGNORED,
-)
+DEBERTA = disentangled("Deberta", deberta_plan, deberta_rows, choice=None)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor, nn
 
-from eir_seq.models.architecture import Architecture, declare_tasks
-from eir_seq.models.architectures.bert import LAYER, OURS, bert_heads
+from eir_seq.models.architecture import TaskHead
+from eir_seq.models.architectures.bert import LAYER, OURS, multiple_choice
 from eir_seq.models.architectures.deberta import (
-    CLASSIFICATION_ROWS,
-    LANGUAGE_MODEL,
-    IGNORED,
     deberta_classification,
+    disentangled,
     disentangled_plan,
     disentangled_rows,
     score_scale,
@@ -64,7 +63,7 @@ class _ConvolvedLayer(nn.Module):
         return convolved if layout.mask is None or layout.packed else convolved * layout.mask[..., None]
 
 
-def deberta_v2_plan(c: DebertaV2Config) -> StackPlan:
+def deberta_v2_plan(c: DebertaV2Config, *, pooler: bool = False) -> StackPlan:
     """Far distances share rows; distances may be projected as tokens are; a convolution beside the first layer."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     distances = Distances(c.farthest, c.buckets) if c.relative_attention else None
@@ -79,7 +78,8 @@ def deberta_v2_plan(c: DebertaV2Config) -> StackPlan:
         shared_projections=c.share_att_key,
         position_dropout=c.hidden_dropout_prob,
     )
-    plan = disentangled_plan(c, mixer, distances, norm if c.norm_rel_ebd == "layer_norm" else None)
+    table_norm = norm if c.norm_rel_ebd == "layer_norm" else None
+    plan = disentangled_plan(c, mixer, distances, table_norm, pooler=pooler)
     if not c.conv_kernel_size:
         return plan
     first = ConvolvedLayer(
@@ -124,24 +124,12 @@ def _initialization(c: DebertaV2Config) -> Initialization:
     return Initialization(c.initializer_range, {"*.conv.weight": (3 * inputs) ** -0.5})
 
 
-DEBERTA_V2 = Architecture(
-    tasks=declare_tasks(
-        "DebertaV2",
-        "deberta",
-        deberta_v2_plan,
-        deberta_v2_rows,
-        {
-            "masked-lm": LANGUAGE_MODEL,
-            **bert_heads(
-                deberta_classification,
-                deberta_v2_plan,
-                CLASSIFICATION_ROWS,
-                choice_plan=deberta_v2_plan,
-                choice_rows=(Same("pooler.dense", "one.dense"), Same("classifier", "one.out")),
-            ),
-        },
-    ),
-    prefixes=("deberta",),
-    initialization=_initialization,
-    ignored=IGNORED,
+CHOICE = TaskHead(
+    "ForMultipleChoice",
+    partial(multiple_choice, one=deberta_classification),
+    (Same("pooler.dense", "one.dense"), Same("classifier", "one.out")),
+)
+
+DEBERTA_V2 = replace(
+    disentangled("DebertaV2", deberta_v2_plan, deberta_v2_rows, choice=CHOICE), initialization=_initialization
 )

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
-from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
-from eir_seq.models.architectures.bert import LAYER, OURS, bert_initialization, bert_plan, bert_rows
-from eir_seq.models.architectures.roberta import (
-    ROBERTA_IGNORED,
-    ROBERTA_LANGUAGE_MODEL_ROWS,
-    roberta_classification,
-    roberta_heads,
-    roberta_language_model,
-)
+from eir_seq.models.architectures.bert import LAYER, OURS, bert_plan, bert_rows
+from eir_seq.models.architectures.roberta import roberta_like
 from eir_seq.models.blocks.positions import CountReal, RelativeBuckets
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
 from eir_seq.models.configs.relative import MPNetConfig
@@ -33,11 +25,6 @@ def mpnet_plan(c: MPNetConfig, *, pooler: bool = True) -> StackPlan:
     return replace(bert_plan(c, pooler=pooler, numbering=CountReal(c.pad_token_id)), score_bias=distances)
 
 
-def without_pooler(c: MPNetConfig) -> StackPlan:
-    """The body of every published head but multiple choice."""
-    return mpnet_plan(c, pooler=False)
-
-
 def mpnet_rows(c: MPNetConfig) -> Iterator[Row]:
     """The key table of the body."""
     yield Same("encoder.relative_attention_bias", "score_bias.table")
@@ -52,23 +39,6 @@ def mpnet_rows(c: MPNetConfig) -> Iterator[Row]:
     yield from bert_rows(c)
 
 
-MPNET = Architecture(
-    tasks=declare_tasks(
-        "MPNet",
-        "mpnet",
-        mpnet_plan,
-        mpnet_rows,
-        {
-            "masked-lm": TaskHead(
-                "ForMaskedLM",
-                partial(roberta_language_model, predicts="hidden"),
-                ROBERTA_LANGUAGE_MODEL_ROWS,
-                plan=without_pooler,
-            ),
-            **roberta_heads(roberta_classification, without_pooler, mpnet_plan),
-        },
-    ),
-    prefixes=("mpnet",),
-    initialization=bert_initialization,
-    ignored=ROBERTA_IGNORED,
-)
+_WITH_CAUSAL = roberta_like("MPNet", "mpnet", mpnet_plan, mpnet_rows)
+
+MPNET = replace(_WITH_CAUSAL, tasks={name: task for name, task in _WITH_CAUSAL.tasks.items() if name != "causal-lm"})

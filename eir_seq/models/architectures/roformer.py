@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
-from eir_seq.models.architectures.bert import (
-    BERT_LANGUAGE_MODEL_ROWS,
-    bert_heads,
-    bert_initialization,
-    bert_language_model,
-    bert_plan,
-    bert_rows,
-)
+from eir_seq.models.architecture import TaskHead
+from eir_seq.models.architectures.bert import bert_language_model, bert_like, bert_plan, bert_rows
 from eir_seq.models.architectures.roberta import ROBERTA_CLASSIFICATION_ROWS, roberta_classification
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.context import Context
@@ -81,7 +73,7 @@ def _rotations(ctx: Context) -> tuple[Tensor, ...]:
     return ctx.position_table[ctx.positions][..., None, :].chunk(2, -1)
 
 
-def roformer_plan(c: RoFormerConfig) -> StackPlan:
+def roformer_plan(c: RoFormerConfig, *, pooler: bool = False) -> StackPlan:
     """Bert without a pooler, its positions as rotations."""
     mixer = RotatedAttention.Config(
         hidden_size=c.hidden_size,
@@ -91,7 +83,7 @@ def roformer_plan(c: RoFormerConfig) -> StackPlan:
         turns_values=c.rotary_value,
     )
     table = RotationTable(count=c.max_position_embeddings, size=c.hidden_size // c.num_attention_heads)
-    plan = bert_plan(c, pooler=False, positions=False, mixer=mixer, embedding_size=c.embedding_size)
+    plan = bert_plan(c, pooler=pooler, positions=False, mixer=mixer, embedding_size=c.embedding_size)
     return replace(plan, position_table=table)
 
 
@@ -116,20 +108,16 @@ def _language_model(c: RoFormerConfig, predicts: Predicts) -> LanguageModel.Conf
     return replace(bert_language_model(c, predicts), embedding_size=c.embedding_size)
 
 
-ROFORMER = Architecture(
-    tasks=declare_tasks(
-        "RoFormer",
-        "roformer",
-        roformer_plan,
-        roformer_rows,
-        {
-            "masked-lm": TaskHead("ForMaskedLM", partial(_language_model, predicts="hidden"), BERT_LANGUAGE_MODEL_ROWS),
-            "causal-lm": TaskHead("ForCausalLM", partial(_language_model, predicts="next"), BERT_LANGUAGE_MODEL_ROWS),
-            **bert_heads(_classification, roformer_plan, ROBERTA_CLASSIFICATION_ROWS, choice_plan=roformer_plan),
-            "multiple-choice": TaskHead("ForMultipleChoice", _choice, (Same("classifier", "one.out"),)),
-        },
-    ),
-    prefixes=("roformer",),
-    initialization=bert_initialization,
-    ignored=(r"^cls\.predictions\.decoder\.bias$",),
+ROFORMER = bert_like(
+    "RoFormer",
+    "roformer",
+    roformer_plan,
+    roformer_rows,
+    language_model=_language_model,
+    own={
+        "next-sentence": None,
+        "pretraining": None,
+        "sequence-classification": TaskHead("ForSequenceClassification", _classification, ROBERTA_CLASSIFICATION_ROWS),
+        "multiple-choice": TaskHead("ForMultipleChoice", _choice, (Same("classifier", "one.out"),)),
+    },
 )

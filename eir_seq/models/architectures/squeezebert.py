@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.architecture import TaskHead
 from eir_seq.models.architectures.bert import bert_layer, bert_like, bert_plan, bert_rows
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.mlp import Mlp
@@ -107,6 +106,10 @@ def squeezebert_rows(c: SqueezeBertConfig) -> Iterator[Row]:
     yield from bert_rows(c)
 
 
-NOT_PUBLISHED: dict[str, TaskHead | None] = {"causal-lm": None, "next-sentence": None, "pretraining": None}
-
-SQUEEZEBERT = bert_like("SqueezeBert", "transformer", squeezebert_plan, squeezebert_rows, own=NOT_PUBLISHED)
+SQUEEZEBERT = bert_like(
+    "SqueezeBert",
+    "transformer",
+    squeezebert_plan,
+    squeezebert_rows,
+    own={"causal-lm": None, "next-sentence": None, "pretraining": None},
+)
