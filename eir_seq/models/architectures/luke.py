@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.architectures.bert import bert_classification, bert_heads, bert_initialization, bert_plan, bert_rows
@@ -111,7 +112,10 @@ class EntityAwareAttention(Attention):
         key, entity = self._heads(self.key(x)), is_entity[..., None, None]
         wide_key = torch.cat((key.masked_fill(entity, 0), key.masked_fill(~entity, 0)), -1)
         wide_query = torch.cat((self._heads(at_words), self._heads(at_entities)), -1)
-        return self.out(self._attend(wide_query, wide_key, self._heads(self.value(x)), ctx))
+        # values as wide as keys, since torch's fast kernels take no others
+        wide_value = F.pad(self._heads(self.value(x)), (0, self.head_size))
+        mixed = self._attend(wide_query, wide_key, wide_value, ctx).unflatten(-1, (-1, 2 * self.head_size))
+        return self.out(mixed[..., : self.head_size].flatten(-2))
 
     @staticmethod
     def _kinds(x: Tensor, ctx: Context, words: int) -> Tensor:
