@@ -52,9 +52,10 @@ def test_states_of_every_layer(case: Case, left: bool, tmp_path: Path) -> None:
             assert difference(ours.pooler_output, theirs.pooler_output) < case.tolerance
         if (entities := theirs.get("entity_last_hidden_state")) is not None:
             assert difference(ours.entity_last_hidden_state, entities, inputs["entity_attention_mask"].bool()) < 1e-5
-        for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states"):
+        for name in ("hidden_states", "encoder_hidden_states", "decoder_hidden_states", "entity_hidden_states"):
             if theirs.get(name) is not None:
                 where = inputs["attention_mask"].bool() if name.startswith("encoder") else places
+                where = inputs["entity_attention_mask"].bool() if name.startswith("entity") else where
                 assert len(ours[name]) == len(theirs[name])
                 for our_state, their_state in zip(ours[name], theirs[name], strict=True):
                     assert difference(our_state, their_state, where) < case.tolerance

@@ -35,6 +35,8 @@ def test_regions_pass_by_the_layers(tmp_path: Path) -> None:
         ours = both.ours(**inputs)
         assert difference(ours.last_hidden_state, expected, real_places(inputs)) < 1e-5
         assert difference(ours.pooler_output, both.oracle.pooler(expected)) < 1e-5
+    depths = {both.ours.layer_of(name) for name, _ in both.ours.named_parameters() if ".closing." in name}
+    assert depths == {both.ours.num_layers} == {3}
 
 
 def test_faults_of_own_inputs() -> None:
