@@ -111,6 +111,20 @@ def test_whole_numbers_learn() -> None:
     assert (model.eval()(ids).logits.argmax(-1) == labels).all()
 
 
+def test_whole_numbers_are_kept_whole() -> None:
+    """Mixed precision changes nothing of them; half precision is refused."""
+    torch.manual_seed(0)
+    model = create_model("ibert", bertish(quant_mode=True, **IDS))
+    ids = torch.randint(11, 120, (4, 10))
+    with torch.no_grad():
+        model.train()(ids)
+        expected = model.eval()(ids).last_hidden_state
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(model(ids).last_hidden_state, expected)
+    with pytest.raises(ValueError, match="quant_mode needs weights in float32"):
+        model.to(torch.bfloat16)(ids)
+
+
 def test_ranges_follow_training() -> None:
     """The first batch sets the range, later ones move it by a twentieth; evaluation leaves it."""
     place = Requantize(8, whole=True).train()

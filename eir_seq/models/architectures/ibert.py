@@ -80,7 +80,13 @@ class WholeEmbeddings(nn.Module):
         segments: Tensor | None,
         features: dict[str, Tensor],  # noqa: ARG002
     ) -> Tensor:
-        """Token ids (...) or vectors (..., hidden) -> (..., hidden)."""
+        """Token ids (...) or vectors (..., hidden) -> (..., hidden).
+
+        Raises:
+            ValueError: whole numbers are asked of weights in half precision.
+        """
+        if self.requantize.whole and self.tokens.weight.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError("quant_mode needs weights in float32: half precision does not hold its whole numbers")
         x, scale = self.tokens.rows(ids) if ids is not None else (vectors, None)
         assert x is not None
         x, scale = self.sum(
@@ -157,7 +163,8 @@ class WholeLayer(nn.Module):
 
     def __init__(self, c: IBertConfig) -> None:
         super().__init__()
-        whole, size = c.quant_mode, c.hidden_size
+        self.whole = whole = c.quant_mode
+        size = c.hidden_size
         norm = partial(WholeNorm, size, c.layer_norm_eps, c.in_whole_numbers("layernorm"))
         self.mixer = WholeAttention.Config(
             hidden_size=size,
@@ -177,7 +184,13 @@ class WholeLayer(nn.Module):
         self.whole_gelu = c.in_whole_numbers("gelu")
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        """States of the context's layout -> the same."""
+        """States of the context's layout -> the same; whole numbers are never rounded to half precision."""
+        if self.whole:
+            with torch.autocast(x.device.type, enabled=False):
+                return self._layer(x, ctx)
+        return self._layer(x, ctx)
+
+    def _layer(self, x: Tensor, ctx: Context) -> Tensor:
         assert isinstance(ctx.embeddings, WholeEmbeddings)
         scale = ctx.embeddings.scale
         y, y_scale = self.mixer.mix(x, scale, ctx)
