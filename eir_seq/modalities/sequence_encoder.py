@@ -134,7 +134,9 @@ def build_sequence_encoder(fitted: FittedSequence, data: DataConfig, *, pretrain
         hidden_size=backbone.hidden_size,
         pool=config.pool,
         frozen=config.freeze_pretrained_model,
-        num_types=getattr(options, "type_vocab_size", 0),
+        num_types=2
+        if "token_type_ids" in getattr(backbone, "features", ())
+        else getattr(options, "type_vocab_size", 0),
     )
 
 

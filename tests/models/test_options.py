@@ -54,7 +54,7 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("roberta", {"max_position_embeddings": 2}, ["max_position_embeddings: must exceed pad_token_id + 1 = 2"]),
     ("bert", {"add_cross_attention": True}, ["add_cross_attention: needs is_decoder: true"]),
     ("roformer", {"hidden_size": 36}, ["hidden_size: heads must be of even width: their channels are rotated in "]),
-    ("mpnet", {"pad_token_id": 0}, ["pad_token_id: must be 1"]),
+    ("mpnet", {"max_position_embeddings": 2}, ["max_position_embeddings: must exceed 2"]),
     ("mpnet", {"relative_attention_num_buckets": 16}, ["relative_attention_num_buckets: 16 is not one of 32"]),
     ("squeezebert", {"hidden_size": 96}, ["embedding_size: 768 must be hidden_size 96"]),
     ("squeezebert", {"output_groups": 5}, ["output_groups: 5 does not divide hidden_size 768", "output_groups: 5 "]),

@@ -21,8 +21,7 @@ def mpnet_plan(c: MPNetConfig, *, pooler: bool = True) -> StackPlan:
         num_heads=c.num_attention_heads,
         bidirectional=True,
     )
-    assert c.pad_token_id is not None
-    return replace(bert_plan(c, pooler=pooler, numbering=CountReal(c.pad_token_id)), score_bias=distances)
+    return replace(bert_plan(c, pooler=pooler, numbering=CountReal(1)), score_bias=distances)
 
 
 def mpnet_rows(c: MPNetConfig) -> Iterator[Row]:

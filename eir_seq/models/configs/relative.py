@@ -40,14 +40,14 @@ class MPNetConfig(EncoderWithoutSegments):
     relative_attention_num_buckets: int = option(
         32, "buckets of distances, each with its bias; published models know no other number", choices=(32,)
     )
-    pad_token_id: int | None = option(1, "id of the padding token, which keeps position 1")
+    pad_token_id: int | None = option(
+        1, "id of the padding token; whatever it is, positions are counted over tokens other than 1"
+    )
     bos_token_id: int | None = option(0, "id of the token that begins a text")
     eos_token_id: int | None = option(2, "id of the token that ends a text")
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
-        if self.pad_token_id != 1:
-            yield "pad_token_id", "must be 1: published models count positions over tokens other than 1"
         if self.max_position_embeddings <= 2:
             yield "max_position_embeddings", "must exceed 2: positions are counted from 2 on"
 

@@ -71,4 +71,5 @@ CASES = [
     Case("xlnet@kept", {**XLNET, "mem_len": 10, "clamp_len": 8, "summary_type": "mean"}, **STREAMS),
     Case("xlnet@other_summary", {**XLNET, "summary_type": "first", "summary_use_proj": False}, **STREAMS),
     Case("mpnet", bertish(relative_attention_num_buckets=32, **ROBERTA_IDS)),
+    Case("mpnet@other_padding", bertish(pad_token_id=0, bos_token_id=1, eos_token_id=2)),
 ]
