@@ -28,6 +28,11 @@ TOKEN_OPTIONS = {
     "cls_token_id": "cls_id",
     "mask_token_id": "mask_id",
     "unk_token_id": "unk_id",
+    "pad_index": "pad_id",
+    "bos_index": "bos_id",
+    "eos_index": "eos_id",
+    "mask_index": "mask_id",
+    "unk_index": "unk_id",
 }
 """Options of architectures that name a token, and the tokenizer's attribute that tells its id."""
 

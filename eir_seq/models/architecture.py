@@ -66,12 +66,14 @@ def declare_tasks(
     heads: Mapping[str, TaskHead],
     *,
     base: str | None = None,
+    prepare: Prepare | None = None,
 ) -> dict[str, Task]:
     """The tasks of an architecture from what they have in common: ``base`` and one per head.
 
-    `family`: how published class names begin; `base`: name of the base class, by default ``<family>Model``.
+    `family`: how published class names begin; `base`: name of the base class, by default ``<family>Model``;
+    `prepare`: of all classes that do not have their own.
     """
-    tasks = {"base": Task(published=base or f"{family}Model", plan=plan, body_rows=body_rows)}
+    tasks = {"base": Task(published=base or f"{family}Model", plan=plan, body_rows=body_rows, prepare=prepare)}
     for task, entry in heads.items():
         tasks[task] = Task(
             published=family + entry.suffix,
@@ -80,7 +82,7 @@ def declare_tasks(
             prefix=prefix if entry.prefix is None else entry.prefix,
             head=entry.head,
             head_rows=entry.rows,
-            prepare=entry.prepare,
+            prepare=entry.prepare or prepare,
         )
     return tasks
 

@@ -28,6 +28,7 @@ class Entry(NamedTuple):
 TEXT_TASKS = ("sequence-classification", "token-classification", "question-answering", "multiple-choice")
 ROBERTA_TASKS = ("base", "masked-lm", "causal-lm", *TEXT_TASKS)
 BERT_TASKS = ("base", "masked-lm", "causal-lm", "next-sentence", "pretraining", *TEXT_TASKS)
+XLM_TASKS = ("base", "masked-lm", *TEXT_TASKS[:3], "answer-search", "multiple-choice")
 
 CATALOGUE: dict[str, Entry] = {
     "albert": Entry(
@@ -99,6 +100,13 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/1904.09223",
         "Bert that can also be told what kind of task a text belongs to (task_type_ids).",
         BERT_TASKS,
+    ),
+    "flaubert": Entry(
+        "configs.xlm:FlaubertConfig",
+        "architectures.xlm:FLAUBERT",
+        "https://arxiv.org/abs/1912.05372",
+        "Xlm for French, optionally with norms in front of the sublayers and with layers left out in training.",
+        XLM_TASKS,
     ),
     "fnet": Entry(
         "configs.special_inputs:FNetConfig",
@@ -298,6 +306,13 @@ CATALOGUE: dict[str, Entry] = {
             "region-to-phrase-alignment",
             "multiple-choice",
         ),
+    ),
+    "xlm": Entry(
+        "configs.xlm:XLMConfig",
+        "architectures.xlm:XLM",
+        "https://arxiv.org/abs/1901.07291",
+        "Bert without segments and pooler that may add a vector per language (langs) to each token.",
+        XLM_TASKS,
     ),
     "xlm-roberta": Entry(
         "configs.bert_like:XLMRobertaConfig",

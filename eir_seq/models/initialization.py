@@ -24,10 +24,12 @@ class Initialization:
 
     @torch.no_grad()
     def fill(self, model: nn.Module, only: set[str] | None = None) -> None:
-        """Set the parameters of `model`, or those named in `only`, in place."""
+        """Set the parameters of `model`, or those named in `only`, in place; one with several names by the first."""
+        done: set[Tensor] = set()
         for prefix, module in model.named_modules():
             for leaf, parameter in module.named_parameters(prefix, recurse=False):
-                if only is None or leaf in only:
+                if parameter not in done and (only is None or leaf in only):
+                    done.add(parameter)
                     self._set(module, leaf, parameter)
 
     def _set(self, module: nn.Module, name: str, parameter: Tensor) -> None:

@@ -65,13 +65,13 @@ class Model(nn.Module):
     ) -> ModelOutput:
         """The documented tensors by name, see the frame's `forward`; with a head also its targets, for the loss."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
+        if self.declared.prepare is not None:
+            inputs = self.declared.prepare(self.config, inputs)
         if self.head is None:
             if inputs.get("labels") is not None:
                 raise ValueError("labels need a head: build the model with another task than 'base'")
             bare: ModelOutput = self.body(**inputs)
             return bare
-        if self.declared.prepare is not None:
-            inputs = self.declared.prepare(self.config, inputs)
         own = {name: inputs.get(name) for name in self.head.inputs}
         given = {name: inputs.get(name) for name in self.head.targets}
         inputs = {name: x for name, x in inputs.items() if name not in own and name not in given}

@@ -74,6 +74,7 @@ def test_a_row_does_not_depend_on_its_batch(pool: str) -> None:
         ("distilbert", {"n_layers": 1, "dim": 8, "n_heads": 2, "hidden_dim": 8}),
         ("gpt2", {"n_layer": 1, "n_embd": 8, "n_head": 2}),
         ("t5", {"num_layers": 1, "d_model": 8, "d_kv": 4, "num_heads": 2, "d_ff": 8}),
+        ("xlm", {"n_layers": 1, "emb_dim": 8, "n_heads": 2}),
     ],
 )
 def test_backbones_take_ids_of_the_tokenizer(model_type: str, options: dict[str, Any]) -> None:
@@ -81,7 +82,7 @@ def test_backbones_take_ids_of_the_tokenizer(model_type: str, options: dict[str,
     encoder = fitted.build_encoder(DATA)
     config: Any = encoder.backbone.config
     assert config.vocab_size == fitted.tokenizer.vocab_size
-    assert config.pad_token_id == 0
+    assert config.pad_token_id == getattr(config, "pad_index", 0) == 0
     output = encode(fitted, encoder)
     assert output.shape == (3, 8)
     output.sum().backward()

@@ -40,6 +40,8 @@ UNSEEN_IN_TASK = {
     },
     "multiple-choice": ("head.*out.bias",),  # moves the scores of all choices alike
     "answer-search": ("head.begin.bias", "head.end.bias"),  # moves the scores of all places alike
+    # so does the bias of a projection that no activation follows
+    **{f"{name} multiple-choice": ("head.one.project.bias",) for name in ("flaubert", "xlm")},
     # these heads read the first token, which is global: in the last layer it has projections of its own
     "longformer sequence-classification": LAST_LOCAL,
     "longformer multiple-choice": LAST_LOCAL,
