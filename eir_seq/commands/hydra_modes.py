@@ -54,6 +54,7 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> No
     root = logging.getLogger()
     before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     handlers, level = list(root.handlers), root.level
+    logging.raiseExceptions = False  # `--info ... | head` closes the output that Hydra logs to
     sys.argv = ["eir_seq", *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing a traceback and exiting with code 1
     try:
@@ -63,6 +64,7 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> No
         sys.argv = before[0]
         root.handlers[:] = handlers  # `--info` logs to what standard output was
         root.setLevel(level)
+        logging.raiseExceptions = True
         if before[1] is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:

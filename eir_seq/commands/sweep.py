@@ -219,4 +219,4 @@ def job_command(overrides: Sequence[str], run_dir: Path) -> list[str]:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

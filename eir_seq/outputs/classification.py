@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -16,7 +16,6 @@ from torchmetrics.functional.classification import (
     binary_average_precision,
     multiclass_confusion_matrix,
 )
-from typing_extensions import Self
 
 from eir_seq.config.schema import ClassificationOutputConfig, Strict
 from eir_seq.errors import Fault, UserError, nearest

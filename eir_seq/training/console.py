@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 from eir_seq.training.metrics_file import Measurement
 from eir_seq.training.redaction import redact

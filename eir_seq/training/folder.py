@@ -12,10 +12,9 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from typing_extensions import Self
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError

@@ -7,9 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
-
-from typing_extensions import Self
+from typing import Any, Self
 
 
 class Stopped(SystemExit):

@@ -169,7 +169,6 @@ class Attention(nn.Module):
         if bias is not None:
             look = causal_mask(query, key) if causal else mask
             mask, causal = bias if look is None else bias.masked_fill(~look, torch.finfo(bias.dtype).min), False
-
         if isinstance(mask, Tensor) and mask.is_floating_point():
             mask = mask.to(query.dtype)
         return F.scaled_dot_product_attention(
