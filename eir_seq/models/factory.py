@@ -22,10 +22,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading a checkpoint left open: fresh parameters (our names), published tensors that nobody wanted."""
+    """What loading a checkpoint left open.
+
+    `initialised`: fresh parameters (our names); `unused`: published tensors that nobody wanted; `mismatched`: those of
+    `initialised` that the file holds in another shape.
+    """
 
     initialised: tuple[str, ...]
     unused: tuple[str, ...]
+    mismatched: tuple[str, ...] = ()
 
 
 def create_model(model_type: str, model_init_config: dict[str, Any] | None = None, *, task: str = "base") -> Model:
@@ -54,6 +59,7 @@ def from_pretrained(
     task: str | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
+    ignore_mismatched_sizes: bool = False,
     **config_overrides: Any,
 ) -> Model:
     """A model with the weights of a published checkpoint.
@@ -63,6 +69,7 @@ def from_pretrained(
     Args:
         folder_or_hub_id: a model folder, or the id of one on the Hub.
         task: by default the one that the checkpoint was saved for.
+        ignore_mismatched_sizes: initialize what the file holds in another shape (a head with other classes, say).
         config_overrides: options that replace those of the file, e.g. dropout or num_labels.
 
     Raises:
@@ -88,21 +95,24 @@ def from_pretrained(
     config = replace(build_config(model_type, {**options, **config_overrides}), published=published)
     with torch.device("meta"):
         model = Model(declared, config, task)
-    model.load_report = _load(model, read_tensors(folder), folder)  # type: ignore[assignment]
+    model.load_report = _load(model, read_tensors(folder), folder, ignore_mismatched_sizes)  # type: ignore[assignment]
     return model.eval()
 
 
-def _load(model: Model, published: dict[str, Tensor], folder: Path) -> LoadReport:
+def _load(model: Model, published: dict[str, Tensor], folder: Path, ignore_mismatched_sizes: bool) -> LoadReport:
     tensors, unused = model.tensors_of(published)
     buffers = model.saved_buffers()
     expected: dict[str, Tensor] = {**dict(model.named_parameters()), **buffers}
-    faults = [
-        Fault(str(folder), f"{name} has shape {list(tensor.shape)}, the options ask for {list(expected[name].shape)}")
-        for name, tensor in tensors.items()
-        if tensor.shape != expected[name].shape
-    ]
+    mismatched = [name for name, tensor in tensors.items() if tensor.shape != expected[name].shape]
+    faults = []
+    if ignore_mismatched_sizes:
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in mismatched}
+    else:
+        for name in mismatched:
+            shapes = f"{list(tensors[name].shape)}, the options ask for {list(expected[name].shape)}"
+            faults.append(Fault(str(folder), f"{name} has shape {shapes}"))
     missing = [name for name in expected if name not in tensors]
-    needed = [name for name in missing if name not in buffers]
+    needed = [name for name in missing if name not in buffers and name not in mismatched]
     if lost := [name for name in needed if name.startswith("body.") and not name.startswith("body.pooler.")]:
         listed = ", ".join(lost[:3])
         faults.append(
@@ -114,14 +124,18 @@ def _load(model: Model, published: dict[str, Tensor], folder: Path) -> LoadRepor
     dtype = torch.get_default_dtype()
     _assign(model, {name: tensor.to(dtype, copy=True) for name, tensor in tensors.items()})
     if missing:
-        fresh = Model(model.architecture, model.config, model.task).saved_buffers() if needed != missing else {}
+        fresh = (
+            Model(model.architecture, model.config, model.task).saved_buffers()
+            if any(name in buffers for name in missing)
+            else {}
+        )
         for name in missing:
             _assign(model, {name: fresh.get(name, torch.empty_like(expected[name], device="cpu"))})
         model.architecture.initialization(model.config).fill(model, set(missing))
         logger.warning("%s: fresh weights for %s", folder, ", ".join(missing[:4]) + (" ..." if missing[4:] else ""))
     if unused:
         logger.info("%s: %d tensors are not used by task %r", folder, len(unused), model.task)
-    return LoadReport(tuple(missing), tuple(unused))
+    return LoadReport(tuple(missing), tuple(unused), tuple(mismatched))
 
 
 def _assign(model: Model, tensors: dict[str, Tensor]) -> None:

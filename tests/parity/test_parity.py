@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from eir_seq.errors import UserError
 from eir_seq.models import from_pretrained
 from eir_seq.models.catalogue import architecture
 from eir_seq.models.checkpoint.keymap import Unused
@@ -230,6 +231,17 @@ def test_weights_of_another_task_and_old_names(tmp_path: Path) -> None:
     assert aged.task == "masked-lm"
     assert aged.load_report.initialised == ()
     assert difference(aged(**inputs).logits, both.oracle(**inputs).logits, places) < case.tolerance
+
+
+def test_another_number_of_classes_only_on_request(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "bert")
+    pair(case, "sequence-classification", tmp_path, num_labels=3)
+    with pytest.raises(UserError, match=r"head\.out\.weight has shape \[3, 32\], the options ask for \[5, 32\]"):
+        from_pretrained(tmp_path, num_labels=5)
+    model = from_pretrained(tmp_path, num_labels=5, ignore_mismatched_sizes=True)
+    assert set(model.load_report.mismatched) == {"head.out.weight", "head.out.bias"}
+    assert set(model.load_report.initialised) == set(model.load_report.mismatched)
+    assert model(torch.tensor([[5, 6, 7]])).logits.shape == (1, 5)
 
 
 def test_sharded_files(tmp_path: Path) -> None:
