@@ -160,7 +160,8 @@ class SequenceModelConfig(Strict):
     """The backbone of a sequence input."""
 
     model_type: str = Field(
-        description="name in the catalogue; with pretrained_model, the folder or Hub id of a published checkpoint"
+        description="name in the catalogue, or auto for a type beyond it (named in model_init_config); with "
+        "pretrained_model, the folder or Hub id of a published checkpoint"
     )
     pretrained_model: bool = Field(False, description="load published weights")
     freeze_pretrained_model: bool = Field(False, description="keep the loaded weights as they are")

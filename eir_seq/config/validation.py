@@ -23,6 +23,8 @@ from eir_seq.errors import Fault, UserError
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
 """Names of the catalogue that are also checkpoints on the Hub."""
+_AUTO = "auto"
+"""Type of a model from scratch that is not in the catalogue."""
 
 
 def validate_experiment(raw: Mapping[str, Any]) -> ExperimentConfig:
@@ -168,6 +170,10 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
     from eir_seq.models import options
 
     for place, model, max_length in _models(raw):
+        if model["model_type"] == _AUTO and model.get("pretrained_model") is not True:
+            if (problem := _problem_beyond(_options(model).get("model_type"))) is not None:
+                yield Fault(f"{place}.model_init_config.model_type", problem)
+            continue
         problem = _problem_with_type(model)
         if problem is not None:
             yield Fault(f"{place}.model_type", problem)
@@ -208,6 +214,17 @@ def _config_class(architecture: str) -> Any:
     return config_class(architecture)
 
 
+def _problem_beyond(name: Any) -> str | None:
+    """What is wrong with the type that stands behind `auto`, or None; its options are checked when it is built."""
+    from eir_seq.models.catalogue import CATALOGUE
+
+    if not isinstance(name, str):
+        return f"{_AUTO!r} needs the name of a type that is not in the catalogue, such as modernbert"
+    if name in CATALOGUE:
+        return f"{name!r} is in the catalogue; name it as model_type in place of {_AUTO!r}"
+    return None
+
+
 def _problem_with_type(model: Mapping[str, Any]) -> str | None:
     """What is wrong with `model_type`, or None."""
     from eir_seq.models.catalogue import CATALOGUE
@@ -229,11 +246,13 @@ def _problem_with_type(model: Mapping[str, Any]) -> str | None:
         if published is None:
             return f"the folder {name!r} holds no readable config.json, so it is no published checkpoint"
         found = published.get("model_type")
-        if found not in CATALOGUE:
+        if not isinstance(found, str):
             return f"{name!r} is a checkpoint of {yaml_text(found)}, which is not in the catalogue"
         return None
     if name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
         return f"there is no folder {name!r}, and it is not a Hub id (OWNER/NAME)"
+    if name == _AUTO:
+        return f"{name!r} is for models from scratch; with pretrained_model: true name a folder or Hub id (OWNER/NAME)"
     if name in CATALOGUE and name not in _HUB_IDS_WITHOUT_OWNER:
         return f"{name!r} is an architecture; with pretrained_model: true name a folder or Hub id (OWNER/NAME)"
     return None

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from eir_seq.config.schema import DataConfig, Pool, SequenceModelConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.models import create_model, from_pretrained
+from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyond, load_beyond, rebuild_beyond
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, read_config
 from eir_seq.models.options import check_options, fields
@@ -81,6 +82,8 @@ class SequenceEncoder(nn.Module):
 
     def describe_backbone(self) -> dict[str, Any]:
         """Type and options with which `create_model` builds the same backbone without weights."""
+        if isinstance(self.backbone, BeyondModel):
+            return {"model_type": AUTO, "options": self.backbone.describe()}
         config: Any = self.backbone.config
         options = {name: getattr(config, name) for name in fields(type(config))}
         return {"model_type": config.model_type, "options": options}
@@ -116,8 +119,11 @@ def build_sequence_encoder(fitted: FittedSequence, data: DataConfig, *, pretrain
         backbone = _published(config, place)
     else:
         stored = dict(fitted.backbone)
-        backbone = create_model(stored["model_type"], stored["options"], task=_task(stored["model_type"]))
-    options: Any = backbone.config
+        if stored["model_type"] == AUTO:
+            backbone = rebuild_beyond(stored["options"])
+        else:
+            backbone = create_model(stored["model_type"], stored["options"], task=_task(stored["model_type"]))
+    options: Any = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
     faults = []
     vocab_size = getattr(options, "vocab_size", None)
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
@@ -146,6 +152,8 @@ def build_sequence_encoder(fitted: FittedSequence, data: DataConfig, *, pretrain
 
 
 def _from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str) -> Any:
+    if config.model_type == AUTO:
+        return _beyond_from_scratch(config, tokenizer, place)
     if config.model_type not in CATALOGUE:
         create_model(config.model_type)  # raises with the nearest names
     known = fields(config_class(config.model_type))
@@ -165,6 +173,16 @@ def _from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str)
     return create_model(config.model_type, options, task=_task(config.model_type))
 
 
+def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str) -> Any:
+    try:
+        known = beyond_options(config.model_init_config["model_type"])
+        derived = {"vocab_size": tokenizer.vocab_size}
+        derived |= {option: getattr(tokenizer, attribute) for option, attribute in TOKEN_OPTIONS.items()}
+        return create_beyond({name: x for name, x in derived.items() if name in known} | config.model_init_config)
+    except UserError as error:
+        raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
+
+
 def _may_be_none(field: dataclasses.Field[Any]) -> bool:
     return "None" in str(field.type)
 
@@ -174,7 +192,9 @@ def _published(config: SequenceModelConfig, place: str) -> Any:
     try:
         folder = locate(config.model_type, revision=config.revision)
         model_type = read_config(folder)["model_type"]
-        return from_pretrained(folder, task=_task(model_type) if model_type in CATALOGUE else None, **overrides)
+        if model_type not in CATALOGUE:
+            return load_beyond(folder, overrides)
+        return from_pretrained(folder, task=_task(model_type), **overrides)
     except UserError as error:
         raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
 
@@ -189,6 +209,8 @@ def _set_pooler(backbone: Any, wanted: bool) -> bool:
     body: Any = getattr(backbone, "body", None)
     if getattr(body, "pooler", None) is None:
         return False
-    if not wanted:
+    if isinstance(backbone, BeyondModel):
+        body.pooler.requires_grad_(wanted)  # not each of them can do without
+    elif not wanted:
         body.pooler = None
     return True
