@@ -158,6 +158,13 @@ CATALOGUE: dict[str, Entry] = {
             "question-answering",
         ),
     ),
+    "llama": Entry(
+        "configs.llama_like:LlamaConfig",
+        "architectures.llama_like:LLAMA",
+        "https://arxiv.org/abs/2302.13971",
+        "Causal decoder with rotations, root-mean-square norms, shared keys and values, and gates; also code_llama.",
+        ("base", "causal-lm", *TEXT_TASKS[:3]),
+    ),
     "longformer": Entry(
         "configs.longformer:LongformerConfig",
         "architectures.longformer:LONGFORMER",

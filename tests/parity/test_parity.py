@@ -29,6 +29,7 @@ from tests.parity.harness import (
 PLAIN = [case for case in CASES if "@" not in case.name]
 TASKS = [(case, task) for case in CASES for task in architecture(case.model_type).tasks if task != "base"]
 GRADIENT_TOLERANCE = 1e-5
+DECODERS = ("gpt2", "llama", "t5")
 ids = {"ids": lambda case: case.name if isinstance(case, Case) else None}
 
 
@@ -166,7 +167,7 @@ def test_heads(case: Case, task: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if case.model_type in ("gpt2", "t5") or "decoder" in case.name], **ids
+    "case", [case for case in CASES if case.model_type in DECODERS or "decoder" in case.name], **ids
 )
 def test_token_by_token_is_one_pass(case: Case, tmp_path: Path) -> None:
     """Decoding with a cache gives the states of one full pass, on both paddings."""

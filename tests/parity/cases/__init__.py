@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from tests.parity.cases import bert_like, core, relative, special_inputs, xlm_like
+from tests.parity.cases import bert_like, core, llama_like, relative, special_inputs, xlm_like
 from tests.parity.cases.base import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LENGTHS, VOCABULARY, Case, Inputs
 
-CASES: list[Case] = [*core.CASES, *bert_like.CASES, *relative.CASES, *special_inputs.CASES, *xlm_like.CASES]
+CASES: list[Case] = [
+    *core.CASES,
+    *bert_like.CASES,
+    *relative.CASES,
+    *special_inputs.CASES,
+    *llama_like.CASES,
+    *xlm_like.CASES,
+]
 
 __all__ = ["CASES", "DECODER_LENGTH", "DECODER_LENGTHS", "LENGTH", "LENGTHS", "VOCABULARY", "Case", "Inputs"]

@@ -1,0 +1,143 @@
+"""Llama (https://arxiv.org/abs/2302.13971) and decoders of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.embeddings import Embeddings
+from eir_seq.models.blocks.mlp import Mlp
+from eir_seq.models.blocks.norms import RMSNorm
+from eir_seq.models.blocks.positions import FrequencyBands, Rotary
+from eir_seq.models.blocks.wiring import LayerPlan, PreNorm
+from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
+from eir_seq.models.configs.llama_like import LlamaConfig, LlamaLikeConfig, scaling_kind
+from eir_seq.models.frames.stack import StackPlan
+from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.heads.spans_and_tokens import QuestionAnswering, TokenClassification
+from eir_seq.models.initialization import Initialization
+
+
+def rotary(c: LlamaLikeConfig) -> Rotary:
+    """Rotations of whole heads, slowed down as `rope_scaling` says."""
+    scaling = c.rope_scaling or {}
+    kind = scaling_kind(scaling)
+    bands = None
+    if kind == "llama3":
+        bands = FrequencyBands(
+            low=scaling["low_freq_factor"],
+            high=scaling["high_freq_factor"],
+            original_length=scaling["original_max_position_embeddings"],
+        )
+    return Rotary(base=c.rope_theta, slowdown=1.0 if kind == "default" else scaling["factor"], bands=bands)
+
+
+def llama_plan(
+    c: LlamaLikeConfig, *, bias: bool = False, out_bias: bool = False, mlp_bias: bool = False, **of_embeddings: Any
+) -> StackPlan:
+    """Token table, layers with norms in front and gated feed-forward blocks, a final norm."""
+    norm = RMSNorm.Config(eps=c.rms_norm_eps)
+    return StackPlan(
+        embeddings=Embeddings.Config(
+            vocab_size=c.vocab_size, hidden_size=c.hidden_size, padding_id=c.pad_token_id, **of_embeddings
+        ),
+        layers=tuple(
+            LayerPlan(
+                wiring=PreNorm,
+                hidden_size=c.hidden_size,
+                norm=norm,
+                mixer=Attention.Config(
+                    hidden_size=c.hidden_size,
+                    num_heads=c.num_attention_heads,
+                    head_size=c.width_of_head,
+                    num_kv_heads=c.num_key_value_heads,
+                    bias=bias,
+                    out_bias=out_bias,
+                    causal=True,
+                    dropout=c.attention_dropout,
+                    rotary=rotary(c),
+                ),
+                mlp=Mlp.Config(
+                    hidden_size=c.hidden_size,
+                    inner_size=c.intermediate_size,
+                    activation=c.hidden_act,
+                    gated=True,
+                    bias=mlp_bias,
+                ),
+            )
+            for _ in range(c.num_hidden_layers)
+        ),
+        final_norm=norm,
+        cached=c.use_cache,
+    )
+
+
+LAYER, OURS = "layers.{i}.", "layers.{i}."
+
+
+def llama_rows(c: LlamaLikeConfig) -> Iterator[Row]:
+    """The key table of the body."""
+    yield Same("embed_tokens", "embeddings.tokens")
+    yield from for_layers(
+        c.num_hidden_layers,
+        Same(LAYER + "input_layernorm", OURS + "mixer_norm"),
+        Same(LAYER + "self_attn.q_proj", OURS + "mixer.query"),
+        Same(LAYER + "self_attn.k_proj", OURS + "mixer.key"),
+        Same(LAYER + "self_attn.v_proj", OURS + "mixer.value"),
+        Same(LAYER + "self_attn.o_proj", OURS + "mixer.out"),
+        Same(LAYER + "post_attention_layernorm", OURS + "mlp_norm"),
+        Same(LAYER + "mlp.gate_proj", OURS + "mlp.gate"),
+        Same(LAYER + "mlp.up_proj", OURS + "mlp.up"),
+        Same(LAYER + "mlp.down_proj", OURS + "mlp.down"),
+    )
+    yield Same("norm", "final_norm")
+
+
+def _language_model(c: LlamaLikeConfig) -> LanguageModel.Config:
+    return LanguageModel.Config(
+        predicts="next", hidden_size=c.hidden_size, vocab_size=c.vocab_size, tied=c.tie_word_embeddings
+    )
+
+
+def _classification(c: LlamaLikeConfig) -> SequenceClassification.Config:
+    return SequenceClassification.Config(
+        reads="last",
+        hidden_size=c.hidden_size,
+        num_labels=c.num_labels,
+        problem_type=c.problem_type,
+        bias=False,
+        marker_id=c.pad_token_id,
+    )
+
+
+def _token_classification(c: LlamaLikeConfig) -> TokenClassification.Config:
+    return TokenClassification.Config(hidden_size=c.hidden_size, num_labels=c.num_labels, dropout=0.1)
+
+
+HEADS = {
+    "causal-lm": TaskHead("ForCausalLM", _language_model, (Same("lm_head", "out"),)),
+    "sequence-classification": TaskHead("ForSequenceClassification", _classification, (Same("score", "out"),)),
+    "token-classification": TaskHead("ForTokenClassification", _token_classification, (Same("score", "out"),)),
+}
+QUESTION_ANSWERING = {
+    "question-answering": TaskHead(
+        "ForQuestionAnswering",
+        lambda c: QuestionAnswering.Config(hidden_size=c.hidden_size),
+        (Same("qa_outputs", "out"),),
+        prefix="transformer",
+    )
+}
+
+
+def _llama_plan(c: LlamaConfig) -> StackPlan:
+    return llama_plan(c, bias=c.attention_bias, out_bias=c.attention_bias, mlp_bias=c.mlp_bias)
+
+
+LLAMA = Architecture(
+    tasks=declare_tasks("Llama", "model", _llama_plan, llama_rows, {**HEADS, **QUESTION_ANSWERING}),
+    prefixes=("model", "transformer"),
+    initialization=lambda c: Initialization(c.initializer_range),
+)

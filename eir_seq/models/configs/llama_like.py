@@ -1,0 +1,97 @@
+"""Options of llama, qwen2 and gemma: causal decoders with rotations, grouped keys and values, and gates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+
+SCALING_KEYS = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+
+
+def scaling_kind(scaling: Mapping[str, Any]) -> str:
+    """The kind of a `rope_scaling`, by its present or its older key."""
+    return str(scaling.get("rope_type", scaling.get("type", "default")))
+
+
+def scaling_problem(scaling: Mapping[str, Any] | None) -> str | None:
+    """What is wrong with a `rope_scaling`."""
+    if scaling is None:
+        return None
+    if (kind := scaling_kind(scaling)) not in SCALING_KEYS:
+        return f"rope_type {kind!r} is not implemented; {', '.join(map(repr, SCALING_KEYS))} are"
+    for key in SCALING_KEYS[kind]:
+        value = scaling.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            return f"{kind!r} needs a {key} above 0, not {value!r}"
+    if unknown := set(scaling) - {"rope_type", "type", *SCALING_KEYS[kind]}:
+        return f"{kind!r} has no {sorted(unknown)[0]!r}"
+    if kind == "llama3" and not scaling["low_freq_factor"] < scaling["high_freq_factor"]:
+        return "low_freq_factor is not below high_freq_factor"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaLikeConfig(ModelConfig):
+    """Options that all of them have."""
+
+    max_positions_option: ClassVar[str | None] = "max_position_embeddings"
+
+    vocab_size: int = size(32000, "number of tokens in the vocabulary")
+    hidden_size: int = size(4096, "width of the token states")
+    intermediate_size: int = size(11008, "inner width of the feed-forward block")
+    num_hidden_layers: int = size(32, "number of layers")
+    num_attention_heads: int = size(32, "query heads per layer")
+    num_key_value_heads: int | None = size(None, "heads of keys and values; as many as query heads if absent")
+    hidden_act: str = option("silu", "activation of the gate in the feed-forward block", choices=ACTIVATIONS)
+    max_position_embeddings: int = size(2048, "the longest text in tokens")
+    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    rms_norm_eps: float = option(1e-6, "added to the mean square in norms", minimum=0.0)
+    use_cache: bool = option(True, "return keys and values")
+    pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
+    tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")
+    rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
+    rope_scaling: dict[str, Any] | None = option(
+        None, "how rotations are slowed down for longer texts: rope_type (default, linear or llama3) and its factors"
+    )
+    attention_dropout: float = rate(0.0, "dropout on attention weights")
+
+    @property
+    def width_of_head(self) -> int:
+        """Channels of a head."""
+        return getattr(self, "head_dim", None) or self.hidden_size // self.num_attention_heads
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if getattr(self, "head_dim", None) is None and self.hidden_size % self.num_attention_heads:
+            yield (
+                "hidden_size",
+                f"{self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}",
+            )
+        elif self.width_of_head % 2:
+            yield "hidden_size", f"heads have {self.width_of_head} channels; rotations need an even number"
+        if self.num_key_value_heads and self.num_attention_heads % self.num_key_value_heads:
+            yield "num_key_value_heads", f"{self.num_key_value_heads} does not divide {self.num_attention_heads} heads"
+        if (problem := scaling_problem(self.rope_scaling)) is not None:
+            yield "rope_scaling", problem
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            yield "pad_token_id", f"{self.pad_token_id} is not in a vocabulary of {self.vocab_size}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaConfig(LlamaLikeConfig):
+    """Options of llama (and code_llama)."""
+
+    model_type: ClassVar[str] = "llama"
+
+    bos_token_id: int | None = option(1, "id of the token that begins a text")
+    eos_token_id: int | list[int] | None = option(2, "id (or ids) of the token that ends a text")
+    pretraining_tp: int = size(1, "in how many slices the pretraining computed linear layers; results do not change")
+    attention_bias: bool = option(False, "linear layers of attention have biases")
+    mlp_bias: bool = option(False, "linear layers of the feed-forward block have biases")
+    head_dim: int | None = size(None, "channels of a head; hidden_size / num_attention_heads if absent")

@@ -1,0 +1,30 @@
+"""Rows of llama, qwen2 and gemma."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.parity.cases.base import Case, bertish
+
+
+def llamaish(**more: Any) -> dict[str, Any]:
+    return bertish(**{"num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **more})
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+CASES = [
+    Case("llama", llamaish(), head_mask=False),
+    Case(
+        "llama@linear_and_biases",
+        llamaish(rope_scaling={"rope_type": "linear", "factor": 2.0}, attention_bias=True, mlp_bias=True, head_dim=16),
+    ),
+    Case("llama@llama3", llamaish(rope_scaling=LLAMA3)),
+    Case("llama@one_group", llamaish(num_key_value_heads=1, pretraining_tp=2, tie_word_embeddings=True)),
+]
