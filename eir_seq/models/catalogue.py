@@ -124,6 +124,13 @@ CATALOGUE: dict[str, Entry] = {
             "multiple-choice",
         ),
     ),
+    "gemma": Entry(
+        "configs.llama_like:GemmaConfig",
+        "architectures.llama_like:GEMMA",
+        "https://arxiv.org/abs/2403.08295",
+        "Llama with scaled embeddings, heads of any width, and norms that learn how far their scale is from one.",
+        ("base", "causal-lm", "sequence-classification", "token-classification"),
+    ),
     "gpt2": Entry(
         "configs.gpt2:GPT2Config",
         "architectures.gpt2:GPT2",

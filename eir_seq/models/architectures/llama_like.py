@@ -7,13 +7,14 @@ from typing import Any
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.build import Sized
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
-from eir_seq.models.blocks.norms import RMSNorm
+from eir_seq.models.blocks.norms import CenteredRMSNorm, RMSNorm
 from eir_seq.models.blocks.positions import FrequencyBands, Rotary
 from eir_seq.models.blocks.wiring import LayerPlan, PreNorm
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.configs.llama_like import LlamaConfig, LlamaLikeConfig, scaling_kind
+from eir_seq.models.configs.llama_like import GemmaConfig, LlamaConfig, LlamaLikeConfig, scaling_kind
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification
@@ -36,10 +37,16 @@ def rotary(c: LlamaLikeConfig) -> Rotary:
 
 
 def llama_plan(
-    c: LlamaLikeConfig, *, bias: bool = False, out_bias: bool = False, mlp_bias: bool = False, **of_embeddings: Any
+    c: LlamaLikeConfig,
+    *,
+    bias: bool = False,
+    out_bias: bool = False,
+    mlp_bias: bool = False,
+    norm: Sized | None = None,
+    **of_embeddings: Any,
 ) -> StackPlan:
     """Token table, layers with norms in front and gated feed-forward blocks, a final norm."""
-    norm = RMSNorm.Config(eps=c.rms_norm_eps)
+    norm = norm or RMSNorm.Config(eps=c.rms_norm_eps)
     return StackPlan(
         embeddings=Embeddings.Config(
             vocab_size=c.vocab_size, hidden_size=c.hidden_size, padding_id=c.pad_token_id, **of_embeddings
@@ -140,4 +147,24 @@ LLAMA = Architecture(
     tasks=declare_tasks("Llama", "model", _llama_plan, llama_rows, {**HEADS, **QUESTION_ANSWERING}),
     prefixes=("model", "transformer"),
     initialization=lambda c: Initialization(c.initializer_range),
+)
+
+
+def _gemma_plan(c: GemmaConfig) -> StackPlan:
+    norm = CenteredRMSNorm.Config(eps=c.rms_norm_eps)
+    return llama_plan(c, bias=c.attention_bias, out_bias=c.attention_bias, norm=norm, scale=c.hidden_size**0.5)
+
+
+def _gemma_rows(c: GemmaConfig) -> Iterator[Row]:
+    for row in llama_rows(c):
+        if isinstance(row, Same) and row.ours.endswith("norm"):
+            yield Same(f"{row.theirs}.weight", f"{row.ours}.excess")
+        else:
+            yield row
+
+
+GEMMA = Architecture(
+    tasks=declare_tasks("Gemma", "model", _gemma_plan, _gemma_rows, HEADS),
+    prefixes=("model",),
+    initialization=lambda c: Initialization(c.initializer_range, {"*.excess": 0.0}),
 )

@@ -61,6 +61,7 @@ class Embeddings(nn.Module):
         with `always_project` even where it is.
         `num_segments`: 0 for none. `padding_id`: the row of the token table that stays zero when it is fresh.
         `segments_are_tokens`: segment ids are looked up in the token table. `further`: vectors of other inputs.
+        `scale`: factor on token vectors, given ones too, rounded to their precision.
         """
 
         vocab_size: int
@@ -74,6 +75,7 @@ class Embeddings(nn.Module):
         dropout: float = 0.0
         padding_id: int | None = None
         segments_are_tokens: bool = False
+        scale: float = 1.0
 
         @property
         def features(self) -> tuple[str, ...]:
@@ -111,6 +113,8 @@ class Embeddings(nn.Module):
         A model with segments adds segment 0 where none are given, as published models do.
         """
         x: Tensor = self.tokens(ids) if vectors is None else vectors
+        if self.config.scale != 1.0:
+            x = x * torch.tensor(self.config.scale, dtype=x.dtype)
         if self.segments is not None:
             x = x + self.segments(torch.zeros_like(positions) if segments is None else segments)
         elif self.config.segments_are_tokens and segments is not None:

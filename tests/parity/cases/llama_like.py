@@ -1,4 +1,4 @@
-"""Rows of llama, qwen2 and gemma."""
+"""Rows of llama and gemma."""
 
 from __future__ import annotations
 
@@ -27,4 +27,6 @@ CASES = [
     ),
     Case("llama@llama3", llamaish(rope_scaling=LLAMA3)),
     Case("llama@one_group", llamaish(num_key_value_heads=1, pretraining_tp=2, tie_word_embeddings=True)),
+    Case("gemma", llamaish(head_dim=16), head_mask=False),
+    Case("gemma@biases", llamaish(head_dim=6, attention_bias=True, num_key_value_heads=4)),
 ]
