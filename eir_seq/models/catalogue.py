@@ -59,6 +59,13 @@ CATALOGUE: dict[str, Entry] = {
         "Roberta under the name that its French weights are published by.",
         ROBERTA_TASKS,
     ),
+    "ctrl": Entry(
+        "configs.gpt_like:CTRLConfig",
+        "architectures.gpt_like:CTRL",
+        "https://arxiv.org/abs/1909.05858",
+        "Causal decoder with fixed waves for positions, whose first token is a code for the kind of text.",
+        ("base", "causal-lm", "sequence-classification"),
+    ),
     "data2vec-text": Entry(
         "configs.bert_like:Data2VecTextConfig",
         "architectures.roberta_like:DATA2VEC_TEXT",
@@ -244,6 +251,13 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/1909.00204",
         "Bert without a table of positions: fixed waves of the distance enter keys and values.",
         ("base", "masked-lm", "next-sentence", "pretraining", *TEXT_TASKS),
+    ),
+    "openai-gpt": Entry(
+        "configs.gpt_like:OpenAIGPTConfig",
+        "architectures.gpt_like:OPENAI_GPT",
+        "https://s3-us-west-2.amazonaws.com/openai-assets/research-covers/language-unsupervised/language_understanding_paper.pdf",
+        "The first gpt: causal decoder with learned positions and norms behind each sublayer.",
+        ("base", "causal-lm", "sequence-classification"),
     ),
     "rembert": Entry(
         "configs.bert_like:RemBertConfig",

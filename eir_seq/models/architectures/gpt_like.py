@@ -1,0 +1,249 @@
+"""Decoders near to gpt2.
+
+Openai-gpt (https://s3-us-west-2.amazonaws.com/openai-assets/research-covers/language-unsupervised/language_understanding_paper.pdf)
+and ctrl (https://arxiv.org/abs/1909.05858).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.embeddings import Embeddings
+from eir_seq.models.blocks.mlp import Mlp
+from eir_seq.models.blocks.norms import LayerNorm
+from eir_seq.models.blocks.positions import LearnedPositions, PositionsConfig, SinesThenCosines, WavePositions
+from eir_seq.models.blocks.wiring import LayerPlan, PostNorm, PreNorm
+from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
+from eir_seq.models.configs.gpt_like import CTRLConfig, OpenAIGPTConfig
+from eir_seq.models.frames.stack import StackPlan
+from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.initialization import Initialization
+
+LAYER, OURS = "h.{i}.", "layers.{i}."
+
+# -------------------------------------------------------------------------------------------------------- parts
+
+
+class ScaledEmbeddings(nn.Module):
+    """Token vectors, scaled; then the positions are added."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`scale`: factor on tokens and on vectors given for them.
+
+        `segments_are_tokens`: segment ids are looked up in the token table.
+        """
+
+        vocab_size: int
+        hidden_size: int
+        positions: PositionsConfig
+        scale: float = 1.0
+        dropout: float = 0.0
+        segments_are_tokens: bool = False
+
+        @property
+        def features(self) -> tuple[str, ...]:
+            """None."""
+            return ()
+
+        def build(self) -> ScaledEmbeddings:
+            """The tables."""
+            return ScaledEmbeddings(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.numbering = config.positions.numbering
+        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.positions = config.positions.build(config.hidden_size)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        ids: Tensor | None,
+        vectors: Tensor | None,
+        positions: Tensor,
+        segments: Tensor | None,
+        features: dict[str, Tensor],  # noqa: ARG002
+    ) -> Tensor:
+        """Token ids (...) or vectors (..., size), position ids and segment ids (...) -> (..., hidden)."""
+        x: Tensor = self.tokens(ids) if vectors is None else vectors
+        if self.config.segments_are_tokens and segments is not None:
+            x = x + self.tokens(segments)
+        placed: Tensor = self.dropout(x * self.config.scale + self.positions(positions).to(x.dtype))
+        return placed
+
+
+class SinesThenCosinesOfAny(WavePositions):
+    """Waves for any length without a table, all sines in front of all cosines."""
+
+    def build(self, size: int) -> nn.Module:
+        """A module without parameters."""
+        return _HalvedWaves(size)
+
+
+class _HalvedWaves(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, positions: Tensor) -> Tensor:
+        return SinesThenCosines.waves(positions, self.size)
+
+
+def _classification(c: OpenAIGPTConfig | CTRLConfig) -> SequenceClassification.Config:
+    return SequenceClassification.Config(
+        reads="last",
+        hidden_size=c.n_embd,
+        num_labels=c.num_labels,
+        problem_type=c.problem_type,
+        bias=False,
+        marker_id=c.pad_token_id,
+    )
+
+
+# --------------------------------------------------------------------------------------------------- openai-gpt
+
+
+def openai_gpt_plan(c: OpenAIGPTConfig) -> StackPlan:
+    """Gpt2's parts with norms behind the sublayers and none at the end."""
+    layer = LayerPlan(
+        wiring=PostNorm,
+        hidden_size=c.n_embd,
+        norm=LayerNorm.Config(eps=c.layer_norm_epsilon),
+        mixer=Attention.Config(hidden_size=c.n_embd, num_heads=c.n_head, causal=True, dropout=c.attn_pdrop),
+        mlp=Mlp.Config(
+            hidden_size=c.n_embd, inner_size=4 * c.n_embd, activation="gelu_new" if c.afn == "gelu" else c.afn
+        ),
+        dropout=c.resid_pdrop,
+    )
+    return StackPlan(
+        embeddings=Embeddings.Config(
+            vocab_size=c.vocab_size,
+            hidden_size=c.n_embd,
+            positions=LearnedPositions.Config(count=c.n_positions),
+            segments_are_tokens=True,
+            dropout=c.embd_pdrop,
+        ),
+        layers=(layer,) * c.n_layer,
+        cached=True,
+    )
+
+
+def openai_gpt_rows(c: OpenAIGPTConfig) -> Iterator[Row]:
+    """The key table of the body; published weights are (in, out)."""
+    yield Same("tokens_embed", "embeddings.tokens")
+    yield Same("positions_embed", "embeddings.positions")
+    yield from for_layers(
+        c.n_layer,
+        Fused(LAYER + "attn.c_attn", (OURS + "mixer.query", OURS + "mixer.key", OURS + "mixer.value"), transpose=True),
+        Same(LAYER + "attn.c_proj", OURS + "mixer.out", transpose=True),
+        Same(LAYER + "ln_1", OURS + "mixer_norm"),
+        Same(LAYER + "mlp.c_fc", OURS + "mlp.up", transpose=True),
+        Same(LAYER + "mlp.c_proj", OURS + "mlp.down", transpose=True),
+        Same(LAYER + "ln_2", OURS + "mlp_norm"),
+    )
+
+
+def _openai_language_model(c: OpenAIGPTConfig) -> LanguageModel.Config:
+    return LanguageModel.Config(
+        predicts="next", hidden_size=c.n_embd, vocab_size=c.vocab_size, tied=c.tie_word_embeddings
+    )
+
+
+OPENAI_GPT = Architecture(
+    tasks=declare_tasks(
+        "OpenAIGPT",
+        "transformer",
+        openai_gpt_plan,
+        openai_gpt_rows,
+        {
+            "causal-lm": TaskHead("LMHeadModel", _openai_language_model, (Same("lm_head", "out"),)),
+            "sequence-classification": TaskHead("ForSequenceClassification", _classification, (Same("score", "out"),)),
+        },
+    ),
+    prefixes=("transformer",),
+    initialization=lambda c: Initialization(c.initializer_range),
+)
+
+# --------------------------------------------------------------------------------------------------------- ctrl
+
+CTRL_LAYER_EPS = 1e-6
+"""The option sets that of the last norm only."""
+
+
+def ctrl_plan(c: CTRLConfig) -> StackPlan:
+    """Scaled tokens and fixed waves, layers with norms in front, a final norm; attention weights have no dropout."""
+    layer = LayerPlan(
+        wiring=PreNorm,
+        hidden_size=c.n_embd,
+        norm=LayerNorm.Config(eps=CTRL_LAYER_EPS),
+        mixer=Attention.Config(hidden_size=c.n_embd, num_heads=c.n_head, causal=True),
+        mlp=Mlp.Config(hidden_size=c.n_embd, inner_size=c.dff, activation="relu"),
+        dropout=c.resid_pdrop,
+    )
+    return StackPlan(
+        embeddings=ScaledEmbeddings.Config(
+            vocab_size=c.vocab_size,
+            hidden_size=c.n_embd,
+            positions=SinesThenCosinesOfAny(),
+            scale=c.n_embd**0.5,
+            segments_are_tokens=True,
+            dropout=c.embd_pdrop,
+        ),
+        layers=(layer,) * c.n_layer,
+        final_norm=LayerNorm.Config(eps=c.layer_norm_epsilon),
+        cached=c.use_cache,
+    )
+
+
+def ctrl_rows(c: CTRLConfig) -> Iterator[Row]:
+    """The key table of the body."""
+    yield Same("w", "embeddings.tokens")
+    attention = LAYER + "multi_head_attention."
+    yield from for_layers(
+        c.n_layer,
+        Same(LAYER + "layernorm1", OURS + "mixer_norm"),
+        Same(attention + "Wq", OURS + "mixer.query"),
+        Same(attention + "Wk", OURS + "mixer.key"),
+        Same(attention + "Wv", OURS + "mixer.value"),
+        Same(attention + "dense", OURS + "mixer.out"),
+        Same(LAYER + "layernorm2", OURS + "mlp_norm"),
+        Same(LAYER + "ffn.0", OURS + "mlp.up"),
+        Same(LAYER + "ffn.2", OURS + "mlp.down"),
+    )
+    yield Same("layernorm", "final_norm")
+
+
+def _ctrl_language_model(c: CTRLConfig) -> LanguageModel.Config:
+    return LanguageModel.Config(
+        predicts="next", hidden_size=c.n_embd, vocab_size=c.vocab_size, tied=c.tie_word_embeddings, bias=True
+    )
+
+
+CTRL = Architecture(
+    tasks=declare_tasks(
+        "CTRL",
+        "transformer",
+        ctrl_plan,
+        ctrl_rows,
+        {
+            "causal-lm": TaskHead(
+                "LMHeadModel",
+                _ctrl_language_model,
+                (Same("lm_head.weight", "out.weight"), Same("lm_head.bias", "bias")),
+            ),
+            "sequence-classification": TaskHead(
+                "ForSequenceClassification", _classification, (Same("classifier", "out"),)
+            ),
+        },
+    ),
+    prefixes=("transformer",),
+    initialization=lambda c: Initialization(c.initializer_range),
+)

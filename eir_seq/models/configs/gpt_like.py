@@ -1,0 +1,83 @@
+"""Options of decoders near to gpt2: openai-gpt and ctrl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from eir_seq.models.options import ModelConfig, option, rate, size
+
+GPT_ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenAIGPTConfig(ModelConfig):
+    """Options of openai-gpt."""
+
+    model_type: ClassVar[str] = "openai-gpt"
+    max_positions_option: ClassVar[str | None] = "n_positions"
+    aliases = GPT_ALIASES
+
+    vocab_size: int = size(40478, "number of tokens in the vocabulary")
+    n_positions: int = size(512, "rows of the position table: the longest text in tokens")
+    n_embd: int = size(768, "width of the token states")
+    n_layer: int = size(12, "number of layers")
+    n_head: int = size(12, "attention heads per layer; they divide n_embd")
+    afn: str = option(
+        "gelu",
+        "activation of the feed-forward block; gelu is the approximation by tanh here",
+        choices=("relu", "silu", "gelu", "swish"),
+    )
+    resid_pdrop: float = rate(0.1, "dropout on the output of every sublayer")
+    embd_pdrop: float = rate(0.1, "dropout on embeddings")
+    attn_pdrop: float = rate(0.1, "dropout on attention weights")
+    layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
+    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    summary_type: str = option(
+        "cls_index",
+        "which token state the multiple-choice head reads",
+        choices=("last", "first", "mean", "cls_index", "attn"),
+    )
+    summary_use_proj: bool = option(True, "the multiple-choice head projects that state")
+    summary_activation: str | None = option(None, "activation behind that projection", choices=("tanh",))
+    summary_proj_to_labels: bool = option(True, "the projection has num_labels outputs instead of n_embd")
+    summary_first_dropout: float = rate(0.1, "dropout in front of that projection")
+    pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.n_embd % self.n_head:
+            yield "n_embd", f"{self.n_embd} is not divisible by n_head {self.n_head}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CTRLConfig(ModelConfig):
+    """Options of ctrl."""
+
+    model_type: ClassVar[str] = "ctrl"
+    max_positions_option: ClassVar[str | None] = "n_positions"
+    aliases = GPT_ALIASES
+
+    vocab_size: int = size(246534, "number of tokens in the vocabulary")
+    n_positions: int = size(256, "the longest text in tokens")
+    n_embd: int = size(1280, "width of the token states")
+    dff: int = size(8192, "inner width of the feed-forward block")
+    n_layer: int = size(48, "number of layers")
+    n_head: int = size(16, "attention heads per layer; they divide n_embd")
+    resid_pdrop: float = rate(0.1, "dropout on the output of every sublayer")
+    embd_pdrop: float = rate(0.1, "dropout on embeddings")
+    layer_norm_epsilon: float = option(1e-6, "added to the variance in the norm behind the last layer", minimum=0.0)
+    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    use_cache: bool = option(True, "return keys and values")
+    pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        if self.n_embd % self.n_head:
+            yield "n_embd", f"{self.n_embd} is not divisible by n_head {self.n_head}"
+        if self.n_embd % 2:
+            yield "n_embd", f"{self.n_embd} is odd; position waves are pairs of a sine and a cosine"
