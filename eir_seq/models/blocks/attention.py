@@ -86,8 +86,15 @@ class Attention(nn.Module):
         return rotary.turn(heads, *tables)
 
     def _memory(self, ctx: Context) -> tuple[Tensor, Tensor]:
+        """Keys and values of the memory; with a cache they are computed once."""
         assert ctx.memory is not None
-        return self._heads(self.key(ctx.memory)), self._heads(self.value(ctx.memory))
+        kept = None if ctx.cache is None else ctx.cache.read(self)
+        if kept is not None:
+            return kept[0].transpose(1, 2), kept[1].transpose(1, 2)
+        key, value = self._heads(self.key(ctx.memory)), self._heads(self.value(ctx.memory))
+        if ctx.cache is not None:
+            ctx.cache.extend(self, key.transpose(1, 2), value.transpose(1, 2))
+        return key, value
 
     def _bias(self, ctx: Context) -> Bias | None:
         if self.crosses:
@@ -104,9 +111,8 @@ class Attention(nn.Module):
             assert keys is not None
             return self._attend_packed(query, key, value, ctx.layout, keys, self._bias(ctx), dropout)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-        if ctx.cache is not None:
-            kept = ctx.cache.read(self) if self.crosses else None
-            key, value = kept or ctx.cache.extend(self, key, value)
+        if ctx.cache is not None and not self.crosses:
+            key, value = ctx.cache.extend(self, key, value)
         causal = self.config.causal and not self.crosses
         if self.crosses:
             real = None if ctx.memory_layout is None else ctx.memory_layout.mask

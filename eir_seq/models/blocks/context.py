@@ -57,27 +57,39 @@ class Context:
             self._memo[key] = make()
         return self._memo[key]
 
-    def mask(self, queries: int, keys: int, *, causal: bool) -> Tensor | None:
+    def mask(self, queries: int, keys: int, *, causal: bool, window: int | None = None) -> Tensor | None:
         """(batch or 1, 1, queries or 1, keys) bool of who may look at whom among padded tokens; None if everyone may.
 
+        The keys are the last ones. `window`: a causal query sees itself and the `window` - 1 keys in front of it.
         A row that may look at nothing (padding on the left) may look at itself, so that its weights stay finite.
         """
-        return self.once(("mask", queries, keys, causal), lambda: look_mask(self.keys, queries, keys, causal=causal))
+        real = None if self.keys is None else self.keys[:, self.keys.shape[1] - keys :]
+        return self.once(
+            ("mask", queries, keys, causal, window),
+            lambda: look_mask(real, queries, keys, causal=causal, window=window),
+        )
 
 
-def look_mask(real: Tensor | None, queries: int, keys: int, *, causal: bool) -> Tensor | None:
+def look_mask(
+    real: Tensor | None, queries: int, keys: int, *, causal: bool, window: int | None = None
+) -> Tensor | None:
     """See `Context.mask`; `real`: (batch, keys) bool or None."""
     if not causal:
         if real is None:
             return None
         look = real[:, None, None, :]
         return look | ~look.any(-1, keepdim=True)
-    if real is None and (queries == 1 or queries == keys):
+    if window is not None and window >= keys:
+        window = None
+    if real is None and window is None and (queries == 1 or queries == keys):
         return None  # one new token sees all; else the kernel's own causal mode serves
     device = None if real is None else real.device
-    past = torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    places = torch.arange(keys, device=device)
+    own = places[keys - queries :, None]
+    past = places <= own
+    if window is not None:
+        past = past & (places > own - window)
     if real is None:
         return past[None, None]
-    itself = torch.eye(keys, dtype=torch.bool, device=device)[keys - queries :]
-    nothing = (real.long().cumsum(1) == 0)[:, keys - queries :]
-    return (past & real[:, None, None, :]) | (itself & nothing[:, None, :, None])
+    look = past & real[:, None, None, :]
+    return look | ((places == own) & ~look.any(-1, keepdim=True))
