@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eir_seq.models.blocks.build import Part
-from eir_seq.models.blocks.context import Bias, Context
+from eir_seq.models.blocks.context import Bias, Context, look_mask
 from eir_seq.models.blocks.layout import Layout
 from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.blocks.norms import HeadNorm
 from eir_seq.models.blocks.positions import Rotary
 
 
@@ -25,6 +26,8 @@ class Attention(nn.Module):
         `num_kv_heads`: heads of keys and values, each shared by a group of query heads (https://arxiv.org/abs/2305.13245).
         `memory_size`: width of the memory; given, this is cross-attention.
         `scale`: factor on the scores; by default one over the square root of the head size.
+        `window`: a query sees itself and the `window` - 1 tokens in front of it (with `causal`).
+        `head_norm`: normalizes the heads of queries and keys before they are turned.
         `distances`: a part that adds to the scores before they are scaled.
         `float32_scores`: scores and weights in float32 also under mixed precision.
         """
@@ -40,6 +43,8 @@ class Attention(nn.Module):
         scale: float | None = None
         dropout: float = 0.0
         rotary: Rotary | None = None
+        window: int | None = None
+        head_norm: HeadNorm.Config | None = None
         distances: Part | None = None
         float32_scores: bool = False
 
@@ -58,6 +63,9 @@ class Attention(nn.Module):
         self.key = Linear(source, shared, bias=config.bias)
         self.value = Linear(source, shared, bias=config.bias)
         self.out = Linear(inner, config.hidden_size, bias=config.out_bias)
+        norm, kv_heads = config.head_norm, config.num_kv_heads or config.num_heads
+        self.query_norm = norm.build(config.num_heads, self.head_size) if norm else nn.Identity()
+        self.key_norm = norm.build(kv_heads, self.head_size) if norm else nn.Identity()
         self.distances = config.distances.build() if config.distances else None
 
     @property
@@ -67,10 +75,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
-        query = self._turned(self.query(x), ctx)
+        query = self._turned(self.query_norm(self.query(x)), ctx)
         if self.crosses:
             return self.out(self._attend(query, *self._memory(ctx), ctx))
-        return self.out(self._attend(query, self._turned(self.key(x), ctx), self._values(x, ctx), ctx))
+        key = self._turned(self.key_norm(self.key(x)), ctx)
+        return self.out(self._attend(query, key, self._values(x, ctx), ctx))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_size))
@@ -112,13 +121,13 @@ class Attention(nn.Module):
             return self._attend_packed(query, key, value, ctx.layout, keys, self._bias(ctx), dropout)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         if ctx.cache is not None and not self.crosses:
-            key, value = ctx.cache.extend(self, key, value)
+            key, value = ctx.cache.extend(self, key, value, self.config.window)
         causal = self.config.causal and not self.crosses
         if self.crosses:
             real = None if ctx.memory_layout is None else ctx.memory_layout.mask
             mask = None if real is None else real[:, None, None, :]
         else:
-            mask = ctx.mask(query.shape[2], key.shape[2], causal=causal)
+            mask = ctx.mask(query.shape[2], key.shape[2], causal=causal, window=self.config.window)
         bias_of = self._bias(ctx)
         bias = None if bias_of is None else bias_of(query, key)
         weights_wanted = ctx.cross_attentions if self.crosses else ctx.attentions
@@ -157,9 +166,15 @@ class Attention(nn.Module):
         texts = zip(query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True)
         for text in texts:
             q, k, v = (x.transpose(0, 1)[None] for x in text)
-            out = self._fused(q, k, v, None, None if bias is None else bias(q, k), causal, dropout)
+            near = self._near(k.shape[2]) if causal else None
+            out = self._fused(q, k, v, near, None if bias is None else bias(q, k), causal and near is None, dropout)
             mixed.append(out[0].transpose(0, 1))
         return torch.cat(mixed).flatten(1)
+
+    def _near(self, length: int) -> Tensor | None:
+        """The mask of a text that is longer than the window."""
+        window = self.config.window
+        return look_mask(None, length, length, causal=True, window=window) if window and length > window else None
 
     def _fused(
         self,

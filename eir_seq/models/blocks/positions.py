@@ -17,7 +17,9 @@ class CountAll:
 
     offset: int = 0
 
-    def __call__(self, shape: tuple[int, int], ids: Tensor | None, start: int, device: torch.device) -> Tensor:
+    def __call__(
+        self, shape: tuple[int, int], ids: Tensor | None, mask: Tensor | None, start: int, device: torch.device
+    ) -> Tensor:
         """Position ids of shape (1, length)."""
         return torch.arange(start, start + shape[1], device=device)[None] + self.offset
 
@@ -31,7 +33,9 @@ class CountReal:
 
     padding_id: int
 
-    def __call__(self, shape: tuple[int, int], ids: Tensor | None, start: int, device: torch.device) -> Tensor:
+    def __call__(
+        self, shape: tuple[int, int], ids: Tensor | None, mask: Tensor | None, start: int, device: torch.device
+    ) -> Tensor:
         """Position ids of shape (batch or 1, length)."""
         if ids is None:
             return torch.arange(start, start + shape[1], device=device)[None] + self.padding_id + 1
@@ -39,7 +43,23 @@ class CountReal:
         return (real.cumsum(1) + start) * real + self.padding_id
 
 
-Numbering = CountAll | CountReal
+@dataclass(frozen=True)
+class CountMasked:
+    """Tokens that the attention mask leaves are counted from `offset`; what it masks has `offset` - 1 (opt)."""
+
+    offset: int = 0
+
+    def __call__(
+        self, shape: tuple[int, int], ids: Tensor | None, mask: Tensor | None, start: int, device: torch.device
+    ) -> Tensor:
+        """Position ids of shape (batch or 1, length); the mask holds the cached tokens too."""
+        if mask is None:
+            return torch.arange(start, start + shape[1], device=device)[None] + self.offset
+        real = mask.bool().long()
+        return (real.cumsum(1) * real - 1 + self.offset)[:, start:]
+
+
+Numbering = CountAll | CountReal | CountMasked
 
 # ------------------------------------------------------------------------------------------------------ tables
 
@@ -156,9 +176,13 @@ class Rotary:
         turned = int(head_size * self.fraction)
         speed = self.base ** (-torch.arange(0, turned, 2, device=positions.device, dtype=torch.float32) / turned)
         speed = self.bands.slowed(speed, self.slowdown) if self.bands else speed / self.slowdown
-        angles = (positions[..., None].float() * speed)[..., None, :]
-        angles = torch.cat((angles, angles), -1)
+        angles = self.paired((positions[..., None].float() * speed)[..., None, :])
         return angles.cos(), angles.sin()
+
+    @staticmethod
+    def paired(angles: Tensor) -> Tensor:
+        """(..., pairs) angles -> (..., channels)."""
+        return torch.cat((angles, angles), -1)
 
     @staticmethod
     def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
@@ -167,6 +191,23 @@ class Rotary:
         first, second = x[..., : turned // 2], x[..., turned // 2 : turned]
         rotated = x[..., :turned] * cosines + torch.cat((-second, first), -1) * sines
         return torch.cat((rotated, x[..., turned:]), -1).to(x.dtype)
+
+
+class NeighbourRotary(Rotary):
+    """The same with neighbouring channels paired."""
+
+    @staticmethod
+    def paired(angles: Tensor) -> Tensor:
+        """(..., pairs) angles -> (..., channels)."""
+        return angles.repeat_interleave(2, -1)
+
+    @staticmethod
+    def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """(..., heads, head_size) -> the same, its first channels turned."""
+        turned = cosines.shape[-1]
+        front = x[..., :turned]
+        crossed = torch.stack((-front[..., 1::2], front[..., 0::2]), -1).flatten(-2)
+        return torch.cat((front * cosines + crossed * sines, x[..., turned:]), -1).to(x.dtype)
 
 
 # ---------------------------------------------------------------------------------------------- score biases

@@ -54,6 +54,28 @@ class PostNorm(Layer):
         return self.mlp_norm(x + self.dropout(self.mlp(x)))
 
 
+class Parallel(Layer):
+    """Mixer and feed-forward block read the same state, each behind its own norm (https://arxiv.org/abs/2204.06745)."""
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        mixed = self.mixer_dropout(self.mixer(self.mixer_norm(x), ctx))
+        return x + mixed + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class ParallelOneNorm(Layer):
+    """Mixer and feed-forward block read the same normed state (gptj)."""
+
+    def __init__(self, plan: LayerPlan) -> None:
+        super().__init__(plan)
+        del self.mlp_norm
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        normed = self.mixer_norm(x)
+        return x + self.mixer_dropout(self.mixer(normed, ctx)) + self.dropout(self.mlp(normed))
+
+
 class PreNorm(Layer):
     """Norm in front of each sublayer; the residual stream itself is never normed (https://arxiv.org/abs/2002.04745)."""
 

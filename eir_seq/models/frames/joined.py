@@ -138,7 +138,7 @@ class Joined(nn.Module):
         batch, length = given.shape[:2]
         check_mask(attention_mask, (batch, length))
         if position_ids is None:
-            position_ids = self.embeddings.numbering((batch, length), input_ids, 0, given.device)
+            position_ids = self.embeddings.numbering((batch, length), input_ids, attention_mask, 0, given.device)
         positions = position_ids.expand(batch, length)
         x: Tensor = self.embeddings(input_ids, inputs_embeds, positions, token_type_ids, {})
         wanted: dict[str, Any] = {

@@ -94,7 +94,7 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(layer.build() for layer in plan.layers)
         self.score_bias = plan.score_bias.build() if plan.score_bias else None
         self.position_table = plan.position_table.build() if plan.position_table else None
-        self.final_norm = plan.final_norm.build(plan.hidden_size) if plan.final_norm else None
+        self.final_norm = plan.final_norm.build(plan.embeddings.hidden_size) if plan.final_norm else None
         self.final_dropout = nn.Dropout(plan.final_dropout)
         self.pooler = plan.pooler.build() if plan.pooler else None
 
@@ -163,7 +163,7 @@ class Stack(nn.Module):
             if layout.packed and memory_layout is not None:
                 memory_layout = self._packed_memory(memory_layout, device)
         if position_ids is None:
-            position_ids = self.embeddings.numbering(shape, input_ids, start, device)
+            position_ids = self.embeddings.numbering(shape, input_ids, attention_mask, start, device)
         positions = layout.pack(position_ids.expand(shape))
         ctx = Context(
             layout=layout,
