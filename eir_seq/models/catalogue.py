@@ -159,6 +159,13 @@ CATALOGUE: dict[str, Entry] = {
             "multiple-choice",
         ),
     ),
+    "imagegpt": Entry(
+        "configs.images:ImageGPTConfig",
+        "architectures.imagegpt:IMAGEGPT",
+        "https://cdn.openai.com/papers/Generative_Pretraining_from_Pixels_V2.pdf",
+        "Gpt2 over the colours of an image's pixels, with root-mean-square norms.",
+        ("base", "causal-lm", "image-classification"),
+    ),
     "layoutlm": Entry(
         "configs.special_inputs:LayoutLMConfig",
         "architectures.layoutlm:LAYOUTLM",

@@ -29,7 +29,7 @@ from tests.parity.harness import (
 PLAIN = [case for case in CASES if "@" not in case.name]
 TASKS = [(case, task) for case in CASES for task in architecture(case.model_type).tasks if task != "base"]
 GRADIENT_TOLERANCE = 1e-5
-DECODERS = ("ctrl", "gemma", "gpt2", "llama", "openai-gpt", "t5")
+DECODERS = ("ctrl", "gemma", "gpt2", "imagegpt", "llama", "openai-gpt", "t5")
 ids = {"ids": lambda case: case.name if isinstance(case, Case) else None}
 
 

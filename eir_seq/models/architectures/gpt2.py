@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.build import Sized
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import LearnedPositions
 from eir_seq.models.blocks.wiring import LayerPlan, PreNorm
 from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
-from eir_seq.models.configs.gpt2 import GPT2Config
+from eir_seq.models.configs.gpt2 import GPT2Config, LikeGPT2
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification
@@ -20,7 +21,7 @@ from eir_seq.models.heads.spans_and_tokens import QuestionAnswering, TokenClassi
 from eir_seq.models.initialization import Initialization
 
 
-def gpt2_attention(c: GPT2Config, layer: int, *, cross: bool = False) -> Attention.Config:
+def gpt2_attention(c: LikeGPT2, layer: int, *, cross: bool = False) -> Attention.Config:
     """Causal self-attention, or cross-attention; scores of deeper layers may be scaled down."""
     scale = (c.n_embd // c.n_head) ** -0.5 if c.scale_attn_weights else 1.0
     return Attention.Config(
@@ -34,9 +35,9 @@ def gpt2_attention(c: GPT2Config, layer: int, *, cross: bool = False) -> Attenti
     )
 
 
-def gpt2_plan(c: GPT2Config) -> StackPlan:
-    """Token and position tables, layers with norms in front, a final norm."""
-    norm = LayerNorm.Config(eps=c.layer_norm_epsilon)
+def gpt2_plan(c: LikeGPT2, norm: Sized | None = None) -> StackPlan:
+    """Token and position tables, layers with norms in front, a final norm; by default they center."""
+    norm = norm or LayerNorm.Config(eps=c.layer_norm_epsilon)
     return StackPlan(
         embeddings=Embeddings.Config(
             vocab_size=c.vocab_size,
@@ -67,7 +68,7 @@ def gpt2_plan(c: GPT2Config) -> StackPlan:
 LAYER, OURS = "h.{i}.", "layers.{i}."
 
 
-def gpt2_rows(c: GPT2Config) -> Iterator[Row]:
+def gpt2_rows(c: LikeGPT2) -> Iterator[Row]:
     """The key table of the body; published weights are (in, out)."""
     yield Same("wte", "embeddings.tokens")
     yield Same("wpe", "embeddings.positions")
@@ -108,7 +109,8 @@ def _token_classification(c: GPT2Config) -> TokenClassification.Config:
     return TokenClassification.Config(hidden_size=c.n_embd, num_labels=c.num_labels, dropout=0.1)
 
 
-def _initialization(c: GPT2Config) -> Initialization:
+def gpt2_initialization(c: LikeGPT2) -> Initialization:
+    """Normal weights; those that write to the residual stream are the smaller the deeper the model is."""
     residual = c.initializer_range / (2 * c.n_layer) ** 0.5
     return Initialization(
         c.initializer_range,
@@ -136,5 +138,5 @@ GPT2 = Architecture(
         },
     ),
     prefixes=("transformer",),
-    initialization=_initialization,
+    initialization=gpt2_initialization,
 )

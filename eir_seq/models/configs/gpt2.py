@@ -10,10 +10,9 @@ from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class GPT2Config(ModelConfig):
-    """Options of gpt2."""
+class LikeGPT2(ModelConfig):
+    """Options that gpt2 shares with decoders built like it."""
 
-    model_type: ClassVar[str] = "gpt2"
     max_positions_option: ClassVar[str | None] = "n_positions"
     aliases = {
         "hidden_size": "n_embd",
@@ -34,6 +33,25 @@ class GPT2Config(ModelConfig):
     attn_pdrop: float = rate(0.1, "dropout on attention weights")
     layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
     initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    scale_attn_weights: bool = option(True, "scores are divided by the square root of the head size")
+    use_cache: bool = option(True, "return keys and values")
+    pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
+    scale_attn_by_inverse_layer_idx: bool = option(False, "scores of layer i are also divided by i + 1")
+    reorder_and_upcast_attn: bool = option(False, "scores are computed in float32 under mixed precision")
+    add_cross_attention: bool = option(False, "layers also attend to encoder_hidden_states")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.n_embd % self.n_head:
+            yield "n_embd", f"{self.n_embd} is not divisible by n_head {self.n_head}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPT2Config(LikeGPT2):
+    """Options of gpt2."""
+
+    model_type: ClassVar[str] = "gpt2"
+
     summary_type: str = option(
         "cls_index",
         "which token state the multiple-choice head reads",
@@ -43,15 +61,5 @@ class GPT2Config(ModelConfig):
     summary_activation: str | None = option(None, "activation behind that projection", choices=("tanh",))
     summary_proj_to_labels: bool = option(True, "the projection has num_labels outputs instead of n_embd")
     summary_first_dropout: float = rate(0.1, "dropout in front of that projection")
-    scale_attn_weights: bool = option(True, "scores are divided by the square root of the head size")
-    use_cache: bool = option(True, "return keys and values")
     bos_token_id: int | None = option(50256, "id of the token that begins a text")
     eos_token_id: int | None = option(50256, "id of the token that ends a text")
-    pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
-    scale_attn_by_inverse_layer_idx: bool = option(False, "scores of layer i are also divided by i + 1")
-    reorder_and_upcast_attn: bool = option(False, "scores are computed in float32 under mixed precision")
-    add_cross_attention: bool = option(False, "layers also attend to encoder_hidden_states")
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        if self.n_embd % self.n_head:
-            yield "n_embd", f"{self.n_embd} is not divisible by n_head {self.n_head}"

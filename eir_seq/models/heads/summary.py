@@ -25,7 +25,7 @@ class SummaryClassification(Head):
         """`reads`: which state. `project`: width of the projection, None for none. `activation`: behind it.
 
         `first_dropout`, `last_dropout`: on the state and behind the activation. `classify`: whether a linear layer
-        follows; without, the projection itself gives the predictions.
+        follows, with a `bias` or without; else the projection itself gives the predictions.
         """
 
         reads: Literal["first", "last", "mean"]
@@ -37,6 +37,7 @@ class SummaryClassification(Head):
         first_dropout: float = 0.0
         last_dropout: float = 0.0
         classify: bool = True
+        bias: bool = True
 
         def build(self) -> SummaryClassification:
             """The head."""
@@ -49,7 +50,8 @@ class SummaryClassification(Head):
         self.project = Linear(config.hidden_size, config.project) if config.project else None
         self.activation = activation(config.activation or "linear")
         self.first_dropout, self.last_dropout = nn.Dropout(config.first_dropout), nn.Dropout(config.last_dropout)
-        self.out = Linear(config.project or config.hidden_size, config.num_labels) if config.classify else None
+        width = config.project or config.hidden_size
+        self.out = Linear(width, config.num_labels, bias=config.bias) if config.classify else None
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """`logits`: (batch, num_labels)."""
