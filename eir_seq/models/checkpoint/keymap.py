@@ -51,26 +51,39 @@ class Tree(Same):
 
 @dataclass(frozen=True)
 class Fused:
-    """One published module that holds several of ours, one after the other along the output."""
+    """One published module that holds several of ours along its output.
+
+    The output is `groups` equal pieces; each holds a piece of every part of ours, one part after the other, which are
+    as large as their `shares` of it (equal ones if there are none). So there are
+
+    * queries, keys and values one after the other: no options; with fewer keys than queries, ``shares=(q, kv, kv)``
+      of their numbers of heads;
+    * the query, key and value of each head in turn: ``groups=heads``;
+    * for each head of keys its queries, then its key and value: ``groups=kv``, ``shares=(heads // kv, 1, 1)``.
+    """
 
     theirs: str
     ours: tuple[str, ...]
     transpose: bool = False
+    groups: int = 1
+    shares: tuple[int, ...] = ()
 
     def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
         """Take this row's tensors out of `published`, yield the parts under our names."""
+        shares = self.shares or (1,) * len(self.ours)
         for leaf in (".weight", ".bias"):
             if self.theirs + leaf in published:
                 whole = _turned(published.pop(self.theirs + leaf), self.transpose)
-                for name, part in zip(self.ours, whole.chunk(len(self.ours)), strict=True):
-                    yield name + leaf, part.contiguous()
+                pieces = whole.unflatten(0, (self.groups, sum(shares), -1)).split(shares, 1)
+                for name, part in zip(self.ours, pieces, strict=True):
+                    yield name + leaf, part.flatten(0, 2).contiguous()
 
     def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
         """The inverse of `pull`."""
         for leaf in (".weight", ".bias"):
             if self.ours[0] + leaf in ours:
-                parts = [ours.pop(name + leaf) for name in self.ours]
-                yield self.theirs + leaf, _turned(torch.cat(parts), self.transpose)
+                parts = [ours.pop(name + leaf).unflatten(0, (self.groups, -1)) for name in self.ours]
+                yield self.theirs + leaf, _turned(torch.cat(parts, 1).flatten(0, 1), self.transpose)
 
 
 @dataclass(frozen=True)
