@@ -147,11 +147,11 @@ def without_pooler(c: LukeConfig) -> JoinedPlan:
     return luke_plan(c, pooler=False)
 
 
-def in_stack(rows: Iterator[Row]) -> Iterator[Row]:
+def in_stack(rows: Iterator[Row], stack: str = "stack") -> Iterator[Row]:
     """A key table of a stack whose layers stand inside another frame."""
     for row in rows:
         if isinstance(row, Same) and row.ours.startswith("layers."):
-            yield replace(row, ours=f"stack.{row.ours}")
+            yield replace(row, ours=f"{stack}.{row.ours}")
         else:
             yield row
 

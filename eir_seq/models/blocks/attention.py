@@ -81,6 +81,10 @@ class Attention(nn.Module):
         key = self._turned(self.key_norm(self.key(x)), ctx)
         return self.out(self._attend(query, key, self._values(x, ctx), ctx))
 
+    def _causal(self, ctx: Context) -> bool:  # noqa: ARG002
+        """Whether each token sees only itself and those before."""
+        return self.config.causal and not self.crosses
+
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_size))
 
@@ -122,7 +126,7 @@ class Attention(nn.Module):
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         if ctx.cache is not None and not self.crosses:
             key, value = ctx.cache.extend(self, key, value, self.config.window)
-        causal = self.config.causal and not self.crosses
+        causal = self._causal(ctx)
         if self.crosses:
             real = None if ctx.memory_layout is None else ctx.memory_layout.mask
             mask = None if real is None else real[:, None, None, :]

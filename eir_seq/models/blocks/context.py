@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from eir_seq.models.blocks.cache import Cache
 from eir_seq.models.blocks.layout import Layout
@@ -60,14 +61,16 @@ class Context:
     def mask(self, queries: int, keys: int, *, causal: bool, window: int | None = None) -> Tensor | None:
         """(batch or 1, 1, queries or 1, keys) bool of who may look at whom among padded tokens; None if everyone may.
 
-        The keys are the last ones. `window`: a causal query sees itself and the `window` - 1 keys in front of it.
+        The keys are the last ones; keys in front of the first token that `self.keys` knows are all real (a prefix).
+        `window`: a causal query sees itself and the `window` - 1 keys in front of it.
         A row that may look at nothing (padding on the left) may look at itself, so that its weights stay finite.
         """
-        real = None if self.keys is None else self.keys[:, self.keys.shape[1] - keys :]
-        return self.once(
-            ("mask", queries, keys, causal, window),
-            lambda: look_mask(real, queries, keys, causal=causal, window=window),
-        )
+
+        def make() -> Tensor | None:
+            real = None if self.keys is None else F.pad(self.keys, (keys - self.keys.shape[1], 0), value=True)
+            return look_mask(real, queries, keys, causal=causal, window=window)
+
+        return self.once(("mask", queries, keys, causal, window), make)
 
 
 def look_mask(

@@ -90,6 +90,44 @@ class GivenStates(nn.Module):
         return vectors
 
 
+def known(features: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The features that are given.
+
+    Raises:
+        ValueError: one of them is not among `names`.
+    """
+    features = {name: feature for name, feature in features.items() if feature is not None}
+    if unknown := set(features) - set(names):
+        raise ValueError(f"unknown input {sorted(unknown)[0]!r}; this architecture takes no such tensor")
+    return features
+
+
+def first_states(
+    embeddings: Any,
+    input_ids: Tensor | None,
+    inputs_embeds: Tensor | None,
+    attention_mask: Tensor | None,
+    position_ids: Tensor | None,
+    token_type_ids: Tensor | None = None,
+    start: int = 0,
+) -> Tensor:
+    """The embedded text (batch, length, hidden), behind `start` cached tokens; arguments as in `Stack.forward`.
+
+    Raises:
+        ValueError: neither or both of ids and vectors, a mask of another shape.
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("give exactly one of input_ids and inputs_embeds")
+    given = input_ids if input_ids is not None else inputs_embeds
+    assert given is not None
+    batch, length = given.shape[:2]
+    check_mask(attention_mask, (batch, start + length))
+    if position_ids is None:
+        position_ids = embeddings.numbering((batch, length), input_ids, attention_mask, start, given.device)
+    states: Tensor = embeddings(input_ids, inputs_embeds, position_ids.expand(batch, length), token_type_ids, {})
+    return states
+
+
 class Joined(nn.Module):
     """Reads a text together with other tokens; without them it is a plain stack."""
 
@@ -128,19 +166,9 @@ class Joined(nn.Module):
         **features: Tensor,
     ) -> ModelOutput:
         """One pass, see `Stack.forward` for arguments and errors; `features` are those of the other tokens."""
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give exactly one of input_ids and inputs_embeds")
-        features = {name: tensor for name, tensor in features.items() if tensor is not None}
-        if unknown := set(features) - set(self.plan.inputs):
-            raise ValueError(f"unknown input {sorted(unknown)[0]!r}; this architecture takes no such tensor")
-        given = input_ids if input_ids is not None else inputs_embeds
-        assert given is not None
-        batch, length = given.shape[:2]
-        check_mask(attention_mask, (batch, length))
-        if position_ids is None:
-            position_ids = self.embeddings.numbering((batch, length), input_ids, attention_mask, 0, given.device)
-        positions = position_ids.expand(batch, length)
-        x: Tensor = self.embeddings(input_ids, inputs_embeds, positions, token_type_ids, {})
+        features = known(features, self.plan.inputs)
+        x = first_states(self.embeddings, input_ids, inputs_embeds, attention_mask, position_ids, token_type_ids)
+        batch, length = x.shape[:2]
         wanted: dict[str, Any] = {
             "head_mask": head_mask,
             "output_hidden_states": output_hidden_states,
