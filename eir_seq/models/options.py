@@ -133,7 +133,7 @@ def _check(config: type[ModelConfig], given: Mapping[str, Any]) -> tuple[list[Fa
         elif target in values:
             other = next(other for other in given if config.aliases.get(other, other) == target)
             faults.append(Fault(str(name), f"given twice: {name!r} and {other!r} are one option"))
-        elif (problem := _problem_of(value, hints[target], known[target].metadata)) is not None:
+        elif (problem := problem_of(value, hints[target], known[target].metadata)) is not None:
             faults.append(Fault(str(name), problem))
         else:
             values[target] = value
@@ -152,7 +152,8 @@ def _hint(config: type[ModelConfig], name: str) -> str:
     return nearest(name, [*fields(config), *config.aliases])
 
 
-def _problem_of(value: Any, hint: Any, limits: Mapping[str, Any]) -> str | None:
+def problem_of(value: Any, hint: Any, limits: Mapping[str, Any]) -> str | None:
+    """What is wrong with a value for an option of this type and these limits (see `option`), or None."""
     if not _fits(value, hint):
         return f"{value!r} is not {_type_name(hint, spoken=True)}"
     if value is None:
