@@ -6,6 +6,7 @@ torch, so that a config error is reported in a fraction of a second.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -253,6 +254,12 @@ class OutputBase(Strict):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layer")
 
 
+class TokenOutputBase(OutputBase):
+    """What every output has that reads the states of one input's tokens instead of the fused vector."""
+
+    input: Name | None = Field(None, description="the sequence input; needed where there are several")
+
+
 class ClassificationOutputConfig(OutputBase):
     """One class out of several."""
 
@@ -456,3 +463,16 @@ class ExperimentConfig(Strict):
     trainer: TrainerConfig = Field(TrainerConfig(), description="how long, how precisely and where to train")
     tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
     run: RunConfig = Field(RunConfig(), description="where the run's files go")
+
+    @property
+    def token_inputs(self) -> dict[str, str]:
+        """For each output that reads token states, the input that they are of."""
+        return token_inputs(self.inputs, self.outputs)
+
+
+def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputConfig]) -> dict[str, str]:
+    """For each output that reads token states, the input that they are of; one that does not say which has the only."""
+    sequences = [name for name, config in inputs.items() if isinstance(config, SequenceInputConfig)]
+    only = sequences[0] if len(sequences) == 1 else ""
+    reading = {name: config for name, config in outputs.items() if isinstance(config, TokenOutputBase)}
+    return {name: config.input or only for name, config in reading.items()}

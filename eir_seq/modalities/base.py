@@ -80,10 +80,11 @@ class FittedModality(Protocol):
     def describe(self) -> dict[str, Any]:
         """What `check` and the report say about this input."""
 
-    def build_encoder(self, data: DataConfig, *, pretrained: bool = True) -> nn.Module:
+    def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> nn.Module:
         """A module with `output_size`; called with a collated batch it gives ``(batch, output_size)``.
 
-        Without `pretrained` published weights are not loaded, because others will be put in their place.
+        Without `pretrained` published weights are not loaded, because others will be put in their place. `task`: build
+        the backbone with the head of that task, which an output uses.
         """
 
     def save(self, folder: str | Path) -> None:

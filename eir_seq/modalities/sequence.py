@@ -225,14 +225,15 @@ class FittedSequence:
             "tokens": dict(self.statistics),
         }
 
-    def build_encoder(self, data: DataConfig, *, pretrained: bool = True) -> SequenceEncoder:
+    def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> SequenceEncoder:
         """The backbone with its pooling; raises `UserError` where model and tokenizer do not fit together.
 
-        Without `pretrained` a backbone that was loaded before is built with fresh weights.
+        Without `pretrained` a backbone that was loaded before is built with fresh weights. With `task` the backbone has
+        the head of that task.
         """
         from eir_seq.modalities.sequence_encoder import build_sequence_encoder
 
-        encoder = build_sequence_encoder(self, data, pretrained=pretrained)
+        encoder = build_sequence_encoder(self, data, pretrained=pretrained, task=task)
         if self.config.model.pretrained_model:
             self.backbone = encoder.describe_backbone()
         return encoder

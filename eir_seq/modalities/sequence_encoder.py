@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,10 +15,13 @@ from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyo
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, read_config
 from eir_seq.models.options import check_options, fields
+from eir_seq.models.output import TokenStates
 
 if TYPE_CHECKING:
     from eir_seq.modalities.sequence import FittedSequence
     from eir_seq.tokenizers import Tokenizer
+
+CAUSAL = "causal-lm"
 
 TOKEN_OPTIONS = {
     "pad_token_id": "pad_id",
@@ -68,17 +70,26 @@ class SequenceEncoder(nn.Module):
 
         Type ids are left out where the backbone has no embedding for them.
         """
+        return self.pool_tokens(self.read(input_ids, attention_mask, token_type_ids))
+
+    def read(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> TokenStates:
+        """What the backbone makes of the tokens, before they are pooled; the arguments are those of `forward`."""
+        mask = attention_mask.bool()
         inputs: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None and self.num_types > 1:
             inputs["token_type_ids"] = token_type_ids
         if self.marks_first:
-            mask = attention_mask.bool()
             inputs["global_attention_mask"] = (mask & (mask.cumsum(dim=1) == 1)).long()
-        output = self.backbone(**inputs)
+        head = getattr(self.backbone, "head", None)
+        output: Any = self.backbone(**inputs) if head is None else self.backbone.run_body(inputs)  # type: ignore[operator]
+        return TokenStates(output.last_hidden_state, mask, inputs, head, output.get("pooler_output"))
+
+    def pool_tokens(self, tokens: TokenStates) -> Tensor:
+        """One vector per row, ``(batch, output_size)``."""
         if self.pool == "pooler":
-            pooled: Tensor = output.pooler_output
-            return pooled
-        return pool_states(output.last_hidden_state, attention_mask.bool(), self.pool)
+            assert tokens.pooler_output is not None
+            return tokens.pooler_output
+        return pool_states(tokens.states, tokens.mask, self.pool)
 
     def describe_backbone(self) -> dict[str, Any]:
         """Type and options with which `create_model` builds the same backbone without weights."""
@@ -106,23 +117,29 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     return states[torch.arange(len(states), device=states.device), index]
 
 
-def build_sequence_encoder(fitted: FittedSequence, data: DataConfig, *, pretrained: bool) -> SequenceEncoder:
-    """The backbone that the input's config names, fitted to its tokenizer.
+def build_sequence_encoder(
+    fitted: FittedSequence, data: DataConfig, *, pretrained: bool, task: str | None = None
+) -> SequenceEncoder:
+    """The backbone that the input's config names, fitted to its tokenizer; with the head of `task`, if given.
 
     Raises `UserError` for options that do not exist or do not fit together, texts longer than the positions, ids
-    beyond the embeddings, or a pooler that the architecture does not have.
+    beyond the embeddings, a pooler or a task that the architecture does not have, or a language model that sees what
+    it should predict.
     """
     config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
     if not config.pretrained_model:
-        backbone = _from_scratch(config, tokenizer, place)
+        backbone = _from_scratch(config, tokenizer, place, task)
     elif pretrained or fitted.backbone is None:
-        backbone = _published(config, place)
+        backbone = _published(config, place, task)
     else:
         stored = dict(fitted.backbone)
         if stored["model_type"] == AUTO:
             backbone = rebuild_beyond(stored["options"])
         else:
-            backbone = create_model(stored["model_type"], stored["options"], task=_task(stored["model_type"]))
+            backbone = create_model(stored["model_type"], stored["options"], task=task or _task(stored["model_type"]))
+    if task == CAUSAL and _sees_ahead(backbone):
+        message = f"{config.model_type!r} sees the tokens behind each token, so it cannot learn to predict them"
+        raise UserError(Fault(f"{place}.model.model_type", message))
     options: Any = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
     faults = []
     vocab_size = getattr(options, "vocab_size", None)
@@ -151,8 +168,9 @@ def build_sequence_encoder(fitted: FittedSequence, data: DataConfig, *, pretrain
     )
 
 
-def _from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str) -> Any:
+def _from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str, task: str | None) -> Any:
     if config.model_type == AUTO:
+        _refuse_beyond(task, place)
         return _beyond_from_scratch(config, tokenizer, place)
     if config.model_type not in CATALOGUE:
         create_model(config.model_type)  # raises with the nearest names
@@ -166,11 +184,16 @@ def _from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str)
         token_id = getattr(tokenizer, attribute)
         if option in known and option not in given and (token_id is not None or _may_be_none(known[option])):
             options[option] = token_id
+    if task == CAUSAL and "is_decoder" in known:
+        options.setdefault("is_decoder", True)
     prefix = f"{place}.model.model_init_config"
     faults = [fault.under(prefix) for fault in check_options(config.model_type, options)]
     if faults:
         raise UserError(*faults)
-    return create_model(config.model_type, options, task=_task(config.model_type))
+    try:
+        return create_model(config.model_type, options, task=task or _task(config.model_type))
+    except UserError as error:
+        raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
 
 
 def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str) -> Any:
@@ -187,14 +210,17 @@ def _may_be_none(field: dataclasses.Field[Any]) -> bool:
     return "None" in str(field.type)
 
 
-def _published(config: SequenceModelConfig, place: str) -> Any:
-    overrides: Mapping[str, Any] = config.model_init_config
+def _published(config: SequenceModelConfig, place: str, task: str | None) -> Any:
+    overrides = dict(config.model_init_config)
     try:
         folder = locate(config.model_type, revision=config.revision)
         model_type = read_config(folder)["model_type"]
         if model_type not in CATALOGUE:
+            _refuse_beyond(task, place)
             return load_beyond(folder, overrides)
-        return from_pretrained(folder, task=_task(model_type), **overrides)
+        if task == CAUSAL and "is_decoder" in fields(config_class(model_type)):
+            overrides.setdefault("is_decoder", True)
+        return from_pretrained(folder, task=task or _task(model_type), **overrides)
     except UserError as error:
         raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
 
@@ -202,6 +228,24 @@ def _published(config: SequenceModelConfig, place: str) -> Any:
 def _task(model_type: str) -> str:
     """Of an encoder-decoder only the encoder, which has a task of its own, reads an input."""
     return "encoder" if "encoder" in architecture(model_type).tasks else "base"
+
+
+def _refuse_beyond(task: str | None, place: str) -> None:
+    if task is not None:
+        message = f"models beyond the catalogue have no {task} head here; see `eir_seq models list --task {task}`"
+        raise UserError(Fault(f"{place}.model.model_type", message))
+
+
+@torch.no_grad()
+def _sees_ahead(backbone: Any) -> bool:
+    """Whether the states of tokens change with a token behind them."""
+    tokens = torch.arange(8).repeat(2, 1) % backbone.config.vocab_size
+    tokens[1, -1] = 0
+    training = backbone.training
+    states = backbone.eval().run_body({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})
+    backbone.train(training)
+    one, other = states.last_hidden_state[:, :-1]
+    return not torch.allclose(one, other, atol=1e-5)
 
 
 def _set_pooler(backbone: Any, wanted: bool) -> bool:

@@ -82,6 +82,13 @@ class Model(nn.Module):
         rest = {name: value for name, value in output.items() if name not in states}
         return ModelOutput.of(loss=self.head.loss(predictions, targets), **predictions, **rest)
 
+    def run_body(self, inputs: dict[str, Any]) -> ModelOutput:
+        """What the body makes of the documented tensors; the head is left out."""
+        if self.declared.prepare is not None:
+            inputs = self.declared.prepare(self.config, inputs)
+        output: ModelOutput = self.body(**inputs)
+        return output
+
     def layer_of(self, parameter: str) -> int | None:
         """The depth of a parameter of the body: 0 for embeddings, then 1, 2 ... from below; None for the head."""
         if parameter.startswith("head."):

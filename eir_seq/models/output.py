@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor, nn
 
 FIELDS = frozenset({
     "last_hidden_state", "pooler_output", "hidden_states", "attentions", "cross_attentions", "global_attentions",
@@ -26,3 +30,22 @@ class ModelOutput(dict[str, Any]):
     def of(cls, **fields: Any) -> ModelOutput:
         """An output of these fields, without those that are None."""
         return cls((name, value) for name, value in fields.items() if value is not None)
+
+
+@dataclass(frozen=True)
+class TokenStates:
+    """What a backbone made of a batch, token by token, for heads that predict from tokens and not from a pooled vector.
+
+    Attributes:
+        states: (batch, length, hidden).
+        mask: (batch, length) bool, True at real tokens; what stands in `states` elsewhere means nothing.
+        inputs: the tensors that were read, by name: input_ids (batch, length) and what else the input has.
+        head: the backbone's own head, where it was built with one.
+        pooler_output: (batch, hidden), of the backbone's own pooler.
+    """
+
+    states: Tensor
+    mask: Tensor
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    head: nn.Module | None = None
+    pooler_output: Tensor | None = None

@@ -34,6 +34,8 @@ class FittedOutput(ABC):
 
     name: str
     config: OutputConfig
+    backbone_task: str | None = None
+    """The task whose head the backbone is to be built with, where this output uses that one."""
 
     @property
     @abstractmethod
@@ -55,7 +57,10 @@ class FittedOutput(ABC):
 
     @abstractmethod
     def build_head(self, in_features: int) -> nn.Module:
-        """Fused features (batch, in_features) to raw outputs (batch, output_size): dropout, then linear."""
+        """Fused features (batch, in_features) to raw outputs (batch, output_size): dropout, then linear.
+
+        Where the config is a `TokenOutputBase`, the head is called with `TokenStates` of that width instead.
+        """
 
     @abstractmethod
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:

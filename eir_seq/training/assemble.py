@@ -105,11 +105,21 @@ def build_network(
         UserError: sizes do not fit together.
     """
     torch.manual_seed(derive_seed(config.seed, "network"))
-    encoders = {name: fitted.build_encoder(config.data, pretrained=pretrained) for name, fitted in inputs.items()}
+    token_inputs = config.token_inputs
+    tasks = {token_inputs[name]: output.backbone_task for name, output in outputs.items() if output.backbone_task}
+    encoders = {
+        name: fitted.build_encoder(config.data, pretrained=pretrained, task=tasks.get(name))
+        for name, fitted in inputs.items()
+    }
     sizes: dict[str, int] = {name: _size(encoder) for name, encoder in encoders.items()}
-    fusion = build_fusion(config.fusion, sizes, list(outputs))
-    heads = {name: output.build_head(fusion.output_size) for name, output in outputs.items()}
-    return Network(encoders, fusion, heads)
+    fused = [name for name in outputs if name not in token_inputs]
+    fusion = build_fusion(config.fusion, sizes, fused) if fused else None
+    read = {
+        name: sizes[token_inputs[name]] if fusion is None or name in token_inputs else fusion.output_size
+        for name in outputs
+    }
+    heads = {name: output.build_head(read[name]) for name, output in outputs.items()}
+    return Network(encoders, fusion, heads, token_inputs)
 
 
 def _size(encoder: torch.nn.Module) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,16 +12,26 @@ from eir_seq.fusion import Fusion
 
 
 class Network(nn.Module):
-    """``{input: encoder} -> fusion -> {output: head}``.
+    """``{input: encoder} -> fusion -> {output: head}``; some heads read the token states of one input instead.
 
     Args:
-        encoders: by input name; called with the input's collated tensors, gives ``(batch, output_size)``.
-        fusion: ``{input: (batch, size)}`` to ``{output: (batch, fusion.output_size)}``.
-        heads: by output name; ``(batch, fusion.output_size)`` to the raw output ``(batch, width)``.
+        encoders: by input name; called with the input's collated tensors, gives ``(batch, output_size)``. Those whose
+            tokens a head reads have ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)`` besides.
+        fusion: ``{input: (batch, size)}`` to ``{output: (batch, fusion.output_size)}``; None where no head reads it.
+        heads: by output name; ``(batch, fusion.output_size)``, or `TokenStates`, to the raw output ``(batch, ...)``.
+        token_inputs: for each output that reads token states, the input that they are of.
     """
 
-    def __init__(self, encoders: Mapping[str, nn.Module], fusion: Fusion, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        fusion: Fusion | None,
+        heads: Mapping[str, nn.Module],
+        token_inputs: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
+        assert fusion is not None or heads.keys() == token_inputs.keys(), "a head has nothing to read"
+        self._token_inputs = dict(token_inputs)
         self._encoders = {name: _key(name) for name in encoders}
         self._heads = {name: _key(name) for name in heads}
         self.encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
@@ -28,14 +40,27 @@ class Network(nn.Module):
 
     def forward(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Raw outputs ``{output: (batch, width)}`` of a batch's ``inputs``."""
-        features = {name: self.encoders[key](**inputs[name]) for name, key in self._encoders.items()}
-        fused = self.fusion(features)
-        return {name: self.heads[key](fused[name]) for name, key in self._heads.items()}
+        tokens = {}
+        for name in dict.fromkeys(self._token_inputs.values()):
+            encoder: Any = self.encoders[self._encoders[name]]
+            tokens[name] = encoder.read(**inputs[name])
+        fused: Mapping[str, Tensor] = {}
+        if self.fusion is not None:
+            features = {}
+            for name, key in self._encoders.items():
+                encoder = self.encoders[key]
+                features[name] = encoder.pool_tokens(tokens[name]) if name in tokens else encoder(**inputs[name])
+            fused = self.fusion(features)
+        return {
+            name: self.heads[key](tokens[self._token_inputs[name]] if name in self._token_inputs else fused[name])
+            for name, key in self._heads.items()
+        }
 
     def count_parameters(self) -> dict[str, int]:
         """Parameters by part (``inputs.NAME``, ``fusion``, ``outputs.NAME``), ``total`` and ``trainable``."""
         parts = {f"inputs.{name}": self.encoders[key] for name, key in self._encoders.items()}
-        parts["fusion"] = self.fusion
+        if self.fusion is not None:
+            parts["fusion"] = self.fusion
         parts |= {f"outputs.{name}": self.heads[key] for name, key in self._heads.items()}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         counts["total"] = sum(p.numel() for p in self.parameters())
