@@ -1,4 +1,4 @@
-"""Keys and values of earlier tokens, kept between calls while a text is generated."""
+"""What mixers keep of earlier tokens between calls, while a text is generated."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ def _roomy(x: Tensor, length: int, room: int) -> Tensor:
 
 
 class Cache:
-    """One slot of keys and values per mixer."""
+    """One slot of keys and values per mixer, or the state of a mixer that is recurrent."""
 
     def __init__(self) -> None:
         self.length = 0
         self._slots: dict[nn.Module, _Slot] = {}
+        self._states: dict[nn.Module, tuple[Tensor, ...]] = {}
 
     def extend(self, mixer: nn.Module, key: Tensor, value: Tensor, window: int | None = None) -> tuple[Tensor, Tensor]:
         """Append keys and values (batch, heads, new tokens, head_size) to the slot of `mixer`; returns all of them.
@@ -72,7 +73,18 @@ class Cache:
         slot = self._slots.get(mixer)
         return None if slot is None else slot.filled()
 
+    def keep_state(self, mixer: nn.Module, *state: Tensor) -> None:
+        """Keep tensors (batch, ...) as the state of `mixer` behind the last token, in place of an earlier one."""
+        self._states[mixer] = state
+
+    def state(self, mixer: nn.Module) -> tuple[Tensor, ...] | None:
+        """The state of `mixer`; None in front of the first token."""
+        return self._states.get(mixer)
+
     def reorder(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order (beam search)."""
         for slot in self._slots.values():
             slot.key, slot.value = slot.key.index_select(0, rows), slot.value.index_select(0, rows)
+        self._states = {
+            mixer: tuple(tensor.index_select(0, rows) for tensor in state) for mixer, state in self._states.items()
+        }

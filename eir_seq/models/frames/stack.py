@@ -24,7 +24,9 @@ class StackPlan:
     `schedule`: numbers of the layers in the order in which they run, where some run more than once (shared weights).
     `score_bias`: one bias on the scores of all layers. `position_table`: makes the rows by which all mixers tell
     positions (see `Context`). `norms_last_state`: `hidden_states` ends with the state behind `final_norm`, not with
-    that in front of it. `pooler`: makes `pooler_output` of the states.
+    that in front of it. `lists_embeddings`: it begins with the embeddings; else with the state behind the first layer,
+    and the state behind `final_norm` comes last, besides that in front of it.
+    `pooler`: makes `pooler_output` of the states.
     `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
     `packable`: whether padding may be left out; `embeds_padding`: not of the embeddings, where tokens see neighbours.
     `blanks_padding`: states at padding, where it stays in, begin as zeros.
@@ -38,6 +40,7 @@ class StackPlan:
     score_bias: Part | None = None
     position_table: Part | None = None
     norms_last_state: bool = True
+    lists_embeddings: bool = True
     pooler: Part | None = None
     cached: bool = False
     features: tuple[str, ...] = ()
@@ -204,7 +207,9 @@ class Stack(nn.Module):
             x = layer(x, ctx)
             states.append(x)
         x = self.final_dropout(x if self.final_norm is None else self.final_norm(x))
-        if self.plan.norms_last_state:
+        if not self.plan.lists_embeddings:
+            states = [*states[1:], x]
+        elif self.plan.norms_last_state:
             states[-1] = x
         if cache is not None:
             cache.length = start + shape[1]

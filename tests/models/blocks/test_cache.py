@@ -70,3 +70,14 @@ def test_who_looks_at_whom() -> None:
     square = look_mask(real, 4, 4, causal=True)
     assert square is not None
     assert square[0, 0, :2].tolist() == [[True, False, False, False], [False, True, False, False]]
+
+
+def test_states_are_replaced_and_reordered() -> None:
+    mixer, cache = nn.Identity(), Cache()
+    assert cache.state(mixer) is None
+    cache.keep_state(mixer, torch.zeros(3))
+    cache.keep_state(mixer, torch.arange(3), torch.arange(6).view(3, 2))
+    cache.reorder(torch.tensor([2, 0, 0]))
+    state = cache.state(mixer)
+    assert state is not None
+    assert [x.tolist() for x in state] == [[2, 0, 0], [[4, 5], [0, 1], [0, 1]]]
