@@ -46,12 +46,24 @@ def rate(default: float | None, meaning: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Options that every architecture has."""
+class Options:
+    """Options that are checked together: those of an architecture, or of a part of one."""
 
     model_type: ClassVar[str]
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other documented names of options: alias -> name."""
+    parts: ClassVar[Mapping[str, type[Options]]] = {}
+    """Options that are mappings of options themselves: name -> what may stand in it."""
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Pairs (option, what is wrong) for combinations of options that cannot work."""
+        yield from ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Options):
+    """Options that every architecture has."""
+
     max_positions_option: ClassVar[str | None] = None
     """The option that bounds the length of a sequence, where there is one."""
 
@@ -64,16 +76,17 @@ class ModelConfig:
     tie_word_embeddings: bool = option(True, "one table for token embeddings and the language-model head")
     published: dict[str, Any] = option({}, "entries of a published config.json that are no options, kept for saving")
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Pairs (option, what is wrong) for combinations of options that cannot work."""
-        yield from ()
+    @property
+    def width(self) -> int:
+        """Width of the token states, whatever its documented name."""
+        return int(getattr(self, self.aliases.get("hidden_size", "hidden_size")))
 
     def max_positions(self) -> int | None:
         """The longest sequence in tokens, or None where the architecture sets no bound."""
         return None if self.max_positions_option is None else int(getattr(self, self.max_positions_option))
 
 
-def fields(config: type[ModelConfig]) -> dict[str, dataclasses.Field[Any]]:
+def fields(config: type[Options]) -> dict[str, dataclasses.Field[Any]]:
     """The options of an architecture by name, without bookkeeping."""
     return {field.name: field for field in dataclasses.fields(config) if field.name != "published"}
 
@@ -83,18 +96,18 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def describe(config: type[ModelConfig]) -> list[dict[str, Any]]:
-    """For each option: name, default, type and meaning."""
+def describe(config: type[Options]) -> list[dict[str, Any]]:
+    """For each option: name, default, type and meaning; options of a part follow it by their path."""
     hints = typing.get_type_hints(config)
-    return [
-        {
-            "name": name,
-            "default": default_of(field),
-            "type": _type_name(hints[name]),
-            "meaning": field.metadata["meaning"],
-        }
-        for name, field in fields(config).items()
-    ]
+    found = []
+    for name, field in fields(config).items():
+        meaning = field.metadata["meaning"]
+        found.append(
+            {"name": name, "default": default_of(field), "type": _type_name(hints[name]), "meaning": meaning}
+        )
+        if name in config.parts:
+            found += [{**inner, "name": f"{name}.{inner['name']}"} for inner in describe(config.parts[name])]
+    return found
 
 
 def check_options(model_type: str, given: Mapping[str, Any]) -> list[Fault]:
@@ -113,7 +126,7 @@ def build_config(model_type: str, given: Mapping[str, Any] | None = None) -> Mod
     from eir_seq.models.catalogue import config_class
 
     faults, config = _check(config_class(model_type), given or {})
-    if faults or config is None:
+    if faults or not isinstance(config, ModelConfig):
         raise UserError(*faults)
     return config
 
@@ -123,9 +136,10 @@ def max_positions(model_type: str, given: Mapping[str, Any]) -> int | None:
     return build_config(model_type, given).max_positions()
 
 
-def _check(config: type[ModelConfig], given: Mapping[str, Any]) -> tuple[list[Fault], ModelConfig | None]:
+def _check(config: type[Options], given: Mapping[str, Any]) -> tuple[list[Fault], Options | None]:
     known, hints = fields(config), typing.get_type_hints(config)
-    faults, values = [], {}
+    faults: list[Fault] = []
+    values: dict[str, Any] = {}
     for name, value in given.items():
         target = config.aliases.get(name, name)
         if target not in known:
@@ -135,6 +149,8 @@ def _check(config: type[ModelConfig], given: Mapping[str, Any]) -> tuple[list[Fa
             faults.append(Fault(str(name), f"given twice: {name!r} and {other!r} are one option"))
         elif (problem := problem_of(value, hints[target], known[target].metadata)) is not None:
             faults.append(Fault(str(name), problem))
+        elif target in config.parts and value is not None and (inner := _check(config.parts[target], value)[0]):
+            faults += [fault.under(str(name)) for fault in inner]
         else:
             values[target] = value
     if faults:
@@ -143,7 +159,7 @@ def _check(config: type[ModelConfig], given: Mapping[str, Any]) -> tuple[list[Fa
     return [Fault(name, problem) for name, problem in built.problems()], built
 
 
-def _hint(config: type[ModelConfig], name: str) -> str:
+def _hint(config: type[Options], name: str) -> str:
     from eir_seq.models.catalogue import CATALOGUE, config_class
 
     owners = [other for other in CATALOGUE if name in fields(config_class(other))]

@@ -138,25 +138,13 @@ def bert_rows(c: EncoderWithoutSegments) -> Iterator[Row]:
 
 def bert_classification(c: EncoderWithoutSegments) -> SequenceClassification.Config:
     """A linear layer on the pooler's output."""
-    return SequenceClassification.Config(
-        reads="pooler",
-        hidden_size=c.hidden_size,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
-        dropout=head_dropout(c),
-    )
+    return SequenceClassification.Config.of(c, reads="pooler", dropout=head_dropout(c))
 
 
 def bert_language_model(c: EncoderWithoutSegments, predicts: Predicts) -> LanguageModel.Config:
     """Hidden layer, activation, norm, then scores by the token table with a bias."""
-    return LanguageModel.Config(
-        predicts=predicts,
-        hidden_size=c.hidden_size,
-        vocab_size=c.vocab_size,
-        tied=c.tie_word_embeddings,
-        dense=c.hidden_act,
-        norm=LayerNorm.Config(eps=c.layer_norm_eps),
-        bias=True,
+    return LanguageModel.Config.of(
+        c, predicts=predicts, dense=c.hidden_act, norm=LayerNorm.Config(eps=c.layer_norm_eps), bias=True
     )
 
 
@@ -229,12 +217,12 @@ def head_dropout(c: EncoderWithoutSegments) -> float:
 
 def token_classification(c: EncoderWithoutSegments) -> TokenClassification.Config:
     """A linear layer on every token's state."""
-    return TokenClassification.Config(hidden_size=c.hidden_size, num_labels=c.num_labels, dropout=head_dropout(c))
+    return TokenClassification.Config.of(c, dropout=head_dropout(c))
 
 
 def question_answering(c: EncoderWithoutSegments) -> QuestionAnswering.Config:
     """Scores of span ends on every token's state."""
-    return QuestionAnswering.Config(hidden_size=c.hidden_size)
+    return QuestionAnswering.Config.of(c)
 
 
 def multiple_choice(

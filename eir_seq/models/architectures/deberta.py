@@ -83,11 +83,9 @@ class _Classification(SequenceClassification):
 
 def deberta_classification(c: DisentangledConfig) -> SequenceClassification.Config:
     """Hidden layer and linear layer on the first token's state."""
-    return _Classification.Config(
+    return _Classification.Config.of(
+        c,
         reads="first",
-        hidden_size=c.hidden_size,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
         dense=c.pooler_hidden_act,
         dense_dropout=c.pooler_dropout,
         dropout=c.hidden_dropout_prob if c.cls_dropout is None else c.cls_dropout,

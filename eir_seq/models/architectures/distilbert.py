@@ -70,26 +70,11 @@ def distilbert_rows(c: DistilBertConfig) -> Iterator[Row]:
 
 
 def _classification(c: DistilBertConfig) -> SequenceClassification.Config:
-    return SequenceClassification.Config(
-        reads="first",
-        hidden_size=c.dim,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
-        dense="relu",
-        dropout=c.seq_classif_dropout,
-    )
+    return SequenceClassification.Config.of(c, reads="first", dense="relu", dropout=c.seq_classif_dropout)
 
 
 def _language_model(c: DistilBertConfig) -> LanguageModel.Config:
-    return LanguageModel.Config(
-        predicts="hidden",
-        hidden_size=c.dim,
-        vocab_size=c.vocab_size,
-        tied=c.tie_word_embeddings,
-        dense=c.activation,
-        norm=NORM,
-        bias=True,
-    )
+    return LanguageModel.Config.of(c, predicts="hidden", dense=c.activation, norm=NORM, bias=True)
 
 
 def _choice(c: DistilBertConfig) -> MultipleChoice.Config:
@@ -120,12 +105,12 @@ DISTILBERT = Architecture(
             ),
             "token-classification": TaskHead(
                 "ForTokenClassification",
-                lambda c: TokenClassification.Config(hidden_size=c.dim, num_labels=c.num_labels, dropout=c.dropout),
+                lambda c: TokenClassification.Config.of(c, dropout=c.dropout),
                 (Same("classifier", "out"),),
             ),
             "question-answering": TaskHead(
                 "ForQuestionAnswering",
-                lambda c: QuestionAnswering.Config(hidden_size=c.dim, dropout=c.qa_dropout),
+                lambda c: QuestionAnswering.Config.of(c, dropout=c.qa_dropout),
                 (Same("qa_outputs", "out"),),
             ),
             "multiple-choice": TaskHead(

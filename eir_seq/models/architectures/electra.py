@@ -77,14 +77,8 @@ class ReplacedTokens(Head):
 
 def electra_classification(c: ElectraConfig) -> SequenceClassification.Config:
     """Hidden layer with gelu and linear layer on the first token's state."""
-    return SequenceClassification.Config(
-        reads="first",
-        hidden_size=c.hidden_size,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
-        dense="gelu",
-        dense_dropout=head_dropout(c),
-        dropout=head_dropout(c),
+    return SequenceClassification.Config.of(
+        c, reads="first", dense="gelu", dense_dropout=head_dropout(c), dropout=head_dropout(c)
     )
 
 
@@ -97,9 +91,9 @@ def electra_choice(c: ElectraConfig) -> MultipleChoice.Config:
     """A summary of the states and a linear layer."""
     places: dict[str, Literal["first", "last", "mean"]] = {"first": "first", "mean": "mean"}
     return MultipleChoice.Config(
-        scores=SummaryClassification.Config(
+        scores=SummaryClassification.Config.of(
+            c,
             reads=places.get(c.summary_type, "last"),
-            hidden_size=c.hidden_size,
             num_labels=1,
             project=c.hidden_size if c.summary_use_proj else None,
             activation=c.summary_activation,

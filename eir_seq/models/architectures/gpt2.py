@@ -89,24 +89,15 @@ def gpt2_rows(c: LikeGPT2) -> Iterator[Row]:
 
 
 def _classification(c: GPT2Config) -> SequenceClassification.Config:
-    return SequenceClassification.Config(
-        reads="last",
-        hidden_size=c.n_embd,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
-        bias=False,
-        marker_id=c.pad_token_id,
-    )
+    return SequenceClassification.Config.of(c, reads="last", bias=False, marker_id=c.pad_token_id)
 
 
 def _language_model(c: GPT2Config) -> LanguageModel.Config:
-    return LanguageModel.Config(
-        predicts="next", hidden_size=c.n_embd, vocab_size=c.vocab_size, tied=c.tie_word_embeddings
-    )
+    return LanguageModel.Config.of(c, predicts="next")
 
 
 def _token_classification(c: GPT2Config) -> TokenClassification.Config:
-    return TokenClassification.Config(hidden_size=c.n_embd, num_labels=c.num_labels, dropout=0.1)
+    return TokenClassification.Config.of(c, dropout=0.1)
 
 
 def gpt2_initialization(c: LikeGPT2) -> Initialization:
@@ -132,7 +123,7 @@ GPT2 = Architecture(
             ),
             "question-answering": TaskHead(
                 "ForQuestionAnswering",
-                lambda c: QuestionAnswering.Config(hidden_size=c.n_embd),
+                QuestionAnswering.Config.of,
                 (Same("qa_outputs", "out"),),
             ),
         },

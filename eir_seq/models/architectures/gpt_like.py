@@ -98,14 +98,7 @@ class _HalvedWaves(nn.Module):
 
 
 def _classification(c: OpenAIGPTConfig | CTRLConfig) -> SequenceClassification.Config:
-    return SequenceClassification.Config(
-        reads="last",
-        hidden_size=c.n_embd,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
-        bias=False,
-        marker_id=c.pad_token_id,
-    )
+    return SequenceClassification.Config.of(c, reads="last", bias=False, marker_id=c.pad_token_id)
 
 
 # --------------------------------------------------------------------------------------------------- openai-gpt
@@ -152,9 +145,7 @@ def openai_gpt_rows(c: OpenAIGPTConfig) -> Iterator[Row]:
 
 
 def _openai_language_model(c: OpenAIGPTConfig) -> LanguageModel.Config:
-    return LanguageModel.Config(
-        predicts="next", hidden_size=c.n_embd, vocab_size=c.vocab_size, tied=c.tie_word_embeddings
-    )
+    return LanguageModel.Config.of(c, predicts="next")
 
 
 OPENAI_GPT = Architecture(
@@ -222,9 +213,7 @@ def ctrl_rows(c: CTRLConfig) -> Iterator[Row]:
 
 
 def _ctrl_language_model(c: CTRLConfig) -> LanguageModel.Config:
-    return LanguageModel.Config(
-        predicts="next", hidden_size=c.n_embd, vocab_size=c.vocab_size, tied=c.tie_word_embeddings, bias=True
-    )
+    return LanguageModel.Config.of(c, predicts="next", bias=True)
 
 
 CTRL = Architecture(

@@ -19,19 +19,14 @@ def imagegpt_plan(c: ImageGPTConfig) -> StackPlan:
 
 def next_colour(c: ImageGPTConfig) -> LanguageModel.Config:
     """Scores of colours; the token that begins an image, the last of the vocabulary, is never predicted."""
-    return LanguageModel.Config(
-        predicts="next",
-        hidden_size=c.n_embd,
-        vocab_size=c.vocab_size if c.tie_word_embeddings else c.vocab_size - 1,
-        tied=c.tie_word_embeddings,
+    return LanguageModel.Config.of(
+        c, predicts="next", vocab_size=c.vocab_size if c.tie_word_embeddings else c.vocab_size - 1
     )
 
 
 def mean_classification(c: ImageGPTConfig) -> SummaryClassification.Config:
     """A linear layer on the mean of the states."""
-    return SummaryClassification.Config(
-        reads="mean", hidden_size=c.n_embd, num_labels=c.num_labels, problem_type=c.problem_type, bias=False
-    )
+    return SummaryClassification.Config.of(c, reads="mean", bias=False)
 
 
 IMAGEGPT = Architecture(

@@ -104,24 +104,15 @@ def llama_rows(c: LlamaLikeConfig) -> Iterator[Row]:
 
 
 def _language_model(c: LlamaLikeConfig) -> LanguageModel.Config:
-    return LanguageModel.Config(
-        predicts="next", hidden_size=c.hidden_size, vocab_size=c.vocab_size, tied=c.tie_word_embeddings
-    )
+    return LanguageModel.Config.of(c, predicts="next")
 
 
 def _classification(c: LlamaLikeConfig) -> SequenceClassification.Config:
-    return SequenceClassification.Config(
-        reads="last",
-        hidden_size=c.hidden_size,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
-        bias=False,
-        marker_id=c.pad_token_id,
-    )
+    return SequenceClassification.Config.of(c, reads="last", bias=False, marker_id=c.pad_token_id)
 
 
 def _token_classification(c: LlamaLikeConfig) -> TokenClassification.Config:
-    return TokenClassification.Config(hidden_size=c.hidden_size, num_labels=c.num_labels, dropout=0.1)
+    return TokenClassification.Config.of(c, dropout=0.1)
 
 
 HEADS = {
@@ -132,7 +123,7 @@ HEADS = {
 QUESTION_ANSWERING = {
     "question-answering": TaskHead(
         "ForQuestionAnswering",
-        lambda c: QuestionAnswering.Config(hidden_size=c.hidden_size),
+        QuestionAnswering.Config.of,
         (Same("qa_outputs", "out"),),
         prefix="transformer",
     )

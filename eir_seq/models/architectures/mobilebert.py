@@ -303,12 +303,10 @@ def mobilebert_rows(c: MobileBertConfig) -> Iterator[Row]:
 
 def mobilebert_language_model(c: MobileBertConfig) -> WidenedLanguageModel.Config:
     """Hidden layer, activation and layer norm, then scores."""
-    return WidenedLanguageModel.Config(
+    return WidenedLanguageModel.Config.of(
+        c,
         predicts="hidden",
-        hidden_size=c.hidden_size,
         table_size=c.embedding_size,
-        vocab_size=c.vocab_size,
-        tied=c.tie_word_embeddings,
         dense=c.hidden_act,
         norm=LayerNorm.Config(eps=c.layer_norm_eps),
         bias=True,

@@ -27,27 +27,13 @@ def roberta_plan(c: RobertaConfig, *, pooler: bool = True) -> StackPlan:
 def roberta_classification(c: EncoderWithoutSegments) -> SequenceClassification.Config:
     """Hidden layer with tanh and linear layer on the first token's state."""
     dropout = head_dropout(c)
-    return SequenceClassification.Config(
-        reads="first",
-        hidden_size=c.hidden_size,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
-        dense="tanh",
-        dense_dropout=dropout,
-        dropout=dropout,
-    )
+    return SequenceClassification.Config.of(c, reads="first", dense="tanh", dense_dropout=dropout, dropout=dropout)
 
 
 def roberta_language_model(c: EncoderWithoutSegments, predicts: Predicts) -> LanguageModel.Config:
     """Hidden layer, gelu, norm, then scores by the token table with a bias."""
-    return LanguageModel.Config(
-        predicts=predicts,
-        hidden_size=c.hidden_size,
-        vocab_size=c.vocab_size,
-        tied=c.tie_word_embeddings,
-        dense="gelu",
-        norm=LayerNorm.Config(eps=c.layer_norm_eps),
-        bias=True,
+    return LanguageModel.Config.of(
+        c, predicts=predicts, dense="gelu", norm=LayerNorm.Config(eps=c.layer_norm_eps), bias=True
     )
 
 
@@ -72,13 +58,7 @@ def roberta_heads(
 
 def roberta_choice(c: EncoderWithoutSegments) -> SequenceClassification.Config:
     """A linear layer on the pooler's output."""
-    return SequenceClassification.Config(
-        reads="pooler",
-        hidden_size=c.hidden_size,
-        num_labels=1,
-        problem_type=c.problem_type,
-        dropout=c.hidden_dropout_prob,
-    )
+    return SequenceClassification.Config.of(c, reads="pooler", num_labels=1, dropout=c.hidden_dropout_prob)
 
 
 ROBERTA_IGNORED = (r"^lm_head\.decoder\.bias$",)

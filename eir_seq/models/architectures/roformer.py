@@ -99,9 +99,7 @@ def _classification(c: RoFormerConfig) -> SequenceClassification.Config:
 
 
 def _choice(c: RoFormerConfig) -> MultipleChoice.Config:
-    return MultipleChoice.Config(
-        scores=SummaryClassification.Config(reads="last", hidden_size=c.hidden_size, num_labels=1)
-    )
+    return MultipleChoice.Config(scores=SummaryClassification.Config.of(c, reads="last", num_labels=1))
 
 
 def _language_model(c: RoFormerConfig, predicts: Predicts) -> LanguageModel.Config:

@@ -123,11 +123,9 @@ def _decoder_start(c: T5Config) -> int:
 
 
 def _classification(c: T5Config) -> SequenceClassification.Config:
-    return SequenceClassification.Config(
+    return SequenceClassification.Config.of(
+        c,
         reads="last-eos",
-        hidden_size=c.d_model,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
         dense="tanh",
         dense_dropout=c.classifier_dropout,
         dropout=c.classifier_dropout,
@@ -137,11 +135,9 @@ def _classification(c: T5Config) -> SequenceClassification.Config:
 
 
 def _language_model(c: T5Config) -> LanguageModel.Config:
-    return LanguageModel.Config(
+    return LanguageModel.Config.of(
+        c,
         predicts="target",
-        hidden_size=c.d_model,
-        vocab_size=c.vocab_size,
-        tied=c.tie_word_embeddings,
         scale=c.d_model**-0.5 if c.tie_word_embeddings else 1.0,
         padding_id=c.pad_token_id or 0,
         decoder_start_id=_decoder_start(c),

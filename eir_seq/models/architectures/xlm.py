@@ -178,9 +178,7 @@ def _language_model(c: XLMConfig) -> LanguageModel.Config | AdaptiveSoftmax.Conf
         return AdaptiveSoftmax.Config(
             hidden_size=c.emb_dim, vocab_size=c.vocab_size, cutoffs=cutoffs, narrowing=c.asm_div_value
         )
-    return LanguageModel.Config(
-        predicts="hidden", hidden_size=c.emb_dim, vocab_size=c.vocab_size, tied=c.tie_word_embeddings, bias=True
-    )
+    return LanguageModel.Config.of(c, predicts="hidden", bias=True)
 
 
 def _language_model_rows(c: XLMConfig) -> tuple[Row, ...]:
@@ -190,11 +188,9 @@ def _language_model_rows(c: XLMConfig) -> tuple[Row, ...]:
 
 
 def _classification(c: XLMConfig) -> SummaryClassification.Config:
-    return SummaryClassification.Config(
+    return SummaryClassification.Config.of(
+        c,
         reads="first" if c.summary_type == "first" else "mean" if c.summary_type == "mean" else "last",
-        hidden_size=c.emb_dim,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
         project=c.num_labels,
         activation=c.summary_activation,
         first_dropout=c.summary_first_dropout,
@@ -218,12 +214,12 @@ HEADS = {
     "sequence-classification": TaskHead("ForSequenceClassification", _classification, (SUMMARY_ROW,)),
     "token-classification": TaskHead(
         "ForTokenClassification",
-        lambda c: TokenClassification.Config(hidden_size=c.emb_dim, num_labels=c.num_labels, dropout=c.dropout),
+        lambda c: TokenClassification.Config.of(c, dropout=c.dropout),
         (Same("classifier", "out"),),
     ),
     "question-answering": TaskHead(
         "ForQuestionAnsweringSimple",
-        lambda c: QuestionAnswering.Config(hidden_size=c.emb_dim),
+        QuestionAnswering.Config.of,
         (Same("qa_outputs", "out"),),
     ),
     "answer-search": TaskHead("ForQuestionAnswering", _search, SEARCH_ROWS),

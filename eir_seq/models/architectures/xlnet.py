@@ -92,17 +92,13 @@ def xlnet_rows(c: XLNetConfig) -> Iterator[Row]:
 
 def _language_model(c: XLNetConfig) -> LanguageModel.Config:
     """The labels are those of the predicted places, so nothing is moved by one."""
-    return LanguageModel.Config(
-        predicts="hidden", hidden_size=c.d_model, vocab_size=c.vocab_size, tied=c.tie_word_embeddings, bias=True
-    )
+    return LanguageModel.Config.of(c, predicts="hidden", bias=True)
 
 
 def _classification(c: XLNetConfig) -> SummaryClassification.Config:
-    return SummaryClassification.Config(
+    return SummaryClassification.Config.of(
+        c,
         reads="first" if c.summary_type == "first" else "mean" if c.summary_type == "mean" else "last",
-        hidden_size=c.d_model,
-        num_labels=c.num_labels,
-        problem_type=c.problem_type,
         project=c.d_model if c.summary_use_proj else None,
         activation=c.summary_activation,
         last_dropout=c.summary_last_dropout,
@@ -144,12 +140,12 @@ XLNET = Architecture(
             ),
             "token-classification": TaskHead(
                 "ForTokenClassification",
-                lambda c: TokenClassification.Config(hidden_size=c.d_model, num_labels=c.num_labels),
+                TokenClassification.Config.of,
                 (Same("classifier", "out"),),
             ),
             "question-answering": TaskHead(
                 "ForQuestionAnsweringSimple",
-                lambda c: QuestionAnswering.Config(hidden_size=c.d_model),
+                QuestionAnswering.Config.of,
                 (Same("qa_outputs", "out"),),
             ),
             "answer-search": TaskHead("ForQuestionAnswering", _search, ANSWER_SEARCH_ROWS),

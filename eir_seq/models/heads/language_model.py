@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,11 @@ class LanguageModel(Head):
         scale: float = 1.0
         padding_id: int = 0
         decoder_start_id: int = 0
+
+        @classmethod
+        def of(cls, c: Any, **own: Any) -> Self:
+            """From the options of an architecture that all name alike, and what it has of its `own`."""
+            return cls(**{"hidden_size": c.width, "vocab_size": c.vocab_size, "tied": c.tie_word_embeddings, **own})
 
         def build(self) -> LanguageModel:
             """The head."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,11 @@ class SequenceClassification(Head):
         bias: bool = True
         marker_id: int | None = None
         decoder_start_id: int | None = None
+
+        @classmethod
+        def of(cls, c: Any, **own: Any) -> Self:
+            """From the options of an architecture that all name alike, and what it has of its `own`."""
+            return cls(**{"hidden_size": c.width, "num_labels": c.num_labels, "problem_type": c.problem_type, **own})
 
         def build(self) -> SequenceClassification:
             """The head."""

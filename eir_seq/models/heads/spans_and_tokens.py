@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +24,11 @@ class TokenClassification(Head):
         hidden_size: int
         num_labels: int
         dropout: float = 0.0
+
+        @classmethod
+        def of(cls, c: Any, **own: Any) -> Self:
+            """From the options of an architecture that all name alike, and what it has of its `own`."""
+            return cls(**{"hidden_size": c.width, "num_labels": c.num_labels, **own})
 
         def build(self) -> TokenClassification:
             """The head."""
@@ -55,6 +60,11 @@ class QuestionAnswering(Head):
 
         hidden_size: int
         dropout: float = 0.0
+
+        @classmethod
+        def of(cls, c: Any, **own: Any) -> Self:
+            """From the options of an architecture that all name alike, and what it has of its `own`."""
+            return cls(**{"hidden_size": c.width, **own})
 
         def build(self) -> QuestionAnswering:
             """The head."""

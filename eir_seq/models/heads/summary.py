@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
@@ -38,6 +38,11 @@ class SummaryClassification(Head):
         last_dropout: float = 0.0
         classify: bool = True
         bias: bool = True
+
+        @classmethod
+        def of(cls, c: Any, **own: Any) -> Self:
+            """From the options of an architecture that all name alike, and what it has of its `own`."""
+            return cls(**{"hidden_size": c.width, "num_labels": c.num_labels, "problem_type": c.problem_type, **own})
 
         def build(self) -> SummaryClassification:
             """The head."""
