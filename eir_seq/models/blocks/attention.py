@@ -29,7 +29,8 @@ class Attention(nn.Module):
         `window`: a query sees itself and the `window` - 1 tokens in front of it (with `causal`).
         `head_norm`: normalizes the heads of queries and keys before they are turned.
         `distances`: a part that adds to the scores before they are scaled.
-        `float32_scores`: scores and weights in float32 also under mixed precision.
+        `float32_scores`: scores in float32 also under mixed precision where weights are wanted; torch's kernels, which
+        compute without showing them, keep scores in float32 always.
         """
 
         hidden_size: int
@@ -95,7 +96,7 @@ class Attention(nn.Module):
         heads, rotary = self._heads(x), self.config.rotary
         if rotary is None or self.crosses:
             return heads
-        tables = ctx.once((rotary, self.head_size), lambda: rotary.tables(ctx.positions, self.head_size))
+        tables = ctx.once((rotary, self.head_size), lambda: rotary.tables(ctx.positions, self.head_size, ctx.longest))
         return rotary.turn(heads, *tables)
 
     def _memory(self, ctx: Context) -> tuple[Tensor, Tensor]:
@@ -137,7 +138,7 @@ class Attention(nn.Module):
         weights_wanted = ctx.cross_attentions if self.crosses else ctx.attentions
         head_mask = ctx.cross_head_mask if self.crosses else ctx.head_mask
         causal = causal and mask is None and query.shape[2] > 1
-        if weights_wanted is None and head_mask is None and not self.config.float32_scores:
+        if weights_wanted is None and head_mask is None:
             return self._fused(query, key, value, mask, bias, causal, dropout).transpose(1, 2).flatten(2)
         weights = self._weights(query, key, mask, bias, causal)
         dropped = F.dropout(weights, dropout)
