@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eir_seq.models.blocks.alibi import Alibi
 from eir_seq.models.blocks.build import Part
 from eir_seq.models.blocks.context import Bias, Context, look_mask
 from eir_seq.models.blocks.layout import Layout
@@ -28,7 +30,7 @@ class Attention(nn.Module):
         `scale`: factor on the scores; by default one over the square root of the head size.
         `window`: a query sees itself and the `window` - 1 tokens in front of it (with `causal`).
         `head_norm`: normalizes the heads of queries and keys before they are turned.
-        `distances`: a part that adds to the scores before they are scaled.
+        `distances`: a part that adds to the scores before they are scaled. `alibi`: scores fall with the distance.
         `float32_scores`: scores in float32 also under mixed precision where weights are wanted; torch's kernels, which
         compute without showing them, keep scores in float32 always.
         """
@@ -47,6 +49,7 @@ class Attention(nn.Module):
         window: int | None = None
         head_norm: HeadNorm.Config | None = None
         distances: Part | None = None
+        alibi: Alibi | None = None
         float32_scores: bool = False
 
         def build(self) -> Attention:
@@ -115,7 +118,15 @@ class Attention(nn.Module):
             return None
         if (distances := self.distances) is not None:
             return lambda query, key: distances(query, key) * self.scale
+        if (alibi := self.config.alibi) is not None:
+            return alibi.bias(ctx, self.config.num_heads, self.scale)
         return ctx.bias
+
+    def _biases(self, ctx: Context) -> Sequence[Bias | None]:
+        """That of each text, where they are packed."""
+        if (alibi := self.config.alibi) is not None and not self.crosses:
+            return alibi.biases(ctx, self.config.num_heads, self.scale)
+        return [self._bias(ctx)] * len(ctx.layout.lengths)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context) -> Tensor:
         """(..., heads, head_size) each -> (..., heads * head_size)."""
@@ -123,7 +134,7 @@ class Attention(nn.Module):
         if ctx.layout.packed:
             keys = ctx.memory_layout if self.crosses else ctx.layout
             assert keys is not None
-            return self._attend_packed(query, key, value, ctx.layout, keys, self._bias(ctx), dropout)
+            return self._attend_packed(query, key, value, ctx.layout, keys, self._biases(ctx), dropout)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         if ctx.cache is not None and not self.crosses:
             key, value = ctx.cache.extend(self, key, value, self.config.window)
@@ -162,14 +173,14 @@ class Attention(nn.Module):
         value: Tensor,
         queries: Layout,
         keys: Layout,
-        bias: Bias | None,
+        biases: Sequence[Bias | None],
         dropout: float,
     ) -> Tensor:
         """(tokens, heads, head_size) each -> (tokens, heads * head_size): one text after the other."""
         causal = self.config.causal and not self.crosses
         mixed = []
         texts = zip(query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True)
-        for text in texts:
+        for text, bias in zip(texts, biases, strict=True):
             q, k, v = (x.transpose(0, 1)[None] for x in text)
             near = self._near(k.shape[2]) if causal else None
             out = self._fused(q, k, v, near, None if bias is None else bias(q, k), causal and near is None, dropout)
