@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architectures.rope import rotary_scaling
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.build import Sized
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import CenteredRMSNorm, RMSNorm
-from eir_seq.models.blocks.positions import FrequencyBands, Rotary
+from eir_seq.models.blocks.positions import Rotary
 from eir_seq.models.blocks.wiring import LayerPlan, PreNorm
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.configs.llama_like import GemmaConfig, LlamaConfig, LlamaLikeConfig, scaling_kind
+from eir_seq.models.configs.llama_like import GemmaConfig, LlamaConfig, LlamaLikeConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification
@@ -24,16 +25,8 @@ from eir_seq.models.initialization import Initialization
 
 def rotary(c: LlamaLikeConfig) -> Rotary:
     """Rotations of whole heads, slowed down as `rope_scaling` says."""
-    scaling = c.rope_scaling or {}
-    kind = scaling_kind(scaling)
-    bands = None
-    if kind == "llama3":
-        bands = FrequencyBands(
-            low=scaling["low_freq_factor"],
-            high=scaling["high_freq_factor"],
-            original_length=scaling["original_max_position_embeddings"],
-        )
-    return Rotary(base=c.rope_theta, slowdown=1.0 if kind == "default" else scaling["factor"], bands=bands)
+    scaling = rotary_scaling(c.rope_scaling, c.max_position_embeddings, c.original_max_position_embeddings)
+    return Rotary(base=c.rope_theta, scaling=scaling)
 
 
 def llama_plan(

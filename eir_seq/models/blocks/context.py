@@ -58,6 +58,14 @@ class Context:
             self._memo[key] = make()
         return self._memo[key]
 
+    @property
+    def longest(self) -> Tensor:
+        """A scalar: tokens of the longest text, cached ones included, by the position ids of real tokens."""
+        real = None if self.layout.packed else self.layout.mask
+        return self.once(
+            "longest", lambda: (self.positions if real is None else self.positions.masked_fill(~real, 0)).max() + 1
+        )
+
     def mask(self, queries: int, keys: int, *, causal: bool, window: int | None = None) -> Tensor | None:
         """(batch or 1, 1, queries or 1, keys) bool of who may look at whom among padded tokens; None if everyone may.
 

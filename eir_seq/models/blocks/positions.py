@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from eir_seq.models.blocks.rotary_scaling import RotaryScaling, plain_speeds
+
 # --------------------------------------------------------------------------------------------------- numbering
 
 
@@ -141,43 +143,28 @@ PositionsConfig = LearnedPositions.Config | SinusoidalPositions.Config | WavePos
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrequencyBands:
-    """Which rotations are slowed down (https://arxiv.org/abs/2407.21783): those that turn rarely in the old length.
-
-    Channels that turn fewer than `low` times within `original_length` tokens are slowed down wholly, those that turn
-    more than `high` times not at all, and between the two the speeds are interpolated.
-    """
-
-    low: float
-    high: float
-    original_length: float
-
-    def slowed(self, speed: Tensor, slowdown: float) -> Tensor:
-        """Speeds in radians per token -> speeds, of the same shape."""
-        turns = self.original_length * speed / (2 * math.pi)
-        kept = ((turns - self.low) / (self.high - self.low)).clamp(0, 1)
-        return speed * (kept + (1 - kept) / slowdown)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Rotary:
     """Queries and keys turned by their position, halves of the head paired (https://arxiv.org/abs/2104.09864).
 
-    `slowdown`: divides the speed of the rotations (https://arxiv.org/abs/2306.15595), or only of those in `bands`.
+    `fraction`: share of a head's channels that are turned, its first ones. `scaling`: slows them down in longer texts.
     """
 
     base: float = 10000.0
     fraction: float = 1.0
-    slowdown: float = 1.0
-    bands: FrequencyBands | None = None
+    scaling: RotaryScaling | None = None
 
-    def tables(self, positions: Tensor, head_size: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, each (..., 1, turned channels), for position ids (...,)."""
+    def tables(self, positions: Tensor, head_size: int, longest: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, each (..., 1, turned channels), for position ids (...,).
+
+        `longest`: a scalar, tokens of the longest text of this pass.
+        """
         turned = int(head_size * self.fraction)
-        speed = self.base ** (-torch.arange(0, turned, 2, device=positions.device, dtype=torch.float32) / turned)
-        speed = self.bands.slowed(speed, self.slowdown) if self.bands else speed / self.slowdown
+        if self.scaling is None:
+            speed, gain = plain_speeds(self.base, turned, positions.device), 1.0
+        else:
+            speed, gain = self.scaling.speeds(self.base, turned, longest), self.scaling.gain
         angles = self.paired((positions[..., None].float() * speed)[..., None, :])
-        return angles.cos(), angles.sin()
+        return angles.cos() * gain, angles.sin() * gain
 
     @staticmethod
     def paired(angles: Tensor) -> Tensor:

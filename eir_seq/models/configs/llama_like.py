@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from eir_seq.models.configs.rope_scaling import MEANING, longest_text, scaling_kind, scaling_problem
 from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
-
-SCALING_KEYS = {
-    "default": (),
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-}
-
-
-def scaling_kind(scaling: Mapping[str, Any]) -> str:
-    """The kind of a `rope_scaling`, by its present or its older key."""
-    return str(scaling.get("rope_type", scaling.get("type", "default")))
-
-
-def scaling_problem(scaling: Mapping[str, Any] | None) -> str | None:
-    """What is wrong with a `rope_scaling`."""
-    if scaling is None:
-        return None
-    if (kind := scaling_kind(scaling)) not in SCALING_KEYS:
-        return f"rope_type {kind!r} is not implemented; {', '.join(map(repr, SCALING_KEYS))} are"
-    for key in SCALING_KEYS[kind]:
-        value = scaling.get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            return f"{kind!r} needs a {key} above 0, not {value!r}"
-    if unknown := set(scaling) - {"rope_type", "type", *SCALING_KEYS[kind]}:
-        return f"{kind!r} has no {sorted(unknown)[0]!r}"
-    if kind == "llama3" and not scaling["low_freq_factor"] < scaling["high_freq_factor"]:
-        return "low_freq_factor is not below high_freq_factor"
-    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +30,9 @@ class LlamaLikeConfig(ModelConfig):
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
     tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")
     rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
-    rope_scaling: dict[str, Any] | None = option(
-        None, "how rotations are slowed down for longer texts: rope_type (default, linear or llama3) and its factors"
+    rope_scaling: dict[str, Any] | None = option(None, MEANING)
+    original_max_position_embeddings: int | None = size(
+        None, "the longest text of the pretraining in tokens, where rope_scaling is of type longrope"
     )
     attention_dropout: float = rate(0.0, "dropout on attention weights")
 
@@ -77,8 +51,16 @@ class LlamaLikeConfig(ModelConfig):
             yield "hidden_size", f"heads have {self.width_of_head} channels; rotations need an even number"
         if self.num_key_value_heads and self.num_attention_heads % self.num_key_value_heads:
             yield "num_key_value_heads", f"{self.num_key_value_heads} does not divide {self.num_attention_heads} heads"
-        if (problem := scaling_problem(self.rope_scaling)) is not None:
+        problem = scaling_problem(
+            self.rope_scaling,
+            channels=self.width_of_head,
+            max_positions=self.max_position_embeddings,
+            original=self.original_max_position_embeddings,
+        )
+        if problem is not None:
             yield "rope_scaling", problem
+        elif self.original_max_position_embeddings and scaling_kind(self.rope_scaling) != "longrope":
+            yield "original_max_position_embeddings", "is for a rope_scaling of type longrope only"
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             yield "pad_token_id", f"{self.pad_token_id} is not in a vocabulary of {self.vocab_size}"
 
