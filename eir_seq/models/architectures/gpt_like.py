@@ -7,16 +7,13 @@ and ctrl (https://arxiv.org/abs/1909.05858).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-
-from torch import Tensor, nn
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
-from eir_seq.models.blocks.positions import LearnedPositions, PositionsConfig, SinesThenCosines, WavePositions
+from eir_seq.models.blocks.positions import LearnedPositions, SinesThenCosines, WavePositions
 from eir_seq.models.blocks.wiring import LayerPlan, PostNorm, PreNorm
 from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
 from eir_seq.models.configs.gpt_like import CTRLConfig, OpenAIGPTConfig
@@ -26,76 +23,6 @@ from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.initialization import Initialization
 
 LAYER, OURS = "h.{i}.", "layers.{i}."
-
-# -------------------------------------------------------------------------------------------------------- parts
-
-
-class ScaledEmbeddings(nn.Module):
-    """Token vectors, scaled; then the positions are added."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config:
-        """`scale`: factor on tokens and on vectors given for them.
-
-        `segments_are_tokens`: segment ids are looked up in the token table.
-        """
-
-        vocab_size: int
-        hidden_size: int
-        positions: PositionsConfig
-        scale: float = 1.0
-        dropout: float = 0.0
-        segments_are_tokens: bool = False
-
-        @property
-        def features(self) -> tuple[str, ...]:
-            """None."""
-            return ()
-
-        def build(self) -> ScaledEmbeddings:
-            """The tables."""
-            return ScaledEmbeddings(self)
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.numbering = config.positions.numbering
-        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.positions = config.positions.build(config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self,
-        ids: Tensor | None,
-        vectors: Tensor | None,
-        positions: Tensor,
-        segments: Tensor | None,
-        features: dict[str, Tensor],  # noqa: ARG002
-    ) -> Tensor:
-        """Token ids (...) or vectors (..., size), position ids and segment ids (...) -> (..., hidden)."""
-        x: Tensor = self.tokens(ids) if vectors is None else vectors
-        if self.config.segments_are_tokens and segments is not None:
-            x = x + self.tokens(segments)
-        placed: Tensor = self.dropout(x * self.config.scale + self.positions(positions).to(x.dtype))
-        return placed
-
-
-class SinesThenCosinesOfAny(WavePositions):
-    """Waves for any length without a table, all sines in front of all cosines."""
-
-    def build(self, size: int) -> nn.Module:
-        """A module without parameters."""
-        return _HalvedWaves(size)
-
-
-class _HalvedWaves(nn.Module):
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, positions: Tensor) -> Tensor:
-        return SinesThenCosines.waves(positions, self.size)
-
 
 def _classification(c: OpenAIGPTConfig | CTRLConfig) -> SequenceClassification.Config:
     return SequenceClassification.Config.of(c, reads="last", bias=False, marker_id=c.pad_token_id)
@@ -180,10 +107,10 @@ def ctrl_plan(c: CTRLConfig) -> StackPlan:
         dropout=c.resid_pdrop,
     )
     return StackPlan(
-        embeddings=ScaledEmbeddings.Config(
+        embeddings=Embeddings.Config(
             vocab_size=c.vocab_size,
             hidden_size=c.n_embd,
-            positions=SinesThenCosinesOfAny(),
+            positions=WavePositions(waves=SinesThenCosines.waves),
             scale=c.n_embd**0.5,
             segments_are_tokens=True,
             dropout=c.embd_pdrop,

@@ -55,10 +55,9 @@ class LanguageEmbedding(nn.Embedding):
 
 @dataclass(frozen=True, kw_only=True)
 class BlankingPlan(LayerPlan):
-    """`sees_padding`: attention goes by the order of places alone. `skipped`: chance to be left out in training."""
+    """`sees_padding`: attention goes by the order of places alone."""
 
     sees_padding: bool = False
-    skipped: float = 0.0
 
 
 class _Blanking(Layer):
@@ -66,12 +65,10 @@ class _Blanking(Layer):
 
     def __init__(self, plan: BlankingPlan) -> None:
         super().__init__(plan)
-        self.sees_padding, self.skipped = plan.sees_padding, plan.skipped
+        self.sees_padding = plan.sees_padding
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
-        if self.training and self.skipped and float(torch.rand(())) < self.skipped:
-            return x
         x = super().forward(x, replace(ctx, keys=None) if self.sees_padding else ctx)
         real = ctx.layout.mask
         return x if real is None or ctx.layout.packed else x.masked_fill(~real[..., None], 0.0)

@@ -31,7 +31,7 @@ class Alibi:
     `rounded`: products of slope and position are rounded to bfloat16, as some published weights were trained.
     """
 
-    numbering: Numbering = CountMasked()
+    numbering: Numbering = CountMasked()  # noqa: RUF009
     scaled: bool = False
     rounded: bool = False
 

@@ -61,7 +61,7 @@ class Embeddings(nn.Module):
         with `always_project` even where it is.
         `num_segments`: 0 for none. `padding_id`: the row of the token table that stays zero when it is fresh.
         `segments_are_tokens`: segment ids are looked up in the token table. `further`: vectors of other inputs.
-        `scale`: factor on token vectors, given ones too, rounded to their precision.
+        `scale`: factor on token vectors, rounded to their precision; `scales_given`: on given ones too.
         """
 
         vocab_size: int
@@ -76,6 +76,7 @@ class Embeddings(nn.Module):
         padding_id: int | None = None
         segments_are_tokens: bool = False
         scale: float = 1.0
+        scales_given: bool = True
 
         @property
         def features(self) -> tuple[str, ...]:
@@ -112,18 +113,23 @@ class Embeddings(nn.Module):
 
         A model with segments adds segment 0 where none are given, as published models do.
         """
-        x: Tensor = self.tokens(ids) if vectors is None else vectors
-        if self.config.scale != 1.0:
-            x = x * torch.tensor(self.config.scale, dtype=x.dtype)
+        x = self.token_vectors(ids, vectors, segments)
         if self.segments is not None:
             x = x + self.segments(torch.zeros_like(positions) if segments is None else segments)
-        elif self.config.segments_are_tokens and segments is not None:
-            x = x + self.tokens(segments)
         if self.positions is not None:
-            x = x + self.positions(positions)
+            x = x + self.positions(positions).to(x.dtype)
         if self.further is not None:
             x = x + self.further(features, positions)
         if self.norm is not None:
             x = self.norm(x)
         x = self.dropout(x)
         return x if self.project is None else self.project(x)
+
+    def token_vectors(self, ids: Tensor | None, vectors: Tensor | None, segments: Tensor | None) -> Tensor:
+        """Token ids (...) or vectors (..., size), and segment ids that are looked up as tokens -> (..., size)."""
+        x: Tensor = self.tokens(ids) if vectors is None else vectors
+        if self.config.segments_are_tokens and segments is not None:
+            x = x + self.tokens(segments)
+        if self.config.scale != 1.0 and (vectors is None or self.config.scales_given):
+            x = x * torch.tensor(self.config.scale, dtype=x.dtype)
+        return x

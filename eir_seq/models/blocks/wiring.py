@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from eir_seq.models.blocks.build import Part, Sized
@@ -12,7 +13,10 @@ from eir_seq.models.blocks.context import Context
 
 @dataclass(frozen=True, kw_only=True)
 class LayerPlan:
-    """The sublayers of a layer. `dropout` falls on what each sublayer adds; `mixer_dropout` overrides it there."""
+    """The sublayers of a layer. `dropout` falls on what each sublayer adds; `mixer_dropout` overrides it there.
+
+    `skipped`: chance to be left out in training (https://arxiv.org/abs/1909.11556).
+    """
 
     wiring: type[Layer]
     hidden_size: int
@@ -22,6 +26,7 @@ class LayerPlan:
     cross: Part | None = None
     dropout: float = 0.0
     mixer_dropout: float | None = None
+    skipped: float = 0.0
 
     def build(self) -> Layer:
         """The layer."""
@@ -41,6 +46,11 @@ class Layer(nn.Module):
         self.mlp_norm = plan.norm.build(plan.hidden_size)
         self.dropout = nn.Dropout(plan.dropout)
         self.mixer_dropout = nn.Dropout(plan.dropout if plan.mixer_dropout is None else plan.mixer_dropout)
+        self.skipped = plan.skipped
+
+    def skips(self) -> bool:
+        """Whether this pass leaves the layer out; drawn anew at each call."""
+        return self.training and self.skipped > 0 and float(torch.rand(())) < self.skipped
 
 
 class PostNorm(Layer):
@@ -48,6 +58,8 @@ class PostNorm(Layer):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
+        if self.skips():
+            return x
         x = self.mixer_norm(x + self.mixer_dropout(self.mixer(x, ctx)))
         if self.cross is not None and self.cross_norm is not None and ctx.memory is not None:
             x = self.cross_norm(x + self.mixer_dropout(self.cross(x, ctx)))
@@ -81,6 +93,8 @@ class PreNorm(Layer):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
+        if self.skips():
+            return x
         x = x + self.mixer_dropout(self.mixer(self.mixer_norm(x), ctx))
         if self.cross is not None and self.cross_norm is not None and ctx.memory is not None:
             x = x + self.mixer_dropout(self.cross(self.cross_norm(x), ctx))
