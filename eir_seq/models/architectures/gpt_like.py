@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architectures.decoder_heads import last_token_classification, next_token
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
@@ -18,15 +19,9 @@ from eir_seq.models.blocks.wiring import LayerPlan, PostNorm, PreNorm
 from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
 from eir_seq.models.configs.gpt_like import CTRLConfig, OpenAIGPTConfig
 from eir_seq.models.frames.stack import StackPlan
-from eir_seq.models.heads.language_model import LanguageModel
-from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.initialization import Initialization
 
 LAYER, OURS = "h.{i}.", "layers.{i}."
-
-def _classification(c: OpenAIGPTConfig | CTRLConfig) -> SequenceClassification.Config:
-    return SequenceClassification.Config.of(c, reads="last", bias=False, marker_id=c.pad_token_id)
-
 
 # --------------------------------------------------------------------------------------------------- openai-gpt
 
@@ -71,10 +66,6 @@ def openai_gpt_rows(c: OpenAIGPTConfig) -> Iterator[Row]:
     )
 
 
-def _openai_language_model(c: OpenAIGPTConfig) -> LanguageModel.Config:
-    return LanguageModel.Config.of(c, predicts="next")
-
-
 OPENAI_GPT = Architecture(
     tasks=declare_tasks(
         "OpenAIGPT",
@@ -82,8 +73,10 @@ OPENAI_GPT = Architecture(
         openai_gpt_plan,
         openai_gpt_rows,
         {
-            "causal-lm": TaskHead("LMHeadModel", _openai_language_model, (Same("lm_head", "out"),)),
-            "sequence-classification": TaskHead("ForSequenceClassification", _classification, (Same("score", "out"),)),
+            "causal-lm": TaskHead("LMHeadModel", next_token, (Same("lm_head", "out"),)),
+            "sequence-classification": TaskHead(
+                "ForSequenceClassification", last_token_classification, (Same("score", "out"),)
+            ),
         },
     ),
     prefixes=("transformer",),
@@ -139,10 +132,6 @@ def ctrl_rows(c: CTRLConfig) -> Iterator[Row]:
     yield Same("layernorm", "final_norm")
 
 
-def _ctrl_language_model(c: CTRLConfig) -> LanguageModel.Config:
-    return LanguageModel.Config.of(c, predicts="next", bias=True)
-
-
 CTRL = Architecture(
     tasks=declare_tasks(
         "CTRL",
@@ -152,11 +141,11 @@ CTRL = Architecture(
         {
             "causal-lm": TaskHead(
                 "LMHeadModel",
-                _ctrl_language_model,
+                lambda c: next_token(c, bias=True),
                 (Same("lm_head.weight", "out.weight"), Same("lm_head.bias", "bias")),
             ),
             "sequence-classification": TaskHead(
-                "ForSequenceClassification", _classification, (Same("classifier", "out"),)
+                "ForSequenceClassification", last_token_classification, (Same("classifier", "out"),)
             ),
         },
     ),
