@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architectures.decoder_heads import last_token_classification, next_token
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.build import Sized
 from eir_seq.models.blocks.embeddings import Embeddings
@@ -13,10 +14,8 @@ from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import LearnedPositions
 from eir_seq.models.blocks.wiring import LayerPlan, PreNorm
 from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
-from eir_seq.models.configs.gpt2 import GPT2Config, LikeGPT2
+from eir_seq.models.configs.gpt2 import GPTSizes, LikeGPT2
 from eir_seq.models.frames.stack import StackPlan
-from eir_seq.models.heads.language_model import LanguageModel
-from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.heads.spans_and_tokens import QuestionAnswering, TokenClassification
 from eir_seq.models.initialization import Initialization
 
@@ -35,17 +34,27 @@ def gpt2_attention(c: LikeGPT2, layer: int, *, cross: bool = False) -> Attention
     )
 
 
+def gpt_embeddings(c: GPTSizes) -> Embeddings.Config:
+    """Token and position tables."""
+    return Embeddings.Config(
+        vocab_size=c.vocab_size,
+        hidden_size=c.n_embd,
+        positions=LearnedPositions.Config(count=c.n_positions),
+        segments_are_tokens=True,
+        dropout=c.embd_pdrop,
+    )
+
+
+def gpt_mlp(c: GPTSizes) -> Mlp.Config:
+    """Feed-forward block, by default four times as wide as the states."""
+    return Mlp.Config(hidden_size=c.n_embd, inner_size=c.n_inner or 4 * c.n_embd, activation=c.activation_function)
+
+
 def gpt2_plan(c: LikeGPT2, norm: Sized | None = None) -> StackPlan:
     """Token and position tables, layers with norms in front, a final norm; by default they center."""
     norm = norm or LayerNorm.Config(eps=c.layer_norm_epsilon)
     return StackPlan(
-        embeddings=Embeddings.Config(
-            vocab_size=c.vocab_size,
-            hidden_size=c.n_embd,
-            positions=LearnedPositions.Config(count=c.n_positions),
-            segments_are_tokens=True,
-            dropout=c.embd_pdrop,
-        ),
+        embeddings=gpt_embeddings(c),
         layers=tuple(
             LayerPlan(
                 wiring=PreNorm,
@@ -53,9 +62,7 @@ def gpt2_plan(c: LikeGPT2, norm: Sized | None = None) -> StackPlan:
                 norm=norm,
                 mixer=gpt2_attention(c, i),
                 cross=gpt2_attention(c, i, cross=True) if c.add_cross_attention else None,
-                mlp=Mlp.Config(
-                    hidden_size=c.n_embd, inner_size=c.n_inner or 4 * c.n_embd, activation=c.activation_function
-                ),
+                mlp=gpt_mlp(c),
                 dropout=c.resid_pdrop,
             )
             for i in range(c.n_layer)
@@ -88,19 +95,12 @@ def gpt2_rows(c: LikeGPT2) -> Iterator[Row]:
     yield Same("ln_f", "final_norm")
 
 
-def _classification(c: GPT2Config) -> SequenceClassification.Config:
-    return SequenceClassification.Config.of(c, reads="last", bias=False, marker_id=c.pad_token_id)
-
-
-def _language_model(c: GPT2Config) -> LanguageModel.Config:
-    return LanguageModel.Config.of(c, predicts="next")
-
-
-def _token_classification(c: GPT2Config) -> TokenClassification.Config:
+def gpt_token_classification(c: GPTSizes) -> TokenClassification.Config:
+    """A linear layer on every token's state."""
     return TokenClassification.Config.of(c, dropout=0.1)
 
 
-def gpt2_initialization(c: LikeGPT2) -> Initialization:
+def gpt2_initialization(c: GPTSizes) -> Initialization:
     """Normal weights; those that write to the residual stream are the smaller the deeper the model is."""
     residual = c.initializer_range / (2 * c.n_layer) ** 0.5
     return Initialization(
@@ -116,10 +116,12 @@ GPT2 = Architecture(
         gpt2_plan,
         gpt2_rows,
         {
-            "causal-lm": TaskHead("LMHeadModel", _language_model, (Same("lm_head", "out"),)),
-            "sequence-classification": TaskHead("ForSequenceClassification", _classification, (Same("score", "out"),)),
+            "causal-lm": TaskHead("LMHeadModel", next_token, (Same("lm_head", "out"),)),
+            "sequence-classification": TaskHead(
+                "ForSequenceClassification", last_token_classification, (Same("score", "out"),)
+            ),
             "token-classification": TaskHead(
-                "ForTokenClassification", _token_classification, (Same("classifier", "out"),)
+                "ForTokenClassification", gpt_token_classification, (Same("classifier", "out"),)
             ),
             "question-answering": TaskHead(
                 "ForQuestionAnswering",

@@ -10,8 +10,8 @@ from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class LikeGPT2(ModelConfig):
-    """Options that gpt2 shares with decoders built like it."""
+class GPTSizes(ModelConfig):
+    """Options that gpt2 and its successors share, by gpt2's names for them."""
 
     max_positions_option: ClassVar[str | None] = "n_positions"
     aliases = {
@@ -33,17 +33,23 @@ class LikeGPT2(ModelConfig):
     attn_pdrop: float = rate(0.1, "dropout on attention weights")
     layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
     initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
-    scale_attn_weights: bool = option(True, "scores are divided by the square root of the head size")
     use_cache: bool = option(True, "return keys and values")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
-    scale_attn_by_inverse_layer_idx: bool = option(False, "scores of layer i are also divided by i + 1")
-    reorder_and_upcast_attn: bool = option(False, "scores are computed in float32 under mixed precision")
-    add_cross_attention: bool = option(False, "layers also attend to encoder_hidden_states")
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
         if self.n_embd % self.n_head:
             yield "n_embd", f"{self.n_embd} is not divisible by n_head {self.n_head}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikeGPT2(GPTSizes):
+    """Options that gpt2 shares with decoders built like it."""
+
+    scale_attn_weights: bool = option(True, "scores are divided by the square root of the head size")
+    scale_attn_by_inverse_layer_idx: bool = option(False, "scores of layer i are also divided by i + 1")
+    reorder_and_upcast_attn: bool = option(False, "scores are computed in float32 under mixed precision")
+    add_cross_attention: bool = option(False, "layers also attend to encoder_hidden_states")
 
 
 @dataclass(frozen=True, kw_only=True)
