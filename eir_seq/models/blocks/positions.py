@@ -176,11 +176,13 @@ PositionsConfig = LearnedPositions.Config | SinusoidalPositions.Config | WavePos
 class Rotary:
     """Queries and keys turned by their position, halves of the head paired (https://arxiv.org/abs/2104.09864).
 
-    `fraction`: share of a head's channels that are turned, its first ones. `scaling`: slows them down in longer texts.
+    `fraction`: share of a head's channels that are turned, its first ones; or their number, as `channels`.
+    `scaling`: slows them down in longer texts.
     """
 
     base: float = 10000.0
     fraction: float = 1.0
+    channels: int | None = None
     scaling: RotaryScaling | None = None
 
     def tables(self, positions: Tensor, head_size: int, longest: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,7 +190,7 @@ class Rotary:
 
         `longest`: a scalar, tokens of the longest text of this pass.
         """
-        turned = int(head_size * self.fraction)
+        turned = self.channels or int(head_size * self.fraction)
         if self.scaling is None:
             speed, gain = plain_speeds(self.base, turned, positions.device), 1.0
         else:
