@@ -13,7 +13,7 @@ from mkdocs.structure.files import File, Files
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.model import Model
-from eir_seq.models.options import build_config, describe
+from eir_seq.models.options import build_config, describe, flat
 
 Schema = dict[str, Any]
 
@@ -162,7 +162,7 @@ def architecture_page(name: str) -> str:
         "| option | type | default | meaning |",
         "|---|---|---|---|",
     ]
-    for option in describe(config_class(name)):
+    for option in flat(describe(config_class(name))):
         default = json.dumps(option["default"], default=list)
         cells = (f"`{option['name']}`", option["type"], f"`{default}`", option["meaning"])
         lines.append(f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in cells)} |")

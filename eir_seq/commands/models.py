@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.catalogue import CATALOGUE, config_class, find, list_models
-from eir_seq.models.options import describe
+from eir_seq.models.options import describe, flat
 
 
 def run(arguments: list[str]) -> int:
@@ -79,7 +79,7 @@ def _show(name: str, *, as_json: bool) -> None:
     console.print(f"[bold]{name}[/bold]  {entry.summary}\n{entry.paper}", soft_wrap=True)
     console.print(f"tasks: {', '.join(entry.tasks)}\n", soft_wrap=True)
     table = Table("option", "default", "type", "meaning", box=None, pad_edge=False)
-    for option in options:
+    for option in flat(options):
         default = json.dumps(option["default"], default=list)
         table.add_row(option["name"], default, option["type"], option["meaning"])
     console.print(table, markup=False)

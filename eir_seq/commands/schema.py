@@ -67,7 +67,7 @@ def _options_of(name: str) -> dict[str, Any]:
     properties = {option["name"]: _property(option) for option in describe(config_class(name))}
     for alias, target in config_class(name).aliases.items():
         properties[alias] = {"description": f"another name of {target}"}
-    closed = {"type": "object", "properties": properties, "additionalProperties": False}
+    closed = _closed(properties)
     return {
         "if": {"properties": {"model_type": {"const": name}}, "required": ["model_type"]},
         "then": {"properties": {"model_init_config": closed}},
@@ -76,7 +76,13 @@ def _options_of(name: str) -> dict[str, Any]:
 
 def _property(option: dict[str, Any]) -> dict[str, Any]:
     default = option["default"]
+    part = _closed({inner["name"]: _property(inner) for inner in option["options"]}) if "options" in option else None
     return {
         "description": f"{option['meaning']} ({option['type']})",
         "default": list(default) if isinstance(default, tuple) else default,
+        **({"anyOf": [part, {"type": "null"}]} if part else {}),
     }
+
+
+def _closed(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "additionalProperties": False}

@@ -10,15 +10,28 @@ from eir_seq.models.blocks.build import Part
 from eir_seq.models.checkpoint.keymap import Row
 from eir_seq.models.frames.encoder_decoder import EncoderDecoderPlan
 from eir_seq.models.frames.joined import JoinedPlan
+from eir_seq.models.frames.prefixed import PrefixedPlan
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.frames.two_streams import TwoStreamsPlan
 from eir_seq.models.frames.windows import WindowsPlan
 from eir_seq.models.initialization import Initialization
 
 Prepare = Callable[[Any, dict[str, Any]], dict[str, Any]]
-Plan = StackPlan | EncoderDecoderPlan | WindowsPlan | TwoStreamsPlan | JoinedPlan
+Plan = StackPlan | EncoderDecoderPlan | WindowsPlan | TwoStreamsPlan | JoinedPlan | PrefixedPlan
 HeadRows = tuple[Row, ...] | Callable[[Any], tuple[Row, ...]]
 """The key table of a head, or options -> it where they decide on the published names."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a class predicts the next token of a text where it does not by the state of the last one.
+
+    `inputs`: options, the inputs with all tokens so far, and what was kept -> inputs of a pass whose last scores are
+    those of the next token. `keeps`: field of its output that is kept, a tensor (length, batch, ...) per layer.
+    """
+
+    inputs: Callable[[Any, dict[str, Any], Any], dict[str, Any]]
+    keeps: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +40,7 @@ class Task:
 
     `published`: its class name. `plan`, `head`: options -> parts. `body_rows`, `head_rows`: options -> key table of
     each; `prefix` stands in front of the body's published names in this class. `prepare`: options and documented
-    inputs -> inputs, where this class completes them.
+    inputs -> inputs, where this class completes them. `decoding`: how it generates, where it does in its own way.
     """
 
     published: str
@@ -37,6 +50,7 @@ class Task:
     head: Callable[[Any], Part] | None = None
     head_rows: HeadRows = ()
     prepare: Prepare | None = None
+    decoding: Decoding | None = None
 
     def rows_of_head(self, config: Any) -> tuple[Row, ...]:
         """The key table of the head under these options."""
@@ -56,6 +70,7 @@ class TaskHead:
     plan: Callable[[Any], Plan] | None = None
     prefix: str | None = None
     prepare: Prepare | None = None
+    decoding: Decoding | None = None
 
 
 def declare_tasks(
@@ -83,6 +98,7 @@ def declare_tasks(
             head=entry.head,
             head_rows=entry.rows,
             prepare=entry.prepare or prepare,
+            decoding=entry.decoding,
         )
     return tasks
 

@@ -97,17 +97,26 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 
 def describe(config: type[Options]) -> list[dict[str, Any]]:
-    """For each option: name, default, type and meaning; options of a part follow it by their path."""
+    """For each option: name, default, type and meaning; where it is a part, also the `options` that may stand in it."""
     hints = typing.get_type_hints(config)
-    found = []
-    for name, field in fields(config).items():
-        meaning = field.metadata["meaning"]
-        found.append(
-            {"name": name, "default": default_of(field), "type": _type_name(hints[name]), "meaning": meaning}
-        )
-        if name in config.parts:
-            found += [{**inner, "name": f"{name}.{inner['name']}"} for inner in describe(config.parts[name])]
-    return found
+    return [
+        {
+            "name": name,
+            "default": default_of(field),
+            "type": _type_name(hints[name]),
+            "meaning": field.metadata["meaning"],
+            **({"options": describe(config.parts[name])} if name in config.parts else {}),
+        }
+        for name, field in fields(config).items()
+    ]
+
+
+def flat(described: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same options in one list, those of a part behind it and named by their path."""
+    for option in described:
+        yield {name: value for name, value in option.items() if name != "options"}
+        for inner in flat(option.get("options", [])):
+            yield {**inner, "name": f"{option['name']}.{inner['name']}"}
 
 
 def check_options(model_type: str, given: Mapping[str, Any]) -> list[Fault]:

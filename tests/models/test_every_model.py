@@ -12,6 +12,8 @@ from torch import Tensor
 
 from eir_seq.models import create_model, from_pretrained, list_models
 from eir_seq.models.catalogue import architecture, config_class
+from eir_seq.models.frames.encoder_decoder import EncoderDecoder
+from eir_seq.models.frames.prefixed import Prefixed
 from eir_seq.models.model import Model
 from eir_seq.models.options import fields
 from tests.models.tiny import DROPOUTS, EVERY_TASK, LENGTHS, inputs, loss, noisy, targets, text, tiny
@@ -127,15 +129,15 @@ def test_padding_does_not_matter(model_type: str, pack: bool) -> None:
     model.pack = pack
     given = inputs(model)
     before = model(**given)
-    mask = given["attention_mask"].bool()
+    mask, in_front = given["attention_mask"].bool(), isinstance(model.body, Prefixed)
     if model_type not in ("roberta", "longformer"):  # there the padding id itself counts positions
         other = {**given, "input_ids": torch.where(mask, given["input_ids"], 77)}
-        assert_same_real(before, model(**other), mask)
+        assert_same_real(before, model(**other), mask, in_front)
     longer = {name: _lengthened(x, _filler(model, name)) for name, x in given.items()}
-    longer |= {name: x for name, x in given.items() if name.startswith(("decoder", "entity", "visual"))}
+    longer |= {name: x for name, x in given.items() if name.startswith(("decoder", "entity", "visual", "pixel"))}
     after = model(**longer)
     after["last_hidden_state"] = after.last_hidden_state[:, : before.last_hidden_state.shape[1]]
-    assert_same_real(before, after, mask)
+    assert_same_real(before, after, mask, in_front)
 
 
 def _lengthened(x: Tensor, filler: int) -> Tensor:
@@ -147,14 +149,15 @@ def _filler(model: Model, name: str) -> int:
     return (getattr(model.config, "pad_token_id", 0) or 0) if name == "input_ids" else 0
 
 
-def assert_same_real(before: Any, after: Any, mask: Tensor) -> None:
-    if before.last_hidden_state.shape[1] > mask.shape[1]:  # states of other tokens stand behind those of the text
-        for output in (before, after):
-            output["last_hidden_state"] = output.last_hidden_state[:, : mask.shape[1]]
-    if before.last_hidden_state.shape[:2] == mask.shape:
-        torch.testing.assert_close(after.last_hidden_state[mask], before.last_hidden_state[mask], atol=1e-5, rtol=1e-5)
+def assert_same_real(before: Any, after: Any, mask: Tensor, in_front: bool) -> None:
+    expected, found = before.last_hidden_state, after.last_hidden_state
+    if (others := expected.shape[1] - mask.shape[1]) > 0:  # that stand behind the text, or in front
+        first = others if in_front else 0
+        expected, found = (x[:, first : first + mask.shape[1]] for x in (expected, found))
+    if expected.shape[:2] == mask.shape:
+        torch.testing.assert_close(found[mask], expected[mask], atol=1e-5, rtol=1e-5)
     else:  # the states of a decoder, all of whose tokens are real
-        torch.testing.assert_close(after.last_hidden_state, before.last_hidden_state, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     if before.pooler_output is not None:
         torch.testing.assert_close(after.pooler_output, before.pooler_output, atol=1e-5, rtol=1e-5)
 
@@ -286,7 +289,7 @@ def test_a_text_as_long_as_there_are_positions(model_type: str) -> None:
     model = tiny(model_type)
     length = model.max_positions or 40
     ids = torch.full((1, length), 20)
-    more = {"decoder_input_ids": ids} if "decoder" in dict(model.body.named_children()) else {}
+    more = {"decoder_input_ids": ids} if isinstance(model.body, EncoderDecoder) else {}
     assert torch.isfinite(model(ids, torch.ones_like(ids), **more).last_hidden_state).all()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from eir_seq.models import create_model, list_models
 from eir_seq.models.catalogue import architecture
+from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.model import Model
 from tests.parity.cases import CASES, VOCABULARY
 
@@ -60,7 +61,7 @@ def text(model: Model, lengths: tuple[int, ...] = LENGTHS, length: int = LENGTH)
 def inputs(model: Model) -> Inputs:
     """What the documented class of the model's task is called with."""
     given = text(model)
-    if "decoder" in dict(model.body.named_children()) and model.task in ("base", "seq2seq-lm"):
+    if isinstance(model.body, EncoderDecoder) and model.task in ("base", "seq2seq-lm"):
         given["decoder_input_ids"] = given["input_ids"][:, :6]
     if "global_attention_mask" in model.features:
         given["global_attention_mask"] = torch.zeros_like(given["input_ids"])

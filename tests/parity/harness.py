@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from eir_seq.models import from_pretrained
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.model import Model
 from eir_seq.models.options import fields
 from tests.parity.cases import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LENGTHS, VOCABULARY, Case, Inputs
+from tests.parity.cases.images import prefix_tokens
 
 transformers = pytest.importorskip("transformers", reason="the oracle is not installed (make test installs it)")
 transformers.logging.set_verbosity_error()
@@ -50,6 +52,8 @@ def oracle_model(case: Case, task: str, **more: Any) -> Any:
             for _ in range(3):
                 model.base_model.train()(**inputs)
         model.eval()
+    if case.mend is not None:
+        case.mend(model)
     if case.unknown:
         forward = model.forward
         model.forward = lambda **inputs: forward(**{name: x for name, x in inputs.items() if name not in case.unknown})
@@ -91,7 +95,7 @@ def tokens(
 def inputs_of(case: Case, config: Any, *, left: bool = False) -> Inputs:
     """Documented tensors for one call."""
     eos = getattr(config, "eos_token_id", None)
-    padding, eos = config.pad_token_id or 0, eos if isinstance(eos, int) else 2
+    padding, eos = getattr(config, "pad_token_id", None) or 0, eos if isinstance(eos, int) else 2
     ids, mask = tokens(LENGTHS, LENGTH, padding, eos, left, 1)
     inputs = {"input_ids": ids, "attention_mask": mask}
     if getattr(config, "is_encoder_decoder", False):
@@ -147,7 +151,9 @@ def task_inputs(case: Case, task: str, config: Any) -> tuple[Inputs, Inputs, Ten
 def real_places(inputs: Inputs) -> Tensor:
     """(batch, length) bool over the states that a base model returns last."""
     places = inputs.get("decoder_attention_mask", inputs["attention_mask"]).bool()
-    return torch.cat((places, inputs["visual_attention_mask"].bool()), -1) if "visual_embeds" in inputs else places
+    if "visual_embeds" in inputs:
+        return torch.cat((places, inputs["visual_attention_mask"].bool()), -1)
+    return F.pad(places, (prefix_tokens(inputs), 0), value=True)
 
 
 def real_rows(inputs: Inputs) -> Tensor:
@@ -155,7 +161,7 @@ def real_rows(inputs: Inputs) -> Tensor:
     masks = (
         inputs[name] for name in ("attention_mask", "entity_attention_mask", "visual_attention_mask") if name in inputs
     )
-    return torch.cat(tuple(masks), -1).bool()
+    return F.pad(torch.cat(tuple(masks), -1).bool(), (prefix_tokens(inputs), 0), value=True)
 
 
 def difference(ours: Tensor, theirs: Tensor, places: Tensor | None = None) -> float:

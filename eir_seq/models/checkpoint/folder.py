@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.models.options import ModelConfig, check_options, default_of, fields
+from eir_seq.models.options import ModelConfig, Options, check_options, default_of, fields
 
 MOST_TENSORS = 50_000
 LONGEST_HEADER = 10_000_000
@@ -88,16 +88,27 @@ def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     from eir_seq.models.catalogue import config_class
 
     model_type = content["model_type"]
-    known, aliases = fields(config_class(model_type)), config_class(model_type).aliases
+    config = config_class(model_type)
+    known, aliases, parts = fields(config), config.aliases, _parts(config, content)
     options = {
         name: value for name, value in content.items() if aliases.get(name, name) in known and name not in DERIVED
     }
+    strangers = {}
+    for name, part in parts.items():
+        inner = fields(part)
+        options[name] = {key: value for key, value in content[name].items() if key in inner}
+        strangers[name] = {key: value for key, value in content[name].items() if key not in inner}
     if "id2label" in content and isinstance(content["id2label"], dict):
         options["num_labels"] = len(content["id2label"])
     if faults := check_options(model_type, options):
         raise UserError(*(Fault(fault.place, fault.message, str(path)) for fault in faults))
     rest = {name: value for name, value in content.items() if name not in options}
-    return {**options, "published": rest}
+    return {**options, "published": {**rest, **strangers}}
+
+
+def _parts(config: type[Options], content: Mapping[str, Any]) -> dict[str, type[Options]]:
+    """The options of `config` that are mappings of options, where `content` gives them."""
+    return {name: part for name, part in config.parts.items() if isinstance(content.get(name), Mapping)}
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -191,6 +202,8 @@ def published_config(config: ModelConfig, published_class: str, *, is_encoder_de
     own = ((name, getattr(config, name), default_of(field)) for name, field in fields(type(config)).items())
     # an option that is absent by default stays so: readers may take null for a value
     content |= {name: x for name, x, default in own if name != "num_labels" and (x, default) != (None, None)}
+    for name in _parts(type(config), content):
+        content[name] = {**config.published.get(name, {}), **content[name]}
     labels = config.published.get("id2label")
     if not isinstance(labels, dict) or set(labels) != {str(i) for i in range(config.num_labels)}:
         labels = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}

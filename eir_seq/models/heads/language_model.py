@@ -91,5 +91,6 @@ class LanguageModel(Head):
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over the tokens whose label is not -100."""
         if self.config.predicts == "next":
-            return token_loss(logits[:, :-1], labels[:, 1:])
+            # states of other tokens may stand in front of the text
+            return token_loss(logits[:, -labels.shape[1] : -1], labels[:, 1:])
         return token_loss(logits, labels)
