@@ -26,7 +26,8 @@ class Case:
     `dead`: pattern of our parameters that these inputs do not reach. `unknown`: documented inputs of others that the
     oracle does not take (ours may, and leaves them unread). `attends`: whether there are attention weights and heads.
     `reopens`: whether the oracle can open its own files. `targets`: per task, where the architecture has its own kind.
-    `head_mask`: whether it can switch heads off. `mend`: repairs a model of the oracle. `withheld`: per task, inputs that its class cannot take.
+    `head_mask`: whether it can switch heads off. `mend`: repairs a model of the oracle.
+    `withheld`: per task, inputs that its class cannot take.
     `trains`: gradients are taken in training, as the oracle has none in evaluation (there is no dropout then).
     """
 
