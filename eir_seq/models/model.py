@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from eir_seq.models.architecture import Architecture
@@ -15,6 +17,9 @@ from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.heads.base import Head
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
+
+if TYPE_CHECKING:
+    from eir_seq.models.generation import GenerationOutput
 
 _LAYER = re.compile(r"^body\.(?:(encoder|decoder|stack)\.)?layers\.(\d+)\.")
 
@@ -28,6 +33,7 @@ class Model(nn.Module):
         hidden_size: width of `last_hidden_state`.
         max_positions: longest text in tokens, None for no bound.
         features: documented inputs of the architecture itself (global_attention_mask, bbox, ...).
+        generation_config: its own defaults of the options of `generate`, by name; saved beside the weights.
     """
 
     def __init__(self, architecture: Architecture, config: ModelConfig, task: str) -> None:
@@ -38,6 +44,7 @@ class Model(nn.Module):
         self.hidden_size = plan.hidden_size
         self.features = plan.inputs
         self.max_positions = config.max_positions()
+        self.generation_config: dict[str, Any] = {}
         self.body = plan.build()
         self.head: Head | None = None
         if self.declared.head is not None:
@@ -61,9 +68,17 @@ class Model(nn.Module):
         self.body.pack = pack and not (self.head is not None and self.head.reads_padding)
 
     def forward(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **inputs: Any
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        logits_to_keep: int = 0,
+        **inputs: Any,
     ) -> ModelOutput:
-        """The documented tensors by name, see the frame's `forward`; with a head also its targets, for the loss."""
+        """The documented tensors by name, see the frame's `forward`; with a head also its targets, for the loss.
+
+        `logits_to_keep`: without targets, a head predicts at so many of the last tokens only; 0: at all of them.
+        """
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
         if self.declared.prepare is not None:
             inputs = self.declared.prepare(self.config, inputs)
@@ -77,6 +92,10 @@ class Model(nn.Module):
         inputs = {name: x for name, x in inputs.items() if name not in own and name not in given}
         targets = {name: target for name, target in given.items() if target is not None}
         output: ModelOutput = self.body(**self.head.prepare(inputs, targets))
+        if logits_to_keep:
+            if targets:
+                raise ValueError("logits_to_keep leaves out predictions that the loss needs: give no labels with it")
+            output["last_hidden_state"] = output.last_hidden_state[:, -logits_to_keep:]
         predictions = self.head(output, inputs | own)
         states = ("last_hidden_state", "pooler_output", "entity_last_hidden_state")
         rest = {name: value for name, value in output.items() if name not in states}
@@ -88,6 +107,45 @@ class Model(nn.Module):
             inputs = self.declared.prepare(self.config, inputs)
         output: ModelOutput = self.body(**inputs)
         return output
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.parameters()).device
+
+    def generate(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **options: Any
+    ) -> Tensor | GenerationOutput:
+        """Continue texts, in evaluation and without gradients.
+
+        Args:
+            input_ids: (batch, length) prompts, padded on the left; of a model with an encoder, its source texts. Or
+                `inputs_embeds`: (batch, length, hidden); without either, texts begin with `bos_token_id`.
+            attention_mask: (batch, length), nonzero at real tokens; guessed from `pad_token_id` if absent.
+            options: see `GenerationOptions`: max_new_tokens, num_beams, do_sample ... Their defaults are those of
+                `generation_config`. Further: `tokenizer` (whose `decode` spells stop_strings), `streamer` (told of
+                tokens by its `put` and `end`), `logits_processor` (functions of tokens and scores -> scores),
+                `generator` (torch's, instead of a seed), and further inputs of the model, tensors by their names.
+
+        Returns:
+            (batch * num_return_sequences, length) tokens: the prompt (a decoder's, where there is an encoder) and its
+            continuation, padded behind its end; only the continuation if the prompt was given as vectors. Or a
+            `GenerationOutput`, with return_dict_in_generate.
+
+        Raises:
+            UserError: a ValueError that names all that is wrong with the options and the prompt.
+        """
+        from eir_seq.models.generation.generate import generate
+
+        return generate(self, input_ids, attention_mask, **options)
+
+    def stream(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **options: Any
+    ) -> Iterator[Tensor]:
+        """The same without beams, token by token: (batch * num_return_sequences,) at each step."""
+        from eir_seq.models.generation.generate import stream
+
+        return stream(self, input_ids, attention_mask, **options)
 
     def layer_of(self, parameter: str) -> int | None:
         """The depth of a parameter of the body: 0 for embeddings, then 1, 2 ... from below; None for the head."""

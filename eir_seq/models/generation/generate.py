@@ -1,0 +1,272 @@
+"""`generate`: from a prompt to its continuations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from eir_seq.errors import Fault, UserError
+from eir_seq.models.frames.encoder_decoder import EncoderDecoder
+from eir_seq.models.generation.beams import beam_search
+from eir_seq.models.generation.options import (
+    DEFAULTS,
+    NEW_TOKENS,
+    OTHER_METHODS,
+    TOKEN_OPTIONS,
+    GenerationOptions,
+    build_options,
+)
+from eir_seq.models.generation.processors import Processor, processors_of
+from eir_seq.models.generation.search import GenerationOutput, Trace, search
+from eir_seq.models.generation.steps import Inputs, Steps
+from eir_seq.models.generation.stopping import Decodes, Stopping
+from eir_seq.models.generation.streaming import Streamer
+
+if TYPE_CHECKING:
+    from eir_seq.models.model import Model
+
+logger = logging.getLogger(__name__)
+
+TASKS = ("causal-lm", "seq2seq-lm")
+"""Tasks whose models generate; others do if they declare how (`decoding`)."""
+
+
+@torch.no_grad()
+def generate(
+    model: Model,
+    input_ids: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    *,
+    tokenizer: Decodes | None = None,
+    streamer: Streamer | None = None,
+    logits_processor: Sequence[Processor] = (),
+    generator: torch.Generator | None = None,
+    **options: Any,
+) -> Tensor | GenerationOutput:
+    """See `Model.generate`."""
+    work = _prepare(model, input_ids, attention_mask, tokenizer, logits_processor, generator, options)
+    if streamer is not None and work.options.num_beams > 1:
+        raise UserError(Fault("streamer", "beams decide at their end: without num_beams, tokens can be streamed"))
+    with evaluation(model):
+        if work.options.num_beams > 1:
+            output = beam_search(**vars(work))
+        else:
+            ids = work.ids
+            if streamer is not None:
+                streamer.put(ids.cpu())
+            for ids in search(**vars(work)):
+                if streamer is not None:
+                    streamer.put(ids[:, -1].cpu())
+            if streamer is not None:
+                streamer.end()
+            output = GenerationOutput(ids, *work.trace.fields())
+    return output if work.options.return_dict_in_generate else output.sequences
+
+
+@torch.no_grad()
+def stream(
+    model: Model,
+    input_ids: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    *,
+    tokenizer: Decodes | None = None,
+    logits_processor: Sequence[Processor] = (),
+    generator: torch.Generator | None = None,
+    **options: Any,
+) -> Iterator[Tensor]:
+    """See `Model.stream`."""
+    work = _prepare(model, input_ids, attention_mask, tokenizer, logits_processor, generator, options)
+    if work.options.num_beams > 1 or work.options.return_dict_in_generate:
+        raise UserError(Fault("stream", "gives tokens as they come: no num_beams, no return_dict_in_generate"))
+    with evaluation(model):
+        for ids in search(**vars(work)):
+            yield ids[:, -1]
+
+
+@contextmanager
+def evaluation(model: torch.nn.Module) -> Iterator[None]:
+    """All parts in evaluation, and back to what each was."""
+    training = [part for part in model.modules() if part.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+@dataclass
+class _Work:
+    """What the searches are called with."""
+
+    steps: Steps
+    ids: Tensor
+    processors: list[Processor]
+    stopping: Stopping
+    options: GenerationOptions
+    generator: torch.Generator | None
+    trace: Trace
+
+
+def _prepare(
+    model: Model,
+    ids: Tensor | None,
+    mask: Tensor | None,
+    tokenizer: Decodes | None,
+    own: Sequence[Processor],
+    generator: torch.Generator | None,
+    given: Mapping[str, Any],
+) -> _Work:
+    if model.task not in TASKS and model.declared.decoding is None:
+        raise UserError(Fault("generate", f"a model for task {model.task!r} predicts no next token"))
+    names = [name for name, x in given.items() if isinstance(x, (Tensor, tuple)) and name not in DEFAULTS]
+    inputs: Inputs = {name: given[name] for name in names}
+    options = build_options({name: x for name, x in given.items() if name not in names}, defaults_of(model))
+    device = model.device
+    pair = isinstance(model.body, EncoderDecoder)
+    if ids is None and "inputs_embeds" not in inputs and "encoder_outputs" not in inputs:
+        ids = _empty_prompt(options, inputs, device)
+    inputs |= {"attention_mask": _mask(ids, mask, inputs, options, pair=pair)}
+    source, prompt = ids, _decoder_prompt(inputs, ids, options) if pair else ids
+    if pair:
+        inputs["input_ids"] = ids
+    elif prompt is None:
+        prompt = torch.zeros(len(inputs["inputs_embeds"]), 0, dtype=torch.long, device=device)
+    assert prompt is not None
+    steps = Steps(model, prompt, inputs, pair=pair, use_cache=options.use_cache)
+    max_length = _max_length(model, options, prompt.shape[1], steps.offset)
+    texts = max(options.num_beams, options.num_return_sequences)
+    faults = []
+    if options.strings and tokenizer is None:
+        faults.append(Fault("stop_strings", "need tokenizer=, which spells the tokens"))
+    if options.seed is not None:
+        if generator is not None:
+            faults.append(Fault("seed", "give seed or generator, not both"))
+        generator = torch.Generator(device).manual_seed(options.seed)
+    faults += _outside(model, given)
+    if faults:
+        raise UserError(*faults)
+    rows = texts // options.num_beam_groups if options.num_beams > 1 else texts
+    processors = processors_of(
+        options,
+        source=None if source is None or source.shape[1] == 0 else source.repeat_interleave(rows, 0),
+        prompt_length=prompt.shape[1],
+        max_length=max_length,
+        own=own,
+    )
+    stopping = Stopping(max_length, options.ends, options.strings, tokenizer, options.max_time)
+    return _Work(steps, prompt, processors, stopping, options, generator, Trace(options))
+
+
+def defaults_of(model: Model) -> dict[str, Any]:
+    """Generation options that come with a model: its `generation_config`, or else what its own options say."""
+    if model.generation_config:
+        found = dict(model.generation_config)
+    else:
+        known = vars(model.config) | model.config.published
+        found = {name: known[name] for name in DEFAULTS if known.get(name) is not None}
+    size = getattr(model.config, "vocab_size", None)
+    for name in TOKEN_OPTIONS:  # the documented default of an option may lie outside a smaller vocabulary
+        if size is not None and any(token >= size for token in _flat(found.get(name))):
+            del found[name]
+    if unread := [name for name in OTHER_METHODS if found.get(name)]:
+        logger.warning("the model asks for a way of generating that is not supported: %s", ", ".join(unread))
+    return found
+
+
+def _empty_prompt(options: GenerationOptions, inputs: Inputs, device: torch.device) -> Tensor:
+    if options.bos_token_id is None:
+        raise UserError(Fault("input_ids", "without a prompt there must be a bos_token_id"))
+    batch = next((len(x) for x in inputs.values() if isinstance(x, Tensor)), 1)
+    return torch.full((batch, 1), options.bos_token_id, device=device)
+
+
+def _mask(
+    ids: Tensor | None, mask: Tensor | None, inputs: Inputs, options: GenerationOptions, *, pair: bool
+) -> Tensor | None:
+    """The mask of the prompt; where it is not given, padding tokens are masked if they cannot be ends of texts.
+
+    Raises:
+        UserError: a decoder's prompt is padded on the right, so that its continuation would not touch it.
+    """
+    guessed = mask is None
+    given = ids if ids is not None else inputs.get("inputs_embeds")
+    if mask is None:
+        if given is None:
+            return None
+        mask = torch.ones(given.shape[:2], dtype=torch.long, device=given.device)
+        padding = options.pad_token_id
+        if ids is not None and padding is not None and padding not in options.ends:
+            mask = (ids != padding).long()
+    elif given is not None and mask.shape != given.shape[:2]:
+        raise UserError(Fault("attention_mask", f"has shape {tuple(mask.shape)}, the prompt {tuple(given.shape[:2])}"))
+    if not pair and mask.shape[1] and not bool(mask[:, -1].all()):
+        row = int((mask[:, -1] == 0).nonzero()[0, 0])
+        hint = "; if that is no padding, say so by an attention_mask of ones" if guessed else ""
+        raise UserError(
+            Fault("input_ids", f"row {row} ends with padding: a decoder goes on from the last token, pad left{hint}")
+        )
+    return mask
+
+
+def _decoder_prompt(inputs: Inputs, ids: Tensor | None, options: GenerationOptions) -> Tensor:
+    """The decoder's first tokens: those given, behind its start token."""
+    source = next(
+        x for x in (ids, inputs.get("inputs_embeds"), (inputs.get("encoder_outputs") or (None,))[0]) if x is not None
+    )
+    start = options.decoder_start_token_id if options.decoder_start_token_id is not None else options.bos_token_id
+    given: Tensor | None = inputs.pop("decoder_input_ids", None)
+    if start is None:
+        if given is None:
+            raise UserError(Fault("decoder_start_token_id", "a decoder must begin with some token"))
+        return given
+    if isinstance(start, list) and len(start) != len(source):
+        raise UserError(Fault("decoder_start_token_id", f"{len(start)} tokens for {len(source)} texts"))
+    first = torch.tensor(start, device=source.device).view(-1, 1).expand(len(source), 1)
+    if given is None:
+        return first
+    if not bool((given[:, :1] != first).all()):
+        return given
+    if (mask := inputs.get("decoder_attention_mask")) is not None:
+        inputs["decoder_attention_mask"] = torch.cat((torch.ones_like(mask[:, :1]), mask), 1)
+    return torch.cat((first, given), 1)
+
+
+def _max_length(model: Model, options: GenerationOptions, prompt: int, offset: int) -> int:
+    """The length of a text in ids at most. Vectors in front of it (`offset`) count for `max_length` too."""
+    most, before = model.max_positions, prompt + offset
+    if options.max_new_tokens is not None:
+        length = before + options.max_new_tokens
+    elif options.max_length is not None:
+        length = options.max_length
+        if length <= before:
+            raise UserError(Fault("max_length", f"{length} leaves no room behind a prompt of {before} tokens"))
+    else:
+        length = min(before + NEW_TOKENS, max(most or 0, before + 1) if most else before + NEW_TOKENS)
+    if most is not None and length > most:
+        name = "max_length" if options.max_new_tokens is None and options.max_length else "max_new_tokens"
+        raise UserError(
+            Fault(name, f"a text of {length} tokens (prompt: {before}) is longer than the model's {most} positions")
+        )
+    return length - offset
+
+
+def _outside(model: Model, given: Mapping[str, Any]) -> Iterator[Fault]:
+    """Faults of the call's tokens that are not in the vocabulary."""
+    size = getattr(model.config, "vocab_size", None)
+    for name in TOKEN_OPTIONS:
+        for token in _flat(given.get(name)):
+            if size is not None and not 0 <= token < size:
+                yield Fault(name, f"{token} is outside the vocabulary of {size}")
+
+
+def _flat(ids: Any) -> list[int]:
+    if isinstance(ids, list):
+        return [token for part in ids for token in _flat(part)]
+    return [] if ids is None else [ids]

@@ -1,0 +1,63 @@
+"""When a text ends: a token, a string, its length, or the time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+TOKENS_PER_CHARACTER = 4
+"""A character is spelt by at most this many tokens (the bytes of UTF-8)."""
+LEEWAY = 8
+"""Tokens read besides: those without text, and a first one that some vocabularies spell otherwise."""
+
+
+class Decodes(Protocol):
+    """What turns tokens into text."""
+
+    def decode(self, ids: list[int], /) -> str:
+        """The text of token ids."""
+        ...
+
+
+@dataclass
+class Stopping:
+    """`ends`: end-of-text tokens; `strings`: texts that end a text, spelt by `tokenizer`; `max_time` in seconds."""
+
+    max_length: int
+    ends: list[int]
+    strings: tuple[str, ...] = ()
+    tokenizer: Decodes | None = None
+    max_time: float | None = None
+    _began: float = field(default_factory=time.monotonic)
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Texts (rows, length) -> (rows,) bool: whether each ends with its last token."""
+        ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+        if ids.shape[1] >= self.max_length or (self.max_time is not None and self._passed() > self.max_time):
+            return ~ended
+        if self.ends:
+            ended = torch.isin(ids[:, -1], torch.tensor(self.ends, device=ids.device))
+        if self.strings:
+            found = [self.ends_with_string(row) for row in ids[:, -self._tail :].tolist()]
+            ended = ended | torch.tensor(found, device=ids.device)
+        return ended
+
+    @property
+    def _tail(self) -> int:
+        return TOKENS_PER_CHARACTER * max(map(len, self.strings)) + LEEWAY
+
+    def _passed(self) -> float:
+        return time.monotonic() - self._began
+
+    def ends_with_string(self, ids: list[int]) -> bool:
+        """Whether the last token completes a stop string, which may stand across several tokens or end within it."""
+        assert self.tokenizer is not None
+        text = self.tokenizer.decode(ids)
+        pairs = zip(text, self.tokenizer.decode(ids[:-1]), strict=False)
+        before = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return any(stop in text[max(0, before - len(stop) + 1) :] for stop in self.strings)

@@ -1,0 +1,40 @@
+"""Tokens and text as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from torch import Tensor
+
+from eir_seq.models.generation.stopping import Decodes
+
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+"""What decoders give for the first bytes of a character."""
+
+
+class Streamer(Protocol):
+    """What is told of tokens while they are generated."""
+
+    def put(self, value: Tensor, /) -> None:
+        """Tokens, on the CPU: first the prompt (batch, length), then (batch,) at each step."""
+        ...
+
+    def end(self) -> None:
+        """There are no more."""
+        ...
+
+
+def pieces(tokens: Iterable[int], tokenizer: Decodes) -> Iterator[str]:
+    """The text of one stream of tokens, piece by piece; a character is held back until all of its bytes are there."""
+    ids: list[int] = []
+    told = ""
+    for token in tokens:
+        ids.append(token)
+        text = tokenizer.decode(ids)
+        if text.startswith(told) and not text.endswith(UNFINISHED):
+            if len(text) > len(told):
+                yield text[len(told) :]
+            told = text
+    if ids and (rest := tokenizer.decode(ids)[len(told) :]):
+        yield rest
