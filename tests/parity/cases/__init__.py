@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from tests.parity.cases import bert_like, core, gpt_like, images, llama_like, relative, special_inputs, xlm_like
+from tests.parity.cases import (
+    bert_like,
+    bloom,
+    core,
+    gpt_like,
+    gpt_successors,
+    images,
+    llama_like,
+    relative,
+    special_inputs,
+    xlm_like,
+)
 from tests.parity.cases.base import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LENGTHS, VOCABULARY, Case, Inputs
 
 CASES: list[Case] = [
     *core.CASES,
     *bert_like.CASES,
+    *bloom.CASES,
     *gpt_like.CASES,
+    *gpt_successors.CASES,
     *images.CASES,
     *relative.CASES,
     *special_inputs.CASES,

@@ -1,0 +1,80 @@
+"""Gpt_bigcode (https://arxiv.org/abs/2301.03988)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architectures.decoder_heads import last_token_classification, next_token
+from eir_seq.models.architectures.gpt2 import gpt2_initialization, gpt_embeddings, gpt_mlp, gpt_token_classification
+from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.norms import LayerNorm
+from eir_seq.models.blocks.wiring import LayerPlan, PreNorm
+from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
+from eir_seq.models.configs.gpt_bigcode import GPTBigCodeConfig
+from eir_seq.models.frames.stack import StackPlan
+
+
+def gpt_bigcode_plan(c: GPTBigCodeConfig) -> StackPlan:
+    """Gpt2's parts; by default all query heads share one head of keys and values."""
+    norm = LayerNorm.Config(eps=c.layer_norm_epsilon)
+    layer = LayerPlan(
+        wiring=PreNorm,
+        hidden_size=c.n_embd,
+        norm=norm,
+        mixer=Attention.Config(
+            hidden_size=c.n_embd,
+            num_heads=c.n_head,
+            num_kv_heads=1 if c.multi_query else None,
+            causal=True,
+            scale=None if c.scale_attn_weights else 1.0,
+            dropout=c.attn_pdrop,
+            float32_scores=c.attention_softmax_in_fp32,
+        ),
+        mlp=gpt_mlp(c),
+        dropout=c.resid_pdrop,
+    )
+    return StackPlan(embeddings=gpt_embeddings(c), layers=(layer,) * c.n_layer, final_norm=norm, cached=c.use_cache)
+
+
+LAYER, OURS = "h.{i}.", "layers.{i}."
+
+
+def gpt_bigcode_rows(c: GPTBigCodeConfig) -> Iterator[Row]:
+    """The key table of the body; several heads of keys stand among those of queries and values, head by head."""
+    yield Same("wte", "embeddings.tokens")
+    yield Same("wpe", "embeddings.positions")
+    projections = (OURS + "mixer.query", OURS + "mixer.key", OURS + "mixer.value")
+    yield from for_layers(
+        c.n_layer,
+        Same(LAYER + "ln_1", OURS + "mixer_norm"),
+        Fused(LAYER + "attn.c_attn", projections, shares=(c.n_head, 1, 1))
+        if c.multi_query
+        else Fused(LAYER + "attn.c_attn", projections, groups=c.n_head),
+        Same(LAYER + "attn.c_proj", OURS + "mixer.out"),
+        Same(LAYER + "ln_2", OURS + "mlp_norm"),
+        Same(LAYER + "mlp.c_fc", OURS + "mlp.up"),
+        Same(LAYER + "mlp.c_proj", OURS + "mlp.down"),
+    )
+    yield Same("ln_f", "final_norm")
+
+
+GPT_BIGCODE = Architecture(
+    tasks=declare_tasks(
+        "GPTBigCode",
+        "transformer",
+        gpt_bigcode_plan,
+        gpt_bigcode_rows,
+        {
+            "causal-lm": TaskHead("ForCausalLM", next_token, (Same("lm_head", "out"),)),
+            "sequence-classification": TaskHead(
+                "ForSequenceClassification", last_token_classification, (Same("score", "out"),)
+            ),
+            "token-classification": TaskHead(
+                "ForTokenClassification", gpt_token_classification, (Same("classifier", "out"),)
+            ),
+        },
+    ),
+    prefixes=("transformer",),
+    initialization=gpt2_initialization,
+)
