@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
 from eir_seq.models.catalogue import CATALOGUE, architecture
-from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_tensors
+from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_generation, read_tensors
 from eir_seq.models.model import Model
 from eir_seq.models.options import build_config
 
@@ -95,6 +95,7 @@ def from_pretrained(
     config = replace(build_config(model_type, {**options, **config_overrides}), published=published)
     with torch.device("meta"):
         model = Model(declared, config, task)
+    model.generation_config = read_generation(folder)
     model.load_report = _load(model, read_tensors(folder), folder, ignore_mismatched_sizes)  # type: ignore[assignment]
     return model.eval()
 

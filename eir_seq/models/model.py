@@ -172,7 +172,7 @@ class Model(nn.Module):
         """Write ``config.json`` and the weights in published names, so that others can open them."""
         pair = isinstance(self.body, EncoderDecoder)
         config = published_config(self.config, self.declared.published, is_encoder_decoder=pair)
-        write(Path(folder), config, self.published_tensors())
+        write(Path(folder), config, self.published_tensors(), self.generation_config)
 
     def tensors_of(self, published: Tensors) -> tuple[Tensors, list[str]]:
         """Published tensors under our names, duplicates of tied ones dropped, and the names that nobody wanted."""

@@ -21,8 +21,9 @@ MOST_TENSORS = 50_000
 LONGEST_HEADER = 10_000_000
 """Bounds of one safetensors file, in tensors and bytes, far above published ones; hostile files cost seconds."""
 
-WANTED = ("config.json", "*.safetensors", "*.safetensors.index.json")
-WANTED_OLD = ("config.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
+GENERATION = "generation_config.json"
+WANTED = ("config.json", GENERATION, "*.safetensors", "*.safetensors.index.json")
+WANTED_OLD = ("config.json", GENERATION, "pytorch_model*.bin", "pytorch_model*.bin.index.json")
 DERIVED = (
     "model_type", "architectures", "is_encoder_decoder", "id2label", "label2id", "num_labels", "transformers_version",
 )  # fmt: skip
@@ -69,13 +70,29 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: unreadable, no JSON object, or without `model_type`.
     """
-    path = folder / "config.json"
+    content = _read_json(folder / "config.json")
+    if not isinstance(content.get("model_type"), str):
+        raise UserError(Fault(str(folder / "config.json"), "is not the config of a model: it names no model_type"))
+    return content
+
+
+def read_generation(folder: Path) -> dict[str, Any]:
+    """The contents of ``generation_config.json``: defaults of the options of `generate`; empty where there is none.
+
+    Raises:
+        UserError: unreadable, or no JSON object.
+    """
+    path = folder / GENERATION
+    return _read_json(path) if path.is_file() else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(Fault(str(path), f"cannot be read as JSON: {error}")) from error
-    if not isinstance(content, dict) or not isinstance(content.get("model_type"), str):
-        raise UserError(Fault(str(path), "is not the config of a model: it names no model_type"))
+    if not isinstance(content, dict):
+        raise UserError(Fault(str(path), "is not a JSON object"))
     return content
 
 
@@ -182,14 +199,19 @@ def _weight_files(folder: Path) -> Iterator[Path]:
     raise UserError(Fault(str(folder), "holds no weights (model.safetensors or pytorch_model.bin)"))
 
 
-def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write a model folder from the contents of its ``config.json``; each file appears only when it is whole."""
+def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], generation: dict[str, Any]) -> None:
+    """Write a model folder from the contents of its JSON files; each file appears only when it is whole.
+
+    Where there is nothing to say of `generation`, there is no file of it.
+    """
     from huggingface_hub import save_torch_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
-        content = json.dumps(config, indent=2, sort_keys=True)
-        Path(temporary, "config.json").write_text(content + "\n", encoding="utf-8")
+        for name, content in (("config.json", config), (GENERATION, generation)):
+            if content:
+                text = json.dumps(content, indent=2, sort_keys=True)
+                Path(temporary, name).write_text(text + "\n", encoding="utf-8")
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_torch_state_dict(whole, temporary, metadata={"format": "pt"})
         for path in sorted(Path(temporary).iterdir()):

@@ -155,7 +155,7 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
     "config not JSON": (config_text(b"{"), "config.json", "cannot be read as JSON"),
     "config not UTF-8": (config_text(b'{"model_type": "b\xff"}'), "config.json", "cannot be read as JSON"),
     "config too deep": (config_text(b"[" * 100_000), "config.json", "cannot be read as JSON"),
-    "config a list": (config_text(b"[]"), "config.json", "names no model_type"),
+    "config a list": (config_text(b"[]"), "config.json", "is not a JSON object"),
     "config without model_type": (config(model_type="REMOVED"), "config.json", "names no model_type"),
     "model_type a number": (config(model_type=3), "config.json", "names no model_type"),
     "model_type unknown": (config(model_type="brt"), "config.json", "did you mean 'bert'?"),
