@@ -31,7 +31,31 @@ TASKS = [(case, task) for case in CASES for task in architecture(case.model_type
 PREFIX = ("pixel_values", "interpolate_pos_encoding")
 """Inputs of the first pass of a text, that a cache then holds."""
 GRADIENT_TOLERANCE = 1e-5
-DECODERS = ("ctrl", "gemma", "git", "gpt2", "imagegpt", "llama", "mamba", "openai-gpt", "rwkv", "t5")
+DECODERS = (
+    "bloom",
+    "codegen",
+    "cohere",
+    "ctrl",
+    "gemma",
+    "git",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neox",
+    "gpt_neox_japanese",
+    "gptj",
+    "imagegpt",
+    "llama",
+    "mamba",
+    "mpt",
+    "openai-gpt",
+    "persimmon",
+    "phi",
+    "qwen2",
+    "rwkv",
+    "stablelm",
+    "starcoder2",
+    "t5",
+)
 ids = {"ids": lambda case: case.name if isinstance(case, Case) else None}
 
 
