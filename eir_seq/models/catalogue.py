@@ -52,6 +52,13 @@ CATALOGUE: dict[str, Entry] = {
         "Bert without segments and pooler, to be the encoder or the decoder of a text generator.",
         ("base", "causal-lm"),
     ),
+    "bloom": Entry(
+        "configs.bloom:BloomConfig",
+        "architectures.bloom:BLOOM",
+        "https://arxiv.org/abs/2211.05100",
+        "Causal decoder whose scores fall with the distance of the key, so that a text may have any length.",
+        ("base", "causal-lm", *TEXT_TASKS[:3]),
+    ),
     "camembert": Entry(
         "configs.bert_like:CamembertConfig",
         "architectures.roberta_like:CAMEMBERT",
@@ -293,6 +300,13 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/2004.09297",
         "Roberta without segments, with learned biases by distance that all layers share.",
         ("base", "masked-lm", *TEXT_TASKS),
+    ),
+    "mpt": Entry(
+        "configs.bloom:MptConfig",
+        "architectures.bloom:MPT",
+        "https://www.databricks.com/blog/mpt-7b",
+        "Causal decoder without a single bias, whose scores fall with the distance of the key.",
+        ("base", "causal-lm", *TEXT_TASKS[:3]),
     ),
     "nezha": Entry(
         "configs.bert_like:NezhaConfig",

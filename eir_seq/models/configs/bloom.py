@@ -1,0 +1,125 @@
+"""Options of bloom and mpt: causal decoders that tell distances by falling scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from eir_seq.models.options import ModelConfig, Options, option, rate, size
+
+
+@dataclass(frozen=True, kw_only=True)
+class BloomConfig(ModelConfig):
+    """Options of bloom."""
+
+    model_type: ClassVar[str] = "bloom"
+    aliases = {"n_embed": "hidden_size", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head"}
+
+    vocab_size: int = size(250880, "number of tokens in the vocabulary")
+    hidden_size: int = size(64, "width of the token states")
+    n_layer: int = size(2, "number of layers")
+    n_head: int = size(8, "attention heads per layer; they divide hidden_size")
+    layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
+    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    use_cache: bool = option(True, "return keys and values")
+    bos_token_id: int | None = option(1, "id of the token that begins a text")
+    eos_token_id: int | None = option(2, "id of the token that ends a text")
+    pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
+    apply_residual_connection_post_layernorm: bool = option(
+        False, "the residual stream goes through the norm in front of each sublayer instead of around it"
+    )
+    hidden_dropout: float = rate(0.0, "dropout on the output of every sublayer")
+    attention_dropout: float = rate(0.0, "dropout on attention weights")
+    pretraining_tp: int = size(1, "in how many slices the pretraining computed linear layers; results do not change")
+    slow_but_exact: bool = option(False, "sums in the order of the pretraining's slices; there is only one slice here")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.hidden_size % self.n_head:
+            yield "hidden_size", f"{self.hidden_size} is not divisible by n_head {self.n_head}"
+        if self.slow_but_exact and self.pretraining_tp > 1:
+            yield "slow_but_exact", "published models lose biases where it goes with a pretraining_tp above 1"
+
+
+def _without_upstream(value: Any, works: Any) -> str:
+    return f"{value!r} is in no published model, which all compute as with {works!r}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MptAttentionConfig(Options):
+    """What `attn_config` of mpt may hold."""
+
+    model_type: ClassVar[str] = "mpt"
+
+    attn_type: str = option(
+        "multihead_attention", "kind of attention", choices=("multihead_attention", "multiquery_attention")
+    )
+    attn_pdrop: float = rate(0.0, "dropout on attention weights")
+    attn_impl: str = option(
+        "torch", "kernel of published code; results do not change", choices=("torch", "flash", "triton")
+    )
+    clip_qkv: float | None = option(None, "bound of queries, keys and values; none if 0 or absent", minimum=0.0)
+    softmax_scale: float | None = option(
+        None, "factor on the scores; one over the square root of the head size if absent"
+    )
+    prefix_lm: bool = option(False, "tokens of a prefix see each other")
+    qk_ln: bool = option(False, "queries and keys are normed")
+    attn_uses_sequence_id: bool = option(False, "tokens see only those of their own sequence")
+    alibi: bool = option(True, "scores fall with the distance")
+    alibi_bias_max: int = size(8, "in published models the steepest slopes are as with 8, whatever this says")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        for name in ("attn_type", "prefix_lm", "qk_ln", "attn_uses_sequence_id", "alibi"):
+            works, value = getattr(MptAttentionConfig, name), getattr(self, name)
+            if value != works:
+                yield name, _without_upstream(value, works)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MptConfig(ModelConfig):
+    """Options of mpt."""
+
+    model_type: ClassVar[str] = "mpt"
+    max_positions_option: ClassVar[str | None] = "max_seq_len"
+    aliases = {"hidden_size": "d_model", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
+    parts: ClassVar = {"attn_config": MptAttentionConfig}
+
+    d_model: int = size(2048, "width of the token states")
+    n_heads: int = size(16, "attention heads per layer; they divide d_model")
+    n_layers: int = size(24, "number of layers")
+    expansion_ratio: int = size(4, "in published models feed-forward blocks are 4 times as wide, whatever this says")
+    max_seq_len: int = size(2048, "the longest text in tokens")
+    vocab_size: int = size(50368, "number of tokens in the vocabulary")
+    resid_pdrop: float = rate(0.0, "dropout on the output of every sublayer")
+    layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
+    emb_pdrop: float = rate(0.0, "dropout on embeddings")
+    learned_pos_emb: bool = option(True, "of models without alibi; none of these has a position table")
+    attn_config: dict[str, Any] | None = option(None, "options of attention; their defaults if absent")
+    init_device: str = option("cpu", "where published code made fresh weights; the caller's device counts here")
+    logit_scale: float | None = option(None, "factor on the scores of the language-model head")
+    no_bias: bool = option(True, "linear layers and norms have no biases")
+    verbose: int = option(0, "how much published code logged", minimum=0)
+    embedding_fraction: float = option(1.0, "factor on the gradients of embeddings")
+    norm_type: str = option(
+        "low_precision_layernorm",
+        "name of the layer norm; both are the same",
+        choices=("low_precision_layernorm", "layernorm"),
+    )
+    use_cache: bool = option(False, "published models return keys and values unasked; here a call asks for them")
+    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
+
+    @property
+    def attention(self) -> MptAttentionConfig:
+        """`attn_config` with its defaults."""
+        return MptAttentionConfig(**(self.attn_config or {}))
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.d_model % self.n_heads:
+            yield "d_model", f"{self.d_model} is not divisible by n_heads {self.n_heads}"
+        for name in ("no_bias", "embedding_fraction"):
+            works, value = getattr(MptConfig, name), getattr(self, name)
+            if value != works:
+                yield name, _without_upstream(value, works)
