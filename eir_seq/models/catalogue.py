@@ -66,6 +66,13 @@ CATALOGUE: dict[str, Entry] = {
         "Roberta under the name that its French weights are published by.",
         ROBERTA_TASKS,
     ),
+    "cohere": Entry(
+        "configs.stablelm_like:CohereConfig",
+        "architectures.stablelm_like:COHERE",
+        "https://cohere.com/blog/command-r",
+        "Causal decoder whose sublayers read the same normed state, with rotations of neighbouring channels.",
+        ("base", "causal-lm"),
+    ),
     "ctrl": Entry(
         "configs.gpt_like:CTRLConfig",
         "architectures.gpt_like:CTRL",
@@ -322,6 +329,27 @@ CATALOGUE: dict[str, Entry] = {
         "The first gpt: causal decoder with learned positions and norms behind each sublayer.",
         ("base", "causal-lm", "sequence-classification"),
     ),
+    "persimmon": Entry(
+        "configs.stablelm_like:PersimmonConfig",
+        "architectures.stablelm_like:PERSIMMON",
+        "https://www.adept.ai/blog/persimmon-8b",
+        "Causal decoder that turns half of every head, norms queries and keys, and squares its activations.",
+        ("base", "causal-lm", "sequence-classification", "token-classification"),
+    ),
+    "phi": Entry(
+        "configs.stablelm_like:PhiConfig",
+        "architectures.stablelm_like:PHI",
+        "https://arxiv.org/abs/2306.11644",
+        "Causal decoder whose sublayers read the same normed state, with rotations of half of every head.",
+        ("base", "causal-lm", "sequence-classification", "token-classification"),
+    ),
+    "qwen2": Entry(
+        "configs.llama_like:Qwen2Config",
+        "architectures.qwen2_like:QWEN2",
+        "https://arxiv.org/abs/2407.10671",
+        "Llama with biases on queries, keys and values, whose upper layers may see a window only.",
+        ("base", "causal-lm", *TEXT_TASKS[:3]),
+    ),
     "rembert": Entry(
         "configs.bert_like:RemBertConfig",
         "architectures.bert_like:REMBERT",
@@ -376,6 +404,20 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/2006.11316",
         "Bert whose linear layers mix channels within groups only.",
         ("base", "masked-lm", *TEXT_TASKS),
+    ),
+    "stablelm": Entry(
+        "configs.stablelm_like:StableLmConfig",
+        "architectures.stablelm_like:STABLELM",
+        "https://arxiv.org/abs/2402.17834",
+        "Llama with norms that centre and rotations of a quarter of every head.",
+        ("base", "causal-lm", "sequence-classification", "token-classification"),
+    ),
+    "starcoder2": Entry(
+        "configs.stablelm_like:Starcoder2Config",
+        "architectures.stablelm_like:STARCODER2",
+        "https://arxiv.org/abs/2402.19173",
+        "Causal decoder for code: rotations, shared keys and values, norms that centre, optionally a window.",
+        ("base", "causal-lm", "sequence-classification", "token-classification"),
     ),
     "t5": Entry(
         "configs.t5:T5Config",

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from eir_seq.models.blocks.norms import HeadNorm
 from eir_seq.models.blocks.positions import SinusoidalPositions
 
 
@@ -38,7 +39,7 @@ class Initialization:
             parameter.copy_(module.waves(torch.arange(module.num_embeddings), module.embedding_dim))
         elif leaf == "bias":
             parameter.zero_()
-        elif leaf == "weight" and parameter.dim() == 1:
+        elif leaf == "weight" and (parameter.dim() == 1 or isinstance(module, HeadNorm)):
             parameter.fill_(1.0)
         else:
             matches = (std for pattern, std in self.deviations.items() if fnmatchcase(name, pattern))

@@ -40,6 +40,8 @@ def oracle_model(case: Case, task: str, **more: Any) -> Any:
     config_class = transformers.CONFIG_MAPPING[case.model_type]
     config = config_class(**{**case.options, **case.oracle_only, **more})
     cls = getattr(transformers, architecture(case.model_type).tasks[task].published)
+    if case.model_type == "stablelm":
+        mend_norms()
     torch.manual_seed(0)
     model = cls._from_config(copy.deepcopy(config), attn_implementation="eager").eval()
     with torch.no_grad():
@@ -69,6 +71,13 @@ def mend_sums() -> None:
         return passed, None, None, None, None if ctx.identity is None else passed, None
 
     FixedPointMul.backward = staticmethod(backward)
+
+
+def mend_norms() -> None:
+    """The oracle fails to initialize norms without a bias; what it inherits does not."""
+    from transformers.models.stablelm.modeling_stablelm import StableLmPreTrainedModel
+
+    StableLmPreTrainedModel._init_weights = transformers.PreTrainedModel._init_weights
 
 
 def pair(case: Case, task: str, folder: Path, **more: Any) -> Pair:

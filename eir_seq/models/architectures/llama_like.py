@@ -2,141 +2,170 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architectures.decoder_heads import last_token_classification, next_token
 from eir_seq.models.architectures.rope import rotary_scaling
 from eir_seq.models.blocks.attention import Attention
-from eir_seq.models.blocks.build import Sized
+from eir_seq.models.blocks.build import Part, Sized
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import CenteredRMSNorm, RMSNorm
 from eir_seq.models.blocks.positions import Rotary
-from eir_seq.models.blocks.wiring import LayerPlan, PreNorm
+from eir_seq.models.blocks.wiring import Layer, LayerPlan, PreNorm
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.configs.llama_like import GemmaConfig, LlamaConfig, LlamaLikeConfig
+from eir_seq.models.configs.llama_like import GemmaConfig, LlamaConfig, RotaryDecoderConfig
 from eir_seq.models.frames.stack import StackPlan
-from eir_seq.models.heads.language_model import LanguageModel
-from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.heads.spans_and_tokens import QuestionAnswering, TokenClassification
 from eir_seq.models.initialization import Initialization
 
 
-def rotary(c: LlamaLikeConfig) -> Rotary:
-    """Rotations of whole heads, slowed down as `rope_scaling` says."""
+def rotary(c: RotaryDecoderConfig, kind: type[Rotary] = Rotary) -> Rotary:
+    """Rotations of heads, slowed down as `rope_scaling` says; `kind`: which channels are paired."""
     scaling = rotary_scaling(c.rope_scaling, c.max_position_embeddings, c.original_max_position_embeddings)
-    return Rotary(base=c.rope_theta, scaling=scaling)
+    return kind(base=c.rope_theta, fraction=c.turned_share, scaling=scaling)
+
+
+def attention(c: RotaryDecoderConfig, *, bias: bool, out_bias: bool, **more: Any) -> Attention.Config:
+    """Causal attention with rotations and grouped keys and values."""
+    return Attention.Config(
+        **{
+            "hidden_size": c.hidden_size,
+            "num_heads": c.num_attention_heads,
+            "head_size": c.width_of_head,
+            "num_kv_heads": c.kv_heads,
+            "bias": bias,
+            "out_bias": out_bias,
+            "causal": True,
+            "dropout": c.attention_dropout,
+            "rotary": rotary(c),
+            **more,
+        }
+    )
+
+
+def feed_forward(c: RotaryDecoderConfig, *, gated: bool, bias: bool) -> Mlp.Config:
+    """The feed-forward block."""
+    return Mlp.Config(
+        hidden_size=c.hidden_size, inner_size=c.intermediate_size, activation=c.hidden_act, gated=gated, bias=bias
+    )
 
 
 def llama_plan(
-    c: LlamaLikeConfig,
+    c: RotaryDecoderConfig,
     *,
-    bias: bool = False,
-    out_bias: bool = False,
-    mlp_bias: bool = False,
-    norm: Sized | None = None,
+    norm: Sized,
+    mixer: Attention.Config,
+    mlp: Part,
+    wiring: type[Layer] = PreNorm,
+    windows: tuple[int | None, ...] | None = None,
+    layer_dropout: float = 0.0,
+    mixer_dropout: float | None = None,
     **of_embeddings: Any,
 ) -> StackPlan:
-    """Token table, layers with norms in front and gated feed-forward blocks, a final norm."""
-    norm = norm or RMSNorm.Config(eps=c.rms_norm_eps)
+    """Token table, layers of attention and feed-forward block, a final norm.
+
+    `windows`: per layer, how many tokens are seen, None for the whole text; by default as `mixer` says.
+    `layer_dropout`: on what every sublayer adds; `mixer_dropout` overrides it for attention.
+    """
     return StackPlan(
         embeddings=Embeddings.Config(
             vocab_size=c.vocab_size, hidden_size=c.hidden_size, padding_id=c.pad_token_id, **of_embeddings
         ),
         layers=tuple(
             LayerPlan(
-                wiring=PreNorm,
+                wiring=wiring,
                 hidden_size=c.hidden_size,
                 norm=norm,
-                mixer=Attention.Config(
-                    hidden_size=c.hidden_size,
-                    num_heads=c.num_attention_heads,
-                    head_size=c.width_of_head,
-                    num_kv_heads=c.num_key_value_heads,
-                    bias=bias,
-                    out_bias=out_bias,
-                    causal=True,
-                    dropout=c.attention_dropout,
-                    rotary=rotary(c),
-                ),
-                mlp=Mlp.Config(
-                    hidden_size=c.hidden_size,
-                    inner_size=c.intermediate_size,
-                    activation=c.hidden_act,
-                    gated=True,
-                    bias=mlp_bias,
-                ),
+                mixer=replace(mixer, window=window),
+                mlp=mlp,
+                dropout=layer_dropout,
+                mixer_dropout=mixer_dropout,
             )
-            for _ in range(c.num_hidden_layers)
+            for window in windows or (mixer.window,) * c.num_hidden_layers
         ),
         final_norm=norm,
         cached=c.use_cache,
     )
 
 
-LAYER, OURS = "layers.{i}.", "layers.{i}."
+QKV = {"self_attn.q_proj": "mixer.query", "self_attn.k_proj": "mixer.key", "self_attn.v_proj": "mixer.value"}
+ATTENTION = {**QKV, "self_attn.o_proj": "mixer.out"}
+GATED = {"mlp.gate_proj": "mlp.gate", "mlp.up_proj": "mlp.up", "mlp.down_proj": "mlp.down"}
+NORMS = {"input_layernorm": "mixer_norm", "post_attention_layernorm": "mlp_norm"}
+LAYER = "layers.{i}."
 
 
-def llama_rows(c: LlamaLikeConfig) -> Iterator[Row]:
-    """The key table of the body."""
+def decoder_rows(
+    c: RotaryDecoderConfig, modules: Mapping[str, str], *more: Row, final_norm: str = "norm"
+) -> Iterator[Row]:
+    """The key table of a body.
+
+    `modules`: published names in a layer -> ours; `more`: further rows of a layer, with whole names.
+    """
     yield Same("embed_tokens", "embeddings.tokens")
     yield from for_layers(
-        c.num_hidden_layers,
-        Same(LAYER + "input_layernorm", OURS + "mixer_norm"),
-        Same(LAYER + "self_attn.q_proj", OURS + "mixer.query"),
-        Same(LAYER + "self_attn.k_proj", OURS + "mixer.key"),
-        Same(LAYER + "self_attn.v_proj", OURS + "mixer.value"),
-        Same(LAYER + "self_attn.o_proj", OURS + "mixer.out"),
-        Same(LAYER + "post_attention_layernorm", OURS + "mlp_norm"),
-        Same(LAYER + "mlp.gate_proj", OURS + "mlp.gate"),
-        Same(LAYER + "mlp.up_proj", OURS + "mlp.up"),
-        Same(LAYER + "mlp.down_proj", OURS + "mlp.down"),
+        c.num_hidden_layers, *(Same(LAYER + theirs, LAYER + ours) for theirs, ours in modules.items()), *more
     )
-    yield Same("norm", "final_norm")
+    yield Same(final_norm, "final_norm")
 
 
-def _language_model(c: LlamaLikeConfig) -> LanguageModel.Config:
-    return LanguageModel.Config.of(c, predicts="next")
+def llama_rows(c: RotaryDecoderConfig) -> Iterator[Row]:
+    """The key table of llama's body."""
+    return decoder_rows(c, {**NORMS, **ATTENTION, **GATED})
 
 
-def _classification(c: LlamaLikeConfig) -> SequenceClassification.Config:
-    return SequenceClassification.Config.of(c, reads="last", bias=False, marker_id=c.pad_token_id)
-
-
-def _token_classification(c: LlamaLikeConfig) -> TokenClassification.Config:
-    return TokenClassification.Config.of(c, dropout=0.1)
+def _token_classification(c: RotaryDecoderConfig) -> TokenClassification.Config:
+    return TokenClassification.Config.of(c, dropout=getattr(c, "hidden_dropout", 0.1))
 
 
 HEADS = {
-    "causal-lm": TaskHead("ForCausalLM", _language_model, (Same("lm_head", "out"),)),
-    "sequence-classification": TaskHead("ForSequenceClassification", _classification, (Same("score", "out"),)),
+    "causal-lm": TaskHead("ForCausalLM", next_token, (Same("lm_head", "out"),)),
+    "sequence-classification": TaskHead(
+        "ForSequenceClassification", last_token_classification, (Same("score", "out"),)
+    ),
     "token-classification": TaskHead("ForTokenClassification", _token_classification, (Same("score", "out"),)),
 }
-QUESTION_ANSWERING = {
-    "question-answering": TaskHead(
-        "ForQuestionAnswering",
-        QuestionAnswering.Config.of,
-        (Same("qa_outputs", "out"),),
-        prefix="transformer",
-    )
-}
+
+
+def question_answering(prefix: str) -> dict[str, TaskHead]:
+    """The head of span ends; what stands in front of the body's published names differs there."""
+    rows = (Same("qa_outputs", "out"),)
+    return {"question-answering": TaskHead("ForQuestionAnswering", QuestionAnswering.Config.of, rows, prefix=prefix)}
+
+
+def initialization(c: RotaryDecoderConfig) -> Initialization:
+    """Normal weights of one deviation."""
+    return Initialization(c.initializer_range)
 
 
 def _llama_plan(c: LlamaConfig) -> StackPlan:
-    return llama_plan(c, bias=c.attention_bias, out_bias=c.attention_bias, mlp_bias=c.mlp_bias)
+    return llama_plan(
+        c,
+        norm=RMSNorm.Config(eps=c.rms_norm_eps),
+        mixer=attention(c, bias=c.attention_bias, out_bias=c.attention_bias),
+        mlp=feed_forward(c, gated=True, bias=c.mlp_bias),
+    )
 
 
 LLAMA = Architecture(
-    tasks=declare_tasks("Llama", "model", _llama_plan, llama_rows, {**HEADS, **QUESTION_ANSWERING}),
+    tasks=declare_tasks("Llama", "model", _llama_plan, llama_rows, {**HEADS, **question_answering("transformer")}),
     prefixes=("model", "transformer"),
-    initialization=lambda c: Initialization(c.initializer_range),
+    initialization=initialization,
 )
 
 
 def _gemma_plan(c: GemmaConfig) -> StackPlan:
-    norm = CenteredRMSNorm.Config(eps=c.rms_norm_eps)
-    return llama_plan(c, bias=c.attention_bias, out_bias=c.attention_bias, norm=norm, scale=c.hidden_size**0.5)
+    return llama_plan(
+        c,
+        norm=CenteredRMSNorm.Config(eps=c.rms_norm_eps),
+        mixer=attention(c, bias=c.attention_bias, out_bias=c.attention_bias),
+        mlp=feed_forward(c, gated=True, bias=False),
+        scale=c.hidden_size**0.5,
+    )
 
 
 def _gemma_rows(c: GemmaConfig) -> Iterator[Row]:

@@ -87,6 +87,30 @@ class Fused:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """Several published tensors (``*`` in the name stands for 0, 1, 2 ...) that are one of ours, with an axis more."""
+
+    theirs: str
+    ours: str
+    count: int
+
+    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """Take this row's tensors out of `published`, yield them as one under our name."""
+        names = self._names()
+        if all(name in published for name in names):
+            yield self.ours, torch.stack([published.pop(name) for name in names])
+
+    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """The inverse of `pull`."""
+        if self.ours in ours:
+            for name, part in zip(self._names(), ours.pop(self.ours), strict=True):
+                yield name, part.clone()  # files take no tensors that share their memory
+
+    def _names(self) -> list[str]:
+        return [self.theirs.replace("*", str(number)) for number in range(self.count)]
+
+
+@dataclass(frozen=True)
 class Unused:
     """A published tensor that the architecture never reads: dropped on loading, zeros on saving."""
 
@@ -103,7 +127,7 @@ class Unused:
         yield self.theirs, torch.zeros(self.shape)
 
 
-Row = Same | Fused | Unused
+Row = Same | Fused | Stacked | Unused
 
 
 def for_layers(count: int, *rows: Row) -> Iterator[Row]:
@@ -113,7 +137,7 @@ def for_layers(count: int, *rows: Row) -> Iterator[Row]:
             theirs = row.theirs.format(i=i)
             if isinstance(row, Fused):
                 yield replace(row, theirs=theirs, ours=tuple(name.format(i=i) for name in row.ours))
-            elif isinstance(row, Same):
+            elif isinstance(row, Same | Stacked):
                 yield replace(row, theirs=theirs, ours=row.ours.format(i=i))
             else:
                 yield replace(row, theirs=theirs)

@@ -1,4 +1,4 @@
-"""Options of llama and gemma: causal decoders with rotations, grouped keys and values, and gates."""
+"""Options of decoders like llama: rotations, grouped keys and values, root-mean-square norms, and gates."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any, ClassVar
 from eir_seq.models.configs.rope_scaling import MEANING, longest_text, scaling_kind, scaling_problem
 from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
 
+KV_HEADS = "heads of keys and values; as many as query heads if absent"
+WINDOW = "how many tokens a token sees, itself and those in front of it; the whole text if absent"
+
 
 @dataclass(frozen=True, kw_only=True)
-class LlamaLikeConfig(ModelConfig):
-    """Options that all of them have."""
+class RotaryDecoderConfig(ModelConfig):
+    """Options that causal decoders with rotations have in common."""
 
     max_positions_option: ClassVar[str | None] = "max_position_embeddings"
 
@@ -21,13 +24,13 @@ class LlamaLikeConfig(ModelConfig):
     intermediate_size: int = size(11008, "inner width of the feed-forward block")
     num_hidden_layers: int = size(32, "number of layers")
     num_attention_heads: int = size(32, "query heads per layer")
-    num_key_value_heads: int | None = size(None, "heads of keys and values; as many as query heads if absent")
-    hidden_act: str = option("silu", "activation of the gate in the feed-forward block", choices=ACTIVATIONS)
-    max_position_embeddings: int = size(2048, "the longest text in tokens")
+    hidden_act: str = option("silu", "activation of the (gate in the) feed-forward block", choices=ACTIVATIONS)
+    max_position_embeddings: int = size(2048, "the longest text in tokens; a rope_scaling may lengthen it")
     initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
-    rms_norm_eps: float = option(1e-6, "added to the mean square in norms", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
+    bos_token_id: int | None = option(1, "id of the token that begins a text")
+    eos_token_id: int | list[int] | None = option(2, "id (or ids) of the token that ends a text")
     tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")
     rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
     rope_scaling: dict[str, Any] | None = option(None, MEANING)
@@ -41,19 +44,34 @@ class LlamaLikeConfig(ModelConfig):
         """Channels of a head."""
         return getattr(self, "head_dim", None) or self.hidden_size // self.num_attention_heads
 
+    @property
+    def turned_share(self) -> float:
+        """Share of a head's channels that are turned."""
+        return getattr(self, "partial_rotary_factor", 1.0)
+
+    @property
+    def kv_heads(self) -> int | None:
+        """Heads of keys and values where they are not as many as query heads."""
+        return getattr(self, "num_key_value_heads", None)
+
+    def max_positions(self) -> int:
+        return longest_text(self.rope_scaling, self.max_position_embeddings)
+
     def problems(self) -> Iterator[tuple[str, str]]:
+        turned = int(self.width_of_head * self.turned_share)
         if getattr(self, "head_dim", None) is None and self.hidden_size % self.num_attention_heads:
             yield (
                 "hidden_size",
                 f"{self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}",
             )
-        elif self.width_of_head % 2:
-            yield "hidden_size", f"heads have {self.width_of_head} channels; rotations need an even number"
-        if self.num_key_value_heads and self.num_attention_heads % self.num_key_value_heads:
-            yield "num_key_value_heads", f"{self.num_key_value_heads} does not divide {self.num_attention_heads} heads"
+        elif turned % 2 or not turned:
+            whole = "" if self.turned_share == 1 else f", of which {turned} are turned"
+            yield "hidden_size", f"heads have {self.width_of_head} channels{whole}; rotations need an even number"
+        if self.kv_heads and self.num_attention_heads % self.kv_heads:
+            yield "num_key_value_heads", f"{self.kv_heads} does not divide {self.num_attention_heads} heads"
         problem = scaling_problem(
             self.rope_scaling,
-            channels=self.width_of_head,
+            channels=turned,
             max_positions=self.max_position_embeddings,
             original=self.original_max_position_embeddings,
         )
@@ -66,13 +84,19 @@ class LlamaLikeConfig(ModelConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LlamaLikeConfig(RotaryDecoderConfig):
+    """Options of those with root-mean-square norms."""
+
+    num_key_value_heads: int | None = size(None, KV_HEADS)
+    rms_norm_eps: float = option(1e-6, "added to the mean square in norms", minimum=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LlamaConfig(LlamaLikeConfig):
     """Options of llama (and code_llama)."""
 
     model_type: ClassVar[str] = "llama"
 
-    bos_token_id: int | None = option(1, "id of the token that begins a text")
-    eos_token_id: int | list[int] | None = option(2, "id (or ids) of the token that ends a text")
     pretraining_tp: int = size(1, "in how many slices the pretraining computed linear layers; results do not change")
     attention_bias: bool = option(False, "linear layers of attention have biases")
     mlp_bias: bool = option(False, "linear layers of the feed-forward block have biases")
@@ -90,7 +114,7 @@ class GemmaConfig(LlamaLikeConfig):
     intermediate_size: int = size(24576, "inner width of the feed-forward block")
     num_hidden_layers: int = size(28, "number of layers")
     num_attention_heads: int = size(16, "query heads per layer")
-    num_key_value_heads: int | None = size(16, "heads of keys and values; as many as query heads if absent")
+    num_key_value_heads: int | None = size(16, KV_HEADS)
     head_dim: int = size(256, "channels of a head, whatever hidden_size is")
     hidden_act: str = option(
         "gelu_pytorch_tanh", "activation of the gate in the feed-forward block", choices=ACTIVATIONS
@@ -104,3 +128,72 @@ class GemmaConfig(LlamaLikeConfig):
     bos_token_id: int | None = option(2, "id of the token that begins a text")
     tie_word_embeddings: bool = option(True, "one table for token embeddings and the language-model head")
     attention_bias: bool = option(False, "linear layers of attention have biases")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qwen2Config(LlamaLikeConfig):
+    """Options of qwen2."""
+
+    model_type: ClassVar[str] = "qwen2"
+
+    vocab_size: int = size(151936, "number of tokens in the vocabulary")
+    intermediate_size: int = size(22016, "inner width of the feed-forward block")
+    num_key_value_heads: int | None = size(32, KV_HEADS)
+    max_position_embeddings: int = size(32768, "the longest text in tokens; a rope_scaling may lengthen it")
+    bos_token_id: int | None = option(None, "id of the token that begins a text")
+    eos_token_id: int | list[int] | None = option(None, "id (or ids) of the token that ends a text")
+    use_sliding_window: bool = option(False, "upper layers see sliding_window tokens instead of the whole text")
+    sliding_window: int | None = size(4096, "how many tokens those layers see, each itself and those in front of it")
+    max_window_layers: int = option(28, "how many layers from below see the whole text even so", minimum=0)
+    layer_types: list[str] | None = option(
+        None, "per layer, full_attention or sliding_attention; by max_window_layers if absent"
+    )
+
+    def windows(self) -> tuple[int | None, ...]:
+        """Per layer, how many tokens are seen; None for the whole text."""
+        window = self.sliding_window if self.use_sliding_window else None
+        if self.layer_types is not None:
+            return tuple(window if kind == "sliding_attention" else None for kind in self.layer_types)
+        return tuple(window if i >= self.max_window_layers else None for i in range(self.num_hidden_layers))
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.layer_types is None:
+            return
+        if len(self.layer_types) != self.num_hidden_layers:
+            yield "layer_types", f"has {len(self.layer_types)} entries for {self.num_hidden_layers} layers"
+        for kind in sorted({*self.layer_types} - {"full_attention", "sliding_attention"}):
+            yield "layer_types", f"{kind!r} is not one of 'full_attention', 'sliding_attention'"
+        if "sliding_attention" in self.layer_types and not (self.use_sliding_window and self.sliding_window):
+            yield "layer_types", "sliding_attention needs use_sliding_window: true and a sliding_window"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtralConfig(LlamaLikeConfig):
+    """Options of mixtral."""
+
+    model_type: ClassVar[str] = "mixtral"
+
+    intermediate_size: int = size(14336, "inner width of every expert")
+    num_key_value_heads: int | None = size(8, KV_HEADS)
+    head_dim: int | None = size(None, "channels of a head; hidden_size / num_attention_heads if absent")
+    max_position_embeddings: int = size(131072, "the longest text in tokens; a rope_scaling may lengthen it")
+    rms_norm_eps: float = option(1e-5, "added to the mean square in norms", minimum=0.0)
+    rope_theta: float = option(1e6, "base of the wave lengths of the rotations", minimum=1.0)
+    sliding_window: int | None = size(None, WINDOW)
+    num_experts_per_tok: int = size(2, "experts that each token goes through: those that its router scores highest")
+    num_local_experts: int = size(8, "experts (feed-forward blocks) per layer")
+    output_router_logits: bool = option(
+        False, "return the scores of the routers, and add their loss to that of the language model"
+    )
+    router_aux_loss_coef: float = option(
+        0.001, "weight of the loss that wants all experts to be used alike", minimum=0.0
+    )
+    router_jitter_noise: float = option(
+        0.0, "in training, inputs of the experts are multiplied by random numbers as far as this from one", minimum=0.0
+    )
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        if self.num_experts_per_tok > self.num_local_experts:
+            yield "num_experts_per_tok", f"{self.num_experts_per_tok} is more than num_local_experts"

@@ -12,6 +12,7 @@ from tests.parity.cases import (
     llama_like,
     relative,
     special_inputs,
+    stablelm_like,
     xlm_like,
 )
 from tests.parity.cases.base import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LENGTHS, VOCABULARY, Case, Inputs
@@ -26,6 +27,7 @@ CASES: list[Case] = [
     *relative.CASES,
     *special_inputs.CASES,
     *llama_like.CASES,
+    *stablelm_like.CASES,
     *xlm_like.CASES,
 ]
 
