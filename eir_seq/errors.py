@@ -43,11 +43,14 @@ class RunFailed(RuntimeError):
     """A run that was set up well could not go on (non-finite loss, memory, disk); exit code 3."""
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the allowed name closest to `name` or that begins with it, or an empty string."""
+def nearest(name: str, allowed: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """``; did you mean 'x'?`` for the allowed name closest to `name` or that begins with it, or an empty string.
+
+    `cutoff`: how alike they must be, from 0 to 1.
+    """
     spellings = {candidate.casefold(): candidate for candidate in allowed}
     wanted = str(name).casefold()
-    match = difflib.get_close_matches(wanted, list(spellings), n=1, cutoff=0.6)
+    match = difflib.get_close_matches(wanted, list(spellings), n=1, cutoff=cutoff)
     if not match and len(wanted) >= 3:
         match = [spelling for spelling in spellings if spelling.startswith(wanted)]
     return f"; did you mean {spellings[match[0]]!r}?" if match else ""

@@ -172,9 +172,8 @@ def _hint(config: type[Options], name: str) -> str:
     from eir_seq.models.catalogue import CATALOGUE, config_class
 
     owners = [other for other in CATALOGUE if name in fields(config_class(other))]
-    if owners:
-        return f" (it is one of {', '.join(owners[:3])})"
-    return nearest(name, [*fields(config), *config.aliases])
+    whose = f" (it is one of {', '.join(owners[:3])})" if owners else ""
+    return whose + nearest(name, [*fields(config), *config.aliases], cutoff=0.9 if owners else 0.6)
 
 
 def problem_of(value: Any, hint: Any, limits: Mapping[str, Any]) -> str | None:
