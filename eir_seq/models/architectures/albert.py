@@ -19,6 +19,7 @@ from eir_seq.models.architectures.bert import (
     bert_rows,
 )
 from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.positions import LearnedDistances
 from eir_seq.models.blocks.wiring import LayerPlan
@@ -29,22 +30,18 @@ from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.pretraining import PreTraining
 
 
-class LayerGroup(nn.Module):
+class LayerGroup(Configured):
     """Layers that always run one after the other; a head mask of the run holds for each of them."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Configured.Config):
         """`layers`: their plans."""
 
         layers: tuple[LayerPlan, ...]
 
-        def build(self) -> LayerGroup:
-            """The group."""
-            return LayerGroup(self.layers)
-
-    def __init__(self, layers: tuple[LayerPlan, ...]) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.inner = nn.ModuleList(layer.build() for layer in layers)
+        self.inner = nn.ModuleList(layer.build() for layer in config.layers)
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
@@ -55,13 +52,6 @@ class LayerGroup(nn.Module):
 
 class WholeDistances(LearnedDistances):
     """Learned distances that the scale of the scores does not shrink."""
-
-    class Config(LearnedDistances.Config):
-        """As of learned distances."""
-
-        def build(self) -> WholeDistances:
-            """The table of vectors."""
-            return WholeDistances(self)
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """Queries and keys (batch, heads, length, head_size) -> (batch, heads, queries, keys)."""
@@ -117,13 +107,6 @@ class SentenceOrderPreTraining(PreTraining):
 
     targets = ("labels", "sentence_order_label")
     pairs_logits = "sop_logits"
-
-    class Config(PreTraining.Config):
-        """The two heads."""
-
-        def build(self) -> SentenceOrderPreTraining:
-            """The head."""
-            return SentenceOrderPreTraining(self)
 
 
 def albert_language_model(c: AlbertConfig, predicts: Predicts) -> LanguageModel.Config:

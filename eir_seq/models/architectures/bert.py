@@ -18,9 +18,10 @@ from eir_seq.models.blocks.positions import CountAll, LearnedDistances, LearnedP
 from eir_seq.models.blocks.wiring import Layer, LayerPlan, PostNorm
 from eir_seq.models.checkpoint.keymap import Row, Same, Unused, for_layers
 from eir_seq.models.configs.bert import BertConfig, EncoderWithoutSegments
+from eir_seq.models.configs.special_inputs import FNetConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
-from eir_seq.models.heads.pretraining import NextSentence, PreTraining
+from eir_seq.models.heads.pretraining import PreTraining
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.heads.spans_and_tokens import MultipleChoice, QuestionAnswering, TokenClassification
 from eir_seq.models.initialization import Initialization
@@ -46,7 +47,7 @@ def bert_attention(c: EncoderWithoutSegments, *, cross: bool = False) -> Attenti
 
 
 def bert_embeddings(
-    c: EncoderWithoutSegments,
+    c: EncoderWithoutSegments | FNetConfig,
     numbering: Numbering = CountAll(),  # noqa: B008
     positions: bool = True,
 ) -> Embeddings.Config:
@@ -122,7 +123,7 @@ BERT_LAYER_ROWS: tuple[Row, ...] = (
 )
 
 
-def bert_rows(c: EncoderWithoutSegments) -> Iterator[Row]:
+def bert_rows(c: EncoderWithoutSegments | FNetConfig) -> Iterator[Row]:
     """The key table of the body."""
     yield Same("embeddings.word_embeddings", "embeddings.tokens")
     if getattr(c, "position_embedding_type", "absolute") == "absolute":
@@ -148,7 +149,7 @@ def bert_language_model(c: EncoderWithoutSegments, predicts: Predicts) -> Langua
     )
 
 
-BERT_LANGUAGE_MODEL_ROWS = (
+BERT_LANGUAGE_MODEL_ROWS: tuple[Same, ...] = (
     Same("cls.predictions.transform.dense", "dense"),
     Same("cls.predictions.transform.LayerNorm", "norm"),
     Same("cls.predictions.decoder.weight", "out.weight"),
@@ -156,15 +157,18 @@ BERT_LANGUAGE_MODEL_ROWS = (
 )
 
 
-BERT_PRETRAINING_ROWS = (
-    *(replace(row, ours=f"tokens.{row.ours}") for row in BERT_LANGUAGE_MODEL_ROWS),
-    Same("cls.seq_relationship", "pairs.out"),
+def pretraining_rows(tokens: tuple[Same, ...]) -> tuple[Same, ...]:
+    """The key table of `PreTraining`, from that of its head of hidden tokens."""
+    return *(replace(row, ours=f"tokens.{row.ours}") for row in tokens), Same("cls.seq_relationship", "pairs.out")
+
+
+BERT_PRETRAINING_ROWS = pretraining_rows(BERT_LANGUAGE_MODEL_ROWS)
+
+
+next_sentence = partial(
+    SequenceClassification.Config.of, reads="pooler", num_labels=2, problem_type="single_label_classification"
 )
-
-
-def next_sentence(c: BertConfig) -> NextSentence.Config:
-    """Whether the second text follows the first, by the pooler's output."""
-    return NextSentence.Config(hidden_size=c.hidden_size)
+"""Whether the second text follows the first, by the pooler's output."""
 
 
 def bert_pretraining(c: BertConfig) -> PreTraining.Config:
@@ -201,10 +205,13 @@ def bert_heads(
             "ForTokenClassification", token_classification, (Same("classifier", "out"),), plan=plain
         ),
         "question-answering": TaskHead(
-            "ForQuestionAnswering", question_answering, (Same("qa_outputs", "out"),), plan=plain
+            "ForQuestionAnswering", QuestionAnswering.Config.of, (Same("qa_outputs", "out"),), plan=plain
         ),
         "multiple-choice": TaskHead(
-            "ForMultipleChoice", partial(multiple_choice, one=choice or classification), choice_rows, plan=choice_plan
+            "ForMultipleChoice",
+            partial(MultipleChoice.Config.by, one=choice or classification),
+            choice_rows,
+            plan=choice_plan,
         ),
     }
 
@@ -218,18 +225,6 @@ def head_dropout(c: EncoderWithoutSegments) -> float:
 def token_classification(c: EncoderWithoutSegments) -> TokenClassification.Config:
     """A linear layer on every token's state."""
     return TokenClassification.Config.of(c, dropout=head_dropout(c))
-
-
-def question_answering(c: EncoderWithoutSegments) -> QuestionAnswering.Config:
-    """Scores of span ends on every token's state."""
-    return QuestionAnswering.Config.of(c)
-
-
-def multiple_choice(
-    c: EncoderWithoutSegments, one: Callable[[Any], SequenceClassification.Config]
-) -> MultipleChoice.Config:
-    """One score per choice, by a classification head with one label."""
-    return MultipleChoice.Config(scores=replace(one(c), num_labels=1))
 
 
 def bert_like(

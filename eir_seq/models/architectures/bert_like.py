@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from eir_seq.models.architectures.bert import (
     bert_plan,
     bert_rows,
 )
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.positions import LearnedPositions
 from eir_seq.models.checkpoint.keymap import Row, Same, Unused
 from eir_seq.models.configs.bert_like import BertGenerationConfig, ErnieConfig, RemBertConfig
@@ -69,27 +71,20 @@ BERT_GENERATION = Architecture(
 # -------------------------------------------------------------------------------------------------------- ernie
 
 
-class TaskTypes(nn.Module):
+class TaskTypes(Configured):
     """A vector per type of task; the first where none is given."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Configured.Config):
         """`count`: number of types."""
 
         count: int
 
-        @property
-        def features(self) -> tuple[str, ...]:
-            """The types."""
-            return ("task_type_ids",)
+        features: ClassVar = ("task_type_ids",)
 
-        def build(self, size: int) -> TaskTypes:
-            """A table of vectors of width `size`."""
-            return TaskTypes(self.count, size)
-
-    def __init__(self, count: int, size: int) -> None:
+    def __init__(self, config: Config, size: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(count, size)
+        self.table = nn.Embedding(config.count, size)
 
     def forward(self, features: dict[str, Tensor], positions: Tensor) -> Tensor:
         """`task_type_ids` (...) -> (..., size)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from eir_seq.models.blocks.build import Part
 from eir_seq.models.blocks.disentangled_attention import DisentangledAttention, Distances, DistanceTable
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.norms import LayerNorm
-from eir_seq.models.checkpoint.keymap import Fused, Row, Same, Tensors, for_layers
+from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
 from eir_seq.models.configs.deberta import DebertaConfig, DisentangledConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel
@@ -61,14 +61,6 @@ def score_scale(c: DisentangledConfig, comparisons: int) -> float:
 
 class _Classification(SequenceClassification):
     """Without a `problem_type`, the loss leaves out negative labels and takes (batch, num_labels) as soft classes."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(SequenceClassification.Config):
-        """As its base."""
-
-        def build(self) -> _Classification:
-            """The head."""
-            return _Classification(self)
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Squared error of one value, cross-entropy of classes or of shares of classes, or by `problem_type`."""
@@ -133,15 +125,7 @@ def disentangled(
 class _TalkingHeads(DisentangledAttention):
     """Scores and weights are mixed over the heads (https://arxiv.org/abs/2003.02436)."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(DisentangledAttention.Config):
-        """As its base."""
-
-        def build(self) -> _TalkingHeads:
-            """The mixer."""
-            return _TalkingHeads(self)
-
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: DisentangledAttention.Config) -> None:
         super().__init__(replace(config, dropout=0.0))
         self.weights_dropout = nn.Dropout(config.dropout)
         self.mix_scores = Linear(config.num_heads, config.num_heads, bias=False)
@@ -173,26 +157,6 @@ class _TalkingHeads(DisentangledAttention):
         return mixed
 
 
-@dataclass(frozen=True)
-class FusedByHead(Fused):
-    """One published module that holds, head after head, a piece of each of ours."""
-
-    heads: int = 1
-
-    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
-        """Take this row's tensor out of `published`, yield the parts under our names."""
-        if (name := f"{self.theirs}.weight") in published:
-            whole = published.pop(name).unflatten(0, (self.heads, len(self.ours), -1))
-            for ours, part in zip(self.ours, whole.unbind(1), strict=True):
-                yield f"{ours}.weight", part.flatten(0, 1).contiguous()
-
-    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
-        """The inverse of `pull`."""
-        if f"{self.ours[0]}.weight" in ours:
-            parts = [ours.pop(f"{name}.weight").unflatten(0, (self.heads, -1)) for name in self.ours]
-            yield f"{self.theirs}.weight", torch.stack(parts, 1).flatten(0, 2)
-
-
 def deberta_plan(c: DebertaConfig, *, pooler: bool = False) -> StackPlan:
     """Keys have no bias; every distance has its own row."""
     distances = Distances(c.farthest) if c.relative_attention else None
@@ -219,7 +183,7 @@ def deberta_rows(c: DebertaConfig) -> Iterator[Row]:
         c.num_hidden_layers,
         Same(theirs + "q_bias", mixer + "query.bias"),
         Same(theirs + "v_bias", mixer + "value.bias"),
-        FusedByHead(theirs + "in_proj", fused, heads=c.num_attention_heads),
+        Fused(theirs + "in_proj", fused, groups=c.num_attention_heads),
         Same(theirs + "pos_proj", mixer + "position_key"),
         Same(theirs + "pos_q_proj", mixer + "position_query"),
         Same(theirs + "head_logits_proj", mixer + "mix_scores"),

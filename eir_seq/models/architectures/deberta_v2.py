@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from eir_seq.models.architecture import TaskHead
-from eir_seq.models.architectures.bert import LAYER, OURS, multiple_choice
+from eir_seq.models.architectures.bert import LAYER, OURS
 from eir_seq.models.architectures.deberta import (
     deberta_classification,
     disentangled,
@@ -25,6 +25,7 @@ from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
 from eir_seq.models.configs.deberta import DebertaV2Config
 from eir_seq.models.frames.stack import StackPlan
+from eir_seq.models.heads.spans_and_tokens import MultipleChoice
 from eir_seq.models.initialization import Initialization
 
 
@@ -126,7 +127,7 @@ def _initialization(c: DebertaV2Config) -> Initialization:
 
 CHOICE = TaskHead(
     "ForMultipleChoice",
-    partial(multiple_choice, one=deberta_classification),
+    partial(MultipleChoice.Config.by, one=deberta_classification),
     (Same("pooler.dense", "one.dense"), Same("classifier", "one.out")),
 )
 

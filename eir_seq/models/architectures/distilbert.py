@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from functools import partial
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
@@ -77,10 +77,6 @@ def _language_model(c: DistilBertConfig) -> LanguageModel.Config:
     return LanguageModel.Config.of(c, predicts="hidden", dense=c.activation, norm=NORM, bias=True)
 
 
-def _choice(c: DistilBertConfig) -> MultipleChoice.Config:
-    return MultipleChoice.Config(scores=replace(_classification(c), num_labels=1))
-
-
 DISTILBERT = Architecture(
     tasks=declare_tasks(
         "DistilBert",
@@ -115,7 +111,7 @@ DISTILBERT = Architecture(
             ),
             "multiple-choice": TaskHead(
                 "ForMultipleChoice",
-                _choice,
+                partial(MultipleChoice.Config.by, one=_classification),
                 (Same("pre_classifier", "one.dense"), Same("classifier", "one.out")),
             ),
         },

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from eir_seq.models.architecture import TaskHead
 from eir_seq.models.architectures.bert import bert_language_model, bert_like, bert_plan, bert_rows, head_dropout
 from eir_seq.models.blocks.activations import activation
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.checkpoint.keymap import Row, Same
 from eir_seq.models.configs.bert_like import ElectraConfig
@@ -41,15 +43,11 @@ class ReplacedTokens(Head):
     targets = ("labels", "attention_mask")
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """`dense`: activation of the hidden layer."""
 
         hidden_size: int
         dense: str
-
-        def build(self) -> ReplacedTokens:
-            """The head."""
-            return ReplacedTokens(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -87,21 +85,6 @@ def electra_language_model(c: ElectraConfig, predicts: Predicts) -> LanguageMode
     return replace(bert_language_model(c, predicts), embedding_size=c.embedding_size, dense="gelu")
 
 
-def electra_choice(c: ElectraConfig) -> MultipleChoice.Config:
-    """A summary of the states and a linear layer."""
-    places: dict[str, Literal["first", "last", "mean"]] = {"first": "first", "mean": "mean"}
-    return MultipleChoice.Config(
-        scores=SummaryClassification.Config.of(
-            c,
-            reads=places.get(c.summary_type, "last"),
-            num_labels=1,
-            project=c.hidden_size if c.summary_use_proj else None,
-            activation=c.summary_activation,
-            last_dropout=c.summary_last_dropout,
-        )
-    )
-
-
 ELECTRA = replace(
     bert_like(
         "Electra",
@@ -125,7 +108,7 @@ ELECTRA = replace(
             ),
             "multiple-choice": TaskHead(
                 "ForMultipleChoice",
-                electra_choice,
+                partial(MultipleChoice.Config.by, one=SummaryClassification.Config.by_options),
                 (Same("sequence_summary.summary", "one.project"), Same("classifier", "one.out")),
             ),
         },

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from eir_seq.models.architecture import Architecture
 from eir_seq.models.architectures.roberta import roberta_like
 from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.positions import CountReal
 from eir_seq.models.blocks.whole_numbers import (
@@ -30,11 +32,11 @@ from eir_seq.models.configs.ibert import IBertConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
 
 
-class WholeEmbeddings(nn.Module):
+class WholeEmbeddings(Configured):
     """Roberta's embeddings; every table and every sum has its own scale."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Configured.Config):
         """The options of the architecture."""
 
         options: IBertConfig
@@ -44,17 +46,11 @@ class WholeEmbeddings(nn.Module):
             """Width of the states."""
             return self.options.hidden_size
 
-        @property
-        def features(self) -> tuple[str, ...]:
-            """None besides tokens."""
-            return ()
+        features: ClassVar = ()
 
-        def build(self) -> WholeEmbeddings:
-            """The tables."""
-            return WholeEmbeddings(self.options)
-
-    def __init__(self, c: IBertConfig) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
+        c = config.options
         assert c.pad_token_id is not None
         whole = c.quant_mode
         self.numbering = CountReal(c.pad_token_id)
@@ -112,10 +108,6 @@ class WholeAttention(Attention):
         whole: bool
         whole_softmax: bool
 
-        def build(self) -> WholeAttention:
-            """The mixer."""
-            return WholeAttention(self)
-
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         size, whole = config.hidden_size, config.whole
@@ -148,21 +140,18 @@ class WholeAttention(Attention):
         return _product(self.out, *self.mixed_range(mixed, None if unit is None else unit * value_scale))
 
 
-class WholeLayer(nn.Module):
+class WholeLayer(Configured):
     """Bert's layer; between any two products activations are brought back to 8 bits."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Configured.Config):
         """The options of the architecture."""
 
         options: IBertConfig
 
-        def build(self) -> WholeLayer:
-            """The layer."""
-            return WholeLayer(self.options)
-
-    def __init__(self, c: IBertConfig) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
+        c = config.options
         self.whole = whole = c.quant_mode
         size = c.hidden_size
         norm = partial(WholeNorm, size, c.layer_norm_eps, c.in_whole_numbers("layernorm"))

@@ -4,48 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
-from eir_seq.models.architectures.bert import (
-    BERT_LANGUAGE_MODEL_ROWS,
-    bert_classification,
-    bert_heads,
-    bert_initialization,
-    bert_language_model,
-    bert_plan,
-    bert_rows,
-)
+from eir_seq.models.architectures.bert import bert_like, bert_plan, bert_rows
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.checkpoint.keymap import Row, Same
 from eir_seq.models.configs.special_inputs import LayoutLMConfig
 from eir_seq.models.frames.stack import StackPlan
 
 
-class BoxEmbedding(nn.Module):
+class BoxEmbedding(Configured):
     """Vectors of the edges, the height and the width of each token's box on its page (section 2.2)."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Configured.Config):
         """`count`: rows of each table."""
 
         count: int
 
-        @property
-        def features(self) -> tuple[str, ...]:
-            """The boxes."""
-            return ("bbox",)
+        features: ClassVar = ("bbox",)
 
-        def build(self, size: int) -> BoxEmbedding:
-            """Tables of vectors of width `size`."""
-            return BoxEmbedding(self.count, size)
-
-    def __init__(self, count: int, size: int) -> None:
+    def __init__(self, config: Config, size: int) -> None:
         super().__init__()
-        self.x, self.y = nn.Embedding(count, size), nn.Embedding(count, size)
-        self.height, self.width = nn.Embedding(count, size), nn.Embedding(count, size)
+        self.x, self.y, self.height, self.width = (nn.Embedding(config.count, size) for _ in range(4))
 
     def forward(self, features: dict[str, Tensor], positions: Tensor) -> Tensor:
         """`bbox`: (..., 4) left, top, right and bottom edge, all zero where left out -> (..., size).
@@ -71,7 +55,7 @@ def check_boxes(bbox: Tensor, count: int) -> None:
         raise ValueError("bbox: a box has its right edge left of its left one, or its bottom above its top")
 
 
-def layoutlm_plan(c: LayoutLMConfig) -> StackPlan:
+def layoutlm_plan(c: LayoutLMConfig, *, pooler: bool = True) -> StackPlan:  # noqa: ARG001
     """Bert with boxes; every published class has the pooler."""
     return bert_plan(c, further=BoxEmbedding.Config(c.max_2d_position_embeddings))
 
@@ -83,22 +67,10 @@ def layoutlm_rows(c: LayoutLMConfig) -> Iterator[Row]:
     yield from bert_rows(c)
 
 
-_HEADS = bert_heads(bert_classification, layoutlm_plan, (Same("classifier", "out"),), choice_plan=layoutlm_plan)
-
-LAYOUTLM = Architecture(
-    tasks=declare_tasks(
-        "LayoutLM",
-        "layoutlm",
-        layoutlm_plan,
-        layoutlm_rows,
-        {
-            "masked-lm": TaskHead(
-                "ForMaskedLM", partial(bert_language_model, predicts="hidden"), BERT_LANGUAGE_MODEL_ROWS
-            ),
-            **{task: head for task, head in _HEADS.items() if task != "multiple-choice"},
-        },
-    ),
-    prefixes=("layoutlm",),
-    initialization=bert_initialization,
-    ignored=(r"^cls\.predictions\.decoder\.bias$",),
+LAYOUTLM = bert_like(
+    "LayoutLM",
+    "layoutlm",
+    layoutlm_plan,
+    layoutlm_rows,
+    own=dict.fromkeys(("causal-lm", "next-sentence", "pretraining", "multiple-choice")),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.architectures.bert import bert_classification, bert_heads, bert_initialization, bert_plan, bert_rows
 from eir_seq.models.architectures.roberta import ROBERTA_IGNORED, ROBERTA_LANGUAGE_MODEL_ROWS, roberta_language_model
 from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.norms import LayerNorm
@@ -25,26 +28,20 @@ from eir_seq.models.heads.entities import EntityClassification, WordsAndEntities
 from eir_seq.models.heads.language_model import LanguageModel
 
 
-class EntityEmbeddings(nn.Module):
+class EntityEmbeddings(Configured):
     """An entity's vector, the mean of the positions that its mention covers, and a segment."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Configured.Config):
         """The options of the architecture."""
 
         options: LukeConfig
 
-        @property
-        def features(self) -> tuple[str, ...]:
-            """What is known of the entities."""
-            return "entity_ids", "entity_attention_mask", "entity_token_type_ids", "entity_position_ids"
+        features: ClassVar = ("entity_ids", "entity_attention_mask", "entity_token_type_ids", "entity_position_ids")
 
-        def build(self) -> EntityEmbeddings:
-            """The tables."""
-            return EntityEmbeddings(self.options)
-
-    def __init__(self, c: LukeConfig) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
+        c = config.options
         size, narrow = c.hidden_size, c.entity_emb_size
         self.tokens = nn.Embedding(c.entity_vocab_size, narrow, padding_idx=0)
         self.project = Linear(narrow, size, bias=False) if narrow != size else None
@@ -74,14 +71,6 @@ class EntityEmbeddings(nn.Module):
 
 class EntityAwareAttention(Attention):
     """Queries depend on the kinds of both sides, words or entities; keys and values do not (section 3.3)."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(Attention.Config):
-        """As that of `Attention`."""
-
-        def build(self) -> EntityAwareAttention:
-            """The mixer."""
-            return EntityAwareAttention(self)
 
     def __init__(self, config: Attention.Config) -> None:
         super().__init__(config)
@@ -142,9 +131,8 @@ def luke_plan(c: LukeConfig, *, pooler: bool = True) -> JoinedPlan:
     )
 
 
-def without_pooler(c: LukeConfig) -> JoinedPlan:
-    """The body of heads whose published classes have no pooler."""
-    return luke_plan(c, pooler=False)
+without_pooler = partial(luke_plan, pooler=False)
+"""The body of heads that read token states."""
 
 
 def in_stack(rows: Iterator[Row], stack: str = "stack") -> Iterator[Row]:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from eir_seq.models.architecture import Architecture, declare_tasks
-from eir_seq.models.architectures.bert import (
-    bert_classification,
-    bert_heads,
-    bert_initialization,
-    bert_plan,
-    bert_rows,
-)
+from eir_seq.models.architectures.bert import bert_like, bert_plan, bert_rows
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.positions import CountReal
 from eir_seq.models.checkpoint.keymap import Row, Same, Unused
@@ -23,11 +18,11 @@ from eir_seq.models.configs.special_inputs import MarkupLMConfig
 from eir_seq.models.frames.stack import StackPlan
 
 
-class XPathEmbedding(nn.Module):
+class XPathEmbedding(Configured):
     """The way to a token's node: one vector per step, of its tag and its number among equal tags (section 3.1)."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """`depth`: steps of an xpath; `unit_size`: width of a step; `tags`, `subscripts`: rows of the tables."""
 
         depth: int
@@ -38,14 +33,7 @@ class XPathEmbedding(nn.Module):
         subscript_padding: int
         dropout: float = 0.0
 
-        @property
-        def features(self) -> tuple[str, ...]:
-            """Tags and subscripts."""
-            return "xpath_tags_seq", "xpath_subs_seq"
-
-        def build(self, size: int) -> XPathEmbedding:
-            """Tables and the two layers that give vectors of width `size`."""
-            return XPathEmbedding(self, size)
+        features: ClassVar = ("xpath_tags_seq", "xpath_subs_seq")
 
     def __init__(self, config: Config, size: int) -> None:
         super().__init__()
@@ -91,11 +79,6 @@ def markuplm_plan(c: MarkupLMConfig, *, pooler: bool = True) -> StackPlan:
     return bert_plan(c, pooler=pooler, numbering=CountReal(c.pad_token_id), further=further)
 
 
-def without_pooler(c: MarkupLMConfig) -> StackPlan:
-    """The body of heads that read token states."""
-    return markuplm_plan(c, pooler=False)
-
-
 def markuplm_rows(c: MarkupLMConfig) -> Iterator[Row]:
     """Bert's key table and that of xpaths, in which one layer is never read."""
     theirs, ours = "embeddings.xpath_embeddings.", "embeddings.further."
@@ -109,16 +92,10 @@ def markuplm_rows(c: MarkupLMConfig) -> Iterator[Row]:
     yield from bert_rows(c)
 
 
-_HEADS = bert_heads(bert_classification, without_pooler, (Same("classifier", "out"),), choice_plan=markuplm_plan)
-
-MARKUPLM = Architecture(
-    tasks=declare_tasks(
-        "MarkupLM",
-        "markuplm",
-        markuplm_plan,
-        markuplm_rows,
-        {task: head for task, head in _HEADS.items() if task != "multiple-choice"},
-    ),
-    prefixes=("markuplm",),
-    initialization=bert_initialization,
+MARKUPLM = bert_like(
+    "MarkupLM",
+    "markuplm",
+    markuplm_plan,
+    markuplm_rows,
+    own=dict.fromkeys(("masked-lm", "causal-lm", "next-sentence", "pretraining", "multiple-choice")),
 )

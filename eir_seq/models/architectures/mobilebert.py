@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
-from eir_seq.models.architectures.bert import bert_classification, bert_heads, bert_initialization, next_sentence
+from eir_seq.models.architecture import TaskHead
+from eir_seq.models.architectures.bert import LAYER, OURS, bert_like, bert_rows, next_sentence, pretraining_rows
 from eir_seq.models.blocks.attention import Attention
-from eir_seq.models.blocks.build import Sized
+from eir_seq.models.blocks.build import Configured, Sized
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.layout import Layout
 from eir_seq.models.blocks.linear import Linear
@@ -22,22 +23,14 @@ from eir_seq.models.blocks.positions import CountAll, LearnedPositions
 from eir_seq.models.checkpoint.keymap import Row, Same, Unused, for_layers
 from eir_seq.models.configs.special_inputs import MobileBertConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
-from eir_seq.models.heads.language_model import LanguageModel
-from eir_seq.models.heads.pretraining import NextSentence, PreTraining
+from eir_seq.models.heads.language_model import LanguageModel, Predicts
+from eir_seq.models.heads.pretraining import PreTraining
 
 
-class NoNorm(nn.Module):
+class NoNorm(Configured):
     """A learned scale and shift per channel instead of a norm (section 3.3)."""
 
-    @dataclass(frozen=True)
-    class Config:
-        """Nothing varies."""
-
-        def build(self, size: int) -> NoNorm:
-            """Scale and shift of states of width `size`."""
-            return NoNorm(size)
-
-    def __init__(self, size: int) -> None:
+    def __init__(self, config: Configured.Config, size: int) -> None:  # noqa: ARG002
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(size)), nn.Parameter(torch.zeros(size))
 
@@ -46,11 +39,11 @@ class NoNorm(nn.Module):
         return x * self.weight + self.bias
 
 
-class TrigramEmbeddings(nn.Module):
+class TrigramEmbeddings(Configured):
     """Narrow token vectors, each widened together with its neighbours, then positions, segments and a norm."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Configured.Config):
         """The options of the architecture."""
 
         options: MobileBertConfig
@@ -60,17 +53,11 @@ class TrigramEmbeddings(nn.Module):
             """Width of the states."""
             return self.options.hidden_size
 
-        @property
-        def features(self) -> tuple[str, ...]:
-            """None besides tokens."""
-            return ()
+        features: ClassVar = ()
 
-        def build(self) -> TrigramEmbeddings:
-            """The tables."""
-            return TrigramEmbeddings(self.options)
-
-    def __init__(self, c: MobileBertConfig) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
+        c = config.options
         self.numbering, self.trigram = CountAll(), c.trigram_input
         self.tokens = nn.Embedding(c.vocab_size, c.embedding_size, padding_idx=c.pad_token_id)
         self.positions = LearnedPositions.Config(count=c.max_position_embeddings).build(c.hidden_size)
@@ -109,10 +96,6 @@ class TwoSourceAttention(Attention):
 
         value_size: int
 
-        def build(self) -> TwoSourceAttention:
-            """The mixer."""
-            return TwoSourceAttention(self)
-
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.value = Linear(config.value_size, config.hidden_size)
@@ -135,21 +118,18 @@ class _Narrowing(nn.Module):
         return narrow
 
 
-class BottleneckLayer(nn.Module):
+class BottleneckLayer(Configured):
     """Attention and several feed-forward blocks on narrow states, widened again behind them (section 3.1)."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Configured.Config):
         """The options of the architecture."""
 
         options: MobileBertConfig
 
-        def build(self) -> BottleneckLayer:
-            """The layer."""
-            return BottleneckLayer(self.options)
-
-    def __init__(self, c: MobileBertConfig) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
+        c = config.options
         norm, inner = _norm(c), c.inner_size
         narrows = c.use_bottleneck
         self.input = _Narrowing(c.hidden_size, inner, norm) if narrows else None
@@ -188,16 +168,8 @@ class BottleneckLayer(nn.Module):
         return widened
 
 
-class FirstToken(nn.Module):
+class FirstToken(Configured):
     """The first token's state as it is."""
-
-    @dataclass(frozen=True)
-    class Config:
-        """Nothing varies."""
-
-        def build(self) -> FirstToken:
-            """The pooler."""
-            return FirstToken()
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """States of `layout` -> (batch, hidden)."""
@@ -212,10 +184,6 @@ class WidenedLanguageModel(LanguageModel):
         """`table_size`: width of the token table."""
 
         table_size: int
-
-        def build(self) -> WidenedLanguageModel:
-            """The head."""
-            return WidenedLanguageModel(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -254,31 +222,14 @@ def mobilebert_plan(c: MobileBertConfig, *, pooler: bool = True) -> StackPlan:
     )
 
 
-def without_pooler(c: MobileBertConfig) -> StackPlan:
-    """The body of heads that read token states."""
-    return mobilebert_plan(c, pooler=False)
-
-
-LAYER, OURS = "encoder.layer.{i}.", "layers.{i}."
-
-
 def mobilebert_rows(c: MobileBertConfig) -> Iterator[Row]:
-    """The key table of the body."""
-    yield Same("embeddings.word_embeddings", "embeddings.tokens")
-    yield Same("embeddings.position_embeddings", "embeddings.positions")
-    yield Same("embeddings.token_type_embeddings", "embeddings.segments")
+    """Bert's key table, bottlenecks and further blocks."""
     if _widens(c):
         yield Same("embeddings.embedding_transformation", "embeddings.project")
     else:
         yield Unused("embeddings.embedding_transformation.weight", (c.hidden_size, c.embedding_size))
         yield Unused("embeddings.embedding_transformation.bias", (c.hidden_size,))
-    yield Same("embeddings.LayerNorm", "embeddings.norm")
-    attention = (
-        Same(LAYER + "attention.self.query", OURS + "mixer.query"),
-        Same(LAYER + "attention.self.key", OURS + "mixer.key"),
-        Same(LAYER + "attention.self.value", OURS + "mixer.value"),
-        Same(LAYER + "attention.output.dense", OURS + "mixer.out"),
-        Same(LAYER + "attention.output.LayerNorm", OURS + "mixer_norm"),
+    bottlenecks = (
         Same(LAYER + "bottleneck.input.dense", OURS + "input.dense"),
         Same(LAYER + "bottleneck.input.LayerNorm", OURS + "input.norm"),
         Same(LAYER + "bottleneck.attention.dense", OURS + "shared.dense"),
@@ -297,15 +248,15 @@ def mobilebert_rows(c: MobileBertConfig) -> Iterator[Row]:
             ("output.LayerNorm", f"mlp_norms.{place}"),
         )
     )
-    yield from for_layers(c.num_hidden_layers, *attention, *blocks)
-    yield Same("pooler.dense", "pooler.dense")
+    yield from for_layers(c.num_hidden_layers, *bottlenecks, *blocks)
+    yield from bert_rows(c)
 
 
-def mobilebert_language_model(c: MobileBertConfig) -> WidenedLanguageModel.Config:
+def mobilebert_language_model(c: MobileBertConfig, predicts: Predicts) -> WidenedLanguageModel.Config:
     """Hidden layer, activation and layer norm, then scores."""
     return WidenedLanguageModel.Config.of(
         c,
-        predicts="hidden",
+        predicts=predicts,
         table_size=c.embedding_size,
         dense=c.hidden_act,
         norm=LayerNorm.Config(eps=c.layer_norm_eps),
@@ -315,7 +266,7 @@ def mobilebert_language_model(c: MobileBertConfig) -> WidenedLanguageModel.Confi
 
 def mobilebert_pretraining(c: MobileBertConfig) -> PreTraining.Config:
     """Hidden tokens and the order of texts, learnt together."""
-    return PreTraining.Config(tokens=mobilebert_language_model(c), pairs=NextSentence.Config(hidden_size=c.hidden_size))
+    return PreTraining.Config(tokens=mobilebert_language_model(c, "hidden"), pairs=next_sentence(c))
 
 
 LANGUAGE_MODEL_ROWS = (
@@ -325,30 +276,15 @@ LANGUAGE_MODEL_ROWS = (
     Same("cls.predictions.dense.weight", "rest"),
     Same("cls.predictions.bias", "bias"),
 )
-PRETRAINING_ROWS = (
-    *(replace(row, ours=f"tokens.{row.ours}") for row in LANGUAGE_MODEL_ROWS),
-    Same("cls.seq_relationship", "pairs.out"),
-)
-
-
-MOBILEBERT = Architecture(
-    tasks=declare_tasks(
-        "MobileBert",
-        "mobilebert",
-        mobilebert_plan,
-        mobilebert_rows,
-        {
-            "masked-lm": TaskHead("ForMaskedLM", mobilebert_language_model, LANGUAGE_MODEL_ROWS, plan=without_pooler),
-            "next-sentence": TaskHead(
-                "ForNextSentencePrediction", next_sentence, (Same("cls.seq_relationship", "out"),)
-            ),
-            "pretraining": TaskHead("ForPreTraining", mobilebert_pretraining, PRETRAINING_ROWS),
-            **bert_heads(
-                bert_classification, without_pooler, (Same("classifier", "out"),), choice_plan=mobilebert_plan
-            ),
-        },
-    ),
-    prefixes=("mobilebert",),
-    initialization=bert_initialization,
-    ignored=(r"^cls\.predictions\.decoder\.bias$",),
+MOBILEBERT = bert_like(
+    "MobileBert",
+    "mobilebert",
+    mobilebert_plan,
+    mobilebert_rows,
+    own={
+        "causal-lm": None,
+        "pretraining": TaskHead("ForPreTraining", mobilebert_pretraining, pretraining_rows(LANGUAGE_MODEL_ROWS)),
+    },
+    language_model=mobilebert_language_model,
+    language_model_rows=LANGUAGE_MODEL_ROWS,
 )

@@ -31,10 +31,6 @@ class DistanceAttention(Attention):
 
         reach: int
 
-        def build(self) -> DistanceAttention:
-            """The mixer."""
-            return DistanceAttention(self)
-
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self._waves = torch.empty(0)  # of the pass that is under way: layers share one table

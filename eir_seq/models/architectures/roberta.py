@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from eir_seq.models.architecture import Architecture, Plan, TaskHead, declare_tasks
-from eir_seq.models.architectures.bert import bert_heads, bert_initialization, bert_plan, bert_rows, head_dropout
+from eir_seq.models.architecture import Architecture, Plan, TaskHead
+from eir_seq.models.architectures.bert import bert_heads, bert_like, bert_plan, bert_rows, head_dropout
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountReal
 from eir_seq.models.checkpoint.keymap import Row, Same
@@ -72,32 +72,10 @@ def roberta_like(
 ) -> Architecture:
     """An architecture with roberta's heads; `plan`: options and ``pooler`` -> body."""
     plain = partial(plan, pooler=False)
-    return Architecture(
-        tasks=declare_tasks(
-            family,
-            prefix,
-            plan,
-            rows,
-            {
-                "masked-lm": TaskHead(
-                    "ForMaskedLM",
-                    partial(roberta_language_model, predicts="hidden"),
-                    ROBERTA_LANGUAGE_MODEL_ROWS,
-                    plain,
-                ),
-                "causal-lm": TaskHead(
-                    "ForCausalLM",
-                    partial(roberta_language_model, predicts="next"),
-                    ROBERTA_LANGUAGE_MODEL_ROWS,
-                    plain,
-                ),
-                **roberta_heads(roberta_classification, plain, plan),
-            },
-        ),
-        prefixes=(prefix,),
-        initialization=bert_initialization,
-        ignored=ROBERTA_IGNORED,
-    )
+    own = {"next-sentence": None, "pretraining": None, **roberta_heads(roberta_classification, plain, plan)}
+    head, rows_of_head = roberta_language_model, ROBERTA_LANGUAGE_MODEL_ROWS
+    bert = bert_like(family, prefix, plan, rows, own=own, language_model=head, language_model_rows=rows_of_head)
+    return replace(bert, ignored=ROBERTA_IGNORED)
 
 
 ROBERTA = roberta_like("Roberta", "roberta")

@@ -19,6 +19,7 @@ from eir_seq.models.architectures.bert import (
     bert_plan,
     bert_rows,
 )
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.checkpoint.keymap import Row, Same, Unused
@@ -50,10 +51,6 @@ class SignEmbeddings(Embeddings):
         def features(self) -> tuple[str, ...]:
             """Looks and sounds, as far as they have tables."""
             return tuple(SIGNS[kind] for kind in self.signs)
-
-        def build(self) -> SignEmbeddings:
-            """The tables."""
-            return SignEmbeddings(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -119,15 +116,11 @@ class ContrastivePreTraining(Head):
     targets = tuple(f"{copy}_{name}" for copy in ("labels", "attack") for name in READ)
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """`tokens`: the head of hidden tokens."""
 
         tokens: LanguageModel.Config
         padding_id: int
-
-        def build(self) -> ContrastivePreTraining:
-            """The head."""
-            return ContrastivePreTraining(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -50,10 +51,6 @@ class RotatedAttention(Attention):
 
         turns_values: bool = False
 
-        def build(self) -> RotatedAttention:
-            """The mixer."""
-            return RotatedAttention(self)
-
     config: Config
 
     def _turned(self, x: Tensor, ctx: Context) -> Tensor:
@@ -98,10 +95,6 @@ def _classification(c: RoFormerConfig) -> SequenceClassification.Config:
     return replace(roberta_classification(c), dense=c.hidden_act)
 
 
-def _choice(c: RoFormerConfig) -> MultipleChoice.Config:
-    return MultipleChoice.Config(scores=SummaryClassification.Config.of(c, reads="last", num_labels=1))
-
-
 def _language_model(c: RoFormerConfig, predicts: Predicts) -> LanguageModel.Config:
     return replace(bert_language_model(c, predicts), embedding_size=c.embedding_size)
 
@@ -116,6 +109,10 @@ ROFORMER = bert_like(
         "next-sentence": None,
         "pretraining": None,
         "sequence-classification": TaskHead("ForSequenceClassification", _classification, ROBERTA_CLASSIFICATION_ROWS),
-        "multiple-choice": TaskHead("ForMultipleChoice", _choice, (Same("classifier", "one.out"),)),
+        "multiple-choice": TaskHead(
+            "ForMultipleChoice",
+            partial(MultipleChoice.Config.by, one=partial(SummaryClassification.Config.of, reads="last")),
+            (Same("classifier", "one.out"),),
+        ),
     },
 )

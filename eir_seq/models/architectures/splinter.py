@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.architectures.bert import bert_initialization, bert_plan, bert_rows
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.checkpoint.keymap import Same
@@ -49,7 +50,7 @@ class QuestionAwareSpans(Head):
     inputs = ("question_positions",)
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """`question_id`: the token that stands for a question.
 
         `many`: a text has several questions (pretraining), and place `padding_id` stands for none of them.
@@ -59,10 +60,6 @@ class QuestionAwareSpans(Head):
         question_id: int
         many: bool
         padding_id: int
-
-        def build(self) -> QuestionAwareSpans:
-            """The head."""
-            return QuestionAwareSpans(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -43,10 +43,6 @@ class GroupedAttention(Attention):
 
         groups: tuple[int, int, int, int]
 
-        def build(self) -> GroupedAttention:
-            """The mixer."""
-            return GroupedAttention(self)
-
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         size = config.hidden_size
@@ -62,10 +58,6 @@ class GroupedMlp(Mlp):
         """`groups`: of the first and the second layer."""
 
         groups: tuple[int, int]
-
-        def build(self) -> GroupedMlp:
-            """The block."""
-            return GroupedMlp(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

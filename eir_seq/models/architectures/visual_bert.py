@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,39 +18,34 @@ from eir_seq.models.architectures.bert import (
     bert_language_model,
     bert_plan,
     bert_rows,
-    multiple_choice,
+    next_sentence,
 )
 from eir_seq.models.architectures.luke import in_stack
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.checkpoint.keymap import Row, Same
 from eir_seq.models.configs.special_inputs import VisualBertConfig
 from eir_seq.models.frames.joined import JoinedPlan
 from eir_seq.models.heads.images import ImagePreTraining, RegionAlignment, VisualQuestionAnswering
-from eir_seq.models.heads.pretraining import NextSentence
 from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.heads.spans_and_tokens import MultipleChoice
 from eir_seq.models.initialization import Initialization
 
 
-class RegionEmbeddings(nn.Module):
+class RegionEmbeddings(Configured):
     """Regions of an image: their projected vectors, segments, and the positions of words that they belong to."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Configured.Config):
         """The options of the architecture."""
 
         options: VisualBertConfig
 
-        @property
-        def features(self) -> tuple[str, ...]:
-            """What is known of the regions."""
-            return "visual_embeds", "visual_attention_mask", "visual_token_type_ids", "image_text_alignment"
+        features: ClassVar = ("visual_embeds", "visual_attention_mask", "visual_token_type_ids", "image_text_alignment")
 
-        def build(self) -> RegionEmbeddings:
-            """The tables."""
-            return RegionEmbeddings(self.options)
-
-    def __init__(self, c: VisualBertConfig) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
+        c = config.options
         self.project = Linear(c.visual_embedding_dim, c.hidden_size)
         self.segments = nn.Embedding(c.type_vocab_size, c.hidden_size)
         self.positions = nn.Embedding(c.max_position_embeddings, c.hidden_size)
@@ -127,9 +123,7 @@ def visual_bert_rows(c: VisualBertConfig) -> Iterator[Row]:
 
 def image_pretraining(c: VisualBertConfig) -> ImagePreTraining.Config:
     """Hidden words, and whether text and image belong together."""
-    return ImagePreTraining.Config(
-        tokens=bert_language_model(c, "hidden"), pairs=NextSentence.Config(hidden_size=c.hidden_size)
-    )
+    return ImagePreTraining.Config(tokens=bert_language_model(c, "hidden"), pairs=next_sentence(c))
 
 
 def region_alignment(c: VisualBertConfig) -> RegionAlignment.Config:
@@ -149,11 +143,6 @@ def visual_question_answering(c: VisualBertConfig) -> VisualQuestionAnswering.Co
 def visual_reasoning(c: VisualBertConfig) -> SequenceClassification.Config:
     """Classes of text and image; labels are class numbers."""
     return replace(bert_classification(c), problem_type="single_label_classification")
-
-
-def region_choice(c: VisualBertConfig) -> Any:
-    """One score per choice."""
-    return multiple_choice(c, one=bert_classification)
 
 
 UNREAD_ROWS = tuple(replace(row, ours=f"unread.{row.ours}") for row in BERT_PRETRAINING_ROWS)
@@ -180,7 +169,11 @@ VISUAL_BERT = Architecture(
                     Same("attention.value", "value"),
                 ),
             ),
-            "multiple-choice": TaskHead("ForMultipleChoice", region_choice, (Same("cls", "one.out"),)),
+            "multiple-choice": TaskHead(
+                "ForMultipleChoice",
+                partial(MultipleChoice.Config.by, one=bert_classification),
+                (Same("cls", "one.out"),),
+            ),
         },
     ),
     prefixes=("visual_bert",),

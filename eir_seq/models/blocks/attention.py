@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eir_seq.models.blocks.alibi import Alibi
-from eir_seq.models.blocks.build import Part
+from eir_seq.models.blocks.build import Configured, Part
 from eir_seq.models.blocks.context import Bias, Context, look_mask
 from eir_seq.models.blocks.layout import Layout
 from eir_seq.models.blocks.linear import Linear
@@ -18,11 +18,11 @@ from eir_seq.models.blocks.norms import HeadNorm
 from eir_seq.models.blocks.positions import Rotary
 
 
-class Attention(nn.Module):
+class Attention(Configured):
     """Scaled dot-product attention over the tokens themselves, or over the memory (https://arxiv.org/abs/1706.03762)."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """What varies between architectures.
 
         `num_kv_heads`: heads of keys and values, each shared by a group of query heads (https://arxiv.org/abs/2305.13245).
@@ -51,10 +51,6 @@ class Attention(nn.Module):
         distances: Part | None = None
         alibi: Alibi | None = None
         float32_scores: bool = False
-
-        def build(self) -> Attention:
-            """The mixer."""
-            return Attention(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context, look_mask
 from eir_seq.models.blocks.linear import Linear
 
@@ -100,24 +101,20 @@ class Texts:
         return cls(lengths, real, real & ~flat, place, filled)
 
 
-class BandedAttention(nn.Module):
+class BandedAttention(Configured):
     """Each token sees `reach` tokens to each side and all global tokens; a global token sees its whole text.
 
     Global tokens have projections of their own for looking at others; as keys of others they use the common ones.
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """`reach`: tokens seen to each side, half the published attention window."""
 
         hidden_size: int
         num_heads: int
         reach: int
         dropout: float = 0.0
-
-        def build(self) -> BandedAttention:
-            """The mixer."""
-            return BandedAttention(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -8,26 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.models.blocks.attention import Attention
-from eir_seq.models.blocks.build import Sized
+from eir_seq.models.blocks.build import Configured, Sized
 from eir_seq.models.blocks.context import Bias, Context
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.positions import by_distance
 
 
-class DistanceTable(nn.Module):
+class DistanceTable(Configured):
     """A learned vector per (bucket of) distance, shared by all layers."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """`rows`: twice the span of distances. `size`: width of the states. `norm`: of the vectors."""
 
         rows: int
         size: int
         norm: Sized | None = None
-
-        def build(self) -> DistanceTable:
-            """The table."""
-            return DistanceTable(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -91,10 +87,6 @@ class DisentangledAttention(Attention):
         position_bias: bool = True
         key_bias: bool = True
         position_dropout: float = 0.0
-
-        def build(self) -> DisentangledAttention:
-            """The mixer."""
-            return DisentangledAttention(self)
 
     config: Config
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from eir_seq.models.blocks.build import Sized
+from eir_seq.models.blocks.build import Configured, Sized
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.positions import CountAll, Numbering, PositionsConfig
 
@@ -50,11 +50,11 @@ class FeatureEmbedding(Protocol):
         ...
 
 
-class Embeddings(nn.Module):
+class Embeddings(Configured):
     """Token, position, segment and further vectors, summed, normed, dropped out, and projected if they are narrower."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """What varies.
 
         `embedding_size`: width of the tables where it is not that of the states; a linear layer follows then, and
@@ -82,10 +82,6 @@ class Embeddings(nn.Module):
         def features(self) -> tuple[str, ...]:
             """Documented inputs of `further`."""
             return self.further.features if self.further else ()
-
-        def build(self) -> Embeddings:
-            """The tables."""
-            return Embeddings(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context
 
 
@@ -17,19 +18,15 @@ def transform_matrix(size: int) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
 
-class Fourier(nn.Module):
+class Fourier(Configured):
     """The real part of the transform over tokens and channels. There is no mask: padding is mixed in like text."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """`matrix_length`: texts of that length are transformed by products with fixed matrices, the same otherwise."""
 
         hidden_size: int
         matrix_length: int | None = None
-
-        def build(self) -> Fourier:
-            """The mixer."""
-            return Fourier(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from eir_seq.models.blocks.activations import activation
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.linear import Linear
 
 
-class Mlp(nn.Module):
+class Mlp(Configured):
     """down(act(up(x))), or down(act(gate(x)) * up(x)) with a gate (https://arxiv.org/abs/2002.05202)."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """`inner_dropout`: dropout between the two linear layers."""
 
         hidden_size: int
@@ -23,10 +24,6 @@ class Mlp(nn.Module):
         gated: bool = False
         bias: bool = True
         inner_dropout: float = 0.0
-
-        def build(self) -> Mlp:
-            """The block."""
-            return Mlp(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.rotary_scaling import RotaryScaling, plain_speeds
 
 # --------------------------------------------------------------------------------------------------- numbering
@@ -255,24 +256,20 @@ def by_distance(scores: Tensor) -> Tensor:
     return flat.unflatten(-1, (queries, columns - 1))[..., :keys]
 
 
-class RelativeBuckets(nn.Module):
+class RelativeBuckets(Configured):
     """A learned bias per head and bucket of distance (T5, https://arxiv.org/abs/1910.10683, 2.1).
 
     Half of the buckets are exact distances, the other half grow logarithmically up to `max_distance`.
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """`bidirectional`: half of the buckets are for keys behind the query."""
 
         num_buckets: int
         max_distance: int
         num_heads: int
         bidirectional: bool
-
-        def build(self) -> RelativeBuckets:
-            """The table of biases."""
-            return RelativeBuckets(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -300,23 +297,19 @@ class RelativeBuckets(nn.Module):
         return bias
 
 
-class LearnedDistances(nn.Module):
+class LearnedDistances(Configured):
     """A learned vector per distance that is multiplied with the query, and optionally with the key, into the score.
 
     Sources: https://arxiv.org/abs/1803.02155 (query), https://arxiv.org/abs/2009.13658 method 4 (query and key).
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Configured.Config):
         """`max_positions`: distances reach from -(max_positions - 1) to max_positions - 1."""
 
         max_positions: int
         head_size: int
         with_key: bool
-
-        def build(self) -> LearnedDistances:
-            """The table of vectors."""
-            return LearnedDistances(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

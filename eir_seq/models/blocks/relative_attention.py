@@ -48,10 +48,6 @@ class RelativeAttention(Attention):
     class Config(Attention.Config):
         """As its base."""
 
-        def build(self) -> RelativeAttention:
-            """The mixer."""
-            return RelativeAttention(self)
-
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         heads = (config.num_heads, self.head_size)

@@ -31,10 +31,6 @@ class PrefixedAttention(Attention):
 
         causal: bool = True
 
-        def build(self) -> PrefixedAttention:
-            """The mixer."""
-            return PrefixedAttention(self)
-
     def _causal(self, ctx: Context) -> bool:
         return super()._causal(ctx) and PREFIX not in ctx.features
 

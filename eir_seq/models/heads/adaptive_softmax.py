@@ -17,17 +17,13 @@ class AdaptiveSoftmax(Head):
     """Chances of frequent tokens and of clusters of rarer ones; in each cluster, by narrower states, of its tokens."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`cutoffs`: ids at which clusters begin. `narrowing`: factor by which each is narrower than the one before."""
 
         hidden_size: int
         vocab_size: int
         cutoffs: tuple[int, ...]
         narrowing: float
-
-        def build(self) -> AdaptiveSoftmax:
-            """The head."""
-            return AdaptiveSoftmax(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

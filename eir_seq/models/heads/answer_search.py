@@ -27,17 +27,13 @@ class AnswerSearch(Head):
     reads_padding = True
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`begins`, `ends`: how many begins are followed, how many ends each gives. `norm`: in the scoring of ends."""
 
         hidden_size: int
         begins: int
         ends: int
         norm: Sized
-
-        def build(self) -> AnswerSearch:
-            """The head."""
-            return AnswerSearch(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.output import ModelOutput
 
 Inputs = dict[str, Any]
@@ -17,7 +18,7 @@ IGNORED = -100
 """Label of tokens that the loss leaves out."""
 
 
-class Head(nn.Module):
+class Head(Configured):
     """Turns what a body returns into predictions, and predictions and targets into a loss.
 
     `targets`: documented names of the tensors that the loss needs. `inputs`: of those that only the head reads.

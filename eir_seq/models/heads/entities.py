@@ -24,7 +24,7 @@ class EntityClassification(Head):
     """A linear layer on the state of the first entity, of the first two, or of each with its first and last word."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`reads`: which states."""
 
         reads: Literal["first", "pair", "spans"]
@@ -32,10 +32,6 @@ class EntityClassification(Head):
         num_labels: int
         dropout: float = 0.0
         bias: bool = True
-
-        def build(self) -> EntityClassification:
-            """The head."""
-            return EntityClassification(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -82,7 +78,7 @@ class WordsAndEntities(Head):
     targets = ("labels", "entity_labels")
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`words`, `entities`: scores over both vocabularies; a layer narrows the states of entities before."""
 
         words: LanguageModel.Config
@@ -90,10 +86,6 @@ class WordsAndEntities(Head):
         hidden_size: int
         activation: str
         norm: Sized
-
-        def build(self) -> WordsAndEntities:
-            """The head."""
-            return WordsAndEntities(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

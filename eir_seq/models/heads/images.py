@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.heads.base import Head, Inputs, Targets, token_loss
 from eir_seq.models.heads.pretraining import PreTraining
+from eir_seq.models.heads.spans_and_tokens import TokenClassification
 from eir_seq.models.output import ModelOutput
 
 ALIGNED = "region_to_phrase_position"
@@ -22,14 +23,6 @@ class ImagePreTraining(PreTraining):
     """Hidden words, and whether text and image belong together; labels cover text and regions."""
 
     targets = ("labels", "sentence_image_labels")
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(PreTraining.Config):
-        """As that of `PreTraining`."""
-
-        def build(self) -> ImagePreTraining:
-            """The head."""
-            return ImagePreTraining(self)
 
     def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
         """The sum of both losses, or that of the words alone."""
@@ -44,25 +37,8 @@ class ImagePreTraining(PreTraining):
         return words + self.pairs.label_loss(predictions["seq_relationship_logits"], targets["sentence_image_labels"])
 
 
-class VisualQuestionAnswering(Head):
-    """Scores of answers from the state of the last word in front of the separator."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config:
-        """`num_labels`: answers."""
-
-        hidden_size: int
-        num_labels: int
-        dropout: float = 0.0
-
-        def build(self) -> VisualQuestionAnswering:
-            """The head."""
-            return VisualQuestionAnswering(self)
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
-        self.out = Linear(config.hidden_size, config.num_labels)
+class VisualQuestionAnswering(TokenClassification):
+    """Scores of answers (num_labels) from the state of the last word in front of the separator."""
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """`logits`: (batch, num_labels)."""
@@ -85,16 +61,12 @@ class RegionAlignment(Head):
     """Scores of every region for chosen places of the text, by a single head of attention."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`unread`: heads of pretraining that published files hold though nothing here reads them."""
 
         unread: ImagePreTraining.Config
         hidden_size: int
         head_size: int
-
-        def build(self) -> RegionAlignment:
-            """The head."""
-            return RegionAlignment(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

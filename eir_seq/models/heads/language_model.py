@@ -23,7 +23,7 @@ class LanguageModel(Head):
     """An optional hidden layer with a norm, then scores over the vocabulary, by the token table where `tied`."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`predicts`: the next token of the text, tokens hidden in it, or those of another text (by a decoder).
 
         `dense`: activation of the hidden layer, None for none; `embedding_size`: its width where the token table is
@@ -46,10 +46,6 @@ class LanguageModel(Head):
         def of(cls, c: Any, **own: Any) -> Self:
             """From the options of an architecture that all name alike, and what it has of its `own`."""
             return cls(**{"hidden_size": c.width, "vocab_size": c.vocab_size, "tied": c.tie_word_embeddings, **own})
-
-        def build(self) -> LanguageModel:
-            """The head."""
-            return LanguageModel(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Heads of bert's pretraining: the order of two texts, alone or together with hidden tokens."""
+"""The head of bert's pretraining: hidden tokens and the order of two texts."""
 
 from __future__ import annotations
 
@@ -7,39 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.heads.base import Head, Targets, token_loss
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.output import ModelOutput
-
-
-class NextSentence(Head):
-    """Two scores per pair of texts from the pooler's output: the second follows the first, or it does not."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config:
-        """`hidden_size`: width of the pooler's output."""
-
-        hidden_size: int
-
-        def build(self) -> NextSentence:
-            """The head."""
-            return NextSentence(self)
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.out = Linear(config.hidden_size, 2)
-
-    def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """`logits`: (batch, 2)."""
-        return {"logits": self.out(output.pooler_output)}
-
-    def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy; 0: the second text follows."""
-        return F.cross_entropy(logits, labels.view(-1))
 
 
 class PreTraining(Head):
@@ -49,15 +21,11 @@ class PreTraining(Head):
     pairs_logits = "seq_relationship_logits"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """The two heads; that of `pairs` has two labels."""
 
         tokens: LanguageModel.Config
-        pairs: NextSentence.Config | SequenceClassification.Config
-
-        def build(self) -> PreTraining:
-            """The head."""
-            return PreTraining(self)
+        pairs: SequenceClassification.Config
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ class SequenceClassification(Head):
     """One token's state (or the pooler's), an optional hidden layer, a linear layer."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`reads`: which state; `dense`: activation of the hidden layer, None for none.
 
         The state may be the pooler's, the first token's, the last real token's (by `marker_id`, the padding), or the
@@ -41,10 +41,6 @@ class SequenceClassification(Head):
         def of(cls, c: Any, **own: Any) -> Self:
             """From the options of an architecture that all name alike, and what it has of its `own`."""
             return cls(**{"hidden_size": c.width, "num_labels": c.num_labels, "problem_type": c.problem_type, **own})
-
-        def build(self) -> SequenceClassification:
-            """The head."""
-            return SequenceClassification(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()

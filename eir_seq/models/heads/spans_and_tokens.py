@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ class TokenClassification(Head):
     """A linear layer on every token's state."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`num_labels`: classes of a token."""
 
         hidden_size: int
@@ -29,10 +29,6 @@ class TokenClassification(Head):
         def of(cls, c: Any, **own: Any) -> Self:
             """From the options of an architecture that all name alike, and what it has of its `own`."""
             return cls(**{"hidden_size": c.width, "num_labels": c.num_labels, **own})
-
-        def build(self) -> TokenClassification:
-            """The head."""
-            return TokenClassification(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -55,7 +51,7 @@ class QuestionAnswering(Head):
     reads_padding = True
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`dropout`: on the states."""
 
         hidden_size: int
@@ -65,10 +61,6 @@ class QuestionAnswering(Head):
         def of(cls, c: Any, **own: Any) -> Self:
             """From the options of an architecture that all name alike, and what it has of its `own`."""
             return cls(**{"hidden_size": c.width, **own})
-
-        def build(self) -> QuestionAnswering:
-            """The head."""
-            return QuestionAnswering(self)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -101,14 +93,15 @@ class MultipleChoice(Head):
     """One score per choice: every choice is read as a text of its own, and another head scores it."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`scores`: the config of a head with one label that scores a text."""
 
         scores: Any
 
-        def build(self) -> MultipleChoice:
-            """The head."""
-            return MultipleChoice(self)
+        @classmethod
+        def by(cls, c: Any, one: Callable[[Any], Any]) -> Self:
+            """`one`: options of the architecture -> the config of a head, which shall score a text."""
+            return cls(scores=replace(one(c), num_labels=1))
 
     def __init__(self, config: Config) -> None:
         super().__init__()

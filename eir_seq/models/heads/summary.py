@@ -21,7 +21,7 @@ class SummaryClassification(Head):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Head.Config):
         """`reads`: which state. `project`: width of the projection, None for none. `activation`: behind it.
 
         `first_dropout`, `last_dropout`: on the state and behind the activation. `classify`: whether a linear layer
@@ -44,9 +44,20 @@ class SummaryClassification(Head):
             """From the options of an architecture that all name alike, and what it has of its `own`."""
             return cls(**{"hidden_size": c.width, "num_labels": c.num_labels, "problem_type": c.problem_type, **own})
 
-        def build(self) -> SummaryClassification:
-            """The head."""
-            return SummaryClassification(self)
+        @classmethod
+        def by_options(cls, c: Any, **own: Any) -> Self:
+            """By the documented options ``summary_...``; the place of the classification token is the last one."""
+            return cls.of(
+                c,
+                **{
+                    "reads": c.summary_type if c.summary_type in ("first", "mean") else "last",
+                    "project": c.width if c.summary_use_proj else None,
+                    "activation": c.summary_activation,
+                    "last_dropout": getattr(c, "summary_last_dropout", 0.0),
+                    "first_dropout": getattr(c, "summary_first_dropout", 0.0),
+                    **own,
+                },
+            )
 
     def __init__(self, config: Config) -> None:
         super().__init__()
