@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from eir_seq.models.configs.rope_scaling import MEANING, scaling_kind, scaling_problem
+from eir_seq.models.configs.rope_scaling import MEANING, longest_text, scaling_kind, scaling_problem
 from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
 
 KV_HEADS = "heads of keys and values; as many as query heads if absent"
