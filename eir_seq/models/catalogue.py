@@ -129,6 +129,13 @@ CATALOGUE: dict[str, Entry] = {
         "Bert that can also be told what kind of task a text belongs to (task_type_ids).",
         BERT_TASKS,
     ),
+    "falcon": Entry(
+        "configs.falcon:FalconConfig",
+        "architectures.falcon:FALCON",
+        "https://arxiv.org/abs/2311.16867",
+        "Causal decoder with one head of keys and values (or a few), side by side with its feed-forward block.",
+        ("base", "causal-lm", *TEXT_TASKS[:3]),
+    ),
     "flaubert": Entry(
         "configs.xlm:FlaubertConfig",
         "architectures.xlm:FLAUBERT",

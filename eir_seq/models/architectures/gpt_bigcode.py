@@ -25,7 +25,7 @@ def gpt_bigcode_plan(c: GPTBigCodeConfig) -> StackPlan:
         mixer=Attention.Config(
             hidden_size=c.n_embd,
             num_heads=c.n_head,
-            num_kv_heads=1 if c.multi_query else None,
+            num_kv_heads=c.key_heads,
             causal=True,
             scale=None if c.scale_attn_weights else 1.0,
             dropout=c.attn_pdrop,
@@ -41,16 +41,18 @@ LAYER, OURS = "h.{i}.", "layers.{i}."
 
 
 def gpt_bigcode_rows(c: GPTBigCodeConfig) -> Iterator[Row]:
-    """The key table of the body; several heads of keys stand among those of queries and values, head by head."""
+    """The key table of the body; behind each head of keys' queries stand its key and its value."""
     yield Same("wte", "embeddings.tokens")
     yield Same("wpe", "embeddings.positions")
-    projections = (OURS + "mixer.query", OURS + "mixer.key", OURS + "mixer.value")
     yield from for_layers(
         c.n_layer,
         Same(LAYER + "ln_1", OURS + "mixer_norm"),
-        Fused(LAYER + "attn.c_attn", projections, shares=(c.n_head, 1, 1))
-        if c.multi_query
-        else Fused(LAYER + "attn.c_attn", projections, groups=c.n_head),
+        Fused(
+            LAYER + "attn.c_attn",
+            (OURS + "mixer.query", OURS + "mixer.key", OURS + "mixer.value"),
+            groups=c.key_heads,
+            shares=(c.n_head // c.key_heads, 1, 1),
+        ),
         Same(LAYER + "attn.c_proj", OURS + "mixer.out"),
         Same(LAYER + "ln_2", OURS + "mlp_norm"),
         Same(LAYER + "mlp.c_fc", OURS + "mlp.up"),

@@ -26,3 +26,8 @@ class GPTBigCodeConfig(GPTSizes):
     multi_query: bool = option(True, "all query heads share one head of keys and values")
     bos_token_id: int | None = option(50256, "id of the token that begins a text")
     eos_token_id: int | None = option(50256, "id of the token that ends a text")
+
+    @property
+    def key_heads(self) -> int:
+        """Heads of keys and values per layer."""
+        return 1 if self.multi_query else self.n_head
