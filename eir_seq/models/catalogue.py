@@ -52,6 +52,13 @@ CATALOGUE: dict[str, Entry] = {
         "Bert without segments and pooler, to be the encoder or the decoder of a text generator.",
         ("base", "causal-lm"),
     ),
+    "biogpt": Entry(
+        "configs.opt:BioGptConfig",
+        "architectures.opt:BIOGPT",
+        "https://arxiv.org/abs/2210.10341",
+        "Causal decoder with scaled tokens and learned positions, pretrained on abstracts of biomedical papers.",
+        ("base", "causal-lm", "sequence-classification", "token-classification"),
+    ),
     "bloom": Entry(
         "configs.bloom:BloomConfig",
         "architectures.bloom:BLOOM",
@@ -336,6 +343,13 @@ CATALOGUE: dict[str, Entry] = {
         "The first gpt: causal decoder with learned positions and norms behind each sublayer.",
         ("base", "causal-lm", "sequence-classification"),
     ),
+    "opt": Entry(
+        "configs.opt:OPTConfig",
+        "architectures.opt:OPT",
+        "https://arxiv.org/abs/2205.01068",
+        "Causal decoder with learned positions of the tokens that are not masked, whose token vectors may be narrower.",
+        ("base", "causal-lm", "sequence-classification", "question-answering"),
+    ),
     "persimmon": Entry(
         "configs.stablelm_like:PersimmonConfig",
         "architectures.stablelm_like:PERSIMMON",
@@ -446,6 +460,13 @@ CATALOGUE: dict[str, Entry] = {
             "region-to-phrase-alignment",
             "multiple-choice",
         ),
+    ),
+    "xglm": Entry(
+        "configs.opt:XGLMConfig",
+        "architectures.opt:XGLM",
+        "https://arxiv.org/abs/2112.10668",
+        "Causal decoder of many languages, with scaled tokens and fixed waves for positions.",
+        ("base", "causal-lm"),
     ),
     "xlm": Entry(
         "configs.xlm:XLMConfig",

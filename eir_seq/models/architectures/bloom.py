@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architectures.decoder_heads import last_token_classification, next_token
 from eir_seq.models.blocks.alibi import Alibi
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.context import Context
@@ -24,24 +25,20 @@ from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
 from eir_seq.models.configs.bloom import BloomConfig, MptConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel
-from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.heads.spans_and_tokens import QuestionAnswering, TokenClassification
 from eir_seq.models.initialization import Initialization
 
+
+def _token_classification(c: BloomConfig | MptConfig) -> TokenClassification.Config:
+    return TokenClassification.Config.of(c, dropout=c.hidden_dropout if isinstance(c, BloomConfig) else 0.1)
+
+
 HEADS = {
-    "causal-lm": TaskHead(
-        "ForCausalLM", lambda c: LanguageModel.Config.of(c, predicts="next"), (Same("lm_head", "out"),)
-    ),
+    "causal-lm": TaskHead("ForCausalLM", next_token, (Same("lm_head", "out"),)),
     "sequence-classification": TaskHead(
-        "ForSequenceClassification",
-        lambda c: SequenceClassification.Config.of(c, reads="last", bias=False, marker_id=c.pad_token_id),
-        (Same("score", "out"),),
+        "ForSequenceClassification", last_token_classification, (Same("score", "out"),)
     ),
-    "token-classification": TaskHead(
-        "ForTokenClassification",
-        lambda c: TokenClassification.Config.of(c, dropout=getattr(c, "hidden_dropout", 0.1)),
-        (Same("classifier", "out"),),
-    ),
+    "token-classification": TaskHead("ForTokenClassification", _token_classification, (Same("classifier", "out"),)),
     "question-answering": TaskHead("ForQuestionAnswering", QuestionAnswering.Config.of, (Same("qa_outputs", "out"),)),
 }
 
@@ -119,13 +116,10 @@ class ClippingAttention(Attention):
 
         bound: float
 
-        def build(self) -> ClippingAttention:
-            """The mixer."""
-            return ClippingAttention(self)
-
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.clip = self.query_norm = self.key_norm = nn.Hardtanh(-config.bound, config.bound)
+        self.clip = nn.Hardtanh(-config.bound, config.bound)
+        self.query_norm = self.key_norm = self.clip  # type: ignore[assignment]
 
     def _values(self, x: Tensor, ctx: Context) -> Tensor:  # noqa: ARG002
         return self._heads(self.clip(self.value(x)))

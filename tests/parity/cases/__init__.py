@@ -10,6 +10,7 @@ from tests.parity.cases import (
     gpt_successors,
     images,
     llama_like,
+    opt,
     relative,
     special_inputs,
     stablelm_like,
@@ -20,6 +21,7 @@ from tests.parity.cases.base import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LEN
 CASES: list[Case] = [
     *core.CASES,
     *bert_like.CASES,
+    *opt.CASES,
     *bloom.CASES,
     *gpt_like.CASES,
     *gpt_successors.CASES,
