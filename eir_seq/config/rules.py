@@ -13,7 +13,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from eir_seq.config.schema import (
+    CausalLmOutputConfig,
     ClassificationOutputConfig,
+    ColumnOutputBase,
     DataConfig,
     InputConfig,
     OptimizerConfig,
@@ -23,9 +25,13 @@ from eir_seq.config.schema import (
     RunConfig,
     SchedulerConfig,
     SgdConfig,
+    TokenOutputBase,
     TrainedTokenizerConfig,
     TrainerConfig,
+    document_layout,
+    token_inputs,
 )
+from eir_seq.config.tensor_rules import tensor_faults
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
 
@@ -67,7 +73,10 @@ def _source_keys(sections: Sections) -> Iterator[Fault]:
         elif data.name not in SAMPLES:
             listed = ", ".join(map(repr, SAMPLES))
             yield Fault("data.name", f"{data.name!r} is not a shipped sample ({listed}){nearest(data.name, SAMPLES)}")
-        yield from _ignored("data", data, "train subset revision labels delimiter", "with data.source: sample")
+        yield from _ignored("data", data, "subset revision", "with data.source: sample")
+        if data.train is None:
+            yield from _ignored("data", data, "labels delimiter", "with data.source: sample")
+        yield from _missing_files(data)
     elif data.source == "hub":
         if data.name is None:
             yield Fault("data.name", "is missing; name the Hub dataset, e.g. stanfordnlp/imdb")
@@ -78,10 +87,14 @@ def _source_keys(sections: Sections) -> Iterator[Fault]:
         if data.train is None:
             yield Fault("data.train", "is missing; name the file or folder to train on")
         yield from _ignored("data", data, "name subset revision", "with data.source: table (hub or sample have it)")
-        for key in ("train", "validation", "test", "labels"):
-            value = getattr(data, key)
-            if isinstance(value, str):
-                yield from _missing_file(f"data.{key}", value)
+        yield from _missing_files(data)
+
+
+def _missing_files(data: DataConfig) -> Iterator[Fault]:
+    for key in ("train", "validation", "test", "labels"):
+        value = getattr(data, key)
+        if isinstance(value, str):
+            yield from _missing_file(f"data.{key}", value)
 
 
 def _missing_file(place: str, value: str) -> Iterator[Fault]:
@@ -198,12 +211,14 @@ def _optimizer(sections: Sections) -> Iterator[Fault]:
 
 
 def _inputs(sections: Sections) -> Iterator[Fault]:
-    targets = {output.column: name for name, output in sections.outputs.items()}
+    columns = {name: output for name, output in sections.outputs.items() if isinstance(output, ColumnOutputBase)}
+    targets = {output.column: name for name, output in columns.items()}
     for name, config in sections.inputs.items():
         place = f"inputs.{name}"
         for key in ("column", "pair_column"):
             if (column := getattr(config, key)) in targets:
                 yield Fault(f"{place}.{key}", f"column {column!r} is the target of outputs.{targets[column]}")
+        yield from tensor_faults(place, config, targets)
         if not config.model.pretrained_model:
             reason = "without pretrained_model: true"
             yield from _ignored(f"{place}.model", config.model, "freeze_pretrained_model revision", reason)
@@ -225,9 +240,70 @@ def _outputs(sections: Sections) -> Iterator[Fault]:
     for name, config in sections.outputs.items():
         if isinstance(config, ClassificationOutputConfig) and config.loss != "focal":
             yield from _ignored(f"outputs.{name}", config, "focal_gamma", f"with loss {config.loss!r}")
+        if not isinstance(config, ColumnOutputBase):
+            continue
         if sections.data is not None and config.column == sections.data.id:
             kind = "number" if isinstance(config, RegressionOutputConfig) else "class"
             yield Fault(f"outputs.{name}.column", f"{config.column!r} is the id of the rows (data.id), not a {kind}")
+
+
+def _token_outputs(sections: Sections) -> Iterator[Fault]:
+    """Outputs that read the tokens of one input: that it is there, and that nothing is configured that nobody reads."""
+    sequences = [name for name, config in sections.inputs.items() if config.type == "sequence"]
+    reading = {name: config for name, config in sections.outputs.items() if isinstance(config, TokenOutputBase)}
+    for name, config in reading.items():
+        if config.input is None and len(sequences) > 1:
+            yield Fault(f"outputs.{name}.input", f"is missing; say whose tokens are read: {', '.join(sequences)}")
+        elif config.input is not None and config.input not in sequences:
+            listed = ", ".join(map(repr, sequences)) or "none"
+            message = f"{config.input!r} is not a sequence input (there are: {listed})"
+            yield Fault(f"outputs.{name}.input", message + nearest(config.input, sequences))
+    if not reading or len(sections.outputs) < len(sections.output_names) or len(reading) < len(sections.outputs):
+        return
+    read = set(token_inputs(sections.inputs, sections.outputs).values())
+    for name, source in sections.inputs.items():
+        if name not in read:
+            yield Fault(f"inputs.{name}", "nothing reads it: no output is predicted from all inputs")
+        else:
+            yield from _ignored(f"inputs.{name}.model", source.model, "pool", "as outputs read the single tokens")
+
+
+def _language_models(sections: Sections) -> Iterator[Fault]:
+    models = {name: config for name, config in sections.outputs.items() if isinstance(config, CausalLmOutputConfig)}
+    inputs = token_inputs(sections.inputs, models)
+    layout = document_layout(sections.inputs, sections.outputs)
+    alone = len(sections.inputs) == len(sections.output_names) == 1
+    for name, config in models.items():
+        source = sections.inputs.get(inputs[name])
+        if list(inputs.values()).count(inputs[name]) > 1:
+            yield Fault(f"outputs.{name}.input", f"{inputs[name]!r} has two language models; one learns all there is")
+        if not alone and config.documents is not None:
+            reason = "rows hold what the other inputs and outputs need and cannot be cut into blocks of tokens"
+            yield Fault(f"outputs.{name}.documents", f"{config.documents!r} is for a language model alone; {reason}")
+        if source is None:
+            continue
+        place = f"inputs.{inputs[name]}"
+        if source.pair_column is not None:
+            yield Fault(f"{place}.pair_column", "a language model reads one text, not a pair")
+        if layout is not None:
+            if not isinstance(source.max_length, int):
+                message = f"{source.max_length!r} has no meaning for blocks of tokens; give their length as a number"
+                yield Fault(f"{place}.max_length", message)
+            unread = "truncation max_characters is_split_into_words tensors"
+            yield from _ignored(place, source, unread, "as a language model reads texts whole")
+        yield from _headless(source, f"{place}.model.model_type")
+
+
+def _headless(source: InputConfig, place: str) -> Iterator[Fault]:
+    """A backbone from scratch without a language-model head."""
+    from eir_seq.models.catalogue import CATALOGUE
+
+    name = source.model.model_type
+    if source.model.pretrained_model or (name in CATALOGUE and "causal-lm" in CATALOGUE[name].tasks):
+        return
+    if name in CATALOGUE or name == "auto":
+        listed = ", ".join(sorted(other for other, entry in CATALOGUE.items() if "causal-lm" in entry.tasks))
+        yield Fault(place, f"{name!r} has no language-model head (task causal-lm); these have one: {listed}")
 
 
 def _run(sections: Sections) -> Iterator[Fault]:
@@ -242,6 +318,8 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _weighted_sampling,
     _inputs,
     _outputs,
+    _token_outputs,
+    _language_models,
     _optimizer,
     _scheduler,
     _limits,

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
+
+from eir_seq.config.strict import Strict as Strict
+from eir_seq.config.tensors import TensorsConfig
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -17,12 +20,6 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 """What inputs and outputs may be called: names become folders, columns and config paths."""
 
 Better = Literal["min", "max"]
-
-
-class Strict(BaseModel):
-    """Base of every config class: frozen, no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 # ---------------------------------------------------------------------------------------------------------- data
@@ -36,9 +33,13 @@ class DataConfig(Strict):
     subset: str | None = Field(None, description="configuration of the Hub dataset")
     revision: str | None = Field(None, description="revision of the Hub dataset")
     train: str | None = Field(
-        None, description="file (csv, tsv, jsonl, parquet, arrow) or folder of one text file per id; a split for hub"
+        None,
+        description="file (csv, tsv, jsonl, parquet, arrow; txt is one text) or folder of one text file per id; a "
+        "split for hub; in place of the sample if that is the source",
     )
-    validation: str | Fraction | None = Field(0.1, description="file, Hub split, or fraction of the training rows")
+    validation: str | Fraction | None = Field(
+        0.1, description="file, Hub split, or fraction of the training rows (of a single text, its last part)"
+    )
     test: str | None = Field(None, description="file, folder or Hub split")
     labels: str | None = Field(None, description="table of labels by id, for a folder of one text file per id")
     rename: dict[str, str] = Field(
@@ -78,6 +79,11 @@ class DataConfig(Strict):
     )
     num_workers: int = Field(0, ge=0, le=256, description="processes that prepare batches")
     cache_dir: str | None = Field(None, description="where encoded rows are cached; the user's cache folder if absent")
+
+    @property
+    def reads_sample(self) -> bool:
+        """Whether the training rows are those of a shipped sample; a file in its place is read as any other."""
+        return self.source == "sample" and self.train is None
 
 
 # ---------------------------------------------------------------------------------------------------- tokenizers
@@ -179,6 +185,12 @@ class SequenceInputConfig(Strict):
     type: Literal["sequence"] = "sequence"
     column: str = Field(description="column that holds the text")
     pair_column: str | None = Field(None, description="column of a second text, joined behind the first")
+    is_split_into_words: bool = Field(
+        False, description="the column holds lists of words (in CSV a JSON list), not texts"
+    )
+    tensors: TensorsConfig = Field(
+        TensorsConfig(), description="what the architecture reads beside tokens: boxes, entities, languages ..."
+    )
     max_length: Annotated[int, Field(ge=3)] | Literal["average", "max"] = Field(
         512, description="tokens per text, special tokens included; average and max are those of the training rows"
     )
@@ -249,8 +261,13 @@ FusionConfig = Annotated[
 class OutputBase(Strict):
     """What every output has."""
 
-    column: str = Field(description="column that holds the target")
     loss_weight: float = Field(1.0, gt=0, description="weight of this output in the sum of losses")
+
+
+class ColumnOutputBase(OutputBase):
+    """What every output has whose target stands in a column."""
+
+    column: str = Field(description="column that holds the target")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layer")
 
 
@@ -260,7 +277,7 @@ class TokenOutputBase(OutputBase):
     input: Name | None = Field(None, description="the sequence input; needed where there are several")
 
 
-class ClassificationOutputConfig(OutputBase):
+class ClassificationOutputConfig(ColumnOutputBase):
     """One class out of several."""
 
     METRICS: ClassVar[dict[str, Better]] = {
@@ -287,7 +304,7 @@ class ClassificationOutputConfig(OutputBase):
     )
 
 
-class RegressionOutputConfig(OutputBase):
+class RegressionOutputConfig(ColumnOutputBase):
     """One real number."""
 
     METRICS: ClassVar[dict[str, Better]] = {
@@ -307,8 +324,33 @@ class RegressionOutputConfig(OutputBase):
     standardize: bool = Field(True, description="learn the target in units of its deviation over the training rows")
 
 
+DocumentLayout = Literal["packed", "separate"]
+
+
+class CausalLmOutputConfig(TokenOutputBase):
+    """Each token of a sequence input from those in front of it, by the backbone's own language-model head."""
+
+    METRICS: ClassVar[dict[str, Better]] = {"loss": "min", "perplexity": "min", "bits_per_byte": "min"}
+    """What may be monitored, and which way it is better."""
+
+    type: Literal["causal_lm"] = "causal_lm"
+    documents: DocumentLayout | None = Field(
+        None,
+        description="packed (default): all texts one behind the other, cut into blocks of max_length tokens that may "
+        "span texts; separate: blocks of one text only. Beside other outputs, rows are read as those need them",
+    )
+    prompts: list[str] = Field(
+        default=[""],
+        description="beginnings of the texts that are generated at each evaluation; '' leaves all to the model",
+    )
+    generation: dict[str, Any] = Field(
+        default={"max_new_tokens": 200, "do_sample": True},
+        description="how texts are generated, there and by `predict`: options of generate by their documented names",
+    )
+
+
 OutputConfig = Annotated[
-    Union[ClassificationOutputConfig, RegressionOutputConfig],  # noqa: UP007
+    Union[ClassificationOutputConfig, RegressionOutputConfig, CausalLmOutputConfig],  # noqa: UP007
     Field(discriminator="type"),
 ]
 
@@ -469,6 +511,11 @@ class ExperimentConfig(Strict):
         """For each output that reads token states, the input that they are of."""
         return token_inputs(self.inputs, self.outputs)
 
+    @property
+    def document_layout(self) -> DocumentLayout | None:
+        """How the texts of a language model stand in its rows; None where rows are not those of a language model."""
+        return document_layout(self.inputs, self.outputs)
+
 
 def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputConfig]) -> dict[str, str]:
     """For each output that reads token states, the input that they are of; one that does not say which has the only."""
@@ -476,3 +523,9 @@ def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, Output
     only = sequences[0] if len(sequences) == 1 else ""
     reading = {name: config for name, config in outputs.items() if isinstance(config, TokenOutputBase)}
     return {name: config.input or only for name, config in reading.items()}
+
+
+def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputConfig]) -> DocumentLayout | None:
+    """How texts stand in rows where a language model is all there is; None where rows have other targets, too."""
+    config = next(iter(outputs.values())) if len(inputs) == len(outputs) == 1 else None
+    return (config.documents or "packed") if isinstance(config, CausalLmOutputConfig) else None

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.config.schema import ClassificationOutputConfig, ExperimentConfig
+from eir_seq.config.schema import ClassificationOutputConfig, ColumnOutputBase, ExperimentConfig
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.errors import Fault, UserError
+from eir_seq.modalities.base import FittedModality, Modality
+from eir_seq.modalities.cells import InputCells, write_cell
 
 ID = "id"
 """The column of row ids in every split, whatever it was called in the file."""
@@ -21,13 +25,18 @@ ID = "id"
 
 @dataclass(frozen=True)
 class Roles:
-    """What the columns are for; each mapping is from a column to the config key that names it."""
+    """What the columns are for; each mapping is from a column to the config key that names it.
+
+    `cells` are columns of lists, objects and file names; `inputs` know what is demanded of them.
+    """
 
     id: str | None
     texts: Mapping[str, str]
     classes: Mapping[str, str]
     numbers: Mapping[str, str]
     groups: Mapping[str, str] = field(default_factory=dict)
+    cells: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[InputCells, ...] = ()
 
     @property
     def targets(self) -> dict[str, str]:
@@ -38,31 +47,45 @@ class Roles:
     def places(self) -> dict[str, str]:
         """All columns that a file must have; the id first."""
         named = {self.id: "data.id"} if self.id else {}
-        return {**named, **self.groups, **self.targets, **self.texts}
+        return {**named, **self.groups, **self.targets, **self.texts, **self.cells}
 
 
-def column_roles(config: ExperimentConfig) -> Roles:
+def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | FittedModality]) -> Roles:
     """The roles of the columns that an experiment names; raises `UserError` where one column has two of them."""
     data = config.data
     texts: dict[str, str] = {}
     classes: dict[str, str] = {}
     numbers: dict[str, str] = {}
     groups: dict[str, str] = {}
+    cells: dict[str, str] = {}
     for name, source in config.inputs.items():
-        texts[source.column] = f"inputs.{name}.column"
+        own = inputs[name].cells.places
+        cells |= own
+        if source.column not in own:
+            texts[source.column] = f"inputs.{name}.column"
         if source.pair_column:
             texts[source.pair_column] = f"inputs.{name}.pair_column"
     for name, output in config.outputs.items():
+        if not isinstance(output, ColumnOutputBase):
+            continue
         kind = classes if isinstance(output, ClassificationOutputConfig) else numbers
         kind[output.column] = f"outputs.{name}.column"
     if data.group:
         groups[data.group] = "data.group"
     if data.stratify and data.stratify != "auto":
         groups[data.stratify] = "data.stratify"
-    roles = Roles("id" if data.source == "sample" and data.id is None else data.id, texts, classes, numbers, groups)
+    row_id = "id" if data.reads_sample and data.id is None else data.id
+    demanding = tuple(modality.cells for modality in inputs.values() if modality.cells.is_demanding)
+    roles = Roles(row_id, texts, classes, numbers, groups, cells, demanding)
+    pairs = (
+        (classes, "class", numbers),
+        (classes, "class", {**texts, **cells}),
+        (numbers, "number", {**texts, **cells}),
+        (texts, "text", cells),
+    )
     faults = [
         Fault(place, f"column {column!r} is already read as a {kind} ({first[column]})")
-        for first, kind, second in ((classes, "class", numbers), (classes, "class", texts), (numbers, "number", texts))
+        for first, kind, second in pairs
         for column, place in second.items()
         if column in first
     ]
@@ -77,7 +100,7 @@ def column_roles(config: ExperimentConfig) -> Roles:
 
 @dataclass(frozen=True)
 class CheckedRows:
-    """The usable rows of one file: column `id`, texts and classes as text, numbers as float64."""
+    """The usable rows of one file: column `id`, texts and classes as text, cells as JSON, numbers as float64."""
 
     table: pa.Table
     places: Sequence[str]
@@ -96,7 +119,7 @@ def check_rows(
     faults = FaultLog()
     columns: dict[str, pa.ChunkedArray] = {}
     num_rows = raw.table.num_rows
-    reasons: dict[int, str] = {}
+    reasons: dict[int, list[str]] = {}
 
     def convert(name: str, place: str, whole_numbers_only: bool) -> list[Any]:
         try:
@@ -116,7 +139,14 @@ def check_rows(
         for row, text in enumerate(convert(name, place, True)):
             reason = text_fault(text)
             if reason:
-                reasons.setdefault(row, f"{name!r} {reason}")
+                reasons.setdefault(row, []).append(f"{name!r} {reason}")
+    for name, place in roles.cells.items():
+        try:
+            columns[name] = as_cells(raw.table.column(name))
+        except TypeError as error:
+            faults.add(f"type of {name!r}", place, f"column {name!r} of {raw.source} holds {error}")
+    if not faults:
+        columns |= _check_cells(raw, roles, columns, reasons)
     for name, place in roles.groups.items():
         if name in raw.table.column_names:
             for row, value in enumerate(convert(name, place, False)):
@@ -135,20 +165,53 @@ def check_rows(
             for row, value in enumerate(values):
                 if value is None:
                     marker = f" ({given[row]!r} means that: data.missing_labels)" if given[row] else ""
-                    reasons.setdefault(row, f"{name!r} has no label{marker}")
+                    reasons.setdefault(row, []).append(f"{name!r} has no label{marker}")
     if not skip_bad:
-        for row, reason in sorted(reasons.items()):
-            hint = "; data.on_bad_row=skip leaves such rows out"
-            faults.add(reason.split(" at position")[0], raw.place(row), reason + (hint if row == min(reasons) else ""))
+        hint = "; data.on_bad_row=skip leaves such rows out"
+        for row, reason in ((row, reason) for row, found in sorted(reasons.items()) for reason in found):
+            faults.add(_kind(reason, roles), raw.place(row), reason + hint)
+            hint = ""
     elif len(reasons) == num_rows:
-        faults.add("no rows", "", f"{raw.source}: no row can be used ({next(iter(reasons.values()))})")
+        faults.add("no rows", "", f"{raw.source}: no row can be used ({next(iter(reasons.values()))[0]})")
     faults.raise_any()
-    skipped = tuple(BadRow(ids[row], raw.place(row), reason) for row, reason in sorted(reasons.items()))
+    skipped = tuple(BadRow(ids[row], raw.place(row), found[0]) for row, found in sorted(reasons.items()))
     keep = np.ones(num_rows, bool)
     keep[list(reasons)] = False
     table = pa.table({ID: pa.chunked_array([pa.array(ids, pa.string())]), **columns}).filter(pa.array(keep))
     places = _Places(raw, np.flatnonzero(keep))
     return CheckedRows(table, places, raw.broken + skipped, raw)
+
+
+def _kind(reason: str, roles: Roles) -> str:
+    """What faults are counted by: the reason but for positions, or the column where reasons name values."""
+    column = next((repr(name) for name in roles.cells if reason.startswith(repr(name))), None)
+    return column or reason.split(" at position")[0]
+
+
+def _check_cells(
+    raw: RawTable, roles: Roles, columns: Mapping[str, pa.ChunkedArray], reasons: dict[int, list[str]]
+) -> dict[str, pa.ChunkedArray]:
+    """Note what is wrong with cells; gives the columns in which names of files became those of files found."""
+    folder = Path(raw.source) if os.path.isdir(raw.source) else Path(raw.source).parent
+    given = {name: columns[name].to_pylist() for cells in roles.inputs for name in (cells.config.column, *cells.places)}
+    found = {name: list(given[name]) for name in roles.cells}
+    for cells in roles.inputs:
+        for row in range(raw.table.num_rows):
+            values, problems = {}, []
+            for name in cells.places:
+                try:
+                    values[name] = cells.read(name, given[name][row], folder)
+                except ValueError as error:
+                    problems.append(f"{name!r} {error}")
+            text = given[cells.config.column][row]
+            if not problems and text_fault(text) is None:
+                problems = list(cells.problems(text, values))
+            if problems:
+                reasons.setdefault(row, []).extend(problems)
+                continue
+            for name in cells.resolved:
+                found[name][row] = write_cell(values[name])
+    return {name: pa.chunked_array([pa.array(values, pa.string())]) for name, values in found.items()}
 
 
 class _Places(Sequence[str]):
@@ -197,6 +260,18 @@ def as_text(values: pa.ChunkedArray, *, whole_numbers_only: bool) -> pa.ChunkedA
         ]
         return pa.chunked_array([pa.array(texts, pa.string())])
     raise TypeError(f"{kind}, not text")
+
+
+def as_cells(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of lists, objects or texts as text, lists and objects as JSON; raises `TypeError` as `as_text`."""
+    kind = values.type
+    if not pa.types.is_nested(kind) or pa.types.is_dictionary(kind):
+        return as_text(values, whole_numbers_only=False)
+    try:
+        texts = [None if value is None else write_cell(value) for value in values.to_pylist()]
+    except TypeError:
+        raise TypeError(f"{kind}, not texts and numbers") from None
+    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def _check_ids(ids: Sequence[str | None], raw: RawTable, column: str, faults: FaultLog) -> None:

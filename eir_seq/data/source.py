@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import FaultLog, RawTable, Wanted
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
-from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles, same_but_for_spelling
+from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles, same_but_for_spelling, text_fault
 from eir_seq.data.splits import draw_groups, draw_rows, pick_rows
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.modalities import build_modality
+from eir_seq.modalities.base import FittedModality, Modality
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
+LINE = 10_000
+"""Characters within which a line is looked for where a text is cut in two."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ class SkippedRow:
 class Splits:
     """The checked rows of an experiment.
 
-    Each split has the column `id` (text, unique over all splits), the inputs' columns and the classes as text, and the
-    numbers to be predicted as float64; a missing label, where labels are optional, is None.
+    Each split has the column `id` (text, unique over all splits), the inputs' columns and the classes as text (lists
+    and objects as JSON), and the numbers to be predicted as float64; a missing label, where labels are optional, is
+    None.
     """
 
     train: Dataset | None
@@ -68,37 +73,45 @@ class Splits:
         }
 
 
-def load_splits(config: ExperimentConfig) -> Splits:
-    """Read, check and split the data of an experiment.
+Inputs = Mapping[str, Modality | FittedModality]
+
+
+def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Splits:
+    """Read, check and split the data of an experiment; `inputs` by name, which are built from the config if absent.
 
     Raises `UserError` with everything that is wrong in the files that the config names: what cannot be read, missing
     columns, rows without text or label (unless skipped), ids that repeat within or across splits, classes that the
     training rows lack.
     """
-    roles, data = column_roles(config), config.data
+    roles, data = column_roles(config, inputs or _inputs(config)), config.data
     parts = _read_parts(data, roles, only=SPLITS, need_targets=True)
     if "train" not in parts:
         raise UserError(Fault("data.train", "give the file or folder of the training rows"))
     tables = {split: part.table for split, part in parts.items()}
     if isinstance(data.validation, float):
-        tables["train"], tables["validation"] = _draw_validation(tables["train"], data, roles)
+        single_text = tables["train"].num_rows == 1 and config.document_layout is not None
+        cut = _cut_text if single_text else _draw_validation
+        tables["train"], tables["validation"] = cut(tables["train"], data, roles)
     if data.limit is not None and data.limit < tables["train"].num_rows:
         tables["train"] = _draw_limit(tables["train"], data.limit, data, roles)
     _check_classes(tables, roles)
     return _finish(tables, parts, roles)
 
 
-def load_test(config: ExperimentConfig, *, need_targets: bool = False) -> Splits:
+def load_test(config: ExperimentConfig, inputs: Inputs | None = None, *, need_targets: bool = False) -> Splits:
     """Only the rows of `data.test`, for prediction: labels may be missing, whole columns of them too.
 
     Raises `UserError` as `load_splits` does.
     """
     if config.data.test is None:
         raise UserError(Fault("data.test", "give the file whose rows are to be predicted"))
-    roles = column_roles(config)
-    roles = Roles(roles.id, roles.texts, roles.classes, roles.numbers)
+    roles = replace(column_roles(config, inputs or _inputs(config)), groups={})
     parts = _read_parts(config.data, roles, only=("test",), need_targets=need_targets)
     return _finish({split: part.table for split, part in parts.items()}, parts, roles)
+
+
+def _inputs(config: ExperimentConfig) -> Inputs:
+    return {name: build_modality(name, declared) for name, declared in config.inputs.items()}
 
 
 # ------------------------------------------------------------------------------------------------------- reading
@@ -111,13 +124,13 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
     optional = frozenset() if need_targets else frozenset(roles.targets)
-    if any(os.path.isdir(path) for path in sources.values()) and data.source == "table":
+    if any(os.path.isdir(path) for path in sources.values()) and data.source != "hub":
         raws, roles = _read_folders(sources, data, roles, optional)
     elif data.labels is not None and all(map(os.path.isfile, sources.values())):
         message = "only a folder of text files is joined with a table of labels; none of the sources is a folder"
         raise UserError(Fault("data.labels", message))
     else:
-        wanted = Wanted(roles.places, optional, data.rename)
+        wanted = Wanted(roles.places, optional, data.rename, frozenset(roles.cells))
         for split, path in sources.items():
             try:
                 raws[split] = _read(path, split, data, wanted)
@@ -154,7 +167,7 @@ def _sources(data: DataConfig) -> dict[str, str]:
         train = train or "train"
     given = {"train": train, "validation": data.validation, "test": data.test}
     sources = {split: path for split, path in given.items() if isinstance(path, str)}
-    if data.source == "table":
+    if data.source != "hub":
         sources = {split: os.path.expanduser(path) for split, path in sources.items()}
     return sources
 
@@ -175,7 +188,7 @@ def _read_folders(
     """Folders of one text file per id, each joined with the table of labels; ids are the file names."""
     faults = FaultLog()
     id_column = roles.id or _default_id(data)
-    roles = Roles(id_column, roles.texts, roles.classes, roles.numbers, roles.groups)
+    roles = replace(roles, id=id_column)
     columns = {name: place for name, place in roles.places.items() if name != TEXT_COLUMN and name != id_column}
     for name in set(roles.texts) - {TEXT_COLUMN}:
         if data.labels is None:
@@ -184,7 +197,7 @@ def _read_folders(
     texts: dict[str, dict[str, str]] = {}
     if data.labels is not None:
         try:
-            wanted = Wanted({id_column: "data.id", **columns}, optional, data.rename)
+            wanted = Wanted({id_column: "data.id", **columns}, optional, data.rename, frozenset(roles.cells))
             labels = read_table(os.path.expanduser(data.labels), data, wanted, "data.labels")
         except UserError as error:
             faults.extend(error)
@@ -272,6 +285,22 @@ def _draw_validation(table: pa.Table, data: DataConfig, roles: Roles) -> tuple[p
     return table.filter(pa.array(~drawn)), table.filter(pa.array(drawn))
 
 
+def _cut_text(table: pa.Table, data: DataConfig, roles: Roles) -> tuple[pa.Table, pa.Table]:
+    """The last part of the only text is the validation part; it begins with a line, if one begins nearby."""
+    assert isinstance(data.validation, float)
+    (column,) = roles.texts
+    text, row_id = table.column(column)[0].as_py(), table.column(ID)[0].as_py()
+    place = len(text) - round(len(text) * data.validation)
+    line = text.find("\n", place, place + LINE) + 1
+    place = line if 0 < line < len(text) else place
+    parts = {row_id: text[:place], f"{row_id}-validation": text[place:]}
+    if any(text_fault(part) is not None for part in parts.values()):
+        message = f"{data.validation} of a text of {len(text)} characters leaves nothing to train or to validate on"
+        raise UserError(Fault("data.validation", message))
+    train, validation = (pa.table({ID: [name], column: [part]}) for name, part in parts.items())
+    return train, validation
+
+
 def _draw_limit(table: pa.Table, limit: int, data: DataConfig, roles: Roles) -> pa.Table:
     """A part of the training rows in which classes keep their shares."""
     picked = pick_rows(table.column(ID).to_pylist(), limit, data.split_seed, _stratum(table, data, roles))
@@ -304,7 +333,7 @@ def _check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:
 def _finish(tables: dict[str, pa.Table], parts: dict[str, CheckedRows], roles: Roles) -> Splits:
     from datasets import Dataset
 
-    names = [ID, *dict.fromkeys([*roles.texts, *roles.targets])]
+    names = [ID, *dict.fromkeys([*roles.texts, *roles.cells, *roles.targets])]
     tables = {split: tables[split].select(names) for split in SPLITS if split in tables}
     hashes = {split: content_hash(table) for split, table in tables.items()}
     fingerprint = hashlib.sha256(" ".join(f"{split} {value}" for split, value in hashes.items()).encode())

@@ -57,7 +57,7 @@ def predict(
             bundle = read_bundle(folder)
         config = _config(bundle.config, test, batch_size, accelerator)
         with console.phase("reading rows") as found:
-            splits = _load_rows(config, console)
+            splits = _load_rows(config, bundle, console)
             rows = splits.test
             assert rows is not None
             found.append(f"{rows.num_rows:,} of {config.data.test}")
@@ -122,16 +122,16 @@ def _config(config: ExperimentConfig, test: str | None, batch_size: int | None, 
     )
 
 
-def _load_rows(config: ExperimentConfig, console: Console) -> Splits:
+def _load_rows(config: ExperimentConfig, bundle: Bundle, console: Console) -> Splits:
     """The rows to predict. They may lack the column of ids, as they may lack labels: their numbers are the ids then."""
     try:
-        return load_test(config)
+        return load_test(config, bundle.inputs)
     except UserError as error:
         fault = error.faults[0]
         if len(error.faults) > 1 or fault.place != "data.id" or not fault.message.startswith("no column"):
             raise
     console.say(f"{fault.message}: rows are numbered")
-    return load_test(config.model_copy(update={"data": config.data.model_copy(update={"id": None})}))
+    return load_test(config.model_copy(update={"data": config.data.model_copy(update={"id": None})}), bundle.inputs)
 
 
 def _evaluate(bundle: Bundle, config: ExperimentConfig, encoded: EncodedSplit, console: Console) -> Evaluation:

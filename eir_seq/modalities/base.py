@@ -18,6 +18,8 @@ from eir_seq.randomness import derive_seed
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from eir_seq.modalities.cells import InputCells
+
 LENGTH = "length"
 """The encoded column that says how long a row is; batches are made by it."""
 
@@ -65,6 +67,10 @@ class FittedModality(Protocol):
         """The raw columns that `encode` reads."""
 
     @property
+    def cells(self) -> InputCells:
+        """How its columns are read and checked."""
+
+    @property
     def collator(self) -> Collator:
         """What makes the tensors of a batch."""
 
@@ -76,6 +82,9 @@ class FittedModality(Protocol):
 
     def review(self, encoded: RowSource, split: str) -> list[str]:
         """Warnings about the encoded rows of a split; raises `UserError` where they cannot be used at all."""
+
+    def show(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:
+        """What stands in some rows, for people."""
 
     def describe(self) -> dict[str, Any]:
         """What `check` and the report say about this input."""
@@ -93,6 +102,10 @@ class FittedModality(Protocol):
 
 class Modality(Protocol):
     """One kind of input, as configured."""
+
+    @property
+    def cells(self) -> InputCells:
+        """How its columns are read and checked."""
 
     def fit(self, train_rows: Dataset, seed: int) -> FittedModality:
         """Learn from the training rows what encoding needs."""

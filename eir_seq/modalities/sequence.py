@@ -7,20 +7,24 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-from torch import Tensor
 
 from eir_seq.config.schema import DataConfig, PublishedTokenizerConfig, SequenceInputConfig, WordTokenizerConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.base import LENGTH, Draw, RowSource
-from eir_seq.modalities.truncation import Ids, Strategy, cut, is_drawn, shares, window
+from eir_seq.modalities.base import LENGTH, RowSource
+from eir_seq.modalities.cells import InputCells, parse_cell
+from eir_seq.modalities.sequence_batches import IDS as IDS
+from eir_seq.modalities.sequence_batches import PAIR_IDS, WORDS, SequenceCollator
+from eir_seq.modalities.sequence_tokens import joined, tokenize
+from eir_seq.modalities.tensors import TensorSource, load_sources, save_sources
+from eir_seq.modalities.tensors.base import Content, list_array
+from eir_seq.modalities.truncation import Ids, cut, is_drawn, shares
 from eir_seq.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
-from eir_seq.tokenizers.framing import FIRST, SECOND, Part
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,21 +33,30 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IDS, PAIR_IDS, TOKENS, UNKNOWN, SHORTENED = "ids", "pair_ids", "tokens", "unknown", "shortened"
+TOKENS, UNKNOWN, SHORTENED = "tokens", "unknown", "shortened"
 ROWS_PER_BATCH = 1024
 ROWS_MEASURED = 2_000
 """Training rows of which lengths are counted where the config gives `max_length`."""
 UNKNOWN_SHARE = 0.2
 """From this share of unknown tokens on there is a warning."""
-STATE_FILE, TOKENIZER_FOLDER = "input.json", "tokenizer"
+STATE_FILE, TENSORS_FILE, TOKENIZER_FOLDER = "input.json", "tensors.json", "tokenizer"
 
 
 @dataclass(frozen=True)
 class SequenceModality:
-    """A sequence input, as configured."""
+    """A sequence input, as configured; raises `UserError` for tensors that its model does not take."""
 
     name: str
     config: SequenceInputConfig
+
+    @cached_property
+    def cells(self) -> InputCells:
+        """How its columns are read and checked."""
+        if not self.config.tensors.given():
+            return InputCells(self.name, self.config)
+        from eir_seq.modalities.tensors.declare import declare_sources
+
+        return InputCells(self.name, self.config, declare_sources(self.name, self.config))
 
     def fit(self, train_rows: Dataset, seed: int) -> FittedSequence:
         """Train or load the tokenizer, and settle `max_length`, on the training rows.
@@ -53,6 +66,7 @@ class SequenceModality:
         del seed  # tokenizers are trained without randomness
         config = self.config
         tokenizer = self._tokenizer(train_rows)
+        sources = self._sources(train_rows, tokenizer)
         fitted = FittedSequence(self.name, config, tokenizer, max_length=2**31 - 1)
         exact = not isinstance(config.max_length, int)
         step = 1 if exact else max(1, train_rows.num_rows // ROWS_MEASURED)
@@ -71,7 +85,16 @@ class SequenceModality:
             "truncated": round(float((lengths > max_length).mean()), 4),
             "unknown": round(unknown, 4),
         }
-        return FittedSequence(self.name, config, tokenizer, max_length, statistics)
+        return FittedSequence(self.name, config, tokenizer, max_length, statistics, sources=sources)
+
+    def _sources(self, train_rows: Dataset, tokenizer: Tokenizer) -> dict[str, TensorSource]:
+        if not self.cells.sources:
+            return {}
+        from eir_seq.modalities.tensors.declare import adapt
+
+        sources = adapt(self.cells.sources, self.config, tokenizer, f"inputs.{self.name}")
+        contents = [self.cells.content(text) for text in train_rows[self.config.column]]
+        return {kind: source.fit(_cells_of(source, train_rows), contents) for kind, source in sources.items()}
 
     def _tokenizer(self, train_rows: Dataset) -> Tokenizer:
         config, model = self.config, self.config.model
@@ -87,11 +110,14 @@ class SequenceModality:
         return load_tokenizer(choice.path or model.model_type, revision=revision)
 
     def _texts(self, rows: Dataset) -> Iterator[str]:
-        columns = [self.config.column] + ([self.config.pair_column] if self.config.pair_column else [])
+        config = self.config
+        separator = config.tokenizer.split_on if isinstance(config.tokenizer, WordTokenizerConfig) else None
         for start in range(0, rows.num_rows, ROWS_PER_BATCH):
             batch = rows[start : start + ROWS_PER_BATCH]
-            for column in columns:
-                yield from (text[: self.config.max_characters] for text in batch[column])
+            contents = map(self.cells.content, batch[config.column])
+            yield from (joined(content, separator or " ")[: config.max_characters] for content in contents)
+            if config.pair_column is not None:
+                yield from (text[: config.max_characters] for text in batch[config.pair_column])
 
 
 @dataclass
@@ -99,6 +125,7 @@ class FittedSequence:
     """A sequence input with its tokenizer and its length.
 
     `backbone` is set once an encoder was built from published weights: what is needed to build it again without them.
+    `sources` fill further tensors, by the names of their entries in the config.
     """
 
     name: str
@@ -107,11 +134,23 @@ class FittedSequence:
     max_length: int
     statistics: Mapping[str, Any] = field(default_factory=dict)
     backbone: Mapping[str, Any] | None = None
+    sources: Mapping[str, TensorSource] = field(default_factory=dict)
+
+    @cached_property
+    def cells(self) -> InputCells:
+        """How its columns are read and checked."""
+        return InputCells(self.name, self.config, self.sources)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the text and of its pair."""
-        return (self.config.column,) + ((self.config.pair_column,) if self.config.pair_column else ())
+        """The columns of the text, of its pair and of further tensors."""
+        own = (self.config.column, self.config.pair_column, *(source.column for source in self.sources.values()))
+        return tuple(dict.fromkeys(column for column in own if column is not None))
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the text column holds words, so that each token has one."""
+        return self.config.is_split_into_words or self.cells.is_html
 
     @property
     def collator(self) -> SequenceCollator:
@@ -124,6 +163,8 @@ class FittedSequence:
             room=self._room,
             strategy=self.config.truncation,
             pad_id=next(token for token in pads if token is not None),
+            words=self.has_words,
+            sources=tuple(source.for_batches() for source in self.sources.values()),
         )
 
     @property
@@ -134,45 +175,57 @@ class FittedSequence:
         """Hash of the tokenizer and of the options that `encode` looks at."""
         config = self.config
         options = (self.max_length, config.truncation, config.max_characters, config.column, config.pair_column)
-        return hashlib.sha256(f"sequence {self.tokenizer.fingerprint()} {options}".encode()).hexdigest()
+        state = f"sequence {self.tokenizer.fingerprint()} {options}"
+        if self.has_words or self.sources:
+            state += f" words {self.has_words} {json.dumps(save_sources(self.sources), sort_keys=True)}"
+        return hashlib.sha256(state.encode()).hexdigest()
 
     def encode(self, rows: Mapping[str, Sequence[str]]) -> dict[str, pa.Array]:
         """Token ids of the texts, without special tokens, and what is to be known about each row.
 
-        Texts are cut to `max_characters` first. Ids are truncated already unless their window is drawn later.
-        `length` counts special tokens and is what remains after truncation, `tokens` what there was before it.
+        Texts are cut to `max_characters` first. Ids are truncated already unless their window is drawn later, or other
+        columns speak of their places. `length` counts special tokens and is what remains after truncation, and what
+        stands behind the text, such as entities; `tokens` is the text before truncation.
         """
-        ids, cut_texts = self._ids(rows[self.config.column])
+        contents = [self.cells.content(text) for text in rows[self.config.column]]
+        spans = any(source.reads_offsets for source in self.sources.values())
+        read = tokenize(self.tokenizer, contents, self.config.max_characters, offsets=spans)
+        ids, cut_texts = read.ids, read.shortened
         pair_ids: list[Ids] = [np.empty(0, np.int32)] * len(ids)
         if self.config.pair_column is not None:
-            pair_ids, cut_pairs = self._ids(rows[self.config.pair_column])
-            cut_texts = np.maximum(cut_texts, cut_pairs)
+            pairs = [Content(text=text) for text in rows[self.config.pair_column]]
+            pair = tokenize(self.tokenizer, pairs, self.config.max_characters)
+            pair_ids, cut_texts = pair.ids, np.maximum(cut_texts, pair.shortened)
         specials = self.max_length - self._room
         tokens = np.array([len(a) + len(b) + specials for a, b in zip(ids, pair_ids, strict=True)], np.int32)
         unknown = [self._count_unknown(a) + self._count_unknown(b) for a, b in zip(ids, pair_ids, strict=True)]
         columns = {
             TOKENS: pa.array(tokens),
-            LENGTH: pa.array(np.minimum(tokens, self.max_length)),
+            LENGTH: pa.array(np.minimum(tokens, self.max_length) + self._others(rows)),
             SHORTENED: pa.array(cut_texts),
             UNKNOWN: pa.array(unknown, pa.int32()),
         }
-        if not is_drawn(self.config.truncation):
+        if read.words is not None:
+            columns[WORDS] = list_array(read.words)
+        try:
+            for source in self.sources.values():
+                columns |= source.encode(_cells_of(source, rows), contents, read.offsets or ())
+        except UserError as error:
+            raise UserError(*(fault.under(f"inputs.{self.name}.tensors") for fault in error.faults)) from None
+        if not (is_drawn(self.config.truncation) or self.has_words or self.sources):
             keep = [shares(len(a), len(b), self._room) for a, b in zip(ids, pair_ids, strict=True)]
             ids = [cut(a, count, self.config.truncation) for a, (count, _) in zip(ids, keep, strict=True)]
             pair_ids = [cut(b, count, self.config.truncation) for b, (_, count) in zip(pair_ids, keep, strict=True)]
-        columns[IDS] = _list_array(ids)
+        columns[IDS] = list_array(ids)
         if self.config.pair_column is not None:
-            columns[PAIR_IDS] = _list_array(pair_ids)
+            columns[PAIR_IDS] = list_array(pair_ids)
         return columns
 
-    def _ids(self, texts: Sequence[str]) -> tuple[list[Ids], Any]:
-        limit = self.config.max_characters
-        encodings = self.tokenizer.encode_batch([text[:limit] for text in texts])
-        ids = [np.asarray(encoding.ids, np.int32) for encoding in encodings]
-        if self.tokenizer.num_specials() == 0:  # a row without any token would have nothing to attend to
-            empty = self.tokenizer.unk_id if self.tokenizer.unk_id is not None else (self.tokenizer.eos_id or 0)
-            ids = [row if len(row) else np.array([empty], np.int32) for row in ids]
-        return ids, np.array([len(text) > limit for text in texts], np.int32)
+    def _others(self, rows: Mapping[str, Sequence[str]]) -> Any:
+        found = [
+            source.others(_cells_of(source, rows)) for source in self.sources.values() if source.column is not None
+        ]
+        return sum(found, np.zeros(len(rows[self.config.column]), np.int32))
 
     def _count_unknown(self, ids: Ids) -> int:
         return 0 if self.tokenizer.unk_id is None else int(np.count_nonzero(ids == self.tokenizer.unk_id))
@@ -223,7 +276,15 @@ class FittedSequence:
             "max_length": self.max_length,
             "truncation": self.config.truncation,
             "tokens": dict(self.statistics),
+            **({"tensors": {kind: source.describe() for kind, source in self.sources.items()}} if self.sources else {}),
         }
+
+    def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
+        """What stands in the texts of some rows, for people."""
+        texts = [joined(self.cells.content(text), " ") for text in rows[self.config.column]]
+        if self.config.pair_column is None:
+            return texts
+        return [f"{text} | {pair}" for text, pair in zip(texts, rows[self.config.pair_column], strict=True)]
 
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> SequenceEncoder:
         """The backbone with its pooling; raises `UserError` where model and tokenizer do not fit together.
@@ -251,6 +312,9 @@ class FittedSequence:
             "backbone": None if self.backbone is None else dict(self.backbone),
         }
         (folder / STATE_FILE).write_text(json.dumps(state, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if self.sources:
+            sources = json.dumps(save_sources(self.sources), ensure_ascii=False)
+            (folder / TENSORS_FILE).write_text(sources + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedSequence:
@@ -258,6 +322,8 @@ class FittedSequence:
         path = Path(folder) / STATE_FILE
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
+            tensors = path.with_name(TENSORS_FILE)
+            sources = json.loads(tensors.read_text(encoding="utf-8")) if tensors.exists() else {}
             return cls(
                 state["name"],
                 SequenceInputConfig.model_validate(state["config"]),
@@ -265,6 +331,7 @@ class FittedSequence:
                 state["max_length"],
                 state["statistics"],
                 state["backbone"],
+                load_sources(sources),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, UserError):
@@ -272,60 +339,6 @@ class FittedSequence:
             raise UserError(Fault(str(path), f"no fitted sequence input ({type(error).__name__}: {error})")) from None
 
 
-@dataclass(frozen=True)
-class SequenceCollator:
-    """Ids of some rows to padded tensors.
-
-    `parts` are the special tokens and the places of the texts, `room` the tokens that are left for texts.
-    """
-
-    name: str
-    parts: tuple[Part, ...]
-    room: int
-    strategy: Strategy
-    pad_id: int
-
-    def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
-        """`input_ids` and `attention_mask`, and `token_type_ids` where the format has types; ``(batch, length)``.
-
-        Rows are padded on the right to the longest of the batch. The mask is True at tokens of the text.
-        """
-        first = encoded.sequences(IDS, rows)
-        pair = any(part.token == SECOND for part in self.parts)
-        second = encoded.sequences(PAIR_IDS, rows) if pair else [np.empty(0, np.int32)] * len(rows)
-        pieces = [self._kept(row, a, b, draw) for row, a, b in zip(rows, first, second, strict=True)]
-        specials = sum(part.token >= 0 for part in self.parts)
-        lengths = [len(a) + len(b) + specials for a, b in pieces]
-        input_ids = np.full((len(rows), max(lengths)), self.pad_id, np.int64)
-        token_type_ids = np.zeros_like(input_ids)
-        for index, texts in enumerate(pieces):
-            position = 0
-            for token, type_id in self.parts:
-                piece: Any = texts[0] if token == FIRST else texts[1] if token == SECOND else (token,)
-                end = position + len(piece)
-                input_ids[index, position:end] = piece
-                token_type_ids[index, position:end] = type_id
-                position = end
-        mask = np.arange(input_ids.shape[1]) < np.asarray(lengths)[:, None]
-        tensors = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask)}
-        if any(part.type_id for part in self.parts):
-            tensors["token_type_ids"] = torch.from_numpy(token_type_ids)
-        return tensors
-
-    def _kept(self, row: int, ids: Ids, pair_ids: Ids, draw: Draw) -> tuple[Ids, Ids]:
-        """The tokens that stay of a text and its pair."""
-        keep, pair_keep = shares(len(ids), len(pair_ids), self.room)
-        return self._part(row, ids, keep, FIRST, draw), self._part(row, pair_ids, pair_keep, SECOND, draw)
-
-    def _part(self, row: int, ids: Ids, keep: int, which: int, draw: Draw) -> Ids:
-        if len(ids) <= keep:
-            return ids
-        if self.strategy == "uniform" or (self.strategy == "random" and draw.epoch is not None):
-            return window(ids, keep, draw.below(len(ids) - keep + 1, self.name, row, which))
-        return cut(ids, keep, self.strategy)
-
-
-def _list_array(rows: Sequence[Ids]) -> pa.ListArray:
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    values = np.concatenate(rows) if rows else np.empty(0, np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.int32()))
+def _cells_of(source: TensorSource, rows: Any) -> list[Any]:
+    """The values in a source's column; None in each row where it has none."""
+    return [parse_cell(text) for text in rows[source.column]] if source.column is not None else []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from eir_seq.config.schema import DataConfig, Pool, SequenceModelConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.modalities.tensors.declare import check_sizes
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyond, load_beyond, rebuild_beyond
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
@@ -65,24 +66,41 @@ class SequenceEncoder(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """``(batch, length)`` each, the mask True at real tokens; gives ``(batch, output_size)``.
+    def forward(self, **tensors: Tensor) -> Tensor:
+        """The tensors that `read` takes; gives ``(batch, output_size)``."""
+        return self.pool_tokens(self.read(**tensors))
 
-        Type ids are left out where the backbone has no embedding for them.
+    def read(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        word_ids: Tensor | None = None,
+        **own: Tensor,
+    ) -> TokenStates:
+        """What the backbone makes of the tokens, before they are pooled.
+
+        Args:
+            input_ids: (batch, length).
+            attention_mask: (batch, length), True at real tokens.
+            token_type_ids: (batch, length); left out where the backbone has no embedding for them.
+            word_ids: (batch, length), the number of each token's word; not for the backbone.
+            own: documented tensors of the architecture.
         """
-        return self.pool_tokens(self.read(input_ids, attention_mask, token_type_ids))
-
-    def read(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> TokenStates:
-        """What the backbone makes of the tokens, before they are pooled; the arguments are those of `forward`."""
         mask = attention_mask.bool()
-        inputs: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
         if token_type_ids is not None and self.num_types > 1:
             inputs["token_type_ids"] = token_type_ids
         if self.marks_first:
             inputs["global_attention_mask"] = (mask & (mask.cumsum(dim=1) == 1)).long()
         head = getattr(self.backbone, "head", None)
         output: Any = self.backbone(**inputs) if head is None else self.backbone.run_body(inputs)  # type: ignore[operator]
-        return TokenStates(output.last_hidden_state, mask, inputs, head, output.get("pooler_output"))
+        states: Tensor = output.last_hidden_state
+        behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
+        if behind is not None and states.shape[1] > mask.shape[1]:
+            mask = torch.cat((mask, behind), dim=1)
+        words = {} if word_ids is None else {"word_ids": word_ids}
+        return TokenStates(states, mask, inputs | words, head, output.get("pooler_output"))
 
     def pool_tokens(self, tokens: TokenStates) -> Tensor:
         """One vector per row, ``(batch, output_size)``."""
@@ -128,7 +146,7 @@ def build_sequence_encoder(
     """
     config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
     if not config.pretrained_model:
-        backbone = _from_scratch(config, tokenizer, place, task)
+        backbone = _from_scratch(fitted, task)
     elif pretrained or fitted.backbone is None:
         backbone = _published(config, place, task)
     else:
@@ -146,6 +164,7 @@ def build_sequence_encoder(
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
         message = f"the tokenizer has {tokenizer.vocab_size} tokens, the model has embeddings for {vocab_size}"
         faults.append(Fault(f"{place}.tokenizer", message))
+    faults += check_sizes(fitted.sources, options, place)
     if backbone.max_positions is not None and fitted.max_length > backbone.max_positions:
         message = f"{fitted.max_length} is more than the {backbone.max_positions} positions of {config.model_type!r}"
         faults.append(Fault(f"{place}.max_length", message))
@@ -168,7 +187,8 @@ def build_sequence_encoder(
     )
 
 
-def _from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str, task: str | None) -> Any:
+def _from_scratch(fitted: FittedSequence, task: str | None) -> Any:
+    config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
     if config.model_type == AUTO:
         _refuse_beyond(task, place)
         return _beyond_from_scratch(config, tokenizer, place)
@@ -184,6 +204,8 @@ def _from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str,
         token_id = getattr(tokenizer, attribute)
         if option in known and option not in given and (token_id is not None or _may_be_none(known[option])):
             options[option] = token_id
+    for source in fitted.sources.values():
+        options |= {name: value for name, value in source.derived_options().items() if name not in given}
     if task == CAUSAL and "is_decoder" in known:
         options.setdefault("is_decoder", True)
     prefix = f"{place}.model.model_init_config"

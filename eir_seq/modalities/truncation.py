@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int32]
+Numbers = NDArray[np.int64]
+Kept = TypeVar("Kept", Ids, Numbers)
 Strategy = Literal["head", "tail", "middle-out", "random", "uniform"]
 
 
@@ -28,7 +30,7 @@ def shares(length: int, pair_length: int, budget: int) -> tuple[int, int]:
     return budget - half, half
 
 
-def cut(ids: Ids, keep: int, strategy: Strategy) -> Ids:
+def cut(ids: Kept, keep: int, strategy: Strategy) -> Kept:
     """`keep` tokens from the start, from the end, or from both ends with the middle taken out."""
     if len(ids) <= keep:
         return ids
@@ -40,6 +42,6 @@ def cut(ids: Ids, keep: int, strategy: Strategy) -> Ids:
     return ids[:keep]
 
 
-def window(ids: Ids, keep: int, start: int) -> Ids:
+def window(ids: Kept, keep: int, start: int) -> Kept:
     """`keep` tokens from `start` on; ``0 <= start <= len(ids) - keep``."""
     return ids[start : start + keep]

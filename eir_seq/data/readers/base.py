@@ -90,11 +90,15 @@ class FaultLog:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that an experiment needs and which config key asks for each; they may be renamed while reading."""
+    """The columns that an experiment needs and which config key asks for each; they may be renamed while reading.
+
+    Values of `structured` columns may be lists and objects.
+    """
 
     places: Mapping[str, str]
     optional: frozenset[str] = frozenset()
     rename: Mapping[str, str] = field(default_factory=dict)
+    structured: frozenset[str] = frozenset()
 
     def resolve(self, names: Sequence[str], source: str) -> dict[str, int]:
         """Position of each wanted column among the `names` of a file; raises `UserError` with all that is wrong."""

@@ -78,6 +78,7 @@ class _Columns:
         self.seen: dict[str, None] = {}
         self._values: dict[str, list[Any]] = {name: [] for name in wanted.places}
         self._kinds: dict[str, str] = {}
+        self._structured = wanted.structured
         self._old_names = {new: old for old, new in wanted.rename.items()}
 
     def add(self, item: Any, number: int) -> str | None:
@@ -94,7 +95,7 @@ class _Columns:
         row, kinds = {}, {}
         for name in self._values:
             value = item.get(self._old_names.get(name, name), item.get(name))
-            kind, row[name] = _typed(value)
+            kind, row[name] = _typed(value, structured=name in self._structured)
             expected = self._kinds.get(name, kind)
             if kind == "broken":
                 return f"{name!r}: {row[name]}"
@@ -123,10 +124,15 @@ class _Columns:
         return pa.table(arrays)
 
 
-def _typed(value: Any) -> tuple[str | None, Any]:
-    """Kind and value; kind "broken" comes with the reason as its value, None is a missing value."""
+def _typed(value: Any, *, structured: bool) -> tuple[str | None, Any]:
+    """Kind and value; kind "broken" comes with the reason as its value, None is a missing value.
+
+    Lists and objects of structured columns stay JSON.
+    """
     if value is None:
         return None, None
+    if structured and isinstance(value, list | dict):
+        return "text", json.dumps(value, ensure_ascii=False)
     if isinstance(value, bool):
         return "truth value", str(value).lower()
     if isinstance(value, int | float):

@@ -1,0 +1,75 @@
+"""A picture beside a text (git)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+
+from eir_seq.modalities.base import RowSource
+from eir_seq.modalities.pictures import BICUBIC, Pixels, Resize, Scaling, locate, problem
+from eir_seq.modalities.tensors.base import Content, Places, TensorSource, list_array, tensor
+
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Of each channel over the pictures that clip, and so git's encoder, learnt from (https://arxiv.org/abs/2103.00020)."""
+
+
+@dataclass(frozen=True)
+class Picture(TensorSource):
+    """`pixel_values`: the channels of a square of pixels, less their mean, by their deviation.
+
+    Other fields are those of `Scaling`.
+    """
+
+    size: int = 224
+    channels: int = 3
+    resize: Resize = "crop"
+    edge: int | None = None
+    resample: int = BICUBIC
+    mean: list[float] = field(default_factory=lambda: list(MEAN))
+    deviation: list[float] = field(default_factory=lambda: list(DEVIATION))
+
+    tensors = ("pixel_values",)
+
+    @property
+    def scaling(self) -> Scaling:
+        """How a picture becomes pixels."""
+        return Scaling(self.size, self.channels, self.resize, self.edge, self.resample)
+
+    def resolve(self, cell: Any, folder: Path) -> Any:
+        """See `locate`."""
+        return locate(cell, folder)
+
+    def problems(self, cell: Any, content: Content) -> Iterator[str]:  # noqa: ARG002
+        """A missing file, or one that is no picture."""
+        return problem(cell, self.channels)
+
+    def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
+        """The pixels as bytes, four in a number."""
+        return {"pixel_values": list_array([packed(self.scaling.pixels(cell[0])) for cell in cells])}
+
+    def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:  # noqa: ARG002
+        """`pixel_values` (batch, channels, size, size)."""
+        shape = (self.size, self.size, self.channels)
+        pixels = np.stack([unpacked(values, shape) for values in encoded.sequences("pixel_values", rows)])
+        mean, deviation = np.array(self.mean, np.float32), np.array(self.deviation, np.float32)
+        values = (pixels.astype(np.float32) / np.float32(255) - mean) / deviation
+        return {"pixel_values": tensor(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))}
+
+
+def packed(pixels: Pixels) -> Any:
+    """Bytes as 32-bit numbers, filled up with zeros."""
+    flat = pixels.reshape(-1)
+    return np.concatenate([flat, np.zeros(-len(flat) % 4, np.uint8)]).view(np.int32)
+
+
+def unpacked(values: Any, shape: tuple[int, int, int]) -> Pixels:
+    """The inverse of `packed`."""
+    count = shape[0] * shape[1] * shape[2]
+    pixels: Pixels = np.ascontiguousarray(values).view(np.uint8)[:count].reshape(shape)
+    return pixels

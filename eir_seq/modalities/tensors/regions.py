@@ -1,0 +1,87 @@
+"""Regions of an image beside a text (visual_bert)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eir_seq.errors import nearest
+from eir_seq.modalities.base import RowSource
+from eir_seq.modalities.tensors.base import Content, Places, TensorSource, as_floats, list_array, shown, tensor
+
+
+@dataclass(frozen=True)
+class Regions(TensorSource):
+    """`visual_embeds`, its mask and segments (1): vectors of width `size`, as many as a row has."""
+
+    size: int = 512
+
+    tensors = ("visual_embeds", "visual_attention_mask", "visual_token_type_ids")
+
+    def resolve(self, cell: Any, folder: Path) -> Any:
+        """A file's name as ``[path, bytes, time]``, so that what was encoded from another state of it is not reused."""
+        if not isinstance(cell, str):
+            return cell
+        path = folder / os.path.expanduser(cell)
+        try:
+            status = path.stat()
+        except OSError:
+            return str(path)
+        return [str(path.absolute()), status.st_size, status.st_mtime_ns]
+
+    def problems(self, cell: Any, content: Content) -> Iterator[str]:  # noqa: ARG002
+        """A missing or foreign file, vectors of another width, or values that are not finite."""
+        if isinstance(cell, str):
+            path = Path(cell)
+            close = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+            yield f"names {cell}, which is no file{close}"
+            return
+        try:
+            vectors = self._vectors(cell)
+        except (OSError, ValueError, TypeError, EOFError) as error:
+            what = f"names {cell[0]}, which is" if _is_file(cell) else f"is {shown(cell)},"
+            reason = " ".join(str(error).split())[:80]
+            yield f"{what} not a table of numbers, one line per region ({reason})"
+            return
+        if vectors.ndim != 2 or vectors.shape[1] != self.size:
+            shape = " x ".join(map(str, vectors.shape))
+            yield f"has an array of {shape}, not of regions x {self.size} (visual_embedding_dim)"
+        elif not np.isfinite(vectors).all():
+            yield "has vectors with values that are not finite"
+
+    def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
+        """The vectors, one behind another."""
+        return {"visual_embeds": list_array([self._vectors(cell).reshape(-1) for cell in cells])}
+
+    def others(self, cells: Sequence[Any]) -> NDArray[np.int32]:
+        """Regions of each row."""
+        return np.array([len(self._vectors(cell)) for cell in cells], np.int32)
+
+    def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:  # noqa: ARG002
+        """`visual_embeds` (batch, regions, size), the others (batch, regions)."""
+        every = [as_floats(values).reshape(-1, self.size) for values in encoded.sequences("visual_embeds", rows)]
+        most = max(1, max(map(len, every)))  # a batch without any has one that is masked
+        vectors = np.zeros((len(rows), most, self.size), np.float32)
+        for index, own in enumerate(every):
+            vectors[index, : len(own)] = own
+        mask = np.arange(most) < np.array([len(own) for own in every])[:, None]
+        arrays = vectors, mask, np.ones(mask.shape, np.int64)
+        return dict(zip(self.tensors, map(tensor, arrays), strict=True))
+
+    def _vectors(self, cell: Any) -> NDArray[np.float32]:
+        if _is_file(cell):
+            return np.asarray(np.load(cell[0], mmap_mode="r", allow_pickle=False), np.float32)
+        vectors = np.asarray(cell, np.float32)
+        return vectors.reshape(0, self.size) if vectors.shape == (0,) else vectors
+
+
+def _is_file(cell: Any) -> bool:
+    return isinstance(cell, list) and bool(cell) and isinstance(cell[0], str)
