@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.config.schema import DataConfig
+from eir_seq.config.schema import ColumnOutputBase, DataConfig
 from eir_seq.data.batching import evaluation_batches
-from eir_seq.data.encoded import EncodedRows, EncodingCache, Progress
+from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.rows import ID
-from eir_seq.modalities.base import LENGTH, Collator, Draw, FittedModality
+from eir_seq.modalities.base import LENGTH, Collator, Draw, FittedModality, RowSource
+from eir_seq.modalities.documents import BYTES, FittedDocuments, TokenBlocks
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.causal_lm import FittedCausalLm
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,7 +40,7 @@ class EncodedSplit:
     """A map from `BatchKey` to batches. Small when pickled: encoded rows stay in their files."""
 
     ids: Sequence[str]
-    inputs: Mapping[str, EncodedRows]
+    inputs: Mapping[str, RowSource]
     collators: Mapping[str, Collator]
     targets: Mapping[str, Tensor]
     seed: int
@@ -98,12 +100,22 @@ def encode_split(
     where the rows cannot be used (classes that training did not have, nothing but unknown tokens).
     """
     ids = list(rows[ID])
-    encoded, warnings = {}, []
+    encoded: dict[str, RowSource] = {}
+    warnings: list[str] = []
     for name, fitted in inputs.items():
         encoded[name] = cache.encode(rows, fitted, f"{name}: {split}", progress)
         warnings += fitted.review(encoded[name], split)
+        if isinstance(fitted, FittedDocuments):
+            encoded[name] = blocks = fitted.blocks(encoded[name])
+            ids = blocks.names(ids)
     targets = {}
     for name, output in outputs.items():
+        if isinstance(output, FittedCausalLm):
+            read = encoded[output.input]
+            sizes = read.numbers(BYTES) if isinstance(read, TokenBlocks) else np.zeros(len(ids))
+            targets[name] = torch.as_tensor(sizes, dtype=torch.float64)
+            continue
+        assert isinstance(output.config, ColumnOutputBase)
         values = list(rows[output.config.column]) if output.config.column in rows.column_names else [None]
         if not any(value is None for value in values):
             targets[name] = output.targets(values, ids)

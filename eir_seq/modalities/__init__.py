@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from eir_seq.config.schema import InputConfig
+from eir_seq.config.schema import DocumentLayout, InputConfig, SequenceInputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import FittedModality, Modality
+from eir_seq.modalities.documents import DocumentsModality, FittedDocuments
 from eir_seq.modalities.sequence import STATE_FILE, FittedSequence, SequenceModality
 
-MODALITIES = {"sequence": (SequenceModality, FittedSequence)}
+MODALITIES = {"sequence": (SequenceModality, FittedSequence), "documents": (DocumentsModality, FittedDocuments)}
 
 
-def build_modality(name: str, config: InputConfig) -> Modality:
-    """The input called `name`, not yet fitted."""
+def build_modality(name: str, config: InputConfig, layout: DocumentLayout | None = None) -> Modality:
+    """The input called `name`, not yet fitted; `layout`: it is the documents of a language model, in rows of tokens."""
+    if layout is not None:
+        assert isinstance(config, SequenceInputConfig)
+        return DocumentsModality(name, config, layout)
     return MODALITIES[config.type][0](name, config)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eir_seq.config.schema import ClassificationOutputConfig, OutputConfig, RegressionOutputConfig
+from eir_seq.config.schema import CausalLmOutputConfig, ClassificationOutputConfig, OutputConfig, RegressionOutputConfig
 
 if TYPE_CHECKING:
     from eir_seq.outputs.base import FittedOutput, Output
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 def build_output(name: str, config: OutputConfig) -> Output:
     """The output that `config` declares under `outputs.NAME`; still to be fitted on the training rows."""
+    from eir_seq.outputs.causal_lm import CausalLm
     from eir_seq.outputs.classification import Classification
     from eir_seq.outputs.regression import Regression
 
     if isinstance(config, ClassificationOutputConfig):
         return Classification(name, config)
+    if isinstance(config, CausalLmOutputConfig):
+        return CausalLm(name, config)
     assert isinstance(config, RegressionOutputConfig), type(config)
     return Regression(name, config)
 
@@ -32,11 +35,14 @@ def load_output(path: Path) -> FittedOutput:
         UserError: the file is missing, truncated or not one of ours.
     """
     from eir_seq.outputs.base import read_state
+    from eir_seq.outputs.causal_lm import CausalLmState, FittedCausalLm
     from eir_seq.outputs.classification import ClassificationState, FittedClassification
     from eir_seq.outputs.regression import FittedRegression, RegressionState
 
-    state = read_state(path, (ClassificationState, RegressionState))
+    state = read_state(path, (ClassificationState, RegressionState, CausalLmState))
     if isinstance(state, ClassificationState):
         return FittedClassification(state)
+    if isinstance(state, CausalLmState):
+        return FittedCausalLm(state)
     assert isinstance(state, RegressionState), type(state)
     return FittedRegression(state)

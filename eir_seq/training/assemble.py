@@ -12,7 +12,8 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.fusion import build_fusion
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality
-from eir_seq.modalities.sequence import TOKENS
+from eir_seq.modalities.documents import FittedDocuments
+from eir_seq.modalities.sequence import IDS, TOKENS
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.randomness import derive_seed
@@ -41,14 +42,17 @@ class Parts:
         return self.data.val_dataloader() if split == "validation" else self.data.test_dataloader()
 
     def tokens(self, name: str) -> dict[str, Sequence[int]]:
-        """Tokens of each row of an input before truncation, by split."""
+        """Tokens of each row (of a language model: of each document) of an input before truncation, by split."""
         return {split: encoded.inputs[name].numbers(TOKENS).tolist() for split, encoded in self.data.encoded.items()}
 
     def shown(self, split: str, name: str) -> list[str]:
         """What stands in an input, row by row, for people."""
         rows = dict(self.splits.items())[split]
-        columns = [rows[column] for column in self.inputs[name].columns]
-        return [" | ".join(map(str, values)) for values in zip(*columns, strict=True)]
+        fitted = self.inputs[name]
+        if isinstance(fitted, FittedDocuments):
+            blocks = self.data.encoded[split].inputs[name]
+            return [fitted.tokenizer.decode(ids) for ids in blocks.sequences(IDS, range(len(self.data.encoded[split])))]
+        return fitted.show(rows)
 
 
 def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None) -> Parts:
@@ -65,18 +69,24 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     from eir_seq.data.module import DataModule
     from eir_seq.data.source import load_splits
 
+    layout = config.document_layout
+    modalities = {name: build_modality(name, declared, layout) for name, declared in config.inputs.items()}
     with console.phase("reading rows") as found:
-        splits = load_splits(config)
+        splits = load_splits(config, modalities)
         found += [f"{split} {rows.num_rows:,}" for split, rows in splits.items()]
     if splits.skipped:
         console.say(f"left out {len(splits.skipped):,} rows (data.on_bad_row=skip)")
     assert splits.train is not None
     inputs: dict[str, FittedModality] = {}
-    for name, declared in config.inputs.items():
+    for name, modality in modalities.items():
         with console.phase(f"fitting inputs.{name}") as found:
-            inputs[name] = build_modality(name, declared).fit(splits.train, config.seed)
+            inputs[name] = modality.fit(splits.train, config.seed)
             found += _said(inputs[name].describe())
-    outputs = {name: build_output(name, declared).fit(splits.train) for name, declared in config.outputs.items()}
+    outputs = {}
+    for name, output in config.outputs.items():
+        if name in config.token_inputs:
+            output = output.model_copy(update={"input": config.token_inputs[name]})
+        outputs[name] = build_output(name, output).fit(splits.train)
     with console.phase("encoding") as found:
         data = DataModule(config, splits, inputs, outputs, fallback_cache=fallback_cache, progress=console.progress)
         data.setup()
@@ -134,4 +144,6 @@ def _said(description: Mapping[str, Any]) -> list[str]:
         said.append(f"{description.get('tokenizer', 'tokens')}, {description['vocab_size']:,} tokens")
     if "max_length" in description:
         said.append(f"length {description['max_length']:,}")
+    if "documents" in description:
+        said.append(f"{description['documents']} documents in blocks of {description['block']:,}")
     return said

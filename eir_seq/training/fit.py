@@ -24,6 +24,7 @@ from eir_seq.training.metrics_file import MetricsFile
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import total_steps
+from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
 
 
@@ -61,6 +62,7 @@ def fit(
     signals: SignalGuard,
     validate: bool = True,
     trackers: Sequence[Logger] = (),
+    samples: Samples | None = None,
 ) -> RunLoop:
     """Train `network`, from the newest intact checkpoint of the run if there is one.
 
@@ -87,6 +89,7 @@ def fit(
         progress=progress,
         signals=signals,
         trackers=trackers,
+        samples=samples,
     )
     checkpoint = store.newest_intact(progress.say)
     if checkpoint is not None:

@@ -25,6 +25,7 @@ from eir_seq.training.checkpoints import STATE, CheckpointStore, read_json
 from eir_seq.training.evaluation import Batch, Evaluation, evaluate
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.module import TrainingModule
+from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
 
 POINTS = 200
@@ -77,6 +78,8 @@ class RunState:
     stopped_early: bool = False
     metrics_bytes: int = 0
     """Size of metrics.csv."""
+    samples_bytes: int = 0
+    """Size of samples.csv."""
     running: dict[str, Any] = field(default_factory=dict)
     """Training losses since they were last written."""
 
@@ -111,6 +114,7 @@ class RunLoop(Callback):
         progress: the console.
         signals: SIGTERM and SIGINT.
         trackers: Lightning loggers that get every measurement, too.
+        samples: what has language models write texts at each evaluation.
     """
 
     def __init__(
@@ -127,6 +131,7 @@ class RunLoop(Callback):
         progress: Progress,
         signals: SignalGuard,
         trackers: Sequence[Logger] = (),
+        samples: Samples | None = None,
     ) -> None:
         self.config = config
         self.module = module
@@ -139,6 +144,7 @@ class RunLoop(Callback):
         self.progress = progress
         self.signals = signals
         self.trackers = trackers
+        self.samples = samples
         self.state = RunState()
         self.seconds_evaluating = 0.0
         self.batch: Batch | None = None
@@ -183,6 +189,8 @@ class RunLoop(Callback):
             self.module.running.restore(self.state.running, self.module.device)
         self._saved = (self.state.step, self.state.evaluation_due) if self.state.step else None
         self.metrics.restart(self.state.metrics_bytes)
+        if self.samples is not None and self.samples.file is not None:
+            self.samples.file.restart(self.state.samples_bytes)
         self.position.set_position(self.state.epoch, self.state.batches_done)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -254,6 +262,8 @@ class RunLoop(Callback):
         if self._saved == point:
             return
         self.state.metrics_bytes = self.metrics.flush()
+        if self.samples is not None and self.samples.file is not None:
+            self.state.samples_bytes = self.samples.file.flush()
         self.state.running = self.module.running.state()
         if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
             raise RunFailed(f"step {self.state.step}: the weights are not finite; no checkpoint was written")
@@ -283,9 +293,12 @@ class RunLoop(Callback):
             for (output, metric), value in sorted(found.values.items())
         ]
         self._record(measurements)
+        written = [] if self.samples is None else self.samples.write(self.module.network, self._epoch(), state.step)
         state.evaluation_due = False
         self._consistent = True
         self.progress.evaluated(measurements, best=state.best_step == state.step)
+        for sample in written:
+            self.progress.say(f"{sample.output} writes: {sample.prompt}{sample.text}\n")
 
     def _compare(self, found: Evaluation) -> None:
         state, early = self.state, self.config.trainer.early_stopping

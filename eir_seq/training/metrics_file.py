@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,23 +28,23 @@ class Measurement(NamedTuple):
     value: float
 
 
-class MetricsFile:
-    """Appends to metrics.csv; each append is one write."""
+class AppendedFile:
+    """A CSV file that grows; each append is one write."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, header: Sequence[str]) -> None:
+        self.path, self.header = path, header
 
-    def append(self, measurements: Iterable[Measurement]) -> None:
+    def append(self, rows: Iterable[tuple[object, ...]]) -> None:
         """Add lines at the end."""
-        self._write(measurements)
+        self._write(rows)
 
     def restart(self, size: int) -> None:
         """Drop all but the first `size` bytes; a new file gets the header."""
         if size == 0:
             self.path.unlink(missing_ok=True)
-            self._write([HEADER])
+            self._write([tuple(self.header)])
         else:
-            assert self.path.stat().st_size >= size, "metrics.csv is shorter than when the checkpoint was written"
+            assert self.path.stat().st_size >= size, f"{self.path.name} is shorter than when the checkpoint was written"
             os.truncate(self.path, size)
 
     def flush(self) -> int:
@@ -57,6 +57,13 @@ class MetricsFile:
         csv.writer(text, lineterminator="\n").writerows(rows)
         with self.path.open("ab") as file:
             file.write(text.getvalue().encode())
+
+
+class MetricsFile(AppendedFile):
+    """metrics.csv."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, HEADER)
 
 
 def read_metrics(path: Path) -> list[Measurement]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from eir_seq.config.schema import ClassificationOutputConfig, ExperimentConfig
+from eir_seq.config.schema import CausalLmOutputConfig, ClassificationOutputConfig, ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.completion import check_generation
 from eir_seq.training.devices import pick_device
 from eir_seq.training.loop import Monitor
 from eir_seq.training.optimization import total_steps
@@ -38,6 +40,9 @@ def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
     device = attempt(lambda: pick_device(config.trainer))
     monitor = attempt(lambda: monitor_of(config))
     attempt(lambda: total_steps(config.trainer, 1))
+    for name, output in config.outputs.items():
+        if isinstance(output, CausalLmOutputConfig):
+            attempt(partial(check_generation, output, f"outputs.{name}.generation"))
     if device is None or monitor is None or faults:
         raise UserError(*faults)
     if config.trainer.threads is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.schema import ColumnOutputBase, ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
@@ -28,6 +28,7 @@ from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
+from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers
 
@@ -202,6 +203,7 @@ class _Run:
             signals=self.signals,
             validate=parts.splits.validation is not None,
             trackers=self.trackers,
+            samples=Samples(self.config, parts.inputs, parts.outputs, self.path),
         )
         self.console.end_bar()
         seconds = time.monotonic() - start
@@ -269,14 +271,17 @@ class _Run:
         folder.mkdir(exist_ok=True)
         for split, found in evaluations.items():
             rows = dict(parts.splits.items())[split]
-            assert found.ids == list(rows["id"]), f"the evaluation of {split} did not see every row once"
+            assert found.ids == list(parts.data.encoded[split].ids), (
+                f"the evaluation of {split} did not see every row once"
+            )
             targets: dict[str, Any] = {}
             columns: dict[str, Any] = {}
             for name, output in parts.outputs.items():
                 columns |= output.decode(found.raw[name])
                 if name not in found.targets:
                     continue
-                targets[name] = output.canonical(list(rows[output.config.column]))
+                if isinstance(output.config, ColumnOutputBase):
+                    targets[name] = output.canonical(list(rows[output.config.column]))
                 self.report.add_worst(
                     split,
                     output,

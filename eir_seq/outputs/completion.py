@@ -1,0 +1,89 @@
+"""Texts that a language model writes behind a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eir_seq.config.schema import CausalLmOutputConfig
+from eir_seq.errors import Fault, UserError
+from eir_seq.models.generation.options import NEW_TOKENS, build_options
+from eir_seq.models.model import Model
+from eir_seq.tokenizers import Tokenizer
+
+SINGLE = {"num_return_sequences": 1, "return_dict_in_generate": False}
+"""Options that stay as they are: there is one text per prompt."""
+
+
+def check_generation(config: CausalLmOutputConfig, place: str) -> None:
+    """Raise `UserError` for options that `generate` does not have, or that cannot work together."""
+    faults = [
+        Fault(name, "has no effect: one text is written per prompt")
+        for name, fixed in SINGLE.items()
+        if config.generation.get(name, fixed) != fixed
+    ]
+    try:
+        build_options(config.generation, {})
+    except UserError as error:
+        faults += error.faults
+    if faults:
+        raise UserError(*(fault.under(place) for fault in faults))
+
+
+@dataclass(frozen=True)
+class Completer:
+    """Completes prompts.
+
+    `begin`: tokens in front of every text; `end`: the token that ends one. `generation`: options of `generate`.
+    """
+
+    model: Model
+    tokenizer: Tokenizer
+    begin: tuple[int, ...]
+    end: int | None
+    generation: dict[str, Any]
+
+    def __call__(self, prompts: Sequence[str], *, seed: int) -> list[str]:
+        """What the model writes behind each prompt; drawn texts depend on `seed`.
+
+        Where the model has a longest text, a text ends there; of prompts beyond its half, the last part is read.
+        """
+        encodings = self.tokenizer.encode_batch(list(prompts))
+        most, wanted = self.model.max_positions, int(self.generation.get("max_new_tokens") or NEW_TOKENS)
+        longest = max(len(encoding.ids) + len(self.begin) for encoding in encodings)
+        if most is not None:
+            wanted = max(1, min(wanted, max(most // 2, most - longest)))
+        keep = None if most is None else most - wanted
+        rows = [[*self.begin, *encoding.ids] for encoding in encodings]
+        rows = [row if keep is None or len(row) <= keep else row[len(row) - keep :] for row in rows]
+        ids, mask = left_padded([row or [self.end or 0] for row in rows], self.end or 0)
+        options = {"pad_token_id": self.end or 0} | self.generation
+        if self.end is not None:
+            options.setdefault("eos_token_id", self.end)
+        if options.get("max_length") is None:
+            options["max_new_tokens"] = wanted
+        if options.get("do_sample"):
+            options.setdefault("seed", seed)
+        device = self.model.device
+        texts = self.model.generate(ids.to(device), mask.to(device), tokenizer=self.tokenizer, **options)
+        assert isinstance(texts, Tensor)
+        return [self._behind(row, new) for row, new in zip(rows, texts[:, ids.shape[1] :].tolist(), strict=True)]
+
+    def _behind(self, prompt: list[int], new: list[int]) -> str:
+        """The text of new tokens; a space that belongs to the first of them is found by what stands in front."""
+        if self.end is not None and self.end in new:
+            new = new[: new.index(self.end)]
+        before, whole = self.tokenizer.decode(prompt), self.tokenizer.decode([*prompt, *new])
+        return whole[len(before) :] if whole.startswith(before) else self.tokenizer.decode(new)
+
+
+def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Ids and mask, each (rows, longest)."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[pad] * (longest - len(row)) + list(row) for row in rows])
+    mask = torch.tensor([[False] * (longest - len(row)) + [True] * len(row) for row in rows])
+    return ids, mask.long()

@@ -1,0 +1,90 @@
+"""Texts that language models write while they learn: samples.csv, at each evaluation."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.modalities.documents import FittedDocuments
+from eir_seq.modalities.sequence import FittedSequence
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.causal_lm import FittedCausalLm
+from eir_seq.outputs.completion import Completer
+from eir_seq.randomness import derive_seed
+from eir_seq.tokenizers.framing import FIRST
+from eir_seq.training.metrics_file import AppendedFile
+from eir_seq.training.network import Network
+
+SAMPLES = "samples.csv"
+
+
+class Sample(NamedTuple):
+    """One line of samples.csv."""
+
+    epoch: int
+    """Counted from 1."""
+    step: int
+    """Optimizer steps done."""
+    output: str
+    prompt: str
+    text: str
+    """What the model wrote behind the prompt."""
+
+
+class Samples:
+    """Has the language models of an experiment complete their prompts, and keeps the texts in the run folder.
+
+    The texts of a step depend on the weights, the seed and the step alone.
+    """
+
+    def __init__(
+        self, config: ExperimentConfig, inputs: Mapping[str, Any], outputs: Mapping[str, FittedOutput], run_dir: Path
+    ) -> None:
+        self.seed, self.inputs = config.seed, inputs
+        self.outputs = [output for output in outputs.values() if isinstance(output, FittedCausalLm)]
+        self.outputs = [output for output in self.outputs if output.config.prompts]
+        self.file = AppendedFile(run_dir / SAMPLES, Sample._fields) if self.outputs else None
+
+    def write(self, network: Network, epoch: int, step: int) -> list[Sample]:
+        """One text per prompt of every language model, which the file gets, too."""
+        found = []
+        for output in self.outputs:
+            complete = completer(output, self.inputs, network)
+            texts = complete(output.config.prompts, seed=derive_seed(self.seed, "samples", output.name, step))
+            pairs = zip(output.config.prompts, texts, strict=True)
+            found += [Sample(epoch, step, output.name, prompt, text) for prompt, text in pairs]
+        if self.file is not None:
+            self.file.append(found)
+        return found
+
+
+def completer(output: FittedCausalLm, inputs: Mapping[str, Any], network: Network) -> Completer:
+    """What completes prompts by a language-model output of the network."""
+    fitted = inputs[output.input]
+    assert isinstance(fitted, FittedSequence)
+    begin, end = _frame(fitted)
+    backbone: Any = network.encoder(output.input).backbone
+    return Completer(backbone, fitted.tokenizer, begin, end, output.config.generation)
+
+
+def read_samples(run_dir: Path) -> list[Sample]:
+    """All lines of a run's samples.csv; none where there is no such file."""
+    path = run_dir / SAMPLES
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        return [Sample(int(r["epoch"]), int(r["step"]), r["output"], r["prompt"], r["text"]) for r in rows]
+
+
+def _frame(fitted: FittedSequence) -> tuple[tuple[int, ...], int | None]:
+    """The tokens in front of a text and the one behind it."""
+    if isinstance(fitted, FittedDocuments):
+        return (fitted.begin,), fitted.end
+    tokens = [part.token for part in fitted.tokenizer.framing.single]
+    place = tokens.index(FIRST)
+    behind = [*tokens[place + 1 :], fitted.tokenizer.eos_id]
+    return tuple(tokens[:place]), behind[0]
