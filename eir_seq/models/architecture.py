@@ -26,8 +26,9 @@ HeadRows = tuple[Row, ...] | Callable[[Any], tuple[Row, ...]]
 class Decoding:
     """How a class predicts the next token of a text where it does not by the state of the last one.
 
-    `inputs`: options, the inputs with all tokens so far, and what was kept -> inputs of a pass whose last scores are
-    those of the next token. `keeps`: field of its output that is kept, a tensor (length, batch, ...) per layer.
+    `inputs`: options, the inputs with all tokens so far (masks and the like reach one place further), and what was kept
+    -> inputs of a pass whose last scores are those of the next token. `keeps`: field of its output that is kept, a
+    tensor (length, batch, ...) per layer.
     """
 
     inputs: Callable[[Any, dict[str, Any], Any], dict[str, Any]]

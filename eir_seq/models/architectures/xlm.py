@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from eir_seq.models.architecture import Architecture, HeadRows, TaskHead, declare_tasks
+from eir_seq.models.architecture import Architecture, Decoding, HeadRows, TaskHead, declare_tasks
 from eir_seq.models.architectures.xlnet import ANSWER_SEARCH_ROWS
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.context import Context
@@ -169,6 +170,16 @@ def with_mask(c: XLMConfig, inputs: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
+def _predict_behind(c: XLMConfig, inputs: dict[str, Any], _: None) -> dict[str, Any]:
+    """Inputs that predict the place behind the text, where the token stands that hides others."""
+    hidden = c.mask_index if c.mask_token_id is None else c.mask_token_id
+    given = {name: x for name, x in inputs.items() if name not in ("token_type_ids", "use_cache")}
+    given["input_ids"] = ids = F.pad(inputs["input_ids"], (0, 1), value=hidden)
+    if c.tells_languages and "langs" not in inputs:
+        given["langs"] = torch.full_like(ids, c.lang_id)
+    return given
+
+
 def _language_model(c: XLMConfig) -> LanguageModel.Config | AdaptiveSoftmax.Config:
     if c.asm:
         cutoffs = tuple(c.asm_cutoffs)
@@ -207,7 +218,7 @@ def _search(c: XLMConfig) -> AnswerSearch.Config:
 SUMMARY_ROW = Same("sequence_summary.summary", "project")
 SEARCH_ROWS: HeadRows = tuple(Same(f"qa_outputs.{row.theirs}", row.ours) for row in ANSWER_SEARCH_ROWS)
 HEADS = {
-    "masked-lm": TaskHead("WithLMHeadModel", _language_model, _language_model_rows),
+    "masked-lm": TaskHead("WithLMHeadModel", _language_model, _language_model_rows, decoding=Decoding(_predict_behind)),
     "sequence-classification": TaskHead("ForSequenceClassification", _classification, (SUMMARY_ROW,)),
     "token-classification": TaskHead(
         "ForTokenClassification",

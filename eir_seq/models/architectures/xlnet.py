@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
+from eir_seq.models.architecture import Architecture, Decoding, TaskHead, declare_tasks
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
@@ -95,6 +98,31 @@ def _language_model(c: XLNetConfig) -> LanguageModel.Config:
     return LanguageModel.Config.of(c, predicts="hidden", bias=True)
 
 
+OVERLAP = 2
+"""Tokens that are read again at each step of a growing text, now that others stand behind them."""
+
+
+def _predict_behind(c: XLNetConfig, inputs: dict[str, Any], mems: tuple[Tensor, ...] | None) -> dict[str, Any]:
+    """Inputs that predict the place behind the text, which nothing sees; of earlier tokens there are mems."""
+    ids, mask = F.pad(inputs["input_ids"], (0, 1)), inputs["attention_mask"]
+    if mems is not None:
+        ids, mems = ids[:, -OVERLAP - 1 :], tuple(states[:-OVERLAP] for states in mems)
+        mask = mask[:, -ids.shape[1] - len(mems[0]) :]
+    batch, length = ids.shape
+    last = F.one_hot(torch.tensor(length - 1, device=ids.device), length).float()
+    given = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "perm_mask": last.expand(batch, length, length),
+        "target_mapping": last.expand(batch, 1, length),
+        "mems": mems,
+        "use_mems": inputs["use_cache"] and c.use_mems_eval and not c.reuse_len,
+    }
+    if "token_type_ids" in inputs:
+        given["token_type_ids"] = inputs["token_type_ids"][:, -length:]
+    return given
+
+
 def _classification(c: XLNetConfig) -> SummaryClassification.Config:
     return SummaryClassification.Config.of(
         c,
@@ -131,7 +159,10 @@ XLNET = Architecture(
         xlnet_rows,
         {
             "causal-lm": TaskHead(
-                "LMHeadModel", _language_model, (Same("lm_loss.weight", "out.weight"), Same("lm_loss.bias", "bias"))
+                "LMHeadModel",
+                _language_model,
+                (Same("lm_loss.weight", "out.weight"), Same("lm_loss.bias", "bias")),
+                decoding=Decoding(_predict_behind, keeps="mems"),
             ),
             "sequence-classification": TaskHead(
                 "ForSequenceClassification",

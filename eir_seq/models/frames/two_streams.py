@@ -99,7 +99,8 @@ class TwoStreams(nn.Module):
 
         Args:
             input_ids: (batch, length) token ids; or `inputs_embeds`: (batch, length, hidden).
-            attention_mask: (batch, length), nonzero at real tokens; or `input_mask`, nonzero at padding.
+            attention_mask: (batch, length), nonzero at real tokens; or `input_mask`, nonzero at padding. With mems it may
+                be that of the earlier tokens too: (batch, earlier + length).
             mems: per layer (earlier, batch, hidden), as an earlier pass gave them.
             perm_mask: (batch, length, length), nonzero where the first token must not see the second.
             target_mapping: (batch, predictions, length), one at the token that each prediction is for.
@@ -122,6 +123,10 @@ class TwoStreams(nn.Module):
         batch, length = given.shape[:2]
         if input_mask is not None:
             attention_mask = input_mask == 0
+        earlier = len(mems[0]) if mems else 0
+        before: Tensor | None = None
+        if attention_mask is not None and attention_mask.shape[-1] == earlier + length:
+            before, attention_mask = attention_mask[:, :earlier].bool(), attention_mask[:, earlier:]
         check_mask(attention_mask, (batch, length))
         if self.plan.halves and batch % 2:
             raise ValueError(f"bi_data needs batches of an even number of texts, not of {batch}")
@@ -139,8 +144,7 @@ class TwoStreams(nn.Module):
             None,
             {},
         )
-        earlier = 0 if not kept else kept[0].shape[1]
-        seen = self._seen(layout.mask, perm_mask, length, earlier, given.device)
+        seen = self._seen(layout.mask, perm_mask, before, length, earlier, given.device)
         ctx = StreamContext(
             layout=layout,
             positions=given,
@@ -194,9 +198,18 @@ class TwoStreams(nn.Module):
         return tuple(self.dropout(SinesThenCosines.waves(one, size).to(like.dtype)) for one in directions)
 
     def _seen(
-        self, real: Tensor | None, hidden: Tensor | None, length: int, earlier: int, device: torch.device
+        self,
+        real: Tensor | None,
+        hidden: Tensor | None,
+        before: Tensor | None,
+        length: int,
+        earlier: int,
+        device: torch.device,
     ) -> Tensor | None:
-        """(batch or 1, 1, queries or 1, keys) bool of what queries may see; None if everything."""
+        """(batch or 1, 1, queries or 1, keys) bool of what queries may see; None if everything.
+
+        `before`: (batch, earlier) bool, which of the earlier tokens are real; None if all.
+        """
         seen = None
         if real is not None:
             seen = real[:, None, None, :]
@@ -204,7 +217,8 @@ class TwoStreams(nn.Module):
             open_places = (hidden == 0)[:, None]
             seen = open_places if seen is None else seen & open_places
         if seen is not None and earlier:
-            seen = torch.cat((seen.new_ones(*seen.shape[:3], earlier), seen), -1)
+            known = seen.new_ones(1, earlier) if before is None else before
+            seen = torch.cat((known[:, None, None].expand(*seen.shape[:3], earlier), seen), -1)
         if self.plan.causal:
             past = torch.ones(length, earlier + length, dtype=torch.bool, device=device).tril(earlier)
             if self.plan.same_length:

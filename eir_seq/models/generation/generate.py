@@ -22,7 +22,7 @@ from eir_seq.models.generation.options import (
     GenerationOptions,
     build_options,
 )
-from eir_seq.models.generation.processors import Processor, processors_of
+from eir_seq.models.generation.processors import Processor, marked, processors_of
 from eir_seq.models.generation.search import GenerationOutput, Trace, search
 from eir_seq.models.generation.steps import Inputs, Steps
 from eir_seq.models.generation.stopping import Decodes, Stopping
@@ -125,15 +125,15 @@ def _prepare(
 ) -> _Work:
     if model.task not in TASKS and model.declared.decoding is None:
         raise UserError(Fault("generate", f"a model for task {model.task!r} predicts no next token"))
-    names = [name for name, x in given.items() if isinstance(x, (Tensor, tuple)) and name not in DEFAULTS]
-    inputs: Inputs = {name: given[name] for name in names}
-    options = build_options({name: x for name, x in given.items() if name not in names}, defaults_of(model))
+    of_model = (*model.features, "encoder_outputs")
+    inputs: Inputs = {name: x for name, x in given.items() if isinstance(x, Tensor) or name in of_model}
+    options = build_options({name: x for name, x in given.items() if name not in inputs}, defaults_of(model))
     device = model.device
     pair = isinstance(model.body, EncoderDecoder)
     if ids is None and "inputs_embeds" not in inputs and "encoder_outputs" not in inputs:
         ids = _empty_prompt(options, inputs, device)
     inputs |= {"attention_mask": _mask(ids, mask, inputs, options, pair=pair)}
-    source, prompt = ids, _decoder_prompt(inputs, ids, options) if pair else ids
+    prompt = _decoder_prompt(inputs, ids, options) if pair else ids
     if pair:
         inputs["input_ids"] = ids
     elif prompt is None:
@@ -141,7 +141,6 @@ def _prepare(
     assert prompt is not None
     steps = Steps(model, prompt, inputs, pair=pair, use_cache=options.use_cache)
     max_length = _max_length(model, options, prompt.shape[1], steps.offset)
-    texts = max(options.num_beams, options.num_return_sequences)
     faults = []
     if options.strings and tokenizer is None:
         faults.append(Fault("stop_strings", "need tokenizer=, which spells the tokens"))
@@ -152,10 +151,10 @@ def _prepare(
     faults += _outside(model, given)
     if faults:
         raise UserError(*faults)
-    rows = texts // options.num_beam_groups if options.num_beams > 1 else texts
     processors = processors_of(
         options,
-        source=None if source is None or source.shape[1] == 0 else source.repeat_interleave(rows, 0),
+        source=None if ids is None else marked(ids, inputs["attention_mask"]),
+        real=None if pair or ids is None else inputs["attention_mask"],
         prompt_length=prompt.shape[1],
         max_length=max_length,
         own=own,

@@ -12,17 +12,21 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from eir_seq.models.generation.options import GenerationOptions
 
 Processor = Callable[[Tensor, Tensor], Tensor]
 NEVER = -math.inf
+PADDING = -1
+"""Stands for padding, which is no token of a text."""
 
 
 def processors_of(
     options: GenerationOptions,
     *,
     source: Tensor | None,
+    real: Tensor | None = None,
     prompt_length: int,
     max_length: int,
     own: Sequence[Processor] = (),
@@ -30,7 +34,8 @@ def processors_of(
     """The processors that the options ask for, in the order in which they run.
 
     Args:
-        source: (rows, length) tokens of the encoder, or of the prompt; None where the text was given as vectors.
+        source: (batch, length) tokens of the encoder, or of the prompt, `marked`; None where they are not known.
+        real: (batch, length) mask of the prompt: its padding is no text to repeat. None if all of it is real.
         prompt_length, max_length: of the texts as the processors see them.
         own: processors of the caller, between the penalties and the cuts of sampling.
     """
@@ -42,11 +47,11 @@ def processors_of(
     if o.sequence_bias:
         found.append(partial(bias_runs, runs=biased[: len(o.sequence_bias)]))
     if o.encoder_repetition_penalty != 1.0 and source is not None:
-        found.append(partial(penalize_tokens, tokens=source, penalty=1 / o.encoder_repetition_penalty))
+        found.append(partial(penalize_tokens, text=source, penalty=1 / o.encoder_repetition_penalty))
     if o.repetition_penalty != 1.0:
-        found.append(partial(penalize_tokens, tokens=None, penalty=o.repetition_penalty))
+        found.append(partial(penalize_tokens, real=real, penalty=o.repetition_penalty))
     if o.no_repeat_ngram_size:
-        found.append(partial(ban_ngrams, text=None, size=o.no_repeat_ngram_size))
+        found.append(partial(ban_ngrams, real=real, size=o.no_repeat_ngram_size))
     if o.encoder_no_repeat_ngram_size and source is not None:
         found.append(partial(ban_ngrams, text=source, size=o.encoder_no_repeat_ngram_size))
     if o.bad_words_ids:
@@ -112,23 +117,42 @@ def force(scores: Tensor, tokens: list[int]) -> Tensor:
     return torch.full_like(scores, NEVER).index_fill(1, torch.tensor(tokens, device=scores.device), 0.0)
 
 
-def penalize_tokens(ids: Tensor, scores: Tensor, *, tokens: Tensor | None, penalty: float) -> Tensor:
-    """Make `tokens` (by default those of the text) less likely (https://arxiv.org/abs/1909.05858, 4.1)."""
-    tokens = ids if tokens is None else tokens
-    found = scores.gather(1, tokens)
-    return scores.scatter(1, tokens, torch.where(found < 0, found * penalty, found / penalty))
+def penalize_tokens(
+    ids: Tensor, scores: Tensor, *, penalty: float, text: Tensor | None = None, real: Tensor | None = None
+) -> Tensor:
+    """Make tokens of `text` (by default of the text so far) less likely (https://arxiv.org/abs/1909.05858, 4.1)."""
+    text = marked(ids, real) if text is None else _for_rows(text, ids)
+    wide = F.pad(scores, (0, 1))
+    text = torch.where(text == PADDING, scores.shape[1], text)
+    found = wide.gather(1, text)
+    return wide.scatter(1, text, torch.where(found < 0, found * penalty, found / penalty))[:, :-1]
 
 
-def ban_ngrams(ids: Tensor, scores: Tensor, *, text: Tensor | None, size: int) -> Tensor:
+def ban_ngrams(
+    ids: Tensor, scores: Tensor, *, size: int, text: Tensor | None = None, real: Tensor | None = None
+) -> Tensor:
     """Ban tokens that would end the text by a run of `size` tokens that `text` (by default itself) holds."""
-    text = ids if text is None else text
+    text = marked(ids, real) if text is None else _for_rows(text, ids)
     if ids.shape[1] < size - 1 or text.shape[1] < size:
         return scores
     runs = text.unfold(1, size, 1)  # (rows, places, size)
     begun = ids[:, None, ids.shape[1] - size + 1 :]
-    banned = (runs[..., :-1] == begun).all(-1)
-    found = torch.zeros_like(scores, dtype=torch.int8).scatter_reduce(1, runs[..., -1], banned.to(torch.int8), "amax")
+    banned = (runs[..., :-1] == begun).all(-1) & (runs != PADDING).all(-1)
+    found = torch.zeros_like(scores, dtype=torch.int8)
+    found.scatter_reduce_(1, runs[..., -1].clamp(min=0), banned.to(torch.int8), "amax")
     return scores.masked_fill(found.bool(), NEVER)
+
+
+def marked(ids: Tensor, real: Tensor | None) -> Tensor:
+    """Tokens (rows, length) with `PADDING` where the mask (batch, length of the prompt) says so."""
+    if real is None:
+        return ids
+    return ids.masked_fill(F.pad(_for_rows(real == 0, ids), (0, ids.shape[1] - real.shape[1])), PADDING)
+
+
+def _for_rows(x: Tensor, ids: Tensor) -> Tensor:
+    """(batch, ...) -> (rows, ...), where each text has several rows side by side."""
+    return x.repeat_interleave(len(ids) // len(x), 0)
 
 
 def bias_runs(ids: Tensor, scores: Tensor, *, runs: list[tuple[list[int], float]]) -> Tensor:

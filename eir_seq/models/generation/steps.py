@@ -56,11 +56,13 @@ class Steps:
 
     def scores(self, ids: Tensor) -> Tensor:
         """Texts (rows, length), longer by one token than at the last call -> scores (rows, vocabulary) of the next."""
-        self._grow(self.offset + ids.shape[1])
+        self._grow(self.offset + ids.shape[1] + (self.decoding is not None))
+        others = {**self.fixed, "use_cache": self.use_cache}
         if self.decoding is None:
-            given = {**self._unread(ids), **self.fixed, "use_cache": self.use_cache}
+            given = {**self._unread(ids), **others}
         else:
-            given = self.decoding.inputs(self.model.config, {"input_ids": ids, **self.growing, **self.fixed}, self.kept)
+            everything = {"input_ids": ids, **self.growing, **others}
+            given = self.decoding.inputs(self.model.config, everything, self.kept)
         output = self.model(**given, logits_to_keep=1)
         if self.decoding is not None:
             self.kept = output.get(self.decoding.keeps) if self.decoding.keeps else None

@@ -1,0 +1,131 @@
+"""Generation: texts equal to the oracle's, for every architecture that generates.
+
+The oracle continues each prompt by itself, without padding; ours continue them together, padded on the left.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from eir_seq.models.catalogue import architecture
+from eir_seq.models.generation.generate import TASKS
+from tests.parity.cases import CASES, Case
+from tests.parity.harness import DECODER, Pair, inputs_of, pair, transformers
+
+CALLS = [
+    (case, task)
+    for case in CASES
+    for task, declared in architecture(case.model_type).tasks.items()
+    if task in TASKS or declared.decoding is not None
+]
+ids = {"ids": lambda case: case.name if isinstance(case, Case) else None}
+
+ENDS = [2, *range(30, 38)]
+"""Several ends, so that random texts do end, at different lengths."""
+BEAMS: dict[str, dict[str, Any]] = {
+    "plain": {"num_beams": 3},
+    "early": {"num_beams": 4, "early_stopping": True, "length_penalty": 2.0, "num_return_sequences": 3, "eos_token_id": [2]},
+    "never": {"num_beams": 3, "early_stopping": "never", "length_penalty": 0.6},
+    "short": {"num_beams": 2, "length_penalty": -1.0, "num_return_sequences": 2},
+    "penalties": {"num_beams": 3, "repetition_penalty": 1.7, "no_repeat_ngram_size": 2, "min_new_tokens": 4},
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+DUMMY = ("bert", "ernie", "megatron-bert", "rembert", "roc_bert", "roformer")
+"""The oracle puts a padding token behind the text and takes its scores, though these classes learn otherwise."""
+OFFSET = ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
+"""The oracle counts positions from 0, though these begin behind the padding id."""
+UNREAD = {
+    "ctrl": ("token_type_ids",),
+    "ernie": ("task_type_ids",),
+    "roc_bert": ("input_shape_ids", "input_pronunciation_ids"),
+    "xlnet": ("token_type_ids",),
+    "xlm": ("langs", "token_type_ids"),
+    "flaubert": ("langs", "token_type_ids"),
+}
+"""Inputs that the oracle's texts do not carry on."""
+
+
+def both_of(case: Case, task: str, folder: Path) -> Pair:
+    """The pair, whose oracle predicts by the state of the last token, at its own position."""
+    both = pair(case, task, folder, **DECODER.get((case.model_type, task), {}))
+    if case.model_type in (*DUMMY, *OFFSET):
+        generic = transformers.GenerationMixin.prepare_inputs_for_generation
+
+        def prepare(input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+            found: dict[str, Any] = generic(both.oracle, input_ids, **kwargs)
+            if case.model_type in OFFSET:
+                found.pop("position_ids", None)
+            return found
+
+        both.oracle.prepare_inputs_for_generation = prepare
+    return both
+
+
+def prompts(case: Case, both: Pair) -> dict[str, Tensor]:
+    """Texts padded on the left, with what belongs to them."""
+    given = inputs_of(case, both.oracle.config, left=True)
+    given["input_ids"][:, -1] = 50  # a text that goes on
+    unread = UNREAD.get(case.model_type, ())
+    return {name: x for name, x in given.items() if not name.startswith("decoder_") and name not in unread}
+
+
+def alone(given: dict[str, Any], row: int) -> dict[str, Any]:
+    """One row of the inputs without its padding."""
+    real = given["attention_mask"][row].bool()
+    found = {}
+    for name, x in given.items():
+        if isinstance(x, Tensor):
+            per_token = x.shape[1:2] == real.shape and not x.is_floating_point()
+            found[name] = x[row : row + 1, real] if per_token else x[row : row + 1]
+        else:
+            found[name] = x
+    return found
+
+
+def ended(text: Tensor, prompt: int, ends: list[int]) -> list[int]:
+    """The new tokens of a text up to its end."""
+    new = text[prompt:].tolist()
+    first = next((place for place, token in enumerate(new) if token in ends), len(new))
+    return new[: first + 1]
+
+
+def agree(case: Case, both: Pair, **options: Any) -> None:
+    """Ours continue all prompts as the oracle continues each."""
+    options = {"max_new_tokens": 10, "eos_token_id": ENDS, **options}
+    given, texts = prompts(case, both), options.get("num_return_sequences", 1)
+    if case.options.get("causal"):  # as published, padding is read here
+        given = alone(given, 0)
+    ours = both.ours.generate(**given, **options)
+    assert isinstance(ours, Tensor)
+    for row in range(len(given["input_ids"])):
+        single = alone(given, row)
+        theirs = both.oracle.generate(**{**single, **options, "use_cache": False})
+        begins = [1 if both.oracle.config.is_encoder_decoder else x["input_ids"].shape[1] for x in (single, given)]
+        expected = [ended(text, begins[0], options["eos_token_id"]) for text in theirs]
+        found = [ended(text, begins[1], options["eos_token_id"]) for text in ours[row * texts : (row + 1) * texts]]
+        assert found == expected, f"row {row}"
+
+
+@pytest.mark.parametrize(("case", "task"), CALLS, **ids)
+def test_greedy(case: Case, task: str, tmp_path: Path) -> None:
+    both = both_of(case, task, tmp_path)
+    agree(case, both)
+    agree(case, both, repetition_penalty=1.5)
+
+
+@pytest.mark.parametrize(("case", "task"), [call for call in CALLS if "@" not in call[0].name], **ids)
+def test_beams(case: Case, task: str, tmp_path: Path) -> None:
+    both = both_of(case, task, tmp_path)
+    for options in BEAMS.values():
+        agree(case, both, **options)
