@@ -185,7 +185,7 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.gpt2:GPT2",
         "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
         "Causal decoder with learned positions and norms in front of each sublayer.",
-        ("base", "causal-lm", "sequence-classification", "token-classification", "question-answering"),
+        ("base", "causal-lm", "double-heads", "sequence-classification", "token-classification", "question-answering"),
     ),
     "gpt_bigcode": Entry(
         "configs.gpt_bigcode:GPTBigCodeConfig",
@@ -299,6 +299,13 @@ CATALOGUE: dict[str, Entry] = {
         "Bert with norms in front of the sublayers and one behind the last layer, none on the embeddings.",
         BERT_TASKS,
     ),
+    "mixtral": Entry(
+        "configs.llama_like:MixtralConfig",
+        "architectures.qwen2_like:MIXTRAL",
+        "https://arxiv.org/abs/2401.04088",
+        "Llama whose feed-forward blocks are experts, of which every token goes through a few.",
+        ("base", "causal-lm", *TEXT_TASKS[:3]),
+    ),
     "mobilebert": Entry(
         "configs.special_inputs:MobileBertConfig",
         "architectures.mobilebert:MOBILEBERT",
@@ -341,7 +348,7 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.gpt_like:OPENAI_GPT",
         "https://s3-us-west-2.amazonaws.com/openai-assets/research-covers/language-unsupervised/language_understanding_paper.pdf",
         "The first gpt: causal decoder with learned positions and norms behind each sublayer.",
-        ("base", "causal-lm", "sequence-classification"),
+        ("base", "causal-lm", "double-heads", "sequence-classification"),
     ),
     "opt": Entry(
         "configs.opt:OPTConfig",

@@ -15,6 +15,8 @@ FIELDS = frozenset({
     "encoder_hidden_states", "encoder_attentions", "decoder_hidden_states", "decoder_attentions",
     "entity_last_hidden_state", "entity_hidden_states", "entity_logits", "mlm_loss", "mep_loss",
     "mems", "start_top_log_probs", "start_top_index", "end_top_log_probs", "end_top_index", "cls_logits",
+    "cache_params", "state",
+    "router_logits", "aux_loss",
 })  # fmt: skip
 
 

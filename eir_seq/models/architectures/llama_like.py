@@ -64,6 +64,7 @@ def llama_plan(
     windows: tuple[int | None, ...] | None = None,
     layer_dropout: float = 0.0,
     mixer_dropout: float | None = None,
+    output_router_logits: bool | None = None,
     **of_embeddings: Any,
 ) -> StackPlan:
     """Token table, layers of attention and feed-forward block, a final norm.
@@ -89,6 +90,7 @@ def llama_plan(
         ),
         final_norm=norm,
         cached=c.use_cache,
+        output_router_logits=output_router_logits,
     )
 
 

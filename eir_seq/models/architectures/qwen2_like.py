@@ -1,23 +1,34 @@
-"""Decoders like llama whose layers may see a window only: qwen2 (https://arxiv.org/abs/2407.10671)."""
+"""Decoders like llama whose layers may see a window only: qwen2 and mixtral."""
 
 from __future__ import annotations
 
-from eir_seq.models.architecture import Architecture, declare_tasks
+from collections.abc import Iterator
+
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.architectures.llama_like import (
+    ATTENTION,
     HEADS,
+    LAYER,
+    NORMS,
     attention,
+    decoder_rows,
     feed_forward,
     initialization,
     llama_plan,
     llama_rows,
     question_answering,
 )
+from eir_seq.models.blocks.experts import BestExperts, Experts
 from eir_seq.models.blocks.norms import RMSNorm
-from eir_seq.models.configs.llama_like import Qwen2Config
+from eir_seq.models.blocks.wiring import PreNormExperts
+from eir_seq.models.checkpoint.keymap import Row, Same, Stacked
+from eir_seq.models.configs.llama_like import MixtralConfig, Qwen2Config
 from eir_seq.models.frames.stack import StackPlan
+from eir_seq.models.heads.routed_language_model import RoutedLanguageModel
 
 
 def _qwen2_plan(c: Qwen2Config) -> StackPlan:
+    """https://arxiv.org/abs/2407.10671."""
     return llama_plan(
         c,
         norm=RMSNorm.Config(eps=c.rms_norm_eps),
@@ -30,5 +41,55 @@ def _qwen2_plan(c: Qwen2Config) -> StackPlan:
 QWEN2 = Architecture(
     tasks=declare_tasks("Qwen2", "model", _qwen2_plan, llama_rows, {**HEADS, **question_answering("transformer")}),
     prefixes=("model", "transformer"),
+    initialization=initialization,
+)
+
+
+def _mixtral_plan(c: MixtralConfig) -> StackPlan:
+    """https://arxiv.org/abs/2401.04088."""
+    experts = Experts.Config(
+        count=c.num_local_experts,
+        hidden_size=c.hidden_size,
+        inner_size=c.intermediate_size,
+        activation=c.hidden_act,
+        gated=True,
+    )
+    return llama_plan(
+        c,
+        norm=RMSNorm.Config(eps=c.rms_norm_eps),
+        mixer=attention(c, bias=False, out_bias=False, window=c.sliding_window),
+        mlp=BestExperts.Config(experts=experts, per_token=c.num_experts_per_tok, jitter=c.router_jitter_noise),
+        wiring=PreNormExperts,
+        output_router_logits=c.output_router_logits,
+    )
+
+
+def _mixtral_rows(c: MixtralConfig) -> Iterator[Row]:
+    experts = (
+        Stacked(f"{LAYER}block_sparse_moe.experts.*.{theirs}.weight", f"{LAYER}mlp.experts.{ours}", c.num_local_experts)
+        for theirs, ours in (("w1", "gate"), ("w2", "down"), ("w3", "up"))
+    )
+    return decoder_rows(c, {**NORMS, **ATTENTION, "block_sparse_moe.gate": "mlp.router"}, *experts)
+
+
+def _mixtral_language_model(c: MixtralConfig) -> RoutedLanguageModel.Config:
+    return RoutedLanguageModel.Config.of(
+        c, predicts="next", per_token=c.num_experts_per_tok, balance=c.router_aux_loss_coef
+    )
+
+
+MIXTRAL = Architecture(
+    tasks=declare_tasks(
+        "Mixtral",
+        "model",
+        _mixtral_plan,
+        _mixtral_rows,
+        {
+            **HEADS,
+            "causal-lm": TaskHead("ForCausalLM", _mixtral_language_model, (Same("lm_head", "out"),)),
+            **question_answering("model"),
+        },
+    ),
+    prefixes=("model",),
     initialization=initialization,
 )

@@ -31,6 +31,7 @@ class Context:
         position_table: (rows, size) by position or distance, shared by all layers (roformer, deberta).
         features: documented inputs of the architecture besides tokens (boxes, global_attention_mask, ...), padded.
         attentions, cross_attentions, global_attentions: lists that layers append their weights to, if wanted.
+        router_logits: list that routers of experts append their scores to, in the context's layout, if wanted.
         embeddings: the module that made the first states, for layers that need to know what it knows.
         head_mask: (heads,) factors on the attention weights of the current layer.
     """
@@ -49,6 +50,7 @@ class Context:
     global_attentions: list[Tensor] | None = None
     head_mask: Tensor | None = None
     cross_head_mask: Tensor | None = None
+    router_logits: list[Tensor] | None = None
     embeddings: Any = None
     _memo: dict[Any, Any] = field(default_factory=dict)
 

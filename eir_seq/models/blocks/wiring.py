@@ -98,4 +98,16 @@ class PreNorm(Layer):
         x = x + self.mixer_dropout(self.mixer(self.mixer_norm(x), ctx))
         if self.cross is not None and self.cross_norm is not None and ctx.memory is not None:
             x = x + self.mixer_dropout(self.cross(self.cross_norm(x), ctx))
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return x + self.dropout(self._feed(self.mlp_norm(x), ctx))
+
+    def _feed(self, x: Tensor, ctx: Context) -> Tensor:  # noqa: ARG002
+        out: Tensor = self.mlp(x)
+        return out
+
+
+class PreNormExperts(PreNorm):
+    """The same with sparse experts, which tell the context how they were chosen."""
+
+    def _feed(self, x: Tensor, ctx: Context) -> Tensor:
+        out: Tensor = self.mlp(x, ctx)
+        return out

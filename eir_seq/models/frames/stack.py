@@ -30,6 +30,7 @@ class StackPlan:
     `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
     `packable`: whether padding may be left out; `embeds_padding`: not of the embeddings, where tokens see neighbours.
     `blanks_padding`: states at padding, where it stays in, begin as zeros.
+    `output_router_logits`: whether the scores of routers are returned where a call does not say; None: there are none.
     """
 
     embeddings: EmbeddingsPlan
@@ -47,6 +48,7 @@ class StackPlan:
     packable: bool = True
     blanks_padding: bool = False
     embeds_padding: bool = False
+    output_router_logits: bool | None = None
 
     @property
     def hidden_size(self) -> int:
@@ -125,6 +127,7 @@ class Stack(nn.Module):
         use_cache: bool | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        output_router_logits: bool | None = None,
         **features: Tensor,
     ) -> ModelOutput:
         """One pass.
@@ -135,6 +138,7 @@ class Stack(nn.Module):
             token_type_ids, position_ids: (batch, length).
             head_mask, cross_attn_head_mask: (heads,) or (layers, heads), factors on attention weights.
             encoder_hidden_states: (batch, source, memory size) for cross-attention, with their mask.
+            output_router_logits: whether the scores of routers are returned; by default as the plan says.
             past_key_values: cache of an earlier pass; `use_cache` starts one.
             features: documented inputs of the architecture itself.
 
@@ -182,6 +186,7 @@ class Stack(nn.Module):
             attentions=[] if output_attentions else None,
             cross_attentions=[] if output_attentions and encoder_hidden_states is not None else None,
             global_attentions=[] if output_attentions else None,
+            router_logits=[] if self._routes(output_router_logits) else None,
         )
         own = {name: x for name, x in features.items() if name in self.plan.embeddings.features}
         if self.plan.embeds_padding:
@@ -221,7 +226,14 @@ class Stack(nn.Module):
             attentions=None if ctx.attentions is None else tuple(ctx.attentions),
             cross_attentions=None if ctx.cross_attentions is None else tuple(ctx.cross_attentions),
             global_attentions=tuple(ctx.global_attentions) if ctx.global_attentions else None,
+            router_logits=None if ctx.router_logits is None else tuple(map(layout.pad, ctx.router_logits)),
         )
+
+    def _routes(self, wanted: bool | None) -> bool:
+        default = self.plan.output_router_logits
+        if wanted and default is None:
+            raise ValueError("output_router_logits: this architecture has no routers")
+        return bool(default if wanted is None else wanted)
 
     def _packs(self, cache: Cache | None, device: torch.device, *weights_touched: object) -> bool:
         return (

@@ -37,4 +37,6 @@ CASES = [
     Case("qwen2@whole_text", llamaish(sliding_window=8, max_window_layers=0, tie_word_embeddings=True)),
     Case("qwen2@layer_types", llamaish(**WINDOW, layer_types=["sliding_attention", "full_attention"])),
     Case("qwen2@yarn", llamaish(rope_scaling={**YARN, "beta_fast": 2.0, "beta_slow": 0.5, "truncate": False})),
+    Case("mixtral", llamaish(num_local_experts=4, sliding_window=8), head_mask=False),
+    Case("mixtral@one_expert", llamaish(num_local_experts=3, num_experts_per_tok=1, head_dim=16)),
 ]
