@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from eir_seq.config.strict import Strict
@@ -70,6 +72,17 @@ class SignsConfig(Strict):
     file: str | None = Field(None, description="by default the published one in the tokenizer's folder")
 
 
+class PictureConfig(ColumnConfig):
+    """A picture (git)."""
+
+    column: str = Field(description="column with the name of a picture's file, beside the data file")
+    resize: Literal["crop", "squeeze"] | None = Field(
+        None,
+        description="crop: scaled by the shorter side, the middle is taken; squeeze: all of it becomes a square; by "
+        "default that of the pretrained model, or crop",
+    )
+
+
 class TensorsConfig(Strict):
     """Further inputs of the architecture, by their documented names."""
 
@@ -81,6 +94,7 @@ class TensorsConfig(Strict):
     visual_embeds: ColumnConfig | None = Field(
         None, description="column with vectors of regions: a .npy file (beside the data file), or a list of lists"
     )
+    pixel_values: PictureConfig | None = Field(None, description="picture that the text is about")
     langs: LanguagesConfig | None = Field(None, description="languages")
     task_type_ids: TaskTypesConfig | None = Field(None, description="type of the task")
     input_shape_ids: SignsConfig | None = Field(None, description="how tokens look")

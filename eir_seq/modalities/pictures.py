@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.errors import Fault, UserError
+from eir_seq.modalities.files import is_file, missing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,26 +80,12 @@ class Scaling:
         return np.asarray(cut, np.uint8).reshape(self.size, self.size, self.channels)
 
 
-def locate(cell: Any, folder: Path) -> Any:
-    """A file's name as ``[path, bytes, time]``, so that what was encoded from another state of it is not reused."""
-    if not isinstance(cell, str):
-        return cell
-    path = folder / os.path.expanduser(cell)
-    try:
-        status = path.stat()
-    except OSError:
-        return str(path)
-    return [str(path.absolute()), status.st_size, status.st_mtime_ns]
-
-
 def problem(cell: Any, channels: int) -> Iterator[str]:
     """What is wrong with a cell that `locate` gave, as far as the file's beginning tells."""
     if isinstance(cell, str):
-        path = Path(cell)
-        close = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
-        yield f"names {cell}, which is no file{close}"
+        yield missing(cell)
         return
-    if not (isinstance(cell, list) and len(cell) == 3 and isinstance(cell[0], str)):
+    if not is_file(cell):
         yield f"is {str(cell)[:40]}, not the name of a file"
         return
     try:

@@ -96,6 +96,8 @@ class SequenceEncoder(nn.Module):
         head = getattr(self.backbone, "head", None)
         output: Any = self.backbone(**inputs) if head is None else self.backbone.run_body(inputs)  # type: ignore[operator]
         states: Tensor = output.last_hidden_state
+        if "pixel_values" in own:  # an image, whose states stand in front of those of the text
+            states = states[:, -mask.shape[1] :]
         behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
         if behind is not None and states.shape[1] > mask.shape[1]:
             mask = torch.cat((mask, behind), dim=1)

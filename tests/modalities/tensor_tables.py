@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from eir_seq.config.schema import ExperimentConfig, WordTokenizerConfig
 from eir_seq.tokenizers import train_tokenizer
@@ -58,6 +59,18 @@ def regions(draw: random.Random, bright: bool, folder: Path, number: int) -> Row
     (folder / "regions").mkdir(exist_ok=True)
     np.save(folder / "regions" / f"{number}.npy", vectors)
     return {"content": text, "regions": f"regions/{number}.npy"}
+
+
+def pictures(draw: random.Random, bright: bool, folder: Path, number: int) -> Row:
+    """A bright or a dark corner, in pictures of many shapes."""
+    width, height = draw.randint(20, 60), draw.randint(20, 60)
+    random_ = np.random.default_rng(number)
+    pixels = random_.integers(60, 160, (height, width, 3), np.uint8)
+    corner = slice(height // 2 - 8, height // 2), slice(width // 2 - 8, width // 2)
+    pixels[corner] = 250 if bright else 5
+    (folder / "pictures").mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(folder / "pictures" / f"{number}.png")
+    return {"content": " ".join(words_of(draw)), "picture": f"pictures/{number}.png"}
 
 
 def languages(draw: random.Random, french: bool, folder: Path, number: int) -> Row:
@@ -110,6 +123,12 @@ CASES = {
     "luke": Case(entities, "luke", {**TINY, "entity_emb_size": 8}, {"entities": {"column": "entities"}}),
     "visual_bert": Case(
         regions, "visual_bert", {**TINY, "visual_embedding_dim": 6}, {"visual_embeds": {"column": "regions"}}
+    ),
+    "git": Case(
+        pictures,
+        "git",
+        {**TINY, "vision_config": {**TINY, "image_size": 16, "patch_size": 8}},
+        {"pixel_values": {"column": "picture"}},
     ),
     "xlm": Case(languages, "xlm", TINY_XLM, {"langs": {"column": "lang"}}),
     "flaubert": Case(languages_of_words, "flaubert", TINY_XLM, {"langs": {"column": "lang"}}, SPLIT),

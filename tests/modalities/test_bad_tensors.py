@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.data.source import load_splits
@@ -119,6 +120,42 @@ def test_regions(tmp_path: Path) -> None:
     assert lines[4] == "bad.jsonl line 5: 'regions' names wyde.npy, which is no file; did you mean 'wide.npy'?"
     assert lines[5].startswith("bad.jsonl line 6: 'regions' is [[1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [2.0]], not a table")
     assert lines[6] == "bad.jsonl line 7: 'regions' has vectors with values that are not finite"
+
+
+def test_pictures(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+    cells = ("text.png", "deep.png", "tixt.png", None, "", [1, 2])
+    assert lines_of("git", tmp_path, {number: {"picture": cell} for number, cell in enumerate(cells)}) == [
+        "bad.jsonl line 1: 'picture' names text.png, which is no picture (it cannot be identified)",
+        "bad.jsonl line 2: 'picture' names deep.png, a picture with channels of kind 'I;16'; colours of 8 bits per channel are expected",
+        "bad.jsonl line 3: 'picture' names tixt.png, which is no file; did you mean 'text.png'?",
+        "bad.jsonl line 4: 'picture' is missing",
+        "bad.jsonl line 5: 'picture' is empty",
+        "bad.jsonl line 6: 'picture' is [1, 2], not the name of a file",
+    ]
+
+
+def test_pictures_that_models_cannot_take(tmp_path: Path) -> None:
+    config = tensor_experiment("git", tmp_path)
+    options = {**CASES["git"].options, "vision_config": {"num_channels": 4}}
+    config.inputs["page"].model.model_init_config.update(options)
+    with pytest.raises(
+        UserError, match=r"inputs\.page\.tensors\.pixel_values: a picture has 1 or 3 channels, the model reads 4"
+    ):
+        load_splits(config)
+    config = tensor_experiment("xlm", tmp_path)
+    config = config.model_copy(
+        update={
+            "inputs": {
+                "page": config.inputs["page"].model_copy(
+                    update={"tensors": tensor_experiment("git", tmp_path).inputs["page"].tensors}
+                )
+            }
+        }
+    )
+    with pytest.raises(UserError, match=r"inputs\.page\.tensors\.pixel_values: 'xlm' takes no such tensor"):
+        load_splits(config)
 
 
 def test_languages_and_types_of_tasks(tmp_path: Path) -> None:

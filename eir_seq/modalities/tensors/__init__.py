@@ -8,6 +8,7 @@ from typing import Any
 from eir_seq.modalities.tensors.base import Places, TensorSource
 from eir_seq.modalities.tensors.entities import Entities
 from eir_seq.modalities.tensors.numbers import Languages, Signs, TaskTypes
+from eir_seq.modalities.tensors.pixels import Picture
 from eir_seq.modalities.tensors.regions import Regions
 from eir_seq.modalities.tensors.words import Boxes, XPaths
 
@@ -18,6 +19,7 @@ KINDS: dict[str, type[TensorSource]] = {
     "xpaths": XPaths,
     "entities": Entities,
     "visual_embeds": Regions,
+    "pixel_values": Picture,
     "langs": Languages,
     "task_type_ids": TaskTypes,
     "input_shape_ids": Signs,

@@ -11,9 +11,11 @@ from typing import Any
 from eir_seq.config.schema import PublishedTokenizerConfig, SequenceInputConfig
 from eir_seq.config.tensors import EntitiesConfig
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.modalities.pictures import MODES, PREPROCESSING, Scaling, published_moments, published_scaling
 from eir_seq.modalities.tensors.base import TensorSource
 from eir_seq.modalities.tensors.entities import Entities
 from eir_seq.modalities.tensors.numbers import Languages, Signs, TaskTypes
+from eir_seq.modalities.tensors.pixels import DEVIATION, MEAN, Picture
 from eir_seq.modalities.tensors.regions import Regions
 from eir_seq.modalities.tensors.words import LARGEST, Boxes, XPaths
 from eir_seq.models.catalogue import CATALOGUE, architecture
@@ -201,6 +203,31 @@ def _regions(entry: Any, c: Any, config: SequenceInputConfig) -> TensorSource | 
     return Regions(entry.column, size=c.visual_embedding_dim) if hasattr(c, "visual_embedding_dim") else None
 
 
+def _picture(entry: Any, c: Any, config: SequenceInputConfig) -> TensorSource | None:
+    if not hasattr(c, "vision"):
+        return None
+    size, channels = c.vision.image_size, c.vision.num_channels
+    if channels not in MODES:
+        raise UserError(Fault("", f"a picture has 1 or 3 channels, the model reads {channels} (num_channels)"))
+    source = Picture(
+        entry.column,
+        **vars(Scaling(size, channels, entry.resize or "crop")),
+        mean=list(MEAN) if channels == len(MEAN) else [sum(MEAN) / len(MEAN)],
+        deviation=list(DEVIATION) if channels == len(DEVIATION) else [sum(DEVIATION) / len(DEVIATION)],
+        tokens=c.vision.tokens,
+    )
+    if not config.model.pretrained_model:
+        return source
+    model = config.model
+    files = TokenizerFiles(local_folder(model.model_type, allow_patterns=[PREPROCESSING], revision=model.revision))
+    content, place = files.optional_json(PREPROCESSING), str(files.folder / PREPROCESSING)
+    if content and entry.resize is None:
+        source = replace(source, **vars(published_scaling(content, size, channels, place)))
+    if (moments := published_moments(content, channels, place)) is not None:
+        source = replace(source, mean=moments[0], deviation=moments[1])
+    return source
+
+
 def _languages(entry: Any, c: Any, config: SequenceInputConfig) -> TensorSource:
     numbers = entry.lang2id or c.published.get("lang2id") or {}
     if entry.value is not None and numbers and entry.value not in numbers:
@@ -236,6 +263,7 @@ _BUILDERS: dict[str, Callable[[Any, Any, SequenceInputConfig], TensorSource | No
     "xpaths": _xpaths,
     "entities": _entities,
     "visual_embeds": _regions,
+    "pixel_values": _picture,
     "langs": _languages,
     "task_type_ids": _task_types,
     "input_shape_ids": _signs("input_shape_ids"),
@@ -246,6 +274,7 @@ _TENSORS = {
     "xpaths": XPaths.tensors,
     "entities": Entities.tensors,
     "visual_embeds": Regions.tensors,
+    "pixel_values": Picture.tensors,
     "langs": Languages.tensors,
     "task_type_ids": TaskTypes.tensors,
     "input_shape_ids": ("input_shape_ids",),

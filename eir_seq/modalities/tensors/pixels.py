@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.modalities.base import RowSource
-from eir_seq.modalities.pictures import BICUBIC, Pixels, Resize, Scaling, locate, problem
+from eir_seq.modalities.files import locate
+from eir_seq.modalities.pictures import BICUBIC, Pixels, Resize, Scaling, problem
 from eir_seq.modalities.tensors.base import Content, Places, TensorSource, list_array, tensor
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -21,9 +23,9 @@ MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 
 
 @dataclass(frozen=True)
 class Picture(TensorSource):
-    """`pixel_values`: the channels of a square of pixels, less their mean, by their deviation.
+    """`pixel_values`: a picture's channels, from 0 to 1, less their `mean`, by their `deviation`.
 
-    Other fields are those of `Scaling`.
+    `tokens`: those that the model makes of it, which stand in front of the text. Other fields are those of `Scaling`.
     """
 
     size: int = 224
@@ -33,12 +35,13 @@ class Picture(TensorSource):
     resample: int = BICUBIC
     mean: list[float] = field(default_factory=lambda: list(MEAN))
     deviation: list[float] = field(default_factory=lambda: list(DEVIATION))
+    tokens: int = 0
 
     tensors = ("pixel_values",)
 
     @property
     def scaling(self) -> Scaling:
-        """How a picture becomes pixels."""
+        """How the picture becomes pixels."""
         return Scaling(self.size, self.channels, self.resize, self.edge, self.resample)
 
     def resolve(self, cell: Any, folder: Path) -> Any:
@@ -53,6 +56,10 @@ class Picture(TensorSource):
         """The pixels as bytes, four in a number."""
         return {"pixel_values": list_array([packed(self.scaling.pixels(cell[0])) for cell in cells])}
 
+    def others(self, cells: Sequence[Any]) -> NDArray[np.int32]:
+        """The picture's."""
+        return np.full(len(cells), self.tokens, np.int32)
+
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:  # noqa: ARG002
         """`pixel_values` (batch, channels, size, size)."""
         shape = (self.size, self.size, self.channels)
@@ -60,6 +67,10 @@ class Picture(TensorSource):
         mean, deviation = np.array(self.mean, np.float32), np.array(self.deviation, np.float32)
         values = (pixels.astype(np.float32) / np.float32(255) - mean) / deviation
         return {"pixel_values": tensor(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))}
+
+    def describe(self) -> dict[str, Any]:
+        """Column, and pixels from side to side."""
+        return {**super().describe(), "size": self.size, "resize": self.resize}
 
 
 def packed(pixels: Pixels) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.errors import nearest
 from eir_seq.modalities.base import RowSource
+from eir_seq.modalities.files import is_file, locate, missing
 from eir_seq.modalities.tensors.base import Content, Places, TensorSource, as_floats, list_array, shown, tensor
 
 
@@ -27,27 +26,18 @@ class Regions(TensorSource):
     tensors = ("visual_embeds", "visual_attention_mask", "visual_token_type_ids")
 
     def resolve(self, cell: Any, folder: Path) -> Any:
-        """A file's name as ``[path, bytes, time]``, so that what was encoded from another state of it is not reused."""
-        if not isinstance(cell, str):
-            return cell
-        path = folder / os.path.expanduser(cell)
-        try:
-            status = path.stat()
-        except OSError:
-            return str(path)
-        return [str(path.absolute()), status.st_size, status.st_mtime_ns]
+        """See `locate`."""
+        return locate(cell, folder)
 
     def problems(self, cell: Any, content: Content) -> Iterator[str]:  # noqa: ARG002
         """A missing or foreign file, vectors of another width, or values that are not finite."""
         if isinstance(cell, str):
-            path = Path(cell)
-            close = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
-            yield f"names {cell}, which is no file{close}"
+            yield missing(cell)
             return
         try:
             vectors = self._vectors(cell)
         except (OSError, ValueError, TypeError, EOFError) as error:
-            what = f"names {cell[0]}, which is" if _is_file(cell) else f"is {shown(cell)},"
+            what = f"names {cell[0]}, which is" if is_file(cell) else f"is {shown(cell)},"
             reason = " ".join(str(error).split())[:80]
             yield f"{what} not a table of numbers, one line per region ({reason})"
             return
@@ -77,11 +67,8 @@ class Regions(TensorSource):
         return dict(zip(self.tensors, map(tensor, arrays), strict=True))
 
     def _vectors(self, cell: Any) -> NDArray[np.float32]:
-        if _is_file(cell):
+        if is_file(cell):
             return np.asarray(np.load(cell[0], mmap_mode="r", allow_pickle=False), np.float32)
-        vectors = np.asarray(cell, np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            vectors = np.asarray(cell, np.float32)
         return vectors.reshape(0, self.size) if vectors.shape == (0,) else vectors
-
-
-def _is_file(cell: Any) -> bool:
-    return isinstance(cell, list) and bool(cell) and isinstance(cell[0], str)
