@@ -280,6 +280,13 @@ CATALOGUE: dict[str, Entry] = {
             "multiple-choice",
         ),
     ),
+    "mamba": Entry(
+        "configs.recurrent:MambaConfig",
+        "architectures.mamba:MAMBA",
+        "https://arxiv.org/abs/2312.00752",
+        "Causal decoder of selective state spaces: mixers alone, with states that fade as each token decides.",
+        ("base", "causal-lm"),
+    ),
     "markuplm": Entry(
         "configs.special_inputs:MarkupLMConfig",
         "architectures.markuplm:MARKUPLM",
@@ -412,6 +419,13 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/2104.09864",
         "Bert without a table of positions: queries and keys (and values, if asked) are rotated by their positions.",
         ROBERTA_TASKS,
+    ),
+    "rwkv": Entry(
+        "configs.recurrent:RwkvConfig",
+        "architectures.rwkv:RWKV",
+        "https://arxiv.org/abs/2305.13048",
+        "Causal decoder without attention (version 4): fading averages of values, kept in a state of fixed size.",
+        ("base", "causal-lm"),
     ),
     "sequence-default": Entry(
         "configs.sequence_default:SequenceDefaultConfig",
