@@ -13,7 +13,7 @@ FIELDS = frozenset({
     "past_key_values", "logits", "loss", "start_logits", "end_logits", "prediction_logits",
     "seq_relationship_logits", "sop_logits", "encoder_last_hidden_state",
     "encoder_hidden_states", "encoder_attentions", "decoder_hidden_states", "decoder_attentions",
-    "entity_last_hidden_state", "entity_hidden_states", "entity_logits", "mlm_loss", "mep_loss",
+    "entity_last_hidden_state", "entity_hidden_states", "entity_logits", "mlm_loss", "mep_loss", "mc_logits", "mc_loss",
     "mems", "start_top_log_probs", "start_top_index", "end_top_log_probs", "end_top_index", "cls_logits",
     "cache_params", "state",
     "router_logits", "aux_loss",

@@ -41,6 +41,7 @@ UNSEEN_IN_TASK = {
         for task in ("sequence-classification", "token-classification", "question-answering", "multiple-choice")
     },
     "multiple-choice": ("head.*out.bias",),  # moves the scores of all choices alike
+    "double-heads": ("head.choices.project.bias",),  # so does this one
     "answer-search": ("head.begin.bias", "head.end.bias"),  # moves the scores of all places alike
     # so does the bias of a projection that no activation follows
     **{f"{name} multiple-choice": ("head.one.project.bias",) for name in ("flaubert", "xlm")},

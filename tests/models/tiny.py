@@ -72,8 +72,10 @@ def inputs(model: Model) -> Inputs:
         given |= {name: x for name, x in made.items() if name in model.features}
     if getattr(model.config, "type_vocab_size", 0):
         given["token_type_ids"] = given["input_ids"] % model.config.type_vocab_size
-    if model.task == "multiple-choice":
-        return {name: torch.stack((x, x.roll(1, 0)), 1) for name, x in given.items()}
+    if model.task in ("multiple-choice", "double-heads"):
+        given = {name: torch.stack((x, x.roll(1, 0)), 1) for name, x in given.items()}
+    if model.task == "double-heads":
+        given |= {"mc_token_ids": given["attention_mask"].cumsum(-1).argmax(-1), "mc_labels": torch.tensor([1, 0, 1])}
     return given
 
 
@@ -97,6 +99,8 @@ def targets(model: Model) -> Inputs:
         found["labels"] = classes
     elif model.task == "token-classification":
         found["labels"] = (ids % 2).masked_fill(~real, -100)
+    elif model.task == "double-heads":
+        found["labels"] = given["input_ids"].masked_fill(given["attention_mask"] == 0, -100)
     return {name: found[name] for name in model.head.targets}
 
 
@@ -104,7 +108,7 @@ def loss(model: Model, output: Any) -> Tensor:
     """The documented loss, or a random projection of all that a body returns."""
     if output.loss is not None:
         found: Tensor = output.loss
-        return found
+        return found + output.get("mc_loss", 0)
     states = [
         x
         for name in ("last_hidden_state", "pooler_output", "entity_last_hidden_state")

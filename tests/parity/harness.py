@@ -152,8 +152,12 @@ def task_inputs(case: Case, task: str, config: Any) -> tuple[Inputs, Inputs, Ten
             "next_sentence_label": torch.tensor([1, 0, 1]),
         },
     }
-    if task == "multiple-choice":
+    if task in ("multiple-choice", "double-heads"):
         inputs = {name: torch.stack((x, x.roll(1, 0)), 1) for name, x in inputs.items()}
+    if task == "double-heads":
+        ends = inputs["attention_mask"].cumsum(-1).argmax(-1)
+        every = torch.stack((labels, labels.flip(1)), 1).masked_fill(inputs["attention_mask"] == 0, -100)
+        targets[task] = {"labels": every, "mc_labels": torch.tensor([1, 0, 1]), "mc_token_ids": ends}
     return inputs, targets.get(task, {"labels": labels.masked_fill(~places, -100)}), places
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
-from eir_seq.models.architectures.decoder_heads import last_token_classification, next_token
+from eir_seq.models.architectures.decoder_heads import DOUBLE_HEADS, last_token_classification, next_token
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
@@ -74,6 +74,7 @@ OPENAI_GPT = Architecture(
         openai_gpt_rows,
         {
             "causal-lm": TaskHead("LMHeadModel", next_token, (Same("lm_head", "out"),)),
+            "double-heads": DOUBLE_HEADS,
             "sequence-classification": TaskHead(
                 "ForSequenceClassification", last_token_classification, (Same("score", "out"),)
             ),

@@ -53,19 +53,26 @@ class LikeGPT2(GPTSizes):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GPT2Config(LikeGPT2):
+class SummaryOfChoices(ModelConfig):
+    """Options of the head that scores choices by one state of each."""
+
+    summary_type: str = option(
+        "cls_index",
+        "state by which a choice is scored (double-heads): that of the first place, of the last, or the mean, padding "
+        "counted in; with cls_index that of the place mc_token_ids, by default the last",
+        choices=("last", "first", "mean", "cls_index"),
+    )
+    summary_use_proj: bool = option(True, "that state is projected; else it is itself the scores of its choice")
+    summary_activation: str | None = option(None, "activation behind that projection", choices=("tanh",))
+    summary_proj_to_labels: bool = option(True, "that projection gives one score per choice, not n_embd")
+    summary_first_dropout: float = rate(0.1, "dropout in front of that projection")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPT2Config(LikeGPT2, SummaryOfChoices):
     """Options of gpt2."""
 
     model_type: ClassVar[str] = "gpt2"
 
-    summary_type: str = option(
-        "cls_index",
-        "which token state the multiple-choice head reads",
-        choices=("last", "first", "mean", "cls_index", "attn"),
-    )
-    summary_use_proj: bool = option(True, "the multiple-choice head projects that state")
-    summary_activation: str | None = option(None, "activation behind that projection", choices=("tanh",))
-    summary_proj_to_labels: bool = option(True, "the projection has num_labels outputs instead of n_embd")
-    summary_first_dropout: float = rate(0.1, "dropout in front of that projection")
     bos_token_id: int | None = option(50256, "id of the token that begins a text")
     eos_token_id: int | None = option(50256, "id of the token that ends a text")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from eir_seq.models.configs.gpt2 import SummaryOfChoices
 from eir_seq.models.options import ModelConfig, option, rate, size
 
 GPT_ALIASES = {
@@ -17,7 +18,7 @@ GPT_ALIASES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenAIGPTConfig(ModelConfig):
+class OpenAIGPTConfig(SummaryOfChoices):
     """Options of openai-gpt."""
 
     model_type: ClassVar[str] = "openai-gpt"
@@ -39,15 +40,6 @@ class OpenAIGPTConfig(ModelConfig):
     attn_pdrop: float = rate(0.1, "dropout on attention weights")
     layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
     initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
-    summary_type: str = option(
-        "cls_index",
-        "which token state the multiple-choice head reads",
-        choices=("last", "first", "mean", "cls_index", "attn"),
-    )
-    summary_use_proj: bool = option(True, "the multiple-choice head projects that state")
-    summary_activation: str | None = option(None, "activation behind that projection", choices=("tanh",))
-    summary_proj_to_labels: bool = option(True, "the projection has num_labels outputs instead of n_embd")
-    summary_first_dropout: float = rate(0.1, "dropout in front of that projection")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
 
     def problems(self) -> Iterator[tuple[str, str]]:

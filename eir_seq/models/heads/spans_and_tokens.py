@@ -110,17 +110,18 @@ class MultipleChoice(Head):
 
     def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:
         """(batch, choices, ...) -> (batch * choices, ...)."""
-        return self.one.prepare(_flat(inputs), targets)
+        return self.one.prepare(flat_choices(inputs), targets)
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """`logits`: (batch, choices)."""
         given = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
-        return {"logits": self.one(output, _flat(inputs))["logits"].view(given.shape[:2])}
+        return {"logits": self.one(output, flat_choices(inputs))["logits"].view(given.shape[:2])}
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of the right choice (batch,)."""
         return F.cross_entropy(logits, labels)
 
 
-def _flat(inputs: Mapping[str, Any]) -> Inputs:
+def flat_choices(inputs: Mapping[str, Any]) -> Inputs:
+    """Every choice as a text of its own: (batch, choices, ...) -> (batch * choices, ...)."""
     return {name: x.flatten(0, 1) if isinstance(x, Tensor) and name != "head_mask" else x for name, x in inputs.items()}
