@@ -29,7 +29,8 @@ ENDS = [2, *range(30, 38)]
 """Several ends, so that random texts do end, at different lengths."""
 BEAMS: dict[str, dict[str, Any]] = {
     "plain": {"num_beams": 3},
-    "early": {"num_beams": 4, "early_stopping": True, "length_penalty": 2.0, "num_return_sequences": 3, "eos_token_id": [2]},
+    "early": {"num_beams": 4, "early_stopping": True, "length_penalty": 2.0, "num_return_sequences": 3},
+    "endless": {"num_beams": 3, "eos_token_id": [2]},
     "never": {"num_beams": 3, "early_stopping": "never", "length_penalty": 0.6},
     "short": {"num_beams": 2, "length_penalty": -1.0, "num_return_sequences": 2},
     "penalties": {"num_beams": 3, "repetition_penalty": 1.7, "no_repeat_ngram_size": 2, "min_new_tokens": 4},

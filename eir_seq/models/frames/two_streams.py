@@ -99,8 +99,8 @@ class TwoStreams(nn.Module):
 
         Args:
             input_ids: (batch, length) token ids; or `inputs_embeds`: (batch, length, hidden).
-            attention_mask: (batch, length), nonzero at real tokens; or `input_mask`, nonzero at padding. With mems it may
-                be that of the earlier tokens too: (batch, earlier + length).
+            attention_mask: (batch, length), nonzero at real tokens; or `input_mask`, nonzero at padding. With mems
+                it may be that of the earlier tokens too: (batch, earlier + length).
             mems: per layer (earlier, batch, hidden), as an earlier pass gave them.
             perm_mask: (batch, length, length), nonzero where the first token must not see the second.
             target_mapping: (batch, predictions, length), one at the token that each prediction is for.
