@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from eir_seq.models.blocks.activations import activation
 from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context
-from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.blocks.linear import Linear, product
 
 # ------------------------------------------------------------------------------ products of rows that stand in groups
 
@@ -30,19 +30,19 @@ def grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
     Returns:
         (rows, out); rows behind those of the last group are zero.
     """
-    product = x.new_zeros(x.shape[0], weight.shape[1])
+    products = x.new_zeros(x.shape[0], weight.shape[1])
     for group, rows in _groups(counts):
-        torch.mm(x[rows], weight[group].t(), out=product[rows])
-    return product
+        products[rows] = product(x[rows], weight[group])
+    return products
 
 
 @torch.library.custom_op("eir_seq::grouped_outer", mutates_args=())
 def grouped_outer(left: Tensor, right: Tensor, counts: Tensor) -> Tensor:
     """Sums of outer products of rows (rows, out) and (rows, in) over each group: (groups, out, in)."""
-    product = left.new_zeros(counts.shape[0], left.shape[1], right.shape[1])
+    products = left.new_zeros(counts.shape[0], left.shape[1], right.shape[1])
     for group, rows in _groups(counts):
-        torch.mm(left[rows].t(), right[rows], out=product[group])
-    return product
+        products[group] = product(left[rows].t(), right[rows].t())
+    return products
 
 
 def _groups(counts: Tensor) -> Iterator[tuple[int, slice]]:
@@ -136,8 +136,8 @@ class Experts(Configured):
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
             x, weight = x.to(dtype), weight.to(dtype)
-        product: Tensor = grouped_linear(x, weight, counts)
-        return product
+        products: Tensor = grouped_linear(x, weight, counts)
+        return products
 
 
 class BestExperts(Configured):
