@@ -37,7 +37,9 @@ def measured(case: Case) -> tuple[float, float]:
     ours = both.ours(**inputs, output_hidden_states=True)
     name = "decoder_hidden_states" if "decoder_hidden_states" in theirs else "hidden_states"
     states = max(difference(a, b, places) for a, b in zip(ours[name], theirs[name], strict=True))
-    gradients(both.oracle, theirs.last_hidden_state, places)
+    both.oracle.train(case.trains)
+    both.ours.train(case.trains)
+    gradients(both.oracle, both.oracle(**inputs).last_hidden_state, places)
     expected = {name: p.grad for name, p in both.oracle.named_parameters() if p.grad is not None}
     if hasattr(both.ours.body, "pooler"):
         both.ours.body.pooler = None
