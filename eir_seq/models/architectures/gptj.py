@@ -107,4 +107,5 @@ CODEGEN = Architecture(
     tasks=declare_tasks("CodeGen", "transformer", gptj_plan, lambda c: _rows(c, BLOCKS), {"causal-lm": CAUSAL_LM}),
     prefixes=("transformer",),
     initialization=lambda c: Initialization(c.initializer_range),
+    ignored=(r"(^|\.)attn\.causal_mask$",),
 )

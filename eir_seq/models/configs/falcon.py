@@ -43,7 +43,7 @@ class FalconConfig(ModelConfig):
     )
     parallel_attn: bool = option(True, "attention and feed-forward block read the same state, side by side")
     bias: bool = option(False, "linear layers have biases")
-    max_position_embeddings: int = size(2048, "the longest text in tokens")
+    max_position_embeddings: int = size(2048, "the longest text in tokens; alibi sets no bound")
     rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
     rope_scaling: dict[str, Any] | None = option(None, MEANING)
     bos_token_id: int | None = option(11, "id of the token that begins a text")
@@ -87,5 +87,5 @@ class FalconConfig(ModelConfig):
             if (problem := scaling_problem(self.rope_scaling, channels=width, max_positions=limit)) is not None:
                 yield "rope_scaling", problem
 
-    def max_positions(self) -> int:
-        return longest_text(self.rope_scaling, self.max_position_embeddings)
+    def max_positions(self) -> int | None:
+        return None if self.alibi else longest_text(self.rope_scaling, self.max_position_embeddings)
