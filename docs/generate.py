@@ -21,6 +21,13 @@ Schema = dict[str, Any]
 SECTIONS = {
     "data": ["DataConfig"],
     "inputs.NAME": ["SequenceInputConfig"],
+    "inputs.NAME.tensors": ["TensorsConfig"],
+    "inputs.NAME.tensors.bbox, visual_embeds": ["ColumnConfig"],
+    "inputs.NAME.tensors.xpaths": ["XPathsConfig"],
+    "inputs.NAME.tensors.entities": ["EntitiesConfig"],
+    "inputs.NAME.tensors.langs": ["LanguagesConfig"],
+    "inputs.NAME.tensors.task_type_ids": ["TaskTypesConfig"],
+    "inputs.NAME.tensors.input_shape_ids, input_pronunciation_ids": ["SignsConfig"],
     "inputs.NAME.model": ["SequenceModelConfig"],
     "inputs.NAME.tokenizer": [
         "WordTokenizerConfig",

@@ -28,9 +28,10 @@ class XPathsConfig(Strict):
         return self
 
 
-class EntitiesConfig(ColumnConfig):
+class EntitiesConfig(Strict):
     """Entities that a text mentions (luke): a list of ``{start, end, name}``, in characters."""
 
+    column: str = Field(description="column of the data")
     min_freq: int = Field(1, ge=1, description="rarer entities of the training rows become the unknown one")
     max_mention_length: int = Field(30, ge=1, description="tokens of a mention whose positions are read")
 

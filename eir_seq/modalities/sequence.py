@@ -136,6 +136,9 @@ class FittedSequence:
     backbone: Mapping[str, Any] | None = None
     sources: Mapping[str, TensorSource] = field(default_factory=dict)
 
+    vocabulary_key, length_key = "tokenizer", "max_length"
+    """Keys of the config that decide on the number of tokens, and on how many of them are read."""
+
     @cached_property
     def cells(self) -> InputCells:
         """How its columns are read and checked."""
@@ -189,7 +192,8 @@ class FittedSequence:
         """
         contents = [self.cells.content(text) for text in rows[self.config.column]]
         spans = any(source.reads_offsets for source in self.sources.values())
-        read = tokenize(self.tokenizer, contents, self.config.max_characters, offsets=spans)
+        spaced = "xpaths" not in self.sources
+        read = tokenize(self.tokenizer, contents, self.config.max_characters, offsets=spans, spaced=spaced)
         ids, cut_texts = read.ids, read.shortened
         pair_ids: list[Ids] = [np.empty(0, np.int32)] * len(ids)
         if self.config.pair_column is not None:

@@ -30,10 +30,16 @@ class Tokens:
     shortened: NDArray[np.int32]
 
 
-def tokenize(tokenizer: Tokenizer, contents: Sequence[Content], limit: int, *, offsets: bool = False) -> Tokens:
-    """Tokens of texts, or of words one by one, from no more than their first `limit` characters."""
+def tokenize(
+    tokenizer: Tokenizer, contents: Sequence[Content], limit: int, *, offsets: bool = False, spaced: bool = True
+) -> Tokens:
+    """Tokens of texts, or of words one by one, from no more than their first `limit` characters.
+
+    `spaced`: words stand in a sentence, so that byte-level vocabularies take them with the space in front; the texts of
+    a page's nodes begin without.
+    """
     if contents and contents[0].words is not None:
-        tokens = _of_words(tokenizer, [content.words or () for content in contents], limit)
+        tokens = _of_words(tokenizer, [content.words or () for content in contents], limit, spaced)
     else:
         texts = [content.text or "" for content in contents]
         encodings = tokenizer.encode_batch([text[:limit] for text in texts], offsets=offsets)
@@ -50,9 +56,9 @@ def joined(content: Content, separator: str) -> str:
     return content.text if content.text is not None else separator.join(content.words or ())
 
 
-def _of_words(tokenizer: Tokenizer, rows: Sequence[Sequence[str]], limit: int) -> Tokens:
+def _of_words(tokenizer: Tokenizer, rows: Sequence[Sequence[str]], limit: int, spaced: bool) -> Tokens:
     kept = [[word for word, end in zip(row, accumulate(map(len, row)), strict=True) if end <= limit] for row in rows]
-    space = " " if tokenizer.token_to_id(_BYTE_SPACE) is not None else ""
+    space = " " if spaced and tokenizer.token_to_id(_BYTE_SPACE) is not None else ""
     encodings = iter(tokenizer.encode_batch([space + word for row in kept for word in row]))
     ids: list[Ids] = []
     words: list[Ids] = []
