@@ -130,3 +130,60 @@ def test_beams(case: Case, task: str, tmp_path: Path) -> None:
     both = both_of(case, task, tmp_path)
     for options in BEAMS.values():
         agree(case, both, **options)
+
+
+def oracle_groups(
+    oracle: Any, given: dict[str, Tensor], ends: list[int], *, beams: int, groups: int, penalty: float, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Texts and scores by the oracle's own parts; its loop over groups is no longer in the release."""
+    parts = pytest.importorskip("transformers.generation.beam_search")
+    processors = pytest.importorskip("transformers.generation.logits_process")
+    size, prompt = beams // groups, given["input_ids"].shape[1]
+    scorer = parts.BeamSearchScorer(
+        1, beams, torch.device("cpu"), options["length_penalty"], options["early_stopping"], beams, groups, prompt + 10
+    )
+    diversity = processors.HammingDiversityLogitsProcessor(penalty, beams, groups)
+    ids = given["input_ids"].repeat_interleave(beams, 0)
+    totals = torch.full((beams,), -1e9)
+    totals[::size] = 0
+    while ids.shape[1] < prompt + 10 and not scorer.is_done:
+        chances = oracle(input_ids=ids, use_cache=False).logits[:, -1].log_softmax(-1)
+        chosen, order = torch.zeros(beams, dtype=torch.long), torch.zeros(beams, dtype=torch.long)
+        for group in range(groups):
+            own = slice(group * size, (group + 1) * size)
+            scores = diversity(ids[own], chances[own], chosen, group) + totals[own, None]
+            best, places = scores.view(1, -1).topk(max(2, 1 + len(ends)) * size)
+            vocabulary = scores.shape[-1]
+            found = scorer.process(
+                ids[own], best, places % vocabulary, places // vocabulary, 0, ends, group_index=group,
+                decoder_prompt_len=prompt,
+            )  # fmt: skip
+            totals[own], chosen[own] = found["next_beam_scores"], found["next_beam_tokens"]
+            order[own] = found["next_beam_indices"] + own.start
+        ids = torch.cat((ids[order], chosen[:, None]), 1)
+    found = scorer.finalize(ids, totals, chosen, order, prompt + 10, 0, ends, decoder_prompt_len=prompt)
+    return found["sequences"], found["sequence_scores"]
+
+
+@pytest.mark.parametrize("early", [True, "never", False], ids=str)
+@pytest.mark.parametrize(("groups", "penalty"), [(2, 0.4), (4, 1.5)], ids=str)
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_groups_of_beams(name: str, groups: int, penalty: float, early: bool | str, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == name)
+    both = pair(case, "causal-lm", tmp_path)
+    given = prompts(case, both)
+    options: dict[str, Any] = {"length_penalty": 0.7, "early_stopping": early}
+    output = both.ours.generate(
+        **given, **options, max_new_tokens=10, eos_token_id=ENDS, pad_token_id=0, num_beams=4, num_return_sequences=4,
+        num_beam_groups=groups, diversity_penalty=penalty, return_dict_in_generate=True, output_scores=True,
+    )  # fmt: skip
+    for row in range(3):
+        single = alone(given, row)
+        texts, scores = oracle_groups(both.oracle, single, ENDS, beams=4, groups=groups, penalty=penalty, **options)
+        ours = slice(4 * row, 4 * row + 4)
+        expected = [ended(text, single["input_ids"].shape[1], ENDS) for text in texts]
+        found = [ended(text, given["input_ids"].shape[1], ENDS) for text in output.sequences[ours]]
+        for text in found:
+            text[-1] = ENDS[0] if text[-1] in ENDS else text[-1]  # the oracle writes the first end for each of them
+        assert found == expected
+        torch.testing.assert_close(output.sequences_scores[ours], scores, atol=1e-5, rtol=1e-5)

@@ -94,7 +94,7 @@ class Group:
         ends = stopping(ids.flatten(0, 1)).view(batch, wanted)
         candidates = Texts(ids, best + ends * LOW, torch.cat((before.rows, rows[..., None]), -1), ends)
 
-        going = candidates.scores.topk(self.count).indices
+        going = torch.where(ends.all(1, keepdim=True), best, candidates.scores).topk(self.count).indices
         self._end(candidates, best)
         self.running = candidates.pick(going)
         self._look_ahead()
