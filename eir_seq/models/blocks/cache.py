@@ -13,34 +13,53 @@ LEAST_ROOM, ROOM = 64, 0.25
 
 @dataclass
 class _Slot:
-    """Keys and values of a mixer, each (batch, heads, room, head_size), of which the first `length` are filled."""
+    """Keys and values of a mixer, each (batch, heads, room, head_size), which are filled from `first` up to `end`."""
 
     key: Tensor
     value: Tensor
-    length: int
+    end: int
+    first: int = 0
 
     def append(self, key: Tensor, value: Tensor) -> None:
         """Write those of new tokens behind the others; what is already there is copied only where room runs out."""
-        length = self.length + key.shape[2]
+        new, earlier = key.shape[2], self.filled()
         if torch.is_grad_enabled():  # what a gradient needs must not be written over
-            earlier = self.filled()
-            self.key, self.value = torch.cat((earlier[0], key), 2), torch.cat((earlier[1], value), 2)
-        else:
-            if length > self.key.shape[2]:
-                room = length + max(LEAST_ROOM, int(ROOM * length))
-                self.key, self.value = (_roomy(x, self.length, room) for x in (self.key, self.value))
-            self.key[:, :, self.length : length] = key
-            self.value[:, :, self.length : length] = value
-        self.length = length
+            self._hold(torch.cat((earlier[0], key), 2), torch.cat((earlier[1], value), 2), self.length + new)
+            return
+        if self.end + new > self.key.shape[2]:
+            room = _with_slack(self.length + new)
+            self._hold(_roomy(earlier[0], room), _roomy(earlier[1], room), self.length)
+        self.key[:, :, self.end : self.end + new] = key
+        self.value[:, :, self.end : self.end + new] = value
+        self.end += new
+
+    def forget_but(self, count: int) -> None:
+        """Keep the last `count` tokens only; the memory of others is given back once it is worth a copy."""
+        self.first = max(self.first, self.end - count)
+        if self.key.shape[2] > 2 * _with_slack(self.length):
+            key, value = self.filled()
+            self._hold(key.clone(), value.clone(), self.length)
+
+    @property
+    def length(self) -> int:
+        """How many tokens are kept."""
+        return self.end - self.first
 
     def filled(self) -> tuple[Tensor, Tensor]:
         """Keys and values, without the room."""
-        return self.key[:, :, : self.length], self.value[:, :, : self.length]
+        return self.key[:, :, self.first : self.end], self.value[:, :, self.first : self.end]
+
+    def _hold(self, key: Tensor, value: Tensor, length: int) -> None:
+        self.key, self.value, self.first, self.end = key, value, 0, length
 
 
-def _roomy(x: Tensor, length: int, room: int) -> Tensor:
+def _with_slack(length: int) -> int:
+    return length + max(LEAST_ROOM, int(ROOM * length))
+
+
+def _roomy(x: Tensor, room: int) -> Tensor:
     larger = x.new_empty(*x.shape[:2], room, x.shape[3])
-    larger[:, :, :length] = x[:, :, :length]
+    larger[:, :, : x.shape[2]] = x
     return larger
 
 
@@ -63,9 +82,8 @@ class Cache:
         else:
             slot.append(key, value)
         everything = slot.filled()
-        if window is not None and slot.length >= window:
-            kept = [x[:, :, slot.length - window + 1 :].clone() for x in everything]
-            self._slots[mixer] = _Slot(kept[0], kept[1], window - 1)
+        if window is not None:
+            slot.forget_but(window - 1)
         return everything
 
     def read(self, mixer: nn.Module) -> tuple[Tensor, Tensor] | None:
@@ -74,8 +92,8 @@ class Cache:
         return None if slot is None else slot.filled()
 
     def keep_state(self, mixer: nn.Module, *state: Tensor) -> None:
-        """Keep tensors (batch, ...) as the state of `mixer` behind the last token, in place of an earlier one."""
-        self._states[mixer] = state
+        """Keep copies of tensors (batch, ...) as the state of `mixer` behind the last token, in place of earlier ones."""
+        self._states[mixer] = tuple(tensor.clone() for tensor in state)  # they may be views of a whole text
 
     def state(self, mixer: nn.Module) -> tuple[Tensor, ...] | None:
         """The state of `mixer`; None in front of the first token."""

@@ -37,6 +37,34 @@ def test_memory_is_kept_while_there_is_room() -> None:
     assert len(places) == 1
 
 
+@pytest.mark.parametrize("grad", [False, True], ids=["writes behind", "concatenates"])
+@pytest.mark.parametrize("window", [1, 5, 100])
+def test_a_window_forgets(window: int, grad: bool) -> None:
+    """New tokens find those that they can see; memory stays bounded, and most steps copy nothing."""
+    mixer, cache, count = nn.Identity(), Cache(), 8 * LEAST_ROOM
+    keys = torch.randn(1, 2, count, 4, generator=torch.Generator().manual_seed(0))
+    places = set()
+    with torch.set_grad_enabled(grad):
+        for place in range(count):
+            new = keys[:, :, place : place + 1].clone()
+            found, _ = cache.extend(mixer, new, -new, window)
+            assert torch.equal(found, keys[:, :, max(0, place - window + 1) : place + 1])
+            kept = cache.read(mixer)
+            assert kept is not None
+            assert torch.equal(kept[1], -keys[:, :, max(0, place - window + 2) : place + 1])
+            assert kept[0].untyped_storage().nbytes() <= 2 * (2 * window + LEAST_ROOM * 2) * 4 * 4
+            places.add(found.untyped_storage().data_ptr())
+    assert grad or len(places) < count / 10
+
+
+def test_a_long_text_does_not_stay_behind_a_window() -> None:
+    cache, mixer, text = Cache(), nn.Identity(), torch.zeros(1, 1, 10_000, 1)
+    cache.extend(mixer, text, text, 8)
+    kept = cache.read(mixer)
+    assert kept is not None
+    assert kept[0].untyped_storage().nbytes() == 7 * 4
+
+
 def test_gradients_pass_through_cached_keys() -> None:
     mixer, cache = nn.Identity(), Cache()
     first, second = (torch.randn(1, 1, 2, 4, requires_grad=True) for _ in range(2))
