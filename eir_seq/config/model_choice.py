@@ -11,7 +11,7 @@ def without_foreign_options(raw: dict[str, Any], origin: Origin) -> list[str]:
     """Take such options out of the composed config, in place; returns a sentence for each input that lost some.
 
     Options that the chosen architecture has, too, stay (bert's sizes serve roberta), and so does all that the command
-    line sets. With published weights neither options nor tokenizer of a file stay: they belong to another model.
+    line sets. A type beyond the catalogue keeps none of them. With published weights neither options nor tokenizer of a file stay: they belong to another model.
     """
     from eir_seq.models.catalogue import CATALOGUE, config_class
     from eir_seq.models.options import fields
@@ -34,14 +34,14 @@ def without_foreign_options(raw: dict[str, Any], origin: Origin) -> list[str]:
             )
         if not isinstance(options, dict):
             continue
-        if pretrained:
+        files = [o for o in options if origin.source_of(f"{place}.model_init_config.{o}") != COMMAND_LINE]
+        if pretrained or (chosen == "auto" and "model_type" not in files):
             known: set[str] = set()
         elif chosen in CATALOGUE:
             config = config_class(chosen)
             known = {*fields(config), *config.aliases}
         else:
             continue
-        files = [o for o in options if origin.source_of(f"{place}.model_init_config.{o}") != COMMAND_LINE]
         foreign = [option for option in files if option not in known]
         if foreign:
             model["model_init_config"] = {key: value for key, value in options.items() if key not in foreign}

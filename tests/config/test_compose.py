@@ -197,6 +197,14 @@ def test_another_model_on_the_command_line_leaves_foreign_options_of_the_file() 
     assert unchanged.notes == ()
 
 
+def test_a_type_beyond_the_catalogue_on_the_command_line_leaves_all_options_of_the_file() -> None:
+    key = "inputs.review.model"
+    words = [f"{key}.model_type=auto", f"+{key}.model_init_config.model_type=qwen3"]
+    composed = compose_experiment(["experiment=imdb_longformer", *words])
+    assert composed.config.inputs["review"].model.model_init_config == {"model_type": "qwen3"}
+    assert len(composed.notes) == 1
+
+
 def test_an_option_of_the_command_line_is_never_left_out() -> None:
     words = ["inputs.review.model.model_type=roberta", "inputs.review.model.model_init_config.attention_window=8"]
     with pytest.raises(UserError) as caught:

@@ -84,6 +84,21 @@ def test_pooled_states_are_those_of_the_library(name: str, pool: str) -> None:
         torch.testing.assert_close(together[row], expected, atol=1e-5, rtol=0)
 
 
+def test_the_pooler_of_a_type_that_has_one() -> None:
+    options = {**MODELS["xmod"], "model_type": "bert"}
+    options = {name: value for name, value in options.items() if name != "default_language"}
+    fitted = fit(model_type="auto", model_init_config=options, pool="pooler")
+    encoder = fitted.build_encoder(DataConfig()).eval()
+    body: Any = encoder.backbone.body
+    assert all(parameter.requires_grad for parameter in body.pooler.parameters())
+    tensors = batch(fitted, [0, 1])
+    expected = body(input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"]).pooler_output
+    torch.testing.assert_close(encoder(**tensors), expected, atol=1e-6, rtol=0)
+    assert faults(model_type="auto", model_init_config=MODELS["qwen3"], pool="pooler") == [
+        "inputs.review.model.pool: 'auto' has no pooler of its own; use avg, max, first or last"
+    ]
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_what_stands_at_padding_does_not_matter(name: str) -> None:
     fitted, encoder = fresh(name)
