@@ -187,3 +187,93 @@ def test_groups_of_beams(name: str, groups: int, penalty: float, early: bool | s
             text[-1] = ENDS[0] if text[-1] in ENDS else text[-1]  # the oracle writes the first end for each of them
         assert found == expected
         torch.testing.assert_close(output.sequences_scores[ours], scores, atol=1e-5, rtol=1e-5)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "max_length": {"max_length": 29, "max_new_tokens": None},
+    "min_length": {"min_length": 28},
+    "min_new_tokens": {"min_new_tokens": 7},
+    "forced_bos_token_id": {"forced_bos_token_id": 77},
+    "forced_eos_token_id": {"forced_eos_token_id": 78},
+    "no_repeat_ngram_size": {"no_repeat_ngram_size": 2},
+    "encoder_no_repeat_ngram_size": {"encoder_no_repeat_ngram_size": 1},
+    "encoder_repetition_penalty": {"encoder_repetition_penalty": 3.0},
+    "bad_words_ids": {"bad_words_ids": [[118], [109, 4], [45]]},
+    "sequence_bias": {"sequence_bias": [[[20], 6.0], [[20, 21], 9.0]]},
+    "suppress_tokens": {"suppress_tokens": [118, 109, 4, 45]},
+    "begin_suppress_tokens": {"begin_suppress_tokens": [118, 109, 4, 45, 24, 70]},
+    "exponential_decay_length_penalty": {"exponential_decay_length_penalty": (2, 1.6)},
+    "renormalize_logits": {"renormalize_logits": True, "repetition_penalty": 2.0},
+    "decoder_start_token_id": {"decoder_start_token_id": 55},
+}
+
+
+@pytest.mark.parametrize("beams", [1, 3], ids=["greedy", "beams"])
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("name", ["gpt2", "t5"])
+def test_option(name: str, option: str, beams: int, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == name)
+    both = pair(case, "seq2seq-lm" if name == "t5" else "causal-lm", tmp_path)
+    if beams > 1 and option == "encoder_repetition_penalty":
+        pytest.skip("the oracle penalizes in the first beam only")
+    options = {**OPTIONS[option], "num_beams": beams}
+    if option == "max_length":  # counted with the prompt, so each prompt has its own
+        for row in range(3):
+            single = alone(prompts(case, both), row)
+            given = {**single, **options, "eos_token_id": ENDS}
+            ours, theirs = both.ours.generate(**given), both.oracle.generate(**given, use_cache=False)
+            assert isinstance(ours, Tensor)
+            begin = 1 if name == "t5" else single["input_ids"].shape[1]
+            assert [ended(x, begin, ENDS) for x in ours] == [ended(x, begin, ENDS) for x in theirs]
+            assert ours.shape[1] <= 29
+    elif option == "min_length":
+        agree(case, both, min_length=5 if name == "t5" else 0, min_new_tokens=None, num_beams=beams)
+    else:
+        agree(case, both, **options)
+
+
+def test_vectors_as_a_prompt(tmp_path: Path) -> None:
+    """Only the new tokens come back, with a cache and without."""
+    case = next(case for case in CASES if case.name == "llama")
+    both = pair(case, "causal-lm", tmp_path)
+    given = prompts(case, both)
+    vectors = both.oracle.get_input_embeddings()(given.pop("input_ids"))
+    expected = both.oracle.generate(inputs_embeds=vectors, **given, max_new_tokens=9)
+    for cache in (True, False):
+        found = both.ours.generate(inputs_embeds=vectors, **given, max_new_tokens=9, use_cache=cache)
+        assert torch.equal(found, expected)
+
+
+def test_a_decoder_prompt(tmp_path: Path) -> None:
+    """Behind the start token, unless it is there already; and the encoder's states, if they are given."""
+    case = next(case for case in CASES if case.name == "t5")
+    both = pair(case, "seq2seq-lm", tmp_path)
+    given = prompts(case, both)
+    for decoder in (torch.tensor([[40, 41]] * 3), torch.tensor([[0, 41]] * 3)):
+        expected = both.oracle.generate(**given, decoder_input_ids=decoder, max_new_tokens=6, use_cache=False)
+        assert torch.equal(both.ours.generate(**given, decoder_input_ids=decoder, max_new_tokens=6), expected)
+    encoder = both.ours.body.encoder(given["input_ids"], given["attention_mask"])
+    states = both.ours.generate(
+        encoder_outputs=(encoder.last_hidden_state,),
+        attention_mask=given["attention_mask"],
+        max_new_tokens=6,
+        num_beams=2,
+    )
+    assert torch.equal(states, both.ours.generate(**given, max_new_tokens=6, num_beams=2))
+
+
+@pytest.mark.parametrize("beams", [1, 3], ids=["greedy", "beams"])
+def test_scores_of_every_step(beams: int, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "gpt2")
+    both = pair(case, "causal-lm", tmp_path)
+    given = prompts(case, both)
+    wanted = {"return_dict_in_generate": True, "output_scores": True, "output_logits": True}
+    options = {**wanted, "num_beams": beams, "max_new_tokens": 6, "eos_token_id": [119], "suppress_tokens": [118]}
+    theirs, ours = both.oracle.generate(**given, **options), both.ours.generate(**given, **options)
+    assert torch.equal(ours.sequences, theirs.sequences)
+    for name in ("scores", "logits"):
+        assert len(getattr(ours, name)) == 6
+        torch.testing.assert_close(torch.stack(getattr(ours, name)), torch.stack(theirs[name]), atol=1e-4, rtol=1e-4)
+    if beams > 1:
+        torch.testing.assert_close(ours.sequences_scores, theirs.sequences_scores, atol=1e-5, rtol=1e-5)
+        assert torch.equal(ours.beam_indices, theirs.beam_indices)
