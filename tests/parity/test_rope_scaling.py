@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from eir_seq.models import from_pretrained
 from eir_seq.models.architectures.rope import rotary_scaling
 from tests.parity.cases import DECODER_LENGTH, LENGTH, Case
+from tests.parity.cases.base import bertish
 from tests.parity.cases.llama_like import llamaish
 from tests.parity.harness import difference, inputs_of, pair
 
@@ -130,6 +133,29 @@ def test_texts_before_do_not_matter(kind: str, tmp_path: Path) -> None:
     before = ours(ids[:, :18]).last_hidden_state
     ours(ids)
     assert torch.equal(ours(ids[:, :18]).last_hidden_state, before)
+
+
+@pytest.mark.parametrize("kind", ["default", "linear", "yarn", "longrope and an old length", "llama3"])
+@pytest.mark.parametrize("model_type", ["llama", "phi", "gpt_neox"])
+def test_files_of_newer_spelling(model_type: str, kind: str, tmp_path: Path) -> None:
+    """`rope_parameters` in place of the documented options means the same; nothing of it is left over."""
+    neox = bertish(hidden_size=64, rotary_pct=0.5, rotary_emb_base=500, use_parallel_residual=False)
+    case = scaled(model_type, kind, 16) if model_type in SIZES else Case(model_type, neox)
+    ours = pair(case, "base", tmp_path, **({} if model_type == "gpt_neox" else {"rope_theta": 500.0})).ours
+    ids = inputs_of(case, ours.config)["input_ids"]
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    parameters = {"rope_type": "default", **(content.pop("rope_scaling", None) or {})}
+    for new, old in (("rope_theta", "rotary_emb_base"), ("partial_rotary_factor", "rotary_pct")):
+        value = content.pop(new, content.pop(old, None))
+        parameters |= {} if value is None else {new: value}
+    if OLD in content:
+        parameters[OLD] = content.pop(OLD)
+    path.write_text(json.dumps({**content, "rope_parameters": parameters}))
+    again = from_pretrained(tmp_path)
+    assert torch.equal(again(ids).last_hidden_state, ours(ids).last_hidden_state)
+    again.save_pretrained(tmp_path / "back")
+    assert "rope_parameters" not in (tmp_path / "back" / "config.json").read_text()
 
 
 LONGEST = {

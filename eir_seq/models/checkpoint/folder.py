@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.configs.rope_scaling import documented_spelling
 from eir_seq.models.options import ModelConfig, Options, check_options, default_of, fields
 
 MOST_TENSORS = 50_000
@@ -107,6 +108,7 @@ def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     model_type = content["model_type"]
     config = config_class(model_type)
     known, aliases, parts = fields(config), config.aliases, _parts(config, content)
+    content = {**documented_spelling(content, known)}
     options = {
         name: value for name, value in content.items() if aliases.get(name, name) in known and name not in DERIVED
     }

@@ -1,8 +1,8 @@
-"""The documented `rope_scaling` of decoders with rotations: its kinds, what is wrong with one, how long texts may be."""
+"""The documented `rope_scaling` of decoders with rotations: its kinds, their faults, the longest text they allow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from eir_seq.errors import nearest
@@ -27,6 +27,30 @@ MEANING = f"how rotations are slowed down for longer texts: rope_type ({', '.joi
 def scaling_kind(scaling: Mapping[str, Any] | None) -> str:
     """The kind of a `rope_scaling`, by its present or its older key."""
     return "default" if scaling is None else str(scaling.get("rope_type", scaling.get("type", "default")))
+
+
+MOVED = {
+    "rope_theta": ("rope_theta", "rotary_emb_base"),
+    "partial_rotary_factor": ("partial_rotary_factor", "rotary_pct"),
+}
+"""Entries of `rope_parameters` -> the options that some architecture documents for them."""
+
+
+def documented_spelling(content: Mapping[str, Any], known: Container[str]) -> Mapping[str, Any]:
+    """The contents of a published config.json, with `rope_parameters` of newer files as the documented options.
+
+    `known`: the options of the architecture; one without `rope_scaling` is left as it is.
+    """
+    parameters = content.get("rope_parameters")
+    if not isinstance(parameters, Mapping) or "rope_scaling" not in known:
+        return content
+    scaling, found = dict(parameters), {name: x for name, x in content.items() if name != "rope_parameters"}
+    for name, options in MOVED.items():
+        found |= {option: scaling[name] for option in options if option in known and name in scaling}
+        scaling.pop(name, None)
+    if scaling_kind(scaling) == "longrope" and LENGTH in scaling:
+        found[LENGTH] = scaling.pop(LENGTH)
+    return found if scaling_kind(scaling) == "default" else {**found, "rope_scaling": scaling}
 
 
 def scaling_problem(
