@@ -69,7 +69,6 @@ def generate(
     return output if work.options.return_dict_in_generate else output.sequences
 
 
-@torch.no_grad()
 def stream(
     model: Model,
     input_ids: Tensor | None = None,
@@ -84,9 +83,14 @@ def stream(
     work = _prepare(model, input_ids, attention_mask, tokenizer, logits_processor, generator, options)
     if work.options.num_beams > 1 or work.options.return_dict_in_generate:
         raise UserError(Fault("stream", "gives tokens as they come: no num_beams, no return_dict_in_generate"))
-    with evaluation(model):
-        for ids in search(**vars(work)):
-            yield ids[:, -1]
+
+    @torch.no_grad()
+    def tokens() -> Iterator[Tensor]:
+        with evaluation(model):
+            for ids in search(**vars(work)):
+                yield ids[:, -1]
+
+    return tokens()
 
 
 @contextmanager

@@ -36,8 +36,11 @@ class Steps:
         self.offset = 0 if self.vectors is None else self.vectors.shape[1]
         self.kept: Any = None
         length = self.offset + ids.shape[1]
-        names = (self.mask_name,) if pair else (*PER_TOKEN, *model.features)
-        self.growing = {name: x for name, x in inputs.items() if name in names and _is_per_token(x, length)}
+        names = (self.mask_name,) if pair else PER_TOKEN
+        features = () if pair else model.features
+        self.growing = {
+            name: x for name, x in inputs.items() if name in names or (name in features and _is_per_token(x, length))
+        }
         self.fixed = {name: x for name, x in inputs.items() if name not in self.growing}
         mask = self.growing.get(self.mask_name)
         if mask is None:
