@@ -190,10 +190,16 @@ class MixtralConfig(LlamaLikeConfig):
         0.001, "weight of the loss that wants all experts to be used alike", minimum=0.0
     )
     router_jitter_noise: float = option(
-        0.0, "in training, inputs of the experts are multiplied by random numbers as far as this from one", minimum=0.0
+        0.0,
+        "in training, inputs of the experts are multiplied by random numbers as far as this from one",
+        minimum=0.0,
+        maximum=1.0,
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
         if self.num_experts_per_tok > self.num_local_experts:
-            yield "num_experts_per_tok", f"{self.num_experts_per_tok} is more than num_local_experts"
+            yield (
+                "num_experts_per_tok",
+                f"{self.num_experts_per_tok} is more than num_local_experts {self.num_local_experts}",
+            )
