@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from eir_seq.models.architecture import Architecture, Decoding, HeadRows, TaskHead, declare_tasks
 from eir_seq.models.architectures.xlnet import ANSWER_SEARCH_ROWS
 from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
@@ -30,23 +32,19 @@ from eir_seq.models.heads.summary import SummaryClassification
 from eir_seq.models.initialization import Initialization
 
 
-class LanguageEmbedding(nn.Embedding):
+class LanguageEmbedding(nn.Embedding, Configured):
     """A vector per language; none where the caller does not tell the languages."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Configured.Config):
         """`count`: number of languages."""
 
         count: int
 
-        @property
-        def features(self) -> tuple[str, ...]:
-            """The languages."""
-            return ("langs",)
+        features: ClassVar = ("langs",)
 
-        def build(self, size: int) -> LanguageEmbedding:
-            """A table of vectors of width `size`."""
-            return LanguageEmbedding(self.count, size)
+    def __init__(self, config: Config, size: int) -> None:
+        super().__init__(config.count, size)
 
     def forward(self, features: dict[str, Tensor], positions: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG002
         """`langs`: (...,) numbers of languages -> (..., size); a zero where left out."""
@@ -195,19 +193,8 @@ def _language_model_rows(c: XLMConfig) -> tuple[Row, ...]:
     return (Same("pred_layer.proj.weight", "out.weight"), Same("pred_layer.proj.bias", "bias"))
 
 
-def _classification(c: XLMConfig) -> SummaryClassification.Config:
-    return SummaryClassification.Config.of(
-        c,
-        reads="first" if c.summary_type == "first" else "mean" if c.summary_type == "mean" else "last",
-        project=c.num_labels,
-        activation=c.summary_activation,
-        first_dropout=c.summary_first_dropout,
-        classify=False,
-    )
-
-
-def _choice(c: XLMConfig) -> MultipleChoice.Config:
-    return MultipleChoice.Config(scores=replace(_classification(c), num_labels=1, classify=True))
+def _classification(c: XLMConfig, *, classify: bool = False) -> SummaryClassification.Config:
+    return SummaryClassification.Config.by_options(c, project=c.num_labels, classify=classify)
 
 
 def _search(c: XLMConfig) -> AnswerSearch.Config:
@@ -233,7 +220,7 @@ HEADS = {
     "answer-search": TaskHead("ForQuestionAnswering", _search, SEARCH_ROWS),
     "multiple-choice": TaskHead(
         "ForMultipleChoice",
-        _choice,
+        partial(MultipleChoice.Config.by, one=partial(_classification, classify=True)),
         (Same(SUMMARY_ROW.theirs, f"one.{SUMMARY_ROW.ours}"), Same("logits_proj", "one.out")),
     ),
 }

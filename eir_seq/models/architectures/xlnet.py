@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -123,20 +124,6 @@ def _predict_behind(c: XLNetConfig, inputs: dict[str, Any], mems: tuple[Tensor, 
     return given
 
 
-def _classification(c: XLNetConfig) -> SummaryClassification.Config:
-    return SummaryClassification.Config.of(
-        c,
-        reads="first" if c.summary_type == "first" else "mean" if c.summary_type == "mean" else "last",
-        project=c.d_model if c.summary_use_proj else None,
-        activation=c.summary_activation,
-        last_dropout=c.summary_last_dropout,
-    )
-
-
-def _choice(c: XLNetConfig) -> MultipleChoice.Config:
-    return MultipleChoice.Config(scores=replace(_classification(c), num_labels=1))
-
-
 def _search(c: XLNetConfig) -> AnswerSearch.Config:
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     return AnswerSearch.Config(hidden_size=c.d_model, begins=c.start_n_top, ends=c.end_n_top, norm=norm)
@@ -166,7 +153,7 @@ XLNET = Architecture(
             ),
             "sequence-classification": TaskHead(
                 "ForSequenceClassification",
-                _classification,
+                SummaryClassification.Config.by_options,
                 (Same("sequence_summary.summary", "project"), Same("logits_proj", "out")),
             ),
             "token-classification": TaskHead(
@@ -182,7 +169,7 @@ XLNET = Architecture(
             "answer-search": TaskHead("ForQuestionAnswering", _search, ANSWER_SEARCH_ROWS),
             "multiple-choice": TaskHead(
                 "ForMultipleChoice",
-                _choice,
+                partial(MultipleChoice.Config.by, one=SummaryClassification.Config.by_options),
                 (Same("sequence_summary.summary", "one.project"), Same("logits_proj", "one.out")),
             ),
         },
