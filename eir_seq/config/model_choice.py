@@ -11,7 +11,8 @@ def without_foreign_options(raw: dict[str, Any], origin: Origin) -> list[str]:
     """Take such options out of the composed config, in place; returns a sentence for each input that lost some.
 
     Options that the chosen architecture has, too, stay (bert's sizes serve roberta), and so does all that the command
-    line sets. A type beyond the catalogue keeps none of them. With published weights neither options nor tokenizer of a file stay: they belong to another model.
+    line sets. A type beyond the catalogue keeps none. With published weights neither options nor tokenizer of a file
+    stay: they belong to another model.
     """
     from eir_seq.models.catalogue import CATALOGUE, config_class
     from eir_seq.models.options import fields
