@@ -16,7 +16,8 @@ from eir_seq.errors import Fault, UserError, nearest
 _HELP = """\
   python -m eir_seq predict run=RUN [data.test=FILE] [KEY=VALUE ...]
 
-Writes a CSV with ids, predictions and probabilities, from the bundle of the run alone.
+Writes a CSV with ids, predictions and probabilities, from the bundle of the run alone. A language model completes
+prompts: the lines of a text file, the rows of a table, or prompt=TEXT.
 
 {keys}
 """
@@ -38,6 +39,10 @@ class PredictConfig(Strict):
     )
     batch_size: Positive | None = Field(None, description="rows per batch; that of the run if absent")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device")
+    prompt: str | None = Field(None, description="a text for a language model to complete, in place of a file")
+    generation: dict[str, Any] = Field(
+        {}, description="options of generate in place of the run's, e.g. generation.temperature=0.5"
+    )
 
 
 def run(arguments: list[str]) -> int:
@@ -54,6 +59,8 @@ def run(arguments: list[str]) -> int:
         output=None if config.output is None else Path(config.output),
         batch_size=config.batch_size,
         accelerator=config.accelerator,
+        prompt=config.prompt,
+        generation=config.generation,
     )
     print(f"predictions: {written}")
     return 0

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.schema import ColumnOutputBase, ExperimentConfig
 from eir_seq.data.dataset import Batch, EncodedSplit, encode_split
 from eir_seq.data.encoded import EncodingCache
 from eir_seq.data.source import Splits, load_test
 from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
@@ -30,11 +33,16 @@ def predict(
     output: Path | None = None,
     batch_size: int | None = None,
     accelerator: str = "auto",
+    prompt: str | None = None,
+    generation: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Predict every row of a file, in its order, and give the path of the table that was written.
 
     Labels are not needed. Where each row of an output has one, its metrics are printed and written beside the table
     (``NAME.metrics.json``). The same rows in batches of the same sizes give the same bytes.
+
+    Of a language model the rows are prompts, one per line of a text file or per row of a table, and the table holds
+    what it writes behind them.
 
     Args:
         run: a run folder, or a bundle.
@@ -43,6 +51,8 @@ def predict(
             the file that was read (in the working directory for a bundle without its run).
         batch_size: rows per batch; that of the run if absent.
         accelerator: auto, cpu, gpu or mps.
+        prompt: a text for a language model to complete, in place of a file.
+        generation: for a language model, options of `generate` that replace those of the run.
 
     Raises:
         UserError: no bundle, or one that is damaged; rows that cannot be used; a table that cannot be written.
@@ -56,6 +66,13 @@ def predict(
         with console.phase(f"reading {folder}"):
             bundle = read_bundle(folder)
         config = _config(bundle.config, test, batch_size, accelerator)
+        if language_model(bundle) is not None:
+            return _complete(run, folder, bundle, config, test, prompt, generation, destination, console)
+        if prompt is not None or generation:
+            place = "prompt" if prompt is not None else "generation"
+            raise UserError(
+                Fault(place, f"{run} is no language model (with nothing else), which alone completes texts")
+            )
         with console.phase("reading rows") as found:
             splits = _load_rows(config, bundle, console)
             rows = splits.test
@@ -83,12 +100,45 @@ def predict(
         targets = {
             name: bundle.outputs[name].canonical(list(rows[bundle.outputs[name].config.column]))
             for name in evaluation.targets
+            if isinstance(bundle.outputs[name].config, ColumnOutputBase)
         }
         columns: dict[str, list[object]] = {}
         for name, fitted in bundle.outputs.items():
             columns |= fitted.decode(evaluation.raw[name])
         write_predictions(destination, evaluation.ids, targets, columns)
         _report_metrics(evaluation, destination, console)
+    return destination
+
+
+def _complete(
+    run: Path,
+    folder: Path,
+    bundle: Bundle,
+    config: ExperimentConfig,
+    test: str | None,
+    prompt: str | None,
+    generation: Mapping[str, Any],
+    destination: Path | None,
+    console: Console,
+) -> Path:
+    """The completions of the prompts in a file, or of a single one, which is also shown."""
+    if (test is None) == (prompt is None):
+        message = "give a file of prompts, or one by prompt=TEXT" if test is None else "give this or prompt, not both"
+        raise UserError(Fault("data.test", message))
+    if prompt is not None:
+        prompts = {"1": prompt}
+    elif is_prompt_file(str(test)):
+        prompts = read_prompts(str(test))
+    else:
+        rows = _load_rows(config, bundle, console).test
+        assert rows is not None
+        prompts = dict(zip(rows["id"], rows[next(iter(config.inputs.values())).column], strict=True))
+    destination = destination or _default_destination(run, folder, test or "prompt")
+    with console.phase("completing") as found:
+        texts = complete(bundle, config, prompts, generation, destination, console)
+        found.append(f"{len(texts):,} prompts")
+    if prompt is not None:
+        console.say(f"{prompt}{texts[0]}")
     return destination
 
 

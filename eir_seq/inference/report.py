@@ -18,6 +18,7 @@ from eir_seq.inference.report_sections import Values, cards, learning_plots, len
 from eir_seq.training.folder import write_text
 from eir_seq.training.metrics_file import Measurement, read_metrics
 from eir_seq.training.report_data import ReportData
+from eir_seq.training.samples import Sample, read_samples
 
 SPLITS = ("validation", "test")
 LOG_LINES = 30
@@ -34,6 +35,7 @@ class RunFiles:
     measurements: list[Measurement]
     predictions: dict[str, PredictionTable]
     data: ReportData
+    samples: list[Sample]
     log: list[str]
 
     @classmethod
@@ -56,6 +58,7 @@ class RunFiles:
                 measurements=read_metrics(metrics) if metrics.exists() else [],
                 predictions={split: read_predictions(path) for split, path in predictions.items() if path.exists()},
                 data=ReportData.load(run_dir),
+                samples=read_samples(run_dir),
                 log=log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.exists() else [],
             )
         except UserError:
@@ -131,7 +134,7 @@ def render_report(run: RunFiles) -> str:
         title=run.name,
         cards=cards(run.metrics, run.predictions, final=bool(run.result)),
         curves=learning_plots(run.measurements, run.best_step),
-        outputs=output_sections(run.metrics, run.predictions, run.data),
+        outputs=output_sections(run.metrics, run.predictions, run.data, run.samples),
         metric_splits=list(run.metrics),
         lengths=length_plots(run.data),
         subtitle=_subtitle(run),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eir_seq.inference.prediction_table import PredictedColumns, PredictionTable
 from eir_seq.inference.report_plots import (
@@ -29,14 +31,27 @@ from eir_seq.inference.report_statistics import (
 )
 from eir_seq.training.metrics_file import Measurement
 from eir_seq.training.report_data import ReportData, WorstRow
+from eir_seq.training.samples import Sample
 
 MAX_MATRIX = 30
 """Classes up to which the confusion matrix is shown whole; beyond, only its largest entries off the diagonal."""
-HEADLINES = {True: ("accuracy", ("f1", "mcc", "auroc")), False: ("rmse", ("mae", "r2", "spearman"))}
+HEADLINES = {
+    "entity_f1": ("entity_precision", "entity_recall", "accuracy"),
+    "accuracy": ("f1", "f1_micro", "mcc", "auroc"),
+    "rmse": ("mae", "r2", "spearman"),
+    "bits_per_byte": ("perplexity", "loss"),
+    "perplexity": ("loss",),
+}
+"""By the metric that stands large, those beside it; the first of them that an output has."""
 TITLES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "f1": "F1",
+    "f1_micro": "F1 (micro)",
+    "entity_f1": "F1 of entities",
+    "entity_precision": "Precision of entities",
+    "entity_recall": "Recall of entities",
+    "read": "Words read",
     "mcc": "MCC",
     "auroc": "AUROC",
     "average_precision": "Average precision",
@@ -46,8 +61,11 @@ TITLES = {
     "r2": "R²",
     "pearson": "Pearson",
     "spearman": "Spearman",
+    "perplexity": "Perplexity",
+    "bits_per_byte": "Bits per byte",
 }
-ERRORS = ("mae", "rmse")
+SCALES = {"mae": "errors", "rmse": "errors", "perplexity": "perplexity", "bits_per_byte": "bits per byte"}
+"""What metrics are plotted together as, where it is not the plot of shares and correlations."""
 
 Values = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Metrics by split, output and name."""
@@ -108,6 +126,8 @@ class OutputSection:
     metrics: list[tuple[str, list[float | None]]]
     """Title of the metric and its value by split."""
     splits: list[SplitSection]
+    samples: list[tuple[int, list[Sample]]]
+    """Texts that it wrote, by step, the last first."""
 
 
 def cards(values: Values, tables: Mapping[str, PredictionTable], *, final: bool) -> list[Card]:
@@ -117,17 +137,17 @@ def cards(values: Values, tables: Mapping[str, PredictionTable], *, final: bool)
     for output in outputs:
         for split, by_output in values.items():
             metrics = by_output.get(output, {})
-            main, others = HEADLINES["accuracy" in metrics]
-            if main not in metrics:
+            main = next((name for name in HEADLINES if name in metrics), None)
+            if main is None:
                 continue
-            rows = len(tables[split].ids) if split in tables else 0
+            rows = len(tables[split].ids) if split in tables and "read" not in metrics else 0  # not of words
             found.append(
                 Card(
                     label=" · ".join([split] + [output] * (len(outputs) > 1) + ["last evaluation"] * (not final)),
                     metric=TITLES[main],
                     value=metrics[main],
                     interval=wilson_interval(metrics[main], rows) if main == "accuracy" and rows else None,
-                    others=[(TITLES[name], metrics[name]) for name in others if name in metrics],
+                    others=[(TITLES[name], metrics[name]) for name in HEADLINES[main] if name in metrics],
                 )
             )
     return found
@@ -156,7 +176,8 @@ def learning_plots(measurements: Sequence[Measurement], best_step: int | None) -
             title = f"Loss of {output}" if output and len(outputs) > 1 else "Loss"
             plots.append(learning_curves(title, losses, best_step=best_step, by_split=True))
         names = [name for name in TITLES if name != "loss" and (output, name, "validation") in lines]
-        for group in ([name for name in names if name not in ERRORS], [name for name in names if name in ERRORS]):
+        for kind in dict.fromkeys(SCALES.get(name, "metrics") for name in names):
+            group = [name for name in names if SCALES.get(name, "metrics") == kind]
             shown = [lines[output, name, "validation"] for name in group]
             if all(len(line.steps) < 2 for line in shown):
                 continue  # a single evaluation is no curve, and the tables have it
@@ -164,7 +185,6 @@ def learning_plots(measurements: Sequence[Measurement], best_step: int | None) -
                 Series(TITLES[name], line.split, line.steps, line.values)
                 for name, line in zip(group, shown, strict=True)
             ]
-            kind = "errors" if group[0] in ERRORS else "metrics"
             title = f"Validation {kind}" + (f" of {output}" if len(outputs) > 1 else "")
             plots.append(learning_curves(title, labelled, best_step=best_step))
     rate = lines.get(("", "learning_rate", "train"))
@@ -173,14 +193,20 @@ def learning_plots(measurements: Sequence[Measurement], best_step: int | None) -
     return plots
 
 
-def output_sections(values: Values, tables: Mapping[str, PredictionTable], data: ReportData) -> list[OutputSection]:
-    """Every output with its metrics, plots, classes and worst rows."""
+def output_sections(
+    values: Values, tables: Mapping[str, PredictionTable], data: ReportData, samples: Sequence[Sample] = ()
+) -> list[OutputSection]:
+    """Every output with its metrics, plots, classes, worst rows and the texts that it wrote."""
     names = [output for by_output in values.values() for output in by_output]
     names += [output for table in tables.values() for output in table.outputs]
     sections = []
     for name in dict.fromkeys(names):
         known = {split: by_output.get(name, {}) for split, by_output in values.items()}
         shown = [metric for metric in TITLES if any(metric in metrics for metrics in known.values())]
+        written: dict[int, list[Sample]] = {}
+        for sample in samples:
+            if sample.output == name:
+                written.setdefault(sample.step, []).append(sample)
         splits = []
         for split, table in tables.items():
             columns = table.outputs.get(name)
@@ -192,6 +218,7 @@ def output_sections(values: Values, tables: Mapping[str, PredictionTable], data:
                 name=name,
                 metrics=[(TITLES[metric], [metrics.get(metric) for metrics in known.values()]) for metric in shown],
                 splits=splits,
+                samples=list(reversed(written.items())),
             )
         )
     return sections
@@ -201,9 +228,12 @@ def length_plots(data: ReportData) -> list[Plot]:
     """A histogram of token counts per input, with the share of rows that are cut."""
     plots = []
     for name, splits in data.lengths.items():
+        if all(summary.rows == 1 for summary in splits.values()):
+            continue  # a single text has a length and no distribution of lengths
         plot = length_histogram(name, splits)
         cut = ", ".join(f"{split} {summary.truncated:.1%}" for split, summary in splits.items())
-        plots.append(Plot(plot.title, plot.svg, f"Rows longer than max_length: {cut}"))
+        limited = any(summary.max_length is not None for summary in splits.values())
+        plots.append(Plot(plot.title, plot.svg, f"Rows longer than max_length: {cut}" if limited else ""))
     return plots
 
 
@@ -213,6 +243,8 @@ def _split_section(
     section = SplitSection(split, len(ids))
     if columns.is_classification:
         _add_classification(section, columns, true)
+    elif columns.is_tags:
+        _add_tags(section, columns, true)
     else:
         true_values, predicted = np.array(true, dtype=np.float64), np.array(columns.predicted, dtype=np.float64)
         section.plots += [predicted_against_true(true_values, predicted, name), residuals(true_values, predicted, name)]
@@ -254,6 +286,26 @@ def _add_classification(section: SplitSection, columns: PredictedColumns, true: 
     plot = reliability(calibrated)
     note = f"Expected calibration error {calibrated.error:.3f}"
     section.plots.append(Plot(plot.title, plot.svg, note))
+    _add_confusion(section, names, confusion)
+
+
+def _add_tags(section: SplitSection, columns: PredictedColumns, true: list[str]) -> None:
+    lists = zip(map(json.loads, true), map(json.loads, columns.predicted), strict=True)
+    words = [pair for tags, found in lists for pair in zip(tags, found, strict=True)]
+    read = [pair for pair in words if pair[1]]
+    if len(read) < len(words):
+        section.notes.append(f"{len(words) - len(read)} of {len(words)} words were cut off and have no tag.")
+    if not read:
+        return
+    names = sorted({tag for pair in read for tag in pair})
+    index = {name: position for position, name in enumerate(names)}
+    targets, predicted = (np.array([index[pair[side]] for pair in read]) for side in (0, 1))
+    confusion = confusion_matrix(targets, predicted, len(names))
+    section.classes = class_rows(names, confusion, [None] * len(names), [None] * len(names))
+    _add_confusion(section, names, confusion)
+
+
+def _add_confusion(section: SplitSection, names: list[str], confusion: NDArray[np.int64]) -> None:
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     if len(names) <= MAX_MATRIX:
         section.confusion = [
@@ -282,6 +334,13 @@ def _worst_rows(
         if columns.is_classification:
             detail = f"{columns.probabilities[expected][index]:.3f}"
             yield Worst(row.id, expected, predicted, detail, expected != predicted, row.inputs)
+        elif columns.is_tags:
+            tags, found = json.loads(expected), json.loads(predicted)
+            wrong = sum(one != other for one, other in zip(tags, found, strict=True))
+            detail = f"{wrong} of {len(tags)} words"
+            yield Worst(
+                row.id, " ".join(tags), " ".join(tag or "(cut)" for tag in found), detail, wrong > 0, row.inputs
+            )
         else:
             error = f"{float(predicted) - float(expected):+.4g}"
             yield Worst(row.id, f"{float(expected):.4g}", f"{float(predicted):.4g}", error, False, row.inputs)

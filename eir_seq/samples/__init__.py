@@ -8,6 +8,7 @@ from eir_seq.errors import Fault, UserError, nearest
 
 SAMPLES = {
     "reviews": "made-up movie reviews: id, text, sentiment",
+    "stories": "made-up stories for language models: id, text",
     "reviews_test": "further reviews from the same program, to predict on",
 }
 

@@ -42,7 +42,7 @@ class Network(nn.Module):
         """Raw outputs ``{output: (batch, width)}`` of a batch's ``inputs``."""
         tokens = {}
         for name in dict.fromkeys(self._token_inputs.values()):
-            encoder: Any = self.encoders[self._encoders[name]]
+            encoder: Any = self.encoder(name)
             tokens[name] = encoder.read(**inputs[name])
         fused: Mapping[str, Tensor] = {}
         if self.fusion is not None:
@@ -55,6 +55,10 @@ class Network(nn.Module):
             name: self.heads[key](tokens[self._token_inputs[name]] if name in self._token_inputs else fused[name])
             for name, key in self._heads.items()
         }
+
+    def encoder(self, name: str) -> nn.Module:
+        """The encoder of an input."""
+        return self.encoders[self._encoders[name]]
 
     def count_parameters(self) -> dict[str, int]:
         """Parameters by part (``inputs.NAME``, ``fusion``, ``outputs.NAME``), ``total`` and ``trainable``."""

@@ -1,0 +1,84 @@
+"""Have the language model of a finished run complete prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.readers import TEXT
+from eir_seq.data.readers.base import check_file, open_text
+from eir_seq.data.rows import text_fault
+from eir_seq.errors import Fault, UserError
+from eir_seq.outputs.causal_lm import FittedCausalLm
+from eir_seq.outputs.completion import check_generation
+from eir_seq.outputs.predictions import write_predictions
+from eir_seq.randomness import derive_seed
+from eir_seq.training.bundle import Bundle
+from eir_seq.training.console import Console
+from eir_seq.training.devices import pick_device
+from eir_seq.training.samples import completer
+
+
+def language_model(bundle: Bundle) -> FittedCausalLm | None:
+    """The language model of a bundle that is nothing else."""
+    output = next(iter(bundle.outputs.values()))
+    return output if isinstance(output, FittedCausalLm) and bundle.config.document_layout is not None else None
+
+
+def is_prompt_file(path: str) -> bool:
+    """Whether a file holds one prompt per line."""
+    return path.lower().endswith((TEXT, f"{TEXT}.gz")) and Path(path).expanduser().is_file()
+
+
+def read_prompts(path: str) -> dict[str, str]:
+    """The lines of a text file by their numbers, blank ones left out; raises `UserError` where there is none."""
+    path = str(Path(path).expanduser())
+    check_file(path, "data.test")
+    with open_text(path, "data.test") as file:
+        lines = file.read().splitlines()
+    prompts = {str(number): line for number, line in enumerate(lines, 1) if text_fault(line) is None}
+    if not prompts:
+        raise UserError(Fault("data.test", f"{path} has no line to complete"))
+    return prompts
+
+
+def complete(
+    bundle: Bundle,
+    config: ExperimentConfig,
+    prompts: Mapping[str, str],
+    generation: Mapping[str, Any],
+    destination: Path,
+    console: Console,
+) -> list[str]:
+    """What the model writes behind each prompt, also as a table: id, NAME_prompt, NAME.
+
+    The same prompts in batches of the same size give the same texts: what is drawn depends on the run's seed.
+
+    Args:
+        bundle: with a language model.
+        config: of the run, for these prompts: its batch sizes, device and seed.
+        prompts: by id.
+        generation: options of `generate` that replace those of the run.
+
+    Raises:
+        UserError: options that `generate` does not have, a table that cannot be written.
+    """
+    output = language_model(bundle)
+    assert output is not None
+    options = {**output.config.generation, **generation}
+    changed = output.config.model_copy(update={"generation": options})
+    check_generation(changed, "generation")
+    output = FittedCausalLm(output.state.model_copy(update={"config": changed}))
+    write_behind = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer)).eval())
+    size = config.data.eval_batch_size or config.data.batch_size
+    texts: list[str] = []
+    given = list(prompts.values())
+    for start in range(0, len(given), size):
+        seed = derive_seed(config.seed, "completions", start)
+        texts += write_behind(given[start : start + size], seed=seed)
+        console.progress("completing", len(texts), len(given))
+    columns: dict[str, Sequence[Any]] = {f"{output.name}_prompt": given, output.name: texts}
+    write_predictions(destination, list(prompts), {}, columns)
+    return texts
