@@ -15,6 +15,7 @@ from eir_seq.models.checkpoint.folder import published_config, write
 from eir_seq.models.checkpoint.keymap import Tensors, modern, to_ours, to_published
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.heads.base import Head
+from eir_seq.models.names import plain_parameters
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
 
@@ -204,7 +205,7 @@ class Model(nn.Module):
         return {name: tensor for name, tensor in self.state_dict().items() if name not in parameters}
 
     def _by_part(self) -> tuple[Tensors, Tensors]:
-        own = {name: parameter.detach() for name, parameter in self.named_parameters()} | self.saved_buffers()
+        own = plain_parameters(self) | self.saved_buffers()
         parts = (
             {name.removeprefix(part): tensor for name, tensor in own.items() if name.startswith(part)}
             for part in ("body.", "head.")

@@ -202,8 +202,8 @@ class BandedAttention(Configured):
         no product over all tokens. Gives (batch, heads, globals, head_size).
         """
         heads = self.config.num_heads
-        key_weight = self.key_global.weight.unflatten(0, (heads, -1))
-        value_weight = self.value_global.weight.unflatten(0, (heads, -1))
+        key_weight = self.key_global.whole_weight.unflatten(0, (heads, -1))
+        value_weight = self.value_global.whole_weight.unflatten(0, (heads, -1))
         offset = torch.einsum("bhgd,hd->bhg", query, self._heads(self.key_global.bias))[..., None]
         scores = torch.einsum("bhgd,hdc->bhgc", query, key_weight) @ states[:, None].transpose(-1, -2) + offset
         scores = scores * self.scale

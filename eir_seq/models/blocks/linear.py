@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.blocks.lora import Lora
 
 SMALLEST_PRODUCT = 2**22
 """Multiplications (rows x in x out) below which torch's default is as fast: it takes less to start."""
@@ -104,10 +105,28 @@ class _OneDnnLinear(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """x W^T + b."""
+    """x W^T + b, and what an adapter adds, where there is one.
+
+    `takes_adapter`: whether one can be added; not where the weight is read in other ways.
+    """
+
+    takes_adapter = True
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.lora: Lora | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
+        product = self._product(x)
+        return product if self.lora is None else product + self.lora(x)
+
+    @property
+    def whole_weight(self) -> Tensor:
+        """(out, in): the weight and what an adapter adds to it."""
+        return self.weight if self.lora is None else self.weight + self.lora.delta()
+
+    def _product(self, x: Tensor) -> Tensor:
         if (
             _gains(x, self.weight)
             and self.weight.is_contiguous()

@@ -138,7 +138,7 @@ class WholeLinear(Linear):
 
     def __init__(self, inputs: int, outputs: int, whole: bool) -> None:
         super().__init__(inputs, outputs)
-        self.whole = whole
+        self.whole, self.takes_adapter = whole, not whole
         self.register_buffer("weight_integer", torch.zeros(outputs, inputs))
         self.register_buffer("fc_scaling_factor", torch.zeros(outputs))
         self.register_buffer("bias_integer", torch.zeros(outputs))

@@ -23,30 +23,40 @@ LONGEST_HEADER = 10_000_000
 """Bounds of one safetensors file, in tensors and bytes, far above published ones; hostile files cost seconds."""
 
 GENERATION = "generation_config.json"
-WANTED = ("config.json", GENERATION, "*.safetensors", "*.safetensors.index.json")
-WANTED_OLD = ("config.json", GENERATION, "pytorch_model*.bin", "pytorch_model*.bin.index.json")
+ADAPTER = "adapter_config.json"
+WANTED = {
+    "model": (
+        ("config.json", GENERATION, "*.safetensors", "*.safetensors.index.json"),
+        ("config.json", GENERATION, "pytorch_model*.bin", "pytorch_model*.bin.index.json"),
+    ),
+    "adapter": ((ADAPTER, "adapter_model.safetensors"), (ADAPTER, "adapter_model.bin")),
+}
+"""Files of each kind of folder, of today and of old; the first one tells the kind."""
 DERIVED = (
     "model_type", "architectures", "is_encoder_decoder", "id2label", "label2id", "num_labels", "transformers_version",
 )  # fmt: skip
 """Entries of a config.json that follow from the task, from each other, or from who wrote the file."""
 
 
-def locate(name: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Path:
-    """The folder of a published model: `name` itself if it is one, else the Hub's, downloaded into its cache.
+def locate(
+    name: str | Path, *, revision: str | None = None, local_files_only: bool = False, kind: str = "model"
+) -> Path:
+    """The folder of a published model (or adapter): `name` itself if it is one, else the Hub's, put into its cache.
 
     Raises:
         UserError: neither a folder nor to be had from the Hub.
     """
     folder = Path(name)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(Fault(str(folder), "holds no config.json, so it is no model folder"))
+        told_by = WANTED[kind][0][0]
+        if not (folder / told_by).is_file():
+            raise UserError(Fault(str(folder), f"holds no {told_by}, so it is no {kind} folder"))
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        for wanted in (WANTED, WANTED_OLD):
+        for wanted in WANTED[kind]:
             found = Path(
                 snapshot_download(
                     str(name), revision=revision, local_files_only=local_files_only, allow_patterns=list(wanted)
@@ -58,7 +68,7 @@ def locate(name: str | Path, *, revision: str | None = None, local_files_only: b
         raise UserError(
             Fault(
                 str(name),
-                "is neither a folder nor a model that the Hub gave "
+                f"is neither a folder nor {'a model' if kind == 'model' else 'an adapter'} that the Hub gave "
                 f"({type(error).__name__}); without network, give the path of a folder",
             )
         ) from error
@@ -71,7 +81,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: unreadable, no JSON object, or without `model_type`.
     """
-    content = _read_json(folder / "config.json")
+    content = read_json_object(folder / "config.json")
     if not isinstance(content.get("model_type"), str):
         raise UserError(Fault(str(folder / "config.json"), "is not the config of a model: it names no model_type"))
     return content
@@ -84,10 +94,15 @@ def read_generation(folder: Path) -> dict[str, Any]:
         UserError: unreadable, or no JSON object.
     """
     path = folder / GENERATION
-    return _read_json(path) if path.is_file() else {}
+    return read_json_object(path) if path.is_file() else {}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The contents of a JSON file.
+
+    Raises:
+        UserError: unreadable, or no JSON object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -130,14 +145,18 @@ def _parts(config: type[Options], content: Mapping[str, Any]) -> dict[str, type[
     return {name: part for name, part in config.parts.items() if isinstance(content.get(name), Mapping)}
 
 
-def read_tensors(folder: Path) -> dict[str, Tensor]:
+def read_tensors(folder: Path, stems: tuple[str, str] = ("model", "pytorch_model")) -> dict[str, Tensor]:
     """All tensors of a folder under their published names.
+
+    Args:
+        folder: where they are.
+        stems: names of the file, without ``.safetensors``, and of an older one, without ``.bin``.
 
     Raises:
         UserError: no weights, a missing shard, a truncated or foreign file, values that are not finite.
     """
     tensors: dict[str, Tensor] = {}
-    for path in _weight_files(folder):
+    for path in _weight_files(folder, stems):
         try:
             tensors.update(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path))
         except UserError:
@@ -178,8 +197,8 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _weight_files(folder: Path) -> Iterator[Path]:
-    for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+def _weight_files(folder: Path, stems: tuple[str, str]) -> Iterator[Path]:
+    for stem, suffix in zip(stems, ("safetensors", "bin"), strict=True):
         single, index = folder / f"{stem}.{suffix}", folder / f"{stem}.{suffix}.index.json"
         if single.is_file():
             yield single
@@ -198,7 +217,7 @@ def _weight_files(folder: Path) -> Iterator[Path]:
                     raise UserError(Fault(str(index), f"names {name!r}, which is missing"))
                 yield folder / name
             return
-    raise UserError(Fault(str(folder), "holds no weights (model.safetensors or pytorch_model.bin)"))
+    raise UserError(Fault(str(folder), f"holds no weights ({stems[0]}.safetensors or {stems[1]}.bin)"))
 
 
 def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], generation: dict[str, Any]) -> None:
