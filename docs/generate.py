@@ -20,9 +20,10 @@ Schema = dict[str, Any]
 # The sections of an experiment in the order of a file, each with the classes that it may be made of.
 SECTIONS = {
     "data": ["DataConfig"],
-    "inputs.NAME": ["SequenceInputConfig"],
+    "inputs.NAME": ["SequenceInputConfig", "ImageInputConfig"],
     "inputs.NAME.tensors": ["TensorsConfig"],
     "inputs.NAME.tensors.bbox, visual_embeds": ["ColumnConfig"],
+    "inputs.NAME.tensors.pixel_values": ["PictureConfig"],
     "inputs.NAME.tensors.xpaths": ["XPathsConfig"],
     "inputs.NAME.tensors.entities": ["EntitiesConfig"],
     "inputs.NAME.tensors.langs": ["LanguagesConfig"],

@@ -17,6 +17,7 @@ import annotated_types
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from eir_seq.config.strict import DefaultType
 from eir_seq.errors import Fault, nearest
 
 _UNKNOWN, _MISSING, _TAG = "extra_forbidden", "missing", ("union_tag_invalid", "union_tag_not_found")
@@ -29,6 +30,11 @@ class Kind:
     annotation: Any
     limits: tuple[Any, ...] = ()
     discriminator: str | None = None
+
+    @property
+    def default_type(self) -> str | None:
+        """The type of a mapping that does not say of which it is."""
+        return next((limit.default_type for limit in self.limits if isinstance(limit, DefaultType)), None)
 
     @staticmethod
     def of(annotation: Any, limits: Sequence[Any] = (), discriminator: Any = None) -> Kind:
@@ -66,6 +72,11 @@ class Kind:
     def tagged(self, tag: str) -> Kind | None:
         """The member of a discriminated union that carries `tag`."""
         return next((member for member in self.members if tag in member.tags(self.discriminator or "type")), None)
+
+    def chosen(self, value: Mapping[str, Any]) -> Kind | None:
+        """The member of a discriminated union that a mapping is of."""
+        tag = value.get(self.discriminator or "type", self.default_type)
+        return None if tag is None else self.tagged(str(tag))
 
     def tags(self, discriminator: str) -> tuple[Any, ...]:
         """The values of the discriminator that mean this class."""
@@ -151,7 +162,7 @@ def without_foreign_keys(given: Any, model: type[BaseModel], chosen: Callable[[s
         if not isinstance(value, dict):
             return value
         if len(kind.members) > 1:
-            member = kind.tagged(str(value.get("type"))) if kind.discriminator else None
+            member = kind.chosen(value) if kind.discriminator else None
             if member is None or member.model is None:
                 return value
             if chosen(dotted((*path, "type"))):
@@ -309,8 +320,7 @@ def _places_of(
 
     def visit(kind: Kind, value: Any, path: tuple[str, ...]) -> None:
         if len(kind.members) > 1:
-            tag = value.get(kind.discriminator or "type") if isinstance(value, Mapping) else None
-            member = kind.tagged(str(tag)) if tag is not None else None
+            member = kind.chosen(value) if isinstance(value, Mapping) else None
             if member is not None:
                 visit(member, value, path)
         elif kind.model is not None:

@@ -24,7 +24,9 @@ from eir_seq.config.schema import (
     RegressionOutputConfig,
     RunConfig,
     SchedulerConfig,
+    SequenceInputConfig,
     SgdConfig,
+    TokenizerConfig,
     TokenOutputBase,
     TrainedTokenizerConfig,
     TrainerConfig,
@@ -216,24 +218,30 @@ def _inputs(sections: Sections) -> Iterator[Fault]:
     for name, config in sections.inputs.items():
         place = f"inputs.{name}"
         for key in ("column", "pair_column"):
-            if (column := getattr(config, key)) in targets:
+            if (column := getattr(config, key, None)) in targets:
                 yield Fault(f"{place}.{key}", f"column {column!r} is the target of outputs.{targets[column]}")
-        yield from tensor_faults(place, config, targets)
         if not config.model.pretrained_model:
             reason = "without pretrained_model: true"
             yield from _ignored(f"{place}.model", config.model, "freeze_pretrained_model revision", reason)
-        elif config.tokenizer is not None and not isinstance(config.tokenizer, PublishedTokenizerConfig):
-            message = f"{config.tokenizer.type!r} gives other ids than the pretrained model learnt; leave tokenizer out"
-            yield Fault(f"{place}.tokenizer", message)
-        tokenizer = config.tokenizer
-        if isinstance(tokenizer, PublishedTokenizerConfig):
-            if tokenizer.path is None and not config.model.pretrained_model:
-                yield Fault(f"{place}.tokenizer.path", "is missing; without a pretrained model it has no default")
-            if tokenizer.path is None:
-                reason = "without tokenizer.path; model.revision names that of the model"
-                yield from _ignored(f"{place}.tokenizer", tokenizer, "revision", reason)
-        elif isinstance(tokenizer, TrainedTokenizerConfig) and tokenizer.type == "unigram":
-            yield from _ignored(f"{place}.tokenizer", tokenizer, "min_freq", "with type 'unigram'")
+        if isinstance(config, SequenceInputConfig):
+            yield from tensor_faults(place, config, targets)
+            yield from _tokenizer(f"{place}.tokenizer", config.tokenizer, config.model.pretrained_model)
+        elif config.model.pretrained_model:
+            yield from _ignored(place, config, "size resize colours", "with a pretrained model, which has its own")
+
+
+def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) -> Iterator[Fault]:
+    if isinstance(tokenizer, PublishedTokenizerConfig):
+        if tokenizer.path is None and not pretrained:
+            yield Fault(f"{place}.path", "is missing; without a pretrained model it has no default")
+        if tokenizer.path is None:
+            reason = "without tokenizer.path; model.revision names that of the model"
+            yield from _ignored(place, tokenizer, "revision", reason)
+    elif pretrained and tokenizer is not None:
+        message = f"{tokenizer.type!r} gives other ids than the pretrained model learnt; leave tokenizer out"
+        yield Fault(place, message)
+    if isinstance(tokenizer, TrainedTokenizerConfig) and tokenizer.type == "unigram":
+        yield from _ignored(place, tokenizer, "min_freq", "with type 'unigram'")
 
 
 def _outputs(sections: Sections) -> Iterator[Fault]:
@@ -272,15 +280,15 @@ def _language_models(sections: Sections) -> Iterator[Fault]:
     models = {name: config for name, config in sections.outputs.items() if isinstance(config, CausalLmOutputConfig)}
     inputs = token_inputs(sections.inputs, models)
     layout = document_layout(sections.inputs, sections.outputs)
-    alone = len(sections.inputs) == len(sections.output_names) == 1
+    alone = layout is not None and len(sections.output_names) == 1
     for name, config in models.items():
         source = sections.inputs.get(inputs[name])
         if list(inputs.values()).count(inputs[name]) > 1:
             yield Fault(f"outputs.{name}.input", f"{inputs[name]!r} has two language models; one learns all there is")
         if not alone and config.documents is not None:
-            reason = "rows hold what the other inputs and outputs need and cannot be cut into blocks of tokens"
+            reason = "rows hold what other tensors, inputs and outputs need and cannot be cut into blocks of tokens"
             yield Fault(f"outputs.{name}.documents", f"{config.documents!r} is for a language model alone; {reason}")
-        if source is None:
+        if not isinstance(source, SequenceInputConfig):
             continue
         place = f"inputs.{inputs[name]}"
         if source.pair_column is not None:
@@ -289,7 +297,7 @@ def _language_models(sections: Sections) -> Iterator[Fault]:
             if not isinstance(source.max_length, int):
                 message = f"{source.max_length!r} has no meaning for blocks of tokens; give their length as a number"
                 yield Fault(f"{place}.max_length", message)
-            unread = "truncation max_characters is_split_into_words tensors"
+            unread = "truncation max_characters is_split_into_words"
             yield from _ignored(place, source, unread, "as a language model reads texts whole")
         yield from _headless(source, f"{place}.model.model_type")
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from eir_seq.config.strict import DefaultType
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.tensors import TensorsConfig
 
@@ -206,7 +207,28 @@ class SequenceInputConfig(Strict):
     model: SequenceModelConfig = Field(description="the backbone")
 
 
-InputConfig = SequenceInputConfig
+class ImageInputConfig(Strict):
+    """Pictures, read colour by colour as imagegpt reads them."""
+
+    type: Literal["image"]
+    column: str = Field(description="column with the name of a picture's file, beside the data file")
+    size: Positive | None = Field(
+        None, description="pixels from side to side; by default 32, or those of the pretrained model"
+    )
+    resize: Literal["squeeze", "crop"] | None = Field(
+        None, description="squeeze (default): all of a picture becomes a square; crop: its middle does"
+    )
+    colours: Annotated[int, Field(ge=2, le=65_536)] | None = Field(
+        None, description="colours that stand for those of the training rows (512), or for the pretrained model's own"
+    )
+    model: SequenceModelConfig = Field(description="the backbone, which reads one token per pixel")
+
+
+InputConfig = Annotated[
+    Union[SequenceInputConfig, ImageInputConfig],  # noqa: UP007
+    Field(discriminator="type"),
+    DefaultType("sequence"),
+]
 
 
 # -------------------------------------------------------------------------------------------------------- fusion
@@ -527,5 +549,8 @@ def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, Output
 
 def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputConfig]) -> DocumentLayout | None:
     """How texts stand in rows where a language model is all there is; None where rows have other targets, too."""
-    config = next(iter(outputs.values())) if len(inputs) == len(outputs) == 1 else None
-    return (config.documents or "packed") if isinstance(config, CausalLmOutputConfig) else None
+    if not len(inputs) == len(outputs) == 1:
+        return None
+    (source,), (config,) = inputs.values(), outputs.values()
+    whole = isinstance(source, SequenceInputConfig) and not source.tensors.given()  # what belongs to a text stays by it
+    return (config.documents or "packed") if whole and isinstance(config, CausalLmOutputConfig) else None

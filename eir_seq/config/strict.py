@@ -1,11 +1,31 @@
-"""The base of every config class."""
+"""The base of every config class, and what unions of them share."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 
 class Strict(BaseModel):
     """Frozen, no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class DefaultType:
+    """Stands beside a union of config classes: a mapping without `type` is of this one."""
+
+    default_type: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The union's own schema, with the type filled in first."""
+        return core_schema.no_info_before_validator_function(self.fill, handler(source))
+
+    def fill(self, value: Any) -> Any:
+        """The mapping with its type."""
+        return {"type": self.default_type, **value} if isinstance(value, Mapping) else value

@@ -119,13 +119,17 @@ def _annotation(name: str) -> Any:
 # ------------------------------------------------------------------------------------------------------------ models
 
 
-def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Any]]:
-    """For each input with a readable model: config path of the model, the model, the input's max_length."""
+def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Any, str]]:
+    """For each input with a readable model: config path of the model, the model, tokens of a row, and their key."""
     inputs = raw.get("inputs")
     for name, config in inputs.items() if isinstance(inputs, Mapping) else ():
         model = config.get("model") if isinstance(config, Mapping) else None
         if isinstance(model, Mapping) and isinstance(model.get("model_type"), str):
-            yield f"inputs.{name}.model", model, config.get("max_length", 512)
+            if config.get("type") == "image":
+                size = config.get("size", None if model.get("pretrained_model") is True else 32)
+                yield f"inputs.{name}.model", model, size**2 if isinstance(size, int) else None, "size"
+            else:
+                yield f"inputs.{name}.model", model, config.get("max_length", 512), "max_length"
 
 
 def _options(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +164,7 @@ def _model_option_places(raw: Mapping[str, Any]) -> list[str]:
 
     return [
         f"{place}.model_init_config.{name}"
-        for place, model, _ in _models(raw)
+        for place, model, *_ in _models(raw)
         if (architecture := _architecture(model)) is not None
         for name in fields(config_class(architecture))
     ]
@@ -169,7 +173,7 @@ def _model_option_places(raw: Mapping[str, Any]) -> list[str]:
 def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
     from eir_seq.models import options
 
-    for place, model, max_length in _models(raw):
+    for place, model, tokens, key in _models(raw):
         if model["model_type"] == _AUTO and model.get("pretrained_model") is not True:
             if (problem := _problem_beyond(_options(model).get("model_type"))) is not None:
                 yield Fault(f"{place}.model_init_config.model_type", problem)
@@ -196,14 +200,14 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
                 yield fault.under(f"{place}.model_init_config")
             else:
                 yield Fault(f"{place}.model_type", f"{fault.place} of its config.json: {fault.message}")
-        if faults or isinstance(max_length, bool) or not isinstance(max_length, int):
+        if faults or isinstance(tokens, bool) or not isinstance(tokens, int):
             continue
         longest = options.max_positions(architecture, {**base, **given})
-        if longest is not None and max_length > longest:
+        if longest is not None and tokens > longest:
             option = _config_class(architecture).max_positions_option or "positions"
             yield Fault(
-                f"{place.removesuffix('.model')}.max_length",
-                f"{max_length} tokens are more than the {longest} positions of {architecture!r}; "
+                f"{place.removesuffix('.model')}.{key}",
+                f"{tokens} tokens are more than the {longest} positions of {architecture!r}; "
                 f"lower it or raise model_init_config.{option}",
             )
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.config.schema import ClassificationOutputConfig, ColumnOutputBase, ExperimentConfig
+from eir_seq.config.schema import ClassificationOutputConfig, ColumnOutputBase, ExperimentConfig, SequenceInputConfig
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.base import FittedModality, Modality
-from eir_seq.modalities.cells import InputCells, write_cell
+from eir_seq.modalities.base import Cells, FittedModality, Modality
+from eir_seq.modalities.cells import write_cell
 
 ID = "id"
 """The column of row ids in every split, whatever it was called in the file."""
@@ -36,7 +36,7 @@ class Roles:
     numbers: Mapping[str, str]
     groups: Mapping[str, str] = field(default_factory=dict)
     cells: Mapping[str, str] = field(default_factory=dict)
-    inputs: tuple[InputCells, ...] = ()
+    inputs: tuple[Cells, ...] = ()
 
     @property
     def targets(self) -> dict[str, str]:
@@ -63,7 +63,7 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
         cells |= own
         if source.column not in own:
             texts[source.column] = f"inputs.{name}.column"
-        if source.pair_column:
+        if isinstance(source, SequenceInputConfig) and source.pair_column:
             texts[source.pair_column] = f"inputs.{name}.pair_column"
     for name, output in config.outputs.items():
         if not isinstance(output, ColumnOutputBase):

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from eir_seq.config.schema import DocumentLayout, InputConfig, SequenceInputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import FittedModality, Modality
 from eir_seq.modalities.documents import DocumentsModality, FittedDocuments
+from eir_seq.modalities.image import FittedImage, ImageModality
 from eir_seq.modalities.sequence import STATE_FILE, FittedSequence, SequenceModality
 
-MODALITIES = {"sequence": (SequenceModality, FittedSequence), "documents": (DocumentsModality, FittedDocuments)}
+MODALITIES: dict[str, tuple[Any, Any]] = {
+    "sequence": (SequenceModality, FittedSequence),
+    "documents": (DocumentsModality, FittedDocuments),
+    "image": (ImageModality, FittedImage),
+}
 
 
 def build_modality(name: str, config: InputConfig, layout: DocumentLayout | None = None) -> Modality:
@@ -19,7 +25,8 @@ def build_modality(name: str, config: InputConfig, layout: DocumentLayout | None
     if layout is not None:
         assert isinstance(config, SequenceInputConfig)
         return DocumentsModality(name, config, layout)
-    return MODALITIES[config.type][0](name, config)
+    modality: Modality = MODALITIES[config.type][0](name, config)
+    return modality
 
 
 def load_modality(folder: str | Path) -> FittedModality:
@@ -30,4 +37,5 @@ def load_modality(folder: str | Path) -> FittedModality:
         fitted = MODALITIES[kind][1]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(Fault(str(path), f"no fitted input ({type(error).__name__}: {error})")) from None
-    return fitted.load(folder)
+    loaded: FittedModality = fitted.load(folder)
+    return loaded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,13 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eir_seq.config.schema import DataConfig
+from eir_seq.config.schema import DataConfig, InputConfig
 from eir_seq.randomness import derive_seed
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from eir_seq.modalities.cells import InputCells
 
 LENGTH = "length"
 """The encoded column that says how long a row is; batches are made by it."""
@@ -57,6 +55,32 @@ class Collator(Protocol):
         """The encoder's arguments by name, each ``(batch, ...)``, in the order of `rows`."""
 
 
+class Cells(Protocol):
+    """How the columns of an input are read and checked that hold more than texts."""
+
+    @property
+    def config(self) -> InputConfig:
+        """The input's config."""
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Columns that hold such cells, and the config key of each."""
+
+    @property
+    def is_demanding(self) -> bool:
+        """Whether rows have to be checked beyond their texts."""
+
+    @property
+    def resolved(self) -> frozenset[str]:
+        """Columns whose cells change as their files are found."""
+
+    def read(self, column: str, text: str | None, folder: Path) -> Any:
+        """The value of a cell, its files found; raises `ValueError` with the reason where it is none."""
+
+    def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:
+        """All that is wrong with a row: what stands in its text column and the values of its other columns."""
+
+
 class FittedModality(Protocol):
     """An input that has seen the training rows."""
 
@@ -67,7 +91,7 @@ class FittedModality(Protocol):
         """The raw columns that `encode` reads."""
 
     @property
-    def cells(self) -> InputCells:
+    def cells(self) -> Cells:
         """How its columns are read and checked."""
 
     @property
@@ -104,7 +128,7 @@ class Modality(Protocol):
     """One kind of input, as configured."""
 
     @property
-    def cells(self) -> InputCells:
+    def cells(self) -> Cells:
         """How its columns are read and checked."""
 
     def fit(self, train_rows: Dataset, seed: int) -> FittedModality:

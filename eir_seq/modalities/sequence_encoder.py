@@ -19,6 +19,7 @@ from eir_seq.models.options import check_options, fields
 from eir_seq.models.output import TokenStates
 
 if TYPE_CHECKING:
+    from eir_seq.modalities.image import ColourTokens, FittedImage
     from eir_seq.modalities.sequence import FittedSequence
     from eir_seq.tokenizers import Tokenizer
 
@@ -138,7 +139,7 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
 
 
 def build_sequence_encoder(
-    fitted: FittedSequence, data: DataConfig, *, pretrained: bool, task: str | None = None
+    fitted: FittedSequence | FittedImage, data: DataConfig, *, pretrained: bool, task: str | None = None
 ) -> SequenceEncoder:
     """The backbone that the input's config names, fitted to its tokenizer; with the head of `task`, if given.
 
@@ -164,12 +165,12 @@ def build_sequence_encoder(
     faults = []
     vocab_size = getattr(options, "vocab_size", None)
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
-        message = f"the tokenizer has {tokenizer.vocab_size} tokens, the model has embeddings for {vocab_size}"
-        faults.append(Fault(f"{place}.tokenizer", message))
+        message = f"there are {tokenizer.vocab_size} tokens, the model has embeddings for {vocab_size}"
+        faults.append(Fault(f"{place}.{fitted.vocabulary_key}", message))
     faults += check_sizes(fitted.sources, options, place)
     if backbone.max_positions is not None and fitted.max_length > backbone.max_positions:
-        message = f"{fitted.max_length} is more than the {backbone.max_positions} positions of {config.model_type!r}"
-        faults.append(Fault(f"{place}.max_length", message))
+        positions = f"the {backbone.max_positions} positions of {config.model_type!r}"
+        faults.append(Fault(f"{place}.{fitted.length_key}", f"{fitted.max_length} tokens are more than {positions}"))
     has_pooler = _set_pooler(backbone, config.pool == "pooler")
     if config.pool == "pooler" and not has_pooler:
         message = f"{config.model_type!r} has no pooler of its own; use avg, max, first or last"
@@ -189,7 +190,7 @@ def build_sequence_encoder(
     )
 
 
-def _from_scratch(fitted: FittedSequence, task: str | None) -> Any:
+def _from_scratch(fitted: FittedSequence | FittedImage, task: str | None) -> Any:
     config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
     if config.model_type == AUTO:
         _refuse_beyond(task, place)
@@ -220,7 +221,7 @@ def _from_scratch(fitted: FittedSequence, task: str | None) -> Any:
         raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
 
 
-def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer, place: str) -> Any:
+def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer | ColourTokens, place: str) -> Any:
     try:
         known = beyond_options(config.model_init_config["model_type"])
         derived = {"vocab_size": tokenizer.vocab_size}

@@ -144,6 +144,8 @@ def _said(description: Mapping[str, Any]) -> list[str]:
         said.append(f"{description.get('tokenizer', 'tokens')}, {description['vocab_size']:,} tokens")
     if "max_length" in description:
         said.append(f"length {description['max_length']:,}")
+    if "colours" in description:
+        said.append(f"{description['size']} x {description['size']} pixels, {description['colours']:,} colours")
     if "documents" in description:
         said.append(f"{description['documents']} documents in blocks of {description['block']:,}")
     return said

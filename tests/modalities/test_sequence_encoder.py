@@ -102,12 +102,12 @@ def test_options_of_the_user_stay() -> None:
         (
             {"model_init_config": {**TINY, "vocab_size": 7}},
             {},
-            r"^inputs\.review\.tokenizer: the tokenizer has 11 tokens, the model has embeddings for 7$",
+            r"^inputs\.review\.tokenizer: there are 11 tokens, the model has embeddings for 7$",
         ),
         (
             {"model_init_config": {**TINY, "max_position_embeddings": 12}},
             {},
-            r"^inputs\.review\.max_length: 16 is more than the 12 positions of 'bert'",
+            r"^inputs\.review\.max_length: 16 tokens are more than the 12 positions of 'bert'",
         ),
         (
             {"model_type": "gpt2", "model_init_config": {"n_layer": 1, "n_embd": 8, "n_head": 2}, "pool": "pooler"},
