@@ -92,7 +92,7 @@ class Cache:
         return None if slot is None else slot.filled()
 
     def keep_state(self, mixer: nn.Module, *state: Tensor) -> None:
-        """Keep copies of tensors (batch, ...) as the state of `mixer` behind the last token, in place of earlier ones."""
+        """Keep copies of tensors (batch, ...) as the state of `mixer` behind the last token."""
         self._states[mixer] = tuple(tensor.clone() for tensor in state)  # they may be views of a whole text
 
     def state(self, mixer: nn.Module) -> tuple[Tensor, ...] | None:
