@@ -18,7 +18,7 @@ from eir_seq.models.architectures.deberta import (
     score_scale,
 )
 from eir_seq.models.blocks.activations import activation
-from eir_seq.models.blocks.build import Part
+from eir_seq.models.blocks.build import Configured, Part
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.disentangled_attention import DisentangledAttention, Distances
 from eir_seq.models.blocks.norms import LayerNorm
@@ -29,25 +29,22 @@ from eir_seq.models.heads.spans_and_tokens import MultipleChoice
 from eir_seq.models.initialization import Initialization
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConvolvedLayer:
+class ConvolvedLayer(Configured):
     """A layer with a convolution over its input beside it: norm(layer(x) + act(convolution(x)))."""
 
-    layer: Part
-    hidden_size: int
-    norm: LayerNorm.Config
-    kernel_size: int
-    groups: int
-    activation: str
-    dropout: float
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Configured.Config):
+        """`layer`: without the convolution; `groups`: of the convolution's channels."""
 
-    def build(self) -> _ConvolvedLayer:
-        """The layer."""
-        return _ConvolvedLayer(self)
+        layer: Part
+        hidden_size: int
+        norm: LayerNorm.Config
+        kernel_size: int
+        groups: int
+        activation: str
+        dropout: float
 
-
-class _ConvolvedLayer(nn.Module):
-    def __init__(self, plan: ConvolvedLayer) -> None:
+    def __init__(self, plan: Config) -> None:
         super().__init__()
         size, kernel = plan.hidden_size, plan.kernel_size
         self.layer = plan.layer.build()
@@ -83,7 +80,7 @@ def deberta_v2_plan(c: DebertaV2Config, *, pooler: bool = False) -> StackPlan:
     plan = disentangled_plan(c, mixer, distances, table_norm, pooler=pooler)
     if not c.conv_kernel_size:
         return plan
-    first = ConvolvedLayer(
+    first = ConvolvedLayer.Config(
         layer=plan.layers[0],
         hidden_size=c.hidden_size,
         norm=norm,

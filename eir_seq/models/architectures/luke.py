@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -175,23 +175,17 @@ def words_and_entities(c: LukeConfig) -> WordsAndEntities.Config:
     )
 
 
-def entity_classification(c: LukeConfig) -> EntityClassification.Config:
-    """Classes of the first entity."""
+def entity_classification(
+    c: LukeConfig, reads: Literal["first", "pair", "spans"] = "first", bias: bool = True
+) -> EntityClassification.Config:
+    """Classes of the first entity, of the first two together, or of every one with its first and last word."""
     return EntityClassification.Config(
-        reads="first", hidden_size=c.hidden_size, num_labels=c.num_labels, dropout=c.hidden_dropout_prob
+        reads=reads, hidden_size=c.hidden_size, num_labels=c.num_labels, dropout=c.hidden_dropout_prob, bias=bias
     )
 
 
-def entity_pair_classification(c: LukeConfig) -> EntityClassification.Config:
-    """Classes of the first two entities together."""
-    return replace(entity_classification(c), reads="pair", bias=False)
-
-
-def entity_span_classification(c: LukeConfig) -> EntityClassification.Config:
-    """Classes of every entity, by its own state and those of its first and last word."""
-    return replace(entity_classification(c), reads="spans")
-
-
+entity_pair_classification = partial(entity_classification, reads="pair", bias=False)
+entity_span_classification = partial(entity_classification, reads="spans")
 CLASSIFIER = (Same("classifier", "out"),)
 MASKED_LM_ROWS = (
     *(replace(row, ours=f"words.{row.ours}") for row in ROBERTA_LANGUAGE_MODEL_ROWS),

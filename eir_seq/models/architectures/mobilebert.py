@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -106,16 +107,9 @@ class TwoSourceAttention(Attention):
         return self.out(self._attend(self._heads(self.query(x)), self._heads(self.key(x)), value, ctx))
 
 
-class _Narrowing(nn.Module):
+def _narrowing(size: int, narrow: int, norm: Sized) -> nn.Module:
     """A linear layer with its norm."""
-
-    def __init__(self, size: int, narrow: int, norm: Sized) -> None:
-        super().__init__()
-        self.dense, self.norm = Linear(size, narrow), norm.build(narrow)
-
-    def forward(self, x: Tensor) -> Tensor:
-        narrow: Tensor = self.norm(self.dense(x))
-        return narrow
+    return nn.Sequential(OrderedDict(dense=Linear(size, narrow), norm=norm.build(narrow)))
 
 
 class BottleneckLayer(Configured):
@@ -132,8 +126,8 @@ class BottleneckLayer(Configured):
         c = config.options
         norm, inner = _norm(c), c.inner_size
         narrows = c.use_bottleneck
-        self.input = _Narrowing(c.hidden_size, inner, norm) if narrows else None
-        self.shared = _Narrowing(c.hidden_size, inner, norm) if narrows and c.key_query_shared_bottleneck else None
+        self.input = _narrowing(c.hidden_size, inner, norm) if narrows else None
+        self.shared = _narrowing(c.hidden_size, inner, norm) if narrows and c.key_query_shared_bottleneck else None
         self.values_narrow = narrows and c.use_bottleneck_attention
         self.mixer = TwoSourceAttention.Config(
             hidden_size=inner,

@@ -65,10 +65,7 @@ ROBERTA_IGNORED = (r"^lm_head\.decoder\.bias$",)
 
 
 def roberta_like(
-    family: str,
-    prefix: str,
-    plan: Callable[..., Plan] = roberta_plan,
-    rows: Callable[[Any], Iterable[Row]] = bert_rows,
+    family: str, prefix: str, plan: Callable[..., Plan] = roberta_plan, rows: Callable[[Any], Iterable[Row]] = bert_rows
 ) -> Architecture:
     """An architecture with roberta's heads; `plan`: options and ``pooler`` -> body."""
     plain = partial(plan, pooler=False)

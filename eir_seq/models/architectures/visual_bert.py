@@ -133,13 +133,6 @@ def region_alignment(c: VisualBertConfig) -> RegionAlignment.Config:
     )
 
 
-def visual_question_answering(c: VisualBertConfig) -> VisualQuestionAnswering.Config:
-    """Scores of answers."""
-    return VisualQuestionAnswering.Config(
-        hidden_size=c.hidden_size, num_labels=c.num_labels, dropout=c.hidden_dropout_prob
-    )
-
-
 def visual_reasoning(c: VisualBertConfig) -> SequenceClassification.Config:
     """Classes of text and image; labels are class numbers."""
     return replace(bert_classification(c), problem_type="single_label_classification")
@@ -156,7 +149,9 @@ VISUAL_BERT = Architecture(
         {
             "pretraining": TaskHead("ForPreTraining", image_pretraining, BERT_PRETRAINING_ROWS),
             "visual-question-answering": TaskHead(
-                "ForQuestionAnswering", visual_question_answering, (Same("cls", "out"),)
+                "ForQuestionAnswering",
+                lambda c: VisualQuestionAnswering.Config.of(c, dropout=c.hidden_dropout_prob),
+                (Same("cls", "out"),),
             ),
             "visual-reasoning": TaskHead("ForVisualReasoning", visual_reasoning, (Same("cls", "out"),)),
             "region-to-phrase-alignment": TaskHead(

@@ -197,11 +197,6 @@ def _classification(c: XLMConfig, *, classify: bool = False) -> SummaryClassific
     return SummaryClassification.Config.by_options(c, project=c.num_labels, classify=classify)
 
 
-def _search(c: XLMConfig) -> AnswerSearch.Config:
-    norm = LayerNorm.Config(eps=c.layer_norm_eps)
-    return AnswerSearch.Config(hidden_size=c.emb_dim, begins=c.start_n_top, ends=c.end_n_top, norm=norm)
-
-
 SUMMARY_ROW = Same("sequence_summary.summary", "project")
 SEARCH_ROWS: HeadRows = tuple(Same(f"qa_outputs.{row.theirs}", row.ours) for row in ANSWER_SEARCH_ROWS)
 HEADS = {
@@ -213,11 +208,9 @@ HEADS = {
         (Same("classifier", "out"),),
     ),
     "question-answering": TaskHead(
-        "ForQuestionAnsweringSimple",
-        QuestionAnswering.Config.of,
-        (Same("qa_outputs", "out"),),
+        "ForQuestionAnsweringSimple", QuestionAnswering.Config.of, (Same("qa_outputs", "out"),)
     ),
-    "answer-search": TaskHead("ForQuestionAnswering", _search, SEARCH_ROWS),
+    "answer-search": TaskHead("ForQuestionAnswering", AnswerSearch.Config.of, SEARCH_ROWS),
     "multiple-choice": TaskHead(
         "ForMultipleChoice",
         partial(MultipleChoice.Config.by, one=partial(_classification, classify=True)),

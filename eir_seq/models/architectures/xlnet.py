@@ -124,11 +124,6 @@ def _predict_behind(c: XLNetConfig, inputs: dict[str, Any], mems: tuple[Tensor, 
     return given
 
 
-def _search(c: XLNetConfig) -> AnswerSearch.Config:
-    norm = LayerNorm.Config(eps=c.layer_norm_eps)
-    return AnswerSearch.Config(hidden_size=c.d_model, begins=c.start_n_top, ends=c.end_n_top, norm=norm)
-
-
 ANSWER_SEARCH_ROWS = (
     Same("start_logits.dense", "begin"),
     Same("end_logits.dense_0", "end_dense"),
@@ -157,16 +152,12 @@ XLNET = Architecture(
                 (Same("sequence_summary.summary", "project"), Same("logits_proj", "out")),
             ),
             "token-classification": TaskHead(
-                "ForTokenClassification",
-                TokenClassification.Config.of,
-                (Same("classifier", "out"),),
+                "ForTokenClassification", TokenClassification.Config.of, (Same("classifier", "out"),)
             ),
             "question-answering": TaskHead(
-                "ForQuestionAnsweringSimple",
-                QuestionAnswering.Config.of,
-                (Same("qa_outputs", "out"),),
+                "ForQuestionAnsweringSimple", QuestionAnswering.Config.of, (Same("qa_outputs", "out"),)
             ),
-            "answer-search": TaskHead("ForQuestionAnswering", _search, ANSWER_SEARCH_ROWS),
+            "answer-search": TaskHead("ForQuestionAnswering", AnswerSearch.Config.of, ANSWER_SEARCH_ROWS),
             "multiple-choice": TaskHead(
                 "ForMultipleChoice",
                 partial(MultipleChoice.Config.by, one=SummaryClassification.Config.by_options),

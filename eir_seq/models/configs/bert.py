@@ -118,11 +118,7 @@ class DistilBertConfig(ModelConfig):
 
     model_type: ClassVar[str] = "distilbert"
     max_positions_option: ClassVar[str | None] = "max_position_embeddings"
-    aliases = {
-        "hidden_size": "dim",
-        "num_attention_heads": "n_heads",
-        "num_hidden_layers": "n_layers",
-    }
+    aliases = {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
 
     vocab_size: int = size(30522, "number of tokens in the vocabulary")
     max_position_embeddings: int = size(512, "rows of the position table: the longest text in tokens")

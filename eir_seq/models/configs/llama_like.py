@@ -77,6 +77,8 @@ class RotaryDecoderConfig(ModelConfig):
         )
         if problem is not None:
             yield "rope_scaling", problem
+        elif scaling_kind(self.rope_scaling) == "yarn" and self.rope_theta == 1:
+            yield "rope_theta", "must exceed 1 with a rope_scaling of type yarn"
         elif self.original_max_position_embeddings and scaling_kind(self.rope_scaling) != "longrope":
             yield "original_max_position_embeddings", "is for a rope_scaling of type longrope only"
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:

@@ -102,6 +102,8 @@ def _problems(scaling: Mapping[str, Any], channels: int, max_positions: int, ori
     if kind == "dynamic" and length not in (None, max_positions):
         yield f"'dynamic' reads the old length from max_position_embeddings {max_positions}, not {LENGTH} {length}"
     if kind == "longrope":
+        if (original or max_positions) < 2:
+            yield "'longrope' needs an old length of more than one token"
         if length not in (None, original):
             yield f"'longrope' reads {LENGTH} from beside rope_scaling, not from within"
         if original is None and scaling.get("factor") is None and scaling.get("attention_factor") is None:

@@ -34,8 +34,7 @@ class XLMConfig(ModelConfig):
     gelu_activation: bool = option(True, "activation of the feed-forward block: gelu, or relu if false")
     sinusoidal_embeddings: bool = option(False, "positions are fixed sine waves instead of a learned table")
     causal: bool = option(
-        False,
-        "each token sees only the places up to its own; padding among them counts as text of zeros, as published",
+        False, "each token sees only the places up to its own; padding among them counts as text of zeros, as published"
     )
     asm: bool = option(False, "the language-model head is an adaptive softmax, whose logits are logarithms of chances")
     asm_cutoffs: list[int] = option(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eir_seq.models.blocks.build import Sized
 from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.heads.base import Head, Targets
 from eir_seq.models.output import ModelOutput
 
@@ -28,19 +28,28 @@ class AnswerSearch(Head):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Head.Config):
-        """`begins`, `ends`: how many begins are followed, how many ends each gives. `norm`: in the scoring of ends."""
+        """`begins`: how many are followed; `ends`: how many each gives; `eps`: of the norm in their scoring."""
 
         hidden_size: int
         begins: int
         ends: int
-        norm: Sized
+        eps: float
+
+        @classmethod
+        def of(cls, c: Any) -> Self:
+            """By the options that all architectures with this head have."""
+            return cls(hidden_size=c.width, begins=c.start_n_top, ends=c.end_n_top, eps=c.layer_norm_eps)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         size = config.hidden_size
         self.config = config
         self.begin = Linear(size, 1)
-        self.end_dense, self.end_norm, self.end = Linear(2 * size, size), config.norm.build(size), Linear(size, 1)
+        self.end_dense, self.end_norm, self.end = (
+            Linear(2 * size, size),
+            LayerNorm(size, eps=config.eps),
+            Linear(size, 1),
+        )
         self.none_dense, self.none = Linear(2 * size, size), Linear(size, 1, bias=False)
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
