@@ -172,6 +172,7 @@ def _model_option_places(raw: Mapping[str, Any]) -> list[str]:
 
 def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
     from eir_seq.models import options
+    from eir_seq.models.configs.rope_scaling import documented_spelling
 
     for place, model, tokens, key in _models(raw):
         if model["model_type"] == _AUTO and model.get("pretrained_model") is not True:
@@ -189,7 +190,7 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
         if model.get("pretrained_model") is True:
             published = _published_config(Path(str(model["model_type"]))) or {}
             known = options.fields(_config_class(architecture))
-            base = {key: value for key, value in published.items() if key in known}
+            base = {key: value for key, value in documented_spelling(published, known).items() if key in known}
         else:
             base = {}
         faults = options.check_options(architecture, given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,12 @@ def test_a_pretrained_folder_is_checked_by_its_config(project: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "bert", "hidden_size": 37}')
     with pytest.raises(UserError, match=r"model_type: hidden_size of its config\.json: 37 is not divisible by"):
         compose(*dropped)
+    turned = {"rope_theta": 500.0, "rope_type": "yarn", "factor": 4.0}
+    longer = {"model_type": "qwen2", "max_position_embeddings": 64, "rope_parameters": turned}
+    (folder / "config.json").write_text(json.dumps(longer))
+    assert compose(*dropped, "inputs.review.max_length=256").inputs["review"].max_length == 256
+    with pytest.raises(UserError, match="257 tokens are more than the 256 positions of 'qwen2'"):
+        compose(*dropped, "inputs.review.max_length=257")
     (folder / "config.json").write_text("{}")
     with pytest.raises(UserError, match="checkpoint of null, which is not in the catalogue"):
         compose(*dropped)

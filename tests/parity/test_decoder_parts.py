@@ -46,8 +46,9 @@ def test_windows_bound_the_cache(name: str, tmp_path: Path) -> None:
     """Far beyond the window a slot keeps no more than the next token can see, in pieces of any size."""
     model = pair(case_of(name), "base", tmp_path).ours
     ids = inputs_of(case_of(name), model.config)["input_ids"].repeat(1, 2)
+    cache: Any = None
     with torch.no_grad():
-        whole, cache, found = model(ids).last_hidden_state, None, []
+        whole, found = model(ids).last_hidden_state, []
         for piece in ids.split([3, 1, 17, 1, 1, 8, 7, *[1] * 10], 1):
             step = model(piece, past_key_values=cache, use_cache=True)
             cache = step.past_key_values

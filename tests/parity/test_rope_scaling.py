@@ -124,6 +124,22 @@ def test_token_by_token(kind: str, tmp_path: Path) -> None:
     assert difference(whole[:, :DECODER_LENGTH], torch.cat(found, 1)[:, :DECODER_LENGTH]) > 1e-3
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "longrope", "yarn"])
+def test_compiled_in_one_graph(kind: str, tmp_path: Path) -> None:
+    """The length is read from the positions without leaving the graph: one serves short and long texts."""
+    case = scaled("llama", kind, LENGTHS["beyond"])
+    ours = pair(case, "base", tmp_path).ours
+    ours.pack = False
+    inputs = inputs_of(case, ours.config)
+    short = {**inputs, "attention_mask": (torch.arange(LENGTH) < 9).long().expand(3, LENGTH)}
+    torch._dynamo.reset()
+    compiled = torch.compile(ours, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        for given in (inputs, short):
+            expected = ours(**given).last_hidden_state
+            torch.testing.assert_close(compiled(**given).last_hidden_state, expected, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
 def test_texts_before_do_not_matter(kind: str, tmp_path: Path) -> None:
     """A pass over a long text leaves nothing behind."""
