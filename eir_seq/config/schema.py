@@ -367,7 +367,8 @@ class CausalLmOutputConfig(TokenOutputBase):
     )
     generation: dict[str, Any] = Field(
         default={"max_new_tokens": 200, "do_sample": True},
-        description="how texts are generated, there and by `predict`: options of generate by their documented names",
+        description="how texts are generated, there and by `predict`: options of generate by their documented names; "
+        "models from scratch write texts of max_length tokens at most",
     )
 
 

@@ -271,7 +271,7 @@ class TokenBlocks:
     def _tokens(self, first: int, stop: int) -> NDArray[np.int32]:
         total, found = int(self.starts[-1]), []
         while first < stop:
-            first, stop = (first - total, stop - total) if first >= total else (first, stop)
+            first, stop = first % total, stop - first + first % total
             document = int(np.searchsorted(self.starts, first, side="right")) - 1
             start, end = int(self.starts[document]), int(self.starts[document + 1])
             ids = self.documents.sequences(IDS, [document])[0]

@@ -118,9 +118,8 @@ class FittedCausalLm(FittedOutput):
         return raw[:, 0] / raw[:, 1].clamp(min=1.0)
 
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
-        """Loss per token of each row, and the number of its predicted tokens."""
-        errors = self.errors(raw, raw[:, 0])
-        return {self.name: errors.tolist(), f"{self.name}_tokens": raw[:, 1].long().tolist()}
+        """Loss per token of each row."""
+        return {self.name: self.errors(raw, raw[:, 0]).tolist()}
 
     def describe(self) -> dict[str, Any]:
         """Type and input."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ class Completer:
     """Completes prompts.
 
     `begin`: tokens in front of every text; `end`: the token that ends one. `generation`: options of `generate`.
+    `longest`: tokens that a text may have, with its prompt; None for no bound.
     """
 
     model: Model
@@ -46,14 +48,19 @@ class Completer:
     begin: tuple[int, ...]
     end: int | None
     generation: dict[str, Any]
+    longest: int | None
 
-    def __call__(self, prompts: Sequence[str], *, seed: int) -> list[str]:
+    def __call__(
+        self, prompts: Sequence[str], *, seed: int, tensors: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> list[str]:
         """What the model writes behind each prompt; drawn texts depend on `seed`.
 
-        Where the model has a longest text, a text ends there; of prompts beyond its half, the last part is read.
+        `tensors`: what it reads besides, such as pixel_values, each (prompts, ...).
+
+        A text ends at `longest`; of prompts beyond the half of it, the last part is read.
         """
         encodings = self.tokenizer.encode_batch(list(prompts))
-        most, wanted = self.model.max_positions, int(self.generation.get("max_new_tokens") or NEW_TOKENS)
+        most, wanted = self.longest, int(self.generation.get("max_new_tokens") or NEW_TOKENS)
         longest = max(len(encoding.ids) + len(self.begin) for encoding in encodings)
         if most is not None:
             wanted = max(1, min(wanted, max(most // 2, most - longest)))
@@ -69,7 +76,8 @@ class Completer:
         if options.get("do_sample"):
             options.setdefault("seed", seed)
         device = self.model.device
-        texts = self.model.generate(ids.to(device), mask.to(device), tokenizer=self.tokenizer, **options)
+        own = {name: x.to(device) for name, x in tensors.items()}
+        texts = self.model.generate(ids.to(device), mask.to(device), tokenizer=self.tokenizer, **own, **options)
         assert isinstance(texts, Tensor)
         return [self._behind(row, new) for row, new in zip(rows, texts[:, ids.shape[1] :].tolist(), strict=True)]
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
 
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.encoded import EncodedInMemory
+from eir_seq.modalities.base import Draw
+from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.documents import FittedDocuments
 from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.outputs.base import FittedOutput
@@ -19,6 +24,11 @@ from eir_seq.training.metrics_file import AppendedFile
 from eir_seq.training.network import Network
 
 SAMPLES = "samples.csv"
+ROWS = 4
+"""Of those that a model describes while it learns."""
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 class Sample(NamedTuple):
@@ -37,12 +47,19 @@ class Sample(NamedTuple):
 class Samples:
     """Has the language models of an experiment complete their prompts, and keeps the texts in the run folder.
 
+    Where a model reads more than a text, such as pictures, it completes the first prompt for some rows of `splits`.
     The texts of a step depend on the weights, the seed and the step alone.
     """
 
     def __init__(
-        self, config: ExperimentConfig, inputs: Mapping[str, Any], outputs: Mapping[str, FittedOutput], run_dir: Path
+        self,
+        config: ExperimentConfig,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, FittedOutput],
+        run_dir: Path,
+        splits: Mapping[str, Dataset],
     ) -> None:
+        self.rows = splits["validation" if "validation" in splits else "train"][:ROWS]
         self.seed, self.inputs = config.seed, inputs
         self.outputs = [output for output in outputs.values() if isinstance(output, FittedCausalLm)]
         self.outputs = [output for output in self.outputs if output.config.prompts]
@@ -53,8 +70,14 @@ class Samples:
         found = []
         for output in self.outputs:
             complete = completer(output, self.inputs, network)
-            texts = complete(output.config.prompts, seed=derive_seed(self.seed, "samples", output.name, step))
-            pairs = zip(output.config.prompts, texts, strict=True)
+            prompts, shown = output.config.prompts, output.config.prompts
+            tensors = tensors_beside(self.inputs[output.input], self.rows)
+            if tensors:
+                names = files_beside(self.inputs[output.input], self.rows)
+                prompts = prompts[:1] * len(names)
+                shown = [f"[{name}] {prompt}" for name, prompt in zip(names, prompts, strict=True)]
+            seed = derive_seed(self.seed, "samples", output.name, step)
+            pairs = zip(shown, complete(prompts, seed=seed, tensors=tensors), strict=True)
             found += [Sample(epoch, step, output.name, prompt, text) for prompt, text in pairs]
         if self.file is not None:
             self.file.append(found)
@@ -67,7 +90,26 @@ def completer(output: FittedCausalLm, inputs: Mapping[str, Any], network: Networ
     assert isinstance(fitted, FittedSequence)
     begin, end = _frame(fitted)
     backbone: Any = network.encoder(output.input).backbone
-    return Completer(backbone, fitted.tokenizer, begin, end, output.config.generation)
+    # Places beyond the longest row of training are known to those who were trained on them: published models.
+    longest = backbone.max_positions if fitted.config.model.pretrained_model else fitted.max_length
+    return Completer(backbone, fitted.tokenizer, begin, end, output.config.generation, longest)
+
+
+def tensors_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+    """What the model reads besides the tokens of some rows, such as pictures."""
+    names = [name for source in fitted.sources.values() if source.per_row for name in source.tensors]
+    if not names:
+        return {}
+    encoded, count = EncodedInMemory(fitted, rows), len(rows[fitted.config.column])
+    batch = fitted.collator(encoded, range(count), Draw(0))
+    return {name: batch[name] for name in names}
+
+
+def files_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """The names of the files in which that stands."""
+    column = next(source.column for source in fitted.sources.values() if source.per_row)
+    assert column is not None
+    return [Path(parse_cell(cell)[0]).name for cell in rows[column]]
 
 
 def read_samples(run_dir: Path) -> list[Sample]:
