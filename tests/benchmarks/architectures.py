@@ -44,13 +44,17 @@ BERT = {
 
 @dataclass(frozen=True)
 class Subject:
-    """`oracle`: class of the oracle; `dropouts`: options that --no-dropout sets to zero."""
+    """`oracle`: class of the oracle; `dropouts`: options that --no-dropout sets to zero.
+
+    `alone`: only measured when it is named.
+    """
 
     model_type: str
     oracle: str
     options: dict[str, Any]
-    dropouts: tuple[str, ...]
+    dropouts: tuple[str, ...] = ()
     task: str = "base"
+    alone: bool = False
 
 
 HIDDEN_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
@@ -83,9 +87,23 @@ SUBJECTS = {
             "LongformerModel",
             {**BERT, "num_hidden_layers": 2, "max_position_embeddings": 4098, "attention_window": 512},
             HIDDEN_DROPOUTS,
+            alone=True,
+        ),
+        Subject(
+            "mamba",
+            "MambaModel",
+            {"vocab_size": VOCABULARY, "hidden_size": 256, "num_hidden_layers": 2, "use_cache": False},
+            alone=True,
+        ),
+        Subject(
+            "rwkv",
+            "RwkvModel",
+            {"vocab_size": VOCABULARY, "hidden_size": 256, "num_hidden_layers": 2, "use_cache": False},
+            alone=True,
         ),
     )
 }
+ALONE = ", ".join(name for name, subject in SUBJECTS.items() if subject.alone)
 
 
 def review_lengths(cap: int) -> list[int]:
@@ -164,7 +182,7 @@ def compare(subject: Subject, arguments: argparse.Namespace, *, train: bool) -> 
     global_first = subject.model_type == "longformer"
     sides = {"ours": stepper(ours(subject, options), train=train, global_first=global_first)}
     their_step = stepper(theirs(subject, options), train=train, global_first=global_first)
-    sides |= {"dynamic": their_step, "fixed": their_step}
+    sides |= {"dynamic": their_step} | ({} if arguments.equal else {"fixed": their_step})
     data = batches(lengths_of(arguments), arguments.texts, arguments.rounds + 1)
     times: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
     for number, batch in enumerate(data):
@@ -175,6 +193,8 @@ def compare(subject: Subject, arguments: argparse.Namespace, *, train: bool) -> 
                 times[side].append(spent)
 
     def ratio(side: str, clock: int) -> str:
+        if side not in sides:  # all texts are as long as the cap
+            return "="
         pairs = zip(times[side], times["ours"], strict=True)
         return f"{statistics.median(their[clock] / our[clock] for their, our in pairs):.2f}"
 
@@ -189,7 +209,8 @@ def compare(subject: Subject, arguments: argparse.Namespace, *, train: bool) -> 
 
 def options_of(subject: Subject, arguments: argparse.Namespace) -> dict[str, Any]:
     """Documented options of both sides."""
-    return {**subject.options, **(dict.fromkeys(subject.dropouts, 0.0) if arguments.no_dropout else {})}
+    width = {"hidden_size": arguments.width} if arguments.width else {}
+    return {**subject.options, **width, **(dict.fromkeys(subject.dropouts, 0.0) if arguments.no_dropout else {})}
 
 
 def lengths_of(arguments: argparse.Namespace) -> list[int]:
@@ -225,9 +246,10 @@ def memory(subject: Subject, argv: list[str]) -> str:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.architectures", description=__doc__)
-    parser.add_argument("models", nargs="*", choices=[*SUBJECTS, []], help="model types; by default all but longformer")
+    parser.add_argument("models", nargs="*", choices=[*SUBJECTS, []], help=f"model types; by default all but {ALONE}")
     parser.add_argument("--texts", type=int, default=16, help="texts per batch")
     parser.add_argument("--cap", type=int, default=512, help="tokens of the longest text")
+    parser.add_argument("--width", type=int, help="hidden_size, where it is an option of that name")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-dropout", action="store_true", help="without dropout (documented defaults otherwise)")
@@ -239,7 +261,7 @@ def main() -> None:
         command = [sys.executable, "-m", "tests.benchmarks.architectures", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
     torch.set_num_threads(arguments.threads)
-    subjects = [SUBJECTS[name] for name in arguments.models or [name for name in SUBJECTS if name != "longformer"]]
+    subjects = [SUBJECTS[name] for name in arguments.models] or [s for s in SUBJECTS.values() if not s.alone]
     if arguments.peak:
         peak(subjects[0], arguments.peak, arguments)
         return
@@ -251,6 +273,7 @@ def main() -> None:
             print(compare(subject, arguments, train=train), flush=True)
     if arguments.memory:
         own = [f"--texts={arguments.texts}", f"--cap={arguments.cap}", f"--threads={arguments.threads}"]
+        own += [f"--width={arguments.width}"] * bool(arguments.width)
         own += ["--no-dropout"] * arguments.no_dropout + ["--equal"] * arguments.equal
         print("| model | ours, MB | theirs, MB | ratio |\n|---|---|---|---|")
         for subject in subjects:
