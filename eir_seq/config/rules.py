@@ -25,6 +25,7 @@ from eir_seq.config.schema import (
     RunConfig,
     SchedulerConfig,
     SequenceInputConfig,
+    SequenceModelConfig,
     SgdConfig,
     TokenizerConfig,
     TokenOutputBase,
@@ -33,7 +34,7 @@ from eir_seq.config.schema import (
     document_layout,
     token_inputs,
 )
-from eir_seq.config.tensor_rules import tensor_faults
+from eir_seq.config.tensor_rules import tag_faults, tensor_faults
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
 
@@ -220,6 +221,7 @@ def _inputs(sections: Sections) -> Iterator[Fault]:
         for key in ("column", "pair_column"):
             if (column := getattr(config, key, None)) in targets:
                 yield Fault(f"{place}.{key}", f"column {column!r} is the target of outputs.{targets[column]}")
+        yield from _few_parameters(f"{place}.model", config.model)
         if not config.model.pretrained_model:
             reason = "without pretrained_model: true"
             yield from _ignored(f"{place}.model", config.model, "freeze_pretrained_model revision", reason)
@@ -244,6 +246,20 @@ def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) 
         yield from _ignored(place, tokenizer, "min_freq", "with type 'unigram'")
 
 
+def _few_parameters(place: str, model: SequenceModelConfig) -> Iterator[Fault]:
+    if model.lora is None:
+        if model.freeze_pretrained_model:
+            yield from _ignored(place, model, "freeze", "with freeze_pretrained_model: true, which keeps all")
+        return
+    if not model.pretrained_model:
+        yield Fault(f"{place}.lora", "needs pretrained_model: true; it keeps the other weights, which would be random")
+    else:
+        yield from _ignored(place, model, "freeze_pretrained_model freeze", "with lora, which keeps all other weights")
+    if model.lora.adapter is not None:
+        reason = "with adapter, which brings its own"
+        yield from _ignored(f"{place}.lora", model.lora, "rank alpha dropout target_modules", reason)
+
+
 def _outputs(sections: Sections) -> Iterator[Fault]:
     for name, config in sections.outputs.items():
         if isinstance(config, ClassificationOutputConfig) and config.loss != "focal":
@@ -266,6 +282,7 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
             listed = ", ".join(map(repr, sequences)) or "none"
             message = f"{config.input!r} is not a sequence input (there are: {listed})"
             yield Fault(f"outputs.{name}.input", message + nearest(config.input, sequences))
+    yield from tag_faults(sections.inputs, sections.outputs, token_inputs(sections.inputs, sections.outputs))
     if not reading or len(sections.outputs) < len(sections.output_names) or len(reading) < len(sections.outputs):
         return
     read = set(token_inputs(sections.inputs, sections.outputs).values())

@@ -164,6 +164,18 @@ TokenizerConfig = Annotated[
 Pool = Literal["avg", "max", "first", "last", "pooler"]
 
 
+class LoraConfig(Strict):
+    """Adapters of low rank beside linear layers, which learn in place of the weights (arXiv:2106.09685)."""
+
+    rank: Positive = Field(8, description="rank of the adapters")
+    alpha: Annotated[float, Field(gt=0)] = Field(16.0, description="their factor is alpha / rank")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout on what adapters read")
+    target_modules: str | Annotated[list[str], Field(min_length=1)] = Field(
+        "all-linear", description="published names (or their last parts, or patterns) of layers that get one"
+    )
+    adapter: str | None = Field(None, description="folder or Hub id of a published adapter to begin with")
+
+
 class SequenceModelConfig(Strict):
     """The backbone of a sequence input."""
 
@@ -173,6 +185,8 @@ class SequenceModelConfig(Strict):
     )
     pretrained_model: bool = Field(False, description="load published weights")
     freeze_pretrained_model: bool = Field(False, description="keep the loaded weights as they are")
+    freeze: list[str] = Field([], description="published names or patterns of tensors to keep as they are")
+    lora: LoraConfig | None = Field(None, description="adapters that are trained in place of the loaded weights")
     revision: str | None = Field(None, description="revision on the Hub")
     pool: Pool = Field("avg", description="how token states become one vector; pooler: the architecture's own")
     model_init_config: dict[str, Any] = Field(
@@ -372,8 +386,27 @@ class CausalLmOutputConfig(TokenOutputBase):
     )
 
 
+class TokenClassificationOutputConfig(TokenOutputBase, ColumnOutputBase):
+    """A tag for each word of a sequence input, read at the word's first token."""
+
+    METRICS: ClassVar[dict[str, Better]] = {
+        "loss": "min",
+        "accuracy": "max",
+        "f1": "max",
+        "f1_micro": "max",
+        "entity_f1": "max",
+        "entity_precision": "max",
+        "entity_recall": "max",
+    }
+    """What may be monitored, and which way it is better."""
+
+    type: Literal["token_classification"] = "token_classification"
+
+
 OutputConfig = Annotated[
-    Union[ClassificationOutputConfig, RegressionOutputConfig, CausalLmOutputConfig],  # noqa: UP007
+    Union[  # noqa: UP007
+        ClassificationOutputConfig, RegressionOutputConfig, CausalLmOutputConfig, TokenClassificationOutputConfig
+    ],
     Field(discriminator="type"),
 ]
 

@@ -13,11 +13,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.config.schema import ClassificationOutputConfig, ColumnOutputBase, ExperimentConfig, SequenceInputConfig
+from eir_seq.config.schema import (
+    ClassificationOutputConfig,
+    ColumnOutputBase,
+    ExperimentConfig,
+    SequenceInputConfig,
+    TokenClassificationOutputConfig,
+)
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
+from eir_seq.data.tags import check_tags
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
-from eir_seq.modalities.cells import write_cell
+from eir_seq.modalities.cells import InputCells, write_cell
 
 ID = "id"
 """The column of row ids in every split, whatever it was called in the file."""
@@ -27,7 +34,9 @@ ID = "id"
 class Roles:
     """What the columns are for; each mapping is from a column to the config key that names it.
 
-    `cells` are columns of lists, objects and file names; `inputs` know what is demanded of them.
+    `prompts` are texts that may be empty or absent, to be written. `cells` are columns of lists, objects and file
+    names; `inputs` know what is demanded of them. `tags` are columns
+    with a list per row, one tag per word of the input that `tagged` has for the column.
     """
 
     id: str | None
@@ -37,11 +46,14 @@ class Roles:
     groups: Mapping[str, str] = field(default_factory=dict)
     cells: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[Cells, ...] = ()
+    prompts: frozenset[str] = frozenset()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    tagged: Mapping[str, InputCells] = field(default_factory=dict)
 
     @property
     def targets(self) -> dict[str, str]:
-        """Classes and numbers."""
-        return {**self.classes, **self.numbers}
+        """Classes, numbers and tags."""
+        return {**self.classes, **self.numbers, **self.tags}
 
     @property
     def places(self) -> dict[str, str]:
@@ -58,6 +70,8 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
     numbers: dict[str, str] = {}
     groups: dict[str, str] = {}
     cells: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    tagged: dict[str, InputCells] = {}
     for name, source in config.inputs.items():
         own = inputs[name].cells.places
         cells |= own
@@ -69,6 +83,11 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
         if not isinstance(output, ColumnOutputBase):
             continue
         kind = classes if isinstance(output, ClassificationOutputConfig) else numbers
+        if isinstance(output, TokenClassificationOutputConfig):
+            kind = tags
+            words = inputs[config.token_inputs[name]].cells
+            assert isinstance(words, InputCells), "rules see to it"
+            tagged[output.column] = words
         kind[output.column] = f"outputs.{name}.column"
     if data.group:
         groups[data.group] = "data.group"
@@ -76,12 +95,13 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
         groups[data.stratify] = "data.stratify"
     row_id = "id" if data.reads_sample and data.id is None else data.id
     demanding = tuple(modality.cells for modality in inputs.values() if modality.cells.is_demanding)
-    roles = Roles(row_id, texts, classes, numbers, groups, cells, demanding)
+    roles = Roles(row_id, texts, classes, numbers, groups, cells, demanding, tags, tagged)
     pairs = (
         (classes, "class", numbers),
         (classes, "class", {**texts, **cells}),
         (numbers, "number", {**texts, **cells}),
         (texts, "text", cells),
+        (tags, "list of tags", {**texts, **cells, **classes, **numbers}),
     )
     faults = [
         Fault(place, f"column {column!r} is already read as a {kind} ({first[column]})")
@@ -123,7 +143,9 @@ def check_rows(
 
     def convert(name: str, place: str, whole_numbers_only: bool) -> list[Any]:
         try:
-            columns[name] = as_text(raw.table.column(name), whole_numbers_only=whole_numbers_only)
+            values = raw.table.column(name)
+            listed = name in roles.tags
+            columns[name] = as_cells(values) if listed else as_text(values, whole_numbers_only=whole_numbers_only)
         except TypeError as error:
             faults.add(f"type of {name!r}", place, f"column {name!r} of {raw.source} holds {error}")
             return []
@@ -136,6 +158,10 @@ def check_rows(
         columns.pop(roles.id, None)
         _check_ids(ids, raw, roles.id, faults)
     for name, place in roles.texts.items():
+        if name in roles.prompts:
+            given = convert(name, place, True) if name in raw.table.column_names else [None] * num_rows
+            columns[name] = pa.chunked_array([pa.array([text or "" for text in given], pa.string())])
+            continue
         for row, text in enumerate(convert(name, place, True)):
             reason = text_fault(text)
             if reason:
@@ -158,12 +184,15 @@ def check_rows(
             continue
         given = convert(name, place, False)
         values: list[Any] = _without_missing(given, missing_labels)
+        if name in roles.tags and given:
+            words = roles.tagged[name]
+            values = check_tags(values, name, words, columns[words.config.column].to_pylist(), reasons)
         if name in roles.numbers:
             values = _numbers(values, name, raw, faults)
         columns[name] = pa.chunked_array([pa.array(values, pa.float64() if name in roles.numbers else pa.string())])
         if need_targets:
             for row, value in enumerate(values):
-                if value is None:
+                if value is None and row not in reasons:
                     marker = f" ({given[row]!r} means that: data.missing_labels)" if given[row] else ""
                     reasons.setdefault(row, []).append(f"{name!r} has no label{marker}")
     if not skip_bad:
@@ -184,7 +213,7 @@ def check_rows(
 
 def _kind(reason: str, roles: Roles) -> str:
     """What faults are counted by: the reason but for positions, or the column where reasons name values."""
-    column = next((repr(name) for name in roles.cells if reason.startswith(repr(name))), None)
+    column = next((repr(name) for name in (*roles.cells, *roles.tags) if reason.startswith(repr(name))), None)
     return column or reason.split(" at position")[0]
 
 
@@ -204,7 +233,7 @@ def _check_cells(
                 except ValueError as error:
                     problems.append(f"{name!r} {error}")
             text = given[cells.config.column][row]
-            if not problems and text_fault(text) is None:
+            if not problems and (cells.config.column in roles.prompts or text_fault(text) is None):
                 problems = list(cells.problems(text, values))
             if problems:
                 reasons.setdefault(row, []).extend(problems)

@@ -98,14 +98,20 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     return _finish(tables, parts, roles)
 
 
-def load_test(config: ExperimentConfig, inputs: Inputs | None = None, *, need_targets: bool = False) -> Splits:
+def load_test(
+    config: ExperimentConfig, inputs: Inputs | None = None, *, need_targets: bool = False, need_texts: bool = True
+) -> Splits:
     """Only the rows of `data.test`, for prediction: labels may be missing, whole columns of them too.
+
+    Without `need_texts` so may texts, which are to be written; they are empty then.
 
     Raises `UserError` as `load_splits` does.
     """
     if config.data.test is None:
         raise UserError(Fault("data.test", "give the file whose rows are to be predicted"))
     roles = replace(column_roles(config, inputs or _inputs(config)), groups={})
+    if not need_texts:
+        roles = replace(roles, prompts=frozenset(roles.texts))
     parts = _read_parts(config.data, roles, only=("test",), need_targets=need_targets)
     return _finish({split: part.table for split, part in parts.items()}, parts, roles)
 
@@ -123,14 +129,14 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     faults = FaultLog()
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
-    optional = frozenset() if need_targets else frozenset(roles.targets)
+    optional = roles.prompts if need_targets else roles.prompts.union(roles.targets)
     if any(os.path.isdir(path) for path in sources.values()) and data.source != "hub":
         raws, roles = _read_folders(sources, data, roles, optional)
     elif data.labels is not None and all(map(os.path.isfile, sources.values())):
         message = "only a folder of text files is joined with a table of labels; none of the sources is a folder"
         raise UserError(Fault("data.labels", message))
     else:
-        wanted = Wanted(roles.places, optional, data.rename, frozenset(roles.cells))
+        wanted = Wanted(roles.places, optional, data.rename, frozenset((*roles.cells, *roles.tags)))
         for split, path in sources.items():
             try:
                 raws[split] = _read(path, split, data, wanted)
@@ -197,7 +203,9 @@ def _read_folders(
     texts: dict[str, dict[str, str]] = {}
     if data.labels is not None:
         try:
-            wanted = Wanted({id_column: "data.id", **columns}, optional, data.rename, frozenset(roles.cells))
+            wanted = Wanted(
+                {id_column: "data.id", **columns}, optional, data.rename, frozenset((*roles.cells, *roles.tags))
+            )
             labels = read_table(os.path.expanduser(data.labels), data, wanted, "data.labels")
         except UserError as error:
             faults.extend(error)

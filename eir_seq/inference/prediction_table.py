@@ -27,6 +27,11 @@ class PredictedColumns:
         """Whether the output has classes."""
         return bool(self.probabilities)
 
+    @property
+    def is_tags(self) -> bool:
+        """Whether each value is a list of tags, as JSON."""
+        return not self.probabilities and self.predicted[:1] != [] and self.predicted[0].startswith("[")
+
 
 @dataclass(frozen=True)
 class PredictionTable:

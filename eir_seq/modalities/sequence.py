@@ -19,7 +19,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import LENGTH, RowSource
 from eir_seq.modalities.cells import InputCells, parse_cell
 from eir_seq.modalities.sequence_batches import IDS as IDS
-from eir_seq.modalities.sequence_batches import PAIR_IDS, WORDS, SequenceCollator
+from eir_seq.modalities.sequence_batches import PAIR_IDS, WORD_COUNT, WORDS, SequenceCollator
 from eir_seq.modalities.sequence_tokens import joined, tokenize
 from eir_seq.modalities.tensors import TensorSource, load_sources, save_sources
 from eir_seq.modalities.tensors.base import Content, list_array
@@ -211,6 +211,7 @@ class FittedSequence:
         }
         if read.words is not None:
             columns[WORDS] = list_array(read.words)
+            columns[WORD_COUNT] = list_array([np.array([len(content.words or ())], np.int32) for content in contents])
         try:
             for source in self.sources.values():
                 columns |= source.encode(_cells_of(source, rows), contents, read.offsets or ())

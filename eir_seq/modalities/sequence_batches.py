@@ -15,8 +15,8 @@ from eir_seq.modalities.tensors import Places, TensorSource
 from eir_seq.modalities.truncation import Numbers, Strategy, cut, shares, window
 from eir_seq.tokenizers.framing import FIRST, SECOND, Part
 
-IDS, PAIR_IDS, WORDS = "ids", "pair_ids", "words"
-"""Encoded columns: token ids of the text, of its pair, and the number of each token's word in the text."""
+IDS, PAIR_IDS, WORDS, WORD_COUNT = "ids", "pair_ids", "words", "word_count"
+"""Encoded columns: token ids of the text and of its pair, the number of each token's word, how many words there are."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class SequenceCollator:
         """`input_ids` and `attention_mask`, and `token_type_ids` where the format has types; ``(batch, length)``.
 
         Rows are padded on the right to the longest of the batch. The mask is True at tokens of the text. Where rows
-        know their words, `word_ids` are the numbers of the tokens' words, -1 where there is none.
+        know their words, `word_ids` are the numbers of the tokens' words, -1 where there is none, and `word_counts`
+        (batch,) say how many there are, those included that truncation leaves out.
         """
         first = encoded.sequences(IDS, rows)
         pair = any(part.token == SECOND for part in self.parts)
@@ -74,6 +75,9 @@ class SequenceCollator:
                 known = origin[index] >= 0
                 word[index, known] = words[origin[index, known]]
             tensors["word_ids"] = torch.from_numpy(word)
+            tensors["word_counts"] = torch.from_numpy(
+                np.concatenate(encoded.sequences(WORD_COUNT, rows)).astype(np.int64)
+            )
         places = Places(input_ids, mask, origin, word)
         for source in self.sources:
             tensors |= source.collate(encoded, rows, places)

@@ -15,6 +15,7 @@ from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyond, load_beyond, rebuild_beyond
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, read_config
+from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.options import check_options, fields
 from eir_seq.models.output import TokenStates
 
@@ -77,6 +78,7 @@ class SequenceEncoder(nn.Module):
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         word_ids: Tensor | None = None,
+        word_counts: Tensor | None = None,
         **own: Tensor,
     ) -> TokenStates:
         """What the backbone makes of the tokens, before they are pooled.
@@ -85,7 +87,8 @@ class SequenceEncoder(nn.Module):
             input_ids: (batch, length).
             attention_mask: (batch, length), True at real tokens.
             token_type_ids: (batch, length); left out where the backbone has no embedding for them.
-            word_ids: (batch, length), the number of each token's word; not for the backbone.
+            word_ids: (batch, length), the number of each token's word, and
+            word_counts: (batch,), the words of each row; for outputs, not for the backbone.
             own: documented tensors of the architecture.
         """
         mask = attention_mask.bool()
@@ -102,7 +105,7 @@ class SequenceEncoder(nn.Module):
         behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
         if behind is not None and states.shape[1] > mask.shape[1]:
             mask = torch.cat((mask, behind), dim=1)
-        words = {} if word_ids is None else {"word_ids": word_ids}
+        words = {} if word_ids is None or word_counts is None else {"word_ids": word_ids, "word_counts": word_counts}
         return TokenStates(states, mask, inputs | words, head, output.get("pooler_output"))
 
     def pool_tokens(self, tokens: TokenStates) -> Tensor:
@@ -179,6 +182,8 @@ def build_sequence_encoder(
         raise UserError(*faults)
     if data.packing == "never":
         backbone.pack = False
+    if pretrained:  # what was trained with few parameters is kept in the weights
+        _train_few(backbone, config, f"{place}.model")
     return SequenceEncoder(
         backbone,
         hidden_size=backbone.hidden_size,
@@ -229,6 +234,20 @@ def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer | Col
         return create_beyond({name: x for name, x in derived.items() if name in known} | config.model_init_config)
     except UserError as error:
         raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
+
+
+def _train_few(backbone: nn.Module, config: SequenceModelConfig, place: str) -> None:
+    lora, part = config.lora, place
+    try:
+        freeze(backbone, config.freeze)
+        if lora is not None and lora.adapter is not None:
+            part = f"{place}.lora.adapter"
+            load_adapter(backbone, lora.adapter)
+        elif lora is not None:
+            part = f"{place}.lora"
+            add_lora(backbone, **lora.model_dump(exclude={"adapter"}))
+    except UserError as error:
+        raise UserError(*(fault.under(part) for fault in error.faults)) from error
 
 
 def _may_be_none(field: dataclasses.Field[Any]) -> bool:

@@ -8,7 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eir_seq.config.schema import CausalLmOutputConfig, ClassificationOutputConfig, OutputConfig, RegressionOutputConfig
+from eir_seq.config.schema import (
+    CausalLmOutputConfig,
+    ClassificationOutputConfig,
+    OutputConfig,
+    RegressionOutputConfig,
+    TokenClassificationOutputConfig,
+)
 
 if TYPE_CHECKING:
     from eir_seq.outputs.base import FittedOutput, Output
@@ -19,11 +25,14 @@ def build_output(name: str, config: OutputConfig) -> Output:
     from eir_seq.outputs.causal_lm import CausalLm
     from eir_seq.outputs.classification import Classification
     from eir_seq.outputs.regression import Regression
+    from eir_seq.outputs.token_classification import TokenClassification
 
     if isinstance(config, ClassificationOutputConfig):
         return Classification(name, config)
     if isinstance(config, CausalLmOutputConfig):
         return CausalLm(name, config)
+    if isinstance(config, TokenClassificationOutputConfig):
+        return TokenClassification(name, config)
     assert isinstance(config, RegressionOutputConfig), type(config)
     return Regression(name, config)
 
@@ -38,8 +47,11 @@ def load_output(path: Path) -> FittedOutput:
     from eir_seq.outputs.causal_lm import CausalLmState, FittedCausalLm
     from eir_seq.outputs.classification import ClassificationState, FittedClassification
     from eir_seq.outputs.regression import FittedRegression, RegressionState
+    from eir_seq.outputs.token_classification import FittedTokenClassification, TokenClassificationState
 
-    state = read_state(path, (ClassificationState, RegressionState, CausalLmState))
+    state = read_state(path, (ClassificationState, RegressionState, CausalLmState, TokenClassificationState))
+    if isinstance(state, TokenClassificationState):
+        return FittedTokenClassification(state)
     if isinstance(state, ClassificationState):
         return FittedClassification(state)
     if isinstance(state, CausalLmState):

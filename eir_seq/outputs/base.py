@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch import Tensor, nn
+from torch.nn import functional
 
 from eir_seq.config.schema import OutputConfig
 from eir_seq.errors import Fault, RunFailed, UserError
@@ -136,7 +137,7 @@ class OutputMetrics:
     @property
     def raw(self) -> Tensor:
         """All raw outputs so far, (rows, output_size), in the order of the updates."""
-        return torch.cat(self._raw) if self._raw else torch.empty(0, self.output.output_size)
+        return join_rows(self._raw) if self._raw else torch.empty(0, self.output.output_size)
 
     @property
     def target(self) -> Tensor:
@@ -152,12 +153,20 @@ class OutputMetrics:
         raw, target = self.raw, self.target
         if not len(raw):
             return {}
-        bad = int((~raw.isfinite()).any(dim=1).sum())
+        bad = int((~raw.isfinite()).flatten(1).any(dim=1).sum())
         if bad:
             raise RunFailed(
                 f"outputs.{self.output.name}: the model's outputs are not finite on {bad} of {len(raw)} rows"
             )
         return self.output.evaluate(raw, target)
+
+
+def join_rows(parts: Sequence[Tensor]) -> Tensor:
+    """Raw outputs of several batches; those with a place per word (batch, words, width) get zeros behind the last."""
+    if parts[0].dim() == 3:
+        widest = max(part.shape[1] for part in parts)
+        parts = [functional.pad(part, (0, 0, 0, widest - part.shape[1])) for part in parts]
+    return torch.cat(list(parts))
 
 
 def row_names(rows: Sequence[int], ids: Sequence[str] | None) -> str:

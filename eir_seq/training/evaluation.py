@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.errors import RunFailed
-from eir_seq.outputs.base import FittedOutput, OutputMetrics
+from eir_seq.outputs.base import FittedOutput, OutputMetrics, join_rows
 from eir_seq.training.network import Network
 
 Batch = dict[str, Any]
@@ -84,7 +84,7 @@ def evaluate(
     order = sorted(range(len(rows)), key=rows.__getitem__)
     return Evaluation(
         ids=[ids[index] for index in order],
-        raw={name: torch.cat(parts[name])[order] for name in outputs if parts[name]},
+        raw={name: join_rows(parts[name])[order] for name in outputs if parts[name]},
         targets={name: metric.target[order] for name, metric in metrics.items()},
         values=values,
     )

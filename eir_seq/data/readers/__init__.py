@@ -7,6 +7,7 @@ from pathlib import Path
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.readers.base import RawTable, Wanted, check_file
 from eir_seq.data.readers.columnar import read_arrow, read_parquet
+from eir_seq.data.readers.conll import read_conll
 from eir_seq.data.readers.delimited import read_delimited
 from eir_seq.data.readers.jsonl import read_json
 from eir_seq.data.readers.text import read_text
@@ -14,6 +15,7 @@ from eir_seq.errors import Fault, UserError
 
 DELIMITED = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 JSON = (".jsonl", ".ndjson", ".json")
+CONLL = (".conll", ".bio", ".iob")
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc")
 TEXT = ".txt"
@@ -35,9 +37,11 @@ def read_table(path: str, config: DataConfig, wanted: Wanted, place: str) -> Raw
         return read_json(path, wanted, place, skip_broken=config.on_bad_row == "skip")
     if suffix == TEXT:
         return read_text(path, wanted, place)
+    if suffix in CONLL:
+        return read_conll(path, wanted, place)
     if suffix in PARQUET and not packed:
         return read_parquet(path, wanted, place)
     if suffix in ARROW and not packed:
         return read_arrow(path, wanted, place)
-    allowed = ", ".join([*DELIMITED, *JSON, *PARQUET, *ARROW, TEXT])
+    allowed = ", ".join([*DELIMITED, *JSON, *PARQUET, *ARROW, *CONLL, TEXT])
     raise UserError(Fault(place, f"{path}: the format is told by the file's suffix, one of {allowed} (text also .gz)"))

@@ -62,19 +62,15 @@ class Languages(TensorSource):
         return {"n_langs": max(2, len(self.lang2id))}
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
-        """One number per row, or one per word."""
+        """The number of the row's language, or -1 and one number per word."""
         if self.column is None:
             return {}
         if unknown := sorted({name for cell in cells for name in _as_list(cell)} - self.lang2id.keys()):
             close = nearest(unknown[0], self.lang2id)
             message = f"{unknown[0]!r} in column {self.column!r} is not a language of the training rows{close}"
             raise UserError(Fault("langs", message))
-        numbers = [[self.lang2id[name] for name in _as_list(cell)] for cell in cells]
-        per_word = [isinstance(cell, list) for cell in cells]
-        return {
-            "langs": list_array([np.array(row, np.int32) for row in numbers]),
-            "langs_per_word": pa.array(per_word).cast(pa.int32()),
-        }
+        numbers = [[-1] * isinstance(cell, list) + [self.lang2id[name] for name in _as_list(cell)] for cell in cells]
+        return {"langs": list_array([np.array(row, np.int32) for row in numbers])}
 
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:
         """`langs` (batch, length)."""
@@ -82,12 +78,8 @@ class Languages(TensorSource):
         if self.value is not None:
             langs[:] = self.lang2id[self.value]
             return {"langs": tensor(langs)}
-        per_word = encoded.numbers("langs_per_word")
-        for index, (row, numbers) in enumerate(zip(rows, encoded.sequences("langs", rows), strict=True)):
-            if per_word[row]:
-                langs[index] = numbers[_next_known(places.word[index])]
-            else:
-                langs[index] = numbers[0]
+        for index, numbers in enumerate(encoded.sequences("langs", rows)):
+            langs[index] = numbers[0] if numbers[0] >= 0 else numbers[1:][_next_known(places.word[index])]
         return {"langs": tensor(langs)}
 
     def describe(self) -> dict[str, Any]:
@@ -111,13 +103,13 @@ class TaskTypes(TensorSource):
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
         """One number per row."""
-        return {} if self.column is None else {"task_types": pa.array(list(map(int, cells)), pa.int32())}
+        return {} if self.column is None else {"task_types": list_array([np.array([int(cell)]) for cell in cells])}
 
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:
         """`task_type_ids` (batch, length)."""
         types = np.full(places.mask.shape, self.value or 0, np.int64)
         if self.column is not None:
-            types[:] = encoded.numbers("task_types")[list(rows), None]
+            types[:] = np.stack(encoded.sequences("task_types", rows))
         return {"task_type_ids": tensor(types)}
 
 

@@ -1,0 +1,58 @@
+"""CoNLL files: a word per line with its tags behind it, an empty line between sentences."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+
+from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, open_text
+from eir_seq.errors import Fault, UserError
+
+WORDS, TAGS = "words", "tags"
+"""The first column and the last; those between are called ``column2``, ``column3`` ..."""
+_DOCUMENT = "-DOCSTART-"
+
+
+def read_conll(path: str, wanted: Wanted, place: str) -> RawTable:
+    """One row per sentence; each column is a list, as JSON. Columns are separated by tabs, or else by white space.
+
+    Raises `UserError` naming each line that has more or fewer columns than the first.
+    """
+    faults = FaultLog()
+    sentences: list[list[list[str]]] = [[]]
+    starts: list[int] = []
+    width = 0
+    with open_text(path, place) as file:
+        for number, line in enumerate(file, 1):
+            text = line.strip("\r\n")
+            fields = text.rstrip("\t").split("\t") if "\t" in text else text.split()
+            if not text.strip() or fields[0].strip() == _DOCUMENT:
+                if sentences[-1]:
+                    sentences.append([])
+                continue
+            width = width or len(fields)
+            if len(fields) != width:
+                faults.add(
+                    "number of columns",
+                    f"{path} line {number}",
+                    f"{len(fields)} columns where the first line has {width}",
+                )
+            elif not all(field.strip() for field in fields):
+                faults.add("empty columns", f"{path} line {number}", "a column is empty")
+            if not sentences[-1]:
+                starts.append(number)
+            sentences[-1].append([field.strip() for field in fields])
+    faults.raise_any()
+    if not starts:
+        raise UserError(Fault(place, f"{path} holds no words"))
+    names = [WORDS, *(f"column{number}" for number in range(2, width)), TAGS][:width]
+    kept = [sentence for sentence in sentences if sentence]
+    columns = {}
+    for name, index in wanted.resolve(names, path).items():
+        columns[name] = pa.array(
+            [json.dumps([word[index] for word in s], ensure_ascii=False) for s in kept], pa.string()
+        )
+    table = pa.table(columns)
+    return RawTable(path, table, np.asarray(starts, np.int64), record=file_record(path, table))

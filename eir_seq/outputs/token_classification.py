@@ -1,0 +1,199 @@
+"""A tag for each word of an input: read at the word's first token, scored by words and by whole entities."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from eir_seq.config.schema import Strict, TokenClassificationOutputConfig
+from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.models.output import TokenStates
+from eir_seq.outputs.base import FittedOutput, Rows, row_names
+from eir_seq.outputs.classification import sorted_classes
+from eir_seq.outputs.spans import OUTSIDE, are_entity_tags, entity_scores
+
+NO_WORD = -100
+"""Target behind the last word of a row."""
+
+
+class TokenClassificationState(Strict):
+    """What a fitted output remembers of the training rows."""
+
+    type: Literal["token_classification"] = "token_classification"
+    name: str
+    config: TokenClassificationOutputConfig
+    tags: list[str] = Field(min_length=2, description="tags; their positions are the class indices")
+    counts: list[int] = Field(description="training words of each tag")
+
+
+class TokenClassification:
+    """A token classification output as declared; `fit` learns the tags."""
+
+    def __init__(self, name: str, config: TokenClassificationOutputConfig) -> None:
+        self.name = name
+        self.config = config
+
+    def fit(self, train_rows: Rows) -> FittedTokenClassification:
+        """The tags of the training rows; raises `UserError` for fewer than two."""
+        found = Counter(tag for cell in train_rows[self.config.column] for tag in json.loads(cell))
+        if len(found) < 2:
+            message = f"column {self.config.column!r} has the tags {list(found)} in the training rows; need 2"
+            raise UserError(Fault(f"outputs.{self.name}.column", message))
+        tags = sorted_classes(found)
+        counts = [found[tag] for tag in tags]
+        state = TokenClassificationState(name=self.name, config=self.config, tags=tags, counts=counts)
+        return FittedTokenClassification(state)
+
+
+class TokenClassificationHead(nn.Module):
+    """Dropout and a linear layer on the state of each word's first token."""
+
+    def __init__(self, in_features: int, num_tags: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout, self.out = nn.Dropout(dropout), nn.Linear(in_features, num_tags)
+
+    def forward(self, tokens: TokenStates) -> Tensor:
+        """(batch, words, tags + 1): scores, and behind them 1 for a word, -1 for one that was not read, 0 for none.
+
+        A word is not read where truncation leaves it out, or where the tokenizer makes nothing of it.
+        """
+        words, counts = tokens.inputs["word_ids"], tokens.inputs["word_counts"]
+        before = functional.pad(words[:, :-1], (1, 0), value=-1)
+        rows, places = ((words >= 0) & (words != before)).nonzero(as_tuple=True)
+        scores = self.out(self.dropout(tokens.states[rows, places]))
+        width = int(counts.max())
+        raw: Tensor = scores.new_zeros(len(words), width, scores.shape[1] + 1)
+        raw[..., -1] = (torch.arange(width, device=words.device) < counts[:, None]) * -1.0
+        raw[rows, words[rows, places]] = functional.pad(scores, (0, 1), value=1.0)
+        return raw
+
+
+class FittedTokenClassification(FittedOutput):
+    """A token classification output that knows its tags.
+
+    Targets are (rows, words), `NO_WORD` behind the last of a row. A word that truncation leaves out has no part in the
+    loss; its prediction is empty, and counts as wrong.
+    """
+
+    def __init__(self, state: TokenClassificationState) -> None:
+        self._state = state
+        self.name = state.name
+        self.config: TokenClassificationOutputConfig = state.config
+        self.tags = state.tags
+        self._index = {tag: index for index, tag in enumerate(state.tags)}
+
+    @property
+    def state(self) -> TokenClassificationState:
+        """Tags and counts."""
+        return self._state
+
+    @property
+    def output_size(self) -> int:
+        """Number of tags, and one for what is known of the word."""
+        return len(self.tags) + 1
+
+    def canonical(self, values: Sequence[Any]) -> list[str]:
+        """Lists of tags, as JSON."""
+        return [json.dumps(json.loads(value), ensure_ascii=False) for value in values]
+
+    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
+        """Indices of tags, (rows, words)."""
+        rows = [json.loads(value) for value in values]
+        unknown: dict[str, list[int]] = {}
+        for row, tags in enumerate(rows):
+            for tag in set(tags) - self._index.keys():
+                unknown.setdefault(tag, []).append(row)
+        if unknown:
+            where = f"of {self.config.column!r} is not one of the training rows"
+            messages = (
+                f"tag {tag!r} {where}{nearest(tag, self.tags)} ({row_names(found, ids)})"
+                for tag, found in sorted(unknown.items())
+            )
+            raise UserError(*(Fault(f"outputs.{self.name}.column", message) for message in messages))
+        target = torch.full((len(rows), max(map(len, rows), default=0)), NO_WORD)
+        for row, tags in enumerate(rows):
+            target[row, : len(tags)] = torch.tensor([self._index[tag] for tag in tags])
+        return target
+
+    def build_head(self, in_features: int) -> TokenClassificationHead:
+        """The head, on states of that width."""
+        return TokenClassificationHead(in_features, len(self.tags), self.config.dropout)
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row, (batch,); their mean is the mean over the words of the batch that were read."""
+        losses, read = self._losses(raw, target)
+        return losses.sum(dim=1) / (read.sum() / len(raw)).clamp(min=1.0)
+
+    def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
+        """Loss over the words that were read; of all words accuracy, and F1 over all tags (`f1`, their mean) and over
+        all words together but those outside of entities (`f1_micro`); `read`, the share of words that truncation left.
+
+        Where tags mark entities (BIO, BIOES, BILOU), also precision, recall and F1 of whole entities.
+        """
+        losses, read = self._losses(raw, target)
+        words = target != NO_WORD
+        guess = self._guess(raw, target.shape[1])
+        true, predicted = target[words], guess[words]
+        count = len(self.tags)
+        # what was not read is a tag of its own, which no word has
+        confusion = torch.zeros(count, count + 1).index_put((true, predicted), torch.ones(()), accumulate=True).double()
+        hits, there, guessed = confusion[:, :count].diag(), confusion.sum(1), confusion.sum(0)[:count]
+        f1 = 2 * hits / (there + guessed).clamp(min=1)
+        inside = torch.tensor([tag != OUTSIDE for tag in self.tags])
+        values = {
+            "loss": float(losses.double().sum() / read.sum().clamp(min=1)),
+            "accuracy": float(hits.sum() / there.sum()),
+            "f1": float(f1[there + guessed > 0].mean()),
+            "f1_micro": float(2 * hits[inside].sum() / (there + guessed)[inside].sum().clamp(min=1)),
+            "read": float(read.sum() / words.sum()),
+        }
+        if are_entity_tags(self.tags):
+            tags = [[self._names(row[kept]) for row, kept in zip(rows, words, strict=True)] for rows in (target, guess)]
+            values |= entity_scores(*tags)
+        return values
+
+    def errors(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Share of each row's words whose tag is wrong."""
+        words = target != NO_WORD
+        wrong = (self._guess(raw, target.shape[1]) != target) & words
+        return wrong.sum(dim=1) / words.sum(dim=1).clamp(min=1)
+
+    def decode(self, raw: Tensor) -> dict[str, list[Any]]:
+        """The column NAME with the most probable tag of each word, as a JSON list; "" where a word was not read."""
+        guess, words = self._guess(raw, raw.shape[1]), raw[..., -1] != 0
+        named = (self._names(row[kept]) for row, kept in zip(guess, words, strict=True))
+        return {self.name: [json.dumps(tags, ensure_ascii=False) for tags in named]}
+
+    def describe(self) -> dict[str, Any]:
+        """Tags with their training words."""
+        return {
+            "type": "token_classification",
+            "column": self.config.column,
+            "input": self.config.input,
+            "tags": dict(zip(self.tags, self._state.counts, strict=True)),
+        }
+
+    def _losses(self, raw: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of each word, zero where it was not read, and whether it was; (batch, words of `raw`)."""
+        width = min(raw.shape[1], target.shape[1])
+        raw, target = raw[:, :width].float(), target[:, :width]
+        read = (raw[..., -1] > 0) & (target != NO_WORD)
+        losses = functional.cross_entropy(
+            raw[..., :-1].transpose(1, 2), target.masked_fill(~read, NO_WORD), ignore_index=NO_WORD, reduction="none"
+        )
+        return losses, read
+
+    def _guess(self, raw: Tensor, words: int) -> Tensor:
+        """The most probable tag of each word, (batch, words); one more than the last where a word was not read."""
+        found = raw[..., :-1].argmax(dim=-1).masked_fill(raw[..., -1] <= 0, len(self.tags))[:, :words]
+        return functional.pad(found, (0, words - found.shape[1]), value=len(self.tags))
+
+    def _names(self, indices: Tensor) -> list[str]:
+        return [self.tags[index] if index < len(self.tags) else "" for index in indices.tolist()]
