@@ -46,9 +46,9 @@ class Roles:
     groups: Mapping[str, str] = field(default_factory=dict)
     cells: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[Cells, ...] = ()
-    prompts: frozenset[str] = frozenset()
     tags: Mapping[str, str] = field(default_factory=dict)
     tagged: Mapping[str, InputCells] = field(default_factory=dict)
+    prompts: frozenset[str] = frozenset()
 
     @property
     def targets(self) -> dict[str, str]:

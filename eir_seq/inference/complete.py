@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.readers import TEXT
 from eir_seq.data.readers.base import check_file, open_text
 from eir_seq.data.rows import text_fault
 from eir_seq.errors import Fault, UserError
+from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.outputs.causal_lm import FittedCausalLm
 from eir_seq.outputs.completion import check_generation
 from eir_seq.outputs.predictions import write_predictions
@@ -18,13 +19,25 @@ from eir_seq.randomness import derive_seed
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.console import Console
 from eir_seq.training.devices import pick_device
-from eir_seq.training.samples import completer
+from eir_seq.training.samples import completer, tensors_beside
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def language_model(bundle: Bundle) -> FittedCausalLm | None:
     """The language model of a bundle that is nothing else."""
     output = next(iter(bundle.outputs.values()))
-    return output if isinstance(output, FittedCausalLm) and bundle.config.document_layout is not None else None
+    alone = len(bundle.inputs) == len(bundle.outputs) == 1
+    return output if isinstance(output, FittedCausalLm) and alone else None
+
+
+def reads_besides(bundle: Bundle) -> str | None:
+    """What the language model of a bundle reads beside a text, such as pixel_values."""
+    output = language_model(bundle)
+    fitted = bundle.inputs[output.input] if output is not None else None
+    sources = fitted.sources if isinstance(fitted, FittedSequence) else {}
+    return next((kind for kind, source in sources.items() if source.per_row), None)
 
 
 def is_prompt_file(path: str) -> bool:
@@ -51,6 +64,7 @@ def complete(
     generation: Mapping[str, Any],
     destination: Path,
     console: Console,
+    rows: Dataset | None = None,
 ) -> list[str]:
     """What the model writes behind each prompt, also as a table: id, NAME_prompt, NAME.
 
@@ -61,6 +75,7 @@ def complete(
         config: of the run, for these prompts: its batch sizes, device and seed.
         prompts: by id.
         generation: options of `generate` that replace those of the run.
+        rows: of the prompts, where the model reads more than a text.
 
     Raises:
         UserError: options that `generate` does not have, a table that cannot be written.
@@ -72,12 +87,14 @@ def complete(
     check_generation(changed, "generation")
     output = FittedCausalLm(output.state.model_copy(update={"config": changed}))
     write_behind = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer)).eval())
+    fitted: Any = bundle.inputs[output.input]
     size = config.data.eval_batch_size or config.data.batch_size
     texts: list[str] = []
     given = list(prompts.values())
     for start in range(0, len(given), size):
         seed = derive_seed(config.seed, "completions", start)
-        texts += write_behind(given[start : start + size], seed=seed)
+        own = {} if rows is None else tensors_beside(fitted, rows[start : start + size])
+        texts += write_behind(given[start : start + size], seed=seed, tensors=own)
         console.progress("completing", len(texts), len(given))
     columns: dict[str, Sequence[Any]] = {f"{output.name}_prompt": given, output.name: texts}
     write_predictions(destination, list(prompts), {}, columns)

@@ -15,7 +15,7 @@ from eir_seq.data.dataset import Batch, EncodedSplit, encode_split
 from eir_seq.data.encoded import EncodingCache
 from eir_seq.data.source import Splits, load_test
 from eir_seq.errors import Fault, RunFailed, UserError
-from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts
+from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
@@ -125,17 +125,21 @@ def _complete(
     if (test is None) == (prompt is None):
         message = "give a file of prompts, or one by prompt=TEXT" if test is None else "give this or prompt, not both"
         raise UserError(Fault("data.test", message))
+    besides, rows = reads_besides(bundle), None
+    if besides is not None and (prompt is not None or is_prompt_file(str(test))):
+        place = "prompt" if prompt is not None else "data.test"
+        raise UserError(Fault(place, f"the model of {run} reads {besides} beside a text; give a table with its rows"))
     if prompt is not None:
         prompts = {"1": prompt}
     elif is_prompt_file(str(test)):
         prompts = read_prompts(str(test))
     else:
-        rows = _load_rows(config, bundle, console).test
+        rows = _load_rows(config, bundle, console, need_texts=besides is None).test
         assert rows is not None
         prompts = dict(zip(rows["id"], rows[next(iter(config.inputs.values())).column], strict=True))
     destination = destination or _default_destination(run, folder, test or "prompt")
     with console.phase("completing") as found:
-        texts = complete(bundle, config, prompts, generation, destination, console)
+        texts = complete(bundle, config, prompts, generation, destination, console, rows)
         found.append(f"{len(texts):,} prompts")
     if prompt is not None:
         console.say(f"{prompt}{texts[0]}")
@@ -172,16 +176,17 @@ def _config(config: ExperimentConfig, test: str | None, batch_size: int | None, 
     )
 
 
-def _load_rows(config: ExperimentConfig, bundle: Bundle, console: Console) -> Splits:
+def _load_rows(config: ExperimentConfig, bundle: Bundle, console: Console, *, need_texts: bool = True) -> Splits:
     """The rows to predict. They may lack the column of ids, as they may lack labels: their numbers are the ids then."""
     try:
-        return load_test(config, bundle.inputs)
+        return load_test(config, bundle.inputs, need_texts=need_texts)
     except UserError as error:
         fault = error.faults[0]
         if len(error.faults) > 1 or fault.place != "data.id" or not fault.message.startswith("no column"):
             raise
     console.say(f"{fault.message}: rows are numbered")
-    return load_test(config.model_copy(update={"data": config.data.model_copy(update={"id": None})}), bundle.inputs)
+    numbered = config.model_copy(update={"data": config.data.model_copy(update={"id": None})})
+    return load_test(numbered, bundle.inputs, need_texts=need_texts)
 
 
 def _evaluate(bundle: Bundle, config: ExperimentConfig, encoded: EncodedSplit, console: Console) -> Evaluation:

@@ -60,7 +60,7 @@ class PictureCells:
 
     def read(self, column: str, text: str | None, folder: Path) -> Any:  # noqa: ARG002
         """The file that a cell names; raises `ValueError` with the reason where it names none."""
-        if not text:
+        if not text or text.isspace():
             raise ValueError("is missing" if text is None else "is empty")
         return locate(parse_cell(text), folder)
 

@@ -203,7 +203,7 @@ class _Run:
             signals=self.signals,
             validate=parts.splits.validation is not None,
             trackers=self.trackers,
-            samples=Samples(self.config, parts.inputs, parts.outputs, self.path),
+            samples=Samples(self.config, parts.inputs, parts.outputs, self.path, dict(parts.splits.items())),
         )
         self.console.end_bar()
         seconds = time.monotonic() - start

@@ -51,6 +51,7 @@ class TensorSource(ABC):
         tensors: the documented inputs that it fills.
         per_word: whether the text column must hold words.
         reads_offsets: whether `encode` needs the characters that tokens cover.
+        per_row: whether its tensors are those of a row, whatever its tokens are.
     """
 
     column: str | None
@@ -58,6 +59,7 @@ class TensorSource(ABC):
     tensors: ClassVar[tuple[str, ...]]
     per_word: ClassVar[bool] = False
     reads_offsets: ClassVar[bool] = False
+    per_row: ClassVar[bool] = False
 
     def resolve(self, cell: Any, folder: Path) -> Any:  # noqa: ARG002
         """The cell with files of `folder`, in which the data file stands, found."""

@@ -38,6 +38,7 @@ class Picture(TensorSource):
     tokens: int = 0
 
     tensors = ("pixel_values",)
+    per_row = True
 
     @property
     def scaling(self) -> Scaling:
