@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from eir_seq.models import create_model
 from eir_seq.models.blocks.attention import Attention
@@ -61,6 +62,42 @@ def test_windows_bound_the_cache(name: str, tmp_path: Path) -> None:
         assert slot[0].shape[2] == (ids.shape[1] if bound is None else bound - 1)
         rows = 4 * bound + 100 if bound else 2 * ids.shape[1] + 100
         assert slot[0].untyped_storage().nbytes() <= ids.shape[0] * 2 * rows * mixer.head_size * 4
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_blocks_of_queries(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts are computed in blocks as wide as the window: equal to the oracle, on both paddings, and cached."""
+    monkeypatch.setattr("eir_seq.models.blocks.attention.LEAST_BLOCK", 1)
+    case = case_of(name)
+    both = pair(case, "base", tmp_path)
+    for left in (False, True):
+        inputs = inputs_of(case, both.oracle.config, left=left)
+        places = real_places(inputs)
+        theirs = both.oracle(**inputs).last_hidden_state
+        for both.ours.pack in (True, False):
+            assert difference(both.ours(**inputs).last_hidden_state, theirs, places) < case.tolerance
+        start, mask = both.ours(inputs["input_ids"][:, :5], places[:, :5], use_cache=True), inputs["attention_mask"]
+        rest = both.ours(inputs["input_ids"][:, 5:], mask, past_key_values=start.past_key_values).last_hidden_state
+        assert difference(rest, theirs[:, 5:], places[:, 5:]) < case.tolerance
+    whole = inputs["input_ids"][:1]
+    assert difference(both.ours(whole).last_hidden_state, both.oracle(whole).last_hidden_state) < case.tolerance
+
+
+def test_a_window_costs_the_length_times_the_window() -> None:
+    """No mask, and no product, is as large as the square of the length."""
+    options = {**case_of("starcoder2").options, "max_position_embeddings": 4096}
+    model, ids = create_model("starcoder2", options), torch.zeros(1, 4096, dtype=torch.long)
+    sizes = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+            made = func(*args, **(kwargs or {}))
+            sizes.extend(x.numel() for x in (made if isinstance(made, tuple) else (made,)) if isinstance(x, Tensor))
+            return made
+
+    with torch.no_grad(), Sizes():
+        model(ids)
+    assert max(sizes) < 4096 * 512
 
 
 ROUTED: dict[str, Any] = {"output_router_logits": True, "router_aux_loss_coef": 0.5}

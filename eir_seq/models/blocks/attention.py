@@ -11,11 +11,13 @@ from torch.nn import functional as F
 
 from eir_seq.models.blocks.alibi import Alibi
 from eir_seq.models.blocks.build import Configured, Part
-from eir_seq.models.blocks.context import Bias, Context, look_mask
-from eir_seq.models.blocks.layout import Layout
+from eir_seq.models.blocks.context import Bias, Context
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.norms import HeadNorm
 from eir_seq.models.blocks.positions import Rotary
+
+LEAST_BLOCK = 256
+"""Queries that are taken at once where a window is narrower."""
 
 
 class Attention(Configured):
@@ -128,12 +130,12 @@ class Attention(Configured):
         """(..., heads, head_size) each -> (..., heads * head_size)."""
         dropout = self.config.dropout if self.training else 0.0
         if ctx.layout.packed:
-            keys = ctx.memory_layout if self.crosses else ctx.layout
-            assert keys is not None
-            return self._attend_packed(query, key, value, ctx.layout, keys, self._biases(ctx), dropout)
+            return self._attend_packed(query, key, value, ctx, dropout)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         if ctx.cache is not None and not self.crosses:
             key, value = ctx.cache.extend(self, key, value, self.config.window)
+        if self.config.window and ctx.attentions is None and ctx.head_mask is None and self._bias(ctx) is None:
+            return self._windowed(query, key, value, ctx, dropout).transpose(1, 2).flatten(2)
         causal = self._causal(ctx)
         if self.crosses:
             real = None if ctx.memory_layout is None else ctx.memory_layout.mask
@@ -162,31 +164,41 @@ class Attention(Configured):
         """(batch, heads, queries, keys) weights and (batch, heads, keys, head_size) values -> the weighted sums."""
         return weights @ value
 
-    def _attend_packed(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        queries: Layout,
-        keys: Layout,
-        biases: Sequence[Bias | None],
-        dropout: float,
-    ) -> Tensor:
+    def _attend_packed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:
         """(tokens, heads, head_size) each -> (tokens, heads * head_size): one text after the other."""
         causal = self.config.causal and not self.crosses
+        queries, keys = ctx.layout, ctx.memory_layout if self.crosses else ctx.layout
+        assert keys is not None
         mixed = []
         texts = zip(query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True)
-        for text, bias in zip(texts, biases, strict=True):
+        for text, bias in zip(texts, self._biases(ctx), strict=True):
             q, k, v = (x.transpose(0, 1)[None] for x in text)
-            near = self._near(k.shape[2]) if causal else None
-            out = self._fused(q, k, v, near, None if bias is None else bias(q, k), causal and near is None, dropout)
+            if self.config.window:
+                assert bias is None, "windows have no biases"
+                out = self._windowed(q, k, v, ctx, dropout)
+            else:
+                out = self._fused(q, k, v, None, None if bias is None else bias(q, k), causal, dropout)
             mixed.append(out[0].transpose(0, 1))
         return torch.cat(mixed).flatten(1)
 
-    def _near(self, length: int) -> Tensor | None:
-        """The mask of a text that is longer than the window."""
-        window = self.config.window
-        return look_mask(None, length, length, causal=True, window=window) if window and length > window else None
+    def _windowed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:
+        """(batch, heads, length, head_size) each -> (batch, heads, queries, head_size), causal in a window.
+
+        Queries are taken block by block with the keys that some of them see, so a text costs its length times the
+        window, not times its length.
+        """
+        window, count, past = self.config.window, query.shape[2], key.shape[2] - query.shape[2]
+        assert window
+        mixed, block = [], max(window, LEAST_BLOCK)
+        for start in range(0, count, block):
+            end = min(start + block, count)
+            seen = slice(max(0, past + start - window + 1), past + end)
+            mask = ctx.mask(end - start, seen.stop - seen.start, causal=True, window=window, behind=count - end)
+            causal = mask is None and end - start > 1
+            mixed.append(
+                self._fused(query[:, :, start:end], key[:, :, seen], value[:, :, seen], mask, None, causal, dropout)
+            )
+        return torch.cat(mixed, 2)
 
     def _fused(
         self,

@@ -68,23 +68,34 @@ class Context:
             "longest", lambda: (self.positions if real is None else self.positions.masked_fill(~real, 0)).max() + 1
         )
 
-    def mask(self, queries: int, keys: int, *, causal: bool, window: int | None = None) -> Tensor | None:
+    def mask(
+        self, queries: int, keys: int, *, causal: bool, window: int | None = None, behind: int = 0
+    ) -> Tensor | None:
         """(batch or 1, 1, queries or 1, keys) bool of who may look at whom among padded tokens; None if everyone may.
 
-        The keys are the last ones; keys in front of the first token that `self.keys` knows are all real (a prefix).
+        The keys are the last ones but for `behind`, the queries the last of them; keys in front of the first token that
+        `self.keys` knows are all real (a prefix).
         `window`: a causal query sees itself and the `window` - 1 keys in front of it.
         A row that may look at nothing (padding on the left) may look at itself, so that its weights stay finite.
         """
 
         def make() -> Tensor | None:
-            real = None if self.keys is None else F.pad(self.keys, (keys - self.keys.shape[1], 0), value=True)
-            return look_mask(real, queries, keys, causal=causal, window=window)
+            real = None
+            if self.keys is not None and not self.layout.packed:
+                real = F.pad(self.keys, (keys + behind - self.keys.shape[1], -behind), value=True)
+            return look_mask(real, queries, keys, causal=causal, window=window, device=self.positions.device)
 
-        return self.once(("mask", queries, keys, causal, window), make)
+        return self.once(("mask", queries, keys, causal, window, behind), make)
 
 
 def look_mask(
-    real: Tensor | None, queries: int, keys: int, *, causal: bool, window: int | None = None
+    real: Tensor | None,
+    queries: int,
+    keys: int,
+    *,
+    causal: bool,
+    window: int | None = None,
+    device: torch.device | None = None,
 ) -> Tensor | None:
     """See `Context.mask`; `real`: (batch, keys) bool or None."""
     if not causal:
@@ -96,7 +107,6 @@ def look_mask(
         window = None
     if real is None and window is None and (queries == 1 or queries == keys):
         return None  # one new token sees all; else the kernel's own causal mode serves
-    device = None if real is None else real.device
     places = torch.arange(keys, device=device)
     own = places[keys - queries :, None]
     past = places <= own
