@@ -255,6 +255,8 @@ def _few_parameters(place: str, model: SequenceModelConfig) -> Iterator[Fault]:
         yield Fault(f"{place}.lora", "needs pretrained_model: true; it keeps the other weights, which would be random")
     else:
         yield from _ignored(place, model, "freeze_pretrained_model freeze", "with lora, which keeps all other weights")
+    if not model.lora.target_modules:
+        yield Fault(f"{place}.lora.target_modules", "is empty; name layers, or leave it out for all linear ones")
     if model.lora.adapter is not None:
         reason = "with adapter, which brings its own"
         yield from _ignored(f"{place}.lora", model.lora, "rank alpha dropout target_modules", reason)
@@ -286,6 +288,8 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
     if not reading or len(sections.outputs) < len(sections.output_names) or len(reading) < len(sections.outputs):
         return
     read = set(token_inputs(sections.inputs, sections.outputs).values())
+    if not read <= set(sequences):
+        return
     for name, source in sections.inputs.items():
         if name not in read:
             yield Fault(f"inputs.{name}", "nothing reads it: no output is predicted from all inputs")
