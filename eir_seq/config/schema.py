@@ -170,7 +170,7 @@ class LoraConfig(Strict):
     rank: Positive = Field(8, description="rank of the adapters")
     alpha: Annotated[float, Field(gt=0)] = Field(16.0, description="their factor is alpha / rank")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout on what adapters read")
-    target_modules: str | Annotated[list[str], Field(min_length=1)] = Field(
+    target_modules: str | list[str] = Field(
         "all-linear", description="published names (or their last parts, or patterns) of layers that get one"
     )
     adapter: str | None = Field(None, description="folder or Hub id of a published adapter to begin with")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_model, save_model
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.lora import merge_lora, save_adapter
 from eir_seq.outputs import load_output
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.checkpoints import MANIFEST, remove_folder, verify_folder, write_folder
@@ -62,6 +64,22 @@ def write_bundle(
     if folder.exists():
         remove_folder(folder)
     write_folder(folder, fill)
+
+
+def merge_adapters(folder: Path, config: ExperimentConfig, network: Network) -> None:
+    """Write each input's adapter of low rank to `folder`/INPUT, as others read it, and add it to the weights.
+
+    Raises:
+        RunFailed: the disk is full or fails.
+    """
+    for name, declared in config.inputs.items():
+        if declared.model.lora is None:
+            continue
+        backbone: Any = network.encoder(name).backbone
+        if (folder / name).exists():
+            remove_folder(folder / name)
+        write_folder(folder / name, partial(save_adapter, backbone, base_model=declared.model.model_type))
+        merge_lora(backbone)
 
 
 def read_bundle(folder: Path) -> Bundle:

@@ -16,7 +16,7 @@ from eir_seq.config.schema import ColumnOutputBase, ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
-from eir_seq.training.bundle import write_bundle
+from eir_seq.training.bundle import merge_adapters, write_bundle
 from eir_seq.training.checkpoints import CheckpointStore
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
@@ -128,6 +128,7 @@ class _Run:
         evaluations = self._evaluate_best(parts, loop.state)
         result = self._result(loop.state, evaluations)
         self._write_predictions(parts, evaluations)
+        merge_adapters(self.path / "adapters", self.config, parts.network)
         write_bundle(self.path / "bundle", self.config, parts.inputs, parts.outputs, parts.network)
         self.report.save(self.path)
         finish_trackers(self.trackers)
