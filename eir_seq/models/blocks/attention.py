@@ -190,7 +190,7 @@ class Attention(Configured):
         window, count, past = self.config.window, query.shape[2], key.shape[2] - query.shape[2]
         assert window
         mixed, block = [], max(window, LEAST_BLOCK)
-        for start in range(0, count, block):
+        for start in range(0, max(count, 1), block):  # a text may be empty
             end = min(start + block, count)
             seen = slice(max(0, past + start - window + 1), past + end)
             mask = ctx.mask(end - start, seen.stop - seen.start, causal=True, window=window, behind=count - end)
