@@ -62,13 +62,14 @@ class Task:
 class TaskHead:
     """How one documented class differs from the base class.
 
-    `suffix`: what its name has behind the family's. `plan`, `prefix`: where they are not those of the family.
+    `suffix`: what its name has behind the family's. `plan`, `body_rows`, `prefix`: where they are not the family's.
     """
 
     suffix: str
     head: Callable[[Any], Part] | None
     rows: HeadRows = ()
     plan: Callable[[Any], Plan] | None = None
+    body_rows: Callable[[Any], Iterable[Row]] | None = None
     prefix: str | None = None
     prepare: Prepare | None = None
     decoding: Decoding | None = None
@@ -94,7 +95,7 @@ def declare_tasks(
         tasks[task] = Task(
             published=family + entry.suffix,
             plan=entry.plan or plan,
-            body_rows=body_rows,
+            body_rows=entry.body_rows or body_rows,
             prefix=prefix if entry.prefix is None else entry.prefix,
             head=entry.head,
             head_rows=entry.rows,

@@ -28,6 +28,7 @@ class Entry(NamedTuple):
 TEXT_TASKS = ("sequence-classification", "token-classification", "question-answering", "multiple-choice")
 ROBERTA_TASKS = ("base", "masked-lm", "causal-lm", *TEXT_TASKS)
 BERT_TASKS = ("base", "masked-lm", "causal-lm", "next-sentence", "pretraining", *TEXT_TASKS)
+PAIR_TASKS = ("base", "seq2seq-lm", "causal-lm")
 XLM_TASKS = ("base", "masked-lm", *TEXT_TASKS[:3], "answer-search", "multiple-choice")
 
 CATALOGUE: dict[str, Entry] = {
@@ -37,6 +38,13 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/1909.11942",
         "Bert with narrow tables and one group of layers (or a few) that runs again and again.",
         ("base", "masked-lm", "pretraining", *TEXT_TASKS),
+    ),
+    "bart": Entry(
+        "configs.bart_like:BartConfig",
+        "architectures.bart_like:BART",
+        "https://arxiv.org/abs/1910.13461",
+        "Encoder-decoder pretrained to restore texts of which parts were masked, dropped or moved.",
+        (*PAIR_TASKS, "sequence-classification", "question-answering"),
     ),
     "bert": Entry(
         "configs.bert:BertConfig",

@@ -63,6 +63,9 @@ def inputs(model: Model) -> Inputs:
     given = text(model)
     if isinstance(model.body, EncoderDecoder) and model.task in ("base", "seq2seq-lm"):
         given["decoder_input_ids"] = given["input_ids"][:, :6]
+    if any(getattr(layer, "cross", None) is not None for layer in getattr(model.body, "layers", ())):
+        memory = torch.randn(3, 5, model.hidden_size, generator=torch.Generator().manual_seed(3))
+        given["encoder_hidden_states"] = memory
     if "global_attention_mask" in model.features:
         given["global_attention_mask"] = torch.zeros_like(given["input_ids"])
         given["global_attention_mask"][:, :2] = 1

@@ -74,9 +74,11 @@ def both_of(case: Case, task: str, folder: Path) -> Pair:
 
 
 def prompts(case: Case, both: Pair) -> dict[str, Tensor]:
-    """Texts padded on the left, with what belongs to them."""
-    given = inputs_of(case, both.oracle.config, left=True)
-    given["input_ids"][:, -1] = 50  # a text that goes on
+    """Texts padded on the left, with what belongs to them; those of an encoder stand as they do in training."""
+    pair = both.oracle.config.is_encoder_decoder
+    given = inputs_of(case, both.oracle.config, left=not pair)
+    if not pair:
+        given["input_ids"][:, -1] = 50  # a text that goes on
     unread = UNREAD.get(case.model_type, ())
     return {name: x for name, x in given.items() if not name.startswith("decoder_") and name not in unread}
 

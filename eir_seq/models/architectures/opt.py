@@ -35,10 +35,10 @@ CAUSAL_LM = TaskHead("ForCausalLM", next_token, (Same("lm_head", "out"),))
 CLASSIFICATION = TaskHead("ForSequenceClassification", last_token_classification, (Same("score", "out"),))
 
 
-def toolkit_rows(count: int, front: str = "") -> Iterator[Row]:
-    """The key table of the layers and of the token table; `front` stands in front of the published names."""
-    yield Same(f"{front}embed_tokens", "embeddings.tokens")
-    theirs, ours = f"{front}layers.{{i}}.", "layers.{i}."
+def toolkit_rows(count: int, front: str = "", own: str = "") -> Iterator[Row]:
+    """The key table of the layers and of the token table; `front` and `own` stand in front of their and our names."""
+    yield Same(f"{front}embed_tokens", f"{own}embeddings.tokens")
+    theirs, ours = f"{front}layers.{{i}}.", f"{own}layers.{{i}}."
     attentions = ((f"{theirs}self_attn", f"{ours}mixer"), (f"{theirs}encoder_attn", f"{ours}cross"))
     yield from for_layers(
         count,

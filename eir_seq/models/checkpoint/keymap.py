@@ -6,8 +6,8 @@ A row moves a parameter, or the weight and bias of a module, from a published na
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,17 @@ class Same:
     def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
         """The inverse of `pull`."""
         yield from Same(self.ours, self.theirs, self.transpose).pull(ours)
+
+
+@dataclass(frozen=True)
+class Computed(Same):
+    """A tensor that files may leave out: `make` gives it then."""
+
+    make: Callable[[], Tensor] = field(kw_only=True)
+
+    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """Take the tensor out of `published`, or make it."""
+        yield self.ours, published.pop(self.theirs) if self.theirs in published else self.make()
 
 
 @dataclass(frozen=True)

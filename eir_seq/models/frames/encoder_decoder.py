@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,11 +15,15 @@ from eir_seq.models.output import ModelOutput
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoderPlan:
-    """Two stacks; with `shared_tokens` they have one table of token embeddings."""
+    """Two stacks; with `shared_tokens` they have one table of token embeddings.
+
+    `shift`: source tokens (batch, length) -> those of the decoder, where none are given; None if they must be.
+    """
 
     encoder: StackPlan
     decoder: StackPlan
     shared_tokens: bool = True
+    shift: Callable[[Tensor], Tensor] | None = None
 
     @property
     def hidden_size(self) -> int:
@@ -68,7 +74,7 @@ class EncoderDecoder(nn.Module):
         head_mask: Tensor | None = None,
         decoder_head_mask: Tensor | None = None,
         cross_attn_head_mask: Tensor | None = None,
-        encoder_outputs: ModelOutput | tuple[Tensor, ...] | None = None,
+        encoder_outputs: ModelOutput | Sequence[Any] | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
@@ -78,6 +84,8 @@ class EncoderDecoder(nn.Module):
         **features: Tensor,
     ) -> ModelOutput:
         """One pass; arguments as documented, see `Stack.forward` for shapes.
+
+        `encoder_outputs`: those of an earlier pass, or a sequence: last state, states of the layers, attention weights.
 
         Raises:
             ValueError: no decoder tokens, or the faults that `Stack.forward` names.
@@ -92,10 +100,13 @@ class EncoderDecoder(nn.Module):
                 output_attentions=output_attentions,
                 **features,
             )
-        elif isinstance(encoder_outputs, tuple):
-            encoded = ModelOutput.of(last_hidden_state=encoder_outputs[0])
-        else:
+        elif isinstance(encoder_outputs, ModelOutput):
             encoded = encoder_outputs
+        else:
+            names = ("last_hidden_state", "hidden_states", "attentions")
+            encoded = ModelOutput.of(**dict(zip(names, encoder_outputs, strict=False)))
+        if decoder_input_ids is None and decoder_inputs_embeds is None and self.plan.shift and input_ids is not None:
+            decoder_input_ids = self.plan.shift(input_ids)
         if (decoder_input_ids is None) == (decoder_inputs_embeds is None):
             raise ValueError("give exactly one of decoder_input_ids and decoder_inputs_embeds")
         decoded = self.decoder(

@@ -160,11 +160,10 @@ class Stack(nn.Module):
         check_mask(attention_mask, (shape[0], start + shape[1]))
 
         layout = Layout.padded(*shape, None if attention_mask is None else attention_mask[:, start:])
-        memory_layout = None
-        if encoder_hidden_states is not None:
-            memory_layout = Layout.padded(
-                encoder_hidden_states.shape[0], encoder_hidden_states.shape[1], encoder_attention_mask
-            )
+        memory, memory_layout = encoder_hidden_states, None
+        if memory is not None:
+            memory = memory.to(self.embeddings.tokens.weight.dtype)
+            memory_layout = Layout.padded(memory.shape[0], memory.shape[1], encoder_attention_mask)
         if self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions):
             layout = layout.without_padding()
             if layout.packed and memory_layout is not None:
@@ -177,14 +176,14 @@ class Stack(nn.Module):
             positions=positions,
             keys=None if attention_mask is None else attention_mask.bool(),
             cache=cache,
-            memory=None if memory_layout is None else memory_layout.pack(encoder_hidden_states),  # type: ignore[arg-type]
+            memory=None if memory_layout is None else memory_layout.pack(memory),  # type: ignore[arg-type]
             memory_layout=memory_layout,
             bias=self._shared_bias(start, shape[1]),
             position_table=None if self.position_table is None else self.position_table(),
             features=features,
             embeddings=self.embeddings,
             attentions=[] if output_attentions else None,
-            cross_attentions=[] if output_attentions and encoder_hidden_states is not None else None,
+            cross_attentions=[] if output_attentions and memory is not None else None,
             global_attentions=[] if output_attentions else None,
             router_logits=[] if self._routes(output_router_logits) else None,
         )

@@ -27,7 +27,8 @@ class LanguageModel(Head):
         """`predicts`: the next token of the text, tokens hidden in it, or those of another text (by a decoder).
 
         `dense`: activation of the hidden layer, None for none; `embedding_size`: its width where the token table is
-        narrower than the states. `scale`: factor on the states.
+        narrower than the states. `scale`: factor on the states. `padding_id`, `decoder_start_id`: see
+        `shifted_right`, which makes a decoder's tokens of its labels.
         """
 
         predicts: Predicts
@@ -40,7 +41,7 @@ class LanguageModel(Head):
         bias: bool = False
         scale: float = 1.0
         padding_id: int = 0
-        decoder_start_id: int = 0
+        decoder_start_id: int | None = None
 
         @classmethod
         def of(cls, c: Any, **own: Any) -> Self:

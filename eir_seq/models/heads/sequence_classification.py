@@ -23,7 +23,8 @@ class SequenceClassification(Head):
         """`reads`: which state; `dense`: activation of the hidden layer, None for none.
 
         The state may be the pooler's, the first token's, the last real token's (by `marker_id`, the padding), or the
-        decoder's at the last end-of-text (by `marker_id`, that token).
+        decoder's at the last end-of-text (by `marker_id`, that token). `decoder_start_id`: what a decoder begins with
+        that reads the text moved by one; None where the frame moves texts by itself.
         """
 
         reads: Literal["pooler", "first", "last", "last-eos"]
@@ -57,7 +58,8 @@ class SequenceClassification(Head):
             ids = inputs.get("input_ids")
             if ids is None:
                 raise ValueError("give input_ids: the decoder of this head reads them too")
-            return {**inputs, "decoder_input_ids": shifted_right(ids, self.config.decoder_start_id or 0)}
+            if (start := self.config.decoder_start_id) is not None:
+                return {**inputs, "decoder_input_ids": shifted_right(ids, start)}
         return inputs
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -98,7 +100,14 @@ class SequenceClassification(Head):
         return states[torch.arange(states.shape[0], device=states.device), last]
 
 
-def shifted_right(ids: Tensor, start_id: int, padding_id: int = 0) -> Tensor:
-    """Decoder tokens from target tokens (batch, length): `start_id` in front, the last one dropped, -100 as padding."""
-    shifted = torch.cat((torch.full_like(ids[:, :1], start_id), ids[:, :-1]), 1)
-    return shifted.masked_fill(shifted == -100, padding_id)
+def shifted_right(ids: Tensor, start_id: int | None, padding_id: int = 0) -> Tensor:
+    """Decoder tokens from target tokens (batch, length): `start_id` in front, the last one dropped, -100 as padding.
+
+    Without a `start_id` each text begins with its own last token that is no padding (a language's, in mbart).
+    """
+    ids = ids.masked_fill(ids == -100, padding_id)
+    if start_id is None:
+        first = ids.gather(1, ((ids != padding_id).sum(1, keepdim=True) - 1).clamp(min=0))
+    else:
+        first = torch.full_like(ids[:, :1], start_id)
+    return torch.cat((first, ids[:, :-1]), 1)

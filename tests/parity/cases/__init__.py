@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.parity.cases import (
+    bart_like,
     bert_like,
     bloom,
     core,
@@ -21,6 +22,7 @@ from tests.parity.cases.base import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LEN
 
 CASES: list[Case] = [
     *core.CASES,
+    *bart_like.CASES,
     *bert_like.CASES,
     *opt.CASES,
     *bloom.CASES,
