@@ -190,20 +190,20 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
         if model.get("pretrained_model") is True:
             published = _published_config(Path(str(model["model_type"]))) or {}
             known = options.fields(_config_class(architecture))
-            base = {key: value for key, value in documented_spelling(published, known).items() if key in known}
+            base, _ = options.sift(_config_class(architecture), documented_spelling(published, known))
         else:
             base = {}
         faults = options.check_options(architecture, given)
         if not faults and base:
-            faults = options.check_options(architecture, {**base, **given})
+            faults = options.check_options(architecture, options.overridden(_config_class(architecture), base, given))
         for fault in faults:
-            if fault.place in given or not base:
+            if fault.place.split(".")[0] in given or not base:
                 yield fault.under(f"{place}.model_init_config")
             else:
                 yield Fault(f"{place}.model_type", f"{fault.place} of its config.json: {fault.message}")
         if faults or isinstance(tokens, bool) or not isinstance(tokens, int):
             continue
-        longest = options.max_positions(architecture, {**base, **given})
+        longest = options.max_positions(architecture, options.overridden(_config_class(architecture), base, given))
         if longest is not None and tokens > longest:
             option = _config_class(architecture).max_positions_option or "positions"
             yield Fault(

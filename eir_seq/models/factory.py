@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
-from eir_seq.models.catalogue import CATALOGUE, architecture
+from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_generation, read_tensors
 from eir_seq.models.model import Model
-from eir_seq.models.options import build_config
+from eir_seq.models.options import build_config, overridden
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,9 @@ def from_pretrained(
     _check_task(model_type, declared, task)
     options = options_of(content, folder / "config.json")
     published = options.pop("published")
-    config = replace(build_config(model_type, {**options, **config_overrides}), published=published)
+    config = replace(
+        build_config(model_type, overridden(config_class(model_type), options, config_overrides)), published=published
+    )
     with torch.device("meta"):
         model = Model(declared, config, task)
     model.generation_config = read_generation(folder)

@@ -111,6 +111,27 @@ def describe(config: type[Options]) -> list[dict[str, Any]]:
     ]
 
 
+def sift(config: type[Options], content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The entries that are options of `config`, those of its parts too, and the entries that are none."""
+    names = fields(config)
+    known = {name: value for name, value in content.items() if config.aliases.get(name, name) in names}
+    others = {name: value for name, value in content.items() if name not in known}
+    for name, part in config.parts.items():
+        if isinstance(known.get(name), Mapping):
+            known[name], strangers = sift(part, known[name])
+            others |= {name: strangers} if strangers else {}
+    return known, others
+
+
+def overridden(config: type[Options], options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with some changed; of a part, those that do not change stay."""
+    merged = {**options, **changes}
+    for name in config.parts:
+        if isinstance(old := options.get(name), Mapping) and isinstance(new := changes.get(name), Mapping):
+            merged[name] = {**old, **new}
+    return merged
+
+
 def flat(described: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The same options in one list, those of a part behind it and named by their path."""
     for option in described:

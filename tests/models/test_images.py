@@ -138,6 +138,14 @@ def test_unknown_entries_of_a_published_part_are_kept(tmp_path: Path) -> None:
     assert again["vision_config"] == {**VISION, "projection_dim": 512, "model_type": "git_vision_model"}
 
 
+def test_one_option_of_a_part_is_changed(tmp_path: Path) -> None:
+    tiny("git").save_pretrained(tmp_path)
+    model = from_pretrained(tmp_path, vision_config={"attention_dropout": 0.3})
+    assert model.config.vision.attention_dropout == 0.3
+    assert model.config.vision.hidden_size == VISION["hidden_size"]
+    assert model.load_report.initialised == ()
+
+
 def test_the_token_that_begins_an_image_is_not_predicted() -> None:
     model = tiny("imagegpt", "causal-lm")
     begin = model.config.vocab_size - 1

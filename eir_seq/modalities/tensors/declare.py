@@ -18,9 +18,9 @@ from eir_seq.modalities.tensors.numbers import Languages, Signs, TaskTypes
 from eir_seq.modalities.tensors.pixels import DEVIATION, MEAN, Picture
 from eir_seq.modalities.tensors.regions import Regions
 from eir_seq.modalities.tensors.words import LARGEST, Boxes, XPaths
-from eir_seq.models.catalogue import CATALOGUE, architecture
+from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, options_of, read_config
-from eir_seq.models.options import ModelConfig, build_config
+from eir_seq.models.options import ModelConfig, build_config, overridden
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.files import MAX_BYTES, TokenizerFiles
 from eir_seq.tokenizers.hub import local_folder
@@ -111,8 +111,9 @@ def _options(config: SequenceInputConfig, place: str) -> ModelConfig | None:
         content = read_config(folder)
         if content["model_type"] not in CATALOGUE:
             return None
-        given = options_of(content, folder / "config.json") | model.model_init_config
+        given = options_of(content, folder / "config.json")
         published = given.pop("published")
+        given = overridden(config_class(content["model_type"]), given, model.model_init_config)
         try:
             return replace(build_config(content["model_type"], given), published=published)
         except UserError as error:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.configs.rope_scaling import documented_spelling
-from eir_seq.models.options import ModelConfig, Options, check_options, default_of, fields
+from eir_seq.models.options import ModelConfig, check_options, default_of, fields, sift
 
 MOST_TENSORS = 50_000
 LONGEST_HEADER = 10_000_000
@@ -122,27 +122,14 @@ def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
     model_type = content["model_type"]
     config = config_class(model_type)
-    known, aliases, parts = fields(config), config.aliases, _parts(config, content)
-    content = {**documented_spelling(content, known)}
-    options = {
-        name: value for name, value in content.items() if aliases.get(name, name) in known and name not in DERIVED
-    }
-    strangers = {}
-    for name, part in parts.items():
-        inner = fields(part)
-        options[name] = {key: value for key, value in content[name].items() if key in inner}
-        strangers[name] = {key: value for key, value in content[name].items() if key not in inner}
+    content = {**documented_spelling(content, fields(config))}
+    derived = {name: value for name, value in content.items() if name in DERIVED}
+    options, rest = sift(config, {name: value for name, value in content.items() if name not in DERIVED})
     if "id2label" in content and isinstance(content["id2label"], dict):
         options["num_labels"] = len(content["id2label"])
     if faults := check_options(model_type, options):
         raise UserError(*(Fault(fault.place, fault.message, str(path)) for fault in faults))
-    rest = {name: value for name, value in content.items() if name not in options}
-    return {**options, "published": {**rest, **strangers}}
-
-
-def _parts(config: type[Options], content: Mapping[str, Any]) -> dict[str, type[Options]]:
-    """The options of `config` that are mappings of options, where `content` gives them."""
-    return {name: part for name, part in config.parts.items() if isinstance(content.get(name), Mapping)}
+    return {**options, "published": {**rest, **derived}}
 
 
 def read_tensors(folder: Path, stems: tuple[str, str] = ("model", "pytorch_model")) -> dict[str, Tensor]:
@@ -245,8 +232,9 @@ def published_config(config: ModelConfig, published_class: str, *, is_encoder_de
     own = ((name, getattr(config, name), default_of(field)) for name, field in fields(type(config)).items())
     # an option that is absent by default stays so: readers may take null for a value
     content |= {name: x for name, x, default in own if name != "num_labels" and (x, default) != (None, None)}
-    for name in _parts(type(config), content):
-        content[name] = {**config.published.get(name, {}), **content[name]}
+    for name in config.parts:
+        if isinstance(content.get(name), Mapping):
+            content[name] = {**config.published.get(name, {}), **content[name]}
     labels = config.published.get("id2label")
     if not isinstance(labels, dict) or set(labels) != {str(i) for i in range(config.num_labels)}:
         labels = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
