@@ -12,8 +12,9 @@ from mkdocs.structure.files import File, Files
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
+from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
-from eir_seq.models.options import build_config, describe, flat
+from eir_seq.models.options import Options, build_config, describe, flat
 
 Schema = dict[str, Any]
 
@@ -43,7 +44,12 @@ SECTIONS = {
         "AttentionFusionConfig",
         "GatedExpertsFusionConfig",
     ],
-    "outputs.NAME": ["ClassificationOutputConfig", "RegressionOutputConfig"],
+    "outputs.NAME": [
+        "ClassificationOutputConfig",
+        "RegressionOutputConfig",
+        "TokenClassificationOutputConfig",
+        "CausalLmOutputConfig",
+    ],
     "optimizer": ["AdamWConfig", "SgdConfig", "AdafactorConfig"],
     "scheduler": ["SchedulerConfig"],
     "trainer": ["TrainerConfig"],
@@ -167,17 +173,35 @@ def architecture_page(name: str) -> str:
         "",
         "## Options",
         "",
-        "| option | type | default | meaning |",
-        "|---|---|---|---|",
     ]
-    for option in flat(describe(config_class(name))):
-        default = json.dumps(option["default"], default=list)
-        cells = (f"`{option['name']}`", option["type"], f"`{default}`", option["meaning"])
-        lines.append(f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in cells)} |")
+    lines += _options(config_class(name))
     aliases = config_class(name).aliases
     if aliases:
         also = ", ".join(f"`{alias}` for `{option}`" for alias, option in sorted(aliases.items()))
         lines += ["", f"Other names that are understood: {also}."]
+    return "\n".join(lines) + "\n"
+
+
+def _options(options: type[Options]) -> Iterator[str]:
+    """A table of options."""
+    yield "| option | type | default | meaning |"
+    yield "|---|---|---|---|"
+    for option in flat(describe(options)):
+        default = json.dumps(option["default"], default=list)
+        cells = (f"`{option['name']}`", option["type"], f"`{default}`", option["meaning"])
+        yield f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in cells)} |"
+
+
+def generation_options() -> str:
+    """All options of `generate`."""
+    lines = [
+        "# Options of generate",
+        "",
+        "What `model.generate` and `model.stream` take, see [Generating text](../guide/generation.md). Defaults of a "
+        "model (`model.generation_config`) replace those of this table.",
+        "",
+        *_options(GenerationOptions),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -195,6 +219,7 @@ def pages() -> dict[str, str]:
     """All generated pages, by their path in the site's sources."""
     return {
         "reference/config.md": config_reference(),
+        "reference/generation.md": generation_options(),
         "architectures/index.md": architecture_list(),
         **{f"architectures/{name}.md": architecture_page(name) for name in CATALOGUE},
     }

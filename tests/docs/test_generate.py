@@ -10,6 +10,7 @@ import pytest
 
 from eir_seq.config import schema
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
+from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.options import describe
 
 pytest.importorskip("mkdocs")
@@ -70,3 +71,10 @@ def test_a_page_names_paper_tasks_and_documented_classes(name: str, generate: Mo
     assert tuple(tasks) == CATALOGUE[name].tasks
     assert all(f"| `{task}` | `{declared.published}` |" in page for task, declared in tasks.items())
     assert ", ".join(tasks) in generate.architecture_list()
+
+
+def test_every_option_of_generate_stands_on_its_page(generate: ModuleType) -> None:
+    page = generate.pages()["reference/generation.md"]
+    for option in describe(GenerationOptions):
+        assert f"| `{option['name']}` | {option['type'].replace('|', '&#124;')} |" in page
+        assert option["meaning"] in page

@@ -124,14 +124,15 @@ def agree(case: Case, both: Pair, **options: Any) -> None:
 def test_greedy(case: Case, task: str, tmp_path: Path) -> None:
     both = both_of(case, task, tmp_path)
     agree(case, both)
-    agree(case, both, repetition_penalty=1.5)
+    if "@" not in case.name:
+        agree(case, both, repetition_penalty=1.5)
 
 
 @pytest.mark.parametrize(("case", "task"), [call for call in CALLS if "@" not in call[0].name], **ids)
 def test_beams(case: Case, task: str, tmp_path: Path) -> None:
     both = both_of(case, task, tmp_path)
-    for options in BEAMS.values():
-        agree(case, both, **options)
+    for name in BEAMS if case.name in ("gpt2", "llama", "t5", "xlnet") else ("never", "penalties"):
+        agree(case, both, **BEAMS[name])
 
 
 def oracle_groups(

@@ -6,18 +6,20 @@ import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.models.options import default_of, option, problem_of
+from eir_seq.models.options import Options, default_of, option, problem_of
 
 NEW_TOKENS = 20
 """Length of a continuation where neither the caller nor the model gives one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationOptions:
+class GenerationOptions(Options):
     """How text is generated, by the documented names."""
+
+    model_type: ClassVar[str] = "generate"
 
     max_new_tokens: int | None = option(
         None, f"tokens to generate at most; {NEW_TOKENS} if max_length is absent too", minimum=1
@@ -119,7 +121,7 @@ class GenerationOptions:
         """The stop strings."""
         return (self.stop_strings,) if isinstance(self.stop_strings, str) else tuple(self.stop_strings or ())
 
-    def problems(self, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def problems_of(self, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Pairs (option, what is wrong), also for options that were `given` but that nothing would read."""
         if self.temperature == 0:
             yield "temperature", "0 would always take the likeliest token: say do_sample=False"
@@ -204,7 +206,7 @@ def build_options(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Gene
     elif given.get("max_length") is not None:
         settled.pop("max_new_tokens", None)
     options = GenerationOptions(**{**settled, **given})
-    if found := [Fault(*problem) for problem in options.problems(given)]:
+    if found := [Fault(*problem) for problem in options.problems_of(given)]:
         raise UserError(*found)
     return options
 
