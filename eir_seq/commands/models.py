@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from typing import Any, NoReturn
 
@@ -22,11 +23,14 @@ def run(arguments: list[str]) -> int:
     showing = commands.add_parser("show", help="the options of one architecture")
     showing.add_argument("name", help="name in the catalogue")
     showing.add_argument("--json", action="store_true", help="for programs")
+    showing.add_argument(
+        "--tensors", action="store_true", help="published names, by which tensors are frozen or adapted"
+    )
     flags = parser.parse_args(arguments)
     if flags.command == "list":
         _list(flags.task, as_json=flags.json)
     else:
-        _show(flags.name, as_json=flags.json)
+        _show(flags.name, as_json=flags.json, tensors=flags.tensors)
     return 0
 
 
@@ -64,8 +68,11 @@ def _with_task(task: str) -> list[str]:
     return [name for name in list_models() if task in CATALOGUE[name].tasks]
 
 
-def _show(name: str, *, as_json: bool) -> None:
+def _show(name: str, *, as_json: bool, tensors: bool) -> None:
     find(name)
+    if tensors:
+        _show_tensors(name, as_json=as_json)
+        return
     options = describe(config_class(name))
     if as_json:
         about = {"name": name, **_about(name), "options": options}
@@ -83,3 +90,29 @@ def _show(name: str, *, as_json: bool) -> None:
         default = json.dumps(option["default"], default=list)
         table.add_row(option["name"], default, option["type"], option["meaning"])
     console.print(table, markup=False)
+
+
+def _show_tensors(name: str, *, as_json: bool) -> None:
+    """Published names of the tensors of the base class by default, numbers of layers as ``*``."""
+    import torch
+
+    from eir_seq.models.catalogue import architecture
+    from eir_seq.models.lora import linear_modules
+    from eir_seq.models.model import Model
+    from eir_seq.models.names import published_names
+    from eir_seq.models.options import build_config
+
+    with torch.device("meta"):
+        model = Model(architecture(name), build_config(name), "base")
+    linear, named = linear_modules(model), published_names(model)
+    shapes = {n: list(x.shape) for n, x in model.published_tensors().items() if n in named}
+    rows = {
+        re.sub(r"(?<=\.)\d+(?=\.)", "*", n): (shape, n.removesuffix(".weight") in linear) for n, shape in shapes.items()
+    }
+    if as_json:
+        print(
+            json.dumps([{"name": n, "shape": shape, "lora": adapts} for n, (shape, adapts) in rows.items()], indent=2)
+        )
+        return
+    for n, (shape, adapts) in rows.items():
+        print(f"{n}  {' x '.join(map(str, shape))}{'  (takes an adapter)' if adapts else ''}")

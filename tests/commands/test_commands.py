@@ -208,6 +208,22 @@ def test_models_list_and_show(capsys: Capture) -> None:
     assert "attention_window" in capsys.readouterr().out
 
 
+def test_names_of_tensors(capsys: Capture) -> None:
+    assert main(["models", "show", "gpt2", "--tensors"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "h.*.attn.c_attn.weight  768 x 2304  (takes an adapter)" in lines
+    assert "wte.weight  50257 x 768" in lines
+    assert len(lines) == 16
+    assert main(["models", "show", "mixtral", "--tensors", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["layers.*.self_attn.q_proj.weight"] == {
+        "name": "layers.*.self_attn.q_proj.weight",
+        "shape": [4096, 4096],
+        "lora": True,
+    }
+    assert not rows["layers.*.block_sparse_moe.experts.*.w1.weight"]["lora"]
+
+
 def test_models_of_a_task(capsys: Capture) -> None:
     assert main(["models", "list", "--task", "seq2seq-lm", "--json"]) == 0
     assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == ["t5"]
