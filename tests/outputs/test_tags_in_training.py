@@ -8,8 +8,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.validation import validate_experiment
@@ -208,3 +210,16 @@ def test_what_the_config_cannot_ask_for(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         validate_experiment(config)
     assert str(caught.value) == "inputs.text.is_split_into_words: must be true: outputs.ner has a tag for each word"
+
+
+def test_tags_of_the_hub_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    features = Features({"words": List(Value("string")), "tags": List(ClassLabel(names=["O", "B-LOC"]))})
+    rows = {"words": [["in", "lima"], ["no"]], "tags": [[0, 1], [0]]}
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
+    data = {"source": "hub", "name": str(folder), "train": "train", "validation": None, "test": None}
+    splits = load_splits(experiment(tmp_path, data=data, trainer={"monitor": {}}))
+    assert splits.train is not None
+    assert [json.loads(row) for row in splits.train["tags"]] == [["O", "B-LOC"], ["O"]]

@@ -37,7 +37,13 @@ def read_hub(
     for new, index in positions.items():
         feature = data.features[names[index]]
         values = data.with_format("arrow")[:].column(names[index])
-        columns[new] = _class_names(values, feature.names) if isinstance(feature, datasets.ClassLabel) else values
+        inner = getattr(feature, "feature", None)  # of a list
+        if isinstance(feature, datasets.ClassLabel):
+            values = _class_names(values, feature.names)
+        elif isinstance(inner, datasets.ClassLabel):
+            lists = [None if row is None else _names(row, inner.names) for row in values.to_pylist()]
+            values = pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])
+        columns[new] = values
     table = pa.table(columns)
     if table.num_rows == 0:
         raise UserError(Fault(place, f"{source} has no rows"))
@@ -52,8 +58,11 @@ def read_hub(
 
 
 def _class_names(values: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
-    chosen = [names[value] if value is not None and value >= 0 else None for value in values.to_pylist()]
-    return pa.chunked_array([pa.array(chosen, pa.string())])
+    return pa.chunked_array([pa.array(_names(values.to_pylist(), names), pa.string())])
+
+
+def _names(numbers: list[int | None], names: list[str]) -> list[str | None]:
+    return [names[number] if number is not None and number >= 0 else None for number in numbers]
 
 
 def _explain(error: Exception, name: str, split: str, subset: str | None, revision: str | None) -> str:
