@@ -15,6 +15,7 @@ from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyond, load_beyond, rebuild_beyond
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, read_config
+from eir_seq.models.heads.base import Head
 from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.options import check_options, fields
 from eir_seq.models.output import TokenStates
@@ -106,7 +107,8 @@ class SequenceEncoder(nn.Module):
         if behind is not None and states.shape[1] > mask.shape[1]:
             mask = torch.cat((mask, behind), dim=1)
         words = {} if word_ids is None or word_counts is None else {"word_ids": word_ids, "word_counts": word_counts}
-        return TokenStates(states, mask, inputs | words, head, output.get("pooler_output"))
+        further = head.further_loss(output, inputs) if isinstance(head, Head) else None
+        return TokenStates(states, mask, inputs | words, head, output.get("pooler_output"), further)
 
     def pool_tokens(self, tokens: TokenStates) -> Tensor:
         """One vector per row, ``(batch, output_size)``."""

@@ -44,6 +44,7 @@ class TokenStates:
         inputs: the tensors that were read, by name: input_ids (batch, length) and what else the input has.
         head: the backbone's own head, where it was built with one.
         pooler_output: (batch, hidden), of the backbone's own pooler.
+        further_loss: a scalar, what the documented loss of that head has besides that of its targets.
     """
 
     states: Tensor
@@ -51,3 +52,4 @@ class TokenStates:
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     head: nn.Module | None = None
     pooler_output: Tensor | None = None
+    further_loss: Tensor | None = None

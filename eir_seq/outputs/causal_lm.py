@@ -45,7 +45,8 @@ class CausalLmHead(nn.Module):
     def forward(self, tokens: TokenStates) -> Tensor:
         """Per row the summed negative log-likelihood (nats) of its tokens but the first, and their number: (batch, 2).
 
-        Scores of a whole batch over a large vocabulary are never held at once.
+        Scores of a whole batch over a large vocabulary are never held at once. In training what else the backbone's
+        loss has (that of routers) is spread over the tokens.
         """
         head: Any = tokens.head
         predicted = tokens.mask[:, 1:] & tokens.mask[:, :-1]
@@ -53,7 +54,10 @@ class CausalLmHead(nn.Module):
         nll = token_nll(tokens.states[:, :-1][predicted], labels[predicted], head.scores)
         rows = predicted.nonzero()[:, 0]
         sums = nll.new_zeros(len(predicted)).index_add(0, rows, nll)
-        return torch.stack([sums, predicted.sum(dim=1).to(sums.dtype)], dim=1)
+        counts = predicted.sum(dim=1).to(sums.dtype)
+        if self.training and tokens.further_loss is not None:
+            sums = sums + tokens.further_loss * counts  # the mean over tokens then has it once
+        return torch.stack([sums, counts], dim=1)
 
 
 class FittedCausalLm(FittedOutput):

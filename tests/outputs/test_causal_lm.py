@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from eir_seq.config.schema import CausalLmOutputConfig
 from eir_seq.errors import UserError
+from eir_seq.modalities.sequence_encoder import SequenceEncoder
 from eir_seq.models import create_model
 from eir_seq.models.model import Model
 from eir_seq.models.output import TokenStates
@@ -51,6 +52,37 @@ def test_the_head_sums_the_loss_of_all_tokens_but_the_first() -> None:
         torch.testing.assert_close(raw[row, 0], expected)
     loss = fitted().loss(raw, torch.zeros(3)).mean()
     torch.testing.assert_close(loss, raw[:, 0].sum() / 9, msg="a batch's loss is the mean over its tokens")
+
+
+def test_the_loss_of_routers_is_learnt_from_but_no_metric() -> None:
+    """In training a batch's loss is that of the published class, routers included; in evaluation that of tokens."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    experts = {
+        "intermediate_size": 6,
+        "num_local_experts": 4,
+        "output_router_logits": True,
+        "router_aux_loss_coef": 0.5,
+    }
+    options = {**sizes, **experts, "vocab_size": TOKENIZER.vocab_size}
+    backbone = create_model("mixtral", options, task="causal-lm")
+    encoder = SequenceEncoder(backbone, hidden_size=8, pool="avg", frozen=False, num_types=1)
+    ids = torch.randint(5, 200, (3, 7), generator=torch.Generator().manual_seed(1))
+    mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] * 2 + [0] * 5]).bool()
+    expected = backbone(ids, mask, labels=ids.masked_fill(~mask, -100))
+    assert expected.aux_loss > 1
+    head = fitted().build_head(8)
+    for training in (True, False):
+        head.train(training)
+        loss = fitted().loss(head(encoder.read(ids, mask)), torch.zeros(3)).mean()
+        torch.testing.assert_close(loss, expected.loss - (0 if training else 0.5 * expected.aux_loss))
+    backbone.zero_grad()
+    fitted().loss(head.train()(encoder.read(ids, mask)), torch.zeros(3)).mean().backward()
+    found = [parameter.grad.clone() for parameter in backbone.parameters()]
+    backbone.zero_grad()
+    expected.loss.backward()
+    for gradient, parameter in zip(found, backbone.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
 
 
 def test_metrics_are_those_of_all_tokens() -> None:

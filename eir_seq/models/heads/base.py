@@ -42,6 +42,10 @@ class Head(Configured):
         labels = targets.get("labels")
         return None if labels is None else self.label_loss(predictions["logits"], labels)
 
+    def further_loss(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor | None:
+        """What the documented loss has besides that of the targets, a scalar; None where there is no such thing."""
+        return None
+
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of heads whose only target are labels."""
         raise NotImplementedError

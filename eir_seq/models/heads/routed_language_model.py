@@ -29,10 +29,8 @@ class RoutedLanguageModel(LanguageModel):
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """`logits` (batch, length, vocabulary) and, if routers' scores are there, `aux_loss`, a scalar."""
         predictions = super().forward(output, inputs)
-        if output.router_logits is not None:
-            mask: Tensor | None = inputs.get("attention_mask")
-            real = None if mask is None else mask[:, -output.router_logits[0].shape[1] :].bool()
-            predictions["aux_loss"] = balance_loss(output.router_logits, self.config.per_token, real)
+        if (unbalanced := self._unbalanced(output, inputs)) is not None:
+            predictions["aux_loss"] = unbalanced
         return predictions
 
     def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
@@ -41,3 +39,15 @@ class RoutedLanguageModel(LanguageModel):
         if loss is None or "aux_loss" not in predictions:
             return loss
         return loss + self.config.balance * predictions["aux_loss"]
+
+    def further_loss(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor | None:
+        """The weighted loss of the routers."""
+        unbalanced = self._unbalanced(output, inputs)
+        return None if unbalanced is None else self.config.balance * unbalanced
+
+    def _unbalanced(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor | None:
+        if output.router_logits is None:
+            return None
+        mask: Tensor | None = inputs.get("attention_mask")
+        real = None if mask is None else mask[:, -output.router_logits[0].shape[1] :].bool()
+        return balance_loss(output.router_logits, self.config.per_token, real)
