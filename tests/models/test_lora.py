@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eir_seq.errors import UserError
 from eir_seq.models import from_pretrained, list_models
+from eir_seq.models.beyond import create_beyond
 from eir_seq.models.lora import add_lora, freeze, linear_modules, load_adapter, merge_lora, save_adapter
 from eir_seq.models.names import is_adapter, published_names
 from tests.models.tiny import inputs, loss, noisy, tiny
@@ -285,3 +286,30 @@ def test_every_parameter_has_a_published_name(model_type: str) -> None:
     assert set(names) <= set(published)
     for name in linear_modules(model):
         assert published[f"{name}.weight"].dim() == 2
+
+
+def test_a_model_beyond_the_catalogue(tmp_path: Path) -> None:
+    """Torch's own linear layers take adapters, too; names are those of its library."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    options = {"model_type": "qwen3", **sizes, "num_key_value_heads": 1, "head_dim": 4, "vocab_size": 30}
+    torch.manual_seed(0)
+    model: Any = create_beyond(options).eval()
+    weights = {name: x.clone() for name, x in model.body.state_dict().items()}
+    ids, mask = torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.bool)
+    before = model(ids, mask).last_hidden_state
+    taught(model, target_modules=["q_proj", "layers.1.mlp.*"])
+    after = model(ids, mask).last_hidden_state
+    assert len(trained(model)) == 2 * 2 + 3 * 2
+    save_adapter(model, tmp_path)
+    with torch.no_grad():
+        apply_by_hand(weights, tmp_path)
+    again: Any = create_beyond(options).eval()
+    again.body.load_state_dict(weights)
+    assert difference(again(ids, mask).last_hidden_state, after) < 1e-5
+    torch.manual_seed(0)
+    other: Any = create_beyond(options).eval()
+    load_adapter(other, tmp_path)
+    assert torch.equal(other(ids, mask).last_hidden_state, after)
+    assert difference(after, before) > 1e-3
+    freeze(again, ["embed_tokens", "layers.0", "norm"])
+    assert {name.rpartition("layers.")[2][0] for name in trained(again)} == {"1"}
