@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from eir_seq.config.schema import DataConfig, Pool, SequenceModelConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.tensors.declare import check_sizes
+from eir_seq.modalities.tensors.declare import check_sizes, not_given
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyond, load_beyond, rebuild_beyond
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from eir_seq.modalities.image import ColourTokens, FittedImage
     from eir_seq.modalities.sequence import FittedSequence
     from eir_seq.tokenizers import Tokenizer
+
+log = logging.getLogger(__name__)
 
 CAUSAL = "causal-lm"
 
@@ -184,6 +187,10 @@ def build_sequence_encoder(
         raise UserError(*faults)
     if data.packing == "never":
         backbone.pack = False
+    unread = not_given(fitted.sources, getattr(backbone, "features", ())) if pretrained else []
+    if unread:
+        named = ", ".join(f"tensors.{kind}" for kind in unread)
+        log.warning("%s: %r could read %s, which no column gives", place, config.model_type, named)
     if pretrained:  # what was trained with few parameters is kept in the weights
         _train_few(backbone, config, f"{place}.model")
     return SequenceEncoder(

@@ -231,6 +231,16 @@ def test_languages_of_rows_and_of_words() -> None:
     assert collate(fit(rows, "xlm", given, **SPLIT), rows)["langs"].unique().tolist() == [1]
 
 
+def test_a_tensor_that_no_column_gives_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    rows: dict[str, list[Any]] = {"content": ["ab", "c"]}
+    fit(rows, "layoutlm", {}).build_encoder(DataConfig())
+    assert caplog.messages == ["inputs.page: 'layoutlm' could read tensors.bbox, which no column gives"]
+    caplog.clear()
+    fit(rows, "layoutlm", {}).build_encoder(DataConfig(), pretrained=False)
+    fit(PAGE, "layoutlm", BBOX, **SPLIT).build_encoder(DataConfig())
+    assert caplog.messages == []
+
+
 def test_what_was_fitted_is_saved(tmp_path: Path) -> None:
     fitted = fit(LIMA, "luke", ENTITIES)
     fitted.save(tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,11 @@ def check_sizes(sources: Mapping[str, TensorSource], options: Any, place: str) -
                 message = f"{getattr(options, option)} is less than the {least} that tensors.{kind} has"
                 faults.append(Fault(f"{place}.model.model_init_config.{option}", message))
     return faults
+
+
+def not_given(sources: Mapping[str, TensorSource], taken: Sequence[str]) -> list[str]:
+    """Entries that a model with these inputs could read and that are not there."""
+    return [kind for kind, tensors in _TENSORS.items() if set(tensors) <= set(taken) and kind not in sources]
 
 
 # ------------------------------------------------------------------------------------------------------ the model
