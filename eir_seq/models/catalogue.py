@@ -67,6 +67,20 @@ CATALOGUE: dict[str, Entry] = {
         "Causal decoder with scaled tokens and learned positions, pretrained on abstracts of biomedical papers.",
         ("base", "causal-lm", "sequence-classification", "token-classification"),
     ),
+    "blenderbot": Entry(
+        "configs.bart_like:BlenderbotConfig",
+        "architectures.bart_like:BLENDERBOT",
+        "https://arxiv.org/abs/2004.13637",
+        "Encoder-decoder for conversation, whose encoder is shallow and whose decoder is deep.",
+        PAIR_TASKS,
+    ),
+    "blenderbot-small": Entry(
+        "configs.bart_like:BlenderbotSmallConfig",
+        "architectures.bart_like:BLENDERBOT_SMALL",
+        "https://arxiv.org/abs/2004.13637",
+        "Encoder-decoder for conversation with norms behind each sublayer; its decoder norms tokens by themselves.",
+        PAIR_TASKS,
+    ),
     "bloom": Entry(
         "configs.bloom:BloomConfig",
         "architectures.bloom:BLOOM",
@@ -295,6 +309,13 @@ CATALOGUE: dict[str, Entry] = {
         "Causal decoder of selective state spaces: mixers alone, with states that fade as each token decides.",
         ("base", "causal-lm"),
     ),
+    "marian": Entry(
+        "configs.bart_like:MarianConfig",
+        "architectures.bart_like:MARIAN",
+        "https://arxiv.org/abs/1804.00344",
+        "Encoder-decoder with waves for positions that translates; each side may have its own vocabulary.",
+        PAIR_TASKS,
+    ),
     "markuplm": Entry(
         "configs.special_inputs:MarkupLMConfig",
         "architectures.markuplm:MARKUPLM",
@@ -306,6 +327,13 @@ CATALOGUE: dict[str, Entry] = {
             "token-classification",
             "question-answering",
         ),
+    ),
+    "mbart": Entry(
+        "configs.bart_like:MBartConfig",
+        "architectures.bart_like:MBART",
+        "https://arxiv.org/abs/2001.08210",
+        "Bart for many languages, with norms in front of the sublayers; a language's token begins each target.",
+        (*PAIR_TASKS, "sequence-classification", "question-answering"),
     ),
     "megatron-bert": Entry(
         "configs.bert_like:MegatronBertConfig",
@@ -372,6 +400,13 @@ CATALOGUE: dict[str, Entry] = {
         "Causal decoder with learned positions of the tokens that are not masked, whose token vectors may be narrower.",
         ("base", "causal-lm", "sequence-classification", "question-answering"),
     ),
+    "pegasus": Entry(
+        "configs.bart_like:PegasusConfig",
+        "architectures.bart_like:PEGASUS",
+        "https://arxiv.org/abs/1912.08777",
+        "Encoder-decoder with waves for positions, pretrained to write the sentences that a text lacks.",
+        PAIR_TASKS,
+    ),
     "persimmon": Entry(
         "configs.stablelm_like:PersimmonConfig",
         "architectures.stablelm_like:PERSIMMON",
@@ -385,6 +420,13 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/2306.11644",
         "Causal decoder whose sublayers read the same normed state, with rotations of half of every head.",
         ("base", "causal-lm", "sequence-classification", "token-classification"),
+    ),
+    "plbart": Entry(
+        "configs.bart_like:PLBartConfig",
+        "architectures.bart_like:PLBART",
+        "https://arxiv.org/abs/2103.06333",
+        "Bart for programs and what is said of them, in several languages.",
+        (*PAIR_TASKS, "sequence-classification"),
     ),
     "qwen2": Entry(
         "configs.llama_like:Qwen2Config",

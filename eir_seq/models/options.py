@@ -81,6 +81,10 @@ class ModelConfig(Options):
         """Width of the token states, whatever its documented name."""
         return int(getattr(self, self.aliases.get("hidden_size", "hidden_size")))
 
+    def target_vocabulary(self) -> int | None:
+        """Tokens that texts are written with, or None where the architecture knows no tokens."""
+        return getattr(self, "vocab_size", None)
+
     def max_positions(self) -> int | None:
         """The longest sequence in tokens, or None where the architecture sets no bound."""
         return None if self.max_positions_option is None else int(getattr(self, self.max_positions_option))

@@ -8,7 +8,7 @@ Bart (https://arxiv.org/abs/1910.13461), mbart (https://arxiv.org/abs/2001.08210
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -24,7 +24,7 @@ from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import LearnedPositions, PositionsConfig, SinesThenCosines
-from eir_seq.models.blocks.wiring import Layer, LayerPlan, PostNorm
+from eir_seq.models.blocks.wiring import Layer, LayerPlan, PostNorm, PreNorm
 from eir_seq.models.checkpoint.keymap import Computed, Row, Same
 from eir_seq.models.configs.bart_like import LikeBart
 from eir_seq.models.frames.encoder_decoder import EncoderDecoderPlan
@@ -132,36 +132,36 @@ class Design:
         """What shifted texts begin with; None for their own last token."""
         return None if self.wraps else c.decoder_start_token_id  # type: ignore[attr-defined]
 
+    def rows(self, c: LikeBart) -> Iterator[Row]:
+        """The key table of both sides; files hold any name of the one token table."""
+        if shares_tokens(c):
+            yield Same("shared", "encoder.embeddings.tokens")
+        yield from self.side_rows(c, "encoder.", "encoder.", decoder=False)
+        yield from self.side_rows(c, "decoder.", "decoder.", decoder=True)
+
+    def decoder_rows(self, c: LikeBart) -> Iterator[Row]:
+        """The key table of the decoder alone, which files of both sides may hold."""
+        yield from self.side_rows(c, "decoder.", "", decoder=True)
+        if shares_tokens(c):
+            yield Same("shared", "embeddings.tokens")
+
+    def side_rows(self, c: LikeBart, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
+        """The key table of one side."""
+        yield from toolkit_rows(c.decoder_layers if decoder else c.encoder_layers, theirs, ours)
+        table = (f"{theirs}embed_positions.weight", f"{ours}embeddings.positions.weight")
+        waves = isinstance(self.positions(c), SinesThenCosines.Config)
+        yield Computed(*table, make=partial(_waves, c)) if waves else Same(*table)
+        yield Same(f"{theirs}layernorm_embedding", f"{ours}embeddings.norm")
+        yield Same(f"{theirs}layer_norm", f"{ours}final_norm")
+
+
+def _waves(c: LikeBart) -> Tensor:
+    return SinesThenCosines.waves(torch.arange(c.max_position_embeddings), c.d_model)
+
 
 def shares_tokens(c: LikeBart) -> bool:
     """Whether both sides have one token table."""
     return getattr(c, "share_encoder_decoder_embeddings", True)
-
-
-# ------------------------------------------------------------------------------------------------------ key tables
-
-
-def side_rows(c: LikeBart, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
-    """The key table of one side."""
-    yield from toolkit_rows(c.decoder_layers if decoder else c.encoder_layers, theirs, ours)
-    yield Same(f"{theirs}embed_positions", f"{ours}embeddings.positions")
-    yield Same(f"{theirs}layernorm_embedding", f"{ours}embeddings.norm")
-    yield Same(f"{theirs}layer_norm", f"{ours}final_norm")
-
-
-def body_rows(c: LikeBart) -> Iterator[Row]:
-    """The key table of both sides; files hold any name of the one token table."""
-    if shares_tokens(c):
-        yield Same("shared", "encoder.embeddings.tokens")
-    yield from side_rows(c, "encoder.", "encoder.", decoder=False)
-    yield from side_rows(c, "decoder.", "decoder.", decoder=True)
-
-
-def decoder_rows(c: LikeBart) -> Iterator[Row]:
-    """The key table of the decoder alone, which files of both sides may hold."""
-    yield from side_rows(c, "decoder.", "", decoder=True)
-    if shares_tokens(c):
-        yield Same("shared", "embeddings.tokens")
 
 
 # ----------------------------------------------------------------------------------------------------------- heads
@@ -228,24 +228,21 @@ def bart_like_tasks(
     design: Design,
     heads: Mapping[str, TaskHead] = MappingProxyType({}),
     *,
-    rows: Callable[[Any], Iterator[Row]] = body_rows,
-    own_decoder_rows: Callable[[Any], Iterator[Row]] = decoder_rows,
     generator: str = "ForConditionalGeneration",
 ) -> dict[str, Task]:
     """The classes that all have, and further `heads`.
 
-    `rows`, `own_decoder_rows`: key tables of both sides and of the decoder alone; `generator`: what the class of
-    generation is called behind the family's name.
+    `generator`: what the class of generation is called behind the family's name.
     """
     lm_rows = _target_rows if design.logits_bias else (Same("lm_head", "out"),)
     every = {
         "seq2seq-lm": TaskHead(generator, partial(_target, design), lm_rows),
         "causal-lm": TaskHead(
-            "ForCausalLM", _next, (Same("lm_head", "out"),), plan=design.decoder_plan, body_rows=own_decoder_rows
+            "ForCausalLM", _next, (Same("lm_head", "out"),), plan=design.decoder_plan, body_rows=design.decoder_rows
         ),
         **heads,
     }
-    return declare_tasks(family, "model", design.plan, rows, every)
+    return declare_tasks(family, "model", design.plan, design.rows, every)
 
 
 def _architecture(tasks: dict[str, Task]) -> Architecture:
@@ -257,4 +254,53 @@ def _architecture(tasks: dict[str, Task]) -> Architecture:
     )
 
 
+class NormedTokens(Embeddings):
+    """Token vectors are normed before positions are added, and so without a scale."""
+
+    def __init__(self, config: Embeddings.Config) -> None:
+        super().__init__(replace(config, scale=1.0))
+
+    def forward(
+        self,
+        ids: Tensor | None,
+        vectors: Tensor | None,
+        positions: Tensor,
+        segments: Tensor | None,
+        features: dict[str, Tensor],  # noqa: ARG002
+    ) -> Tensor:
+        """Token ids (...) or vectors (..., hidden) and position ids (...) -> (..., hidden)."""
+        assert self.norm is not None
+        assert self.positions is not None
+        x: Tensor = self.norm(self.token_vectors(ids, vectors, segments))
+        return self.dropout(x + self.positions(positions).to(x.dtype))
+
+
 BART = _architecture(bart_like_tasks("Bart", Design(shifts=True), TEXT_HEADS))
+MBART = _architecture(
+    bart_like_tasks("MBart", Design(wiring=PreNorm, final_norm=True, shifts=True, wraps=True), TEXT_HEADS)
+)
+PLBART = _architecture(
+    bart_like_tasks("PLBart", Design(shifts=True, wraps=True), {"sequence-classification": CLASSIFICATION})
+)
+BLENDERBOT = _architecture(
+    bart_like_tasks(
+        "Blenderbot",
+        Design(wiring=PreNorm, normed_embeddings=False, final_norm=True, positions=learned_positions),
+    )
+)
+BLENDERBOT_SMALL = _architecture(
+    bart_like_tasks("BlenderbotSmall", Design(positions=learned_positions, decoder_embeddings=NormedTokens))
+)
+PEGASUS = _architecture(
+    bart_like_tasks(
+        "Pegasus",
+        Design(wiring=PreNorm, normed_embeddings=False, final_norm=True, positions=wave_positions, scales_given=True),
+    )
+)
+MARIAN = _architecture(
+    bart_like_tasks(
+        "Marian",
+        Design(normed_embeddings=False, positions=wave_positions, scales_given=True),
+        generator="MTModel",
+    )
+)

@@ -174,7 +174,7 @@ def defaults_of(model: Model) -> dict[str, Any]:
     else:
         known = vars(model.config) | model.config.published
         found = {name: known[name] for name in DEFAULTS if known.get(name) is not None}
-    size = getattr(model.config, "vocab_size", None)
+    size = model.config.target_vocabulary()
     for name in TOKEN_OPTIONS:  # the documented default of an option may lie outside a smaller vocabulary
         if size is not None and any(token >= size for token in _flat(found.get(name))):
             del found[name]
@@ -262,7 +262,7 @@ def _max_length(model: Model, options: GenerationOptions, prompt: int, offset: i
 
 def _outside(model: Model, given: Mapping[str, Any]) -> Iterator[Fault]:
     """Faults of the call's tokens that are not in the vocabulary."""
-    size = getattr(model.config, "vocab_size", None)
+    size = model.config.target_vocabulary()
     for name in TOKEN_OPTIONS:
         for token in _flat(given.get(name)):
             if size is not None and not 0 <= token < size:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+from eir_seq.models.blocks.positions import SinesThenCosines
 from tests.parity.cases.base import VOCABULARY, Case
 
 BART: dict[str, Any] = {
@@ -17,11 +20,38 @@ BART: dict[str, Any] = {
     "decoder_ffn_dim": 48,
     "max_position_embeddings": 64,
 }
+OTHER: dict[str, Any] = {"activation_function": "relu", "encoder_layers": 3, "decoder_ffn_dim": 40}
+SCALED: dict[str, Any] = {**BART, **OTHER, "scale_embedding": True}
+MARIAN: dict[str, Any] = {
+    **BART,
+    "pad_token_id": 0,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 0,
+    "forced_eos_token_id": None,
+}
+
+
+@torch.no_grad()
+def true_waves(model: Any) -> None:
+    """The oracle writes no table of waves to files, so it must not be a noisy one."""
+    for name, table in model.named_parameters():
+        if "embed_positions" in name:
+            table.copy_(SinesThenCosines.waves(torch.arange(len(table)), table.shape[1]))
+
 
 CASES = [
     Case("bart", BART),
-    Case(
-        "bart@scaled",
-        {**BART, "scale_embedding": True, "activation_function": "relu", "encoder_layers": 3, "decoder_ffn_dim": 40},
-    ),
+    Case("bart@scaled", SCALED),
+    Case("blenderbot", BART),
+    Case("blenderbot@scaled", SCALED),
+    Case("blenderbot-small", BART),
+    Case("blenderbot-small@scaled", SCALED),
+    Case("marian", MARIAN, mend=true_waves),
+    Case("marian@two_tables", {**MARIAN, **SCALED, "share_encoder_decoder_embeddings": False}, mend=true_waves),
+    Case("mbart", BART),
+    Case("mbart@scaled", SCALED),
+    Case("pegasus", BART),
+    Case("pegasus@scaled", SCALED),
+    Case("plbart", BART),
+    Case("plbart@unscaled", {**BART, **OTHER, "scale_embedding": False}),
 ]
