@@ -1,6 +1,6 @@
 """Generation: texts equal to the oracle's, for every architecture that generates.
 
-The oracle continues each prompt by itself, without padding; ours continue them together, padded on the left.
+The oracle continues each prompt by itself, without padding; ours continue them together, padded.
 """
 
 from __future__ import annotations
