@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eir_seq.models.checkpoint.keymap import Fused
+from eir_seq.models.checkpoint.keymap import Fused, Stacked
 
 HEAD = 2
 LAYOUTS = {
@@ -38,3 +38,21 @@ def test_heads_of_a_fused_module(row: Fused, order: str, transpose: bool, leaf: 
     assert name == f"qkv{leaf}"
     assert torch.equal(back, published)
     assert back.is_contiguous()
+
+
+def test_stacked_tensors() -> None:
+    """Numbered tensors become one and go back, each in memory of its own; with one missing, none is taken."""
+    row = Stacked("experts.*.w1.weight", "mlp.up", 3)
+    published = {f"experts.{number}.w1.weight": torch.full((2, 4), float(number)) for number in range(3)}
+    left = dict(published)
+    moved = dict(row.pull(left))
+    assert not left
+    assert moved.keys() == {"mlp.up"}
+    assert torch.equal(moved["mlp.up"], torch.arange(3.0)[:, None, None].expand(3, 2, 4))
+    back = dict(row.push(dict(moved)))
+    assert back.keys() == published.keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in published.items())
+    assert len({tensor.untyped_storage().data_ptr() for tensor in back.values()}) == 3
+    del published["experts.1.w1.weight"]
+    assert not list(row.pull(published))
+    assert len(published) == 2
