@@ -234,7 +234,7 @@ CATALOGUE: dict[str, Entry] = {
         "configs.gptj:GPTJConfig",
         "architectures.gptj:GPTJ",
         "https://github.com/kingoflolz/mesh-transformer-jax",
-        "Causal decoder whose attention and feed-forward block read one normed state; neighbouring channels are turned.",
+        "Causal decoder whose attention and feed-forward block read one normed state; it turns neighbouring channels.",
         ("base", "causal-lm", "sequence-classification", "question-answering"),
     ),
     "ibert": Entry(
