@@ -132,6 +132,10 @@ def _prepare(
     of_model = (*model.features, "encoder_outputs")
     inputs: Inputs = {name: x for name, x in given.items() if isinstance(x, Tensor) or name in of_model}
     options = build_options({name: x for name, x in given.items() if name not in inputs}, defaults_of(model))
+    if ids is not None and (ids.dim() != 2 or not ids.numel()):
+        raise UserError(
+            Fault("input_ids", f"has shape {tuple(ids.shape)}, must be (batch, length) of one token at least")
+        )
     device = model.device
     pair = isinstance(model.body, EncoderDecoder)
     if ids is None and "inputs_embeds" not in inputs and "encoder_outputs" not in inputs:
@@ -145,16 +149,19 @@ def _prepare(
     assert prompt is not None
     steps = Steps(model, prompt, inputs, pair=pair, use_cache=options.use_cache)
     max_length = _max_length(model, options, prompt.shape[1], steps.offset)
-    faults = []
+    faults = list(_outside(model, given))
     if options.strings and tokenizer is None:
         faults.append(Fault("stop_strings", "need tokenizer=, which spells the tokens"))
-    if options.seed is not None:
-        if generator is not None:
-            faults.append(Fault("seed", "give seed or generator, not both"))
-        generator = torch.Generator(device).manual_seed(options.seed)
-    faults += _outside(model, given)
+    if generator is not None and options.seed is not None:
+        faults.append(Fault("seed", "give seed or generator, not both"))
+    least = {"min_length": options.min_length, "min_new_tokens": prompt.shape[1] + (options.min_new_tokens or 0)}
+    for name in least.keys() & given.keys():
+        if given[name] and least[name] > max_length:
+            faults.append(Fault(name, f"{given[name]} is more than the text may have"))
     if faults:
         raise UserError(*faults)
+    if options.seed is not None:
+        generator = torch.Generator(device).manual_seed(options.seed)
     processors = processors_of(
         options,
         source=None if ids is None else marked(ids, inputs["attention_mask"]),

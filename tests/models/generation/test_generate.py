@@ -341,6 +341,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "two lengths": ({"max_length": 9}, "give max_length or max_new_tokens, not both"),
     "too long": ({"max_new_tokens": 60}, r"a text of 65 tokens \(prompt: 5\) is longer than the model's 64 positions"),
     "no room": ({"max_new_tokens": None, "max_length": 5}, "5 leaves no room behind a prompt of 5 tokens"),
+    "least above most": ({"min_new_tokens": 9}, "min_new_tokens: 9 is more than the text may have"),
     "no tokenizer": ({"stop_strings": "a"}, "stop_strings: need tokenizer="),
     "two seeds": ({**SAMPLED, "generator": torch.Generator()}, "give seed or generator, not both"),
     "strange token": ({"suppress_tokens": [500]}, "suppress_tokens: 500 is outside the vocabulary of 120"),
@@ -375,3 +376,9 @@ def test_padding_that_is_guessed_is_named_so(gpt2: Model) -> None:
 def test_a_model_that_predicts_no_token() -> None:
     with pytest.raises(UserError, match="a model for task 'base' predicts no next token"):
         tiny("gpt2").generate(ALONE)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 0), (1, 2, 3)], ids=str)
+def test_prompts_of_another_shape(gpt2: Model, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"input_ids: has shape .* must be \(batch, length\)"):
+        generated(gpt2, torch.ones(shape, dtype=torch.long))
