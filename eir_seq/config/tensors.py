@@ -76,7 +76,10 @@ class SignsConfig(Strict):
 class PictureConfig(ColumnConfig):
     """A picture (git)."""
 
-    column: str = Field(description="column with the name of a picture's file, beside the data file")
+    column: str = Field(
+        description="column with the name of a picture's file, beside the data file; with num_image_with_embedding a "
+        "list of so many, the frames of a video"
+    )
     resize: Literal["crop", "squeeze"] | None = Field(
         None,
         description="crop: scaled by the shorter side, the middle is taken; squeeze: all of it becomes a square; by "

@@ -106,10 +106,11 @@ def tensors_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) ->
 
 
 def files_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> list[str]:
-    """The names of the files in which that stands."""
+    """The name of the (first) file in which that stands, row by row."""
     column = next(source.column for source in fitted.sources.values() if source.per_row)
     assert column is not None
-    return [Path(parse_cell(cell)[0]).name for cell in rows[column]]
+    first = (parse_cell(cell)[0] for cell in rows[column])
+    return [Path(name if isinstance(name, str) else name[0]).name for name in first]
 
 
 def read_samples(run_dir: Path) -> list[Sample]:

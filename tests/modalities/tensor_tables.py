@@ -73,6 +73,15 @@ def pictures(draw: random.Random, bright: bool, folder: Path, number: int) -> Ro
     return {"content": " ".join(words_of(draw)), "picture": f"pictures/{number}.png"}
 
 
+def videos(draw: random.Random, up: bool, folder: Path, number: int) -> Row:
+    """Two frames, of which the second is brighter or darker."""
+    first = pictures(draw, False, folder, number)
+    name = f"pictures/{number}-b.png"
+    pixels = np.full((20, 20, 3), 230 if up else 20, np.uint8)
+    Image.fromarray(pixels).save(folder / name)
+    return {"content": first["content"], "picture": [first["picture"], name]}
+
+
 def languages(draw: random.Random, french: bool, folder: Path, number: int) -> Row:
     return {"content": " ".join(words_of(draw)), "lang": "fr" if french else "en"}
 
@@ -128,6 +137,12 @@ CASES = {
         pictures,
         "git",
         {**TINY, "vision_config": {**TINY, "image_size": 16, "patch_size": 8}},
+        {"pixel_values": {"column": "picture"}},
+    ),
+    "git-video": Case(
+        videos,
+        "git",
+        {**TINY, "num_image_with_embedding": 2, "vision_config": {**TINY, "image_size": 16, "patch_size": 8}},
         {"pixel_values": {"column": "picture"}},
     ),
     "xlm": Case(languages, "xlm", TINY_XLM, {"langs": {"column": "lang"}}),

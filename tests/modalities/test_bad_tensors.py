@@ -136,6 +136,18 @@ def test_pictures(tmp_path: Path) -> None:
     ]
 
 
+def test_frames(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    good = make_rows(CASES["git-video"], tmp_path, 1, 0)[0]["picture"]
+    cells = (good[0], good[:1], [good[0], "text.png"], [good[0], 3], [*good, good[0]])
+    lines = lines_of("git-video", tmp_path, {number: {"picture": cell} for number, cell in enumerate(cells)})
+    count = "a list of 2 is expected (num_image_with_embedding)"
+    assert lines[:2] == [f"bad.jsonl line {line}: 'picture' has 1 pictures; {count}" for line in (1, 2)]
+    assert lines[2] == "bad.jsonl line 3: 'picture' names text.png, which is no picture (it cannot be identified)"
+    assert lines[3] == "bad.jsonl line 4: 'picture' is 3, not the name of a file"
+    assert lines[4] == f"bad.jsonl line 5: 'picture' has 3 pictures; {count}"
+
+
 def test_pictures_that_models_cannot_take(tmp_path: Path) -> None:
     config = tensor_experiment("git", tmp_path)
     options = {**CASES["git"].options, "vision_config": {"num_channels": 4}}

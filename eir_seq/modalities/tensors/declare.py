@@ -220,7 +220,8 @@ def _picture(entry: Any, c: Any, config: SequenceInputConfig) -> TensorSource | 
         **vars(Scaling(size, channels, entry.resize or "crop")),
         mean=list(MEAN) if channels == len(MEAN) else [sum(MEAN) / len(MEAN)],
         deviation=list(DEVIATION) if channels == len(DEVIATION) else [sum(DEVIATION) / len(DEVIATION)],
-        tokens=c.vision.tokens,
+        tokens=c.vision.tokens * (c.num_image_with_embedding or 1),
+        frames=c.num_image_with_embedding,
     )
     if not config.model.pretrained_model:
         return source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.modalities.base import RowSource
-from eir_seq.modalities.files import locate
+from eir_seq.modalities.files import is_file, locate
 from eir_seq.modalities.pictures import BICUBIC, Pixels, Resize, Scaling, problem
 from eir_seq.modalities.tensors.base import Content, Places, TensorSource, list_array, tensor
 
@@ -25,7 +26,8 @@ MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 
 class Picture(TensorSource):
     """`pixel_values`: a picture's channels, from 0 to 1, less their `mean`, by their `deviation`.
 
-    `tokens`: those that the model makes of it, which stand in front of the text. Other fields are those of `Scaling`.
+    `tokens`: those that the model makes of it, which stand in front of the text. `frames`: a row holds so many
+    pictures, a video. Other fields are those of `Scaling`.
     """
 
     size: int = 224
@@ -36,6 +38,7 @@ class Picture(TensorSource):
     mean: list[float] = field(default_factory=lambda: list(MEAN))
     deviation: list[float] = field(default_factory=lambda: list(DEVIATION))
     tokens: int = 0
+    frames: int | None = None
 
     tensors = ("pixel_values",)
     per_row = True
@@ -47,27 +50,38 @@ class Picture(TensorSource):
 
     def resolve(self, cell: Any, folder: Path) -> Any:
         """See `locate`."""
-        return locate(cell, folder)
+        if self.frames is None or not isinstance(cell, list):
+            return locate(cell, folder)
+        return [locate(name, folder) for name in cell]
 
     def problems(self, cell: Any, content: Content) -> Iterator[str]:  # noqa: ARG002
-        """A missing file, or one that is no picture."""
-        return problem(cell, self.channels)
+        """A missing file, or one that is no picture; another number of frames."""
+        if self.frames is None:
+            yield from problem(cell, self.channels)
+        elif is_file(cell) or not isinstance(cell, list) or len(cell) != self.frames:
+            count = len(cell) if isinstance(cell, list) and not is_file(cell) else 1
+            yield f"has {count} pictures; a list of {self.frames} is expected (num_image_with_embedding)"
+        else:
+            for frame in cell:
+                yield from problem(frame, self.channels)
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
         """The pixels as bytes, four in a number."""
-        return {"pixel_values": list_array([packed(self.scaling.pixels(cell[0])) for cell in cells])}
+        pictures = ([cell] if self.frames is None else cell for cell in cells)
+        pixels = [np.stack([self.scaling.pixels(path) for path, *_ in frames]) for frames in pictures]
+        return {"pixel_values": list_array([packed(values) for values in pixels])}
 
     def others(self, cells: Sequence[Any]) -> NDArray[np.int32]:
         """The picture's."""
         return np.full(len(cells), self.tokens, np.int32)
 
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:  # noqa: ARG002
-        """`pixel_values` (batch, channels, size, size)."""
-        shape = (self.size, self.size, self.channels)
+        """`pixel_values` (batch, channels, size, size), or (batch, frames, channels, size, size)."""
+        shape = (*(() if self.frames is None else (self.frames,)), self.size, self.size, self.channels)
         pixels = np.stack([unpacked(values, shape) for values in encoded.sequences("pixel_values", rows)])
         mean, deviation = np.array(self.mean, np.float32), np.array(self.deviation, np.float32)
         values = (pixels.astype(np.float32) / np.float32(255) - mean) / deviation
-        return {"pixel_values": tensor(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))}
+        return {"pixel_values": tensor(np.ascontiguousarray(np.moveaxis(values, -1, -3)))}
 
     def describe(self) -> dict[str, Any]:
         """Column, and pixels from side to side."""
@@ -80,8 +94,7 @@ def packed(pixels: Pixels) -> Any:
     return np.concatenate([flat, np.zeros(-len(flat) % 4, np.uint8)]).view(np.int32)
 
 
-def unpacked(values: Any, shape: tuple[int, int, int]) -> Pixels:
+def unpacked(values: Any, shape: tuple[int, ...]) -> Pixels:
     """The inverse of `packed`."""
-    count = shape[0] * shape[1] * shape[2]
-    pixels: Pixels = np.ascontiguousarray(values).view(np.uint8)[:count].reshape(shape)
+    pixels: Pixels = np.ascontiguousarray(values).view(np.uint8)[: math.prod(shape)].reshape(shape)
     return pixels
