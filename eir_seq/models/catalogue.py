@@ -379,6 +379,13 @@ CATALOGUE: dict[str, Entry] = {
         "Causal decoder without a single bias, whose scores fall with the distance of the key.",
         ("base", "causal-lm", *TEXT_TASKS[:3]),
     ),
+    "mvp": Entry(
+        "configs.bart_like:MvpConfig",
+        "architectures.mvp:MVP",
+        "https://arxiv.org/abs/2206.12131",
+        "Bart pretrained on labelled data of many tasks, with learned keys and values per task if wanted.",
+        (*PAIR_TASKS, "sequence-classification", "question-answering"),
+    ),
     "nezha": Entry(
         "configs.bert_like:NezhaConfig",
         "architectures.nezha:NEZHA",

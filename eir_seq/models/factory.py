@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from eir_seq.models.model import Model
 from eir_seq.models.options import build_config, overridden
 
 logger = logging.getLogger(__name__)
+
+MAY_BE_FRESH = re.compile(r"^body\.pooler\.|_prompts\.")
+"""Parts of a body that a checkpoint need not hold."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def from_pretrained(
     folder_or_hub_id: str | Path,
     *,
     task: str | None = None,
+    model_type: str | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
     ignore_mismatched_sizes: bool = False,
@@ -69,6 +74,8 @@ def from_pretrained(
     Args:
         folder_or_hub_id: a model folder, or the id of one on the Hub.
         task: by default the one that the checkpoint was saved for.
+        model_type: by default the checkpoint's; or another one with the same published names ("mvp" for a bart), or a
+            documented class name, which names the task too.
         ignore_mismatched_sizes: initialize what the file holds in another shape (a head with other classes, say).
         config_overrides: options that replace those of the file, e.g. dropout or num_labels.
 
@@ -77,18 +84,24 @@ def from_pretrained(
     """
     folder = locate(folder_or_hub_id, revision=revision, local_files_only=local_files_only)
     content = read_config(folder)
-    model_type = content["model_type"]
+    own_type = content["model_type"]
+    if model_type is None:
+        model_type = own_type
+    else:
+        model_type, named = _by_class_name(model_type, "")
+        task, content = task or named or None, {**content, "model_type": model_type}
     if model_type not in CATALOGUE:
         raise UserError(
             Fault(
                 "model_type",
                 f"{model_type!r} is not in the catalogue{nearest(model_type, CATALOGUE)}",
-                str(folder / "config.json"),
+                str(folder / "config.json") if model_type == own_type else None,
             )
         )
     declared = architecture(model_type)
     if task is None:
-        task = _task_of_classes(declared, content.get("architectures"))
+        written_for = architecture(own_type) if own_type in CATALOGUE else declared
+        task = _task_of_classes(written_for, content.get("architectures"))
     _check_task(model_type, declared, task)
     options = options_of(content, folder / "config.json")
     published = options.pop("published")
@@ -116,7 +129,7 @@ def _load(model: Model, published: dict[str, Tensor], folder: Path, ignore_misma
             faults.append(Fault(str(folder), f"{name} has shape {shapes}"))
     missing = [name for name in expected if name not in tensors]
     needed = [name for name in missing if name not in buffers and name not in mismatched]
-    if lost := [name for name in needed if name.startswith("body.") and not name.startswith("body.pooler.")]:
+    if lost := [name for name in needed if name.startswith("body.") and not MAY_BE_FRESH.search(name)]:
         listed = ", ".join(lost[:3])
         faults.append(
             Fault(str(folder), f"{len(lost)} of the model's tensors are not in the checkpoint (first: {listed})")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from eir_seq.errors import Fault, UserError
 from eir_seq.models.architecture import Architecture
+from eir_seq.models.blocks.prompts import Prompts
 from eir_seq.models.checkpoint.folder import published_config, write
 from eir_seq.models.checkpoint.keymap import Tensors, modern, to_ours, to_published
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
@@ -108,6 +110,20 @@ class Model(nn.Module):
             inputs = self.declared.prepare(self.config, inputs)
         output: ModelOutput = self.body(**inputs)
         return output
+
+    def set_lightweight_tuning(self) -> None:
+        """Train the prompts alone, which are learned keys and values (https://arxiv.org/abs/2101.00190).
+
+        Raises:
+            UserError: the model has none.
+        """
+        prompts = [module for module in self.modules() if isinstance(module, Prompts)]
+        if not prompts:
+            why = "a decoder alone has no prompts" if self.task == "causal-lm" else "without it there are no prompts"
+            raise UserError(Fault("use_prompt", f"{why}: nothing could be tuned"))
+        self.requires_grad_(False)
+        for module in prompts:
+            module.requires_grad_(True)
 
     @property
     def device(self) -> torch.device:

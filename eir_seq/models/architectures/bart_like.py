@@ -245,7 +245,8 @@ def bart_like_tasks(
     return declare_tasks(family, "model", design.plan, design.rows, every)
 
 
-def _architecture(tasks: dict[str, Task]) -> Architecture:
+def bart_like_architecture(tasks: dict[str, Task]) -> Architecture:
+    """An architecture of the lineage."""
     return Architecture(
         tasks=tasks,
         prefixes=("model",),
@@ -275,29 +276,29 @@ class NormedTokens(Embeddings):
         return self.dropout(x + self.positions(positions).to(x.dtype))
 
 
-BART = _architecture(bart_like_tasks("Bart", Design(shifts=True), TEXT_HEADS))
-MBART = _architecture(
+BART = bart_like_architecture(bart_like_tasks("Bart", Design(shifts=True), TEXT_HEADS))
+MBART = bart_like_architecture(
     bart_like_tasks("MBart", Design(wiring=PreNorm, final_norm=True, shifts=True, wraps=True), TEXT_HEADS)
 )
-PLBART = _architecture(
+PLBART = bart_like_architecture(
     bart_like_tasks("PLBart", Design(shifts=True, wraps=True), {"sequence-classification": CLASSIFICATION})
 )
-BLENDERBOT = _architecture(
+BLENDERBOT = bart_like_architecture(
     bart_like_tasks(
         "Blenderbot",
         Design(wiring=PreNorm, normed_embeddings=False, final_norm=True, positions=learned_positions),
     )
 )
-BLENDERBOT_SMALL = _architecture(
+BLENDERBOT_SMALL = bart_like_architecture(
     bart_like_tasks("BlenderbotSmall", Design(positions=learned_positions, decoder_embeddings=NormedTokens))
 )
-PEGASUS = _architecture(
+PEGASUS = bart_like_architecture(
     bart_like_tasks(
         "Pegasus",
         Design(wiring=PreNorm, normed_embeddings=False, final_norm=True, positions=wave_positions, scales_given=True),
     )
 )
-MARIAN = _architecture(
+MARIAN = bart_like_architecture(
     bart_like_tasks(
         "Marian",
         Design(normed_embeddings=False, positions=wave_positions, scales_given=True),

@@ -136,10 +136,11 @@ class Attention(Configured):
             key, value = ctx.cache.extend(self, key, value, self.config.window)
         if self.config.window and ctx.attentions is None and ctx.head_mask is None and self._bias(ctx) is None:
             return self._windowed(query, key, value, ctx, dropout).transpose(1, 2).flatten(2)
+        key, value = self._prefixed(key, value, ctx)
         causal = self._causal(ctx)
         if self.crosses:
             real = None if ctx.memory_layout is None else ctx.memory_layout.mask
-            mask = None if real is None else real[:, None, None, :]
+            mask = None if real is None else F.pad(real, (key.shape[2] - real.shape[1], 0), value=True)[:, None, None]
         else:
             mask = ctx.mask(query.shape[2], key.shape[2], causal=causal, window=self.config.window)
         bias_of = self._bias(ctx)
@@ -160,6 +161,10 @@ class Attention(Configured):
         mixed = self._mix(dropped.to(value.dtype), value.repeat_interleave(groups, 1))
         return mixed.transpose(1, 2).flatten(2)
 
+    def _prefixed(self, key: Tensor, value: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """(batch, heads, keys, head_size) each, behind those that every query may look at, where there are such."""
+        return key, value
+
     def _mix(self, weights: Tensor, value: Tensor) -> Tensor:
         """(batch, heads, queries, keys) weights and (batch, heads, keys, head_size) values -> the weighted sums."""
         return weights @ value
@@ -177,6 +182,7 @@ class Attention(Configured):
                 assert bias is None, "windows have no biases"
                 out = self._windowed(q, k, v, ctx, dropout)
             else:
+                k, v = self._prefixed(k, v, ctx)
                 out = self._fused(q, k, v, None, None if bias is None else bias(q, k), causal, dropout)
             mixed.append(out[0].transpose(0, 1))
         return torch.cat(mixed).flatten(1)

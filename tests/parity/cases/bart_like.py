@@ -50,6 +50,8 @@ CASES = [
     Case("marian@two_tables", {**MARIAN, **SCALED, "share_encoder_decoder_embeddings": False}, mend=true_waves),
     Case("mbart", BART),
     Case("mbart@scaled", SCALED),
+    Case("mvp", BART),
+    Case("mvp@prompts", {**SCALED, "use_prompt": True, "prompt_length": 5, "prompt_mid_dim": 20}),
     Case("pegasus", BART),
     Case("pegasus@scaled", SCALED),
     Case("plbart", BART),
