@@ -27,7 +27,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
          "intermediate_size": 688},
     ),
     "t5": ("seq2seq-lm", "T5ForConditionalGeneration", {"d_model": 256, "d_kv": 64, "num_heads": 4, "num_layers": 4,
-                                                          "d_ff": 1024}),
+                                                          "d_ff": 1024, "decoder_start_token_id": 0}),
 }  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {
     "greedy": {},

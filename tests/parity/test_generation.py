@@ -280,3 +280,15 @@ def test_scores_of_every_step(beams: int, tmp_path: Path) -> None:
     if beams > 1:
         torch.testing.assert_close(ours.sequences_scores, theirs.sequences_scores, atol=1e-5, rtol=1e-5)
         assert torch.equal(ours.beam_indices, theirs.beam_indices)
+
+
+def test_xlnet_reads_the_whole_text_at_each_step(tmp_path: Path) -> None:
+    """Without a cache there are no kept states, whose use changes what is written."""
+    case = next(case for case in CASES if case.name == "xlnet")
+    both = pair(case, "causal-lm", tmp_path)
+    given = prompts(case, both)
+    ours = both.ours.generate(**given, max_new_tokens=8, use_cache=False)
+    assert isinstance(ours, Tensor)
+    for row in range(3):
+        theirs = both.oracle.generate(**alone(given, row), max_new_tokens=8, use_mems=False)
+        assert torch.equal(ours[row, -8:], theirs[0, -8:])

@@ -98,7 +98,7 @@ class GenerationOptions(Options):
     pad_token_id: int | None = option(None, "token that fills up ended texts; by default the (first) end-of-text token")
     eos_token_id: int | list[int] | None = option(None, "token (or several) that ends a text")
     decoder_start_token_id: int | list[int] | None = option(
-        None, "first token of a decoder (one for each text if a list); by default the begin-of-text token"
+        None, "first token of a decoder (one for each text if a list); by default that of its training"
     )
 
     use_cache: bool = option(True, "earlier tokens are kept instead of computed again")

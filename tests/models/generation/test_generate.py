@@ -269,6 +269,15 @@ def test_without_a_prompt_a_text_begins_with_its_token(gpt2: Model) -> None:
     assert torch.equal(found, generated(gpt2, torch.tensor([[1]]), max_new_tokens=3))
 
 
+def test_a_decoder_begins_as_in_its_training() -> None:
+    model = noisy(tiny("t5", "seq2seq-lm", decoder_start_token_id=None, pad_token_id=3))
+    assert generated(model)[:, 0].tolist() == [3, 3]
+    assert generated(model, decoder_start_token_id=7)[:, 0].tolist() == [7, 7]
+    assert generated(model, decoder_start_token_id=[7, 9])[:, 0].tolist() == [7, 9]
+    with pytest.raises(UserError, match="decoder_start_token_id: 3 tokens for 2 texts"):
+        generated(model, decoder_start_token_id=[7, 9, 7])
+
+
 def test_a_processor_of_the_caller(gpt2: Model) -> None:
     def only_even(_: Tensor, scores: Tensor) -> Tensor:
         return scores.masked_fill(torch.arange(scores.shape[1]) % 2 == 1, -float("inf"))
