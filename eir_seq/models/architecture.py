@@ -42,6 +42,7 @@ class Task:
     `published`: its class name. `plan`, `head`: options -> parts. `body_rows`, `head_rows`: options -> key table of
     each; `prefix` stands in front of the body's published names in this class. `prepare`: options and documented
     inputs -> inputs, where this class completes them. `decoding`: how it generates, where it does in its own way.
+    `prefixes`: what may stand in front of the body's names in files of other classes.
     """
 
     published: str
@@ -52,6 +53,7 @@ class Task:
     head_rows: HeadRows = ()
     prepare: Prepare | None = None
     decoding: Decoding | None = None
+    prefixes: tuple[str, ...] = ()
 
     def rows_of_head(self, config: Any) -> tuple[Row, ...]:
         """The key table of the head under these options."""

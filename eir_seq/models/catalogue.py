@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 TEXT_TASKS = ("sequence-classification", "token-classification", "question-answering", "multiple-choice")
 ROBERTA_TASKS = ("base", "masked-lm", "causal-lm", *TEXT_TASKS)
 BERT_TASKS = ("base", "masked-lm", "causal-lm", "next-sentence", "pretraining", *TEXT_TASKS)
-PAIR_TASKS = ("base", "seq2seq-lm", "causal-lm")
+PAIR_TASKS = ("base", "encoder", "seq2seq-lm", "causal-lm")
 XLM_TASKS = ("base", "masked-lm", *TEXT_TASKS[:3], "answer-search", "multiple-choice")
 
 CATALOGUE: dict[str, Entry] = {

@@ -193,7 +193,7 @@ class Model(nn.Module):
 
     def tensors_of(self, published: Tensors) -> tuple[Tensors, list[str]]:
         """Published tensors under our names, duplicates of tied ones dropped, and the names that nobody wanted."""
-        prefixes = tuple(f"{prefix}." for prefix in self.architecture.prefixes)
+        prefixes = tuple(f"{prefix}." for prefix in (*self.declared.prefixes, *self.architecture.prefixes))
         head, left = to_ours(self.declared.rows_of_head(self.config), modern(published))
         bare = {}
         for name, tensor in left.items():

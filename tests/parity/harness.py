@@ -39,11 +39,14 @@ def oracle_model(case: Case, task: str, **more: Any) -> Any:
     """The oracle's class for a task, tiny, eager, with noise on every parameter (fresh norms are all alike)."""
     config_class = transformers.CONFIG_MAPPING[case.model_type]
     config = config_class(**{**case.options, **case.oracle_only, **more})
-    cls = getattr(transformers, architecture(case.model_type).tasks[task].published)
+    tasks = architecture(case.model_type).tasks
+    whole = not hasattr(transformers, tasks[task].published)  # then this class is known as a part only
+    cls = getattr(transformers, tasks["base" if whole else task].published)
     if case.model_type == "stablelm":
         mend_norms()
     torch.manual_seed(0)
     model = cls._from_config(copy.deepcopy(config), attn_implementation="eager").eval()
+    model = getattr(model, task) if whole else model
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * NOISE)

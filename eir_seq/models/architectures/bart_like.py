@@ -124,6 +124,10 @@ class Design:
             shift=partial(shifted_right, start_id=self.start(c), padding_id=c.pad_token_id) if self.shifts else None,
         )
 
+    def encoder_plan(self, c: LikeBart) -> StackPlan:
+        """The encoder alone."""
+        return self.plan(c).encoder
+
     def decoder_plan(self, c: LikeBart) -> StackPlan:
         """The decoder alone, which can attend to states that are given."""
         return self.stack(c, decoder=True)
@@ -138,6 +142,12 @@ class Design:
             yield Same("shared", "encoder.embeddings.tokens")
         yield from self.side_rows(c, "encoder.", "encoder.", decoder=False)
         yield from self.side_rows(c, "decoder.", "decoder.", decoder=True)
+
+    def encoder_rows(self, c: LikeBart) -> Iterator[Row]:
+        """The key table of the encoder alone."""
+        yield from self.side_rows(c, "", "", decoder=False)
+        if shares_tokens(c):
+            yield Same("shared", "embeddings.tokens")
 
     def decoder_rows(self, c: LikeBart) -> Iterator[Row]:
         """The key table of the decoder alone, which files of both sides may hold."""
@@ -242,7 +252,13 @@ def bart_like_tasks(
         ),
         **heads,
     }
-    return declare_tasks(family, "model", design.plan, design.rows, every)
+    encoder = Task(
+        published=f"{family}Encoder",
+        plan=design.encoder_plan,
+        body_rows=design.encoder_rows,
+        prefixes=("model.encoder", "encoder"),
+    )
+    return {**declare_tasks(family, "model", design.plan, design.rows, every), "encoder": encoder}
 
 
 def bart_like_architecture(tasks: dict[str, Task]) -> Architecture:

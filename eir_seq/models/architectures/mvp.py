@@ -62,18 +62,14 @@ class Prompted(Design):
             decoder=_prompted(c, plan.decoder, decoder=True),
         )
 
-    def rows(self, c: LikeBart) -> Iterator[Row]:
-        """The key table of both sides."""
-        yield from super().rows(c)
-        for side, kind, own in (
-            ("encoder", "self", "own"),
-            ("decoder", "self", "own"),
-            ("decoder", "cross", "cross"),
-        ):
-            theirs, ours = f"{side}.{kind}_attn_prompt", f"{side}.embeddings.{own}_prompts"
-            yield Same(f"{theirs}.prompt_embedding", f"{ours}.table")
-            yield Same(f"{theirs}.prompt_trans.0", f"{ours}.up")
-            yield Same(f"{theirs}.prompt_trans.2", f"{ours}.down")
+    def side_rows(self, c: LikeBart, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
+        """The key table of one side."""
+        yield from super().side_rows(c, theirs, ours, decoder=decoder)
+        for kind, own in (("self", "own"), ("cross", "cross"))[: 1 + decoder]:
+            network, prompts = f"{theirs}{kind}_attn_prompt", f"{ours}embeddings.{own}_prompts"
+            yield Same(f"{network}.prompt_embedding", f"{prompts}.table")
+            yield Same(f"{network}.prompt_trans.0", f"{prompts}.up")
+            yield Same(f"{network}.prompt_trans.2", f"{prompts}.down")
 
 
 MVP = bart_like_architecture(bart_like_tasks("Mvp", Prompted(shifts=True), TEXT_HEADS))
