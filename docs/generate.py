@@ -31,6 +31,7 @@ SECTIONS = {
     "inputs.NAME.tensors.task_type_ids": ["TaskTypesConfig"],
     "inputs.NAME.tensors.input_shape_ids, input_pronunciation_ids": ["SignsConfig"],
     "inputs.NAME.model": ["SequenceModelConfig"],
+    "inputs.NAME.model.lora": ["LoraConfig"],
     "inputs.NAME.tokenizer": [
         "WordTokenizerConfig",
         "CharacterTokenizerConfig",
