@@ -98,9 +98,9 @@ def predict(
             with console.phase("predicting"):
                 evaluation = _evaluate(bundle, config, encoded, console)
         targets = {
-            name: bundle.outputs[name].canonical(list(rows[bundle.outputs[name].config.column]))
+            name: bundle.outputs[name].canonical(list(rows[declared.column]))
             for name in evaluation.targets
-            if isinstance(bundle.outputs[name].config, ColumnOutputBase)
+            if isinstance(declared := bundle.outputs[name].config, ColumnOutputBase)
         }
         columns: dict[str, list[object]] = {}
         for name, fitted in bundle.outputs.items():

@@ -103,7 +103,7 @@ class FittedDocuments(FittedSequence):
         return begin
 
     @property
-    def collator(self) -> BlockCollator:
+    def collator(self) -> BlockCollator:  # type: ignore[override]  # it reads other rows
         """Cuts blocks out of the documents."""
         pads = (self.tokenizer.pad_id, self.end)
         return BlockCollator(self.name, next(token for token in pads if token is not None))
@@ -241,8 +241,8 @@ class TokenBlocks:
         def bytes_until(place: NDArray[np.int64]) -> NDArray[np.float64]:
             document = np.clip(np.searchsorted(self.starts, place, side="right") - 1, 0, len(counts) - 1)
             within = np.clip(place - self.starts[document] - 1, 0, counts[document])
-            share: NDArray[np.float64] = within / np.maximum(counts[document], 1)
-            return before[document] + sizes[document] * share
+            share = within / np.maximum(counts[document], 1)
+            return np.asarray(before[document] + sizes[document] * share, np.float64)
 
         return bytes_until(stop) - bytes_until(first + 1)
 
