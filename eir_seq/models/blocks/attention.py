@@ -103,12 +103,11 @@ class Attention(Configured):
     def _memory(self, ctx: Context) -> tuple[Tensor, Tensor]:
         """Keys and values of the memory; with a cache they are computed once."""
         assert ctx.memory is not None
-        kept = None if ctx.cache is None else ctx.cache.read(self)
-        if kept is not None:
-            return kept[0].transpose(1, 2), kept[1].transpose(1, 2)
+        if ctx.cache is not None and (kept := ctx.cache.memory(self)) is not None:
+            return kept
         key, value = self._heads(self.key(ctx.memory)), self._heads(self.value(ctx.memory))
         if ctx.cache is not None:
-            ctx.cache.extend(self, key.transpose(1, 2), value.transpose(1, 2))
+            ctx.cache.keep_memory(self, key, value)
         return key, value
 
     def _bias(self, ctx: Context) -> Bias | None:

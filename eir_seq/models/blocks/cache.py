@@ -70,6 +70,7 @@ class Cache:
         self.length = 0
         self._slots: dict[nn.Module, _Slot] = {}
         self._states: dict[nn.Module, tuple[Tensor, ...]] = {}
+        self._memories: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def extend(self, mixer: nn.Module, key: Tensor, value: Tensor, window: int | None = None) -> tuple[Tensor, Tensor]:
         """Append keys and values (batch, heads, new tokens, head_size) to the slot of `mixer`; returns all of them.
@@ -87,9 +88,17 @@ class Cache:
         return everything
 
     def read(self, mixer: nn.Module) -> tuple[Tensor, Tensor] | None:
-        """What the slot of `mixer` holds (cross-attention fills it once)."""
+        """What the slot of `mixer` holds."""
         slot = self._slots.get(mixer)
         return None if slot is None else slot.filled()
+
+    def keep_memory(self, mixer: nn.Module, key: Tensor, value: Tensor) -> None:
+        """Keep keys and values of the memory, each (batch, ...), which do not grow (cross-attention)."""
+        self._memories[mixer] = (key, value)
+
+    def memory(self, mixer: nn.Module) -> tuple[Tensor, Tensor] | None:
+        """The keys and values of the memory; None in the first pass."""
+        return self._memories.get(mixer)
 
     def keep_state(self, mixer: nn.Module, *state: Tensor) -> None:
         """Keep copies of tensors (batch, ...) as the state of `mixer` behind the last token."""
@@ -99,10 +108,18 @@ class Cache:
         """The state of `mixer`; None in front of the first token."""
         return self._states.get(mixer)
 
-    def reorder(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, in this order (beam search)."""
+    def reorder(self, rows: Tensor, *, same_memory: bool = False) -> None:
+        """Keep these rows of the batch, in this order (beam search).
+
+        `same_memory`: each row takes the place of one with an equal memory, which then need not be moved.
+        """
         for slot in self._slots.values():
             slot.key, slot.value = slot.key.index_select(0, rows), slot.value.index_select(0, rows)
         self._states = {
             mixer: tuple(tensor.index_select(0, rows) for tensor in state) for mixer, state in self._states.items()
         }
+        if not same_memory:
+            self._memories = {
+                mixer: (key.index_select(0, rows), value.index_select(0, rows))
+                for mixer, (key, value) in self._memories.items()
+            }

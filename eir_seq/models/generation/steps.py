@@ -97,14 +97,17 @@ class Steps:
         """Each of `batch` texts several times, side by side."""
         rows = torch.arange(batch).repeat_interleave(times)
         self.growing = {name: _rows(x, rows) for name, x in self.growing.items()}
-        self.fixed = {name: _rows(x, rows) for name, x in self.fixed.items()}
+        self.fixed = {name: x if name.endswith("head_mask") else _rows(x, rows) for name, x in self.fixed.items()}
         self.vectors = _rows(self.vectors, rows)
-        self.reorder(rows)
+        self.reorder(rows, same_text=False)
 
-    def reorder(self, rows: Tensor) -> None:
-        """Keep these rows of what is kept, in this order; all else is alike for the continuations of one text."""
+    def reorder(self, rows: Tensor, *, same_text: bool = True) -> None:
+        """Keep these rows of what is kept, in this order.
+
+        `same_text`: each takes the place of a continuation of the same text, for which all else is alike.
+        """
         if isinstance(self.kept, Cache):
-            self.kept.reorder(rows.to(self.model.device))
+            self.kept.reorder(rows.to(self.model.device), same_memory=same_text)
         elif self.kept is not None:  # per layer (length, batch, ...)
             self.kept = tuple(x.index_select(1, rows.to(x.device)) for x in self.kept)
 

@@ -109,3 +109,17 @@ def test_states_are_replaced_and_reordered() -> None:
     state = cache.state(mixer)
     assert state is not None
     assert [x.tolist() for x in state] == [[2, 0, 0], [[4, 5], [0, 1], [0, 1]]]
+
+
+def test_the_memory_stays_where_rows_share_it() -> None:
+    mixer, cache = nn.Identity(), Cache()
+    keys = torch.arange(4.0).view(4, 1)
+    cache.keep_memory(mixer, keys, -keys)
+    cache.reorder(torch.tensor([1, 1, 2, 2]), same_memory=True)
+    kept = cache.memory(mixer)
+    assert kept is not None
+    assert kept[0] is keys
+    cache.reorder(torch.tensor([1, 1, 2, 2]))
+    kept = cache.memory(mixer)
+    assert kept is not None
+    assert kept[1].flatten().tolist() == [-1, -1, -2, -2]

@@ -263,6 +263,16 @@ def test_segments_and_memory_are_carried_on() -> None:
     }))  # fmt: skip
 
 
+def test_heads_that_are_switched_off_are_no_texts(gpt2: Model) -> None:
+    mask = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0]])
+    plain, masked = (output_of(gpt2, num_beams=2, **given).scores for given in ({}, {"head_mask": mask}))
+    assert plain is not None
+    assert masked is not None
+    assert not torch.allclose(plain[-1], masked[-1], atol=1e-3)
+    beams = generated(gpt2, head_mask=mask, num_beams=2)
+    assert torch.equal(beams[1:], generated(gpt2, ALONE, head_mask=mask, num_beams=2))
+
+
 def test_without_a_prompt_a_text_begins_with_its_token(gpt2: Model) -> None:
     found = gpt2.generate(max_new_tokens=3)
     assert isinstance(found, Tensor)
