@@ -302,6 +302,13 @@ CATALOGUE: dict[str, Entry] = {
             "multiple-choice",
         ),
     ),
+    "m2m_100": Entry(
+        "configs.m2m_100:M2M100Config",
+        "architectures.m2m_100:M2M_100",
+        "https://arxiv.org/abs/2010.11125",
+        "Encoder-decoder that translates between any two of a hundred languages, named by tokens; waves for positions.",
+        PAIR_TASKS[:3],
+    ),
     "mamba": Entry(
         "configs.recurrent:MambaConfig",
         "architectures.mamba:MAMBA",

@@ -34,9 +34,9 @@ PREFIX = ("pixel_values", "interpolate_pos_encoding")
 GRADIENT_TOLERANCE = 1e-5
 DECODERS = (
     "bart", "biogpt", "blenderbot", "blenderbot-small", "bloom", "codegen", "cohere", "ctrl", "falcon", "gemma",
-    "git", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_neox_japanese", "gptj", "imagegpt", "llama", "mamba", "marian",
-    "mbart", "mixtral", "mpt", "mvp", "openai-gpt", "opt", "pegasus", "persimmon", "phi", "plbart", "qwen2", "rwkv",
-    "stablelm", "starcoder2", "t5", "xglm",
+    "git", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_neox_japanese", "gptj", "imagegpt", "llama", "m2m_100", "mamba",
+    "marian", "mbart", "mixtral", "mpt", "mvp", "openai-gpt", "opt", "pegasus", "persimmon", "phi", "plbart", "qwen2",
+    "rwkv", "stablelm", "starcoder2", "t5", "xglm",
 )  # fmt: skip
 ids = {"ids": lambda case: case.name if isinstance(case, Case) else None}
 

@@ -32,7 +32,7 @@ class CountAll:
 class CountReal:
     """Real tokens are counted from `padding_id` + 1; padding keeps `padding_id` itself (roberta).
 
-    Tokens given as embeddings all count as real.
+    Tokens given as embeddings all count as real; which cached ones are, the mask says.
     """
 
     padding_id: int
@@ -44,7 +44,8 @@ class CountReal:
         if ids is None:
             return torch.arange(start, start + shape[1], device=device)[None] + self.padding_id + 1
         real = (ids != self.padding_id).long()
-        return (real.cumsum(1) + start) * real + self.padding_id
+        earlier = start if mask is None else mask[:, :start].bool().sum(1, keepdim=True)
+        return (real.cumsum(1) + earlier) * real + self.padding_id
 
 
 @dataclass(frozen=True)

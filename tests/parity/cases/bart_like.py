@@ -46,6 +46,8 @@ CASES = [
     Case("blenderbot@scaled", SCALED),
     Case("blenderbot-small", BART),
     Case("blenderbot-small@scaled", SCALED),
+    Case("m2m_100", {**BART, "encoder_layerdrop": 0.0, "decoder_layerdrop": 0.0}),
+    Case("m2m_100@unscaled", {**BART, **OTHER, "scale_embedding": False, "activation_function": "gelu"}),
     Case("marian", MARIAN, mend=true_waves),
     Case("marian@two_tables", {**MARIAN, **SCALED, "share_encoder_decoder_embeddings": False}, mend=true_waves),
     Case("mbart", BART),
