@@ -29,6 +29,7 @@ TEXT_TASKS = ("sequence-classification", "token-classification", "question-answe
 ROBERTA_TASKS = ("base", "masked-lm", "causal-lm", *TEXT_TASKS)
 BERT_TASKS = ("base", "masked-lm", "causal-lm", "next-sentence", "pretraining", *TEXT_TASKS)
 PAIR_TASKS = ("base", "encoder", "seq2seq-lm", "causal-lm")
+T5_TASKS = ("base", "encoder", "seq2seq-lm", *TEXT_TASKS[:3])
 XLM_TASKS = ("base", "masked-lm", *TEXT_TASKS[:3], "answer-search", "multiple-choice")
 
 CATALOGUE: dict[str, Entry] = {
@@ -386,6 +387,13 @@ CATALOGUE: dict[str, Entry] = {
         "Causal decoder without a single bias, whose scores fall with the distance of the key.",
         ("base", "causal-lm", *TEXT_TASKS[:3]),
     ),
+    "mt5": Entry(
+        "configs.t5:MT5Config",
+        "architectures.t5:MT5",
+        "https://arxiv.org/abs/2010.11934",
+        "T5 for a hundred languages, with a gate in the feed-forward blocks and a head of its own.",
+        T5_TASKS,
+    ),
     "mvp": Entry(
         "configs.bart_like:MvpConfig",
         "architectures.mvp:MVP",
@@ -530,7 +538,7 @@ CATALOGUE: dict[str, Entry] = {
         "architectures.t5:T5",
         "https://arxiv.org/abs/1910.10683",
         "Encoder and decoder with relative position biases shared by all layers, RMS norms in front, no linear biases.",
-        ("base", "encoder", "seq2seq-lm", "sequence-classification"),
+        T5_TASKS,
     ),
     "visual_bert": Entry(
         "configs.special_inputs:VisualBertConfig",

@@ -17,6 +17,7 @@ from eir_seq.models.checkpoint.folder import published_config, write
 from eir_seq.models.checkpoint.keymap import Tensors, modern, to_ours, to_published
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.heads.base import Head
+from eir_seq.models.heads.sequence_classification import shifted_right
 from eir_seq.models.names import plain_parameters
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from eir_seq.models.generation import GenerationOutput
 
 _LAYER = re.compile(r"^body\.(?:(encoder|decoder|stack)\.)?layers\.(\d+)\.")
+
+
+def _check_places(given: Tensor, cache: Any) -> None:
+    start = 0 if cache is None else cache.length
+    if given.tolist() != list(range(start, start + len(given))):
+        raise ValueError(f"cache_position: the cache holds {start} tokens, so that new ones follow from {start} on")
 
 
 class Model(nn.Module):
@@ -75,13 +82,34 @@ class Model(nn.Module):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         *,
-        logits_to_keep: int = 0,
+        return_dict: bool | None = None,
+        cache_position: Tensor | None = None,
         **inputs: Any,
-    ) -> ModelOutput:
+    ) -> ModelOutput | tuple[Any, ...]:
         """The documented tensors by name, see the frame's `forward`; with a head also its targets, for the loss.
 
-        `logits_to_keep`: without targets, a head predicts at so many of the last tokens only; 0: at all of them.
+        Args:
+            input_ids: (batch, length) token ids.
+            attention_mask: (batch, length), nonzero at real tokens.
+            return_dict: False for a tuple of the output's fields, in their order.
+            cache_position: (new tokens,) places of the tokens that no cache holds yet, from 0 on. They follow from the
+                cache: published code takes them, and here they are only checked.
+            inputs: further tensors. `logits_to_keep`: without targets, a head predicts at so many of the last tokens
+                only, 0 for all of them; or (places,) where it does.
         """
+        if cache_position is not None:
+            _check_places(cache_position, inputs.get("past_key_values"))
+        output = self._output(input_ids, attention_mask, **inputs)
+        return tuple(output.values()) if return_dict is False else output
+
+    def _output(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        *,
+        logits_to_keep: int | Tensor = 0,
+        **inputs: Any,
+    ) -> ModelOutput:
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
         if self.declared.prepare is not None:
             inputs = self.declared.prepare(self.config, inputs)
@@ -95,10 +123,11 @@ class Model(nn.Module):
         inputs = {name: x for name, x in inputs.items() if name not in own and name not in given}
         targets = {name: target for name, target in given.items() if target is not None}
         output: ModelOutput = self.body(**self.head.prepare(inputs, targets))
-        if logits_to_keep:
+        if isinstance(logits_to_keep, Tensor) or logits_to_keep:
             if targets:
                 raise ValueError("logits_to_keep leaves out predictions that the loss needs: give no labels with it")
-            output["last_hidden_state"] = output.last_hidden_state[:, -logits_to_keep:]
+            kept = logits_to_keep if isinstance(logits_to_keep, Tensor) else slice(-logits_to_keep, None)
+            output["last_hidden_state"] = output.last_hidden_state[:, kept]
         predictions = self.head(output, inputs | own)
         states = ("last_hidden_state", "pooler_output", "entity_last_hidden_state")
         rest = {name: value for name, value in output.items() if name not in states}
@@ -110,6 +139,16 @@ class Model(nn.Module):
             inputs = self.declared.prepare(self.config, inputs)
         output: ModelOutput = self.body(**inputs)
         return output
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """(batch, length) labels moved right behind the decoder's first token, -100 as padding."""
+        writer = self.architecture.tasks.get("seq2seq-lm")
+        if writer is None or writer.head is None:
+            raise ValueError(f"{self.config.model_type!r} has no decoder that reads labels")
+        head: Any = writer.head(self.config)
+        return shifted_right(labels, head.decoder_start_id, head.padding_id)
+
+    _shift_right = prepare_decoder_input_ids_from_labels  # as the documentation of mt5 calls it
 
     def set_lightweight_tuning(self) -> None:
         """Train the prompts alone, which are learned keys and values (https://arxiv.org/abs/2101.00190).

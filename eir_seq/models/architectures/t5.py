@@ -1,10 +1,12 @@
-"""T5 (https://arxiv.org/abs/1910.10683)."""
+"""T5 (https://arxiv.org/abs/1910.10683) and mt5 (https://arxiv.org/abs/2010.11934)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
-from eir_seq.models.architecture import Architecture, Task
+from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
@@ -16,7 +18,8 @@ from eir_seq.models.configs.t5 import T5Config
 from eir_seq.models.frames.encoder_decoder import EncoderDecoderPlan
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel
-from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.heads.sequence_classification import SequenceClassification, shifted_right
+from eir_seq.models.heads.spans_and_tokens import QuestionAnswering, TokenClassification
 from eir_seq.models.initialization import Initialization
 
 
@@ -72,6 +75,12 @@ def t5_stack(c: T5Config, *, decoder: bool) -> StackPlan:
 def t5_plan(c: T5Config) -> EncoderDecoderPlan:
     """Encoder and decoder with one token table."""
     return EncoderDecoderPlan(encoder=t5_stack(c, decoder=False), decoder=t5_stack(c, decoder=True))
+
+
+def t5_reader_plan(c: T5Config) -> EncoderDecoderPlan:
+    """The same for one text: the decoder reads it, too, where it is given no other."""
+    shift = partial(shifted_right, start_id=_decoder_start(c), padding_id=c.pad_token_id or 0)
+    return replace(t5_plan(c), shift=shift)
 
 
 def t5_encoder_plan(c: T5Config) -> StackPlan:
@@ -130,8 +139,11 @@ def _classification(c: T5Config) -> SequenceClassification.Config:
         dense_dropout=c.classifier_dropout,
         dropout=c.classifier_dropout,
         marker_id=c.eos_token_id,
-        decoder_start_id=_decoder_start(c),
     )
+
+
+def _token_classification(c: T5Config) -> TokenClassification.Config:
+    return TokenClassification.Config.of(c, dropout=c.classifier_dropout)
 
 
 def _language_model(c: T5Config) -> LanguageModel.Config:
@@ -161,27 +173,41 @@ def t5_initialization(c: T5Config) -> Initialization:
     )
 
 
-T5 = Architecture(
-    tasks={
-        "base": Task(published="T5Model", plan=t5_plan, body_rows=t5_rows),
-        "encoder": Task(published="T5EncoderModel", plan=t5_encoder_plan, body_rows=t5_encoder_rows),
-        "seq2seq-lm": Task(
-            published="T5ForConditionalGeneration",
-            plan=t5_plan,
-            body_rows=t5_rows,
-            head=_language_model,
-            head_rows=(Same("lm_head", "out"),),
-        ),
-        "sequence-classification": Task(
-            published="T5ForSequenceClassification",
-            plan=t5_plan,
-            body_rows=t5_rows,
-            prefix="transformer",
-            head=_classification,
-            head_rows=(Same("classification_head.dense", "dense"), Same("classification_head.out_proj", "out")),
-        ),
-    },
-    prefixes=("transformer",),
-    initialization=t5_initialization,
-    ignored=(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias",),
-)
+LANGUAGE_MODEL = TaskHead("ForConditionalGeneration", _language_model, (Same("lm_head", "out"),))
+ENCODER = TaskHead("EncoderModel", None, plan=t5_encoder_plan, body_rows=t5_encoder_rows)
+HEADS = {
+    "encoder": ENCODER,
+    "seq2seq-lm": LANGUAGE_MODEL,
+    "sequence-classification": TaskHead(
+        "ForSequenceClassification",
+        _classification,
+        (Same("classification_head.dense", "dense"), Same("classification_head.out_proj", "out")),
+        plan=t5_reader_plan,
+        prefix="transformer",
+    ),
+    "token-classification": TaskHead(
+        "ForTokenClassification",
+        _token_classification,
+        (Same("classifier", "out"),),
+        plan=t5_encoder_plan,
+        body_rows=t5_encoder_rows,
+        prefix="transformer",
+    ),
+    "question-answering": TaskHead(
+        "ForQuestionAnswering", QuestionAnswering.Config.of, (Same("qa_outputs", "out"),), plan=t5_reader_plan
+    ),
+}
+
+
+def t5_architecture(family: str) -> Architecture:
+    """An architecture of t5's plan, under its own options."""
+    return Architecture(
+        tasks=declare_tasks(family, "", t5_plan, t5_rows, HEADS),
+        prefixes=("transformer",),
+        initialization=t5_initialization,
+        ignored=(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias",),
+    )
+
+
+T5 = t5_architecture("T5")
+MT5 = t5_architecture("MT5")

@@ -1,4 +1,4 @@
-"""Options of t5."""
+"""Options of t5 and mt5."""
 
 from __future__ import annotations
 
@@ -56,3 +56,21 @@ class T5Config(ModelConfig):
         if self.feed_forward_proj.removeprefix("gated-") not in ACTIVATIONS:
             allowed = ", ".join(ACTIVATIONS)
             yield "feed_forward_proj", f"{self.feed_forward_proj!r} is not one of {allowed}, or one behind 'gated-'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MT5Config(T5Config):
+    """Options of mt5: t5 with a gate in the feed-forward block and a language-model head of its own."""
+
+    model_type: ClassVar[str] = "mt5"
+
+    vocab_size: int = size(250112, "number of tokens in the vocabulary")
+    d_ff: int = size(1024, "inner width of the feed-forward block")
+    num_layers: int = size(8, "layers of the encoder")
+    num_heads: int = size(6, "attention heads per layer")
+    feed_forward_proj: str = option(
+        "gated-gelu", "activation of the feed-forward block, after 'gated-' if it has a gate"
+    )
+    tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")
+    decoder_start_token_id: int | None = option(0, "id that the decoder begins with; pad_token_id if null")
+    tokenizer_class: str = option("T5Tokenizer", "class of the published tokenizer, for those who read config.json")

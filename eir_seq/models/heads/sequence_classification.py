@@ -23,8 +23,7 @@ class SequenceClassification(Head):
         """`reads`: which state; `dense`: activation of the hidden layer, None for none.
 
         The state may be the pooler's, the first token's, the last real token's (by `marker_id`, the padding), or the
-        decoder's at the last end-of-text (by `marker_id`, that token). `decoder_start_id`: what a decoder begins with
-        that reads the text moved by one; None where the frame moves texts by itself.
+        decoder's at the last end-of-text (by `marker_id`, that token).
         """
 
         reads: Literal["pooler", "first", "last", "last-eos"]
@@ -36,7 +35,6 @@ class SequenceClassification(Head):
         dense_dropout: float = 0.0
         bias: bool = True
         marker_id: int | None = None
-        decoder_start_id: int | None = None
 
         @classmethod
         def of(cls, c: Any, **own: Any) -> Self:
@@ -53,13 +51,9 @@ class SequenceClassification(Head):
         self.dropout = nn.Dropout(config.dropout)
 
     def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:
-        """A decoder reads the text itself, moved by one."""
-        if self.config.reads == "last-eos" and inputs.get("decoder_input_ids") is None:
-            ids = inputs.get("input_ids")
-            if ids is None:
-                raise ValueError("give input_ids: the decoder of this head reads them too")
-            if (start := self.config.decoder_start_id) is not None:
-                return {**inputs, "decoder_input_ids": shifted_right(ids, start)}
+        """The end of a text is known by its token."""
+        if self.config.reads == "last-eos" and inputs.get("input_ids") is None:
+            raise ValueError("give input_ids: this head looks for the end of the text in them")
         return inputs
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
-"""Rows of bert, roberta, longformer, distilbert, gpt2 and t5."""
+"""Rows of bert, roberta, longformer, distilbert, gpt2, t5 and mt5."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from tests.parity.cases.base import (
     DISTILBERT,
@@ -13,6 +15,14 @@ from tests.parity.cases.base import (
     segments,
     some_global,
 )
+
+ENCODER_ALONE = {"token-classification": ("decoder_input_ids", "decoder_attention_mask")}
+
+UNTIED: dict[str, Any] = {
+    "withheld": ENCODER_ALONE,
+    "tolerance": 3e-5,
+    "why": "untied logits reach 15, where a step of float32 is 1e-6; the differences are a dozen steps",
+}
 
 CASES = [
     Case("bert", bertish(), segments),
@@ -31,11 +41,8 @@ CASES = [
     Case("gpt2@inner_and_relu", {**GPT2, "n_inner": 40, "activation_function": "relu"}),
     Case("gpt2@unscaled", {**GPT2, "scale_attn_weights": False}),
     Case("gpt2@scaled_by_layer", {**GPT2, "scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}),
-    Case("t5", T5),
-    Case(
-        "t5@gated",
-        {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-        tolerance=3e-5,
-        why="untied logits reach 15, where a step of float32 is 1e-6; the differences are a dozen steps",
-    ),
+    Case("t5", T5, withheld=ENCODER_ALONE),
+    Case("t5@gated", {**T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}, **UNTIED),
+    Case("mt5", T5, **UNTIED),
+    Case("mt5@tied", {**T5, "feed_forward_proj": "silu", "tie_word_embeddings": True}, withheld=ENCODER_ALONE),
 ]
