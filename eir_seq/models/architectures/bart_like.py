@@ -129,8 +129,12 @@ class Design:
         return self.plan(c).encoder
 
     def decoder_plan(self, c: LikeBart) -> StackPlan:
-        """The decoder alone, which can attend to states that are given."""
-        return self.stack(c, decoder=True)
+        """The decoder alone, which can attend to states that are given if the options say so."""
+        stack = self.stack(c, decoder=True)
+        if c.add_cross_attention:
+            return stack
+        layers: tuple[Any, ...] = stack.layers
+        return replace(stack, layers=tuple(replace(layer, cross=None) for layer in layers))
 
     def start(self, c: LikeBart) -> int | None:
         """What shifted texts begin with; None for their own last token."""

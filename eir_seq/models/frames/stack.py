@@ -162,6 +162,8 @@ class Stack(nn.Module):
         layout = Layout.padded(*shape, None if attention_mask is None else attention_mask[:, start:])
         memory, memory_layout = encoder_hidden_states, None
         if memory is not None:
+            if all(getattr(layer, "cross", None) is None for layer in self.layers):
+                raise ValueError("encoder_hidden_states: no layer of this model attends to another side")
             memory = memory.to(self.embeddings.tokens.weight.dtype)
             memory_layout = Layout.padded(memory.shape[0], memory.shape[1], encoder_attention_mask)
         if self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions):
