@@ -232,7 +232,7 @@ class TokenBlocks:
             return self.documents.numbers(TOKENS)
         first, stop = self.ranges.T
         if column == LENGTH:
-            return (stop - first).astype(np.int32)
+            return np.asarray(stop - first, np.int32)
         assert column == BYTES, column
         counts = self.documents.numbers(TOKENS).astype(np.int64)
         sizes = self.documents.numbers(BYTES).astype(np.int64)
