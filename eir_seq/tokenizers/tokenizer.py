@@ -81,7 +81,7 @@ class Tokenizer:
     def __init__(self, backend: Backend, specials: SpecialTokens, framing: Framing) -> None:
         self._backend = backend
         self.specials = specials
-        self.framing = framing
+        self.framing = self.target_framing = framing
         self.vocab_size = backend.vocab_size
         ids = {role: None if (token := getattr(specials, role)) is None else self._id(token) for role in ROLES}
         self.bos_id, self.eos_id, self.unk_id = ids["bos"], ids["eos"], ids["unk"]
@@ -125,6 +125,17 @@ class Tokenizer:
     def add_specials(self, ids: Sequence[int], pair_ids: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
         """Token ids with the special tokens of the format around them, and their type ids; each `(length,)`."""
         return self.framing.apply(ids, pair_ids)
+
+    def add_target_specials(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
+        """As `add_specials`, for a text that a sequence-to-sequence model is to write.
+
+        Most formats make no difference; those that name the language of a text name that of the target.
+        """
+        return self.target_framing.apply(ids)
+
+    def encode_targets(self, texts: Sequence[str]) -> list[Encoding]:
+        """As `encode_batch`, for texts that a sequence-to-sequence model is to write."""
+        return self.encode_batch(texts)
 
     def num_specials(self, pair: bool = False) -> int:
         """How many tokens `add_specials` adds."""
