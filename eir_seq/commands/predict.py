@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError
 
 from eir_seq.config.errors import faults_of
 from eir_seq.config.overrides import parse_overrides
-from eir_seq.config.schema import Positive, Strict
+from eir_seq.config.schema import Strict
+from eir_seq.config.strict import Positive
 from eir_seq.errors import Fault, UserError, nearest
 
 _HELP = """\

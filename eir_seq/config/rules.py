@@ -12,23 +12,25 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from eir_seq.config.schema import (
+from eir_seq.config.outputs import (
     CausalLmOutputConfig,
     ClassificationOutputConfig,
     ColumnOutputBase,
+    OutputConfig,
+    RegressionOutputConfig,
+    TokenOutputBase,
+)
+from eir_seq.config.schema import (
     DataConfig,
     InputConfig,
     OptimizerConfig,
-    OutputConfig,
     PublishedTokenizerConfig,
-    RegressionOutputConfig,
     RunConfig,
     SchedulerConfig,
     SequenceInputConfig,
     SequenceModelConfig,
     SgdConfig,
     TokenizerConfig,
-    TokenOutputBase,
     TrainedTokenizerConfig,
     TrainerConfig,
     document_layout,

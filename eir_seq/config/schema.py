@@ -7,21 +7,14 @@ torch, so that a config error is reported in a fraction of a second.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from eir_seq.config.strict import DefaultType
+from eir_seq.config.outputs import CausalLmOutputConfig, DocumentLayout, OutputConfig, TokenOutputBase
+from eir_seq.config.strict import DefaultType, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.tensors import TensorsConfig
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
-"""What inputs and outputs may be called: names become folders, columns and config paths."""
-
-Better = Literal["min", "max"]
-
 
 # ---------------------------------------------------------------------------------------------------------- data
 
@@ -286,126 +279,6 @@ class GatedExpertsFusionConfig(Strict):
 FusionConfig = Annotated[
     Union[  # noqa: UP007
         ConcatFusionConfig, MlpResidualFusionConfig, AttentionFusionConfig, GatedExpertsFusionConfig
-    ],
-    Field(discriminator="type"),
-]
-
-
-# ------------------------------------------------------------------------------------------------------- outputs
-
-
-class OutputBase(Strict):
-    """What every output has."""
-
-    loss_weight: float = Field(1.0, gt=0, description="weight of this output in the sum of losses")
-
-
-class ColumnOutputBase(OutputBase):
-    """What every output has whose target stands in a column."""
-
-    column: str = Field(description="column that holds the target")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layer")
-
-
-class TokenOutputBase(OutputBase):
-    """What every output has that reads the states of one input's tokens instead of the fused vector."""
-
-    input: Name | None = Field(None, description="the sequence input; needed where there are several")
-
-
-class ClassificationOutputConfig(ColumnOutputBase):
-    """One class out of several."""
-
-    METRICS: ClassVar[dict[str, Better]] = {
-        "loss": "min",
-        "accuracy": "max",
-        "balanced_accuracy": "max",
-        "f1": "max",
-        "mcc": "max",
-        "auroc": "max",
-        "average_precision": "max",
-    }
-    """What may be monitored, and which way it is better."""
-    CLASS_METRICS: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1", "auroc", "average_precision")
-    """What may be monitored for a single class, as in ``recall(positive)``; greater is better."""
-
-    type: Literal["classification"] = "classification"
-    loss: Literal["cross-entropy", "focal"] = Field(
-        "cross-entropy", description="focal counts rows less that are easy already"
-    )
-    focal_gamma: float = Field(2.0, ge=0, description="how strongly the focal loss discounts easy rows")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    class_weights: Literal["balanced"] | dict[str, float] | None = Field(
-        None, description="balanced: inversely to the class frequency of the training rows; or by class name"
-    )
-
-
-class RegressionOutputConfig(ColumnOutputBase):
-    """One real number."""
-
-    METRICS: ClassVar[dict[str, Better]] = {
-        "loss": "min",
-        "mae": "min",
-        "rmse": "min",
-        "r2": "max",
-        "pearson": "max",
-        "spearman": "max",
-    }
-    """What may be monitored, and which way it is better."""
-
-    type: Literal["regression"] = "regression"
-    loss: Literal["mse", "mae", "huber"] = Field(
-        "mse", description="squared, absolute, or squared near zero and absolute beyond"
-    )
-    standardize: bool = Field(True, description="learn the target in units of its deviation over the training rows")
-
-
-DocumentLayout = Literal["packed", "separate"]
-
-
-class CausalLmOutputConfig(TokenOutputBase):
-    """Each token of a sequence input from those in front of it, by the backbone's own language-model head."""
-
-    METRICS: ClassVar[dict[str, Better]] = {"loss": "min", "perplexity": "min", "bits_per_byte": "min"}
-    """What may be monitored, and which way it is better."""
-
-    type: Literal["causal_lm"] = "causal_lm"
-    documents: DocumentLayout | None = Field(
-        None,
-        description="packed (default): all texts one behind the other, cut into blocks of max_length tokens that may "
-        "span texts; separate: blocks of one text only. Beside other outputs, rows are read as those need them",
-    )
-    prompts: list[str] = Field(
-        default=[""],
-        description="beginnings of the texts that are generated at each evaluation; '' leaves all to the model",
-    )
-    generation: dict[str, Any] = Field(
-        default={"max_new_tokens": 200, "do_sample": True},
-        description="how texts are generated, there and by `predict`: options of generate by their documented names; "
-        "models from scratch write texts of max_length tokens at most",
-    )
-
-
-class TokenClassificationOutputConfig(TokenOutputBase, ColumnOutputBase):
-    """A tag for each word of a sequence input, read at the word's first token."""
-
-    METRICS: ClassVar[dict[str, Better]] = {
-        "loss": "min",
-        "accuracy": "max",
-        "f1": "max",
-        "f1_micro": "max",
-        "entity_f1": "max",
-        "entity_precision": "max",
-        "entity_recall": "max",
-    }
-    """What may be monitored, and which way it is better."""
-
-    type: Literal["token_classification"] = "token_classification"
-
-
-OutputConfig = Annotated[
-    Union[  # noqa: UP007
-        ClassificationOutputConfig, RegressionOutputConfig, CausalLmOutputConfig, TokenClassificationOutputConfig
     ],
     Field(discriminator="type"),
 ]

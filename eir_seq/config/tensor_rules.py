@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from eir_seq.config.schema import InputConfig, OutputConfig, SequenceInputConfig, TokenClassificationOutputConfig
+from eir_seq.config.outputs import OutputConfig, TokenClassificationOutputConfig
+from eir_seq.config.schema import InputConfig, SequenceInputConfig
 from eir_seq.errors import Fault
 
 

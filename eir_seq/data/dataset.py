@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.config.schema import ColumnOutputBase, DataConfig
+from eir_seq.config.outputs import ColumnOutputBase
+from eir_seq.config.schema import DataConfig
 from eir_seq.data.batching import evaluation_batches
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.rows import ID

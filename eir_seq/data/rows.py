@@ -13,13 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.config.schema import (
-    ClassificationOutputConfig,
-    ColumnOutputBase,
-    ExperimentConfig,
-    SequenceInputConfig,
-    TokenClassificationOutputConfig,
-)
+from eir_seq.config.outputs import ClassificationOutputConfig, ColumnOutputBase, TokenClassificationOutputConfig
+from eir_seq.config.schema import ExperimentConfig, SequenceInputConfig
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.data.tags import check_tags
 from eir_seq.errors import Fault, UserError

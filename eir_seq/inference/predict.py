@@ -10,7 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from eir_seq.config.schema import ColumnOutputBase, ExperimentConfig
+from eir_seq.config.outputs import ColumnOutputBase
+from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.dataset import Batch, EncodedSplit, encode_split
 from eir_seq.data.encoded import EncodingCache
 from eir_seq.data.source import Splits, load_test

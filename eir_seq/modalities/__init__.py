@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from eir_seq.config.schema import DocumentLayout, InputConfig, SequenceInputConfig
+from eir_seq.config.outputs import DocumentLayout
+from eir_seq.config.schema import InputConfig, SequenceInputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import FittedModality, Modality
 from eir_seq.modalities.documents import DocumentsModality, FittedDocuments

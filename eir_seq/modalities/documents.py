@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.config.schema import DocumentLayout, SequenceInputConfig
+from eir_seq.config.outputs import DocumentLayout
+from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import LENGTH, Draw, RowSource
 from eir_seq.modalities.sequence import (

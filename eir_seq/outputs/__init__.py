@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eir_seq.config.schema import (
+from eir_seq.config.outputs import (
     CausalLmOutputConfig,
     ClassificationOutputConfig,
     OutputConfig,

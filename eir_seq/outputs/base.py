@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eir_seq.config.schema import OutputConfig
+from eir_seq.config.outputs import OutputConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 
 State = TypeVar("State", bound=BaseModel)

@@ -9,7 +9,8 @@ from typing import Any, Literal, NoReturn
 import torch
 from torch import Tensor, nn
 
-from eir_seq.config.schema import CausalLmOutputConfig, Strict
+from eir_seq.config.outputs import CausalLmOutputConfig
+from eir_seq.config.schema import Strict
 from eir_seq.models.heads.token_nll import token_nll
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs.base import FittedOutput, Rows

@@ -17,7 +17,8 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from eir_seq.config.schema import ClassificationOutputConfig, Strict
+from eir_seq.config.outputs import ClassificationOutputConfig
+from eir_seq.config.schema import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput, Rows, row_names
 

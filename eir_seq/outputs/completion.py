@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eir_seq.config.schema import CausalLmOutputConfig
+from eir_seq.config.outputs import CausalLmOutputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.generation.options import NEW_TOKENS, build_options
 from eir_seq.models.model import Model

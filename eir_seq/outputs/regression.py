@@ -18,7 +18,8 @@ from torchmetrics.functional.regression import (
     spearman_corrcoef,
 )
 
-from eir_seq.config.schema import RegressionOutputConfig, Strict
+from eir_seq.config.outputs import RegressionOutputConfig
+from eir_seq.config.schema import Strict
 from eir_seq.errors import Fault, UserError
 from eir_seq.outputs.base import FittedOutput, Rows, row_names
 

@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eir_seq.config.schema import Strict, TokenClassificationOutputConfig
+from eir_seq.config.outputs import TokenClassificationOutputConfig
+from eir_seq.config.schema import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs.base import FittedOutput, Rows, row_names

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from eir_seq.config.schema import CausalLmOutputConfig, ClassificationOutputConfig, ExperimentConfig
+from eir_seq.config.outputs import CausalLmOutputConfig, ClassificationOutputConfig
+from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.completion import check_generation

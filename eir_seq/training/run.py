@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from eir_seq.config.schema import ColumnOutputBase, ExperimentConfig
+from eir_seq.config.outputs import ColumnOutputBase
+from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from eir_seq.config.schema import ClassificationOutputConfig, RegressionOutputConfig
+from eir_seq.config.outputs import ClassificationOutputConfig, RegressionOutputConfig
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.predictions import write_predictions

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from eir_seq.config.schema import CausalLmOutputConfig
+from eir_seq.config.outputs import CausalLmOutputConfig
 from eir_seq.errors import UserError
 from eir_seq.modalities.sequence_encoder import SequenceEncoder
 from eir_seq.models import create_model

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 from torch.nn import functional
 
-from eir_seq.config.schema import ClassificationOutputConfig
+from eir_seq.config.outputs import ClassificationOutputConfig
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.outputs import build_output, load_output
 from eir_seq.outputs.classification import FittedClassification, sorted_classes

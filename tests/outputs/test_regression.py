@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from eir_seq.config.schema import RegressionOutputConfig
+from eir_seq.config.outputs import RegressionOutputConfig
 from eir_seq.errors import UserError
 from eir_seq.outputs import build_output, load_output
 from eir_seq.outputs.regression import FittedRegression

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from eir_seq.config.schema import TokenClassificationOutputConfig
+from eir_seq.config.outputs import TokenClassificationOutputConfig
 from eir_seq.errors import UserError
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs import build_output, load_output
