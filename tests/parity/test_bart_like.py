@@ -297,6 +297,15 @@ def test_options_that_cannot_be(name: str, options: dict[str, Any], fault: str) 
     assert fault in str(raised.value)
 
 
+def test_a_start_that_a_small_vocabulary_lacks() -> None:
+    """Published decoders of marian begin with padding; so do those of a vocabulary without the documented token."""
+    model: Any = create_model("marian", {**BART, "pad_token_id": 7, "eos_token_id": 3}, task="seq2seq-lm").eval()
+    ids = torch.randint(11, 120, (2, 6))
+    first = torch.cat((torch.full((2, 1), 7), ids[:, :-1]), 1)
+    assert torch.equal(model(ids, labels=ids).logits, model(ids, decoder_input_ids=first).logits)
+    assert model.generate(ids, max_new_tokens=3)[:, 0].tolist() == [7, 7]
+
+
 def test_scaled_rows_differ_from_plain_ones() -> None:
     """The rows of the table above do switch what they say."""
     assert SCALED["scale_embedding"]

@@ -138,7 +138,7 @@ class Design:
 
     def start(self, c: LikeBart) -> int | None:
         """What shifted texts begin with; None for their own last token."""
-        return None if self.wraps else c.decoder_start_token_id  # type: ignore[attr-defined]
+        return None if self.wraps else c.start()
 
     def rows(self, c: LikeBart) -> Iterator[Row]:
         """The key table of both sides; files hold any name of the one token table."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, default_of, fields, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,14 @@ class LikeBart(ModelConfig):
         least = min(self.vocab_size, self.target_vocabulary())
         if self.pad_token_id >= least:
             yield "pad_token_id", f"{self.pad_token_id} is outside the vocabulary of {least} tokens"
-        start = getattr(self, "decoder_start_token_id", 0)
-        if start >= self.target_vocabulary():
+        start, known = getattr(self, "decoder_start_token_id", 0), fields(type(self)).get("decoder_start_token_id")
+        if known is not None and start >= self.target_vocabulary() and start != default_of(known):
             yield "decoder_start_token_id", f"{start} is outside the vocabulary of {self.target_vocabulary()} tokens"
+
+    def start(self) -> int | None:
+        """What the decoder begins with: padding where the documented default lies outside a smaller vocabulary."""
+        start: int | None = getattr(self, "decoder_start_token_id", None)
+        return self.pad_token_id if start is not None and start >= self.target_vocabulary() else start
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -181,13 +181,13 @@ def defaults_of(model: Model) -> dict[str, Any]:
     else:
         known = vars(model.config) | model.config.published
         found = {name: known[name] for name in DEFAULTS if known.get(name) is not None}
-    start = getattr(getattr(model.head, "config", None), "decoder_start_id", None)
-    if start is not None:  # what the decoder began with in training
-        found.setdefault("decoder_start_token_id", start)
     size = model.config.target_vocabulary()
     for name in TOKEN_OPTIONS:  # the documented default of an option may lie outside a smaller vocabulary
         if size is not None and any(token >= size for token in _flat(found.get(name))):
             del found[name]
+    start = getattr(getattr(model.head, "config", None), "decoder_start_id", None)
+    if start is not None:  # what the decoder began with in training
+        found.setdefault("decoder_start_token_id", start)
     if unread := [name for name in OTHER_METHODS if found.get(name)]:
         logger.warning("the model asks for a way of generating that is not supported: %s", ", ".join(unread))
     return found
