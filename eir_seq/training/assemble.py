@@ -51,7 +51,10 @@ class Parts:
         fitted = self.inputs[name]
         if isinstance(fitted, FittedDocuments):
             blocks = self.data.encoded[split].inputs[name]
-            return [fitted.tokenizer.decode(ids) for ids in blocks.sequences(IDS, range(len(self.data.encoded[split])))]
+            return [
+                fitted.tokenizer.decode(ids.tolist())
+                for ids in blocks.sequences(IDS, range(len(self.data.encoded[split])))
+            ]
         return fitted.show(rows)
 
 
@@ -69,8 +72,10 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     from eir_seq.data.module import DataModule
     from eir_seq.data.source import load_splits
 
-    layout = config.document_layout
-    modalities = {name: build_modality(name, declared, layout) for name, declared in config.inputs.items()}
+    layout, written = config.document_layout, config.written
+    modalities = {
+        name: build_modality(name, declared, layout, written.get(name)) for name, declared in config.inputs.items()
+    }
     with console.phase("reading rows") as found:
         splits = load_splits(config, modalities)
         found += [f"{split} {rows.num_rows:,}" for split, rows in splits.items()]
