@@ -42,3 +42,18 @@ def test_of_a_whole_file(tmp_path: Path) -> None:
     assert own.keys() == theirs.keys()
     assert all(torch.equal(own[name], theirs[name]) for name in own)
     assert not any(p.requires_grad for p in own.values())
+
+
+def test_prompts_in_front_of_a_frozen_bart(tmp_path: Path) -> None:
+    """A bart is opened as mvp; `freeze` names all but the prompts."""
+    tokenizer = fit({}).tokenizer
+    create_model("bart", {**TINY, "vocab_size": tokenizer.vocab_size}, task="seq2seq-lm").save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    options = {"model_type": "mvp", "use_prompt": True, "prompt_length": 3, "prompt_mid_dim": 4}
+    freeze = ["layers.*", "embed_*", "layernorm_embedding.*"]
+    model = {"model_type": str(tmp_path), "pretrained_model": True, "model_init_config": options, "freeze": freeze}
+    encoder = fit(model).build_encoder(DATA)
+    assert (encoder.backbone.config.model_type, encoder.backbone.task) == ("mvp", "encoder")
+    trained = {name for name, p in encoder.backbone.named_parameters() if p.requires_grad}
+    assert len(trained) == 5
+    assert all("prompts" in name for name in trained)
