@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +72,7 @@ class Cache:
         self.length = 0
         self._slots: dict[nn.Module, _Slot] = {}
         self._states: dict[nn.Module, tuple[Tensor, ...]] = {}
+        self._shared: dict[Any, Any] = {}
         self._memories: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def extend(self, mixer: nn.Module, key: Tensor, value: Tensor, window: int | None = None) -> tuple[Tensor, Tensor]:
@@ -107,6 +110,12 @@ class Cache:
     def state(self, mixer: nn.Module) -> tuple[Tensor, ...] | None:
         """The state of `mixer`; None in front of the first token."""
         return self._states.get(mixer)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """`make()`, computed once for all texts and all calls."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
     def reorder(self, rows: Tensor, *, same_memory: bool = False) -> None:
         """Keep these rows of the batch, in this order (beam search).
