@@ -547,6 +547,13 @@ CATALOGUE: dict[str, Entry] = {
         "Bert over a text and the regions of an image behind it (visual_embeds ...).",
         (
             "base",
+    "t5gemma": Entry(
+        "configs.t5gemma:T5GemmaConfig",
+        "architectures.t5gemma:T5GEMMA",
+        "https://arxiv.org/abs/2504.06225",
+        "Encoder and decoder of any two sizes; layers with bounded scores, rotations, windows and four or six norms.",
+        T5_TASKS[:5],
+    ),
             "pretraining",
             "visual-question-answering",
             "visual-reasoning",

@@ -48,6 +48,7 @@ class Model(nn.Module):
 
     def __init__(self, architecture: Architecture, config: ModelConfig, task: str) -> None:
         super().__init__()
+        config = config.for_task(task)
         self.architecture, self.config, self.task = architecture, config, task
         self.declared = architecture.tasks[task]
         plan = self.declared.plan(config)

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Union
+from typing import Any, ClassVar, Literal, Self, Union
 
 from eir_seq.errors import Fault, UserError, nearest
 
@@ -84,6 +84,14 @@ class ModelConfig(Options):
     def target_vocabulary(self) -> int | None:
         """Tokens that texts are written with, or None where the architecture knows no tokens."""
         return getattr(self, "vocab_size", None)
+
+    def for_task(self, task: str) -> Self:  # noqa: ARG002
+        """The options of the class for a task, where that decides some of them.
+
+        Raises:
+            UserError: the class cannot be with these options.
+        """
+        return self
 
     def max_positions(self) -> int | None:
         """The longest sequence in tokens, or None where the architecture sets no bound."""

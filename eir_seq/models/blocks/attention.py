@@ -30,7 +30,7 @@ class Attention(Configured):
         `num_kv_heads`: heads of keys and values, each shared by a group of query heads (https://arxiv.org/abs/2305.13245).
         `memory_size`: width of the memory; given, this is cross-attention.
         `scale`: factor on the scores; by default one over the square root of the head size.
-        `window`: a query sees itself and the `window` - 1 tokens in front of it (with `causal`).
+        `window`: a query sees itself and tokens nearer than this, with `causal` only those in front of it.
         `head_norm`: normalizes the heads of queries and keys before they are turned.
         `distances`: a part that adds to the scores before they are scaled. `alibi`: scores fall with the distance.
         `float32_scores`: scores in float32 also under mixed precision where weights are wanted; torch's kernels, which
@@ -187,21 +187,23 @@ class Attention(Configured):
         return torch.cat(mixed).flatten(1)
 
     def _windowed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:
-        """(batch, heads, length, head_size) each -> (batch, heads, queries, head_size), causal in a window.
+        """(batch, heads, length, head_size) each -> (batch, heads, queries, head_size), in a window.
 
         Queries are taken block by block with the keys that some of them see, so a text costs its length times the
         window, not times its length.
         """
         window, count, past = self.config.window, query.shape[2], key.shape[2] - query.shape[2]
         assert window
-        mixed, block = [], max(window, LEAST_BLOCK)
+        mixed, block, causal = [], max(window, LEAST_BLOCK), self.config.causal
         for start in range(0, max(count, 1), block):  # a text may be empty
             end = min(start + block, count)
-            seen = slice(max(0, past + start - window + 1), past + end)
-            mask = ctx.mask(end - start, seen.stop - seen.start, causal=True, window=window, behind=count - end)
-            causal = mask is None and end - start > 1
+            last = end if causal else min(end + window - 1, count)
+            seen = slice(max(0, past + start - window + 1), past + last)
+            sizes, around = (end - start, seen.stop - seen.start), {"behind": count - last, "ahead": last - end}
+            mask = ctx.mask(*sizes, causal=causal, window=window, **around)
+            whole = causal and mask is None and end - start > 1
             mixed.append(
-                self._fused(query[:, :, start:end], key[:, :, seen], value[:, :, seen], mask, None, causal, dropout)
+                self._fused(query[:, :, start:end], key[:, :, seen], value[:, :, seen], mask, None, whole, dropout)
             )
         return torch.cat(mixed, 2)
 
@@ -227,16 +229,18 @@ class Attention(Configured):
 
     def _weights(self, query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None, causal: bool) -> Tensor:
         """(batch, heads, queries, keys) attention weights, spelt out."""
-        key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
-        if self.config.float32_scores:
-            with torch.autocast(query.device.type, enabled=False):
-                scores = query.float() @ key.float().transpose(-1, -2) * self.scale
-        else:
-            scores = query @ key.transpose(-1, -2) * self.scale
+        scores = self._scores(query, key.repeat_interleave(query.shape[1] // key.shape[1], 1))
         scores = scores if bias is None else scores + bias
         look = causal_mask(query, key) if causal else mask
         scores = scores if look is None else scores.masked_fill(~look, torch.finfo(scores.dtype).min)
         return scores.softmax(-1)
+
+    def _scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """(batch, heads, length, head_size) each -> (batch, heads, queries, keys)."""
+        if self.config.float32_scores:
+            with torch.autocast(query.device.type, enabled=False):
+                return query.float() @ key.float().transpose(-1, -2) * self.scale
+        return query @ key.transpose(-1, -2) * self.scale
 
 
 def causal_mask(query: Tensor, key: Tensor) -> Tensor:

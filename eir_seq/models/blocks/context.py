@@ -69,13 +69,13 @@ class Context:
         )
 
     def mask(
-        self, queries: int, keys: int, *, causal: bool, window: int | None = None, behind: int = 0
+        self, queries: int, keys: int, *, causal: bool, window: int | None = None, behind: int = 0, ahead: int = 0
     ) -> Tensor | None:
         """(batch or 1, 1, queries or 1, keys) bool of who may look at whom among padded tokens; None if everyone may.
 
-        The keys are the last ones but for `behind`, the queries the last of them; keys in front of the first token that
-        `self.keys` knows are all real (a prefix).
-        `window`: a causal query sees itself and the `window` - 1 keys in front of it.
+        The keys are the last ones but for `behind`, the queries the last of them but for `ahead`; keys in front of the
+        first token that `self.keys` knows are all real (a prefix).
+        `window`: a query sees itself and tokens nearer than this, a causal one only those in front of it.
         A row that may look at nothing (padding on the left) may look at itself, so that its weights stay finite.
         """
 
@@ -83,9 +83,10 @@ class Context:
             real = None
             if self.keys is not None and not self.layout.packed:
                 real = F.pad(self.keys, (keys + behind - self.keys.shape[1], -behind), value=True)
-            return look_mask(real, queries, keys, causal=causal, window=window, device=self.positions.device)
+            device = self.positions.device
+            return look_mask(real, queries, keys, causal=causal, window=window, ahead=ahead, device=device)
 
-        return self.once(("mask", queries, keys, causal, window, behind), make)
+        return self.once(("mask", queries, keys, causal, window, behind, ahead), make)
 
 
 def look_mask(
@@ -95,24 +96,25 @@ def look_mask(
     *,
     causal: bool,
     window: int | None = None,
+    ahead: int = 0,
     device: torch.device | None = None,
 ) -> Tensor | None:
     """See `Context.mask`; `real`: (batch, keys) bool or None."""
-    if not causal:
+    if window is not None and window >= keys:
+        window = None
+    if not causal and window is None:
         if real is None:
             return None
         look = real[:, None, None, :]
         return look | ~look.any(-1, keepdim=True)
-    if window is not None and window >= keys:
-        window = None
-    if real is None and window is None and (queries == 1 or queries == keys):
+    if causal and real is None and window is None and (queries == 1 or queries == keys):
         return None  # one new token sees all; else the kernel's own causal mode serves
     places = torch.arange(keys, device=device)
-    own = places[keys - queries :, None]
-    past = places <= own
+    own = places[keys - ahead - queries : keys - ahead, None]
+    near = places <= own if causal else torch.ones((), dtype=torch.bool, device=device)
     if window is not None:
-        past = past & (places > own - window)
+        near = near & (places > own - window) & (places < own + window)
     if real is None:
-        return past[None, None]
-    look = past & real[:, None, None, :]
+        return near[None, None]
+    look = near & real[:, None, None, :]
     return look | ((places == own) & ~look.any(-1, keepdim=True))

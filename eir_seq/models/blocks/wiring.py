@@ -105,6 +105,26 @@ class PreNorm(Layer):
         return out
 
 
+class Sandwich(PreNorm):
+    """Norms in front of and behind each sublayer, inside of the residual sum (https://arxiv.org/abs/2105.13290)."""
+
+    def __init__(self, plan: LayerPlan) -> None:
+        super().__init__(plan)
+        self.mixer_end_norm = plan.norm.build(plan.hidden_size)
+        self.cross_end_norm = plan.norm.build(plan.hidden_size) if plan.cross else None
+        self.mlp_end_norm = plan.norm.build(plan.hidden_size)
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        if self.skips():
+            return x
+        x = x + self.mixer_dropout(self.mixer_end_norm(self.mixer(self.mixer_norm(x), ctx)))
+        if self.cross is not None and self.cross_norm is not None and ctx.memory is not None:
+            assert self.cross_end_norm is not None
+            x = x + self.mixer_dropout(self.cross_end_norm(self.cross(self.cross_norm(x), ctx)))
+        return x + self.dropout(self.mlp_end_norm(self._feed(self.mlp_norm(x), ctx)))
+
+
 class PreNormExperts(PreNorm):
     """The same with sparse experts, which tell the context how they were chosen."""
 

@@ -123,8 +123,10 @@ def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     model_type = content["model_type"]
     config = config_class(model_type)
     content = {**documented_spelling(content, fields(config))}
-    derived = {name: value for name, value in content.items() if name in DERIVED}
-    options, rest = sift(config, {name: value for name, value in content.items() if name not in DERIVED})
+    sides = fields(config).get("is_encoder_decoder")
+    free = () if sides is None or sides.metadata["choices"] else ("is_encoder_decoder",)  # it tells classes apart then
+    derived = {name: value for name, value in content.items() if name in DERIVED and name not in free}
+    options, rest = sift(config, {name: value for name, value in content.items() if name not in derived})
     if "id2label" in content and isinstance(content["id2label"], dict):
         options["num_labels"] = len(content["id2label"])
     if faults := check_options(model_type, options):

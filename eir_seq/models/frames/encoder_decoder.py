@@ -78,6 +78,7 @@ class EncoderDecoder(nn.Module):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
+        decoder_position_ids: Tensor | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
@@ -112,6 +113,7 @@ class EncoderDecoder(nn.Module):
         decoded = self.decoder(
             decoder_input_ids,
             decoder_attention_mask,
+            position_ids=decoder_position_ids,
             inputs_embeds=decoder_inputs_embeds,
             head_mask=decoder_head_mask,
             cross_attn_head_mask=cross_attn_head_mask,
@@ -124,9 +126,12 @@ class EncoderDecoder(nn.Module):
         )
         return ModelOutput.of(
             last_hidden_state=decoded.last_hidden_state,
+            last_hidden_state_ngram=decoded.last_hidden_state_ngram,
             past_key_values=decoded.past_key_values,
             decoder_hidden_states=decoded.hidden_states,
+            decoder_ngram_hidden_states=decoded.hidden_states_ngram,
             decoder_attentions=decoded.attentions,
+            decoder_ngram_attentions=decoded.ngram_attentions,
             cross_attentions=decoded.cross_attentions,
             encoder_last_hidden_state=encoded.last_hidden_state,
             encoder_hidden_states=encoded.hidden_states,

@@ -17,6 +17,7 @@ from tests.parity.cases import (
     special_inputs,
     stablelm_like,
     xlm_like,
+    t5_like,
 )
 from tests.parity.cases.base import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LENGTHS, VOCABULARY, Case, Inputs
 
@@ -36,5 +37,6 @@ CASES: list[Case] = [
     *stablelm_like.CASES,
     *xlm_like.CASES,
 ]
+    *t5_like.CASES,
 
 __all__ = ["CASES", "DECODER_LENGTH", "DECODER_LENGTHS", "LENGTH", "LENGTHS", "VOCABULARY", "Case", "Inputs"]

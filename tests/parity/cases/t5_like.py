@@ -1,0 +1,44 @@
+"""Rows of t5's later kin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.parity.cases.base import VOCABULARY, Case
+
+STACK: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 64,
+    "query_pre_attn_scalar": 16,
+    "sliding_window": 6,
+}
+NARROW: dict[str, Any] = {
+    **STACK,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "attention_bias": True,
+    "hidden_activation": "relu",
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
+    "rope_theta": 500.0,
+    "tie_word_embeddings": False,  # the oracle reads this one of a decoder, too, and ties to the encoder's table then
+    "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+}
+BOUNDED: dict[str, Any] = {**STACK, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 2.0}
+"""Scores are bounded by less than they reach, so that the bound is seen."""
+T5GEMMA: dict[str, Any] = {"vocab_size": VOCABULARY, "encoder": BOUNDED, "decoder": BOUNDED}
+
+CASES = [
+    Case("t5gemma", T5GEMMA, head_mask=False),
+    Case("t5gemma@unbalanced", {**T5GEMMA, "decoder": NARROW, "tie_word_embeddings": False}),
+    Case("t5gemma@other_unbalanced", {**T5GEMMA, "encoder": NARROW}),
+]
