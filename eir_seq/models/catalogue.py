@@ -540,13 +540,6 @@ CATALOGUE: dict[str, Entry] = {
         "Encoder and decoder with relative position biases shared by all layers, RMS norms in front, no linear biases.",
         T5_TASKS,
     ),
-    "visual_bert": Entry(
-        "configs.special_inputs:VisualBertConfig",
-        "architectures.visual_bert:VISUAL_BERT",
-        "https://arxiv.org/abs/1908.03557",
-        "Bert over a text and the regions of an image behind it (visual_embeds ...).",
-        (
-            "base",
     "t5gemma": Entry(
         "configs.t5gemma:T5GemmaConfig",
         "architectures.t5gemma:T5GEMMA",
@@ -554,6 +547,13 @@ CATALOGUE: dict[str, Entry] = {
         "Encoder and decoder of any two sizes; layers with bounded scores, rotations, windows and four or six norms.",
         T5_TASKS[:5],
     ),
+    "visual_bert": Entry(
+        "configs.special_inputs:VisualBertConfig",
+        "architectures.visual_bert:VISUAL_BERT",
+        "https://arxiv.org/abs/1908.03557",
+        "Bert over a text and the regions of an image behind it (visual_embeds ...).",
+        (
+            "base",
             "pretraining",
             "visual-question-answering",
             "visual-reasoning",
