@@ -117,6 +117,7 @@ def from_pretrained(
 
 def _load(model: Model, published: dict[str, Tensor], folder: Path, ignore_mismatched_sizes: bool) -> LoadReport:
     tensors, unused = model.tensors_of(published)
+    tensors = {**model.computed_tensors(), **tensors}
     buffers = model.saved_buffers()
     expected: dict[str, Tensor] = {**dict(model.named_parameters()), **buffers}
     mismatched = [name for name, tensor in tensors.items() if tensor.shape != expected[name].shape]

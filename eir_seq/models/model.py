@@ -14,7 +14,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.models.architecture import Architecture
 from eir_seq.models.blocks.prompts import Prompts
 from eir_seq.models.checkpoint.folder import published_config, write
-from eir_seq.models.checkpoint.keymap import Tensors, modern, to_ours, to_published
+from eir_seq.models.checkpoint.keymap import Computed, Tensors, modern, to_ours, to_published
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.heads.base import Head
 from eir_seq.models.heads.sequence_classification import shifted_right
@@ -246,6 +246,11 @@ class Model(nn.Module):
         ignored = tuple(map(re.compile, self.architecture.ignored))
         strangers = [name for name in named if name not in own]
         return tensors, [n for n in [*unknown, *strangers] if not any(p.search(n) for p in ignored)]
+
+    def computed_tensors(self) -> Tensors:
+        """What a whole checkpoint may leave out, under our names."""
+        parts = {"body.": self.declared.body_rows(self.config), "head.": self.declared.rows_of_head(self.config)}
+        return {part + row.ours: row.make() for part in parts for row in parts[part] if isinstance(row, Computed)}
 
     def _canonical_names(self) -> dict[str, str]:
         first: dict[int, str] = {}

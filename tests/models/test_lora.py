@@ -76,6 +76,7 @@ def test_every_architecture_learns_by_adapters_alone(model_type: str) -> None:
 
 
 LAYOUTS = [
+    ("bart", "seq2seq-lm", ["q_proj", "v_proj", "decoder.layers.1.fc1"]),
     ("bert", "masked-lm", ["query", "value"]),
     ("bloom@six_heads", "causal-lm", ["query_key_value"]),
     ("gpt2", "causal-lm", "all-linear"),

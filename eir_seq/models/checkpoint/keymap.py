@@ -37,13 +37,9 @@ class Same:
 
 @dataclass(frozen=True)
 class Computed(Same):
-    """A tensor that files may leave out: `make` gives it then."""
+    """A tensor that a whole checkpoint may leave out: `make` gives it then."""
 
     make: Callable[[], Tensor] = field(kw_only=True)
-
-    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
-        """Take the tensor out of `published`, or make it."""
-        yield self.ours, published.pop(self.theirs) if self.theirs in published else self.make()
 
 
 @dataclass(frozen=True)
