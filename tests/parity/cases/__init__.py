@@ -16,8 +16,8 @@ from tests.parity.cases import (
     relative,
     special_inputs,
     stablelm_like,
-    xlm_like,
     t5_like,
+    xlm_like,
 )
 from tests.parity.cases.base import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LENGTHS, VOCABULARY, Case, Inputs
 
@@ -35,8 +35,8 @@ CASES: list[Case] = [
     *special_inputs.CASES,
     *llama_like.CASES,
     *stablelm_like.CASES,
+    *t5_like.CASES,
     *xlm_like.CASES,
 ]
-    *t5_like.CASES,
 
 __all__ = ["CASES", "DECODER_LENGTH", "DECODER_LENGTHS", "LENGTH", "LENGTHS", "VOCABULARY", "Case", "Inputs"]
