@@ -103,7 +103,7 @@ class SequenceEncoder(nn.Module):
             inputs["global_attention_mask"] = (mask & (mask.cumsum(dim=1) == 1)).long()
         head = getattr(self.backbone, "head", None)
         output: Any = self.backbone(**inputs) if head is None else self.backbone.run_body(inputs)  # type: ignore[operator]
-        states: Tensor = output.last_hidden_state
+        states: Tensor = head.states(output) if isinstance(head, Head) else output.last_hidden_state
         if "pixel_values" in own:  # an image, whose states stand in front of those of the text
             states = states[:, -mask.shape[1] :]
         behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
@@ -291,13 +291,13 @@ def _refuse_beyond(task: str | None, place: str) -> None:
 
 @torch.no_grad()
 def _sees_ahead(backbone: Any) -> bool:
-    """Whether the states of tokens change with a token behind them."""
+    """Whether the state of a token changes with those behind it."""
     tokens = torch.arange(8).repeat(2, 1) % backbone.config.vocab_size
-    tokens[1, -1] = 0
+    tokens[1, 1:] = tokens[1, 1:].flip(0)
     training = backbone.training
-    states = backbone.eval().run_body({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})
+    output = backbone.eval().run_body({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})
     backbone.train(training)
-    one, other = states.last_hidden_state[:, :-1]
+    one, other = backbone.head.states(output)[:, 0]
     return not torch.allclose(one, other, atol=1e-5)
 
 

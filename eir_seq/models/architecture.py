@@ -75,6 +75,7 @@ class TaskHead:
     prefix: str | None = None
     prepare: Prepare | None = None
     decoding: Decoding | None = None
+    prefixes: tuple[str, ...] = ()
 
 
 def declare_tasks(
@@ -103,6 +104,7 @@ def declare_tasks(
             head_rows=entry.rows,
             prepare=entry.prepare or prepare,
             decoding=entry.decoding,
+            prefixes=entry.prefixes,
         )
     return tasks
 

@@ -450,6 +450,13 @@ CATALOGUE: dict[str, Entry] = {
         "Bart for programs and what is said of them, in several languages.",
         (*PAIR_TASKS, "sequence-classification"),
     ),
+    "prophetnet": Entry(
+        "configs.prophetnet:ProphetNetConfig",
+        "architectures.prophetnet:PROPHETNET",
+        "https://arxiv.org/abs/2001.04063",
+        "Encoder-decoder that predicts several tokens at once by streams beside the one that reads the text.",
+        PAIR_TASKS,
+    ),
     "qwen2": Entry(
         "configs.llama_like:Qwen2Config",
         "architectures.qwen2_like:QWEN2",
@@ -574,6 +581,13 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/1901.07291",
         "Bert without segments and pooler that may add a vector per language (langs) to each token.",
         XLM_TASKS,
+    ),
+    "xlm-prophetnet": Entry(
+        "configs.prophetnet:XLMProphetNetConfig",
+        "architectures.prophetnet:XLM_PROPHETNET",
+        "https://arxiv.org/abs/2001.04063",
+        "Prophetnet with a multilingual vocabulary.",
+        PAIR_TASKS,
     ),
     "xlm-roberta": Entry(
         "configs.bert_like:XLMRobertaConfig",

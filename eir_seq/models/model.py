@@ -130,7 +130,7 @@ class Model(nn.Module):
             kept = logits_to_keep if isinstance(logits_to_keep, Tensor) else slice(-logits_to_keep, None)
             output["last_hidden_state"] = output.last_hidden_state[:, kept]
         predictions = self.head(output, inputs | own)
-        states = ("last_hidden_state", "pooler_output", "entity_last_hidden_state")
+        states = ("last_hidden_state", "last_hidden_state_ngram", "pooler_output", "entity_last_hidden_state")
         rest = {name: value for name, value in output.items() if name not in states}
         return ModelOutput.of(loss=self.head.loss(predictions, targets), **predictions, **rest)
 

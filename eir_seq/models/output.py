@@ -17,6 +17,8 @@ FIELDS = frozenset({
     "mems", "start_top_log_probs", "start_top_index", "end_top_log_probs", "end_top_index", "cls_logits",
     "cache_params", "state",
     "router_logits", "aux_loss",
+    "last_hidden_state_ngram", "hidden_states_ngram", "ngram_attentions", "logits_ngram",
+    "decoder_ngram_hidden_states", "decoder_ngram_attentions",
 })  # fmt: skip
 
 

@@ -20,6 +20,7 @@ DROPOUTS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "seq_classif_dropout",
     "qa_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout", "dropout_rate",
     "classifier_dropout", "classifier_dropout_prob", "summary_last_dropout", "hidden_dropout",
+    "activation_dropout",
 )  # fmt: skip
 
 PARITY = {case.name: case.options for case in CASES if "@" not in case.name}
@@ -114,7 +115,7 @@ def loss(model: Model, output: Any) -> Tensor:
         return found + output.get("mc_loss", 0)
     states = [
         x
-        for name in ("last_hidden_state", "pooler_output", "entity_last_hidden_state")
+        for name in ("last_hidden_state", "last_hidden_state_ngram", "pooler_output", "entity_last_hidden_state")
         if (x := output.get(name)) is not None
     ]
     generator = torch.Generator().manual_seed(4)

@@ -135,8 +135,9 @@ def task_inputs(case: Case, task: str, config: Any) -> tuple[Inputs, Inputs, Ten
     inputs = inputs_of(case, config)
     if task in ("encoder", "sequence-classification"):
         inputs = {name: tensor for name, tensor in inputs.items() if not name.startswith("decoder_")}
-    if task == "causal-lm" and hasattr(config, "decoder_layers"):  # a decoder alone, beside states of some encoder
-        memory = torch.randn(len(LENGTHS), LENGTH, config.d_model, generator=torch.Generator().manual_seed(6))
+    sides = ("decoder_layers", "num_decoder_layers")
+    if task == "causal-lm" and any(hasattr(config, side) for side in sides):  # alone, beside states of some encoder
+        memory = torch.randn(len(LENGTHS), LENGTH, config.hidden_size, generator=torch.Generator().manual_seed(6))
         inputs |= {"encoder_hidden_states": memory, "encoder_attention_mask": inputs["attention_mask"].flip(0)}
     withheld = (*case.withheld.get(task, ()), *(CROSS if task != "causal-lm" else ()))
     inputs = {name: tensor for name, tensor in inputs.items() if name not in withheld}

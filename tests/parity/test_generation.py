@@ -17,11 +17,13 @@ from eir_seq.models.generation.generate import TASKS
 from tests.parity.cases import CASES, Case
 from tests.parity.harness import DECODER, Pair, inputs_of, pair, transformers
 
+UNGENERATED = ("xlm-prophetnet",)
+"""The oracle's classes have lost their generation; ours is that of prophetnet."""
 CALLS = [
     (case, task)
     for case in CASES
     for task, declared in architecture(case.model_type).tasks.items()
-    if task in TASKS or declared.decoding is not None
+    if (task in TASKS or declared.decoding is not None) and case.model_type not in UNGENERATED
 ]
 ids = {"ids": lambda case: case.name if isinstance(case, Case) else None}
 
@@ -107,13 +109,14 @@ def agree(case: Case, both: Pair, **options: Any) -> None:
     """Ours continue all prompts as the oracle continues each."""
     options = {"max_new_tokens": 10, "eos_token_id": ENDS, **options}
     given, texts = prompts(case, both), options.get("num_return_sequences", 1)
-    if case.options.get("causal"):  # as published, padding is read here
+    mixes = case.model_type == "prophetnet"  # tokens that are read at once, padding too, mix their biases
+    if case.options.get("causal") or (mixes and not both.oracle.config.is_encoder_decoder):  # padding is read here
         given = alone(given, 0)
     ours = both.ours.generate(**given, **options)
     assert isinstance(ours, Tensor)
     for row in range(len(given["input_ids"])):
         single = alone(given, row)
-        theirs = both.oracle.generate(**{**single, **options, "use_cache": False})
+        theirs = both.oracle.generate(**{**single, **options, "use_cache": mixes})
         begins = [1 if both.oracle.config.is_encoder_decoder else x["input_ids"].shape[1] for x in (single, given)]
         expected = [ended(text, begins[0], options["eos_token_id"]) for text in theirs]
         found = [ended(text, begins[1], options["eos_token_id"]) for text in ours[row * texts : (row + 1) * texts]]

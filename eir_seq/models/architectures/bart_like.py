@@ -250,19 +250,21 @@ def bart_like_tasks(
     """
     lm_rows = _target_rows if design.logits_bias else (Same("lm_head", "out"),)
     every = {
+        "encoder": TaskHead(
+            "Encoder",
+            None,
+            plan=design.encoder_plan,
+            body_rows=design.encoder_rows,
+            prefix="",
+            prefixes=("model.encoder", "encoder"),
+        ),
         "seq2seq-lm": TaskHead(generator, partial(_target, design), lm_rows),
         "causal-lm": TaskHead(
             "ForCausalLM", _next, (Same("lm_head", "out"),), plan=design.decoder_plan, body_rows=design.decoder_rows
         ),
         **heads,
     }
-    encoder = Task(
-        published=f"{family}Encoder",
-        plan=design.encoder_plan,
-        body_rows=design.encoder_rows,
-        prefixes=("model.encoder", "encoder"),
-    )
-    return {**declare_tasks(family, "model", design.plan, design.rows, every), "encoder": encoder}
+    return declare_tasks(family, "model", design.plan, design.rows, every)
 
 
 def bart_like_architecture(tasks: dict[str, Task]) -> Architecture:

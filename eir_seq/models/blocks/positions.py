@@ -257,6 +257,14 @@ def by_distance(scores: Tensor) -> Tensor:
     return flat.unflatten(-1, (queries, columns - 1))[..., :keys]
 
 
+def distance_buckets(distance: Tensor, count: int, max_distance: int) -> Tensor:
+    """Distances from 0 on -> classes 0 .. `count` - 1, of the same shape; see `RelativeBuckets`."""
+    exact = count // 2
+    growth = math.log(max_distance / exact)
+    far = exact + (torch.log(distance.float() / exact) / growth * (count - exact)).long()
+    return torch.where(distance < exact, distance, far.clamp(max=count - 1))
+
+
 class RelativeBuckets(Configured):
     """A learned bias per head and bucket of distance (T5, https://arxiv.org/abs/1910.10683, 2.1).
 
@@ -286,10 +294,7 @@ class RelativeBuckets(Configured):
             distance = distance.abs()
         else:
             distance = (-distance).clamp(min=0)
-        exact = count // 2
-        growth = math.log(self.config.max_distance / exact)
-        far = exact + (torch.log(distance.float() / exact) / growth * (count - exact)).long()
-        return base + torch.where(distance < exact, distance, far.clamp(max=count - 1))
+        return base + distance_buckets(distance, count, self.config.max_distance)
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """Queries and keys (batch, heads, length, head_size) -> (1, heads, queries, keys)."""

@@ -126,9 +126,12 @@ class EncoderDecoder(nn.Module):
         )
         return ModelOutput.of(
             last_hidden_state=decoded.last_hidden_state,
+            last_hidden_state_ngram=decoded.last_hidden_state_ngram,
             past_key_values=decoded.past_key_values,
             decoder_hidden_states=decoded.hidden_states,
+            decoder_ngram_hidden_states=decoded.hidden_states_ngram,
             decoder_attentions=decoded.attentions,
+            decoder_ngram_attentions=decoded.ngram_attentions,
             cross_attentions=decoded.cross_attentions,
             encoder_last_hidden_state=encoded.last_hidden_state,
             encoder_hidden_states=encoded.hidden_states,

@@ -33,6 +33,11 @@ class Head(Configured):
         """The inputs of the body; a head may complete or reshape them."""
         return inputs
 
+    def states(self, output: ModelOutput) -> Tensor:
+        """(batch, length, hidden), of the body's output: the states by which each token of the text is predicted."""
+        states: Tensor = output.last_hidden_state
+        return states
+
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Predictions under their documented names, from the body's output and what the caller gave."""
         raise NotImplementedError
