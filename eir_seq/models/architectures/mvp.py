@@ -33,7 +33,6 @@ def _prompted(c: MvpConfig, stack: StackPlan, *, decoder: bool) -> StackPlan:
             **vars(embeddings), own_prompts=prompts, cross_prompts=prompts if decoder else None
         ),
         layers=tuple(_with_prompts(layer, number) for number, layer in enumerate(stack.layers)),
-        packable=False,
     )
 
 
