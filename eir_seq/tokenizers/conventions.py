@@ -16,7 +16,9 @@ ALBERT = SpecialTokens("[CLS]", "[SEP]", "<unk>", "[SEP]", "<pad>", "[CLS]", "[M
 XLNET = SpecialTokens("<s>", "</s>", "<unk>", "<sep>", "<pad>", "<cls>", "<mask>")
 
 # Which format the architectures use whose files do not tell it themselves, by `TokenizerConfigFiles.lineage`.
-_BERT_LIKE = "bert distilbert electra mobilebert squeezebert convbert lxmert layoutlm megatronbert visualbert nezha rocbert"
+_BERT_LIKE = (
+    "bert distilbert electra mobilebert squeezebert convbert lxmert layoutlm megatronbert visualbert nezha rocbert"
+)
 _ROBERTA_LIKE = "roberta bart longformer led mvp robertaprelayernorm ibert data2vectext luke markuplm"
 _T5_LIKE = "t5 mt5 umt5 longt5 switchtransformers"
 WORDPIECE = dict.fromkeys(_BERT_LIKE.split(), BERT)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken
 
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.tokenizers.spm import Sampling
 from eir_seq.tokenizers.tokenizer import CONFIG_FILE, ROLES, SpecialTokens
 
 MEGABYTE = 2**20
 MAX_BYTES = 256 * MEGABYTE  # the largest published vocabularies have about 35 MB
+MAX_NBEST = 512  # the library's limit
 MAX_CONFIG_BYTES = 16 * MEGABYTE
 SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "sentencepiece.model")
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *SENTENCEPIECE_FILES)
@@ -83,15 +86,41 @@ class TokenizerFiles:
         return UserError(Fault(os.fspath(self.folder / name), message))
 
 
-class TokenizerConfigFiles:
-    """What the JSON files beside a vocabulary say about it: its class, its special and its added tokens."""
+class Options(dict[str, Any]):
+    """Options that remember which of them were `asked` for."""
 
-    def __init__(self, files: TokenizerFiles) -> None:
+    def __init__(self, *layers: Mapping[str, Any]) -> None:
+        super().__init__({name: value for layer in layers for name, value in layer.items()})
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The option, or the default."""
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+class TokenizerConfigFiles:
+    """What the JSON files beside a vocabulary say about it: its class, its special and its added tokens.
+
+    `chosen` options stand above those of the files.
+    """
+
+    def __init__(self, files: TokenizerFiles, chosen: Mapping[str, Any] | None = None) -> None:
         self._files = files
-        self.options = files.optional_json(CONFIG_FILE)
+        self._chosen = dict(chosen or {})
+        self.options = Options(files.optional_json(CONFIG_FILE))
         self._added = self._added_tokens()
         if "added_tokens_decoder" not in self.options:  # the older layout, in which the map has the last word
-            self.options = {**self.options, **files.optional_json("special_tokens_map.json")}
+            self.options = Options(self.options, files.optional_json("special_tokens_map.json"))
+        self.options = Options(self.options, self._chosen)
+
+    def refuse_unread(self, name: str) -> None:
+        """Raise `UserError` about chosen options that the vocabulary of that file has no use for."""
+        unread = [option for option in self._chosen if option not in self.options.asked]
+        if unread:
+            known = sorted(self.options.asked - {"tokenizer_class"})
+            message = f"not an option of a tokenizer from {name}"
+            raise UserError(*(Fault(option, message + nearest(option, known)) for option in unread))
 
     def lineage(self) -> str | None:
         """The format's name in lower-case letters and digits (`xlmroberta`), from the class or the model type."""
@@ -114,6 +143,55 @@ class TokenizerConfigFiles:
         if value is not None and not isinstance(value, bool):
             raise self._files.fault(CONFIG_FILE, f"{name}: true or false is expected, not {value!r}")
         return value
+
+    def text(self, name: str, default: str | None = None, allowed: Sequence[str] | None = None) -> str | None:
+        """An option that is a word.
+
+        Raises:
+            UserError: it is something else, or none of `allowed`.
+        """
+        value = self.options.get(name, default)
+        if value is not None and not isinstance(value, str):
+            raise self._files.fault(CONFIG_FILE, f"{name}: a text is expected, not {value!r}")
+        if value is not None and allowed is not None and value not in allowed:
+            message = f"{name}: {value!r} is not one of {', '.join(allowed)}{nearest(value, allowed)}"
+            raise self._files.fault(CONFIG_FILE, message)
+        return value
+
+    def number(self, name: str, default: int, *, most: int) -> int:
+        """An option that is a number from 0 to `most`.
+
+        Raises:
+            UserError: it is something else.
+        """
+        value = self.options.get(name, default)
+        if type(value) is not int or not 0 <= value <= most:
+            raise self._files.fault(CONFIG_FILE, f"{name}: a number of tokens is expected, not {value!r}")
+        return value
+
+    def sampling(self) -> Sampling:
+        """How sentencepiece draws the tokens of a text (`sp_model_kwargs`).
+
+        Raises:
+            UserError: an unknown key, or a value that the library cannot take.
+        """
+        given = self.options.get("sp_model_kwargs")
+        if given is None:
+            return Sampling()
+        if not isinstance(given, Mapping):
+            raise self._files.fault(CONFIG_FILE, f"sp_model_kwargs: an object is expected, not {given!r}")
+        allowed: dict[str, Callable[[Any], bool]] = {
+            "enable_sampling": lambda value: isinstance(value, bool),
+            "nbest_size": lambda value: type(value) is int and value <= MAX_NBEST,
+            "alpha": lambda value: type(value) in (int, float) and 0 <= value < float("inf"),
+        }
+        for name, value in given.items():
+            if name not in allowed:
+                message = f"sp_model_kwargs.{name}: not one of {', '.join(allowed)}{nearest(name, allowed)}"
+                raise self._files.fault(CONFIG_FILE, message)
+            if not allowed[name](value):
+                raise self._files.fault(CONFIG_FILE, f"sp_model_kwargs.{name}: {value!r} cannot be")
+        return Sampling(**given)
 
     def specials(self, defaults: SpecialTokens) -> SpecialTokens:
         """The roles; those of which the files say nothing are the format's own."""

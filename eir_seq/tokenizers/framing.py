@@ -22,16 +22,25 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Framing:
-    """The order of special tokens and texts, for a single text and for a pair."""
+    """The order of special tokens and texts, for a single text and for a pair.
+
+    `once`: a special token is left out behind a text that ends with it already.
+    """
 
     single: tuple[Part, ...]
     pair: tuple[Part, ...]
+    once: bool = False
 
     def apply(self, ids: Sequence[int], pair_ids: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
         """Token ids with the special tokens in place, and the type id of each."""
         framed: list[int] = []
         type_ids: list[int] = []
+        text: Sequence[int] = ()
         for token, type_id in self.single if pair_ids is None else self.pair:
+            if self.once and text and text[-1] == token:
+                text = ()
+                continue
+            piece: Sequence[int]
             if token == FIRST:
                 piece = ids
             elif token == SECOND:
@@ -39,6 +48,7 @@ class Framing:
                 piece = pair_ids
             else:
                 piece = (token,)
+            text = piece if token < 0 else ()
             framed.extend(piece)
             type_ids.extend([type_id] * len(piece))
         return framed, type_ids

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
@@ -38,7 +41,12 @@ from eir_seq.tokenizers.tokenizer import CONFIG_FILE, ROLES, SpecialTokens, Toke
 
 
 def load_tokenizer(
-    folder_or_hub_id: str | os.PathLike[str], *, revision: str | None = None, local_files_only: bool = False
+    folder_or_hub_id: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    use_fast: bool = True,
+    **options: Any,
 ) -> Tokenizer:
     """The tokenizer of a folder (published or written by `Tokenizer.save`) or of a repository on the Hub.
 
@@ -47,26 +55,49 @@ def load_tokenizer(
     tokenizer_config.json, special_tokens_map.json and added_tokens.json, else from what is usual for the architecture
     that tokenizer_config.json or config.json names.
 
+    Args:
+        folder_or_hub_id: the folder or the repository.
+        revision: of the repository.
+        local_files_only: look into the Hub's cache only.
+        use_fast: read tokenizer.json where it lies beside a sentencepiece model; that model is what draws
+            (`sp_model_kwargs`), and is read then in any case.
+        options: what shall stand in tokenizer_config.json instead, by the published names (`legacy=False`,
+            `src_lang="en"`, `sp_model_kwargs={"enable_sampling": True, "nbest_size": -1, "alpha": 0.1}` ...).
+
     Raises:
-        UserError: nothing there, out of reach, a broken file, or a format that is not known.
+        UserError: nothing there, out of reach, a broken file, a format that is not known, or an option that it lacks.
     """
     patterns = [*VOCABULARY_FILES, *CONFIG_FILES]
     folder = local_folder(
         folder_or_hub_id, allow_patterns=patterns, revision=revision, local_files_only=local_files_only
     )
     files = TokenizerFiles(folder)
-    config = TokenizerConfigFiles(files)
-    if files.has(TOKENIZER_FILE):
-        return _from_tokenizer_json(files, config)
+    config = TokenizerConfigFiles(files, options)
+    reader, name = _reader(files, config, use_fast=use_fast)
+    if reader is None:
+        raise UserError(Fault(os.fspath(folder_or_hub_id), f"no tokenizer in it: {name} is expected"))
+    tokenizer = reader(files, config)
+    config.refuse_unread(name)
+    return tokenizer
+
+
+def _reader(
+    files: TokenizerFiles, config: TokenizerConfigFiles, *, use_fast: bool
+) -> tuple[Callable[[TokenizerFiles, TokenizerConfigFiles], Tokenizer] | None, str]:
+    """What reads the vocabulary of the folder, and the name of its file."""
+    models = [name for name in SENTENCEPIECE_FILES if files.has(name)]
+    draws = "sp_model_kwargs" in config.options and config.sampling().active
+    if draws and not models:
+        raise files.fault(CONFIG_FILE, "sp_model_kwargs: only a sentencepiece model can draw, and there is none")
+    if files.has(TOKENIZER_FILE) and not (models and (draws or not use_fast)):
+        return _from_tokenizer_json, TOKENIZER_FILE
     if files.has("vocab.txt"):
-        return _wordpiece(files, config)
+        return _wordpiece, "vocab.txt"
     if files.has("vocab.json") and files.has("merges.txt"):
-        return _byte_bpe(files, config)
-    for name in SENTENCEPIECE_FILES:
-        if files.has(name):
-            return read_sentencepiece(files, config, name)
-    wanted = "tokenizer.json, vocab.txt, vocab.json with merges.txt, or a sentencepiece model (spiece.model)"
-    raise UserError(Fault(os.fspath(folder_or_hub_id), f"no tokenizer in it: {wanted} is expected"))
+        return _byte_bpe, "vocab.json"
+    if models:
+        return partial(read_sentencepiece, name=models[0]), models[0]
+    return None, "tokenizer.json, vocab.txt, vocab.json with merges.txt, or a sentencepiece model (spiece.model)"
 
 
 # ----------------------------------------------------------------------------------------------- tokenizer.json
@@ -171,7 +202,8 @@ def _byte_bpe(files: TokenizerFiles, config: TokenizerConfigFiles) -> Tokenizer:
         if specials.sep is None or specials.cls is None:
             raise files.fault(CONFIG_FILE, "this format needs a cls_token and a sep_token")
         sep, cls = _with_id(rust, specials.sep), _with_id(rust, specials.cls)
-        rust.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=True, add_prefix_space=prefix_space)
+        trim = bool(config.flag("trim_offsets", True))
+        rust.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=trim, add_prefix_space=prefix_space)
     elif config.flag("add_bos_token", False) and specials.bos:
         rust.post_processor = processors.TemplateProcessing(
             single=[specials.bos, "$A"],
@@ -231,4 +263,5 @@ def _rust_tokenizer(
 ) -> Tokenizer:
     in_text = not config.flag("split_special_tokens", False)
     backend = RustBackend(rust, place=os.fspath(files.folder / name), specials_in_text=in_text)
-    return Tokenizer(backend, specials, read_framing(rust.post_processor))
+    framing = read_framing(rust.post_processor)
+    return Tokenizer(backend, specials, replace(framing, once=DEFAULTS.get(config.lineage() or "") is T5))

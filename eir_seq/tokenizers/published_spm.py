@@ -10,7 +10,7 @@ from tokenizers import AddedToken
 from eir_seq.tokenizers.conventions import ALBERT, MAX_ID, SENTENCEPIECE, T5, XLNET, special_tokens, unknown_format
 from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
-from eir_seq.tokenizers.spm import SentencePieceBackend, TextOptions
+from eir_seq.tokenizers.spm import Published, SentencePieceBackend, TextOptions
 from eir_seq.tokenizers.tokenizer import CONFIG_FILE, SpecialTokens, Tokenizer
 
 
@@ -28,10 +28,12 @@ def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name
     def backend(
         added: dict[int, AddedToken], text: TextOptions, class_name: str, options: dict[str, Any]
     ) -> SentencePieceBackend:
+        published = Published(class_name, options)
         return SentencePieceBackend(
-            model, added, place=place, text_options=text, class_name=class_name, extra_options=options
+            model, added, place=place, text_options=text, published=published, sampling=sampling
         )
 
+    sampling = config.sampling()
     plain = backend({}, TextOptions(), "", {})
     usual = SENTENCEPIECE[lineage] if lineage else _usual_pieces(plain)
     if usual is None:
@@ -71,7 +73,7 @@ def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name
         return Tokenizer(
             backend(added, TextOptions(prefix_once=not legacy, prefix_space=prefix_space), "T5Tokenizer", options),
             specials,
-            Framing(single=(first, eos), pair=(first, eos, Part(SECOND, 0), eos)),
+            Framing(single=(first, eos), pair=(first, eos, Part(SECOND, 0), eos), once=True),
         )
     lowercase = bool(config.flag("do_lower_case", usual is ALBERT))
     remove_space = bool(config.flag("remove_space", True))
@@ -100,12 +102,13 @@ def _sentinels(
     files: TokenizerFiles, config: TokenizerConfigFiles, additional: list[AddedToken] | None
 ) -> tuple[int, list[AddedToken]]:
     """T5's `<extra_id_0>` and so on: how many, and all additional special tokens with them."""
-    count = config.options.get("extra_ids", 100)
-    if type(count) is not int or not 0 <= count <= 100_000:
-        raise files.fault(CONFIG_FILE, f"extra_ids: a number of tokens is expected, not {count!r}")
+    count = config.number("extra_ids", 100, most=100_000)
     listed = additional or []
-    if not any("<extra_id_" in token.content for token in listed):
+    there = sum("<extra_id_" in token.content for token in listed)
+    if not there:
         listed = listed + [AddedToken(f"<extra_id_{i}>", special=True, normalized=False) for i in range(count)]
+    elif "extra_ids" in config.options and count not in (0, there):
+        raise files.fault(CONFIG_FILE, f"extra_ids: {count}, but additional_special_tokens lists {there} of them")
     return count, listed
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
@@ -82,6 +84,19 @@ class RustBackend:
         """Token of an id, None if there is none."""
         token: str | None = self._rust.id_to_token(token_id)
         return token
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the added tokens that are special."""
+        return frozenset(i for i, token in self._rust.get_added_tokens_decoder().items() if token.special)
+
+    def seed(self, seed: int) -> None:
+        """Nothing is drawn here."""
+
+    def vocabulary_files(self) -> dict[str, bytes]:
+        """vocab.txt, or vocab.json with merges.txt, as the library writes them for the kind of vocabulary."""
+        with tempfile.TemporaryDirectory() as folder:
+            return {Path(path).name: Path(path).read_bytes() for path in self._rust.model.save(folder)}
 
     def files(self) -> dict[str, bytes]:
         """The standard tokenizer.json."""

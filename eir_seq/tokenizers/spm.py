@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import sentencepiece
@@ -17,6 +19,7 @@ SPACE = "▁"
 # ModelProto.normalizer_spec (field 3) = {add_dummy_prefix (field 3): false}. A message that is appended to another
 # overrides its fields (Protocol Buffers, "Encoding": merging), so no schema is needed to change one.
 _NO_DUMMY_PREFIX = b"\x1a\x02\x18\x00"
+_TARGET_CODE = re.compile(">>.*?<<", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class TextOptions:
 
     `normalize` and what follows belong to ALBERT and XLNet: white space to single spaces, quotes, accents, case, and
     commas behind digits cut off. `prefix_once` is T5's corrected way (`legacy: false`): the space that sentencepiece
-    sets before a text is set before the whole text only, and not again behind each special token.
+    sets before a text is set before the whole text only, and not again behind each special token. `target_code` is
+    Marian's way to name the language to translate into: `>>fra<<` at the beginning of a text is one token.
     """
 
     normalize: bool = False
@@ -34,10 +38,43 @@ class TextOptions:
     lowercase: bool = False
     prefix_once: bool = False
     prefix_space: bool = True
+    target_code: bool = False
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Subword regularization (Kudo 2018) and BPE dropout (Provilkov et al. 2020): a text is cut anew in each call.
+
+    `nbest_size`: 0 or 1 for none, above for one of that many best, below for any; `alpha`: how much better cuts are
+    preferred, for BPE the probability of leaving out a merge.
+    """
+
+    enable_sampling: bool = False
+    nbest_size: int = -1
+    alpha: float = 0.1
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is drawn."""
+        return self.enable_sampling and self.nbest_size not in (0, 1)
+
+
+@dataclass(frozen=True)
+class Published:
+    """How a sentencepiece tokenizer is written: the model's file, others beside it, and the class with its options."""
+
+    class_name: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model_file: str = "spiece.model"
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class SentencePieceBackend:
-    """A sentencepiece model and the tokens that were added to it."""
+    """A sentencepiece model and the tokens that were added to it.
+
+    `vocabulary` holds the ids of its pieces where they are not the model's own numbers; pieces that it lacks get the id
+    of `unk`.
+    """
 
     def __init__(
         self,
@@ -45,12 +82,16 @@ class SentencePieceBackend:
         added: dict[int, AddedToken],
         *,
         place: str,
-        text_options: TextOptions,
-        class_name: str,
-        extra_options: dict[str, Any],
+        text_options: TextOptions = TextOptions(),
+        published: Published = Published(),
+        vocabulary: Mapping[str, int] | None = None,
+        unk: str = "<unk>",
+        sampling: Sampling = Sampling(),
     ) -> None:
         self._model, self._added, self._text, self._place = model, added, text_options, place
-        self._class_name, self._extra_options = class_name, extra_options
+        self._published, self._vocabulary, self._unk = published, vocabulary, unk
+        self._sampling, self._seed, self._calls = sampling, 0, 0
+        self._by_id = {number: piece for piece, number in (vocabulary or {}).items()}
         try:
             proto = model + (_NO_DUMMY_PREFIX if text_options.prefix_once else b"")
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=proto)
@@ -73,49 +114,74 @@ class SentencePieceBackend:
             "added": self._added,
             "place": self._place,
             "text_options": self._text,
-            "class_name": self._class_name,
-            "extra_options": self._extra_options,
+            "published": self._published,
+            "vocabulary": self._vocabulary,
+            "unk": self._unk,
+            "sampling": self._sampling,
+            "drawn": (self._seed, self._calls),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        seed, calls = state.pop("drawn")
         SentencePieceBackend.__init__(self, **state)
+        self._seed, self._calls = seed, calls
 
     @property
     def vocab_size(self) -> int:
         """One more than the largest id."""
-        return max(self._size, 1 + max(self._added, default=0))
+        size = self._size if self._vocabulary is None else 1 + max(self._by_id, default=0)
+        return max(size, 1 + max(self._added, default=0))
+
+    @property
+    def pieces(self) -> list[str]:
+        """The pieces of the model by their own numbers."""
+        pieces: list[str] = self._pieces.id_to_piece(list(range(self._size)))
+        return pieces
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the added tokens that are special."""
+        return frozenset(number for number, token in self._added.items() if token.special)
+
+    def seed(self, seed: int) -> None:
+        """Begin anew what is drawn; only of effect with `Sampling`."""
+        self._seed, self._calls = seed, 0
 
     def token_to_id(self, token: str) -> int | None:
         """Id of a token, None if it has none."""
         if token in self._ids:
             return self._ids[token]
+        if self._vocabulary is not None:
+            return self._vocabulary.get(token)
         number: int = self._pieces.piece_to_id(token)
         return number if self._pieces.id_to_piece(number) == token else None
 
     def id_to_token(self, token_id: int) -> str | None:
         """Token of an id, None if there is none."""
-        if token_id >= self._size and token_id not in self._added:
-            return None
-        added = self._added.get(token_id)
-        token: str = self._pieces.id_to_piece(token_id) if added is None else added.content
+        if token_id in self._added:
+            content: str = self._added[token_id].content
+            return content
+        if self._vocabulary is not None:
+            return self._by_id.get(token_id)
+        token: str | None = self._pieces.id_to_piece(token_id) if token_id < self._size else None
         return token
 
     def encode(self, texts: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets | None]]:
         """Ids of each text, and offsets in characters if wanted; one call of the library for all texts."""
-        segments: list[tuple[int, int | str, int]] = []  # number of the text, an added id or characters, their start
+        segments: list[tuple[int, int | str, int, int]] = []  # number of the text, an id or characters, start, length
         for number, text in enumerate(texts):
-            segments += [(number, piece, start) for piece, start in self._segments(text)]
-        plain = [piece for _, piece, _ in segments if isinstance(piece, str)]
+            segments += [(number, *segment) for segment in self._segments(text)]
+        plain = [piece for _, piece, _, _ in segments if isinstance(piece, str)]
         encoded = iter(self._encode_plain(plain, offsets=offsets))
         ids: list[list[int]] = [[] for _ in texts]
         spans: list[Offsets] = [[] for _ in texts]
         lone_space = [self._pieces.piece_to_id(SPACE)] if self._text.prefix_once else None
-        for number, piece, start in segments:
+        for number, piece, start, length in segments:
             if isinstance(piece, int):
                 if ids[number] == lone_space and self._added[piece].special:  # the set space, with no word behind it
                     ids[number], spans[number] = [], []
                 ids[number].append(piece)
-                spans[number].append((start, start + len(self._added[piece].content)))
+                spans[number].append((start, start + length))
             else:
                 new_ids, new_spans = next(encoded)
                 ids[number] += new_ids
@@ -129,28 +195,38 @@ class SentencePieceBackend:
         ]
         return list(zip(ids, clipped, strict=True))
 
-    def _segments(self, text: str) -> list[tuple[int | str, int]]:
-        """The text cut at added tokens: their ids and the strings between, each with where it starts in the text."""
+    def _segments(self, text: str) -> list[tuple[int | str, int, int]]:
+        """The text cut at added tokens: their ids and the strings between, each with its start and length in the text.
+
+        A code of a language in front of a string counts as an added token where the format knows such codes.
+        """
         shift = 0
         if self._text.prefix_once and text:
             text = text.replace(SPACE, " ")
             if self._text.prefix_space:
                 text, shift = SPACE + text, -1
         cut = self._split.split(text) if self._split else [text]
-        result: list[tuple[int | str, int]] = []
+        result: list[tuple[int | str, int, int]] = []
         for index, piece in enumerate(cut):
             start, shift = shift, shift + len(piece)
             if index % 2:
-                result.append((self._ids[piece], start))
+                result.append((self._ids[piece], start, len(piece)))
                 continue
             if index and self._added[self._ids[cut[index - 1]]].rstrip:
                 start += len(piece) - len(piece.lstrip())
                 piece = piece.lstrip()
             if index + 1 < len(cut) and self._added[self._ids[cut[index + 1]]].lstrip:
                 piece = piece.rstrip()
+            if self._text.target_code and (code := _TARGET_CODE.match(piece)):
+                result.append((self._id_of(code.group()), start, code.end()))
+                start, piece = start + code.end(), piece[code.end() :]
             if piece:
-                result.append((piece, start))
+                result.append((piece, start, len(piece)))
         return result
+
+    def _id_of(self, piece: str) -> int:
+        assert self._vocabulary is not None
+        return self._vocabulary.get(piece, self._vocabulary[self._unk])
 
     def _encode_plain(self, segments: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets]]:
         original = segments
@@ -158,18 +234,7 @@ class SentencePieceBackend:
             segments = [self._normalize(segment) for segment in segments]
         guarded = [self._text.prefix_once and segment.startswith((SPACE, " ")) for segment in segments]
         given = [self._guard + text if guard else text for text, guard in zip(segments, guarded, strict=True)]
-        encoded: list[tuple[list[int], Offsets]]
-        if offsets:
-            maps = self._pieces.encode(given, out_type="offset_mapping")
-            encoded = [(row["ids"], list(map(tuple, row["offsets"]))) for row in maps]
-        else:
-            encoded = [(row, []) for row in self._pieces.encode(given, out_type=int)]
-        for number, guard in enumerate(guarded):
-            if guard:  # without it sentencepiece drops the leading space
-                ids, spans = encoded[number]
-                skip = len(self._guard)
-                moved = [(first - skip, last - skip) for first, last in spans[self._guard_length :]]
-                encoded[number] = (ids[self._guard_length :], moved)
+        encoded = self._cut(given, guarded, offsets=offsets)
         if self._text.normalize:
             encoded = [
                 self._cut_commas(ids, spans) if self._comma_ids.intersection(ids) else (ids, spans)
@@ -182,6 +247,41 @@ class SentencePieceBackend:
                     for (ids, spans), origin in zip(encoded, origins, strict=True)
                 ]
         return encoded
+
+    def _cut(self, texts: list[str], guarded: list[bool], *, offsets: bool) -> list[tuple[list[int], Offsets]]:
+        """Ids and spans of the pieces that the library makes, those of a guard left out.
+
+        Without a guard sentencepiece drops the leading space.
+        """
+        options: dict[str, Any] = {}
+        if self._sampling.active:
+            sentencepiece.set_random_generator_seed((self._seed * 1_000_003 + self._calls) % 2**31)
+            self._calls += 1
+            options = {"enable_sampling": True, "nbest_size": self._sampling.nbest_size, "alpha": self._sampling.alpha}
+            options["num_threads"] = 1  # each thread has a generator of its own
+        if not offsets and self._vocabulary is None and not options:
+            rows = self._pieces.encode(texts, out_type=int)
+            return [(row[self._guard_length :] if guard else row, []) for row, guard in zip(rows, guarded, strict=True)]
+        spans: list[Offsets] = [[] for _ in texts]
+        if offsets:
+            maps = self._pieces.encode(texts, out_type="offset_mapping", **options)
+            pieces = [row["pieces"] for row in maps]
+            spans = [list(map(tuple, row["offsets"])) for row in maps]
+        else:
+            pieces = self._pieces.encode(texts, out_type=str, **options)
+        skip = len(self._guard)
+        for number, guard in enumerate(guarded):
+            if guard:
+                count = 1 + list(accumulate(map(len, pieces[number]))).index(skip)
+                pieces[number] = pieces[number][count:]
+                spans[number] = [(first - skip, last - skip) for first, last in spans[number][count:]]
+        return list(zip(map(self._ids_of, pieces), spans, strict=True))
+
+    def _ids_of(self, pieces: list[str]) -> list[int]:
+        if self._vocabulary is None:
+            ids: list[int] = self._pieces.piece_to_id(pieces)
+            return ids
+        return [self._id_of(piece) for piece in pieces]
 
     def _normalize(self, text: str) -> str:
         """The text as ALBERT and XLNet want it."""
@@ -235,11 +335,13 @@ class SentencePieceBackend:
     def decode(self, ids: list[int], *, skip_specials: bool) -> str:
         """Text of the ids."""
         parts: list[str] = []
-        run: list[int] = []
+        run: list[Any] = []  # numbers of the model, or pieces where these have ids of their own
         for number in [*ids, None]:
             token = None if number is None else self._added.get(number)
             if number is not None and token is None:
-                if number < self._size:  # a hole between the model's pieces and the added tokens has no text
+                if self._vocabulary is not None:
+                    run.append(self._by_id.get(number, self._unk))
+                elif number < self._size:  # a hole between the model's pieces and the added tokens has no text
                     run.append(number)
             elif token is None or not (skip_specials and token.special):
                 if run:
@@ -250,13 +352,18 @@ class SentencePieceBackend:
         return " ".join(parts).strip()
 
     def files(self) -> dict[str, bytes]:
-        """The published model."""
-        return {"spiece.model": self._model}
+        """The published model, and what stands beside it."""
+        return {self._published.model_file: self._model, **self._published.beside}
+
+    vocabulary_files = files
 
     def options(self) -> dict[str, Any]:
         """The class that reads it, its options, and the added tokens."""
         added = {str(number): _token_json(token) for number, token in self._added.items()}
-        return {"tokenizer_class": self._class_name, **self._extra_options, "added_tokens_decoder": added}
+        options: dict[str, Any] = {"tokenizer_class": self._published.class_name, **self._published.options}
+        if self._sampling != Sampling():
+            options["sp_model_kwargs"] = asdict(self._sampling)
+        return {**options, "added_tokens_decoder": added}
 
 
 def _pattern(token: AddedToken) -> str:

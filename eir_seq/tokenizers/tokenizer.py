@@ -7,13 +7,17 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from eir_seq.tokenizers.framing import Framing
+from eir_seq.errors import Fault, UserError
+from eir_seq.tokenizers.calling import Texts, call
+from eir_seq.tokenizers.framing import FIRST, SECOND, Framing
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order in which missing ones get ids
 CONFIG_FILE = "tokenizer_config.json"
+_SENTINEL = re.compile(r"<extra_id_\d+>")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Offsets = list[tuple[int, int]]
@@ -64,8 +68,18 @@ class Backend(Protocol):
     def id_to_token(self, token_id: int) -> str | None:
         """Token of an id, None if there is none."""
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the tokens that decoding can leave out."""
+
+    def seed(self, seed: int) -> None:
+        """Begin anew what is drawn by chance, where anything is."""
+
     def files(self) -> dict[str, bytes]:
         """All that is needed to build it again, by file name."""
+
+    def vocabulary_files(self) -> dict[str, bytes]:
+        """The published files of the vocabulary alone."""
 
     def options(self) -> dict[str, Any]:
         """What the tokenizer config has to say beside those files."""
@@ -81,7 +95,7 @@ class Tokenizer:
     def __init__(self, backend: Backend, specials: SpecialTokens, framing: Framing) -> None:
         self._backend = backend
         self.specials = specials
-        self.framing = self.target_framing = framing
+        self.framing = framing
         self.vocab_size = backend.vocab_size
         ids = {role: None if (token := getattr(specials, role)) is None else self._id(token) for role in ROLES}
         self.bos_id, self.eos_id, self.unk_id = ids["bos"], ids["eos"], ids["unk"]
@@ -91,6 +105,22 @@ class Tokenizer:
         token_id = self._backend.token_to_id(token)
         assert token_id is not None, f"special token {token!r} is not in the vocabulary"
         return token_id
+
+    @property
+    def target_framing(self) -> Framing:
+        """The framing of a text that a sequence-to-sequence model is to write."""
+        return self.framing
+
+    @property
+    def target_language_id(self) -> int | None:
+        """The token that names the language to write in, None where the format names none."""
+        return None
+
+    @property
+    def add_prefix_space(self) -> bool | None:
+        """Whether a byte-level vocabulary reads the first word as any other, None where there is no such choice."""
+        option: bool | None = self._backend.options().get("add_prefix_space")
+        return option
 
     def encode_batch(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, offsets: bool = False
@@ -167,14 +197,124 @@ class Tokenizer:
         """Id of a vocabulary entry, None if there is no such entry."""
         return self._backend.token_to_id(token)
 
+    def seed_sampling(self, seed: int) -> None:
+        """Begin anew what `sp_model_kwargs` lets the vocabulary draw; the same calls then give the same tokens."""
+        self._backend.seed(seed)
+
+    # ------------------------------------------------------------------------------- methods with published names
+
+    def __call__(
+        self,
+        text: Texts,
+        text_pair: Texts | None = None,
+        *,
+        text_target: Texts | None = None,
+        add_special_tokens: bool = True,
+        padding: bool = False,
+        truncation: bool = False,
+        max_length: int | None = None,
+        return_tensors: str | None = None,
+        return_offsets_mapping: bool = False,
+        is_split_into_words: bool = False,
+    ) -> dict[str, Any]:
+        """What a model takes of a text or of several: `input_ids`, `attention_mask`, `token_type_ids` if they differ.
+
+        Args:
+            text: a text, texts, or with `is_split_into_words` a list of words or several.
+            text_pair: the second texts.
+            text_target: what is to be written; gives `labels`.
+            padding: fill up to the longest, on the right.
+            truncation: cut to `max_length` tokens, specials included; of a pair the longer one first.
+            return_tensors: "pt" for tensors ``(batch, length)``, also of a single text.
+            return_offsets_mapping: add `offset_mapping`, the characters of each token.
+
+        Raises:
+            UserError: arguments that do not go together.
+        """
+        return call(
+            self,
+            text,
+            text_pair,
+            text_target,
+            add_special_tokens=add_special_tokens,
+            padding=padding,
+            truncation=truncation,
+            max_length=max_length,
+            return_tensors=return_tensors,
+            return_offsets_mapping=return_offsets_mapping,
+            is_split_into_words=is_split_into_words,
+        )
+
+    def tokenize(self, text: str, add_special_tokens: bool = False) -> list[str]:
+        """The vocabulary entries of a text."""
+        ids = self.encode_batch([text])[0].ids
+        return self.tokens(self.add_specials(ids)[0] if add_special_tokens else ids)
+
+    def batch_decode(self, sequences: Sequence[Sequence[int]], skip_special_tokens: bool = False) -> list[str]:
+        """The text of each sequence of ids; as `decode`."""
+        return [self.decode(list(map(int, ids)), skip_specials=skip_special_tokens) for ids in sequences]
+
+    def build_inputs_with_special_tokens(
+        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
+    ) -> list[int]:
+        """Ids with the special tokens of the format around them."""
+        return self.add_specials(token_ids_0, token_ids_1)[0]
+
+    def create_token_type_ids_from_sequences(
+        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
+    ) -> list[int]:
+        """Which text each token of `build_inputs_with_special_tokens` is of, zeros where the format does not tell."""
+        return self.add_specials(token_ids_0, token_ids_1)[1]
+
+    def get_special_tokens_mask(
+        self,
+        token_ids_0: Sequence[int],
+        token_ids_1: Sequence[int] | None = None,
+        already_has_special_tokens: bool = False,
+    ) -> list[int]:
+        """1 at the special tokens that the format adds, or that the ids have already, else 0."""
+        if already_has_special_tokens:
+            return [int(token_id in self.all_special_ids) for token_id in token_ids_0]
+        first, second = [FIRST] * len(token_ids_0), None if token_ids_1 is None else [SECOND] * len(token_ids_1)
+        return [int(token_id >= 0) for token_id in self.framing.apply(first, second)[0]]
+
+    @cached_property
+    def all_special_ids(self) -> frozenset[int]:
+        """Ids of the tokens that play a role, and of further special tokens."""
+        roles = (self._backend.token_to_id(token) for token in asdict(self.specials).values() if token is not None)
+        return self._backend.special_ids.union(token_id for token_id in roles if token_id is not None)
+
+    def get_sentinel_tokens(self) -> list[str]:
+        """The tokens that stand for gaps (`<extra_id_0>`, `<extra_id_1>` ...), in order; T5's have falling ids."""
+        specials = (self._backend.id_to_token(token_id) or "" for token_id in self._backend.special_ids)
+        return sorted(filter(_SENTINEL.fullmatch, specials), key=lambda token: int(token[10:-1]))
+
+    def get_sentinel_token_ids(self) -> list[int]:
+        """Ids of `get_sentinel_tokens`."""
+        return [self._id(token) for token in self.get_sentinel_tokens()]
+
+    def save_vocabulary(self, save_directory: str | Path, filename_prefix: str | None = None) -> tuple[str, ...]:
+        """Write the published files of the vocabulary alone; their paths."""
+        folder, prefix = Path(save_directory), f"{filename_prefix}-" if filename_prefix else ""
+        if not folder.is_dir():
+            raise UserError(Fault(str(folder), "no such folder"))
+        paths = []
+        for name, content in self._backend.vocabulary_files().items():
+            (folder / f"{prefix}{name}").write_bytes(content)
+            paths.append(str(folder / f"{prefix}{name}"))
+        return tuple(paths)
+
     def fingerprint(self) -> str:
         """Hash of all that decides the ids of a text; equal for a tokenizer and its saved copy."""
         state = hashlib.sha256()
         for name, content in sorted(self._backend.files().items()):
             state.update(name.encode() + b"\0" + len(content).to_bytes(8, "big") + content)
-        settings = (asdict(self.specials), asdict(self.framing), self._backend.options())
+        settings = (asdict(self.specials), asdict(self.framing), self._options())
         state.update(json.dumps(settings, sort_keys=True).encode())
         return state.hexdigest()
+
+    def _options(self) -> dict[str, Any]:
+        return self._backend.options()
 
     def save(self, folder: str | Path) -> None:
         """Write the published files of the vocabulary and a `tokenizer_config.json` into `folder` (made if absent).
@@ -185,7 +325,7 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self._backend.files().items():
             (folder / name).write_bytes(content)
-        config = {f"{role}_token": getattr(self.specials, role) for role in ROLES} | self._backend.options()
+        config = {f"{role}_token": getattr(self.specials, role) for role in ROLES} | self._options()
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def __len__(self) -> int:

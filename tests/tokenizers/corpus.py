@@ -52,6 +52,16 @@ def lines() -> list[str]:
     return found
 
 
+@cache
+def pairs() -> list[tuple[str, str]]:
+    """English and German captions, 1,014 of each; empty where the shared data are absent."""
+    path = DATA / "multi30k" / "val.csv"
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as handle:
+        return [(row["en"], row["de"]) for row in csv.DictReader(handle)]
+
+
 GENERATED = [
     f"{subject} {verb} {thing} {end}"
     for subject in ("The film", "An actor", "Her story", "Zwei M\u00e4nner", "Nobody")

@@ -1,0 +1,248 @@
+"""The methods with published names: equal to the oracle's on the formats of T5 and of RoBERTa, BART and MVP."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eir_seq.errors import UserError
+from eir_seq.tokenizers import Tokenizer, load_tokenizer
+from tests.tokenizers.corpus import CONTROL, OWN, pairs
+
+pytest.importorskip("transformers", reason="the oracle is not installed")
+
+import transformers
+
+from tests.tokenizers.published_folders import ROBERTA_SPECIALS, T5_IDS, train_byte_bpe, train_sentencepiece
+
+A, B = [5, 6, 7], [8, 9]
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A folder with both files, and the oracle's slow tokenizer."""
+    folder = tmp_path_factory.mktemp("t5")
+    train_sentencepiece(folder / "spiece.model", **T5_IDS)
+    slow = transformers.T5Tokenizer.from_pretrained(str(folder))
+    transformers.T5TokenizerFast.from_pretrained(str(folder)).save_pretrained(folder)
+    return folder, slow
+
+
+@pytest.fixture(scope="module")
+def bart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bart")
+    train_byte_bpe(folder, ROBERTA_SPECIALS)
+    return folder
+
+
+def assert_methods(ours: Tokenizer, oracle: Any, *, types: bool = True) -> None:
+    for arguments in ((A,), (A, B), ([],), (A, [])):
+        built = ours.build_inputs_with_special_tokens(*arguments)
+        assert built == oracle.build_inputs_with_special_tokens(*arguments)
+        mask = ours.get_special_tokens_mask(*arguments)
+        assert mask == oracle.get_special_tokens_mask(*arguments)
+        assert len(mask) == len(built)
+        if types:
+            assert ours.create_token_type_ids_from_sequences(*arguments) == (
+                oracle.create_token_type_ids_from_sequences(*arguments)
+            )
+    ids = [*built, *oracle.all_special_ids[:3], 11]
+    expected = oracle.get_special_tokens_mask(ids, already_has_special_tokens=True)
+    assert ours.get_special_tokens_mask(ids, already_has_special_tokens=True) == expected
+
+
+def assert_saved_vocabulary(ours: Tokenizer, folder: Path, kept: Path, *, prefix: str | None = None) -> None:
+    """The files are those that were published, but for the layout of JSON."""
+    folder.mkdir(exist_ok=True)
+    paths = ours.save_vocabulary(folder, prefix)
+    assert sorted(Path(path) for path in paths) == sorted(folder.iterdir())
+    for path in map(Path, paths):
+        original = kept / (path.name.removeprefix(f"{prefix}-") if prefix else path.name)
+        if path.suffix == ".json":
+            assert json.loads(path.read_text("utf-8")) == json.loads(original.read_text("utf-8"))
+        elif path.suffix == ".txt":
+            assert path.read_text("utf-8").splitlines()[1:] == original.read_text("utf-8").splitlines()[1:]
+        else:
+            assert path.read_bytes() == original.read_bytes()
+
+
+class TestT5:
+    def test_methods(self, t5: tuple[Path, Any], tmp_path: Path) -> None:
+        folder, slow = t5
+        for use_fast in (False, True):
+            ours = load_tokenizer(folder, use_fast=use_fast)
+            assert_methods(ours, slow)
+            eos = ours.eos_id
+            assert ours.build_inputs_with_special_tokens([5, eos]) == slow.build_inputs_with_special_tokens([5, eos])
+            both = ([5, eos], [6, eos])
+            assert ours.build_inputs_with_special_tokens(*both) == [5, eos, 6, eos]
+            assert set(ours.get_sentinel_tokens()) == set(slow.get_sentinel_tokens())
+            assert set(ours.get_sentinel_token_ids()) == set(slow.get_sentinel_token_ids())
+            assert ours.get_sentinel_token_ids()[:2] == [len(slow) - 1, len(slow) - 2]
+        assert_saved_vocabulary(load_tokenizer(folder, use_fast=False), tmp_path / "a", folder, prefix="mine")
+
+    @pytest.mark.parametrize("legacy", [True, False])
+    def test_the_legacy_switch(self, t5: tuple[Path, Any], legacy: bool) -> None:
+        folder, _ = t5
+        slow = transformers.T5Tokenizer.from_pretrained(str(folder), legacy=legacy)
+        ours = load_tokenizer(folder, use_fast=False, legacy=legacy)
+        texts = [*OWN, *CONTROL, "Hello <extra_id_0>fox. <extra_id_1>.", "<extra_id_3>fox", "ends with </s>", "</s>"]
+        assert ours(texts)["input_ids"] == slow(texts)["input_ids"]
+        for text in texts:
+            known = slow.convert_ids_to_tokens(slow.convert_tokens_to_ids(slow.tokenize(text)))
+            assert ours.tokenize(text) == known, text
+
+    def test_the_call(self, t5: tuple[Path, Any]) -> None:
+        folder, slow = t5
+        ours = load_tokenizer(folder, use_fast=False)
+        sources, targets = [*OWN, *(en for en, _ in pairs())], [*OWN, *(de for _, de in pairs())]
+        assert ours(sources, text_target=targets) == dict(slow(sources, text_target=targets))
+        given = {"padding": True, "truncation": True, "max_length": 12}
+        assert ours(sources, text_target=targets, **given) == dict(slow(sources, text_target=targets, **given))
+        assert ours("One text.", text_target="Und noch einer.") == dict(
+            slow("One text.", text_target="Und noch einer.")
+        )
+        tensors = ours(sources[:9], padding=True, return_tensors="pt")
+        expected = slow(sources[:9], padding=True, return_tensors="pt")
+        assert {name: value.tolist() for name, value in tensors.items()} == {
+            name: value.tolist() for name, value in expected.items()
+        }
+        ids = [row for row in ours(sources)["input_ids"] if row]
+        assert ours.batch_decode(ids, skip_special_tokens=True) == slow.batch_decode(ids, skip_special_tokens=True)
+
+    def test_pairs_are_cut_as_the_oracle_cuts_them(self, t5: tuple[Path, Any]) -> None:
+        folder, slow = t5
+        ours = load_tokenizer(folder, use_fast=False)
+        first, second = [*OWN, "short"], [*OWN[::-1], "the quick brown fox jumps over the lazy dog" * 2]
+        for most in (4, 9, 10, 25):
+            given = {"truncation": True, "max_length": most}
+            assert ours(first, second, **given)["input_ids"] == slow(first, second, **given)["input_ids"]
+
+    def test_options_that_are_not_there(self, t5: tuple[Path, Any]) -> None:
+        folder, _ = t5
+        for options, message in (
+            (
+                {"legcy": False, "use_fast": False},
+                "legcy: not an option of a tokenizer from spiece.model; did you mean",
+            ),
+            ({"legacy": False}, "legacy: not an option of a tokenizer from tokenizer.json"),
+            ({"legacy": "no", "use_fast": False}, "legacy: true or false is expected, not 'no'"),
+            ({"extra_ids": 7, "use_fast": False}, "extra_ids: 7, but additional_special_tokens lists 100 of them"),
+            ({"sp_model_kwargs": {"nbest": 3}}, "sp_model_kwargs.nbest: not one of enable_sampling"),
+            ({"sp_model_kwargs": {"nbest_size": 513}}, "sp_model_kwargs.nbest_size: 513 cannot be"),
+        ):
+            with pytest.raises(UserError) as raised:
+                load_tokenizer(folder, **options)
+            assert message in str(raised.value)
+            assert len(str(raised.value).splitlines()) == 1
+
+
+class TestSampling:
+    def test_drawn_by_seed_and_call(self, t5: tuple[Path, Any]) -> None:
+        folder, slow = t5
+        kwargs = {"enable_sampling": True, "nbest_size": -1, "alpha": 0.1}
+        ours = load_tokenizer(folder, sp_model_kwargs=kwargs)
+        texts = ["The quick brown fox jumps over the lazy dog.", "Zwei Männer gehen auf eine große Straße."] * 4
+        first, second = ours(texts)["input_ids"], ours(texts)["input_ids"]
+        assert first != second
+        assert len({tuple(row) for row in first}) > 2
+        ours.seed_sampling(0)
+        assert [ours(texts)["input_ids"], ours(texts)["input_ids"]] == [first, second]
+        ours.seed_sampling(1)
+        assert ours(texts)["input_ids"] != first
+        assert {ours.decode(row) for row in first} == {slow.decode(row, skip_special_tokens=True) for row in first}
+        located = ours.encode_batch(texts, offsets=True)
+        for text, encoding in zip(texts, located, strict=True):
+            assert encoding.offsets is not None
+            assert "".join(text[a:b] for a, b in encoding.offsets) == text
+
+    @pytest.mark.parametrize("kwargs", [{"nbest_size": 1}, {"nbest_size": 0}, {"enable_sampling": False}])
+    def test_nothing_is_drawn(self, t5: tuple[Path, Any], kwargs: dict[str, Any]) -> None:
+        folder, slow = t5
+        ours = load_tokenizer(folder, use_fast=False, sp_model_kwargs={"enable_sampling": True, **kwargs})
+        assert ours(OWN)["input_ids"] == slow(OWN)["input_ids"]
+
+    def test_as_often_as_the_oracle_draws_them(self, t5: tuple[Path, Any]) -> None:
+        folder, _ = t5
+        kwargs = {"enable_sampling": True, "nbest_size": 3, "alpha": 0.5}
+        oracle = transformers.T5Tokenizer.from_pretrained(str(folder), sp_model_kwargs=kwargs)
+        text, draws = "jumping", 1500
+        expected = Counter(tuple(oracle(text)["input_ids"]) for _ in range(draws))
+        found = Counter(map(tuple, load_tokenizer(folder, sp_model_kwargs=kwargs)([text] * draws)["input_ids"]))
+        assert set(found) == set(expected)
+        assert len(found) == 3
+        for cut, count in expected.items():  # five standard deviations of the difference of two counts
+            assert abs(found[cut] - count) < 5 * (2 * draws * 0.25) ** 0.5
+
+    def test_corrected_t5_draws_behind_its_guard(self, t5: tuple[Path, Any]) -> None:
+        folder, _ = t5
+        ours = load_tokenizer(folder, legacy=False, sp_model_kwargs={"enable_sampling": True})
+        texts = ["the lazy dog"] * 50
+        rows = ours(texts)["input_ids"]
+        assert len(set(map(tuple, rows))) > 3
+        assert set(ours.batch_decode(rows, skip_special_tokens=True)) == {"the lazy dog"}
+
+    def test_saved_with_the_tokenizer(self, t5: tuple[Path, Any], tmp_path: Path) -> None:
+        folder, _ = t5
+        ours = load_tokenizer(folder, sp_model_kwargs={"enable_sampling": True, "alpha": 0.2})
+        ours.save(tmp_path)
+        again = load_tokenizer(tmp_path)
+        assert again.fingerprint() == ours.fingerprint() != load_tokenizer(folder, use_fast=False).fingerprint()
+        assert again(OWN) == ours(OWN)
+
+    def test_no_model_to_draw_with(self, bart: Path) -> None:
+        with pytest.raises(UserError, match="only a sentencepiece model can draw"):
+            load_tokenizer(bart, sp_model_kwargs={"enable_sampling": True})
+
+
+class TestByteLevel:
+    @pytest.mark.parametrize("name", ["Roberta", "Bart", "Mvp"])
+    @pytest.mark.parametrize("prefix_space", [False, True])
+    def test_from_vocabulary_and_merges(self, bart: Path, name: str, prefix_space: bool) -> None:
+        fast = getattr(transformers, f"{name}TokenizerFast").from_pretrained(str(bart), add_prefix_space=prefix_space)
+        ours = load_tokenizer(bart, tokenizer_class=f"{name}Tokenizer", add_prefix_space=prefix_space)
+        sources = [*OWN, *CONTROL, "a <mask> b </s>c<s>", *(text for pair in pairs() for text in pair)]
+        expected = fast(sources, return_offsets_mapping=True)
+        assert ours(sources, return_offsets_mapping=True) == {name: expected[name] for name in expected}
+        assert ours(sources[:30], sources[30:60])["input_ids"] == fast(sources[:30], sources[30:60])["input_ids"]
+        assert_methods(ours, getattr(transformers, f"{name}Tokenizer").from_pretrained(str(bart)))
+
+    def test_offsets_untrimmed(self, bart: Path) -> None:
+        fast = transformers.BartTokenizerFast.from_pretrained(str(bart), trim_offsets=False)
+        ours = load_tokenizer(bart, trim_offsets=False)
+        texts = [*OWN, *CONTROL]
+        expected = fast(texts, return_offsets_mapping=True)["offset_mapping"]
+        assert ours(texts, return_offsets_mapping=True)["offset_mapping"] == expected
+
+    def test_words(self, bart: Path) -> None:
+        fast = transformers.MvpTokenizerFast.from_pretrained(str(bart), add_prefix_space=True)
+        ours = load_tokenizer(bart, tokenizer_class="MvpTokenizer", add_prefix_space=True)
+        words = ["The", "film", "didn't", "caf\u00e9", "\U0001f600"]
+        assert ours(words, is_split_into_words=True) == dict(fast(words, is_split_into_words=True))
+        assert ours([words, words[:2]], is_split_into_words=True) == dict(
+            fast([words, words[:2]], is_split_into_words=True)
+        )
+        with pytest.raises(UserError, match="words need a vocabulary with add_prefix_space: true"):
+            load_tokenizer(bart)(words, is_split_into_words=True)
+
+    def test_saved_vocabulary(self, bart: Path, tmp_path: Path) -> None:
+        assert_saved_vocabulary(load_tokenizer(bart), tmp_path / "a", bart)
+
+
+def test_the_calls_faults(bart: Path, tmp_path: Path) -> None:
+    ours = load_tokenizer(bart)
+    for arguments, message in (
+        ({"truncation": True}, "max_length: truncation needs it"),
+        ({"return_tensors": "np"}, "return_tensors: 'np' is not one of pt, None"),
+        ({"return_tensors": "pt"}, "rows of input_ids differ in length; give padding=True"),
+        ({"text_target": ["one"]}, "text_target: 1 texts for 2 sources"),
+    ):
+        with pytest.raises(UserError) as raised:
+            ours(["a", "the film is long"], **arguments)
+        assert message in str(raised.value)
+    with pytest.raises(UserError, match="no such folder"):
+        ours.save_vocabulary(tmp_path / "absent")
