@@ -40,7 +40,7 @@ class PredictConfig(Strict):
     )
     batch_size: Positive | None = Field(None, description="rows per batch; that of the run if absent")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device")
-    prompt: str | None = Field(None, description="a text for a language model to complete, in place of a file")
+    prompt: str | None = Field(None, description="a text to complete, to translate, to sum up, in place of a file")
     generation: dict[str, Any] = Field(
         {}, description="options of generate in place of the run's, e.g. generation.temperature=0.5"
     )

@@ -21,6 +21,11 @@ class ColumnOutputBase(OutputBase):
     """What every output has whose target stands in a column."""
 
     column: str = Field(description="column that holds the target")
+
+
+class LinearOutputBase(ColumnOutputBase):
+    """What every output has whose own head is a linear layer."""
+
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layer")
 
 
@@ -30,7 +35,7 @@ class TokenOutputBase(OutputBase):
     input: Name | None = Field(None, description="the sequence input; needed where there are several")
 
 
-class ClassificationOutputConfig(ColumnOutputBase):
+class ClassificationOutputConfig(LinearOutputBase):
     """One class out of several."""
 
     METRICS: ClassVar[dict[str, Better]] = {
@@ -57,7 +62,7 @@ class ClassificationOutputConfig(ColumnOutputBase):
     )
 
 
-class RegressionOutputConfig(ColumnOutputBase):
+class RegressionOutputConfig(LinearOutputBase):
     """One real number."""
 
     METRICS: ClassVar[dict[str, Better]] = {
@@ -103,7 +108,7 @@ class CausalLmOutputConfig(TokenOutputBase):
     )
 
 
-class TokenClassificationOutputConfig(TokenOutputBase, ColumnOutputBase):
+class TokenClassificationOutputConfig(TokenOutputBase, LinearOutputBase):
     """A tag for each word of a sequence input, read at the word's first token."""
 
     METRICS: ClassVar[dict[str, Better]] = {
@@ -120,9 +125,51 @@ class TokenClassificationOutputConfig(TokenOutputBase, ColumnOutputBase):
     type: Literal["token_classification"] = "token_classification"
 
 
+class Seq2SeqLmOutputConfig(TokenOutputBase, ColumnOutputBase):
+    """A text written from that of a sequence input, by the backbone's own decoder: a translation, a summary."""
+
+    METRICS: ClassVar[dict[str, Better]] = {
+        "loss": "min",
+        "perplexity": "min",
+        "bleu": "max",
+        "chrf": "max",
+        "rouge1": "max",
+        "rouge2": "max",
+        "rougeL": "max",
+        "rougeLsum": "max",
+        "exact_match": "max",
+    }
+    """What may be monitored, and which way it is better."""
+    OF_TOKENS: ClassVar[tuple[str, ...]] = ("loss", "perplexity")
+    """Those of them that no text has to be written for."""
+
+    type: Literal["seq2seq_lm"] = "seq2seq_lm"
+    max_length: int = Field(
+        512, ge=3, description="tokens per target, special tokens included; of longer ones the beginning is learnt"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target spread over the whole vocabulary, in training"
+    )
+    generation: dict[str, Any] = Field(
+        default_factory=dict,
+        description="how texts are written, in evaluations and by `predict`: options of generate by their documented "
+        "names; max_new_tokens is by default the length of the longest training target",
+    )
+    generate_rows: int = Field(
+        200, ge=0, description="validation rows, evenly spread, whose texts are written at each evaluation; of test all"
+    )
+    bleu_tokenizer: Literal["13a", "intl", "zh", "char", "none"] = Field(
+        "13a", description="how BLEU cuts texts into words: as mteval does, by all of Unicode, for Chinese, ..."
+    )
+
+
 OutputConfig = Annotated[
     Union[  # noqa: UP007
-        ClassificationOutputConfig, RegressionOutputConfig, CausalLmOutputConfig, TokenClassificationOutputConfig
+        ClassificationOutputConfig,
+        RegressionOutputConfig,
+        CausalLmOutputConfig,
+        TokenClassificationOutputConfig,
+        Seq2SeqLmOutputConfig,
     ],
     Field(discriminator="type"),
 ]

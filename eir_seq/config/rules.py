@@ -17,7 +17,7 @@ from eir_seq.config.outputs import (
     ClassificationOutputConfig,
     ColumnOutputBase,
     OutputConfig,
-    RegressionOutputConfig,
+    Seq2SeqLmOutputConfig,
     TokenOutputBase,
 )
 from eir_seq.config.schema import (
@@ -271,7 +271,8 @@ def _outputs(sections: Sections) -> Iterator[Fault]:
         if not isinstance(config, ColumnOutputBase):
             continue
         if sections.data is not None and config.column == sections.data.id:
-            kind = "number" if isinstance(config, RegressionOutputConfig) else "class"
+            kinds = {"regression": "number", "seq2seq_lm": "text"}
+            kind = kinds.get(config.type, "class")
             yield Fault(f"outputs.{name}.column", f"{config.column!r} is the id of the rows (data.id), not a {kind}")
 
 
@@ -322,19 +323,38 @@ def _language_models(sections: Sections) -> Iterator[Fault]:
                 yield Fault(f"{place}.max_length", message)
             unread = "truncation max_characters is_split_into_words"
             yield from _ignored(place, source, unread, "as a language model reads texts whole")
-        yield from _headless(source, f"{place}.model.model_type")
+        yield from _headless(source, f"{place}.model.model_type", "causal-lm")
 
 
-def _headless(source: InputConfig, place: str) -> Iterator[Fault]:
-    """A backbone from scratch without a language-model head."""
+def _headless(source: InputConfig, place: str, task: str) -> Iterator[Fault]:
+    """A backbone from scratch without the language-model head of a task."""
     from eir_seq.models.catalogue import CATALOGUE
 
     name = source.model.model_type
-    if source.model.pretrained_model or (name in CATALOGUE and "causal-lm" in CATALOGUE[name].tasks):
+    if source.model.pretrained_model or (name in CATALOGUE and task in CATALOGUE[name].tasks):
         return
     if name in CATALOGUE or name == "auto":
-        listed = ", ".join(sorted(other for other, entry in CATALOGUE.items() if "causal-lm" in entry.tasks))
-        yield Fault(place, f"{name!r} has no language-model head (task causal-lm); these have one: {listed}")
+        listed = ", ".join(sorted(other for other, entry in CATALOGUE.items() if task in entry.tasks))
+        yield Fault(place, f"{name!r} has no language-model head (task {task}); these have one: {listed}")
+
+
+def _written_texts(sections: Sections) -> Iterator[Fault]:
+    """Sequence-to-sequence outputs, which have a backbone to themselves."""
+    for name, config in sections.outputs.items():
+        if not isinstance(config, Seq2SeqLmOutputConfig):
+            continue
+        if len(sections.output_names) > 1:
+            others = ", ".join(other for other in sections.output_names if other != name)
+            message = f"is predicted beside others ({others}); a seq2seq_lm output stands alone in its experiment"
+            yield Fault(f"outputs.{name}", message)
+        source = sections.inputs.get(here := token_inputs(sections.inputs, sections.outputs)[name])
+        if source is not None:
+            yield from _headless(source, f"inputs.{here}.model.model_type", "seq2seq-lm")
+        if config.generate_rows == 0 and sections.trainer is not None:
+            monitor = sections.trainer.monitor
+            if monitor.metric in config.METRICS and monitor.metric not in config.OF_TOKENS:
+                message = f"{monitor.metric!r} is measured on written texts; outputs.{name}.generate_rows is 0"
+                yield Fault("trainer.monitor.metric", message)
 
 
 def _run(sections: Sections) -> Iterator[Fault]:
@@ -351,6 +371,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _outputs,
     _token_outputs,
     _language_models,
+    _written_texts,
     _optimizer,
     _scheduler,
     _limits,

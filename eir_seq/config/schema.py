@@ -11,7 +11,13 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from eir_seq.config.outputs import CausalLmOutputConfig, DocumentLayout, OutputConfig, TokenOutputBase
+from eir_seq.config.outputs import (
+    CausalLmOutputConfig,
+    DocumentLayout,
+    OutputConfig,
+    Seq2SeqLmOutputConfig,
+    TokenOutputBase,
+)
 from eir_seq.config.strict import DefaultType, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.tensors import TensorsConfig
@@ -439,6 +445,12 @@ class ExperimentConfig(Strict):
     def token_inputs(self) -> dict[str, str]:
         """For each output that reads token states, the input that they are of."""
         return token_inputs(self.inputs, self.outputs)
+
+    @property
+    def written(self) -> dict[str, Seq2SeqLmOutputConfig]:
+        """By input, the output whose texts are written from it."""
+        found = {name: config for name, config in self.outputs.items() if isinstance(config, Seq2SeqLmOutputConfig)}
+        return {self.token_inputs[name]: config for name, config in found.items()}
 
     @property
     def document_layout(self) -> DocumentLayout | None:

@@ -18,6 +18,7 @@ from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.rows import ID
 from eir_seq.modalities.base import LENGTH, Collator, Draw, FittedModality, RowSource
 from eir_seq.modalities.documents import BYTES, FittedDocuments, TokenBlocks
+from eir_seq.modalities.seq2seq import TARGET_LENGTH, FittedSeq2Seq
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.causal_lm import FittedCausalLm
 
@@ -45,6 +46,8 @@ class EncodedSplit:
     collators: Mapping[str, Collator]
     targets: Mapping[str, Tensor]
     seed: int
+    written: tuple[str, ...] = ()
+    """Inputs that texts are written from, whose targets have lengths of their own."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -61,8 +64,9 @@ class EncodedSplit:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row for each input, ``(rows, inputs)``."""
+        """Tokens of each row for each input, and of what is written from inputs, ``(rows, inputs + written)``."""
         columns = [encoded.numbers(LENGTH) for encoded in self.inputs.values()]
+        columns += [self.inputs[name].numbers(TARGET_LENGTH) for name in self.written]
         return np.stack(columns, axis=1).astype(np.int64)
 
     def in_order(self, data: DataConfig) -> list[BatchKey]:
@@ -124,4 +128,5 @@ def encode_split(
             missing = sum(value is None for value in values)
             warnings.append(f"outputs.{name}: {missing} of {len(values)} {split} rows have no label; none is scored")
     collators = {name: fitted.collator for name, fitted in inputs.items()}
-    return EncodedSplit(ids, encoded, collators, targets, seed), warnings
+    written = tuple(name for name, fitted in inputs.items() if isinstance(fitted, FittedSeq2Seq))
+    return EncodedSplit(ids, encoded, collators, targets, seed, written), warnings

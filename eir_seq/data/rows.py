@@ -13,7 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.config.outputs import ClassificationOutputConfig, ColumnOutputBase, TokenClassificationOutputConfig
+from eir_seq.config.outputs import (
+    ClassificationOutputConfig,
+    ColumnOutputBase,
+    Seq2SeqLmOutputConfig,
+    TokenClassificationOutputConfig,
+)
 from eir_seq.config.schema import ExperimentConfig, SequenceInputConfig
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.data.tags import check_tags
@@ -31,7 +36,8 @@ class Roles:
 
     `prompts` are texts that may be empty or absent, to be written. `cells` are columns of lists, objects and file
     names; `inputs` know what is demanded of them. `tags` are columns
-    with a list per row, one tag per word of the input that `tagged` has for the column.
+    with a list per row, one tag per word of the input that `tagged` has for the column. `written` are texts that are
+    targets.
     """
 
     id: str | None
@@ -44,11 +50,12 @@ class Roles:
     tags: Mapping[str, str] = field(default_factory=dict)
     tagged: Mapping[str, InputCells] = field(default_factory=dict)
     prompts: frozenset[str] = frozenset()
+    written: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def targets(self) -> dict[str, str]:
-        """Classes, numbers and tags."""
-        return {**self.classes, **self.numbers, **self.tags}
+        """Classes, numbers, tags and texts to be written."""
+        return {**self.classes, **self.numbers, **self.tags, **self.written}
 
     @property
     def places(self) -> dict[str, str]:
@@ -67,6 +74,7 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
     cells: dict[str, str] = {}
     tags: dict[str, str] = {}
     tagged: dict[str, InputCells] = {}
+    written: dict[str, str] = {}
     for name, source in config.inputs.items():
         own = inputs[name].cells.places
         cells |= own
@@ -83,6 +91,8 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
             words = inputs[config.token_inputs[name]].cells
             assert isinstance(words, InputCells), "rules see to it"
             tagged[output.column] = words
+        if isinstance(output, Seq2SeqLmOutputConfig):
+            kind = written
         kind[output.column] = f"outputs.{name}.column"
     if data.group:
         groups[data.group] = "data.group"
@@ -90,13 +100,14 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
         groups[data.stratify] = "data.stratify"
     row_id = "id" if data.reads_sample and data.id is None else data.id
     demanding = tuple(modality.cells for modality in inputs.values() if modality.cells.is_demanding)
-    roles = Roles(row_id, texts, classes, numbers, groups, cells, demanding, tags, tagged)
+    roles = Roles(row_id, texts, classes, numbers, groups, cells, demanding, tags, tagged, written=written)
     pairs = (
         (classes, "class", numbers),
         (classes, "class", {**texts, **cells}),
         (numbers, "number", {**texts, **cells}),
         (texts, "text", cells),
         (tags, "list of tags", {**texts, **cells, **classes, **numbers}),
+        (written, "text to be written", {**texts, **cells, **classes, **numbers, **tags}),
     )
     faults = [
         Fault(place, f"column {column!r} is already read as a {kind} ({first[column]})")
@@ -179,6 +190,8 @@ def check_rows(
             continue
         given = convert(name, place, False)
         values: list[Any] = _without_missing(given, missing_labels)
+        if name in roles.written:  # "NA" or "None" may be all that a text says
+            values = [None if text_fault(text) else text for text in given]
         if name in roles.tags and given:
             words = roles.tagged[name]
             values = check_tags(values, name, words, columns[words.config.column].to_pylist(), reasons)
@@ -189,7 +202,8 @@ def check_rows(
             for row, value in enumerate(values):
                 if value is None and row not in reasons:
                     marker = f" ({given[row]!r} means that: data.missing_labels)" if given[row] else ""
-                    reasons.setdefault(row, []).append(f"{name!r} has no label{marker}")
+                    why = text_fault(given[row]) if name in roles.written else f"has no label{marker}"
+                    reasons.setdefault(row, []).append(f"{name!r} {why}")
     if not skip_bad:
         hint = "; data.on_bad_row=skip leaves such rows out"
         for row, reason in ((row, reason) for row, found in sorted(reasons.items()) for reason in found):

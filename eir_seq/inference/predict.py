@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eir_seq.config.outputs import ColumnOutputBase
 from eir_seq.config.schema import ExperimentConfig
@@ -17,12 +17,17 @@ from eir_seq.data.encoded import EncodingCache
 from eir_seq.data.source import Splits, load_test
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
+from eir_seq.inference.source_texts import rows_of_texts, text_writer, writing
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
 from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
 from eir_seq.training.evaluation import Evaluation, evaluate
 from eir_seq.training.folder import write_json
+from eir_seq.training.writers import build_writers
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 BUNDLE = "bundle"
 
@@ -43,7 +48,7 @@ def predict(
     (``NAME.metrics.json``). The same rows in batches of the same sizes give the same bytes.
 
     Of a language model the rows are prompts, one per line of a text file or per row of a table, and the table holds
-    what it writes behind them.
+    what it writes behind them. Of a sequence-to-sequence output they may be the lines of a text file, too.
 
     Args:
         run: a run folder, or a bundle.
@@ -52,8 +57,9 @@ def predict(
             the file that was read (in the working directory for a bundle without its run).
         batch_size: rows per batch; that of the run if absent.
         accelerator: auto, cpu, gpu or mps.
-        prompt: a text for a language model to complete, in place of a file.
-        generation: for a language model, options of `generate` that replace those of the run.
+        prompt: a text for a language model to complete (or for a sequence-to-sequence output to write from), in place
+            of a file.
+        generation: for either, options of `generate` that replace those of the run.
 
     Raises:
         UserError: no bundle, or one that is damaged; rows that cannot be used; a table that cannot be written.
@@ -69,20 +75,28 @@ def predict(
         config = _config(bundle.config, test, batch_size, accelerator)
         if language_model(bundle) is not None:
             return _complete(run, folder, bundle, config, test, prompt, generation, destination, console)
-        if prompt is not None or generation:
+        writes = text_writer(bundle)
+        if writes is not None:
+            bundle = writing(bundle, writes, generation)
+        elif prompt is not None or generation:
             place = "prompt" if prompt is not None else "generation"
             raise UserError(
-                Fault(place, f"{run} is no language model (with nothing else), which alone completes texts")
+                Fault(place, f"{run} writes no texts: it is no language model (with nothing else) and no seq2seq_lm")
             )
         with console.phase("reading rows") as found:
-            splits = _load_rows(config, bundle, console)
-            rows = splits.test
-            assert rows is not None
-            found.append(f"{rows.num_rows:,} of {config.data.test}")
+            if writes is not None and (prompt is not None or is_prompt_file(str(test))):
+                if prompt is not None and test is not None:
+                    raise UserError(Fault("data.test", "give this or prompt, not both"))
+                rows, skipped = rows_of_texts(bundle, writes, prompt, test), ()
+            else:
+                splits = _load_rows(config, bundle, console)
+                assert splits.test is not None
+                rows, skipped = splits.test, splits.skipped
+            found.append(f"{rows.num_rows:,} of {test or config.data.test if prompt is None else 'prompt'}")
         if destination is None:
-            destination = _default_destination(run, folder, str(config.data.test))
-        if splits.skipped:
-            console.say(f"left out {len(splits.skipped):,} rows (data.on_bad_row=skip)")
+            destination = _default_destination(run, folder, "prompt" if prompt is not None else str(config.data.test))
+        if skipped:
+            console.say(f"left out {len(skipped):,} rows (data.on_bad_row=skip)")
         with tempfile.TemporaryDirectory(prefix="eir_seq-") as encoded_rows:
             with console.phase("encoding"):
                 encoded, warnings = encode_split(
@@ -97,16 +111,15 @@ def predict(
             for warning in warnings:
                 console.say(f"warning: {warning}")
             with console.phase("predicting"):
-                evaluation = _evaluate(bundle, config, encoded, console)
+                evaluation = _evaluate(bundle, config, encoded, console, rows)
         targets = {
             name: bundle.outputs[name].canonical(list(rows[declared.column]))
             for name in evaluation.targets
             if isinstance(declared := bundle.outputs[name].config, ColumnOutputBase)
         }
-        columns: dict[str, list[object]] = {}
-        for name, fitted in bundle.outputs.items():
-            columns |= fitted.decode(evaluation.raw[name])
-        write_predictions(destination, evaluation.ids, targets, columns)
+        write_predictions(destination, evaluation.ids, targets, evaluation.columns(bundle.outputs))
+        if prompt is not None:
+            console.say(next(iter(evaluation.written.values())).texts[0])
         _report_metrics(evaluation, destination, console)
     return destination
 
@@ -190,7 +203,9 @@ def _load_rows(config: ExperimentConfig, bundle: Bundle, console: Console, *, ne
     return load_test(numbered, bundle.inputs, need_texts=need_texts)
 
 
-def _evaluate(bundle: Bundle, config: ExperimentConfig, encoded: EncodedSplit, console: Console) -> Evaluation:
+def _evaluate(
+    bundle: Bundle, config: ExperimentConfig, encoded: EncodedSplit, console: Console, rows: Dataset
+) -> Evaluation:
     device = pick_device(config.trainer)
     precision = str(bundle.config.trainer.precision)
     if precision == "16-mixed" and device.type != "cuda":
@@ -206,8 +221,9 @@ def _evaluate(bundle: Bundle, config: ExperimentConfig, encoded: EncodedSplit, c
             console.progress("predicting", done, len(encoded))
 
     try:
-        network = bundle.network.to(device)
-        return evaluate(network, bundle.outputs, batches(), device=device, precision=precision)
+        network, outputs = bundle.network.to(device), bundle.outputs
+        writers = build_writers(network, bundle.inputs, outputs, rows, seed=config.seed, all_rows=True)
+        return evaluate(network, outputs, batches(), device=device, precision=precision, writers=writers)
     except Exception as error:
         if not out_of_memory(error):
             raise

@@ -21,6 +21,8 @@ class PredictedColumns:
     """True values; absent where the predicted rows had no labels."""
     probabilities: dict[str, NDArray[np.float64]]
     """By class, in the order of the class indices; empty for regression."""
+    scores: list[str] | None = None
+    """Of texts that were written: their mean log-probability, "" where none was."""
 
     @property
     def is_classification(self) -> bool:
@@ -30,7 +32,12 @@ class PredictedColumns:
     @property
     def is_tags(self) -> bool:
         """Whether each value is a list of tags, as JSON."""
-        return not self.probabilities and self.predicted[:1] != [] and self.predicted[0].startswith("[")
+        return (
+            self.scores is None
+            and not self.probabilities
+            and self.predicted[:1] != []
+            and self.predicted[0].startswith("[")
+        )
 
 
 @dataclass(frozen=True)
@@ -68,5 +75,9 @@ def read_predictions(path: Path) -> PredictionTable:
             label = header[position][len(name) + 3 : -1]
             probabilities[label] = np.array(columns[header[position]], dtype=np.float64)
             position += 1
-        outputs[name] = PredictedColumns(columns[name], true, probabilities)
+        scores = None
+        if header[position : position + 1] == [f"{name}_score"]:
+            scores = columns[header[position]]
+            position += 1
+        outputs[name] = PredictedColumns(columns[name], true, probabilities, scores)
     return PredictionTable(columns["id"], outputs)

@@ -40,6 +40,7 @@ HEADLINES = {
     "accuracy": ("f1", "f1_micro", "mcc", "auroc"),
     "rmse": ("mae", "r2", "spearman"),
     "bits_per_byte": ("perplexity", "loss"),
+    "bleu": ("chrf", "rougeL", "exact_match", "perplexity"),
     "perplexity": ("loss",),
 }
 """By the metric that stands large, those beside it; the first of them that an output has."""
@@ -63,8 +64,22 @@ TITLES = {
     "spearman": "Spearman",
     "perplexity": "Perplexity",
     "bits_per_byte": "Bits per byte",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-L by lines",
+    "exact_match": "Exact match",
 }
-SCALES = {"mae": "errors", "rmse": "errors", "perplexity": "perplexity", "bits_per_byte": "bits per byte"}
+SCALES = {
+    "mae": "errors",
+    "rmse": "errors",
+    "perplexity": "perplexity",
+    "bits_per_byte": "bits per byte",
+    "bleu": "BLEU and chrF",
+    "chrf": "BLEU and chrF",
+}
 """What metrics are plotted together as, where it is not the plot of shares and correlations."""
 
 Values = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -245,6 +260,9 @@ def _split_section(
         _add_classification(section, columns, true)
     elif columns.is_tags:
         _add_tags(section, columns, true)
+    elif columns.scores is not None:
+        if missing := columns.scores.count(""):
+            section.notes.append(f"Texts were written for {len(ids) - missing} of {len(ids)} rows (generate_rows).")
     else:
         true_values, predicted = np.array(true, dtype=np.float64), np.array(columns.predicted, dtype=np.float64)
         section.plots += [predicted_against_true(true_values, predicted, name), residuals(true_values, predicted, name)]
@@ -341,6 +359,9 @@ def _worst_rows(
             yield Worst(
                 row.id, " ".join(tags), " ".join(tag or "(cut)" for tag in found), detail, wrong > 0, row.inputs
             )
+        elif columns.scores is not None:
+            written = predicted if columns.scores[index] else "(not written)"
+            yield Worst(row.id, expected, written, f"loss {row.error:.3g}", False, row.inputs)
         else:
             error = f"{float(predicted) - float(expected):+.4g}"
             yield Worst(row.id, f"{float(expected):.4g}", f"{float(predicted):.4g}", error, False, row.inputs)

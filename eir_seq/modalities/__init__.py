@@ -6,23 +6,37 @@ import json
 from pathlib import Path
 from typing import Any
 
-from eir_seq.config.outputs import DocumentLayout
+from eir_seq.config.outputs import DocumentLayout, Seq2SeqLmOutputConfig
 from eir_seq.config.schema import InputConfig, SequenceInputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import FittedModality, Modality
 from eir_seq.modalities.documents import DocumentsModality, FittedDocuments
 from eir_seq.modalities.image import FittedImage, ImageModality
+from eir_seq.modalities.seq2seq import FittedSeq2Seq, Seq2SeqModality
 from eir_seq.modalities.sequence import STATE_FILE, FittedSequence, SequenceModality
 
 MODALITIES: dict[str, tuple[Any, Any]] = {
     "sequence": (SequenceModality, FittedSequence),
     "documents": (DocumentsModality, FittedDocuments),
+    "seq2seq": (Seq2SeqModality, FittedSeq2Seq),
     "image": (ImageModality, FittedImage),
 }
 
 
-def build_modality(name: str, config: InputConfig, layout: DocumentLayout | None = None) -> Modality:
-    """The input called `name`, not yet fitted; `layout`: it is the documents of a language model, in rows of tokens."""
+def build_modality(
+    name: str,
+    config: InputConfig,
+    layout: DocumentLayout | None = None,
+    written: Seq2SeqLmOutputConfig | None = None,
+) -> Modality:
+    """The input called `name`, not yet fitted.
+
+    `layout`: it is the documents of a language model, in rows of tokens. `written`: the output whose texts are written
+    from it.
+    """
+    if written is not None:
+        assert isinstance(config, SequenceInputConfig)
+        return Seq2SeqModality(name, config, output=written)
     if layout is not None:
         assert isinstance(config, SequenceInputConfig)
         return DocumentsModality(name, config, layout)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +20,7 @@ from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, read_config
 from eir_seq.models.heads.base import Head
 from eir_seq.models.lora import add_lora, freeze, load_adapter
-from eir_seq.models.options import check_options, fields
+from eir_seq.models.options import check_options, default_of, fields
 from eir_seq.models.output import TokenStates
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CAUSAL = "causal-lm"
+CAUSAL, SEQ2SEQ = "causal-lm", "seq2seq-lm"
 
 TOKEN_OPTIONS = {
     "pad_token_id": "pad_id",
@@ -96,11 +98,7 @@ class SequenceEncoder(nn.Module):
             own: documented tensors of the architecture.
         """
         mask = attention_mask.bool()
-        inputs: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
-        if token_type_ids is not None and self.num_types > 1:
-            inputs["token_type_ids"] = token_type_ids
-        if self.marks_first:
-            inputs["global_attention_mask"] = (mask & (mask.cumsum(dim=1) == 1)).long()
+        inputs = self.inputs_of(input_ids, attention_mask, token_type_ids, **own)
         head = getattr(self.backbone, "head", None)
         output: Any = self.backbone(**inputs) if head is None else self.backbone.run_body(inputs)  # type: ignore[operator]
         states: Tensor = head.states(output) if isinstance(head, Head) else output.last_hidden_state
@@ -112,6 +110,18 @@ class SequenceEncoder(nn.Module):
         words = {} if word_ids is None or word_counts is None else {"word_ids": word_ids, "word_counts": word_counts}
         further = head.further_loss(output, inputs) if isinstance(head, Head) else None
         return TokenStates(states, mask, inputs | words, head, output.get("pooler_output"), further)
+
+    def inputs_of(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, **own: Tensor
+    ) -> dict[str, Tensor]:
+        """Of the tensors that `read` takes those of the backbone, by their documented names."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
+        if token_type_ids is not None and self.num_types > 1:
+            inputs["token_type_ids"] = token_type_ids
+        if self.marks_first:
+            mask = attention_mask.bool()
+            inputs["global_attention_mask"] = (mask & (mask.cumsum(dim=1) == 1)).long()
+        return inputs
 
     def pool_tokens(self, tokens: TokenStates) -> Tensor:
         """One vector per row, ``(batch, output_size)``."""
@@ -127,6 +137,27 @@ class SequenceEncoder(nn.Module):
         config: Any = self.backbone.config
         options = {name: getattr(config, name) for name in fields(type(config))}
         return {"model_type": config.model_type, "options": options}
+
+
+class Seq2SeqEncoder(SequenceEncoder):
+    """A source and the target that is written from it to the states of the decoder."""
+
+    def read(self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor, **tensors: Any) -> TokenStates:  # type: ignore[override]
+        """States of the decoder at each token of the target, from the true tokens in front of it.
+
+        Args:
+            input_ids: (batch, length), the source.
+            attention_mask: (batch, length), True at real tokens.
+            labels: (batch, target length), negative behind the end of a target.
+            tensors: what else the source has.
+        """
+        head: Any = self.backbone.head
+        behind = head.prepare({}, {"labels": labels})
+        # The first state has to see something where a row has no target.
+        there = (labels >= 0) | (torch.arange(labels.shape[1], device=labels.device) == 0)
+        behind["decoder_attention_mask"] = there
+        found = super().read(input_ids, attention_mask, **tensors, **behind)
+        return replace(found, mask=labels >= 0, inputs={**found.inputs, "labels": labels})
 
 
 def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
@@ -176,9 +207,14 @@ def build_sequence_encoder(
         message = f"there are {tokenizer.vocab_size} tokens, the model has embeddings for {vocab_size}"
         faults.append(Fault(f"{place}.{fitted.vocabulary_key}", message))
     faults += check_sizes(fitted.sources, options, place)
-    if backbone.max_positions is not None and fitted.max_length > backbone.max_positions:
-        positions = f"the {backbone.max_positions} positions of {config.model_type!r}"
-        faults.append(Fault(f"{place}.{fitted.length_key}", f"{fitted.max_length} tokens are more than {positions}"))
+    lengths = {f"{place}.{fitted.length_key}": fitted.max_length}
+    if task == SEQ2SEQ:
+        lengths["outputs"] = fitted.target_max_length  # type: ignore[union-attr]
+    for here, length in lengths.items():
+        if backbone.max_positions is not None and length > backbone.max_positions:
+            positions = f"the {backbone.max_positions} positions of {config.model_type!r}"
+            what = "tokens" if here != "outputs" else "tokens of a target (max_length)"
+            faults.append(Fault(here, f"{length} {what} are more than {positions}"))
     has_pooler = _set_pooler(backbone, config.pool == "pooler")
     if config.pool == "pooler" and not has_pooler:
         message = f"{config.model_type!r} has no pooler of its own; use avg, max, first or last"
@@ -193,7 +229,8 @@ def build_sequence_encoder(
         log.warning("%s: %r could read %s, which no column gives", place, config.model_type, named)
     if pretrained:  # what was trained with few parameters is kept in the weights
         _train_few(backbone, config, f"{place}.model")
-    return SequenceEncoder(
+    kind = Seq2SeqEncoder if task == SEQ2SEQ else SequenceEncoder
+    return kind(
         backbone,
         hidden_size=backbone.hidden_size,
         pool=config.pool,
@@ -225,6 +262,8 @@ def _from_scratch(fitted: FittedSequence | FittedImage, task: str | None) -> Any
         options |= {name: value for name, value in source.derived_options().items() if name not in given}
     if task == CAUSAL and "is_decoder" in known:
         options.setdefault("is_decoder", True)
+    if task == SEQ2SEQ:
+        options |= {name: token for name, token in _writing_options(known, tokenizer).items() if name not in given}
     prefix = f"{place}.model.model_init_config"
     faults = [fault.under(prefix) for fault in check_options(config.model_type, options)]
     if faults:
@@ -233,6 +272,24 @@ def _from_scratch(fitted: FittedSequence | FittedImage, task: str | None) -> Any
         return create_model(config.model_type, options, task=task or _task(config.model_type))
     except UserError as error:
         raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
+
+
+def _writing_options(known: Mapping[str, dataclasses.Field[Any]], tokenizer: Any) -> dict[str, int]:
+    """Options of the tokens that begin, end and pad what a decoder writes: those that this tokenizer has.
+
+    What a decoder begins with, and is made to end with, is by default one of the published vocabulary's special tokens;
+    here it is the one with the same role.
+    """
+    end = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
+    begin = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.cls_id
+    pad = tokenizer.pad_id if tokenizer.pad_id is not None else end
+    own = {"pad_token_id": pad, "eos_token_id": end, "bos_token_id": end if begin is None else begin}
+    own = {name: token for name, token in own.items() if name in known}
+    roles = {default_of(known[name]): token for name, token in own.items()}
+    for name in ("decoder_start_token_id", "forced_eos_token_id"):
+        if name in known and (default := default_of(known[name])) is not None:
+            own[name] = roles.get(default, end)
+    return own
 
 
 def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer | ColourTokens, place: str) -> Any:

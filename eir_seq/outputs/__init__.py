@@ -13,6 +13,7 @@ from eir_seq.config.outputs import (
     ClassificationOutputConfig,
     OutputConfig,
     RegressionOutputConfig,
+    Seq2SeqLmOutputConfig,
     TokenClassificationOutputConfig,
 )
 
@@ -25,12 +26,15 @@ def build_output(name: str, config: OutputConfig) -> Output:
     from eir_seq.outputs.causal_lm import CausalLm
     from eir_seq.outputs.classification import Classification
     from eir_seq.outputs.regression import Regression
+    from eir_seq.outputs.seq2seq_lm import Seq2SeqLm
     from eir_seq.outputs.token_classification import TokenClassification
 
     if isinstance(config, ClassificationOutputConfig):
         return Classification(name, config)
     if isinstance(config, CausalLmOutputConfig):
         return CausalLm(name, config)
+    if isinstance(config, Seq2SeqLmOutputConfig):
+        return Seq2SeqLm(name, config)
     if isinstance(config, TokenClassificationOutputConfig):
         return TokenClassification(name, config)
     assert isinstance(config, RegressionOutputConfig), type(config)
@@ -47,11 +51,15 @@ def load_output(path: Path) -> FittedOutput:
     from eir_seq.outputs.causal_lm import CausalLmState, FittedCausalLm
     from eir_seq.outputs.classification import ClassificationState, FittedClassification
     from eir_seq.outputs.regression import FittedRegression, RegressionState
+    from eir_seq.outputs.seq2seq_lm import FittedSeq2SeqLm, Seq2SeqLmState
     from eir_seq.outputs.token_classification import FittedTokenClassification, TokenClassificationState
 
-    state = read_state(path, (ClassificationState, RegressionState, CausalLmState, TokenClassificationState))
+    kinds = (ClassificationState, RegressionState, CausalLmState, TokenClassificationState, Seq2SeqLmState)
+    state = read_state(path, kinds)
     if isinstance(state, TokenClassificationState):
         return FittedTokenClassification(state)
+    if isinstance(state, Seq2SeqLmState):
+        return FittedSeq2SeqLm(state)
     if isinstance(state, ClassificationState):
         return FittedClassification(state)
     if isinstance(state, CausalLmState):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput, OutputMetrics, join_rows
+from eir_seq.outputs.writing import Writer
 from eir_seq.training.network import Network
 
 Batch = dict[str, Any]
@@ -29,6 +30,15 @@ class Evaluation:
     """Targets by output name, (rows,), on the CPU; only of outputs whose rows have labels."""
     values: dict[tuple[str, str], float]
     """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses."""
+    written: dict[str, Writer] = field(default_factory=dict)
+    """Texts that outputs wrote, by output name."""
+
+    def columns(self, outputs: Mapping[str, FittedOutput]) -> dict[str, list[Any]]:
+        """The prediction columns of all outputs."""
+        found: dict[str, list[Any]] = {}
+        for name, output in outputs.items():
+            found |= self.written[name].columns() if name in self.written else output.decode(self.raw[name])
+        return found
 
     def by_output(self) -> dict[str, dict[str, float]]:
         """The values as ``{output: {metric: value}}``, without the sum of losses."""
@@ -47,6 +57,7 @@ def evaluate(
     device: torch.device,
     precision: str = "32",
     between: Callable[[], None] = lambda: None,
+    writers: Sequence[Writer] = (),
 ) -> Evaluation:
     """Run `network` over all batches without learning and measure every output.
 
@@ -57,6 +68,7 @@ def evaluate(
         device: where the network is.
         precision: the trainer's precision; the forward pass runs as it does in training.
         between: called after each batch; may raise to leave early.
+        writers: have outputs write texts for rows, which are measured, too.
 
     Raises:
         RunFailed: a raw output or a loss is not finite.
@@ -73,10 +85,13 @@ def evaluate(
                 if name in batch["targets"]:
                     metric = metrics.setdefault(name, outputs[name].metrics())
                     metric.update(parts[name][-1], batch["targets"][name])
+            for writer in writers:
+                writer.write(batch["row"].tolist(), on_device["inputs"][writer.input])
             rows += batch["row"].tolist()
             ids += batch["id"]
             between()
     values = {(name, metric): value for name, found in metrics.items() for metric, value in found.compute().items()}
+    values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
     if metrics.keys() == outputs.keys():
         values["", "loss"] = sum(output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
         if not math.isfinite(values["", "loss"]):
@@ -87,6 +102,7 @@ def evaluate(
         raw={name: join_rows(parts[name])[order] for name in outputs if parts[name]},
         targets={name: metric.target[order] for name, metric in metrics.items()},
         values=values,
+        written={writer.name: writer for writer in writers},
     )
 
 

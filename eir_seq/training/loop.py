@@ -284,6 +284,7 @@ class RunLoop(Callback):
             device=self.module.device,
             precision=str(self.config.trainer.precision),
             between=lambda: self._stop(trainer) if self.signals.received is not None else None,
+            writers=() if self.samples is None else self.samples.writers(self.module.network),
         )
         self.seconds_evaluating += time.perf_counter() - start
         self._consistent = False
@@ -293,12 +294,14 @@ class RunLoop(Callback):
             for (output, metric), value in sorted(found.values.items())
         ]
         self._record(measurements)
-        written = [] if self.samples is None else self.samples.write(self.module.network, self._epoch(), state.step)
+        written = []
+        if self.samples is not None:
+            written = self.samples.write(self.module.network, self._epoch(), state.step, found.written.values())
         state.evaluation_due = False
         self._consistent = True
         self.progress.evaluated(measurements, best=state.best_step == state.step)
         for sample in written:
-            self.progress.say(f"{sample.output} writes: {sample.prompt}{sample.text}\n")
+            self.progress.say(f"{sample.output} writes: {sample.shown}\n")
 
     def _compare(self, found: Evaluation) -> None:
         state, early = self.state, self.config.trainer.early_stopping

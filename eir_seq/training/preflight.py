@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from eir_seq.config.outputs import CausalLmOutputConfig, ClassificationOutputConfig
+from eir_seq.config.outputs import CausalLmOutputConfig, ClassificationOutputConfig, Seq2SeqLmOutputConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput
@@ -42,7 +42,7 @@ def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
     monitor = attempt(lambda: monitor_of(config))
     attempt(lambda: total_steps(config.trainer, 1))
     for name, output in config.outputs.items():
-        if isinstance(output, CausalLmOutputConfig):
+        if isinstance(output, CausalLmOutputConfig | Seq2SeqLmOutputConfig):
             attempt(partial(check_generation, output, f"outputs.{name}.generation"))
     if device is None or monitor is None or faults:
         raise UserError(*faults)

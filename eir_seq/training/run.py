@@ -32,6 +32,7 @@ from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers
+from eir_seq.training.writers import build_writers
 
 Finish = Callable[[Path], object]
 
@@ -227,12 +228,16 @@ class _Run:
         for split in ("validation", "test"):
             batches = parts.batches(split)
             if batches is not None:
+                rows, seed = dict(parts.splits.items())[split], self.config.seed
                 found[split] = evaluate(
                     network,
                     parts.outputs,
                     batches,
                     device=self.device,
                     precision=str(self.config.trainer.precision),
+                    writers=build_writers(
+                        network, parts.inputs, parts.outputs, rows, seed=seed, all_rows=split == "test"
+                    ),
                 )
         network.to("cpu")
         self._measure_test(found, state)
@@ -277,9 +282,8 @@ class _Run:
                 f"the evaluation of {split} did not see every row once"
             )
             targets: dict[str, Any] = {}
-            columns: dict[str, Any] = {}
+            columns = found.columns(parts.outputs)
             for name, output in parts.outputs.items():
-                columns |= output.decode(found.raw[name])
                 if name not in found.targets:
                     continue
                 if isinstance(output.config, ColumnOutputBase):

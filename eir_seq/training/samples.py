@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,10 +18,13 @@ from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.causal_lm import FittedCausalLm
 from eir_seq.outputs.completion import Completer
+from eir_seq.outputs.seq2seq_lm import FittedSeq2SeqLm
+from eir_seq.outputs.writing import Writer
 from eir_seq.randomness import derive_seed
 from eir_seq.tokenizers.framing import FIRST
 from eir_seq.training.metrics_file import AppendedFile
 from eir_seq.training.network import Network
+from eir_seq.training.writers import build_writers
 
 SAMPLES = "samples.csv"
 ROWS = 4
@@ -41,11 +44,20 @@ class Sample(NamedTuple):
     output: str
     prompt: str
     text: str
-    """What the model wrote behind the prompt."""
+    """What the model wrote behind the prompt, or from it."""
+    true: str = ""
+    """What it should have written, where that is known."""
+
+    @property
+    def shown(self) -> str:
+        """Prompt and text, for people."""
+        return f"{self.prompt}\n→ {self.text}\n= {self.true}" if self.true else f"{self.prompt}{self.text}"
 
 
 class Samples:
     """Has the language models of an experiment complete their prompts, and keeps the texts in the run folder.
+
+    Of sequence-to-sequence outputs it keeps some of the texts that are written at an evaluation.
 
     Where a model reads more than a text, such as pictures, it completes the first prompt for some rows of `splits`.
     The texts of a step depend on the weights, the seed and the step alone.
@@ -59,15 +71,27 @@ class Samples:
         run_dir: Path,
         splits: Mapping[str, Dataset],
     ) -> None:
+        self.validation = splits.get("validation")
         self.rows = splits["validation" if "validation" in splits else "train"][:ROWS]
-        self.seed, self.inputs = config.seed, inputs
+        self.seed, self.inputs, self.all_outputs = config.seed, inputs, outputs
         self.outputs = [output for output in outputs.values() if isinstance(output, FittedCausalLm)]
         self.outputs = [output for output in self.outputs if output.config.prompts]
-        self.file = AppendedFile(run_dir / SAMPLES, Sample._fields) if self.outputs else None
+        writes = any(isinstance(output, FittedSeq2SeqLm) for output in outputs.values())
+        self.file = AppendedFile(run_dir / SAMPLES, Sample._fields) if self.outputs or writes else None
 
-    def write(self, network: Network, epoch: int, step: int) -> list[Sample]:
-        """One text per prompt of every language model, which the file gets, too."""
-        found = []
+    def writers(self, network: Network) -> list[Writer]:
+        """What has sequence-to-sequence outputs write texts for validation rows."""
+        if self.validation is None:
+            return []
+        return build_writers(network, self.inputs, self.all_outputs, self.validation, seed=self.seed, all_rows=False)
+
+    def write(self, network: Network, epoch: int, step: int, writers: Iterable[Writer] = ()) -> list[Sample]:
+        """One text per prompt of every language model, and some of `writers`, which the file gets, too."""
+        found = [
+            Sample(epoch, step, writer.name, writer.sources[row], writer.texts[row], writer.true[row] or "")
+            for writer in writers
+            for row in sorted(writer.texts)[:ROWS]
+        ]
         for output in self.outputs:
             complete = completer(output, self.inputs, network)
             prompts, shown = output.config.prompts, output.config.prompts
@@ -120,7 +144,10 @@ def read_samples(run_dir: Path) -> list[Sample]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
-        return [Sample(int(r["epoch"]), int(r["step"]), r["output"], r["prompt"], r["text"]) for r in rows]
+        return [
+            Sample(int(r["epoch"]), int(r["step"]), r["output"], r["prompt"], r["text"], r.get("true") or "")
+            for r in rows
+        ]
 
 
 def _frame(fitted: FittedSequence) -> tuple[tuple[int, ...], int | None]:

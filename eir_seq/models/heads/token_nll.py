@@ -13,7 +13,14 @@ SCORES = 1 << 22
 """Scores (tokens times vocabulary) that are in memory at once."""
 
 
-def token_nll(states: Tensor, labels: Tensor, scores: Callable[[Tensor], Tensor], *, most: int = SCORES) -> Tensor:
+def token_nll(
+    states: Tensor,
+    labels: Tensor,
+    scores: Callable[[Tensor], Tensor],
+    *,
+    most: int = SCORES,
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """Negative log-likelihood of each label, (tokens,).
 
     Tokens are scored in chunks of at most `most` scores. With gradients the scores of a chunk are forgotten and
@@ -23,12 +30,14 @@ def token_nll(states: Tensor, labels: Tensor, scores: Callable[[Tensor], Tensor]
         states: (tokens, hidden).
         labels: (tokens,) ids.
         scores: (n, hidden) -> (n, vocabulary), each token by itself; whatever parameters it has get their gradients.
+        most: scores in memory.
+        label_smoothing: share of the target that is spread over the vocabulary (https://arxiv.org/abs/1512.00567).
     """
     if not len(states):
         return states.new_zeros(0)
 
     def nll(x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(scores(x).float(), y, reduction="none")
+        return F.cross_entropy(scores(x).float(), y, reduction="none", label_smoothing=label_smoothing)
 
     with torch.no_grad():
         vocabulary = scores(states[:1]).shape[-1]

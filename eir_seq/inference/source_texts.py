@@ -1,0 +1,42 @@
+"""What `predict` needs for a sequence-to-sequence output: texts that stand in no table, other ways to write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from eir_seq.data.rows import ID
+from eir_seq.inference.complete import read_prompts
+from eir_seq.modalities.seq2seq import FittedSeq2Seq
+from eir_seq.outputs.completion import check_generation
+from eir_seq.outputs.seq2seq_lm import FittedSeq2SeqLm
+from eir_seq.training.bundle import Bundle
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def text_writer(bundle: Bundle) -> FittedSeq2SeqLm | None:
+    """The sequence-to-sequence output of a bundle."""
+    return next((output for output in bundle.outputs.values() if isinstance(output, FittedSeq2SeqLm)), None)
+
+
+def writing(bundle: Bundle, output: FittedSeq2SeqLm, generation: Mapping[str, Any]) -> Bundle:
+    """The bundle with other options of generation; raises `UserError` for those that `generate` does not have."""
+    options = {**output.config.generation, **generation}
+    changed = output.config.model_copy(update={"generation": options})
+    check_generation(changed, "generation")
+    state = output.state.model_copy(update={"config": changed})
+    return replace(bundle, outputs={output.name: FittedSeq2SeqLm(state)})
+
+
+def rows_of_texts(bundle: Bundle, output: FittedSeq2SeqLm, prompt: str | None, test: str | None) -> Dataset:
+    """A source text, or those that stand in a file line by line, as rows without targets."""
+    from datasets import Dataset
+
+    texts = {"1": prompt} if prompt is not None else read_prompts(str(test))
+    fitted = bundle.inputs[output.input]
+    assert isinstance(fitted, FittedSeq2Seq)
+    columns = {ID: list(texts), fitted.config.column: list(texts.values())}
+    return Dataset.from_dict({**columns, fitted.target_column: [None] * len(texts)})

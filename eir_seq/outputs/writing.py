@@ -1,0 +1,109 @@
+"""Has a sequence-to-sequence model write texts for rows, and measures them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from eir_seq.config.outputs import Seq2SeqLmOutputConfig
+from eir_seq.outputs.seq2seq_lm import Seq2SeqLmHead
+from eir_seq.outputs.text_metrics import text_metrics
+from eir_seq.randomness import derive_seed
+from eir_seq.tokenizers import Tokenizer
+
+IGNORED = -100
+
+
+@dataclass
+class Writer:
+    """Writes texts for the rows of a split, batch by batch.
+
+    Attributes:
+        name: of the output.
+        config: of the output.
+        input: what texts are written from.
+        encoder: of that input, called by its `read`; its `backbone` generates.
+        tokenizer: of both sides.
+        end: the token that ends a text.
+        before: special tokens in front of a target.
+        behind: those behind it.
+        longest: tokens that a text has at most, where `generation` does not say.
+        sources: the text of each row.
+        true: what should be written from it, None where that is not known.
+        rows: those to write for.
+        seed: of texts that are drawn.
+        texts: what was written, by row.
+        scores: mean log-probability of its tokens, by row.
+    """
+
+    name: str
+    config: Seq2SeqLmOutputConfig
+    input: str
+    encoder: Any
+    tokenizer: Tokenizer
+    end: int
+    before: Sequence[int]
+    behind: Sequence[int]
+    longest: int
+    sources: Sequence[str]
+    true: Sequence[str | None]
+    rows: frozenset[int]
+    seed: int
+    texts: dict[int, str] = field(default_factory=dict)
+    scores: dict[int, float] = field(default_factory=dict)
+
+    def write(self, rows: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
+        """Write for those of a batch's rows that are wanted; `tensors` (batch, ...) are the encoder's."""
+        wanted = [place for place, row in enumerate(rows) if row in self.rows]
+        if not wanted:
+            return
+        chosen = {name: x[wanted] for name, x in tensors.items() if name != "labels"}
+        labels = self._generated(chosen, derive_seed(self.seed, "texts", self.name, rows[wanted[0]]))
+        sums, counts = Seq2SeqLmHead(0.0)(self.encoder.read(**chosen, labels=labels)).float().unbind(dim=1)
+        found = zip(wanted, labels.tolist(), (-sums / counts.clamp(min=1)).tolist(), strict=True)
+        for place, ids, score in found:
+            known = [token for token in ids if 0 <= token < self.tokenizer.vocab_size]  # models may have spare ids
+            self.texts[rows[place]], self.scores[rows[place]] = self.tokenizer.decode(known), score
+
+    def _generated(self, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
+        """What the decoder writes behind its first token up to the end, (rows, length); `IGNORED` behind that."""
+        options: dict[str, Any] = {"eos_token_id": self.end, **self.config.generation}
+        if options.get("max_length") is None:
+            options["max_new_tokens"] = options.get("max_new_tokens") or self.longest
+        if options.get("do_sample"):
+            options.setdefault("seed", seed)
+        model = self.encoder.backbone
+        if self.before:  # texts begin as targets do: with the token of their language, say
+            options.setdefault("forced_bos_token_id", self.before[0])
+        if model.head.config.decoder_start_id is None:  # its training begins with the token that a target ends with
+            options.setdefault("decoder_start_token_id", self.behind[-1])
+        own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
+        ids = model.generate(**self.encoder.inputs_of(**own), tokenizer=self.tokenizer, **options)
+        assert isinstance(ids, Tensor)
+        new = ids[:, 1:]  # a decoder begins with one token
+        ended = (new == self.end).cumsum(dim=1)
+        return new.masked_fill((ended > 1) | ((ended == 1) & (new != self.end)), IGNORED)
+
+    def metrics(self) -> dict[str, float]:
+        """Those of the texts that were written where there is a true one; none where there is no such text."""
+        pairs = [(text, true) for row, text in self.texts.items() if (true := self.true[row]) is not None]
+        if not pairs:
+            return {}
+        written, known = [text for text, _ in pairs], [true for _, true in pairs]
+        return text_metrics(written, known, bleu_tokenizer=self.config.bleu_tokenizer)
+
+    def columns(self) -> dict[str, list[Any]]:
+        """The columns NAME, "" where nothing was written, and NAME_score, the mean log-probability of its tokens."""
+        rows = range(len(self.sources))
+        return {
+            self.name: [self.texts.get(row, "") for row in rows],
+            f"{self.name}_score": [self.scores.get(row, "") for row in rows],
+        }
+
+
+def spread(rows: int, count: int) -> frozenset[int]:
+    """`count` of so many rows, evenly spread; all where there are no more."""
+    return frozenset(range(rows)) if count >= rows else frozenset(i * rows // count for i in range(count))

@@ -1,0 +1,58 @@
+"""What has the sequence-to-sequence outputs of a network write texts for the rows of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from eir_seq.modalities.base import FittedModality
+from eir_seq.modalities.seq2seq import FittedSeq2Seq
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.seq2seq_lm import FittedSeq2SeqLm
+from eir_seq.outputs.writing import Writer, spread
+from eir_seq.training.network import Network
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def build_writers(
+    network: Network,
+    inputs: Mapping[str, FittedModality],
+    outputs: Mapping[str, FittedOutput],
+    rows: Dataset,
+    *,
+    seed: int,
+    all_rows: bool,
+) -> list[Writer]:
+    """One writer per sequence-to-sequence output: for all rows of the split, or for as many as its config says."""
+    found = []
+    for output in outputs.values():
+        if not isinstance(output, FittedSeq2SeqLm):
+            continue
+        fitted, encoder = inputs[output.input], network.encoder(output.input)
+        assert isinstance(fitted, FittedSeq2Seq)
+        backbone: Any = encoder.backbone
+        longest, count = int(fitted.target_statistics["max"]), rows.num_rows
+        if backbone.max_positions is not None:
+            longest = min(longest, backbone.max_positions - 1)
+        before, behind = fitted.target_frame
+        true = list(rows[output.config.column]) if output.config.column in rows.column_names else [None] * count
+        found.append(
+            Writer(
+                output.name,
+                output.config,
+                output.input,
+                encoder,
+                fitted.tokenizer,
+                fitted.end,
+                before,
+                behind,
+                longest,
+                sources=fitted.show(rows[:]),
+                true=true,
+                rows=frozenset(range(count)) if all_rows else spread(count, output.config.generate_rows),
+                seed=seed,
+            )
+        )
+    return found
