@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -262,6 +262,12 @@ def _rust_tokenizer(
     rust: RustTokenizer, files: TokenizerFiles, name: str, config: TokenizerConfigFiles, specials: SpecialTokens
 ) -> Tokenizer:
     in_text = not config.flag("split_special_tokens", False)
-    backend = RustBackend(rust, place=os.fspath(files.folder / name), specials_in_text=in_text)
-    framing = read_framing(rust.post_processor)
-    return Tokenizer(backend, specials, replace(framing, once=DEFAULTS.get(config.lineage() or "") is T5))
+    lineage, published = config.lineage() or "", {}
+    if is_t5 := DEFAULTS.get(lineage) is T5:
+        added = [token.content for token in rust.get_added_tokens_decoder().values() if token.special]
+        further = [content for content in added if content not in asdict(specials).values()]
+        count = sum("<extra_id_" in content for content in further)
+        published = {"tokenizer_class": "T5TokenizerFast", "extra_ids": count, "additional_special_tokens": further}
+    place = os.fspath(files.folder / name)
+    backend = RustBackend(rust, place=place, specials_in_text=in_text, published=published)
+    return Tokenizer(backend, specials, replace(read_framing(rust.post_processor), once=is_t5))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
@@ -38,24 +39,36 @@ def library_errors(place: str, message: str) -> Iterator[None]:
 
 
 class RustBackend:
-    """A `tokenizers.Tokenizer`, without its truncation and padding."""
+    """A `tokenizers.Tokenizer`, without its truncation and padding.
 
-    def __init__(self, rust: RustTokenizer, *, place: str, specials_in_text: bool) -> None:
+    `published` options (the class above all) stand in the tokenizer config, for formats that tokenizer.json cannot
+    express.
+    """
+
+    def __init__(
+        self,
+        rust: RustTokenizer,
+        *,
+        place: str,
+        specials_in_text: bool,
+        published: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         rust.no_truncation()
         rust.no_padding()
         # Whether "[SEP]" within a text is the special token (published formats) or five characters like any others.
         rust.encode_special_tokens = not specials_in_text
         self._rust = rust
         self._place = place
+        self._published = dict(published)
 
     def __getstate__(self) -> dict[str, Any]:
         # The library's own pickling forgets `encode_special_tokens`.
         specials_in_text = not self._rust.encode_special_tokens
-        return {"json": self._rust.to_str(), "place": self._place, "specials_in_text": specials_in_text}
+        given = {"place": self._place, "specials_in_text": specials_in_text, "published": self._published}
+        return {"json": self._rust.to_str(), **given}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        rust = RustTokenizer.from_str(state["json"])
-        RustBackend.__init__(self, rust, place=state["place"], specials_in_text=state["specials_in_text"])
+        RustBackend.__init__(self, RustTokenizer.from_str(state.pop("json")), **state)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -119,4 +132,4 @@ class RustBackend:
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         }
         prefix_space = getattr(self._rust.pre_tokenizer, "add_prefix_space", None)
-        return options if prefix_space is None else {**options, "add_prefix_space": prefix_space}
+        return options | ({} if prefix_space is None else {"add_prefix_space": prefix_space}) | self._published
