@@ -11,7 +11,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
+from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class
 from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
 from eir_seq.models.options import Options, build_config, describe, flat
@@ -161,6 +161,8 @@ def architecture_page(name: str) -> str:
         f"# {name}",
         "",
         f"{entry.summary} [Paper]({entry.paper})",
+        "",
+        *(f"`{other}` is another name of it." for other, known in SYNONYMS.items() if known == name),
         "",
         *_notes(name),
         "",

@@ -9,7 +9,7 @@ import sys
 from typing import Any, NoReturn
 
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.models.catalogue import CATALOGUE, config_class, find, list_models
+from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, config_class, find, list_models
 from eir_seq.models.options import describe, flat
 
 
@@ -70,6 +70,7 @@ def _with_task(task: str) -> list[str]:
 
 def _show(name: str, *, as_json: bool, tensors: bool) -> None:
     find(name)
+    name = SYNONYMS.get(name, name)
     if tensors:
         _show_tensors(name, as_json=as_json)
         return

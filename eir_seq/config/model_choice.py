@@ -7,6 +7,17 @@ from typing import Any
 from eir_seq.config.origin import COMMAND_LINE, Origin
 
 
+def with_catalogue_names(raw: dict[str, Any]) -> None:
+    """Put the catalogue's name of an architecture for its synonyms, in place."""
+    from eir_seq.models.catalogue import SYNONYMS
+
+    inputs = raw.get("inputs")
+    for given in inputs.values() if isinstance(inputs, dict) else ():
+        model = given.get("model") if isinstance(given, dict) else None
+        if isinstance(model, dict) and not model.get("pretrained_model") and isinstance(model.get("model_type"), str):
+            model["model_type"] = SYNONYMS.get(model["model_type"], model["model_type"])
+
+
 def without_foreign_options(raw: dict[str, Any], origin: Origin) -> list[str]:
     """Take such options out of the composed config, in place; returns a sentence for each input that lost some.
 

@@ -613,12 +613,17 @@ CATALOGUE: dict[str, Entry] = {
 }
 
 
+SYNONYMS = {"code_llama": "llama", "gpt-sw3": "gpt2"}
+"""Documented names of models that are another architecture, tokenizer apart."""
+
+
 def find(model_type: str) -> Entry:
-    """The catalogue's entry of `model_type`.
+    """The catalogue's entry of `model_type`, or of what it is a synonym of.
 
     Raises:
         UserError: there is no such model type (the nearest name is shown).
     """
+    model_type = SYNONYMS.get(model_type, model_type)
     if model_type not in CATALOGUE:
         raise UserError(Fault("model_type", f"{model_type!r} is not in the catalogue{nearest(model_type, CATALOGUE)}"))
     return CATALOGUE[model_type]

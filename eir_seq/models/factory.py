@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
-from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
+from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_generation, read_tensors
 from eir_seq.models.model import Model
 from eir_seq.models.options import build_config, overridden
@@ -182,6 +182,7 @@ def _check_task(model_type: str, declared: Architecture, task: str) -> None:
 
 
 def _by_class_name(name: str, task: str) -> tuple[str, str]:
+    name = SYNONYMS.get(name, name)
     if name in CATALOGUE:
         return name, task
     for model_type in CATALOGUE:

@@ -14,9 +14,10 @@ import pytest
 
 from eir_seq.commands import COMMANDS, main
 from eir_seq.commands.schema import experiment_schema
+from eir_seq.config.compose import compose_experiment
 from eir_seq.errors import Fault, RunFailed, UserError
-from eir_seq.models.catalogue import CATALOGUE
-from eir_seq.models.options import describe
+from eir_seq.models.catalogue import CATALOGUE, SYNONYMS
+from eir_seq.models.options import build_config, describe
 from tests.config.project import MINE, make_project, with_line
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -231,6 +232,18 @@ def test_models_of_a_task(capsys: Capture) -> None:
     assert {"t5", "bart"} < set(listed) < set(CATALOGUE)
     assert main(["models", "list", "--task", "masked-ln"]) == 2
     assert capsys.readouterr().err.endswith("did you mean 'masked-lm'?\n")
+
+
+@pytest.mark.parametrize(("synonym", "name"), SYNONYMS.items())
+def test_a_synonym_is_the_architecture_itself(synonym: str, name: str, capsys: Capture) -> None:
+    shown = []
+    for word in (synonym, name):
+        assert main(["models", "show", word]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    words = ["experiment=imdb_longformer", f"inputs.review.model.model_type={synonym}"]
+    assert compose_experiment(words).config.inputs["review"].model.model_type == name
+    assert build_config(synonym).model_type == name
 
 
 def test_the_catalogue_tells_the_tasks_of_each_architecture() -> None:
