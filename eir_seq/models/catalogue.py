@@ -408,6 +408,13 @@ CATALOGUE: dict[str, Entry] = {
         "Bert without a table of positions: fixed waves of the distance enter keys and values.",
         ("base", "masked-lm", "next-sentence", "pretraining", *TEXT_TASKS),
     ),
+    "nystromformer": Entry(
+        "configs.approximate_attention:NystromformerConfig",
+        "architectures.approximate_attention:NYSTROMFORMER",
+        "https://arxiv.org/abs/2102.03902",
+        "Bert for long texts: a few means of its tokens stand between queries and keys.",
+        ("base", "masked-lm", *TEXT_TASKS),
+    ),
     "openai-gpt": Entry(
         "configs.gpt_like:OpenAIGPTConfig",
         "architectures.gpt_like:OPENAI_GPT",

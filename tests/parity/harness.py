@@ -17,7 +17,7 @@ from eir_seq.models import from_pretrained
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.model import Model
 from eir_seq.models.options import fields
-from tests.parity.cases import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LENGTHS, VOCABULARY, Case, Inputs
+from tests.parity.cases import DECODER_LENGTH, DECODER_LENGTHS, VOCABULARY, Case, Inputs
 from tests.parity.cases.images import prefix_tokens
 
 transformers = pytest.importorskip("transformers", reason="the oracle is not installed (make test installs it)")
@@ -110,7 +110,7 @@ def inputs_of(case: Case, config: Any, *, left: bool = False) -> Inputs:
     """Documented tensors for one call."""
     eos = getattr(config, "eos_token_id", None)
     padding, eos = getattr(config, "pad_token_id", None) or 0, eos if isinstance(eos, int) else 2
-    ids, mask = tokens(LENGTHS, LENGTH, padding, eos, left, 1)
+    ids, mask = tokens(case.lengths, case.lengths[0], padding, eos, left, 1)
     inputs = {"input_ids": ids, "attention_mask": mask}
     if getattr(config, "is_encoder_decoder", False):
         decoder_ids, decoder_mask = tokens(DECODER_LENGTHS, DECODER_LENGTH, padding, eos, False, 2)
@@ -137,7 +137,7 @@ def task_inputs(case: Case, task: str, config: Any) -> tuple[Inputs, Inputs, Ten
         inputs = {name: tensor for name, tensor in inputs.items() if not name.startswith("decoder_")}
     sides = ("decoder_layers", "num_decoder_layers")
     if task == "causal-lm" and any(hasattr(config, side) for side in sides):  # alone, beside states of some encoder
-        memory = torch.randn(len(LENGTHS), LENGTH, config.hidden_size, generator=torch.Generator().manual_seed(6))
+        memory = torch.randn(*inputs["input_ids"].shape, config.hidden_size, generator=torch.Generator().manual_seed(6))
         inputs |= {"encoder_hidden_states": memory, "encoder_attention_mask": inputs["attention_mask"].flip(0)}
     withheld = (*case.withheld.get(task, ()), *(CROSS if task != "causal-lm" else ()))
     inputs = {name: tensor for name, tensor in inputs.items() if name not in withheld}

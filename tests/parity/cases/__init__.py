@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.parity.cases import (
+    approximate_attention,
     bart_like,
     bert_like,
     bloom,
@@ -24,6 +25,7 @@ from tests.parity.cases.base import DECODER_LENGTH, DECODER_LENGTHS, LENGTH, LEN
 
 CASES: list[Case] = [
     *core.CASES,
+    *approximate_attention.CASES,
     *bart_like.CASES,
     *bert_like.CASES,
     *opt.CASES,

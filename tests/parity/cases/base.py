@@ -29,6 +29,7 @@ class Case:
     `head_mask`: whether it can switch heads off. `mend`: repairs a model of the oracle.
     `withheld`: per task, inputs that its class cannot take.
     `trains`: gradients are taken in training, as the oracle has none in evaluation (there is no dropout then).
+    `lengths`: tokens of each text, the longest first; without padding where the oracle lets that leak.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Case:
     trains: bool = False
     targets: Mapping[str, Targets] = field(default_factory=dict)
     withheld: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lengths: tuple[int, ...] = LENGTHS
 
     @property
     def model_type(self) -> str:

@@ -1,0 +1,66 @@
+"""Texts as rows that begin at their first real token, for mixers that cut texts into pieces of fixed sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from eir_seq.models.blocks.context import Context
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A rectangle of whole pieces in which every text begins at the left, whichever side it is padded on.
+
+    `real`: (batch, length) bool; `place`: (tokens,) where the tokens of the context's layout stand in the flattened
+    rectangle, None if they are where they should be.
+    """
+
+    real: Tensor
+    place: Tensor | None
+    width: int
+    packed: bool
+
+    @classmethod
+    def of(cls, ctx: Context, piece: int = 1) -> Rows:
+        """The rows of this pass, as long as a multiple of `piece`; the same for all layers that ask for it."""
+        rows: Rows = ctx.once(("rows", piece), lambda: cls._make(ctx, piece))
+        return rows
+
+    @classmethod
+    def _make(cls, ctx: Context, piece: int) -> Rows:
+        layout, device = ctx.layout, ctx.positions.device
+        width = max(layout.lengths) if layout.packed else layout.length
+        length = max(1, -(-width // piece)) * piece
+        columns = torch.arange(length, device=device)
+        if layout.packed:
+            lengths = torch.tensor(layout.lengths, device=device)
+            start = torch.arange(layout.batch, device=device) * length - (lengths.cumsum(0) - lengths)
+            place = torch.arange(int(lengths.sum()), device=device) + start.repeat_interleave(lengths)
+            return cls(columns[None] < lengths[:, None], place, width, True)
+        if layout.mask is None:
+            return cls((columns < width).expand(layout.batch, -1), None, width, False)
+        lengths = layout.mask.sum(1, keepdim=True)
+        padding = (~layout.mask).cumsum(1) - 1 + lengths
+        column = torch.where(layout.mask, layout.mask.cumsum(1) - 1, padding)
+        place = column + torch.arange(layout.batch, device=device)[:, None] * length
+        return cls(columns[None] < lengths, place.flatten(), width, False)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """States of the context's layout -> (batch, length, ...), zero where no real token stands."""
+        if self.place is None:
+            return F.pad(x, (0, 0) * (x.dim() - 2) + (0, self.real.shape[1] - self.width))
+        tokens = x if self.packed else x.flatten(0, 1)
+        rows = tokens.new_zeros((self.real.numel(), *tokens.shape[1:])).index_copy(0, self.place, tokens)
+        rows = rows.unflatten(0, self.real.shape)
+        return rows if self.packed else rows * self.real[(..., *(None,) * (rows.dim() - 2))]
+
+    def collect(self, x: Tensor) -> Tensor:
+        """The inverse: (batch, length, ...) -> states of the context's layout."""
+        if self.place is None:
+            return x[:, : self.width]
+        tokens = x.flatten(0, 1).index_select(0, self.place)
+        return tokens if self.packed else tokens.unflatten(0, (len(self.real), -1))
