@@ -547,6 +547,13 @@ CATALOGUE: dict[str, Entry] = {
         "Causal decoder for code: rotations, shared keys and values, norms that centre, optionally a window.",
         ("base", "causal-lm", "sequence-classification", "token-classification"),
     ),
+    "switch_transformers": Entry(
+        "configs.t5:SwitchTransformersConfig",
+        "architectures.switch_transformers:SWITCH_TRANSFORMERS",
+        "https://arxiv.org/abs/2101.03961",
+        "T5 in which every token of some layers goes through one of many feed-forward blocks.",
+        T5_TASKS[:3],
+    ),
     "t5": Entry(
         "configs.t5:T5Config",
         "architectures.t5:T5",

@@ -76,6 +76,8 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         "decoder.head_dim: 5 is odd; channels are turned in pairs"]),
     ("t5gemma", {"encoder": {"attn_logit_softcapping": 0}}, ["encoder.attn_logit_softcapping: 0 must exceed 0"]),
     ("t5gemma", {"encoder": {"vocab_size": 100}}, ["encoder: vocab_size is 100 there, but 256000 for the whole"]),
+    ("switch_transformers", {"num_sparse_encoder_layers": 13}, ["num_sparse_encoder_layers: 13 is more than the 12 "]),
+    ("switch_transformers", {"router_dtype": "float64"}, ["router_dtype: 'float64' is not one of 'float32', 'float1"]),
     ("mt5", {"feed_forward_proj": "gated"}, ["feed_forward_proj: 'gated' is not one of "]),
     ("distilbert", {"dim": 65}, ["dim: 65 is not divisible by n_heads 12"]),
     ("sequence-default", {"embedding_dim": 24}, ["position: rotary needs heads of even width, not 3"]),

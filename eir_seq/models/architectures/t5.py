@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.blocks.attention import Attention
@@ -14,7 +15,7 @@ from eir_seq.models.blocks.norms import RMSNorm
 from eir_seq.models.blocks.positions import RelativeBuckets
 from eir_seq.models.blocks.wiring import LayerPlan, PreNorm
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.configs.t5 import T5Config
+from eir_seq.models.configs.t5 import LikeT5, T5Config
 from eir_seq.models.frames.encoder_decoder import EncoderDecoderPlan
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel
@@ -23,7 +24,7 @@ from eir_seq.models.heads.spans_and_tokens import QuestionAnswering, TokenClassi
 from eir_seq.models.initialization import Initialization
 
 
-def t5_attention(c: T5Config, *, causal: bool = False, cross: bool = False) -> Attention.Config:
+def t5_attention(c: LikeT5, *, causal: bool = False, cross: bool = False) -> Attention.Config:
     """Attention without biases and without scaling of the scores."""
     return Attention.Config(
         hidden_size=c.d_model,
@@ -38,7 +39,7 @@ def t5_attention(c: T5Config, *, causal: bool = False, cross: bool = False) -> A
     )
 
 
-def t5_stack(c: T5Config, *, decoder: bool) -> StackPlan:
+def t5_stack(c: LikeT5, *, decoder: bool) -> StackPlan:
     """One side: RMS norms in front and at the end, one table of relative biases for all layers."""
     norm = RMSNorm.Config(eps=c.layer_norm_epsilon)
     layer = LayerPlan(
@@ -59,7 +60,7 @@ def t5_stack(c: T5Config, *, decoder: bool) -> StackPlan:
     )
     return StackPlan(
         embeddings=Embeddings.Config(vocab_size=c.vocab_size, hidden_size=c.d_model, dropout=c.dropout_rate),
-        layers=(layer,) * ((c.num_decoder_layers or c.num_layers) if decoder else c.num_layers),
+        layers=(layer,) * c.layers(decoder=decoder),
         final_norm=norm,
         final_dropout=c.dropout_rate,
         score_bias=RelativeBuckets.Config(
@@ -88,9 +89,9 @@ def t5_encoder_plan(c: T5Config) -> StackPlan:
     return t5_stack(c, decoder=False)
 
 
-def t5_side_rows(c: T5Config, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
+def t5_side_rows(c: LikeT5, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
     """The key table of one side."""
-    count = (c.num_decoder_layers or c.num_layers) if decoder else c.num_layers
+    count = c.layers(decoder=decoder)
     block, layer = theirs + "block.{i}.layer.", ours + "layers.{i}."
     yield Same(f"{theirs}block.0.layer.0.SelfAttention.relative_attention_bias", f"{ours}score_bias.table")
     for place, name, mixer in ((0, "SelfAttention", "mixer"), (1, "EncDecAttention", "cross"))[: 1 + decoder]:
@@ -127,7 +128,7 @@ def t5_encoder_rows(c: T5Config) -> Iterator[Row]:
     yield from t5_side_rows(c, "encoder.", "", decoder=False)
 
 
-def _decoder_start(c: T5Config) -> int:
+def _decoder_start(c: LikeT5) -> int:
     return next(value for value in (c.decoder_start_token_id, c.pad_token_id, 0) if value is not None)
 
 
@@ -146,17 +147,19 @@ def _token_classification(c: T5Config) -> TokenClassification.Config:
     return TokenClassification.Config.of(c, dropout=c.classifier_dropout)
 
 
-def _language_model(c: T5Config) -> LanguageModel.Config:
-    return LanguageModel.Config.of(
+def t5_language_model(c: LikeT5, head: type[LanguageModel] = LanguageModel, **own: Any) -> LanguageModel.Config:
+    """Scores of a target's tokens by `head`; `own`: what its config has besides."""
+    return head.Config.of(
         c,
         predicts="target",
         scale=c.d_model**-0.5 if c.tie_word_embeddings else 1.0,
         padding_id=c.pad_token_id or 0,
         decoder_start_id=_decoder_start(c),
+        **own,
     )
 
 
-def t5_initialization(c: T5Config) -> Initialization:
+def t5_initialization(c: LikeT5) -> Initialization:
     """Deviations by the width that each weight reads, so that unscaled scores start near one."""
     factor, width = c.initializer_factor, c.d_model**-0.5
     heads = (c.num_heads * c.d_kv) ** -0.5
@@ -173,7 +176,7 @@ def t5_initialization(c: T5Config) -> Initialization:
     )
 
 
-LANGUAGE_MODEL = TaskHead("ForConditionalGeneration", _language_model, (Same("lm_head", "out"),))
+LANGUAGE_MODEL = TaskHead("ForConditionalGeneration", t5_language_model, (Same("lm_head", "out"),))
 ENCODER = TaskHead("EncoderModel", None, plan=t5_encoder_plan, body_rows=t5_encoder_rows)
 HEADS = {
     "encoder": ENCODER,

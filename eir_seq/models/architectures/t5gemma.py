@@ -169,7 +169,7 @@ def _reader_plan(c: T5GemmaConfig) -> EncoderDecoderPlan | StackPlan:
     if not c.is_encoder_decoder:
         return _encoder_plan(c)
     # padding on the left stands behind the decoder's first token: left out, it would bring that into others' windows
-    sides = {**vars(_plan(c)), "decoder": replace(_stack(c, decoder=True), packable=False)}
+    sides = {**vars(_plan(c)), "decoder": replace(_stack(c, decoder=True), packs_behind=True)}
     return ReaderPlan(**sides, start_id=c.bos_token_id, padding_id=c.pad_token_id)
 
 

@@ -92,13 +92,17 @@ class Experts(Configured):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):
-        """`count`: how many; `gated`: down(act(gate(x)) * up(x)) instead of down(act(up(x)))."""
+        """`count`: how many; `gated`: down(act(gate(x)) * up(x)) instead of down(act(up(x))).
+
+        `inner_dropout`: dropout in front of `down`.
+        """
 
         count: int
         hidden_size: int
         inner_size: int
         activation: str
         gated: bool
+        inner_dropout: float = 0.0
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -108,6 +112,7 @@ class Experts(Configured):
         self.up = nn.Parameter(torch.empty(inward))
         self.down = nn.Parameter(torch.empty(config.count, config.hidden_size, config.inner_size))
         self.activation = activation(config.activation)
+        self.inner_dropout = nn.Dropout(config.inner_dropout)
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """Weighted sums over the experts of each token.
@@ -123,12 +128,15 @@ class Experts(Configured):
         order = experts.argsort(stable=True)
         tokens = order // chosen.shape[1]
         counts = (experts[None] == torch.arange(self.count, device=x.device)[:, None]).sum(1)
-        rows = x[tokens]
+        out = self._through(x[tokens], experts[order], counts) * weights.flatten()[order, None]
+        return torch.zeros_like(x).index_add(0, tokens, out.to(x.dtype))
+
+    def _through(self, rows: Tensor, experts: Tensor, counts: Tensor) -> Tensor:  # noqa: ARG002
+        """Rows (rows, hidden) -> the same through the expert of each, (rows,) numbers in order, `counts` rows each."""
         inner = self.activation(self._product(rows, self.up if self.gate is None else self.gate, counts))
         if self.gate is not None:
             inner = inner * self._product(rows, self.up, counts)
-        out = self._product(inner, self.down, counts) * weights.flatten()[order, None]
-        return torch.zeros_like(x).index_add(0, tokens, out.to(x.dtype))
+        return self._product(self.inner_dropout(inner), self.down, counts)
 
     @staticmethod
     def _product(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
@@ -169,6 +177,63 @@ class BestExperts(Configured):
         weights = weights / weights.sum(-1, keepdim=True)
         mixed: Tensor = self.experts(x.flatten(0, -2), chosen, weights.to(x.dtype))
         return mixed.view_as(x)
+
+
+class FirstInLine(Configured):
+    """Each token goes through its best expert, weighted by its chance, while that has room (arXiv 2101.03961, 2.2).
+
+    Room is counted per text and per call, from the first token on; those that find none come out as zeros.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Configured.Config):
+        """`capacity`: tokens of a text that an expert takes. `jitter`: see `BestExperts`. `bias`, `dtype`: of routers.
+
+        `skips_padding`: padding takes no room.
+        """
+
+        experts: Experts.Config
+        capacity: int
+        jitter: float
+        bias: bool
+        dtype: torch.dtype
+        skips_padding: bool
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.router = Linear(config.experts.hidden_size, config.experts.count, bias=config.bias)
+        self.experts = config.experts.build()
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        c = self.config
+        if self.training and c.jitter:
+            x = x * torch.empty_like(x).uniform_(1 - c.jitter, 1 + c.jitter)
+        scores = self._scores(x)
+        if ctx.router_logits is not None:
+            ctx.router_logits.append(scores)
+        weights, chosen = scores.softmax(-1).to(x.dtype).max(-1)
+        taken = ctx.layout.pad(F.one_hot(chosen, c.experts.count))
+        if c.skips_padding and ctx.layout.mask is not None:
+            taken = taken * ctx.layout.mask[..., None]
+        fits = ctx.layout.pack(with_room(taken, c.capacity)).any(-1)
+        chosen = chosen.masked_fill(~fits, c.experts.count)
+        mixed: Tensor = self.experts(x.reshape(-1, x.shape[-1]), chosen.view(-1, 1), weights.view(-1, 1))
+        return mixed.view_as(x)
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """(..., hidden) -> (..., experts), in the routers' own precision also where the rest is less precise."""
+        dtype = torch.float64 if x.dtype == torch.float64 else self.config.dtype
+        own = {name: parameter.to(dtype) for name, parameter in self.router.named_parameters()}
+        with torch.autocast(x.device.type, enabled=False):
+            scores: Tensor = torch.func.functional_call(self.router, own, x.to(dtype))
+        return scores
+
+
+def with_room(taken: Tensor, capacity: int) -> Tensor:
+    """(batch, length, experts), one where a token goes to an expert -> zero where the expert has no more room."""
+    return taken * (taken.cumsum(1) <= capacity)
 
 
 def balance_loss(scores: Sequence[Tensor], per_token: int, real: Tensor | None) -> Tensor:

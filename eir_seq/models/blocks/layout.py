@@ -32,6 +32,11 @@ class Layout:
         """Whether states are (tokens, hidden) instead of (batch, length, hidden)."""
         return self.index is not None
 
+    @property
+    def padded_behind(self) -> bool:
+        """Whether no padding stands in front of a real token."""
+        return self.mask is None or bool((self.mask[:, 1:] <= self.mask[:, :-1]).all())
+
     @classmethod
     def padded(cls, batch: int, length: int, mask: Tensor | None) -> Layout:
         """The rectangular layout; `mask` as documented: nonzero at real tokens."""

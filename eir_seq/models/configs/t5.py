@@ -1,4 +1,4 @@
-"""Options of t5 and mt5."""
+"""Options of t5 and its kin: mt5 and switch_transformers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class T5Config(ModelConfig):
-    """Options of t5."""
+class LikeT5(ModelConfig):
+    """Options that all of them have."""
 
-    model_type: ClassVar[str] = "t5"
     aliases = {
         "hidden_size": "d_model",
         "num_attention_heads": "num_heads",
@@ -31,10 +30,8 @@ class T5Config(ModelConfig):
     relative_attention_num_buckets: int = option(32, "classes of distances between tokens", minimum=2)
     relative_attention_max_distance: int = size(128, "distance from which on all tokens share the last bucket")
     dropout_rate: float = rate(0.1, "dropout everywhere")
-    classifier_dropout: float = rate(0.0, "dropout of the classification head")
     layer_norm_epsilon: float = option(1e-6, "added to the mean square in RMS norms", minimum=0.0)
     initializer_factor: float = option(1.0, "factor on the deviation of fresh weights", minimum=0.0)
-    feed_forward_proj: str = option("relu", "activation of the feed-forward block, after 'gated-' if it has a gate")
     is_encoder_decoder: bool = option(True, "encoder and decoder; the encoder alone is a task", choices=(True,))
     use_cache: bool = option(True, "the decoder returns its keys and values")
     pad_token_id: int | None = option(0, "id of the padding token")
@@ -42,6 +39,28 @@ class T5Config(ModelConfig):
     decoder_start_token_id: int | None = option(
         None, "id that the decoder begins with when it is fed shifted labels; pad_token_id if absent"
     )
+
+    def activation(self) -> str:
+        """The activation of the feed-forward block."""
+        raise NotImplementedError
+
+    def gated(self) -> bool:
+        """Whether the feed-forward block has a gate."""
+        return False
+
+    def layers(self, *, decoder: bool) -> int:
+        """Layers of one side."""
+        return (self.num_decoder_layers or self.num_layers) if decoder else self.num_layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class T5Config(LikeT5):
+    """Options of t5."""
+
+    model_type: ClassVar[str] = "t5"
+
+    classifier_dropout: float = rate(0.0, "dropout of the classification head")
+    feed_forward_proj: str = option("relu", "activation of the feed-forward block, after 'gated-' if it has a gate")
 
     def activation(self) -> str:
         """The activation's name, without the mark of the gate."""
@@ -74,3 +93,58 @@ class MT5Config(T5Config):
     tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")
     decoder_start_token_id: int | None = option(0, "id that the decoder begins with; pad_token_id if null")
     tokenizer_class: str = option("T5Tokenizer", "class of the published tokenizer, for those who read config.json")
+
+
+SPARSE = "how many of its layers have experts: each n-th from the second on, n being layers by this, rounded down"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchTransformersConfig(LikeT5):
+    """Options of switch_transformers: t5 with experts in some of its feed-forward blocks."""
+
+    model_type: ClassVar[str] = "switch_transformers"
+
+    d_model: int = size(768, "width of the token states")
+    expert_capacity: int = size(64, "tokens of a text that an expert takes; later ones pass by it unchanged")
+    num_layers: int = size(12, "layers of the encoder")
+    num_sparse_encoder_layers: int = option(3, f"of the encoder, {SPARSE}", minimum=0)
+    num_decoder_layers: int | None = size(12, "layers of the decoder; as many as the encoder's if null")
+    num_sparse_decoder_layers: int = option(3, f"of the decoder, {SPARSE}", minimum=0)
+    num_heads: int = size(12, "attention heads per layer")
+    num_experts: int = size(8, "experts (feed-forward blocks) of a layer that has them")
+    router_bias: bool = option(False, "routers have biases")
+    router_jitter_noise: float = option(
+        0.01,
+        "in training, inputs of the experts are multiplied by random numbers as far as this from one",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    router_dtype: str = option("float32", "precision of the routers", choices=("float32", "float16", "bfloat16"))
+    router_ignore_padding_tokens: bool = option(
+        False, "padding takes no room of an expert's capacity, and does not count in the routers' losses"
+    )
+    router_z_loss_coef: float = option(0.001, "weight of the loss that keeps scores of routers small", minimum=0.0)
+    router_aux_loss_coef: float = option(
+        0.001, "weight of the loss that wants all experts to be used alike", minimum=0.0
+    )
+    dense_act_fn: str = option("relu", "activation of the feed-forward blocks", choices=ACTIVATIONS)
+    add_router_probs: bool = option(
+        False, "classes without a loss return the scores of the routers, too; those with one do so anyway"
+    )
+
+    def activation(self) -> str:
+        """The activation of the feed-forward block."""
+        return self.dense_act_fn
+
+    def sparse(self, *, decoder: bool) -> tuple[bool, ...]:
+        """Per layer of one side, whether it has experts."""
+        wanted = self.num_sparse_decoder_layers if decoder else self.num_sparse_encoder_layers
+        count = self.layers(decoder=decoder)
+        step = count // wanted if wanted else count + 1
+        return tuple(bool(wanted) and (step == 1 or i % step == 1) for i in range(count))
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        for name, decoder in (("num_sparse_encoder_layers", False), ("num_sparse_decoder_layers", True)):
+            if (wanted := getattr(self, name)) > (count := self.layers(decoder=decoder)):
+                yield name, f"{wanted} is more than the {count} layers of that side"

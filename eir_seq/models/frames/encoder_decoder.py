@@ -82,11 +82,13 @@ class EncoderDecoder(nn.Module):
         use_cache: bool | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
+        output_router_logits: bool | None = None,
         **features: Tensor,
     ) -> ModelOutput:
         """One pass; arguments as documented, see `Stack.forward` for shapes.
 
-        `encoder_outputs`: those of an earlier pass, or a sequence: last state, states of the layers, attention weights.
+        `encoder_outputs`: those of an earlier pass, or a sequence: last state, states of the layers, attention weights,
+        scores of routers.
 
         Raises:
             ValueError: no decoder tokens, or the faults that `Stack.forward` names.
@@ -99,12 +101,13 @@ class EncoderDecoder(nn.Module):
                 head_mask=head_mask,
                 output_hidden_states=output_hidden_states,
                 output_attentions=output_attentions,
+                output_router_logits=self._asks(self.encoder, output_router_logits),
                 **features,
             )
         elif isinstance(encoder_outputs, ModelOutput):
             encoded = encoder_outputs
         else:
-            names = ("last_hidden_state", "hidden_states", "attentions")
+            names = ("last_hidden_state", "hidden_states", "attentions", "router_logits")
             encoded = ModelOutput.of(**dict(zip(names, encoder_outputs, strict=False)))
         if decoder_input_ids is None and decoder_inputs_embeds is None and self.plan.shift and input_ids is not None:
             decoder_input_ids = self.plan.shift(input_ids)
@@ -123,6 +126,7 @@ class EncoderDecoder(nn.Module):
             use_cache=use_cache,
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
+            output_router_logits=self._asks(self.decoder, output_router_logits),
         )
         return ModelOutput.of(
             last_hidden_state=decoded.last_hidden_state,
@@ -133,7 +137,15 @@ class EncoderDecoder(nn.Module):
             decoder_attentions=decoded.attentions,
             decoder_ngram_attentions=decoded.ngram_attentions,
             cross_attentions=decoded.cross_attentions,
+            decoder_router_logits=decoded.router_logits,
             encoder_last_hidden_state=encoded.last_hidden_state,
             encoder_hidden_states=encoded.hidden_states,
             encoder_attentions=encoded.attentions,
+            encoder_global_attentions=encoded.global_attentions,
+            encoder_router_logits=encoded.router_logits,
         )
+
+    def _asks(self, side: Stack, wanted: bool | None) -> bool | None:
+        """Whether a side is asked for the scores of its routers: not if only the other one has any."""
+        routed = [stack for stack in (self.encoder, self.decoder) if stack.plan.output_router_logits is not None]
+        return wanted if side in routed or not routed else None

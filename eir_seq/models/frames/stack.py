@@ -28,7 +28,8 @@ class StackPlan:
     and the state behind `final_norm` comes last, besides that in front of it.
     `pooler`: makes `pooler_output` of the states.
     `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
-    `packable`: whether padding may be left out; `embeds_padding`: not of the embeddings, where tokens see neighbours.
+    `packable`: whether padding may be left out; `packs_behind`: only where all of it stands behind the texts;
+    `embeds_padding`: not of the embeddings, where tokens see neighbours.
     `blanks_padding`: states at padding, where it stays in, begin as zeros.
     `output_router_logits`: whether the scores of routers are returned where a call does not say; None: there are none.
     """
@@ -46,6 +47,7 @@ class StackPlan:
     cached: bool = False
     features: tuple[str, ...] = ()
     packable: bool = True
+    packs_behind: bool = False
     blanks_padding: bool = False
     embeds_padding: bool = False
     output_router_logits: bool | None = None
@@ -166,7 +168,8 @@ class Stack(nn.Module):
                 raise ValueError("encoder_hidden_states: no layer of this model attends to another side")
             memory = memory.to(self.embeddings.tokens.weight.dtype)
             memory_layout = Layout.padded(memory.shape[0], memory.shape[1], encoder_attention_mask)
-        if self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions):
+        packs = self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions)
+        if packs and (not self.plan.packs_behind or layout.padded_behind):
             layout = layout.without_padding()
             if layout.packed and memory_layout is not None:
                 memory_layout = self._packed_memory(memory_layout, device)
