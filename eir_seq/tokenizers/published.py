@@ -35,7 +35,9 @@ from eir_seq.tokenizers.files import (
 )
 from eir_seq.tokenizers.framing import read_framing
 from eir_seq.tokenizers.hub import local_folder
+from eir_seq.tokenizers.languages import TranslationTokenizer, languages_of
 from eir_seq.tokenizers.published_spm import read_sentencepiece
+from eir_seq.tokenizers.published_translation import CLASS_NAMES
 from eir_seq.tokenizers.rust import TOKENIZER_FILE, RustBackend, library_errors
 from eir_seq.tokenizers.tokenizer import CONFIG_FILE, ROLES, SpecialTokens, Tokenizer
 
@@ -262,12 +264,25 @@ def _rust_tokenizer(
     rust: RustTokenizer, files: TokenizerFiles, name: str, config: TokenizerConfigFiles, specials: SpecialTokens
 ) -> Tokenizer:
     in_text = not config.flag("split_special_tokens", False)
-    lineage, published = config.lineage() or "", {}
-    if is_t5 := DEFAULTS.get(lineage) is T5:
-        added = [token.content for token in rust.get_added_tokens_decoder().values() if token.special]
-        further = [content for content in added if content not in asdict(specials).values()]
-        count = sum("<extra_id_" in content for content in further)
-        published = {"tokenizer_class": "T5TokenizerFast", "extra_ids": count, "additional_special_tokens": further}
-    place = os.fspath(files.folder / name)
-    backend = RustBackend(rust, place=place, specials_in_text=in_text, published=published)
-    return Tokenizer(backend, specials, replace(read_framing(rust.post_processor), once=is_t5))
+    lineage, place = config.lineage() or "", os.fspath(files.folder / name)
+
+    def backend(**published: Any) -> RustBackend:
+        return RustBackend(rust, place=place, specials_in_text=in_text, published=published)
+
+    if (languages := languages_of(config, lineage)) is not None:
+        there = {code: token for code, token in languages.tokens.items() if rust.token_to_id(token) is not None}
+        return TranslationTokenizer(
+            backend(tokenizer_class=f"{CLASS_NAMES[lineage]}Fast"),
+            specials,
+            replace(languages, tokens=there),
+            src_lang=config.text("src_lang"),
+            tgt_lang=config.text("tgt_lang"),
+        )
+    framing = read_framing(rust.post_processor)
+    if DEFAULTS.get(lineage) is not T5:
+        return Tokenizer(backend(), specials, framing)
+    added = [token.content for token in rust.get_added_tokens_decoder().values() if token.special]
+    further = [content for content in added if content not in asdict(specials).values()]
+    count = sum("<extra_id_" in content for content in further)
+    t5 = backend(tokenizer_class="T5TokenizerFast", extra_ids=count, additional_special_tokens=further)
+    return Tokenizer(t5, specials, replace(framing, once=True))

@@ -7,9 +7,19 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from eir_seq.tokenizers.conventions import ALBERT, MAX_ID, SENTENCEPIECE, T5, XLNET, special_tokens, unknown_format
+from eir_seq.tokenizers.conventions import (
+    ALBERT,
+    MAX_ID,
+    SENTENCEPIECE,
+    T5,
+    WITH_LANGUAGES,
+    XLNET,
+    add_special_tokens,
+    unknown_format,
+)
 from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
+from eir_seq.tokenizers.published_translation import read_with_languages
 from eir_seq.tokenizers.spm import Published, SentencePieceBackend, TextOptions
 from eir_seq.tokenizers.tokenizer import CONFIG_FILE, SpecialTokens, Tokenizer
 
@@ -24,6 +34,10 @@ def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name
     lineage = config.lineage()
     if lineage is not None and lineage not in SENTENCEPIECE:
         raise unknown_format(files, name, lineage, SENTENCEPIECE)
+    if lineage is None and files.has("vocab.json"):
+        lineage = "m2m100"
+    if lineage in WITH_LANGUAGES:
+        return read_with_languages(files, config, name, lineage)
 
     def backend(
         added: dict[int, AddedToken], text: TextOptions, class_name: str, options: dict[str, Any]
@@ -39,25 +53,19 @@ def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name
     if usual is None:
         raise files.fault(name, "what architecture it belongs to is not said: config.json is missing beside it")
     specials = config.specials(usual)
-    added: dict[int, AddedToken] = {}
+    further: dict[int, AddedToken] = {}
     additional = config.additional()
     if usual is T5:
         extra_ids, additional = _sentinels(files, config, additional)
         sentinels = [token for token in additional if "<extra_id_" in token.content]
         for number, token in enumerate(sentinels):
             sentinel = AddedToken(token.content, lstrip=True, rstrip=True, special=True, normalized=False)
-            added[plain.vocab_size - 1 + len(sentinels) - number] = sentinel
+            further[plain.vocab_size - 1 + len(sentinels) - number] = sentinel
     elif usual is XLNET and additional is None:
         additional = [AddedToken(token, special=True, normalized=False) for token in ("<eop>", "<eod>")]
-    added.update(config.added())
-    taken = {token.content for token in added.values()}
-    free = max(plain.vocab_size, 1 + max(added, default=0))
-    for token in special_tokens(config, specials, additional or [], mask_lstrip=usual is not T5):
-        if token.content not in taken:
-            known = plain.token_to_id(token.content)
-            added[free if known is None else known] = token
-            free += known is None
-            taken.add(token.content)
+    vocabulary = {piece: number for number, piece in enumerate(plain.pieces)}
+    lstrip = usual is not T5
+    added = add_special_tokens(config, specials, additional or [], vocabulary, further, mask_lstrip=lstrip)
     if max(added, default=0) > MAX_ID:
         raise files.fault(CONFIG_FILE, f"added_tokens_decoder: {max(added)} is too large for an id")
 
