@@ -279,6 +279,13 @@ CATALOGUE: dict[str, Entry] = {
         "Causal decoder with rotations, root-mean-square norms, shared keys and values, and gates; also code_llama.",
         ("base", "causal-lm", *TEXT_TASKS[:3]),
     ),
+    "led": Entry(
+        "configs.longformer:LEDConfig",
+        "architectures.led:LED",
+        "https://arxiv.org/abs/2004.05150",
+        "Bart for long texts: its encoder has longformer's windows and global tokens (global_attention_mask).",
+        (*PAIR_TASKS[:3], "sequence-classification", "question-answering"),
+    ),
     "longformer": Entry(
         "configs.longformer:LongformerConfig",
         "architectures.longformer:LONGFORMER",

@@ -85,6 +85,10 @@ class ModelConfig(Options):
         """Tokens that texts are written with, or None where the architecture knows no tokens."""
         return getattr(self, "vocab_size", None)
 
+    def target_positions(self) -> int | None:
+        """The longest text in tokens that is written, where that is another bound than that of texts that are read."""
+        return self.max_positions()
+
     def for_task(self, task: str) -> Self:  # noqa: ARG002
         """The options of the class for a task, where that decides some of them.
 

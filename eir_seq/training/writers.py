@@ -34,8 +34,8 @@ def build_writers(
         assert isinstance(fitted, FittedSeq2Seq)
         backbone: Any = encoder.backbone
         longest, count = int(fitted.target_statistics["max"]), rows.num_rows
-        if backbone.max_positions is not None:
-            longest = min(longest, backbone.max_positions - 1)
+        if (most := backbone.config.target_positions()) is not None:
+            longest = min(longest, most - 1)
         before, behind = fitted.target_frame
         true = list(rows[output.config.column]) if output.config.column in rows.column_names else [None] * count
         found.append(

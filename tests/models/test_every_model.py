@@ -289,9 +289,9 @@ def test_what_a_model_says_of_itself(model_type: str) -> None:
 @every_model
 def test_a_text_as_long_as_there_are_positions(model_type: str) -> None:
     model = tiny(model_type)
-    length = model.max_positions or 40
-    ids = torch.full((1, length), 20)
-    more = {"decoder_input_ids": ids} if isinstance(model.body, EncoderDecoder) else {}
+    ids = torch.full((1, model.max_positions or 40), 20)
+    written = torch.full((1, model.config.target_positions() or 40), 20)
+    more = {"decoder_input_ids": written} if isinstance(model.body, EncoderDecoder) else {}
     assert torch.isfinite(model(ids, torch.ones_like(ids), **more).last_hidden_state).all()
 
 

@@ -26,6 +26,7 @@ DROPOUTS = (
 PARITY = {case.name: case.options for case in CASES if "@" not in case.name}
 OPTIONS: dict[str, dict[str, Any]] = {
     **PARITY,
+    "led": {**PARITY["led"], "attention_window": 4},  # texts here are shorter than its window there
     "longformer": {**PARITY["longformer"], "attention_window": 4},  # texts here are shorter than its window there
     # its texts touch each other as published, unless this is set
     "nystromformer": {**PARITY["nystromformer"], "segment_means_seq_len": 8, "inv_coeff_init_option": True},

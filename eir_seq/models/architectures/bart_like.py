@@ -52,7 +52,8 @@ def wave_positions(c: LikeBart) -> SinesThenCosines.Config:
     return SinesThenCosines.Config(count=c.max_position_embeddings)
 
 
-def _layer(c: LikeBart, wiring: type[Layer], number: int, *, decoder: bool) -> LayerPlan:  # noqa: ARG001
+def bart_layer(c: LikeBart, wiring: type[Layer], number: int, *, decoder: bool) -> LayerPlan:  # noqa: ARG001
+    """One layer of a side."""
     heads = c.decoder_attention_heads if decoder else c.encoder_attention_heads
     attention = partial(Attention.Config, hidden_size=c.d_model, num_heads=heads, dropout=c.attention_dropout)
     return LayerPlan(
@@ -92,7 +93,7 @@ class Design:
     logits_bias: bool = True
     scales_given: bool = False
     decoder_embeddings: type[Embeddings] = Embeddings
-    layer: Callable[..., Part] = _layer
+    layer: Callable[..., Part] = bart_layer
 
     def stack(self, c: LikeBart, *, decoder: bool) -> StackPlan:
         """One side."""
@@ -243,10 +244,12 @@ def bart_like_tasks(
     heads: Mapping[str, TaskHead] = MappingProxyType({}),
     *,
     generator: str = "ForConditionalGeneration",
+    prefix: str = "model",
 ) -> dict[str, Task]:
     """The classes that all have, and further `heads`.
 
-    `generator`: what the class of generation is called behind the family's name.
+    `generator`: what the class of generation is called behind the family's name. `prefix`: what names of the body
+    begin with in classes with a head.
     """
     lm_rows = _target_rows if design.logits_bias else (Same("lm_head", "out"),)
     every = {
@@ -256,7 +259,7 @@ def bart_like_tasks(
             plan=design.encoder_plan,
             body_rows=design.encoder_rows,
             prefix="",
-            prefixes=("model.encoder", "encoder"),
+            prefixes=(f"{prefix}.encoder", "encoder"),
         ),
         "seq2seq-lm": TaskHead(generator, partial(_target, design), lm_rows),
         "causal-lm": TaskHead(
@@ -264,14 +267,14 @@ def bart_like_tasks(
         ),
         **heads,
     }
-    return declare_tasks(family, "model", design.plan, design.rows, every)
+    return declare_tasks(family, prefix, design.plan, design.rows, every)
 
 
 def bart_like_architecture(tasks: dict[str, Task]) -> Architecture:
     """An architecture of the lineage."""
     return Architecture(
         tasks=tasks,
-        prefixes=("model",),
+        prefixes=(tasks["seq2seq-lm"].prefix,),
         initialization=lambda c: Initialization(c.init_std),
         ignored=(r"coder\.version$",),
     )

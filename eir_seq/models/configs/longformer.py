@@ -6,34 +6,74 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from eir_seq.models.configs.bart_like import BartConfig
 from eir_seq.models.configs.bert import CountedPositions
-from eir_seq.models.options import option, size
+from eir_seq.models.options import ModelConfig, option, size
 
 
 @dataclass(frozen=True, kw_only=True)
-class LongformerConfig(CountedPositions):
-    """Options of longformer: roberta's encoder with an attention window."""
+class Windowed(ModelConfig):
+    """Options of encoders with an attention window."""
 
-    model_type: ClassVar[str] = "longformer"
+    windowed_layers: ClassVar[str] = "num_hidden_layers"
+    """The option that says how many layers have one."""
 
     attention_window: list[int] | int = option(
         512, "tokens that a token sees around itself, half on each side; one even number, or one per layer", minimum=2
     )
+
+    def windows(self) -> tuple[int, ...]:
+        """The attention window of each layer."""
+        if isinstance(self.attention_window, int):
+            return (self.attention_window,) * self._layers()
+        return tuple(self.attention_window)
+
+    def _layers(self) -> int:
+        return int(getattr(self, self.windowed_layers))
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        yield from super().problems()
+        windows = self.windows()
+        if len(windows) != self._layers():
+            yield "attention_window", f"has {len(windows)} entries for {self._layers()} layers"
+        if any(window % 2 for window in windows):
+            yield "attention_window", f"{self.attention_window!r}: each window must be even (half on each side)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongformerConfig(Windowed, CountedPositions):
+    """Options of longformer: roberta's encoder with an attention window."""
+
+    model_type: ClassVar[str] = "longformer"
+
     sep_token_id: int = option(2, "id of the separator; questions end with the first one")
     vocab_size: int = size(30522, "number of tokens in the vocabulary")
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
     onnx_export: bool = option(False, "kept for published files; exporting needs no switch here", choices=(False,))
 
-    def windows(self) -> tuple[int, ...]:
-        """The attention window of each layer."""
-        if isinstance(self.attention_window, int):
-            return (self.attention_window,) * self.num_hidden_layers
-        return tuple(self.attention_window)
 
-    def problems(self) -> Iterator[tuple[str, str]]:
-        yield from super().problems()
-        windows = self.windows()
-        if len(windows) != self.num_hidden_layers:
-            yield "attention_window", f"has {len(windows)} entries for {self.num_hidden_layers} layers"
-        if any(window % 2 for window in windows):
-            yield "attention_window", f"{self.attention_window!r}: each window must be even (half on each side)"
+@dataclass(frozen=True, kw_only=True)
+class LEDConfig(Windowed, BartConfig):
+    """Options of led: bart whose encoder is longformer's."""
+
+    model_type: ClassVar[str] = "led"
+    max_positions_option: ClassVar[str | None] = "max_encoder_position_embeddings"
+    windowed_layers: ClassVar[str] = "encoder_layers"
+    aliases = {
+        **BartConfig.aliases,
+        "attention_probs_dropout_prob": "attention_dropout",
+        "initializer_range": "init_std",
+    }
+    # bart's options that led has not: each side has its own number of positions, and tokens are never scaled
+    max_position_embeddings: ClassVar[None] = None  # type: ignore[misc]
+    scale_embedding: ClassVar[bool] = False  # type: ignore[misc]
+
+    max_encoder_position_embeddings: int = size(16384, "the longest text that is read, in tokens")
+    max_decoder_position_embeddings: int = size(1024, "the longest text that is written, in tokens")
+    num_labels: int = size(2, "number of classes (or values) of a classification head")
+    forced_eos_token_id: int | None = option(
+        None, "id that a generated text ends with where its greatest length is reached"
+    )
+
+    def target_positions(self) -> int:
+        return self.max_decoder_position_embeddings

@@ -253,7 +253,7 @@ def _decoder_prompt(inputs: Inputs, ids: Tensor | None, options: GenerationOptio
 
 def _max_length(model: Model, options: GenerationOptions, prompt: int, offset: int) -> int:
     """The length of a text in ids at most. Vectors in front of it (`offset`) count for `max_length` too."""
-    most, before = model.max_positions, prompt + offset
+    most, before = model.config.target_positions(), prompt + offset
     if options.max_new_tokens is not None:
         length = before + options.max_new_tokens
     elif options.max_length is not None:
