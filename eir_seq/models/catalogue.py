@@ -631,6 +631,13 @@ CATALOGUE: dict[str, Entry] = {
         "Encoder by distances and segments that keeps states between texts and predicts tokens in any order.",
         ("base", "causal-lm", *TEXT_TASKS[:3], "answer-search", "multiple-choice"),
     ),
+    "yoso": Entry(
+        "configs.approximate_attention:YosoConfig",
+        "architectures.approximate_attention:YOSO",
+        "https://arxiv.org/abs/2111.09714",
+        "Bert for long texts: weights are chances that hashes of queries and keys agree, expected or estimated.",
+        ("base", "masked-lm", *TEXT_TASKS),
+    ),
 }
 
 

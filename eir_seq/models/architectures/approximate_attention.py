@@ -10,13 +10,15 @@ from typing import Any
 from eir_seq.models.architecture import Architecture, TaskHead
 from eir_seq.models.architectures.bert import LAYER, OURS, bert_embeddings, bert_like, bert_plan, bert_rows
 from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.bernoulli_attention import BernoulliAttention
 from eir_seq.models.blocks.nystrom_attention import NystromAttention
 from eir_seq.models.blocks.positions import CountAll, LearnedPositions
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.configs.approximate_attention import ApproximateEncoderConfig, NystromformerConfig
+from eir_seq.models.configs.approximate_attention import ApproximateEncoderConfig, NystromformerConfig, YosoConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.heads.spans_and_tokens import MultipleChoice
+from eir_seq.models.initialization import Initialization
 
 UNUSED_POSITIONS = 2
 """Rows of the position table in front of the first token's."""
@@ -85,3 +87,30 @@ def nystromformer_plan(c: NystromformerConfig) -> StackPlan:
 
 
 NYSTROMFORMER = _architecture("Nystromformer", "nystromformer", nystromformer_plan)
+
+
+def yoso_plan(c: YosoConfig) -> StackPlan:
+    """Attention by the chance that hashes agree.
+
+    A mask is honoured, as the paper has it, where the published code of today leaves padding in.
+    """
+    mixer = BernoulliAttention.Config(
+        hidden_size=c.hidden_size,
+        num_heads=c.num_attention_heads,
+        dropout=c.attention_probs_dropout_prob,
+        hash_length=c.hash_code_len,
+        num_hashes=None if c.use_expectation else c.num_hash,
+        rotates=c.use_fast_hash,
+        sampled_gradient=c.lsh_backward,
+        convolution=c.conv_window,
+    )
+    return _plan(c, mixer)
+
+
+def _yoso_initialization(c: YosoConfig) -> Initialization:
+    """Bert's, but for the convolution: as wide as the uniform distribution that published code draws it from."""
+    deviations = {"*.mixer.conv.weight": (3 * c.conv_window) ** -0.5} if c.conv_window else {}
+    return Initialization(c.initializer_range, deviations)
+
+
+YOSO = replace(_architecture("Yoso", "yoso", yoso_plan), initialization=_yoso_initialization)

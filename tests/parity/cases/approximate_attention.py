@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.parity.cases.base import LENGTH, Case, bertish, segments
+from tests.parity.cases.base import LENGTH, ROBERTA_IDS, Case, bertish, segments
 
 EQUAL = (LENGTH, LENGTH, LENGTH)
 
@@ -27,4 +27,6 @@ CASES: list[Case] = [
         lengths=EQUAL,
         head_mask=False,
     ),
+    Case("yoso", bertish(**ROBERTA_IDS), lengths=EQUAL, attends=False),
+    Case("yoso@convolution", bertish(conv_window=3, hash_code_len=5, **ROBERTA_IDS), lengths=EQUAL, attends=False),
 ]
