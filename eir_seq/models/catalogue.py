@@ -61,6 +61,20 @@ CATALOGUE: dict[str, Entry] = {
         "Bert without segments and pooler, to be the encoder or the decoder of a text generator.",
         ("base", "causal-lm"),
     ),
+    "big_bird": Entry(
+        "configs.big_bird:BigBirdConfig",
+        "architectures.big_bird:BIG_BIRD",
+        "https://arxiv.org/abs/2007.14062",
+        "Bert for long texts: blocks of tokens look at their neighbours, the ends of the text and random blocks.",
+        ("base", "masked-lm", "causal-lm", "pretraining", *TEXT_TASKS),
+    ),
+    "bigbird_pegasus": Entry(
+        "configs.big_bird:BigBirdPegasusConfig",
+        "architectures.big_bird:BIGBIRD_PEGASUS",
+        "https://arxiv.org/abs/2007.14062",
+        "Encoder-decoder that writes of long texts: norms in front, big_bird's attention between blocks in the encoder.",
+        (*PAIR_TASKS, "sequence-classification", "question-answering"),
+    ),
     "biogpt": Entry(
         "configs.opt:BioGptConfig",
         "architectures.opt:BIOGPT",

@@ -61,6 +61,8 @@ UNREAD = {
     **{f"{name} {task}": POOLER
        for name in ("fnet", "layoutlm", "squeezebert")
        for task in ("masked-lm", "token-classification", "question-answering")},
+    **{f"big_bird {task}": POOLER
+       for task in ("masked-lm", "causal-lm", "sequence-classification", "token-classification")},
     "visual_bert visual-question-answering": POOLER,
     "visual_bert region-to-phrase-alignment": (*POOLER, "head.unread.*", "head.value.*"),
     **{f"luke {task}": POOLER

@@ -123,6 +123,7 @@ def inputs_of(case: Case, config: Any, *, left: bool = False) -> Inputs:
 DECODER = {
     (name, "causal-lm"): {"is_decoder": True} for name in CATALOGUE if "is_decoder" in fields(config_class(name))
 }
+DECODER[("big_bird", "causal-lm")]["attention_type"] = "original_full"  # between blocks, the oracle looks ahead
 """What the oracle's class of a task needs in its options."""
 
 
