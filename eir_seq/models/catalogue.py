@@ -436,6 +436,13 @@ CATALOGUE: dict[str, Entry] = {
         "Bert for long texts: a few means of its tokens stand between queries and keys.",
         ("base", "masked-lm", *TEXT_TASKS),
     ),
+    "nllb-moe": Entry(
+        "configs.m2m_100:NllbMoeConfig",
+        "architectures.nllb_moe:NLLB_MOE",
+        "https://arxiv.org/abs/2207.04672",
+        "M2m_100 for two hundred languages with sparse experts, of which a token takes the best two.",
+        PAIR_TASKS[:3],
+    ),
     "openai-gpt": Entry(
         "configs.gpt_like:OpenAIGPTConfig",
         "architectures.gpt_like:OPENAI_GPT",

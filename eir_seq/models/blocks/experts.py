@@ -210,7 +210,7 @@ class FirstInLine(Configured):
         c = self.config
         if self.training and c.jitter:
             x = x * torch.empty_like(x).uniform_(1 - c.jitter, 1 + c.jitter)
-        scores = self._scores(x)
+        scores = router_scores(self.router, x, c.dtype)
         if ctx.router_logits is not None:
             ctx.router_logits.append(scores)
         weights, chosen = scores.softmax(-1).to(x.dtype).max(-1)
@@ -222,13 +222,14 @@ class FirstInLine(Configured):
         mixed: Tensor = self.experts(x.reshape(-1, x.shape[-1]), chosen.view(-1, 1), weights.view(-1, 1))
         return mixed.view_as(x)
 
-    def _scores(self, x: Tensor) -> Tensor:
-        """(..., hidden) -> (..., experts), in the routers' own precision also where the rest is less precise."""
-        dtype = torch.float64 if x.dtype == torch.float64 else self.config.dtype
-        own = {name: parameter.to(dtype) for name, parameter in self.router.named_parameters()}
-        with torch.autocast(x.device.type, enabled=False):
-            scores: Tensor = torch.func.functional_call(self.router, own, x.to(dtype))
-        return scores
+
+def router_scores(router: Linear, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(..., hidden) -> (..., experts), in the routers' own precision also where the rest is less precise."""
+    dtype = torch.float64 if x.dtype == torch.float64 else dtype
+    own = {name: parameter.to(dtype) for name, parameter in router.named_parameters()}
+    with torch.autocast(x.device.type, enabled=False):
+        scores: Tensor = torch.func.functional_call(router, own, x.to(dtype))
+    return scores
 
 
 def with_room(taken: Tensor, capacity: int) -> Tensor:

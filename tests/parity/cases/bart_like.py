@@ -22,6 +22,16 @@ BART: dict[str, Any] = {
 }
 OTHER: dict[str, Any] = {"activation_function": "relu", "encoder_layers": 3, "decoder_ffn_dim": 40}
 SCALED: dict[str, Any] = {**BART, **OTHER, "scale_embedding": True}
+NLLB: dict[str, Any] = {
+    **BART,
+    "encoder_layers": 4,
+    "decoder_layers": 4,
+    "encoder_sparse_step": 2,
+    "decoder_sparse_step": 2,
+    "num_experts": 4,
+    "encoder_layerdrop": 0.0,
+    "decoder_layerdrop": 0.0,
+}
 MARIAN: dict[str, Any] = {
     **BART,
     "pad_token_id": 0,
@@ -58,6 +68,8 @@ CASES = [
     Case("mbart@scaled", SCALED),
     Case("mvp", BART),
     Case("mvp@prompts", {**SCALED, "use_prompt": True, "prompt_length": 5, "prompt_mid_dim": 20}),
+    Case("nllb-moe", NLLB),
+    Case("nllb-moe@unscaled", {**NLLB, "scale_embedding": False, "router_bias": True, "activation_function": "gelu"}),
     Case("pegasus", BART),
     Case("pegasus@scaled", SCALED),
     Case("plbart", BART),
