@@ -18,6 +18,8 @@ ALBERT = SpecialTokens("[CLS]", "[SEP]", "<unk>", "[SEP]", "<pad>", "[CLS]", "[M
 XLNET = SpecialTokens("<s>", "</s>", "<unk>", "<sep>", "<pad>", "<cls>", "<mask>")
 M2M100 = SpecialTokens("<s>", "</s>", "<unk>", "</s>", "<pad>")
 MBART50 = SpecialTokens(None, "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>")
+PEGASUS = SpecialTokens(eos="</s>", unk="<unk>", pad="<pad>", mask="<mask_2>")
+MARIAN = SpecialTokens(eos="</s>", unk="<unk>", pad="<pad>")
 
 # Which format the architectures use whose files do not tell it themselves, by `TokenizerConfigFiles.lineage`.
 _BERT_LIKE = (
@@ -28,7 +30,8 @@ _T5_LIKE = "t5 mt5 umt5 longt5 switchtransformers"
 WORDPIECE = dict.fromkeys(_BERT_LIKE.split(), BERT)
 BYTE_BPE = dict.fromkeys(_ROBERTA_LIKE.split(), ROBERTA) | dict.fromkeys(["gpt2", "gptj", "gptneo"], GPT2)
 WITH_LANGUAGES = {"m2m100": M2M100, "mbart": ROBERTA, "mbart50": MBART50, "nllb": ROBERTA}
-SENTENCEPIECE = dict.fromkeys(_T5_LIKE.split(), T5) | {"albert": ALBERT, "xlnet": XLNET} | WITH_LANGUAGES
+CLOSED = dict.fromkeys(["pegasus", "pegasusx", "bigbirdpegasus"], PEGASUS) | {"marian": MARIAN}
+SENTENCEPIECE = dict.fromkeys(_T5_LIKE.split(), T5) | {"albert": ALBERT, "xlnet": XLNET} | WITH_LANGUAGES | CLOSED
 DEFAULTS = WORDPIECE | BYTE_BPE | SENTENCEPIECE
 MAX_ID = 2**31 - 1
 

@@ -18,8 +18,15 @@ MEGABYTE = 2**20
 MAX_BYTES = 256 * MEGABYTE  # the largest published vocabularies have about 35 MB
 MAX_NBEST = 512  # the library's limit
 MAX_CONFIG_BYTES = 16 * MEGABYTE
-SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "sentencepiece.model")
-VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *SENTENCEPIECE_FILES)
+SENTENCEPIECE_FILES = (
+    "source.spm",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "sentencepiece.model",
+)
+MARIAN_FILES = ("target.spm", "target_vocab.json")
+VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *SENTENCEPIECE_FILES, *MARIAN_FILES)
 CONFIG_FILES = (CONFIG_FILE, "special_tokens_map.json", "added_tokens.json", "config.json")
 
 

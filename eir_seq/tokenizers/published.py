@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.tokenizers.closed import ClosedTokenizer
 from eir_seq.tokenizers.conventions import (
     ALBERT,
     BERT,
@@ -19,6 +20,7 @@ from eir_seq.tokenizers.conventions import (
     DEFAULTS,
     GPT2,
     MAX_ID,
+    PEGASUS,
     ROBERTA,
     T5,
     WORDPIECE,
@@ -278,11 +280,15 @@ def _rust_tokenizer(
             src_lang=config.text("src_lang"),
             tgt_lang=config.text("tgt_lang"),
         )
+    added = [token.content for token in rust.get_added_tokens_decoder().values() if token.special]
+    further = [content for content in added if content not in asdict(specials).values()]
+    if DEFAULTS.get(lineage) is PEGASUS:
+        options: dict[str, Any] = {"mask_token_sent": config.text("mask_token_sent", "<mask_1>")}
+        options |= {"offset": config.number("offset", 103, most=MAX_ID), "additional_special_tokens": further}
+        return ClosedTokenizer(backend(tokenizer_class="PegasusTokenizerFast", **options), specials)
     framing = read_framing(rust.post_processor)
     if DEFAULTS.get(lineage) is not T5:
         return Tokenizer(backend(), specials, framing)
-    added = [token.content for token in rust.get_added_tokens_decoder().values() if token.special]
-    further = [content for content in added if content not in asdict(specials).values()]
     count = sum("<extra_id_" in content for content in further)
     t5 = backend(tokenizer_class="T5TokenizerFast", extra_ids=count, additional_special_tokens=further)
     return Tokenizer(t5, specials, replace(framing, once=True))

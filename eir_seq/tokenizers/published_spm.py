@@ -9,6 +9,7 @@ from tokenizers import AddedToken
 
 from eir_seq.tokenizers.conventions import (
     ALBERT,
+    CLOSED,
     MAX_ID,
     SENTENCEPIECE,
     T5,
@@ -19,7 +20,7 @@ from eir_seq.tokenizers.conventions import (
 )
 from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
-from eir_seq.tokenizers.published_translation import read_with_languages
+from eir_seq.tokenizers.published_translation import read_marian, read_pegasus, read_with_languages
 from eir_seq.tokenizers.spm import Published, SentencePieceBackend, TextOptions
 from eir_seq.tokenizers.tokenizer import CONFIG_FILE, SpecialTokens, Tokenizer
 
@@ -34,10 +35,14 @@ def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name
     lineage = config.lineage()
     if lineage is not None and lineage not in SENTENCEPIECE:
         raise unknown_format(files, name, lineage, SENTENCEPIECE)
-    if lineage is None and files.has("vocab.json"):
-        lineage = "m2m100"
+    if (lineage == "marian") != (name == "source.spm") and lineage is not None:
+        raise files.fault(name, f"{lineage!r} does not use this file; Marian alone uses source.spm, and no other")
+    if lineage is None and name in ("source.spm", "sentencepiece.bpe.model") and files.has("vocab.json"):
+        lineage = "marian" if name == "source.spm" else "m2m100"
     if lineage in WITH_LANGUAGES:
         return read_with_languages(files, config, name, lineage)
+    if lineage in CLOSED:
+        return read_marian(files, config) if lineage == "marian" else read_pegasus(files, config, name)
 
     def backend(
         added: dict[int, AddedToken], text: TextOptions, class_name: str, options: dict[str, Any]

@@ -8,11 +8,12 @@ from dataclasses import asdict
 
 from tokenizers import AddedToken
 
-from eir_seq.tokenizers.conventions import MAX_ID, SENTENCEPIECE, add_special_tokens
+from eir_seq.tokenizers.closed import ClosedTokenizer, MarianTokenizer
+from eir_seq.tokenizers.conventions import MARIAN, MAX_ID, PEGASUS, SENTENCEPIECE, add_special_tokens
 from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.languages import TranslationTokenizer, languages_of
-from eir_seq.tokenizers.spm import Published, SentencePieceBackend
-from eir_seq.tokenizers.tokenizer import CONFIG_FILE, Tokenizer
+from eir_seq.tokenizers.spm import Published, SentencePieceBackend, TextOptions
+from eir_seq.tokenizers.tokenizer import CONFIG_FILE, SpecialTokens, Tokenizer
 
 CLASS_NAMES = {
     "m2m100": "M2M100Tokenizer",
@@ -41,12 +42,9 @@ def read_with_languages(files: TokenizerFiles, config: TokenizerConfigFiles, nam
         vocabulary = {piece: number for number, piece in enumerate(pieces, start=1) if number > 1}
         vocabulary |= {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
     first = len(vocabulary) if lineage == "m2m100" else len(pieces) + 1
-    tokens = [AddedToken(token, special=True, normalized=False) for token in languages.tokens.values()]
-    further = dict(enumerate(tokens, start=first))
+    further = dict(enumerate(map(_special, languages.tokens.values()), start=first))
     added = add_special_tokens(config, specials, config.additional() or [], vocabulary, further)
-    special = [token.content for token in added.values() if token.special]
-    options = {"additional_special_tokens": [text for text in special if text not in asdict(specials).values()]}
-    published = Published(CLASS_NAMES[lineage], options, "sentencepiece.bpe.model", beside)
+    published = Published(CLASS_NAMES[lineage], _additional(added, specials), "sentencepiece.bpe.model", beside)
     backend = SentencePieceBackend(
         model,
         added,
@@ -58,6 +56,72 @@ def read_with_languages(files: TokenizerFiles, config: TokenizerConfigFiles, nam
     )
     src_lang, tgt_lang = config.text("src_lang"), config.text("tgt_lang")
     return TranslationTokenizer(backend, specials, languages, src_lang=src_lang, tgt_lang=tgt_lang)
+
+
+def read_pegasus(files: TokenizerFiles, config: TokenizerConfigFiles, name: str) -> Tokenizer:
+    """The tokenizer of Pegasus: special tokens of the pretraining, then the pieces, `offset` higher than in the model.
+
+    Raises:
+        UserError: a broken file, or a special token that the vocabulary lacks.
+    """
+    model, place, specials = files.read(name), os.fspath(files.folder / name), config.specials(PEGASUS)
+    sentence_mask, offset = config.text("mask_token_sent", "<mask_1>"), config.number("offset", 103, most=MAX_ID)
+    pieces = SentencePieceBackend(model, {}, place=place).pieces
+    vocabulary = {piece: number + offset for number, piece in enumerate(pieces)}
+    masks = [] if sentence_mask is None else [sentence_mask, specials.mask]
+    tokens = [specials.pad, specials.eos, *masks, *(f"<unk_{number}>" for number in range(2, offset))]
+    further = {number: _special(token) for number, token in enumerate(tokens) if token is not None}
+    added = add_special_tokens(config, specials, config.additional() or [], vocabulary, further, mask_lstrip=False)
+    options = {"mask_token_sent": sentence_mask, "offset": offset, **_additional(added, specials)}
+    backend = SentencePieceBackend(
+        model,
+        added,
+        place=place,
+        published=Published("PegasusTokenizer", options),
+        vocabulary=vocabulary,
+        unk=specials.unk or "<unk>",
+        sampling=config.sampling(),
+    )
+    return ClosedTokenizer(backend, specials)
+
+
+def read_marian(files: TokenizerFiles, config: TokenizerConfigFiles) -> Tokenizer:
+    """The tokenizer of Marian: a model for sources, one for targets, and the ids of their pieces, mostly in common.
+
+    Raises:
+        UserError: a missing or broken file, or a special token that the vocabulary lacks.
+    """
+    specials, separate = config.specials(MARIAN), bool(config.flag("separate_vocabs", False))
+    vocabularies = ["vocab.json", "target_vocab.json" if separate else "vocab.json"]
+    contents = {name: files.read(name) for name in ("source.spm", "target.spm", *vocabularies)}
+    options = {"separate_vocabs": separate, "source_lang": config.text("source_lang")}
+    options |= {"target_lang": config.text("target_lang")}
+    beside = {name: content for name, content in contents.items() if name != "source.spm"}
+
+    def backend(name: str, vocabulary: Mapping[str, int]) -> SentencePieceBackend:
+        return SentencePieceBackend(
+            contents[name],
+            add_special_tokens(config, specials, config.additional() or [], vocabulary, {}, mask_lstrip=False),
+            place=os.fspath(files.folder / name),
+            text_options=TextOptions(target_code=True),
+            published=Published("MarianTokenizer", options, "source.spm", beside),
+            vocabulary=vocabulary,
+            unk=specials.unk or "",
+            sampling=config.sampling(),
+        )
+
+    source, target = (read_vocabulary(files, name, unk=specials.unk) for name in vocabularies)
+    codes = () if separate else tuple(piece for piece in source if piece.startswith(">>") and piece.endswith("<<"))
+    return MarianTokenizer(backend("source.spm", source), backend("target.spm", target), specials, codes)
+
+
+def _special(token: str) -> AddedToken:
+    return AddedToken(token, special=True, normalized=False)
+
+
+def _additional(added: Mapping[int, AddedToken], specials: SpecialTokens) -> dict[str, list[str]]:
+    special = [token.content for token in added.values() if token.special]
+    return {"additional_special_tokens": [text for text in special if text not in asdict(specials).values()]}
 
 
 def read_vocabulary(files: TokenizerFiles, name: str, *, unk: str | None) -> Mapping[str, int]:

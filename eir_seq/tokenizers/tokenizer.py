@@ -112,6 +112,11 @@ class Tokenizer:
         return self.framing
 
     @property
+    def target_vocab_size(self) -> int:
+        """One more than the largest id of a text that is to be written."""
+        return self.vocab_size
+
+    @property
     def target_language_id(self) -> int | None:
         """The token that names the language to write in, None where the format names none."""
         return None

@@ -33,13 +33,13 @@ def train_byte_bpe(folder: Path, specials: list[str]) -> None:
     trainer.save_model(str(folder))
 
 
-def train_sentencepiece(path: Path, **options: Any) -> None:
+def train_sentencepiece(path: Path, *, vocab_size: int = 1000, **options: Any) -> None:
     sentences = [line for text in training_texts() for line in text.splitlines() if line.strip() and len(line) < 4000]
     with path.open("wb") as handle:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(sentences),
             model_writer=handle,
-            vocab_size=1000,
+            vocab_size=vocab_size,
             hard_vocab_limit=False,
             character_coverage=0.999,
             minloglevel=2,
