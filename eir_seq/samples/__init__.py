@@ -8,7 +8,8 @@ from eir_seq.errors import Fault, UserError, nearest
 
 SAMPLES = {
     "reviews": "made-up movie reviews: id, text, sentiment",
-    "stories": "made-up stories for language models: id, text",
+    "stories": "made-up stories for language models: id, text, and a summary of each",
+    "translations": "made-up sentences in two made-up languages: id, source, target",
     "reviews_test": "further reviews from the same program, to predict on",
 }
 

@@ -1,8 +1,8 @@
 """Writes the sample of stories: ``python -m eir_seq.samples.stories [FOLDER]``.
 
-A text for language models that the project can ship, because it is made and not collected. What makes it worth
-learning is what holds a story together: who the hero is decides the pronouns, what was lost is what is found in the
-end, and each gift comes back, by the one who gave it, at the obstacle that it helps against.
+Texts for language models, each with a summary, that the project can ship, because they are made and not collected. What
+makes them worth learning is what holds a story together: who the hero is decides the pronouns, what was lost is what is
+found in the end, and each gift comes back, by the one who gave it, at the obstacle that it helps against.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import io
 import random
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eir_seq.samples.grammar import Grammar
@@ -20,7 +21,7 @@ from eir_seq.samples.story_rules import ANIMALS, ELDERS, GIFTS, HOMES, NAMES, PR
 
 SEED = 7
 STORIES = 1500
-COLUMNS = ("id", "text")
+COLUMNS = ("id", "text", "summary")
 
 _ALTERNATIVES = {
     symbol: [" ".join(phrase.split()) for phrase in text.strip().split("/" if "/" in text else "\n")]
@@ -28,8 +29,8 @@ _ALTERNATIVES = {
 }
 
 
-def write_story(draw: random.Random) -> str:
-    """A story in paragraphs: loss, one or two helpers met and one or two obstacles passed, the way home."""
+def write_story(draw: random.Random) -> tuple[str, str]:
+    """A story in paragraphs (loss, one or two helpers met, one or two obstacles passed, the way home); its summary."""
     pronoun = draw.choice(list(NAMES))
     lost, works, plight = draw.choice(list(WISHES.values()))
     settled = {
@@ -60,9 +61,17 @@ def write_story(draw: random.Random) -> str:
 
     paragraphs = [tell("opening loss leaving", meetings[0])]
     paragraphs += [tell("walking trouble kindness giving", meeting) for meeting in meetings]
-    paragraphs += [tell("barrier use", meeting) for meeting in draw.sample(meetings, len(meetings))]
+    passed = draw.sample(meetings, len(meetings))
+    paragraphs += [tell("barrier use", meeting) for meeting in passed]
     paragraphs.append(tell("finding return ending", draw.choice(meetings)))
-    return "\n".join(paragraphs) + "\n"
+    return "\n".join(paragraphs) + "\n", summary(settled, passed)
+
+
+def summary(settled: Mapping[str, str], passed: Sequence[Mapping[str, str]]) -> str:
+    """What was brought back, and what helped on the way against what, in the order of the way."""
+    steps = (f"past a {one['obstacle']} with {one['gift_short']} of the {one['helper']}" for one in passed)
+    way = re.sub(r"\ba (?=[aeiou])", "an ", " and ".join(steps))
+    return f"{settled['hero']} brings back {settled['lost']}. {settled['he'].capitalize()} gets {way}."
 
 
 def spoken(sentence: str) -> str:
@@ -71,13 +80,13 @@ def spoken(sentence: str) -> str:
     return re.sub(r'"\.$', '."', sentence)
 
 
-def stories() -> list[tuple[str, str]]:
-    """The rows (id, text) of the sample, none twice."""
+def stories() -> list[tuple[str, str, str]]:
+    """The rows (id, text, summary) of the sample, none twice."""
     draw = random.Random(f"stories {SEED}")  # noqa: S311 (nothing here is secret)
-    texts: dict[str, None] = {}
+    texts: dict[str, str] = {}
     while len(texts) < STORIES:
-        texts.setdefault(write_story(draw))
-    return [(f"story-{row:04d}", text) for row, text in enumerate(texts, 1)]
+        texts.setdefault(*write_story(draw))
+    return [(f"story-{row:04d}", *story) for row, story in enumerate(texts.items(), 1)]
 
 
 def as_csv() -> bytes:

@@ -41,3 +41,17 @@ def test_what_stories_begin_with_they_end_with(rows: list[dict[str, str]]) -> No
         assert lost[1] in text
         for name, (gift, used, obstacles) in GIFTS.items():
             assert (gift in text) == (used in text) == any(re.search(rf"\b{o}\b", text) for o in obstacles), name
+
+
+def test_summaries_say_what_happens(rows: list[dict[str, str]]) -> None:
+    for row in rows:
+        found = re.fullmatch(r"(\w+) brings back (.*?)\. (He|She) gets (.*)\.", row["summary"])
+        assert found is not None, row["summary"]
+        assert all(part in row["text"] or part.capitalize() in row["text"] for part in found.group(1, 2))
+        places = []
+        for step in found[4].split(" and "):
+            obstacle, gift, helper = re.fullmatch(r"past an? (.*) with the (\w+) of the (\w+)", step).groups()  # type: ignore[union-attr]
+            assert obstacle in GIFTS[gift][2]
+            assert helper in row["text"]
+            places.append(row["text"].index(GIFTS[gift][1]))
+        assert places == sorted(places)
