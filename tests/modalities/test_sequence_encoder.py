@@ -66,6 +66,10 @@ def test_a_row_does_not_depend_on_its_batch(pool: str) -> None:
     torch.testing.assert_close(together[2:], alone, atol=1e-6, rtol=0)
 
 
+T5GEMMA_SIDE = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "head_dim": 4,
+                "num_key_value_heads": 1, "intermediate_size": 8}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("model_type", "options"),
     [
@@ -74,6 +78,19 @@ def test_a_row_does_not_depend_on_its_batch(pool: str) -> None:
         ("distilbert", {"n_layers": 1, "dim": 8, "n_heads": 2, "hidden_dim": 8}),
         ("gpt2", {"n_layer": 1, "n_embd": 8, "n_head": 2}),
         ("t5", {"num_layers": 1, "d_model": 8, "d_kv": 4, "num_heads": 2, "d_ff": 8}),
+        ("t5gemma", {"encoder": T5GEMMA_SIDE, "decoder": {}}),
+        (
+            "switch_transformers",
+            {
+                "num_layers": 2,
+                "d_model": 8,
+                "d_kv": 4,
+                "num_heads": 2,
+                "d_ff": 8,
+                "num_experts": 2,
+                "num_sparse_encoder_layers": 1,
+            },
+        ),
         ("xlm", {"n_layers": 1, "emb_dim": 8, "n_heads": 2}),
     ],
 )
