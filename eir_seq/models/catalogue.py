@@ -408,6 +408,13 @@ CATALOGUE: dict[str, Entry] = {
         "Causal decoder without a single bias, whose scores fall with the distance of the key.",
         ("base", "causal-lm", *TEXT_TASKS[:3]),
     ),
+    "mra": Entry(
+        "configs.approximate_attention:MraConfig",
+        "architectures.approximate_attention:MRA",
+        "https://arxiv.org/abs/2207.10284",
+        "Bert for long texts: blocks of tokens look at each other, and tokens do where that matters most.",
+        ("base", "masked-lm", *TEXT_TASKS),
+    ),
     "mt5": Entry(
         "configs.t5:MT5Config",
         "architectures.t5:MT5",
@@ -429,19 +436,19 @@ CATALOGUE: dict[str, Entry] = {
         "Bert without a table of positions: fixed waves of the distance enter keys and values.",
         ("base", "masked-lm", "next-sentence", "pretraining", *TEXT_TASKS),
     ),
-    "nystromformer": Entry(
-        "configs.approximate_attention:NystromformerConfig",
-        "architectures.approximate_attention:NYSTROMFORMER",
-        "https://arxiv.org/abs/2102.03902",
-        "Bert for long texts: a few means of its tokens stand between queries and keys.",
-        ("base", "masked-lm", *TEXT_TASKS),
-    ),
     "nllb-moe": Entry(
         "configs.m2m_100:NllbMoeConfig",
         "architectures.nllb_moe:NLLB_MOE",
         "https://arxiv.org/abs/2207.04672",
         "M2m_100 for two hundred languages with sparse experts, of which a token takes the best two.",
         PAIR_TASKS[:3],
+    ),
+    "nystromformer": Entry(
+        "configs.approximate_attention:NystromformerConfig",
+        "architectures.approximate_attention:NYSTROMFORMER",
+        "https://arxiv.org/abs/2102.03902",
+        "Bert for long texts: a few means of its tokens stand between queries and keys.",
+        ("base", "masked-lm", *TEXT_TASKS),
     ),
     "openai-gpt": Entry(
         "configs.gpt_like:OpenAIGPTConfig",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.blocks.context import Context
-from eir_seq.models.blocks.experts import Experts, FirstInLine, with_room
+from eir_seq.models.blocks.experts import Experts, FirstInLine, router_scores, with_room
 from eir_seq.models.blocks.layout import Layout
 from tests.parity.cases import Case
 from tests.parity.cases.t5_like import SWITCH
@@ -153,9 +153,10 @@ def test_routers_keep_their_precision() -> None:
     block, x = experts(), tokens(5)
     expected = torch.nn.functional.linear(x, block.router.weight, block.router.bias)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(block._scores(x), expected, atol=1e-6, rtol=1e-6)
-    assert block.bfloat16()._scores(x.bfloat16()).dtype is torch.float32
-    assert experts(dtype=torch.bfloat16)._scores(x).dtype is torch.bfloat16
+        scores = router_scores(block.router, x, torch.float32)
+        torch.testing.assert_close(scores, expected, atol=1e-6, rtol=1e-6)
+    assert router_scores(block.bfloat16().router, x.bfloat16(), torch.float32).dtype is torch.float32
+    assert router_scores(experts().router, x, torch.bfloat16).dtype is torch.bfloat16
 
 
 def test_jitter_in_training_only() -> None:
