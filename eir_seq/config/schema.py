@@ -144,6 +144,21 @@ class PublishedTokenizerConfig(Strict):
     type: Literal["published"] = "published"
     path: str | None = Field(None, description="folder or Hub id; that of the pretrained model if absent")
     revision: str | None = Field(None, description="revision on the Hub")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="instead of what its files say, by the published names: src_lang, tgt_lang, legacy, ...",
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _no_place_and_no_chance(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if places := options.keys() & {"revision", "local_files_only", "path"}:
+            raise ValueError(f"{', '.join(sorted(places))}: not an option of a tokenizer; it says where to find one")
+        drawn = options.get("sp_model_kwargs")
+        if isinstance(drawn, dict) and drawn.get("enable_sampling"):
+            message = "sp_model_kwargs.enable_sampling: an experiment encodes each text once, so nothing is drawn anew"
+            raise ValueError(message)
+        return options
 
 
 TokenizerConfig = Annotated[

@@ -107,7 +107,12 @@ class SequenceModality:
         if choice.path is None and not model.pretrained_model:
             raise UserError(Fault(place, "give the folder or Hub id of the tokenizer (the model is not pretrained)"))
         revision = choice.revision if choice.path is not None else model.revision
-        return load_tokenizer(choice.path or model.model_type, revision=revision)
+        try:
+            return load_tokenizer(choice.path or model.model_type, revision=revision, **choice.options)
+        except UserError as error:
+            under = f"inputs.{self.name}.tokenizer.options"
+            faults = (fault.under(under) if fault.place in choice.options else fault for fault in error.faults)
+            raise UserError(*faults) from error
 
     def _texts(self, rows: Dataset) -> Iterator[str]:
         config = self.config

@@ -19,6 +19,7 @@ from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence import FittedSequence
+from eir_seq.tokenizers import train_tokenizer
 
 PAD, UNK, CLS, SEP = range(4)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -231,3 +232,19 @@ def test_long_texts_are_cut_in_time() -> None:
     fitted = fit(rows, tokenizer={"type": "word"}, max_characters=1000)
     assert encode(fitted, rows).numbers("tokens").max() == 202
     assert np.array_equal(encode(fitted, rows).numbers("shortened"), [1, 0])
+
+
+def test_options_of_a_published_tokenizer(tmp_path: Path) -> None:
+    train_tokenizer("bpe", ["a film", "the film"], vocab_size=300).save(tmp_path)
+    published = {"type": "published", "path": str(tmp_path)}
+    plain = fit(texts("film"), tokenizer=published)
+    spaced = fit(texts("film"), tokenizer={**published, "options": {"add_prefix_space": True}})
+    assert plain.tokenizer.tokenize("film")[0] == "fi"
+    assert spaced.tokenizer.tokenize("film")[0] == "\u0120film"
+    for options, message in (
+        ({"add_prefix_spce": True}, "inputs.review.tokenizer.options.add_prefix_spce: not an option of a tokenizer"),
+        ({"sp_model_kwargs": {"enable_sampling": True}}, "encodes each text once"),
+        ({"revision": "main"}, "revision: not an option of a tokenizer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit(texts("film"), tokenizer={**published, "options": options})
