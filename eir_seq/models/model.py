@@ -21,6 +21,7 @@ from eir_seq.models.heads.sequence_classification import shifted_right
 from eir_seq.models.names import plain_parameters
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
+from eir_seq.models.spread import DeviceMap, Spread
 
 if TYPE_CHECKING:
     from eir_seq.models.generation import GenerationOutput
@@ -56,6 +57,7 @@ class Model(nn.Module):
         self.features = plan.inputs
         self.max_positions = config.max_positions()
         self.generation_config: dict[str, Any] = {}
+        self._spread: Spread | None = None
         self.body = plan.build()
         self.head: Head | None = None
         if self.declared.head is not None:
@@ -151,6 +153,28 @@ class Model(nn.Module):
 
     _shift_right = prepare_decoder_input_ids_from_labels  # as the documentation of mt5 calls it
 
+    def parallelize(self, device_map: DeviceMap | None = None) -> None:
+        """Put the layers on several devices, and all else on the first one; texts are given and read there.
+
+        Args:
+            device_map: device (its name, or the number of a GPU) -> numbers of the layers that it has, each layer once;
+                those of an encoder and of a decoder alike. By default layers are divided evenly among all GPUs.
+
+        Raises:
+            UserError: a layer is missing, named twice, or is none.
+        """
+        spread = Spread(self.body, self.head, device_map)
+        if self._spread is not None:
+            self._spread.undo()
+        self._spread = spread
+
+    def deparallelize(self) -> None:
+        """Bring everything back to the CPU."""
+        if self._spread is not None:
+            self._spread.undo()
+            self._spread = None
+        self.to("cpu")
+
     def set_lightweight_tuning(self) -> None:
         """Train the prompts alone, which are learned keys and values (https://arxiv.org/abs/2101.00190).
 
@@ -167,7 +191,7 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Where the model is; spread over several devices, where it takes its inputs."""
         return next(self.parameters()).device
 
     def generate(

@@ -59,6 +59,10 @@ def _with_slack(length: int) -> int:
     return length + max(LEAST_ROOM, int(ROOM * length))
 
 
+def _rows(x: Tensor, rows: Tensor) -> Tensor:
+    return x.index_select(0, rows.to(x.device))  # layers may be on several devices
+
+
 def _roomy(x: Tensor, room: int) -> Tensor:
     larger = x.new_empty(*x.shape[:2], room, x.shape[3])
     larger[:, :, : x.shape[2]] = x
@@ -123,12 +127,9 @@ class Cache:
         `same_memory`: each row takes the place of one with an equal memory, which then need not be moved.
         """
         for slot in self._slots.values():
-            slot.key, slot.value = slot.key.index_select(0, rows), slot.value.index_select(0, rows)
-        self._states = {
-            mixer: tuple(tensor.index_select(0, rows) for tensor in state) for mixer, state in self._states.items()
-        }
+            slot.key, slot.value = _rows(slot.key, rows), _rows(slot.value, rows)
+        self._states = {mixer: tuple(_rows(tensor, rows) for tensor in state) for mixer, state in self._states.items()}
         if not same_memory:
             self._memories = {
-                mixer: (key.index_select(0, rows), value.index_select(0, rows))
-                for mixer, (key, value) in self._memories.items()
+                mixer: (_rows(key, rows), _rows(value, rows)) for mixer, (key, value) in self._memories.items()
             }

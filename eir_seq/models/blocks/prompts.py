@@ -87,6 +87,6 @@ class PromptedAttention(Attention):
     def _prefixed(self, key: Tensor, value: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
         prompts = ctx.embeddings.cross_prompts if self.crosses else ctx.embeddings.own_prompts
         once = ctx.once if ctx.cache is None else ctx.cache.once  # they are the same at each step of a text
-        own: Tensor = once(prompts, prompts)[self.config.layer].to(key.dtype)
+        own: Tensor = once(prompts, prompts)[self.config.layer].to(key)
         own_key, own_value = own[:, None].expand(-1, len(key), -1, -1, -1)
         return torch.cat((own_key, key), 2), torch.cat((own_value, value), 2)
