@@ -176,6 +176,10 @@ class TokenizerConfigFiles:
             raise self._files.fault(CONFIG_FILE, f"{name}: a number of tokens is expected, not {value!r}")
         return value
 
+    def specials_in_text(self) -> bool:
+        """Whether special tokens that stand in a text are read as such."""
+        return not self.flag("split_special_tokens", False)
+
     def sampling(self) -> Sampling:
         """How sentencepiece draws the tokens of a text (`sp_model_kwargs`).
 

@@ -265,7 +265,7 @@ def _add_specials(
 def _rust_tokenizer(
     rust: RustTokenizer, files: TokenizerFiles, name: str, config: TokenizerConfigFiles, specials: SpecialTokens
 ) -> Tokenizer:
-    in_text = not config.flag("split_special_tokens", False)
+    in_text = config.specials_in_text()
     lineage, place = config.lineage() or "", os.fspath(files.folder / name)
 
     def backend(**published: Any) -> RustBackend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from tokenizers import AddedToken
@@ -47,6 +48,7 @@ def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name
     def backend(
         added: dict[int, AddedToken], text: TextOptions, class_name: str, options: dict[str, Any]
     ) -> SentencePieceBackend:
+        text = replace(text, split_special_tokens=not config.specials_in_text())
         published = Published(class_name, options)
         return SentencePieceBackend(
             model, added, place=place, text_options=text, published=published, sampling=sampling

@@ -30,6 +30,7 @@ class TextOptions:
     commas behind digits cut off. `prefix_once` is T5's corrected way (`legacy: false`): the space that sentencepiece
     sets before a text is set before the whole text only, and not again behind each special token. `target_code` is
     Marian's way to name the language to translate into: `>>fra<<` at the beginning of a text is one token.
+    `split_special_tokens`: added tokens that stand in a text are characters like any others.
     """
 
     normalize: bool = False
@@ -39,6 +40,7 @@ class TextOptions:
     prefix_once: bool = False
     prefix_space: bool = True
     target_code: bool = False
+    split_special_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,11 @@ class SentencePieceBackend:
             raise UserError(Fault(place, "not a sentencepiece model, or a broken one")) from error
         self._ids = {token.content: number for number, token in added.items()}
         longest_first = sorted(added.values(), key=lambda token: -len(token.content))
-        self._split = re.compile(f"({'|'.join(map(_pattern, longest_first))})") if added else None
+        self._split = (
+            re.compile(f"({'|'.join(map(_pattern, longest_first))})")
+            if added and not text_options.split_special_tokens
+            else None
+        )
         pieces = self._pieces.id_to_piece(list(range(self._size)))
         self._comma_ids = frozenset(
             i for i, piece in enumerate(pieces) if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
@@ -361,6 +367,8 @@ class SentencePieceBackend:
         """The class that reads it, its options, and the added tokens."""
         added = {str(number): _token_json(token) for number, token in self._added.items()}
         options: dict[str, Any] = {"tokenizer_class": self._published.class_name, **self._published.options}
+        if self._text.split_special_tokens:
+            options["split_special_tokens"] = True
         if self._sampling != Sampling():
             options["sp_model_kwargs"] = asdict(self._sampling)
         return {**options, "added_tokens_decoder": added}

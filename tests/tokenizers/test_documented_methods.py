@@ -122,6 +122,17 @@ class TestT5:
             given = {"truncation": True, "max_length": most}
             assert ours(first, second, **given)["input_ids"] == slow(first, second, **given)["input_ids"]
 
+    def test_special_tokens_as_characters(self, t5: tuple[Path, Any], tmp_path: Path) -> None:
+        folder, _ = t5
+        texts = [*OWN, "Hello <extra_id_0>. </s> <unk>", "</s>"]
+        for legacy in (True, False):
+            slow = transformers.T5Tokenizer.from_pretrained(str(folder), split_special_tokens=True, legacy=legacy)
+            ours = load_tokenizer(folder, use_fast=False, split_special_tokens=True, legacy=legacy)
+            assert ours(texts)["input_ids"] == slow(texts)["input_ids"]
+            ours.save(tmp_path)
+            assert load_tokenizer(tmp_path)(texts) == ours(texts)
+        assert ours(texts) != load_tokenizer(folder, use_fast=False, legacy=legacy)(texts)
+
     def test_options_that_are_not_there(self, t5: tuple[Path, Any]) -> None:
         folder, _ = t5
         for options, message in (

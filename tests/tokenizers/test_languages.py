@@ -227,3 +227,30 @@ def test_broken_files(tmp_path: Path, case: tuple[str, Folder]) -> None:
         assert message in str(raised.value)
     with pytest.raises(UserError, match="language_codes: 'wmt20' is not one of m2m100, wmt21"):
         load(case[1].raw, language_codes="wmt20")
+
+
+def test_the_call_passed_whole_to_a_model(case: tuple[str, Folder]) -> None:
+    """A pair of texts gives a loss; a translation begins with the token of its language."""
+    if case[0] != "m2m100":
+        pytest.skip("of M2M100")
+    from eir_seq.models import create_model
+
+    ours = load(case[1].raw, src_lang="en", tgt_lang="fr")
+    tiny = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    tiny |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": ours.vocab_size + 8}
+    model = create_model("m2m_100", tiny, task="seq2seq-lm").eval()
+    batch = ours(
+        ["Life is like a box of chocolates.", "Two dogs."],
+        text_target=["La vie est comme une bo\u00eete de chocolat.", "Deux chiens."],
+        padding=True,
+        return_tensors="pt",
+    )
+    assert set(batch["input_ids"][:, 0].tolist()) == {ours.get_lang_id("en")}
+    assert set(batch["labels"][:, 0].tolist()) == {ours.get_lang_id("fr")}
+    loss = model(**batch).loss
+    assert loss.shape == ()
+    assert loss.isfinite()
+    source = ours("Two dogs.", return_tensors="pt")
+    written = model.generate(**source, max_new_tokens=5, forced_bos_token_id=ours.get_lang_id("fr"))
+    assert written[0, :2].tolist() == [2, ours.target_language_id]
+    assert not ours.batch_decode([written[0, :2].tolist()], skip_special_tokens=True)[0]
