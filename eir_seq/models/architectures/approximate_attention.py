@@ -7,14 +7,22 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from eir_seq.models.architecture import Architecture, TaskHead
 from eir_seq.models.architectures.bert import LAYER, OURS, bert_embeddings, bert_like, bert_plan, bert_rows
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.bernoulli_attention import BernoulliAttention
+from eir_seq.models.blocks.multiresolution_attention import MultiresolutionAttention
 from eir_seq.models.blocks.nystrom_attention import NystromAttention
 from eir_seq.models.blocks.positions import CountAll, LearnedPositions
-from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.configs.approximate_attention import ApproximateEncoderConfig, NystromformerConfig, YosoConfig
+from eir_seq.models.checkpoint.keymap import Constant, Row, Same, for_layers
+from eir_seq.models.configs.approximate_attention import (
+    ApproximateEncoderConfig,
+    MraConfig,
+    NystromformerConfig,
+    YosoConfig,
+)
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.heads.spans_and_tokens import MultipleChoice
@@ -22,6 +30,8 @@ from eir_seq.models.initialization import Initialization
 
 UNUSED_POSITIONS = 2
 """Rows of the position table in front of the first token's."""
+NARROWEST_HEAD = 32
+"""Scores of narrower heads are scaled as if they had this width, as published code fills them up to it."""
 
 
 def _plan(c: ApproximateEncoderConfig, mixer: Attention.Config) -> StackPlan:
@@ -114,3 +124,28 @@ def _yoso_initialization(c: YosoConfig) -> Initialization:
 
 
 YOSO = replace(_architecture("Yoso", "yoso", yoso_plan), initialization=_yoso_initialization)
+
+
+def mra_plan(c: MraConfig) -> StackPlan:
+    """Attention between blocks, and between tokens of the best pairs of blocks."""
+    mixer = MultiresolutionAttention.Config(
+        hidden_size=c.hidden_size,
+        num_heads=c.num_attention_heads,
+        dropout=c.attention_probs_dropout_prob,
+        fine_pairs=c.fine_pairs(),
+        scale=max(NARROWEST_HEAD, c.hidden_size // c.num_attention_heads) ** -0.5,
+        coarse_rest=c.approx_mode == "full",
+        first=c.initial_prior_first_n_blocks,
+        diagonal=c.initial_prior_diagonal_n_blocks,
+    )
+    return _plan(c, mixer)
+
+
+def mra_rows(c: MraConfig) -> Iterator[Row]:
+    """Bert's key table, and the position ids that files hold."""
+    numbers = torch.arange(c.max_position_embeddings)[None] + UNUSED_POSITIONS
+    yield Constant("embeddings.position_ids", numbers)
+    yield from bert_rows(c)
+
+
+MRA = _architecture("Mra", "mra", mra_plan, mra_rows)

@@ -134,7 +134,24 @@ class Unused:
         yield self.theirs, torch.zeros(self.shape)
 
 
-Row = Same | Fused | Stacked | Unused
+@dataclass(frozen=True)
+class Constant:
+    """A published tensor that follows from the options: dropped on loading, written on saving."""
+
+    theirs: str
+    value: Tensor
+
+    def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """Take the tensor out of `published`."""
+        published.pop(self.theirs, None)
+        yield from ()
+
+    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
+        """The value in its place."""
+        yield self.theirs, self.value
+
+
+Row = Same | Fused | Stacked | Unused | Constant
 
 
 def for_layers(count: int, *rows: Row) -> Iterator[Row]:
