@@ -197,7 +197,7 @@ def build_sequence_encoder(
             backbone = rebuild_beyond(stored["options"])
         else:
             backbone = create_model(stored["model_type"], stored["options"], task=task or _task(stored["model_type"]))
-    if task == CAUSAL and _sees_ahead(backbone):
+    if task in (CAUSAL, SEQ2SEQ) and sees_ahead(backbone, task):
         message = f"{config.model_type!r} sees the tokens behind each token, so it cannot learn to predict them"
         raise UserError(Fault(f"{place}.model.model_type", message))
     options: Any = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
@@ -347,15 +347,18 @@ def _refuse_beyond(task: str | None, place: str) -> None:
 
 
 @torch.no_grad()
-def _sees_ahead(backbone: Any) -> bool:
-    """Whether the state of a token changes with those behind it."""
-    tokens = torch.arange(8).repeat(2, 1) % backbone.config.vocab_size
-    tokens[1, 1:] = tokens[1, 1:].flip(0)
-    training = backbone.training
-    output = backbone.eval().run_body({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})
+def sees_ahead(backbone: Any, task: str) -> bool:
+    """Whether the state by which a token is predicted changes with those behind it."""
+    source = torch.arange(8)[None] % backbone.config.vocab_size
+    training, found = backbone.training, []
+    backbone.eval()
+    for tokens in (source, source[:, [0, *range(7, 0, -1)]]):  # one by one, so that both round alike
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        if task == SEQ2SEQ:
+            inputs = {"input_ids": source, **{f"decoder_{name}": x for name, x in inputs.items()}}
+        found.append(backbone.head.states(backbone.run_body(inputs))[:, 0])
     backbone.train(training)
-    one, other = backbone.head.states(output)[:, 0]
-    return not torch.allclose(one, other, atol=1e-5)
+    return bool((found[0] - found[1]).abs().max() > 1e-6)
 
 
 def _set_pooler(backbone: Any, wanted: bool) -> bool:

@@ -43,6 +43,11 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("bert", {"position_embedding_type": "relative"}, ["position_embedding_type: 'relative' is not one of 'absolute', "
         "'relative_key', 'relative_key_query'; did you mean 'relative_key'?"]),
     ("gpt2", {"n_embd": 64, "hidden_size": 32}, ["hidden_size: given twice: 'hidden_size' and 'n_embd' are "]),
+    ("m2m_100", {"d_model": 2, "encoder_attention_heads": 2, "decoder_attention_heads": 1}, ["d_model: 2 is too"]),
+    ("nllb-moe", {"num_experts": 1}, ["num_experts: 1 is below the least value 2"]),
+    ("nllb-moe", {"second_expert_policy": "al"}, ["second_expert_policy: 'al' is not one of 'all', 'sampling', 'rand"]),
+    ("prophetnet", {"relative_max_distance": 16}, ["relative_max_distance: must exceed 16, the distances that have a"]),
+    ("prophetnet", {"pad_token_id": 40_000}, ["pad_token_id: 40000 is outside the vocabulary of 30522 tokens"]),
     ("gpt2", {"hidden_size": 32, "n_embd": 64}, ["n_embd: given twice: 'n_embd' and 'hidden_size' are one option"]),
     ("t5", {"feed_forward_proj": "gated-gellu"}, ["feed_forward_proj: 'gated-gellu' is not one of "]),
     ("bert", {"hidden_size": 65}, ["hidden_size: 65 is not divisible by num_attention_heads 12"]),

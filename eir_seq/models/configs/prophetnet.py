@@ -39,7 +39,7 @@ class ProphetNetConfig(ModelConfig):
     published_bias_order: bool = option(
         True,
         "biases of predicting streams are dealt out as the published code does it: where several tokens are read at "
-        "once a token gets those of others, of later ones too; false: each its own, as in the paper",
+        "once a token gets those of others, of later ones too; false: each its own, as in the paper (see the guide)",
     )
     disable_ngram_loss: bool = option(False, "only the stream that predicts the next token is trained")
     eps: float = rate(0.0, "share of the targets that is spread over the vocabulary (label smoothing)")
