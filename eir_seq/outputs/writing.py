@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from eir_seq.config.outputs import Seq2SeqLmOutputConfig
+from eir_seq.errors import UserError
 from eir_seq.outputs.seq2seq_lm import Seq2SeqLmHead
 from eir_seq.outputs.text_metrics import text_metrics
 from eir_seq.randomness import derive_seed
@@ -81,7 +82,10 @@ class Writer:
         if model.head.config.decoder_start_id is None:  # its training begins with the token that a target ends with
             options.setdefault("decoder_start_token_id", self.behind[-1])
         own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
-        ids = model.generate(**self.encoder.inputs_of(**own), tokenizer=self.tokenizer, **options)
+        try:
+            ids = model.generate(**self.encoder.inputs_of(**own), tokenizer=self.tokenizer, **options)
+        except UserError as error:
+            raise UserError(*(fault.under(f"outputs.{self.name}.generation") for fault in error.faults)) from None
         assert isinstance(ids, Tensor)
         new = ids[:, 1:]  # a decoder begins with one token
         ended = (new == self.end).cumsum(dim=1)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file
+from torch import Tensor
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
@@ -59,11 +60,25 @@ def write_bundle(
             output.save(partial / "outputs" / f"{name}.json")
         for name, fitted in inputs.items():
             fitted.save(partial / "inputs" / name)
-        save_model(network, str(partial / WEIGHTS))
+        save_file(_each_once(network), str(partial / WEIGHTS))
 
     if folder.exists():
         remove_folder(folder)
     write_folder(folder, fill)
+
+
+def _each_once(network: Network) -> dict[str, Tensor]:
+    """The tensors of the network; what several modules share has the first of its names.
+
+    The library's `save_model` notes the other names, too, in an order that changes from call to call.
+    """
+    names: dict[int, str] = {}
+    tensors = network.state_dict(keep_vars=True)
+    return {
+        name: tensor.detach().contiguous()
+        for name, tensor in tensors.items()
+        if names.setdefault(id(tensor), name) == name
+    }
 
 
 def merge_adapters(folder: Path, config: ExperimentConfig, network: Network) -> None:
