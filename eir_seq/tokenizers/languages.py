@@ -1,4 +1,4 @@
-"""Formats that name the language of a text by a token: M2M100, mBART, mBART-50 and NLLB.
+"""Formats that name the language of a text by a token: M2M100, mBART, mBART-50, NLLB and PLBart.
 
 The codes stand in the order of their ids.
 """
@@ -52,19 +52,23 @@ NLLB = (
     "vie_Latn war_Latn wol_Latn xho_Latn ydd_Hebr yor_Latn yue_Hant zho_Hans zho_Hant zul_Latn"
 )
 
+PLBART, PLBART_FURTHER = "java python en_XX", "javascript php ruby go"
+
 
 @dataclass(frozen=True)
 class Languages:
     """How a format names languages.
 
     `tokens` by code; `first`: the token stands in front of the text, else behind `</s>`; `default` is the language of
-    sources where none is set; `options` are those of the tokenizer config that decided on it.
+    sources where none is set; `options` are those of the tokenizer config that decided on it; `optional`: a text may
+    stand without a language.
     """
 
     tokens: Mapping[str, str]
     first: bool
-    default: str
+    default: str | None
     options: Mapping[str, Any]
+    optional: bool = False
 
 
 def languages_of(config: TokenizerConfigFiles, lineage: str) -> Languages | None:
@@ -84,6 +88,13 @@ def languages_of(config: TokenizerConfigFiles, lineage: str) -> Languages | None
         case "nllb":
             legacy = bool(config.flag("legacy_behaviour", False))
             return Languages({c: c for c in NLLB.split()}, not legacy, "eng_Latn", {"legacy_behaviour": legacy})
+        case "plbart":
+            kind = config.text("language_codes", "base", ("base", "multi"))
+            tokens = {
+                code: f"__{code}__" for code in (PLBART if kind == "base" else f"{PLBART} {PLBART_FURTHER}").split()
+            }
+            default = None if kind == "base" else "en_XX"
+            return Languages(tokens, False, default, {"language_codes": kind}, optional=True)
     return None
 
 
@@ -109,8 +120,8 @@ class TranslationTokenizer(Tokenizer):
         self.tgt_lang = tgt_lang
 
     @property
-    def src_lang(self) -> str:
-        """The language of the texts that are read."""
+    def src_lang(self) -> str | None:
+        """The language of the texts that are read; None only where the format can do without."""
         return self._src_lang
 
     @src_lang.setter
@@ -126,7 +137,8 @@ class TranslationTokenizer(Tokenizer):
     @tgt_lang.setter
     def tgt_lang(self, code: str | None) -> None:
         self._tgt_lang = code
-        self._target_framing = None if code is None else self._framing("tgt_lang", code)
+        known = code is not None or self._languages.optional
+        self._target_framing = self._framing("tgt_lang", code) if known else None
 
     @property
     def target_framing(self) -> Framing:
@@ -166,14 +178,17 @@ class TranslationTokenizer(Tokenizer):
         return self._id(self.get_lang_token(code))
 
     def _token_of(self, place: str, code: str) -> str:
+        if code in self._languages.tokens.values():
+            return code
         if code not in self._languages.tokens:
             allowed = ", ".join(self.languages)
             raise UserError(Fault(place, f"{code!r} is not one of {allowed}{nearest(code, self.languages)}"))
         return self._languages.tokens[code]
 
-    def _framing(self, place: str, code: str) -> Framing:
-        language, eos = Part(self._id(self._token_of(place, code)), 0), Part(self._needed_eos(), 0)
-        before, behind = ((language,), (eos,)) if self._languages.first else ((), (eos, language))
+    def _framing(self, place: str, code: str | None) -> Framing:
+        language = () if code is None else (Part(self._id(self._token_of(place, code)), 0),)
+        eos = Part(self._needed_eos(), 0)
+        before, behind = (language, (eos,)) if self._languages.first else ((), (eos, *language))
         return Framing(
             single=(*before, Part(FIRST, 0), *behind), pair=(*before, Part(FIRST, 0), Part(SECOND, 0), *behind)
         )

@@ -20,11 +20,12 @@ CLASS_NAMES = {
     "mbart": "MBartTokenizer",
     "mbart50": "MBart50Tokenizer",
     "nllb": "NllbTokenizer",
+    "plbart": "PLBartTokenizer",
 }
 
 
 def read_with_languages(files: TokenizerFiles, config: TokenizerConfigFiles, name: str, lineage: str) -> Tokenizer:
-    """The tokenizer of M2M100 (whose pieces have their ids from vocab.json), mBART, mBART-50 or NLLB.
+    """The tokenizer of M2M100 (whose pieces have their ids from vocab.json), mBART, mBART-50, NLLB or PLBart.
 
     Raises:
         UserError: a broken file, or a special token that the vocabulary lacks.

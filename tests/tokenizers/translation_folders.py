@@ -34,6 +34,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "mbart": ("MBart", {"src_lang": "en_XX", "tgt_lang": "de_DE"}),
     "mbart50": ("MBart50", {"src_lang": "en_XX", "tgt_lang": "de_DE"}),
     "nllb": ("Nllb", {"src_lang": "eng_Latn", "tgt_lang": "deu_Latn"}),
+    "plbart": ("PLBart", {"src_lang": "python", "tgt_lang": "en_XX"}),
+    "plbart-none": ("PLBart", {}),
+    "plbart-multi": ("PLBart", {"tgt_lang": "go", "language_codes": "multi"}),
     "nllb-legacy": ("Nllb", {"src_lang": "eng_Latn", "tgt_lang": "deu_Latn", "legacy_behaviour": True}),
 }
 
@@ -77,7 +80,7 @@ def make(kind: str, folder: Path, shared: Path) -> Folder:
     (raw / "tokenizer_config.json").write_text(json.dumps(config))
     slow = getattr(transformers, f"{name}Tokenizer").from_pretrained(str(raw))
     slow.save_pretrained(folder / "slow")
-    if name == "M2M100":
+    if name in ("M2M100", "PLBart"):
         return Folder(raw, folder / "slow", None, slow, None)
     fast = getattr(transformers, f"{name}TokenizerFast").from_pretrained(str(raw))
     fast.save_pretrained(folder / "both")
