@@ -307,6 +307,13 @@ CATALOGUE: dict[str, Entry] = {
         "Roberta with attention in a sliding window and global tokens that have projections of their own.",
         ("base", "masked-lm", *TEXT_TASKS),
     ),
+    "longt5": Entry(
+        "configs.t5:LongT5Config",
+        "architectures.longt5:LONGT5",
+        "https://arxiv.org/abs/2112.07916",
+        "T5 for long texts: its encoder sees the tokens nearby, optionally also sums of blocks of tokens.",
+        T5_TASKS[:3],
+    ),
     "luke": Entry(
         "configs.special_inputs:LukeConfig",
         "architectures.luke:LUKE",

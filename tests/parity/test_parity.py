@@ -35,7 +35,8 @@ GRADIENT_TOLERANCE = 1e-5
 DECODERS = (
     "bart", "bigbird_pegasus", "biogpt", "blenderbot", "blenderbot-small", "bloom", "codegen", "cohere", "ctrl",
     "falcon", "gemma", "git", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_neox_japanese", "gptj", "imagegpt", "led",
-    "llama", "m2m_100", "mamba", "marian", "mbart", "mixtral", "mpt", "mt5", "mvp", "nllb-moe", "openai-gpt", "opt",
+    "llama", "longt5", "m2m_100",
+    "mamba", "marian", "mbart", "mixtral", "mpt", "mt5", "mvp", "nllb-moe", "openai-gpt", "opt",
     "pegasus", "persimmon", "phi", "plbart", "prophetnet", "qwen2", "rwkv", "stablelm", "starcoder2",
     "switch_transformers", "t5", "t5gemma", "xglm", "xlm-prophetnet",
 )  # fmt: skip

@@ -64,6 +64,12 @@ class Blocks:
         """The inverse of `cut`."""
         return x.flatten(0, 1).index_select(0, self.place)
 
+    def around(self, x: Tensor) -> list[Tensor]:
+        """(tokens, heads, head_size) -> thrice (blocks, size, heads, head_size): the block before, itself, behind."""
+        cut = self.cut(x)
+        nothing = torch.zeros_like(cut[:1])
+        return [torch.cat((nothing, cut[:-1])), cut, torch.cat((cut[1:], nothing))]
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -152,16 +158,14 @@ class BandedAttention(Configured):
         else:
             weights = self._weights(query @ keys.transpose(-1, -2), blocks.mask, ctx.head_mask)
             if ctx.attentions is not None:
-                ctx.attentions.append(self._published(weights, blocks, texts, ctx))
+                ctx.attentions.append(published(weights, blocks, texts, ctx))
             mixed = F.dropout(weights, dropout) @ values
         rows = blocks.join(mixed.transpose(1, 2)).flatten(1)
         return rows if ctx.layout.packed or ctx.layout.mask is None else rows * texts.real[:, None]  # as published
 
     def _neighbourhood(self, x: Tensor, blocks: Blocks, texts: Texts) -> Tensor:
         """(tokens, heads, head_size) -> (blocks, globals + 3 size, heads, head_size): what each block may look at."""
-        cut = blocks.cut(x)
-        nothing = torch.zeros_like(cut[:1])
-        around = [torch.cat((nothing, cut[:-1])), cut, torch.cat((cut[1:], nothing))]
+        around = blocks.around(x)
         if texts.global_place is not None:
             around.insert(0, x[texts.global_place][blocks.owner])
         return torch.cat(around, 1)
@@ -213,13 +217,17 @@ class BandedAttention(Configured):
         mixed = torch.einsum("bhgc,hdc->bhgd", weights @ states[:, None], value_weight)
         return mixed + weights.sum(-1, keepdim=True) * self._heads(self.value_global.bias)[None, :, None]
 
-    def _published(self, weights: Tensor, blocks: Blocks, texts: Texts, ctx: Context) -> Tensor:
-        """Weights as documented: (batch, heads, length, globals + window + 1), zero in rows of global tokens."""
-        size = blocks.size
-        count = 0 if texts.global_place is None else texts.global_place.shape[1]
-        row = torch.arange(size, device=weights.device)[:, None]
-        band = row + torch.arange(2 * size + 1, device=weights.device)[None]
-        local = weights[..., count:].gather(-1, band.expand(*weights.shape[:2], -1, -1))
-        rows = torch.cat((weights[..., :count], local), -1).transpose(1, 2)
-        rows = blocks.join(rows) * texts.seen[:, None, None]
-        return rows.unflatten(0, (ctx.layout.batch, -1)).transpose(1, 2)
+
+def published(weights: Tensor, blocks: Blocks, texts: Texts, ctx: Context) -> Tensor:
+    """Weights (blocks, heads, size, others + 3 size) as documented: (batch, heads, length, others + window + 1).
+
+    Rows of tokens that are not seen in the window, global ones and padding, are zero.
+    """
+    size = blocks.size
+    count = weights.shape[-1] - 3 * size
+    row = torch.arange(size, device=weights.device)[:, None]
+    band = row + torch.arange(2 * size + 1, device=weights.device)[None]
+    local = weights[..., count:].gather(-1, band.expand(*weights.shape[:2], -1, -1))
+    rows = torch.cat((weights[..., :count], local), -1).transpose(1, 2)
+    rows = blocks.join(rows) * texts.seen[:, None, None]
+    return rows.unflatten(0, (ctx.layout.batch, -1)).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Options of t5 and its kin: mt5 and switch_transformers."""
+"""Options of t5 and its kin: mt5, longt5 and switch_transformers."""
 
 from __future__ import annotations
 
@@ -93,6 +93,28 @@ class MT5Config(T5Config):
     tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")
     decoder_start_token_id: int | None = option(0, "id that the decoder begins with; pad_token_id if null")
     tokenizer_class: str = option("T5Tokenizer", "class of the published tokenizer, for those who read config.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongT5Config(T5Config):
+    """Options of longt5: t5 whose encoder's layers see the tokens nearby."""
+
+    model_type: ClassVar[str] = "longt5"
+    aliases = {**T5Config.aliases, "layer_norm_eps": "layer_norm_epsilon"}
+    classifier_dropout: ClassVar[float] = 0.0  # type: ignore[misc]  # no option here: there is no classification head
+
+    local_radius: int = size(127, "tokens that a token of the encoder sees to each side")
+    global_block_size: int = size(16, "tokens per block whose sum all tokens see, with transient-global attention")
+    encoder_attention_type: str = option(
+        "local",
+        "what the encoder's layers see: nearby tokens (local), or also the sum of each block of tokens "
+        "(transient-global)",
+        choices=("local", "transient-global"),
+    )
+
+    def summed(self) -> int | None:
+        """Tokens per sum, None where nothing is summed."""
+        return self.global_block_size if self.encoder_attention_type == "transient-global" else None
 
 
 SPARSE = "how many of its layers have experts: each n-th from the second on, n being layers by this, rounded down"

@@ -1,0 +1,83 @@
+"""Longt5 beyond the table: attention weights, head masks, and what a pass costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.models.tiny import noisy, tiny
+from tests.parity.cases import CASES, Case
+from tests.parity.harness import difference, inputs_of, pair, real_places
+
+ROWS = [case for case in CASES if case.model_type == "longt5"]
+
+
+def per_token(weights: Tensor, radius: int, length: int) -> Tensor:
+    """Weights (batch, blocks, heads, size, 3 size + sums) -> (batch, heads, length, sums + 2 radius + 1)."""
+    size = radius + 1
+    band = torch.arange(size)[:, None] + torch.arange(2 * radius + 1) + 1
+    near = weights[..., : 3 * size].gather(-1, band.expand(*weights.shape[:3], -1, -1))
+    rows = torch.cat((weights[..., 3 * size :], near), -1)
+    return rows.transpose(1, 2).flatten(2, 3)[:, :, :length]
+
+
+@pytest.mark.parametrize("case", ROWS, ids=lambda case: case.name)
+def test_attention_weights(case: Case, tmp_path: Path) -> None:
+    both = pair(case, "base", tmp_path)
+    inputs = inputs_of(case, both.oracle.config)
+    theirs, ours = both.oracle(**inputs, output_attentions=True), both.ours(**inputs, output_attentions=True)
+    real, written = inputs["attention_mask"].bool(), real_places(inputs)
+    assert len(ours.encoder_attentions) == len(theirs.encoder_attentions) == 2
+    for found, blocks in zip(ours.encoder_attentions, theirs.encoder_attentions, strict=True):
+        expected = per_token(blocks, both.ours.config.local_radius, real.shape[1])
+        assert difference(found.transpose(1, 2), expected.transpose(1, 2), real) < case.tolerance
+    for name in ("decoder_attentions", "cross_attentions"):
+        assert len(ours[name]) == len(theirs[name]) == 3
+        for found, expected in zip(ours[name], theirs[name], strict=True):
+            assert difference(found.transpose(1, 2), expected.transpose(1, 2), written) < case.tolerance
+
+
+@pytest.mark.parametrize("kind", ["local", "transient-global"])
+def test_a_head_mask_scales_what_heads_give(kind: str) -> None:
+    model = noisy(tiny("longt5", "encoder", encoder_attention_type=kind))
+    ids, mask = torch.arange(11, 47)[None] % 97, torch.tensor([1.0, 0.0, 0.5, 1.0])
+    found = model(ids, head_mask=mask).last_hidden_state
+    assert not torch.allclose(found, model(ids).last_hidden_state, atol=1e-2)
+    with torch.no_grad():
+        for layer in model.body.layers:
+            layer.mixer.out.weight *= mask.repeat_interleave(8)
+    torch.testing.assert_close(found, model(ids).last_hidden_state, atol=1e-5, rtol=1e-5)
+
+
+class Largest(TorchDispatchMode):
+    """Numbers in the largest tensor that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for x in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(x, Tensor):
+                self.numbers = max(self.numbers, x.numel())
+        return made
+
+
+def largest(model: Any, length: int) -> int:
+    """Numbers in the largest tensor of a forward and backward pass over a text."""
+    with Largest() as seen:
+        model(torch.full((1, length), 20)).last_hidden_state.sum().backward()
+    return seen.numbers
+
+
+def test_local_attention_is_linear() -> None:
+    """Twice the text, twice the largest tensor; with sums a part grows with length times length / block."""
+    model = tiny("longt5", "encoder", encoder_attention_type="local")
+    assert largest(model, 3072) == 2 * largest(model, 1536) < 1536 * 1536 / 2
+    model = tiny("longt5", "encoder", local_radius=16, global_block_size=64)
+    heads, columns = 4, 1024 // 64 + 3 * 16
+    assert largest(model, 1024) == 1024 * heads * max(columns, 64)
