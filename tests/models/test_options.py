@@ -126,7 +126,7 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("nystromformer", {"num_landmarks": 60}, ["num_landmarks: 60 does not divide segment_means_seq_len 64"]),
     ("nystromformer", {"conv_kernel_size": 4}, ["conv_kernel_size: 4 is even: the convolution has as many tokens "]),
     ("yoso", {"conv_window": 4, "hash_code_len": 9}, ["conv_window: 4 is even: the convolution has as many tokens "]),
-    ("yoso", {"position_embedding_type": "relative_key"}, ["position_embedding_type: 'relative_key' is not one of 'ab"]),
+    ("yoso", {"position_embedding_type": "relative_key"}, ["position_embedding_type: 'relative_key' is not one of '"]),
     ("mra", {"max_position_embeddings": 31}, ["max_position_embeddings: 31 is below the least value 32"]),
     ("longformer", {"attention_window": 7}, ["attention_window: 7: each window must be even"]),
     ("longformer", {"attention_window": [4, 5] * 6}, ["attention_window: [4, 5, "]),
