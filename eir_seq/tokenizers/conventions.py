@@ -29,7 +29,14 @@ _ROBERTA_LIKE = "roberta bart longformer led mvp robertaprelayernorm ibert data2
 _T5_LIKE = "t5 mt5 umt5 longt5 switchtransformers"
 WORDPIECE = dict.fromkeys(_BERT_LIKE.split(), BERT)
 BYTE_BPE = dict.fromkeys(_ROBERTA_LIKE.split(), ROBERTA) | dict.fromkeys(["gpt2", "gptj", "gptneo"], GPT2)
-WITH_LANGUAGES = {"m2m100": M2M100, "mbart": ROBERTA, "mbart50": MBART50, "nllb": ROBERTA, "plbart": ROBERTA}
+WITH_LANGUAGES = {
+    "m2m100": M2M100,
+    "mbart": ROBERTA,
+    "mbart50": MBART50,
+    "nllb": ROBERTA,
+    "nllbmoe": ROBERTA,
+    "plbart": ROBERTA,
+}
 CLOSED = dict.fromkeys(["pegasus", "pegasusx", "bigbirdpegasus"], PEGASUS) | {"marian": MARIAN}
 SENTENCEPIECE = dict.fromkeys(_T5_LIKE.split(), T5) | {"albert": ALBERT, "xlnet": XLNET} | WITH_LANGUAGES | CLOSED
 DEFAULTS = WORDPIECE | BYTE_BPE | SENTENCEPIECE

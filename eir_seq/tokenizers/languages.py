@@ -85,7 +85,7 @@ def languages_of(config: TokenizerConfigFiles, lineage: str) -> Languages | None
         case "mbart" | "mbart50":
             codes = MBART if lineage == "mbart" else f"{MBART} {MBART50_FURTHER}"
             return Languages({code: code for code in codes.split()}, lineage == "mbart50", "en_XX", {})
-        case "nllb":
+        case "nllb" | "nllbmoe":
             legacy = bool(config.flag("legacy_behaviour", False))
             return Languages({c: c for c in NLLB.split()}, not legacy, "eng_Latn", {"legacy_behaviour": legacy})
         case "plbart":

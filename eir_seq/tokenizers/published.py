@@ -198,6 +198,7 @@ def _byte_bpe(files: TokenizerFiles, config: TokenizerConfigFiles) -> Tokenizer:
     specials = config.specials(usual)
     with library_errors(os.fspath(files.folder / "merges.txt"), "does not fit to vocab.json"):
         rust = RustTokenizer(models.BPE(vocab, _merges(files)))
+    config.text("errors", "replace", ["replace"])  # what the library does with bytes that are no UTF-8
     prefix_space = bool(config.flag("add_prefix_space", False))
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     rust.decoder = decoders.ByteLevel()

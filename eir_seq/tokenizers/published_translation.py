@@ -20,6 +20,7 @@ CLASS_NAMES = {
     "mbart": "MBartTokenizer",
     "mbart50": "MBart50Tokenizer",
     "nllb": "NllbTokenizer",
+    "nllbmoe": "NllbTokenizer",
     "plbart": "PLBartTokenizer",
 }
 

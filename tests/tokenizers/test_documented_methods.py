@@ -240,6 +240,13 @@ class TestByteLevel:
         with pytest.raises(UserError, match="words need a vocabulary with add_prefix_space: true"):
             load_tokenizer(bart)(words, is_split_into_words=True)
 
+    def test_bytes_that_are_no_text(self, bart: Path) -> None:
+        fast, ours = transformers.BartTokenizerFast.from_pretrained(str(bart)), load_tokenizer(bart, errors="replace")
+        part = ours("\U0001f600")["input_ids"][1:2]
+        assert ours.decode(part) == fast.decode(part) == "\ufffd"
+        with pytest.raises(UserError, match="errors: 'strict' is not one of replace"):
+            load_tokenizer(bart, errors="strict")
+
     def test_saved_vocabulary(self, bart: Path, tmp_path: Path) -> None:
         assert_saved_vocabulary(load_tokenizer(bart), tmp_path / "a", bart)
 
