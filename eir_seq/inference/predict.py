@@ -14,6 +14,7 @@ from eir_seq.config.outputs import ColumnOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.dataset import Batch, EncodedSplit, encode_split
 from eir_seq.data.encoded import EncodingCache
+from eir_seq.data.rows import SkippedRow
 from eir_seq.data.source import Splits, load_test
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
@@ -87,7 +88,8 @@ def predict(
             if writes is not None and (prompt is not None or is_prompt_file(str(test))):
                 if prompt is not None and test is not None:
                     raise UserError(Fault("data.test", "give this or prompt, not both"))
-                rows, skipped = rows_of_texts(bundle, writes, prompt, test), ()
+                rows = rows_of_texts(bundle, writes, prompt, test)
+                skipped: tuple[SkippedRow, ...] = ()
             else:
                 splits = _load_rows(config, bundle, console)
                 assert splits.test is not None

@@ -17,5 +17,5 @@ def test_each_side_has_its_own_bound() -> None:
     written = model.generate(source, max_new_tokens=6, min_new_tokens=6)
     assert isinstance(written, torch.Tensor)
     assert written.shape == (1, 7)
-    with pytest.raises(UserError, match="a text of 8 tokens .prompt: 1. is longer than the model's 7 positions"):
+    with pytest.raises(UserError, match=r"a text of 8 tokens .prompt: 1. is longer than the model's 7 positions"):
         model.generate(source, max_new_tokens=7)

@@ -128,7 +128,7 @@ class BlockSparseAttention(Attention):
             ends=torch.zeros_like(real, dtype=query.dtype).masked_fill(~real, least)[:, None, None],
         )
 
-    @torch.compiler.disable  # numbers of numpy's generator are no part of a graph
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # numbers of numpy's generator are no part of a graph
     def _drawn(self, heads: int, count: int) -> Tensor:
         config = self.config
         drawn = drawn_blocks(config.seed, heads, count, config.block_size, config.random_blocks, config.max_positions)

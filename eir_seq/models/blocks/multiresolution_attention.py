@@ -1,7 +1,8 @@
 """Attention at two resolutions (MRA, https://arxiv.org/abs/2207.10284): between blocks, and where it matters, tokens.
 
 The mean query and the mean key of two blocks give the score of the pair. The best pairs of a text are computed token by
-token; the others count as if all of their tokens had the mean score (or not at all).
+token; the others count as if all of their tokens had the mean score (or not at all). Where all pairs of a batch are
+among the best, this is dense attention.
 """
 
 from __future__ import annotations
@@ -46,12 +47,15 @@ class MultiresolutionAttention(Attention):
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context) -> Tensor:
         if ctx.attentions is not None:
             raise ValueError("output_attentions: this architecture has no weights of single pairs of tokens")
+        longest = max(ctx.layout.lengths) if ctx.layout.packed else ctx.layout.length
+        if (-(-longest // BLOCK)) ** 2 <= self.config.fine_pairs:  # then all pairs are, and dense attention is the same
+            return super()._attend(query, key, value, ctx)
         rows = Rows.of(ctx, BLOCK)
         parts = (rows.spread(x).transpose(1, 2).unflatten(2, (-1, BLOCK)) for x in (query, key, value))
         with torch.autocast(query.device.type, enabled=False):
-            blocks = (at_least_float32(x).flatten(0, 1) for x in parts)
+            q, k, v = (at_least_float32(x).flatten(0, 1) for x in parts)
             real = rows.real.repeat_interleave(self.config.num_heads, 0).unflatten(1, (-1, BLOCK))
-            mixed = self._mixed(*blocks, real).to(value.dtype)
+            mixed = self._mixed(q, k, v, real).to(value.dtype)
         mixed = mixed.flatten(1, 2).unflatten(0, (-1, self.config.num_heads))
         if ctx.head_mask is not None:
             mixed = mixed * ctx.head_mask[:, None, None]
