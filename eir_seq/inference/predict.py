@@ -14,8 +14,7 @@ from eir_seq.config.outputs import ColumnOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.dataset import Batch, EncodedSplit, encode_split
 from eir_seq.data.encoded import EncodingCache
-from eir_seq.data.rows import SkippedRow
-from eir_seq.data.source import Splits, load_test
+from eir_seq.data.source import SkippedRow, Splits, load_test
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
 from eir_seq.inference.source_texts import rows_of_texts, text_writer, writing
