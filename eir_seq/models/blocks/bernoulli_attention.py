@@ -35,6 +35,12 @@ ROTATIONS = 3
 """Signs and Hadamard transforms in turn that stand for a random rotation (https://arxiv.org/abs/1509.02897)."""
 
 
+def unit(x: Tensor) -> Tensor:
+    """Vectors (..., size) at length one; zero stays zero, and its gradient as large as it is."""
+    length = x.norm(dim=-1, keepdim=True)
+    return x / length.masked_fill(length == 0, 1)
+
+
 def agreement(query: Tensor, key: Tensor, length: int) -> Tensor:
     """(..., queries, size), (..., keys, size) unit vectors -> the chance that a hash of `length` planes agrees."""
     cosine = (query @ key.transpose(-1, -2)).clamp(-1, 1)
@@ -202,7 +208,7 @@ class BernoulliAttention(Attention):
             ctx.attentions.append(self._expected_weights(query, key, ctx))
         query, key, value = (rows.spread(x).transpose(1, 2) for x in (query, key, value))
         with torch.autocast(query.device.type, enabled=False):
-            q, k = (F.normalize(at_least_float32(x), dim=-1) for x in (query, key))
+            q, k = (unit(at_least_float32(x)) for x in (query, key))
             v, seen = at_least_float32(value), rows.real
             if c.num_hashes is None:
                 dropout = self._dropout()
@@ -210,7 +216,7 @@ class BernoulliAttention(Attention):
             else:
                 codes = self._codes(torch.stack((q, k)))
                 mixed = _Sampled.apply(q, k, v, seen, *codes, c.hash_length, c.sampled_gradient)
-            mixed = F.normalize(mixed, dim=-1).to(value.dtype)
+            mixed = unit(mixed).to(value.dtype)
         if ctx.head_mask is not None:
             mixed = mixed * ctx.head_mask[:, None, None]
         if self.conv is not None:
@@ -224,7 +230,7 @@ class BernoulliAttention(Attention):
 
     def _expected_weights(self, query: Tensor, key: Tensor, ctx: Context) -> Tensor:
         """(batch, length, heads, size) each -> (batch, heads, queries, keys), zero at keys that are padding."""
-        q, k = (F.normalize(at_least_float32(x), dim=-1).transpose(1, 2) for x in (query, key))
+        q, k = (unit(at_least_float32(x)).transpose(1, 2) for x in (query, key))
         weights = agreement(q, k, self.config.hash_length)
         return weights if ctx.layout.mask is None else weights * ctx.layout.mask[:, None, None]
 

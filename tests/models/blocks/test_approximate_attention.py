@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from eir_seq.models import create_model
 from eir_seq.models.blocks import bernoulli_attention
-from eir_seq.models.blocks.bernoulli_attention import agreement, by_buckets, hadamard
+from eir_seq.models.blocks.bernoulli_attention import agreement, by_buckets, hadamard, unit
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.layout import Layout
 from eir_seq.models.blocks.nystrom_attention import pseudo_inverse
@@ -102,6 +102,31 @@ def test_a_text_is_the_same_alone(model_type: str, options: dict[str, Any], left
         torch.testing.assert_close(states[row, real], alone, atol=1e-5, rtol=1e-5)
 
 
+@cheap
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_states_and_gradients_are_finite(model_type: str, options: dict[str, Any], dtype: torch.dtype) -> None:
+    """Also of a text without tokens, beside a long one."""
+    model = noisy(tiny(model_type, max_position_embeddings=128, **options)).to(dtype).train()
+    for model.pack in (True, False):
+        states = model(**text(100, 0, 5)).last_hidden_state
+        assert states.dtype is dtype
+        assert torch.isfinite(states).all()
+        states.float().square().mean().backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+
+
+@cheap
+def test_long_texts_compile_in_one_graph(model_type: str, options: dict[str, Any]) -> None:
+    if not options.get("use_expectation", True):
+        pytest.skip("the generator of hashes is no tensor: the graph breaks there")
+    model = noisy(tiny(model_type, max_position_embeddings=128, **options))
+    model.pack = False
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    given = text(100, 37)
+    torch.testing.assert_close(compiled(**given).last_hidden_state, model(**given).last_hidden_state)
+
+
 def test_landmarks_of_texts_of_any_length() -> None:
     """Against the definition: means of pieces, three products, a pseudo-inverse and a convolution."""
     model = noisy(tiny("nystromformer", num_landmarks=4, segment_means_seq_len=12, inv_coeff_init_option=True))
@@ -142,10 +167,6 @@ def test_texts_touch_each_other_as_published_unless_asked() -> None:
         assert (float((together - alone).detach().abs().max()) > 1e-4) is apart
 
 
-def unit(*shape: int, seed: int) -> Tensor:
-    return F.normalize(random(*shape, seed=seed), dim=-1)
-
-
 def test_hadamard_transform() -> None:
     expected = torch.ones(1, 1)
     for _ in range(3):
@@ -157,7 +178,7 @@ def test_hadamard_transform() -> None:
 def test_hashes_agree_as_often_as_angles_say(rotates: bool) -> None:
     options = {"hash_code_len": 3, "num_hash": 4000, "use_expectation": False, "use_fast_hash": rotates}
     mixer = tiny("yoso", **options).body.layers[0].mixer
-    x = unit(1, 4, 6, 8, seed=1)
+    x = unit(random(1, 4, 6, 8, seed=1))
     codes = mixer._codes(x)
     assert codes.shape == (1, 4, 6, 4000)
     assert int(codes.max()) == 7
@@ -180,7 +201,7 @@ def test_gradients_are_the_published_bound(options: dict[str, Any]) -> None:
     """Weights, expected or estimated, times half the length of a hash."""
     mixer = tiny("yoso", **options).body.layers[0].mixer
     length = mixer.config.hash_length
-    query, key, value = unit(2, 4, 9, 8, seed=1), unit(2, 4, 9, 8, seed=2), random(2, 4, 9, 8, seed=3)
+    query, key, value = unit(random(2, 4, 9, 8, seed=1)), unit(random(2, 4, 9, 8, seed=2)), random(2, 4, 9, 8, seed=3)
     for x in (query, key, value):
         x.requires_grad_()
     seen = torch.arange(9)[None] < torch.tensor([[9], [6]])
@@ -207,7 +228,7 @@ def test_gradients_are_the_published_bound(options: dict[str, Any]) -> None:
 def test_dropout_of_expected_weights_is_the_same_in_both_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The output is linear in the values, so its derivative along them must be what they make of it."""
     monkeypatch.setattr(bernoulli_attention, "LARGEST_BLOCK", 100)
-    query, key = unit(1, 2, 12, 8, seed=1), unit(1, 2, 12, 8, seed=2)
+    query, key = unit(random(1, 2, 12, 8, seed=1)), unit(random(1, 2, 12, 8, seed=2))
     value = random(1, 2, 12, 8, seed=3).requires_grad_()
     dropout = bernoulli_attention.Dropout(0.4, 5)
     out = bernoulli_attention._Expected.apply(query, key, value, torch.ones(1, 12).bool(), 9, dropout)
@@ -219,7 +240,7 @@ def test_dropout_of_expected_weights_is_the_same_in_both_passes(monkeypatch: pyt
 
 def test_angles_of_equal_vectors_are_zero() -> None:
     """Products of unit vectors may round to more than one."""
-    x = unit(1, 1, 500, 8, seed=1) * (1 + 1e-6)
+    x = unit(random(1, 1, 500, 8, seed=1)) * (1 + 1e-6)
     assert torch.equal(agreement(x, x, 9)[0, 0].diagonal(), torch.ones(500))
     assert math.isclose(float(agreement(x[..., :1, :], -x[..., :1, :], 9)), 0.0, abs_tol=1e-9)
 
@@ -257,7 +278,7 @@ def test_two_resolutions_against_all_pairs(length: int, own: dict[str, Any]) -> 
     query, key, value = (random(1, 1, length, 32, seed=seed) for seed in (1, 2, 3))
     model_mask = torch.ones(1, length + 9, dtype=torch.bool)
     model_mask[:, length:] = False
-    ctx = Context(Layout.padded(1, length + 9, model_mask), torch.arange(length + 9)[None])
+    ctx = Context(Layout.padded(1, length + 9, model_mask), torch.arange(length + 9)[None], model_mask)
     given = (F.pad(x, (0, 0, 0, 9), value=7.0).transpose(1, 2) for x in (query, key, value))
     found = mixer._attend(*given, ctx)[0, :length]
     block = torch.arange(length) // 32
