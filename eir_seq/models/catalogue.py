@@ -478,6 +478,13 @@ CATALOGUE: dict[str, Entry] = {
         "Encoder-decoder with waves for positions, pretrained to write the sentences that a text lacks.",
         PAIR_TASKS,
     ),
+    "pegasus_x": Entry(
+        "configs.bart_like:PegasusXConfig",
+        "architectures.pegasus_x:PEGASUS_X",
+        "https://arxiv.org/abs/2208.04347",
+        "Pegasus for long texts: its encoder reads them in blocks, staggered from layer to layer, with global tokens.",
+        PAIR_TASKS[:3],
+    ),
     "persimmon": Entry(
         "configs.stablelm_like:PersimmonConfig",
         "architectures.stablelm_like:PERSIMMON",

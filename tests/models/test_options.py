@@ -135,6 +135,8 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("longformer", {"attention_window": ["4"]}, ["attention_window: ['4'] is not a list of int or a whole number"]),
     ("longformer", {"attention_window": []}, ["attention_window: has 0 entries for 12 layers"]),
     ("led", {"encoder_layers": 3, "attention_window": [4, 4]}, ["attention_window: has 2 entries for 3 layers"]),
+    ("pegasus_x", {"block_size": 7}, ["block_size: 7 is odd: staggered blocks need halves"]),
+    ("longt5", {"classifier_dropout": 0.1}, ["classifier_dropout: not an option of 'longt5' (it is one of "]),
     ("led", {"scale_embedding": True}, ["scale_embedding: not an option of 'led' (it is one of "]),
     ("led", {"max_position_embeddings": 9}, ["max_position_embeddings: not an option of 'led' (it is one of "]),
     ("albert", {"num_hidden_groups": 13}, ["num_hidden_groups: 13 groups cannot share 12 runs (num_hidden_layers)"]),

@@ -35,10 +35,9 @@ GRADIENT_TOLERANCE = 1e-5
 DECODERS = (
     "bart", "bigbird_pegasus", "biogpt", "blenderbot", "blenderbot-small", "bloom", "codegen", "cohere", "ctrl",
     "falcon", "gemma", "git", "gpt2", "gpt_bigcode", "gpt_neox", "gpt_neox_japanese", "gptj", "imagegpt", "led",
-    "llama", "longt5", "m2m_100",
-    "mamba", "marian", "mbart", "mixtral", "mpt", "mt5", "mvp", "nllb-moe", "openai-gpt", "opt",
-    "pegasus", "persimmon", "phi", "plbart", "prophetnet", "qwen2", "rwkv", "stablelm", "starcoder2",
-    "switch_transformers", "t5", "t5gemma", "xglm", "xlm-prophetnet",
+    "llama", "longt5", "m2m_100", "mamba", "marian", "mbart", "mixtral", "mpt", "mt5", "mvp", "nllb-moe", "openai-gpt",
+    "opt", "pegasus", "pegasus_x", "persimmon", "phi", "plbart", "prophetnet", "qwen2", "rwkv", "stablelm",
+    "starcoder2", "switch_transformers", "t5", "t5gemma", "xglm", "xlm-prophetnet",
 )  # fmt: skip
 ids = {"ids": lambda case: case.name if isinstance(case, Case) else None}
 

@@ -33,12 +33,8 @@ class Blocks:
     @classmethod
     def of(cls, reach: int, texts: Texts) -> Blocks:
         """The blocks of these texts where each token sees `reach` tokens to each side."""
-        device, lengths = texts.lengths.device, texts.lengths
-        counts = (lengths + reach - 1) // reach
-        owner = torch.repeat_interleave(torch.arange(len(lengths), device=device), counts)
-        first_slot = (counts.cumsum(0) - counts) * reach
-        first_token = lengths.cumsum(0) - lengths
-        place = torch.arange(len(texts.seen), device=device) + (first_slot - first_token).repeat_interleave(lengths)
+        device = texts.lengths.device
+        owner, place = placed(reach, texts)
         seen = torch.zeros(len(owner) * reach, dtype=torch.bool, device=device)
         seen = seen.index_copy(0, place, texts.seen).unflatten(0, (-1, reach))
         before, after = F.pad(seen, (0, 0, 1, 0))[:-1], F.pad(seen, (0, 0, 0, 1))[1:]
@@ -105,6 +101,17 @@ class Texts:
         filled = order[None] < count[:, None]
         place[filled] = flat.nonzero().squeeze(1)
         return cls(lengths, real, real & ~flat, place, filled)
+
+
+def placed(size: int, texts: Texts, shift: int = 0) -> tuple[Tensor, Tensor]:
+    """Blocks of `size` slots, each text with its own and behind `shift` empty slots: the text of each block (blocks,),
+    and the slot of each token (tokens,)."""
+    device, lengths = texts.lengths.device, texts.lengths
+    counts = (lengths + shift + size - 1) // size
+    owner = torch.repeat_interleave(torch.arange(len(lengths), device=device), counts)
+    first_slot = (counts.cumsum(0) - counts) * size + shift
+    first_token = lengths.cumsum(0) - lengths
+    return owner, torch.arange(len(texts.seen), device=device) + (first_slot - first_token).repeat_interleave(lengths)
 
 
 class BandedAttention(Configured):

@@ -1,4 +1,4 @@
-"""Longt5 beyond the table: attention weights, head masks, and what a pass costs."""
+"""Encoders of long texts beyond the table: texts of any length, attention weights, head masks, what a pass costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,22 @@ from tests.models.tiny import noisy, tiny
 from tests.parity.cases import CASES, Case
 from tests.parity.harness import difference, inputs_of, pair, real_places
 
-ROWS = [case for case in CASES if case.model_type == "longt5"]
+ROWS = {name: [case for case in CASES if case.model_type == name] for name in ("led", "longt5", "pegasus_x")}
+named = {"ids": lambda case: case.name}
+
+
+@pytest.mark.parametrize("length", [23, 5, 1])
+@pytest.mark.parametrize("case", [case for rows in ROWS.values() for case in rows], **named)
+def test_texts_that_fill_no_block(case: Case, length: int, tmp_path: Path) -> None:
+    """With and without a mask; one text is shorter."""
+    both = pair(case, "base", tmp_path)
+    inputs = {name: x[:, :length] for name, x in inputs_of(case, both.oracle.config).items() if "decoder" not in name}
+    inputs["decoder_input_ids"] = torch.full((3, 4), 20)
+    inputs["attention_mask"][1, (length + 1) // 2 :] = 0
+    for given in (inputs, {name: x for name, x in inputs.items() if name != "attention_mask"}):
+        expected = both.oracle(**given).last_hidden_state
+        for both.ours.pack in (True, False):
+            assert difference(both.ours(**given).last_hidden_state, expected) < case.tolerance
 
 
 def per_token(weights: Tensor, radius: int, length: int) -> Tensor:
@@ -26,8 +41,8 @@ def per_token(weights: Tensor, radius: int, length: int) -> Tensor:
     return rows.transpose(1, 2).flatten(2, 3)[:, :, :length]
 
 
-@pytest.mark.parametrize("case", ROWS, ids=lambda case: case.name)
-def test_attention_weights(case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ROWS["longt5"], **named)
+def test_attention_weights_of_longt5(case: Case, tmp_path: Path) -> None:
     both = pair(case, "base", tmp_path)
     inputs = inputs_of(case, both.oracle.config)
     theirs, ours = both.oracle(**inputs, output_attentions=True), both.ours(**inputs, output_attentions=True)
@@ -42,9 +57,33 @@ def test_attention_weights(case: Case, tmp_path: Path) -> None:
             assert difference(found.transpose(1, 2), expected.transpose(1, 2), written) < case.tolerance
 
 
-@pytest.mark.parametrize("kind", ["local", "transient-global"])
-def test_a_head_mask_scales_what_heads_give(kind: str) -> None:
-    model = noisy(tiny("longt5", "encoder", encoder_attention_type=kind))
+@pytest.mark.parametrize("case", ROWS["pegasus_x"], **named)
+def test_attention_weights_of_pegasus_x(case: Case, tmp_path: Path) -> None:
+    both = pair(case, "base", tmp_path)
+    inputs = inputs_of(case, both.oracle.config)
+    theirs, ours = both.oracle(**inputs, output_attentions=True), both.ours(**inputs, output_attentions=True)
+    real, config = inputs["attention_mask"].bool(), both.ours.config
+    layers = zip(ours.encoder_attentions, ours.encoder_global_attentions, theirs.encoder_attentions, strict=True)
+    assert len(ours.encoder_attentions) == config.encoder_layers
+    for number, (near, shared, expected) in enumerate(layers):
+        staggered = config.stagger_local_blocks and number % 2
+        space = config.block_size // 2 if staggered else 0
+        rows = expected["local"].flatten(2, 3)[:, :, space : space + real.shape[1]]
+        assert difference(near.transpose(1, 2), rows.transpose(1, 2), real) < case.tolerance
+        tokens = expected["global"][..., 3 + space : 3 + space + real.shape[1]]
+        assert difference(shared, torch.cat((expected["global"][..., :3], tokens), -1)) < case.tolerance
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("longt5", {"encoder_attention_type": "local"}),
+        ("longt5", {"encoder_attention_type": "transient-global"}),
+        ("pegasus_x", {}),
+    ],
+)
+def test_a_head_mask_scales_what_heads_give(name: str, options: dict[str, Any]) -> None:
+    model = noisy(tiny(name, "encoder", **options))
     ids, mask = torch.arange(11, 47)[None] % 97, torch.tensor([1.0, 0.0, 0.5, 1.0])
     found = model(ids, head_mask=mask).last_hidden_state
     assert not torch.allclose(found, model(ids).last_hidden_state, atol=1e-2)
@@ -74,8 +113,10 @@ def largest(model: Any, length: int) -> int:
     return seen.numbers
 
 
-def test_local_attention_is_linear() -> None:
+def test_no_table_of_all_pairs() -> None:
     """Twice the text, twice the largest tensor; with sums a part grows with length times length / block."""
+    model = tiny("pegasus_x", "encoder", max_position_embeddings=4096)
+    assert largest(model, 3072) == 2 * largest(model, 1536) < 1536 * 1536 / 2
     model = tiny("longt5", "encoder", encoder_attention_type="local")
     assert largest(model, 3072) == 2 * largest(model, 1536) < 1536 * 1536 / 2
     model = tiny("longt5", "encoder", local_radius=16, global_block_size=64)
