@@ -50,6 +50,7 @@ SECTIONS = {
         "RegressionOutputConfig",
         "TokenClassificationOutputConfig",
         "CausalLmOutputConfig",
+        "Seq2SeqLmOutputConfig",
     ],
     "optimizer": ["AdamWConfig", "SgdConfig", "AdafactorConfig"],
     "scheduler": ["SchedulerConfig"],

@@ -20,7 +20,10 @@ from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
+from eir_seq.models import create_model
 from eir_seq.outputs.text_metrics import text_metrics
+from eir_seq.tokenizers import train_tokenizer
+from eir_seq.training.bundle import read_bundle
 from eir_seq.training.console import Console
 from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.run import train
@@ -279,3 +282,30 @@ def test_pairs_of_the_hub_suit_the_experiment() -> None:
 def test_the_shipped_translator_translates(tmp_path: Path) -> None:
     config = compose_experiment(["experiment=translate_m2m100", f"run.dir={tmp_path / 'run'}"]).config
     assert train(config)["validation"]["translation"]["bleu"] > 70
+
+
+@pytest.mark.parametrize(("frozen", "tuned"), [("encoder.*", "decoder"), ("decoder.*", "encoder")])
+def test_one_side_of_published_weights_is_tuned(finished: Path, tmp_path: Path, frozen: str, tuned: str) -> None:
+    """The way from a folder of published files, its own tokenizer included, to a bundle that needs it no more."""
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    tokenizer = train_tokenizer("word", " ".join(WORDS + [word.upper() for word in WORDS]).split())
+    tokens = {"pad_token_id": tokenizer.pad_id, "eos_token_id": tokenizer.sep_id, "vocab_size": tokenizer.vocab_size}
+    start = {"decoder_start_token_id": tokenizer.sep_id, "bos_token_id": tokenizer.cls_id, "forced_eos_token_id": None}
+    before = create_model("bart", {**TINY, **tokens, **start}, task="seq2seq-lm")
+    before.save_pretrained(tmp_path / "published")
+    tokenizer.save(tmp_path / "published")
+    model = {"model_type": str(tmp_path / "published"), "pretrained_model": True, "freeze": [frozen]}
+    source = {"type": "sequence", "column": "low", "max_length": 24, "model": model}
+    train(experiment(tmp_path, inputs={"source": source}, trainer={"max_epochs": 1}))
+    (tmp_path / "published").rename(tmp_path / "moved")
+    after: Any = read_bundle(tmp_path / "run" / "bundle").network.encoder("source")
+    old, new = before.published_tensors(), after.backbone.published_tensors()
+    moved = {name for name in old if not torch.equal(old[name], new[name])}
+    layers = {name for name in moved if ".layers." in name}
+    assert layers
+    assert all(f"{tuned}.layers" in name for name in layers)
+    rows = read(predict(tmp_path / "run", test=str(tmp_path / "test.csv"), output=tmp_path / "found.csv"))
+    assert [row["capitals"] for row in rows] == [
+        row["capitals"] for row in read(tmp_path / "run" / "predictions" / "test.csv")
+    ]
