@@ -72,7 +72,7 @@ CATALOGUE: dict[str, Entry] = {
         "configs.big_bird:BigBirdPegasusConfig",
         "architectures.big_bird:BIGBIRD_PEGASUS",
         "https://arxiv.org/abs/2007.14062",
-        "Encoder-decoder that writes of long texts: norms in front, big_bird's attention between blocks in the encoder.",
+        "Encoder-decoder that writes of long texts: norms in front, big_bird's attention in its encoder.",
         (*PAIR_TASKS, "sequence-classification", "question-answering"),
     ),
     "biogpt": Entry(
@@ -519,6 +519,13 @@ CATALOGUE: dict[str, Entry] = {
         "https://arxiv.org/abs/2407.10671",
         "Llama with biases on queries, keys and values, whose upper layers may see a window only.",
         ("base", "causal-lm", *TEXT_TASKS[:3]),
+    ),
+    "reformer": Entry(
+        "configs.reformer:ReformerConfig",
+        "architectures.reformer:REFORMER",
+        "https://arxiv.org/abs/2001.04451",
+        "Encoder or decoder for long texts: tokens look at near ones or at those of like hashes; layers are undone.",
+        ("base", "masked-lm", "causal-lm", "sequence-classification", "question-answering"),
     ),
     "rembert": Entry(
         "configs.bert_like:RemBertConfig",

@@ -53,7 +53,7 @@ UNSEEN_IN_TASK = {
 
 UNPACKED = ("fnet",)
 """Published without a mask: padding is mixed in like text."""
-READ_PADDING = (*UNPACKED, "mobilebert")
+READ_PADDING = (*UNPACKED, "mobilebert", "reformer")  # there the first chunk looks at the last one, whatever it holds
 WITHOUT_DROPOUT = ("mamba", "rwkv")
 POOLER = ("body.pooler.*",)
 UNREAD = {

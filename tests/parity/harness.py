@@ -24,8 +24,12 @@ transformers = pytest.importorskip("transformers", reason="the oracle is not ins
 transformers.logging.set_verbosity_error()
 
 NOISE = 0.1
-ALONE = {("t5gemma", "encoder"): {"is_encoder_decoder": False}}
-"""What the oracle's class of an encoder alone wants in its options."""
+ALONE = {
+    ("t5gemma", "encoder"): {"is_encoder_decoder": False},
+    ("reformer", "masked-lm"): {"is_decoder": False},
+    ("reformer", "causal-lm"): {"is_decoder": True, "local_num_chunks_after": 0, "lsh_num_chunks_after": 0},
+}
+"""What the oracle's class of a task wants in its options."""
 
 
 @dataclass

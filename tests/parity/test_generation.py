@@ -17,8 +17,9 @@ from eir_seq.models.generation.generate import TASKS
 from tests.parity.cases import CASES, Case
 from tests.parity.harness import DECODER, Pair, inputs_of, pair, transformers
 
-UNGENERATED = ("xlm-prophetnet",)
-"""The oracle's classes have lost their generation; ours is that of prophetnet."""
+UNGENERATED = ("reformer", "xlm-prophetnet")
+"""Prompts are as long as reformer's positions here (it has a test of its own); the oracle's classes of the other have
+lost their generation, ours is that of prophetnet."""
 CALLS = [
     (case, task)
     for case in CASES
@@ -110,7 +111,7 @@ def agree(case: Case, both: Pair, **options: Any) -> None:
     options = {"max_new_tokens": 10, "eos_token_id": ENDS, **options}
     given, texts = prompts(case, both), options.get("num_return_sequences", 1)
     mixes = case.model_type == "prophetnet"  # tokens that are read at once, padding too, mix their biases
-    blocks = case.model_type == "bigbird_pegasus"  # that look at blocks of the batch as it is padded
+    blocks = case.model_type in ("bigbird_pegasus", "reformer")  # which are those of the batch as it is padded
     padded = case.options.get("causal") or (mixes and not both.oracle.config.is_encoder_decoder)  # padding is read here
     if blocks or padded:
         given = alone(given, 0)

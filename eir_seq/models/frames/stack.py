@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,15 +207,14 @@ class Stack(nn.Module):
             )
         if self.plan.blanks_padding and layout.mask is not None and not layout.packed:
             x = x * layout.mask[..., None]
-        states = [x]
-        for number, place in enumerate(self.schedule):
-            layer = self.layers[place]
+
+        def select(number: int) -> None:
             ctx.head_mask, ctx.cross_head_mask = (
                 _layer_mask(head_mask, number),
                 _layer_mask(cross_attn_head_mask, number),
             )
-            x = layer(x, ctx)
-            states.append(x)
+
+        x, states = self._run(x, ctx, select)
         x = self.final_dropout(x if self.final_norm is None else self.final_norm(x))
         if not self.plan.lists_embeddings:
             states = [*states[1:], x]
@@ -232,6 +232,15 @@ class Stack(nn.Module):
             global_attentions=tuple(ctx.global_attentions) if ctx.global_attentions else None,
             router_logits=None if ctx.router_logits is None else tuple(map(layout.pad, ctx.router_logits)),
         )
+
+    def _run(self, x: Tensor, ctx: Context, select: Callable[[int], None]) -> tuple[Tensor, list[Tensor]]:
+        """The first states -> those behind all layers, and all of them; `select` each layer by its number."""
+        states = [x]
+        for number, place in enumerate(self.schedule):
+            select(number)
+            x = self.layers[place](x, ctx)
+            states.append(x)
+        return x, states
 
     def _routes(self, wanted: bool | None) -> bool:
         default = self.plan.output_router_logits
