@@ -29,8 +29,8 @@ from eir_seq.models.blocks.rows import Rows
 
 LARGEST_BLOCK = 2**22
 """Pairs of tokens whose weights are held at once, over all texts and heads."""
-CHANNELS = 8
-"""Channels of values that weighted sums of buckets take at once."""
+CHANNELS = 2
+"""Channels of values that weighted sums of buckets take at once: few, so that tables stay in the caches."""
 ROTATIONS = 3
 """Signs and Hadamard transforms in turn that stand for a random rotation (https://arxiv.org/abs/1509.02897)."""
 
