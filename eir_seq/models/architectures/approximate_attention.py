@@ -18,6 +18,7 @@ from eir_seq.models.blocks.nystrom_attention import NystromAttention
 from eir_seq.models.blocks.positions import CountAll, LearnedPositions
 from eir_seq.models.checkpoint.keymap import Constant, Row, Same, for_layers
 from eir_seq.models.configs.approximate_attention import (
+    BLOCK,
     ApproximateEncoderConfig,
     MraConfig,
     NystromformerConfig,
@@ -132,6 +133,7 @@ def mra_plan(c: MraConfig) -> StackPlan:
         hidden_size=c.hidden_size,
         num_heads=c.num_attention_heads,
         dropout=c.attention_probs_dropout_prob,
+        block=BLOCK,
         fine_pairs=c.fine_pairs(),
         scale=max(NARROWEST_HEAD, c.hidden_size // c.num_attention_heads) ** -0.5,
         coarse_rest=c.approx_mode == "full",

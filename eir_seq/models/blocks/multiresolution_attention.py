@@ -18,8 +18,6 @@ from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.recurrence import at_least_float32
 from eir_seq.models.blocks.rows import Rows
 
-BLOCK = 32
-"""Tokens per block, as published."""
 PREFERRED, NEVER = 5e3, -1e6
 """Added to the scores of pairs that come first; score of pairs without tokens."""
 TINY = 1e-6
@@ -31,12 +29,13 @@ class MultiresolutionAttention(Attention):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):
-        """`fine_pairs`: pairs of blocks per text and head that are computed token by token.
+        """`block`: tokens per block. `fine_pairs`: pairs of blocks per text and head that are computed token by token.
 
         `coarse_rest`: whether the other pairs count with their mean scores. `first`: blocks at the begin of a text, and
         `diagonal`: width of the band of pairs around its own block, that come before all others.
         """
 
+        block: int
         fine_pairs: int
         coarse_rest: bool = True
         first: int = 0
@@ -48,13 +47,14 @@ class MultiresolutionAttention(Attention):
         if ctx.attentions is not None:
             raise ValueError("output_attentions: this architecture has no weights of single pairs of tokens")
         longest = max(ctx.layout.lengths) if ctx.layout.packed else ctx.layout.length
-        if (-(-longest // BLOCK)) ** 2 <= self.config.fine_pairs:  # then all pairs are, and dense attention is the same
+        count = -(-longest // self.config.block)
+        if count**2 <= self.config.fine_pairs:  # then all pairs are, and dense attention is the same
             return super()._attend(query, key, value, ctx)
-        rows = Rows.of(ctx, BLOCK)
-        parts = (rows.spread(x).transpose(1, 2).unflatten(2, (-1, BLOCK)) for x in (query, key, value))
+        rows = Rows.of(ctx, self.config.block)
+        parts = (rows.spread(x).transpose(1, 2).unflatten(2, (-1, self.config.block)) for x in (query, key, value))
         with torch.autocast(query.device.type, enabled=False):
             q, k, v = (at_least_float32(x).flatten(0, 1) for x in parts)
-            real = rows.real.repeat_interleave(self.config.num_heads, 0).unflatten(1, (-1, BLOCK))
+            real = rows.real.repeat_interleave(self.config.num_heads, 0).unflatten(1, (-1, self.config.block))
             mixed = self._mixed(q, k, v, real).to(value.dtype)
         mixed = mixed.flatten(1, 2).unflatten(0, (-1, self.config.num_heads))
         if ctx.head_mask is not None:
@@ -82,7 +82,7 @@ class MultiresolutionAttention(Attention):
         with torch.no_grad():
             best = fine.amax(-1).flatten(0, 1)
             start = greatest if self.config.coarse_rest else torch.full_like(greatest, NEVER)
-            peak = start.expand(*start.shape[:2], BLOCK).flatten(0, 1)
+            peak = start.expand(*start.shape[:2], self.config.block).flatten(0, 1)
             peak = peak.scatter_reduce(0, slot[:, None].expand_as(best), best, "amax")
         weights = (fine - peak[slot].unflatten(0, pairs.shape)[..., None]).exp()
         dropout = self.config.dropout if self.training else 0.0
