@@ -18,6 +18,7 @@ from eir_seq.models.model import Model
 from tests.parity.cases import Case
 from tests.parity.cases.reformer import CASES, REFORMER
 from tests.parity.harness import difference, inputs_of, pair, real_places
+from tests.parity.test_big_bird import Largest
 from tests.parity.test_generation import agree, both_of
 
 every = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -180,3 +181,19 @@ def test_gradients_in_evaluation() -> None:
     _, evaluated = learned(model.eval(), ids)
     assert all(difference(trained[name], gradient) < 1e-3 for name, gradient in evaluated.items())
     assert isinstance(model.body.final_norm, nn.Module)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_cost_grows_as_the_length(training: bool) -> None:
+    """No tensor of forward and backward has an entry per pair of tokens."""
+    axes = {"axial_pos_shape": [32, 64], "max_position_embeddings": 2048}
+    chunks = {"local_attn_chunk_length": 8, "lsh_attn_chunk_length": 8, "num_buckets": [4, 4]}
+    model = fresh(**axes, **chunks).train(training)
+    found = []
+    for length in (512, 1024, 2048):
+        with Largest() as largest:
+            model(torch.full((1, length), 20)).last_hidden_state.sum().backward()
+        found.append(largest.elements)
+    assert found[1] <= 2.1 * found[0]
+    assert found[2] <= 2.1 * found[1]
+    assert found[2] < 2048**2
