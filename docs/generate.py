@@ -27,6 +27,7 @@ SECTIONS = {
     "inputs.NAME.tensors.pixel_values": ["PictureConfig"],
     "inputs.NAME.tensors.xpaths": ["XPathsConfig"],
     "inputs.NAME.tensors.entities": ["EntitiesConfig"],
+    "inputs.NAME.tensors.global_attention_mask": ["GlobalAttentionConfig"],
     "inputs.NAME.tensors.langs": ["LanguagesConfig"],
     "inputs.NAME.tensors.task_type_ids": ["TaskTypesConfig"],
     "inputs.NAME.tensors.input_shape_ids, input_pronunciation_ids": ["SignsConfig"],

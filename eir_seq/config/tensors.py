@@ -67,6 +67,25 @@ class TaskTypesConfig(Strict):
         return self
 
 
+class GlobalAttentionConfig(Strict):
+    """Which tokens see the whole text and are seen by all (longformer, led): all that any of these rules names."""
+
+    first: bool = Field(True, description="the first token")
+    question: Literal["column", "pair_column"] | None = Field(
+        None, description="all tokens of the one of two texts that asks"
+    )
+    every: int | None = Field(None, ge=1, description="the first token and each that many behind it")
+    column: str | None = Field(
+        None, description="column with a list of {start, end}, in characters of the text: the tokens there"
+    )
+
+    @model_validator(mode="after")
+    def _some_rule(self) -> GlobalAttentionConfig:
+        if not (self.first or self.question or self.every or self.column):
+            raise ValueError("no token would be global: give first, question, every or column")
+        return self
+
+
 class SignsConfig(Strict):
     """How tokens look or sound (roc_bert): a JSON file of numbers by token."""
 
@@ -99,6 +118,9 @@ class TensorsConfig(Strict):
         None, description="column with vectors of regions: a .npy file (beside the data file), or a list of lists"
     )
     pixel_values: PictureConfig | None = Field(None, description="picture that the text is about")
+    global_attention_mask: GlobalAttentionConfig | None = Field(
+        None, description="tokens that see the whole text; where it is not given, the first one"
+    )
     langs: LanguagesConfig | None = Field(None, description="languages")
     task_type_ids: TaskTypesConfig | None = Field(None, description="type of the task")
     input_shape_ids: SignsConfig | None = Field(None, description="how tokens look")

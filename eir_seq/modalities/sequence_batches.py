@@ -50,6 +50,7 @@ class SequenceCollator:
         lengths = [len(a) + len(b) + specials for a, b in pieces]
         input_ids = np.full((len(rows), max(lengths)), self.pad_id, np.int64)
         token_type_ids, origin = np.zeros_like(input_ids), np.full_like(input_ids, -1)
+        in_pair = np.zeros(input_ids.shape, np.bool_)
         for index, (kept, pair_kept) in enumerate(pieces):
             position = 0
             for token, type_id in self.parts:
@@ -60,6 +61,7 @@ class SequenceCollator:
                 elif token == SECOND:
                     piece = second[index][pair_kept]
                 end = position + len(piece)
+                in_pair[index, position:end] = token == SECOND
                 input_ids[index, position:end] = piece
                 token_type_ids[index, position:end] = type_id
                 position = end
@@ -78,7 +80,7 @@ class SequenceCollator:
             tensors["word_counts"] = torch.from_numpy(
                 np.concatenate(encoded.sequences(WORD_COUNT, rows)).astype(np.int64)
             )
-        places = Places(input_ids, mask, origin, word)
+        places = Places(input_ids, mask, origin, word, in_pair)
         for source in self.sources:
             tensors |= source.collate(encoded, rows, places)
         return tensors

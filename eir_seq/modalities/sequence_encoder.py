@@ -54,7 +54,8 @@ class SequenceEncoder(nn.Module):
 
     `pool`: ``avg`` and ``max`` over all real tokens (the special ones included, padding not), ``first`` and ``last``
     real token, or ``pooler``, the architecture's own. A frozen backbone stays in evaluation mode: no dropout.
-    Where a backbone knows global tokens, the first one is global: it sees the whole text, and all see it.
+    Where a backbone knows global tokens and the input names none (``tensors.global_attention_mask``), the first one is
+    global: it sees the whole text, and all see it.
     """
 
     def __init__(self, backbone: nn.Module, *, hidden_size: int, pool: Pool, frozen: bool, num_types: int) -> None:
@@ -118,7 +119,7 @@ class SequenceEncoder(nn.Module):
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
         if token_type_ids is not None and self.num_types > 1:
             inputs["token_type_ids"] = token_type_ids
-        if self.marks_first:
+        if self.marks_first and "global_attention_mask" not in own:
             mask = attention_mask.bool()
             inputs["global_attention_mask"] = (mask & (mask.cumsum(dim=1) == 1)).long()
         return inputs

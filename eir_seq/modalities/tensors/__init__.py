@@ -7,6 +7,7 @@ from typing import Any
 
 from eir_seq.modalities.tensors.base import Places, TensorSource
 from eir_seq.modalities.tensors.entities import Entities
+from eir_seq.modalities.tensors.global_tokens import GlobalTokens
 from eir_seq.modalities.tensors.numbers import Languages, Signs, TaskTypes
 from eir_seq.modalities.tensors.pixels import Picture
 from eir_seq.modalities.tensors.regions import Regions
@@ -20,6 +21,7 @@ KINDS: dict[str, type[TensorSource]] = {
     "entities": Entities,
     "visual_embeds": Regions,
     "pixel_values": Picture,
+    "global_attention_mask": GlobalTokens,
     "langs": Languages,
     "task_type_ids": TaskTypes,
     "input_shape_ids": Signs,

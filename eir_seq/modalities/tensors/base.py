@@ -34,13 +34,14 @@ class Places:
     """Where the tokens of a batch come from; every field is ``(batch, length)``.
 
     `origin` numbers the tokens of the text before truncation and `word` its words; both are -1 at special tokens, at
-    those of the pair, and at padding. `mask` is True but at padding.
+    those of the pair, and at padding. `mask` is True but at padding, `pair` at tokens of the pair.
     """
 
     input_ids: NDArray[np.int64]
     mask: NDArray[np.bool_]
     origin: NDArray[np.int64]
     word: NDArray[np.int64]
+    pair: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

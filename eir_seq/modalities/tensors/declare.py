@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from eir_seq.config.schema import PublishedTokenizerConfig, SequenceInputConfig
-from eir_seq.config.tensors import EntitiesConfig
+from eir_seq.config.tensors import EntitiesConfig, GlobalAttentionConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities.pictures import MODES, PREPROCESSING, Scaling, published_moments, published_scaling
 from eir_seq.modalities.tensors.base import TensorSource
 from eir_seq.modalities.tensors.entities import Entities
+from eir_seq.modalities.tensors.global_tokens import GlobalTokens
 from eir_seq.modalities.tensors.numbers import Languages, Signs, TaskTypes
 from eir_seq.modalities.tensors.pixels import DEVIATION, MEAN, Picture
 from eir_seq.modalities.tensors.regions import Regions
@@ -90,8 +91,9 @@ def check_sizes(sources: Mapping[str, TensorSource], options: Any, place: str) -
 
 
 def not_given(sources: Mapping[str, TensorSource], taken: Sequence[str]) -> list[str]:
-    """Entries that a model with these inputs could read and that are not there."""
-    return [kind for kind, tensors in _TENSORS.items() if set(tensors) <= set(taken) and kind not in sources]
+    """Entries that a model with these inputs could read and that are not there, nor have a rule of their own then."""
+    wanted = {kind: tensors for kind, tensors in _TENSORS.items() if kind != "global_attention_mask"}
+    return [kind for kind, tensors in wanted.items() if set(tensors) <= set(taken) and kind not in sources]
 
 
 # ------------------------------------------------------------------------------------------------------ the model
@@ -246,6 +248,17 @@ def _languages(entry: Any, c: Any, config: SequenceInputConfig) -> TensorSource:
     return Languages(entry.column, entry.value, dict(numbers))
 
 
+def _global_tokens(entry: GlobalAttentionConfig, c: Any, config: SequenceInputConfig) -> TensorSource:  # noqa: ARG001
+    faults = []
+    if entry.question == "pair_column" and config.pair_column is None:
+        faults.append(Fault("question", "'pair_column' is not given for this input"))
+    if entry.column is not None and config.is_split_into_words:
+        faults.append(Fault("column", "its spans are characters of a text, but the column of the text holds words"))
+    if faults:
+        raise UserError(*faults)
+    return GlobalTokens(entry.column, entry.first, entry.question, entry.every)
+
+
 def _task_types(entry: Any, c: Any, config: SequenceInputConfig) -> TensorSource:  # noqa: ARG001
     count = getattr(c, "task_type_vocab_size", 3)
     if entry.value is not None and entry.value >= count:
@@ -271,6 +284,7 @@ _BUILDERS: dict[str, Callable[[Any, Any, SequenceInputConfig], TensorSource | No
     "entities": _entities,
     "visual_embeds": _regions,
     "pixel_values": _picture,
+    "global_attention_mask": _global_tokens,
     "langs": _languages,
     "task_type_ids": _task_types,
     "input_shape_ids": _signs("input_shape_ids"),
@@ -282,6 +296,7 @@ _TENSORS = {
     "entities": Entities.tensors,
     "visual_embeds": Regions.tensors,
     "pixel_values": Picture.tensors,
+    "global_attention_mask": GlobalTokens.tensors,
     "langs": Languages.tensors,
     "task_type_ids": TaskTypes.tensors,
     "input_shape_ids": ("input_shape_ids",),

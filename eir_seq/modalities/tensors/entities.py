@@ -73,7 +73,7 @@ class Entities(TensorSource):
         """The number of each entity, and the first token and the one behind the last that its characters touch."""
         ids, spans = [], []
         for cell, covered in zip(cells, offsets, strict=True):
-            found = [(self._number(entity), *_tokens(entity, covered)) for entity in cell]
+            found = [(self._number(entity), *touched(entity, covered)) for entity in cell]
             found = [entity for entity in found if entity[1] < entity[2]]
             ids.append(np.array([entity[0] for entity in found], np.int32))
             spans.append(np.array([entity[1:] for entity in found], np.int32).reshape(-1))
@@ -118,7 +118,10 @@ class Entities(TensorSource):
         return self.vocabulary.get("[MASK]" if name is None else name, self.vocabulary["[UNK]"])
 
 
-def _tokens(entity: Mapping[str, Any], covered: NDArray[np.int64]) -> tuple[int, int]:
-    """First token of an entity and the one behind its last; equal where it has none."""
-    touched = np.flatnonzero((covered[:, 0] < entity["end"]) & (covered[:, 1] > entity["start"]))
-    return (int(touched[0]), int(touched[-1]) + 1) if len(touched) else (0, 0)
+def touched(span: Mapping[str, Any], covered: NDArray[np.int64]) -> tuple[int, int]:
+    """First token that characters from start to end touch and the one behind the last; equal where there is none.
+
+    `covered`: (tokens, 2) characters of the tokens.
+    """
+    found = np.flatnonzero((covered[:, 0] < span["end"]) & (covered[:, 1] > span["start"]))
+    return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
