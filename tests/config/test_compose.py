@@ -156,7 +156,7 @@ def test_a_pretrained_folder_is_checked_by_its_config(project: Path) -> None:
     with pytest.raises(UserError) as caught:
         compose(*words, f"{model}.model_init_config.attention_window=8")
     assert [fault.message for fault in caught.value.faults] == [
-        "not an option of 'bert' (it is one of longformer)",
+        "not an option of 'bert' (it is one of led, longformer)",
     ]
     dropped = words  # options that the file gives describe another model, and are left out
     with pytest.raises(UserError) as caught:
