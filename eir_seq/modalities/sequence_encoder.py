@@ -208,12 +208,12 @@ def build_sequence_encoder(
         message = f"there are {tokenizer.vocab_size} tokens, the model has embeddings for {vocab_size}"
         faults.append(Fault(f"{place}.{fitted.vocabulary_key}", message))
     faults += check_sizes(fitted.sources, options, place)
-    lengths = {f"{place}.{fitted.length_key}": fitted.max_length}
+    lengths = {f"{place}.{fitted.length_key}": (fitted.max_length, backbone.max_positions)}
     if task == SEQ2SEQ:
-        lengths["outputs"] = fitted.target_max_length  # type: ignore[union-attr]
-    for here, length in lengths.items():
-        if backbone.max_positions is not None and length > backbone.max_positions:
-            positions = f"the {backbone.max_positions} positions of {config.model_type!r}"
+        lengths["outputs"] = (fitted.target_max_length, options.target_positions())  # type: ignore[union-attr]
+    for here, (length, most) in lengths.items():
+        if most is not None and length > most:
+            positions = f"the {most} positions of {config.model_type!r}"
             what = "tokens" if here != "outputs" else "tokens of a target (max_length)"
             faults.append(Fault(here, f"{length} {what} are more than {positions}"))
     has_pooler = _set_pooler(backbone, config.pool == "pooler")
