@@ -33,7 +33,7 @@ CASES = [
     Case("led", LED, some_global),
     Case("led@windows", {**LED, **OTHER, "attention_window": [4, 8, 16]}, some_global),
     Case("led@no_global", {**LED, "attention_window": 6}, dead=GLOBAL_PROJECTIONS),
-    # the oracle's encoder multiplies a wrong axis with a head mask, and returns weights of its blocks: test_long_range.py
+    # their encoder multiplies a wrong axis with a head mask, and returns weights of its blocks: test_long_range.py
     Case("longt5", LONGT5, attends=False),
     Case("longt5@local", LOCAL, attends=False),
     Case("longt5@few_sums", {**LONGT5, "global_block_size": 16}, attends=False),
