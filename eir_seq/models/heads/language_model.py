@@ -68,9 +68,8 @@ class LanguageModel(Head):
         given = inputs.get("decoder_input_ids") is not None or inputs.get("decoder_inputs_embeds") is not None
         labels = targets.get("labels")
         if self.config.predicts == "target" and labels is not None and not given:
-            looks = (
-                labels.device.type == "cpu" and labels.numel() and not torch.compiler.is_compiling()
-            )  # it is cheap there
+            # a look at the labels is cheap on a CPU only
+            looks = labels.device.type == "cpu" and labels.numel() > 0 and not torch.compiler.is_compiling()
             if looks and (most := int(labels.max())) >= self.config.vocab_size:
                 raise ValueError(f"label {most} is none of the {self.config.vocab_size} tokens; -100 is left out")
             shifted = shifted_right(labels, self.config.decoder_start_id, self.config.padding_id)
