@@ -163,6 +163,115 @@ class Seq2SeqLmOutputConfig(TokenOutputBase, ColumnOutputBase):
     )
 
 
+class CorruptedOutputBase(TokenOutputBase):
+    """What every output has that learns from the texts of an input alone, by restoring what was changed in them."""
+
+    TASK: ClassVar[str]
+    """The task whose head the backbone has."""
+    SENTINELS: ClassVar[int] = 0
+    """Tokens for gaps that a tokenizer gets which is trained for this output."""
+
+    @property
+    def layout(self) -> DocumentLayout | None:
+        """How texts stand in rows; None for one text per row."""
+        return None
+
+
+class MaskedOutputBase(CorruptedOutputBase):
+    """What outputs have that hide single tokens."""
+
+    mask_probability: float = Field(0.15, gt=0, lt=1, description="share of a text's tokens that are hidden")
+    whole_words: bool = Field(False, description="hide all tokens of a word, or none")
+    mean_span_length: float = Field(1.0, ge=1, description="tokens hidden side by side, on average; 1: one by one")
+    documents: DocumentLayout | None = Field(
+        None,
+        description="as of causal_lm, full blocks of max_length tokens; by default one text per row, as other inputs",
+    )
+
+    @property
+    def layout(self) -> DocumentLayout | None:
+        """How texts stand in rows; None for one text per row."""
+        return self.documents
+
+
+class MaskedLmOutputConfig(MaskedOutputBase):
+    """Tokens hidden in the texts of a sequence input, by the backbone's own head (https://arxiv.org/abs/1810.04805)."""
+
+    METRICS: ClassVar[dict[str, Better]] = {"loss": "min", "perplexity": "min", "accuracy": "max"}
+    """What may be monitored, and which way it is better."""
+    TASK: ClassVar[str] = "masked-lm"
+
+    type: Literal["masked_lm"] = "masked_lm"
+    mask_share: float = Field(0.8, ge=0, le=1, description="share of the hidden tokens that become the mask token")
+    random_share: float = Field(0.1, ge=0, le=1, description="share of them that become any token; the rest stays")
+
+
+class GeneratorConfig(Strict):
+    """The small model that proposes tokens for hidden ones."""
+
+    model_init_config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="options by which it differs from the backbone; by default a quarter of its width, heads and inner "
+        "width",
+    )
+
+
+class ReplacedTokenDetectionOutputConfig(MaskedOutputBase):
+    """Which tokens of a text a small masked language model has put there (https://arxiv.org/abs/2003.10555)."""
+
+    METRICS: ClassVar[dict[str, Better]] = {
+        "loss": "min",
+        "generator_loss": "min",
+        "detection_loss": "min",
+        "accuracy": "max",
+        "precision": "max",
+        "recall": "max",
+        "f1": "max",
+    }
+    """What may be monitored, and which way it is better."""
+    TASK: ClassVar[str] = "pretraining"
+
+    type: Literal["replaced_token_detection"] = "replaced_token_detection"
+    detection_weight: float = Field(50.0, gt=0, description="weight of the detection beside the generator's loss")
+    generator: GeneratorConfig = Field(GeneratorConfig(), description="the model that proposes tokens")
+
+
+class RestoredOutputBase(CorruptedOutputBase):
+    """What outputs have by which an encoder-decoder writes what was taken out of a text."""
+
+    METRICS: ClassVar[dict[str, Better]] = {"loss": "min", "perplexity": "min"}
+    """What may be monitored, and which way it is better."""
+    TASK: ClassVar[str] = "seq2seq-lm"
+
+    mean_span_length: float = Field(3.0, ge=1, description="tokens of a span that is taken out, on average")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target spread over the whole vocabulary, in training"
+    )
+    generation: dict[str, Any] = Field(
+        default_factory=dict, description="how `predict` writes: options of generate by their documented names"
+    )
+
+
+class SpanCorruptionOutputConfig(RestoredOutputBase):
+    """The spans that are taken out of a text, each behind its sentinel (https://arxiv.org/abs/1910.10683)."""
+
+    SENTINELS: ClassVar[int] = 100
+
+    type: Literal["span_corruption"] = "span_corruption"
+    noise_density: float = Field(0.15, gt=0, lt=1, description="share of a text's tokens that are taken out")
+
+
+class DenoisingOutputConfig(RestoredOutputBase):
+    """A whole text from one with spans, tokens and the order of sentences lost (https://arxiv.org/abs/1910.13461)."""
+
+    type: Literal["denoising"] = "denoising"
+    mask_share: float = Field(
+        0.3, ge=0, lt=1, description="share of tokens in spans that one mask token stands for (Poisson lengths)"
+    )
+    permute_sentences: bool = Field(True, description="put the sentences of a text into any order")
+    delete_probability: float = Field(0.0, ge=0, lt=1, description="share of the other tokens that are left out")
+
+
 OutputConfig = Annotated[
     Union[  # noqa: UP007
         ClassificationOutputConfig,
@@ -170,6 +279,10 @@ OutputConfig = Annotated[
         CausalLmOutputConfig,
         TokenClassificationOutputConfig,
         Seq2SeqLmOutputConfig,
+        MaskedLmOutputConfig,
+        ReplacedTokenDetectionOutputConfig,
+        SpanCorruptionOutputConfig,
+        DenoisingOutputConfig,
     ],
     Field(discriminator="type"),
 ]
