@@ -30,8 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     # Torch's threads wait for each other at full speed by default. Where other work shares the cores (jobs of a sweep,
-    # say), that was measured to cost seven times the whole run; asleep they wait at no cost. It is read once, by torch.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # say), that was measured to cost ten times the whole step. Asleep at once they wait at no cost, but waking them
+    # costs small models half a step on an idle machine. A thousand turns (some microseconds) lie between: docs/speed.md.
+    # It is read once, by torch.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         code = _dispatch(words)
         sys.stdout.flush()
