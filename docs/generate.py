@@ -212,7 +212,7 @@ def generation_options() -> str:
 
 def _notes(name: str) -> Iterator[str]:
     """What a user needs to know before the options."""
-    bound = build_config(name).max_positions()
+    bound = build_config(name).position_limit()
     yield f"A text has at most {bound:,} tokens by default." if bound else "Texts may be of any length."
     with torch.device("meta"):
         features = Model(architecture(name), build_config(name), "base").features

@@ -55,7 +55,7 @@ class Model(nn.Module):
         plan = self.declared.plan(config)
         self.hidden_size = plan.hidden_size
         self.features = plan.inputs
-        self.max_positions = config.max_positions()
+        self.max_positions = config.position_limit()
         self.generation_config: dict[str, Any] = {}
         self._spread: Spread | None = None
         self.body = plan.build()

@@ -87,7 +87,7 @@ class ModelConfig(Options):
 
     def target_positions(self) -> int | None:
         """The longest text in tokens that is written, where that is another bound than that of texts that are read."""
-        return self.max_positions()
+        return self.position_limit()
 
     def for_task(self, task: str) -> Self:  # noqa: ARG002
         """The options of the class for a task, where that decides some of them.
@@ -97,7 +97,7 @@ class ModelConfig(Options):
         """
         return self
 
-    def max_positions(self) -> int | None:
+    def position_limit(self) -> int | None:
         """The longest sequence in tokens, or None where the architecture sets no bound."""
         return None if self.max_positions_option is None else int(getattr(self, self.max_positions_option))
 
@@ -179,7 +179,7 @@ def build_config(model_type: str, given: Mapping[str, Any] | None = None) -> Mod
 
 def max_positions(model_type: str, given: Mapping[str, Any]) -> int | None:
     """The longest sequence (in tokens) that these valid options allow, or None for no bound."""
-    return build_config(model_type, given).max_positions()
+    return build_config(model_type, given).position_limit()
 
 
 def _check(config: type[Options], given: Mapping[str, Any]) -> tuple[list[Fault], Options | None]:

@@ -49,7 +49,7 @@ def encoder_attention(c: WithBlocks, seed: int, full: Attention.Config) -> Atten
         block_size=c.block_size,
         random_blocks=c.num_random_blocks,
         seed=seed,
-        max_positions=c.max_positions() or 0,
+        max_positions=c.position_limit() or 0,
     )
 
 

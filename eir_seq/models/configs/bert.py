@@ -99,7 +99,7 @@ class CountedPositions(EncoderConfig):
         elif self.max_position_embeddings <= self.pad_token_id + 1:
             yield "max_position_embeddings", f"must exceed pad_token_id + 1 = {self.pad_token_id + 1}"
 
-    def max_positions(self) -> int | None:
+    def position_limit(self) -> int | None:
         return self.max_position_embeddings - (self.pad_token_id or 0) - 1
 
 

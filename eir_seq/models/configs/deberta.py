@@ -63,7 +63,7 @@ class DisentangledConfig(EncoderConfig):
         if told and not self.relative_attention:
             yield "pos_att_type", "needs relative_attention: true"
 
-    def max_positions(self) -> int | None:
+    def position_limit(self) -> int | None:
         return self.max_position_embeddings if self.position_biased_input else None
 
 

@@ -87,5 +87,5 @@ class FalconConfig(ModelConfig):
             if (problem := scaling_problem(self.rope_scaling, channels=width, max_positions=limit)) is not None:
                 yield "rope_scaling", problem
 
-    def max_positions(self) -> int | None:
+    def position_limit(self) -> int | None:
         return None if self.alibi else longest_text(self.rope_scaling, self.max_position_embeddings)

@@ -47,7 +47,7 @@ class LikeGPTNeoX(ModelConfig):
         elif problem is not None:
             yield "rope_scaling", problem
 
-    def max_positions(self) -> int:
+    def position_limit(self) -> int:
         return longest_text(self.rope_scaling, self.max_position_embeddings)
 
 

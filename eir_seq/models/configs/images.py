@@ -69,14 +69,14 @@ class GitConfig(WithPositionKinds, EncoderWithoutSegments):
         """`vision_config` with its defaults."""
         return GitVisionConfig(**(self.vision_config or {}))
 
-    def max_positions(self) -> int | None:
+    def position_limit(self) -> int | None:
         if self.position_embedding_type == "absolute":
             return self.max_position_embeddings
         return self.max_position_embeddings - self.vision.tokens * (self.num_image_with_embedding or 1)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
-        if (longest := self.max_positions()) is not None and longest < 1:
+        if (longest := self.position_limit()) is not None and longest < 1:
             yield "max_position_embeddings", "leaves no place for a text: distances reach over the image too"
 
 

@@ -54,7 +54,7 @@ class RotaryDecoderConfig(ModelConfig):
         """Heads of keys and values where they are not as many as query heads."""
         return getattr(self, "num_key_value_heads", None)
 
-    def max_positions(self) -> int:
+    def position_limit(self) -> int:
         return longest_text(self.rope_scaling, self.max_position_embeddings)
 
     def problems(self) -> Iterator[tuple[str, str]]:

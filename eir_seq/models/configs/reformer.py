@@ -82,7 +82,7 @@ class ReformerConfig(ModelConfig):
                 )
         return replace(self, is_decoder=task == "causal-lm") if task in ("causal-lm", "masked-lm") else self
 
-    def max_positions(self) -> int | None:
+    def position_limit(self) -> int | None:
         longest = self.max_position_embeddings
         return min(longest, math.prod(self.axial_pos_shape)) if self.axial_pos_embds else longest
 

@@ -51,5 +51,5 @@ class MPNetConfig(EncoderWithoutSegments):
         if self.max_position_embeddings <= 2:
             yield "max_position_embeddings", "must exceed 2: positions are counted from 2 on"
 
-    def max_positions(self) -> int | None:
+    def position_limit(self) -> int | None:
         return self.max_position_embeddings - 2

@@ -50,5 +50,5 @@ class SequenceDefaultConfig(ModelConfig):
         elif self.position == "rotary" and (self.embedding_dim // self.num_heads) % 2:
             yield "position", f"rotary needs heads of even width, not {self.embedding_dim // self.num_heads}"
 
-    def max_positions(self) -> int | None:
+    def position_limit(self) -> int | None:
         return self.max_position_embeddings if self.position == "embed" else None

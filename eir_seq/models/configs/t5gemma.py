@@ -123,7 +123,7 @@ class T5GemmaConfig(ModelConfig):
             raise UserError(Fault("is_encoder_decoder", f"False, but task {task!r} has a decoder; 'encoder' has none"))
         return self
 
-    def max_positions(self) -> int | None:
+    def position_limit(self) -> int | None:
         longest = (side.max_position_embeddings for side in (self.encoder_side, self.decoder_side))
         return min(longest)
 
