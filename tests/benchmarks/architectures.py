@@ -223,12 +223,12 @@ def peak(subject: Subject, side: str, arguments: argparse.Namespace) -> None:
     model = (ours if side == "ours" else theirs)(subject, options_of(subject, arguments))
     step = stepper(model, train=True, global_first=subject.model_type == "longformer")
     (batch,) = batches(lengths_of(arguments), arguments.texts, 1)
-    before = _status("VmRSS")
+    before = status("VmRSS")
     step(batch)
-    print(round((_status("VmHWM") - before) / 1024))
+    print(round((status("VmHWM") - before) / 1024))
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
     """Kilobytes of this process by their name in /proc."""
     text = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.findall(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)[0])
