@@ -225,8 +225,8 @@ def _inputs(sections: Sections) -> Iterator[Fault]:
                 yield Fault(f"{place}.{key}", f"column {column!r} is the target of outputs.{targets[column]}")
         yield from _few_parameters(f"{place}.model", config.model)
         if not config.model.pretrained_model:
-            reason = "without pretrained_model: true"
-            yield from _ignored(f"{place}.model", config.model, "freeze_pretrained_model revision", reason)
+            keys, reason = "freeze_pretrained_model pretrained_parts revision", "without pretrained_model: true"
+            yield from _ignored(f"{place}.model", config.model, keys, reason)
         if isinstance(config, SequenceInputConfig):
             yield from tensor_faults(place, config, targets)
             yield from _tokenizer(f"{place}.tokenizer", config.tokenizer, config.model.pretrained_model)

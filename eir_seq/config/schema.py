@@ -198,8 +198,14 @@ class SequenceModelConfig(Strict):
         "pretrained_model, the folder or Hub id of a published checkpoint"
     )
     pretrained_model: bool = Field(False, description="load published weights")
-    freeze_pretrained_model: bool = Field(False, description="keep the loaded weights as they are")
-    freeze: list[str] = Field([], description="published names or patterns of tensors to keep as they are")
+    freeze_pretrained_model: bool = Field(False, description="keep all loaded weights as they are")
+    pretrained_parts: Literal["all", "encoder", "decoder"] = Field(
+        "all", description="load published weights for one side of an encoder-decoder only; the other one is fresh"
+    )
+    freeze: list[str] = Field(
+        [],
+        description="published names or patterns of tensors to keep as they are; encoder or decoder for a whole side",
+    )
     lora: LoraConfig | None = Field(None, description="adapters that are trained in place of the loaded weights")
     revision: str | None = Field(None, description="revision on the Hub")
     pool: Pool = Field("avg", description="how token states become one vector; pooler: the architecture's own")

@@ -23,6 +23,7 @@ from eir_seq.errors import Fault, UserError
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
 """Names of the catalogue that are also checkpoints on the Hub."""
+_SIDES = ("encoder", "decoder")
 _AUTO = "auto"
 """Type of a model from scratch that is not in the catalogue."""
 
@@ -186,6 +187,9 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
         architecture = _architecture(model)
         if architecture is None:
             continue
+        if (part := model.get("pretrained_parts")) in _SIDES and not _has_two_sides(architecture):
+            message = f"{part!r} is no part of {architecture!r}, which has one side only"
+            yield Fault(f"{place}.pretrained_parts", message)
         given = _options(model)
         if model.get("pretrained_model") is True:
             published = _published_config(Path(str(model["model_type"]))) or {}
@@ -211,6 +215,12 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
                 f"{tokens} tokens are more than the {longest} positions of {architecture!r}; "
                 f"lower it or raise model_init_config.{option}",
             )
+
+
+def _has_two_sides(architecture: str) -> bool:
+    from eir_seq.models.catalogue import CATALOGUE
+
+    return "seq2seq-lm" in CATALOGUE[architecture].tasks
 
 
 def _config_class(architecture: str) -> Any:

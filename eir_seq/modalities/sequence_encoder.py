@@ -53,26 +53,29 @@ class SequenceEncoder(nn.Module):
     """Token ids to one vector per row.
 
     `pool`: ``avg`` and ``max`` over all real tokens (the special ones included, padding not), ``first`` and ``last``
-    real token, or ``pooler``, the architecture's own. A frozen backbone stays in evaluation mode: no dropout.
+    real token, or ``pooler``, the architecture's own. What is `frozen`, modules of the backbone or all of it, stays in
+    evaluation mode: no dropout.
     Where a backbone knows global tokens and the input names none (``tensors.global_attention_mask``), the first one is
     global: it sees the whole text, and all see it.
     """
 
-    def __init__(self, backbone: nn.Module, *, hidden_size: int, pool: Pool, frozen: bool, num_types: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, hidden_size: int, pool: Pool, frozen: tuple[nn.Module, ...] = (), num_types: int
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.hidden_size = self.output_size = hidden_size
         self.pool, self.frozen, self.num_types = pool, frozen, num_types
         self.marks_first = "global_attention_mask" in getattr(backbone, "features", ())
-        if frozen:
-            backbone.requires_grad_(False)
+        for module in frozen:
+            module.requires_grad_(False)
         self.train()  # loaded weights come in evaluation mode
 
     def train(self, mode: bool = True) -> SequenceEncoder:
-        """Training mode for all but a frozen backbone."""
+        """Training mode for all but what is frozen."""
         super().train(mode)
-        if self.frozen:
-            self.backbone.eval()
+        for module in self.frozen:
+            module.eval()
         return self
 
     def forward(self, **tensors: Tensor) -> Tensor:
@@ -235,7 +238,7 @@ def build_sequence_encoder(
         backbone,
         hidden_size=backbone.hidden_size,
         pool=config.pool,
-        frozen=config.freeze_pretrained_model,
+        frozen=_frozen(backbone, config),
         num_types=2
         if "token_type_ids" in getattr(backbone, "features", ())
         else getattr(options, "type_vocab_size", 0),
@@ -303,6 +306,13 @@ def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer | Col
         raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
 
 
+def _frozen(backbone: Any, config: SequenceModelConfig) -> tuple[nn.Module, ...]:
+    """What stays as it was loaded."""
+    if not config.freeze_pretrained_model:
+        return ()
+    return (backbone,) if config.pretrained_parts == "all" else backbone.side(config.pretrained_parts)
+
+
 def _train_few(backbone: nn.Module, config: SequenceModelConfig, place: str) -> None:
     lora, part = config.lora, place
     try:
@@ -328,10 +338,14 @@ def _published(config: SequenceModelConfig, place: str, task: str | None) -> Any
         model_type = read_config(folder)["model_type"]
         if model_type not in CATALOGUE:
             _refuse_beyond(task, place)
+            if config.pretrained_parts != "all":
+                message = "models beyond the catalogue are loaded whole"
+                raise UserError(Fault(f"{place}.model.pretrained_parts", message))
             return load_beyond(folder, overrides)
         if task == CAUSAL and "is_decoder" in fields(config_class(model_type)):
             overrides.setdefault("is_decoder", True)
-        return from_pretrained(folder, task=task or _task(model_type), **overrides)
+        task = task or _task(model_type)
+        return from_pretrained(folder, task=task, pretrained_parts=config.pretrained_parts, **overrides)
     except UserError as error:
         raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
 

@@ -65,6 +65,7 @@ def from_pretrained(
     revision: str | None = None,
     local_files_only: bool = False,
     ignore_mismatched_sizes: bool = False,
+    pretrained_parts: str = "all",
     **config_overrides: Any,
 ) -> Model:
     """A model with the weights of a published checkpoint.
@@ -77,6 +78,8 @@ def from_pretrained(
         model_type: by default the checkpoint's; or another one with the same published names ("mvp" for a bart), or a
             documented class name, which names the task too.
         ignore_mismatched_sizes: initialize what the file holds in another shape (a head with other classes, say).
+        pretrained_parts: "encoder" or "decoder" loads that side of an encoder-decoder alone, see `Model.side`; the
+            other one is fresh, may have other sizes by `config_overrides`, and need not be in the file.
         config_overrides: options that replace those of the file, e.g. dropout or num_labels.
 
     Raises:
@@ -110,14 +113,31 @@ def from_pretrained(
     )
     with torch.device("meta"):
         model = Model(declared, config, task)
+    wanted = None if pretrained_parts == "all" else _names_of(pretrained_parts, model)
     model.generation_config = read_generation(folder)
-    model.load_report = _load(model, read_tensors(folder), folder, ignore_mismatched_sizes)  # type: ignore[assignment]
+    model.load_report = _load(model, read_tensors(folder), folder, ignore_mismatched_sizes, wanted)  # type: ignore[assignment]
     return model.eval()
 
 
-def _load(model: Model, published: dict[str, Tensor], folder: Path, ignore_mismatched_sizes: bool) -> LoadReport:
+def _names_of(parts: str, model: Model) -> set[str]:
+    try:
+        return model.names_of_side(parts)
+    except UserError as error:
+        raise UserError(*(replace(fault, place="pretrained_parts") for fault in error.faults)) from error
+
+
+def _load(
+    model: Model,
+    published: dict[str, Tensor],
+    folder: Path,
+    ignore_mismatched_sizes: bool,
+    wanted: set[str] | None,
+) -> LoadReport:
+    """Put tensors of a file into a model, those that are `wanted` (our names; None for all)."""
     tensors, unused = model.tensors_of(published)
     tensors = {**model.computed_tensors(), **tensors}
+    if wanted is not None:
+        tensors = {name: tensor for name, tensor in tensors.items() if name in wanted}
     buffers = model.saved_buffers()
     expected: dict[str, Tensor] = {**dict(model.named_parameters()), **buffers}
     mismatched = [name for name, tensor in tensors.items() if tensor.shape != expected[name].shape]
@@ -130,6 +150,7 @@ def _load(model: Model, published: dict[str, Tensor], folder: Path, ignore_misma
             faults.append(Fault(str(folder), f"{name} has shape {shapes}"))
     missing = [name for name in expected if name not in tensors]
     needed = [name for name in missing if name not in buffers and name not in mismatched]
+    needed = [name for name in needed if wanted is None or name in wanted]
     if lost := [name for name in needed if name.startswith("body.") and not MAY_BE_FRESH.search(name)]:
         listed = ", ".join(lost[:3])
         faults.append(

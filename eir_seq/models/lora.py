@@ -22,6 +22,8 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.lora import Lora
 from eir_seq.models.checkpoint.folder import ADAPTER, locate, read_json_object, read_tensors
+from eir_seq.models.frames.encoder_decoder import EncoderDecoder
+from eir_seq.models.model import SIDES
 from eir_seq.models.names import Named, adapters, is_adapter, published_names
 
 ALL_LINEAR = "all-linear"
@@ -326,11 +328,14 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
 
     Args:
         model: of the catalogue or beyond it.
-        patterns: published names of tensors or of modules (then all below), or patterns (``encoder.layer.[0-3].*``).
+        patterns: published names of tensors or of modules (then all below), or patterns (``encoder.layer.[0-3].*``);
+            of an encoder-decoder also ``encoder`` and ``decoder``, all that a side computes with (`Model.side`).
 
     Raises:
         UserError: a pattern that fits nothing, or a part of one tensor only.
     """
+    sides = {name for name in patterns if name in SIDES and isinstance(getattr(model, "body", None), EncoderDecoder)}
+    patterns = [pattern for pattern in patterns if pattern not in sides]
     known, faults = published_names(model), []
     modules = {name[:end] for name in known for end in [m.start() for m in re.finditer(r"\.", name)]}
     frozen: set[str] = set()
@@ -349,3 +354,5 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
         raise UserError(*faults)
     for name in ours:
         model.get_parameter(name).requires_grad_(False)
+    for module in (module for name in sides for module in model.side(name)):  # type: ignore[operator]
+        module.requires_grad_(False)

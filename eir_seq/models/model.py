@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
 from eir_seq.models.blocks.prompts import Prompts
 from eir_seq.models.checkpoint.folder import published_config, write
@@ -26,6 +26,7 @@ from eir_seq.models.spread import DeviceMap, Spread
 if TYPE_CHECKING:
     from eir_seq.models.generation import GenerationOutput
 
+SIDES = ("encoder", "decoder")
 _LAYER = re.compile(r"^body\.(?:(encoder|decoder|stack)\.)?layers\.(\d+)\.")
 
 
@@ -152,6 +153,31 @@ class Model(nn.Module):
         return shifted_right(labels, head.decoder_start_id, head.padding_id)
 
     _shift_right = prepare_decoder_input_ids_from_labels  # as the documentation of mt5 calls it
+
+    def side(self, name: str) -> tuple[nn.Module, ...]:
+        """The modules of one side of an encoder-decoder; a table of tokens that both share belongs to either.
+
+        Args:
+            name: "encoder", or "decoder", to which the head belongs that reads its states.
+
+        Raises:
+            UserError: another name, or a model that has one side only.
+        """
+        if name not in SIDES:
+            message = f"{name!r} is no side of a model ({', '.join(SIDES)}){nearest(name, SIDES)}"
+            raise UserError(Fault("side", message))
+        if not isinstance(self.body, EncoderDecoder):
+            message = f"there is no {name} apart: {self.config.model_type!r} has one side only for task {self.task!r}"
+            raise UserError(Fault("side", message))
+        if name == "encoder":
+            return (self.body.encoder,)
+        return (self.body.decoder,) if self.head is None else (self.body.decoder, self.head)
+
+    def names_of_side(self, name: str) -> set[str]:
+        """Our names of the parameters and saved buffers of a side, see `side`."""
+        tensors = {id(x) for module in self.side(name) for x in (*module.parameters(), *module.buffers())}
+        own = dict(self.named_parameters()) | dict(self.named_buffers())
+        return {ours for ours, x in own.items() if id(x) in tensors}
 
     def parallelize(self, device_map: DeviceMap | None = None) -> None:
         """Put the layers on several devices, and all else on the first one; texts are given and read there.

@@ -66,7 +66,7 @@ def test_the_loss_of_routers_is_learnt_from_but_no_metric() -> None:
     }
     options = {**sizes, **experts, "vocab_size": TOKENIZER.vocab_size}
     backbone = create_model("mixtral", options, task="causal-lm")
-    encoder = SequenceEncoder(backbone, hidden_size=8, pool="avg", frozen=False, num_types=1)
+    encoder = SequenceEncoder(backbone, hidden_size=8, pool="avg", num_types=1)
     ids = torch.randint(5, 200, (3, 7), generator=torch.Generator().manual_seed(1))
     mask = torch.tensor([[1] * 7, [1] * 4 + [0] * 3, [1] * 2 + [0] * 5]).bool()
     expected = backbone(ids, mask, labels=ids.masked_fill(~mask, -100))

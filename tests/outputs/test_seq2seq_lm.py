@@ -36,7 +36,7 @@ def encoder(model_type: str = "t5", **options: Any) -> Seq2SeqEncoder:
     torch.manual_seed(0)
     tokens = {"pad_token_id": PAD, "eos_token_id": END, "decoder_start_token_id": PAD, "dropout_rate": 0.0}
     model = create_model(model_type, {**OPTIONS, **tokens, **options}, task="seq2seq-lm")
-    return Seq2SeqEncoder(model, hidden_size=8, pool="avg", frozen=False, num_types=0).eval()
+    return Seq2SeqEncoder(model, hidden_size=8, pool="avg", num_types=0).eval()
 
 
 def test_the_head_sums_the_loss_of_the_target() -> None:
