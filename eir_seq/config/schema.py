@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from eir_seq.config.outputs import (
     CausalLmOutputConfig,
+    CorruptedOutputBase,
     DocumentLayout,
     OutputConfig,
     Seq2SeqLmOutputConfig,
@@ -474,6 +475,12 @@ class ExperimentConfig(Strict):
         return {self.token_inputs[name]: config for name, config in found.items()}
 
     @property
+    def sentinels(self) -> dict[str, int]:
+        """By input, the tokens for gaps that a tokenizer gets which is trained on it."""
+        found = {name: config for name, config in self.outputs.items() if isinstance(config, CorruptedOutputBase)}
+        return {self.token_inputs[name]: config.SENTINELS for name, config in found.items()}
+
+    @property
     def document_layout(self) -> DocumentLayout | None:
         """How the texts of a language model stand in its rows; None where rows are not those of a language model."""
         return document_layout(self.inputs, self.outputs)
@@ -493,4 +500,6 @@ def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, Out
         return None
     (source,), (config,) = inputs.values(), outputs.values()
     whole = isinstance(source, SequenceInputConfig) and not source.tensors.given()  # what belongs to a text stays by it
+    if isinstance(config, CorruptedOutputBase):
+        return config.layout if whole else None
     return (config.documents or "packed") if whole and isinstance(config, CausalLmOutputConfig) else None

@@ -11,16 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.config.outputs import ColumnOutputBase
+from eir_seq.config.outputs import ColumnOutputBase, CorruptedOutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.batching import evaluation_batches
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.rows import ID
 from eir_seq.modalities.base import LENGTH, Collator, Draw, FittedModality, RowSource
+from eir_seq.modalities.corrupted import RestoringCollator, corrupting_collator
 from eir_seq.modalities.documents import BYTES, FittedDocuments, TokenBlocks
 from eir_seq.modalities.seq2seq import TARGET_LENGTH, FittedSeq2Seq
+from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.causal_lm import FittedCausalLm
+from eir_seq.outputs.nll import FittedTokenScores
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -67,6 +70,8 @@ class EncodedSplit:
         """Tokens of each row for each input, and of what is written from inputs, ``(rows, inputs + written)``."""
         columns = [encoded.numbers(LENGTH) for encoded in self.inputs.values()]
         columns += [self.inputs[name].numbers(TARGET_LENGTH) for name in self.written]
+        restored = {name: c for name, c in self.collators.items() if isinstance(c, RestoringCollator)}
+        columns += [collator.target_lengths(self.inputs[name]) for name, collator in restored.items()]
         return np.stack(columns, axis=1).astype(np.int64)
 
     def in_order(self, data: DataConfig) -> list[BatchKey]:
@@ -105,6 +110,13 @@ def encode_split(
     where the rows cannot be used (classes that training did not have, nothing but unknown tokens).
     """
     ids = list(rows[ID])
+    collators: dict[str, Collator] = {name: fitted.collator for name, fitted in inputs.items()}
+    for output in outputs.values():
+        if isinstance(output.config, CorruptedOutputBase):
+            assert isinstance(output, FittedTokenScores)
+            fitted = inputs[output.input]
+            assert isinstance(fitted, FittedSequence)
+            collators[output.input] = corrupting_collator(fitted, output.config)
     encoded: dict[str, RowSource] = {}
     warnings: list[str] = []
     for name, fitted in inputs.items():
@@ -120,13 +132,14 @@ def encode_split(
             sizes = read.numbers(BYTES) if isinstance(read, TokenBlocks) else np.zeros(len(ids))
             targets[name] = torch.as_tensor(sizes, dtype=torch.float64)
             continue
-        assert isinstance(output.config, ColumnOutputBase)
+        if not isinstance(output.config, ColumnOutputBase):
+            targets[name] = torch.zeros(len(ids))  # what is to be found stands among the tensors of the input
+            continue
         values = list(rows[output.config.column]) if output.config.column in rows.column_names else [None]
         if not any(value is None for value in values):
             targets[name] = output.targets(values, ids)
         elif any(value is not None for value in values):
             missing = sum(value is None for value in values)
             warnings.append(f"outputs.{name}: {missing} of {len(values)} {split} rows have no label; none is scored")
-    collators = {name: fitted.collator for name, fitted in inputs.items()}
     written = tuple(name for name, fitted in inputs.items() if isinstance(fitted, FittedSeq2Seq))
     return EncodedSplit(ids, encoded, collators, targets, seed, written), warnings

@@ -28,11 +28,12 @@ def build_modality(
     config: InputConfig,
     layout: DocumentLayout | None = None,
     written: Seq2SeqLmOutputConfig | None = None,
+    sentinels: int = 0,
 ) -> Modality:
     """The input called `name`, not yet fitted.
 
     `layout`: it is the documents of a language model, in rows of tokens. `written`: the output whose texts are written
-    from it.
+    from it. `sentinels`: tokens for gaps that a tokenizer gets which is trained here.
     """
     if written is not None:
         assert isinstance(config, SequenceInputConfig)
@@ -40,6 +41,8 @@ def build_modality(
     if layout is not None:
         assert isinstance(config, SequenceInputConfig)
         return DocumentsModality(name, config, layout)
+    if isinstance(config, SequenceInputConfig):
+        return SequenceModality(name, config, sentinels=sentinels)
     modality: Modality = MODALITIES[config.type][0](name, config)
     return modality
 

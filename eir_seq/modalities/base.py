@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eir_seq.config.schema import DataConfig, InputConfig
-from eir_seq.randomness import derive_seed
+from eir_seq.randomness import derive_seed, generator
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,8 +34,15 @@ class Draw:
 
     def below(self, bound: int, *purpose: int | str) -> int:
         """A whole number from 0 to ``bound - 1`` for one purpose, e.g. an input's name and a row."""
-        when = "evaluation" if self.epoch is None else self.epoch
-        return derive_seed(self.seed, "draw", when, *purpose) % bound
+        return derive_seed(self.seed, "draw", self._when, *purpose) % bound
+
+    def generator(self, *purpose: int | str) -> np.random.Generator:
+        """A numpy generator for one purpose."""
+        return generator(self.seed, "draw", self._when, *purpose)
+
+    @property
+    def _when(self) -> int | str:
+        return "evaluation" if self.epoch is None else self.epoch
 
 
 class RowSource(Protocol):

@@ -21,6 +21,7 @@ from eir_seq.modalities.sequence import ROWS_PER_BATCH, STATE_FILE, FittedSequen
 from eir_seq.modalities.sequence_batches import SequenceCollator
 from eir_seq.modalities.tensors.base import list_array
 from eir_seq.modalities.truncation import Ids
+from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.framing import FIRST
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 TARGET_IDS, TARGET_LENGTH = "target_ids", "target_length"
 """Encoded columns: what the decoder is to write, special tokens included, and how long that is; 0 without a target."""
 IGNORED = -100
-"""Label behind the end of a target."""
+"""Label behind the end of a target, and of tokens that are not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +83,12 @@ class FittedSeq2Seq(FittedSequence):
     @property
     def end(self) -> int:
         """The token that ends a written text."""
-        end = next((i for i in (self.tokenizer.eos_id, self.tokenizer.sep_id) if i is not None), None)
-        if end is None:
-            message = "has no token that ends a text (eos or sep), which one that is written needs"
-            raise UserError(Fault(f"inputs.{self.name}.tokenizer", message))
-        return end
+        return target_end(self.tokenizer, f"inputs.{self.name}.tokenizer")
 
     @property
     def target_frame(self) -> tuple[list[int], list[int]]:
         """The special tokens in front of a target and behind it; one that ends it is among the latter."""
-        parts = [part.token for part in self.tokenizer.target_framing.single]
-        place = parts.index(FIRST)
-        before, behind = parts[:place], parts[place + 1 :]
-        return before, behind if self.end in behind else [*behind, self.end]
+        return target_frame(self.tokenizer, f"inputs.{self.name}.tokenizer")
 
     @property
     def target_specials(self) -> int:
@@ -159,11 +153,30 @@ class Seq2SeqCollator(SequenceCollator):
 
     def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
         """Those of the sources, and `labels` (batch, target length): ids of the targets, `IGNORED` behind their end."""
-        targets = encoded.sequences(TARGET_IDS, rows)
-        labels = np.full((len(rows), max(1, *map(len, targets))), IGNORED, np.int64)
-        for row, ids in enumerate(targets):
-            labels[row, : len(ids)] = ids
-        return {**super().__call__(encoded, rows, draw), "labels": torch.from_numpy(labels)}
+        return {**super().__call__(encoded, rows, draw), "labels": padded_labels(encoded.sequences(TARGET_IDS, rows))}
+
+
+def padded_labels(targets: Sequence[Ids]) -> Tensor:
+    """Targets as labels, (rows, length), `IGNORED` behind their ends."""
+    labels = np.full((len(targets), max(1, *map(len, targets))), IGNORED, np.int64)
+    for row, ids in enumerate(targets):
+        labels[row, : len(ids)] = ids
+    return torch.from_numpy(labels)
+
+
+def target_end(tokenizer: Tokenizer, place: str) -> int:
+    """The token that ends a written text; raises `UserError` at `place` where there is none."""
+    end = next((i for i in (tokenizer.eos_id, tokenizer.sep_id) if i is not None), None)
+    if end is None:
+        raise UserError(Fault(place, "has no token that ends a text (eos or sep), which one that is written needs"))
+    return end
+
+
+def target_frame(tokenizer: Tokenizer, place: str) -> tuple[list[int], list[int]]:
+    """The special tokens in front of a target and behind it; one that ends it is among the latter."""
+    end, parts = target_end(tokenizer, place), [part.token for part in tokenizer.target_framing.single]
+    before, behind = parts[: parts.index(FIRST)], parts[parts.index(FIRST) + 1 :]
+    return before, behind if end in behind else [*behind, end]
 
 
 def _parts(rows: Dataset, column: str) -> Iterator[list[str]]:

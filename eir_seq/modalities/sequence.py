@@ -44,10 +44,14 @@ STATE_FILE, TENSORS_FILE, TOKENIZER_FOLDER = "input.json", "tensors.json", "toke
 
 @dataclass(frozen=True)
 class SequenceModality:
-    """A sequence input, as configured; raises `UserError` for tensors that its model does not take."""
+    """A sequence input, as configured; raises `UserError` for tensors that its model does not take.
+
+    `sentinels`: tokens for gaps that a tokenizer gets which is trained here.
+    """
 
     name: str
     config: SequenceInputConfig
+    sentinels: int = field(default=0, kw_only=True)
 
     @cached_property
     def cells(self) -> InputCells:
@@ -102,7 +106,7 @@ class SequenceModality:
         if choice is None:
             choice = PublishedTokenizerConfig() if model.pretrained_model else WordTokenizerConfig()
         if not isinstance(choice, PublishedTokenizerConfig):
-            return train_tokenizer(choice, self._texts(train_rows))
+            return train_tokenizer(choice, self._texts(train_rows), sentinels=self.sentinels)
         place = f"inputs.{self.name}.tokenizer.path"
         if choice.path is None and not model.pretrained_model:
             raise UserError(Fault(place, "give the folder or Hub id of the tokenizer (the model is not pretrained)"))

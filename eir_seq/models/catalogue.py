@@ -371,6 +371,13 @@ CATALOGUE: dict[str, Entry] = {
         "Bart for many languages, with norms in front of the sublayers; a language's token begins each target.",
         (*PAIR_TASKS, "sequence-classification", "question-answering"),
     ),
+    "mega": Entry(
+        "configs.mega:MegaConfig",
+        "architectures.mega:MEGA",
+        "https://arxiv.org/abs/2209.10655",
+        "Gated attention with one head that reads moving averages; linear in the length, if it looks at chunks.",
+        ROBERTA_TASKS,
+    ),
     "megatron-bert": Entry(
         "configs.bert_like:MegatronBertConfig",
         "architectures.pre_norm_encoders:MEGATRON_BERT",
@@ -689,6 +696,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
 }
 
+
+REPLACED_TOKENS = ("electra",)
+"""Those whose task pretraining is to tell which tokens were replaced."""
 
 SYNONYMS = {"code_llama": "llama", "gpt-sw3": "gpt2"}
 """Documented names of models that are another architecture, tokenizer apart."""

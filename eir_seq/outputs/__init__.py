@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from eir_seq.config.outputs import (
     CausalLmOutputConfig,
     ClassificationOutputConfig,
+    CorruptedOutputBase,
     OutputConfig,
     RegressionOutputConfig,
     Seq2SeqLmOutputConfig,
@@ -25,6 +26,7 @@ def build_output(name: str, config: OutputConfig) -> Output:
     """The output that `config` declares under `outputs.NAME`; still to be fitted on the training rows."""
     from eir_seq.outputs.causal_lm import CausalLm
     from eir_seq.outputs.classification import Classification
+    from eir_seq.outputs.pretraining import Pretraining
     from eir_seq.outputs.regression import Regression
     from eir_seq.outputs.seq2seq_lm import Seq2SeqLm
     from eir_seq.outputs.token_classification import TokenClassification
@@ -35,6 +37,8 @@ def build_output(name: str, config: OutputConfig) -> Output:
         return CausalLm(name, config)
     if isinstance(config, Seq2SeqLmOutputConfig):
         return Seq2SeqLm(name, config)
+    if isinstance(config, CorruptedOutputBase):
+        return Pretraining(name, config)
     if isinstance(config, TokenClassificationOutputConfig):
         return TokenClassification(name, config)
     assert isinstance(config, RegressionOutputConfig), type(config)
@@ -50,12 +54,15 @@ def load_output(path: Path) -> FittedOutput:
     from eir_seq.outputs.base import read_state
     from eir_seq.outputs.causal_lm import CausalLmState, FittedCausalLm
     from eir_seq.outputs.classification import ClassificationState, FittedClassification
+    from eir_seq.outputs.pretraining import STATES, fitted_pretraining
     from eir_seq.outputs.regression import FittedRegression, RegressionState
     from eir_seq.outputs.seq2seq_lm import FittedSeq2SeqLm, Seq2SeqLmState
     from eir_seq.outputs.token_classification import FittedTokenClassification, TokenClassificationState
 
-    kinds = (ClassificationState, RegressionState, CausalLmState, TokenClassificationState, Seq2SeqLmState)
+    kinds = (ClassificationState, RegressionState, CausalLmState, TokenClassificationState, Seq2SeqLmState, *STATES)
     state = read_state(path, kinds)
+    if isinstance(state, STATES):
+        return fitted_pretraining(state)
     if isinstance(state, TokenClassificationState):
         return FittedTokenClassification(state)
     if isinstance(state, Seq2SeqLmState):

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from eir_seq.config.outputs import CausalLmOutputConfig
 from eir_seq.config.schema import Strict
-from eir_seq.models.heads.token_nll import token_nll
+from eir_seq.models.heads.token_nll import row_sums, token_nll
 from eir_seq.models.output import TokenStates
-from eir_seq.outputs.base import FittedOutput, Rows
-
-LARGEST_EXPONENT = 700.0
-"""Beyond, a perplexity is no longer a number of double precision."""
+from eir_seq.outputs.base import Rows
+from eir_seq.outputs.nll import FittedTokenScores
 
 
 class CausalLmState(Strict):
@@ -53,15 +50,14 @@ class CausalLmHead(nn.Module):
         predicted = tokens.mask[:, 1:] & tokens.mask[:, :-1]
         labels = tokens.inputs["input_ids"][:, 1:]
         nll = token_nll(tokens.states[:, :-1][predicted], labels[predicted], head.scores)
-        rows = predicted.nonzero()[:, 0]
-        sums = nll.new_zeros(len(predicted)).index_add(0, rows, nll)
+        sums = row_sums(nll, predicted)
         counts = predicted.sum(dim=1).to(sums.dtype)
         if self.training and tokens.further_loss is not None:
             sums = sums + tokens.further_loss * counts  # the mean over tokens then has it once
         return torch.stack([sums, counts], dim=1)
 
 
-class FittedCausalLm(FittedOutput):
+class FittedCausalLm(FittedTokenScores):
     """A language-model output.
 
     Raw outputs are those of `CausalLmHead`. Targets are the UTF-8 bytes of text that the predicted tokens of each row
@@ -80,52 +76,14 @@ class FittedCausalLm(FittedOutput):
         """All that `save` writes."""
         return self._state
 
-    @property
-    def input(self) -> str:
-        """The input whose tokens are predicted."""
-        assert self.config.input is not None, "settled before the output was built"
-        return self.config.input
-
-    @property
-    def output_size(self) -> int:
-        """Log-likelihood and number of tokens."""
-        return 2
-
-    def canonical(self, values: Sequence[Any]) -> NoReturn:
-        """There is no target column."""
-        raise AssertionError(values)
-
-    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> NoReturn:
-        """There is no target column."""
-        raise AssertionError((values, ids))
-
     def build_head(self, in_features: int) -> CausalLmHead:
         """Token states (batch, length, in_features) to raw outputs (batch, 2); without parameters of its own."""
         del in_features
         return CausalLmHead()
 
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, (batch,); its mean is the mean over the tokens of the batch."""
-        del target
-        return raw[:, 0] / raw[:, 1].mean().clamp(min=1.0)
-
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """Loss in nats per token, perplexity, and bits per byte of the text, which does not depend on the tokenizer."""
-        nll, tokens = raw.double().sum(dim=0).tolist()
-        loss = nll / max(tokens, 1.0)
-        values = {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
+        values = super().evaluate(raw, target)
         size = float(target.double().sum())
-        return values | ({"bits_per_byte": nll / math.log(2) / size} if size else {})
-
-    def errors(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss per token of each row."""
-        del target
-        return raw[:, 0] / raw[:, 1].clamp(min=1.0)
-
-    def decode(self, raw: Tensor) -> dict[str, list[Any]]:
-        """Loss per token of each row."""
-        return {self.name: self.errors(raw, raw[:, 0]).tolist()}
-
-    def describe(self) -> dict[str, Any]:
-        """Type and input."""
-        return {"type": "causal_lm", "input": self.config.input}
+        bits = float(raw[:, 0].double().sum()) / math.log(2)
+        return values | ({"bits_per_byte": bits / size} if size else {})

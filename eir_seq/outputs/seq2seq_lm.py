@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,10 +10,10 @@ from torch import Tensor, nn
 
 from eir_seq.config.outputs import Seq2SeqLmOutputConfig
 from eir_seq.config.strict import Strict
-from eir_seq.models.heads.token_nll import token_nll
+from eir_seq.models.heads.token_nll import row_sums, token_nll
 from eir_seq.models.output import TokenStates
-from eir_seq.outputs.base import FittedOutput, Rows
-from eir_seq.outputs.causal_lm import LARGEST_EXPONENT
+from eir_seq.outputs.base import Rows
+from eir_seq.outputs.nll import FittedTokenScores
 
 
 class Seq2SeqLmState(Strict):
@@ -55,14 +54,14 @@ class Seq2SeqLmHead(nn.Module):
         there, labels = tokens.mask, tokens.inputs["labels"]
         smoothing = self.label_smoothing if self.training else 0.0
         nll = token_nll(tokens.states[there], labels[there], head.scores, label_smoothing=smoothing)
-        sums = nll.new_zeros(len(labels)).index_add(0, there.nonzero()[:, 0], nll)
+        sums = row_sums(nll, there)
         counts = there.sum(dim=1).to(sums.dtype)
         if self.training and tokens.further_loss is not None:
             sums = sums + tokens.further_loss * counts  # the mean over tokens then has it once
         return torch.stack([sums, counts], dim=1)
 
 
-class FittedSeq2SeqLm(FittedOutput):
+class FittedSeq2SeqLm(FittedTokenScores):
     """A sequence-to-sequence output.
 
     Raw outputs are those of `Seq2SeqLmHead`. Targets are zeros, (rows,): the texts stand among the tensors of the input
@@ -81,47 +80,14 @@ class FittedSeq2SeqLm(FittedOutput):
         """All that `save` writes."""
         return self._state
 
-    @property
-    def input(self) -> str:
-        """The input that texts are written from."""
-        assert self.config.input is not None, "settled before the output was built"
-        return self.config.input
-
-    @property
-    def output_size(self) -> int:
-        """Log-likelihood and number of tokens."""
-        return 2
-
     def canonical(self, values: Sequence[Any]) -> list[str]:
         """The texts."""
         return list(values)
-
-    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
-        """Zeros, (rows,)."""
-        del ids
-        return torch.zeros(len(values))
 
     def build_head(self, in_features: int) -> Seq2SeqLmHead:
         """Token states (batch, length, in_features) to raw outputs (batch, 2); without parameters of its own."""
         del in_features
         return Seq2SeqLmHead(self.config.label_smoothing)
-
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, (batch,); its mean is the mean over the tokens of the batch."""
-        del target
-        return raw[:, 0] / raw[:, 1].mean().clamp(min=1.0)
-
-    def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
-        """Loss in nats per token of the targets, without smoothing, and perplexity."""
-        del target
-        nll, tokens = raw.double().sum(dim=0).tolist()
-        loss = nll / max(tokens, 1.0)
-        return {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
-
-    def errors(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss per token of each row."""
-        del target
-        return raw[:, 0] / raw[:, 1].clamp(min=1.0)
 
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """No column: texts are written one by one (`eir_seq.outputs.writing`)."""
@@ -129,5 +95,5 @@ class FittedSeq2SeqLm(FittedOutput):
         return {}
 
     def describe(self) -> dict[str, Any]:
-        """Type, column and input."""
-        return {"type": "seq2seq_lm", "column": self.config.column, "input": self.config.input}
+        """Type, input and column."""
+        return {**super().describe(), "column": self.config.column}

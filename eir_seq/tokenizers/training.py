@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -40,7 +40,9 @@ MAX_VOCAB = 2**31 - 1
 _GUARD = pre_tokenizers.Split(Regex(rf"\[(?=(?:{'|'.join(token[1:-1] for token in SPECIAL_LIST)})\])"), "isolated")
 
 
-def train_tokenizer(config: TokenizerConfig | str, texts: Iterable[str], **options: Any) -> Tokenizer:
+def train_tokenizer(
+    config: TokenizerConfig | str, texts: Iterable[str], *, sentinels: int = 0, **options: Any
+) -> Tokenizer:
     """Learn a tokenizer from texts.
 
     Args:
@@ -48,6 +50,7 @@ def train_tokenizer(config: TokenizerConfig | str, texts: Iterable[str], **optio
             `unigram`) together with the keys of its config as `options`.
         texts: training texts, read once; more than memory holds for all types but `wordpiece` and `unigram`, whose
             distinct words must fit.
+        sentinels: special tokens <extra_id_0>, <extra_id_1> ... that stand for gaps, behind all others.
         options: e.g. `vocab_size=8000, lowercase=True`.
 
     Raises:
@@ -68,7 +71,7 @@ def train_tokenizer(config: TokenizerConfig | str, texts: Iterable[str], **optio
             rust = _unigram(typed, texts)
         case PublishedTokenizerConfig():
             raise UserError(Fault("type", "a published tokenizer is loaded, not trained"))
-    return _finished(rust)
+    return _finished(rust, [f"<extra_id_{number}>" for number in range(sentinels)])
 
 
 def _typed_config(kind: str, options: dict[str, Any]) -> TokenizerConfig:
@@ -85,8 +88,9 @@ def _typed_config(kind: str, options: dict[str, Any]) -> TokenizerConfig:
         raise UserError(*faults) from error
 
 
-def _finished(rust: RustTokenizer) -> Tokenizer:
-    rust.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_LIST])
+def _finished(rust: RustTokenizer, further: Sequence[str]) -> Tokenizer:
+    specials = [*SPECIAL_LIST, *further]
+    rust.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
     assert [rust.token_to_id(token) for token in SPECIAL_LIST] == list(range(len(SPECIAL_LIST)))
     rust.post_processor = processors.TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",

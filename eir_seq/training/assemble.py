@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from eir_seq.config.outputs import ReplacedTokenDetectionOutputConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.fusion import build_fusion
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality
 from eir_seq.modalities.documents import FittedDocuments
+from eir_seq.modalities.replacing import with_generator
 from eir_seq.modalities.sequence import IDS, TOKENS
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import FittedOutput
@@ -72,9 +74,10 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     from eir_seq.data.module import DataModule
     from eir_seq.data.source import load_splits
 
-    layout, written = config.document_layout, config.written
+    layout, written, sentinels = config.document_layout, config.written, config.sentinels
     modalities = {
-        name: build_modality(name, declared, layout, written.get(name)) for name, declared in config.inputs.items()
+        name: build_modality(name, declared, layout, written.get(name), sentinels.get(name, 0))
+        for name, declared in config.inputs.items()
     }
     with console.phase("reading rows") as found:
         splits = load_splits(config, modalities)
@@ -126,6 +129,10 @@ def build_network(
         name: fitted.build_encoder(config.data, pretrained=pretrained, task=tasks.get(name))
         for name, fitted in inputs.items()
     }
+    for name, output in outputs.items():
+        if isinstance(output.config, ReplacedTokenDetectionOutputConfig):
+            read, changes = token_inputs[name], output.config.generator.model_init_config
+            encoders[read] = with_generator(encoders[read], changes, read, name)
     sizes: dict[str, int] = {name: _size(encoder) for name, encoder in encoders.items()}
     fused = [name for name in outputs if name not in token_inputs]
     fusion = build_fusion(config.fusion, sizes, fused) if fused else None

@@ -1,0 +1,148 @@
+"""Batches of texts that something was taken out of, new in each epoch of training, always the same in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eir_seq.config.outputs import (
+    CorruptedOutputBase,
+    DenoisingOutputConfig,
+    MaskedLmOutputConfig,
+    MaskedOutputBase,
+    ReplacedTokenDetectionOutputConfig,
+    SpanCorruptionOutputConfig,
+)
+from eir_seq.modalities.base import LENGTH, Collator, Draw, RowSource
+from eir_seq.modalities.corruption import Corruption, Denoising, Hiding, SpanCorruption, Vocabulary, demand, masked
+from eir_seq.modalities.seq2seq import IGNORED, padded_labels, target_frame
+from eir_seq.modalities.sequence import FittedSequence
+from eir_seq.tokenizers.framing import FIRST
+
+
+@dataclass(frozen=True)
+class MaskingCollator:
+    """Hides tokens of what another collator makes. With `draws` there is a random number for each token besides."""
+
+    inner: Collator
+    name: str
+    vocabulary: Vocabulary
+    hiding: Hiding
+    mask_share: float
+    random_share: float
+    draws: bool = False
+
+    def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
+        """The tensors with hidden tokens in `input_ids`; `labels` (batch, length) are these tokens, else `IGNORED`.
+
+        `draws`: (batch, length) from 0 to 1.
+        """
+        tensors = self.inner(encoded, rows, draw)
+        ids = tensors["input_ids"].numpy()
+        candidates = tensors["attention_mask"].numpy() & ~self.vocabulary.special[ids]
+        hidden, labels = ids.copy(), np.full_like(ids, IGNORED)
+        draws = np.zeros(ids.shape, np.float32)
+        for index, row in enumerate(rows):
+            generator = draw.generator(self.name, row, "corruption")
+            words = self._words(tensors, index, ids[index], candidates[index])
+            places = self.hiding(generator, candidates[index], words)
+            labels[index, places] = chosen = ids[index, places]
+            shares = {"mask_share": self.mask_share, "random_share": self.random_share}
+            hidden[index, places] = masked(generator, chosen, self.vocabulary, **shares)
+            if self.draws:
+                draws[index, places] = generator.random(len(places), np.float32)
+        found = {**tensors, "input_ids": torch.from_numpy(hidden), "labels": torch.from_numpy(labels)}
+        return found | ({"draws": torch.from_numpy(draws)} if self.draws else {})
+
+    def _words(self, tensors: dict[str, Tensor], index: int, ids: Any, candidates: Any) -> Any:
+        if not self.hiding.whole_words:
+            return None
+        if "word_ids" in tensors:
+            return tensors["word_ids"][index].numpy()
+        return self.vocabulary.words(ids, candidates)
+
+
+@dataclass(frozen=True)
+class RestoringCollator:
+    """Takes something out of what another collator makes; what is to be written are `labels`.
+
+    `front`, `back`: special tokens around a text. `before`, `behind`: those around a target.
+    """
+
+    inner: Collator
+    name: str
+    corruption: Corruption
+    front: int
+    back: int
+    before: tuple[int, ...]
+    behind: tuple[int, ...]
+    pad_id: int
+
+    def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask` (batch, length) of the sources, `labels` (batch, target length)."""
+        tensors = self.inner(encoded, rows, draw)
+        ids, mask = tensors["input_ids"].numpy(), tensors["attention_mask"].numpy()
+        sources, targets = [], []
+        for index, row in enumerate(rows):
+            text = ids[index, mask[index]]
+            end = len(text) - self.back
+            source, target = self.corruption(draw.generator(self.name, row, "corruption"), text[self.front : end])
+            sources.append(np.concatenate([text[: self.front], source, text[end:]]))
+            targets.append(np.concatenate([self.before, target, self.behind]))
+        lengths = np.array([len(source) for source in sources])
+        input_ids = np.full((len(rows), lengths.max()), self.pad_id, np.int64)
+        real = np.arange(lengths.max()) < lengths[:, None]
+        input_ids[real] = np.concatenate(sources)
+        return {
+            "input_ids": torch.from_numpy(input_ids),
+            "attention_mask": torch.from_numpy(real),
+            "labels": padded_labels(targets),
+        }
+
+    def target_lengths(self, encoded: RowSource) -> NDArray[Any]:
+        """Tokens of the target of each row, at most, by which batches are made."""
+        return self.corruption.target_lengths(encoded.numbers(LENGTH))
+
+
+def corrupting_collator(fitted: FittedSequence, config: CorruptedOutputBase) -> MaskingCollator | RestoringCollator:
+    """What makes batches of an input for an output that restores its texts.
+
+    Raises `UserError` for a tokenizer without the tokens that this needs.
+    """
+    tokenizer, vocabulary = fitted.tokenizer, Vocabulary.of(fitted.tokenizer)
+    place, kind = f"inputs.{fitted.name}.tokenizer", str(getattr(config, "type", ""))
+    if isinstance(config, MaskedOutputBase):
+        split = config.whole_words and not fitted.has_words
+        demand(vocabulary, place, kind, mask=True, words=split)
+        hiding = Hiding(config.mask_probability, config.mean_span_length, config.whole_words)
+        shares = (config.mask_share, config.random_share) if isinstance(config, MaskedLmOutputConfig) else (1.0, 0.0)
+        draws = isinstance(config, ReplacedTokenDetectionOutputConfig)
+        return MaskingCollator(fitted.collator, fitted.name, vocabulary, hiding, *shares, draws)
+    corruption: Corruption
+    if isinstance(config, SpanCorruptionOutputConfig):
+        demand(vocabulary, place, kind, sentinels=True)
+        corruption = SpanCorruption(config.noise_density, config.mean_span_length, vocabulary.sentinels)
+    else:
+        assert isinstance(config, DenoisingOutputConfig)
+        demand(vocabulary, place, kind, mask=True)
+        mask = vocabulary.mask
+        assert mask is not None
+        corruption = Denoising(
+            config.mask_share,
+            config.mean_span_length,
+            config.permute_sentences,
+            config.delete_probability,
+            mask,
+            vocabulary.ends,
+        )
+    before, behind = target_frame(tokenizer, place)
+    parts = [part.token for part in tokenizer.framing.single]
+    front, inner = parts.index(FIRST), fitted.collator
+    back = len(parts) - front - 1
+    return RestoringCollator(inner, fitted.name, corruption, front, back, tuple(before), tuple(behind), inner.pad_id)

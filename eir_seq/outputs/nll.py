@@ -1,0 +1,69 @@
+"""What outputs have in common that score tokens: loss and perplexity of all tokens, whatever row they are in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eir_seq.config.outputs import TokenOutputBase
+from eir_seq.outputs.base import FittedOutput
+
+LARGEST_EXPONENT = 700.0
+"""Beyond, a perplexity is no longer a number of double precision."""
+
+
+class FittedTokenScores(FittedOutput):
+    """An output whose raw outputs are the summed negative log-likelihood (nats) of each row's tokens, and their number.
+
+    Further columns are sums, too. Targets, (rows,), do not enter the loss.
+    """
+
+    @property
+    def input(self) -> str:
+        """The input whose tokens are read."""
+        assert isinstance(self.config, TokenOutputBase)
+        assert self.config.input is not None, "settled before the output was built"
+        return self.config.input
+
+    @property
+    def output_size(self) -> int:
+        """Log-likelihood and number of tokens."""
+        return 2
+
+    def canonical(self, values: Sequence[Any]) -> list[Any]:
+        """There is no target column."""
+        raise AssertionError(values)
+
+    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
+        """Zeros, (rows,)."""
+        del ids
+        return torch.zeros(len(values))
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row, (batch,); its mean is the mean over the tokens of the batch."""
+        del target
+        return raw[:, 0] / raw[:, 1].mean().clamp(min=1.0)
+
+    def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
+        """Loss in nats per token, and perplexity."""
+        del target
+        nll, tokens = raw[:, :2].double().sum(dim=0).tolist()
+        loss = nll / max(tokens, 1.0)
+        return {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
+
+    def errors(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Loss per token of each row."""
+        del target
+        return raw[:, 0] / raw[:, 1].clamp(min=1.0)
+
+    def decode(self, raw: Tensor) -> dict[str, list[Any]]:
+        """Loss per token of each row."""
+        return {self.name: self.errors(raw, raw[:, 0]).tolist()}
+
+    def describe(self) -> dict[str, Any]:
+        """Type and input."""
+        return {"type": self.config.type, "input": self.input}

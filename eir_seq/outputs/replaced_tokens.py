@@ -1,0 +1,81 @@
+"""Which tokens of a text a generator has put there (Electra, https://arxiv.org/abs/2003.10555)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from eir_seq.config.outputs import ReplacedTokenDetectionOutputConfig
+from eir_seq.models.output import ModelOutput, TokenStates
+from eir_seq.outputs.pretraining import FittedPretraining
+
+
+class ReplacedTokenHead(nn.Module):
+    """Scores tokens by the head of the backbone, which the encoder holds."""
+
+    def forward(self, tokens: TokenStates) -> Tensor:
+        """Sums over the tokens of each row, (batch, 7).
+
+        They are the generator's negative log-likelihood (nats) of hidden tokens, the number of those, the binary
+        cross-entropy (nats) of all tokens, the number of those, and of replaced ones how many were found, wrongly
+        suspected, and missed.
+        """
+        head: Any = tokens.head
+        logits = head(ModelOutput.of(last_hidden_state=tokens.states), tokens.inputs)["logits"].float()
+        there, replaced = tokens.mask, tokens.inputs["replaced"]
+        losses = functional.binary_cross_entropy_with_logits(logits, replaced.to(logits.dtype), reduction="none")
+        suspected = (logits > 0) & there
+        columns = [
+            tokens.inputs["generator_nll"],
+            tokens.inputs["hidden"],
+            losses.masked_fill(~there, 0.0).sum(dim=1),
+            there.sum(dim=1),
+            (suspected & replaced).sum(dim=1),
+            (suspected & ~replaced).sum(dim=1),
+            (replaced & ~suspected & there).sum(dim=1),
+        ]
+        return torch.stack([column.float() for column in columns], dim=1)
+
+
+class FittedReplacedTokenDetection(FittedPretraining):
+    """A detection of replaced tokens; raw outputs are those of `ReplacedTokenHead`."""
+
+    config: ReplacedTokenDetectionOutputConfig
+
+    @property
+    def output_size(self) -> int:
+        """The sums of `ReplacedTokenHead`."""
+        return 7
+
+    def build_head(self, in_features: int) -> ReplacedTokenHead:
+        """Token states (batch, length, in_features) to raw outputs (batch, 7); without parameters of its own."""
+        del in_features
+        return ReplacedTokenHead()
+
+    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row, (batch,); its mean is the weighted sum of both means over the tokens of the batch."""
+        detection = raw[:, 2] / raw[:, 3].mean().clamp(min=1.0)
+        return super().loss(raw, target) + self.config.detection_weight * detection
+
+    def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
+        """The weighted sum of both losses, each loss per token, and how well replaced tokens are found."""
+        del target
+        nll, hidden, entropy, tokens, found, wrong, missed = raw.double().sum(dim=0).tolist()
+        generator, detection = nll / max(hidden, 1.0), entropy / max(tokens, 1.0)
+        return {
+            "loss": generator + self.config.detection_weight * detection,
+            "generator_loss": generator,
+            "detection_loss": detection,
+            "accuracy": 1.0 - (wrong + missed) / max(tokens, 1.0),
+            "precision": found / max(found + wrong, 1.0),
+            "recall": found / max(found + missed, 1.0),
+            "f1": 2 * found / max(2 * found + wrong + missed, 1.0),
+        }
+
+    def errors(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy per token of each row."""
+        del target
+        return raw[:, 2] / raw[:, 3].clamp(min=1.0)
