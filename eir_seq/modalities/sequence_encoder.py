@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from eir_seq.config.schema import DataConfig, Pool, SequenceModelConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.modalities.seq2seq import FittedSeq2Seq
 from eir_seq.modalities.tensors.declare import check_sizes, not_given
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyond, load_beyond, rebuild_beyond
@@ -89,6 +90,7 @@ class SequenceEncoder(nn.Module):
         token_type_ids: Tensor | None = None,
         word_ids: Tensor | None = None,
         word_counts: Tensor | None = None,
+        labels: Tensor | None = None,
         **own: Tensor,
     ) -> TokenStates:
         """What the backbone makes of the tokens, before they are pooled.
@@ -98,7 +100,8 @@ class SequenceEncoder(nn.Module):
             attention_mask: (batch, length), True at real tokens.
             token_type_ids: (batch, length); left out where the backbone has no embedding for them.
             word_ids: (batch, length), the number of each token's word, and
-            word_counts: (batch,), the words of each row; for outputs, not for the backbone.
+            word_counts: (batch,), the words of each row, and
+            labels: (batch, length), tokens to be found; for outputs, not for the backbone.
             own: documented tensors of the architecture.
         """
         mask = attention_mask.bool()
@@ -111,9 +114,10 @@ class SequenceEncoder(nn.Module):
         behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
         if behind is not None and states.shape[1] > mask.shape[1]:
             mask = torch.cat((mask, behind), dim=1)
-        words = {} if word_ids is None or word_counts is None else {"word_ids": word_ids, "word_counts": word_counts}
+        asked = {"word_ids": word_ids, "word_counts": word_counts, "labels": labels}
+        for_outputs = {name: x for name, x in asked.items() if x is not None}
         further = head.further_loss(output, inputs) if isinstance(head, Head) else None
-        return TokenStates(states, mask, inputs | words, head, output.get("pooler_output"), further)
+        return TokenStates(states, mask, inputs | for_outputs, head, output.get("pooler_output"), further)
 
     def inputs_of(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, **own: Tensor
@@ -213,7 +217,8 @@ def build_sequence_encoder(
     faults += check_sizes(fitted.sources, options, place)
     lengths = {f"{place}.{fitted.length_key}": (fitted.max_length, backbone.max_positions)}
     if task == SEQ2SEQ:
-        lengths["outputs"] = (fitted.target_max_length, options.target_positions())  # type: ignore[union-attr]
+        longest = fitted.target_max_length if isinstance(fitted, FittedSeq2Seq) else fitted.max_length
+        lengths["outputs"] = (longest, options.target_positions())
     for here, (length, most) in lengths.items():
         if most is not None and length > most:
             positions = f"the {most} positions of {config.model_type!r}"
