@@ -6,66 +6,34 @@ Nothing here opens a data file; that files exist is checked, as it costs nothing
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pydantic import BaseModel
-
+from eir_seq.config.language_rules import corrupted_texts, language_models, written_texts
 from eir_seq.config.outputs import (
-    CausalLmOutputConfig,
     ClassificationOutputConfig,
     ColumnOutputBase,
-    OutputConfig,
-    Seq2SeqLmOutputConfig,
     TokenOutputBase,
 )
 from eir_seq.config.schema import (
     DataConfig,
-    InputConfig,
-    OptimizerConfig,
     PublishedTokenizerConfig,
-    RunConfig,
-    SchedulerConfig,
     SequenceInputConfig,
     SequenceModelConfig,
     SgdConfig,
     TokenizerConfig,
     TrainedTokenizerConfig,
-    TrainerConfig,
-    document_layout,
     token_inputs,
 )
+from eir_seq.config.sections import Sections, ignored
 from eir_seq.config.tensor_rules import tag_faults, tensor_faults
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
 
 
-@dataclass(frozen=True)
-class Sections:
-    """The sections of an experiment that are valid by themselves; None (or left out) where one is not."""
-
-    data: DataConfig | None
-    inputs: Mapping[str, InputConfig]
-    outputs: Mapping[str, OutputConfig]
-    output_names: tuple[str, ...]
-    optimizer: OptimizerConfig | None
-    scheduler: SchedulerConfig | None
-    trainer: TrainerConfig | None
-    run: RunConfig | None
-
-
 def check_rules(sections: Sections) -> list[Fault]:
     """All faults that the rules find."""
     return [fault for rule in _RULES for fault in rule(sections)]
-
-
-def _ignored(place: str, section: BaseModel, keys: str, reason: str) -> Iterator[Fault]:
-    """A fault for each of `keys` that differs from its default although `reason`."""
-    for key in keys.split():
-        field = type(section).model_fields[key]
-        if getattr(section, key) != field.get_default(call_default_factory=True):
-            yield Fault(f"{place}.{key}", f"has no effect {reason}")
 
 
 def _source_keys(sections: Sections) -> Iterator[Fault]:
@@ -78,20 +46,20 @@ def _source_keys(sections: Sections) -> Iterator[Fault]:
         elif data.name not in SAMPLES:
             listed = ", ".join(map(repr, SAMPLES))
             yield Fault("data.name", f"{data.name!r} is not a shipped sample ({listed}){nearest(data.name, SAMPLES)}")
-        yield from _ignored("data", data, "subset revision", "with data.source: sample")
+        yield from ignored("data", data, "subset revision", "with data.source: sample")
         if data.train is None:
-            yield from _ignored("data", data, "labels delimiter", "with data.source: sample")
+            yield from ignored("data", data, "labels delimiter", "with data.source: sample")
         yield from _missing_files(data)
     elif data.source == "hub":
         if data.name is None:
             yield Fault("data.name", "is missing; name the Hub dataset, e.g. stanfordnlp/imdb")
         if data.train is None:
             yield Fault("data.train", "is missing; name the split to train on, e.g. train")
-        yield from _ignored("data", data, "labels delimiter", "with data.source: hub")
+        yield from ignored("data", data, "labels delimiter", "with data.source: hub")
     else:
         if data.train is None:
             yield Fault("data.train", "is missing; name the file or folder to train on")
-        yield from _ignored("data", data, "name subset revision", "with data.source: table (hub or sample have it)")
+        yield from ignored("data", data, "name subset revision", "with data.source: table (hub or sample have it)")
         yield from _missing_files(data)
 
 
@@ -119,7 +87,7 @@ def _validation_draw(sections: Sections) -> Iterator[Fault]:
     if data is None or isinstance(data.validation, float):
         return
     reason = "without data.validation" if data.validation is None else "when data.validation names a file or split"
-    yield from _ignored("data", data, "group stratify split_seed", f"{reason}; it guides the draw of a fraction")
+    yield from ignored("data", data, "group stratify split_seed", f"{reason}; it guides the draw of a fraction")
 
 
 def _validation_needed(sections: Sections) -> Iterator[Fault]:
@@ -128,8 +96,8 @@ def _validation_needed(sections: Sections) -> Iterator[Fault]:
     reason = "as there are no validation rows (data.validation: null)"
     if sections.trainer.early_stopping is not None:
         yield Fault("trainer.early_stopping", f"cannot work {reason}")
-    yield from _ignored("trainer.monitor", sections.trainer.monitor, "output metric mode", reason)
-    yield from _ignored("trainer", sections.trainer, "validate_every", reason)
+    yield from ignored("trainer.monitor", sections.trainer.monitor, "output metric mode", reason)
+    yield from ignored("trainer", sections.trainer, "validate_every", reason)
 
 
 def _weighted_sampling(sections: Sections) -> Iterator[Fault]:
@@ -200,7 +168,7 @@ def _scheduler(sections: Sections) -> Iterator[Fault]:
     if scheduler is None:
         return
     if scheduler.type in ("constant", "one-cycle"):
-        yield from _ignored(
+        yield from ignored(
             "scheduler", scheduler, "final_ratio", f"with type {scheduler.type!r} (linear and cosine have it)"
         )
     trainer = sections.trainer
@@ -226,12 +194,12 @@ def _inputs(sections: Sections) -> Iterator[Fault]:
         yield from _few_parameters(f"{place}.model", config.model)
         if not config.model.pretrained_model:
             keys, reason = "freeze_pretrained_model pretrained_parts revision", "without pretrained_model: true"
-            yield from _ignored(f"{place}.model", config.model, keys, reason)
+            yield from ignored(f"{place}.model", config.model, keys, reason)
         if isinstance(config, SequenceInputConfig):
             yield from tensor_faults(place, config, targets)
             yield from _tokenizer(f"{place}.tokenizer", config.tokenizer, config.model.pretrained_model)
         elif config.model.pretrained_model:
-            yield from _ignored(place, config, "size resize colours", "with a pretrained model, which has its own")
+            yield from ignored(place, config, "size resize colours", "with a pretrained model, which has its own")
 
 
 def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) -> Iterator[Fault]:
@@ -240,34 +208,34 @@ def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) 
             yield Fault(f"{place}.path", "is missing; without a pretrained model it has no default")
         if tokenizer.path is None:
             reason = "without tokenizer.path; model.revision names that of the model"
-            yield from _ignored(place, tokenizer, "revision", reason)
+            yield from ignored(place, tokenizer, "revision", reason)
     elif pretrained and tokenizer is not None:
         message = f"{tokenizer.type!r} gives other ids than the pretrained model learnt; leave tokenizer out"
         yield Fault(place, message)
     if isinstance(tokenizer, TrainedTokenizerConfig) and tokenizer.type == "unigram":
-        yield from _ignored(place, tokenizer, "min_freq", "with type 'unigram'")
+        yield from ignored(place, tokenizer, "min_freq", "with type 'unigram'")
 
 
 def _few_parameters(place: str, model: SequenceModelConfig) -> Iterator[Fault]:
     if model.lora is None:
         if model.freeze_pretrained_model:
-            yield from _ignored(place, model, "freeze", "with freeze_pretrained_model: true, which keeps all")
+            yield from ignored(place, model, "freeze", "with freeze_pretrained_model: true, which keeps all")
         return
     if not model.pretrained_model:
         yield Fault(f"{place}.lora", "needs pretrained_model: true; it keeps the other weights, which would be random")
     else:
-        yield from _ignored(place, model, "freeze_pretrained_model freeze", "with lora, which keeps all other weights")
+        yield from ignored(place, model, "freeze_pretrained_model freeze", "with lora, which keeps all other weights")
     if not model.lora.target_modules:
         yield Fault(f"{place}.lora.target_modules", "is empty; name layers, or leave it out for all linear ones")
     if model.lora.adapter is not None:
         reason = "with adapter, which brings its own"
-        yield from _ignored(f"{place}.lora", model.lora, "rank alpha dropout target_modules", reason)
+        yield from ignored(f"{place}.lora", model.lora, "rank alpha dropout target_modules", reason)
 
 
 def _outputs(sections: Sections) -> Iterator[Fault]:
     for name, config in sections.outputs.items():
         if isinstance(config, ClassificationOutputConfig) and config.loss != "focal":
-            yield from _ignored(f"outputs.{name}", config, "focal_gamma", f"with loss {config.loss!r}")
+            yield from ignored(f"outputs.{name}", config, "focal_gamma", f"with loss {config.loss!r}")
         if not isinstance(config, ColumnOutputBase):
             continue
         if sections.data is not None and config.column == sections.data.id:
@@ -297,69 +265,12 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
         if name not in read:
             yield Fault(f"inputs.{name}", "nothing reads it: no output is predicted from all inputs")
         else:
-            yield from _ignored(f"inputs.{name}.model", source.model, "pool", "as outputs read the single tokens")
-
-
-def _language_models(sections: Sections) -> Iterator[Fault]:
-    models = {name: config for name, config in sections.outputs.items() if isinstance(config, CausalLmOutputConfig)}
-    inputs = token_inputs(sections.inputs, models)
-    layout = document_layout(sections.inputs, sections.outputs)
-    alone = layout is not None and len(sections.output_names) == 1
-    for name, config in models.items():
-        source = sections.inputs.get(inputs[name])
-        if list(inputs.values()).count(inputs[name]) > 1:
-            yield Fault(f"outputs.{name}.input", f"{inputs[name]!r} has two language models; one learns all there is")
-        if not alone and config.documents is not None:
-            reason = "rows hold what other tensors, inputs and outputs need and cannot be cut into blocks of tokens"
-            yield Fault(f"outputs.{name}.documents", f"{config.documents!r} is for a language model alone; {reason}")
-        if not isinstance(source, SequenceInputConfig):
-            continue
-        place = f"inputs.{inputs[name]}"
-        if source.pair_column is not None:
-            yield Fault(f"{place}.pair_column", "a language model reads one text, not a pair")
-        if layout is not None:
-            if not isinstance(source.max_length, int):
-                message = f"{source.max_length!r} has no meaning for blocks of tokens; give their length as a number"
-                yield Fault(f"{place}.max_length", message)
-            unread = "truncation max_characters is_split_into_words"
-            yield from _ignored(place, source, unread, "as a language model reads texts whole")
-        yield from _headless(source, f"{place}.model.model_type", "causal-lm")
-
-
-def _headless(source: InputConfig, place: str, task: str) -> Iterator[Fault]:
-    """A backbone from scratch without the language-model head of a task."""
-    from eir_seq.models.catalogue import CATALOGUE
-
-    name = source.model.model_type
-    if source.model.pretrained_model or (name in CATALOGUE and task in CATALOGUE[name].tasks):
-        return
-    if name in CATALOGUE or name == "auto":
-        listed = ", ".join(sorted(other for other, entry in CATALOGUE.items() if task in entry.tasks))
-        yield Fault(place, f"{name!r} has no language-model head (task {task}); these have one: {listed}")
-
-
-def _written_texts(sections: Sections) -> Iterator[Fault]:
-    """Sequence-to-sequence outputs, which have a backbone to themselves."""
-    for name, config in sections.outputs.items():
-        if not isinstance(config, Seq2SeqLmOutputConfig):
-            continue
-        if len(sections.output_names) > 1:
-            others = ", ".join(other for other in sections.output_names if other != name)
-            message = f"is predicted beside others ({others}); a seq2seq_lm output stands alone in its experiment"
-            yield Fault(f"outputs.{name}", message)
-        source = sections.inputs.get(here := token_inputs(sections.inputs, sections.outputs)[name])
-        if source is not None:
-            yield from _headless(source, f"inputs.{here}.model.model_type", "seq2seq-lm")
-        if config.generate_rows == 0 and sections.trainer is not None:
-            monitor = sections.trainer.monitor
-            if monitor.metric in config.METRICS and monitor.metric not in config.OF_TOKENS:
-                message = f"{monitor.metric!r} is measured on written texts; outputs.{name}.generate_rows is 0"
-                yield Fault("trainer.monitor.metric", message)
+            yield from ignored(f"inputs.{name}.model", source.model, "pool", "as outputs read the single tokens")
 
 
 def _run(sections: Sections) -> Iterator[Fault]:
     if sections.run is not None and sections.run.dir is not None:
-        yield from _ignored("run", sections.run, "root", "with run.dir")
+        yield from ignored("run", sections.run, "root", "with run.dir")
 
 
 _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
@@ -370,8 +281,9 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _inputs,
     _outputs,
     _token_outputs,
-    _language_models,
-    _written_texts,
+    language_models,
+    written_texts,
+    corrupted_texts,
     _optimizer,
     _scheduler,
     _limits,

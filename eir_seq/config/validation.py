@@ -16,8 +16,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from eir_seq.config.errors import dotted, faults_of, yaml_text
-from eir_seq.config.rules import Sections, check_rules
+from eir_seq.config.rules import check_rules
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.sections import Sections
 from eir_seq.errors import Fault, UserError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

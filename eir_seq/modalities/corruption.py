@@ -119,7 +119,8 @@ class Hiding:
             return places[_whole_words(generator, words[places], count)]
         if self.mean_span_length > 1:
             spans = noise_spans(generator, len(places), count, self.mean_span_length, len(places))
-            return places[np.concatenate([np.arange(*span) for span in spans])]
+            numbers: Numbers = np.concatenate([np.arange(*span) for span in spans])
+            return places[numbers]
         return np.sort(generator.choice(places, count, replace=False))
 
 

@@ -74,18 +74,19 @@ def drawn(states: Tensor, draws: Tensor, scores: Callable[[Tensor], Tensor]) -> 
     if not len(states):
         return draws.long()
     chunk, found = max(1, SCORES // scores(states[:1]).shape[-1]), []
-    for x, draw in zip(states.split(chunk), draws.split(chunk), strict=True):
+    for x, draw in zip(torch.split(states, chunk), torch.split(draws, chunk), strict=True):
         below = scores(x).double().softmax(dim=-1).cumsum(dim=-1)
         place = torch.searchsorted(below, (draw.double() * below[:, -1])[:, None], right=True).squeeze(1)
         found.append(place.clamp(max=below.shape[1] - 1))
     return torch.cat(found)
 
 
-def with_generator(encoder: SequenceEncoder, changes: Mapping[str, Any], input_: str, output: str) -> ReplacingEncoder:
+def with_generator(encoder: nn.Module, changes: Mapping[str, Any], input_: str, output: str) -> ReplacingEncoder:
     """The encoder with a generator: its backbone's options at a quarter of the width, and `changes`.
 
     Raises `UserError` for a backbone whose pretraining is another one, or options that cannot work.
     """
+    assert isinstance(encoder, SequenceEncoder)
     config: Any = encoder.backbone.config
     if config.model_type not in REPLACED_TOKENS:
         listed = ", ".join(REPLACED_TOKENS)

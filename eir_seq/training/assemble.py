@@ -131,8 +131,8 @@ def build_network(
     }
     for name, output in outputs.items():
         if isinstance(output.config, ReplacedTokenDetectionOutputConfig):
-            read, changes = token_inputs[name], output.config.generator.model_init_config
-            encoders[read] = with_generator(encoders[read], changes, read, name)
+            source, changes = token_inputs[name], output.config.generator.model_init_config
+            encoders[source] = with_generator(encoders[source], changes, source, name)
     sizes: dict[str, int] = {name: _size(encoder) for name, encoder in encoders.items()}
     fused = [name for name in outputs if name not in token_inputs]
     fusion = build_fusion(config.fusion, sizes, fused) if fused else None

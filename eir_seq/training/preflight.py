@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from eir_seq.config.outputs import CausalLmOutputConfig, ClassificationOutputConfig, Seq2SeqLmOutputConfig
+from eir_seq.config.outputs import (
+    CausalLmOutputConfig,
+    ClassificationOutputConfig,
+    RestoredOutputBase,
+    Seq2SeqLmOutputConfig,
+)
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput
@@ -42,7 +47,7 @@ def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
     monitor = attempt(lambda: monitor_of(config))
     attempt(lambda: total_steps(config.trainer, 1))
     for name, output in config.outputs.items():
-        if isinstance(output, CausalLmOutputConfig | Seq2SeqLmOutputConfig):
+        if isinstance(output, CausalLmOutputConfig | Seq2SeqLmOutputConfig | RestoredOutputBase):
             attempt(partial(check_generation, output, f"outputs.{name}.generation"))
     if device is None or monitor is None or faults:
         raise UserError(*faults)

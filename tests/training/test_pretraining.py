@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import random
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.validation import validate_experiment
-from eir_seq.errors import UserError
-from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
-from eir_seq.training.bundle import read_bundle
-from eir_seq.training.console import Console
 from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.run import train
 

@@ -1,0 +1,34 @@
+"""The sections of an experiment as rules see them, and the fault that every one of them may find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from eir_seq.config.outputs import OutputConfig
+from eir_seq.config.schema import DataConfig, InputConfig, OptimizerConfig, RunConfig, SchedulerConfig, TrainerConfig
+from eir_seq.errors import Fault
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The sections of an experiment that are valid by themselves; None (or left out) where one is not."""
+
+    data: DataConfig | None
+    inputs: Mapping[str, InputConfig]
+    outputs: Mapping[str, OutputConfig]
+    output_names: tuple[str, ...]
+    optimizer: OptimizerConfig | None
+    scheduler: SchedulerConfig | None
+    trainer: TrainerConfig | None
+    run: RunConfig | None
+
+
+def ignored(place: str, section: BaseModel, keys: str, reason: str) -> Iterator[Fault]:
+    """A fault for each of `keys` that differs from its default although `reason`."""
+    for key in keys.split():
+        field = type(section).model_fields[key]
+        if getattr(section, key) != field.get_default(call_default_factory=True):
+            yield Fault(f"{place}.{key}", f"has no effect {reason}")
