@@ -20,7 +20,7 @@ DROPOUTS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "seq_classif_dropout",
     "qa_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout", "dropout_rate",
     "classifier_dropout", "classifier_dropout_prob", "summary_last_dropout", "hidden_dropout",
-    "activation_dropout", "moe_token_dropout",
+    "activation_dropout", "moe_token_dropout", "dropout_prob", "nffn_activation_dropout_prob",
 )  # fmt: skip
 
 PARITY = {case.name: case.options for case in CASES if "@" not in case.name}

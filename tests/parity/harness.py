@@ -28,6 +28,7 @@ ALONE = {
     ("t5gemma", "encoder"): {"is_encoder_decoder": False},
     ("reformer", "masked-lm"): {"is_decoder": False},
     ("reformer", "causal-lm"): {"is_decoder": True, "local_num_chunks_after": 0, "lsh_num_chunks_after": 0},
+    ("mega", "causal-lm"): {"is_decoder": True, "bidirectional": False},
 }
 """What the oracle's class of a task wants in its options."""
 

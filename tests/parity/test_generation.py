@@ -56,6 +56,7 @@ UNREAD = {
     "xlnet": ("token_type_ids",),
     "xlm": ("langs", "token_type_ids"),
     "flaubert": ("langs", "token_type_ids"),
+    "mega": ("token_type_ids",),
 }
 """Inputs that the oracle's texts do not carry on."""
 
@@ -73,6 +74,10 @@ def both_of(case: Case, task: str, folder: Path) -> Pair:
             return found
 
         both.oracle.prepare_inputs_for_generation = prepare
+    if case.model_type == "mega":  # the oracle's class has lost its generation
+        cls = type(both.oracle)
+        both.oracle.__class__ = type(cls.__name__, (cls, transformers.GenerationMixin), {})
+        both.oracle.generation_config = transformers.GenerationConfig.from_model_config(both.oracle.config)
     return both
 
 

@@ -122,3 +122,10 @@ def test_no_table_of_all_pairs() -> None:
     model = tiny("longt5", "encoder", local_radius=16, global_block_size=64)
     heads, columns = 4, 1024 // 64 + 3 * 16
     assert largest(model, 1024) == 1024 * heads * max(columns, 64)
+    # chunks, and Fourier transforms of twice the length
+    model = tiny("mega", use_chunking=True, chunk_size=16)
+    assert largest(model, 4096) < 2.01 * largest(model, 2048) < 2048 * 2048 / 2
+    model = tiny("mega", use_chunking=True, chunk_size=16, is_decoder=True, bidirectional=False)
+    with torch.no_grad(), Largest() as seen:
+        model(torch.full((1, 4096), 20), use_cache=True)
+    assert seen.numbers < 2.01 * 4096 * 64

@@ -19,6 +19,7 @@ _FUNCTIONS: dict[str, Activation] = {
     "gelu": F.gelu,
     "gelu_new": _gelu_tanh,
     "gelu_pytorch_tanh": _gelu_tanh,
+    "gelu_accurate": _gelu_tanh,
     "gelu_fast": _gelu_tanh,
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "relu": F.relu,

@@ -49,14 +49,17 @@ class Rows:
         place = column + torch.arange(layout.batch, device=device)[:, None] * length
         return cls(columns[None] < lengths, place.flatten(), width, False)
 
-    def spread(self, x: Tensor) -> Tensor:
-        """States of the context's layout -> (batch, length, ...), zero where no real token stands."""
+    def spread(self, x: Tensor, *, blank: bool = True) -> Tensor:
+        """States of the context's layout -> (batch, length, ...), zero where no real token stands.
+
+        `blank`: also at padding that the layout holds; else it stands behind its text as it is.
+        """
         if self.place is None:
             return F.pad(x, (0, 0) * (x.dim() - 2) + (0, self.real.shape[1] - self.width))
         tokens = x if self.packed else x.flatten(0, 1)
         rows = tokens.new_zeros((self.real.numel(), *tokens.shape[1:])).index_copy(0, self.place, tokens)
         rows = rows.unflatten(0, self.real.shape)
-        return rows if self.packed else rows * self.real[(..., *(None,) * (rows.dim() - 2))]
+        return rows if self.packed or not blank else rows * self.real[(..., *(None,) * (rows.dim() - 2))]
 
     def collect(self, x: Tensor) -> Tensor:
         """The inverse: (batch, length, ...) -> states of the context's layout."""

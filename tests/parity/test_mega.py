@@ -1,0 +1,344 @@
+"""Mega: averages and chunks by their definition, caches, norms over batches, dropout of channels, cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from eir_seq.errors import UserError
+from eir_seq.models import create_model, from_pretrained
+from eir_seq.models.blocks.cache import Cache
+from eir_seq.models.blocks.context import Context
+from eir_seq.models.blocks.layout import Layout
+from eir_seq.models.blocks.moving_average import MovingAverage, convolved, faded_sum, geometric
+from eir_seq.models.blocks.rows import Rows
+from eir_seq.models.blocks.sequence_norm import SequenceNorm
+from eir_seq.models.blocks.text_dropout import TextDropout
+from eir_seq.models.model import Model
+from tests.parity.cases import CASES, VOCABULARY, Case
+from tests.parity.harness import difference, inputs_of, pair
+
+ROW = {case.name: case for case in CASES if case.model_type == "mega"}
+DECODERS = [case for name, case in ROW.items() if "decoder" in name]
+IDS = torch.randint(11, VOCABULARY, (3, 23), generator=torch.Generator().manual_seed(1))
+NO_DROPOUT = dict.fromkeys(
+    ("dropout_prob", "hidden_dropout_prob", "attention_probs_dropout_prob", "nffn_activation_dropout_prob"), 0.0
+)
+named: dict[str, Any] = {"ids": lambda case: case.name if isinstance(case, Case) else str(case)}
+
+
+def noisy(name: str = "mega", **options: Any) -> Model:
+    torch.manual_seed(0)
+    model = create_model("mega", {**ROW[name].options, **options}).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+# ------------------------------------------------------------------------------------------------ moving averages
+
+
+def average_of(reach: int | None, bidirectional: bool) -> MovingAverage:
+    average: MovingAverage = MovingAverage.Config(
+        hidden_size=3, dimensions=4, bidirectional=bidirectional, reach=reach
+    ).build()
+    for number, parameter in enumerate(average.parameters()):
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
+    return average.double()
+
+
+def by_definition(average: MovingAverage, x: Tensor) -> Tensor:
+    """Token by token (length, channels): h = damping * expansion * x + (1 - damping * decay) * h, then a projection."""
+    damping, decay = torch.sigmoid(average.damping[..., 0]), torch.sigmoid(average.decay[..., 0])
+    reach = average.config.reach or len(x)
+
+    def one_way(x: Tensor, which: slice) -> Tensor:
+        found = []
+        for last in range(len(x)):
+            state = torch.zeros(3, 4, dtype=x.dtype)
+            for token in x[max(0, last + 1 - reach) : last + 1]:
+                written = damping[which] * average.expansion[which, :, 0] * token[:, None]
+                state = written + (1 - damping[which] * decay[which]) * state
+            found.append((state * average.projection[which]).sum(1) / 2)  # the root of four dimensions
+        return torch.stack(found)
+
+    both = one_way(x, slice(0, 3))
+    if average.config.bidirectional:
+        both = both + one_way(x.flip(0), slice(3, 6)).flip(0)
+    return F.silu(both + x * average.residual)
+
+
+def rows_of(layout: Layout) -> Rows:
+    return Rows.of(Context(layout, torch.zeros(layout.batch, layout.length)))
+
+
+@pytest.mark.parametrize("reach", [None, 1, 4, 30])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["so_far", "both_ways"])
+def test_an_average_is_its_recurrence(reach: int | None, bidirectional: bool) -> None:
+    """States and gradients, with padding on either side."""
+    average = average_of(reach, bidirectional)
+    x = torch.randn(3, 11, 3, dtype=torch.double, generator=torch.Generator().manual_seed(9), requires_grad=True)
+    real = torch.ones(3, 11, dtype=torch.bool)
+    real[1, 7:] = real[2, :5] = False
+    found = average(x, rows_of(Layout.padded(3, 11, real)), None)[real]
+    expected = torch.cat([by_definition(average, text[mask]) for text, mask in zip(x, real, strict=True)])
+    torch.testing.assert_close(found, expected)
+    wanted = [x, *average.parameters()]
+    direction = torch.randn(found.shape, dtype=torch.double, generator=torch.Generator().manual_seed(8))
+    for ours, true in zip(
+        torch.autograd.grad((found * direction).sum(), wanted),
+        torch.autograd.grad((expected * direction).sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, true)
+
+
+@pytest.mark.parametrize("reach", [None, 1, 4, 30])
+@pytest.mark.parametrize("pieces", [(1,) * 11, (4, 1, 6), (11,)], ids=str)
+def test_an_average_goes_on(reach: int | None, pieces: tuple[int, ...]) -> None:
+    """In pieces it is that of the whole text, wherever padding stands."""
+    average, cache = average_of(reach, False), Cache()
+    x = torch.randn(3, 11, 3, dtype=torch.double, generator=torch.Generator().manual_seed(9))
+    real = torch.ones(3, 11, dtype=torch.bool)
+    real[1, 2:6] = real[2, :5] = False
+    whole = average(x, rows_of(Layout.padded(3, 11, real)), None)
+    found = [
+        average(part, rows_of(Layout.padded(3, part.shape[1], mask)), cache)
+        for part, mask in zip(x.split(pieces, 1), real.split(pieces, 1), strict=True)
+    ]
+    torch.testing.assert_close(torch.cat(found, 1)[real], whole[real])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 17])
+def test_powers_and_sums(count: int) -> None:
+    first, ratio = torch.rand(2, 5, 3, dtype=torch.double), torch.rand(5, 3, dtype=torch.double)
+    every = ratio[..., None] ** torch.arange(count)
+    torch.testing.assert_close(geometric(first, ratio, count), (first[..., None] * every).sum(-2))
+    x = torch.randn(2, count, 5, dtype=torch.double)
+    torch.testing.assert_close(faded_sum(x, ratio), torch.einsum("blc,cnl->bcn", x, every))
+    kernel = torch.randn(10, 4, dtype=torch.double)
+    found, padded = convolved(x, kernel, True), F.pad(x, (0, 0, 3, 3))
+    for age in range(4):
+        found = found - padded[:, 3 - age : 3 - age + count] * kernel[:5, age]
+        found = found - padded[:, 3 + age : 3 + age + count] * kernel[5:, age]
+    assert float(found.abs().max()) < 1e-12
+
+
+# ------------------------------------------------------------------------------------------------ chunks and caches
+
+
+@pytest.mark.parametrize("name", ["mega@chunks", "mega@laplace", "mega@decoder_chunks"])
+def test_attention_weights_of_chunks(name: str, tmp_path: Path) -> None:
+    """(batch, chunks, queries, keys), as the oracle's."""
+    both = pair(ROW[name], "base", tmp_path)
+    inputs = inputs_of(ROW[name], both.oracle.config)
+    theirs, ours = (model(**inputs, output_attentions=True).attentions for model in (both.oracle, both.ours))
+    size = both.ours.config.chunk_size
+    real = F.pad(inputs["attention_mask"].bool(), (0, -24 % size)).unflatten(1, (-1, size))
+    for our_weights, their_weights in zip(ours, theirs, strict=True):
+        assert our_weights.shape == (3, -(-24 // size), size, size)
+        assert difference(our_weights, their_weights, real) < 1e-5
+
+
+def test_attention_weights_stand_where_tokens_do() -> None:
+    """A text padded in front has those of the text alone."""
+    model, mask = noisy(), torch.ones_like(IDS)
+    mask[:, :6] = 0
+    alone = model(IDS[:, 6:], output_attentions=True).attentions
+    padded = model(IDS, mask, output_attentions=True).attentions
+    assert all(difference(a[:, :, 6:, 6:], b) < 1e-5 for a, b in zip(padded, alone, strict=True))
+
+
+@pytest.mark.parametrize("weighting", ["softmax", "laplace", "relu2"])
+def test_chunks_do_not_see_each_other(weighting: str) -> None:
+    """But by averages: where these reach no further than the token itself, a chunk is a text of its own."""
+    model = noisy(use_chunking=True, chunk_size=5, truncation=1, attention_activation=weighting)
+    whole = model(IDS).last_hidden_state
+    parts = torch.cat([model(part).last_hidden_state for part in IDS.split(5, 1)], 1)
+    assert difference(whole, parts) < 1e-5
+    longer = noisy(use_chunking=True, chunk_size=5, truncation=2, attention_activation=weighting)(IDS).last_hidden_state
+    assert difference(longer, whole) > 1e-3
+
+
+@pytest.mark.parametrize("pieces", [(2, 21), (13, 1, 9), (22, 1), (1,) * 23], ids=str)
+@pytest.mark.parametrize("case", [*DECODERS, "chunks of 3"], **named)
+def test_pieces_are_the_whole(case: Case | str, pieces: tuple[int, ...]) -> None:
+    """In one row, padded in front, or with padding within the text, which ends a prompt and goes on."""
+    chunks = {"use_chunking": True, "chunk_size": 3, "truncation": None}
+    model = noisy(case.name) if isinstance(case, Case) else noisy("mega@decoder", **chunks)
+    mask = torch.ones_like(IDS)
+    mask[1, :9] = mask[2, 5:14] = 0
+    for given in (None, mask):
+        whole = model(IDS, given).last_hidden_state
+        found, cache, end = [], None, 0
+        for piece in IDS.split(pieces, 1):
+            end += piece.shape[1]
+            seen = None if given is None else given[:, :end]
+            output = model(piece, seen, past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+            found.append(output.last_hidden_state)
+        assert difference(torch.cat(found, 1), whole, None if given is None else mask.bool()) < 1e-5
+
+
+def test_rows_of_a_cache_change_places() -> None:
+    for case in DECODERS:
+        model, rows = noisy(case.name), torch.tensor([2, 0, 0])
+        cache = model(IDS[:, :12], use_cache=True).past_key_values
+        cache.reorder(rows)
+        found = model(IDS[:, 12:], past_key_values=cache).last_hidden_state
+        expected = model(torch.cat((IDS[rows, :12], IDS[:, 12:]), 1)).last_hidden_state[:, 12:]
+        assert difference(found, expected) < 1e-5
+
+
+def test_a_cache_of_chunks_does_not_grow() -> None:
+    model = noisy("mega@decoder_chunks")
+    with torch.no_grad():
+        cache = model(IDS, use_cache=True).past_key_values
+        for layer in model.body.layers:
+            assert cache.read(layer.mixer)[0].shape[2] == 9
+            assert cache.state(layer.mixer.average)[0].shape == (3, 4, 32)
+
+
+def test_attention_weights_of_new_tokens() -> None:
+    for name in ("mega@decoder", "mega@decoder_chunks"):
+        model = noisy(name)
+        cache = model(IDS[:, :20], use_cache=True).past_key_values
+        weights = model(IDS[:, 20:], past_key_values=cache, output_attentions=True).attentions[0]
+        whole = model(IDS, output_attentions=True).attentions[0]
+        if name == "mega@decoder":
+            assert difference(weights, whole[:, :, 20:]) < 1e-5
+        else:  # the third chunk begins at the twentieth token; nine in front of it are still held
+            assert difference(weights[..., 9:], whole[:, 2:, :3, :3]) < 1e-5
+            assert not weights[..., :9].any()
+
+
+# ----------------------------------------------------------------------------------------------------------- norms
+
+
+@pytest.mark.parametrize("kind", ["batchnorm", "syncbatchnorm"])
+def test_norms_over_batches_in_training(kind: str, tmp_path: Path) -> None:
+    """Without padding, states and running moments are the oracle's."""
+    case = Case("mega", {**ROW["mega@batchnorm"].options, **NO_DROPOUT, "normalization_type": kind})
+    both = pair(case, "base", tmp_path)
+    for _ in range(2):
+        theirs, ours = (model.train()(IDS).last_hidden_state for model in (both.oracle, both.ours))
+        assert difference(ours, theirs) < 1e-5
+    both.ours.save_pretrained(tmp_path / "back")
+    again = type(both.oracle).from_pretrained(tmp_path / "back").state_dict()
+    for name, tensor in both.oracle.state_dict().items():
+        assert again[name].dtype is tensor.dtype
+        assert difference(again[name].double(), tensor.double()) < 1e-5, name
+    counts = {int(x) for name, x in again.items() if name.endswith("num_batches_tracked")}
+    assert counts == {2}
+    reread = from_pretrained(tmp_path / "back")
+    assert difference(reread(IDS).last_hidden_state, both.ours.eval()(IDS).last_hidden_state) == 0
+
+
+def test_norms_over_batches_leave_padding_out() -> None:
+    """In training, whatever stands at padding, and packed or not."""
+    mask = torch.ones_like(IDS)
+    mask[1, 9:] = mask[2, :15] = 0
+    found = []
+    for pack in (True, False):
+        for ids in (IDS, IDS.masked_fill(mask == 0, 7)):
+            model = noisy("mega@batchnorm", **NO_DROPOUT).train()
+            model.pack = pack
+            found.append((model(ids, mask).last_hidden_state, *model.saved_buffers().values()))
+    for states, *moments in found[1:]:
+        assert difference(states, found[0][0], mask.bool()) < 1e-5
+        assert all(difference(a.double(), b.double()) < 1e-5 for a, b in zip(moments, found[0][1:], strict=True))
+
+
+@pytest.mark.parametrize("kind", ["scalenorm", "layernorm", "rmsnorm", "batchnorm"])
+@pytest.mark.parametrize("affine", [True, False])
+def test_norms(kind: str, affine: bool) -> None:
+    norm = SequenceNorm.Config(kind=kind, affine=affine).build(6).double()
+    x = torch.randn(2, 7, 6, dtype=torch.double) * 3 + 1
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    axes = (0, 1) if kind == "batchnorm" else (2,)
+    mean = x.mean(axes, keepdim=True) if kind in ("layernorm", "batchnorm") else 0.0
+    expected = (x - mean) / ((x - mean).square().mean(axes, keepdim=True) + 1e-5).sqrt()
+    if affine:
+        expected = expected * norm.weight + (0.0 if norm.bias is None else norm.bias)
+    torch.testing.assert_close(norm(x, Layout(2, 7)), expected)
+    assert len(list(norm.parameters())) == affine * (2 if kind in ("layernorm", "batchnorm") else 1)
+
+
+# --------------------------------------------------------------------------------------- dropout, options, cost
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
+def test_dropout_of_channels(packed: bool) -> None:
+    """A channel of a text is dropped whole, and others are scaled; numbers by themselves where it is not asked for."""
+    mask = torch.ones(4, 6, dtype=torch.bool)
+    mask[1, 2:] = False
+    layout = Layout.padded(4, 6, mask)
+    layout = layout.without_padding() if packed else layout
+    x = layout.pack(torch.ones(4, 6, 50))
+    torch.manual_seed(0)
+    found = layout.pad(TextDropout(0.5, by_channel=True)(x, layout))
+    for text, real in zip(found, mask, strict=True):
+        assert torch.equal(text[real], text[:1].expand(int(real.sum()), -1))
+        assert set(text[0].tolist()) == {0.0, 2.0}
+    assert not torch.equal(found[0, 0], found[1, 0])
+    alone = layout.pad(TextDropout(0.5, by_channel=False)(x, layout))
+    assert not torch.equal(alone[0, 0], alone[0, 1])
+    assert torch.equal(TextDropout(0.5, by_channel=True).eval()(x, layout), x)
+
+
+def test_every_dropout_of_channels_acts() -> None:
+    """Each rate by itself changes what training makes of a text."""
+    for rate in NO_DROPOUT:
+        model = noisy(**{**NO_DROPOUT, rate: 0.5}, use_feature_dropout=True)
+        assert not torch.allclose(model.train()(IDS).last_hidden_state, model.eval()(IDS).last_hidden_state)
+
+
+@pytest.mark.parametrize(("options", "task", "message"), [
+    ({"use_chunking": True}, "base", r"chunk_size: -1: a chunk has 1 token or more \(use_chunking is true\)"),
+    ({"chunk_size": 0}, "base", "chunk_size: 0: a chunk has 1 token or more, -1 stands for none"),
+    ({"chunk_size": 65, "relative_positional_bias": "simple"}, "base", "chunk_size: 65 exceeds max_positions 64, whic"),
+    ({"shared_representation_size": 15}, "base", "shared_representation_size: 15 is odd: rotary biases turn pairs"),
+    ({"pad_token_id": 120}, "base", "pad_token_id: 120 is outside the vocabulary of 120"),
+    ({"is_decoder": True}, "masked-lm", "bidirectional: is_decoder: true needs false, or each token"),
+    ({"normalization_type": "instancenorm"}, "base", "normalization_type: 'instancenorm' is not one of"),
+])  # fmt: skip
+def test_options_that_cannot_be(options: dict[str, Any], task: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        create_model("mega", {**ROW["mega"].options, **options}, task=task)
+
+
+def test_how_long_a_text_may_be() -> None:
+    """Only simple biases have a bound, and none where a chunk is within it."""
+    simple = {"relative_positional_bias": "simple", "max_positions": 20}
+    model = noisy(**simple)
+    assert model.max_positions == 20
+    with pytest.raises(ValueError, match="a text of 23 tokens: distances are known up to 20 tokens"):
+        model(IDS)
+    assert noisy(**simple, chunk_size=8).max_positions == 8
+    for free in (noisy(), noisy(**simple, chunk_size=8, use_chunking=True)):
+        assert free.max_positions is None
+        assert torch.isfinite(free(IDS).last_hidden_state).all()
+
+
+def test_a_decoder_is_one() -> None:
+    """The task makes it one; no state depends on later tokens."""
+    assert create_model("mega", ROW["mega"].options, task="causal-lm").config.bidirectional is False
+    for case in DECODERS:
+        model, changed = noisy(case.name), IDS.clone()
+        changed[:, 15] = 5
+        before, after = (model(ids).last_hidden_state for ids in (IDS, changed))
+        assert difference(before[:, :15], after[:, :15]) < 1e-6
+        assert difference(before[:, 15], after[:, 15]) > 1e-3
+
+
+def test_oracle_norm_is_mended_with_reason(tmp_path: Path) -> None:
+    """Its root-mean-square norm multiplies by the weight and throws the norm away; ours is the documented one."""
+    both = pair(Case("mega", {**ROW["mega"].options, "normalization_type": "rmsnorm"}), "base", tmp_path)
+    assert difference(both.ours(IDS).last_hidden_state, both.oracle(IDS).last_hidden_state) > 1e-2
