@@ -160,7 +160,7 @@ def _load(
         raise UserError(*faults)
     # copies: a file's tensors lie at odd addresses, and there products round otherwise than in memory of torch's own
     dtype = torch.get_default_dtype()
-    _assign(model, {name: tensor.to(dtype, copy=True) for name, tensor in tensors.items()})
+    _assign(model, {name: x.to(dtype if x.is_floating_point() else x.dtype, copy=True) for name, x in tensors.items()})
     if missing:
         fresh = (
             Model(model.architecture, model.config, model.task).saved_buffers()
