@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.tokenizers.chat import CHAT_TEMPLATE_FILE
 from eir_seq.tokenizers.spm import Sampling
 from eir_seq.tokenizers.tokenizer import CONFIG_FILE, ROLES, SpecialTokens
 
@@ -18,16 +19,19 @@ MEGABYTE = 2**20
 MAX_BYTES = 256 * MEGABYTE  # the largest published vocabularies have about 35 MB
 MAX_NBEST = 512  # the library's limit
 MAX_CONFIG_BYTES = 16 * MEGABYTE
+PROPHETNET_FILE = "prophetnet.tokenizer"  # a vocabulary for WordPiece, or a sentencepiece model for xlm-prophetnet
 SENTENCEPIECE_FILES = (
     "source.spm",
     "spiece.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",
     "sentencepiece.model",
+    "spm.model",
+    PROPHETNET_FILE,
 )
 MARIAN_FILES = ("target.spm", "target_vocab.json")
 VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *SENTENCEPIECE_FILES, *MARIAN_FILES)
-CONFIG_FILES = (CONFIG_FILE, "special_tokens_map.json", "added_tokens.json", "config.json")
+CONFIG_FILES = (CONFIG_FILE, CHAT_TEMPLATE_FILE, "special_tokens_map.json", "added_tokens.json", "config.json")
 
 
 class TokenizerFiles:
@@ -114,16 +118,16 @@ class TokenizerConfigFiles:
 
     def __init__(self, files: TokenizerFiles, chosen: Mapping[str, Any] | None = None) -> None:
         self._files = files
-        self._chosen = dict(chosen or {})
+        self.chosen = dict(chosen or {})
         self.options = Options(files.optional_json(CONFIG_FILE))
         self._added = self._added_tokens()
         if "added_tokens_decoder" not in self.options:  # the older layout, in which the map has the last word
             self.options = Options(self.options, files.optional_json("special_tokens_map.json"))
-        self.options = Options(self.options, self._chosen)
+        self.options = Options(self.options, self.chosen)
 
     def refuse_unread(self, name: str) -> None:
         """Raise `UserError` about chosen options that the vocabulary of that file has no use for."""
-        unread = [option for option in self._chosen if option not in self.options.asked]
+        unread = [option for option in self.chosen if option not in self.options.asked]
         if unread:
             known = sorted(self.options.asked - {"tokenizer_class"})
             message = f"not an option of a tokenizer from {name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,17 +12,30 @@ from tokenizers import AddedToken
 from eir_seq.tokenizers.conventions import (
     ALBERT,
     CLOSED,
+    FNET,
+    LLAMA,
     MAX_ID,
+    PIECES,
     SENTENCEPIECE,
     T5,
+    WITH_BEGIN,
     WITH_LANGUAGES,
     XLNET,
+    PieceFormat,
     add_special_tokens,
+    framing_of,
     unknown_format,
+    with_begin,
 )
 from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
-from eir_seq.tokenizers.published_translation import read_marian, read_pegasus, read_with_languages
+from eir_seq.tokenizers.published_translation import (
+    own_ids,
+    read_marian,
+    read_pegasus,
+    read_with_languages,
+    special,
+)
 from eir_seq.tokenizers.spm import Published, SentencePieceBackend, TextOptions
 from eir_seq.tokenizers.tokenizer import CONFIG_FILE, SpecialTokens, Tokenizer
 
@@ -44,6 +58,10 @@ def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name
         return read_with_languages(files, config, name, lineage)
     if lineage in CLOSED:
         return read_marian(files, config) if lineage == "marian" else read_pegasus(files, config, name)
+    if lineage in PIECES:
+        return _read_pieces(files, config, name, PIECES[lineage], TextOptions(), {})
+    if lineage in WITH_BEGIN:
+        return _read_with_begin(files, config, name, WITH_BEGIN[lineage])
 
     def backend(
         added: dict[int, AddedToken], text: TextOptions, class_name: str, options: dict[str, Any]
@@ -92,18 +110,71 @@ def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name
         )
     lowercase = bool(config.flag("do_lower_case", usual is ALBERT))
     remove_space = bool(config.flag("remove_space", True))
-    keep_accents = bool(config.flag("keep_accents", False))
+    keep_accents = bool(config.flag("keep_accents", usual is FNET))
     options = {"do_lower_case": lowercase, "remove_space": remove_space, "keep_accents": keep_accents}
     text = TextOptions(True, remove_space, keep_accents, lowercase)
     cls, sep = ids[_needed(files, specials.cls)], ids[_needed(files, specials.sep)]
     second = (Part(SECOND, 1), Part(sep, 1))
-    if usual is ALBERT:
-        single = (Part(cls, 0), first, Part(sep, 0))
-        return Tokenizer(backend(added, text, "AlbertTokenizer", options), specials, Framing(single, single + second))
+    if usual in (ALBERT, FNET):
+        single, class_name = (
+            (Part(cls, 0), first, Part(sep, 0)),
+            "AlbertTokenizer" if usual is ALBERT else "FNetTokenizer",
+        )
+        return Tokenizer(backend(added, text, class_name, options), specials, Framing(single, single + second))
     options["additional_special_tokens"] = [token.content for token in additional or []]
     last = Part(cls, 2)
     framing = Framing((first, Part(sep, 0), last), (first, Part(sep, 0), *second, last))
     return Tokenizer(backend(added, text, "XLNetTokenizer", options), specials, framing)
+
+
+def _read_pieces(
+    files: TokenizerFiles,
+    config: TokenizerConfigFiles,
+    name: str,
+    known: PieceFormat,
+    text: TextOptions,
+    options: Mapping[str, Any],
+) -> Tokenizer:
+    """A model whose pieces are what a text is cut into, without any rules around it."""
+    for option in ("do_lower_case", "split_by_punct"):
+        if config.flag(option, False):
+            raise files.fault(CONFIG_FILE, f"{option}: true is not supported with this format")
+    model, place, specials = files.read(name), os.fspath(files.folder / name), config.specials(known.specials)
+    pieces = SentencePieceBackend(model, {}, place=place).pieces
+    vocabulary = own_ids(pieces, known.heads, first_piece=known.first_piece)
+    additional = config.additional() or []
+    there = {token.content for token in additional}
+    additional += [special(token) for token in known.further if token not in there]
+    added = add_special_tokens(config, specials, additional, vocabulary, {}, mask_lstrip=known.mask_lstrip)
+    listed = {"additional_special_tokens": [token.content for token in additional]} if additional else {}
+    backend = SentencePieceBackend(
+        model,
+        added,
+        place=place,
+        text_options=replace(text, split_special_tokens=not config.specials_in_text()),
+        published=Published(known.class_name, {**options, **listed}, known.file),
+        vocabulary=vocabulary if known.heads else None,
+        unk=specials.unk or "<unk>",
+        sampling=config.sampling(),
+    )
+    try:
+        framing = framing_of(known, specials, backend.token_to_id)
+    except KeyError as error:
+        raise files.fault(CONFIG_FILE, f"this format cannot do without its {error.args[0]}") from error
+    return Tokenizer(backend, specials, framing)
+
+
+def _read_with_begin(files: TokenizerFiles, config: TokenizerConfigFiles, name: str, known: PieceFormat) -> Tokenizer:
+    """Llama's and Gemma's models: byte-pair encoding behind a token that begins each text."""
+    known, flags = with_begin(config, known, default=True)
+    options: dict[str, Any] = dict(flags)
+    text = TextOptions(close=True)
+    if known.specials is LLAMA:
+        legacy = config.flag("legacy", None) is not False
+        prefix_space = config.flag("add_prefix_space", None) is not False
+        options |= {"legacy": legacy, "add_prefix_space": prefix_space}
+        text = replace(text, prefix_once=not legacy, prefix_space=prefix_space)
+    return _read_pieces(files, config, name, known, text, options)
 
 
 def _usual_pieces(model: SentencePieceBackend) -> SpecialTokens | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from tokenizers import AddedToken
 
 from eir_seq.tokenizers.closed import ClosedTokenizer, MarianTokenizer
-from eir_seq.tokenizers.conventions import MARIAN, MAX_ID, PEGASUS, SENTENCEPIECE, add_special_tokens
+from eir_seq.tokenizers.conventions import FAIRSEQ, MARIAN, MAX_ID, PEGASUS, SENTENCEPIECE, add_special_tokens
 from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.languages import TranslationTokenizer, languages_of
 from eir_seq.tokenizers.spm import Published, SentencePieceBackend, TextOptions
@@ -40,11 +40,9 @@ def read_with_languages(files: TokenizerFiles, config: TokenizerConfigFiles, nam
         vocabulary = read_vocabulary(files, "vocab.json", unk=specials.unk)
         beside["vocab.json"] = files.read("vocab.json")
     else:
-        # The four special tokens of fairseq, then the pieces of the model, whose own specials make up one less.
-        vocabulary = {piece: number for number, piece in enumerate(pieces, start=1) if number > 1}
-        vocabulary |= {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
+        vocabulary = own_ids(pieces, FAIRSEQ, first_piece=3)
     first = len(vocabulary) if lineage == "m2m100" else len(pieces) + 1
-    further = dict(enumerate(map(_special, languages.tokens.values()), start=first))
+    further = dict(enumerate(map(special, languages.tokens.values()), start=first))
     added = add_special_tokens(config, specials, config.additional() or [], vocabulary, further)
     published = Published(CLASS_NAMES[lineage], _additional(added, specials), "sentencepiece.bpe.model", beside)
     backend = SentencePieceBackend(
@@ -73,7 +71,7 @@ def read_pegasus(files: TokenizerFiles, config: TokenizerConfigFiles, name: str)
     vocabulary = {piece: number + offset for number, piece in enumerate(pieces)}
     masks = [] if sentence_mask is None else [sentence_mask, specials.mask]
     tokens = [specials.pad, specials.eos, *masks, *(f"<unk_{number}>" for number in range(2, offset))]
-    further = {number: _special(token) for number, token in enumerate(tokens) if token is not None}
+    further = {number: special(token) for number, token in enumerate(tokens) if token is not None}
     added = add_special_tokens(config, specials, config.additional() or [], vocabulary, further, mask_lstrip=False)
     options = {"mask_token_sent": sentence_mask, "offset": offset, **_additional(added, specials)}
     backend = SentencePieceBackend(
@@ -119,7 +117,13 @@ def read_marian(files: TokenizerFiles, config: TokenizerConfigFiles) -> Tokenize
     return MarianTokenizer(backend("source.spm", source), backend("target.spm", target), specials, codes)
 
 
-def _special(token: str) -> AddedToken:
+def own_ids(pieces: Sequence[str], heads: Sequence[str], *, first_piece: int) -> dict[str, int]:
+    """Ids by piece where `heads` come first, and then the pieces of a model from one of them on."""
+    return {piece: number for number, piece in enumerate([*heads, *pieces[first_piece:]])}
+
+
+def special(token: str) -> AddedToken:
+    """A token that no normalizer changes and that decoding can leave out."""
     return AddedToken(token, special=True, normalized=False)
 
 

@@ -13,6 +13,7 @@ import sentencepiece
 from tokenizers import AddedToken
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.tokenizers.added import AddedTokens
 from eir_seq.tokenizers.tokenizer import Offsets
 
 SPACE = "▁"
@@ -30,7 +31,8 @@ class TextOptions:
     commas behind digits cut off. `prefix_once` is T5's corrected way (`legacy: false`): the space that sentencepiece
     sets before a text is set before the whole text only, and not again behind each special token. `target_code` is
     Marian's way to name the language to translate into: `>>fra<<` at the beginning of a text is one token.
-    `split_special_tokens`: added tokens that stand in a text are characters like any others.
+    `split_special_tokens`: added tokens that stand in a text are characters like any others. `close`: in decoded texts
+    added tokens stand without spaces around them, and spaces at the ends stay (Llama and Gemma).
     """
 
     normalize: bool = False
@@ -41,6 +43,7 @@ class TextOptions:
     prefix_space: bool = True
     target_code: bool = False
     split_special_tokens: bool = False
+    close: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class SentencePieceBackend:
         unk: str = "<unk>",
         sampling: Sampling = Sampling(),
     ) -> None:
-        self._model, self._added, self._text, self._place = model, added, text_options, place
+        self._model, self._text, self._place = model, text_options, place
+        self._added = AddedTokens(added, in_text=not text_options.split_special_tokens)
         self._published, self._vocabulary, self._unk = published, vocabulary, unk
         self._sampling, self._seed, self._calls = sampling, 0, 0
         self._by_id = {number: piece for piece, number in (vocabulary or {}).items()}
@@ -100,13 +104,6 @@ class SentencePieceBackend:
             self._size = self._pieces.get_piece_size()
         except (RuntimeError, OSError, ValueError) as error:
             raise UserError(Fault(place, "not a sentencepiece model, or a broken one")) from error
-        self._ids = {token.content: number for number, token in added.items()}
-        longest_first = sorted(added.values(), key=lambda token: -len(token.content))
-        self._split = (
-            re.compile(f"({'|'.join(map(_pattern, longest_first))})")
-            if added and not text_options.split_special_tokens
-            else None
-        )
         pieces = self._pieces.id_to_piece(list(range(self._size)))
         self._comma_ids = frozenset(
             i for i, piece in enumerate(pieces) if len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
@@ -117,7 +114,7 @@ class SentencePieceBackend:
     def __getstate__(self) -> dict[str, Any]:
         return {
             "model": self._model,
-            "added": self._added,
+            "added": self._added.by_id,
             "place": self._place,
             "text_options": self._text,
             "published": self._published,
@@ -136,7 +133,7 @@ class SentencePieceBackend:
     def vocab_size(self) -> int:
         """One more than the largest id."""
         size = self._size if self._vocabulary is None else 1 + max(self._by_id, default=0)
-        return max(size, 1 + max(self._added, default=0))
+        return max(size, 1 + max(self._added.by_id, default=0))
 
     @property
     def pieces(self) -> list[str]:
@@ -147,7 +144,7 @@ class SentencePieceBackend:
     @property
     def special_ids(self) -> frozenset[int]:
         """Ids of the added tokens that are special."""
-        return frozenset(number for number, token in self._added.items() if token.special)
+        return self._added.special_ids
 
     def seed(self, seed: int) -> None:
         """Begin anew what is drawn; only of effect with `Sampling`."""
@@ -155,8 +152,8 @@ class SentencePieceBackend:
 
     def token_to_id(self, token: str) -> int | None:
         """Id of a token, None if it has none."""
-        if token in self._ids:
-            return self._ids[token]
+        if token in self._added.ids:
+            return self._added.ids[token]
         if self._vocabulary is not None:
             return self._vocabulary.get(token)
         number: int = self._pieces.piece_to_id(token)
@@ -164,8 +161,7 @@ class SentencePieceBackend:
 
     def id_to_token(self, token_id: int) -> str | None:
         """Token of an id, None if there is none."""
-        if token_id in self._added:
-            content: str = self._added[token_id].content
+        if (content := self._added.content(token_id)) is not None:
             return content
         if self._vocabulary is not None:
             return self._by_id.get(token_id)
@@ -184,7 +180,7 @@ class SentencePieceBackend:
         lone_space = [self._pieces.piece_to_id(SPACE)] if self._text.prefix_once else None
         for number, piece, start, length in segments:
             if isinstance(piece, int):
-                if ids[number] == lone_space and self._added[piece].special:  # the set space, with no word behind it
+                if ids[number] == lone_space and piece in self.special_ids:  # the set space, with no word behind it
                     ids[number], spans[number] = [], []
                 ids[number].append(piece)
                 spans[number].append((start, start + length))
@@ -211,18 +207,11 @@ class SentencePieceBackend:
             text = text.replace(SPACE, " ")
             if self._text.prefix_space:
                 text, shift = SPACE + text, -1
-        cut = self._split.split(text) if self._split else [text]
         result: list[tuple[int | str, int, int]] = []
-        for index, piece in enumerate(cut):
-            start, shift = shift, shift + len(piece)
-            if index % 2:
-                result.append((self._ids[piece], start, len(piece)))
+        for piece, start in self._added.cut(text, shift):
+            if isinstance(piece, int):
+                result.append((piece, start, len(self._added.by_id[piece].content)))
                 continue
-            if index and self._added[self._ids[cut[index - 1]]].rstrip:
-                start += len(piece) - len(piece.lstrip())
-                piece = piece.lstrip()
-            if index + 1 < len(cut) and self._added[self._ids[cut[index + 1]]].lstrip:
-                piece = piece.rstrip()
             if self._text.target_code and (code := _TARGET_CODE.match(piece)):
                 result.append((self._id_of(code.group()), start, code.end()))
                 start, piece = start + code.end(), piece[code.end() :]
@@ -343,7 +332,7 @@ class SentencePieceBackend:
         parts: list[str] = []
         run: list[Any] = []  # numbers of the model, or pieces where these have ids of their own
         for number in [*ids, None]:
-            token = None if number is None else self._added.get(number)
+            token = None if number is None else self._added.by_id.get(number)
             if number is not None and token is None:
                 if self._vocabulary is not None:
                     run.append(self._by_id.get(number, self._unk))
@@ -355,7 +344,7 @@ class SentencePieceBackend:
                     run = []
                 if token is not None:
                     parts.append(token.content)
-        return " ".join(parts).strip()
+        return "".join(parts) if self._text.close else " ".join(parts).strip()
 
     def files(self) -> dict[str, bytes]:
         """The published model, and what stands beside it."""
@@ -365,29 +354,12 @@ class SentencePieceBackend:
 
     def options(self) -> dict[str, Any]:
         """The class that reads it, its options, and the added tokens."""
-        added = {str(number): _token_json(token) for number, token in self._added.items()}
         options: dict[str, Any] = {"tokenizer_class": self._published.class_name, **self._published.options}
         if self._text.split_special_tokens:
             options["split_special_tokens"] = True
         if self._sampling != Sampling():
             options["sp_model_kwargs"] = asdict(self._sampling)
-        return {**options, "added_tokens_decoder": added}
-
-
-def _pattern(token: AddedToken) -> str:
-    found = re.escape(token.content)
-    return f"(?<![^ ]){found}(?![^ ])" if token.single_word else found
-
-
-def _token_json(token: AddedToken) -> dict[str, Any]:
-    return {
-        "content": token.content,
-        "lstrip": token.lstrip,
-        "normalized": token.normalized,
-        "rstrip": token.rstrip,
-        "single_word": token.single_word,
-        "special": token.special,
-    }
+        return {**options, "added_tokens_decoder": self._added.as_json()}
 
 
 def _original(origins: Offsets, first: int, last: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.calling import Texts, call
+from eir_seq.tokenizers.chat import Conversation, render_all, templates_as_json
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order in which missing ones get ids
@@ -97,6 +98,7 @@ class Tokenizer:
         self.specials = specials
         self.framing = framing
         self.vocab_size = backend.vocab_size
+        self.chat_templates: dict[str, str] = {}
         ids = {role: None if (token := getattr(specials, role)) is None else self._id(token) for role in ROLES}
         self.bos_id, self.eos_id, self.unk_id = ids["bos"], ids["eos"], ids["unk"]
         self.sep_id, self.pad_id, self.cls_id, self.mask_id = ids["sep"], ids["pad"], ids["cls"], ids["mask"]
@@ -250,10 +252,77 @@ class Tokenizer:
             is_split_into_words=is_split_into_words,
         )
 
+    def apply_chat_template(
+        self,
+        conversation: Conversation | Sequence[Conversation],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        *,
+        tokenize: bool = True,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        padding: bool = False,
+        truncation: bool = False,
+        max_length: int | None = None,
+        return_tensors: str | None = None,
+        return_dict: bool = False,
+        **variables: Any,
+    ) -> Any:
+        """The text of a conversation, or its token ids, as the model was taught to read one.
+
+        Args:
+            conversation: `[{"role": "user", "content": "Hello"}, ...]`, or several of them.
+            tools: schemas of functions that the model may call.
+            documents: what it may quote from.
+            chat_template: a template, or the name of one of the tokenizer's own (`chat_templates`).
+            tokenize: give the ids, else the text.
+            add_generation_prompt: end with what opens the model's answer.
+            continue_final_message: end with the last message, still open.
+            padding: as in a call, and so are `truncation`, `max_length` and `return_tensors`.
+            return_dict: give what a call gives, not the `input_ids` alone.
+            variables: what else the template asks for.
+
+        Raises:
+            UserError: no template, or one that is broken or refuses the conversation.
+        """
+        tokens = {f"{role}_token": token for role, token in asdict(self.specials).items() if token is not None}
+        variables = {"tools": tools, "documents": documents, **tokens, **variables}
+        text = render_all(
+            self.chat_templates,
+            chat_template,
+            conversation,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            **variables,
+        )
+        if not tokenize:
+            return text
+        batch = self(
+            text,
+            add_special_tokens=False,
+            padding=padding,
+            truncation=truncation,
+            max_length=max_length,
+            return_tensors=return_tensors,
+        )
+        return batch if return_dict else batch["input_ids"]
+
     def tokenize(self, text: str, add_special_tokens: bool = False) -> list[str]:
         """The vocabulary entries of a text."""
         ids = self.encode_batch([text])[0].ids
         return self.tokens(self.add_specials(ids)[0] if add_special_tokens else ids)
+
+    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
+        """The id of a vocabulary entry, or those of several; that of the unknown token for what is no entry."""
+        if isinstance(tokens, str):
+            number = self._backend.token_to_id(tokens)
+            return self.unk_id if number is None else number
+        return [self.convert_tokens_to_ids(token) for token in tokens]
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """The text of vocabulary entries, special ones included."""
+        return self.decode(self.convert_tokens_to_ids(tokens), skip_specials=False)
 
     def batch_decode(self, sequences: Sequence[Sequence[int]], skip_special_tokens: bool = False) -> list[str]:
         """The text of each sequence of ids; as `decode`."""
@@ -331,6 +400,7 @@ class Tokenizer:
         for name, content in self._backend.files().items():
             (folder / name).write_bytes(content)
         config = {f"{role}_token": getattr(self.specials, role) for role in ROLES} | self._options()
+        config |= templates_as_json(self.chat_templates)
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def __len__(self) -> int:

@@ -138,8 +138,8 @@ BROKEN: dict[str, tuple[dict[str, bytes], str]] = {
     "sentencepiece": ({"spiece.model": b"\x00\x01garbage"}, "spiece.model: not a sentencepiece model"),
     "empty spm": ({"tokenizer.model": b""}, "tokenizer.model: empty file"),
     "spm family": (
-        {"tokenizer.model": b"x", "tokenizer_config.json": b'{"tokenizer_class": "LlamaTokenizer"}'},
-        "how 'llama' uses this file is not known",
+        {"tokenizer.model": b"x", "tokenizer_config.json": b'{"tokenizer_class": "BarthezTokenizer"}'},
+        "how 'barthez' uses this file is not known",
     ),
     "extra ids": (
         {"spiece.model": b"x", "tokenizer_config.json": b'{"tokenizer_class": "T5Tokenizer", "extra_ids": -1}'},

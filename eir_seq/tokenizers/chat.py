@@ -1,0 +1,149 @@
+"""Conversations as texts: the chat template that is published with a tokenizer.
+
+A template is a program from a file that strangers wrote: it runs in jinja2's sandbox, which lets it neither reach
+into Python nor change what it is given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from eir_seq.errors import Fault, UserError, nearest
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
+
+Conversation = Sequence[Mapping[str, Any]]
+CHAT_TEMPLATE_FILE, DEFAULT = "chat_template.jinja", "default"
+_CUT_HERE = "\ue000the end of the final message\ue000 "
+
+
+def read_chat_templates(files: TokenizerFiles, config: TokenizerConfigFiles) -> dict[str, str]:
+    """The templates of a folder by name, mostly one that is called `default`.
+
+    Raises:
+        UserError: something else than a template stands in their place.
+    """
+    given = config.options.get("chat_template")
+    if files.has(CHAT_TEMPLATE_FILE) and "chat_template" not in config.chosen:
+        given = files.text(CHAT_TEMPLATE_FILE)
+    if isinstance(given, str):
+        return {DEFAULT: given}
+    try:
+        found = {entry["name"]: entry["template"] for entry in given or ()}
+    except (KeyError, TypeError):
+        found = {"": None}
+    if not all(isinstance(text, str) for entry in found.items() for text in entry):
+        raise files.fault(
+            "tokenizer_config.json", "chat_template: a template is expected, or a list of objects {name, template}"
+        )
+    return found
+
+
+def templates_as_json(templates: Mapping[str, str]) -> dict[str, Any]:
+    """As a tokenizer config holds them, nothing where there are none."""
+    if not templates:
+        return {}
+    if templates.keys() == {DEFAULT}:
+        return {"chat_template": templates[DEFAULT]}
+    return {"chat_template": [{"name": name, "template": template} for name, template in templates.items()]}
+
+
+def render_all(
+    templates: Mapping[str, str],
+    chosen: str | None,
+    conversations: Conversation | Sequence[Conversation],
+    **options: Any,
+) -> str | list[str]:
+    """The text of a conversation, or those of several; see `render`."""
+    if options.get("add_generation_prompt") and options.get("continue_final_message"):
+        message = "goes not together with add_generation_prompt: the answer has begun"
+        raise UserError(Fault("continue_final_message", message))
+    every: Sequence[Any] = conversations
+    if not every or isinstance(every[0], Mapping):
+        return render(templates, chosen, every, **options)
+    return [render(templates, chosen, conversation, **options) for conversation in every]
+
+
+def render(
+    templates: Mapping[str, str],
+    chosen: str | None,
+    conversation: Conversation,
+    *,
+    continue_final_message: bool = False,
+    **variables: Any,
+) -> str:
+    """The text of a conversation.
+
+    `chosen` is the name of a template or one itself; `variables` are what it can ask for beside `messages`.
+
+    Raises:
+        UserError: no template, none of that name, or one that is broken or refuses the conversation.
+    """
+    name = chosen or ("tool_use" if variables.get("tools") and "tool_use" in templates else DEFAULT)
+    if name not in templates and (chosen is None or "{" not in chosen):
+        known = f"{name!r} is not one of {', '.join(templates)}{nearest(name, templates)}"
+        raise UserError(Fault("chat_template", known if templates else "this tokenizer has none; give one"))
+    messages = [dict(message) for message in conversation]
+    if continue_final_message:
+        if not messages or not isinstance(messages[-1].get("content"), str):
+            raise UserError(Fault("continue_final_message", "there is no final message with a text"))
+        messages[-1]["content"] += _CUT_HERE
+    try:
+        text = _compiled(templates.get(name, name)).render(messages=messages, **variables)
+    except Exception as error:  # whatever a foreign program raises is its own fault
+        line = f" (line {error.lineno})" if hasattr(error, "lineno") else ""
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(Fault("chat_template", f"cannot render this conversation: {reason}{line}")) from error
+    if not continue_final_message:
+        return text
+    before, mark, behind = text.rpartition(_CUT_HERE.strip())
+    if not mark:
+        raise UserError(Fault("continue_final_message", "the template leaves out the end of the final message"))
+    return before if behind.startswith(" ") else before.rstrip()
+
+
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> Template:
+    from jinja2 import ext, nodes
+    from jinja2.parser import Parser
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(ext.Extension):
+        """`{% generation %}` marks what the assistant says, for training on it alone; its text is as without."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Parser) -> list[nodes.Node]:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals.update(raise_exception=_refuse, strftime_now=lambda form: datetime.now().strftime(form))
+    return environment.from_string(template)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON without the escapes for HTML that jinja2's own filter sets."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _refuse(message: str) -> NoReturn:
+    from jinja2 import TemplateError
+
+    raise TemplateError(message)
