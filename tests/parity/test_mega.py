@@ -342,3 +342,44 @@ def test_oracle_norm_is_mended_with_reason(tmp_path: Path) -> None:
     """Its root-mean-square norm multiplies by the weight and throws the norm away; ours is the documented one."""
     both = pair(Case("mega", {**ROW["mega"].options, "normalization_type": "rmsnorm"}), "base", tmp_path)
     assert difference(both.ours(IDS).last_hidden_state, both.oracle(IDS).last_hidden_state) > 1e-2
+
+
+def _moments(rank: int, folder: str, kind: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    norm, (x, layout) = SequenceNorm.Config(kind=kind, affine=False).build(6), halves()[rank]
+    x.requires_grad_()
+    states = norm(x, layout)
+    (states.square() * torch.arange(6)).sum().backward()
+    torch.save((states.detach(), x.grad, norm.running_mean, norm.running_var), f"{folder}/{rank}")
+    torch.distributed.destroy_process_group()
+
+
+def halves() -> list[tuple[Tensor, Layout]]:
+    """Texts of two processes, some padded, not equally many."""
+    x = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(3))
+    mask = torch.ones(5, 4, dtype=torch.bool)
+    mask[0, 2:] = mask[4, :3] = False
+    return [(x[part].clone(), Layout.padded(len(x[part]), 4, mask[part])) for part in (slice(0, 2), slice(2, 5))]
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this build of torch knows no other processes")
+def test_norms_over_the_batches_of_all_processes(tmp_path: Path) -> None:
+    """Two processes have the states, gradients and moments of one that reads both batches; but for syncbatchnorm."""
+    (first, one), (second, other) = halves()
+    whole = SequenceNorm.Config(kind="batchnorm", affine=False).build(6)
+    x, real = torch.cat((first, second)).requires_grad_(), torch.cat((one.mask, other.mask))
+    expected = whole(x, Layout.padded(5, 4, real))
+    (expected.square() * torch.arange(6)).sum().backward()
+    for kind in ("syncbatchnorm", "batchnorm"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        torch.multiprocessing.start_processes(_moments, (str(folder), kind), nprocs=2, start_method="fork")
+        found = [torch.load(folder / str(rank), weights_only=True) for rank in (0, 1)]
+        states = torch.cat((found[0][0], found[1][0]))
+        same = torch.allclose(states[real], expected[real], atol=1e-5)
+        assert same is (kind == "syncbatchnorm")
+        if same:
+            assert difference(torch.cat((found[0][1], found[1][1])), x.grad) < 1e-5
+            assert all(difference(moments[2], whole.running_mean) < 1e-6 for moments in found)
+            assert all(difference(moments[3], whole.running_var) < 1e-6 for moments in found)

@@ -31,7 +31,9 @@ class MegaConfig(ModelConfig):
         False, "tokens look at their own chunk of the text only, so that attention costs no more than the length"
     )
     chunk_size: int = option(
-        NO_CHUNKS, "tokens of a chunk; with simple biases also the longest distance, unless -1", minimum=NO_CHUNKS
+        NO_CHUNKS,
+        "tokens of a chunk; unless -1, simple biases know so many distances, with or without chunks",
+        minimum=NO_CHUNKS,
     )
     truncation: int | None = size(None, "tokens that the moving average reaches in a direction; all if absent")
     normalize_before_mega: bool = option(True, "norm in front of average and attention, not behind their residual sum")
@@ -50,7 +52,7 @@ class MegaConfig(ModelConfig):
     dropout_prob: float = rate(0.1, "dropout on the moving average and on the output of every sublayer")
     hidden_dropout_prob: float = rate(0.1, "dropout on the values of the attention")
     attention_probs_dropout_prob: float = rate(0.1, "dropout on attention weights")
-    use_feature_dropout: bool = option(False, "those but the last drop whole channels of a text, not single numbers")
+    use_feature_dropout: bool = option(False, "dropout of states is of whole channels of a text")
     use_normalized_ffn: bool = option(True, "layers have a feed-forward block")
     nffn_hidden_size: int = size(256, "inner width of the feed-forward block")
     normalize_before_ffn: bool = option(True, "norm in front of the feed-forward block, not behind its residual sum")
