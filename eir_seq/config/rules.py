@@ -163,6 +163,19 @@ def _limits(sections: Sections) -> Iterator[Fault]:
         yield Fault("trainer.precision", "'16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32'")
 
 
+def _half_precision(sections: Sections) -> Iterator[Fault]:
+    trainer = sections.trainer
+    for name, config in sections.inputs.items():
+        if trainer is None or config.model.attn_implementation != "flash_attention_2":
+            continue
+        place = f"inputs.{name}.model.attn_implementation"
+        if trainer.accelerator not in ("auto", "gpu"):
+            yield Fault(place, f"'flash_attention_2' needs a GPU; trainer.accelerator is {trainer.accelerator!r}")
+        if trainer.precision not in ("bf16-mixed", "16-mixed"):
+            message = "'flash_attention_2' computes in half precision; set trainer.precision=bf16-mixed"
+            yield Fault(place, message)
+
+
 def _scheduler(sections: Sections) -> Iterator[Fault]:
     scheduler = sections.scheduler
     if scheduler is None:
@@ -287,6 +300,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _optimizer,
     _scheduler,
     _limits,
+    _half_precision,
     _monitor,
     _run,
 )

@@ -207,6 +207,11 @@ class SequenceModelConfig(Strict):
         [],
         description="published names or patterns of tensors to keep as they are; encoder or decoder for a whole side",
     )
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
+        None,
+        description="how attention is computed: spelt out, by the kernel that torch chooses (the default where one "
+        "serves), by its flash kernel on a GPU in half precision",
+    )
     lora: LoraConfig | None = Field(None, description="adapters that are trained in place of the loaded weights")
     revision: str | None = Field(None, description="revision on the Hub")
     pool: Pool = Field("avg", description="how token states become one vector; pooler: the architecture's own")

@@ -17,11 +17,12 @@ from eir_seq.modalities.seq2seq import FittedSeq2Seq
 from eir_seq.modalities.tensors.declare import check_sizes, not_given
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyond, load_beyond, rebuild_beyond
+from eir_seq.models.blocks.dot_product import FLASH
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, read_config
 from eir_seq.models.heads.base import Head
 from eir_seq.models.lora import add_lora, freeze, load_adapter
-from eir_seq.models.options import check_options, default_of, fields
+from eir_seq.models.options import check_options, default_of, fields, sift
 from eir_seq.models.output import TokenStates
 
 if TYPE_CHECKING:
@@ -232,6 +233,8 @@ def build_sequence_encoder(
         raise UserError(*faults)
     if data.packing == "never":
         backbone.pack = False
+    if (way := config.attn_implementation) is not None and (pretrained or way != FLASH):  # bundles know no device
+        _compute_by(backbone, way, f"{place}.model")
     unread = not_given(fitted.sources, getattr(backbone, "features", ())) if pretrained else []
     if unread:
         named = ", ".join(f"tensors.{kind}" for kind in unread)
@@ -311,6 +314,16 @@ def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer | Col
         raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
 
 
+def _compute_by(backbone: Any, attn_implementation: str, place: str) -> None:
+    if isinstance(backbone, BeyondModel):
+        message = "models beyond the catalogue compute as their own code says"
+        raise UserError(Fault(f"{place}.attn_implementation", message))
+    try:
+        backbone.set_attn_implementation(attn_implementation)
+    except UserError as error:
+        raise UserError(*(fault.under(place) for fault in error.faults)) from error
+
+
 def _frozen(backbone: Any, config: SequenceModelConfig) -> tuple[nn.Module, ...]:
     """What stays as it was loaded."""
     if not config.freeze_pretrained_model:
@@ -347,7 +360,12 @@ def _published(config: SequenceModelConfig, place: str, task: str | None) -> Any
                 message = "models beyond the catalogue are loaded whole"
                 raise UserError(Fault(f"{place}.model.pretrained_parts", message))
             return load_beyond(folder, overrides)
-        if task == CAUSAL and "is_decoder" in fields(config_class(model_type)):
+        declared = config_class(model_type)
+        _, strangers = sift(declared, overrides)
+        if strangers:
+            faults = check_options(model_type, strangers)
+            raise UserError(*(fault.under("model_init_config") for fault in faults))
+        if task == CAUSAL and "is_decoder" in fields(declared):
             overrides.setdefault("is_decoder", True)
         task = task or _task(model_type)
         return from_pretrained(folder, task=task, pretrained_parts=config.pretrained_parts, **overrides)

@@ -17,6 +17,7 @@ from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_c
 from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_generation, read_tensors
 from eir_seq.models.model import Model
 from eir_seq.models.options import build_config, overridden
+from eir_seq.models.spread import DeviceMap, place
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +38,20 @@ class LoadReport:
     mismatched: tuple[str, ...] = ()
 
 
-def create_model(model_type: str, model_init_config: dict[str, Any] | None = None, *, task: str = "base") -> Model:
+def create_model(
+    model_type: str,
+    model_init_config: dict[str, Any] | None = None,
+    *,
+    task: str = "base",
+    attn_implementation: str | None = None,
+) -> Model:
     """A fresh model, initialized by its documented scheme.
 
     Args:
         model_type: name in the catalogue; a documented class name ("BertForMaskedLM") names type and task at once.
         model_init_config: options by their documented names; defaults for the rest.
         task: "base", "encoder", "masked-lm", "causal-lm", "seq2seq-lm", "sequence-classification", ...
+        attn_implementation: how attention is computed, see `Model.set_attn_implementation`.
 
     Raises:
         UserError: unknown type, task or options.
@@ -54,6 +62,8 @@ def create_model(model_type: str, model_init_config: dict[str, Any] | None = Non
     _check_task(model_type, declared, task)
     model = Model(declared, config, task)
     declared.initialization(config).fill(model)
+    if attn_implementation is not None:
+        model.set_attn_implementation(attn_implementation)
     return model
 
 
@@ -66,6 +76,9 @@ def from_pretrained(
     local_files_only: bool = False,
     ignore_mismatched_sizes: bool = False,
     pretrained_parts: str = "all",
+    attn_implementation: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    device_map: DeviceMap | None = None,
     **config_overrides: Any,
 ) -> Model:
     """A model with the weights of a published checkpoint.
@@ -80,6 +93,9 @@ def from_pretrained(
         ignore_mismatched_sizes: initialize what the file holds in another shape (a head with other classes, say).
         pretrained_parts: "encoder" or "decoder" loads that side of an encoder-decoder alone, see `Model.side`; the
             other one is fresh, may have other sizes by `config_overrides`, and need not be in the file.
+        attn_implementation: how attention is computed, see `Model.set_attn_implementation`.
+        dtype: number format of the weights, e.g. torch.bfloat16 or its name; torch's default one if absent.
+        device_map: where the model goes, see `spread.place`; the CPU if absent.
         config_overrides: options that replace those of the file, e.g. dropout or num_labels.
 
     Raises:
@@ -116,7 +132,19 @@ def from_pretrained(
     wanted = None if pretrained_parts == "all" else _names_of(pretrained_parts, model)
     model.generation_config = read_generation(folder)
     model.load_report = _load(model, read_tensors(folder), folder, ignore_mismatched_sizes, wanted)  # type: ignore[assignment]
+    if attn_implementation is not None:
+        model.set_attn_implementation(attn_implementation)
+    place(model.to(_dtype(dtype)), device_map)
     return model.eval()
+
+
+def _dtype(given: str | torch.dtype | None) -> torch.dtype:
+    found = getattr(torch, given.removeprefix("torch."), None) if isinstance(given, str) else given
+    found = torch.get_default_dtype() if found is None and given is None else found
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        message = f"{given!r} is no number format of weights (float32, bfloat16, float16, float64)"
+        raise UserError(Fault("dtype", message))
+    return found
 
 
 def _names_of(parts: str, model: Model) -> set[str]:

@@ -12,16 +12,18 @@ from torch import Tensor, nn
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
+from eir_seq.models.blocks.dot_product import EAGER, FLASH, IMPLEMENTATIONS, SDPA, DotProduct
 from eir_seq.models.blocks.prompts import Prompts
 from eir_seq.models.checkpoint.folder import published_config, write
 from eir_seq.models.checkpoint.keymap import Computed, Tensors, modern, to_ours, to_published
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
+from eir_seq.models.frames.stack import Stack
 from eir_seq.models.heads.base import Head
 from eir_seq.models.heads.sequence_classification import shifted_right
 from eir_seq.models.names import plain_parameters
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
-from eir_seq.models.spread import DeviceMap, Spread
+from eir_seq.models.spread import Layers, Spread
 
 if TYPE_CHECKING:
     from eir_seq.models.generation import GenerationOutput
@@ -179,7 +181,39 @@ class Model(nn.Module):
         own = dict(self.named_parameters()) | dict(self.named_buffers())
         return {ours for ours, x in own.items() if id(x) in tensors}
 
-    def parallelize(self, device_map: DeviceMap | None = None) -> None:
+    def set_attn_implementation(self, name: str) -> None:
+        """Say how attention is computed; values agree up to rounding.
+
+        Args:
+            name: "eager" spells out scores and weights, "sdpa" leaves the choice of a kernel to torch (the default
+                where one serves), "flash_attention_2" is torch's flash kernel, on a GPU in half precision.
+
+        Raises:
+            UserError: another name, or what this model or machine cannot do.
+        """
+        if (problem := self._problem_with(name)) is not None:
+            raise UserError(Fault("attn_implementation", problem))
+        for module in self.modules():
+            if isinstance(module, DotProduct):
+                module.attn_implementation = name
+            if isinstance(module, Stack):
+                module.packs_for_kernel = name == FLASH
+
+    def _problem_with(self, name: str) -> str | None:
+        if name not in IMPLEMENTATIONS:
+            listed = ", ".join(map(repr, IMPLEMENTATIONS))
+            return f"{name!r} is not one of {listed}{nearest(name, IMPLEMENTATIONS)}"
+        products = [module for module in self.modules() if isinstance(module, DotProduct)]
+        biased = any(isinstance(module, Stack) and module.score_bias is not None for module in self.modules())
+        able = products and all(name in module.implementations for module in products)
+        if name != EAGER and not (able and (name == SDPA or not biased)):
+            why = "has biases, masks or steps that it does not know" if products else "is no such product"
+            return f"{name!r} cannot be: the attention of {self.config.model_type!r} {why}"
+        if name == FLASH and not torch.cuda.is_available():
+            return f"{name!r} needs a GPU with CUDA, which is not there; 'sdpa' takes the fastest kernel of any device"
+        return None
+
+    def parallelize(self, device_map: Layers | None = None) -> None:
         """Put the layers on several devices, and all else on the first one; texts are given and read there.
 
         Args:

@@ -9,13 +9,42 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.layout import Layout
 from eir_seq.models.frames.stack import Stack
 
 Device = int | str | torch.device
-DeviceMap = Mapping[Device, Sequence[int]]
+Layers = Mapping[Device, Sequence[int]]
+"""Device -> numbers of the layers that it has."""
+DeviceMap = Device | Layers | Mapping[str, Device]
+"""One for all, or that of each layer; `{"": device}` is one for all, too."""
+DIVIDED = ("auto", "balanced")
+"""Layers divided evenly among all GPUs, whose number may be one; without any "auto" is the CPU."""
+
+
+def place(model: Any, device_map: DeviceMap | None) -> None:
+    """Put a model where `device_map` says: a device (name or number of a GPU), "auto" or "balanced", or `Layers`.
+
+    Raises:
+        UserError: no such device, or layers that cannot be divided so.
+    """
+    if isinstance(device_map, Mapping):
+        if set(device_map) == {""}:
+            place(model, device_map[""])  # type: ignore[index,arg-type]
+        elif any(isinstance(numbers, Device) for numbers in device_map.values()):
+            message = "names modules; say which device has which layers, e.g. {0: [0, 1, 2], 1: [3, 4, 5]}"
+            raise UserError(Fault("device_map", message))
+        else:
+            model.parallelize(device_map)
+    elif device_map in DIVIDED:
+        count = torch.cuda.device_count()
+        if count > 1:
+            model.parallelize()
+        elif count or device_map == "balanced":
+            model.to(_device(0))
+    elif device_map is not None:
+        model.to(_device(device_map))
 
 
 class Spread:
@@ -25,7 +54,7 @@ class Spread:
     deepest stack; a shallower one has the first of them.
     """
 
-    def __init__(self, body: nn.Module, head: nn.Module | None, device_map: DeviceMap | None) -> None:
+    def __init__(self, body: nn.Module, head: nn.Module | None, device_map: Layers | None) -> None:
         """`device_map`: device -> numbers of layers; by default they are divided evenly among all GPUs.
 
         Raises:
@@ -99,10 +128,20 @@ def _moved(x: Tensor | None, device: torch.device) -> Tensor | None:
 
 
 def _device(name: Device) -> torch.device:
-    return torch.device("cuda", name) if isinstance(name, int) else torch.device(name)
+    try:
+        device = torch.device("cuda", name) if isinstance(name, int) else torch.device(name)
+    except RuntimeError:
+        kinds = ", ".join(map(repr, (*DIVIDED, "cpu", "cuda", "cuda:1", "mps")))
+        message = f"{name!r} is no device ({kinds} ...){nearest(str(name), DIVIDED)}"
+        raise UserError(Fault("device_map", message)) from None
+    if device.type == "meta":
+        raise UserError(Fault("device_map", "'meta' holds no numbers, so nothing could be loaded"))
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(Fault("device_map", f"there is no {device}; this machine has {torch.cuda.device_count()} GPUs"))
+    return device
 
 
-def _evenly(depth: int) -> DeviceMap:
+def _evenly(depth: int) -> Layers:
     count = torch.cuda.device_count()
     if not count:
         raise UserError(Fault("device_map", "there are no GPUs to divide the layers among; name devices"))
@@ -110,7 +149,7 @@ def _evenly(depth: int) -> DeviceMap:
     return {device: range(start, min(start + size, depth)) for device, start in enumerate(range(0, depth, size))}
 
 
-def _device_of_layers(device_map: DeviceMap, depth: int) -> list[torch.device]:
+def _device_of_layers(device_map: Layers, depth: int) -> list[torch.device]:
     """The device of each of `depth` layers."""
     placed: dict[int, torch.device] = {}
     faults = []

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from eir_seq.errors import UserError
-from eir_seq.models.spread import _evenly
+from eir_seq.models import from_pretrained
+from eir_seq.models.spread import DeviceMap, _evenly
 from tests.models.tiny import inputs, noisy, tiny
 
 TWO_CPUS = ("cpu", "cpu:0")
@@ -84,3 +87,57 @@ def test_layers_are_divided_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     divided = {device: list(numbers) for device, numbers in _evenly(6).items()}
     assert divided == {0: [0, 1], 1: [2, 3], 2: [4, 5]}
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    noisy(tiny("mt5", "seq2seq-lm")).save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("where", ["cpu", torch.device("cpu"), {"": "cpu"}, {"cpu": [0, 2], "cpu:0": [1]}, "auto"])
+def test_weights_are_loaded_to_where_they_belong(
+    published: Path, where: DeviceMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    model: Any = from_pretrained(published, device_map=where)
+    assert model.device.type == "cpu"
+    assert bool(model._spread) == (isinstance(where, dict) and "" not in where)
+    given = {name: x for name, x in inputs(model).items() if not name.startswith("decoder")}
+    before: Any = from_pretrained(published)
+    assert torch.equal(model.generate(**given, max_new_tokens=4), before.generate(**given, max_new_tokens=4))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_gpus_share_what_is_loaded(published: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU, where weights go is all that can be seen."""
+    moved: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, where: moved.append((type(self).__name__, where)) or self)
+    for where in ("auto", "balanced"):
+        moved.clear()
+        model: Any = from_pretrained(published, device_map=where)
+        devices = [device for name, device in moved if isinstance(device, torch.device)]
+        assert {device.index for device in devices} == set(range(count))
+        assert [device.index for device in model._spread.devices] == [0, 1, 2] if count > 1 else not model._spread
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("sequential", "'sequential' is no device ('auto', 'balanced', 'cpu', 'cuda', 'cuda:1', 'mps' ...)"),
+        ("blanced", "'blanced' is no device .*; did you mean 'balanced'"),
+        ("cuda:0", "there is no cuda:0; this machine has 0 GPUs"),
+        (2, "there is no cuda:2; this machine has 0 GPUs"),
+        ("balanced", "there is no cuda:0; this machine has 0 GPUs"),
+        ("meta", "'meta' holds no numbers, so nothing could be loaded"),
+        ({"shared": 0, "encoder": 0}, "names modules; say which device has which layers, e.g. {0: [0, 1, 2]"),
+        ({"cpu": [0]}, "no device for the layers 1, 2"),
+    ],
+)
+def test_where_weights_cannot_be(
+    published: Path, where: DeviceMap, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=f"^device_map: {re.escape(message) if '.*' not in message else message}"):
+        from_pretrained(published, device_map=where)

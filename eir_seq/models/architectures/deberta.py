@@ -20,9 +20,9 @@ from eir_seq.models.architectures.bert import (
     bert_plan,
     bert_rows,
 )
-from eir_seq.models.blocks.attention import causal_mask
 from eir_seq.models.blocks.build import Part
 from eir_seq.models.blocks.disentangled_attention import DisentangledAttention, Distances, DistanceTable
+from eir_seq.models.blocks.dot_product import EAGER, causal_mask
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
@@ -138,6 +138,11 @@ class _TalkingHeads(DisentangledAttention):
         look = causal_mask(query, key) if causal else mask
         scores = scores if look is None else scores.masked_fill(~look, torch.finfo(scores.dtype).min)
         return self._over_heads(self.mix_weights, self.weights_dropout(scores.softmax(-1)))
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """No kernel mixes over heads."""
+        return (EAGER,)
 
     def _fused(
         self,

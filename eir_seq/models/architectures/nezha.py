@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from eir_seq.models.architectures.bert import bert_attention, bert_like, bert_plan
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.context import Bias, Context
+from eir_seq.models.blocks.dot_product import EAGER
 from eir_seq.models.blocks.positions import SinusoidalPositions, distances
 from eir_seq.models.configs.bert_like import NezhaConfig
 from eir_seq.models.frames.stack import StackPlan
@@ -61,6 +62,11 @@ class DistanceAttention(Attention):
         rows = self._rows(weights.shape[2], weights.shape[3], value.device).expand_as(weights)
         by_distance = weights.new_zeros(*weights.shape[:3], len(waves)).scatter_add(-1, rows, weights)
         return weights @ value + by_distance @ waves
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """No kernel knows values by distance."""
+        return (EAGER,)
 
     def _fused(
         self,

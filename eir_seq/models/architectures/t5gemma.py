@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.architectures.llama_like import GATED, QKV
 from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.dot_product import EAGER
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import CenteredRMSNorm
@@ -45,6 +46,11 @@ class BoundedAttention(Attention):
         bound: float | None
 
     config: Config
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """No kernel bounds scores."""
+        return super().implementations if self.config.bound is None else (EAGER,)
 
     def _scores(self, query: Tensor, key: Tensor) -> Tensor:
         return bounded(super()._scores(query, key), self.config.bound)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eir_seq.models.blocks.alibi import Alibi
-from eir_seq.models.blocks.build import Configured, Part
+from eir_seq.models.blocks.build import Part
 from eir_seq.models.blocks.context import Bias, Context
+from eir_seq.models.blocks.dot_product import EAGER, FLASH, SDPA, DotProduct, causal_mask
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.norms import HeadNorm
 from eir_seq.models.blocks.positions import Rotary
@@ -20,11 +21,11 @@ LEAST_BLOCK = 256
 """Queries that are taken at once where a window is narrower."""
 
 
-class Attention(Configured):
+class Attention(DotProduct):
     """Scaled dot-product attention over the tokens themselves, or over the memory (https://arxiv.org/abs/1706.03762)."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Configured.Config):
+    class Config(DotProduct.Config):
         """What varies between architectures.
 
         `num_kv_heads`: heads of keys and values, each shared by a group of query heads (https://arxiv.org/abs/2305.13245).
@@ -74,6 +75,12 @@ class Attention(Configured):
     def crosses(self) -> bool:
         """Whether keys and values come from the memory."""
         return self.config.memory_size is not None
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """The flash kernel takes neither biases nor windows."""
+        masked = self.distances is not None or self.config.alibi is not None or self.config.window is not None
+        return (EAGER, SDPA) if masked else (EAGER, SDPA, FLASH)
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
@@ -217,15 +224,13 @@ class Attention(Configured):
         causal: bool,
         dropout: float,
     ) -> Tensor:
-        """(batch, heads, length, head_size) each -> (batch, heads, queries, head_size), by torch's own kernels."""
+        """(batch, heads, length, head_size) each -> (batch, heads, queries, head_size), see `DotProduct`."""
         if bias is not None:
             look = causal_mask(query, key) if causal else mask
             mask, causal = bias if look is None else bias.masked_fill(~look, torch.finfo(bias.dtype).min), False
         if isinstance(mask, Tensor) and mask.is_floating_point():
             mask = mask.to(query.dtype)
-        return F.scaled_dot_product_attention(
-            query, key, value, mask, dropout, causal, scale=self.scale, enable_gqa=query.shape[1] != key.shape[1]
-        )
+        return self._product(query, key, value, mask, dropout, self.scale, causal=causal)
 
     def _weights(self, query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None, causal: bool) -> Tensor:
         """(batch, heads, queries, keys) attention weights, spelt out."""
@@ -241,9 +246,3 @@ class Attention(Configured):
             with torch.autocast(query.device.type, enabled=False):
                 return query.float() @ key.float().transpose(-1, -2) * self.scale
         return query @ key.transpose(-1, -2) * self.scale
-
-
-def causal_mask(query: Tensor, key: Tensor) -> Tensor:
-    """(queries, keys) bool: each query sees the keys up to its own place; the queries are the last of the keys."""
-    queries, keys = query.shape[2], key.shape[2]
-    return torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)

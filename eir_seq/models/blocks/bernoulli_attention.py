@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.context import Context
+from eir_seq.models.blocks.dot_product import EAGER
 from eir_seq.models.blocks.nystrom_attention import head_convolution
 from eir_seq.models.blocks.recurrence import at_least_float32
 from eir_seq.models.blocks.rows import Rows
@@ -201,6 +202,11 @@ class BernoulliAttention(Attention):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.conv = head_convolution(config.num_heads, config.convolution) if config.convolution else None
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """Weights are no softmax."""
+        return (EAGER,)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context) -> Tensor:
         c, rows = self.config, Rows.of(ctx)

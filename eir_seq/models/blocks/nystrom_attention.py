@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.context import Context
@@ -88,11 +87,11 @@ class NystromAttention(Attention):
         wide = torch.float64 if middle.dtype == torch.float64 else torch.float32
         with torch.autocast(query.device.type, enabled=False):
             inverse = pseudo_inverse(middle.to(wide), self.config.together).to(value.dtype)
-        summaries = F.scaled_dot_product_attention(of_queries, key, value, seen, dropout, scale=self.scale)
+        summaries = self._product(of_queries, key, value, seen, dropout, self.scale)
         if ctx.attentions is not None:
             weights = self._weights(query, of_keys, known, None, False).to(inverse.dtype) @ inverse
             ctx.attentions.append(rows.collect(weights.transpose(1, 2)).transpose(1, 2))
-        mixed = F.scaled_dot_product_attention(query, of_keys, inverse @ summaries, known, dropout, scale=self.scale)
+        mixed = self._product(query, of_keys, inverse @ summaries, known, dropout, self.scale)
         if ctx.head_mask is not None:
             mixed = mixed * ctx.head_mask[:, None, None]
         return rows.collect(mixed.transpose(1, 2))

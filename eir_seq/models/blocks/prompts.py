@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.blocks.attention import Attention, causal_mask
+from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context
+from eir_seq.models.blocks.dot_product import EAGER, SDPA, causal_mask
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.linear import Linear
 
@@ -70,6 +71,11 @@ class PromptedAttention(Attention):
         layer: int
 
     config: Config
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """Prompts in front of a text make a mask of what is causal."""
+        return (EAGER, SDPA)
 
     def _fused(
         self,

@@ -91,7 +91,12 @@ class FirstTokenPooler(nn.Module):
 
 
 class Stack(nn.Module):
-    """Embeddings, layers, final norm, pooler. With `pack`, padding is left out of the computation where that helps."""
+    """Embeddings, layers, final norm, pooler. With `pack`, padding is left out of the computation where that helps.
+
+    `packs_for_kernel`: that is so on other devices than a CPU too, because a kernel of attention knows no masks.
+    """
+
+    packs_for_kernel = False
 
     def __init__(self, plan: StackPlan) -> None:
         super().__init__()
@@ -254,7 +259,7 @@ class Stack(nn.Module):
             and cache is None
             and not any(wanted is not None and wanted is not False for wanted in weights_touched)
             and not torch.compiler.is_compiling()
-            and device.type == "cpu"
+            and (device.type == "cpu" or self.packs_for_kernel)
         )
 
     @staticmethod
