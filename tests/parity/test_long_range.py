@@ -121,7 +121,7 @@ def test_no_table_of_all_pairs() -> None:
     assert largest(model, 3072) == 2 * largest(model, 1536) < 1536 * 1536 / 2
     model = tiny("longt5", "encoder", local_radius=16, global_block_size=64)
     heads, columns = 4, 1024 // 64 + 3 * 16
-    assert largest(model, 1024) == 1024 * heads * max(columns, 64)
+    assert largest(model, 1024) <= 1024 * heads * max(columns, 64)
     # chunks, and Fourier transforms of twice the length
     model = tiny("mega", use_chunking=True, chunk_size=16)
     assert largest(model, 4096) < 2.01 * largest(model, 2048) < 2048 * 2048 / 2

@@ -1,127 +1,62 @@
 """Attention in a sliding window, with a few global tokens (Longformer, https://arxiv.org/abs/2004.05150).
 
-Texts are cut into blocks as wide as the window reaches to one side; each block looks at itself, at its two neighbours
-and at the global tokens. Time and memory grow linearly with the length, and texts of all lengths share one product.
+Texts are taken in pieces about as long as the window reaches to one side; each piece looks at itself, at as many tokens
+on both sides and at the global tokens. Time and memory grow linearly with the length.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from operator import getitem
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context, look_mask
 from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.blocks.windows import InPieces, in_layout, piece, texts_of
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """Where tokens stand among blocks, and who may look at whom; the same for all layers of one reach.
+class Globals:
+    """The global tokens of a batch.
 
-    `size`: tokens per block; `place`: (tokens,) slot of each token; `owner`: (blocks,) text of each block;
-    `mask`: (blocks, 1, size, globals + 3 size) bool.
+    `place`: (batch, globals) where they stand among all tokens of the layout, None if there are none. `real`: which of
+    these are any. `seen`: (...) bool in the layout, True at real tokens that are none.
     """
 
-    size: int
-    place: Tensor
-    owner: Tensor
-    mask: Tensor
-
-    @classmethod
-    def of(cls, reach: int, texts: Texts) -> Blocks:
-        """The blocks of these texts where each token sees `reach` tokens to each side."""
-        device = texts.lengths.device
-        owner, place = placed(reach, texts)
-        seen = torch.zeros(len(owner) * reach, dtype=torch.bool, device=device)
-        seen = seen.index_copy(0, place, texts.seen).unflatten(0, (-1, reach))
-        before, after = F.pad(seen, (0, 0, 1, 0))[:-1], F.pad(seen, (0, 0, 0, 1))[1:]
-        same = owner[1:] == owner[:-1]
-        before = before & F.pad(same, (1, 0))[:, None]
-        after = after & F.pad(same, (0, 1))[:, None]
-        row, column = torch.arange(reach, device=device)[:, None], torch.arange(3 * reach, device=device)[None]
-        band = (row + reach - column).abs() <= reach
-        itself = column == row + reach
-        # a slot without a token that is seen looks at itself, so that its weights stay finite
-        mask = (band & torch.cat((before, seen, after), 1)[:, None]) | (itself & ~seen[:, :, None])
-        if texts.global_place is not None:
-            known = texts.global_real[owner][:, None].expand(-1, reach, -1)
-            mask = torch.cat((known, mask), -1)
-        return cls(reach, place, owner, mask[:, None])
-
-    def cut(self, x: Tensor) -> Tensor:
-        """(tokens, heads, head_size) -> (blocks, size, heads, head_size), zero in empty slots."""
-        slots = x.new_zeros((len(self.owner) * self.size, *x.shape[1:])).index_copy(0, self.place, x)
-        return slots.unflatten(0, (-1, self.size))
-
-    def join(self, x: Tensor) -> Tensor:
-        """The inverse of `cut`."""
-        return x.flatten(0, 1).index_select(0, self.place)
-
-    def around(self, x: Tensor) -> list[Tensor]:
-        """(tokens, heads, head_size) -> thrice (blocks, size, heads, head_size): the block before, itself, behind."""
-        cut = self.cut(x)
-        nothing = torch.zeros_like(cut[:1])
-        return [torch.cat((nothing, cut[:-1])), cut, torch.cat((cut[1:], nothing))]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """The texts of a batch one after the other.
-
-    `lengths`: (batch,) tokens per text; `real`: (tokens,) bool; `seen`: (tokens,) bool, real and not global;
-    `global_place`: (batch, globals) places of the global tokens, None if there are none; `global_real`: which are any.
-    """
-
-    lengths: Tensor
+    place: Tensor | None
     real: Tensor
     seen: Tensor
-    global_place: Tensor | None
-    global_real: Tensor
 
     @classmethod
-    def of(cls, ctx: Context) -> Texts:
-        """The texts of this pass, in its layout."""
+    def of(cls, ctx: Context) -> Globals:
+        """Those of this pass."""
         layout, device = ctx.layout, ctx.positions.device
-        rows = layout.lengths or (layout.length,) * layout.batch
-        lengths = torch.tensor(rows, device=device)
         everything = torch.ones(layout.batch, layout.length, dtype=torch.bool, device=device)
         mask = everything if layout.mask is None else layout.mask
-        real = (layout.pack(mask) if layout.packed else mask.flatten()).bool()
         wanted = ctx.features.get("global_attention_mask")
         if wanted is None or not bool((wanted.bool() & mask).any()):
-            return cls(lengths, real, real, None, real[:0])
+            return cls(None, mask[:, :0], layout.pack(mask))
         is_global = wanted.bool() & mask
-        flat = layout.pack(is_global) if layout.packed else is_global.flatten()
         count = is_global.sum(1)
         order = torch.arange(int(count.max()), device=device)
         place = torch.zeros(layout.batch, len(order), dtype=torch.long, device=device)
         filled = order[None] < count[:, None]
-        place[filled] = flat.nonzero().squeeze(1)
-        return cls(lengths, real, real & ~flat, place, filled)
+        place[filled] = layout.pack(is_global).flatten().nonzero().squeeze(1)
+        return cls(place, filled, layout.pack(mask & ~is_global))
 
 
-def placed(size: int, texts: Texts, shift: int = 0) -> tuple[Tensor, Tensor]:
-    """Blocks of `size` slots, each text with its own and behind `shift` empty slots: the text of each block (blocks,),
-    and the slot of each token (tokens,)."""
-    device, lengths = texts.lengths.device, texts.lengths
-    counts = (lengths + shift + size - 1) // size
-    owner = torch.repeat_interleave(torch.arange(len(lengths), device=device), counts)
-    first_slot = (counts.cumsum(0) - counts) * size + shift
-    first_token = lengths.cumsum(0) - lengths
-    return owner, torch.arange(len(texts.seen), device=device) + (first_slot - first_token).repeat_interleave(lengths)
-
-
-class BandedAttention(Configured):
+class BandedAttention(InPieces):
     """Each token sees `reach` tokens to each side and all global tokens; a global token sees its whole text.
 
     Global tokens have projections of their own for looking at others; as keys of others they use the common ones.
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Configured.Config):
+    class Config(InPieces.Config):
         """`reach`: tokens seen to each side, half the published attention window."""
 
         hidden_size: int
@@ -142,51 +77,84 @@ class BandedAttention(Configured):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
-        texts: Texts = ctx.once("texts", lambda: Texts.of(ctx))
-        flat = x if ctx.layout.packed else x.flatten(0, 1)
-        query, key, value = (self._heads(part(flat)) for part in (self.query, self.key, self.value))
-        mixed = self._local(query, key, value, texts, ctx)
-        if texts.global_place is not None:
-            rows = self._global(flat, texts, ctx)
-            mixed = mixed.index_copy(0, texts.global_place[texts.global_real], rows)
-        return self.out(mixed if ctx.layout.packed else mixed.unflatten(0, x.shape[:2]))
+        layout = ctx.layout
+        marked: Globals = ctx.once("globals", lambda: Globals.of(ctx))
+        query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
+        mixed = self._local(query, key, value, marked, ctx)
+        if layout.mask is not None and not layout.packed:
+            mixed = mixed * layout.mask[..., None]  # as published
+        if marked.place is not None:
+            flat = x if layout.packed else x.flatten(0, 1)
+            rows = self._global(flat, marked.place, marked.real, ctx)
+            whole = mixed if layout.packed else mixed.flatten(0, 1)
+            mixed = whole.index_copy(0, marked.place[marked.real], rows).view_as(mixed)
+        return self.out(mixed)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_size))
 
-    def _local(self, query: Tensor, key: Tensor, value: Tensor, texts: Texts, ctx: Context) -> Tensor:
-        """(tokens, heads, head_size) each -> (tokens, hidden)."""
-        blocks: Blocks = ctx.once(("blocks", self.config.reach), lambda: Blocks.of(self.config.reach, texts))
-        query = blocks.cut(query).transpose(1, 2)
-        keys, values = (self._neighbourhood(x, blocks, texts).transpose(1, 2) for x in (key, value))
+    def _local(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
+        """(..., heads, head_size) each -> (..., hidden)."""
+        reach, layout = self.config.reach, ctx.layout
         dropout = self.config.dropout if self.training else 0.0
-        if ctx.attentions is None and ctx.head_mask is None:
-            mixed = F.scaled_dot_product_attention(query, keys, values, blocks.mask, dropout, scale=self.scale)
-        else:
-            weights = self._weights(query @ keys.transpose(-1, -2), blocks.mask, ctx.head_mask)
-            if ctx.attentions is not None:
-                ctx.attentions.append(published(weights, blocks, texts, ctx))
-            mixed = F.dropout(weights, dropout) @ values
-        rows = blocks.join(mixed.transpose(1, 2)).flatten(1)
-        return rows if ctx.layout.packed or ctx.layout.mask is None else rows * texts.real[:, None]  # as published
+        masks: list[list[Tensor | None]] = ctx.once(("band", reach), lambda: self._masks(marked, ctx))
+        shared = None
+        if marked.place is not None:
+            flat = (x if layout.packed else x.flatten(0, 1) for x in (key, value))
+            shared = [x[marked.place].transpose(1, 2) for x in flat]
+        mixed, weights = [], None
+        for number, text in enumerate(zip(*(texts_of(x, layout) for x in (query, key, value)), strict=True)):
+            others = None
+            if shared is not None and not self._sees_all(text[0].shape[2], ctx):
+                own = slice(number, number + 1) if layout.packed else slice(None)
+                others = shared[0][own], shared[1][own]
+            bias = partial(getitem, masks[number])
+            seen, weights = self._slide(*text, others, bias, ctx, reach=reach, scale=self.scale, dropout=dropout)
+            mixed.append(seen)
+        if ctx.attentions is not None and weights is not None:  # then all texts are one rectangle
+            ctx.attentions.append(weights * marked.seen[:, None, :, None])
+        return in_layout(mixed, layout)
 
-    def _neighbourhood(self, x: Tensor, blocks: Blocks, texts: Texts) -> Tensor:
-        """(tokens, heads, head_size) -> (blocks, globals + 3 size, heads, head_size): what each block may look at."""
-        around = blocks.around(x)
-        if texts.global_place is not None:
-            around.insert(0, x[texts.global_place][blocks.owner])
-        return torch.cat(around, 1)
+    def _sees_all(self, length: int, ctx: Context) -> bool:
+        """Whether the window of each token of such a text is all of it, so that global tokens are nothing special."""
+        return length <= self.config.reach + 1 and ctx.attentions is None
+
+    def _masks(self, marked: Globals, ctx: Context) -> list[list[Tensor | None]]:
+        """What the tokens of each piece of each text see, (batch or 1, 1, tokens, globals + keys) bool; None: all."""
+        layout, reach = ctx.layout, self.config.reach
+        size = piece(reach)
+        found: list[list[Tensor | None]] = []
+        texts = [x[None] for x in marked.seen.split(layout.lengths)] if layout.packed else [marked.seen]
+        for number, seen in enumerate(texts):
+            length = seen.shape[1]
+            if self._sees_all(length, ctx):
+                found.append([None if layout.packed else look_mask(layout.mask, length, length, causal=False)])
+                continue
+            own = slice(number, number + 1) if layout.packed else slice(None)
+            masks: list[Tensor | None] = []
+            for start in range(0, length, size):
+                first, end = max(0, start - reach), min(length, start + size)
+                row, column = (
+                    torch.arange(x, y, device=seen.device) for x, y in ((start, end), (first, min(length, end + reach)))
+                )
+                mask = ((row[:, None] - column).abs() <= reach) & seen[:, None, first : end + reach]
+                # a token that is not seen looks at itself, so that its weights stay finite
+                mask = mask | ((row[:, None] == column) & ~seen[:, start:end, None])
+                if marked.place is not None:
+                    mask = torch.cat((marked.real[own, None].expand(-1, end - start, -1), mask), -1)
+                masks.append(mask[:, None])
+            found.append(masks)
+        return found
 
     def _weights(self, scores: Tensor, mask: Tensor, head_mask: Tensor | None) -> Tensor:
         weights = (scores * self.scale).masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
         return weights if head_mask is None else weights * head_mask[:, None, None]
 
-    def _global(self, x: Tensor, texts: Texts, ctx: Context) -> Tensor:
-        """States (tokens, hidden) -> what global tokens see (global tokens, hidden)."""
-        assert texts.global_place is not None
+    def _global(self, x: Tensor, place: Tensor, real: Tensor, ctx: Context) -> Tensor:
+        """States (tokens, hidden) -> what global tokens see (global tokens, hidden); see `Globals`."""
         rectangle = ctx.layout.pad(x) if ctx.layout.packed else x.unflatten(0, (ctx.layout.batch, -1))
         mask = look_mask(ctx.layout.mask, 1, rectangle.shape[1], causal=False)
-        query = self._heads(self.query_global(x[texts.global_place])).transpose(1, 2)
+        query = self._heads(self.query_global(x[place])).transpose(1, 2)
         dropout = self.config.dropout if self.training else 0.0
         spelt_out = ctx.attentions is not None or ctx.head_mask is not None
         if query.shape[2] * self.config.num_heads <= self.config.hidden_size and not spelt_out:
@@ -201,10 +169,10 @@ class BandedAttention(Configured):
                 everyone = torch.ones((), dtype=torch.bool, device=x.device) if mask is None else mask
                 weights = self._weights(scores, everyone, ctx.head_mask)
                 if ctx.global_attentions is not None:
-                    used = texts.global_real[:, None, :, None]
+                    used = real[:, None, :, None]
                     ctx.global_attentions.append((weights * used).transpose(-1, -2))
                 mixed = F.dropout(weights, dropout) @ value
-        return mixed.transpose(1, 2).flatten(2)[texts.global_real]
+        return mixed.transpose(1, 2).flatten(2)[real]
 
     def _folded(self, query: Tensor, states: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
         """The same with the projections of keys and values moved to the few queries.
@@ -223,18 +191,3 @@ class BandedAttention(Configured):
         weights = F.dropout(scores.softmax(-1), dropout)
         mixed = torch.einsum("bhgc,hdc->bhgd", weights @ states[:, None], value_weight)
         return mixed + weights.sum(-1, keepdim=True) * self._heads(self.value_global.bias)[None, :, None]
-
-
-def published(weights: Tensor, blocks: Blocks, texts: Texts, ctx: Context) -> Tensor:
-    """Weights (blocks, heads, size, others + 3 size) as documented: (batch, heads, length, others + window + 1).
-
-    Rows of tokens that are not seen in the window, global ones and padding, are zero.
-    """
-    size = blocks.size
-    count = weights.shape[-1] - 3 * size
-    row = torch.arange(size, device=weights.device)[:, None]
-    band = row + torch.arange(2 * size + 1, device=weights.device)[None]
-    local = weights[..., count:].gather(-1, band.expand(*weights.shape[:2], -1, -1))
-    rows = torch.cat((weights[..., :count], local), -1).transpose(1, 2)
-    rows = blocks.join(rows) * texts.seen[:, None, None]
-    return rows.unflatten(0, (ctx.layout.batch, -1)).transpose(1, 2)

@@ -1,23 +1,23 @@
 """Attention to the tokens nearby and to sums of all others (LongT5, https://arxiv.org/abs/2112.07916).
 
-Nearby tokens are looked at block by block, as in `banded_attention`: time and memory grow linearly with the length.
+Nearby tokens are looked at piece by piece, as in `banded_attention`: time and memory grow linearly with the length.
 With sums there is one column more per summed block, so that a part grows with length times length / block.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from eir_seq.models.blocks.banded_attention import Blocks, Texts, published
 from eir_seq.models.blocks.build import Configured, Sized
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.layout import Layout
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.positions import RelativeBuckets
+from eir_seq.models.blocks.windows import InPieces, in_layout, piece, texts_of
 
 
 class BiasTable(Configured):
@@ -77,7 +77,7 @@ class Sums:
         return sums[:-1].unflatten(0, self.known.shape)
 
 
-class LocalAttention(Configured):
+class LocalAttention(InPieces):
     """Each token sees `reach` tokens to each side and, with `summed`, the sum of each block of its text.
 
     Scores are not scaled; biases by distance are the rows of the context's `position_table` (see `BiasTable`).
@@ -85,7 +85,7 @@ class LocalAttention(Configured):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Configured.Config):
+    class Config(InPieces.Config):
         """`reach`: tokens seen to each side. `summed`: tokens per sum, None for no sums; `norm`: that of sums."""
 
         hidden_size: int
@@ -106,55 +106,61 @@ class LocalAttention(Configured):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
-        texts: Texts = ctx.once("texts", lambda: Texts.of(ctx))
-        blocks: Blocks = ctx.once("blocks", lambda: Blocks.of(self.config.reach, texts))
-        flat = x if ctx.layout.packed else x.flatten(0, 1)
-        sums, states = None, None
+        layout, table = ctx.layout, ctx.position_table
+        assert table is not None
+        flat = x if layout.packed else x.flatten(0, 1)
+        sums, shared = None, None
         if self.config.summed is not None and self.sum_norm is not None:
             summed = self.config.summed
-            sums = ctx.once("sums", lambda: Sums.of(summed, ctx.layout, x.device))
+            sums = ctx.once("sums", lambda: Sums.of(summed, layout, x.device))
             states = self.sum_norm(sums.add(flat))
-        query = blocks.cut(self._heads(self.query(flat))).transpose(1, 2)
-        keys, values = (self._seen(part, flat, states, blocks) for part in (self.key, self.value))
-        bias = ctx.once("bias", lambda: self._bias(ctx, blocks, sums)).to(query.dtype)
+            shared = [self._heads(part(states)).transpose(1, 2) for part in (self.key, self.value)]
+        texts = zip(
+            *(texts_of(self._heads(part(x)), layout) for part in (self.query, self.key, self.value)), strict=True
+        )
         dropout = self.config.dropout if self.training else 0.0
-        if ctx.attentions is None and ctx.head_mask is None:
-            mixed = F.scaled_dot_product_attention(query, keys, values, bias, dropout, scale=1.0)
-        else:
-            weights = (query @ keys.transpose(-1, -2) + bias).softmax(-1)
-            if ctx.head_mask is not None:
-                weights = weights * ctx.head_mask[:, None, None]
-            if ctx.attentions is not None:
-                ctx.attentions.append(published(weights, blocks, texts, ctx))
-            mixed = F.dropout(weights, dropout) @ values
-        rows: Tensor = self.out(blocks.join(mixed.transpose(1, 2)).flatten(1))
-        return rows if ctx.layout.packed else rows.unflatten(0, x.shape[:2])
+        near = ctx.once("near", lambda: self._near(table)).to(x.dtype)
+        mixed, weights = [], None
+        for number, text in enumerate(texts):
+            own = slice(number, number + 1) if layout.packed else slice(None)
+            others = None if shared is None else (shared[0][own], shared[1][own])
+            bias = partial(self._bias, near, table, sums, number, text[0].shape[2], ctx)
+            how = {"reach": self.config.reach, "scale": 1.0, "dropout": dropout, "learned": table.requires_grad}
+            seen, weights = self._slide(*text, others, bias, ctx, **how)
+            mixed.append(seen)
+        if ctx.attentions is not None and weights is not None:  # then all texts are one rectangle
+            ctx.attentions.append(weights if layout.mask is None else weights * layout.mask[:, None, :, None])
+        return self.out(in_layout(mixed, layout))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.config.head_size))
 
-    def _seen(self, part: Linear, x: Tensor, sums: Tensor | None, blocks: Blocks) -> Tensor:
-        """States (tokens, hidden) and sums (batch, sums, hidden) -> (blocks, heads, sums + 3 size, head_size)."""
-        seen = blocks.around(self._heads(part(x)))
-        if sums is not None:
-            seen.insert(0, self._heads(part(sums))[blocks.owner])
-        return torch.cat(seen, 1).transpose(1, 2)
+    def _near(self, table: Tensor) -> Tensor:
+        """(heads, tokens, tokens + 2 reach) for a whole piece: biases by distance, the lowest number out of reach."""
+        most, reach, size = len(table) // 2, self.config.reach, piece(self.config.reach)
+        place = torch.arange(size + 2 * reach, device=table.device) - reach
+        distance = place - place[reach : reach + size, None]
+        bias = table[:, : self.config.num_heads][distance.clamp(-most, most) + most].permute(2, 0, 1)
+        return bias.masked_fill(distance.abs() > reach, torch.finfo(table.dtype).min)
 
-    def _bias(self, ctx: Context, blocks: Blocks, sums: Sums | None) -> Tensor:
-        """(blocks, heads, size, sums + 3 size), the lowest number where there is nothing to be seen."""
-        table, heads, size = ctx.position_table, self.config.num_heads, blocks.size
-        assert table is not None
-        most, lowest = len(table) // 2, torch.finfo(table.dtype).min
-        place = torch.arange(3 * size, device=table.device)
-        distance = (place - place[size : 2 * size, None]).clamp(-most, most) + most
-        near = table[:, :heads][distance].permute(2, 0, 1).masked_fill(~blocks.mask, lowest)
+    def _bias(
+        self, near: Tensor, table: Tensor, sums: Sums | None, text: int, length: int, ctx: Context, number: int
+    ) -> Tensor:
+        """(batch or 1, heads, tokens, sums + keys) of a piece of a text, the lowest number where nothing is seen."""
+        reach, layout, lowest = self.config.reach, ctx.layout, torch.finfo(near.dtype).min
+        start = number * near.shape[1]
+        first, end = max(0, start - reach), min(length, start + near.shape[1])
+        last = min(length, end + reach)
+        bias = near[None, :, : end - start, first - start + reach : last - start + reach]
+        if layout.mask is not None and not layout.packed:
+            bias = bias.masked_fill(~layout.mask[:, None, None, first:last], lowest)
         if sums is None:
-            return near
-        distance = torch.arange(sums.known.shape[1], device=table.device) - sums.block[:, None]
-        far = table[:, heads:][distance.clamp(-most, most) + most]
-        far = (
-            blocks.cut(far.transpose(1, 2))
-            .transpose(1, 2)
-            .masked_fill(~sums.known[blocks.owner][:, None, None], lowest)
-        )
-        return torch.cat((far, near), -1)
+            return bias
+        begin = sum(layout.lengths[:text]) if layout.packed else 0
+        block = sums.block[begin : begin + length][None] if layout.packed else sums.block.view(layout.batch, -1)
+        known = sums.known[text, None] if layout.packed else sums.known
+        most = len(table) // 2
+        distance = torch.arange(known.shape[1], device=table.device) - block[:, start:end, None]
+        far = table[:, self.config.num_heads :][distance.clamp(-most, most) + most].permute(0, 3, 1, 2)
+        far = far.to(bias.dtype).masked_fill(~known[:, None, None], lowest)
+        return torch.cat((far, bias.expand(len(far), -1, -1, -1)), -1)

@@ -6,30 +6,27 @@ Time and memory grow linearly with the length.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eir_seq.models.blocks.banded_attention import Blocks, Texts, placed
-from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.blocks.windows import InPieces, in_layout, texts_of
+
+Parts = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values."""
 
 
-def separate(size: int, shift: int, texts: Texts, others: int) -> Blocks:
-    """Blocks that see themselves and `others` besides, behind `shift` empty places; their mask has one row for all."""
-    owner, place = placed(size, texts, shift)
-    seen = torch.zeros(len(owner) * size, dtype=torch.bool, device=place.device).index_copy(0, place, texts.real)
-    return Blocks(size, place, owner, F.pad(seen.unflatten(0, (-1, size)), (others, 0), value=True)[:, None, None])
-
-
-class StaggeredAttention(Configured):
+class StaggeredAttention(InPieces):
     """Tokens see those of their block and all global tokens; global tokens see each other and the whole text."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Configured.Config):
+    class Config(InPieces.Config):
         """`size`: tokens per block; `shift`: how many fewer the first block of a text has."""
 
         hidden_size: int
@@ -47,48 +44,46 @@ class StaggeredAttention(Configured):
 
     def forward(self, x: Tensor, shared: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
         """States of the context's layout and of global tokens (batch, globals, hidden) -> the same."""
-        texts: Texts = ctx.once("texts", lambda: Texts.of(ctx))
-        size, shift, count = self.config.size, self.config.shift, shared.shape[1]
-        blocks: Blocks = ctx.once(("blocks", shift), lambda: separate(size, shift, texts, count))
-        flat = x if ctx.layout.packed else x.flatten(0, 1)
-        query, key, value = (self._heads(part(flat)) for part in (self.query, self.key, self.value))
-        own_query, own_key, own_value = (self._heads(part(shared)) for part in (self.query, self.key, self.value))
-
-        keys, values = (
-            torch.cat((own[blocks.owner], blocks.cut(x)), 1) for own, x in ((own_key, key), (own_value, value))
-        )
-        mixed, weights = self._mixed(blocks.cut(query), keys, values, blocks.mask, ctx)
-        mixed = self.out(blocks.join(mixed).flatten(1))
-        if ctx.attentions is not None and weights is not None:
-            rows = blocks.join(weights.transpose(1, 2))
-            ctx.attentions.append(rows.unflatten(0, (ctx.layout.batch, -1)).transpose(1, 2))
-
-        keys, values = (torch.cat((own, self._rows(x, ctx)), 1) for own, x in ((own_key, key), (own_value, value)))
-        mask = None if ctx.layout.mask is None else F.pad(ctx.layout.mask, (count, 0), value=True)[:, None, None]
-        gathered, weights = self._mixed(own_query, keys, values, mask, ctx)
-        if ctx.global_attentions is not None and weights is not None:
-            ctx.global_attentions.append(weights)
-        return mixed if ctx.layout.packed else mixed.unflatten(0, x.shape[:2]), self.out(gathered.flatten(2))
+        layout, parts = ctx.layout, (self.query, self.key, self.value)
+        of_globals = [self._heads(part(shared)).transpose(1, 2) for part in parts]
+        texts = zip(*(texts_of(self._heads(part(x)), layout) for part in parts), strict=True)
+        mixed, gathered = [], []
+        for number, text in enumerate(texts):
+            own = slice(number, number + 1) if layout.packed else slice(None)
+            seen, of_all = self._one(text, (of_globals[0][own], of_globals[1][own], of_globals[2][own]), ctx)
+            mixed.append(seen)
+            gathered.append(of_all)
+        return self.out(in_layout(mixed, layout)), self.out(torch.cat(gathered).transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_size))
 
-    @staticmethod
-    def _rows(x: Tensor, ctx: Context) -> Tensor:
-        return ctx.layout.pad(x) if ctx.layout.packed else x.unflatten(0, (ctx.layout.batch, -1))
+    def _one(self, text: Parts, shared: Parts, ctx: Context) -> tuple[Tensor, Tensor]:
+        """Queries, keys and values of texts and of global tokens, (batch, heads, tokens, head_size) each."""
+        length, count, size = text[0].shape[2], shared[0].shape[2], self.config.size
+        how: dict[str, Any] = {"scale": self.head_size**-0.5, "dropout": self.config.dropout if self.training else 0.0}
+        masked = ctx.layout.mask is not None and not ctx.layout.packed
+        look = F.pad(ctx.layout.mask, (count, 0), value=True)[:, None, None] if masked else None  # type: ignore[arg-type]
+        mixed, shown, start, space = [], [], 0, self.config.shift
+        for query, key, value in zip(*(self._blocks(x) for x in text), strict=True):
+            end = count + start + query.shape[2]
+            mask = None if look is None else torch.cat((look[..., :count], look[..., count + start : end]), -1)
+            keys, values = (shared[1], key), (shared[2], value)
+            seen, weights = self._attend_piece(query, keys, values, lambda m=mask: m, ctx, length=length, **how)  # type: ignore[misc]
+            mixed.append(seen)
+            if weights is not None:  # as documented, of whole blocks
+                near = F.pad(weights[..., count:], (space, size - space - key.shape[2]))
+                shown.append(torch.cat((weights[..., :count], near), -1))
+            start, space = start + query.shape[2], 0
+        keys, values = ((shared[i], text[i]) for i in (1, 2))
+        gathered, weights = self._attend_piece(shared[0], keys, values, lambda: look, ctx, length=count, **how)
+        if ctx.attentions is not None and ctx.global_attentions is not None and weights is not None:
+            ctx.attentions.append(torch.cat(shown, 2))
+            ctx.global_attentions.append(weights)
+        return torch.cat(mixed, 2), gathered
 
-    def _mixed(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, ctx: Context
-    ) -> tuple[Tensor, Tensor | None]:
-        """(batch, length, heads, head_size) each -> the same and, where they are asked for, the weights."""
-        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-        dropout = self.config.dropout if self.training else 0.0
-        if ctx.attentions is None and ctx.head_mask is None:
-            return F.scaled_dot_product_attention(query, key, value, mask, dropout).transpose(1, 2), None
-        scores = query @ key.transpose(-1, -2) * self.head_size**-0.5
-        if mask is not None:
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(-1)
-        if ctx.head_mask is not None:
-            weights = weights * ctx.head_mask[:, None, None]
-        return (F.dropout(weights, dropout) @ value).transpose(1, 2), weights
+    def _blocks(self, x: Tensor) -> Sequence[Tensor]:
+        """(batch, heads, length, head_size) -> block by block."""
+        first = self.config.size - self.config.shift
+        behind = x[:, :, first:]
+        return (x[:, :, :first], *(behind.split(self.config.size, 2) if behind.shape[2] else ()))
