@@ -119,4 +119,4 @@ def convolved(x: Tensor, kernel: Tensor, bidirectional: bool) -> Tensor:
     if bidirectional:
         past, future = spectrum.chunk(2)
         spectrum = past + future.conj()  # conjugation turns time around
-    return torch.fft.irfft(torch.fft.rfft(x, size, dim=1) * spectrum.mT, size, dim=1)[:, :length]
+    return torch.fft.irfft(torch.fft.rfft(x.mT, size) * spectrum, size)[..., :length].mT
