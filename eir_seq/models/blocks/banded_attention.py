@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from eir_seq.models.blocks.context import Context, look_mask
 from eir_seq.models.blocks.linear import Linear
-from eir_seq.models.blocks.windows import InPieces, in_layout, piece, texts_of
+from eir_seq.models.blocks.windows import KEPT, InPieces, in_layout, piece, texts_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class BandedAttention(InPieces):
         """(..., heads, head_size) each -> (..., hidden)."""
         reach, layout = self.config.reach, ctx.layout
         dropout = self.config.dropout if self.training else 0.0
-        masks: list[list[Tensor | None]] = ctx.once(("band", reach), lambda: self._masks(marked, ctx))
+        masks: list[list[Tensor | None]] = ctx.once(
+            ("band", reach, query.dtype), lambda: self._masks(marked, ctx, query.dtype)
+        )
         shared = None
         if marked.place is not None:
             flat = (x if layout.packed else x.flatten(0, 1) for x in (key, value))
@@ -109,7 +111,9 @@ class BandedAttention(InPieces):
                 own = slice(number, number + 1) if layout.packed else slice(None)
                 others = shared[0][own], shared[1][own]
             bias = partial(getitem, masks[number])
-            seen, weights = self._slide(*text, others, bias, ctx, reach=reach, scale=self.scale, dropout=dropout)
+            seen, weights = self._slide(
+                text[0], text[1], text[2], others, bias, ctx, reach=reach, scale=self.scale, dropout=dropout
+            )
             mixed.append(seen)
         if ctx.attentions is not None and weights is not None:  # then all texts are one rectangle
             ctx.attentions.append(weights * marked.seen[:, None, :, None])
@@ -119,8 +123,8 @@ class BandedAttention(InPieces):
         """Whether the window of each token of such a text is all of it, so that global tokens are nothing special."""
         return length <= self.config.reach + 1 and ctx.attentions is None
 
-    def _masks(self, marked: Globals, ctx: Context) -> list[list[Tensor | None]]:
-        """What the tokens of each piece of each text see, (batch or 1, 1, tokens, globals + keys) bool; None: all."""
+    def _masks(self, marked: Globals, ctx: Context, dtype: torch.dtype) -> list[list[Tensor | None]]:
+        """What the tokens of each piece of each text see, (batch or 1, 1, tokens, globals + keys); None: all."""
         layout, reach = ctx.layout, self.config.reach
         size = piece(reach)
         found: list[list[Tensor | None]] = []
@@ -142,6 +146,8 @@ class BandedAttention(InPieces):
                 mask = mask | ((row[:, None] == column) & ~seen[:, start:end, None])
                 if marked.place is not None:
                     mask = torch.cat((marked.real[own, None].expand(-1, end - start, -1), mask), -1)
+                if length <= KEPT:  # torch would make numbers of it in every layer
+                    mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, float("-inf"))
                 masks.append(mask[:, None])
             found.append(masks)
         return found

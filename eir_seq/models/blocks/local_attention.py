@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,8 +126,13 @@ class LocalAttention(InPieces):
             own = slice(number, number + 1) if layout.packed else slice(None)
             others = None if shared is None else (shared[0][own], shared[1][own])
             bias = partial(self._bias, near, table, sums, number, text[0].shape[2], ctx)
-            how = {"reach": self.config.reach, "scale": 1.0, "dropout": dropout, "learned": table.requires_grad}
-            seen, weights = self._slide(*text, others, bias, ctx, **how)
+            how: dict[str, Any] = {
+                "reach": self.config.reach,
+                "scale": 1.0,
+                "dropout": dropout,
+                "learned": table.requires_grad,
+            }
+            seen, weights = self._slide(text[0], text[1], text[2], others, bias, ctx, **how)
             mixed.append(seen)
         if ctx.attentions is not None and weights is not None:  # then all texts are one rectangle
             ctx.attentions.append(weights if layout.mask is None else weights * layout.mask[:, None, :, None])
