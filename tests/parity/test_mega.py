@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.errors import UserError
+from eir_seq.modalities.sequence_encoder import sees_ahead
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.blocks.cache import Cache
 from eir_seq.models.blocks.context import Context
@@ -336,6 +337,7 @@ def test_a_decoder_is_one() -> None:
         before, after = (model(ids).last_hidden_state for ids in (IDS, changed))
         assert difference(before[:, :15], after[:, :15]) < 1e-6
         assert difference(before[:, 15], after[:, 15]) > 1e-3
+    assert not sees_ahead(create_model("mega", {"vocab_size": VOCABULARY}, task="causal-lm"), "causal-lm")
 
 
 def test_oracle_norm_is_mended_with_reason(tmp_path: Path) -> None:

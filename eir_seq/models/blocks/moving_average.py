@@ -14,6 +14,9 @@ from eir_seq.models.blocks.cache import Cache
 from eir_seq.models.blocks.recurrence import at_least_float32
 from eir_seq.models.blocks.rows import Rows
 
+FEW_AGES = 8
+"""Tokens that a kernel reaches over, up to which a sum is faster than a transform; it also rounds each token alone."""
+
 
 class MovingAverage(Configured):
     """Every channel is written to several numbers that fade at learned rates; their weighted sum is its average.
@@ -113,10 +116,22 @@ def faded_sum(x: Tensor, ratio: Tensor) -> Tensor:
 
 def convolved(x: Tensor, kernel: Tensor, bidirectional: bool) -> Tensor:
     """(batch, length, channels) with (channels, reach), or twice the channels, the second half for ages below zero."""
-    length = x.shape[1]
-    size = 1 << (length + kernel.shape[1] - 2).bit_length()  # room enough that the ends do not meet
+    length, reach = x.shape[1], kernel.shape[1]
+    if reach <= FEW_AGES:
+        if not bidirectional:
+            return summed(x, kernel)
+        past, future = kernel.chunk(2)
+        return summed(x, past) + summed(x.flip(1), future).flip(1)
+    size = 1 << (length + reach - 2).bit_length()  # room enough that the ends do not meet
     spectrum = torch.fft.rfft(kernel, size)
     if bidirectional:
         past, future = spectrum.chunk(2)
         spectrum = past + future.conj()  # conjugation turns time around
     return torch.fft.irfft(torch.fft.rfft(x.mT, size) * spectrum, size)[..., :length].mT
+
+
+def summed(x: Tensor, kernel: Tensor) -> Tensor:
+    """The convolution with a kernel in one direction, age by age."""
+    length, reach = x.shape[1], kernel.shape[1]
+    padded = F.pad(x, (0, 0, reach - 1, 0))
+    return sum((padded[:, -length - age :][:, :length] * kernel[:, age] for age in range(reach)), torch.zeros_like(x))
