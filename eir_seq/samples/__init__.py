@@ -10,6 +10,7 @@ SAMPLES = {
     "reviews": "made-up movie reviews: id, text, sentiment",
     "stories": "made-up stories for language models: id, text, and a summary of each",
     "translations": "made-up sentences in two made-up languages: id, source, target",
+    "long_documents": "made-up documents of 4,500 tokens: id, text, hidden, found, same",
     "reviews_test": "further reviews from the same program, to predict on",
 }
 

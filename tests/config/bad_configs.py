@@ -145,13 +145,13 @@ COMBINATIONS = [
     cli("no-file-for-the-sample", "data.train=x.csv", "data.train: no such file or folder: 'x.csv'"),
     cli("ignored-root", ("run.dir=a", "run.root=b"), "run.root: has no effect with run.dir"),
     cli("ignored-key-of-variant", ("fusion=concat", "fusion.num_layers=2"), "fusion.num_layers: unknown key; keys here: type"),
-    cli("sample-name", "data.name=review", "data.name: 'review' is not a shipped sample ('reviews', 'stories', 'translations', 'reviews_test'); did you mean 'reviews'?"),
+    cli("sample-name", "data.name=review", "data.name: 'review' is not a shipped sample ('reviews', 'stories', 'translations', 'long_documents', 'reviews_test'); did you mean 'reviews'?"),
     cli("no-such-file", ("data=table", "data.train=cnf"), "data.train: no such file or folder: 'cnf'; did you mean 'conf'?"),
     cli("early-stopping", ("data.validation=null", "trainer.early_stopping.patience=2"), "trainer.early_stopping: cannot work as there are no validation rows (data.validation: null)"),
 ]
 
 WORDS = [
-    cli("group", "data=reviews_sampl", "data: no option 'reviews_sampl' (there are imdb, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample); did you mean 'reviews_sample'?"),
+    cli("group", "data=reviews_sampl", "data: no option 'reviews_sampl' (there are imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample); did you mean 'reviews_sample'?"),
     cli("no-equals", "seed", "seed: not of the form key=value"),
     cli("sweep-without-m", "seed=1,2", "seed: 1,2 stands for several jobs; add -m to run them all, or write [1,2] for a list"),
     cli("delete", "~data.nam", "~data.nam: there is no such key to delete"),
@@ -180,7 +180,7 @@ FILES = [
     text("yaml-target", with_line(MINE, "max_epochs: 1", "  monitor: {_target_: os.system}"), "trainer.monitor._target_: code cannot be named in a config; choose by 'type' or 'model_type' (conf/experiment/mine.yaml:29)"),
     text("yaml-hydra-target", with_line(MINE, "max_epochs: 1", "hydra: {callbacks: {x: {_target_: os.system}}}"), "hydra.callbacks.x._target_: code cannot be named in a config; choose by 'type' or 'model_type' (conf/experiment/mine.yaml:29)"),
     text("yaml-bomb", "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)), "conf/experiment/mine.yaml:1: its aliases expand to more than 100000 values"),
-    text("yaml-group", MINE.replace("/data: reviews_sample", "/data: reviews_sampl"), "data: no option 'reviews_sampl' (there are imdb, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample); did you mean 'reviews_sample'? (conf/experiment/mine.yaml:4)"),
+    text("yaml-group", MINE.replace("/data: reviews_sample", "/data: reviews_sampl"), "data: no option 'reviews_sampl' (there are imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample); did you mean 'reviews_sample'? (conf/experiment/mine.yaml:4)"),
     text("yaml-unset", MINE.replace("batch_size: 8", "batch_size: ???"), "data.batch_size: must be given (it is ??? where it is declared) (conf/experiment/mine.yaml:26)"),
     text("yaml-mapping-null", MINE.replace("column: text\n", "column: text\n    tokenizer: {type: word, min_freq: none}\n").replace("    tokenizer: {type: word, min_freq: 2}\n", ""), "inputs.review.tokenizer.min_freq: 'none' is not a whole number >= 1 (conf/experiment/mine.yaml:10)"),
     text("yaml-no-outputs", MINE[: MINE.index("outputs:")] + MINE[MINE.index("data:\n") :], "outputs: is missing"),
