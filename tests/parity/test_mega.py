@@ -1,4 +1,4 @@
-"""Mega: averages and chunks by their definition, caches, norms over batches, dropout of channels, cost."""
+"""Mega: chunks, caches, norms over batches, options."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.errors import UserError
 from eir_seq.modalities.sequence_encoder import sees_ahead
 from eir_seq.models import create_model, from_pretrained
-from eir_seq.models.blocks.cache import Cache
-from eir_seq.models.blocks.context import Context
-from eir_seq.models.blocks.layout import Layout
-from eir_seq.models.blocks.moving_average import MovingAverage, convolved, faded_sum, geometric
-from eir_seq.models.blocks.rows import Rows
-from eir_seq.models.blocks.sequence_norm import SequenceNorm
-from eir_seq.models.blocks.text_dropout import TextDropout
 from eir_seq.models.model import Model
 from tests.parity.cases import CASES, VOCABULARY, Case
 from tests.parity.harness import difference, inputs_of, pair
@@ -40,95 +32,6 @@ def noisy(name: str = "mega", **options: Any) -> Model:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     return model
-
-
-# ------------------------------------------------------------------------------------------------ moving averages
-
-
-def average_of(reach: int | None, bidirectional: bool) -> MovingAverage:
-    average: MovingAverage = MovingAverage.Config(
-        hidden_size=3, dimensions=4, bidirectional=bidirectional, reach=reach
-    ).build()
-    for number, parameter in enumerate(average.parameters()):
-        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
-    return average.double()
-
-
-def by_definition(average: MovingAverage, x: Tensor) -> Tensor:
-    """Token by token (length, channels): h = damping * expansion * x + (1 - damping * decay) * h, then a projection."""
-    damping, decay = torch.sigmoid(average.damping[..., 0]), torch.sigmoid(average.decay[..., 0])
-    reach = average.config.reach or len(x)
-
-    def one_way(x: Tensor, which: slice) -> Tensor:
-        found = []
-        for last in range(len(x)):
-            state = torch.zeros(3, 4, dtype=x.dtype)
-            for token in x[max(0, last + 1 - reach) : last + 1]:
-                written = damping[which] * average.expansion[which, :, 0] * token[:, None]
-                state = written + (1 - damping[which] * decay[which]) * state
-            found.append((state * average.projection[which]).sum(1) / 2)  # the root of four dimensions
-        return torch.stack(found)
-
-    both = one_way(x, slice(0, 3))
-    if average.config.bidirectional:
-        both = both + one_way(x.flip(0), slice(3, 6)).flip(0)
-    return F.silu(both + x * average.residual)
-
-
-def rows_of(layout: Layout) -> Rows:
-    return Rows.of(Context(layout, torch.zeros(layout.batch, layout.length)))
-
-
-@pytest.mark.parametrize("reach", [None, 1, 4, 30])
-@pytest.mark.parametrize("bidirectional", [False, True], ids=["so_far", "both_ways"])
-def test_an_average_is_its_recurrence(reach: int | None, bidirectional: bool) -> None:
-    """States and gradients, with padding on either side."""
-    average = average_of(reach, bidirectional)
-    x = torch.randn(3, 11, 3, dtype=torch.double, generator=torch.Generator().manual_seed(9), requires_grad=True)
-    real = torch.ones(3, 11, dtype=torch.bool)
-    real[1, 7:] = real[2, :5] = False
-    found = average(x, rows_of(Layout.padded(3, 11, real)), None)[real]
-    expected = torch.cat([by_definition(average, text[mask]) for text, mask in zip(x, real, strict=True)])
-    torch.testing.assert_close(found, expected)
-    wanted = [x, *average.parameters()]
-    direction = torch.randn(found.shape, dtype=torch.double, generator=torch.Generator().manual_seed(8))
-    for ours, true in zip(
-        torch.autograd.grad((found * direction).sum(), wanted),
-        torch.autograd.grad((expected * direction).sum(), wanted),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, true)
-
-
-@pytest.mark.parametrize("reach", [None, 1, 4, 30])
-@pytest.mark.parametrize("pieces", [(1,) * 11, (4, 1, 6), (11,)], ids=str)
-def test_an_average_goes_on(reach: int | None, pieces: tuple[int, ...]) -> None:
-    """In pieces it is that of the whole text, wherever padding stands."""
-    average, cache = average_of(reach, False), Cache()
-    x = torch.randn(3, 11, 3, dtype=torch.double, generator=torch.Generator().manual_seed(9))
-    real = torch.ones(3, 11, dtype=torch.bool)
-    real[1, 2:6] = real[2, :5] = False
-    whole = average(x, rows_of(Layout.padded(3, 11, real)), None)
-    found = [
-        average(part, rows_of(Layout.padded(3, part.shape[1], mask)), cache)
-        for part, mask in zip(x.split(pieces, 1), real.split(pieces, 1), strict=True)
-    ]
-    torch.testing.assert_close(torch.cat(found, 1)[real], whole[real])
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 10, 17])
-def test_powers_and_sums(count: int) -> None:
-    first, ratio = torch.rand(2, 5, 3, dtype=torch.double), torch.rand(5, 3, dtype=torch.double)
-    every = ratio[..., None] ** torch.arange(count)
-    torch.testing.assert_close(geometric(first, ratio, count), (first[..., None] * every).sum(-2))
-    x = torch.randn(2, count, 5, dtype=torch.double)
-    torch.testing.assert_close(faded_sum(x, ratio), torch.einsum("blc,cnl->bcn", x, every))
-    kernel = torch.randn(10, 4, dtype=torch.double)
-    found, padded = convolved(x, kernel, True), F.pad(x, (0, 0, 3, 3))
-    for age in range(4):
-        found = found - padded[:, 3 - age : 3 - age + count] * kernel[:5, age]
-        found = found - padded[:, 3 + age : 3 + age + count] * kernel[5:, age]
-    assert float(found.abs().max()) < 1e-12
 
 
 # ------------------------------------------------------------------------------------------------ chunks and caches
@@ -256,42 +159,7 @@ def test_norms_over_batches_leave_padding_out() -> None:
         assert all(difference(a.double(), b.double()) < 1e-5 for a, b in zip(moments, found[0][1:], strict=True))
 
 
-@pytest.mark.parametrize("kind", ["scalenorm", "layernorm", "rmsnorm", "batchnorm"])
-@pytest.mark.parametrize("affine", [True, False])
-def test_norms(kind: str, affine: bool) -> None:
-    norm = SequenceNorm.Config(kind=kind, affine=affine).build(6).double()
-    x = torch.randn(2, 7, 6, dtype=torch.double) * 3 + 1
-    for parameter in norm.parameters():
-        torch.nn.init.normal_(parameter)
-    axes = (0, 1) if kind == "batchnorm" else (2,)
-    mean = x.mean(axes, keepdim=True) if kind in ("layernorm", "batchnorm") else 0.0
-    expected = (x - mean) / ((x - mean).square().mean(axes, keepdim=True) + 1e-5).sqrt()
-    if affine:
-        expected = expected * norm.weight + (0.0 if norm.bias is None else norm.bias)
-    torch.testing.assert_close(norm(x, Layout(2, 7)), expected)
-    assert len(list(norm.parameters())) == affine * (2 if kind in ("layernorm", "batchnorm") else 1)
-
-
-# --------------------------------------------------------------------------------------- dropout, options, cost
-
-
-@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
-def test_dropout_of_channels(packed: bool) -> None:
-    """A channel of a text is dropped whole, and others are scaled; numbers by themselves where it is not asked for."""
-    mask = torch.ones(4, 6, dtype=torch.bool)
-    mask[1, 2:] = False
-    layout = Layout.padded(4, 6, mask)
-    layout = layout.without_padding() if packed else layout
-    x = layout.pack(torch.ones(4, 6, 50))
-    torch.manual_seed(0)
-    found = layout.pad(TextDropout(0.5, by_channel=True)(x, layout))
-    for text, real in zip(found, mask, strict=True):
-        assert torch.equal(text[real], text[:1].expand(int(real.sum()), -1))
-        assert set(text[0].tolist()) == {0.0, 2.0}
-    assert not torch.equal(found[0, 0], found[1, 0])
-    alone = layout.pad(TextDropout(0.5, by_channel=False)(x, layout))
-    assert not torch.equal(alone[0, 0], alone[0, 1])
-    assert torch.equal(TextDropout(0.5, by_channel=True).eval()(x, layout), x)
+# --------------------------------------------------------------------------------------- dropout, options
 
 
 def test_every_dropout_of_channels_acts() -> None:
@@ -344,44 +212,3 @@ def test_oracle_norm_is_mended_with_reason(tmp_path: Path) -> None:
     """Its root-mean-square norm multiplies by the weight and throws the norm away; ours is the documented one."""
     both = pair(Case("mega", {**ROW["mega"].options, "normalization_type": "rmsnorm"}), "base", tmp_path)
     assert difference(both.ours(IDS).last_hidden_state, both.oracle(IDS).last_hidden_state) > 1e-2
-
-
-def _moments(rank: int, folder: str, kind: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.set_num_threads(1)
-    norm, (x, layout) = SequenceNorm.Config(kind=kind, affine=False).build(6), halves()[rank]
-    x.requires_grad_()
-    states = norm(x, layout)
-    (states.square() * torch.arange(6)).sum().backward()
-    torch.save((states.detach(), x.grad, norm.running_mean, norm.running_var), f"{folder}/{rank}")
-    torch.distributed.destroy_process_group()
-
-
-def halves() -> list[tuple[Tensor, Layout]]:
-    """Texts of two processes, some padded, not equally many."""
-    x = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(3))
-    mask = torch.ones(5, 4, dtype=torch.bool)
-    mask[0, 2:] = mask[4, :3] = False
-    return [(x[part].clone(), Layout.padded(len(x[part]), 4, mask[part])) for part in (slice(0, 2), slice(2, 5))]
-
-
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this build of torch knows no other processes")
-def test_norms_over_the_batches_of_all_processes(tmp_path: Path) -> None:
-    """Two processes have the states, gradients and moments of one that reads both batches; but for syncbatchnorm."""
-    (first, one), (second, other) = halves()
-    whole = SequenceNorm.Config(kind="batchnorm", affine=False).build(6)
-    x, real = torch.cat((first, second)).requires_grad_(), torch.cat((one.mask, other.mask))
-    expected = whole(x, Layout.padded(5, 4, real))
-    (expected.square() * torch.arange(6)).sum().backward()
-    for kind in ("syncbatchnorm", "batchnorm"):
-        folder = tmp_path / kind
-        folder.mkdir()
-        torch.multiprocessing.start_processes(_moments, (str(folder), kind), nprocs=2, start_method="fork")
-        found = [torch.load(folder / str(rank), weights_only=True) for rank in (0, 1)]
-        states = torch.cat((found[0][0], found[1][0]))
-        same = torch.allclose(states[real], expected[real], atol=1e-5)
-        assert same is (kind == "syncbatchnorm")
-        if same:
-            assert difference(torch.cat((found[0][1], found[1][1])), x.grad) < 1e-5
-            assert all(difference(moments[2], whole.running_mean) < 1e-6 for moments in found)
-            assert all(difference(moments[3], whole.running_var) < 1e-6 for moments in found)
