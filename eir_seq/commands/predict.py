@@ -18,7 +18,8 @@ _HELP = """\
   python -m eir_seq predict run=RUN [data.test=FILE] [KEY=VALUE ...]
 
 Writes a CSV with ids, predictions and probabilities, from the bundle of the run alone. A language model completes
-prompts: the lines of a text file, the rows of a table, or prompt=TEXT.
+prompts: the lines of a text file, the rows of a table, or prompt=TEXT. A pretrained model fills the gaps ([MASK],
+<extra_id_0>) of such lines.
 
 {keys}
 """
@@ -40,7 +41,9 @@ class PredictConfig(Strict):
     )
     batch_size: Positive | None = Field(None, description="rows per batch; that of the run if absent")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device")
-    prompt: str | None = Field(None, description="a text to complete, to translate, to sum up, in place of a file")
+    prompt: str | None = Field(
+        None, description="a text to complete, to translate, to sum up, with gaps to fill; in place of a file"
+    )
     generation: dict[str, Any] = Field(
         {}, description="options of generate in place of the run's, e.g. generation.temperature=0.5"
     )

@@ -17,8 +17,10 @@ from eir_seq.data.encoded import EncodingCache
 from eir_seq.data.source import SkippedRow, Splits, load_test
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
+from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.source_texts import rows_of_texts, text_writer, writing
 from eir_seq.outputs.predictions import write_predictions
+from eir_seq.outputs.pretraining import FittedPretraining
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
 from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
@@ -48,7 +50,8 @@ def predict(
     (``NAME.metrics.json``). The same rows in batches of the same sizes give the same bytes.
 
     Of a language model the rows are prompts, one per line of a text file or per row of a table, and the table holds
-    what it writes behind them. Of a sequence-to-sequence output they may be the lines of a text file, too.
+    what it writes behind them. Of a sequence-to-sequence output they may be the lines of a text file, too. Lines and
+    prompts of a masked language model, or of one that restores spans or texts, have gaps, which it fills.
 
     Args:
         run: a run folder, or a bundle.
@@ -75,16 +78,23 @@ def predict(
         config = _config(bundle.config, test, batch_size, accelerator)
         if language_model(bundle) is not None:
             return _complete(run, folder, bundle, config, test, prompt, generation, destination, console)
+        fills, prompted = gap_filler(bundle), prompt is not None or is_prompt_file(str(test))
+        if fills is not None and prompted:
+            return _fill(run, folder, bundle, fills, config, test, prompt, generation, destination, console)
         writes = text_writer(bundle)
         if writes is not None:
             bundle = writing(bundle, writes, generation)
+        elif fills is not None and generation:
+            raise UserError(
+                Fault("generation", "has no effect on rows of a table: what is taken out of them is measured")
+            )
         elif prompt is not None or generation:
             place = "prompt" if prompt is not None else "generation"
             raise UserError(
                 Fault(place, f"{run} writes no texts: it is no language model (with nothing else) and no seq2seq_lm")
             )
         with console.phase("reading rows") as found:
-            if writes is not None and (prompt is not None or is_prompt_file(str(test))):
+            if writes is not None and prompted:
                 if prompt is not None and test is not None:
                     raise UserError(Fault("data.test", "give this or prompt, not both"))
                 rows = rows_of_texts(bundle, writes, prompt, test)
@@ -158,6 +168,29 @@ def _complete(
         found.append(f"{len(texts):,} prompts")
     if prompt is not None:
         console.say(f"{prompt}{texts[0]}")
+    return destination
+
+
+def _fill(
+    run: Path,
+    folder: Path,
+    bundle: Bundle,
+    output: FittedPretraining,
+    config: ExperimentConfig,
+    test: str | None,
+    prompt: str | None,
+    generation: Mapping[str, Any],
+    destination: Path | None,
+    console: Console,
+) -> Path:
+    """The prompts of a file, or a single one, without their gaps."""
+    if prompt is not None and test is not None:
+        raise UserError(Fault("data.test", "give this or prompt, not both"))
+    prompts = {"1": prompt} if prompt is not None else read_prompts(str(test))
+    destination = destination or _default_destination(run, folder, test or "prompt")
+    with console.phase("filling") as found:
+        fill_gaps(bundle, output, config, prompts, generation, destination, console)
+        found.append(f"{len(prompts):,} prompts")
     return destination
 
 

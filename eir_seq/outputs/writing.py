@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from eir_seq.config.outputs import Seq2SeqLmOutputConfig
+from eir_seq.config.outputs import RestoredOutputBase, Seq2SeqLmOutputConfig
 from eir_seq.errors import UserError
+from eir_seq.models.generation.generate import check_call
 from eir_seq.outputs.seq2seq_lm import Seq2SeqLmHead
 from eir_seq.outputs.text_metrics import text_metrics
 from eir_seq.randomness import derive_seed
@@ -41,7 +44,7 @@ class Writer:
     """
 
     name: str
-    config: Seq2SeqLmOutputConfig
+    config: Seq2SeqLmOutputConfig | RestoredOutputBase
     input: str
     encoder: Any
     tokenizer: Tokenizer
@@ -62,15 +65,28 @@ class Writer:
         if not wanted:
             return
         chosen = {name: x[wanted] for name, x in tensors.items() if name != "labels"}
-        labels = self._generated(chosen, derive_seed(self.seed, "texts", self.name, rows[wanted[0]]))
+        labels = self.generated(chosen, derive_seed(self.seed, "texts", self.name, rows[wanted[0]]))
         sums, counts = Seq2SeqLmHead(0.0)(self.encoder.read(**chosen, labels=labels)).float().unbind(dim=1)
         found = zip(wanted, labels.tolist(), (-sums / counts.clamp(min=1)).tolist(), strict=True)
         for place, ids, score in found:
             known = [token for token in ids if 0 <= token < self.tokenizer.vocab_size]  # models may have spare ids
             self.texts[rows[place]], self.scores[rows[place]] = self.tokenizer.decode(known), score
 
-    def _generated(self, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
+    def generated(self, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
         """What the decoder writes behind its first token up to the end, (rows, length); `IGNORED` behind that."""
+        own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
+        ids = self._asked(self.encoder.backbone.generate, seed, **self.encoder.inputs_of(**own))
+        new = ids[:, 1:]  # a decoder begins with one token
+        ended = (new == self.end).cumsum(dim=1)
+        return new.masked_fill((ended > 1) | ((ended == 1) & (new != self.end)), IGNORED)
+
+    def check(self) -> None:
+        """Raise `UserError` for options of `generation` by which nothing could be written, and write nothing."""
+        model = self.encoder.backbone
+        self._asked(partial(check_call, model), 0, input_ids=torch.tensor([[self.end]], device=model.device))
+
+    def _asked(self, generate: Callable[..., Any], seed: int, **inputs: Tensor) -> Any:
+        """What `generate` makes of inputs with the options of this output."""
         options: dict[str, Any] = {"eos_token_id": self.end, **self.config.generation}
         if options.get("max_length") is None:
             options["max_new_tokens"] = options.get("max_new_tokens") or self.longest
@@ -81,21 +97,17 @@ class Writer:
             options.setdefault("forced_bos_token_id", self.before[0])
         if model.head.config.decoder_start_id is None:  # its training begins with the token that a target ends with
             options.setdefault("decoder_start_token_id", self.behind[-1])
-        own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
         try:
-            ids = model.generate(**self.encoder.inputs_of(**own), tokenizer=self.tokenizer, **options)
+            return generate(**inputs, tokenizer=self.tokenizer, **options)
         except UserError as error:
             raise UserError(*(fault.under(f"outputs.{self.name}.generation") for fault in error.faults)) from None
-        assert isinstance(ids, Tensor)
-        new = ids[:, 1:]  # a decoder begins with one token
-        ended = (new == self.end).cumsum(dim=1)
-        return new.masked_fill((ended > 1) | ((ended == 1) & (new != self.end)), IGNORED)
 
     def metrics(self) -> dict[str, float]:
         """Those of the texts that were written where there is a true one; none where there is no such text."""
         pairs = [(text, true) for row, text in self.texts.items() if (true := self.true[row]) is not None]
         if not pairs:
             return {}
+        assert isinstance(self.config, Seq2SeqLmOutputConfig)
         written, known = [text for text, _ in pairs], [true for _, true in pairs]
         return text_metrics(written, known, bleu_tokenizer=self.config.bleu_tokenizer)
 

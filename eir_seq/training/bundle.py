@@ -18,9 +18,11 @@ from torch import Tensor
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.modalities.replacing import ReplacingEncoder
 from eir_seq.models.lora import merge_lora, save_adapter
 from eir_seq.outputs import load_output
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.pretraining import FittedPretraining
 from eir_seq.training.checkpoints import MANIFEST, remove_folder, verify_folder, write_folder
 from eir_seq.training.folder import CONFIG, plain
 from eir_seq.training.network import Network
@@ -95,6 +97,34 @@ def merge_adapters(folder: Path, config: ExperimentConfig, network: Network) -> 
             remove_folder(folder / name)
         write_folder(folder / name, partial(save_adapter, backbone, base_model=declared.model.model_type))
         merge_lora(backbone)
+
+
+def write_pretrained(
+    folder: Path, inputs: Mapping[str, Any], outputs: Mapping[str, FittedOutput], network: Network
+) -> None:
+    """Write the backbones that learnt from texts alone to `folder`/INPUT, as `pretrained_model` reads them.
+
+    That is ``config.json`` and weights in published names, and the tokenizer; ``generator`` has that of a detection of
+    replaced tokens.
+
+    Raises:
+        RunFailed: the disk is full or fails.
+    """
+    for output in outputs.values():
+        if not isinstance(output, FittedPretraining):
+            continue
+        encoder, tokenizer = network.encoder(output.input), inputs[output.input].tokenizer
+
+        def fill(partial: Path, encoder: Any = encoder, tokenizer: Any = tokenizer) -> None:
+            encoder.backbone.save_pretrained(partial)
+            tokenizer.save(partial)
+            if isinstance(encoder, ReplacingEncoder):
+                encoder.generator.save_pretrained(partial / "generator")
+                tokenizer.save(partial / "generator")
+
+        if (folder / output.input).exists():
+            remove_folder(folder / output.input)
+        write_folder(folder / output.input, fill)
 
 
 def read_bundle(folder: Path) -> Bundle:

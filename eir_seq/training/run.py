@@ -17,7 +17,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
-from eir_seq.training.bundle import merge_adapters, write_bundle
+from eir_seq.training.bundle import merge_adapters, write_bundle, write_pretrained
 from eir_seq.training.checkpoints import CheckpointStore
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
@@ -29,7 +29,7 @@ from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
-from eir_seq.training.samples import Samples
+from eir_seq.training.samples import Samples, check_writing
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers
 from eir_seq.training.writers import build_writers
@@ -131,6 +131,7 @@ class _Run:
         result = self._result(loop.state, evaluations)
         self._write_predictions(parts, evaluations)
         merge_adapters(self.path / "adapters", self.config, parts.network)
+        write_pretrained(self.path / "pretrained", parts.inputs, parts.outputs, parts.network)
         write_bundle(self.path / "bundle", self.config, parts.inputs, parts.outputs, parts.network)
         self.report.save(self.path)
         finish_trackers(self.trackers)
@@ -166,6 +167,7 @@ class _Run:
                 Fault("data", f"the rows are not those that the run in {self.path} began with; name another run.dir")
             )
         check_parts(self.config, parts.splits, parts.outputs, self.monitor)
+        check_writing(parts.network, parts.inputs, parts.outputs, parts.splits.train, seed=self.config.seed)
         if parts.splits.validation is None:
             self.console.say("no validation rows: the last weights count as the best")
 

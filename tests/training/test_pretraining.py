@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,13 @@ import pytest
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.validation import validate_experiment
+from eir_seq.errors import UserError
+from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
+from eir_seq.models import from_pretrained
+from eir_seq.training.assemble import assemble
+from eir_seq.training.bundle import read_bundle
+from eir_seq.training.console import Console
 from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.run import train
 
@@ -100,3 +108,105 @@ def test_a_run_learns_and_measures(finished: tuple[str, Path]) -> None:
     assert found[loss, steps[-1]] < found[loss, steps[0]]
     config: Any = experiment(folder, kind).outputs["text"]
     assert {metric for metric, _ in found} == set(config.METRICS)
+
+
+def test_what_a_run_leaves_is_published_weights_for_fine_tuning(finished: tuple[str, Path], tmp_path: Path) -> None:
+    """A classifier begins with the very weights, read by the tokenizer that stands beside them."""
+    kind, folder = finished
+    pretrained = folder / "run" / "pretrained" / "text"
+    config = raw(tmp_path, "masked_lm", data={"train": str(folder / "train.csv"), "test": str(folder / "test.csv")})
+    config["inputs"]["text"]["model"] = {"model_type": str(pretrained), "pretrained_model": True}
+    config["outputs"] = {"label": {"type": "classification", "column": "label"}}
+    config["trainer"]["max_epochs"] = 1
+    with Console() as console:
+        parts = assemble(validate_experiment(config), console)
+    found: Any = parts.network.encoder("text")
+    bundle = read_bundle(folder / "run" / "bundle")
+    learnt: Any = bundle.network.encoder("text")
+    tokens: Any = parts.inputs["text"]
+    texts = ["aa bb <extra_id_0> [MASK] zz.", "hh"]
+    assert tokens.tokenizer(texts) == bundle.inputs["text"].tokenizer(texts)
+    assert all("pooler" in name for name in found.backbone.load_report.initialised), "and bert's is taken off"
+    before = {tensor.numpy().tobytes() for tensor in learnt.backbone.body.state_dict().values()}
+    after = found.backbone.body.state_dict()
+    assert len(after) > 5
+    assert all(tensor.numpy().tobytes() in before for tensor in after.values())
+    if kind == "replaced_token_detection":
+        generator = from_pretrained(pretrained / "generator", task="masked-lm")
+        assert generator.config.hidden_size == 4
+    train(validate_experiment(config))
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["test"]["label"]["accuracy"] > 0.3
+
+
+def test_rows_of_a_table_are_measured_as_the_run_did(finished: tuple[str, Path], tmp_path: Path) -> None:
+    _, folder = finished
+    path = predict(folder / "run", test=str(folder / "test.csv"), output=tmp_path / "found.csv")
+    assert path.read_text() == (folder / "run" / "predictions" / "test.csv").read_text()
+    metrics = json.loads((tmp_path / "found.metrics.json").read_text())
+    assert metrics == json.loads((folder / "run" / "result.json").read_text())["test"]
+
+
+GAPS = {"masked_lm": "[MASK]", "span_corruption": "<extra_id_0>", "denoising": "[MASK]"}
+
+
+def test_gaps_of_prompts_are_filled(finished: tuple[str, Path], tmp_path: Path) -> None:
+    kind, folder = finished
+    if kind == "replaced_token_detection":
+        with pytest.raises(UserError, match=r"^prompt: .* writes no texts"):
+            predict(folder / "run", prompt="aa [MASK]", output=tmp_path / "x.csv")
+        return
+    gap = GAPS[kind]
+    lines = tmp_path / "lines.txt"
+    lines.write_text(f"aa bb {gap} dd ee.\nbb cc dd {gap}\n")
+    rows = read(predict(folder / "run", test=str(lines), output=tmp_path / "found.csv"))
+    assert [row["text_prompt"] for row in rows] == lines.read_text().splitlines()
+    assert all(gap not in row["text"] for row in rows)
+    alone = read(predict(folder / "run", prompt=f"aa bb {gap} dd ee.", output=tmp_path / "one.csv"))
+    assert alone[0]["text"] == rows[0]["text"]
+    if kind == "masked_lm":
+        candidates = json.loads(rows[0]["text_candidates"])
+        assert [len(found) for found in candidates] == [5]
+        shares = [share for _, share in candidates[0]]
+        assert shares == sorted(shares, reverse=True)
+        assert rows[0]["text"].split() == ["aa", "bb", candidates[0][0][0], "dd", "ee", "."]
+        more = predict(folder / "run", prompt=gap, output=tmp_path / "x.csv", generation={"top_k": 2})
+        assert [len(found) for found in json.loads(read(more)[0]["text_candidates"])] == [2]
+    if kind == "span_corruption":
+        words = rows[0]["text"].split()
+        assert words[:2] + words[-3:] == ["aa", "bb", "dd", "ee", "."]
+    if kind != "denoising":
+        with pytest.raises(UserError, match=rf"^prompt: has no gap; write {re.escape(gap)} where something is missing"):
+            predict(folder / "run", prompt="aa bb", output=tmp_path / "x.csv")
+    with pytest.raises(UserError, match=r"^prompt: has \d+ tokens, the model reads 24 at most"):
+        predict(folder / "run", prompt=" ".join([gap] * 40), output=tmp_path / "x.csv")
+    with pytest.raises(UserError, match=r"^generation.num_beam: "):
+        predict(folder / "run", prompt=gap, output=tmp_path / "x.csv", generation={"num_beam": 2})
+    with pytest.raises(UserError, match=r"^generation: has no effect on rows of a table"):
+        predict(folder / "run", test=str(folder / "test.csv"), output=tmp_path / "x.csv", generation={"top_k": 2})
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_run_ends_with_the_same_bytes(
+    finished: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, folder = finished
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    config = experiment(tmp_path, kind, trainer={"checkpoint_every": 5})
+    step = Console.step
+
+    def deadly(self: Console, now: int, *others: Any) -> None:
+        if now == 22:
+            raise Killed
+        step(self, now, *others)
+
+    monkeypatch.setattr(Console, "step", deadly)
+    with pytest.raises(Killed):
+        train(config)
+    monkeypatch.setattr(Console, "step", step)
+    train(config)
+    for name in ("metrics.csv", "predictions/test.csv", "bundle/model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (folder / "run" / name).read_bytes(), name

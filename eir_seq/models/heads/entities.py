@@ -99,6 +99,10 @@ class WordsAndEntities(Head):
         self.words.tie(body)
         self.entities.out.weight = body.embeddings.others.tokens.weight
 
+    def scores(self, x: Tensor) -> Tensor:
+        """States of words (..., hidden) -> (..., vocabulary)."""
+        return self.words.scores(x)
+
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """`logits`: (batch, length, vocabulary); `entity_logits`: (batch, entities, entity vocabulary), if any."""
         predictions = {"logits": self.words.scores(output.last_hidden_state)}
