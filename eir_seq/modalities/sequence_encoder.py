@@ -208,6 +208,7 @@ def build_sequence_encoder(
             backbone = create_model(stored["model_type"], stored["options"], task=task or _task(stored["model_type"]))
     if task in (CAUSAL, SEQ2SEQ) and sees_ahead(backbone, task):
         message = f"{config.model_type!r} sees the tokens behind each token, so it cannot learn to predict them"
+        message += _hint_against_seeing_ahead(backbone)
         raise UserError(Fault(f"{place}.model.model_type", message))
     options: Any = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
     faults = []
@@ -382,6 +383,13 @@ def _refuse_beyond(task: str | None, place: str) -> None:
     if task is not None:
         message = f"models beyond the catalogue have no {task} head here; see `eir_seq models list --task {task}`"
         raise UserError(Fault(f"{place}.model.model_type", message))
+
+
+def _hint_against_seeing_ahead(backbone: Any) -> str:
+    """How it is told not to, where it can be."""
+    against = {"is_decoder": True, "published_bias_order": False}
+    left = [name for name, value in against.items() if getattr(backbone.config, name, value) != value]
+    return f"; set model_init_config.{left[0]}={str(against[left[0]]).lower()}" if left else ""
 
 
 @torch.no_grad()

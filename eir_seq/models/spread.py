@@ -31,7 +31,7 @@ def place(model: Any, device_map: DeviceMap | None) -> None:
     """
     if isinstance(device_map, Mapping):
         if set(device_map) == {""}:
-            place(model, device_map[""])  # type: ignore[index,arg-type]
+            place(model, device_map[""])  # type: ignore[arg-type]
         elif any(isinstance(numbers, Device) for numbers in device_map.values()):
             message = "names modules; say which device has which layers, e.g. {0: [0, 1, 2], 1: [3, 4, 5]}"
             raise UserError(Fault("device_map", message))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eir_seq.config.outputs import CausalLmOutputConfig, RestoredOutputBase, Seq2SeqLmOutputConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.generation.generate import check_call
 from eir_seq.models.generation.options import NEW_TOKENS, build_options
 from eir_seq.models.model import Model
 from eir_seq.tokenizers import Tokenizer
@@ -68,6 +69,22 @@ class Completer:
         rows = [[*self.begin, *encoding.ids] for encoding in encodings]
         rows = [row if keep is None or len(row) <= keep else row[len(row) - keep :] for row in rows]
         ids, mask = left_padded([row or [self.end or 0] for row in rows], self.end or 0)
+        device = self.model.device
+        own = {name: x.to(device) for name, x in tensors.items()}
+        options = self._options(wanted, seed)
+        texts = self.model.generate(ids.to(device), mask.to(device), tokenizer=self.tokenizer, **own, **options)
+        assert isinstance(texts, Tensor)
+        return [self._behind(row, new) for row, new in zip(rows, texts[:, ids.shape[1] :].tolist(), strict=True)]
+
+    def check(self) -> None:
+        """Raise `UserError` for options by which nothing could be written behind any prompt, and write nothing."""
+        options = self._options(int(self.generation.get("max_new_tokens") or NEW_TOKENS), 0)
+        if self.longest is not None and "max_new_tokens" in options:
+            options["max_new_tokens"] = max(1, min(options["max_new_tokens"], self.longest - 1))
+        prompt = torch.tensor([[self.end or 0]], device=self.model.device)
+        check_call(self.model, prompt, tokenizer=self.tokenizer, **options)
+
+    def _options(self, wanted: int, seed: int) -> dict[str, Any]:
         options = {"pad_token_id": self.end or 0} | self.generation
         if self.end is not None:
             options.setdefault("eos_token_id", self.end)
@@ -75,11 +92,7 @@ class Completer:
             options["max_new_tokens"] = wanted
         if options.get("do_sample"):
             options.setdefault("seed", seed)
-        device = self.model.device
-        own = {name: x.to(device) for name, x in tensors.items()}
-        texts = self.model.generate(ids.to(device), mask.to(device), tokenizer=self.tokenizer, **own, **options)
-        assert isinstance(texts, Tensor)
-        return [self._behind(row, new) for row, new in zip(rows, texts[:, ids.shape[1] :].tolist(), strict=True)]
+        return options
 
     def _behind(self, prompt: list[int], new: list[int]) -> str:
         """The text of new tokens; a space that belongs to the first of them is found by what stands in front."""

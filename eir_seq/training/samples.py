@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.encoded import EncodedInMemory
+from eir_seq.errors import UserError
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.documents import FittedDocuments
@@ -117,6 +118,22 @@ def completer(output: FittedCausalLm, inputs: Mapping[str, Any], network: Networ
     # Places beyond the longest row of training are known to those who were trained on them: published models.
     longest = backbone.max_positions if fitted.config.model.pretrained_model else fitted.max_length
     return Completer(backbone, fitted.tokenizer, begin, end, output.config.generation, longest)
+
+
+def check_writing(
+    network: Network, inputs: Mapping[str, Any], outputs: Mapping[str, FittedOutput], rows: Dataset | None, *, seed: int
+) -> None:
+    """Raise `UserError` for options of generation by which these models could not write, before they are trained."""
+    for output in outputs.values():
+        if isinstance(output, FittedCausalLm) and output.config.prompts:
+            try:
+                completer(output, inputs, network).check()
+            except UserError as error:
+                place = f"outputs.{output.name}.generation"
+                raise UserError(*(fault.under(place) for fault in error.faults)) from None
+    if rows is not None:
+        for writer in build_writers(network, inputs, outputs, rows.select(range(1)), seed=seed, all_rows=True):
+            writer.check()
 
 
 def tensors_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 
 from eir_seq.errors import UserError
 from eir_seq.models import from_pretrained
-from eir_seq.models.spread import DeviceMap, _evenly
+from eir_seq.models.spread import DeviceMap, Layers, _evenly
 from tests.models.tiny import inputs, noisy, tiny
 
 TWO_CPUS = ("cpu", "cpu:0")
@@ -67,7 +67,7 @@ def test_texts_are_the_same(devices: tuple[str, str], beams: int) -> None:
     assert torch.equal(model.generate(**to(devices[0], given), max_new_tokens=6, num_beams=beams).cpu(), before)
 
 
-BAD = {
+BAD: dict[str, Layers] = {
     "layer 1 is named twice": {"cpu": [0, 1], "cpu:0": [1, 2]},
     "no device for the layers 1, 2": {"cpu": [0]},
     "there is no layer 3; they are 0 to 2": {"cpu": [0, 1, 2, 3]},
@@ -112,12 +112,17 @@ def test_weights_are_loaded_to_where_they_belong(
 def test_gpus_share_what_is_loaded(published: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU, where weights go is all that can be seen."""
     moved: list[Any] = []
+
+    def to(module: torch.nn.Module, where: Any) -> torch.nn.Module:
+        moved.append(where)
+        return module
+
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    monkeypatch.setattr(torch.nn.Module, "to", lambda self, where: moved.append((type(self).__name__, where)) or self)
+    monkeypatch.setattr(torch.nn.Module, "to", to)
     for where in ("auto", "balanced"):
         moved.clear()
         model: Any = from_pretrained(published, device_map=where)
-        devices = [device for name, device in moved if isinstance(device, torch.device)]
+        devices = [device for device in moved if isinstance(device, torch.device)]
         assert {device.index for device in devices} == set(range(count))
         assert [device.index for device in model._spread.devices] == [0, 1, 2] if count > 1 else not model._spread
 

@@ -247,3 +247,6 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert "outputs.text.input: is missing; say whose tokens are read: text, other" in lines
     (line,) = refused(tmp_path, outputs={"text": {**output, "generation": {"temprature": 2}}})
     assert line == "outputs.text.generation.temprature: not an option of generate; did you mean 'temperature'?"
+    changed = {**output, "prompts": ["a day"], "generation": {"suppress_tokens": [9999]}}
+    (line,) = refused(tmp_path, outputs={"text": changed})
+    assert line.startswith("outputs.text.generation.suppress_tokens: 9999 is outside the vocabulary of ")

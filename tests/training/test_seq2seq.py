@@ -278,6 +278,34 @@ def test_pairs_of_the_hub_suit_the_experiment() -> None:
     assert set(data.rename.values()) == {"source", "target"}
 
 
+def test_pairs_in_the_layout_of_the_hub_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder as the Hub has it, with the columns and splits of Multi30k: both columns under their new names."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "multi30k"
+    folder.mkdir()
+    pairs = {
+        "en": ["A dog runs.", "Two men sleep.", "A cat."],
+        "de": ["Ein Hund läuft.", "Zwei Männer.", "Eine Katze."],
+    }
+    for split, rows in {"train": 3, "validation": 2, "test": 1}.items():
+        part = {language: texts[:rows] for language, texts in pairs.items()}
+        lines = [json.dumps(dict(zip(part, row, strict=True))) for row in zip(*part.values(), strict=True)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    chosen = ["experiment=translate_m2m100", "data=multi30k", f"data.name={folder}"]
+    splits = load_splits(compose_experiment(chosen).config)
+    assert splits.train is not None
+    assert [splits.train[name][:] for name in ("source", "target")] == [pairs["en"], pairs["de"]]
+    assert splits.validation is not None
+    assert splits.test is not None
+    assert [splits.validation.num_rows, splits.test.num_rows] == [2, 1]
+    other_way = "data.rename={de: source, en: target}"
+    turned = load_splits(compose_experiment([*chosen, other_way]).config).train
+    assert turned is not None
+    assert [turned["source"][0], turned["target"][0]] == ["Ein Hund läuft.", "A dog runs."]
+
+
 @pytest.mark.slow
 def test_the_shipped_translator_translates(tmp_path: Path) -> None:
     config = compose_experiment(["experiment=translate_m2m100", f"run.dir={tmp_path / 'run'}"]).config
@@ -309,3 +337,32 @@ def test_one_side_of_published_weights_is_tuned(finished: Path, tmp_path: Path, 
     assert [row["capitals"] for row in rows] == [
         row["capitals"] for row in read(tmp_path / "run" / "predictions" / "test.csv")
     ]
+
+
+@pytest.mark.parametrize(
+    ("generation", "message"),
+    [
+        (
+            {"max_new_tokens": 40},
+            r"max_new_tokens: a text of 41 tokens .prompt: 1. is longer than the model's 24 posit",
+        ),
+        ({"max_length": 40}, "max_length: a text of 40 tokens"),
+        ({"max_length": 1}, "max_length: 1 leaves no room"),
+        ({"min_length": 40}, "min_length: 40 is more than the text may have"),
+        ({"min_new_tokens": 40}, "min_new_tokens: 40 is more than the text may have"),
+        ({"forced_bos_token_id": 999}, "forced_bos_token_id: 999 is outside the vocabulary of 17"),
+        ({"suppress_tokens": [3, 17]}, "suppress_tokens: 17 is outside the vocabulary of 17"),
+    ],
+)
+def test_what_could_not_be_written_is_found_before_training(
+    tmp_path: Path, generation: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path / "train.csv", 20)
+    table(tmp_path / "test.csv", 4)
+
+    def never(*_: Any) -> None:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(Console, "step", never)
+    with pytest.raises(UserError, match=f"^outputs.capitals.generation.{message}"):
+        train(experiment(tmp_path, outputs=output(generation=generation)))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from eir_seq.models.architectures.bart_like import Design
 from eir_seq.models.architectures.m2m_100 import M2M_100_DESIGN, translator
-from eir_seq.models.blocks.best_two_experts import BestTwoExperts, BiasedExperts
+from eir_seq.models.blocks.best_two_experts import BestTwoExperts, BiasedExperts, share_loss
 from eir_seq.models.blocks.wiring import Layer, LayerPlan, PreNormExperts
 from eir_seq.models.checkpoint.keymap import Row, Same, Stacked, for_layers
 from eir_seq.models.configs.bart_like import LikeBart
 from eir_seq.models.configs.m2m_100 import NllbMoeConfig
 from eir_seq.models.frames.stack import StackPlan
-from eir_seq.models.heads.paired_routed_language_model import PairedRoutedLanguageModel
+from eir_seq.models.heads.routed_target import RoutedTarget
 from eir_seq.models.initialization import Initialization
 
 RENAMED = {".encoder_attn": ".cross_attention", ".fc": ".ffn.fc", ".final_layer_norm": ".ff_layer_norm"}
@@ -87,9 +88,17 @@ class Sparse(Design):
 _TRANSLATOR = translator("NllbMoe", Sparse(**{**vars(M2M_100_DESIGN), "layer": _layer}))
 
 
-def _target(c: NllbMoeConfig) -> PairedRoutedLanguageModel.Config:
+class SharedTarget(RoutedTarget):
+    """Experts of each layer are to be used alike; routers leave weights of padding at zero where they skip it."""
+
+    def of_side(self, layers: Sequence[Tensor], real: Tensor | None) -> dict[str, Tensor]:  # noqa: ARG002
+        """The mean over the layers."""
+        return {"aux_loss": torch.stack([share_loss(weights) for weights in layers]).mean()}
+
+
+def _target(c: NllbMoeConfig) -> SharedTarget.Config:
     head: Any = _TRANSLATOR.tasks["seq2seq-lm"].head
-    return PairedRoutedLanguageModel.Config(**vars(head(c)), balance=c.router_aux_loss_coef)
+    return SharedTarget.Config(**vars(head(c)), balance=c.router_aux_loss_coef)
 
 
 NLLB_MOE = replace(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +17,9 @@ from eir_seq.models.checkpoint.keymap import Row, Same, Stacked, for_layers
 from eir_seq.models.configs.t5 import SwitchTransformersConfig
 from eir_seq.models.frames.encoder_decoder import EncoderDecoderPlan
 from eir_seq.models.frames.stack import StackPlan
-from eir_seq.models.heads.base import Targets
 from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.routed_target import RoutedTarget
 from eir_seq.models.initialization import Initialization
-from eir_seq.models.output import ModelOutput
 
 # ----------------------------------------------------------------------------------------------------------- plans
 
@@ -100,75 +98,44 @@ def _encoder_rows(c: SwitchTransformersConfig) -> Iterator[Row]:
 # ------------------------------------------------------------------------------------------------------------ head
 
 
-class RoutedTarget(LanguageModel):
-    """Scores of a target's tokens; routers' losses of both sides enter the loss where their scores are returned.
-
-    As published, padding counts in them, unless routers skip it.
-    """
+class SwitchTarget(RoutedTarget):
+    """As published, padding counts in the losses of routers, unless they skip it."""
 
     reads_padding = True
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(LanguageModel.Config):
-        """`capacity`: of an expert. `size`, `balance`: weights of the losses. `skips_padding`: it does not count."""
+    class Config(RoutedTarget.Config):
+        """`capacity`: of an expert. `size`: weight of the losses `z_loss`. `skips_padding`: it does not count."""
 
         capacity: int
         size: float
-        balance: float
         skips_padding: bool
 
     config: Config
 
-    def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """`logits` (batch, length, vocabulary) and, scalars, `z_loss` and `aux_loss` of each side that has routers."""
-        return super().forward(output, inputs) | self._of_routers(output, inputs)
+    @property
+    def weights(self) -> dict[str, float]:
+        """Those of the losses of routers, by name."""
+        return {"z_loss": self.config.size, **super().weights}
 
-    def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
-        """Cross-entropy plus the weighted losses of the routers."""
-        loss = super().loss(predictions, targets)
-        return loss if loss is None else loss + self._weighted(predictions)
-
-    def further_loss(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor | None:
-        """The weighted losses of the routers."""
-        found = self._of_routers(output, inputs)
-        return self._weighted(found) if found else None
-
-    def _weighted(self, found: Mapping[str, Tensor]) -> Tensor:
-        losses = [(self.config.size, "z_loss"), (self.config.balance, "aux_loss")]
-        parts = [weight * x for weight, kind in losses for name, x in found.items() if name.endswith(kind)]
-        return torch.stack(parts).sum() if parts else torch.zeros(())
-
-    def _of_routers(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for side, mask in (("encoder", "attention_mask"), ("decoder", "decoder_attention_mask")):
-            if scores := output.get(f"{side}_router_logits"):
-                given: Tensor | None = inputs.get(mask) if self.config.skips_padding else None
-                real = None if given is None else given[:, -scores[0].shape[1] :].bool()
-                found[f"{side}_z_loss"], found[f"{side}_aux_loss"] = self._losses(scores, real)
-        return found
-
-    def _losses(self, scores: Sequence[Tensor], real: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The mean of squared logarithms of sums, and what is least, one, where each text uses all experts alike.
-
-        Args:
-            scores: of the routers of a side's layers, each (batch, length, experts).
-            real: (batch, length) bool, the tokens that count; None for all.
-        """
-        layers = torch.stack(tuple(scores))
-        share = torch.ones_like(layers[0, ..., 0]) if real is None else real.to(layers.dtype)
-        per_text = (share / share.sum(1, keepdim=True).clamp(min=1) / len(layers))[None, ..., None]
-        size = (layers.logsumexp(-1).square() * share).sum() / (share.sum() * len(layers))
-        chances, count = layers.softmax(-1), layers.shape[-1]
+    def of_side(self, layers: Sequence[Tensor], real: Tensor | None) -> dict[str, Tensor]:
+        """The mean of squared logarithms of sums, and what is least, one, where each text uses all experts alike."""
+        scores = torch.stack(tuple(layers))
+        real = real if self.config.skips_padding else None
+        share = torch.ones_like(scores[0, ..., 0]) if real is None else real.to(scores.dtype)
+        per_text = (share / share.sum(1, keepdim=True).clamp(min=1) / len(scores))[None, ..., None]
+        size = (scores.logsumexp(-1).square() * share).sum() / (share.sum() * len(scores))
+        chances, count = scores.softmax(-1), scores.shape[-1]
         taken = F.one_hot(chances.argmax(-1), count) * share[None, ..., None].long()
         chosen = with_room(taken.flatten(0, 1), self.config.capacity).view_as(taken).argmax(-1)  # 0 without room
         used = (F.one_hot(chosen, count) * per_text).sum((0, 2))
-        return size, (used * (chances * per_text).sum((0, 2))).mean() * count**2
+        return {"z_loss": size, "aux_loss": (used * (chances * per_text).sum((0, 2))).mean() * count**2}
 
 
 def _language_model(c: SwitchTransformersConfig) -> LanguageModel.Config:
     return t5_language_model(
         c,
-        RoutedTarget,
+        SwitchTarget,
         capacity=c.expert_capacity,
         size=c.router_z_loss_coef,
         balance=c.router_aux_loss_coef,

@@ -69,6 +69,11 @@ def generate(
     return output if work.options.return_dict_in_generate else output.sequences
 
 
+def check_call(model: Model, input_ids: Tensor, *, tokenizer: Decodes | None = None, **options: Any) -> None:
+    """Raise what `generate` would raise of these options and prompts (batch, length), and generate nothing."""
+    _prepare(model, input_ids, torch.ones_like(input_ids), tokenizer, (), None, options)
+
+
 def stream(
     model: Model,
     input_ids: Tensor | None = None,
