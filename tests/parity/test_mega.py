@@ -71,11 +71,10 @@ def test_chunks_do_not_see_each_other(weighting: str) -> None:
 
 
 @pytest.mark.parametrize("pieces", [(2, 21), (13, 1, 9), (22, 1), (1,) * 23], ids=str)
-@pytest.mark.parametrize("case", [*DECODERS, "chunks of 3"], **named)
-def test_pieces_are_the_whole(case: Case | str, pieces: tuple[int, ...]) -> None:
-    """In one row, padded in front, or with padding within the text, which ends a prompt and goes on."""
-    chunks = {"use_chunking": True, "chunk_size": 3, "truncation": None}
-    model = noisy(case.name) if isinstance(case, Case) else noisy("mega@decoder", **chunks)
+@pytest.mark.parametrize("case", [*DECODERS, 1, 3], **named)
+def test_pieces_are_the_whole(case: Case | int, pieces: tuple[int, ...]) -> None:
+    """In one row, padded in front, or with padding within the text, which ends a prompt and goes on; chunks by size."""
+    model = noisy(case.name) if isinstance(case, Case) else noisy("mega@decoder", use_chunking=True, chunk_size=case)
     mask = torch.ones_like(IDS)
     mask[1, :9] = mask[2, 5:14] = 0
     for given in (None, mask):

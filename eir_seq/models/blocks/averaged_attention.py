@@ -87,7 +87,8 @@ class AveragedAttention(Configured):
 
         `shared_size`: width of queries and keys; `inner_size`: of values. `distances`: what is added to scores.
         `weighting`: softmax, or laplace or relu2, which weigh each key by itself. `chunk`: tokens look at their own
-        chunk of so many, None for all of the text. `dropout`: on the average and on the update.
+        chunk of so many, None for all of the text. `dropout`: on the average and on the update. `drops_channels`: of
+        states, for a whole text.
         """
 
         average: MovingAverage.Config
@@ -123,8 +124,8 @@ class AveragedAttention(Configured):
     def forward(self, x: Tensor, residual: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout, as they are read, and the residual stream -> that stream, updated."""
         config, layout = self.config, ctx.layout
-        chunked = config.chunk is not None and config.chunk < layout.length and ctx.cache is None
-        rows = Rows.of(ctx, config.chunk if chunked and config.chunk else 1)
+        chunk = config.chunk if ctx.cache is None else None
+        rows = Rows.of(ctx, chunk if chunk and chunk < layout.length else 1)
         value = self.value_dropout(self.activation(self.value(x)), layout)
         average = self.dropout(self.average(x, rows, ctx.cache), layout)
         share, shared, gate, update = self.entry(average).split(self.sizes, -1)
