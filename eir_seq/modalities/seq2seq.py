@@ -174,7 +174,11 @@ def target_end(tokenizer: Tokenizer, place: str) -> int:
 
 def target_frame(tokenizer: Tokenizer, place: str) -> tuple[list[int], list[int]]:
     """The special tokens in front of a target and behind it; one that ends it is among the latter."""
-    end, parts = target_end(tokenizer, place), [part.token for part in tokenizer.target_framing.single]
+    try:
+        end, parts = target_end(tokenizer, place), [part.token for part in tokenizer.target_framing.single]
+    except UserError as error:
+        options = f"{place}.options"
+        raise UserError(*(fault.under(options) if fault.place != place else fault for fault in error.faults)) from error
     before, behind = parts[: parts.index(FIRST)], parts[parts.index(FIRST) + 1 :]
     return before, behind if end in behind else [*behind, end]
 

@@ -115,7 +115,9 @@ class SequenceModality:
             return load_tokenizer(choice.path or model.model_type, revision=revision, **choice.options)
         except UserError as error:
             under = f"inputs.{self.name}.tokenizer.options"
-            faults = (fault.under(under) if fault.place in choice.options else fault for fault in error.faults)
+            faults = (
+                fault.under(under) if fault.place.split(".")[0] in choice.options else fault for fault in error.faults
+            )
             raise UserError(*faults) from error
 
     def _texts(self, rows: Dataset) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from tokenizers import AddedToken
 
 from eir_seq.errors import UserError
-from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
+from eir_seq.tokenizers.files import PROPHETNET_FILE, TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
 from eir_seq.tokenizers.tokenizer import ROLES, SpecialTokens
 
@@ -193,6 +193,24 @@ NOT_SERVED = {
     "gptneoxjapanese": "its way to cut Japanese by emoji.json is not known here",
 }
 MAX_ID = 2**31 - 1
+
+
+def expected_files(lineage: str | None) -> str:
+    """What a folder must hold, for an error: the files of the format, of any format where it is not known."""
+    usual = "vocab.txt, vocab.json with merges.txt, or a sentencepiece model (spiece.model)"
+    if lineage in WORDPIECE:
+        usual = PROPHETNET_FILE if lineage == "prophetnet" else "vocab.txt"
+    elif lineage in BYTE_BPE or lineage in WORD_BPE:
+        usual = "vocab.json with merges.txt"
+    elif lineage in PIECES or lineage in WITH_BEGIN:
+        usual = (PIECES | WITH_BEGIN)[lineage].file
+    elif lineage == "marian":
+        usual = "source.spm, target.spm and vocab.json"
+    elif lineage in WITH_LANGUAGES:
+        usual = "sentencepiece.bpe.model" + " and vocab.json" * (lineage == "m2m100")
+    elif lineage in SENTENCEPIECE:
+        usual = "spiece.model"
+    return f"tokenizer.json, or {usual}"
 
 
 def unknown_format(files: TokenizerFiles, name: str, lineage: str, known: Iterable[str]) -> UserError:

@@ -79,8 +79,9 @@ class TokenizerFiles:
         Raises:
             UserError: as `read`, or it is not a JSON object.
         """
+        content = self.read(name, max_bytes)
         try:
-            value = json.loads(self.read(name, max_bytes))
+            value = json.loads(content)
         except (ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise self.fault(name, f"not valid JSON: {reason}") from error
@@ -125,6 +126,12 @@ class TokenizerConfigFiles:
             self.options = Options(self.options, files.optional_json("special_tokens_map.json"))
         self.options = Options(self.options, self.chosen)
 
+    def fault(self, option: str, message: str) -> UserError:
+        """The error about an option, which was chosen or stands in the files."""
+        if option.split(".")[0] in self.chosen:
+            return UserError(Fault(option, message))
+        return self._files.fault(CONFIG_FILE, f"{option}: {message}")
+
     def refuse_unread(self, name: str) -> None:
         """Raise `UserError` about chosen options that the vocabulary of that file has no use for."""
         unread = [option for option in self.chosen if option not in self.options.asked]
@@ -152,7 +159,7 @@ class TokenizerConfigFiles:
         """
         value = self.options.get(name, default)
         if value is not None and not isinstance(value, bool):
-            raise self._files.fault(CONFIG_FILE, f"{name}: true or false is expected, not {value!r}")
+            raise self.fault(name, f"true or false is expected, not {value!r}")
         return value
 
     def text(self, name: str, default: str | None = None, allowed: Sequence[str] | None = None) -> str | None:
@@ -163,10 +170,9 @@ class TokenizerConfigFiles:
         """
         value = self.options.get(name, default)
         if value is not None and not isinstance(value, str):
-            raise self._files.fault(CONFIG_FILE, f"{name}: a text is expected, not {value!r}")
+            raise self.fault(name, f"a text is expected, not {value!r}")
         if value is not None and allowed is not None and value not in allowed:
-            message = f"{name}: {value!r} is not one of {', '.join(allowed)}{nearest(value, allowed)}"
-            raise self._files.fault(CONFIG_FILE, message)
+            raise self.fault(name, f"{value!r} is not one of {', '.join(allowed)}{nearest(value, allowed)}")
         return value
 
     def number(self, name: str, default: int, *, most: int) -> int:
@@ -177,7 +183,7 @@ class TokenizerConfigFiles:
         """
         value = self.options.get(name, default)
         if type(value) is not int or not 0 <= value <= most:
-            raise self._files.fault(CONFIG_FILE, f"{name}: a number of tokens is expected, not {value!r}")
+            raise self.fault(name, f"a number of tokens is expected, not {value!r}")
         return value
 
     def specials_in_text(self) -> bool:
@@ -194,7 +200,7 @@ class TokenizerConfigFiles:
         if given is None:
             return Sampling()
         if not isinstance(given, Mapping):
-            raise self._files.fault(CONFIG_FILE, f"sp_model_kwargs: an object is expected, not {given!r}")
+            raise self.fault("sp_model_kwargs", f"an object is expected, not {given!r}")
         allowed: dict[str, Callable[[Any], bool]] = {
             "enable_sampling": lambda value: isinstance(value, bool),
             "nbest_size": lambda value: type(value) is int and value <= MAX_NBEST,
@@ -202,10 +208,10 @@ class TokenizerConfigFiles:
         }
         for name, value in given.items():
             if name not in allowed:
-                message = f"sp_model_kwargs.{name}: not one of {', '.join(allowed)}{nearest(name, allowed)}"
-                raise self._files.fault(CONFIG_FILE, message)
+                message = f"not one of {', '.join(allowed)}{nearest(name, allowed)}"
+                raise self.fault(f"sp_model_kwargs.{name}", message)
             if not allowed[name](value):
-                raise self._files.fault(CONFIG_FILE, f"sp_model_kwargs.{name}: {value!r} cannot be")
+                raise self.fault(f"sp_model_kwargs.{name}", f"{value!r} cannot be")
         return Sampling(**given)
 
     def specials(self, defaults: SpecialTokens) -> SpecialTokens:
@@ -222,7 +228,7 @@ class TokenizerConfigFiles:
         if tokens is None:
             return None
         if not isinstance(tokens, list):
-            raise self._files.fault(CONFIG_FILE, "additional_special_tokens: a list is expected")
+            raise self.fault("additional_special_tokens", "a list is expected")
         return [self._token("additional_special_tokens", token) for token in tokens]
 
     def role_token(self, role: str, content: str, *, lstrip: bool = False) -> AddedToken:
@@ -272,6 +278,6 @@ class TokenizerConfigFiles:
             return AddedToken(value, special=special, normalized=False)
         content = value.get("content") if isinstance(value, dict) else None
         if not isinstance(content, str) or not content:
-            raise self._files.fault(CONFIG_FILE, f"{place}: a token is expected, not {value!r}")
+            raise self.fault(place, f"a token is expected, not {value!r}")
         flags = {name: bool(value.get(name, False)) for name in ("single_word", "lstrip", "rstrip")}
         return AddedToken(content, special=special, normalized=bool(value.get("normalized", not special)), **flags)

@@ -116,6 +116,13 @@ class TranslationTokenizer(Tokenizer):
     ) -> None:
         super().__init__(backend, specials, PLAIN)
         self._languages = languages
+        wrong = [
+            self._unknown(place, code)
+            for place, code in (("src_lang", src_lang), ("tgt_lang", tgt_lang))
+            if code is not None and not self._knows(code)
+        ]
+        if wrong:
+            raise UserError(*wrong)
         self.src_lang = src_lang
         self.tgt_lang = tgt_lang
 
@@ -148,7 +155,8 @@ class TranslationTokenizer(Tokenizer):
             UserError: `tgt_lang` is not set.
         """
         if self._target_framing is None:
-            raise UserError(Fault("tgt_lang", f"not set, but this format needs it; one of {', '.join(self.languages)}"))
+            example = ", ".join(self.languages[:3])
+            raise UserError(Fault("tgt_lang", f"not set, but this format needs it: a code such as {example}"))
         return self._target_framing
 
     @property
@@ -178,12 +186,15 @@ class TranslationTokenizer(Tokenizer):
         return self._id(self.get_lang_token(code))
 
     def _token_of(self, place: str, code: str) -> str:
-        if code in self._languages.tokens.values():
-            return code
-        if code not in self._languages.tokens:
-            allowed = ", ".join(self.languages)
-            raise UserError(Fault(place, f"{code!r} is not one of {allowed}{nearest(code, self.languages)}"))
-        return self._languages.tokens[code]
+        if not self._knows(code):
+            raise UserError(self._unknown(place, code))
+        return self._languages.tokens.get(code, code)
+
+    def _knows(self, code: str) -> bool:
+        return code in self._languages.tokens or code in self._languages.tokens.values()
+
+    def _unknown(self, place: str, code: str) -> Fault:
+        return Fault(place, f"{code!r} is not one of {', '.join(self.languages)}{nearest(code, self.languages)}")
 
     def _framing(self, place: str, code: str | None) -> Framing:
         language = () if code is None else (Part(self._id(self._token_of(place, code)), 0),)

@@ -23,6 +23,7 @@ from eir_seq.tokenizers.conventions import (
     T5,
     XLNET,
     Format,
+    expected_files,
     framing_of,
     with_begin,
 )
@@ -45,7 +46,7 @@ from eir_seq.tokenizers.published_subwords import (
     rust_tokenizer,
 )
 from eir_seq.tokenizers.rust import TOKENIZER_FILE, library_errors
-from eir_seq.tokenizers.tokenizer import CONFIG_FILE, ROLES, SpecialTokens, Tokenizer
+from eir_seq.tokenizers.tokenizer import ROLES, SpecialTokens, Tokenizer
 
 
 def load_tokenizer(
@@ -97,7 +98,7 @@ def _reader(
     models = [name for name in SENTENCEPIECE_FILES if files.has(name)]
     draws = "sp_model_kwargs" in config.options and config.sampling().active
     if draws and not models:
-        raise files.fault(CONFIG_FILE, "sp_model_kwargs: only a sentencepiece model can draw, and there is none")
+        raise config.fault("sp_model_kwargs", "only a sentencepiece model can draw, and there is none")
     if files.has(TOKENIZER_FILE) and not (models and (draws or not use_fast)):
         return _from_tokenizer_json, TOKENIZER_FILE
     if files.has("vocab.txt"):
@@ -108,7 +109,7 @@ def _reader(
         return partial(read_wordpiece, name=PROPHETNET_FILE), PROPHETNET_FILE
     if models:
         return partial(read_sentencepiece, name=models[0]), models[0]
-    return None, "tokenizer.json, vocab.txt, vocab.json with merges.txt, or a sentencepiece model (spiece.model)"
+    return None, expected_files(config.lineage())
 
 
 # ----------------------------------------------------------------------------------------------- tokenizer.json

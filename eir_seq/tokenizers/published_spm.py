@@ -81,7 +81,7 @@ def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name
     further: dict[int, AddedToken] = {}
     additional = config.additional()
     if usual is T5:
-        extra_ids, additional = _sentinels(files, config, additional)
+        extra_ids, additional = _sentinels(config, additional)
         sentinels = [token for token in additional if "<extra_id_" in token.content]
         for number, token in enumerate(sentinels):
             sentinel = AddedToken(token.content, lstrip=True, rstrip=True, special=True, normalized=False)
@@ -138,7 +138,7 @@ def _read_pieces(
     """A model whose pieces are what a text is cut into, without any rules around it."""
     for option in ("do_lower_case", "split_by_punct"):
         if config.flag(option, False):
-            raise files.fault(CONFIG_FILE, f"{option}: true is not supported with this format")
+            raise config.fault(option, "true is not supported with this format")
     model, place, specials = files.read(name), os.fspath(files.folder / name), config.specials(known.specials)
     pieces = SentencePieceBackend(model, {}, place=place).pieces
     vocabulary = own_ids(pieces, known.heads, first_piece=known.first_piece)
@@ -184,9 +184,7 @@ def _usual_pieces(model: SentencePieceBackend) -> SpecialTokens | None:
     return None
 
 
-def _sentinels(
-    files: TokenizerFiles, config: TokenizerConfigFiles, additional: list[AddedToken] | None
-) -> tuple[int, list[AddedToken]]:
+def _sentinels(config: TokenizerConfigFiles, additional: list[AddedToken] | None) -> tuple[int, list[AddedToken]]:
     """T5's `<extra_id_0>` and so on: how many, and all additional special tokens with them."""
     count = config.number("extra_ids", 100, most=100_000)
     listed = additional or []
@@ -194,7 +192,7 @@ def _sentinels(
     if not there:
         listed = listed + [AddedToken(f"<extra_id_{i}>", special=True, normalized=False) for i in range(count)]
     elif "extra_ids" in config.options and count not in (0, there):
-        raise files.fault(CONFIG_FILE, f"extra_ids: {count}, but additional_special_tokens lists {there} of them")
+        raise config.fault("extra_ids", f"{count}, but additional_special_tokens lists {there} of them")
     return count, listed
 
 

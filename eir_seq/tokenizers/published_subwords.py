@@ -51,7 +51,7 @@ def read_wordpiece(files: TokenizerFiles, config: TokenizerConfigFiles, name: st
     if lineage is not None and lineage not in WORDPIECE:
         raise unknown_format(files, name, lineage, WORDPIECE)
     if config.flag("do_basic_tokenize", True) is False:
-        raise files.fault(CONFIG_FILE, "do_basic_tokenize: false is not supported")
+        raise config.fault("do_basic_tokenize", "false is not supported")
     known = WORDPIECE[lineage or "bert"]
     specials = config.specials(known.specials)
     lines = files.text(name).replace("\r\n", "\n").split("\n")

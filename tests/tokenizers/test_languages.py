@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from eir_seq.errors import UserError
+from eir_seq.modalities.seq2seq import target_frame
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 from eir_seq.tokenizers.languages import TranslationTokenizer
 from tests.tokenizers.corpus import CONTROL, OWN, pairs
@@ -163,6 +164,8 @@ def test_faults(case: tuple[str, Folder], tmp_path: Path) -> None:
     assert bare.src_lang in ("en", "en_XX", "eng_Latn")
     with pytest.raises(UserError, match="tgt_lang: not set, but this format needs it"):
         bare("a", text_target="b")
+    with pytest.raises(UserError, match=r"^inputs\.source\.tokenizer\.options\.tgt_lang: not set"):
+        target_frame(bare, "inputs.source.tokenizer")
 
 
 @pytest.mark.parametrize("files", ["slow", "fast"])
@@ -235,7 +238,20 @@ def test_broken_files(tmp_path: Path, case: tuple[str, Folder]) -> None:
         with pytest.raises(UserError) as raised:
             load(folder)
         assert message in str(raised.value)
-    with pytest.raises(UserError, match="language_codes: 'wmt20' is not one of m2m100, wmt21"):
+    with pytest.raises(UserError) as raised:
+        load(case[1].raw, src_lang="eng", tgt_lang="dee")
+    assert [fault.place for fault in raised.value.faults] == ["src_lang", "tgt_lang"]
+    for fault, code in zip(raised.value.faults, ("en", "de"), strict=True):
+        assert fault.message.endswith(f"; did you mean '{code}'?")
+    folder = shutil.copytree(case[1].raw, tmp_path / "half")
+    (folder / "sentencepiece.bpe.model").unlink()
+    with pytest.raises(UserError, match=r"tokenizer\.json, or sentencepiece\.bpe\.model and vocab\.json is expected"):
+        load(folder)
+    shutil.copy(case[1].raw / "sentencepiece.bpe.model", folder)
+    (folder / "vocab.json").unlink()
+    with pytest.raises(UserError, match=r"half/vocab\.json: No such file or directory$"):
+        load(folder)
+    with pytest.raises(UserError, match=r"^language_codes: 'wmt20' is not one of m2m100, wmt21"):
         load(case[1].raw, language_codes="wmt20")
 
 
