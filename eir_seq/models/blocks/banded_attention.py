@@ -7,8 +7,6 @@ on both sides and at the global tokens. Time and memory grow linearly with the l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from operator import getitem
 
 import torch
 from torch import Tensor
@@ -110,7 +108,7 @@ class BandedAttention(InPieces):
             if shared is not None and not self._sees_all(text[0].shape[2], ctx):
                 own = slice(number, number + 1) if layout.packed else slice(None)
                 others = shared[0][own], shared[1][own]
-            bias = partial(getitem, masks[number])
+            bias = masks[number].__getitem__
             seen, weights = self._slide(
                 text[0], text[1], text[2], others, bias, ctx, reach=reach, scale=self.scale, dropout=dropout
             )

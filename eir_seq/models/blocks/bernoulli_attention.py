@@ -12,7 +12,7 @@ without limit where two vectors agree.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,10 @@ from eir_seq.models.blocks.nystrom_attention import head_convolution
 from eir_seq.models.blocks.recurrence import at_least_float32
 from eir_seq.models.blocks.rows import Rows
 
-LARGEST_BLOCK = 2**22
-"""Pairs of tokens whose weights are held at once, over all texts and heads."""
+LARGEST_BLOCK = 2**19
+"""Pairs of tokens whose weights are held at once, over all texts and heads: as many as fit the caches."""
+FEWEST_BUCKETED = 4096
+"""Tokens of a text from which on buckets cost less than a comparison of the hashes of all pairs."""
 CHANNELS = 2
 """Channels of values that weighted sums of buckets take at once: few, so that tables stay in the caches."""
 ROTATIONS = 3
@@ -45,7 +47,13 @@ def unit(x: Tensor) -> Tensor:
 def agreement(query: Tensor, key: Tensor, length: int) -> Tensor:
     """(..., queries, size), (..., keys, size) unit vectors -> the chance that a hash of `length` planes agrees."""
     cosine = (query @ key.transpose(-1, -2)).clamp(-1, 1)
-    return (1 - cosine.acos() / math.pi) ** length
+    chance, power = 1 - cosine.acos() / math.pi, None
+    while length:  # far faster than a general power
+        if length % 2:
+            power = chance if power is None else power * chance
+        chance, length = chance * chance, length // 2
+    assert power is not None
+    return power
 
 
 @dataclass(frozen=True)
@@ -72,16 +80,17 @@ def _blocks(query: Tensor, key: Tensor, seen: Tensor, length: int, dropout: Drop
         yield rows, dropout(agreement(query[:, :, rows], key, length) * seen[:, None, None], number)
 
 
-def _expected_gradients(
-    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, seen: Tensor, length: int, dropout: Dropout
+def _gradients(
+    weights: Iterable[tuple[slice, Tensor]], gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, length: int
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Of queries, keys and values, by the weights of some queries at a time."""
     of_query, of_key, of_value = (torch.zeros_like(x) for x in (query, key, value))
-    for rows, weights in _blocks(query, key, seen, length, dropout):
+    for rows, some in weights:
         given = gradient[:, :, rows]
-        weighted = given @ value.transpose(-1, -2) * weights * (length / 2)
+        weighted = given @ value.transpose(-1, -2) * some * (length / 2)
         of_query[:, :, rows] = weighted @ key
         of_key += weighted.transpose(-1, -2) @ query[:, :, rows]
-        of_value += weights.transpose(-1, -2) @ given
+        of_value += some.transpose(-1, -2) @ given
     return of_query, of_key, of_value
 
 
@@ -102,8 +111,8 @@ class _Expected(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, seen = ctx.saved_tensors
-        found = _expected_gradients(gradient, query, key, value, seen, ctx.length, ctx.dropout)
-        return *found, None, None, None
+        weights = _blocks(query, key, seen, ctx.length, ctx.dropout)
+        return *_gradients(weights, gradient, query, key, value, ctx.length), None, None, None
 
 
 def _slots(codes: Tensor, buckets: int) -> Iterator[Tensor]:
@@ -111,6 +120,20 @@ def _slots(codes: Tensor, buckets: int) -> Iterator[Tensor]:
     first = torch.arange(codes.shape[0] * codes.shape[1], device=codes.device).view(*codes.shape[:2], 1) * buckets
     for codes_of_hash in codes.unbind(-1):
         yield (first + codes_of_hash).flatten()
+
+
+def _shares(readers: Tensor, writers: Tensor, buckets: int) -> Iterator[tuple[slice, Tensor]]:
+    """(batch, heads, length, hashes) codes -> the share of hashes that agree (batch, heads, some readers, writers)."""
+    hashes, most = readers.shape[-1], max(1, LARGEST_BLOCK // max(1, writers[..., 0].numel()))
+    kind = torch.int16 if max(hashes, buckets) <= 2**15 else torch.int64  # narrow ones are compared many at once
+    reads, writes = (x.movedim(-1, 0).to(kind).contiguous() for x in (readers, writers))
+    for start in range(0, readers.shape[2], most):
+        rows = slice(start, min(start + most, readers.shape[2]))
+        agree = torch.zeros(*readers[:, :, rows, 0].shape, writers.shape[2], dtype=kind, device=readers.device)
+        same = torch.empty_like(agree)
+        for read, write in zip(reads[:, :, :, rows, None], writes[:, :, :, None], strict=True):
+            agree += torch.eq(read, write, out=same)  # of its own type: what is true or false takes longer
+        yield rows, agree / hashes
 
 
 def by_buckets(readers: Tensor, writers: Tensor, values: Tensor, buckets: int) -> Tensor:
@@ -146,6 +169,10 @@ class _Sampled(torch.autograd.Function):
     def forward(*inputs: Any) -> Tensor:
         """Queries, keys, values, which are seen, codes of queries and keys, their length, how gradients are made."""
         _, _, value, _, query_codes, key_codes, length, _ = inputs
+        if value.shape[2] < FEWEST_BUCKETED:
+            return torch.cat(
+                [weights.to(value.dtype) @ value for _, weights in _shares(query_codes, key_codes, 2**length)], 2
+            )
         return by_buckets(query_codes, key_codes, value, 2**length)
 
     @staticmethod
@@ -157,24 +184,31 @@ class _Sampled(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, seen, query_codes, key_codes = ctx.saved_tensors
-        if ctx.sampled:
+        if ctx.sampled and value.shape[2] >= FEWEST_BUCKETED:
             buckets, bound = 2**ctx.length, ctx.length / 2
             of_query = _weighted(query_codes, gradient, key_codes, value, bound * key, buckets)
             of_key = _weighted(key_codes, value, query_codes, gradient, bound * query, buckets)
             of_value = by_buckets(key_codes, query_codes, gradient, buckets)
+            return of_query, of_key, of_value, None, None, None, None, None
+        if ctx.sampled:
+            weights: Iterable[tuple[slice, Tensor]] = (
+                (rows, some.to(value.dtype)) for rows, some in _shares(query_codes, key_codes, 2**ctx.length)
+            )
         else:
-            of_query, of_key, of_value = _expected_gradients(gradient, query, key, value, seen, ctx.length, Dropout())
-        return of_query, of_key, of_value, None, None, None, None, None
+            weights = _blocks(query, key, seen, ctx.length, Dropout())
+        found = _gradients(weights, gradient, query, key, value, ctx.length)
+        return *found, None, None, None, None, None
 
 
 def hadamard(x: Tensor) -> Tensor:
-    """(..., n) times the Hadamard matrix of size n, a power of two, in n log n steps."""
-    step = 1
-    while step < x.shape[-1]:
-        even, odd = x.unflatten(-1, (-1, 2, step)).unbind(-2)
-        x = torch.stack((even + odd, even - odd), -2).flatten(-3)
-        step *= 2
-    return x
+    """(..., n) times the Hadamard matrix of size n, a power of two.
+
+    Heads are narrow: one product is faster than the n log n sums that would do.
+    """
+    matrix = x.new_ones(1, 1)
+    while len(matrix) < x.shape[-1]:
+        matrix = torch.cat((torch.cat((matrix, matrix), 1), torch.cat((matrix, -matrix), 1)))
+    return x @ matrix
 
 
 class BernoulliAttention(Attention):
