@@ -148,7 +148,8 @@ def _alone(sections: Sections, name: str, kind: str) -> Iterator[Fault]:
     if len(sections.output_names) > 1:
         others = ", ".join(other for other in sections.output_names if other != name)
         message = f"is predicted beside others ({others}); a {kind} output stands alone in its experiment"
-        yield Fault(f"outputs.{name}", message)
+        why = "it has the backbone to itself; give the others an experiment of their own"
+        yield Fault(f"outputs.{name}", f"{message}: {why}")
 
 
 def _blocks(source: SequenceInputConfig, place: str) -> Iterator[Fault]:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
+from eir_seq.models.blocks.cache import Cache
 from eir_seq.models.blocks.dot_product import EAGER, FLASH, IMPLEMENTATIONS, SDPA, DotProduct
 from eir_seq.models.blocks.prompts import Prompts
+from eir_seq.models.blocks.tuple_cache import Tuples, cache_of
 from eir_seq.models.checkpoint.folder import published_config, write
 from eir_seq.models.checkpoint.keymap import Computed, Tensors, modern, to_ours, to_published
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
@@ -90,6 +92,7 @@ class Model(nn.Module):
         *,
         return_dict: bool | None = None,
         cache_position: Tensor | None = None,
+        past_key_values: Cache | Tuples | None = None,
         **inputs: Any,
     ) -> ModelOutput | tuple[Any, ...]:
         """The documented tensors by name, see the frame's `forward`; with a head also its targets, for the loss.
@@ -97,14 +100,19 @@ class Model(nn.Module):
         Args:
             input_ids: (batch, length) token ids.
             attention_mask: (batch, length), nonzero at real tokens.
+            past_key_values: a cache that an earlier pass returned, or the older form of one, see `tuple_cache`.
             return_dict: False for a tuple of the output's fields, in their order.
             cache_position: (new tokens,) places of the tokens that no cache holds yet, from 0 on. They follow from the
                 cache: published code takes them, and here they are only checked.
             inputs: further tensors. `logits_to_keep`: without targets, a head predicts at so many of the last tokens
                 only, 0 for all of them; or (places,) where it does.
         """
+        if isinstance(past_key_values, (tuple, list)):
+            past_key_values = cache_of(past_key_values, getattr(self.body, "decoder", self.body))
         if cache_position is not None:
-            _check_places(cache_position, inputs.get("past_key_values"))
+            _check_places(cache_position, past_key_values)
+        if past_key_values is not None:
+            inputs["past_key_values"] = past_key_values
         output = self._output(input_ids, attention_mask, **inputs)
         return tuple(output.values()) if return_dict is False else output
 

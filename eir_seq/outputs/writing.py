@@ -75,7 +75,7 @@ class Writer:
     def generated(self, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
         """What the decoder writes behind its first token up to the end, (rows, length); `IGNORED` behind that."""
         own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
-        ids = self._asked(self.encoder.backbone.generate, seed, **self.encoder.inputs_of(**own))
+        ids: Tensor = self._asked(self.encoder.backbone.generate, seed, **self.encoder.inputs_of(**own))
         new = ids[:, 1:]  # a decoder begins with one token
         ended = (new == self.end).cumsum(dim=1)
         return new.masked_fill((ended > 1) | ((ended == 1) & (new != self.end)), IGNORED)

@@ -99,6 +99,12 @@ class Cache:
         slot = self._slots.get(mixer)
         return None if slot is None else slot.filled()
 
+    def as_tuples(self) -> tuple[tuple[Tensor, ...], ...]:
+        """The documented older form, see `tuple_cache`."""
+        memories = [(key.transpose(1, 2), value.transpose(1, 2)) for key, value in self._memories.values()]
+        own = [slot.filled() for slot in self._slots.values()]
+        return tuple(x + y for x, y in zip(own, memories, strict=True)) if memories else tuple(own)
+
     def keep_memory(self, mixer: nn.Module, key: Tensor, value: Tensor) -> None:
         """Keep keys and values of the memory, each (batch, ...), which do not grow (cross-attention)."""
         self._memories[mixer] = (key, value)

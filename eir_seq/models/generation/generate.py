@@ -186,6 +186,8 @@ def defaults_of(model: Model) -> dict[str, Any]:
     else:
         known = vars(model.config) | model.config.published
         found = {name: known[name] for name in DEFAULTS if known.get(name) is not None}
+        if known.get("force_bos_token_to_be_generated"):  # how config files of old say it
+            found.setdefault("forced_bos_token_id", known.get("bos_token_id"))
     size = model.config.target_vocabulary()
     for name in TOKEN_OPTIONS:  # the documented default of an option may lie outside a smaller vocabulary
         if size is not None and any(token >= size for token in _flat(found.get(name))):
