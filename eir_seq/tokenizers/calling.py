@@ -25,6 +25,7 @@ def call(
     max_length: int | None,
     return_tensors: str | None,
     return_offsets_mapping: bool,
+    return_token_type_ids: bool | None,
     is_split_into_words: bool,
 ) -> dict[str, Any]:
     """See `Tokenizer.__call__`."""
@@ -68,7 +69,8 @@ def call(
             before = [part.token < 0 for part in tokenizer.framing.single].index(True) if add_special_tokens else 0
             spans = [(0, 0)] * before + encoding.offsets[: len(ids)]
             rows.setdefault("offset_mapping", []).append(spans + [(0, 0)] * (len(framed) - len(spans)))
-    if not any(part.type_id for part in tokenizer.framing.pair):
+    differ = any(part.type_id for part in tokenizer.framing.pair)
+    if not (differ if return_token_type_ids is None else return_token_type_ids):
         del rows["token_type_ids"]
     if text_target is not None:
         extra = len(tokenizer.add_target_specials([])[0]) if add_special_tokens else 0

@@ -222,6 +222,7 @@ class Tokenizer:
         max_length: int | None = None,
         return_tensors: str | None = None,
         return_offsets_mapping: bool = False,
+        return_token_type_ids: bool | None = None,
         is_split_into_words: bool = False,
     ) -> dict[str, Any]:
         """What a model takes of a text or of several: `input_ids`, `attention_mask`, `token_type_ids` if they differ.
@@ -234,6 +235,7 @@ class Tokenizer:
             truncation: cut to `max_length` tokens, specials included; of a pair the longer one first.
             return_tensors: "pt" for tensors ``(batch, length)``, also of a single text.
             return_offsets_mapping: add `offset_mapping`, the characters of each token.
+            return_token_type_ids: give them in any case, or in none.
 
         Raises:
             UserError: arguments that do not go together.
@@ -249,6 +251,7 @@ class Tokenizer:
             max_length=max_length,
             return_tensors=return_tensors,
             return_offsets_mapping=return_offsets_mapping,
+            return_token_type_ids=return_token_type_ids,
             is_split_into_words=is_split_into_words,
         )
 

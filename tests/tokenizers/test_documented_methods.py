@@ -114,6 +114,23 @@ class TestT5:
         ids = [row for row in ours(sources)["input_ids"] if row]
         assert ours.batch_decode(ids, skip_special_tokens=True) == slow.batch_decode(ids, skip_special_tokens=True)
 
+    def test_types_are_given_or_left_out(self, t5: tuple[Path, Any]) -> None:
+        folder, slow = t5
+        ours = load_tokenizer(folder, use_fast=False)
+        assert "token_type_ids" not in ours("a", "b")
+        given = {"return_token_type_ids": True}
+        assert ours("a", "b", **given) == dict(slow("a", "b", **given))
+
+    def test_single_steps(self, t5: tuple[Path, Any]) -> None:
+        folder, slow = t5
+        ours = load_tokenizer(folder, use_fast=False)
+        for text in ("The film is long.", "Hello <extra_id_0> film"):
+            tokens = ours.tokenize(text)
+            assert ours.convert_tokens_to_ids(tokens) == slow.convert_tokens_to_ids(tokens)
+        assert ours.convert_tokens_to_ids("no entry") == slow.convert_tokens_to_ids("no entry") == ours.unk_id
+        tokens = slow.tokenize("The film is long.")
+        assert ours.convert_tokens_to_string(tokens) == slow.convert_tokens_to_string(tokens) == "The film is long."
+
     def test_pairs_are_cut_as_the_oracle_cuts_them(self, t5: tuple[Path, Any]) -> None:
         folder, slow = t5
         ours = load_tokenizer(folder, use_fast=False)
