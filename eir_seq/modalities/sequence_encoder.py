@@ -361,10 +361,11 @@ def _published(config: SequenceModelConfig, place: str, task: str | None) -> Any
                 message = "models beyond the catalogue are loaded whole"
                 raise UserError(Fault(f"{place}.model.pretrained_parts", message))
             return load_beyond(folder, overrides)
-        declared = config_class(model_type)
-        _, strangers = sift(declared, overrides)
+        opened_as = overrides.get("model_type", model_type)  # a bart checkpoint may be opened as mvp
+        declared = config_class(opened_as if opened_as in CATALOGUE else model_type)
+        _, strangers = sift(declared, {name: x for name, x in overrides.items() if name != "model_type"})
         if strangers:
-            faults = check_options(model_type, strangers)
+            faults = check_options(declared.model_type, strangers)
             raise UserError(*(fault.under("model_init_config") for fault in faults))
         if task == CAUSAL and "is_decoder" in fields(declared):
             overrides.setdefault("is_decoder", True)

@@ -123,3 +123,15 @@ def test_what_is_refused(tmp_path: Path, published: tuple[Path, Model]) -> None:
         experiment(tmp_path, inputs=source(tmp_path / "gpt2", pretrained_parts="encoder"))
     with pytest.raises(UserError, match=r"source.model.pretrained_parts: 'encodr' is not one of"):
         experiment(tmp_path, inputs=source(published[0], pretrained_parts="encodr"))
+
+
+def test_options_of_a_checkpoint_that_nobody_could_look_at_before(
+    tmp_path: Path, published: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of one on the Hub: what is no option is none of `from_pretrained` either."""
+    monkeypatch.setattr("eir_seq.config.validation._architecture", lambda model: None)
+    table(tmp_path / "train.csv", 20)
+    table(tmp_path / "test.csv", 6)
+    for name in ("attn_implementation", "local_files_only", "dropuot"):
+        with pytest.raises(UserError, match=f"^inputs.source.model.model_init_config.{name}: not an option of 'bart'"):
+            train(experiment(tmp_path, inputs=source(published[0], model_init_config={name: "sdpa"})))
