@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -79,13 +80,13 @@ def test_of_hidden_tokens_most_become_the_mask_some_any_token_some_stay() -> Non
 
 
 def test_words_are_hidden_whole() -> None:
-    tokenizer = train_tokenizer("wordpiece", ["playing played player plays outplay 12345 54321"] * 3, vocab_size=40)
+    tokenizer = train_tokenizer("wordpiece", ["playing played player plays 12345 54321"] * 3, vocab_size=40)
     vocabulary = Vocabulary.of(tokenizer)
-    text = "playing played player plays outplay 12345 54321"
+    text = "playing played player plays 12345 54321"
     encoded = np.array(tokenizer.add_specials(tokenizer.encode_batch([text])[0].ids)[0])
     candidates = ~vocabulary.special[encoded]
     words = vocabulary.words(encoded, candidates)[candidates]
-    assert len(set(words.tolist())) == 7
+    assert len(set(words.tolist())) == 6
     assert len(words) > 12
     for seed in range(50):
         places = Hiding(0.3, 1.0, whole_words=True)(generator(seed), candidates, vocabulary.words(encoded, candidates))
@@ -110,7 +111,7 @@ def test_spans_stand_apart_and_hold_the_noise(length: int, noise: int) -> None:
         assert len(spans) == max(1, min(round(noise / 3), 10, length - noise - 1))
         assert sum(stop - start for start, stop in spans) == noise
         assert all(stop > start for start, stop in spans)
-        assert all(later > stop for (_, stop), (later, _) in zip(spans, spans[1:], strict=False))
+        assert all(later > stop for (_, stop), (later, _) in pairwise(spans))
         assert 0 <= spans[0][0] <= spans[-1][1] <= length
         firsts.add(spans[0][0])
     assert 0 in firsts, "a text may begin with a span"

@@ -150,7 +150,7 @@ def test_texts_begin_as_targets_do() -> None:
     reader = encoder()
     work = writer(reader, frozenset({0}), generation={"max_new_tokens": 2})
     work.before = [TOKENIZER.cls_id, 9]  # type: ignore[list-item]
-    labels = work._generated({"input_ids": SOURCES, "attention_mask": SOURCES != PAD}, 0)
+    labels = work.generated({"input_ids": SOURCES, "attention_mask": SOURCES != PAD}, 0)
     assert labels[:, 0].tolist() == [TOKENIZER.cls_id] * 3
 
 

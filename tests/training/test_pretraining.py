@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.validation import validate_experiment
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
 from eir_seq.models import from_pretrained
+from eir_seq.tokenizers import train_tokenizer
 from eir_seq.training.assemble import assemble
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.console import Console
@@ -210,3 +212,138 @@ def test_a_killed_run_ends_with_the_same_bytes(
     train(config)
     for name in ("metrics.csv", "predictions/test.csv", "bundle/model.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (folder / "run" / name).read_bytes(), name
+
+
+BPE = {"type": "bpe", "vocab_size": 270}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("masked_lm", {"output": {"column": "label"}}, "outputs.text.column: unknown key"),
+        ("masked_lm", {"output": {"mask_probability": 0.0}}, "outputs.text.mask_probability: 0.0 is not"),
+        (
+            "masked_lm",
+            {"output": {"mask_share": 0.8, "random_share": 0.3}},
+            "outputs.text.random_share: 0.3 and mask_share 0.8 are more than all hidden tokens",
+        ),
+        (
+            "masked_lm",
+            {"output": {"whole_words": True}},
+            "outputs.text.whole_words: has no use with a 'word' tokenizer, which does not cut words into subwords",
+        ),
+        (
+            "masked_lm",
+            {"output": {"whole_words": True, "mean_span_length": 2.0}, "input": {"tokenizer": BPE}},
+            "outputs.text.mean_span_length: has no effect with whole_words: true",
+        ),
+        (
+            "masked_lm",
+            {"input": {"model": {"model_type": "gpt2"}}},
+            "inputs.text.model.model_type: 'gpt2' has no language-model head (task masked-lm); these have one: albert",
+        ),
+        (
+            "masked_lm",
+            {"output": {"documents": "packed"}, "input": {"pair_column": "label"}},
+            "outputs.text.documents: 'packed' is for single texts alone; rows hold what",
+        ),
+        (
+            "masked_lm",
+            {"output": {"documents": "packed"}, "input": {"truncation": "random"}},
+            "inputs.text.truncation: has no effect as a language model reads texts whole",
+        ),
+        (
+            "masked_lm",
+            {"more": {"label": {"type": "classification", "column": "label"}}},
+            "outputs.text: is predicted beside others (label); a masked_lm output stands alone in its experiment",
+        ),
+        (
+            "masked_lm",
+            {"trainer": {"monitor": {"output": "text", "metric": "f1"}}},
+            "trainer.monitor.metric: 'f1' is not",
+        ),
+        (
+            "replaced_token_detection",
+            {"input": {"model": {"model_type": "bert", "model_init_config": BERT}}},
+            "inputs.text.model.model_type: 'bert' does not learn to detect replaced tokens; these do: electra",
+        ),
+        (
+            "replaced_token_detection",
+            {"output": {"generator": {"model_init_config": {"hiden_size": 8}}}},
+            "outputs.text.generator.model_init_config.hiden_size: not an option of 'electra'; did you mean",
+        ),
+        (
+            "span_corruption",
+            {"input": {"pair_column": "label"}},
+            "inputs.text.pair_column: must be left out: a span_corruption output takes parts out of one text",
+        ),
+        ("span_corruption", {"output": {"noise_density": 1.0}}, "outputs.text.noise_density: 1.0 is not"),
+        ("span_corruption", {"output": {"documents": "packed"}}, "outputs.text.documents: unknown key"),
+        (
+            "denoising",
+            {"input": {"is_split_into_words": True}},
+            "inputs.text.is_split_into_words: must be left out: a denoising output takes parts out of one text",
+        ),
+        (
+            "denoising",
+            {"input": {"model": {"model_type": "bert"}}},
+            "inputs.text.model.model_type: 'bert' has no language-model head (task seq2seq-lm); these have one: bart, ",
+        ),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, kind: str, changes: dict[str, Any], message: str) -> None:
+    table(tmp_path / "train.csv", 4)
+    table(tmp_path / "test.csv", 4, seed=1)
+    config = raw(tmp_path, kind, trainer=changes.get("trainer", {}))
+    config["outputs"]["text"] |= changes.get("output", {})
+    config["outputs"] |= changes.get("more", {})
+    config["inputs"]["text"] |= changes.get("input", {})
+    with pytest.raises(UserError, match=f"(?m)^{re.escape(message)}"):
+        validate_experiment(config)
+
+
+def test_options_of_generation_are_looked_at_before_training(tmp_path: Path) -> None:
+    table(tmp_path / "train.csv", 4)
+    table(tmp_path / "test.csv", 4, seed=1)
+    config = raw(tmp_path, "denoising")
+    config["outputs"]["text"]["generation"] = {"num_beam": 2}
+    with pytest.raises(UserError, match=r"^outputs.text.generation.num_beam: not an option of generate"):
+        train(validate_experiment(config))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "message"),
+    [("bert", "inputs.text.tokenizer: has no sentinels"), ("t5", "")],
+)
+def test_published_tokenizers_need_sentinels(tmp_path: Path, model_type: str, message: str) -> None:
+    table(tmp_path / "train.csv", 20)
+    table(tmp_path / "test.csv", 4, seed=1)
+    train_tokenizer("word", WORDS, sentinels=100 if model_type == "t5" else 0).save(tmp_path / "tokenizer")
+    config = raw(tmp_path, "span_corruption")
+    config["inputs"]["text"]["tokenizer"] = {"type": "published", "path": str(tmp_path / "tokenizer")}
+    with Console() as console:
+        if not message:
+            assemble(validate_experiment(config), console)
+            return
+        with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+            assemble(validate_experiment(config), console)
+
+
+@pytest.mark.parametrize("layout", ["packed", "separate"])
+def test_hidden_tokens_in_blocks(tmp_path: Path, layout: str) -> None:
+    """Blocks are full, only their own tokens are hidden, and predictions go by block."""
+    table(tmp_path / "train.csv", 40)
+    table(tmp_path / "test.csv", 6, seed=1)
+    config = raw(tmp_path, "masked_lm", trainer={"max_epochs": 1})
+    config["outputs"]["text"]["documents"] = layout
+    train(validate_experiment(config))
+    rows = read(tmp_path / "run" / "predictions" / "test.csv")
+    assert rows[0]["id"] == ("block-1" if layout == "packed" else "r1-0")
+    assert all(float(row["text"]) > 0 for row in rows)
+    found = read(predict(tmp_path / "run", prompt="aa [MASK] cc", output=tmp_path / "x.csv"))
+    assert found[0]["text"].split()[::2] == ["aa", "cc"]
+
+
+def test_the_shipped_experiment_is_valid() -> None:
+    config = compose_experiment(["experiment=pretrain_bert"]).config
+    assert [output.type for output in config.outputs.values()] == ["masked_lm"]
