@@ -169,7 +169,7 @@ def stepper(model: nn.Module, *, train: bool, global_first: bool) -> Callable[[t
     return step
 
 
-def timed(step: Callable[[tuple[Tensor, Tensor]], None], batch: tuple[Tensor, Tensor]) -> tuple[float, float]:
+def timed(step: Callable[[Any], None], batch: Any) -> tuple[float, float]:
     """Seconds of the process and of the clock."""
     cpu, wall = time.process_time(), time.perf_counter()
     step(batch)

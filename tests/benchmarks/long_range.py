@@ -162,9 +162,12 @@ def pass_of(model: nn.Module, *, train: bool) -> Callable[[Tensor], None]:
     model.train(train)
     writes = any(name.startswith(("decoder.", "body.decoder.")) for name, _ in model.named_modules())
 
+    config: Any = model.config
+    marks = config.model_type in ("longformer", "led")
+
     def run(ids: Tensor) -> None:
         given = {"input_ids": ids} | ({"decoder_input_ids": ids[:, :WRITTEN]} if writes else {})
-        if model.config.model_type in ("longformer", "led"):  # type: ignore[union-attr]
+        if marks:
             given["global_attention_mask"] = (torch.arange(ids.shape[1]) == 0).long()[None]
         with torch.set_grad_enabled(train):
             states = model(**given).last_hidden_state
@@ -211,10 +214,10 @@ def peak(name: str, length: int, side: str, more: dict[str, Any], training: bool
     return (status("VmHWM") - before) / 1024
 
 
-def compare(name: str, length: int, against: str | None, rounds: int) -> dict[str, dict[str, tuple[float, float]]]:
+def compare(name: str, length: int, against: str | None, rounds: int) -> dict[str, dict[str, tuple[float, ...]]]:
     """Median times of ours (cpu, wall) and median ratios, in training and inference."""
     subject = SUBJECTS[name]
-    found = {}
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
     for kind in ("training", "inference"):
         train = kind == "training"
         sides = {"ours": pass_of(ours(subject, length), train=train)}
@@ -232,7 +235,7 @@ def compare(name: str, length: int, against: str | None, rounds: int) -> dict[st
         if against is not None:
             pairs = list(zip(spent[against], spent["ours"], strict=True))
             found[kind]["ratio"] = tuple(statistics.median(b[clock] / a[clock] for b, a in pairs) for clock in (0, 1))
-    return found  # type: ignore[return-value]
+    return found
 
 
 def exponent(lengths: Iterable[int], values: Iterable[float]) -> float:

@@ -140,6 +140,7 @@ def reformer_plan(c: ReformerConfig) -> ReversibleStackPlan:
         final_norm=norm,
         final_dropout=c.hidden_dropout_prob,
         norms_last_state=False,
+        features=("num_hashes",),
     )
 
 

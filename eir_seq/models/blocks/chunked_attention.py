@@ -77,27 +77,40 @@ class ChunkedAttention(Configured):
         mask = x.new_ones(layout.batch, layout.length, dtype=torch.bool) if layout.mask is None else layout.mask
         return F.pad(mask, (0, x.shape[1] - layout.length))
 
-    def _mix(self, x: Tensor, real: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def _mix(self, x: Tensor, real: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
         """States (batch, tokens, hidden) -> (batch, heads, tokens, head_size) and the weights, chunk by chunk."""
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
         key = key / math.sqrt(self.config.head_size)
         places = torch.arange(x.shape[1], device=x.device).expand(*key.shape[:2], -1)
-        mixed, weights, _ = self._chunked(query, key, value, places, real, itself=None)
+        mixed, weights, _ = self._chunked(query, key, value, places, real, None, whole=self._sees_all(x.shape[1], ctx))
         return mixed, weights
+
+    def _sees_all(self, length: int, ctx: Context) -> bool:
+        """Whether a token of such a text looks at each token once, so that nothing need be cut."""
+        config = self.config
+        around = config.chunk * (1 + config.before + config.after)
+        return length <= config.chunk or (length == around and ctx.attentions is None)
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
 
     def _chunked(
-        self, query: Tensor, key: Tensor, value: Tensor, places: Tensor, real: Tensor, itself: float | None
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        places: Tensor,
+        real: Tensor,
+        itself: float | None,
+        *,
+        whole: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Attention of (batch, heads, tokens, head_size), whose tokens stand at `places` (batch, heads, tokens).
 
-        `itself`: score of a token with itself, where it is not that of its query and key. Gives the weighted sums,
-        the weights and the logarithms (batch, heads, tokens) of what they were divided by.
+        `itself`: score of a token with itself, where it is not that of its query and key. `whole`: all look at all.
+        Gives the weighted sums, the weights and the logarithms (batch, heads, tokens) of what they were divided by.
         """
         chunk, around = self.config.chunk, places
-        whole = real.shape[1] <= chunk
         if not whole:
             query, key, value, places = (x.unflatten(2, (-1, chunk)) for x in (query, key, value, places))
             key, value, around = (self._neighbourhood(x) for x in (key, value, places))
@@ -146,19 +159,21 @@ class HashedAttention(ChunkedAttention):
 
     def _mix(self, x: Tensor, real: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
         key, value = self._heads(self.key(x)), self._heads(self.value(x))
-        length, hashes = x.shape[1], self.config.hashes
+        length, hashes = x.shape[1], int(ctx.features.get("num_hashes", self.config.hashes))
+        if hashes < 1:
+            raise ValueError(f"num_hashes: {hashes} is less than 1: tokens are hashed at least once")
         itself = -1e3 if key.dtype == torch.float16 else -1e5
-        if length <= self.config.chunk:
+        if length <= self.config.chunk or (hashes == 1 and self._sees_all(length, ctx)):
             places = torch.arange(length, device=x.device).expand(*key.shape[:2], -1)
-            mixed, weights, _ = self._chunked(key, self._unit(key), value, places, real, itself)
+            mixed, weights, _ = self._chunked(key, self._unit(key), value, places, real, itself, whole=True)
             return mixed, weights
-        rotations = self._rotations(key)
+        rotations = self._rotations(key, hashes)
         # a second pass over the same text, for its gradients, must find the same buckets
         order = ctx.once((self, "order"), lambda: self._order(key.detach(), rotations, real))
         places = order % length
         rows = places[..., None].expand(-1, -1, -1, key.shape[-1])
         key, value = key.gather(2, rows), value.gather(2, rows)
-        mixed, weights, total = self._chunked(key, self._unit(key), value, places, real, itself)
+        mixed, weights, total = self._chunked(key, self._unit(key), value, places, real, itself, whole=False)
         back = order.argsort(-1)
         mixed = mixed.gather(2, back[..., None].expand_as(mixed)).unflatten(2, (hashes, length))
         total = total.gather(2, back).unflatten(2, (hashes, length))
@@ -178,10 +193,10 @@ class HashedAttention(ChunkedAttention):
         limit = 2 * max(int((config.max_positions // config.chunk) ** 0.5), config.chunk)
         return (2**power,) if 2**power <= limit else (2 ** (power // 2), 2 ** (power - power // 2))
 
-    def _rotations(self, key: Tensor) -> Tensor:
+    def _rotations(self, key: Tensor, hashes: int) -> Tensor:
         """(heads, head_size, hashes, half of the sum of the factors) random directions."""
         config = self.config
-        shape = (config.num_heads, config.head_size, config.hashes, sum(self._factors(key.shape[2])) // 2)
+        shape = (config.num_heads, config.head_size, hashes, sum(self._factors(key.shape[2])) // 2)
         if config.seed is None:
             return torch.randn(shape, device=key.device, dtype=key.dtype)
         return _seeded(config.seed, shape, key.device, key.dtype)

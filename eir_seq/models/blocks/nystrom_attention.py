@@ -30,10 +30,13 @@ def pseudo_inverse(matrix: Tensor, together: bool) -> Tensor:
     greatest = sums.amax() if together else sums.amax(-1)[..., None, None]
     inverse = matrix.transpose(-1, -2) / greatest.clamp(min=torch.finfo(matrix.dtype).tiny)
     one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    one = one.expand(matrix.shape).flatten(0, -3)
+    matrix, inverse, shape = matrix.flatten(0, -3), inverse.flatten(0, -3), matrix.shape
     for _ in range(STEPS):
         product = matrix @ inverse
-        inverse = 0.25 * inverse @ (13 * one - product @ (15 * one - product @ (7 * one - product)))
-    return inverse
+        rest = torch.baddbmm(15 * one, product, 7 * one - product, alpha=-1)
+        inverse = 0.25 * inverse @ torch.baddbmm(13 * one, product, rest, alpha=-1)
+    return inverse.view(shape)
 
 
 class NystromAttention(Attention):

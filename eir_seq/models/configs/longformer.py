@@ -22,6 +22,12 @@ class Windowed(ModelConfig):
         512, "tokens that a token sees around itself, half on each side; one even number, or one per layer", minimum=2
     )
 
+    attention_dilation: list[int] | int = option(
+        1,
+        "distance of the tokens that a window holds; gaps need a kernel that torch does not have, so none but 1 can be",
+        minimum=1,
+    )
+
     def windows(self) -> tuple[int, ...]:
         """The attention window of each layer."""
         if isinstance(self.attention_window, int):
@@ -33,6 +39,13 @@ class Windowed(ModelConfig):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
+        dilation = self.attention_dilation
+        if any(step != 1 for step in ([dilation] if isinstance(dilation, int) else dilation)):
+            yield (
+                "attention_dilation",
+                f"{dilation}: windows with gaps need a kernel that torch does not have, and no released weights use "
+                "them; widen attention_window instead (1: no gaps)",
+            )
         windows = self.windows()
         if len(windows) != self._layers():
             yield "attention_window", f"has {len(windows)} entries for {self._layers()} layers"

@@ -87,6 +87,7 @@ class _Pass:
             self._note()
             second = second + layer.feed(first)
             self.states.append(second.detach())
+        self.states = []  # those of the caller are gone with its list, long before the gradients
         return first, second
 
     def backward(self, first: Tensor, second: Tensor, grads: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
