@@ -124,6 +124,37 @@ def test_texts_come_back(model_type: str, tmp_path: Path) -> None:
         assert ours.decode(ids) == expected, text
 
 
+@pytest.mark.parametrize("model_type", ["ctrl", "blenderbot-small"])
+def test_offsets_of_words(model_type: str, tmp_path: Path) -> None:
+    make(model_type, tmp_path)
+    ours = load_tokenizer(tmp_path)
+    for text in [*texts(50), "one\nTwo!\nthree'\n"]:
+        text = text.replace("\u0130", "")  # one character of which lower case makes two
+        (encoding,) = ours.encode_batch([text], offsets=True)
+        assert encoding.offsets is not None
+        for token, (first, last) in zip(ours.tokens(encoding.ids), encoding.offsets, strict=True):
+            if token != ours.specials.unk and text[first:last] != "\n":
+                part = token if token == text[first:last] else token.removesuffix("@@")
+                assert part.casefold() == text[first:last].casefold(), text
+
+
+@pytest.mark.parametrize(("model_type", "like"), [("luke", "roberta"), ("markuplm", "roberta"), ("roc_bert", "bert")])
+def test_texts_of_those_with_inputs_beside_tokens(model_type: str, like: str, tmp_path: Path) -> None:
+    make(like, tmp_path)
+    theirs = oracle(like, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    ours = load_tokenizer(tmp_path)
+    assert_equal(ours, theirs, texts(30))
+    if model_type == "markuplm":
+        import transformers
+
+        files = [str(tmp_path / name) for name in ("vocab.json", "merges.txt")]
+        theirs = transformers.MarkupLMTokenizer(*files, tags_dict={"a": 0})
+    for arguments in (([5, 6],), ([5, 6], [7])):
+        built = ours.build_inputs_with_special_tokens(*arguments)
+        assert built == theirs.build_inputs_with_special_tokens(*arguments)
+
+
 @pytest.mark.parametrize("legacy", [True, False])
 @pytest.mark.parametrize("fast", [True, False])
 def test_llama_between_special_tokens(legacy: bool, fast: bool, tmp_path: Path) -> None:
