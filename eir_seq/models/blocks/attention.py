@@ -16,6 +16,7 @@ from eir_seq.models.blocks.dot_product import EAGER, FLASH, SDPA, DotProduct, ca
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.norms import HeadNorm
 from eir_seq.models.blocks.positions import Rotary
+from eir_seq.models.blocks.windows import windows
 
 LEAST_BLOCK = 256
 """Queries that are taken at once where a window is narrower."""
@@ -202,16 +203,17 @@ class Attention(DotProduct):
         window, count, past = self.config.window, query.shape[2], key.shape[2] - query.shape[2]
         assert window
         mixed, block, causal = [], max(window, LEAST_BLOCK), self.config.causal
-        for start in range(0, max(count, 1), block):  # a text may be empty
+        queries = query.split(block, 2)
+        pieces = [windows(x, block, window - 1, 0 if causal else window - 1) for x in (key, value)] if not past else []
+        for number, start in enumerate(range(0, max(count, 1), block)):  # a text may be empty
             end = min(start + block, count)
             last = end if causal else min(end + window - 1, count)
             seen = slice(max(0, past + start - window + 1), past + last)
             sizes, around = (end - start, seen.stop - seen.start), {"behind": count - last, "ahead": last - end}
             mask = ctx.mask(*sizes, causal=causal, window=window, **around)
             whole = causal and mask is None and end - start > 1
-            mixed.append(
-                self._fused(query[:, :, start:end], key[:, :, seen], value[:, :, seen], mask, None, whole, dropout)
-            )
+            k, v = (x[number] for x in pieces) if pieces else (x[:, :, seen] for x in (key, value))
+            mixed.append(self._fused(queries[number], k, v, mask, None, whole, dropout))
         return torch.cat(mixed, 2)
 
     def _fused(
