@@ -16,7 +16,6 @@ import math
 import multiprocessing
 import os
 import random
-import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable
@@ -310,9 +309,11 @@ def put(tables: dict[str, str]) -> None:
     """Between the marks of the page."""
     page = PAGE.read_text(encoding="utf-8")
     for name, lines in tables.items():
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-        page, count = re.subn(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: begin + lines + end, page, flags=re.S)  # noqa: B023
-        assert count == 1, name
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, _, rest = page.partition(begin)
+        _, found, after = rest.partition(end)
+        assert found, f"{PAGE} has no marks of {name}"
+        page = f"{before}{begin}{lines}\n{end}{after}"
     PAGE.write_text(page, encoding="utf-8")
 
 
