@@ -40,9 +40,7 @@ def read_chat_templates(files: TokenizerFiles, config: TokenizerConfigFiles) -> 
     except (KeyError, TypeError):
         found = {"": None}
     if not all(isinstance(text, str) for entry in found.items() for text in entry):
-        raise files.fault(
-            "tokenizer_config.json", "chat_template: a template is expected, or a list of objects {name, template}"
-        )
+        raise config.fault("chat_template", "a template is expected, or a list of objects {name, template}")
     return found
 
 
