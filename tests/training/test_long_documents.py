@@ -36,10 +36,12 @@ def test_a_long_reader_learns_the_task(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("truncation", "seen", "missed"), [("head", "hidden", "found"), ("tail", "found", "hidden")])
-def test_512_tokens_hold_one_passage_and_so_no_answer(tmp_path: Path, truncation: str, seen: str, missed: str) -> None:
+@pytest.mark.parametrize(("truncation", "seen"), [("head", "hidden"), ("tail", "found"), ("middle-out", None)])
+def test_512_tokens_hold_no_answer(tmp_path: Path, truncation: str, seen: str | None) -> None:
     words = [*SHORT, f"inputs.document.truncation={truncation}", f"run.dir={tmp_path / 'run'}"]
     found = train(compose_experiment(["experiment=long_documents", *words]).config)["validation"]
-    assert found[seen]["accuracy"] > 0.95, "the model learns what it sees"
-    assert abs(found[missed]["accuracy"] - 0.5) < 0.15
-    assert abs(found["same"]["accuracy"] - 0.5) < 0.15, "120 rows by chance: a deviation of 0.046, and three epochs"
+    for name in ("hidden", "found", "same"):
+        if name == seen:
+            assert found[name]["accuracy"] > 0.95, "the model learns what it sees"
+        else:  # of 120 rows by chance: a deviation of 0.046, and the best of three epochs
+            assert abs(found[name]["accuracy"] - 0.5) < 0.15
