@@ -10,7 +10,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
-    assert len(list(commands(README))) == 12
+    assert len(list(commands(README))) == 15
     run_all(README, tmp_path, fast=[word for word in FAST if not word.startswith("trainer.threads")])
     with (tmp_path / "predicted.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -71,6 +71,10 @@ TITLES = {
     "rougeL": "ROUGE-L",
     "rougeLsum": "ROUGE-L by lines",
     "exact_match": "Exact match",
+    "generator_loss": "Loss of the generator",
+    "detection_loss": "Loss of the detection",
+    "precision": "Precision",
+    "recall": "Recall",
 }
 SCALES = {
     "mae": "errors",
@@ -79,6 +83,8 @@ SCALES = {
     "bits_per_byte": "bits per byte",
     "bleu": "BLEU and chrF",
     "chrf": "BLEU and chrF",
+    "generator_loss": "losses of both models",
+    "detection_loss": "losses of both models",
 }
 """What metrics are plotted together as, where it is not the plot of shares and correlations."""
 

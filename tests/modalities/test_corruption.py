@@ -45,7 +45,7 @@ def test_what_may_be_hidden_and_put_in_place() -> None:
     assert not set(VOCABULARY.ordinary.tolist()) & SPECIAL
     assert len(VOCABULARY.ordinary) + len(SPECIAL) == TOKENIZER.vocab_size
     assert len(VOCABULARY.sentinels) == 20
-    ends = {TOKENIZER.tokens([token])[0] for token in np.flatnonzero(VOCABULARY.ends)}
+    ends = {TOKENIZER.tokens([token])[0] for token in np.flatnonzero(VOCABULARY.ends).tolist()}
     assert ends == {".", "!", "?"}
 
 

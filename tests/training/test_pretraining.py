@@ -134,7 +134,7 @@ def test_what_a_run_leaves_is_published_weights_for_fine_tuning(finished: tuple[
     assert len(after) > 5
     assert all(tensor.numpy().tobytes() in before for tensor in after.values())
     if kind == "replaced_token_detection":
-        generator = from_pretrained(pretrained / "generator", task="masked-lm")
+        generator: Any = from_pretrained(pretrained / "generator", task="masked-lm")
         assert generator.config.hidden_size == 4
     train(validate_experiment(config))
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test"]["label"]["accuracy"] > 0.3
