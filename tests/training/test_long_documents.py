@@ -24,7 +24,7 @@ def commands() -> list[list[str]]:
 def test_the_commands_of_the_guide_are_valid() -> None:
     configs = [compose_experiment(words).config for words in commands()]
     models = [config.inputs["document"].model.model_type for config in configs]
-    assert len(set(models)) == len(models) == 7
+    assert len(set(models)) == len(models) == 8
     assert models[-1] == "bert"
     assert models[0] == "longformer"
 
