@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     # Torch's threads wait for each other at full speed by default. Where other work shares the cores (jobs of a sweep,
     # say), that was measured to cost ten times the whole step. Asleep at once they wait at no cost, but waking them
-    # costs small models half a step on an idle machine. A thousand turns (some microseconds) lie between: docs/speed.md.
-    # It is read once, by torch.
+    # costs small models half a step on an idle machine. A thousand turns (some microseconds) lie between, see
+    # docs/guide/training.md. It is read once, by torch.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:

@@ -123,6 +123,12 @@ class _Run:
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
         parts = assemble(self.config, self.console, fallback_cache=str(self.path / ".cache"))
+        with contextlib.closing(parts.data):
+            result = self._phases(parts, start)
+        self.console.say(f"done in {duration(time.monotonic() - start)}: {self.path}")
+        return result
+
+    def _phases(self, parts: Parts, start: float) -> dict[str, Any]:
         self._check_data(parts)
         self._begin(parts)
         self.report.seconds["prepare"] = time.monotonic() - start
@@ -138,7 +144,6 @@ class _Run:
         self.trackers = []
         self.manifest.end("finished")
         write_json(self.path / RESULT, result)  # last: it is what makes the run a finished one
-        self.console.say(f"done in {duration(time.monotonic() - start)}: {self.path}")
         return result
 
     def failed(self, error: BaseException) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,17 @@ def test_random_windows_depend_on_epoch_and_row_only(experiment: Any, workers: i
     assert windows(loaded, 1, skip=4).items() <= second.items()
     other_batches = module(experiment(inputs=inputs, batch_size=5))
     assert windows(other_batches, 0) == first
+
+
+def test_closing_ends_the_loader_processes(experiment: Any) -> None:
+    data = module(experiment(num_workers=2))
+    first = next(iter(data.train_dataloader()))["id"]
+    processes = multiprocessing.active_children()
+    assert len(processes) >= 2
+    data.close()
+    assert multiprocessing.active_children() == []
+    assert next(iter(data.train_dataloader()))["id"] == first
+    data.close()
 
 
 class Recorder(pl.LightningModule):
