@@ -258,7 +258,7 @@ def table(head: Iterable[object], rows: Iterable[str]) -> str:
 
 def rounds_of(length: int) -> int:
     """More where a step is short."""
-    return max(1, min(9, 8192 // length))
+    return max(1, min(5, 4096 // length))
 
 
 def long_texts(names: list[str], lengths: list[int]) -> str:
