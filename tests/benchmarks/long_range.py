@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.models import create_model, list_models
+from eir_seq.models.blocks import windows
 from tests.benchmarks.architectures import ROOT, status, timed
 
 PAGE = ROOT / "docs" / "long_range.md"
@@ -33,6 +34,7 @@ LENGTHS = (1024, 2048, 4096, 8192, 16384)
 SHORT = (64, 128, 256, 512, 1024)
 LONGEST_OF_ORACLE = 4096
 DEPTHS = (2, 4, 8)
+TABLES = ("long", "oracle", "whole", "dense", "depths")
 VOCABULARY, WIDTH, LAYERS, HEADS, INNER, WRITTEN = 1000, 128, 2, 4, 512, 16
 BERT = {
     "vocab_size": VOCABULARY,
@@ -125,6 +127,10 @@ SUBJECTS = {
 }  # fmt: skip
 
 
+CUT = ("longformer", "led", "longt5, local", "longt5, transient-global")
+"""Those whose texts are taken whole or in pieces, by their length."""
+
+
 def known() -> list[str]:
     """Those of the catalogue."""
     return [name for name, subject in SUBJECTS.items() if subject.model_type in list_models()]
@@ -141,6 +147,20 @@ def dense(subject: Subject) -> nn.Module:
     torch.manual_seed(0)
     model_type, options = subject.dense
     return create_model(model_type, options, task="encoder" if model_type == "t5" else "base")
+
+
+def taken_whole(step: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
+    """The same step with one table of all pairs, masked, however long the text is."""
+    usual = windows.LEAST_PIECE
+
+    def run(ids: Tensor) -> None:
+        windows.LEAST_PIECE = ids.shape[1]
+        try:
+            step(ids)
+        finally:
+            windows.LEAST_PIECE = usual
+
+    return run
 
 
 def theirs(subject: Subject, length: int) -> nn.Module:
@@ -220,7 +240,9 @@ def compare(name: str, length: int, against: str | None, rounds: int) -> dict[st
     for kind in ("training", "inference"):
         train = kind == "training"
         sides = {"ours": pass_of(ours(subject, length), train=train)}
-        if against is not None:
+        if against == "whole":
+            sides[against] = taken_whole(pass_of(ours(subject, length), train=train))
+        elif against is not None:
             other = dense(subject) if against == "dense" else theirs(subject, length)
             sides[against] = pass_of(other, train=train)
         ids = text(length)
@@ -321,7 +343,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.long_range", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*known(), []], metavar="name", help=", ".join(known()))
-    parser.add_argument("--tables", nargs="+", choices=("long", "oracle", "dense", "depths"), help="by default all")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, help="by default all")
     parser.add_argument("--lengths", type=int, nargs="+", help="instead of the usual ones, in every table")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", action="store_true", help=f"also into {PAGE.relative_to(ROOT)}")
@@ -330,12 +352,13 @@ def main() -> None:
         command = [sys.executable, "-m", "tests.benchmarks.long_range", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
     torch.set_num_threads(arguments.threads)
-    names, wanted = arguments.names or known(), arguments.tables or ("long", "oracle", "dense", "depths")
+    names, wanted = arguments.names or known(), arguments.tables or TABLES
     asked = [name for name in names if SUBJECTS[name].oracle]
     made = {
         "long": lambda: long_texts(names, arguments.lengths or [*LENGTHS]),
         "oracle": lambda: beside(asked, arguments.lengths or [n for n in LENGTHS if n <= LONGEST_OF_ORACLE], "theirs"),
         "dense": lambda: beside(names, arguments.lengths or [*SHORT], "dense"),
+        "whole": lambda: beside([n for n in names if n in CUT], arguments.lengths or [*SHORT], "whole"),
         "depths": lambda: depths(LONGEST_OF_ORACLE),
     }
     tables = {}
