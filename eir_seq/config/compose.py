@@ -29,9 +29,10 @@ from omegaconf.errors import OmegaConfBaseException
 from eir_seq.config.errors import without_foreign_keys
 from eir_seq.config.folders import CONFIG_NAME, UserConfFirst, conf_dir, options_of
 from eir_seq.config.model_choice import with_catalogue_names, without_foreign_options
+from eir_seq.config.optimization import SchedulerConfig
 from eir_seq.config.origin import Origin, chooser_of, file_of_config
 from eir_seq.config.overrides import normalized, unknown_option
-from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, SchedulerConfig, TrainerConfig
+from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, TrainerConfig
 from eir_seq.config.validation import validate_experiment
 from eir_seq.config.yaml_source import StrictFileSource, shown
 from eir_seq.errors import Fault, UserError, nearest

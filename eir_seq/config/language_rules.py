@@ -13,16 +13,9 @@ from eir_seq.config.outputs import (
     RestoredOutputBase,
     Seq2SeqLmOutputConfig,
 )
-from eir_seq.config.schema import (
-    ByteTokenizerConfig,
-    CharacterTokenizerConfig,
-    InputConfig,
-    SequenceInputConfig,
-    WordTokenizerConfig,
-    document_layout,
-    token_inputs,
-)
+from eir_seq.config.schema import InputConfig, SequenceInputConfig, document_layout, token_inputs
 from eir_seq.config.sections import Sections, ignored
+from eir_seq.config.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig, WordTokenizerConfig
 from eir_seq.errors import Fault
 
 

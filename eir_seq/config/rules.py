@@ -10,23 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eir_seq.config.language_rules import corrupted_texts, language_models, written_texts
+from eir_seq.config.optimization import SgdConfig
 from eir_seq.config.outputs import (
     ClassificationOutputConfig,
     ColumnOutputBase,
     TokenOutputBase,
 )
-from eir_seq.config.schema import (
-    DataConfig,
-    PublishedTokenizerConfig,
-    SequenceInputConfig,
-    SequenceModelConfig,
-    SgdConfig,
-    TokenizerConfig,
-    TrainedTokenizerConfig,
-    token_inputs,
-)
+from eir_seq.config.schema import DataConfig, SequenceInputConfig, SequenceModelConfig, token_inputs
 from eir_seq.config.sections import Sections, ignored
 from eir_seq.config.tensor_rules import tag_faults, tensor_faults
+from eir_seq.config.tokenizers import PublishedTokenizerConfig, TokenizerConfig, TrainedTokenizerConfig
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
 

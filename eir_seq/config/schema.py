@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
+from eir_seq.config.fusion import FusionConfig, MlpResidualFusionConfig
+from eir_seq.config.optimization import AdamWConfig, OptimizerConfig, SchedulerConfig
 from eir_seq.config.outputs import (
     CausalLmOutputConfig,
     CorruptedOutputBase,
@@ -22,6 +24,7 @@ from eir_seq.config.outputs import (
 from eir_seq.config.strict import DefaultType, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.tensors import TensorsConfig
+from eir_seq.config.tokenizers import TokenizerConfig
 
 # ---------------------------------------------------------------------------------------------------------- data
 
@@ -85,93 +88,6 @@ class DataConfig(Strict):
     def reads_sample(self) -> bool:
         """Whether the training rows are those of a shipped sample; a file in its place is read as any other."""
         return self.source == "sample" and self.train is None
-
-
-# ---------------------------------------------------------------------------------------------------- tokenizers
-
-
-class TokenizerBase(Strict):
-    """What every tokenizer that is fitted on training rows can do."""
-
-    lowercase: bool = Field(False, description="fold case before the text is cut")
-    normalization: Literal["nfc", "nfkc"] | None = Field("nfc", description="Unicode normalization")
-
-
-class WordTokenizerConfig(TokenizerBase):
-    """Words by white space or by words and punctuation."""
-
-    type: Literal["word"] = "word"
-    split_on: str | None = Field(
-        None, min_length=1, description="separator between words; absent: words and punctuation marks apart"
-    )
-    min_freq: Positive = Field(1, description="rarer words become the unknown token")
-    max_vocab_size: Positive | None = Field(None, description="keep only that many of the most frequent words")
-
-
-class CharacterTokenizerConfig(TokenizerBase):
-    """One token per character, for peptides, DNA and the like."""
-
-    type: Literal["character"] = "character"
-    min_freq: Positive = Field(1, description="rarer characters become the unknown token")
-    max_vocab_size: Positive | None = Field(None, description="keep only that many of the most frequent characters")
-
-
-class ByteTokenizerConfig(Strict):
-    """One token per UTF-8 byte; nothing is unknown."""
-
-    type: Literal["byte"] = "byte"
-
-
-class TrainedTokenizerConfig(TokenizerBase):
-    """Subwords learnt from the training rows."""
-
-    type: Literal["bpe", "wordpiece", "unigram"]
-    vocab_size: int = Field(
-        8000, ge=16, description="upper bound of the learnt vocabulary, special tokens included; bpe: 261 or more"
-    )
-    min_freq: Positive = Field(2, description="pairs rarer than this are not merged (bpe, wordpiece)")
-
-    @field_validator("vocab_size")
-    @classmethod
-    def _room_for_bytes(cls, vocab_size: int, info: ValidationInfo) -> int:
-        if info.data.get("type") == "bpe" and vocab_size < 261:
-            raise ValueError("at least 261 is expected for bpe: 256 bytes and 5 special tokens")
-        return vocab_size
-
-
-class PublishedTokenizerConfig(Strict):
-    """The tokenizer of a published checkpoint: a folder or a Hub id."""
-
-    type: Literal["published"] = "published"
-    path: str | None = Field(None, description="folder or Hub id; that of the pretrained model if absent")
-    revision: str | None = Field(None, description="revision on the Hub")
-    options: dict[str, Any] = Field(
-        default_factory=dict,
-        description="instead of what its files say, by the published names: src_lang, tgt_lang, legacy, ...",
-    )
-
-    @field_validator("options")
-    @classmethod
-    def _no_place_and_no_chance(cls, options: dict[str, Any]) -> dict[str, Any]:
-        if places := options.keys() & {"revision", "local_files_only", "path"}:
-            raise ValueError(f"{', '.join(sorted(places))}: not an option of a tokenizer; it says where to find one")
-        drawn = options.get("sp_model_kwargs")
-        if isinstance(drawn, dict) and drawn.get("enable_sampling"):
-            message = "sp_model_kwargs.enable_sampling: an experiment encodes each text once, so nothing is drawn anew"
-            raise ValueError(message)
-        return options
-
-
-TokenizerConfig = Annotated[
-    Union[  # noqa: UP007
-        WordTokenizerConfig,
-        CharacterTokenizerConfig,
-        ByteTokenizerConfig,
-        TrainedTokenizerConfig,
-        PublishedTokenizerConfig,
-    ],
-    Field(discriminator="type"),
-]
 
 
 # -------------------------------------------------------------------------------------------------------- inputs
@@ -269,106 +185,6 @@ InputConfig = Annotated[
     Field(discriminator="type"),
     DefaultType("sequence"),
 ]
-
-
-# -------------------------------------------------------------------------------------------------------- fusion
-
-
-class ConcatFusionConfig(Strict):
-    """The features of all inputs side by side."""
-
-    type: Literal["concat"] = "concat"
-
-
-class MlpResidualFusionConfig(Strict):
-    """Residual feed-forward blocks on the concatenated features (EIR's default)."""
-
-    type: Literal["mlp-residual"] = "mlp-residual"
-    num_layers: Positive = Field(2, description="residual blocks")
-    hidden_size: Positive = Field(256, description="width of the fused features")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout in each block")
-    stochastic_depth: float = Field(0.1, ge=0, lt=1, description="probability of leaving a block out in training")
-
-
-class AttentionFusionConfig(Strict):
-    """A small transformer over one token per input."""
-
-    type: Literal["attention"] = "attention"
-    num_layers: Positive = Field(2, description="transformer layers")
-    hidden_size: Positive = Field(256, description="width of the tokens")
-    num_heads: Positive = Field(8, description="attention heads; they divide hidden_size")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout in each layer")
-
-
-class GatedExpertsFusionConfig(Strict):
-    """Experts shared by all outputs, mixed by one gate per output (MMoE)."""
-
-    type: Literal["gated-experts"] = "gated-experts"
-    num_experts: Positive = Field(8, description="experts that all outputs share")
-    hidden_size: Positive = Field(64, description="width of each expert")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout in each expert")
-
-
-FusionConfig = Annotated[
-    Union[  # noqa: UP007
-        ConcatFusionConfig, MlpResidualFusionConfig, AttentionFusionConfig, GatedExpertsFusionConfig
-    ],
-    Field(discriminator="type"),
-]
-
-
-# ------------------------------------------------------------------------------------------- optimizer, schedule
-
-
-class OptimizerBase(Strict):
-    """What every optimizer has."""
-
-    lr: float = Field(1e-3, gt=0, le=100, description="learning rate, after the warm-up")
-    weight_decay: float = Field(0.01, ge=0, description="not applied to biases, norms and other vectors")
-    layer_decay: float | None = Field(
-        None, gt=0, le=1, description="factor on the learning rate from each backbone layer to the one below"
-    )
-
-
-class AdamWConfig(OptimizerBase):
-    """Adam with decoupled weight decay (fused where the device can)."""
-
-    type: Literal["adamw"] = "adamw"
-    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
-        default=[0.9, 0.999], min_length=2, max_length=2, description="decay of the first and second moments"
-    )
-    eps: float = Field(1e-8, gt=0, description="added to the denominator")
-
-
-class SgdConfig(OptimizerBase):
-    """Stochastic gradient descent with momentum."""
-
-    type: Literal["sgd"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last update that is kept")
-    nesterov: bool = Field(False, description="look ahead by the momentum")
-
-
-class AdafactorConfig(OptimizerBase):
-    """Adafactor: factored second moments, memory of rows plus columns instead of their product."""
-
-    type: Literal["adafactor"] = "adafactor"
-    beta2_decay: float = Field(-0.8, le=0, description="exponent by which the second moments forget less with time")
-
-
-OptimizerConfig = Annotated[
-    Union[AdamWConfig, SgdConfig, AdafactorConfig],  # noqa: UP007
-    Field(discriminator="type"),
-]
-
-
-class SchedulerConfig(Strict):
-    """Learning rate over the steps of the run."""
-
-    type: Literal["constant", "linear", "cosine", "one-cycle"] = "linear"
-    warmup: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.06, description="steps (whole number) or share of all steps over which the rate rises from zero"
-    )
-    final_ratio: float = Field(0.0, ge=0, le=1, description="rate at the end, as a share of lr (linear, cosine)")
 
 
 # ------------------------------------------------------------------------------------------------------- trainer

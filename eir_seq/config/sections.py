@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from eir_seq.config.optimization import OptimizerConfig, SchedulerConfig
 from eir_seq.config.outputs import OutputConfig
-from eir_seq.config.schema import DataConfig, InputConfig, OptimizerConfig, RunConfig, SchedulerConfig, TrainerConfig
+from eir_seq.config.schema import DataConfig, InputConfig, RunConfig, TrainerConfig
 from eir_seq.errors import Fault
 
 

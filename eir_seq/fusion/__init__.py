@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from eir_seq.config.schema import (
-    AttentionFusionConfig,
-    ConcatFusionConfig,
-    FusionConfig,
-    GatedExpertsFusionConfig,
-)
+from eir_seq.config.fusion import AttentionFusionConfig, ConcatFusionConfig, FusionConfig, GatedExpertsFusionConfig
 from eir_seq.fusion.layers import AttentionFusion, ConcatFusion, Fusion, GatedExpertsFusion, MlpResidualFusion
 
 __all__ = ["Fusion", "build_fusion"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from eir_seq.config.schema import AttentionFusionConfig, GatedExpertsFusionConfig, MlpResidualFusionConfig
+from eir_seq.config.fusion import AttentionFusionConfig, GatedExpertsFusionConfig, MlpResidualFusionConfig
 from eir_seq.errors import Fault, UserError
 
 

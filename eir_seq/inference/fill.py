@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from eir_seq.config.outputs import MaskedLmOutputConfig, RestoredOutputBase, SpanCorruptionOutputConfig
-from eir_seq.config.schema import ByteTokenizerConfig, CharacterTokenizerConfig, ExperimentConfig
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.corruption import Vocabulary
 from eir_seq.modalities.documents import FittedDocuments

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.config.schema import DataConfig, PublishedTokenizerConfig, SequenceInputConfig, WordTokenizerConfig
+from eir_seq.config.schema import DataConfig, SequenceInputConfig
+from eir_seq.config.tokenizers import PublishedTokenizerConfig, WordTokenizerConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import LENGTH, RowSource
 from eir_seq.modalities.cells import InputCells, parse_cell

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as RustTokenizer
 
-from eir_seq.config.schema import (
+from eir_seq.config.tokenizers import (
     ByteTokenizerConfig,
     CharacterTokenizerConfig,
     PublishedTokenizerConfig,

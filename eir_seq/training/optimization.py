@@ -10,7 +10,8 @@ from torch import nn
 from torch.optim import SGD, Adafactor, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from eir_seq.config.schema import AdafactorConfig, AdamWConfig, OptimizerConfig, SchedulerConfig, TrainerConfig
+from eir_seq.config.optimization import AdafactorConfig, AdamWConfig, OptimizerConfig, SchedulerConfig
+from eir_seq.config.schema import TrainerConfig
 from eir_seq.errors import Fault, UserError
 
 ONE_CYCLE_START = 1 / 25

@@ -9,14 +9,9 @@ import pytest
 
 from eir_seq.config.compose import Composed, compose_experiment
 from eir_seq.config.folders import conf_dir, options_of
-from eir_seq.config.schema import (
-    AdafactorConfig,
-    ConcatFusionConfig,
-    ExperimentConfig,
-    MlpResidualFusionConfig,
-    SgdConfig,
-    WandbTrackerConfig,
-)
+from eir_seq.config.fusion import ConcatFusionConfig, MlpResidualFusionConfig
+from eir_seq.config.optimization import AdafactorConfig, SgdConfig
+from eir_seq.config.schema import ExperimentConfig, WandbTrackerConfig
 from eir_seq.errors import Fault, UserError
 from tests.config.project import MINE, make_project, with_line
 

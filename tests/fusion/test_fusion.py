@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eir_seq.config.schema import (
+from eir_seq.config.fusion import (
     AttentionFusionConfig,
     ConcatFusionConfig,
     FusionConfig,

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eir_seq.config.schema import ExperimentConfig, WordTokenizerConfig
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.tokenizers import WordTokenizerConfig
 from eir_seq.tokenizers import train_tokenizer
 
 Row = dict[str, Any]

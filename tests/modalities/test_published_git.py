@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from eir_seq.config.schema import WordTokenizerConfig
+from eir_seq.config.tokenizers import WordTokenizerConfig
 from eir_seq.config.validation import validate_experiment
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.data.source import load_splits

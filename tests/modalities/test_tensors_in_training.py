@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eir_seq.config.schema import WordTokenizerConfig
+from eir_seq.config.tokenizers import WordTokenizerConfig
 from eir_seq.data.dataset import BatchKey
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.data.source import load_splits

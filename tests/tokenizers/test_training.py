@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import ValidationError
 
-from eir_seq.config.schema import (
+from eir_seq.config.tokenizers import (
     ByteTokenizerConfig,
     CharacterTokenizerConfig,
     PublishedTokenizerConfig,

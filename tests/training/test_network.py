@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from eir_seq.config.schema import ConcatFusionConfig
+from eir_seq.config.fusion import ConcatFusionConfig
 from eir_seq.fusion import build_fusion
 from eir_seq.models.output import TokenStates
 from eir_seq.training.network import Network

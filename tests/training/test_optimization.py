@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from eir_seq.config.schema import AdamWConfig, SchedulerConfig, SgdConfig, TrainerConfig
+from eir_seq.config.optimization import AdamWConfig, SchedulerConfig, SgdConfig
+from eir_seq.config.schema import TrainerConfig
 from eir_seq.errors import UserError
 from eir_seq.training.optimization import (
     build_optimizer,

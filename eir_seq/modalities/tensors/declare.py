@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eir_seq.config.schema import PublishedTokenizerConfig, SequenceInputConfig
+from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.config.tensors import EntitiesConfig, GlobalAttentionConfig
+from eir_seq.config.tokenizers import PublishedTokenizerConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities.pictures import MODES, PREPROCESSING, Scaling, published_moments, published_scaling
 from eir_seq.modalities.tensors.base import TensorSource
