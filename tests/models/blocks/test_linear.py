@@ -62,7 +62,7 @@ def exact(module: Linear, x: Tensor, direction: Tensor) -> dict[str, Tensor]:
 
 def assert_near(found: Tensor, expected: Tensor, terms: int) -> None:
     """Rounding of a sum of `terms` products in float32 grows at most like its length; here like its root, 4 times."""
-    allowed = 4 * terms**0.5 * torch.finfo(torch.float32).eps * float(expected.abs().max())
+    allowed = 4 * terms**0.5 * torch.finfo(torch.float32).eps * float(expected.detach().abs().max())
     assert float((found.detach().double() - expected).abs().max()) < allowed
 
 
