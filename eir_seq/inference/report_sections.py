@@ -151,6 +151,10 @@ class OutputSection:
     """Texts that it wrote, by step, the last first."""
 
 
+_OF_TOKENS = {"read", "perplexity", "detection_loss"}
+"""Metrics by which outputs are known whose accuracy is not a share of rows, but of words or tokens."""
+
+
 def cards(values: Values, tables: Mapping[str, PredictionTable], *, final: bool) -> list[Card]:
     """The headline values, by output and split; not `final` where they are the last ones of a run that goes on."""
     found = []
@@ -161,7 +165,7 @@ def cards(values: Values, tables: Mapping[str, PredictionTable], *, final: bool)
             main = next((name for name in HEADLINES if name in metrics), None)
             if main is None:
                 continue
-            rows = len(tables[split].ids) if split in tables and "read" not in metrics else 0  # not of words
+            rows = len(tables[split].ids) if split in tables and metrics.keys().isdisjoint(_OF_TOKENS) else 0
             found.append(
                 Card(
                     label=" · ".join([split] + [output] * (len(outputs) > 1) + ["last evaluation"] * (not final)),

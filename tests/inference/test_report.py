@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from eir_seq.errors import UserError
+from eir_seq.inference.prediction_table import PredictionTable
 from eir_seq.inference.report import write_report
-from eir_seq.inference.report_sections import wilson_interval
+from eir_seq.inference.report_sections import cards, wilson_interval
 from tests.inference.run_folders import classification, make_run, regression
 
 SENTIMENT = ["negative", "positive"]
@@ -170,3 +171,14 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("share", "rows", "low", "high"), [(0.5, 100, 0.4038, 0.5962), (1.0, 10, 0.7225, 1.0)])
 def test_wilson_interval(share: float, rows: int, low: float, high: float) -> None:
     assert wilson_interval(share, rows) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("others", "shown"),
+    [({}, True), ({"read": 1.0}, False), ({"perplexity": 9.0}, False), ({"detection_loss": 0.2}, False)],
+)
+def test_only_shares_of_rows_have_an_interval_of_rows(others: dict[str, float], shown: bool) -> None:
+    values = {"validation": {"text": {"accuracy": 0.5, **others}}}
+    table = PredictionTable(ids=[str(row) for row in range(600)], outputs={})
+    (card,) = cards(values, {"validation": table}, final=True)
+    assert (card.interval is not None) is shown
