@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import Fault, UserError, nearest
 
 if TYPE_CHECKING:
     from eir_seq.tokenizers.tokenizer import Encoding, Tokenizer
 
 Texts = str | Sequence[str] | Sequence[Sequence[str]]
+PADDINGS = ("longest", "max_length", "do_not_pad")
+SIDES = ("right", "left")
 
 
 def call(
@@ -20,7 +22,9 @@ def call(
     text_target: Texts | None,
     *,
     add_special_tokens: bool,
-    padding: bool,
+    padding: bool | str,
+    padding_side: str,
+    pad_to_multiple_of: int | None,
     truncation: bool,
     max_length: int | None,
     return_tensors: str | None,
@@ -31,6 +35,17 @@ def call(
     """See `Tokenizer.__call__`."""
     if truncation and max_length is None:
         raise UserError(Fault("max_length", "truncation needs it"))
+    if isinstance(padding, bool):
+        padding = "longest" if padding else "do_not_pad"
+    if padding not in PADDINGS:
+        message = f"{padding!r} is not one of True, False, {', '.join(PADDINGS)}{nearest(padding, PADDINGS)}"
+        raise UserError(Fault("padding", message))
+    if padding == "max_length" and max_length is None:
+        raise UserError(Fault("max_length", "padding='max_length' needs it"))
+    if padding_side not in SIDES:
+        raise UserError(Fault("padding_side", f"{padding_side!r} is not one of {', '.join(SIDES)}"))
+    if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
+        raise UserError(Fault("pad_to_multiple_of", f"{pad_to_multiple_of} is not a whole number from 1 on"))
     if return_tensors not in (None, "pt"):
         raise UserError(Fault("return_tensors", f"{return_tensors!r} is not one of pt, None"))
     if is_split_into_words and tokenizer.add_prefix_space is False:
@@ -79,8 +94,10 @@ def call(
             raise UserError(Fault("text_target", f"{len(targets)} texts for {len(first)} sources"))
         targets = [_truncated(ids, None, None if limit is None else limit - extra)[0] for ids in targets]
         rows["labels"] = [tokenizer.add_target_specials(ids)[0] for ids in targets] if add_special_tokens else targets
-    if padding:
-        _pad(rows, {"input_ids": tokenizer.pad_id, "labels": tokenizer.pad_id, "offset_mapping": (0, 0)})
+    if padding != "do_not_pad":
+        fillers = {"input_ids": tokenizer.pad_id, "labels": tokenizer.pad_id, "offset_mapping": (0, 0)}
+        least = max_length or 0 if padding == "max_length" else 0
+        _pad(rows, fillers, least, pad_to_multiple_of or 1, padding_side)
     if return_tensors == "pt":
         return _tensors(rows)
     return rows if batched else {name: values[0] for name, values in rows.items()}
@@ -97,13 +114,16 @@ def _truncated(ids: list[int], pair: list[int] | None, room: int | None) -> tupl
     return ids[:first], pair[: room - first]
 
 
-def _pad(rows: dict[str, list[Any]], fillers: dict[str, Any]) -> None:
+def _pad(rows: dict[str, list[Any]], fillers: dict[str, Any], least: int, multiple: int, side: str) -> None:
+    """Fill all rows up to the longest one, to `least` tokens at least, and to a whole multiple."""
     for name, values in rows.items():
-        longest = max(map(len, values), default=0)
+        length = -(-max(map(len, values), default=0) // multiple) * multiple
+        length = max(length, -(-least // multiple) * multiple)
         filler = fillers.get(name, 0)
         if filler is None:
             raise UserError(Fault("padding", "this tokenizer has no pad token"))
-        rows[name] = [row + [filler] * (longest - len(row)) for row in values]
+        blank = [[filler] * (length - len(row)) for row in values]
+        rows[name] = [space + row if side == "left" else row + space for space, row in zip(blank, values, strict=True)]
 
 
 def _tensors(rows: dict[str, list[Any]]) -> dict[str, Any]:

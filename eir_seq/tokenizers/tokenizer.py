@@ -217,7 +217,9 @@ class Tokenizer:
         *,
         text_target: Texts | None = None,
         add_special_tokens: bool = True,
-        padding: bool = False,
+        padding: bool | str = False,
+        padding_side: str = "right",
+        pad_to_multiple_of: int | None = None,
         truncation: bool = False,
         max_length: int | None = None,
         return_tensors: str | None = None,
@@ -231,7 +233,9 @@ class Tokenizer:
             text: a text, texts, or with `is_split_into_words` a list of words or several.
             text_pair: the second texts.
             text_target: what is to be written; gives `labels`.
-            padding: fill up to the longest, on the right.
+            padding: True or "longest" fills up to the longest, "max_length" to that; False or "do_not_pad": none.
+            padding_side: "right", or "left" as prompts stand that are to be written on.
+            pad_to_multiple_of: padded lengths are multiples of it.
             truncation: cut to `max_length` tokens, specials included; of a pair the longer one first.
             return_tensors: "pt" for tensors ``(batch, length)``, also of a single text.
             return_offsets_mapping: add `offset_mapping`, the characters of each token.
@@ -247,6 +251,8 @@ class Tokenizer:
             text_target,
             add_special_tokens=add_special_tokens,
             padding=padding,
+            padding_side=padding_side,
+            pad_to_multiple_of=pad_to_multiple_of,
             truncation=truncation,
             max_length=max_length,
             return_tensors=return_tensors,
@@ -265,7 +271,8 @@ class Tokenizer:
         tokenize: bool = True,
         add_generation_prompt: bool = False,
         continue_final_message: bool = False,
-        padding: bool = False,
+        padding: bool | str = False,
+        padding_side: str = "right",
         truncation: bool = False,
         max_length: int | None = None,
         return_tensors: str | None = None,
@@ -282,7 +289,7 @@ class Tokenizer:
             tokenize: give the ids, else the text.
             add_generation_prompt: end with what opens the model's answer.
             continue_final_message: end with the last message, still open.
-            padding: as in a call, and so are `truncation`, `max_length` and `return_tensors`.
+            padding: as in a call, and so are `padding_side`, `truncation`, `max_length` and `return_tensors`.
             return_dict: give what a call gives, not the `input_ids` alone.
             variables: what else the template asks for.
 
@@ -305,6 +312,7 @@ class Tokenizer:
             text,
             add_special_tokens=False,
             padding=padding,
+            padding_side=padding_side,
             truncation=truncation,
             max_length=max_length,
             return_tensors=return_tensors,

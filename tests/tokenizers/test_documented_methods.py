@@ -114,6 +114,23 @@ class TestT5:
         ids = [row for row in ours(sources)["input_ids"] if row]
         assert ours.batch_decode(ids, skip_special_tokens=True) == slow.batch_decode(ids, skip_special_tokens=True)
 
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"padding": True, "padding_side": "left"},
+            {"padding": "longest", "pad_to_multiple_of": 8},
+            {"padding": "max_length", "max_length": 12, "truncation": True},
+            {"padding": "max_length", "max_length": 12, "truncation": True, "pad_to_multiple_of": 6},
+            {"padding": "do_not_pad", "max_length": 12, "truncation": True},
+        ],
+        ids=str,
+    )
+    def test_padding(self, t5: tuple[Path, Any], given: dict[str, Any]) -> None:
+        folder, slow = t5
+        ours = load_tokenizer(folder, use_fast=False)
+        sources, targets = (list(texts)[:9] for texts in zip(*pairs(), strict=True))
+        assert ours(sources, text_target=targets, **given) == dict(slow(sources, text_target=targets, **given))
+
     def test_types_are_given_or_left_out(self, t5: tuple[Path, Any]) -> None:
         folder, slow = t5
         ours = load_tokenizer(folder, use_fast=False)
@@ -275,6 +292,10 @@ def test_the_calls_faults(bart: Path, tmp_path: Path) -> None:
         ({"return_tensors": "np"}, "return_tensors: 'np' is not one of pt, None"),
         ({"return_tensors": "pt"}, "rows of input_ids differ in length; give padding=True"),
         ({"text_target": ["one"]}, "text_target: 1 texts for 2 sources"),
+        ({"padding": "longst"}, "padding: 'longst' is not one of True, False, longest, max_length, do_not_pad"),
+        ({"padding": "max_length"}, "max_length: padding='max_length' needs it"),
+        ({"padding": True, "padding_side": "both"}, "padding_side: 'both' is not one of right, left"),
+        ({"padding": True, "pad_to_multiple_of": 0}, "pad_to_multiple_of: 0 is not a whole number from 1 on"),
     ):
         with pytest.raises(UserError) as raised:
             ours(["a", "the film is long"], **arguments)
