@@ -257,6 +257,8 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
     for name, config in reading.items():
         if config.input is None and len(sequences) > 1:
             yield Fault(f"outputs.{name}.input", f"is missing; say whose tokens are read: {', '.join(sequences)}")
+        elif config.input in sections.input_names and config.input not in sections.inputs:
+            continue  # its own faults are told
         elif config.input is not None and config.input not in sequences:
             listed = ", ".join(map(repr, sequences)) or "none"
             message = f"{config.input!r} is not a sequence input (there are: {listed})"

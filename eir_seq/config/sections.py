@@ -15,11 +15,15 @@ from eir_seq.errors import Fault
 
 @dataclass(frozen=True)
 class Sections:
-    """The sections of an experiment that are valid by themselves; None (or left out) where one is not."""
+    """The sections of an experiment that are valid by themselves; None (or left out) where one is not.
+
+    `input_names` and `output_names` are all that are declared, those that are not valid, too.
+    """
 
     data: DataConfig | None
     inputs: Mapping[str, InputConfig]
     outputs: Mapping[str, OutputConfig]
+    input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     optimizer: OptimizerConfig | None
     scheduler: SchedulerConfig | None

@@ -64,13 +64,16 @@ def _unset(value: Any, path: tuple[str, ...]) -> Iterator[str]:
 
 
 def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sections:
-    names = tuple(map(str, raw["outputs"])) if isinstance(raw.get("outputs"), Mapping) else ()
+    inputs, outputs = (
+        tuple(map(str, given if isinstance(given := raw.get(key), Mapping) else ())) for key in ("inputs", "outputs")
+    )
     if config is not None:
         return Sections(
             config.data,
             config.inputs,
             config.outputs,
-            names,
+            inputs,
+            outputs,
             config.optimizer,
             config.scheduler,
             config.trainer,
@@ -102,7 +105,8 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
         section("data"),
         entries("inputs"),
         entries("outputs"),
-        names,
+        inputs,
+        outputs,
         section("optimizer"),
         section("scheduler"),
         section("trainer"),

@@ -366,3 +366,9 @@ def test_what_could_not_be_written_is_found_before_training(
     monkeypatch.setattr(Console, "step", never)
     with pytest.raises(UserError, match=f"^outputs.capitals.generation.{message}"):
         train(experiment(tmp_path, outputs=output(generation=generation)))
+
+
+def test_a_fault_of_the_input_is_the_only_one() -> None:
+    with pytest.raises(UserError) as raised:
+        compose_experiment(["experiment=translate_m2m100", "inputs.source.model.pretrained_parts=encodr"])
+    assert [fault.place for fault in raised.value.faults] == ["inputs.source.model.pretrained_parts"]
