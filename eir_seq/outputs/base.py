@@ -64,8 +64,25 @@ class FittedOutput(ABC):
         """
 
     @abstractmethod
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, shape (batch,); class weights are inside, the output's loss weight is not."""
+    def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
+        """What each row adds to the terms of the loss, (batch, terms), in single precision.
+
+        The loss of any set of rows is the sum over terms of the term's sum over these rows, divided by the sum of what
+        `loss_counts` gives for them. Class weights and weights of terms are inside, the output's loss weight is not.
+        """
+
+    def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
+        """What each row adds to the divisor of each term of the loss, (batch, terms): its tokens, or 1 for itself.
+
+        It depends on the batch alone, so that it is known before the forward pass: gradient accumulation divides every
+        micro-batch by the counts of all rows of the optimizer step.
+
+        Args:
+            inputs: the collated tensors by input name, each (batch, ...).
+            target: (batch, ...).
+        """
+        del inputs
+        return torch.ones(len(target), 1)
 
     @abstractmethod
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -47,7 +48,7 @@ class CausalLmHead(nn.Module):
         loss has (that of routers) is spread over the tokens.
         """
         head: Any = tokens.head
-        predicted = tokens.mask[:, 1:] & tokens.mask[:, :-1]
+        predicted = predicted_tokens(tokens.mask)
         labels = tokens.inputs["input_ids"][:, 1:]
         nll = token_nll(tokens.states[:, :-1][predicted], labels[predicted], head.scores)
         sums = row_sums(nll, predicted)
@@ -55,6 +56,11 @@ class CausalLmHead(nn.Module):
         if self.training and tokens.further_loss is not None:
             sums = sums + tokens.further_loss * counts  # the mean over tokens then has it once
         return torch.stack([sums, counts], dim=1)
+
+
+def predicted_tokens(mask: Tensor) -> Tensor:
+    """Which tokens but the first are predicted from the one before them, (batch, length - 1) bool, by (batch, length)."""
+    return mask[:, 1:] & mask[:, :-1]
 
 
 class FittedCausalLm(FittedTokenScores):
@@ -80,6 +86,11 @@ class FittedCausalLm(FittedTokenScores):
         """Token states (batch, length, in_features) to raw outputs (batch, 2); without parameters of its own."""
         del in_features
         return CausalLmHead()
+
+    def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
+        """The tokens of each row that are predicted, (batch, 1)."""
+        del target
+        return predicted_tokens(inputs[self.input]["attention_mask"].bool()).sum(dim=1, keepdim=True)
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """Loss in nats per token, perplexity, and bits per byte of the text, which does not depend on the tokenizer."""

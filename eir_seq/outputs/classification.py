@@ -206,6 +206,10 @@ class FittedClassification(FittedOutput):
             rows = rows * (self.config.focal_gamma * log_rest).exp()
         return rows
 
+    def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row, (batch, 1)."""
+        return self.loss(raw, target)[:, None]
+
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """Loss, accuracy, balanced accuracy, F1, MCC, AUROC and average precision; the same per class.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,10 +43,15 @@ class FittedTokenScores(FittedOutput):
         del ids
         return torch.zeros(len(values))
 
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, (batch,); its mean is the mean over the tokens of the batch."""
+    def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
+        """The summed negative log-likelihood of each row's tokens, (batch, 1)."""
         del target
-        return raw[:, 0] / raw[:, 1].mean().clamp(min=1.0)
+        return raw[:, :1].float()
+
+    def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
+        """The tokens of each row that are to be found, (batch, 1)."""
+        del target
+        return (inputs[self.input]["labels"] >= 0).sum(dim=1, keepdim=True)
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """Loss in nats per token, and perplexity."""

@@ -116,6 +116,10 @@ class FittedRegression(FittedOutput):
         """Loss of each row, (batch,); the Huber loss turns linear one unit of the loss (one deviation) off."""
         return _LOSSES[self.config.loss](raw.float().squeeze(1), target.float(), reduction="none")
 
+    def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row, (batch, 1)."""
+        return self.loss(raw, target)[:, None]
+
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """Loss, and in the target's own units MAE, RMSE, R2, Pearson and Spearman correlation.
 

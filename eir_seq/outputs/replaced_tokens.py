@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -55,10 +56,14 @@ class FittedReplacedTokenDetection(FittedPretraining):
         del in_features
         return ReplacedTokenHead()
 
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, (batch,); its mean is the weighted sum of both means over the tokens of the batch."""
-        detection = raw[:, 2] / raw[:, 3].mean().clamp(min=1.0)
-        return super().loss(raw, target) + self.config.detection_weight * detection
+    def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
+        """The generator's negative log-likelihood and the weighted cross-entropy of the detection, (batch, 2)."""
+        return torch.cat([super().loss_terms(raw, target), self.config.detection_weight * raw[:, 2:3]], dim=1)
+
+    def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
+        """The hidden tokens of each row and all of its tokens, (batch, 2)."""
+        there = inputs[self.input]["attention_mask"].bool().sum(dim=1, keepdim=True)
+        return torch.cat([super().loss_counts(inputs, target), there], dim=1)
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """The weighted sum of both losses, each loss per token, and how well replaced tokens are found."""

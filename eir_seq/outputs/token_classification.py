@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -66,14 +66,20 @@ class TokenClassificationHead(nn.Module):
         A word is not read where truncation leaves it out, or where the tokenizer makes nothing of it.
         """
         words, counts = tokens.inputs["word_ids"], tokens.inputs["word_counts"]
-        before = functional.pad(words[:, :-1], (1, 0), value=-1)
-        rows, places = ((words >= 0) & (words != before)).nonzero(as_tuple=True)
+        rows, places = _first_tokens(words)
         scores = self.out(self.dropout(tokens.states[rows, places]))
         width = int(counts.max())
         raw: Tensor = scores.new_zeros(len(words), width, scores.shape[1] + 1)
         raw[..., -1] = (torch.arange(width, device=words.device) < counts[:, None]) * -1.0
         raw[rows, words[rows, places]] = functional.pad(scores, (0, 1), value=1.0)
         return raw
+
+
+def _first_tokens(words: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and places of each word's first token, by the number of each token's word, (batch, length)."""
+    before = functional.pad(words[:, :-1], (1, 0), value=-1)
+    rows, places = ((words >= 0) & (words != before)).nonzero(as_tuple=True)
+    return rows, places
 
 
 class FittedTokenClassification(FittedOutput):
@@ -127,10 +133,17 @@ class FittedTokenClassification(FittedOutput):
         """The head, on states of that width."""
         return TokenClassificationHead(in_features, len(self.tags), self.config.dropout)
 
-    def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, (batch,); their mean is the mean over the words of the batch that were read."""
-        losses, read = self._losses(raw, target)
-        return losses.sum(dim=1) / (read.sum() / len(raw)).clamp(min=1.0)
+    def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
+        """The summed loss of each row's words that were read, (batch, 1)."""
+        return self._losses(raw, target)[0].sum(dim=1, keepdim=True)
+
+    def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
+        """The words of each row that are read and have a tag, (batch, 1)."""
+        assert self.config.input is not None, "settled before the output was built"
+        words = inputs[self.config.input]["word_ids"]
+        rows, places = _first_tokens(words)
+        tagged = target[rows, words[rows, places]] != NO_WORD
+        return torch.bincount(rows[tagged], minlength=len(words))[:, None]
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """Loss over the words that were read; of all words accuracy, and F1 over all tags (`f1`, their mean) and over

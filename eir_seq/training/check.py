@@ -17,7 +17,7 @@ from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
-from eir_seq.training.module import weighted_loss
+from eir_seq.training.groups import loss_counts, weighted_loss
 from eir_seq.training.optimization import build_optimizer, total_steps
 from eir_seq.training.preflight import check_config, check_parts
 
@@ -128,11 +128,12 @@ class _Trial:
     def step(self, batch: Batch) -> float:
         """Forward, backward, optimizer; gives the loss."""
         try:
+            counts = loss_counts(self.outputs, batch)
             batch = to_device(batch, self.device)
             with autocast(self.device, str(self.config.trainer.precision)):
                 raw = self.network(batch["inputs"])
-                losses = {name: output.loss(raw[name], batch["targets"][name]) for name, output in self.outputs.items()}
-                loss = weighted_loss(self.outputs, losses)
+                terms = {name: o.loss_terms(raw[name], batch["targets"][name]) for name, o in self.outputs.items()}
+                loss = weighted_loss(self.outputs, terms, counts)
             if not bool(loss.isfinite()):
                 raise RunFailed(f"the loss of the first step is not finite (rows {', '.join(batch['id'][:5])})")
             self.optimizer.zero_grad()

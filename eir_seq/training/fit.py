@@ -19,6 +19,7 @@ from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.checkpoints import CheckpointStore, FolderCheckpointIO, free_bytes
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
+from eir_seq.training.groups import Groups
 from eir_seq.training.loop import Monitor, Progress, RunLoop
 from eir_seq.training.metrics_file import MetricsFile
 from eir_seq.training.module import TrainingModule
@@ -122,7 +123,8 @@ def _run(
     trainer: Trainer, module: TrainingModule, data: Data, checkpoint: Path | None, signals: SignalGuard, loop: RunLoop
 ) -> None:
     try:
-        trainer.fit(module, train_dataloaders=data.train_dataloader(), ckpt_path=checkpoint)
+        batches = Groups(data.train_dataloader(), module.outputs, module.config.trainer.accumulate)
+        trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint)
     except RunFailed:
         raise
     except Exception as error:

@@ -185,7 +185,7 @@ class RunLoop(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring data, metrics.csv and running losses to where the weights are."""
-        if self.state.running:
+        if "counts" in self.state.running:  # what earlier versions have noted counts other things
             self.module.running.restore(self.state.running, self.module.device)
         self._saved = (self.state.step, self.state.evaluation_due) if self.state.step else None
         self.metrics.restart(self.state.metrics_bytes)

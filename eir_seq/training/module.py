@@ -16,6 +16,7 @@ from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput, row_names
 from eir_seq.randomness import derive_seed
 from eir_seq.training.evaluation import Batch
+from eir_seq.training.groups import RunningLosses, weighted_loss
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor
 
@@ -46,26 +47,23 @@ class TrainingModule(LightningModule):
         self.config = config
         self.batches_per_epoch = batches_per_epoch
         self.total_steps = total_steps
-        self.running = RunningLosses(list(self.outputs))
+        self.running = RunningLosses()
         self._group: list[tuple[list[str], dict[str, Tensor]]] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch: the weighted sum over outputs of the mean over rows.
+        """What one batch adds to the loss of its optimizer step: the weighted sum over outputs.
 
-        Under accumulation a batch counts by its rows, so that a group of batches gives the gradient that one batch of
-        all their rows would give (see `configure_gradient_clipping`).
+        Sums over rows or tokens are divided by the counts of the whole step (see `Groups`), so that the micro-batches
+        of a step give the gradient that one batch of all their rows would give.
         """
         number = self.trainer.current_epoch * self.batches_per_epoch + batch_idx
         torch.manual_seed(derive_seed(self.config.seed, "step", number))
         raw = self.network(batch["inputs"])
-        losses = {name: output.loss(raw[name], batch["targets"][name]) for name, output in self.outputs.items()}
-        detached = {name: loss.detach() for name, loss in losses.items()}
-        self._group.append((batch["id"], detached))
-        self.running.add(detached)
-        total = weighted_loss(self.outputs, losses)
-        if self.config.trainer.accumulate > 1:
-            total = total * (len(batch["id"]) / self.config.data.batch_size)
-        return total
+        terms = {name: output.loss_terms(raw[name], batch["targets"][name]) for name, output in self.outputs.items()}
+        self._group.append((batch["id"], {name: rows.detach().isfinite().all(dim=1) for name, rows in terms.items()}))
+        self.running.add(terms, batch["counts"])
+        total = weighted_loss(self.outputs, terms, batch["step_counts"])
+        return total * self.config.trainer.accumulate  # by which the trainer divides
 
     def configure_gradient_clipping(
         self,
@@ -73,7 +71,7 @@ class TrainingModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Scale the gradients by the rows of the group, refuse non-finite ones, and clip their norm.
+        """Refuse gradients that are not finite, and clip their norm.
 
         The trainer calls this before every optimizer step, whether or not it clips.
 
@@ -83,25 +81,20 @@ class TrainingModule(LightningModule):
         group, self._group = self._group, []
         parameters = [p for held in optimizer.param_groups for p in held["params"] if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        settings = self.config.trainer
-        if settings.accumulate > 1:
-            # The trainer has divided by `accumulate`, the training step by the nominal rows of a batch.
-            rows = sum(len(ids) for ids, _ in group)
-            torch._foreach_mul_(gradients, settings.accumulate * self.config.data.batch_size / rows)
         norm = get_total_norm(gradients)
         self._refuse_non_finite(group, norm)
-        if settings.gradient_clip is not None:
-            clip_grads_with_norm_(parameters, settings.gradient_clip, norm)
+        if (clip := self.config.trainer.gradient_clip) is not None:
+            clip_grads_with_norm_(parameters, clip, norm)
 
     def _refuse_non_finite(self, group: list[tuple[list[str], dict[str, Tensor]]], norm: Tensor) -> None:
-        finite = [loss.isfinite().all() for _, losses in group for loss in losses.values()]
+        finite = [rows.all() for _, losses in group for rows in losses.values()]
         if self.config.trainer.precision != "16-mixed":  # there the gradient scaler skips steps that overflow
             finite.append(norm.isfinite())
         if torch.stack([value.to(norm.device) for value in finite]).all():
             return
         step = self.trainer.global_step + 1
         for name in self.outputs:
-            bad = [row for ids, losses in group for row, ok in zip(ids, losses[name].isfinite(), strict=True) if not ok]
+            bad = [row for ids, losses in group for row, ok in zip(ids, losses[name], strict=True) if not ok]
             if bad:
                 raise RunFailed(f"step {step}: the loss of outputs.{name} is not finite on {_named(bad)}; {HINT}")
         rows = [row for ids, _ in group for row in ids]
@@ -119,46 +112,8 @@ class TrainingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def weighted_loss(outputs: Mapping[str, FittedOutput], losses: Mapping[str, Tensor]) -> Tensor:
-    """The weighted sum over outputs of the mean over rows, from each output's losses (batch,)."""
-    return torch.stack([output.config.loss_weight * losses[name].mean() for name, output in outputs.items()]).sum()
-
-
 HINT = "the weights of the last checkpoint are sound; a lower optimizer.lr or a look at these rows may help"
 
 
 def _named(ids: list[str]) -> str:
     return row_names(range(len(ids)), ids)
-
-
-class RunningLosses:
-    """Mean training losses since the last look, without waiting for the device at each step."""
-
-    def __init__(self, outputs: list[str]) -> None:
-        self.outputs = outputs
-        self.rows = 0
-        self.sums: dict[str, Tensor] = {}
-
-    def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Add the losses (batch,) of a batch, by output."""
-        for name, loss in losses.items():
-            value = loss.sum(dtype=torch.float32)
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.rows += len(next(iter(losses.values())))
-
-    def means(self) -> dict[str, float]:
-        """The mean loss of each output over the rows so far."""
-        return {name: float(self.sums[name]) / self.rows for name in self.outputs} if self.rows else {}
-
-    def reset(self) -> None:
-        """Forget all rows."""
-        self.rows, self.sums = 0, {}
-
-    def state(self) -> dict[str, Any]:
-        """For `restore`, exactly."""
-        return {"rows": self.rows, "sums": dict(self.sums)}
-
-    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on where `state` was taken."""
-        self.rows = state["rows"]
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}

@@ -1,0 +1,119 @@
+"""The micro-batches of an optimizer step, and what its losses are divided by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.training.evaluation import Batch
+
+Counts = Mapping[str, Sequence[float]]
+"""By output, for each term of its loss: how many rows or tokens are counted."""
+
+
+class Batches(Protocol):
+    """Batches of a known number."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches."""
+        ...
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+
+class Groups:
+    """Training batches with the counts of their losses, and those of the optimizer step that they are part of.
+
+    The mean over the tokens of several micro-batches is not the mean of their means. Each output's sum has to be
+    divided by the tokens of all of them before the first backward pass: afterwards the gradients of several outputs are
+    one sum. So the batches of a step are read before its first one is given out.
+
+    Args:
+        batches: those of an epoch, or from the beginning of a step on.
+        outputs: the fitted outputs by name.
+        size: batches per optimizer step; the last step of an epoch may have fewer.
+    """
+
+    def __init__(self, batches: Batches, outputs: Mapping[str, FittedOutput], size: int) -> None:
+        self.batches, self.outputs, self.size = batches, outputs, size
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Each batch with `counts` of its own and `step_counts` of the whole optimizer step."""
+        return self._grouped(iter(self.batches))  # the sampler reads its position now, not at the first batch
+
+    def _grouped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while group := list(islice(batches, self.size)):
+            counts = [loss_counts(self.outputs, batch) for batch in group]
+            total = {name: [sum(values) for values in zip(*(own[name] for own in counts))] for name in self.outputs}
+            for batch, own in zip(group, counts, strict=True):
+                yield {**batch, "counts": own, "step_counts": total}
+
+
+def loss_counts(outputs: Mapping[str, FittedOutput], batch: Batch) -> dict[str, list[float]]:
+    """What the terms of each output's loss are divided by, for one batch alone."""
+    return {
+        name: output.loss_counts(batch["inputs"], batch["targets"][name]).sum(dim=0, dtype=torch.float64).tolist()
+        for name, output in outputs.items()
+    }
+
+
+def mean_loss(sums: Tensor, counts: Sequence[float]) -> Tensor:
+    """The loss of an output from the sums (terms,) and counts of its terms; a term without rows or tokens is zero."""
+    return torch.stack([total / max(count, 1.0) for total, count in zip(sums, counts, strict=True)]).sum()
+
+
+def weighted_loss(outputs: Mapping[str, FittedOutput], terms: Mapping[str, Tensor], counts: Counts) -> Tensor:
+    """The weighted sum over outputs of their losses.
+
+    Args:
+        outputs: the fitted outputs by name.
+        terms: by output, what each row adds to the terms of the loss, (batch, terms).
+        counts: what their sums are divided by.
+    """
+    losses = [
+        output.config.loss_weight * mean_loss(terms[name].sum(dim=0), counts[name]) for name, output in outputs.items()
+    ]
+    return torch.stack(losses).sum()
+
+
+class RunningLosses:
+    """Mean training losses since the last look, without waiting for the device at each step."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, list[float]] = {}
+
+    def add(self, terms: Mapping[str, Tensor], counts: Counts) -> None:
+        """Add what the rows of a batch add to the terms of each output's loss, (batch, terms), and their counts."""
+        for name, value in terms.items():
+            total = value.detach().sum(dim=0)
+            self.sums[name] = self.sums[name] + total if name in self.sums else total
+            before = self.counts.get(name, [0.0] * len(counts[name]))
+            self.counts[name] = [old + new for old, new in zip(before, counts[name], strict=True)]
+
+    def means(self) -> dict[str, float]:
+        """The loss of each output over all rows so far."""
+        return {name: float(mean_loss(total, self.counts[name])) for name, total in self.sums.items()}
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self.sums, self.counts = {}, {}
+
+    def state(self) -> dict[str, Any]:
+        """For `restore`, exactly."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on where `state` was taken."""
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.counts = dict(state["counts"])
