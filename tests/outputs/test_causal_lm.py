@@ -50,7 +50,8 @@ def test_the_head_sums_the_loss_of_all_tokens_but_the_first() -> None:
     for row, tokens in ((0, 7), (1, 4)):
         expected = F.cross_entropy(output.logits[row, : tokens - 1], ids[row, 1:tokens], reduction="sum")
         torch.testing.assert_close(raw[row, 0], expected)
-    loss = fitted().loss(raw, torch.zeros(3)).mean()
+    assert fitted().loss_counts({"text": {"attention_mask": mask}}, torch.zeros(3)).tolist() == [[6], [3], [0]]
+    loss = fitted().loss_terms(raw, torch.zeros(3)).sum() / 9
     torch.testing.assert_close(loss, raw[:, 0].sum() / 9, msg="a batch's loss is the mean over its tokens")
 
 
@@ -74,10 +75,11 @@ def test_the_loss_of_routers_is_learnt_from_but_no_metric() -> None:
     head = fitted().build_head(8)
     for training in (True, False):
         head.train(training)
-        loss = fitted().loss(head(encoder.read(ids, mask)), torch.zeros(3)).mean()
+        raw = head(encoder.read(ids, mask))
+        loss = fitted().loss_terms(raw, torch.zeros(3)).sum() / raw[:, 1].sum()
         torch.testing.assert_close(loss, expected.loss - (0 if training else 0.5 * expected.aux_loss))
     backbone.zero_grad()
-    fitted().loss(head.train()(encoder.read(ids, mask)), torch.zeros(3)).mean().backward()
+    (fitted().loss_terms(head.train()(encoder.read(ids, mask)), torch.zeros(3)).sum() / 10).backward()
     found = [parameter.grad.clone() for parameter in backbone.parameters()]
     backbone.zero_grad()
     expected.loss.backward()

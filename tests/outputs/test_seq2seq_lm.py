@@ -45,7 +45,8 @@ def test_the_head_sums_the_loss_of_the_target() -> None:
     raw = fitted().build_head(8).eval()(tokens).detach()
     assert raw[:, 1].tolist() == [4, 2, 0]
     expected = reader.backbone(input_ids=SOURCES, attention_mask=SOURCES != PAD, labels=LABELS)
-    torch.testing.assert_close(fitted().loss(raw, torch.zeros(3)).mean(), expected.loss)
+    assert fitted().loss_counts({"from": {"labels": LABELS}}, torch.zeros(3)).tolist() == [[4], [2], [0]]
+    torch.testing.assert_close(fitted().loss_terms(raw, torch.zeros(3)).sum() / 6, expected.loss)
     assert fitted().evaluate(raw, torch.zeros(3))["loss"] == pytest.approx(expected.loss.item(), rel=1e-6)
     assert fitted().errors(raw, torch.zeros(3))[2] == 0
 
@@ -59,7 +60,7 @@ def test_labels_are_smoothed_in_training_alone() -> None:
     for training, smoothing in ((True, 0.3), (False, 0.0)):
         raw = head.train(training)(tokens)
         expected = F.cross_entropy(logits.flatten(0, 1), LABELS.flatten(), label_smoothing=smoothing)
-        torch.testing.assert_close(output.loss(raw, torch.zeros(3)).mean(), expected)
+        torch.testing.assert_close(output.loss_terms(raw, torch.zeros(3)).sum() / 6, expected)
 
 
 def test_chunks_smooth_as_the_whole_does() -> None:

@@ -19,7 +19,7 @@ TAGS = ["B-LOC", "B-PER", "I-PER", "O"]
 
 
 def fitted(rows: dict[str, list[str]] = ROWS) -> FittedTokenClassification:
-    found = build_output("ner", TokenClassificationOutputConfig(column="tags")).fit(rows)
+    found = build_output("ner", TokenClassificationOutputConfig(column="tags", input="text")).fit(rows)
     assert isinstance(found, FittedTokenClassification)
     return found
 
@@ -57,19 +57,22 @@ def test_only_words_that_were_read_have_gradients() -> None:
     read = tokens([[-1, 0, 0, 1, -1, -1]], [3])
     states = read.states.clone().requires_grad_()
     target = output.targets(ROWS["tags"][:1])
-    output.loss(head(TokenStates(states, read.mask, read.inputs)), target).sum().backward()
+    output.loss_terms(head(TokenStates(states, read.mask, read.inputs)), target).sum().backward()
     assert states.grad is not None
     assert (states.grad[0, :, 0] != 0).tolist() == [False, True, False, True, False, False]
 
 
-def test_the_mean_over_rows_is_the_mean_over_words() -> None:
+def test_the_loss_is_the_mean_over_words_that_are_read() -> None:
     output = fitted()
     target = output.targets(ROWS["tags"])
     raw = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(0))
     raw[..., -1] = (target != -100).float()
     words = target != -100
     expected = torch.nn.functional.cross_entropy(raw[..., :-1][words], target[words])
-    torch.testing.assert_close(output.loss(raw, target).mean(), expected)
+    torch.testing.assert_close(output.loss_terms(raw, target).sum() / words.sum(), expected)
+    words_read = torch.tensor([[-1, 0, 0, 1, 3, -1], [-1, 2, 2, -1, -1, -1]])
+    counts = output.loss_counts({"text": {"word_ids": words_read}}, target)
+    assert counts.tolist() == [[2], [1]], "the first row has no fourth tag"
     assert output.evaluate(raw, target)["loss"] == pytest.approx(float(expected))
 
 
