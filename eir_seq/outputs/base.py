@@ -91,6 +91,11 @@ class FittedOutput(ABC):
         A metric that these rows leave undefined is absent from the result; no value is ever nan.
         """
 
+    def undefined(self, target: Tensor) -> dict[str, str]:
+        """Metrics that these targets leave undefined whatever is predicted, each with the reason."""
+        del target
+        return {}
+
     @abstractmethod
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """How wrong each row is, (rows,): the order in which a report lists its worst errors."""

@@ -92,9 +92,13 @@ class FittedCausalLm(FittedTokenScores):
         del target
         return predicted_tokens(inputs[self.input]["attention_mask"].bool()).sum(dim=1, keepdim=True)
 
+    def undefined(self, target: Tensor) -> dict[str, str]:
+        """Bits per byte where it is not known how many bytes the tokens stand for."""
+        return {} if target.any() else {"bits_per_byte": "the bytes of rows of one text each are not counted"}
+
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """Loss in nats per token, perplexity, and bits per byte of the text, which does not depend on the tokenizer."""
         values = super().evaluate(raw, target)
         size = float(target.double().sum())
         bits = float(raw[:, 0].double().sum()) / math.log(2)
-        return values | ({"bits_per_byte": bits / size} if size else {})
+        return values | ({"bits_per_byte": bits / size} if values and size else {})

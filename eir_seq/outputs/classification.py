@@ -254,6 +254,24 @@ class FittedClassification(FittedOutput):
                     values[f"average_precision({name})"] = average_precision[index]
         return values
 
+    def undefined(self, target: Tensor) -> dict[str, str]:
+        """MCC, AUROC and average precision of rows of one class, and metrics of classes that no row has."""
+        found: dict[str, str] = {}
+        of_contrast, total = ("auroc", "average_precision"), len(target)
+        for name, count in zip(self.classes, torch.bincount(target, minlength=self.output_size).tolist(), strict=True):
+            only = f"all {total:,} rows are of class {name!r}" if total > 1 else f"there is one row, of class {name!r}"
+            if count == total:
+                found |= dict.fromkeys(("mcc", *of_contrast), only)
+            if self.output_size > MAX_CLASSES_LISTED:
+                metrics = self.config.CLASS_METRICS
+                reason = f"metrics of single classes are given for up to {MAX_CLASSES_LISTED} classes"
+            elif count == 0:
+                metrics, reason = self.config.CLASS_METRICS, f"no row is of class {name!r}"
+            else:
+                metrics, reason = (of_contrast if count == total else ()), only
+            found |= {f"{metric}({name})": reason for metric in metrics}
+        return found
+
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """Negative log probability of each row's class, (rows,), without weights and smoothing."""
         return functional.cross_entropy(raw.double(), target, reduction="none")

@@ -54,10 +54,12 @@ class FittedTokenScores(FittedOutput):
         return (inputs[self.input]["labels"] >= 0).sum(dim=1, keepdim=True)
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
-        """Loss in nats per token, and perplexity."""
+        """Loss in nats per token, and perplexity; nothing where no row has a token to be found."""
         del target
         nll, tokens = raw[:, :2].double().sum(dim=0).tolist()
-        loss = nll / max(tokens, 1.0)
+        if not tokens:
+            return {}
+        loss = nll / tokens
         return {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_EXPONENT))}
 
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class FittedMaskedLm(FittedPretraining):
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """Loss in nats per hidden token, perplexity, and the share of them that got the highest score."""
         _, tokens, found = raw.double().sum(dim=0).tolist()
-        return {**super().evaluate(raw, target), "accuracy": found / max(tokens, 1.0)}
+        return {**super().evaluate(raw, target), "accuracy": found / tokens} if tokens else {}
 
 
 def fitted_pretraining(state: State) -> FittedPretraining:

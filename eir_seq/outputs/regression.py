@@ -142,6 +142,14 @@ class FittedRegression(FittedOutput):
                 values |= {name: float(value) for name, value in correlations.items() if value.isfinite()}
         return values
 
+    def undefined(self, target: Tensor) -> dict[str, str]:
+        """R2 and the correlations where all targets are the same."""
+        if target.min() < target.max():
+            return {}
+        value = self._restored(target[:1]).item()
+        reason = f"the target of all {len(target):,} rows is {value:g}" if len(target) > 1 else "there is one row"
+        return dict.fromkeys(("r2", "pearson", "spearman"), reason)
+
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """Absolute error of each row in the target's own units, (rows,)."""
         return (self._restored(raw.squeeze(1)) - self._restored(target)).abs()

@@ -66,15 +66,20 @@ class FittedReplacedTokenDetection(FittedPretraining):
         return torch.cat([super().loss_counts(inputs, target), there], dim=1)
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
-        """The weighted sum of both losses, each loss per token, and how well replaced tokens are found."""
+        """The weighted sum of both losses, each loss per token, and how well replaced tokens are found.
+
+        Nothing where no token was hidden.
+        """
         del target
         nll, hidden, entropy, tokens, found, wrong, missed = raw.double().sum(dim=0).tolist()
-        generator, detection = nll / max(hidden, 1.0), entropy / max(tokens, 1.0)
+        if not hidden:
+            return {}
+        generator, detection = nll / hidden, entropy / tokens
         return {
             "loss": generator + self.config.detection_weight * detection,
             "generator_loss": generator,
             "detection_loss": detection,
-            "accuracy": 1.0 - (wrong + missed) / max(tokens, 1.0),
+            "accuracy": 1.0 - (wrong + missed) / tokens,
             "precision": found / max(found + wrong, 1.0),
             "recall": found / max(found + missed, 1.0),
             "f1": 2 * found / max(2 * found + wrong + missed, 1.0),

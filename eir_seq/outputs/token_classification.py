@@ -173,6 +173,14 @@ class FittedTokenClassification(FittedOutput):
             values |= entity_scores(*tags)
         return values
 
+    def undefined(self, target: Tensor) -> dict[str, str]:
+        """Scores of entities where the tags mark none."""
+        del target
+        if are_entity_tags(self.tags):
+            return {}
+        reason = f"tags such as {', '.join(map(repr, self.tags[:3]))} mark no entities (O, and types behind B- and I-)"
+        return dict.fromkeys(("entity_f1", "entity_precision", "entity_recall"), reason)
+
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """Share of each row's words whose tag is wrong."""
         words = target != NO_WORD

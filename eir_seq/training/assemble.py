@@ -43,6 +43,11 @@ class Parts:
             return None
         return self.data.val_dataloader() if split == "validation" else self.data.test_dataloader()
 
+    @property
+    def targets(self) -> dict[str, Mapping[str, torch.Tensor]]:
+        """Targets by split and output, (rows, ...)."""
+        return {split: encoded.targets for split, encoded in self.data.encoded.items()}
+
     def tokens(self, name: str) -> dict[str, Sequence[int]]:
         """Tokens of each row (of a language model: of each document) of an input before truncation, by split."""
         return {split: encoded.inputs[name].numbers(TOKENS).tolist() for split, encoded in self.data.encoded.items()}

@@ -83,7 +83,7 @@ def check(config: ExperimentConfig) -> CheckResult:
     device, monitor = check_config(config)
     with Console() as console:
         parts = assemble(config, console)
-    check_parts(config, parts.splits, parts.outputs, monitor)
+    check_parts(config, parts.splits, parts.outputs, monitor, parts.targets)
     steps = total_steps(config.trainer, parts.data.batches_per_epoch)
     trial = _Trial(config, parts, device)
     train = parts.data.encoded["train"]

@@ -92,7 +92,7 @@ def evaluate(
             between()
     values = {(name, metric): value for name, found in metrics.items() for metric, value in found.compute().items()}
     values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
-    if metrics.keys() == outputs.keys():
+    if all((name, "loss") in values for name in outputs):
         values["", "loss"] = sum(output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
         if not math.isfinite(values["", "loss"]):
             raise RunFailed("the loss of the evaluation is not finite")

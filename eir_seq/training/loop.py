@@ -74,7 +74,9 @@ class RunState:
     best_epoch: int | None = None
     """Epoch of that step, counted from 1."""
     without_improvement: int = 0
-    """Evaluations since the best one."""
+    """Evaluations since the best one that had a value."""
+    undefined: int = 0
+    """Evaluations in which the monitored value was undefined."""
     stopped_early: bool = False
     metrics_bytes: int = 0
     """Size of metrics.csv."""
@@ -91,6 +93,9 @@ class Monitor:
     output: str
     metric: str
     mode: str
+
+    def __str__(self) -> str:
+        return f"trainer.monitor: {self.metric}" + (f" of outputs.{self.output}" if self.output else "")
 
     def better(self, value: float, than: float | None, by: float = 0.0) -> bool:
         """Whether `value` is better than another one by more than `by`."""
@@ -306,10 +311,16 @@ class RunLoop(Callback):
     def _compare(self, found: Evaluation) -> None:
         state, early = self.state, self.config.trainer.early_stopping
         value = found.values.get((self.monitor.output, self.monitor.metric))
-        improved_enough = value is not None and self.monitor.better(
-            value, state.best_value, early.min_delta if early else 0.0
-        )
-        if value is not None and self.monitor.better(value, state.best_value):
+        if value is None or not math.isfinite(value):
+            if not state.undefined:
+                self.progress.say(
+                    f"warning: {self.monitor} is undefined at step {state.step:,} (as the correlation of predictions "
+                    "that are all the same is); such evaluations are not compared and use up no patience"
+                )
+            state.undefined += 1
+            return
+        improved_enough = self.monitor.better(value, state.best_value, early.min_delta if early else 0.0)
+        if self.monitor.better(value, state.best_value):
             self.store.write_best(state.step, best_weights(self.module))
             state.best_value, state.best_step, state.best_epoch = value, state.step, self._epoch()
         state.without_improvement = 0 if improved_enough else state.without_improvement + 1

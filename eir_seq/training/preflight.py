@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import Tensor
 
 from eir_seq.config.outputs import (
     CausalLmOutputConfig,
@@ -57,12 +58,24 @@ def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
 
 
 def check_parts(
-    config: ExperimentConfig, splits: Splits, outputs: Mapping[str, FittedOutput], monitor: Monitor
+    config: ExperimentConfig,
+    splits: Splits,
+    outputs: Mapping[str, FittedOutput],
+    monitor: Monitor,
+    targets: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
     """What can be checked only when the data are known.
 
+    Args:
+        config: the experiment.
+        splits: the rows.
+        outputs: the fitted outputs by name.
+        monitor: what makes an evaluation the best.
+        targets: by split and output.
+
     Raises:
-        UserError: early stopping or a monitored metric without validation rows; a metric of a class that is none.
+        UserError: early stopping or a monitored metric without validation rows; a metric of a class that is none, or
+            that the validation rows leave undefined.
     """
     faults = []
     if splits.validation is None and config.trainer.early_stopping is not None:
@@ -78,6 +91,11 @@ def check_parts(
                 f"{class_name!r} is not a class of outputs.{monitor.output}{nearest(class_name, classes)}",
             )
         )
+    target = targets.get("validation", {}).get(monitor.output)
+    reason = None if target is None else outputs[monitor.output].undefined(target).get(monitor.metric)
+    if reason is not None:
+        place = f"{monitor.metric!r} of outputs.{monitor.output} is undefined on the validation rows: {reason}"
+        faults.append(Fault("trainer.monitor.metric", f"{place}; monitor loss, or choose other validation rows"))
     if faults:
         raise UserError(*faults)
 

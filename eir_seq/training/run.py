@@ -171,7 +171,7 @@ class _Run:
             raise UserError(
                 Fault("data", f"the rows are not those that the run in {self.path} began with; name another run.dir")
             )
-        check_parts(self.config, parts.splits, parts.outputs, self.monitor)
+        check_parts(self.config, parts.splits, parts.outputs, self.monitor, parts.targets)
         check_writing(parts.network, parts.inputs, parts.outputs, parts.splits.train, seed=self.config.seed)
         if parts.splits.validation is None:
             self.console.say("no validation rows: the last weights count as the best")
@@ -227,6 +227,8 @@ class _Run:
         return loop
 
     def _evaluate_best(self, parts: Parts, state: RunState) -> dict[str, Evaluation]:
+        if state.best_step is None and parts.splits.validation is not None:
+            self.console.say(f"{self.monitor} was undefined in every evaluation: the last weights count as the best")
         if state.best_step is not None:
             store = CheckpointStore(self.path / "checkpoints", self.config.trainer.keep_checkpoints)
             parts.network.load_state_dict(store.read_best(state.best_step))
