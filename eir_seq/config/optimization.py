@@ -58,3 +58,8 @@ class SchedulerConfig(Strict):
         0.06, description="steps (whole number) or share of all steps over which the rate rises from zero"
     )
     final_ratio: float = Field(0.0, ge=0, le=1, description="rate at the end, as a share of lr (linear, cosine)")
+    extend: Literal["rescale", "continue"] = Field(
+        "rescale",
+        description="when a run gets another end: rescale computes the rate over all of its new steps, so that it jumps; "
+        "continue keeps the schedule that the run had, whose last rate stays",
+    )

@@ -20,11 +20,11 @@ from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.checkpoints import CheckpointStore, FolderCheckpointIO, free_bytes
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.groups import Groups
-from eir_seq.training.loop import Monitor, Progress, RunLoop
+from eir_seq.training.loop import Monitor, Progress, RunLoop, noted
 from eir_seq.training.metrics_file import MetricsFile
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.network import Network
-from eir_seq.training.optimization import total_steps
+from eir_seq.training.optimization import schedule_steps, total_steps
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
 
@@ -74,10 +74,23 @@ def fit(
         Stopped: a signal came; the state is saved.
     """
     total = total_steps(config.trainer, data.batches_per_epoch)
-    module = TrainingModule(network, outputs, config, batches_per_epoch=data.batches_per_epoch, total_steps=total)
     store = CheckpointStore(run_dir / "checkpoints", config.trainer.keep_checkpoints)
     store.folder.mkdir(exist_ok=True)
     store.clean()
+    checkpoint = store.newest_intact(progress.say)
+    if checkpoint is not None:
+        progress.say(f"continuing from {checkpoint.name}")
+    covered, said = schedule_from(config, checkpoint, total)
+    if said is not None:
+        progress.say(said)
+    module = TrainingModule(
+        network,
+        outputs,
+        config,
+        batches_per_epoch=data.batches_per_epoch,
+        total_steps=total,
+        schedule_steps=covered,
+    )
     loop = RunLoop(
         config,
         module,
@@ -92,9 +105,6 @@ def fit(
         trackers=trackers,
         samples=samples,
     )
-    checkpoint = store.newest_intact(progress.say)
-    if checkpoint is not None:
-        progress.say(f"continuing from {checkpoint.name}")
     _refuse_full_disk(network, store.folder)
     with quiet_lightning():
         trainer = Trainer(
@@ -117,6 +127,17 @@ def fit(
         with signals.deferred():
             _run(trainer, module, data, checkpoint, signals, loop)
     return loop
+
+
+def schedule_from(config: ExperimentConfig, checkpoint: Path | None, total: int) -> tuple[int, str | None]:
+    """`schedule_steps` of a run of `total` steps that goes on from a checkpoint; None: that begins.
+
+    Raises:
+        UserError: the rest of the run would be trained at a rate of 0.
+    """
+    step = None if checkpoint is None else noted(checkpoint, "step")
+    before = None if checkpoint is None else noted(checkpoint, "schedule_steps")
+    return schedule_steps(config.scheduler, config.optimizer.lr, before=before, step=step or 0, total=total)
 
 
 def _run(

@@ -39,10 +39,12 @@ MAY_CHANGE = (
     "trainer.max_epochs",
     "trainer.max_steps",
     "trainer.keep_checkpoints",
+    "trainer.keep_optimizer_state",
+    "scheduler.extend",
     "trainer.checkpoint_every",
 )
-"""Config keys that a continued run may have other values for: none of them changes what a step computes. Other limits
-give the rest of the run a schedule of its own."""
+"""Config keys that a continued run may have other values for: none of them changes what a step computes. With other
+limits `scheduler.extend` says how the learning rate goes on."""
 
 LIMITS = ("trainer.max_epochs", "trainer.max_steps")
 

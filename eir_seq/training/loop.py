@@ -67,6 +67,8 @@ class RunState:
     """Batches done in the epoch after those."""
     step: int = 0
     """Optimizer steps done."""
+    schedule_steps: int | None = None
+    """Steps that the schedule of the learning rate covers; None in checkpoints of versions that did not note it."""
     evaluation_due: bool = False
     """The evaluation that belongs to this step has not been done yet."""
     best_value: float | None = None
@@ -192,6 +194,7 @@ class RunLoop(Callback):
         """Bring data, metrics.csv and running losses to where the weights are."""
         if "counts" in self.state.running:  # what earlier versions have noted counts other things
             self.module.running.restore(self.state.running, self.module.device)
+        self.state.schedule_steps = self.module.schedule_steps
         self._saved = (self.state.step, self.state.evaluation_due) if self.state.step else None
         self.metrics.restart(self.state.metrics_bytes)
         if self.samples is not None and self.samples.file is not None:
@@ -201,6 +204,11 @@ class RunLoop(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Catch up on an evaluation that a signal cut short; do not train on when all is done."""
         self.signals.install()  # the trainer has just set handlers of its own
+        for held in trainer.lr_scheduler_configs:  # the rates that were loaded are those of the schedule as it was
+            schedule: Any = held.scheduler
+            factors = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            for group, (rate, factor) in zip(schedule.optimizer.param_groups, factors, strict=True):
+                group["lr"] = rate * factor(schedule.last_epoch)
         self._settle(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -370,9 +378,14 @@ def best_weights(module: TrainingModule) -> dict[str, Tensor]:
 
 def best_step_of(checkpoint: Path) -> int | None:
     """The step whose weights a resumable checkpoint names as the best; None if it names none or is damaged."""
+    return noted(checkpoint, "best_step")
+
+
+def noted(checkpoint: Path, key: str) -> int | None:
+    """A whole number of the `RunState` in a resumable checkpoint; None if it is not there or damaged."""
     try:
-        step = read_json(checkpoint / STATE)[STATE_KEY]["best_step"]
+        value = read_json(checkpoint / STATE)[STATE_KEY][key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    assert step is None or isinstance(step, int)
-    return step
+    assert value is None or isinstance(value, int)
+    return value

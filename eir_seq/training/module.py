@@ -29,7 +29,8 @@ class TrainingModule(LightningModule):
         outputs: the fitted outputs by name.
         config: the experiment.
         batches_per_epoch: batches in every epoch.
-        total_steps: optimizer steps of the whole run, which schedules refer to.
+        total_steps: optimizer steps of the whole run.
+        schedule_steps: those that the schedule covers; all of them if absent.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class TrainingModule(LightningModule):
         *,
         batches_per_epoch: int,
         total_steps: int,
+        schedule_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -47,6 +49,7 @@ class TrainingModule(LightningModule):
         self.config = config
         self.batches_per_epoch = batches_per_epoch
         self.total_steps = total_steps
+        self.schedule_steps = total_steps if schedule_steps is None else schedule_steps
         self.running = RunningLosses()
         self._group: list[tuple[list[str], dict[str, Tensor]]] = []
 
@@ -102,13 +105,13 @@ class TrainingModule(LightningModule):
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of one step, counted from 1 (of the heads, where layers have rates of their own)."""
-        return self.config.optimizer.lr * learning_rate_factor(self.config.scheduler, self.total_steps)(step - 1)
+        return self.config.optimizer.lr * learning_rate_factor(self.config.scheduler, self.schedule_steps)(step - 1)
 
     def configure_optimizers(self) -> Any:
         """The optimizer and the schedule, which advances with every optimizer step."""
         fused = self.config.trainer.precision != "16-mixed" and self.device.type in ("cpu", "cuda", "mps")
         optimizer = build_optimizer(self.network, self.config.optimizer, fused=fused)
-        scheduler = build_scheduler(optimizer, self.config.scheduler, self.total_steps)
+        scheduler = build_scheduler(optimizer, self.config.scheduler, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

@@ -123,6 +123,48 @@ def learning_rate_factor(config: SchedulerConfig, total: int) -> Callable[[int],
     return factor
 
 
+def schedule_steps(
+    config: SchedulerConfig, lr: float, *, before: int | None, step: int, total: int
+) -> tuple[int, str | None]:
+    """The steps that the schedule of a run covers, and what is to be said about it.
+
+    Args:
+        config: the schedule.
+        lr: the learning rate after the warm-up.
+        before: steps that the schedule covered when the run was last saved; None for a new run.
+        step: optimizer steps done.
+        total: optimizer steps of the whole run, by its present limits.
+
+    Raises:
+        UserError: the rest of the run would be trained at a rate of 0.
+    """
+    if before is None or before == total:
+        return total, None
+    if step >= total:  # nothing is left to train
+        return (before if config.extend == "continue" else total), None
+    old = learning_rate_factor(config, before)
+    if config.extend == "continue":
+        if total > before and old(total - 1) == 0:
+            raise UserError(
+                Fault(
+                    "scheduler.extend",
+                    f"'continue' would train from step {max(step, before) + 1:,} to {total:,} at a learning rate of 0, "
+                    f"with which the {config.type} schedule of {before:,} steps ends; 'rescale' begins again above 0",
+                )
+            )
+        return before, (
+            f"the learning rate keeps the schedule of {before:,} steps (scheduler.extend=continue): "
+            f"{lr * old(step):.3g} at step {step + 1:,}, {lr * old(total - 1):.3g} at step {total:,}"
+        )
+    was, now = lr * old(step), lr * learning_rate_factor(config, total)(step)
+    if was == now:
+        return total, None
+    return total, (
+        f"warning: the schedule of {before:,} steps is now one of {total:,}: the learning rate at step {step + 1:,} is "
+        f"{now:.3g} instead of {was:.3g} (scheduler.extend=continue keeps the former schedule)"
+    )
+
+
 def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total: int) -> LambdaLR:
     """A scheduler to be stepped once per optimizer step."""
     return LambdaLR(optimizer, learning_rate_factor(config, total))

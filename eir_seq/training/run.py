@@ -22,11 +22,12 @@ from eir_seq.training.checkpoints import CheckpointStore
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
 from eir_seq.training.evaluation import Evaluation, evaluate
-from eir_seq.training.fit import fit
+from eir_seq.training.fit import fit, schedule_from
 from eir_seq.training.folder import LOG, METRICS, RESULT, RunFolder, write_json
 from eir_seq.training.loop import Monitor, RunLoop, RunState, log_to_trackers
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
+from eir_seq.training.optimization import total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.samples import Samples, check_writing
@@ -172,6 +173,8 @@ class _Run:
                 Fault("data", f"the rows are not those that the run in {self.path} began with; name another run.dir")
             )
         check_parts(self.config, parts.splits, parts.outputs, self.monitor, parts.targets)
+        newest = next(iter(CheckpointStore(self.path / "checkpoints", 1).resumable()), None)
+        schedule_from(self.config, newest, total_steps(self.config.trainer, parts.data.batches_per_epoch))
         check_writing(parts.network, parts.inputs, parts.outputs, parts.splits.train, seed=self.config.seed)
         if parts.splits.validation is None:
             self.console.say("no validation rows: the last weights count as the best")
