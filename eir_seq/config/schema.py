@@ -220,7 +220,14 @@ class TrainerConfig(Strict):
     threads: Positive | None = Field(None, description="CPU threads; torch's own choice if absent")
     validate_every: Positive | None = Field(None, description="steps between evaluations; each epoch if absent")
     checkpoint_every: Positive | None = Field(None, description="steps between checkpoints; each evaluation if absent")
-    keep_checkpoints: Positive = Field(2, description="how many of the newest resumable checkpoints stay")
+    keep_checkpoints: Positive = Field(
+        2, description="how many of the newest resumable checkpoints stay while the run is not finished"
+    )
+    keep_optimizer_state: bool = Field(
+        False,
+        description="keep the last checkpoint of a finished run, so that it can be extended; by default only its best "
+        "weights stay, in the bundle",
+    )
     monitor: MonitorConfig = Field(MonitorConfig(), description="what the best checkpoint is best in")
     early_stopping: EarlyStoppingConfig | None = Field(None, description="end the run when it no longer gets better")
 

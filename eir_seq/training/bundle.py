@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from safetensors.torch import load_model, save_file
-from torch import Tensor
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
@@ -23,11 +22,11 @@ from eir_seq.models.lora import merge_lora, save_adapter
 from eir_seq.outputs import load_output
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.pretraining import FittedPretraining
-from eir_seq.training.checkpoints import MANIFEST, remove_folder, verify_folder, write_folder
+from eir_seq.training.checkpoints import MANIFEST, WEIGHTS, linked, remove_folder, verify_folder, write_folder
 from eir_seq.training.folder import CONFIG, plain
 from eir_seq.training.network import Network
 
-WEIGHTS = "model.safetensors"
+__all__ = ["WEIGHTS", "Bundle", "merge_adapters", "read_bundle", "write_bundle", "write_pretrained"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,13 @@ def write_bundle(
     inputs: Mapping[str, Any],
     outputs: Mapping[str, FittedOutput],
     network: Network,
+    *,
+    weights: Path | None = None,
 ) -> None:
     """Write the bundle; one that is there already is replaced.
+
+    `weights`: a file that holds the tensors of the network already; the bundle shares it (a hard link) where the file
+    system allows that.
 
     Raises:
         RunFailed: the disk is full or fails.
@@ -62,41 +66,31 @@ def write_bundle(
             output.save(partial / "outputs" / f"{name}.json")
         for name, fitted in inputs.items():
             fitted.save(partial / "inputs" / name)
-        save_file(_each_once(network), str(partial / WEIGHTS))
+        if weights is None or not linked(weights, partial / WEIGHTS):
+            save_file(network.tensors(), str(partial / WEIGHTS))
 
     if folder.exists():
         remove_folder(folder)
     write_folder(folder, fill)
 
 
-def _each_once(network: Network) -> dict[str, Tensor]:
-    """The tensors of the network; what several modules share has the first of its names.
-
-    The library's `save_model` notes the other names, too, in an order that changes from call to call.
-    """
-    names: dict[int, str] = {}
-    tensors = network.state_dict(keep_vars=True)
-    return {
-        name: tensor.detach().contiguous()
-        for name, tensor in tensors.items()
-        if names.setdefault(id(tensor), name) == name
-    }
-
-
-def merge_adapters(folder: Path, config: ExperimentConfig, network: Network) -> None:
+def merge_adapters(folder: Path, config: ExperimentConfig, network: Network) -> bool:
     """Write each input's adapter of low rank to `folder`/INPUT, as others read it, and add it to the weights.
+
+    Gives whether there was any.
 
     Raises:
         RunFailed: the disk is full or fails.
     """
-    for name, declared in config.inputs.items():
-        if declared.model.lora is None:
-            continue
+    adapted = [name for name, declared in config.inputs.items() if declared.model.lora is not None]
+    for name in adapted:
+        declared = config.inputs[name]
         backbone: Any = network.encoder(name).backbone
         if (folder / name).exists():
             remove_folder(folder / name)
         write_folder(folder / name, partial(save_adapter, backbone, base_model=declared.model.model_type))
         merge_lora(backbone)
+    return bool(adapted)
 
 
 def write_pretrained(

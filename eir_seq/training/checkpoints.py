@@ -24,6 +24,8 @@ from torch import Tensor
 from eir_seq.errors import Fault, RunFailed, UserError
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+WEIGHTS = "model.safetensors"
+"""The weights of a network alone."""
 FORMAT = 1
 _PARTIAL = ".partial-"
 _NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?")
@@ -98,6 +100,15 @@ def free_bytes(path: Path) -> int:
 
 def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def linked(file: Path, other: Path) -> bool:
+    """Give a file a second name, if the file system has hard links and both names are on it."""
+    try:
+        os.link(file, other)
+    except OSError:
+        return False
+    return True
 
 
 def remove_folder(folder: Path) -> None:
@@ -252,7 +263,7 @@ class CheckpointStore:
             if verify_folder(destination) is None:
                 return
             remove_folder(destination)
-        write_folder(destination, lambda folder: write_state(folder, weights))
+        write_folder(destination, lambda folder: save_file(dict(weights), folder / WEIGHTS))
 
     def best(self, step: int) -> Path:
         """Folder of the best weights of `step`."""
@@ -267,7 +278,9 @@ class CheckpointStore:
         problem = verify_folder(self.best(step))
         if problem is not None:
             raise UserError(Fault(str(self.best(step)), f"is damaged: {problem}"))
-        return read_state(self.best(step))
+        if (self.best(step) / STATE).exists():  # a run that an earlier version began
+            return read_state(self.best(step))
+        return load_file(self.best(step) / WEIGHTS)
 
     def prune(self, best_of: Callable[[Path], int | None]) -> None:
         """Keep the newest resumable checkpoints and the best weights that `best_of` says they refer to."""
@@ -278,6 +291,14 @@ class CheckpointStore:
         for path in self.folder.glob("best-*"):
             if path not in kept:
                 remove_folder(path)
+
+    def finish(self, best_of: Callable[[Path], int | None], *, resumable: bool) -> None:
+        """The run is finished and its best weights are in the bundle: keep what extends it, or nothing."""
+        if resumable:
+            CheckpointStore(self.folder, 1).prune(best_of)
+            return
+        for path in [*self.resumable(), *self.folder.glob("best-*")]:
+            remove_folder(path)
 
 
 def _matched(path: Path) -> re.Match[str] | None:

@@ -64,8 +64,8 @@ class RunFolder:
         self.path = Path()
         self.resumed = False
         """Whether the folder held this run before."""
-        self.extended = False
-        """Whether the run is to end elsewhere than it was before."""
+        self.extended: str | None = None
+        """The limit by which the run is to end elsewhere than it was before."""
         self._lock: int | None = None
         self._made: list[Path] = []
         self._keep = False
@@ -203,7 +203,7 @@ class RunFolder:
         self._keep = True
         for left in [*self.path.rglob(".partial-*"), *self.path.rglob(".*.partial")]:  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-        self.extended = any(key in LIMITS for key in changed)
+        self.extended = next((key for key in changed if key in LIMITS), None)
 
     def _close(self) -> None:
         if not self._keep and self._made:

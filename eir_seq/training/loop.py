@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
-from torch import Tensor
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed
@@ -329,7 +328,7 @@ class RunLoop(Callback):
             return
         improved_enough = self.monitor.better(value, state.best_value, early.min_delta if early else 0.0)
         if self.monitor.better(value, state.best_value):
-            self.store.write_best(state.step, best_weights(self.module))
+            self.store.write_best(state.step, self.module.network.tensors())
             state.best_value, state.best_step, state.best_epoch = value, state.step, self._epoch()
         state.without_improvement = 0 if improved_enough else state.without_improvement + 1
         if early is not None and state.without_improvement >= early.patience:
@@ -369,11 +368,6 @@ def log_to_trackers(trackers: Sequence[Logger], measurements: Sequence[Measureme
     named = {"/".join(filter(None, (m.split, m.output, m.metric))): m.value for m in measurements}
     for tracker in trackers:
         tracker.log_metrics(named, step=step)
-
-
-def best_weights(module: TrainingModule) -> dict[str, Tensor]:
-    """The weights of the network, as `CheckpointStore.write_best` keeps them."""
-    return {name: value.detach() for name, value in module.network.state_dict().items()}
 
 
 def best_step_of(checkpoint: Path) -> int | None:

@@ -71,6 +71,24 @@ class Network(nn.Module):
         counts["trainable"] = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return counts
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights by name; a tensor that several modules share has the first of its names alone.
+
+        The library's `save_model` notes the other names, too, in an order that changes from call to call.
+        """
+        names: dict[int, str] = {}
+        return {
+            name: tensor.detach().contiguous()
+            for name, tensor in self.state_dict(keep_vars=True).items()
+            if names.setdefault(id(tensor), name) == name
+        }
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put what `tensors` gave in the place of the weights."""
+        missing, unexpected = self.load_state_dict(tensors, strict=False)
+        assert not unexpected, unexpected
+        assert not self.tensors().keys() & set(missing), missing
+
 
 def _key(name: str) -> str:
     return f"of_{name}"  # ModuleDict refuses names of its own attributes, such as "keys"

@@ -17,14 +17,14 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
-from eir_seq.training.bundle import merge_adapters, write_bundle, write_pretrained
+from eir_seq.training.bundle import WEIGHTS, merge_adapters, write_bundle, write_pretrained
 from eir_seq.training.checkpoints import CheckpointStore
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
 from eir_seq.training.evaluation import Evaluation, evaluate
 from eir_seq.training.fit import fit, schedule_from
 from eir_seq.training.folder import LOG, METRICS, RESULT, RunFolder, write_json
-from eir_seq.training.loop import Monitor, RunLoop, RunState, log_to_trackers
+from eir_seq.training.loop import Monitor, RunLoop, RunState, best_step_of, log_to_trackers
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.optimization import total_steps
@@ -64,6 +64,14 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
             if finish is not None and not (folder.path / "report" / "index.html").exists():
                 finish(folder.path)
             return result
+        if result is not None and not CheckpointStore(folder.path / "checkpoints", 1).resumable():
+            raise UserError(
+                Fault(
+                    folder.extended,
+                    f"the run in {folder.path} is finished and kept no optimizer state, so that it cannot go on; train "
+                    "in another run.dir, with trainer.keep_optimizer_state=true if that run is to be extended later",
+                )
+            )
         if config.note:
             console.log(config.note)  # the command has said it
         manifest = RunManifest(folder.path, config, device)
@@ -118,6 +126,7 @@ class _Run:
         self.signals = signals
         self.device = device
         self.monitor = monitor
+        self.store = CheckpointStore(self.path / "checkpoints", config.trainer.keep_checkpoints)
         self.report = ReportData()
         self.trackers: list[Any] = []
 
@@ -137,14 +146,18 @@ class _Run:
         evaluations = self._evaluate_best(parts, loop.state)
         result = self._result(loop.state, evaluations)
         self._write_predictions(parts, evaluations)
-        merge_adapters(self.path / "adapters", self.config, parts.network)
+        merged = merge_adapters(self.path / "adapters", self.config, parts.network)
         write_pretrained(self.path / "pretrained", parts.inputs, parts.outputs, parts.network)
-        write_bundle(self.path / "bundle", self.config, parts.inputs, parts.outputs, parts.network)
+        best = loop.state.best_step
+        weights = None if merged or best is None else self.store.best(best) / WEIGHTS
+        bundle = self.path / "bundle"
+        write_bundle(bundle, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
         self.report.save(self.path)
         finish_trackers(self.trackers)
         self.trackers = []
         self.manifest.end("finished")
-        write_json(self.path / RESULT, result)  # last: it is what makes the run a finished one
+        write_json(self.path / RESULT, result)  # it is what makes the run a finished one
+        self.store.finish(best_step_of, resumable=self.config.trainer.keep_optimizer_state)
         return result
 
     def failed(self, error: BaseException) -> None:
@@ -173,7 +186,7 @@ class _Run:
                 Fault("data", f"the rows are not those that the run in {self.path} began with; name another run.dir")
             )
         check_parts(self.config, parts.splits, parts.outputs, self.monitor, parts.targets)
-        newest = next(iter(CheckpointStore(self.path / "checkpoints", 1).resumable()), None)
+        newest = next(iter(self.store.resumable()), None)
         schedule_from(self.config, newest, total_steps(self.config.trainer, parts.data.batches_per_epoch))
         check_writing(parts.network, parts.inputs, parts.outputs, parts.splits.train, seed=self.config.seed)
         if parts.splits.validation is None:
@@ -233,8 +246,7 @@ class _Run:
         if state.best_step is None and parts.splits.validation is not None:
             self.console.say(f"{self.monitor} was undefined in every evaluation: the last weights count as the best")
         if state.best_step is not None:
-            store = CheckpointStore(self.path / "checkpoints", self.config.trainer.keep_checkpoints)
-            parts.network.load_state_dict(store.read_best(state.best_step))
+            parts.network.load_tensors(self.store.read_best(state.best_step))
         network = parts.network.to(self.device)
         found = {}
         for split in ("validation", "test"):

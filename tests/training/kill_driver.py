@@ -157,8 +157,8 @@ def killed_at_random(config: Any, folder: Path, draw: random.Random, kills: int,
 
 def breaks() -> dict[str, Break]:
     """Where runs kill themselves."""
-    # A save with two files flushes tensors, state, manifest, the folder and the parent: five calls. The first
-    # evaluation writes the best weights (calls 1-5), then metrics.csv (6) and the checkpoint (7-11).
+    # A save flushes its files, the manifest, the folder and the parent. The first evaluation writes the best weights
+    # (one file, calls 1-4), then metrics.csv (5) and the checkpoint (state and tensors, calls 6-10).
     return {
         "in the first step": at_step(1),
         "mid-epoch": at_step(10),
@@ -167,10 +167,10 @@ def breaks() -> dict[str, Break]:
         "at the last step": at_step(21),
         "writing the first best weights": at_call(checkpoints, "save_file", 1),
         "behind the tensors of the first checkpoint": at_call(checkpoints, "save_file", 2, after=True),
-        "before the manifest": at_call(checkpoints, "flush_to_disk", 8, after=True),
-        "behind the manifest": at_call(checkpoints, "flush_to_disk", 9, after=True),
-        "before the rename": at_call(checkpoints, "flush_to_disk", 10, after=True),
-        "behind the rename": at_call(checkpoints, "flush_to_disk", 11),
+        "before the manifest": at_call(checkpoints, "flush_to_disk", 7, after=True),
+        "behind the manifest": at_call(checkpoints, "flush_to_disk", 8, after=True),
+        "before the rename": at_call(checkpoints, "flush_to_disk", 9, after=True),
+        "behind the rename": at_call(checkpoints, "flush_to_disk", 10),
         "writing the second checkpoint": at_call(checkpoints, "save_file", 4, after=True),
         "removing old checkpoints": at_call(checkpoints, "remove_folder", 1),
         "having removed one": at_call(checkpoints, "remove_folder", 1, after=True),

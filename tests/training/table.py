@@ -59,5 +59,5 @@ def table_experiment(folder: Path, **changes: Any) -> ExperimentConfig:
         "run": {"dir": str(folder / "run")},
     }
     for key, value in changes.items():
-        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+        config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
     return ExperimentConfig.model_validate(config)

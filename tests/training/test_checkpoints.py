@@ -183,8 +183,8 @@ def test_a_second_checkpoint_of_a_step_is_the_newer_one(tmp_path: Path) -> None:
 def test_damaged_best_weights_are_not_loaded(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, keep=1)
     store.write_best(3, {"a": torch.ones(2)})
-    (store.best(3) / TENSORS).write_bytes(b"nonsense")
-    with pytest.raises(UserError, match=r"is damaged: tensors\.safetensors has 8 bytes instead of"):
+    (store.best(3) / WEIGHTS).write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"is damaged: model\.safetensors has 8 bytes instead of"):
         store.read_best(3)
     store.write_best(3, {"a": torch.ones(2)})
     assert torch.equal(store.read_best(3)["a"], torch.ones(2))

@@ -59,9 +59,9 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
     original = TrainingModule.configure_gradient_clipping
 
-    def spy(self: TrainingModule, optimizer: torch.optim.Optimizer, *rest: Any) -> None:
+    def spy(self: TrainingModule, optimizer: torch.optim.Optimizer, **rest: Any) -> None:
         found.append(optimizer.param_groups[0]["lr"])
-        original(self, optimizer, *rest)
+        original(self, optimizer, **rest)
 
     monkeypatch.setattr(TrainingModule, "configure_gradient_clipping", spy)
     return found

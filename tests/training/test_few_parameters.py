@@ -63,7 +63,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
-    train(with_model(folder, base, lora=LORA))
+    config = with_model(folder, base, lora=LORA)
+    trainer = config.trainer.model_copy(update={"keep_optimizer_state": True})
+    train(config.model_copy(update={"trainer": trainer}))
     return folder
 
 

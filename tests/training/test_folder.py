@@ -132,15 +132,16 @@ def test_a_changed_config_is_named_key_by_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "extended"),
     [
-        ({"data": {"num_workers": 2}}, False),
-        ({"note": "another"}, False),
-        ({"tracker": {"type": "tensorboard"}}, False),
-        ({"trainer": {"keep_checkpoints": 5}}, False),
-        ({"trainer": {"max_epochs": 9}}, True),
-        ({"trainer": {"max_steps": 9}}, True),
+        ({"data": {"num_workers": 2}}, None),
+        ({"note": "another"}, None),
+        ({"tracker": {"type": "tensorboard"}}, None),
+        ({"trainer": {"keep_checkpoints": 5, "keep_optimizer_state": True}}, None),
+        ({"scheduler": {"extend": "continue"}}, None),
+        ({"trainer": {"max_epochs": 9}}, "trainer.max_epochs"),
+        ({"trainer": {"max_steps": 9}}, "trainer.max_steps"),
     ],
 )
-def test_some_keys_may_change(change: dict[str, Any], extended: bool, tmp_path: Path) -> None:
+def test_some_keys_may_change(change: dict[str, Any], extended: str | None, tmp_path: Path) -> None:
     begun(tmp_path / "run")
     with RunFolder(named(tmp_path / "run", **change)) as folder:
         assert folder.resumed
