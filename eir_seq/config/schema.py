@@ -105,6 +105,11 @@ class LoraConfig(Strict):
         "all-linear", description="published names (or their last parts, or patterns) of layers that get one"
     )
     adapter: str | None = Field(None, description="folder or Hub id of a published adapter to begin with")
+    merge: bool = Field(
+        False,
+        description="put whole weights with the adapters added into the bundle, which then stands alone; by default it "
+        "holds the adapters and reads the other weights from the published model",
+    )
 
 
 class SequenceModelConfig(Strict):

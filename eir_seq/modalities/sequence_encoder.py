@@ -341,7 +341,7 @@ def _train_few(backbone: nn.Module, config: SequenceModelConfig, place: str) -> 
             load_adapter(backbone, lora.adapter)
         elif lora is not None:
             part = f"{place}.lora"
-            add_lora(backbone, **lora.model_dump(exclude={"adapter"}))
+            add_lora(backbone, **lora.model_dump(exclude={"adapter", "merge"}))
     except UserError as error:
         raise UserError(*(fault.under(part) for fault in error.faults)) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -118,11 +118,12 @@ def build_network(
     inputs: Mapping[str, FittedModality],
     outputs: Mapping[str, FittedOutput],
     *,
-    pretrained: bool = True,
+    pretrained: bool | Collection[str] = True,
 ) -> Network:
     """The network with its first weights, which depend on the seed alone.
 
-    Without `pretrained` published weights are not loaded, because others will be put in their place.
+    `pretrained` says whether published weights are loaded, or for which inputs; others will be put in the place of the
+    rest.
 
     Raises:
         UserError: sizes do not fit together.
@@ -131,7 +132,11 @@ def build_network(
     token_inputs = config.token_inputs
     tasks = {token_inputs[name]: output.backbone_task for name, output in outputs.items() if output.backbone_task}
     encoders = {
-        name: fitted.build_encoder(config.data, pretrained=pretrained, task=tasks.get(name))
+        name: fitted.build_encoder(
+            config.data,
+            pretrained=pretrained if isinstance(pretrained, bool) else name in pretrained,
+            task=tasks.get(name),
+        )
         for name, fitted in inputs.items()
     }
     for name, output in outputs.items():

@@ -2,31 +2,51 @@
 
 ``config.yaml``, ``model.safetensors`` (the best weights), ``inputs/NAME/`` (fitted modalities), ``outputs/NAME.json``
 and a manifest of hashes.
+
+Of an input with adapters of low rank the weights file has what was trained alone; the rest is read from the published
+model, which ``base.json`` names with a hash of its weights. ``adapters/INPUT/`` is the adapter as others read it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
-from safetensors.torch import load_model, save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.schema import ExperimentConfig, LoraConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.replacing import ReplacingEncoder
 from eir_seq.models.lora import merge_lora, save_adapter
 from eir_seq.outputs import load_output
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.pretraining import FittedPretraining
-from eir_seq.training.checkpoints import MANIFEST, WEIGHTS, linked, remove_folder, verify_folder, write_folder
+from eir_seq.training.checkpoints import (
+    MANIFEST,
+    WEIGHTS,
+    linked,
+    read_json,
+    remove_folder,
+    verify_folder,
+    write_folder,
+)
 from eir_seq.training.folder import CONFIG, plain
 from eir_seq.training.network import Network
 
-__all__ = ["WEIGHTS", "Bundle", "merge_adapters", "read_bundle", "write_bundle", "write_pretrained"]
+ADAPTERS = "adapters"
+BASE = "base.json"
+"""The published models that adapters stand beside."""
+HOW_TO_MERGE = "lora.merge: true makes bundles that stand alone"
+
+__all__ = ["WEIGHTS", "Bundle", "read_bundle", "save_adapters", "write_bundle", "write_pretrained"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +68,7 @@ def write_bundle(
     *,
     weights: Path | None = None,
 ) -> None:
-    """Write the bundle; one that is there already is replaced.
+    """Write the bundle; one that is there already is replaced. Adapters under ``lora.merge`` are merged in place.
 
     `weights`: a file that holds the tensors of the network already; the bundle shares it (a hard link) where the file
     system allows that.
@@ -56,8 +76,23 @@ def write_bundle(
     Raises:
         RunFailed: the disk is full or fails.
     """
+    base: dict[str, dict[str, str]] = {}
+    published: dict[str, Tensor] = {}
+    for name in _adapted(config):
+        model = config.inputs[name].model
+        if model.lora is not None and model.lora.merge:
+            merge_lora(network.encoder(name).backbone)
+            continue
+        local, own = Path(model.model_type).expanduser(), _published_weights(network, name)
+        base[name] = {"model": str(local.absolute()) if local.is_dir() else model.model_type, "sha256": _hash(own)}
+        published |= own
+    whole = not _adapted(config)
 
     def fill(partial: Path) -> None:
+        for name, found in base.items():
+            save_adapter(network.encoder(name).backbone, partial / ADAPTERS / name, base_model=found["model"])
+        if base:
+            (partial / BASE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
         (partial / CONFIG).write_text(
             yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
@@ -66,31 +101,47 @@ def write_bundle(
             output.save(partial / "outputs" / f"{name}.json")
         for name, fitted in inputs.items():
             fitted.save(partial / "inputs" / name)
-        if weights is None or not linked(weights, partial / WEIGHTS):
-            save_file(network.tensors(), str(partial / WEIGHTS))
+        if not whole or weights is None or not linked(weights, partial / WEIGHTS):
+            kept = {name: x for name, x in network.tensors().items() if name not in published}
+            save_file(kept, str(partial / WEIGHTS))
 
     if folder.exists():
         remove_folder(folder)
     write_folder(folder, fill)
 
 
-def merge_adapters(folder: Path, config: ExperimentConfig, network: Network) -> bool:
-    """Write each input's adapter of low rank to `folder`/INPUT, as others read it, and add it to the weights.
-
-    Gives whether there was any.
+def save_adapters(folder: Path, config: ExperimentConfig, network: Network) -> None:
+    """Write each input's adapter of low rank to `folder`/INPUT, as others read it.
 
     Raises:
         RunFailed: the disk is full or fails.
     """
-    adapted = [name for name, declared in config.inputs.items() if declared.model.lora is not None]
-    for name in adapted:
-        declared = config.inputs[name]
-        backbone: Any = network.encoder(name).backbone
+    for name in _adapted(config):
         if (folder / name).exists():
             remove_folder(folder / name)
-        write_folder(folder / name, partial(save_adapter, backbone, base_model=declared.model.model_type))
-        merge_lora(backbone)
-    return bool(adapted)
+        model_type = config.inputs[name].model.model_type
+        write_folder(folder / name, partial(save_adapter, network.encoder(name).backbone, base_model=model_type))
+
+
+def _adapted(config: ExperimentConfig) -> list[str]:
+    """The inputs whose backbones have adapters of low rank."""
+    return [name for name, declared in config.inputs.items() if declared.model.lora is not None]
+
+
+def _published_weights(network: Network, name: str) -> dict[str, Tensor]:
+    """Those weights of an input with adapters that are as they were loaded."""
+    encoder = network.encoder(name)
+    frozen = {id(parameter) for parameter in encoder.parameters() if not parameter.requires_grad}
+    return {key: x.detach() for key, x in network.named_parameters() if id(x) in frozen}
+
+
+def _hash(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        x = tensors[name].cpu().contiguous().reshape(-1)
+        digest.update(f"{name} {list(tensors[name].shape)} {x.dtype} ".encode())
+        digest.update(x.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def write_pretrained(
@@ -142,10 +193,29 @@ def read_bundle(folder: Path) -> Bundle:
         raise UserError(Fault(str(folder / CONFIG), f"cannot be read by this version: {detail}")) from None
     inputs = {name: load_modality(folder / "inputs" / name) for name in config.inputs}
     outputs = {name: load_output(folder / "outputs" / f"{name}.json") for name in config.outputs}
-    network = build_network(config, inputs, outputs, pretrained=False)
+    base = read_json(folder / BASE) if (folder / BASE).exists() else {}
+    for name, found in base.items():
+        lora = LoraConfig(adapter=str(folder / ADAPTERS / name))  # it may have begun with another one, of its ranks
+        model = inputs[name].config.model.model_copy(update={"model_type": found["model"], "lora": lora})
+        inputs[name] = replace(inputs[name], config=inputs[name].config.model_copy(update={"model": model}))
     try:
-        load_model(network, folder / WEIGHTS)
+        network = build_network(config, inputs, outputs, pretrained=frozenset(base))
+    except UserError as error:
+        models = ", ".join(found["model"] for found in base.values())
+        hint = f"holds adapters alone, beside which it needs {models} ({HOW_TO_MERGE})"
+        raise UserError(*error.faults, *([Fault(str(folder), hint)] if base else [])) from None
+    tensors = load_file(folder / WEIGHTS)
+    for name, found in base.items():
+        published = _published_weights(network, name)
+        if _hash(published) != found["sha256"]:
+            hint = f"{found['model']} is not the model that the adapters of inputs.{name} were trained beside"
+            raise UserError(Fault(str(folder), f"{hint}: its weights differ ({HOW_TO_MERGE})"))
+        tensors |= published
+    try:
+        network.load_tensors(tensors)
     except RuntimeError as error:
         first = " ".join(str(error).split())[:200]
         raise UserError(Fault(str(folder / WEIGHTS), f"the weights do not fit the config: {first}")) from None
+    for name in base:
+        merge_lora(network.encoder(name).backbone)
     return Bundle(config, inputs, outputs, network.eval())

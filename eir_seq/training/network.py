@@ -84,10 +84,11 @@ class Network(nn.Module):
         }
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put what `tensors` gave in the place of the weights."""
-        missing, unexpected = self.load_state_dict(tensors, strict=False)
-        assert not unexpected, unexpected
-        assert not self.tensors().keys() & set(missing), missing
+        """Put what `tensors` gave in the place of the weights; raises `RuntimeError` where others are needed."""
+        absent, unexpected = self.load_state_dict(tensors, strict=False)
+        missing = [name for name in self.tensors() if name in absent]
+        if missing or unexpected:
+            raise RuntimeError(f"missing {', '.join(missing) or 'none'}; unknown {', '.join(unexpected) or 'none'}")
 
 
 def _key(name: str) -> str:

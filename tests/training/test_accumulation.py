@@ -96,7 +96,9 @@ def parts_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
         config = validate_experiment(
             {
                 "data": {"train": str(folder / "train.jsonl"), "id": "id", "batch_size": 8, "validation": None},
-                "inputs": {"x": {"type": "sequence", **split, "max_length": 24, "tokenizer": tokenizer, "model": model}},
+                "inputs": {
+                    "x": {"type": "sequence", **split, "max_length": 24, "tokenizer": tokenizer, "model": model}
+                },
                 "fusion": {"type": "mlp-residual", "hidden_size": 8, "dropout": 0.0, "stochastic_depth": 0.0},
                 "outputs": outputs,
                 "optimizer": {"type": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0},

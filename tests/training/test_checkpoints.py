@@ -18,6 +18,7 @@ from eir_seq.training.checkpoints import (
     MANIFEST,
     STATE,
     TENSORS,
+    WEIGHTS,
     CheckpointStore,
     read_state,
     verify_folder,

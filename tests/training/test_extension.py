@@ -47,7 +47,9 @@ def test_continue_keeps_the_schedule_and_its_last_rate(
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_a_schedule_that_has_ended_at_zero_cannot_continue(schedule: Any) -> None:
     config = SchedulerConfig(type=schedule, extend="continue")
-    with pytest.raises(UserError, match=r"scheduler\.extend: 'continue' would train from step 11 to 20 at a learning rat"):
+    with pytest.raises(
+        UserError, match=r"scheduler\.extend: 'continue' would train from step 11 to 20 at a learning rat"
+    ):
         schedule_steps(config, 1.0, before=10, step=10, total=20)
     with pytest.raises(UserError, match="would train from step 11 to 20"):
         schedule_steps(config, 1.0, before=10, step=3, total=20)
@@ -104,7 +106,9 @@ def test_a_rate_of_zero_is_refused_and_the_run_left_as_it_was(tmp_path: Path) ->
     train(table_experiment(tmp_path, trainer=trainer))
     result, config = (tmp_path / "run" / "result.json").read_bytes(), (tmp_path / "run" / "config.yaml").read_bytes()
     longer = {**trainer, "max_epochs": 2}
-    with pytest.raises(UserError, match=r"scheduler\.extend: 'continue' would train from step 7 to 12 at a learning rate"):
+    with pytest.raises(
+        UserError, match=r"scheduler\.extend: 'continue' would train from step 7 to 12 at a learning rate"
+    ):
         train(table_experiment(tmp_path, trainer=longer, scheduler={"extend": "continue"}))
     assert (tmp_path / "run" / "result.json").read_bytes() == result
     assert (tmp_path / "run" / "config.yaml").read_bytes() == config

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from eir_seq.config.schema import ExperimentConfig
@@ -114,11 +115,11 @@ def test_a_resumed_run_has_the_same_bits(base: Path, finished: Path, tmp_path: P
         train(with_model(tmp_path, base, lora=LORA))
     monkeypatch.setattr(Console, "step", original)
     train(with_model(tmp_path, base, lora=LORA))
-    for file in ("bundle/model.safetensors", "adapters/text/adapter_model.safetensors"):
+    for file in ("bundle/model.safetensors", "bundle/base.json", "adapters/text/adapter_model.safetensors"):
         assert (tmp_path / "run" / file).read_bytes() == (finished / "run" / file).read_bytes()
 
 
-def test_the_bundle_holds_merged_weights(base: Path, finished: Path) -> None:
+def test_a_bundle_is_read_with_merged_weights(base: Path, finished: Path) -> None:
     """It predicts what the run did, to rounding, and knows of no adapter."""
     bundle = read_bundle(finished / "run" / "bundle")
     assert not [name for name, _ in bundle.network.named_parameters() if is_adapter(name)]
@@ -137,9 +138,53 @@ def test_the_adapter_beside_it_is_the_difference(base: Path, finished: Path) -> 
     model: Any = from_pretrained(base, task="base")
     load_adapter(model, folder)
     merged = model.published_tensors()
-    weights = load_file(finished / "run" / "bundle" / "model.safetensors")
+    weights = read_bundle(finished / "run" / "bundle").network.state_dict()
     query = next(x for name, x in weights.items() if name.endswith("layers.1.mixer.query.weight"))
     assert torch.equal(query, merged["encoder.layer.1.attention.self.query.weight"])
+
+
+def test_a_bundle_holds_what_was_trained_alone(base: Path, finished: Path, tmp_path: Path) -> None:
+    """It names the model that it stands beside, and notices when that is missing or another one."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(finished / "run" / "bundle", folder)
+    held = load_file(folder / "model.safetensors")
+    trained = {name for name in held if "backbone" in name}
+    assert trained
+    assert all(map(is_adapter, trained))
+    assert json.loads((folder / "base.json").read_text())["text"]["model"] == str(base)
+    moved = base.with_name("moved")
+    base.rename(moved)
+    try:
+        with pytest.raises(UserError, match=r"holds adapters alone, beside which it needs .*lora\.merge: true"):
+            read_bundle(folder)
+        shutil.copytree(moved, base)
+        weights = load_file(base / "model.safetensors")
+        weights["embeddings.LayerNorm.weight"] += 1e-3
+        save_file(weights, base / "model.safetensors")
+        with pytest.raises(UserError, match="is not the model that the adapters of inputs.text were trained beside"):
+            read_bundle(folder)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+        moved.rename(base)
+    read_bundle(folder)
+
+
+def test_a_merged_bundle_stands_alone(base: Path, finished: Path, tmp_path: Path) -> None:
+    """It is the one that adapters and base make together, also for a run that began with a published adapter."""
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    adapter = {"adapter": str(finished / "run" / "adapters" / "text")}
+    found = []
+    for merge in (False, True):
+        config = with_model(tmp_path, base, lora={**adapter, "merge": merge})
+        config = config.model_copy(update={"run": config.run.model_copy(update={"dir": str(tmp_path / str(merge))})})
+        train(config)
+        bundle = tmp_path / str(merge) / "bundle"
+        assert (bundle / "base.json").exists() != merge
+        found.append(read_bundle(bundle).network.state_dict())
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(x, found[1][name]) for name, x in found[0].items())
+    assert not list((tmp_path / "True" / "checkpoints").iterdir())
 
 
 def test_an_adapter_to_begin_with(base: Path, finished: Path, tmp_path: Path) -> None:

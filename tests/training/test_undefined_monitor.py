@@ -23,7 +23,9 @@ from tests.training.table import table_experiment
 @pytest.mark.parametrize("command", [train, check])
 def test_rows_of_one_class_are_reported_before_training(command: Callable[[Any], Any], tmp_path: Path) -> None:
     with (tmp_path / "validation.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["id", "text", "mood", "score"], ["v1", "a day", "good", 1], ["v2", "a", "good", 1]])
+        csv.writer(file).writerows(
+            [["id", "text", "mood", "score"], ["v1", "a day", "good", 1], ["v2", "a", "good", 1]]
+        )
     data = {**table_experiment(tmp_path).data.model_dump(), "validation": str(tmp_path / "validation.csv")}
     for output, metric, reason in (
         ("mood", "auroc", "all 2 rows are of class 'good'"),
@@ -34,7 +36,9 @@ def test_rows_of_one_class_are_reported_before_training(command: Callable[[Any],
             command(config)
         (fault,) = refused.value.faults
         assert fault.place == "trainer.monitor.metric"
-        assert fault.message.startswith(f"{metric!r} of outputs.{output} is undefined on the validation rows: {reason};")
+        assert fault.message.startswith(
+            f"{metric!r} of outputs.{output} is undefined on the validation rows: {reason};"
+        )
     assert not (tmp_path / "run").exists()
 
 
