@@ -60,6 +60,6 @@ class SchedulerConfig(Strict):
     final_ratio: float = Field(0.0, ge=0, le=1, description="rate at the end, as a share of lr (linear, cosine)")
     extend: Literal["rescale", "continue"] = Field(
         "rescale",
-        description="when a run gets another end: rescale computes the rate over all of its new steps, so that it jumps; "
-        "continue keeps the schedule that the run had, whose last rate stays",
+        description="when a run gets another end: rescale computes the rate over all steps anew, so that it jumps; "
+        "continue keeps the schedule that the run had, then its last rate",
     )

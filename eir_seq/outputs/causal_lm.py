@@ -59,7 +59,7 @@ class CausalLmHead(nn.Module):
 
 
 def predicted_tokens(mask: Tensor) -> Tensor:
-    """Which tokens but the first are predicted from the one before them, (batch, length - 1) bool, by (batch, length)."""
+    """Which tokens but the first are predicted from the one before them, (batch, length - 1), by (batch, length)."""
     return mask[:, 1:] & mask[:, :-1]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -54,7 +54,10 @@ class Groups:
     def _grouped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while group := list(islice(batches, self.size)):
             counts = [loss_counts(self.outputs, batch) for batch in group]
-            total = {name: [sum(values) for values in zip(*(own[name] for own in counts))] for name in self.outputs}
+            total = {
+                name: [sum(values) for values in zip(*(own[name] for own in counts), strict=True)]
+                for name in self.outputs
+            }
             for batch, own in zip(group, counts, strict=True):
                 yield {**batch, "counts": own, "step_counts": total}
 

@@ -203,7 +203,7 @@ def test_micro_batches_in_bfloat16(parts_of: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_an_evaluation_does_not_depend_on_its_batches(case: str, parts_of: Any) -> None:
-    config, parts = parts_of(case)
+    _, parts = parts_of(case)
     train = parts.data.encoded["train"]
     found = []
     for size in (1, 3, 8):
