@@ -81,7 +81,7 @@ def write_bundle(
     for name in _adapted(config):
         model = config.inputs[name].model
         if model.lora is not None and model.lora.merge:
-            merge_lora(network.encoder(name).backbone)
+            merge_lora(_backbone(network, name))
             continue
         local, own = Path(model.model_type).expanduser(), _published_weights(network, name)
         base[name] = {"model": str(local.absolute()) if local.is_dir() else model.model_type, "sha256": _hash(own)}
@@ -90,7 +90,7 @@ def write_bundle(
 
     def fill(partial: Path) -> None:
         for name, found in base.items():
-            save_adapter(network.encoder(name).backbone, partial / ADAPTERS / name, base_model=found["model"])
+            save_adapter(_backbone(network, name), partial / ADAPTERS / name, base_model=found["model"])
         if base:
             (partial / BASE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
         (partial / CONFIG).write_text(
@@ -120,12 +120,16 @@ def save_adapters(folder: Path, config: ExperimentConfig, network: Network) -> N
         if (folder / name).exists():
             remove_folder(folder / name)
         model_type = config.inputs[name].model.model_type
-        write_folder(folder / name, partial(save_adapter, network.encoder(name).backbone, base_model=model_type))
+        write_folder(folder / name, partial(save_adapter, _backbone(network, name), base_model=model_type))
 
 
 def _adapted(config: ExperimentConfig) -> list[str]:
     """The inputs whose backbones have adapters of low rank."""
     return [name for name, declared in config.inputs.items() if declared.model.lora is not None]
+
+
+def _backbone(network: Network, name: str) -> Any:
+    return network.encoder(name).backbone
 
 
 def _published_weights(network: Network, name: str) -> dict[str, Tensor]:
@@ -191,7 +195,7 @@ def read_bundle(folder: Path) -> Bundle:
     except (OSError, ValueError, yaml.YAMLError) as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(Fault(str(folder / CONFIG), f"cannot be read by this version: {detail}")) from None
-    inputs = {name: load_modality(folder / "inputs" / name) for name in config.inputs}
+    inputs: dict[str, Any] = {name: load_modality(folder / "inputs" / name) for name in config.inputs}
     outputs = {name: load_output(folder / "outputs" / f"{name}.json") for name in config.outputs}
     base = read_json(folder / BASE) if (folder / BASE).exists() else {}
     for name, found in base.items():
@@ -217,5 +221,5 @@ def read_bundle(folder: Path) -> Bundle:
         first = " ".join(str(error).split())[:200]
         raise UserError(Fault(str(folder / WEIGHTS), f"the weights do not fit the config: {first}")) from None
     for name in base:
-        merge_lora(network.encoder(name).backbone)
+        merge_lora(_backbone(network, name))
     return Bundle(config, inputs, outputs, network.eval())

@@ -59,12 +59,13 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
         console.log_to(folder.path / LOG)
         result = folder.result
-        if result is not None and not folder.extended:
+        if result is not None and folder.extended is None:
             console.say(f"{folder.path}: this run is finished; nothing was trained")
             if finish is not None and not (folder.path / "report" / "index.html").exists():
                 finish(folder.path)
             return result
-        if result is not None and not CheckpointStore(folder.path / "checkpoints", 1).resumable():
+        kept = CheckpointStore(folder.path / "checkpoints", 1).resumable()
+        if result is not None and folder.extended is not None and not kept:
             raise UserError(
                 Fault(
                     folder.extended,
