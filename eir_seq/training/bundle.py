@@ -5,13 +5,14 @@ and a manifest of hashes.
 
 Of an input with adapters of low rank the weights file has what was trained alone; the rest is read from the published
 model, which ``base.json`` names with a hash of its weights. ``adapters/INPUT/`` is the adapter as others read it.
+What stands in ``pretrained/``, weights under published names, the weights file does not have.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,7 @@ from eir_seq.training.checkpoints import (
 from eir_seq.training.folder import CONFIG, plain
 from eir_seq.training.network import Network
 
-ADAPTERS = "adapters"
+ADAPTERS, PRETRAINED = "adapters", "pretrained"
 BASE = "base.json"
 """The published models that adapters stand beside."""
 HOW_TO_MERGE = "lora.merge: true makes bundles that stand alone"
@@ -67,11 +68,12 @@ def write_bundle(
     network: Network,
     *,
     weights: Path | None = None,
+    pretrained: Path | None = None,
 ) -> None:
     """Write the bundle; one that is there already is replaced. Adapters under ``lora.merge`` are merged in place.
 
-    `weights`: a file that holds the tensors of the network already; the bundle shares it (a hard link) where the file
-    system allows that.
+    `weights` is a file that holds the tensors of the network already, `pretrained` a folder that `write_pretrained` has
+    filled with some of them. The bundle shares these files (as hard links) where the file system allows that.
 
     Raises:
         RunFailed: the disk is full or fails.
@@ -101,8 +103,9 @@ def write_bundle(
             output.save(partial / "outputs" / f"{name}.json")
         for name, fitted in inputs.items():
             fitted.save(partial / "inputs" / name)
-        if not whole or weights is None or not linked(weights, partial / WEIGHTS):
-            kept = {name: x for name, x in network.tensors().items() if name not in published}
+        held = published.keys() | _shared(network, inputs, pretrained, partial / PRETRAINED)
+        if held or not whole or weights is None or not linked(weights, partial / WEIGHTS):
+            kept = {name: x for name, x in network.tensors().items() if name not in held}
             save_file(kept, str(partial / WEIGHTS))
 
     if folder.exists():
@@ -176,6 +179,35 @@ def write_pretrained(
         write_folder(folder / output.input, fill)
 
 
+def _published_models(network: Network, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The models of a network that may be published, and their places below the folder of `write_pretrained`."""
+    for name in inputs:
+        yield name, _backbone(network, name)
+        if isinstance(encoder := network.encoder(name), ReplacingEncoder):
+            yield f"{name}/generator", encoder.generator
+
+
+def _held(network: Network, model: Any, file: Path) -> dict[str, Tensor]:
+    """What a file in published names holds of a network, under our names."""
+    prefix = next(name for name, module in network.named_modules() if module is model)
+    own = network.tensors()
+    tensors, _ = model.tensors_of(load_file(file))
+    return {f"{prefix}.{name}": x for name, x in tensors.items() if f"{prefix}.{name}" in own}
+
+
+def _shared(network: Network, inputs: Mapping[str, Any], pretrained: Path | None, folder: Path) -> set[str]:
+    """Share the files of published weights with `folder`; gives the tensors that they hold, bit for bit."""
+    found: set[str] = set()
+    for place, model in _published_models(network, inputs) if pretrained is not None else ():
+        file, own = pretrained / place / WEIGHTS, network.tensors()
+        if not file.exists():
+            continue
+        (folder / place).mkdir(parents=True)
+        if linked(file, folder / place / WEIGHTS):
+            found |= {name for name, x in _held(network, model, file).items() if torch.equal(x, own[name])}
+    return found
+
+
 def read_bundle(folder: Path) -> Bundle:
     """The bundle in `folder`; the network is on the CPU and in evaluation mode.
 
@@ -209,6 +241,9 @@ def read_bundle(folder: Path) -> Bundle:
         hint = f"holds adapters alone, beside which it needs {models} ({HOW_TO_MERGE})"
         raise UserError(*error.faults, *([Fault(str(folder), hint)] if base else [])) from None
     tensors = load_file(folder / WEIGHTS)
+    for place, published_model in _published_models(network, inputs):
+        if (file := folder / PRETRAINED / place / WEIGHTS).exists():
+            tensors = _held(network, published_model, file) | tensors
     for name, found in base.items():
         published = _published_weights(network, name)
         if _hash(published) != found["sha256"]:

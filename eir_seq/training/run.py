@@ -151,8 +151,15 @@ class _Run:
         write_pretrained(self.path / "pretrained", parts.inputs, parts.outputs, parts.network)
         best = loop.state.best_step
         weights = None if best is None else self.store.best(best) / WEIGHTS
-        bundle = self.path / "bundle"
-        write_bundle(bundle, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
+        write_bundle(
+            self.path / "bundle",
+            self.config,
+            parts.inputs,
+            parts.outputs,
+            parts.network,
+            weights=weights,
+            pretrained=self.path / "pretrained",
+        )
         self.report.save(self.path)
         finish_trackers(self.trackers)
         self.trackers = []

@@ -73,7 +73,7 @@ MISSPELT = [
     cli("key-of-another-section", "trainer.batch_size=8", "trainer.batch_size: unknown key; did you mean data.batch_size?"),
     cli("key-without-its-section", "lr=0.1", "lr: unknown key; did you mean optimizer.lr?"),
     cli("option-one-level-off", "inputs.review.hidden_size=8", f"inputs.review.hidden_size: unknown key; did you mean {OPTIONS}.hidden_size?"),
-    cli("key-like-nothing", "scheduler.zzz=1", "scheduler.zzz: unknown key; keys here: type, warmup, final_ratio"),
+    cli("key-like-nothing", "scheduler.zzz=1", "scheduler.zzz: unknown key; keys here: type, warmup, final_ratio, extend"),
     cli(
         "required-key-misspelt",
         "inputs={b: {type: sequence, colum: text, model: {model_type: bert}}}",
@@ -136,6 +136,8 @@ COMBINATIONS = [
     cli("sampling-output", "data.weighted_sampling=star", "data.weighted_sampling: 'star' is not an output (there are: 'sentiment', 'stars'); did you mean 'stars'?"),
     cli("sampling-regression", "data.weighted_sampling=stars", "data.weighted_sampling: output 'stars' has no classes; it is a regression"),
     cli("target-as-input", "inputs.review.column=stars", "inputs.review.column: column 'stars' is the target of outputs.stars"),
+    cli("scheduler-extend", "scheduler.extend=rescal", "scheduler.extend: 'rescal' is not one of 'rescale', 'continue'; did you mean 'rescale'?"),
+    cli("keep-optimizer-state", "trainer.keep_optimizer_state=3", "trainer.keep_optimizer_state: 3 is not true or false"),
     cli("ignored-final-ratio", ("scheduler=one-cycle", "scheduler.final_ratio=0.1"), "scheduler.final_ratio: has no effect with type 'one-cycle' (linear and cosine have it)"),
     cli("ignored-gamma", "outputs.sentiment.focal_gamma=1", "outputs.sentiment.focal_gamma: has no effect with loss 'cross-entropy'"),
     cli("ignored-freeze", f"{MODEL}.freeze_pretrained_model=true", f"{MODEL}.freeze_pretrained_model: has no effect without pretrained_model: true"),

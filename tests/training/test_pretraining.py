@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
@@ -146,6 +147,20 @@ def test_rows_of_a_table_are_measured_as_the_run_did(finished: tuple[str, Path],
     assert path.read_text() == (folder / "run" / "predictions" / "test.csv").read_text()
     metrics = json.loads((tmp_path / "found.metrics.json").read_text())
     assert metrics == json.loads((folder / "run" / "result.json").read_text())["test"]
+
+
+def test_the_weights_stand_on_the_disk_once(finished: tuple[str, Path]) -> None:
+    """The bundle shares the published files; what it holds itself is what they lack."""
+    kind, folder = finished
+    run = folder / "run"
+    published = sorted((run / "pretrained").rglob("model.safetensors"))
+    assert len(published) == (2 if kind == "replaced_token_detection" else 1)
+    for path in published:
+        assert path.samefile(run / "bundle" / path.relative_to(run))
+    network = read_bundle(run / "bundle").network
+    assert not load_file(run / "bundle" / "model.safetensors").keys() - network.tensors().keys()
+    size = sum(path.stat().st_size for path in run.rglob("*.safetensors") if "pretrained" not in path.parts)
+    assert size < 0.1 * sum(path.stat().st_size for path in published)
 
 
 GAPS = {"masked_lm": "[MASK]", "span_corruption": "<extra_id_0>", "denoising": "[MASK]"}
