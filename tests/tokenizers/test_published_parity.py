@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
-from tests.tokenizers.corpus import CONTROL, GENERATED, OWN, lines
+from tests.tokenizers.corpus import CONTROL, GENERATED, OWN, lines, more_lines
 
 pytest.importorskip("transformers", reason="the oracle is not installed")
 
@@ -107,9 +107,16 @@ def test_from_the_fast_file_alone(case: Case) -> None:
 
 
 def test_enough_lines_are_compared() -> None:
-    if not lines():
-        pytest.skip("../shared/data is absent: only own strings are compared")
-    assert len(texts()) >= 2000
+    assert len(texts()) >= 1200
+
+
+@pytest.mark.slow
+def test_on_more_texts(case: Case) -> None:
+    chosen = more_lines()
+    for files, oracle in (("slow", case.slow), ("fast", case.fast)):
+        assert_equal(
+            load_tokenizer(case.folder / files), oracle, chosen, framing=case.kind not in SLOW_WITH_OTHER_FRAMING
+        )
 
 
 @pytest.mark.parametrize("files", ["slow", "fast"])
