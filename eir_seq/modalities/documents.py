@@ -152,7 +152,7 @@ class FittedDocuments(FittedSequence):
     def warn_of_losses(self, text: str) -> None:
         """Say it where tokens do not bring the text back, because generated texts and bits per byte suffer."""
         sample = pieces(text)[0][:2000]
-        if self.tokenizer.decode(self.tokenizer.encode_batch([sample])[0].ids) != sample:
+        if self.tokenizer.decode(self.tokenizer.encode_batch([sample])[0].ids, skip_special_tokens=True) != sample:
             log.warning(
                 "inputs.%s: this tokenizer does not bring texts back as they were (spaces, case or rare characters); "
                 "bits_per_byte is that of the tokens all the same. bpe, byte and character lose nothing",

@@ -70,7 +70,8 @@ class Writer:
         found = zip(wanted, labels.tolist(), (-sums / counts.clamp(min=1)).tolist(), strict=True)
         for place, ids, score in found:
             known = [token for token in ids if 0 <= token < self.tokenizer.vocab_size]  # models may have spare ids
-            self.texts[rows[place]], self.scores[rows[place]] = self.tokenizer.decode(known), score
+            text = self.tokenizer.decode(known, skip_special_tokens=True)
+            self.texts[rows[place]], self.scores[rows[place]] = text, score
 
     def generated(self, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
         """What the decoder writes up to the end, (rows, length), framed as targets are; `IGNORED` behind that."""

@@ -120,7 +120,7 @@ def test_texts_come_back(model_type: str, tmp_path: Path) -> None:
             continue
         ids = theirs(text)["input_ids"]
         expected = theirs.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        assert ours.decode(ids) == expected, text
+        assert ours.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) == expected, text
 
 
 @pytest.mark.parametrize("model_type", ["ctrl", "blenderbot-small"])

@@ -65,9 +65,9 @@ def assert_equal(ours: Tokenizer, oracle: object, *, limit: int | None = 60) -> 
     for encoding, ids in zip(ours.encode_targets(targets), expected["labels"], strict=True):
         assert ours.add_target_specials(encoding.ids) == (ids, [0] * len(ids))
     for row, text in zip(expected["input_ids"], sources, strict=True):
-        assert ours.decode(row) == oracle.decode(row, skip_special_tokens=True, clean_up_tokenization_spaces=False), (
-            text
-        )
+        assert ours.decode(row, skip_special_tokens=True) == oracle.decode(
+            row, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        ), text
 
 
 def test_from_the_slow_files(case: tuple[str, Folder]) -> None:
