@@ -102,12 +102,15 @@ class FittedSeq2Seq(FittedSequence):
         return Seq2SeqCollator(**{declared.name: getattr(source, declared.name) for declared in fields(source)})
 
     def target_ids(self, texts: Sequence[str | None]) -> list[Ids]:
-        """What the decoder is to write: the beginning of each text that fits, in its special tokens."""
+        """What the decoder is to write: the beginning of each text that fits, in its special tokens.
+
+        All end with the token that ends a text, those that are cut too, and those that spell it themselves once.
+        """
         limit, room = self.config.max_characters, self.target_max_length - self.target_specials
         before, behind = self.target_frame
         encodings = self.tokenizer.encode_targets([(text or "")[:limit] for text in texts])
         return [
-            np.array([] if text is None else [*before, *encoding.ids[:room], *behind], np.int32)
+            np.array([] if text is None else [*before, *_without_end(encoding.ids, self.end)[:room], *behind], np.int32)
             for text, encoding in zip(texts, encodings, strict=True)
         ]
 
@@ -162,6 +165,14 @@ def padded_labels(targets: Sequence[Ids]) -> Tensor:
     for row, ids in enumerate(targets):
         labels[row, : len(ids)] = ids
     return torch.from_numpy(labels)
+
+
+def _without_end(ids: list[int], end: int) -> list[int]:
+    """The ids of a text without end tokens that it spells at its end."""
+    length = len(ids)
+    while length and ids[length - 1] == end:
+        length -= 1
+    return ids[:length]
 
 
 def target_end(tokenizer: Tokenizer, place: str) -> int:

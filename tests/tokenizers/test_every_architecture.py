@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from eir_seq.errors import UserError
+from eir_seq.modalities.seq2seq import target_end, target_frame
 from eir_seq.models import list_models
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 from tests.tokenizers.corpus import CONTROL, OWN, lines
@@ -63,6 +64,22 @@ def assert_equal(ours: Tokenizer, theirs: Any, chosen: list[str]) -> None:
     expected = theirs(chosen)["input_ids"]
     for text, found, ids in zip(chosen, ours(chosen)["input_ids"], expected, strict=True):
         assert found == ids, text
+
+
+@pytest.mark.parametrize("model_type", FIRST_OF_A_KIND)
+def test_a_text_that_is_written_ends_once(model_type: str, tmp_path: Path) -> None:
+    """Whether or not a format closes a text by itself, a target has its end token exactly once."""
+    make(model_type, tmp_path)
+    ours = load_tokenizer(tmp_path)
+    if ours.eos_id is None and ours.sep_id is None:
+        with pytest.raises(UserError, match="has no token that ends a text"):
+            target_frame(ours, "inputs.source.tokenizer")
+        return
+    before, behind = target_frame(ours, "inputs.source.tokenizer")
+    assert behind.count(target_end(ours, "inputs.source.tokenizer")) == 1
+    assert len(set(behind)) == len(behind)
+    own = ours.add_target_specials([])[0]
+    assert [*before, *behind][: len(own)] == own
 
 
 @pytest.mark.parametrize("model_type", FIRST_OF_A_KIND)
