@@ -24,11 +24,11 @@ from eir_seq.models.heads.base import Head
 from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.options import check_options, default_of, fields, sift
 from eir_seq.models.output import TokenStates
+from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from eir_seq.modalities.image import ColourTokens, FittedImage
     from eir_seq.modalities.sequence import FittedSequence
-    from eir_seq.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -262,6 +262,7 @@ def build_sequence_encoder(
         else getattr(options, "type_vocab_size", 0),
     )
     if isinstance(encoder, Seq2SeqEncoder):
+        assert isinstance(tokenizer, Tokenizer), "a target is a text"
         before, _ = target_frame(tokenizer, f"{place}.tokenizer")
         encoder.begun = int(before[:1] == [backbone.head.config.decoder_start_id])
     return encoder

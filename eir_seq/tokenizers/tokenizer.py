@@ -317,8 +317,9 @@ class Tokenizer:
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
         """The vocabulary entry of an id, or those of several; as `decode` takes them."""
-        kept = [number for number in as_ids(ids) if not (skip_special_tokens and number in self.all_special_ids)]
-        return self.tokens(kept) if isinstance(ids, Iterable) and getattr(ids, "ndim", 1) else self.tokens(ids)[0]
+        if not isinstance(ids, Iterable) or getattr(ids, "ndim", None) == 0:
+            return self.tokens(ids)[0]
+        return self.tokens([i for i in as_ids(ids) if not (skip_special_tokens and i in self.all_special_ids)])
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text of vocabulary entries, special ones included."""
