@@ -37,6 +37,7 @@ from eir_seq.modalities.sequence import (
     FittedSequence,
     SequenceModality,
 )
+from eir_seq.modalities.truncation import without_end
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ class FittedDocuments(FittedSequence):
         texts = [pieces(text) for text in rows[self.config.column]]
         encodings = iter(self.tokenizer.encode_batch([piece for text in texts for piece in text]))
         ids = [np.concatenate([np.asarray(next(encodings).ids, np.int32) for _ in text]) for text in texts]
+        if self.end is not None:  # blocks set it behind each text
+            ids = [without_end(row, self.end) for row in ids]
         tokens = pa.array([len(row) for row in ids], pa.int32())
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
         return {

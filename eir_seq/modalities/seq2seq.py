@@ -20,7 +20,7 @@ from eir_seq.modalities.base import Draw, RowSource
 from eir_seq.modalities.sequence import ROWS_PER_BATCH, STATE_FILE, FittedSequence, SequenceModality
 from eir_seq.modalities.sequence_batches import SequenceCollator
 from eir_seq.modalities.tensors.base import list_array
-from eir_seq.modalities.truncation import Ids
+from eir_seq.modalities.truncation import Ids, without_end
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.framing import FIRST
 
@@ -110,7 +110,7 @@ class FittedSeq2Seq(FittedSequence):
         before, behind = self.target_frame
         encodings = self.tokenizer.encode_targets([(text or "")[:limit] for text in texts])
         return [
-            np.array([] if text is None else [*before, *_without_end(encoding.ids, self.end)[:room], *behind], np.int32)
+            np.array([] if text is None else [*before, *without_end(encoding.ids, self.end)[:room], *behind], np.int32)
             for text, encoding in zip(texts, encodings, strict=True)
         ]
 
@@ -165,14 +165,6 @@ def padded_labels(targets: Sequence[Ids]) -> Tensor:
     for row, ids in enumerate(targets):
         labels[row, : len(ids)] = ids
     return torch.from_numpy(labels)
-
-
-def _without_end(ids: list[int], end: int) -> list[int]:
-    """The ids of a text without end tokens that it spells at its end."""
-    length = len(ids)
-    while length and ids[length - 1] == end:
-        length -= 1
-    return ids[:length]
 
 
 def target_end(tokenizer: Tokenizer, place: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.backend import Backend, Encoding, SpecialTokens
+from eir_seq.tokenizers.batch import as_ids
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
 from eir_seq.tokenizers.tokenizer import Tokenizer
 
@@ -23,13 +24,13 @@ class ClosedTokenizer(Tokenizer):
 
     def get_special_tokens_mask(
         self,
-        token_ids_0: Sequence[int],
-        token_ids_1: Sequence[int] | None = None,
+        token_ids_0: Any,
+        token_ids_1: Any = None,
         already_has_special_tokens: bool = False,
     ) -> list[int]:
         """1 at special tokens, those within the texts included, but for unknown ones: they stand for a text."""
         special = self.all_special_ids - {self.unk_id}
-        ids = token_ids_0 if already_has_special_tokens else self.add_specials(token_ids_0, token_ids_1)[0]
+        ids = as_ids(token_ids_0) if already_has_special_tokens else self.add_specials(token_ids_0, token_ids_1)[0]
         return [int(token_id in special) for token_id in ids]
 
 

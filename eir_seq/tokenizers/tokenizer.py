@@ -132,16 +132,16 @@ class Tokenizer:
             )
         ]
 
-    def add_specials(self, ids: Sequence[int], pair_ids: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
+    def add_specials(self, ids: Any, pair_ids: Any = None) -> tuple[list[int], list[int]]:
         """Token ids with the special tokens of the format around them, and their type ids; each `(length,)`."""
-        return self.framing.apply(ids, pair_ids)
+        return self.framing.apply(as_ids(ids), None if pair_ids is None else as_ids(pair_ids))
 
-    def add_target_specials(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
+    def add_target_specials(self, ids: Any) -> tuple[list[int], list[int]]:
         """As `add_specials`, for a text that a sequence-to-sequence model is to write.
 
         Most formats make no difference; those that name the language of a text name that of the target.
         """
-        return self.target_framing.apply(ids)
+        return self.target_framing.apply(as_ids(ids))
 
     def encode_targets(self, texts: Sequence[str]) -> list[Encoding]:
         """As `encode_batch`, for texts that a sequence-to-sequence model is to write."""
@@ -331,27 +331,23 @@ class Tokenizer:
         """The text of each sequence of ids, in a list or as rows of an array or a tensor; as `decode`."""
         return [self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces) for ids in sequences]
 
-    def build_inputs_with_special_tokens(
-        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
-    ) -> list[int]:
+    def build_inputs_with_special_tokens(self, token_ids_0: Any, token_ids_1: Any = None) -> list[int]:
         """Ids with the special tokens of the format around them."""
         return self.add_specials(token_ids_0, token_ids_1)[0]
 
-    def create_token_type_ids_from_sequences(
-        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
-    ) -> list[int]:
+    def create_token_type_ids_from_sequences(self, token_ids_0: Any, token_ids_1: Any = None) -> list[int]:
         """Which text each token of `build_inputs_with_special_tokens` is of, zeros where the format does not tell."""
         return self.add_specials(token_ids_0, token_ids_1)[1]
 
     def get_special_tokens_mask(
         self,
-        token_ids_0: Sequence[int],
-        token_ids_1: Sequence[int] | None = None,
+        token_ids_0: Any,
+        token_ids_1: Any = None,
         already_has_special_tokens: bool = False,
     ) -> list[int]:
         """1 at the special tokens that the format adds, or that the ids have already, else 0."""
         if already_has_special_tokens:
-            return [int(token_id in self.all_special_ids) for token_id in token_ids_0]
+            return [int(token_id in self.all_special_ids) for token_id in as_ids(token_ids_0)]
         first, second = [FIRST] * len(token_ids_0), None if token_ids_1 is None else [SECOND] * len(token_ids_1)
         return [int(token_id >= 0) for token_id in self.framing.apply(first, second)[0]]
 

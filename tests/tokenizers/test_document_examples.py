@@ -323,6 +323,11 @@ def assert_any_container(tokenizer: Tokenizer) -> None:
     assert tokenizer.batch_decode(np.array([ids, ids])) == [text, text]
     assert tokenizer.decode(ids[1]) == tokenizer.decode(torch.tensor(ids[1])) == tokenizer.decode(ids[1:2])
     assert tokenizer.convert_ids_to_tokens(torch.tensor(ids[1])) == tokens[1]
+    framed = tokenizer.build_inputs_with_special_tokens(ids, ids[:2])
+    mask = tokenizer.get_special_tokens_mask(ids, already_has_special_tokens=True)
+    for given in (np.array, torch.tensor):
+        assert tokenizer.build_inputs_with_special_tokens(given(ids), given(ids[:2])) == framed
+        assert tokenizer.get_special_tokens_mask(given(ids), already_has_special_tokens=True) == mask
     for several in (torch.tensor([ids]), [ids], ["1"], torch.tensor([0.5])):
         with pytest.raises(ValueError, match="token ids of one text are whole numbers"):
             tokenizer.decode(several)
