@@ -6,6 +6,7 @@ is compared with transformers.
 
 from __future__ import annotations
 
+import doctest
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from eir_seq.errors import UserError
 from eir_seq.models import create_model, from_pretrained
-from eir_seq.tokenizers import Tokenizer, load_tokenizer
+from eir_seq.tokenizers import Tokenizer, batch, load_tokenizer
 from eir_seq.tokenizers.languages import TranslationTokenizer
 
 pytest.importorskip("transformers", reason="the reference implementation is not installed")
@@ -382,3 +383,9 @@ def test_which_text_of_a_pair_is_cut(mvp: Path, truncation: str) -> None:
     given = {"truncation": truncation, "max_length": len(tokenizer(*pair).input_ids) - 2}
     oracle = transformers.MvpTokenizerFast.from_pretrained(str(mvp))
     assert tokenizer(*pair, **given) == dict(oracle(*pair, **given))
+
+
+def test_the_examples_of_docstrings() -> None:
+    found = doctest.testmod(batch)
+    assert found.attempted >= 4
+    assert not found.failed
