@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eir_seq.config.errors import without_foreign_keys
 from eir_seq.config.folders import CONFIG_NAME, UserConfFirst, conf_dir, options_of
-from eir_seq.config.model_choice import with_catalogue_names, without_foreign_options
+from eir_seq.config.model_choice import with_catalogue_names, with_tokenizer_types, without_foreign_options
 from eir_seq.config.optimization import SchedulerConfig
 from eir_seq.config.origin import Origin, chooser_of, file_of_config
 from eir_seq.config.overrides import normalized, unknown_option
@@ -143,6 +143,7 @@ def compose_in_hydra(overrides: Sequence[str]) -> Composed:
     raw = without_foreign_keys(raw, ExperimentConfig, origin.chosen_on_command_line)
     with_catalogue_names(raw)
     notes = without_foreign_options(raw, origin)
+    with_tokenizer_types(raw)
     try:
         config = validate_experiment(raw)
     except UserError as error:

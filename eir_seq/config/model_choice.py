@@ -18,6 +18,15 @@ def with_catalogue_names(raw: dict[str, Any]) -> None:
             model["model_type"] = SYNONYMS.get(model["model_type"], model["model_type"])
 
 
+def with_tokenizer_types(raw: dict[str, Any]) -> None:
+    """A tokenizer of a pretrained model is its published one where the config names no `type`, in place."""
+    inputs = raw.get("inputs")
+    for given in inputs.values() if isinstance(inputs, dict) else ():
+        model, tokenizer = (given.get(key) if isinstance(given, dict) else None for key in ("model", "tokenizer"))
+        if isinstance(model, dict) and model.get("pretrained_model") is True and isinstance(tokenizer, dict):
+            tokenizer.setdefault("type", "published")
+
+
 def without_foreign_options(raw: dict[str, Any], origin: Origin) -> list[str]:
     """Take such options out of the composed config, in place; returns a sentence for each input that lost some.
 
@@ -40,10 +49,12 @@ def without_foreign_options(raw: dict[str, Any], origin: Origin) -> list[str]:
         tokenizer = given.get("tokenizer")
         own = f"inputs.{name}.tokenizer"
         if pretrained and isinstance(tokenizer, dict) and origin.source_of(f"{own}.type") != COMMAND_LINE:
-            given["tokenizer"] = None
-            notes.append(
-                f"{own}: the pretrained model brings its own tokenizer; that of the experiment's file is left out"
-            )
+            chosen_keys = {key: x for key, x in tokenizer.items() if origin.source_of(f"{own}.{key}") == COMMAND_LINE}
+            given["tokenizer"] = {"type": "published", **chosen_keys} if chosen_keys else None
+            if chosen_keys.keys() < tokenizer.keys():
+                notes.append(
+                    f"{own}: the pretrained model brings its own tokenizer; that of the experiment's file is left out"
+                )
         if not isinstance(options, dict):
             continue
         files = [o for o in options if origin.source_of(f"{place}.model_init_config.{o}") != COMMAND_LINE]

@@ -37,6 +37,7 @@ from eir_seq.modalities.sequence import (
     FittedSequence,
     SequenceModality,
 )
+from eir_seq.modalities.truncation import without_end
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ class FittedDocuments(FittedSequence):
         texts = [pieces(text) for text in rows[self.config.column]]
         encodings = iter(self.tokenizer.encode_batch([piece for text in texts for piece in text]))
         ids = [np.concatenate([np.asarray(next(encodings).ids, np.int32) for _ in text]) for text in texts]
+        if self.end is not None:  # blocks set it behind each text
+            ids = [without_end(row, self.end) for row in ids]
         tokens = pa.array([len(row) for row in ids], pa.int32())
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
         return {
@@ -152,7 +155,7 @@ class FittedDocuments(FittedSequence):
     def warn_of_losses(self, text: str) -> None:
         """Say it where tokens do not bring the text back, because generated texts and bits per byte suffer."""
         sample = pieces(text)[0][:2000]
-        if self.tokenizer.decode(self.tokenizer.encode_batch([sample])[0].ids) != sample:
+        if self.tokenizer.decode(self.tokenizer.encode_batch([sample])[0].ids, skip_special_tokens=True) != sample:
             log.warning(
                 "inputs.%s: this tokenizer does not bring texts back as they were (spaces, case or rare characters); "
                 "bits_per_byte is that of the tokens all the same. bpe, byte and character lose nothing",

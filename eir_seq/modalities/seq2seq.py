@@ -20,7 +20,7 @@ from eir_seq.modalities.base import Draw, RowSource
 from eir_seq.modalities.sequence import ROWS_PER_BATCH, STATE_FILE, FittedSequence, SequenceModality
 from eir_seq.modalities.sequence_batches import SequenceCollator
 from eir_seq.modalities.tensors.base import list_array
-from eir_seq.modalities.truncation import Ids
+from eir_seq.modalities.truncation import Ids, without_end
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.framing import FIRST
 
@@ -102,12 +102,15 @@ class FittedSeq2Seq(FittedSequence):
         return Seq2SeqCollator(**{declared.name: getattr(source, declared.name) for declared in fields(source)})
 
     def target_ids(self, texts: Sequence[str | None]) -> list[Ids]:
-        """What the decoder is to write: the beginning of each text that fits, in its special tokens."""
+        """What the decoder is to write: the beginning of each text that fits, in its special tokens.
+
+        All end with the token that ends a text, those that are cut too, and those that spell it themselves once.
+        """
         limit, room = self.config.max_characters, self.target_max_length - self.target_specials
         before, behind = self.target_frame
         encodings = self.tokenizer.encode_targets([(text or "")[:limit] for text in texts])
         return [
-            np.array([] if text is None else [*before, *encoding.ids[:room], *behind], np.int32)
+            np.array([] if text is None else [*before, *without_end(encoding.ids, self.end)[:room], *behind], np.int32)
             for text, encoding in zip(texts, encodings, strict=True)
         ]
 

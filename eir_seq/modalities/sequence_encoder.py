@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from eir_seq.config.schema import DataConfig, Pool, SequenceModelConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.seq2seq import FittedSeq2Seq
+from eir_seq.modalities.seq2seq import FittedSeq2Seq, target_frame
 from eir_seq.modalities.tensors.declare import check_sizes, not_given
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyond, load_beyond, rebuild_beyond
@@ -24,11 +24,11 @@ from eir_seq.models.heads.base import Head
 from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.options import check_options, default_of, fields, sift
 from eir_seq.models.output import TokenStates
+from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from eir_seq.modalities.image import ColourTokens, FittedImage
     from eir_seq.modalities.sequence import FittedSequence
-    from eir_seq.tokenizers import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,14 @@ class SequenceEncoder(nn.Module):
 
 
 class Seq2SeqEncoder(SequenceEncoder):
-    """A source and the target that is written from it to the states of the decoder."""
+    """A source and the target that is written from it to the states of the decoder.
+
+    `begun`: how many tokens of every target the decoder begins with anyway, 1 where a target begins with its start
+    token. Labels leave that out: where positions are relative, a repeated start token has the state of the first one,
+    so that neither what follows the one nor what follows the other could be learnt.
+    """
+
+    begun: int = 0
 
     def read(self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor, **tensors: Any) -> TokenStates:  # type: ignore[override]
         """States of the decoder at each token of the target, from the true tokens in front of it.
@@ -161,6 +168,8 @@ class Seq2SeqEncoder(SequenceEncoder):
             tensors: what else the source has.
         """
         head: Any = self.backbone.head
+        if labels.shape[1] > self.begun:  # else no row has a target
+            labels = labels[:, self.begun :]
         behind = head.prepare({}, {"labels": labels})
         # The first state has to see something where a row has no target.
         there = (labels >= 0) | (torch.arange(labels.shape[1], device=labels.device) == 0)
@@ -243,7 +252,7 @@ def build_sequence_encoder(
     if pretrained:  # what was trained with few parameters is kept in the weights
         _train_few(backbone, config, f"{place}.model")
     kind = Seq2SeqEncoder if task == SEQ2SEQ else SequenceEncoder
-    return kind(
+    encoder = kind(
         backbone,
         hidden_size=backbone.hidden_size,
         pool=config.pool,
@@ -252,6 +261,11 @@ def build_sequence_encoder(
         if "token_type_ids" in getattr(backbone, "features", ())
         else getattr(options, "type_vocab_size", 0),
     )
+    if isinstance(encoder, Seq2SeqEncoder):
+        assert isinstance(tokenizer, Tokenizer), "a target is a text"
+        before, _ = target_frame(tokenizer, f"{place}.tokenizer")
+        encoder.begun = int(before[:1] == [backbone.head.config.decoder_start_id])
+    return encoder
 
 
 def _from_scratch(fitted: FittedSequence | FittedImage, task: str | None) -> Any:

@@ -98,8 +98,10 @@ class Completer:
         """The text of new tokens; a space that belongs to the first of them is found by what stands in front."""
         if self.end is not None and self.end in new:
             new = new[: new.index(self.end)]
-        before, whole = self.tokenizer.decode(prompt), self.tokenizer.decode([*prompt, *new])
-        return whole[len(before) :] if whole.startswith(before) else self.tokenizer.decode(new)
+        before, whole, alone = (
+            self.tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, [*prompt, *new], new)
+        )
+        return whole[len(before) :] if whole.startswith(before) else alone
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

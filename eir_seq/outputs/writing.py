@@ -70,15 +70,16 @@ class Writer:
         found = zip(wanted, labels.tolist(), (-sums / counts.clamp(min=1)).tolist(), strict=True)
         for place, ids, score in found:
             known = [token for token in ids if 0 <= token < self.tokenizer.vocab_size]  # models may have spare ids
-            self.texts[rows[place]], self.scores[rows[place]] = self.tokenizer.decode(known), score
+            text = self.tokenizer.decode(known, skip_special_tokens=True)
+            self.texts[rows[place]], self.scores[rows[place]] = text, score
 
     def generated(self, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
-        """What the decoder writes behind its first token up to the end, (rows, length); `IGNORED` behind that."""
+        """What the decoder writes up to the end, (rows, length), framed as targets are; `IGNORED` behind that."""
         own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
         ids: Tensor = self._asked(self.encoder.backbone.generate, seed, **self.encoder.inputs_of(**own))
-        new = ids[:, 1:]  # a decoder begins with one token
+        start, new = ids[:, : self.encoder.begun], ids[:, 1:]  # a decoder begins with one token
         ended = (new == self.end).cumsum(dim=1)
-        return new.masked_fill((ended > 1) | ((ended == 1) & (new != self.end)), IGNORED)
+        return torch.cat((start, new.masked_fill((ended > 1) | ((ended == 1) & (new != self.end)), IGNORED)), dim=1)
 
     def check(self) -> None:
         """Raise `UserError` for options of `generation` by which nothing could be written, and write nothing."""
@@ -93,8 +94,8 @@ class Writer:
         if options.get("do_sample"):
             options.setdefault("seed", seed)
         model = self.encoder.backbone
-        if self.before:  # texts begin as targets do: with the token of their language, say
-            options.setdefault("forced_bos_token_id", self.before[0])
+        if before := self.before[self.encoder.begun :]:  # texts begin as targets do: with the token of their language
+            options.setdefault("forced_bos_token_id", before[0])
         if model.head.config.decoder_start_id is None:  # its training begins with the token that a target ends with
             options.setdefault("decoder_start_token_id", self.behind[-1])
         try:

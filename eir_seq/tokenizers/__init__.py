@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from eir_seq.tokenizers.backend import Encoding, SpecialTokens
 from eir_seq.tokenizers.published import load_tokenizer
-from eir_seq.tokenizers.tokenizer import Encoding, SpecialTokens, Tokenizer
+from eir_seq.tokenizers.tokenizer import Tokenizer
 from eir_seq.tokenizers.training import train_tokenizer
 
 __all__ = ["Encoding", "SpecialTokens", "Tokenizer", "load_tokenizer", "train_tokenizer"]

@@ -3,114 +3,166 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.tokenizers.backend import Encoding
+from eir_seq.tokenizers.batch import BatchEncoding, as_tensors
 
 if TYPE_CHECKING:
-    from eir_seq.tokenizers.tokenizer import Encoding, Tokenizer
+    from eir_seq.tokenizers.framing import Framing
+    from eir_seq.tokenizers.tokenizer import Tokenizer
 
 Texts = str | Sequence[str] | Sequence[Sequence[str]]
 PADDINGS = ("longest", "max_length", "do_not_pad")
+TRUNCATIONS = ("longest_first", "only_first", "only_second", "do_not_truncate")
 SIDES = ("right", "left")
+TENSORS = ("pt", "np")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """The arguments of a call that say how; see `Tokenizer.__call__`."""
+
+    add_special_tokens: bool
+    padding: bool | str
+    padding_side: str
+    pad_to_multiple_of: int | None
+    truncation: bool | str
+    max_length: int | None
+    return_tensors: str | None
+    return_offsets_mapping: bool
+    return_token_type_ids: bool | None
+    is_split_into_words: bool
+
+    def checked(self, *, words: bool) -> Call:
+        """The same, with the names of paddings and truncations for True and False; `words`: whether these can be read.
+
+        Raises:
+            UserError: arguments that do not go together.
+        """
+        padding, truncation = self.padding, self.truncation
+        padding = PADDINGS[0 if padding else -1] if isinstance(padding, bool) else padding
+        truncation = TRUNCATIONS[0 if truncation else -1] if isinstance(truncation, bool) else truncation
+        for name, value, allowed in (("padding", padding, PADDINGS), ("truncation", truncation, TRUNCATIONS)):
+            if value not in allowed:
+                message = f"{value!r} is not one of True, False, {', '.join(allowed)}{nearest(value, allowed)}"
+                raise UserError(Fault(name, message))
+        if truncation != "do_not_truncate" and self.max_length is None:
+            raise UserError(Fault("max_length", "truncation needs it"))
+        if padding == "max_length" and self.max_length is None:
+            raise UserError(Fault("max_length", "padding='max_length' needs it"))
+        if self.padding_side not in SIDES:
+            raise UserError(Fault("padding_side", f"{self.padding_side!r} is not one of {', '.join(SIDES)}"))
+        if self.pad_to_multiple_of is not None and self.pad_to_multiple_of < 1:
+            message = f"{self.pad_to_multiple_of} is not a whole number from 1 on"
+            raise UserError(Fault("pad_to_multiple_of", message))
+        if self.return_tensors not in (None, *TENSORS):
+            message = f"{self.return_tensors!r} is not one of {', '.join(TENSORS)}, None"
+            raise UserError(Fault("return_tensors", message))
+        if self.is_split_into_words and not words:
+            raise UserError(Fault("is_split_into_words", "words need a vocabulary with add_prefix_space: true"))
+        return Call(**{**vars(self), "padding": padding, "truncation": truncation})
+
+    def batched(self, texts: Texts) -> bool:
+        """Whether these are several texts."""
+        one_of_words = self.is_split_into_words and (not texts or isinstance(texts[0], str))
+        return not isinstance(texts, str) and not one_of_words
 
 
 def call(
-    tokenizer: Tokenizer,
-    text: Texts,
-    text_pair: Texts | None,
-    text_target: Texts | None,
-    *,
-    add_special_tokens: bool,
-    padding: bool | str,
-    padding_side: str,
-    pad_to_multiple_of: int | None,
-    truncation: bool,
-    max_length: int | None,
-    return_tensors: str | None,
-    return_offsets_mapping: bool,
-    return_token_type_ids: bool | None,
-    is_split_into_words: bool,
-) -> dict[str, Any]:
+    tokenizer: Tokenizer, text: Texts | None, text_pair: Texts | None, text_target: Texts | None, how: Call
+) -> BatchEncoding:
     """See `Tokenizer.__call__`."""
-    if truncation and max_length is None:
-        raise UserError(Fault("max_length", "truncation needs it"))
-    if isinstance(padding, bool):
-        padding = "longest" if padding else "do_not_pad"
-    if padding not in PADDINGS:
-        message = f"{padding!r} is not one of True, False, {', '.join(PADDINGS)}{nearest(padding, PADDINGS)}"
-        raise UserError(Fault("padding", message))
-    if padding == "max_length" and max_length is None:
-        raise UserError(Fault("max_length", "padding='max_length' needs it"))
-    if padding_side not in SIDES:
-        raise UserError(Fault("padding_side", f"{padding_side!r} is not one of {', '.join(SIDES)}"))
-    if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
-        raise UserError(Fault("pad_to_multiple_of", f"{pad_to_multiple_of} is not a whole number from 1 on"))
-    if return_tensors not in (None, "pt"):
-        raise UserError(Fault("return_tensors", f"{return_tensors!r} is not one of pt, None"))
-    if is_split_into_words and tokenizer.add_prefix_space is False:
-        raise UserError(Fault("is_split_into_words", "words need a vocabulary with add_prefix_space: true"))
-    batched = not isinstance(text, str) and not (is_split_into_words and (not text or isinstance(text[0], str)))
-    limit = max_length if truncation else None
+    how = how.checked(words=tokenizer.add_prefix_space is not False)
+    if text is None and text_target is None:
+        raise UserError(Fault("text", "give a text, or with text_target one that is to be written"))
+    several = {how.batched(texts) for texts in (text, text_target) if texts is not None}
+    if len(several) > 1:
+        raise UserError(Fault("text_target", "give one text for one source, or a list for a list"))
+    rows: dict[str, list[Any]] = {}
+    if text is not None:
+        first = _encode(tokenizer.encode_batch, text, how, offsets=how.return_offsets_mapping)
+        second = None if text_pair is None else _encode(tokenizer.encode_batch, text_pair, how)
+        rows = _framed(tokenizer.framing if how.add_special_tokens else None, first, second, how)
+    if text_target is not None:
+        targets = _encode(tokenizer.encode_targets, text_target, how)
+        if text is not None and len(targets) != len(rows["input_ids"]):
+            raise UserError(Fault("text_target", f"{len(targets)} texts for {len(rows['input_ids'])} sources"))
+        framing = tokenizer.target_framing if how.add_special_tokens else None
+        found = _framed(framing, targets, None, how, offsets=False)
+        rows = found if text is None else {**rows, "labels": found["input_ids"]}
+    if not (tokenizer.gives_type_ids if how.return_token_type_ids is None else how.return_token_type_ids):
+        del rows["token_type_ids"]
+    if how.padding != "do_not_pad":
+        fillers = {"input_ids": tokenizer.pad_id, "labels": tokenizer.pad_id, "offset_mapping": (0, 0)}
+        least = how.max_length or 0 if how.padding == "max_length" else 0
+        _pad(rows, fillers, least, how.pad_to_multiple_of or 1, how.padding_side)
+    if how.return_tensors is not None:
+        return BatchEncoding(as_tensors(rows, how.return_tensors))
+    return BatchEncoding(rows if several == {True} else {name: values[0] for name, values in rows.items()})
 
-    def encode(texts: Texts, encode_batch: Callable[..., list[Encoding]], *, offsets: bool = False) -> list[Encoding]:
-        rows: Any = texts if batched else [texts]
-        if not is_split_into_words:
-            return encode_batch(rows, offsets=offsets) if offsets else encode_batch(rows)
-        from eir_seq.tokenizers.tokenizer import Encoding
 
-        encoded = iter(encode_batch([word for row in rows for word in row]))
-        joined = [[number for _ in row for number in next(encoded).ids] for row in rows]
-        return [Encoding(ids, [0] * len(ids)) for ids in joined]
+def _encode(
+    encode_batch: Callable[..., list[Encoding]], texts: Texts, how: Call, *, offsets: bool = False
+) -> list[Encoding]:
+    rows: Any = texts if how.batched(texts) else [texts]
+    if not how.is_split_into_words:
+        return encode_batch(rows, offsets=offsets) if offsets else encode_batch(rows)
+    encoded = iter(encode_batch([word for row in rows for word in row]))
+    joined = [[number for _ in row for number in next(encoded).ids] for row in rows]
+    return [Encoding(ids, [0] * len(ids)) for ids in joined]
 
-    first = encode(text, tokenizer.encode_batch, offsets=return_offsets_mapping)
-    second = None if text_pair is None else encode(text_pair, tokenizer.encode_batch)
-    if return_offsets_mapping and (second is not None or is_split_into_words):
+
+def _framed(
+    framing: Framing | None,
+    first: list[Encoding],
+    second: list[Encoding] | None,
+    how: Call,
+    *,
+    offsets: bool | None = None,
+) -> dict[str, list[Any]]:
+    """Cut texts, in the special tokens of `framing` if there is one."""
+    offsets = how.return_offsets_mapping if offsets is None else offsets
+    if offsets and (second is not None or how.is_split_into_words):
         raise UserError(Fault("return_offsets_mapping", "known of single texts only, not of pairs or words"))
     rows: dict[str, list[Any]] = {"input_ids": [], "token_type_ids": [], "attention_mask": []}
-    specials = tokenizer.num_specials(second is not None) if add_special_tokens else 0
-    for index, encoding in enumerate(first):
-        ids, pair = encoding.ids, None if second is None else second[index].ids
-        ids, pair = _truncated(ids, pair, None if limit is None else limit - specials)
-        if add_special_tokens:
-            framed, type_ids = tokenizer.add_specials(ids, pair)
-        else:
+    specials = 0 if framing is None else framing.count(pair=second is not None)
+    for number, encoding in enumerate(first):
+        ids, pair = encoding.ids, None if second is None else second[number].ids
+        if how.truncation != "do_not_truncate":
+            assert how.max_length is not None
+            ids, pair = _truncated(ids, pair, max(0, how.max_length - specials), str(how.truncation))
+        if framing is None:
             framed, type_ids = ids + (pair or []), [0] * len(ids) + [1] * len(pair or [])
+        else:
+            framed, type_ids = framing.apply(ids, pair)
         rows["input_ids"].append(framed)
         rows["token_type_ids"].append(type_ids)
         rows["attention_mask"].append([1] * len(framed))
-        if return_offsets_mapping:
+        if offsets:
             assert encoding.offsets is not None
-            before = [part.token < 0 for part in tokenizer.framing.single].index(True) if add_special_tokens else 0
+            before = 0 if framing is None else [part.token < 0 for part in framing.single].index(True)
             spans = [(0, 0)] * before + encoding.offsets[: len(ids)]
             rows.setdefault("offset_mapping", []).append(spans + [(0, 0)] * (len(framed) - len(spans)))
-    differ = any(part.type_id for part in tokenizer.framing.pair)
-    if not (differ if return_token_type_ids is None else return_token_type_ids):
-        del rows["token_type_ids"]
-    if text_target is not None:
-        extra = len(tokenizer.add_target_specials([])[0]) if add_special_tokens else 0
-        targets = [encoding.ids for encoding in encode(text_target, tokenizer.encode_targets)]
-        if len(targets) != len(first):
-            raise UserError(Fault("text_target", f"{len(targets)} texts for {len(first)} sources"))
-        targets = [_truncated(ids, None, None if limit is None else limit - extra)[0] for ids in targets]
-        rows["labels"] = [tokenizer.add_target_specials(ids)[0] for ids in targets] if add_special_tokens else targets
-    if padding != "do_not_pad":
-        fillers = {"input_ids": tokenizer.pad_id, "labels": tokenizer.pad_id, "offset_mapping": (0, 0)}
-        least = max_length or 0 if padding == "max_length" else 0
-        _pad(rows, fillers, least, pad_to_multiple_of or 1, padding_side)
-    if return_tensors == "pt":
-        return _tensors(rows)
-    return rows if batched else {name: values[0] for name, values in rows.items()}
+    return rows
 
 
-def _truncated(ids: list[int], pair: list[int] | None, room: int | None) -> tuple[list[int], list[int] | None]:
-    """The beginnings of a text and its pair that fit: tokens are taken off the longer one, of equal ones the pair."""
-    if room is None or len(ids) + len(pair or []) <= room:
-        return ids, pair
-    room = max(0, room)
+def _truncated(ids: list[int], pair: list[int] | None, room: int, strategy: str) -> tuple[list[int], list[int] | None]:
+    """The beginnings of a text and its pair that fit.
+
+    "longest_first" takes tokens off the longer one, of equal ones the pair.
+    """
     if pair is None:
         return ids[:room], None
+    if len(ids) + len(pair) <= room:
+        return ids, pair
     first = max(room - len(pair), min(len(ids), (room + 1) // 2))
+    if strategy != "longest_first":
+        first = room - len(pair) if strategy == "only_first" else len(ids)
+        if first <= 0 or first >= room:
+            raise UserError(Fault("truncation", f"{strategy!r} leaves nothing of that text in max_length; cut both"))
     return ids[:first], pair[: room - first]
 
 
@@ -124,12 +176,3 @@ def _pad(rows: dict[str, list[Any]], fillers: dict[str, Any], least: int, multip
             raise UserError(Fault("padding", "this tokenizer has no pad token"))
         blank = [[filler] * (length - len(row)) for row in values]
         rows[name] = [space + row if side == "left" else row + space for space, row in zip(blank, values, strict=True)]
-
-
-def _tensors(rows: dict[str, list[Any]]) -> dict[str, Any]:
-    import torch
-
-    for name, values in rows.items():
-        if len({len(row) for row in values}) > 1:
-            raise UserError(Fault("return_tensors", f"rows of {name} differ in length; give padding=True"))
-    return {name: torch.tensor(values) for name, values in rows.items()}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.tokenizers.backend import Backend, Encoding, SpecialTokens
+from eir_seq.tokenizers.batch import as_ids
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
-from eir_seq.tokenizers.tokenizer import Backend, Encoding, SpecialTokens, Tokenizer
+from eir_seq.tokenizers.tokenizer import Tokenizer
 
 
 class ClosedTokenizer(Tokenizer):
@@ -21,13 +24,13 @@ class ClosedTokenizer(Tokenizer):
 
     def get_special_tokens_mask(
         self,
-        token_ids_0: Sequence[int],
-        token_ids_1: Sequence[int] | None = None,
+        token_ids_0: Any,
+        token_ids_1: Any = None,
         already_has_special_tokens: bool = False,
     ) -> list[int]:
         """1 at special tokens, those within the texts included, but for unknown ones: they stand for a text."""
         special = self.all_special_ids - {self.unk_id}
-        ids = token_ids_0 if already_has_special_tokens else self.add_specials(token_ids_0, token_ids_1)[0]
+        ids = as_ids(token_ids_0) if already_has_special_tokens else self.add_specials(token_ids_0, token_ids_1)[0]
         return [int(token_id in special) for token_id in ids]
 
 
@@ -54,15 +57,24 @@ class MarianTokenizer(ClosedTokenizer):
         """As `encode_batch`, by the model and the ids of the targets."""
         return self._target.encode_batch(texts)
 
-    def decode(self, ids: Sequence[int], *, skip_specials: bool = True, use_source_tokenizer: bool = False) -> str:
+    def decode(
+        self,
+        token_ids: Any,
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool | None = None,
+        *,
+        use_source_tokenizer: bool = False,
+    ) -> str:
         """The text of token ids, which are those of a target unless `use_source_tokenizer`.
 
         Raises:
             ValueError: an id is outside of the vocabulary.
         """
         if use_source_tokenizer:
-            return super().decode(ids, skip_specials=skip_specials)
-        return self._target.decode(ids, skip_specials=skip_specials)
+            return super().decode(token_ids, skip_special_tokens, clean_up_tokenization_spaces)
+        clean = clean_up_tokenization_spaces
+        clean = self.clean_up_tokenization_spaces if clean is None else clean
+        return self._target.decode(token_ids, skip_special_tokens, clean)
 
     def seed_sampling(self, seed: int) -> None:
         """Begin anew what is drawn, on both sides."""

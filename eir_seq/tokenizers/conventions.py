@@ -9,9 +9,9 @@ from typing import TypeVar
 from tokenizers import AddedToken
 
 from eir_seq.errors import UserError
+from eir_seq.tokenizers.backend import ROLES, SpecialTokens
 from eir_seq.tokenizers.files import PROPHETNET_FILE, TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
-from eir_seq.tokenizers.tokenizer import ROLES, SpecialTokens
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,7 @@ JSON_ONLY = dict.fromkeys(["gptneox", "mamba", "mpt", "rwkv", "stablelm"], _GPT_
 BEGINS = dict.fromkeys([*WITH_BEGIN, "cohere"], True) | dict.fromkeys(
     [name for name, known in JSON_ONLY.items() if known is _GPT_NEOX], False
 )
+PADDED_ON_THE_LEFT = {*WITH_BEGIN, "cohere", "xlnet"}
 NORMALIZED = dict.fromkeys(["albert", "nystromformer", "yoso"], ALBERT) | {"fnet": FNET, "xlnet": XLNET}
 SENTENCEPIECE = (
     dict.fromkeys(_T5_LIKE.split(), T5)

@@ -11,12 +11,14 @@ from typing import Any
 from tokenizers import AddedToken
 
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.tokenizers.backend import ROLES, SpecialTokens
 from eir_seq.tokenizers.chat import CHAT_TEMPLATE_FILE
 from eir_seq.tokenizers.spm import Sampling
-from eir_seq.tokenizers.tokenizer import CONFIG_FILE, ROLES, SpecialTokens
+from eir_seq.tokenizers.tokenizer import CONFIG_FILE
 
 MEGABYTE = 2**20
 MAX_BYTES = 256 * MEGABYTE  # the largest published vocabularies have about 35 MB
+LONGEST = 10**12  # above: "no limit"
 MAX_NBEST = 512  # the library's limit
 MAX_CONFIG_BYTES = 16 * MEGABYTE
 PROPHETNET_FILE = "prophetnet.tokenizer"  # a vocabulary for WordPiece, or a sentencepiece model for xlm-prophetnet
@@ -185,6 +187,17 @@ class TokenizerConfigFiles:
         if type(value) is not int or not 0 <= value <= most:
             raise self.fault(name, f"a number of tokens is expected, not {value!r}")
         return value
+
+    def longest(self) -> int | None:
+        """`model_max_length`, None where there is no limit, which files write as a number beyond all lengths.
+
+        Raises:
+            UserError: it is something else.
+        """
+        value = self.options.get("model_max_length")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 1):
+            raise self.fault("model_max_length", f"a number of tokens is expected, not {value!r}")
+        return None if value is None or value > LONGEST else int(value)
 
     def specials_in_text(self) -> bool:
         """Whether special tokens that stand in a text are read as such."""

@@ -11,6 +11,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 FIRST, SECOND = -1, -2  # stand for the ids of the first and of the second text
+TYPE_PATTERNS = ("all_zeros", "bert_style")
 
 
 class Part(NamedTuple):
@@ -52,6 +53,20 @@ class Framing:
             framed.extend(piece)
             type_ids.extend([type_id] * len(piece))
         return framed, type_ids
+
+    def typed(self, pattern: str | None) -> Framing:
+        """The same with other type ids: "all_zeros", or "bert_style" with 1 from the second text on; None for none."""
+        if pattern is None:
+            return self
+
+        def parts(own: tuple[Part, ...]) -> tuple[Part, ...]:
+            found, type_id = [], 0
+            for token, _ in own:
+                type_id = 1 if token == SECOND and pattern == "bert_style" else type_id
+                found.append(Part(token, type_id))
+            return tuple(found)
+
+        return Framing(parts(self.single), parts(self.pair), self.once)
 
     def count(self, *, pair: bool) -> int:
         """Number of special tokens that the framing adds."""

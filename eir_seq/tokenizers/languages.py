@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.tokenizers.backend import Backend, SpecialTokens
 from eir_seq.tokenizers.files import TokenizerConfigFiles
 from eir_seq.tokenizers.framing import FIRST, PLAIN, SECOND, Framing, Part
-from eir_seq.tokenizers.tokenizer import Backend, SpecialTokens, Tokenizer
+from eir_seq.tokenizers.tokenizer import Tokenizer
 
 M2M100 = (
     "af am ar ast az ba be bg bn br bs ca ceb cs cy da de el en es et fa ff fi fr fy ga gd gl gu ha he hi hr ht "
@@ -200,9 +201,10 @@ class TranslationTokenizer(Tokenizer):
         language = () if code is None else (Part(self._id(self._token_of(place, code)), 0),)
         eos = Part(self._needed_eos(), 0)
         before, behind = (language, (eos,)) if self._languages.first else ((), (eos, *language))
-        return Framing(
+        framing = Framing(
             single=(*before, Part(FIRST, 0), *behind), pair=(*before, Part(FIRST, 0), Part(SECOND, 0), *behind)
         )
+        return framing.typed(self.token_type_ids_pattern)
 
     def _needed_eos(self) -> int:
         if self.eos_id is None:

@@ -9,18 +9,25 @@ from functools import partial
 from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import normalizers
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.tokenizers.backend import ROLES, SpecialTokens
+from eir_seq.tokenizers.byte_level import option_of, set_option
+from eir_seq.tokenizers.calling import SIDES
 from eir_seq.tokenizers.chat import read_chat_templates
 from eir_seq.tokenizers.conventions import (
     ALBERT,
     BEGINS,
     BERT,
+    BYTE_BPE,
     DEFAULTS,
     GPT2,
+    PADDED_ON_THE_LEFT,
     ROBERTA,
     T5,
+    WORD_BPE,
+    WORDPIECE,
     XLNET,
     Format,
     expected_files,
@@ -35,7 +42,7 @@ from eir_seq.tokenizers.files import (
     TokenizerConfigFiles,
     TokenizerFiles,
 )
-from eir_seq.tokenizers.framing import read_framing
+from eir_seq.tokenizers.framing import TYPE_PATTERNS, read_framing
 from eir_seq.tokenizers.hub import local_folder
 from eir_seq.tokenizers.published_spm import read_sentencepiece
 from eir_seq.tokenizers.published_subwords import (
@@ -46,7 +53,7 @@ from eir_seq.tokenizers.published_subwords import (
     rust_tokenizer,
 )
 from eir_seq.tokenizers.rust import TOKENIZER_FILE, library_errors
-from eir_seq.tokenizers.tokenizer import ROLES, SpecialTokens, Tokenizer
+from eir_seq.tokenizers.tokenizer import Tokenizer
 
 
 def load_tokenizer(
@@ -68,8 +75,8 @@ def load_tokenizer(
         folder_or_hub_id: the folder or the repository.
         revision: of the repository.
         local_files_only: look into the Hub's cache only.
-        use_fast: read tokenizer.json where it lies beside a sentencepiece model; that model is what draws
-            (`sp_model_kwargs`), and is read then in any case.
+        use_fast: read tokenizer.json where it lies beside the files of the vocabulary; a sentencepiece model is what
+            draws (`sp_model_kwargs`), and is read then in any case.
         options: what shall stand in tokenizer_config.json instead, by the published names (`legacy=False`,
             `src_lang="en"`, `sp_model_kwargs={"enable_sampling": True, "nbest_size": -1, "alpha": 0.1}` ...).
 
@@ -87,8 +94,19 @@ def load_tokenizer(
         raise UserError(Fault(os.fspath(folder_or_hub_id), f"no tokenizer in it: {name} is expected"))
     tokenizer = reader(files, config)
     tokenizer.chat_templates = read_chat_templates(files, config)
+    _read_call_defaults(tokenizer, config)
     config.refuse_unread(name)
     return tokenizer
+
+
+def _read_call_defaults(tokenizer: Tokenizer, config: TokenizerConfigFiles) -> None:
+    """What calls and decoding do by default, and the type ids, as the files or the options say."""
+    usual = "left" if config.lineage() in PADDED_ON_THE_LEFT else "right"
+    tokenizer.padding_side = config.text("padding_side", usual, SIDES) or usual
+    tokenizer.model_max_length = config.longest()
+    tokenizer.clean_up_tokenization_spaces = bool(config.flag("clean_up_tokenization_spaces", False))
+    if (pattern := config.text("token_type_ids_pattern", None, TYPE_PATTERNS)) is not None:
+        tokenizer.set_type_ids(pattern)
 
 
 def _reader(
@@ -99,7 +117,10 @@ def _reader(
     draws = "sp_model_kwargs" in config.options and config.sampling().active
     if draws and not models:
         raise config.fault("sp_model_kwargs", "only a sentencepiece model can draw, and there is none")
-    if files.has(TOKENIZER_FILE) and not (models and (draws or not use_fast)):
+    texts = files.has("vocab.txt") or (files.has("vocab.json") and files.has("merges.txt"))
+    known = config.lineage() in (None, *WORDPIECE, *BYTE_BPE, *WORD_BPE)
+    beside = models if draws else models or (texts and known)
+    if files.has(TOKENIZER_FILE) and ((use_fast and not draws) or not beside):
         return _from_tokenizer_json, TOKENIZER_FILE
     if files.has("vocab.txt"):
         return read_wordpiece, "vocab.txt"
@@ -152,9 +173,13 @@ def _apply_options(rust: RustTokenizer, config: TokenizerConfigFiles) -> None:
         for attribute, option in names.items():
             if option in config.options:
                 setattr(rust.normalizer, attribute, config.flag(option, None))
-    add_prefix_space = config.flag("add_prefix_space", None)
-    if isinstance(rust.pre_tokenizer, pre_tokenizers.ByteLevel) and add_prefix_space is not None:
-        rust.pre_tokenizer.add_prefix_space = add_prefix_space
+    known = option_of(rust, "pre_tokenizer", "add_prefix_space")
+    if known is not None and (wanted := config.flag("add_prefix_space", None)) not in (None, known):
+        for component in ("pre_tokenizer", "post_processor"):
+            set_option(rust, component, "add_prefix_space", bool(wanted))
+    trims = option_of(rust, "post_processor", "trim_offsets")
+    if trims is not None and (wanted := config.flag("trim_offsets", None)) not in (None, trims):
+        set_option(rust, "post_processor", "trim_offsets", bool(wanted))
 
 
 def _usual(rust: RustTokenizer) -> SpecialTokens | None:

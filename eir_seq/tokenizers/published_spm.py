@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
+from eir_seq.tokenizers.backend import SpecialTokens
 from eir_seq.tokenizers.conventions import (
     ALBERT,
     CLOSED,
@@ -37,7 +38,7 @@ from eir_seq.tokenizers.published_translation import (
     special,
 )
 from eir_seq.tokenizers.spm import Published, SentencePieceBackend, TextOptions
-from eir_seq.tokenizers.tokenizer import CONFIG_FILE, SpecialTokens, Tokenizer
+from eir_seq.tokenizers.tokenizer import CONFIG_FILE, Tokenizer
 
 
 def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name: str) -> Tokenizer:

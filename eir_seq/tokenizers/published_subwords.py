@@ -10,6 +10,8 @@ from typing import Any
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as RustTokenizer
 
+from eir_seq.tokenizers.backend import SpecialTokens
+from eir_seq.tokenizers.byte_level import ERRORS, is_byte_level
 from eir_seq.tokenizers.closed import ClosedTokenizer
 from eir_seq.tokenizers.conventions import (
     BYTE_BPE,
@@ -32,7 +34,7 @@ from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part, read_framin
 from eir_seq.tokenizers.languages import TranslationTokenizer, languages_of
 from eir_seq.tokenizers.published_translation import CLASS_NAMES
 from eir_seq.tokenizers.rust import TOKENIZER_FILE, RustBackend, library_errors
-from eir_seq.tokenizers.tokenizer import CONFIG_FILE, SpecialTokens, Tokenizer
+from eir_seq.tokenizers.tokenizer import CONFIG_FILE, Tokenizer
 from eir_seq.tokenizers.words import WordBackend
 
 # How a text falls into words before bytes are merged: as of GPT-2, but digits stand alone and line breaks end a word.
@@ -101,7 +103,6 @@ def _byte_bpe(
     specials = config.specials(known.specials)
     with library_errors(os.fspath(files.folder / "merges.txt"), "does not fit to vocab.json"):
         rust = RustTokenizer(models.BPE(vocab, read_merges(files)))
-    config.text("errors", "replace", ["replace"])  # what the library does with bytes that are no UTF-8
     prefix_space = bool(config.flag("add_prefix_space", False))
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     if known.specials is QWEN2:
@@ -232,8 +233,10 @@ def rust_tokenizer(
     in_text = config.specials_in_text()
     lineage, place = config.lineage() or "", os.fspath(files.folder / name)
 
+    errors = config.text("errors", "replace", ERRORS) or "replace" if is_byte_level(rust) else "replace"
+
     def backend(**published: Any) -> RustBackend:
-        return RustBackend(rust, place=place, specials_in_text=in_text, published=published)
+        return RustBackend(rust, place=place, specials_in_text=in_text, errors=errors, published=published)
 
     if (languages := languages_of(config, lineage)) is not None:
         there = {code: token for code, token in languages.tokens.items() if rust.token_to_id(token) is not None}

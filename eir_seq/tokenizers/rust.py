@@ -15,7 +15,8 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import Unigram
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.tokenizers.tokenizer import Offsets
+from eir_seq.tokenizers.backend import Offsets
+from eir_seq.tokenizers.byte_level import option_of, text_of_tokens
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -41,8 +42,8 @@ def library_errors(place: str, message: str) -> Iterator[None]:
 class RustBackend:
     """A `tokenizers.Tokenizer`, without its truncation and padding.
 
-    `published` options (the class above all) stand in the tokenizer config, for formats that tokenizer.json cannot
-    express.
+    `errors`: see `byte_level.ERRORS`; of byte-level vocabularies alone. `published` options (the class above all) stand
+    in the tokenizer config, for formats that tokenizer.json cannot express.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class RustBackend:
         *,
         place: str,
         specials_in_text: bool,
+        errors: str = "replace",
         published: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         rust.no_truncation()
@@ -59,12 +61,14 @@ class RustBackend:
         rust.encode_special_tokens = not specials_in_text
         self._rust = rust
         self._place = place
+        self._errors = errors
         self._published = dict(published)
 
     def __getstate__(self) -> dict[str, Any]:
         # The library's own pickling forgets `encode_special_tokens`.
         specials_in_text = not self._rust.encode_special_tokens
         given = {"place": self._place, "specials_in_text": specials_in_text, "published": self._published}
+        given["errors"] = self._errors
         return {"json": self._rust.to_str(), **given}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -84,6 +88,10 @@ class RustBackend:
 
     def decode(self, ids: list[int], *, skip_specials: bool) -> str:
         """Text of the ids."""
+        if self._errors != "replace":
+            added = self._rust.get_added_tokens_decoder()
+            kept = [i for i in ids if not (skip_specials and i in added and added[i].special)]
+            return text_of_tokens([(self.id_to_token(i) or "", i not in added) for i in kept], self._errors)
         with library_errors(self._place, "this tokenizer cannot decode"):
             text: str = self._rust.decode(ids, skip_special_tokens=skip_specials)
         return text
@@ -125,11 +133,13 @@ class RustBackend:
 
     def options(self) -> dict[str, Any]:
         """The class by which other readers open the folder, and what tokenizer.json cannot hold."""
-        options = {
+        options: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "split_special_tokens": self._rust.encode_special_tokens,
-            "clean_up_tokenization_spaces": False,
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         }
-        prefix_space = getattr(self._rust.pre_tokenizer, "add_prefix_space", None)
-        return options | ({} if prefix_space is None else {"add_prefix_space": prefix_space}) | self._published
+        prefix_space = option_of(self._rust, "pre_tokenizer", "add_prefix_space")
+        byte_level: dict[str, Any] = {} if prefix_space is None else {"add_prefix_space": prefix_space}
+        if self._errors != "replace":
+            byte_level["errors"] = self._errors
+        return options | byte_level | self._published

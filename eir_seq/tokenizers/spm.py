@@ -14,7 +14,7 @@ from tokenizers import AddedToken
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.added import AddedTokens
-from eir_seq.tokenizers.tokenizer import Offsets
+from eir_seq.tokenizers.backend import Offsets
 
 SPACE = "▁"
 # ModelProto.normalizer_spec (field 3) = {add_dummy_prefix (field 3): false}. A message that is appended to another

@@ -4,86 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.tokenizers.calling import Texts, call
+from eir_seq.tokenizers.backend import ROLES, Backend, Encoding, SpecialTokens
+from eir_seq.tokenizers.batch import BatchEncoding, as_ids, cleaned_up
+from eir_seq.tokenizers.calling import Call, Texts, call
 from eir_seq.tokenizers.chat import Conversation, render_all, templates_as_json
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing
 
-ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order in which missing ones get ids
 CONFIG_FILE = "tokenizer_config.json"
 _SENTINEL = re.compile(r"<extra_id_\d+>")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-Offsets = list[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """The tokens of a text, or of a text and its pair, before special tokens are set around them.
-
-    `ids`, `type_ids` and `offsets` are equally long. `type_ids` say which text a token is from (0 or 1). `offsets`
-    are (start, end) in characters of that text, None unless they were asked for.
-    """
-
-    ids: list[int]
-    type_ids: list[int]
-    offsets: Offsets | None = None
-
-
-@dataclass(frozen=True)
-class SpecialTokens:
-    """Which token plays which role; None where the format has no such token."""
-
-    bos: str | None = None
-    eos: str | None = None
-    unk: str | None = None
-    sep: str | None = None
-    pad: str | None = None
-    cls: str | None = None
-    mask: str | None = None
-
-
-class Backend(Protocol):
-    """What turns one text into ids: the `tokenizers` library or sentencepiece."""
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest id."""
-
-    def encode(self, texts: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets | None]]:
-        """Ids of each text without special tokens around it, and offsets in characters if wanted."""
-
-    def decode(self, ids: list[int], *, skip_specials: bool) -> str:
-        """Text of the ids."""
-
-    def token_to_id(self, token: str) -> int | None:
-        """Id of a token, None if it has none."""
-
-    def id_to_token(self, token_id: int) -> str | None:
-        """Token of an id, None if there is none."""
-
-    @property
-    def special_ids(self) -> frozenset[int]:
-        """Ids of the tokens that decoding can leave out."""
-
-    def seed(self, seed: int) -> None:
-        """Begin anew what is drawn by chance, where anything is."""
-
-    def files(self) -> dict[str, bytes]:
-        """All that is needed to build it again, by file name."""
-
-    def vocabulary_files(self) -> dict[str, bytes]:
-        """The published files of the vocabulary alone."""
-
-    def options(self) -> dict[str, Any]:
-        """What the tokenizer config has to say beside those files."""
 
 
 class Tokenizer:
@@ -91,7 +29,14 @@ class Tokenizer:
 
     Encoding neither truncates nor adds special tokens, so that the caller can choose which part of a long text to
     keep; `add_specials` then frames what is left as the format wants it.
+
+    Attributes that can be set at any time: `padding_side`, `model_max_length` (what `truncation` cuts to where no
+    `max_length` is given) and `clean_up_tokenization_spaces` (of decoded texts).
     """
+
+    padding_side: str = "right"
+    model_max_length: int | None = None
+    clean_up_tokenization_spaces: bool = False
 
     def __init__(self, backend: Backend, specials: SpecialTokens, framing: Framing) -> None:
         self._backend = backend
@@ -99,6 +44,7 @@ class Tokenizer:
         self.framing = framing
         self.vocab_size = backend.vocab_size
         self.chat_templates: dict[str, str] = {}
+        self.token_type_ids_pattern: str | None = None
         ids = {role: None if (token := getattr(specials, role)) is None else self._id(token) for role in ROLES}
         self.bos_id, self.eos_id, self.unk_id = ids["bos"], ids["eos"], ids["unk"]
         self.sep_id, self.pad_id, self.cls_id, self.mask_id = ids["sep"], ids["pad"], ids["cls"], ids["mask"]
@@ -107,6 +53,33 @@ class Tokenizer:
         token_id = self._backend.token_to_id(token)
         assert token_id is not None, f"special token {token!r} is not in the vocabulary"
         return token_id
+
+    @classmethod
+    def from_pretrained(cls, folder_or_hub_id: str | os.PathLike[str], **options: Any) -> Self:
+        """As `load_tokenizer`.
+
+        Raises:
+            UserError: as there, or it is the tokenizer of another class.
+        """
+        from eir_seq.tokenizers.published import load_tokenizer
+
+        tokenizer = load_tokenizer(folder_or_hub_id, **options)
+        if not isinstance(tokenizer, cls):
+            message = f"holds a {type(tokenizer).__name__}, not a {cls.__name__}; Tokenizer.from_pretrained opens both"
+            raise UserError(Fault(str(folder_or_hub_id), message))
+        return tokenizer
+
+    def set_type_ids(self, pattern: str) -> None:
+        """Number the texts of a pair by a pattern: "all_zeros", or "bert_style" with 1 from the second text on."""
+        as_before = self.gives_type_ids  # whether the format's model takes them does not change
+        self.token_type_ids_pattern = pattern
+        self.framing = self.framing.typed(pattern)
+        self.gives_type_ids = as_before
+
+    @cached_property
+    def gives_type_ids(self) -> bool:
+        """Whether a call gives `token_type_ids` unasked."""
+        return any(part.type_id for part in self.framing.pair)
 
     @property
     def target_framing(self) -> Framing:
@@ -159,16 +132,16 @@ class Tokenizer:
             )
         ]
 
-    def add_specials(self, ids: Sequence[int], pair_ids: Sequence[int] | None = None) -> tuple[list[int], list[int]]:
+    def add_specials(self, ids: Any, pair_ids: Any = None) -> tuple[list[int], list[int]]:
         """Token ids with the special tokens of the format around them, and their type ids; each `(length,)`."""
-        return self.framing.apply(ids, pair_ids)
+        return self.framing.apply(as_ids(ids), None if pair_ids is None else as_ids(pair_ids))
 
-    def add_target_specials(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
+    def add_target_specials(self, ids: Any) -> tuple[list[int], list[int]]:
         """As `add_specials`, for a text that a sequence-to-sequence model is to write.
 
         Most formats make no difference; those that name the language of a text name that of the target.
         """
-        return self.target_framing.apply(ids)
+        return self.target_framing.apply(as_ids(ids))
 
     def encode_targets(self, texts: Sequence[str]) -> list[Encoding]:
         """As `encode_batch`, for texts that a sequence-to-sequence model is to write."""
@@ -178,23 +151,36 @@ class Tokenizer:
         """How many tokens `add_specials` adds."""
         return self.framing.count(pair=pair)
 
-    def decode(self, ids: Sequence[int], *, skip_specials: bool = True) -> str:
+    def decode(
+        self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+    ) -> str:
         """The text of token ids; exact for byte and byte-level vocabularies, else as near as the vocabulary allows.
 
-        Raises:
-            ValueError: an id is outside of the vocabulary.
-        """
-        self._check_range(ids)
-        return self._backend.decode(list(ids), skip_specials=skip_specials)
+        Args:
+            token_ids: of one text, in a list, an array or a tensor; or a single id.
+            skip_special_tokens: leave special tokens out.
+            clean_up_tokenization_spaces: take the spaces in front of punctuation marks away; as the attribute of that
+                name if None.
 
-    def tokens(self, ids: Sequence[int]) -> list[str]:
+        Raises:
+            ValueError: an id is outside of the vocabulary, or these are not the ids of one text.
+        """
+        ids = as_ids(token_ids)
+        self._check_range(ids)
+        text = self._backend.decode(ids, skip_specials=skip_special_tokens)
+        clean = clean_up_tokenization_spaces
+        clean = self.clean_up_tokenization_spaces if clean is None else clean
+        return cleaned_up(text) if clean else text
+
+    def tokens(self, ids: Any) -> list[str]:
         """The vocabulary entry of each id.
 
         Raises:
-            ValueError: an id is outside of the vocabulary.
+            ValueError: as `decode`.
         """
-        self._check_range(ids)
-        return [self._backend.id_to_token(token_id) or "" for token_id in ids]
+        known = as_ids(ids)
+        self._check_range(known)
+        return [self._backend.id_to_token(token_id) or "" for token_id in known]
 
     def _check_range(self, ids: Sequence[int]) -> None:
         if len(ids) and not (min(ids) >= 0 and max(ids) < self.vocab_size):
@@ -212,54 +198,52 @@ class Tokenizer:
 
     def __call__(
         self,
-        text: Texts,
+        text: Texts | None = None,
         text_pair: Texts | None = None,
         *,
         text_target: Texts | None = None,
         add_special_tokens: bool = True,
         padding: bool | str = False,
-        padding_side: str = "right",
+        padding_side: str | None = None,
         pad_to_multiple_of: int | None = None,
-        truncation: bool = False,
+        truncation: bool | str = False,
         max_length: int | None = None,
         return_tensors: str | None = None,
         return_offsets_mapping: bool = False,
         return_token_type_ids: bool | None = None,
         is_split_into_words: bool = False,
-    ) -> dict[str, Any]:
+    ) -> BatchEncoding:
         """What a model takes of a text or of several: `input_ids`, `attention_mask`, `token_type_ids` if they differ.
 
         Args:
             text: a text, texts, or with `is_split_into_words` a list of words or several.
             text_pair: the second texts.
-            text_target: what is to be written; gives `labels`.
+            text_target: what is to be written; gives `labels` beside a text, alone `input_ids`.
             padding: True or "longest" fills up to the longest, "max_length" to that; False or "do_not_pad": none.
-            padding_side: "right", or "left" as prompts stand that are to be written on.
+            padding_side: "right", or "left" as prompts stand that are to be written on; by default the attribute.
             pad_to_multiple_of: padded lengths are multiples of it.
-            truncation: cut to `max_length` tokens, specials included; of a pair the longer one first.
-            return_tensors: "pt" for tensors ``(batch, length)``, also of a single text.
+            truncation: cut to `max_length` tokens, specials included; of a pair the longer one first (True or
+                "longest_first"), or "only_first" or "only_second". By default `model_max_length`.
+            return_tensors: "pt" for tensors, "np" for arrays ``(batch, length)``, also of a single text.
             return_offsets_mapping: add `offset_mapping`, the characters of each token.
             return_token_type_ids: give them in any case, or in none.
 
         Raises:
             UserError: arguments that do not go together.
         """
-        return call(
-            self,
-            text,
-            text_pair,
-            text_target,
+        how = Call(
             add_special_tokens=add_special_tokens,
             padding=padding,
-            padding_side=padding_side,
+            padding_side=self.padding_side if padding_side is None else padding_side,
             pad_to_multiple_of=pad_to_multiple_of,
             truncation=truncation,
-            max_length=max_length,
+            max_length=self.model_max_length if max_length is None and truncation else max_length,
             return_tensors=return_tensors,
             return_offsets_mapping=return_offsets_mapping,
             return_token_type_ids=return_token_type_ids,
             is_split_into_words=is_split_into_words,
         )
+        return call(self, text, text_pair, text_target, how)
 
     def apply_chat_template(
         self,
@@ -272,8 +256,8 @@ class Tokenizer:
         add_generation_prompt: bool = False,
         continue_final_message: bool = False,
         padding: bool | str = False,
-        padding_side: str = "right",
-        truncation: bool = False,
+        padding_side: str | None = None,
+        truncation: bool | str = False,
         max_length: int | None = None,
         return_tensors: str | None = None,
         return_dict: bool = False,
@@ -331,35 +315,39 @@ class Tokenizer:
             return self.unk_id if number is None else number
         return [self.convert_tokens_to_ids(token) for token in tokens]
 
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+        """The vocabulary entry of an id, or those of several; as `decode` takes them."""
+        if not isinstance(ids, Iterable) or getattr(ids, "ndim", None) == 0:
+            return self.tokens(ids)[0]
+        return self.tokens([i for i in as_ids(ids) if not (skip_special_tokens and i in self.all_special_ids)])
+
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """The text of vocabulary entries, special ones included."""
-        return self.decode(self.convert_tokens_to_ids(tokens), skip_specials=False)
+        return self.decode(self.convert_tokens_to_ids(tokens), clean_up_tokenization_spaces=False)
 
-    def batch_decode(self, sequences: Sequence[Sequence[int]], skip_special_tokens: bool = False) -> list[str]:
-        """The text of each sequence of ids; as `decode`."""
-        return [self.decode(list(map(int, ids)), skip_specials=skip_special_tokens) for ids in sequences]
+    def batch_decode(
+        self, sequences: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool | None = None
+    ) -> list[str]:
+        """The text of each sequence of ids, in a list or as rows of an array or a tensor; as `decode`."""
+        return [self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces) for ids in sequences]
 
-    def build_inputs_with_special_tokens(
-        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
-    ) -> list[int]:
+    def build_inputs_with_special_tokens(self, token_ids_0: Any, token_ids_1: Any = None) -> list[int]:
         """Ids with the special tokens of the format around them."""
         return self.add_specials(token_ids_0, token_ids_1)[0]
 
-    def create_token_type_ids_from_sequences(
-        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
-    ) -> list[int]:
+    def create_token_type_ids_from_sequences(self, token_ids_0: Any, token_ids_1: Any = None) -> list[int]:
         """Which text each token of `build_inputs_with_special_tokens` is of, zeros where the format does not tell."""
         return self.add_specials(token_ids_0, token_ids_1)[1]
 
     def get_special_tokens_mask(
         self,
-        token_ids_0: Sequence[int],
-        token_ids_1: Sequence[int] | None = None,
+        token_ids_0: Any,
+        token_ids_1: Any = None,
         already_has_special_tokens: bool = False,
     ) -> list[int]:
         """1 at the special tokens that the format adds, or that the ids have already, else 0."""
         if already_has_special_tokens:
-            return [int(token_id in self.all_special_ids) for token_id in token_ids_0]
+            return [int(token_id in self.all_special_ids) for token_id in as_ids(token_ids_0)]
         first, second = [FIRST] * len(token_ids_0), None if token_ids_1 is None else [SECOND] * len(token_ids_1)
         return [int(token_id >= 0) for token_id in self.framing.apply(first, second)[0]]
 
@@ -411,7 +399,10 @@ class Tokenizer:
         for name, content in self._backend.files().items():
             (folder / name).write_bytes(content)
         config = {f"{role}_token": getattr(self.specials, role) for role in ROLES} | self._options()
-        config |= templates_as_json(self.chat_templates)
+        config |= templates_as_json(self.chat_templates) | {"padding_side": self.padding_side}
+        config |= {"clean_up_tokenization_spaces": self.clean_up_tokenization_spaces}
+        further = {"model_max_length": self.model_max_length, "token_type_ids_pattern": self.token_type_ids_pattern}
+        config |= {name: value for name, value in further.items() if value is not None}
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def __len__(self) -> int:

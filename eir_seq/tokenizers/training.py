@@ -26,9 +26,11 @@ from eir_seq.config.tokenizers import (
     WordTokenizerConfig,
 )
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.tokenizers.backend import SpecialTokens
+from eir_seq.tokenizers.byte_level import byte_symbols
 from eir_seq.tokenizers.framing import read_framing
 from eir_seq.tokenizers.rust import RustBackend
-from eir_seq.tokenizers.tokenizer import SpecialTokens, Tokenizer
+from eir_seq.tokenizers.tokenizer import Tokenizer
 
 SPECIALS = SpecialTokens(unk="[UNK]", sep="[SEP]", pad="[PAD]", cls="[CLS]", mask="[MASK]")
 SPECIAL_LIST = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -150,22 +152,12 @@ def _words(config: WordTokenizerConfig | CharacterTokenizerConfig, texts: Iterab
 
 def _byte() -> RustTokenizer:
     """Byte b has id b + 5."""
-    symbols = _byte_symbols()
+    symbols = byte_symbols()
     vocab = {token: number for number, token in enumerate([*SPECIAL_LIST, *symbols])}
     rust = RustTokenizer(models.BPE(vocab, []))
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     rust.decoder = decoders.ByteLevel()
     return rust
-
-
-def _byte_symbols() -> list[str]:
-    """The character by which byte-level vocabularies write each byte (Radford et al. 2019), in the order of bytes.
-
-    Printable Latin-1 characters stand for themselves, the other bytes for the characters from U+0100 on.
-    """
-    themselves = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
-    others = iter(range(256, 512))
-    return [chr(byte if byte in themselves else next(others)) for byte in range(256)]
 
 
 # --------------------------------------------------------------------------------------------------- subwords

@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from eir_seq.tokenizers.added import AddedTokens
-from eir_seq.tokenizers.tokenizer import Offsets
+from eir_seq.tokenizers.backend import Offsets
 
 _MARK, _END, _LINE_BREAK = "@@", "</w>", "__newln__"
 # The separators U+001C to U+001F are white space for Python's expressions alone.

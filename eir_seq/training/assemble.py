@@ -59,7 +59,7 @@ class Parts:
         if isinstance(fitted, FittedDocuments):
             blocks = self.data.encoded[split].inputs[name]
             return [
-                fitted.tokenizer.decode(ids.tolist())
+                fitted.tokenizer.decode(ids, skip_special_tokens=True)
                 for ids in blocks.sequences(IDS, range(len(self.data.encoded[split])))
             ]
         return fitted.show(rows)

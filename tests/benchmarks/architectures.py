@@ -2,7 +2,7 @@
 
 Both sides take turns on the same batches in one process, so that the load of the machine falls on both alike. A ratio
 is the median over rounds of (their time / our time); above one, ours is faster. Time is that of the process on all
-its cores (`cpu`), which a busy machine disturbs least, and that of the clock (`wall`). Texts have the lengths of real
+its cores (`cpu`), which a busy machine disturbs least, and that of the clock (`wall`). Texts have the lengths of
 movie reviews, their tokens are random. Theirs runs with padding to the longest text of a batch (`dynamic`), and to the
 cap (`fixed`), each with its fastest attention and the same fused AdamW.
 """
@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from eir_seq.models import create_model
 from eir_seq.models.blocks.linear import onednn_is_faster
+from eir_seq.samples import sample_path
 
 ROOT = Path(__file__).parents[2]
-REVIEWS = (ROOT.parent / "shared" / "data" / "imdb" / "train.csv", ROOT / "eir_seq" / "samples" / "reviews.csv.gz")
 VOCABULARY = 10_000
 BERT = {
     "vocab_size": VOCABULARY,
@@ -106,9 +106,8 @@ SUBJECTS = {
 ALONE = ", ".join(name for name, subject in SUBJECTS.items() if subject.alone)
 
 
-def review_lengths(cap: int) -> list[int]:
+def review_lengths(path: Path, cap: int) -> list[int]:
     """Words and marks of each review, at most `cap`."""
-    path = next(path for path in REVIEWS if path.is_file())
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8", newline="") as file:
         return [min(cap, len(re.findall(r"\w+|[^\w\s]", row["text"]))) for row in csv.DictReader(file)]
@@ -215,7 +214,7 @@ def options_of(subject: Subject, arguments: argparse.Namespace) -> dict[str, Any
 
 def lengths_of(arguments: argparse.Namespace) -> list[int]:
     """Lengths of real texts, or all equal."""
-    return [arguments.cap] * arguments.texts if arguments.equal else review_lengths(arguments.cap)
+    return [arguments.cap] * arguments.texts if arguments.equal else review_lengths(arguments.reviews, arguments.cap)
 
 
 def peak(subject: Subject, side: str, arguments: argparse.Namespace) -> None:
@@ -253,6 +252,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-dropout", action="store_true", help="without dropout (documented defaults otherwise)")
+    reviews = parser.add_argument("--reviews", type=Path, default=sample_path("reviews"), metavar="FILE")
+    reviews.help = "CSV with a column text, the lengths of which are taken (default: the sample that ships)"
     parser.add_argument("--equal", action="store_true", help="all texts as long as the cap")
     parser.add_argument("--memory", action="store_true", help="also the memory of a training step")
     parser.add_argument("--peak", choices=("ours", "theirs"), help=argparse.SUPPRESS)
@@ -273,6 +274,7 @@ def main() -> None:
             print(compare(subject, arguments, train=train), flush=True)
     if arguments.memory:
         own = [f"--texts={arguments.texts}", f"--cap={arguments.cap}", f"--threads={arguments.threads}"]
+        own += [f"--reviews={arguments.reviews}"]
         own += [f"--width={arguments.width}"] * bool(arguments.width)
         own += ["--no-dropout"] * arguments.no_dropout + ["--equal"] * arguments.equal
         print("| model | ours, MB | theirs, MB | ratio |\n|---|---|---|---|")

@@ -110,7 +110,7 @@ def _scores(config: ExperimentConfig, parts: Parts, oracle: Any) -> dict[str, fl
         tensors = {key: x for key, x in batch["inputs"][name].items() if key != "labels"}
         ids = oracle.eval().generate(**tensors, **output.generation, max_new_tokens=output.max_length)
         for row, text in zip(batch["row"].tolist(), ids[:, 1:].tolist(), strict=True):
-            written[row] = tokenizer.decode(text)
+            written[row] = tokenizer.decode(text, skip_special_tokens=True)
     return text_metrics([written[row] for row in range(len(true))], true, bleu_tokenizer=output.bleu_tokenizer)
 
 

@@ -12,6 +12,7 @@ from eir_seq.config.folders import conf_dir, options_of
 from eir_seq.config.fusion import ConcatFusionConfig, MlpResidualFusionConfig
 from eir_seq.config.optimization import AdafactorConfig, SgdConfig
 from eir_seq.config.schema import ExperimentConfig, WandbTrackerConfig
+from eir_seq.config.tokenizers import PublishedTokenizerConfig
 from eir_seq.errors import Fault, UserError
 from tests.config.project import MINE, make_project, with_line
 
@@ -222,3 +223,21 @@ def test_published_weights_on_the_command_line_leave_all_options_of_the_file() -
     assert len(composed.notes) == 2
     with pytest.raises(UserError, match="'byte' gives other ids than the pretrained model learnt"):
         compose_experiment(["experiment=imdb_longformer", *words, "inputs.review.tokenizer={type: byte}"])
+
+
+def test_options_of_a_tokenizer_on_the_command_line_are_those_of_the_pretrained_model() -> None:
+    words = ["inputs.source.model.model_type=some/folder", "inputs.source.model.pretrained_model=true"]
+    options = "+inputs.source.tokenizer.options={src_lang: en, tgt_lang: de}"
+    composed = compose_experiment(["experiment=translate_m2m100", *words, options])
+    assert composed.config.inputs["source"].tokenizer == PublishedTokenizerConfig(
+        options={"src_lang": "en", "tgt_lang": "de"}
+    )
+    assert any("tokenizer: the pretrained model brings its own tokenizer" in note for note in composed.notes)
+    with pytest.raises(UserError, match=r"tokenizer.vocab_size: unknown key"):
+        compose("experiment=translate_m2m100", *words, "inputs.source.tokenizer.vocab_size=500")
+
+
+def test_a_tokenizer_without_a_type_is_the_published_one_of_a_pretrained_model() -> None:
+    words = ["inputs.review.model.model_type=some/folder", "+inputs.review.tokenizer.options={do_lower_case: false}"]
+    config = compose("experiment=imdb_bert_tiny", *words)
+    assert config.inputs["review"].tokenizer == PublishedTokenizerConfig(options={"do_lower_case": False})

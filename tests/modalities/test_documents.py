@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import LENGTH, Draw
 from eir_seq.modalities.documents import BYTES, IDS, PIECE, TOKENS, FittedDocuments, TokenBlocks, pieces
+from eir_seq.tokenizers import load_tokenizer
 
 DOCUMENTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16], [17, 18]]
 SIZES = [30, 1, 16, 4]
@@ -116,7 +119,19 @@ def test_texts_are_read_whole_and_their_bytes_counted() -> None:
     given = fitted.blocks(EncodedInMemory(fitted, {"text": [text, "né"]}))
     assert given.numbers(BYTES).sum() == pytest.approx(len(text.encode()) + 3)
     ids = [token for row in rows_of(given) for token in row[1:]]
-    assert fitted.tokenizer.decode(ids) == text + "né"
+    assert fitted.tokenizer.decode(ids, skip_special_tokens=True) == text + "né"
+
+
+def test_a_document_that_spells_its_end_ends_once(tmp_path: Path) -> None:
+    spelt = fit(["ab"])
+    spelt.tokenizer.save(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "split_special_tokens": False}))
+    spelt = replace(spelt, tokenizer=load_tokenizer(tmp_path))
+    column = spelt.config.column
+    once, twice = ({column: ["ab", f"ab{end}", "ab"]} for end in ("", "[SEP][SEP]"))
+    first, second = (rows_of(spelt.blocks(EncodedInMemory(spelt, rows))) for rows in (once, twice))
+    assert first == second
 
 
 def test_long_texts_are_tokenized_in_pieces_that_end_with_lines() -> None:

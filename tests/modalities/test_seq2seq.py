@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
 
 from eir_seq.config.outputs import Seq2SeqLmOutputConfig
@@ -16,6 +18,8 @@ from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.seq2seq import TARGET_LENGTH, FittedSeq2Seq
 from eir_seq.outputs.seq2seq_lm import Seq2SeqLmHead
+from eir_seq.outputs.writing import Writer
+from eir_seq.tokenizers import load_tokenizer
 
 ROWS: dict[str, list[Any]] = {"from": ["a b c", "b", "c a"], "to": ["x y z x y", "z", "y x"]}
 SIZES = {
@@ -28,10 +32,19 @@ SIZES = {
     },
 }
 TINY = {name: SIZES["t5" if name in ("t5", "mt5") else "bart"] for name in ("t5", "mt5", "bart", "mbart", "m2m_100")}
+GEMMA = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+}
 
 
 def fit(model_type: str = "t5", rows: dict[str, list[Any]] = ROWS, most: int = 32, **options: Any) -> FittedSeq2Seq:
-    model = {"model_type": model_type, "model_init_config": {**TINY[model_type], **options}}
+    model = {"model_type": model_type, "model_init_config": {**TINY.get(model_type, {}), **options}}
     config = SequenceInputConfig.model_validate(
         {"column": "from", "max_length": 16, "tokenizer": {"type": "word"}, "model": model}
     )
@@ -92,6 +105,73 @@ def test_what_the_config_says_of_tokens_holds() -> None:
     encoder: Any = fitted.build_encoder(DataConfig(train="x"), task="seq2seq-lm")
     assert encoder.backbone.head.config.decoder_start_id == 4
     assert encoder.backbone.config.forced_eos_token_id is None
+
+
+def test_a_target_leaves_out_the_token_that_its_decoder_begins_with() -> None:
+    """Twice, it would have the same state at both places: rotary positions do not tell equal tokens apart."""
+    fitted = fit("t5gemma", encoder=GEMMA)
+    encoder: Any = fitted.build_encoder(DataConfig(train="x"), task="seq2seq-lm")
+    begin, end, x, y = ids(fitted, "[CLS]", "[SEP]", "x", "y")
+    assert (encoder.begun, encoder.backbone.head.config.decoder_start_id) == (1, begin)
+    batch = fitted.collator(EncodedInMemory(fitted, {**ROWS, "to": ["x y", None, "y"]}), range(3), Draw(0))
+    assert batch["labels"].tolist() == [[begin, x, y, end], [-100] * 4, [begin, y, end, -100]]
+    tokens = encoder.read(**batch)
+    assert tokens.inputs["labels"].tolist() == [[x, y, end], [-100] * 3, [y, end, -100]]
+    assert tokens.inputs["decoder_input_ids"][0].tolist() == [begin, x, y]
+    nothing = {name: x[1:2] for name, x in batch.items()} | {"labels": batch["labels"][1:2, :1]}
+    assert Seq2SeqLmHead(0.0)(encoder.read(**nothing))[0, 1] == 0
+    for other in ("t5", "bart", "m2m_100"):
+        assert fit(other).build_encoder(DataConfig(train="x"), task="seq2seq-lm").begun == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("model_type", ["t5gemma", "t5"])
+def test_what_was_learnt_is_written(model_type: str) -> None:
+    """The frame of a target in training is that of what `Writer` generates."""
+    torch.manual_seed(0)
+    fitted = fit(model_type, **({"encoder": GEMMA} if model_type == "t5gemma" else {"d_model": 16, "dropout_rate": 0}))
+    encoder: Any = fitted.build_encoder(DataConfig(train="x"), task="seq2seq-lm")
+    batch = fitted.collator(EncodedInMemory(fitted, ROWS), range(3), Draw(0))
+    optimizer, head = torch.optim.AdamW(encoder.parameters(), lr=1e-2), Seq2SeqLmHead(0.0)
+    for _ in range(60):
+        optimizer.zero_grad()
+        head(encoder.read(**batch))[:, 0].sum().backward()
+        optimizer.step()
+    before, behind = fitted.target_frame
+    work = Writer(
+        name="text",
+        config=Seq2SeqLmOutputConfig(column="to", input="source"),
+        input="source",
+        encoder=encoder.eval(),
+        tokenizer=fitted.tokenizer,
+        end=fitted.end,
+        before=before,
+        behind=behind,
+        longest=8,
+        sources=ROWS["from"],
+        true=ROWS["to"],
+        rows=frozenset(range(3)),
+        seed=0,
+    )
+    with torch.inference_mode():
+        work.write(range(3), batch)
+        scores = head(encoder.read(**batch))
+    assert [work.texts[row] for row in range(3)] == ROWS["to"]
+    torch.testing.assert_close(torch.tensor([work.scores[row] for row in range(3)]), -scores[:, 0] / scores[:, 1])
+
+
+def test_a_text_that_spells_its_end_ends_once(tmp_path: Path) -> None:
+    fitted = fit()
+    fitted.tokenizer.save(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "split_special_tokens": False}))
+    fitted.tokenizer = load_tokenizer(tmp_path)
+    begin, end, x = ids(fitted, "[CLS]", "[SEP]", "x")
+    assert [row.tolist() for row in fitted.target_ids(["x", "x [SEP]", "[SEP] x [SEP] [SEP]", "[SEP]"])] == [
+        [begin, x, end],
+        [begin, x, end],
+        [begin, end, x, end],
+        [begin, end],
+    ]
 
 
 def test_targets_longer_than_the_positions_are_refused() -> None:

@@ -121,8 +121,8 @@ def test_a_prompt_is_completed_as_generate_would() -> None:
     written = completer(generation={"max_new_tokens": 6})(["Once"], seed=0)
     tokens = model().generate(ids, max_new_tokens=6, eos_token_id=END, pad_token_id=END)[0, ids.shape[1] :].tolist()
     tokens = tokens[: tokens.index(END)] if END in tokens else tokens
-    assert TOKENIZER.decode(tokens)
-    assert written == [TOKENIZER.decode(tokens)]
+    assert TOKENIZER.decode(tokens, skip_special_tokens=True)
+    assert written == [TOKENIZER.decode(tokens, skip_special_tokens=True)]
 
 
 def test_prompts_of_other_lengths_do_not_change_a_completion() -> None:

@@ -141,7 +141,9 @@ def test_texts_are_those_of_generate_and_scores_those_of_their_tokens(generation
         chosen, (chosen != PAD).long(), eos_token_id=END, **{"max_new_tokens": 6, **generation}
     )[0, 1:]
     ids = ids[: ids.tolist().index(END) + 1] if END in ids else ids
-    assert work.texts[2] == TOKENIZER.decode([token for token in ids.tolist() if token < TOKENIZER.vocab_size])
+    assert work.texts[2] == TOKENIZER.decode(
+        [token for token in ids.tolist() if token < TOKENIZER.vocab_size], skip_special_tokens=True
+    )
     nll = reader.backbone(input_ids=chosen, labels=ids[None]).loss
     assert work.scores[2] == pytest.approx(-nll.item(), rel=1e-5)
     assert work.metrics().keys() == text_metrics(["a"], ["a"]).keys()

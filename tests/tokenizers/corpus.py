@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import os
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+import pytest
+
+from eir_seq.samples import sample_path
+
+TEXTS = Path(__file__).resolve().parents[1] / "data" / "texts"
+MORE_TEXTS = "EIR_SEQ_TEST_TEXTS"
 
 OWN = [
     "",
@@ -37,29 +45,32 @@ CONTROL = ["nul\x00 bell\x07 esc\x1b[0m del\x7f unit\x1f", "\x00", "\x85\x1c a",
 
 @cache
 def lines() -> list[str]:
-    """Real sentences, in two languages and from reviews; empty where the shared data are absent."""
-    found: list[str] = []
-    for name, limit in (("multi30k/val.csv", 700), ("sst2/dev.csv", 600), ("imdb/test.csv", 100)):
-        path = DATA / name
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as handle:
-                reader = csv.DictReader(handle)
-                columns = [c for c in reader.fieldnames or () if c not in ("id", "label", "sentiment")]
-                for number, row in enumerate(reader):
-                    if number == limit:
-                        break
-                    found += [row[column] for column in columns]
-    return found
+    """Real sentences in many languages, and made-up stories and reviews that ship with the package."""
+    languages = (TEXTS / "languages.txt").read_text("utf-8").splitlines()
+    return [text for pair in pairs() for text in pair] + languages + _sample("stories", 120) + _sample("reviews", 60)
 
 
 @cache
 def pairs() -> list[tuple[str, str]]:
-    """English and German captions, 1,014 of each; empty where the shared data are absent."""
-    path = DATA / "multi30k" / "val.csv"
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as handle:
-        return [(row["en"], row["de"]) for row in csv.DictReader(handle)]
+    """Real sentences in English and German."""
+    rows = (line.split("\t") for line in (TEXTS / "pairs.tsv").read_text("utf-8").splitlines())
+    return [(english, german) for english, german in rows]
+
+
+def _sample(name: str, rows: int) -> list[str]:
+    """The lines of the first texts of a sample."""
+    with gzip.open(sample_path(name), "rt", encoding="utf-8", newline="") as handle:
+        return [line for row in islice(csv.DictReader(handle), rows) for line in row["text"].splitlines()]
+
+
+def more_lines() -> list[str]:
+    """The lines of the text files in the folder that `EIR_SEQ_TEST_TEXTS` names; skips the test where it names none."""
+    if (folder := os.environ.get(MORE_TEXTS)) is None:
+        pytest.skip(f"a comparison on more texts: set {MORE_TEXTS} to a folder of text files (*.txt, *.csv, *.tsv)")
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix in (".txt", ".csv", ".tsv"))
+    found = [line for path in paths for line in path.read_text("utf-8", errors="replace").splitlines()]
+    assert found, f"no text in {folder}"
+    return found
 
 
 GENERATED = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from eir_seq.errors import UserError
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
+from eir_seq.tokenizers.byte_level import ERRORS
 from tests.tokenizers.corpus import CONTROL, OWN, pairs
 
 pytest.importorskip("transformers", reason="the oracle is not installed")
@@ -37,6 +39,13 @@ def bart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bart")
     train_byte_bpe(folder, ROBERTA_SPECIALS)
     return folder
+
+
+def with_tokenizer_json(folder: Path, to: Path) -> Path:
+    """The files of BART and a tokenizer.json beside them, as folders are published."""
+    both = shutil.copytree(folder, to / "both", dirs_exist_ok=True)
+    transformers.BartTokenizerFast.from_pretrained(str(folder)).save_pretrained(both)
+    return both
 
 
 def assert_methods(ours: Tokenizer, oracle: Any, *, types: bool = True) -> None:
@@ -199,7 +208,8 @@ class TestSampling:
         assert [ours(texts)["input_ids"], ours(texts)["input_ids"]] == [first, second]
         ours.seed_sampling(1)
         assert ours(texts)["input_ids"] != first
-        assert {ours.decode(row) for row in first} == {slow.decode(row, skip_special_tokens=True) for row in first}
+        decoded = [{read.decode(row, skip_special_tokens=True) for row in first} for read in (ours, slow)]
+        assert decoded[0] == decoded[1]
         located = ours.encode_batch(texts, offsets=True)
         for text, encoding in zip(texts, located, strict=True):
             assert encoding.offsets is not None
@@ -274,12 +284,37 @@ class TestByteLevel:
         with pytest.raises(UserError, match="words need a vocabulary with add_prefix_space: true"):
             load_tokenizer(bart)(words, is_split_into_words=True)
 
-    def test_bytes_that_are_no_text(self, bart: Path) -> None:
-        fast, ours = transformers.BartTokenizerFast.from_pretrained(str(bart)), load_tokenizer(bart, errors="replace")
-        part = ours("\U0001f600")["input_ids"][1:2]
-        assert ours.decode(part) == fast.decode(part) == "\ufffd"
-        with pytest.raises(UserError, match="errors: 'strict' is not one of replace"):
-            load_tokenizer(bart, errors="strict")
+    def test_bytes_that_are_no_text(self, bart: Path, tmp_path: Path) -> None:
+        ids = [*load_tokenizer(bart)("a \U0001f600 caf\u00e9 <mask>")["input_ids"], 9]
+        broken = [*ids[:3], *ids[4:]]
+        slow = {errors: transformers.BartTokenizer.from_pretrained(str(bart), errors=errors) for errors in ERRORS}
+        for folder in (bart, with_tokenizer_json(bart, tmp_path)):
+            for errors in ("replace", "ignore"):
+                ours = load_tokenizer(folder, errors=errors)
+                for row in (ids, broken):
+                    for skip in (True, False):
+                        assert ours.decode(row, skip) == slow[errors].decode(row, skip)
+                ours.save(tmp_path / errors)
+                assert load_tokenizer(tmp_path / errors).decode(broken) == ours.decode(broken)
+            strict = load_tokenizer(folder, errors="strict")
+            assert strict.decode(ids) == slow["strict"].decode(ids)
+            with pytest.raises(UnicodeDecodeError):
+                strict.decode(broken)
+            with pytest.raises(UserError, match="errors: 'strikt' is not one of replace, ignore, strict; did you mean"):
+                load_tokenizer(folder, errors="strikt")
+
+    def test_options_beside_a_tokenizer_json(self, bart: Path, tmp_path: Path) -> None:
+        folder = with_tokenizer_json(bart, tmp_path)
+        for given in ({}, {"add_prefix_space": True}, {"trim_offsets": False}, {"use_fast": False}):
+            fast = transformers.BartTokenizerFast.from_pretrained(
+                str(folder), **{key: x for key, x in given.items() if key != "use_fast"}
+            )
+            ours = load_tokenizer(folder, **given)
+            expected = dict(fast([*OWN, *CONTROL], return_offsets_mapping=True))
+            assert ours([*OWN, *CONTROL], return_offsets_mapping=True) == expected, given
+            assert ours.add_prefix_space == given.get("add_prefix_space", False)
+            ours.save(tmp_path / "copy")
+            assert load_tokenizer(tmp_path / "copy").fingerprint() == ours.fingerprint()
 
     def test_saved_vocabulary(self, bart: Path, tmp_path: Path) -> None:
         assert_saved_vocabulary(load_tokenizer(bart), tmp_path / "a", bart)
@@ -289,7 +324,14 @@ def test_the_calls_faults(bart: Path, tmp_path: Path) -> None:
     ours = load_tokenizer(bart)
     for arguments, message in (
         ({"truncation": True}, "max_length: truncation needs it"),
-        ({"return_tensors": "np"}, "return_tensors: 'np' is not one of pt, None"),
+        ({"return_tensors": "tf"}, "return_tensors: 'tf' is not one of pt, np, None"),
+        ({"text": None}, "text: give a text, or with text_target one that is to be written"),
+        ({"text_target": "one"}, "text_target: give one text for one source, or a list for a list"),
+        ({"truncation": "longest", "max_length": 3}, "truncation: 'longest' is not one of True, False, longest_first"),
+        (
+            {"text_pair": ["b", "c d e"], "truncation": "only_first", "max_length": 5},
+            "truncation: 'only_first' leaves nothing of that text in max_length; cut both",
+        ),
         ({"return_tensors": "pt"}, "rows of input_ids differ in length; give padding=True"),
         ({"text_target": ["one"]}, "text_target: 1 texts for 2 sources"),
         ({"padding": "longst"}, "padding: 'longst' is not one of True, False, longest, max_length, do_not_pad"),
@@ -298,7 +340,7 @@ def test_the_calls_faults(bart: Path, tmp_path: Path) -> None:
         ({"padding": True, "pad_to_multiple_of": 0}, "pad_to_multiple_of: 0 is not a whole number from 1 on"),
     ):
         with pytest.raises(UserError) as raised:
-            ours(["a", "the film is long"], **arguments)
+            ours(**{"text": ["a", "the film is long"], **arguments})
         assert message in str(raised.value)
     with pytest.raises(UserError, match="no such folder"):
         ours.save_vocabulary(tmp_path / "absent")

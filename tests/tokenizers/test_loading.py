@@ -59,8 +59,8 @@ def test_special_and_added_tokens_of_all_layouts(tmp_path: Path) -> None:
         assert tokenizer.vocab_size == 13
         ids = tokenizer.encode_batch(["film<new>plain"])[0].ids
         assert ids == [6, 11, 12]
-        assert tokenizer.decode(ids) == "film plain"
-        assert tokenizer.decode(ids, skip_specials=False) == "film <new> plain"
+        assert tokenizer.decode(ids, skip_special_tokens=True) == "film plain"
+        assert tokenizer.decode(ids) == "film <new> plain"
 
 
 def test_roles_can_be_switched_off_and_renamed(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ LEEWAY = 8
 class Decodes(Protocol):
     """What turns tokens into text."""
 
-    def decode(self, ids: list[int], /) -> str:
+    def decode(self, ids: list[int], /, *, skip_special_tokens: bool) -> str:
         """The text of token ids."""
         ...
 
@@ -57,7 +57,7 @@ class Stopping:
     def ends_with_string(self, ids: list[int]) -> bool:
         """Whether the last token completes a stop string, which may stand across several tokens or end within it."""
         assert self.tokenizer is not None
-        text = self.tokenizer.decode(ids)
-        pairs = zip(text, self.tokenizer.decode(ids[:-1]), strict=False)
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        pairs = zip(text, self.tokenizer.decode(ids[:-1], skip_special_tokens=True), strict=False)
         before = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         return any(stop in text[max(0, before - len(stop) + 1) :] for stop in self.strings)

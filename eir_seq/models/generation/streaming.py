@@ -31,10 +31,10 @@ def pieces(tokens: Iterable[int], tokenizer: Decodes) -> Iterator[str]:
     told = ""
     for token in tokens:
         ids.append(token)
-        text = tokenizer.decode(ids)
+        text = tokenizer.decode(ids, skip_special_tokens=True)
         if text.startswith(told) and not text.endswith(UNFINISHED):
             if len(text) > len(told):
                 yield text[len(told) :]
             told = text
-    if ids and (rest := tokenizer.decode(ids)[len(told) :]):
+    if ids and (rest := tokenizer.decode(ids, skip_special_tokens=True)[len(told) :]):
         yield rest

@@ -135,7 +135,7 @@ def test_without_a_padding_token_the_first_end_pads(gpt2: Model) -> None:
 class Letters:
     """Two letters per token: a, b, c ... by the digits of the id."""
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, ids: list[int], *, skip_special_tokens: bool = False) -> str:
         return "".join(f"{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in ids)
 
 
@@ -211,7 +211,7 @@ def test_faults_are_told_before_the_first_token(gpt2: Model) -> None:
 class Bytes:
     """A token per byte."""
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, ids: list[int], *, skip_special_tokens: bool = False) -> str:
         return bytes(ids).decode(errors="replace")
 
 

@@ -2,28 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from typing import Any
-
-import pytest
-
 from tests.parity.cases.base import LENGTH, ROBERTA_IDS, Case, bertish, segments
-
-KERNEL = Path(__file__).parents[3] / ".." / "shared" / "reference" / "mra_cpu_shim.py"
-
-
-def give_blocks(model: Any) -> None:
-    """Without a kernel for products of blocks, which it has for GPUs only, the oracle's attention gives zeros."""
-    if not KERNEL.is_file():
-        pytest.skip("no kernel for the oracle's blocks here")
-    spec = spec_from_file_location("mra_cpu_shim", KERNEL)
-    assert spec is not None
-    assert spec.loader is not None
-    kernel = module_from_spec(spec)
-    spec.loader.exec_module(kernel)
-    kernel.install()
-
+from tests.parity.mra_kernel import give_blocks
 
 EQUAL = (LENGTH, LENGTH, LENGTH)
 

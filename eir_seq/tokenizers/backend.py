@@ -1,0 +1,72 @@
+"""What turns one text into ids, as every tokenizer uses it, and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order in which missing ones get ids
+
+Offsets = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The tokens of a text, or of a text and its pair, before special tokens are set around them.
+
+    `ids`, `type_ids` and `offsets` are equally long. `type_ids` say which text a token is from (0 or 1). `offsets`
+    are (start, end) in characters of that text, None unless they were asked for.
+    """
+
+    ids: list[int]
+    type_ids: list[int]
+    offsets: Offsets | None = None
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Which token plays which role; None where the format has no such token."""
+
+    bos: str | None = None
+    eos: str | None = None
+    unk: str | None = None
+    sep: str | None = None
+    pad: str | None = None
+    cls: str | None = None
+    mask: str | None = None
+
+
+class Backend(Protocol):
+    """What turns one text into ids: the `tokenizers` library or sentencepiece."""
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+
+    def encode(self, texts: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets | None]]:
+        """Ids of each text without special tokens around it, and offsets in characters if wanted."""
+
+    def decode(self, ids: list[int], *, skip_specials: bool) -> str:
+        """Text of the ids."""
+
+    def token_to_id(self, token: str) -> int | None:
+        """Id of a token, None if it has none."""
+
+    def id_to_token(self, token_id: int) -> str | None:
+        """Token of an id, None if there is none."""
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of the tokens that decoding can leave out."""
+
+    def seed(self, seed: int) -> None:
+        """Begin anew what is drawn by chance, where anything is."""
+
+    def files(self) -> dict[str, bytes]:
+        """All that is needed to build it again, by file name."""
+
+    def vocabulary_files(self) -> dict[str, bytes]:
+        """The published files of the vocabulary alone."""
+
+    def options(self) -> dict[str, Any]:
+        """What the tokenizer config has to say beside those files."""
