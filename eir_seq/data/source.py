@@ -136,7 +136,8 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
         message = "only a folder of text files is joined with a table of labels; none of the sources is a folder"
         raise UserError(Fault("data.labels", message))
     else:
-        wanted = Wanted(roles.places, optional, data.rename, frozenset((*roles.cells, *roles.tags)))
+        structured = frozenset((*roles.cells, *roles.tags))
+        wanted = Wanted(roles.places, optional, data.rename, structured, data.cache_dir)
         for split, path in sources.items():
             try:
                 raws[split] = _read(path, split, data, wanted)
@@ -151,6 +152,7 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
                 missing_labels=data.missing_labels,
                 id_prefix="" if split == "train" or len(sources) == 1 else f"{split}-",
                 need_targets=need_targets,
+                folder=data.cache_dir,
             )
         except UserError as error:
             faults.extend(error)

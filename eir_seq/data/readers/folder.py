@@ -63,7 +63,7 @@ def join_labels(
         if not keep_unlabelled:
             left_out = [row_id for row_id in texts if row_id not in row_of]
             reason = f"no entry in {labels.source}"
-            broken = [BadRow(row_id, os.path.join(path, row_id + SUFFIX), reason) for row_id in left_out]
+            broken = [BadRow(row_id, os.path.join(path, row_id + SUFFIX), reason, before=0) for row_id in left_out]
             texts = {row_id: text for row_id, text in texts.items() if row_id in row_of}
         rows = pa.array([row_of.get(row_id) for row_id in texts], pa.int64())
         for name in labels.table.column_names:
