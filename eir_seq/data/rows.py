@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,7 +254,10 @@ def _target(
     values = by_value(given, lambda value: None if value.strip() in markers else value, pa.string())
     if name in roles.tags:
         words = roles.tagged[name]
-        tags = check_tags(values.to_pylist(), name, words, columns[words.config.column].to_pylist(), reasons)
+        texts = columns.get(words.config.column)
+        if texts is None:  # it is of a type that cannot be read
+            return values
+        tags = check_tags(values.to_pylist(), name, words, texts.to_pylist(), reasons)
         return pa.chunked_array([pa.array(tags, pa.string())])
     return _numbers(values, name, raw, faults) if name in roles.numbers else values
 
@@ -324,17 +327,3 @@ def _number(value: str) -> float:
         return float(value) if "_" not in value else math.nan
     except ValueError:
         return math.nan
-
-
-def same_but_for_spelling(left: Sequence[str], right: Sequence[str]) -> str:
-    """A hint where ids of two files match once spaces, case or leading zeros are ignored; otherwise empty."""
-    rules: dict[str, Callable[[str], str]] = {
-        "spaces": str.strip,
-        "upper and lower case": str.casefold,
-        "leading zeros": lambda value: value.strip().lstrip("0"),
-        "a file suffix": lambda value: value.rsplit(".", 1)[0],
-    }
-    for name, rule in rules.items():
-        if {rule(value) for value in left} & {rule(value) for value in right}:
-            return f"; they differ by {name}"
-    return ""
