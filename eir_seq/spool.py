@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import mmap
 import os
@@ -12,6 +13,7 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
@@ -114,6 +116,32 @@ def filtered(table: pa.Table, keep: NDArray[np.bool_], folder: str | Path | None
         start += batch.num_rows
         forget_pages()
     return spool.table()
+
+
+def content_hash(table: pa.Table) -> str:
+    """Hash of the names and values of a table, however its memory is laid out."""
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        column = table.column(name)
+        digest.update(f"{name} {column.type} {len(column)}:".encode())
+        if pa.types.is_floating(column.type):
+            digest.update(np.asarray(column.to_numpy(), np.float64).tobytes())
+            continue
+        for batch in table.select([name]).to_batches(max_chunksize=ROWS_PER_BATCH):
+            values = batch.column(0).cast(pa.string())
+            sizes = pc.binary_length(values).cast(pa.string())
+            texts = pc.binary_join_element_wise(sizes, values, " ").fill_null("-")  # what ends where cannot be mistaken
+            digest.update(_bytes(texts))
+        forget_pages()
+    return digest.hexdigest()
+
+
+def _bytes(texts: pa.StringArray) -> memoryview:
+    """The bytes of all texts, one behind the other."""
+    _, offsets, data = texts.buffers()
+    bounds = np.frombuffer(offsets, np.int32)
+    first, last = bounds[texts.offset], bounds[texts.offset + len(texts)]
+    return memoryview(data)[first:last] if data is not None else memoryview(b"")
 
 
 def forget_pages() -> None:

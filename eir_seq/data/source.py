@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,7 +26,7 @@ from eir_seq.data.splits import draw_groups, draw_rows, pick_rows
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
-from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
+from eir_seq.spool import content_hash, filtered
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -415,29 +414,3 @@ def _finish(
 def _by_reason(skipped: Sequence[SkippedRow]) -> str:
     reasons = [row.reason for row in skipped]
     return ", ".join(f"{reasons.count(reason)} ({reason})" for reason in dict.fromkeys(reasons))
-
-
-def content_hash(table: pa.Table) -> str:
-    """Hash of the names and values of a table, however its memory is laid out."""
-    digest = hashlib.sha256()
-    for name in table.column_names:
-        column = table.column(name)
-        digest.update(f"{name} {column.type} {len(column)}:".encode())
-        if pa.types.is_floating(column.type):
-            digest.update(np.asarray(column.to_numpy(), np.float64).tobytes())
-            continue
-        for batch in table.select([name]).to_batches(max_chunksize=ROWS_PER_BATCH):
-            values = batch.column(0).cast(pa.string())
-            sizes = pc.binary_length(values).cast(pa.string())
-            texts = pc.binary_join_element_wise(sizes, values, " ").fill_null("-")  # what ends where cannot be mistaken
-            digest.update(_bytes(texts))
-        forget_pages()
-    return digest.hexdigest()
-
-
-def _bytes(texts: pa.StringArray) -> memoryview:
-    """The bytes of all texts, one behind the other."""
-    _, offsets, data = texts.buffers()
-    bounds = np.frombuffer(offsets, np.int32)
-    first, last = bounds[texts.offset], bounds[texts.offset + len(texts)]
-    return memoryview(data)[first:last] if data is not None else memoryview(b"")
