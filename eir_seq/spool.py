@@ -132,7 +132,7 @@ def content_hash(table: pa.Table) -> str:
             sizes = pc.binary_length(values).cast(pa.string())
             texts = pc.binary_join_element_wise(sizes, values, " ").fill_null("-")  # what ends where cannot be mistaken
             digest.update(_bytes(texts))
-        forget_pages()
+            forget_pages()
     return digest.hexdigest()
 
 

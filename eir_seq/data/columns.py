@@ -16,7 +16,7 @@ from eir_seq.spool import forget_pages
 
 _BLANK = r"\A[\s\x00-\x20\x85\xa0\p{Z}]*\z"
 """Every text that `str.isspace` calls blank, the empty one, and a few more."""
-CHUNKS_HELD = 16
+CHUNKS_HELD = 4
 """Chunks of a mapped column that stay resident while it is read."""
 
 

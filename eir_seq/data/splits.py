@@ -17,7 +17,6 @@ from eir_seq.data.readers.base import FaultLog
 from eir_seq.errors import Fault, UserError
 from eir_seq.randomness import derive_seed
 
-
 Column = Sequence[str] | pa.ChunkedArray
 
 

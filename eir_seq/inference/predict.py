@@ -253,7 +253,12 @@ def _load_rows(
         return load_test(config, bundle.inputs, need_texts=need_texts)
     except UserError as error:
         fault = error.faults[0]
-        if not may_lack_id or len(error.faults) > 1 or fault.place != "data.id" or not fault.message.startswith("no column"):
+        if (
+            not may_lack_id
+            or len(error.faults) > 1
+            or fault.place != "data.id"
+            or not fault.message.startswith("no column")
+        ):
             raise
     console.say(f"{fault.message}: rows are numbered")
     numbered = config.model_copy(update={"data": config.data.model_copy(update={"id": None})})

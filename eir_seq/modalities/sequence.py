@@ -291,6 +291,7 @@ class FittedSequence:
             columns = self.encode(rows[start : start + ROWS_PER_BATCH])
             lengths.append(columns[TOKENS].to_numpy())
             unknown += int(columns[UNKNOWN].to_numpy().sum())
+            forget_pages()
         tokens = np.concatenate(lengths)
         return tokens, unknown / max(1, int((tokens - specials).sum()))
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from eir_seq.errors import Fault, UserError
 
-
 NOT_PREDICTED = "not predicted"
 """The column of why a row has no prediction. No output can be called so: their names have no spaces."""
 

@@ -71,7 +71,11 @@ def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterabl
         raise UserError(Fault(place, f"{path} is not valid JSON: {error}")) from None
     if len(values) == 1 and isinstance(values[0], list):
         return values[0], "row"
-    if len(values) == 1 and isinstance(values[0], _Object) and not (values[0].keys() & {*wanted.places, *wanted.rename}):
+    if (
+        len(values) == 1
+        and isinstance(values[0], _Object)
+        and not (values[0].keys() & {*wanted.places, *wanted.rename})
+    ):
         return _list_inside(values[0], path, place), "row"
     return values, "row"
 
@@ -86,7 +90,9 @@ def _list_inside(value: Mapping[str, Any], path: str, place: str) -> list[Any]:
         return found
     keys = ", ".join(map(repr, list(lists or value)[:8])) + (", ..." if len(lists or value) > 8 else "")
     what = f"with {len(lists)} lists of objects ({keys})" if lists else f"without a list of objects (its keys: {keys})"
-    raise UserError(Fault(place, f"{path} is one JSON object {what}; write the rows as one list, or one object per line"))
+    raise UserError(
+        Fault(place, f"{path} is one JSON object {what}; write the rows as one list, or one object per line")
+    )
 
 
 def _parsed(text: str) -> Any:
