@@ -38,9 +38,9 @@ class Spool:
     2
     """
 
-    def __init__(self, folder: str | Path | None = None, *, memory: float = MEMORY) -> None:
+    def __init__(self, folder: str | Path | None = None, *, memory: float | None = None) -> None:
         self._folders = [Path(folder or default_folder()).expanduser(), Path(tempfile.gettempdir())]
-        self._memory = memory
+        self._memory = MEMORY if memory is None else memory
         self._kept: list[pa.RecordBatch] = []
         self._tables: list[pa.Table] = []
         self._bytes = self._whole = 0

@@ -27,7 +27,7 @@ from eir_seq.data.tags import check_tags
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import InputCells, write_cell
-from eir_seq.spool import filtered
+from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
 
 ID = "id"
 """The column of row ids in every split, whatever it was called in the file."""
@@ -257,8 +257,14 @@ def _target(
         texts = columns.get(words.config.column)
         if texts is None:  # it is of a type that cannot be read
             return values
-        tags = check_tags(values.to_pylist(), name, words, texts.to_pylist(), reasons)
-        return pa.chunked_array([pa.array(tags, pa.string())])
+        chunks, start = [], 0
+        for batch in pa.table({"tags": values, "words": texts}).to_batches(max_chunksize=ROWS_PER_BATCH):
+            cells = batch.to_pydict()
+            tags = check_tags(cells["tags"], name, words, cells["words"], reasons, start)
+            chunks.append(pa.array(tags, pa.string()))
+            start += batch.num_rows
+            forget_pages()
+        return pa.chunked_array(chunks, pa.string())
     return _numbers(values, name, raw, faults) if name in roles.numbers else values
 
 
@@ -273,25 +279,33 @@ def _check_cells(
 ) -> dict[str, pa.ChunkedArray]:
     """Note what is wrong with cells; gives the columns in which names of files became those of files found."""
     folder = Path(raw.source) if os.path.isdir(raw.source) else Path(raw.source).parent
-    given = {name: columns[name].to_pylist() for cells in roles.inputs for name in (cells.config.column, *cells.places)}
-    found = {name: list(given[name]) for name in roles.cells}
-    for cells in roles.inputs:
-        for row in range(raw.table.num_rows):
-            values, problems = {}, []
-            for name in cells.places:
-                try:
-                    values[name] = cells.read(name, given[name][row], folder)
-                except ValueError as error:
-                    problems.append(f"{name!r} {error}")
-            text = given[cells.config.column][row]
-            if not problems and (cells.config.column in roles.prompts or text_fault(text) is None):
-                problems = list(cells.problems(text, values))
-            if problems:
-                reasons.setdefault(row, []).extend(problems)
-                continue
-            for name in cells.resolved:
-                found[name][row] = write_cell(values[name])
-    return {name: pa.chunked_array([pa.array(values, pa.string())]) for name, values in found.items()}
+    names = dict.fromkeys(name for cells in roles.inputs for name in (cells.config.column, *cells.places))
+    found: dict[str, list[pa.Array]] = {name: [] for cells in roles.inputs for name in cells.resolved}
+    start = 0
+    for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
+        given = batch.to_pydict()
+        changed = {name: list(given[name]) for name in found}
+        for cells in roles.inputs:
+            for row in range(batch.num_rows):
+                values, problems = {}, []
+                for name in cells.places:
+                    try:
+                        values[name] = cells.read(name, given[name][row], folder)
+                    except ValueError as error:
+                        problems.append(f"{name!r} {error}")
+                text = given[cells.config.column][row]
+                if not problems and (cells.config.column in roles.prompts or text_fault(text) is None):
+                    problems = list(cells.problems(text, values))
+                if problems:
+                    reasons.setdefault(start + row, []).extend(problems)
+                    continue
+                for name in cells.resolved:
+                    changed[name][row] = write_cell(values[name])
+        for name, cell_texts in changed.items():
+            found[name].append(pa.array(cell_texts, pa.string()))
+        start += batch.num_rows
+        forget_pages()
+    return {name: pa.chunked_array(parts, pa.string()) for name, parts in found.items()}
 
 
 def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLog) -> None:

@@ -242,7 +242,7 @@ def _left_out(config: ExperimentConfig, splits: Splits) -> list[LeftOut] | None:
 
 def _say_left_out(left_out: Sequence[LeftOut] | None, console: Console) -> None:
     if left_out:
-        console.say(f"{len(left_out):,} rows cannot be used and get no prediction (column {NOT_PREDICTED!r} says why)")
+        console.say(f"rows without a prediction: {len(left_out):,} (column {NOT_PREDICTED!r} says why)")
 
 
 def _load_rows(

@@ -299,7 +299,7 @@ def test_rows_that_cannot_be_used_stand_in_their_places_with_the_reason(
     test, output = write(tmp_path / "t.csv", table), tmp_path / "o.csv"
     assert "line 2: 'text' is empty; data.on_bad_row=skip leaves" in faults(run, test=test, output=output)
     predicted = read(predict(run, test=test, output=output, reading={"on_bad_row": "skip"}))
-    assert "3 rows cannot be used and get no prediction" in capsys.readouterr().out
+    assert "rows without a prediction: 3 " in capsys.readouterr().out
     assert [row["id"] for row in predicted] == [row["name"] for row in table]
     assert list(predicted[0])[-1] == NOT_PREDICTED
     for number, row in enumerate(predicted):
