@@ -7,6 +7,7 @@ which rows were added, keeps nearly all of its rows in their part.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from eir_seq.data.readers.base import FaultLog
 from eir_seq.errors import Fault, UserError
 from eir_seq.randomness import derive_seed
 
-Column = Sequence[str] | pa.ChunkedArray
+Column: TypeAlias = "Sequence[str] | pa.ChunkedArray"
 
 
 def draw_rows(
