@@ -100,12 +100,16 @@ def test_columns_that_nobody_reads_are_left_alone(config: Config, tmp_path: Path
 
 
 def test_an_empty_field_of_a_conll_column_that_nobody_reads(config: Config, tmp_path: Path) -> None:
-    path = write(tmp_path / "a.conll", "Ada\t\tB\nwrote\tVBD\tO\n\nBob\tNNP\tB\n")
+    content = "Ada\t\tB\nwrote\tcaf\xe9\tO\n\nBob\tNNP\tB\n"
+    path = write(tmp_path / "a.conll", content.encode("latin-1"))
     words = {"type": "sequence", "column": "words", "is_split_into_words": True, "model": {"model_type": "bert"}}
     tags = {"type": "token_classification", "column": "tags"}
     splits = load_splits(config(train=path, id=None, validation=None, inputs={"w": words}, outputs={"t": tags}))
     assert splits.train is not None
     assert splits.train["words"][0] == '["Ada", "wrote"]'
+    write(tmp_path / "a.conll", content.replace("Bob", "Bj\xf6rn").encode("latin-1"))
+    with pytest.raises(UserError, match=r"a\.conll is not UTF-8: byte 0xf6 at offset \d+, line 4;"):
+        load_splits(config(train=path, id=None, validation=None, inputs={"w": words}, outputs={"t": tags}))
 
 
 WANTED_TWICE = {
@@ -280,6 +284,7 @@ BROKEN_SHAPES = {
         json.dumps({"ids": dict(enumerate(IDS))}, indent=1),
         r"^data\.train: \S+a\.json is one JSON object without a list of objects \(its keys: 'ids'\);",
     ),
+    "a single row": (json.dumps({"txt": "a"}), r"no column 'text' in \S+a\.json; did you mean 'txt'\?"),
     "broken": (
         json.dumps({"data": OBJECTS}, indent=1)[:-20],
         r"^data\.train: \S+a\.json is not valid JSON: Unterminated",
@@ -296,7 +301,7 @@ def test_json_that_holds_no_rows_is_one_fault(config: Config, tmp_path: Path, ca
     content, message = BROKEN_SHAPES[case]
     with pytest.raises(UserError, match=message) as caught:
         load_splits(config(train=write(tmp_path / "a.json", content), validation=None))
-    assert len(caught.value.faults) == 1
+    assert len(caught.value.faults) == (3 if case == "a single row" else 1)
 
 
 def test_numbers_of_json_keep_their_digits_over_batches(

@@ -202,6 +202,11 @@ def open_text(path: str, place: str, *, errors: str = "strict") -> Iterator[IO[s
         yield io.TextIOWrapper(file, encoding="utf-8-sig", errors=errors, newline="")
 
 
+def has_surrogate(text: str) -> bool:
+    """Whether a text holds half a character, or a byte that ``errors="surrogateescape"`` let pass."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def undecodable(path: str, first_line: int = 1) -> str:
     """Where the first bytes stand that are not UTF-8, from a line on."""
     offset, line = 0, 1

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, open_text
+from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, has_surrogate, open_text, undecodable
 from eir_seq.errors import Fault, UserError
 
 WORDS, TAGS = "words", "tags"
@@ -25,7 +25,7 @@ def read_conll(path: str, wanted: Wanted, place: str) -> RawTable:
     starts: list[int] = []
     positions: dict[str, int] = {}
     width = 0
-    with open_text(path, place) as file:
+    with open_text(path, place, errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             text = line.strip("\r\n")
             fields = text.rstrip("\t").split("\t") if "\t" in text else text.split()
@@ -45,6 +45,8 @@ def read_conll(path: str, wanted: Wanted, place: str) -> RawTable:
                 )
             elif not all(fields[index].strip() for index in positions.values()):
                 faults.add("empty columns", f"{path} line {number}", "a column is empty")
+            elif any(has_surrogate(fields[index]) for index in positions.values()):
+                raise UserError(Fault(place, f"{path} is not UTF-8: {undecodable(path, number)}"))
             if not sentences[-1]:
                 starts.append(number)
             sentences[-1].append([field.strip() for field in fields])

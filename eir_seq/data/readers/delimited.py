@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, open_text, undecodable
+from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, has_surrogate, open_text, undecodable
 from eir_seq.errors import Fault, UserError
 from eir_seq.spool import ROWS_PER_BATCH, Spool
 
@@ -83,13 +83,9 @@ def _batch(names: list[str], columns: list[list[str]], lines: Sequence[int], pat
         return pa.RecordBatch.from_arrays([pa.array(values, pa.string()) for values in columns], names)
     except UnicodeEncodeError:
         rows = zip(*columns, strict=True)
-        row = next(row for row, values in enumerate(rows) if any(map(_has_surrogate, values)))
+        row = next(row for row, values in enumerate(rows) if any(map(has_surrogate, values)))
         line = lines[len(lines) - len(columns[0]) + row]
         raise UserError(Fault(place, f"{path} is not UTF-8: {undecodable(path, line)}")) from None
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _holds_rows(row: Sequence[str], delimiter: str, *, spaced: bool) -> bool:

@@ -18,6 +18,7 @@ from eir_seq.spool import ROWS_PER_BATCH, Spool
 
 CHARACTERS_PER_BATCH = 1 << 23
 _SPACE = re.compile(r"\s*")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 def read_json(path: str, wanted: Wanted, place: str, *, skip_broken: bool) -> RawTable:
@@ -54,11 +55,11 @@ def read_json(path: str, wanted: Wanted, place: str, *, skip_broken: bool) -> Ra
 
 def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterable[Any], str]:
     """The rows, as lines that are still to be parsed or as parsed values, and whether they count by line or row."""
-    first = next((line for line in file if line.strip()), "")
-    second = next((line for line in file if line.strip()), "")
+    lines = (line for line in file if line.strip())
+    first, second = next(lines, ""), next(lines, "")
     file.seek(0)
     value = _parsed(first)
-    if isinstance(value, _Object) and not second and not (value.keys() & {*wanted.places, *wanted.rename}):
+    if isinstance(value, _Object) and not second and not _is_row(value, wanted) and _lists(value):
         return _list_inside(value, path, place), "row"
     if first.lstrip()[:1] not in ("[", "{") or isinstance(value, _Object):
         return file, "line"
@@ -67,24 +68,29 @@ def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterabl
         values = list(_values(text))
     except (ValueError, RecursionError) as error:
         if first.lstrip()[:1] == "{" and isinstance(_parsed(second), _Object):
-            return text.splitlines(keepends=True), "line"  # JSON Lines whose first line is broken
+            return _LINE.findall(text), "line"  # JSON Lines whose first line is broken
         raise UserError(Fault(place, f"{path} is not valid JSON: {error}")) from None
     if len(values) == 1 and isinstance(values[0], list):
         return values[0], "row"
-    if (
-        len(values) == 1
-        and isinstance(values[0], _Object)
-        and not (values[0].keys() & {*wanted.places, *wanted.rename})
-    ):
+    if len(values) == 1 and isinstance(values[0], _Object) and not _is_row(values[0], wanted):
         return _list_inside(values[0], path, place), "row"
     return values, "row"
 
 
-def _list_inside(value: Mapping[str, Any], path: str, place: str) -> list[Any]:
-    """The list of objects that an object holds; raises `UserError` where there is none, or more than one."""
-    lists = [
+def _is_row(value: Mapping[str, Any], wanted: Wanted) -> bool:
+    return bool(value.keys() & {*wanted.places, *wanted.rename})
+
+
+def _lists(value: Mapping[str, Any]) -> list[str]:
+    """The keys under which an object has a list of objects."""
+    return [
         key for key, item in value.items() if isinstance(item, list) and item and all(isinstance(x, dict) for x in item)
     ]
+
+
+def _list_inside(value: Mapping[str, Any], path: str, place: str) -> list[Any]:
+    """The list of objects that an object holds; raises `UserError` where there is none, or more than one."""
+    lists = _lists(value)
     if len(lists) == 1:
         found: list[Any] = value[lists[0]]
         return found
