@@ -26,9 +26,23 @@ prompts: the lines of a text file, the rows of a table, or prompt=TEXT. A pretra
 
 
 class PredictDataConfig(Strict):
-    """What to predict."""
+    """What to predict, and how it is read: as the run's files are, but for the keys that are given."""
 
     test: str | None = Field(None, description="file or folder with the rows; those of the run's data.test if absent")
+    on_bad_row: Literal["error", "skip"] | None = Field(
+        None, description="skip: rows that cannot be used get no prediction, and a column says why"
+    )
+    id: str | None = Field(None, description="column of ids; null: rows are numbered")
+    rename: dict[str, str] | None = Field(None, description="old column name: new one")
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="field separator of CSV files")
+    quote: str | None = Field(None, min_length=1, max_length=1, description="quote of CSV and TSV files")
+    missing_labels: list[str] | None = Field(None, description="values that mean that there is no label")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The keys that were given beside `test`. null stands for itself where the run's config has it, too."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"test"}}
+        return {name: x for name, x in given.items() if x is not None or name in ("id", "delimiter", "quote")}
 
 
 class PredictConfig(Strict):
@@ -65,6 +79,7 @@ def run(arguments: list[str]) -> int:
         accelerator=config.accelerator,
         prompt=config.prompt,
         generation=config.generation,
+        reading=config.data.reading,
     )
     print(f"predictions: {written}")
     return 0
@@ -105,7 +120,7 @@ def _nearest_file(path: str) -> str:
 
 
 def _describe_keys() -> str:
-    lines = [("data.test", PredictDataConfig.model_fields["test"].description)]
+    lines = [(f"data.{name}", field.description) for name, field in PredictDataConfig.model_fields.items()]
     fields = PredictConfig.model_fields.items()
     lines += [(name, field.description) for name, field in fields if field.description is not None]
-    return "\n".join(f"  {name:<12} {meaning}" for name, meaning in lines)
+    return "\n".join(f"  {name:<19} {meaning}" for name, meaning in lines)

@@ -77,7 +77,7 @@ def _missing_file(place: str, value: str) -> Iterator[Fault]:
 
 def _validation_draw(sections: Sections) -> Iterator[Fault]:
     data = sections.data
-    if data is None or isinstance(data.validation, float):
+    if data is None or isinstance(data.validation, float) or isinstance(data.test, float):
         return
     reason = "without data.validation" if data.validation is None else "when data.validation names a file or split"
     yield from ignored("data", data, "group stratify split_seed", f"{reason}; it guides the draw of a fraction")

@@ -44,7 +44,9 @@ class DataConfig(Strict):
     validation: str | Fraction | None = Field(
         0.1, description="file, Hub split, or fraction of the training rows (of a single text, its last part)"
     )
-    test: str | None = Field(None, description="file, folder or Hub split")
+    test: str | Fraction | None = Field(
+        None, description="file, folder, Hub split, or fraction of the training rows, drawn as that of `validation`"
+    )
     labels: str | None = Field(None, description="table of labels by id, for a folder of one text file per id")
     rename: dict[str, str] = Field(
         default_factory=dict,

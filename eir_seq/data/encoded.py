@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,10 @@ import tokenizers
 from numpy.typing import NDArray
 
 import eir_seq
-from eir_seq.data.source import content_hash
 from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import FittedModality
+from eir_seq.spool import content_hash, forget_pages
+from eir_seq.spool import default_folder as default_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 """Changes with the layout of the files, so that older ones are not read."""
 ROWS_PER_CHUNK = 1024
+FORGOTTEN = 64
+"""Chunks after which mapped rows are let go of."""
 STALE_SECONDS = 24 * 3600.0
 """A temporary file this old was left by a process that died."""
 
@@ -163,12 +167,6 @@ class EncodingCache:
         return self._fallback
 
 
-def default_folder() -> Path:
-    """``$XDG_CACHE_HOME/eir_seq``, by default ``~/.cache/eir_seq``."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "eir_seq"
-
-
 def _open_intact(path: Path) -> EncodedRows | None:
     """The file if it is there and whole; one cut off by a power failure has no footer and is built anew."""
     try:
@@ -191,6 +189,8 @@ def _build(
                 batch = pa.RecordBatch.from_pydict(columns)
                 writer = writer or pa.ipc.new_file(file, batch.schema)
                 writer.write_batch(batch)
+                if start % (FORGOTTEN * ROWS_PER_CHUNK) == 0:
+                    forget_pages()
                 if progress is not None:
                     progress(description, start + chunk.num_rows, table.num_rows)
             assert writer is not None, "a split has at least one row"
@@ -208,6 +208,6 @@ def _remove_stale(folder: Path) -> None:
     for entry in folder.glob(".*.tmp"):
         try:
             if time.time() - entry.stat().st_mtime > STALE_SECONDS:
-                entry.unlink()
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         except OSError:
             continue

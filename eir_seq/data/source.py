@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eir_seq.config.schema import DataConfig, ExperimentConfig
+from eir_seq.data.columns import counts
 from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import FaultLog, RawTable, Wanted
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
-from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles, same_but_for_spelling, text_fault
+from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles, text_fault
+from eir_seq.data.spelling import same_but_for_spelling, spelling_warnings
 from eir_seq.data.splits import draw_groups, draw_rows, pick_rows
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
+from eir_seq.spool import content_hash, filtered
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,12 +40,14 @@ LINE = 10_000
 
 @dataclass(frozen=True)
 class SkippedRow:
-    """A row that was left out because of `data.on_bad_row=skip`; `place` is its file and line or row."""
+    """A row that was left out because of `data.on_bad_row=skip`; `place` is its file and line or row, `position` the
+    row of the file, counted from 0."""
 
     id: str
     split: str
     place: str
     reason: str
+    position: int
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,8 @@ class Splits:
     fingerprint: str
     files: tuple[dict[str, Any], ...] = ()
     skipped: tuple[SkippedRow, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """What can be used and yet looks wrong: rows that quotes hold together, classes that are spelt alike."""
 
     def items(self) -> list[tuple[str, Dataset]]:
         """The splits that exist, by name."""
@@ -70,6 +80,7 @@ class Splits:
             "rows": {name: part.num_rows for name, part in self.items()},
             "files": list(self.files),
             "skipped": len(self.skipped),
+            "warnings": list(self.warnings),
         }
 
 
@@ -88,14 +99,19 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     if "train" not in parts:
         raise UserError(Fault("data.train", "give the file or folder of the training rows"))
     tables = {split: part.table for split, part in parts.items()}
-    if isinstance(data.validation, float):
-        single_text = tables["train"].num_rows == 1 and config.document_layout is not None
-        cut = _cut_text if single_text else _draw_validation
-        tables["train"], tables["validation"] = cut(tables["train"], data, roles)
+    fractions = {name: part for name in ("validation", "test") if isinstance(part := getattr(data, name), float)}
+    if sum(fractions.values()) >= 1:
+        listed = " and ".join(f"{part} ({name})" for name, part in fractions.items())
+        raise UserError(Fault("data.test", f"{listed} of the training rows leave none to train on"))
+    single_text = tables["train"].num_rows == 1 and config.document_layout is not None
+    draw = _cut_text if single_text else _draw
+    rows = tables["train"].num_rows
+    for name in reversed(fractions) if single_text else fractions:  # the test part is the last one of a text
+        tables["train"], tables[name] = draw(tables["train"], name, fractions, rows, data, roles)
     if data.limit is not None and data.limit < tables["train"].num_rows:
         tables["train"] = _draw_limit(tables["train"], data.limit, data, roles)
     _check_classes(tables, roles)
-    return _finish(tables, parts, roles)
+    return _finish(tables, parts, roles, _spelling(tables["train"], roles))
 
 
 def load_test(
@@ -107,8 +123,9 @@ def load_test(
 
     Raises `UserError` as `load_splits` does.
     """
-    if config.data.test is None:
-        raise UserError(Fault("data.test", "give the file whose rows are to be predicted"))
+    if not isinstance(config.data.test, str):
+        drawn = "" if config.data.test is None else f"; the run drew its own ({config.data.test} of the training rows)"
+        raise UserError(Fault("data.test", f"give the file whose rows are to be predicted{drawn}"))
     roles = replace(column_roles(config, inputs or _inputs(config)), groups={})
     if not need_texts:
         roles = replace(roles, prompts=frozenset(roles.texts))
@@ -136,7 +153,8 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
         message = "only a folder of text files is joined with a table of labels; none of the sources is a folder"
         raise UserError(Fault("data.labels", message))
     else:
-        wanted = Wanted(roles.places, optional, data.rename, frozenset((*roles.cells, *roles.tags)))
+        structured = frozenset((*roles.cells, *roles.tags))
+        wanted = Wanted(roles.places, optional, data.rename, structured, data.cache_dir)
         for split, path in sources.items():
             try:
                 raws[split] = _read(path, split, data, wanted)
@@ -151,6 +169,7 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
                 missing_labels=data.missing_labels,
                 id_prefix="" if split == "train" or len(sources) == 1 else f"{split}-",
                 need_targets=need_targets,
+                folder=data.cache_dir,
             )
         except UserError as error:
             faults.extend(error)
@@ -258,87 +277,118 @@ def _check_overlap(folder: str, ids: Sequence[str], table: str, label_ids: Seque
 
 def _shared_ids(parts: dict[str, CheckedRows]) -> list[str]:
     """Messages about ids that stand in two splits, which would let training see what it is judged on."""
-    ids = {split: part.table.column(ID).to_pylist() for split, part in parts.items()}
-    names, messages = list(ids), []
-    for index, first in enumerate(names):
-        for second in names[index + 1 :]:
-            shared = sorted(set(ids[first]) & set(ids[second]))
-            if shared:
-                shown = ", ".join(map(repr, shared[:3])) + (", ..." if len(shared) > 3 else "")
-                messages.append(
-                    f"{len(shared)} ids are both in {parts[first].raw.source} ({first}) and in "
-                    f"{parts[second].raw.source} ({second}): {shown}; where ids number the rows of each file, leave "
-                    "data.id out"
-                )
+    messages = []
+    for first, second in combinations(parts, 2):
+        ids = parts[second].table.column(ID)
+        shared = sorted(ids.filter(pc.is_in(ids, parts[first].table.column(ID))).to_pylist())
+        if shared:
+            shown = ", ".join(map(repr, shared[:3])) + (", ..." if len(shared) > 3 else "")
+            messages.append(
+                f"{len(shared)} ids are both in {parts[first].raw.source} ({first}) and in "
+                f"{parts[second].raw.source} ({second}): {shown}; where ids number the rows of each file, leave "
+                "data.id out"
+            )
     return messages
 
 
 # ----------------------------------------------------------------------------------------------------- splitting
 
 
-def _stratum(table: pa.Table, data: DataConfig, roles: Roles) -> list[str] | None:
+def _stratum(table: pa.Table, data: DataConfig, roles: Roles) -> pa.ChunkedArray | None:
     """The class of each row by which a draw is stratified."""
     column = next(iter(roles.classes), None) if data.stratify == "auto" else data.stratify
-    return table.column(column).to_pylist() if column else None
+    return table.column(column) if column else None
 
 
-def _draw_validation(table: pa.Table, data: DataConfig, roles: Roles) -> tuple[pa.Table, pa.Table]:
-    assert isinstance(data.validation, float)
-    classes = _stratum(table, data, roles)
+def _draw(
+    table: pa.Table, part: str, fractions: Mapping[str, float], rows: int, data: DataConfig, roles: Roles
+) -> tuple[pa.Table, pa.Table]:
+    """What is left, and the rows drawn for a part; `rows` were there before any was drawn, of which it is a fraction.
+
+    The validation rows are drawn first, so that they are the same whether or not others are drawn for the test.
+    """
+    classes, first = _stratum(table, data, roles), part == next(iter(fractions))
     if data.group:
-        groups = table.column(data.group).to_pylist()
-        drawn = draw_groups(groups, data.validation, data.split_seed, classes)
+        fraction = fractions[part] * rows / table.num_rows
+        drawn = draw_groups(table.column(data.group), fraction, data.split_seed, classes, part=part)
     else:
-        drawn = draw_rows(table.column(ID).to_pylist(), data.validation, data.split_seed, classes)
-    return table.filter(pa.array(~drawn)), table.filter(pa.array(drawn))
+        drawn = draw_rows(
+            table.column(ID),
+            fractions[part],
+            data.split_seed,
+            classes,
+            place=f"data.{part}",
+            rows=None if first else rows,
+        )
+    return filtered(table, ~drawn, data.cache_dir), filtered(table, drawn, data.cache_dir)
 
 
-def _cut_text(table: pa.Table, data: DataConfig, roles: Roles) -> tuple[pa.Table, pa.Table]:
-    """The last part of the only text is the validation part; it begins with a line, if one begins nearby."""
-    assert isinstance(data.validation, float)
+def _cut_text(
+    table: pa.Table, part: str, fractions: Mapping[str, float], rows: int, data: DataConfig, roles: Roles
+) -> tuple[pa.Table, pa.Table]:
+    """The last part of the only text, behind what was cut off already; it begins with a line, if one begins nearby."""
+    del rows, data
     (column,) = roles.texts
     text, row_id = table.column(column)[0].as_py(), table.column(ID)[0].as_py()
-    place = len(text) - round(len(text) * data.validation)
+    left = 1.0 if part == "test" else 1.0 - fractions.get("test", 0.0)
+    place = len(text) - round(len(text) * fractions[part] / left)
     line = text.find("\n", place, place + LINE) + 1
     place = line if 0 < line < len(text) else place
-    parts = {row_id: text[:place], f"{row_id}-validation": text[place:]}
-    if any(text_fault(part) is not None for part in parts.values()):
-        message = f"{data.validation} of a text of {len(text)} characters leaves nothing to train or to validate on"
-        raise UserError(Fault("data.validation", message))
-    train, validation = (pa.table({ID: [name], column: [part]}) for name, part in parts.items())
-    return train, validation
+    parts = {row_id: text[:place], f"{row_id}-{part}": text[place:]}
+    if any(text_fault(text) is not None for text in parts.values()):
+        message = f"{fractions[part]} of a text of {len(text)} characters leaves nothing for one of the parts"
+        raise UserError(Fault(f"data.{part}", message))
+    rest, cut = (pa.table({ID: [name], column: [text]}) for name, text in parts.items())
+    return rest, cut
 
 
 def _draw_limit(table: pa.Table, limit: int, data: DataConfig, roles: Roles) -> pa.Table:
     """A part of the training rows in which classes keep their shares."""
-    picked = pick_rows(table.column(ID).to_pylist(), limit, data.split_seed, _stratum(table, data, roles))
-    return table.filter(pa.array(picked))
+    picked = pick_rows(table.column(ID), limit, data.split_seed, _stratum(table, data, roles))
+    return filtered(table, picked, data.cache_dir)
 
 
 def _check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:
     """Raise `UserError` where validation or test has a class that training never sees, or training has only one."""
     faults = FaultLog()
     for column, place in roles.classes.items():
-        known = set(tables["train"].column(column).to_pylist())
+        known = counts(tables["train"].column(column))
         if len(known) < 2:
             faults.add("one class", place, f"every training row has the class {next(iter(known))!r} in {column!r}")
             continue
         for split in ("validation", "test"):
             if split not in tables:
                 continue
-            values = tables[split].column(column).to_pylist()
-            for value in sorted(set(values) - known):
-                row = values.index(value)
-                where = f"{split} ({values.count(value)} rows, first {tables[split].column(ID)[row].as_py()!r})"
-                message = f"class {value!r} of {column!r} is in {where} and not in training{nearest(value, known)}"
+            values = tables[split].column(column)
+            found = counts(values)
+            for value in sorted(found.keys() - known.keys()):
+                row = tables[split].column(ID)[pc.index(values, value).as_py()].as_py()
+                where = f"{split} ({found[value]} rows, first {row!r})"
+                hint = nearest(value, known) or same_but_for_spelling([value], list(known))
+                message = f"class {value!r} of {column!r} is in {where} and not in training{hint}"
                 faults.add("classes that training lacks", place, message)
     faults.raise_any()
+
+
+def _spelling(train: pa.Table, roles: Roles) -> list[str]:
+    """Warnings about classes and tags of the training rows that are the same but for how they are written."""
+    warnings = []
+    for column, place in roles.classes.items():
+        warnings += spelling_warnings(counts(train.column(column)), column, place, "rows", "class")
+    for column, place in roles.tags.items():
+        tags: Counter[str] = Counter()
+        for chunk in train.column(column).chunks:
+            tags.update(tag for cell in chunk.to_pylist() for tag in json.loads(cell))
+        warnings += spelling_warnings(tags, column, place, "words", "tag")
+    return warnings
 
 
 # ----------------------------------------------------------------------------------------------------- finishing
 
 
-def _finish(tables: dict[str, pa.Table], parts: dict[str, CheckedRows], roles: Roles) -> Splits:
+def _finish(
+    tables: dict[str, pa.Table], parts: dict[str, CheckedRows], roles: Roles, warnings: Sequence[str] = ()
+) -> Splits:
     from datasets import Dataset
 
     names = [ID, *dict.fromkeys([*roles.texts, *roles.cells, *roles.targets])]
@@ -346,33 +396,21 @@ def _finish(tables: dict[str, pa.Table], parts: dict[str, CheckedRows], roles: R
     hashes = {split: content_hash(table) for split, table in tables.items()}
     fingerprint = hashlib.sha256(" ".join(f"{split} {value}" for split, value in hashes.items()).encode())
     skipped = tuple(
-        SkippedRow(row.id, split, row.place, row.reason) for split, part in parts.items() for row in part.skipped
+        SkippedRow(row.id, split, row.place, row.reason, position)
+        for split, part in parts.items()
+        for position, row in zip(part.positions, part.skipped, strict=True)
     )
+    warnings = [*(warning for part in parts.values() for warning in part.raw.warnings), *warnings]
+    for warning in warnings:
+        log.warning("%s", warning)
     if skipped:
         log.warning("%d rows were left out: %s", len(skipped), _by_reason(skipped))
     files = tuple({"split": split, **part.raw.record} for split, part in parts.items())
     parts_of = {split: Dataset(table, fingerprint=hashes[split][:16]) for split, table in tables.items()}
     train, validation, test = (parts_of.get(split) for split in SPLITS)
-    return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped)
+    return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped, tuple(warnings))
 
 
 def _by_reason(skipped: Sequence[SkippedRow]) -> str:
     reasons = [row.reason for row in skipped]
     return ", ".join(f"{reasons.count(reason)} ({reason})" for reason in dict.fromkeys(reasons))
-
-
-def content_hash(table: pa.Table) -> str:
-    """Hash of the names and values of a table, however its memory is laid out."""
-    digest = hashlib.sha256()
-    for name in table.column_names:
-        column = table.column(name)
-        digest.update(f"{name} {column.type} {len(column)}:".encode())
-        if pa.types.is_floating(column.type):
-            digest.update(np.asarray(column.to_numpy(), np.float64).tobytes())
-            continue
-        for chunk in column.chunks:
-            for value in chunk.to_pylist():
-                text = b"" if value is None else str(value).encode()
-                digest.update(b"-" if value is None else b"%d " % len(text))
-                digest.update(text)
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Which rows of one table become the validation part: by fraction, by class, by group.
+"""Which rows of one table become the validation or the test part: by fraction, by class, by group.
 
 A draw depends on the seed and on the ids (or group names), not on the order of the rows: a table that was sorted, or to
 which rows were added, keeps nearly all of its rows in their part.
@@ -7,8 +7,10 @@ which rows were added, keeps nearly all of its rows in their part.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from eir_seq.data.batching import apportion
@@ -16,32 +18,49 @@ from eir_seq.data.readers.base import FaultLog
 from eir_seq.errors import Fault, UserError
 from eir_seq.randomness import derive_seed
 
+Column: TypeAlias = "Sequence[str] | pa.ChunkedArray"
+
 
 def draw_rows(
-    ids: Sequence[str], fraction: float, seed: int, classes: Sequence[str] | None = None
+    ids: Column,
+    fraction: float,
+    seed: int,
+    classes: Column | None = None,
+    *,
+    place: str = "data.validation",
+    rows: int | None = None,
 ) -> NDArray[np.bool_]:
     """Mask of the drawn rows, ``round(fraction * rows)`` of them; with `classes` each keeps its share.
 
-    Raises `UserError` where the fraction is no row at all or every row, or where a class has a single row, which cannot
-    stand in both parts.
+    Args:
+        ids: of the rows.
+        fraction: of `rows` that is drawn.
+        seed: of the draw.
+        classes: of the rows.
+        place: the config key that holds the fraction.
+        rows: all rows of which this is a fraction, where others were drawn before; the number of `ids` if absent.
+
+    Raises:
+        UserError: the fraction is no row at all or every row, or a class has a single row, which cannot stand in both
+            parts (where others were drawn before, it stays).
     """
-    total = round(fraction * len(ids))
+    whole = len(ids) if rows is None else rows
+    total = round(fraction * whole)
     if not 0 < total < len(ids):
-        part = "no row" if total == 0 else "every row"
-        raise UserError(
-            Fault("data.validation", f"{fraction} of {len(ids)} rows is {part}; give it a file or more rows")
-        )
-    if classes is not None:
-        _refuse_single_rows(ids, classes)
+        part = "no row" if total == 0 else "every row" if rows is None else "every row that is left"
+        raise UserError(Fault(place, f"{fraction} of {whole} rows is {part}; give it a file or more rows"))
+    if classes is not None and rows is None:
+        _refuse_single_rows(ids, classes, place)
     return ~pick_rows(ids, len(ids) - total, seed, classes)
 
 
-def pick_rows(ids: Sequence[str], count: int, seed: int, classes: Sequence[str] | None = None) -> NDArray[np.bool_]:
+def pick_rows(ids: Column, count: int, seed: int, classes: Column | None = None) -> NDArray[np.bool_]:
     """Mask of `count` rows; with `classes` each keeps its share and, whatever the count, at least one row."""
     rank = _shuffled(ids, seed)
     if classes is None:
         return rank < count
-    _, codes, counts = np.unique(np.asarray(classes), return_inverse=True, return_counts=True)
+    _, codes = _codes(classes)
+    counts = np.bincount(codes)
     quotas = np.maximum(apportion(counts * (count / len(ids)), count), 1)
     while quotas.sum() > max(count, len(quotas)):
         quotas[np.argmax(quotas)] -= 1
@@ -52,37 +71,36 @@ def pick_rows(ids: Sequence[str], count: int, seed: int, classes: Sequence[str] 
     return picked
 
 
-def _refuse_single_rows(ids: Sequence[str], classes: Sequence[str]) -> None:
-    names, codes, counts = np.unique(np.asarray(classes), return_inverse=True, return_counts=True)
+def _refuse_single_rows(ids: Column, classes: Column, place: str) -> None:
+    names, codes = _codes(classes)
     faults = FaultLog()
-    for code in np.flatnonzero(counts == 1).tolist():
-        row_id = ids[int(np.flatnonzero(codes == code)[0])]
-        hint = "remove it, or set data.stratify=null or data.validation=FILE"
-        message = f"class {str(names[code])!r} has a single row ({row_id!r}), which cannot be in both parts: {hint}"
+    for code in np.flatnonzero(np.bincount(codes) == 1).tolist():
+        row_id = str(ids[int(np.flatnonzero(codes == code)[0])])
+        hint = f"remove it, or set data.stratify=null or {place}=FILE"
+        message = f"class {names[code]!r} has a single row ({row_id!r}), which cannot be in both parts: {hint}"
         faults.add("classes of a single row", "data.stratify", message)
     faults.raise_any()
 
 
 def draw_groups(
-    groups: Sequence[str], fraction: float, seed: int, classes: Sequence[str] | None = None
+    groups: Column, fraction: float, seed: int, classes: Column | None = None, *, part: str = "validation"
 ) -> NDArray[np.bool_]:
     """Mask of the rows of the drawn groups; rows of a group stay together.
 
     Groups are taken in a random order as long as each brings the classes of the drawn part closer to `fraction` of all.
     Raises `UserError` where there are fewer than two groups.
     """
-    names, group_codes = np.unique(np.asarray(groups), return_inverse=True)
+    names, group_codes = _codes(groups)
     if len(names) < 2:
-        raise UserError(
-            Fault("data.group", f"all rows belong to one group ({str(names[0])!r}); none is left to validate on")
-        )
+        message = f"all rows belong to one group ({names[0]!r}); none is left for data.{part}"
+        raise UserError(Fault("data.group", message))
     class_codes = np.zeros(len(groups), np.int64)
     if classes is not None:
-        class_codes = np.unique(np.asarray(classes), return_inverse=True)[1]
+        class_codes = _codes(classes)[1]
     table = np.zeros((len(names), int(class_codes.max()) + 1))
     np.add.at(table, (group_codes, class_codes), 1)
     target, drawn, taken = fraction * table.sum(axis=0), np.zeros(table.shape[1]), np.zeros(len(names), bool)
-    order = np.argsort(_shuffled([str(name) for name in names], seed))
+    order = np.argsort(_shuffled(names, seed))
     for group in order:
         if np.abs(target - drawn - table[group]).sum() < np.abs(target - drawn).sum():
             drawn, taken[group] = drawn + table[group], True
@@ -94,10 +112,21 @@ def draw_groups(
     return np.asarray(taken[group_codes])
 
 
-def _shuffled(ids: Sequence[str], seed: int) -> NDArray[np.int64]:
+def _codes(values: Column) -> tuple[list[str], NDArray[np.int64]]:
+    """The distinct values in order, and the place of each row's value among them."""
+    column = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([pa.array(values, pa.string())])
+    found = column.combine_chunks().dictionary_encode() if column.num_chunks else pa.array([], pa.string())
+    names = found.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    place = np.empty(len(names), np.int64)
+    place[order] = np.arange(len(names))
+    return [names[index] for index in order], place[found.indices.to_numpy()]
+
+
+def _shuffled(ids: Column, seed: int) -> NDArray[np.int64]:
     """Place of each id in a random order that depends on the ids only."""
-    keys = [(derive_seed(seed, "split", value), value) for value in ids]
-    order = sorted(range(len(ids)), key=keys.__getitem__)
+    chunks = (chunk.to_pylist() for chunk in ids.chunks) if isinstance(ids, pa.ChunkedArray) else [ids]
+    keys = np.fromiter((derive_seed(seed, "split", value) for chunk in chunks for value in chunk), np.int64, len(ids))
     rank = np.empty(len(ids), np.int64)
-    rank[order] = np.arange(len(ids))
+    rank[np.argsort(keys, kind="stable")] = np.arange(len(ids))
     return rank

@@ -14,13 +14,15 @@ def check_tags(
     cells: InputCells,
     texts: Sequence[str],
     reasons: dict[int, list[str]],
+    first: int = 0,
 ) -> list[str | None]:
     """The tags of each row as a JSON list of texts, None where they are missing; notes what is wrong with others.
 
-    `cells` and `texts` are the input that the words stand in, rows that have `reasons` already are left alone.
+    `cells` and `texts` are the input that the words stand in, rows that have `reasons` already are left alone. `first`:
+    the row of the file with which these begin.
     """
     found: list[str | None] = []
-    for row, cell in enumerate(given):
+    for row, cell in enumerate(given, first):
         found.append(None)
         if cell is None or row in reasons:
             continue
@@ -29,9 +31,9 @@ def check_tags(
         except ValueError as error:
             reasons.setdefault(row, []).append(f"{column!r} {error}")
             continue
-        words = cells.content(texts[row]).words or ()
+        words = cells.content(texts[row - first]).words or ()
         if len(tags) == len(words):
-            found[row] = write_cell(tags)
+            found[-1] = write_cell(tags)
         else:
             reasons.setdefault(row, []).append(f"{column!r} has {len(tags)} tags for {len(words)} words")
     return found

@@ -14,7 +14,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.outputs.causal_lm import FittedCausalLm
 from eir_seq.outputs.completion import check_generation
-from eir_seq.outputs.predictions import write_predictions
+from eir_seq.outputs.predictions import LeftOut, write_predictions
 from eir_seq.randomness import derive_seed
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.console import Console
@@ -65,6 +65,7 @@ def complete(
     destination: Path,
     console: Console,
     rows: Dataset | None = None,
+    left_out: Sequence[LeftOut] | None = None,
 ) -> list[str]:
     """What the model writes behind each prompt, also as a table: id, NAME_prompt, NAME.
 
@@ -76,6 +77,7 @@ def complete(
         prompts: by id.
         generation: options of `generate` that replace those of the run.
         rows: of the prompts, where the model reads more than a text.
+        left_out: rows of the file that cannot be used.
 
     Raises:
         UserError: options that `generate` does not have, a table that cannot be written.
@@ -97,5 +99,5 @@ def complete(
         texts += write_behind(given[start : start + size], seed=seed, tensors=own)
         console.progress("completing", len(texts), len(given))
     columns: dict[str, Sequence[Any]] = {f"{output.name}_prompt": given, output.name: texts}
-    write_predictions(destination, list(prompts), {}, columns)
+    write_predictions(destination, list(prompts), {}, columns, left_out)
     return texts

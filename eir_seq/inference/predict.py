@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ from eir_seq.config.outputs import ColumnOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.dataset import Batch, EncodedSplit, encode_split
 from eir_seq.data.encoded import EncodingCache
-from eir_seq.data.source import SkippedRow, Splits, load_test
+from eir_seq.data.source import Splits, load_test
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
 from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.source_texts import rows_of_texts, text_writer, writing
-from eir_seq.outputs.predictions import write_predictions
+from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
 from eir_seq.outputs.pretraining import FittedPretraining
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
@@ -43,8 +43,12 @@ def predict(
     accelerator: str = "auto",
     prompt: str | None = None,
     generation: Mapping[str, Any] = MappingProxyType({}),
+    reading: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Predict every row of a file, in its order, and give the path of the table that was written.
+
+    With `data.on_bad_row=skip`, of the run or in `reading`, rows that cannot be used have no prediction, and the table
+    has a column ``not predicted`` that says why. Otherwise such a row is an error.
 
     Labels are not needed. Where each row of an output has one, its metrics are printed and written beside the table
     (``NAME.metrics.json``). The same rows in batches of the same sizes give the same bytes.
@@ -63,6 +67,8 @@ def predict(
         prompt: a text for a language model to complete (or for a sequence-to-sequence output to write from), in place
             of a file.
         generation: for either, options of `generate` that replace those of the run.
+        reading: keys of `data` that say how the file is read (`on_bad_row`, `quote`, `rename` ...) in place of the
+            run's.
 
     Raises:
         UserError: no bundle, or one that is damaged; rows that cannot be used; a table that cannot be written.
@@ -75,7 +81,7 @@ def predict(
     with Console() as console:
         with console.phase(f"reading {folder}"):
             bundle = read_bundle(folder)
-        config = _config(bundle.config, test, batch_size, accelerator)
+        config = _config(bundle.config, test, batch_size, accelerator, reading)
         if language_model(bundle) is not None:
             return _complete(run, folder, bundle, config, test, prompt, generation, destination, console)
         fills, prompted = gap_filler(bundle), prompt is not None or is_prompt_file(str(test))
@@ -98,16 +104,15 @@ def predict(
                 if prompt is not None and test is not None:
                     raise UserError(Fault("data.test", "give this or prompt, not both"))
                 rows = rows_of_texts(bundle, writes, prompt, test)
-                skipped: tuple[SkippedRow, ...] = ()
+                left_out = None
             else:
-                splits = _load_rows(config, bundle, console)
+                splits = _load_rows(config, bundle, console, may_lack_id="id" not in reading)
                 assert splits.test is not None
-                rows, skipped = splits.test, splits.skipped
+                rows, left_out = splits.test, _left_out(config, splits)
             found.append(f"{rows.num_rows:,} of {test or config.data.test if prompt is None else 'prompt'}")
         if destination is None:
             destination = _default_destination(run, folder, "prompt" if prompt is not None else str(config.data.test))
-        if skipped:
-            console.say(f"left out {len(skipped):,} rows (data.on_bad_row=skip)")
+        _say_left_out(left_out, console)
         with tempfile.TemporaryDirectory(prefix="eir_seq-") as encoded_rows:
             with console.phase("encoding"):
                 encoded, warnings = encode_split(
@@ -128,7 +133,7 @@ def predict(
             for name in evaluation.targets
             if isinstance(declared := bundle.outputs[name].config, ColumnOutputBase)
         }
-        write_predictions(destination, evaluation.ids, targets, evaluation.columns(bundle.outputs))
+        write_predictions(destination, evaluation.ids, targets, evaluation.columns(bundle.outputs), left_out)
         if prompt is not None:
             console.say(next(iter(evaluation.written.values())).texts[0])
         _report_metrics(evaluation, destination, console)
@@ -150,7 +155,7 @@ def _complete(
     if (test is None) == (prompt is None):
         message = "give a file of prompts, or one by prompt=TEXT" if test is None else "give this or prompt, not both"
         raise UserError(Fault("data.test", message))
-    besides, rows = reads_besides(bundle), None
+    besides, rows, left_out = reads_besides(bundle), None, None
     if besides is not None and (prompt is not None or is_prompt_file(str(test))):
         place = "prompt" if prompt is not None else "data.test"
         raise UserError(Fault(place, f"the model of {run} reads {besides} beside a text; give a table with its rows"))
@@ -159,12 +164,14 @@ def _complete(
     elif is_prompt_file(str(test)):
         prompts = read_prompts(str(test))
     else:
-        rows = _load_rows(config, bundle, console, need_texts=besides is None).test
+        splits = _load_rows(config, bundle, console, need_texts=besides is None)
+        rows, left_out = splits.test, _left_out(config, splits)
         assert rows is not None
+        _say_left_out(left_out, console)
         prompts = dict(zip(rows["id"], rows[next(iter(config.inputs.values())).column], strict=True))
     destination = destination or _default_destination(run, folder, test or "prompt")
     with console.phase("completing") as found:
-        texts = complete(bundle, config, prompts, generation, destination, console, rows)
+        texts = complete(bundle, config, prompts, generation, destination, console, rows, left_out)
         found.append(f"{len(texts):,} prompts")
     if prompt is not None:
         console.say(f"{prompt}{texts[0]}")
@@ -212,9 +219,12 @@ def find_bundle(run: Path) -> Path:
     raise UserError(Fault("run", f"{run} is neither a run folder nor a bundle"))
 
 
-def _config(config: ExperimentConfig, test: str | None, batch_size: int | None, accelerator: str) -> ExperimentConfig:
+def _config(
+    config: ExperimentConfig, test: str | None, batch_size: int | None, accelerator: str, reading: Mapping[str, Any]
+) -> ExperimentConfig:
     """The run's config, for these rows."""
-    data = {"test": test, "source": "table", "labels": None} if test is not None else {}
+    data: dict[str, Any] = {"test": test, "source": "table", "labels": None} if test is not None else {}
+    data |= reading
     sizes = {"eval_batch_size": batch_size} if batch_size is not None else {}
     return config.model_copy(
         update={
@@ -224,13 +234,31 @@ def _config(config: ExperimentConfig, test: str | None, batch_size: int | None, 
     )
 
 
-def _load_rows(config: ExperimentConfig, bundle: Bundle, console: Console, *, need_texts: bool = True) -> Splits:
+def _left_out(config: ExperimentConfig, splits: Splits) -> list[LeftOut] | None:
+    """The rows without a prediction; None where the config makes them an error."""
+    rows = [LeftOut(row.id, row.position, row.reason) for row in splits.skipped]
+    return rows if rows or config.data.on_bad_row == "skip" else None
+
+
+def _say_left_out(left_out: Sequence[LeftOut] | None, console: Console) -> None:
+    if left_out:
+        console.say(f"rows without a prediction: {len(left_out):,} (column {NOT_PREDICTED!r} says why)")
+
+
+def _load_rows(
+    config: ExperimentConfig, bundle: Bundle, console: Console, *, need_texts: bool = True, may_lack_id: bool = True
+) -> Splits:
     """The rows to predict. They may lack the column of ids, as they may lack labels: their numbers are the ids then."""
     try:
         return load_test(config, bundle.inputs, need_texts=need_texts)
     except UserError as error:
         fault = error.faults[0]
-        if len(error.faults) > 1 or fault.place != "data.id" or not fault.message.startswith("no column"):
+        if (
+            not may_lack_id
+            or len(error.faults) > 1
+            or fault.place != "data.id"
+            or not fault.message.startswith("no column")
+        ):
             raise
     console.say(f"{fault.message}: rows are numbered")
     numbered = config.model_copy(update={"data": config.data.model_copy(update={"id": None})})

@@ -14,6 +14,7 @@ from eir_seq.modalities.documents import DocumentsModality, FittedDocuments
 from eir_seq.modalities.image import FittedImage, ImageModality
 from eir_seq.modalities.seq2seq import FittedSeq2Seq, Seq2SeqModality
 from eir_seq.modalities.sequence import STATE_FILE, FittedSequence, SequenceModality
+from eir_seq.tokenizers.cache import TokenizerCache
 
 MODALITIES: dict[str, tuple[Any, Any]] = {
     "sequence": (SequenceModality, FittedSequence),
@@ -29,20 +30,22 @@ def build_modality(
     layout: DocumentLayout | None = None,
     written: Seq2SeqLmOutputConfig | None = None,
     sentinels: int = 0,
+    cache: TokenizerCache | None = None,
 ) -> Modality:
     """The input called `name`, not yet fitted.
 
     `layout`: it is the documents of a language model, in rows of tokens. `written`: the output whose texts are written
-    from it. `sentinels`: tokens for gaps that a tokenizer gets which is trained here.
+    from it. `sentinels`: tokens for gaps that a tokenizer gets which is trained here. `cache`: where its vocabulary is
+    kept.
     """
     if written is not None:
         assert isinstance(config, SequenceInputConfig)
-        return Seq2SeqModality(name, config, output=written)
+        return Seq2SeqModality(name, config, output=written, cache=cache)
     if layout is not None:
         assert isinstance(config, SequenceInputConfig)
-        return DocumentsModality(name, config, layout)
+        return DocumentsModality(name, config, layout, cache=cache)
     if isinstance(config, SequenceInputConfig):
-        return SequenceModality(name, config, sentinels=sentinels)
+        return SequenceModality(name, config, sentinels=sentinels, cache=cache)
     modality: Modality = MODALITIES[config.type][0](name, config)
     return modality
 

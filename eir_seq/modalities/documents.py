@@ -36,6 +36,7 @@ from eir_seq.modalities.sequence import (
     UNKNOWN,
     FittedSequence,
     SequenceModality,
+    batches_of,
 )
 from eir_seq.modalities.truncation import without_end
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
@@ -81,8 +82,8 @@ class DocumentsModality(SequenceModality):
         return replace(fitted, statistics=statistics)
 
     def _texts(self, rows: Dataset) -> Iterator[str]:
-        for start in range(0, rows.num_rows, ROWS_PER_BATCH):
-            for text in rows[start : start + ROWS_PER_BATCH][self.config.column]:
+        for batch in batches_of(rows, [self.config.column]):
+            for text in batch[self.config.column]:
                 yield from pieces(text)
 
 

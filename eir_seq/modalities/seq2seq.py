@@ -17,7 +17,7 @@ from torch import Tensor
 from eir_seq.config.outputs import Seq2SeqLmOutputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Draw, RowSource
-from eir_seq.modalities.sequence import ROWS_PER_BATCH, STATE_FILE, FittedSequence, SequenceModality
+from eir_seq.modalities.sequence import STATE_FILE, FittedSequence, SequenceModality, batches_of
 from eir_seq.modalities.sequence_batches import SequenceCollator
 from eir_seq.modalities.tensors.base import list_array
 from eir_seq.modalities.truncation import Ids, without_end
@@ -56,6 +56,10 @@ class Seq2SeqModality(SequenceModality):
         described = {"mean": round(float(lengths.mean()), 1), "max": int(lengths.max())}
         cut = round(float((lengths == most).mean()), 4)
         return replace(fitted, target_statistics={**described, "cut": cut} if cut else described)
+
+    @property
+    def _text_columns(self) -> list[str]:
+        return list(dict.fromkeys([*super()._text_columns, self.output.column]))
 
     def _texts(self, rows: Dataset) -> Iterator[str]:
         yield from super()._texts(rows)
@@ -187,5 +191,5 @@ def target_frame(tokenizer: Tokenizer, place: str) -> tuple[list[int], list[int]
 
 
 def _parts(rows: Dataset, column: str) -> Iterator[list[str]]:
-    for start in range(0, rows.num_rows, ROWS_PER_BATCH):
-        yield rows[start : start + ROWS_PER_BATCH][column]
+    for batch in batches_of(rows, [column]):
+        yield batch[column]

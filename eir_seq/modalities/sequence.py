@@ -15,7 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from eir_seq.config.schema import DataConfig, SequenceInputConfig
-from eir_seq.config.tokenizers import PublishedTokenizerConfig, WordTokenizerConfig
+from eir_seq.config.tokenizers import (
+    ByteTokenizerConfig,
+    PublishedTokenizerConfig,
+    TokenizerConfig,
+    WordTokenizerConfig,
+)
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import LENGTH, RowSource
 from eir_seq.modalities.cells import InputCells, parse_cell
@@ -25,7 +30,9 @@ from eir_seq.modalities.sequence_tokens import joined, tokenize
 from eir_seq.modalities.tensors import TensorSource, load_sources, save_sources
 from eir_seq.modalities.tensors.base import Content, list_array
 from eir_seq.modalities.truncation import Ids, cut, is_drawn, shares
+from eir_seq.spool import content_hash, forget_pages
 from eir_seq.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
+from eir_seq.tokenizers.cache import TokenizerCache
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,6 +43,8 @@ log = logging.getLogger(__name__)
 
 TOKENS, UNKNOWN, SHORTENED = "tokens", "unknown", "shortened"
 ROWS_PER_BATCH = 1024
+BATCHES_HELD = 64
+"""Batches of a mapped table that stay resident while it is read."""
 ROWS_MEASURED = 2_000
 """Training rows of which lengths are counted where the config gives `max_length`."""
 UNKNOWN_SHARE = 0.2
@@ -47,12 +56,13 @@ STATE_FILE, TENSORS_FILE, TOKENIZER_FOLDER = "input.json", "tensors.json", "toke
 class SequenceModality:
     """A sequence input, as configured; raises `UserError` for tensors that its model does not take.
 
-    `sentinels`: tokens for gaps that a tokenizer gets which is trained here.
+    `sentinels`: tokens for gaps that a tokenizer gets which is trained here. `cache`: where its vocabulary is kept.
     """
 
     name: str
     config: SequenceInputConfig
     sentinels: int = field(default=0, kw_only=True)
+    cache: TokenizerCache | None = field(default=None, kw_only=True, compare=False)
 
     @cached_property
     def cells(self) -> InputCells:
@@ -107,7 +117,7 @@ class SequenceModality:
         if choice is None:
             choice = PublishedTokenizerConfig() if model.pretrained_model else WordTokenizerConfig()
         if not isinstance(choice, PublishedTokenizerConfig):
-            return train_tokenizer(choice, self._texts(train_rows), sentinels=self.sentinels)
+            return self._train(choice, train_rows)
         place = f"inputs.{self.name}.tokenizer.path"
         if choice.path is None and not model.pretrained_model:
             raise UserError(Fault(place, "give the folder or Hub id of the tokenizer (the model is not pretrained)"))
@@ -121,15 +131,41 @@ class SequenceModality:
             )
             raise UserError(*faults) from error
 
+    def _train(self, choice: TokenizerConfig, rows: Dataset) -> Tokenizer:
+        """The tokenizer that is learnt from the training texts, or was in a run before."""
+
+        def learn() -> Tokenizer:
+            return train_tokenizer(choice, self._texts(rows), sentinels=self.sentinels)
+
+        if self.cache is None or isinstance(choice, ByteTokenizerConfig):
+            return learn()
+        config = self.config.model_dump(mode="json", exclude={"model", "max_length", "truncation"})
+        texts = content_hash(rows.select_columns(self._text_columns).with_format("arrow")[:])
+        state = [type(self).__name__, config, choice.model_dump(mode="json"), self.sentinels, self._text_columns, texts]
+        return self.cache.get(json.dumps(state, sort_keys=True), learn)
+
+    @property
+    def _text_columns(self) -> list[str]:
+        """What a tokenizer is trained on."""
+        return list(dict.fromkeys(name for name in (self.config.column, self.config.pair_column) if name is not None))
+
     def _texts(self, rows: Dataset) -> Iterator[str]:
         config = self.config
         separator = config.tokenizer.split_on if isinstance(config.tokenizer, WordTokenizerConfig) else None
-        for start in range(0, rows.num_rows, ROWS_PER_BATCH):
-            batch = rows[start : start + ROWS_PER_BATCH]
+        for batch in batches_of(rows, self._text_columns):
             contents = map(self.cells.content, batch[config.column])
             yield from (joined(content, separator or " ")[: config.max_characters] for content in contents)
             if config.pair_column is not None:
                 yield from (text[: config.max_characters] for text in batch[config.pair_column])
+
+
+def batches_of(rows: Dataset, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
+    """Some columns of all rows, batch by batch; what was read of a mapped table is let go of."""
+    part = rows.select_columns(columns)
+    for number, start in enumerate(range(0, rows.num_rows, ROWS_PER_BATCH)):
+        yield part[start : start + ROWS_PER_BATCH]
+        if number % BATCHES_HELD == 0:
+            forget_pages()
 
 
 @dataclass
@@ -255,6 +291,7 @@ class FittedSequence:
             columns = self.encode(rows[start : start + ROWS_PER_BATCH])
             lengths.append(columns[TOKENS].to_numpy())
             unknown += int(columns[UNKNOWN].to_numpy().sum())
+            forget_pages()
         tokens = np.concatenate(lengths)
         return tokens, unknown / max(1, int((tokens - specials).sum()))
 

@@ -5,14 +5,31 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from eir_seq.errors import Fault, UserError
 
+NOT_PREDICTED = "not predicted"
+"""The column of why a row has no prediction. No output can be called so: their names have no spaces."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A row of the file that has no prediction: its id, its place among all rows, counted from 0, and why."""
+
+    id: str
+    position: int
+    reason: str
+
 
 def write_predictions(
-    path: Path, ids: Sequence[str], targets: Mapping[str, Sequence[Any]], columns: Mapping[str, Sequence[Any]]
+    path: Path,
+    ids: Sequence[str],
+    targets: Mapping[str, Sequence[Any]],
+    columns: Mapping[str, Sequence[Any]],
+    left_out: Sequence[LeftOut] | None = None,
 ) -> None:
     """Write a CSV (UTF-8) with ``id`` and, per output, ``NAME_true`` (where known), ``NAME`` and its other columns.
 
@@ -23,6 +40,8 @@ def write_predictions(
         ids: id of each row.
         targets: true values by output name, as `FittedOutput.canonical` gives them; outputs may be absent.
         columns: the columns of all outputs' `FittedOutput.decode`.
+        left_out: rows that could not be used, by position. They stand in their places with empty cells, and a last
+            column, `NOT_PREDICTED`, has the reason; it is empty in all other rows. None: there is no such column.
 
     Raises:
         UserError: two outputs have a column of the same name, or the file cannot be written.
@@ -32,6 +51,8 @@ def write_predictions(
         if name in targets:
             table.append((f"{name}_true", targets[name]))
         table.append((name, values))
+    if left_out is not None:
+        table = _with_gaps(table, left_out)
     names = [name for name, _ in table]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -53,6 +74,24 @@ def write_predictions(
         raise UserError(Fault(str(path), f"cannot be written: {error.strerror}")) from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _with_gaps(
+    table: Sequence[tuple[str, Sequence[Any]]], left_out: Sequence[LeftOut]
+) -> list[tuple[str, Sequence[Any]]]:
+    """The columns with the rows that were left out in their places, and the column that says why."""
+    total = len(table[0][1]) + len(left_out)
+    missing = {row.position: row for row in left_out}
+    assert len(missing) == len(left_out), "two rows have one place"
+    assert all(position < total for position in missing), (sorted(missing), total)
+    filled: list[tuple[str, Sequence[Any]]] = []
+    for name, values in table:
+        given = iter(values)
+        filled.append((name, ["" if position in missing else next(given) for position in range(total)]))
+    given = iter(table[0][1])
+    filled[0] = ("id", [missing[place].id if place in missing else next(given) for place in range(total)])
+    reasons = [missing[place].reason if place in missing else "" for place in range(total)]
+    return [*filled, (NOT_PREDICTED, reasons)]
 
 
 def _cell(value: Any) -> str:

@@ -19,6 +19,8 @@ from eir_seq.modalities.sequence import IDS, TOKENS
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.randomness import derive_seed
+from eir_seq.spool import default_folder
+from eir_seq.tokenizers.cache import TokenizerCache
 from eir_seq.training.console import Console
 from eir_seq.training.network import Network
 
@@ -80,8 +82,9 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     from eir_seq.data.source import load_splits
 
     layout, written, sentinels = config.document_layout, config.written, config.sentinels
+    cache = TokenizerCache(config.data.cache_dir or default_folder())
     modalities = {
-        name: build_modality(name, declared, layout, written.get(name), sentinels.get(name, 0))
+        name: build_modality(name, declared, layout, written.get(name), sentinels.get(name, 0), cache)
         for name, declared in config.inputs.items()
     }
     with console.phase("reading rows") as found:

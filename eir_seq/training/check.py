@@ -68,7 +68,7 @@ class CheckResult:
             _line("the run", f"{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch"),
             _line("memory", f"about {_bytes(self.memory_bytes)} on {self.device}, without the data"),
             _line("time", f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step"),
-            "all is well",
+            "all is well" + (f" but for {len(self.warnings)} warnings above" if self.warnings else ""),
         ]
         return "\n".join(lines)
 
@@ -111,7 +111,7 @@ def check(config: ExperimentConfig) -> CheckResult:
         run_seconds=steps * step_seconds + _evaluation_seconds(config, parts, steps, sum(forward) / len(forward)),
         memory_bytes=memory,
         device=str(device),
-        warnings=tuple(parts.data.warnings),
+        warnings=(*parts.splits.warnings, *parts.data.warnings),
     )
 
 

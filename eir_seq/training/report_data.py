@@ -63,6 +63,8 @@ class ReportData(BaseModel):
     """Rows by split."""
     skipped: dict[str, dict[str, int]] = {}
     """Skipped rows by split and reason."""
+    warnings: list[str] = []
+    """What can be used of the rows and yet looks wrong."""
     outputs: dict[str, dict[str, Any]] = {}
     """`FittedOutput.describe` by output."""
     parameters: dict[str, int] = {}

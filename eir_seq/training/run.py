@@ -211,6 +211,7 @@ class _Run:
         self.folder.keep()
         self.console.say(f"run folder: {self.path}")
         self.report.rows = {name: rows.num_rows for name, rows in parts.splits.items()}
+        self.report.warnings = [*parts.splits.warnings, *parts.data.warnings]
         for row in parts.splits.skipped:
             reasons = self.report.skipped.setdefault(row.split, {})
             reasons[row.reason] = reasons.get(row.reason, 0) + 1

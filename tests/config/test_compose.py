@@ -56,6 +56,15 @@ def test_every_option_of_every_group_can_be_chosen(project: Path) -> None:
     assert compose("experiment=sst2_from_table", "data=sst2").data.validation == "validation"
 
 
+def test_a_fraction_of_the_training_rows_as_validation_and_test(project: Path) -> None:
+    (project / "rows.csv").write_text("text,sentiment\n")
+    words = ("experiment=imdb_longformer", "data.validation=rows.csv", "data.split_seed=3")
+    data = compose(*words, "data.test=0.15").data
+    assert (data.validation, data.test, data.split_seed) == ("rows.csv", 0.15, 3)
+    with pytest.raises(UserError, match=r"data\.split_seed: has no effect when data\.validation names a file"):
+        compose(*words)
+
+
 def test_the_name_is_that_of_the_experiment(project: Path) -> None:
     make_project(project, MINE, "deep/one")
     assert compose("experiment=mine").name == "mine"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -290,3 +291,39 @@ def test_many_faults_of_a_kind_are_counted(config: Config, tmp_path: Path) -> No
         load_splits(config(train=write(tmp_path / "a.csv", as_csv(rows))))
     assert len(caught.value.faults) == 11
     assert str(caught.value).endswith("... and 30 more of this kind: 'text' is empty")
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "arrow"])
+def test_memory_does_not_grow_with_the_file(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Texts lie in mapped files: of each is never more than some batches in memory."""
+    for module in ("delimited", "jsonl"):
+        monkeypatch.setattr(f"eir_seq.data.readers.{module}.CHARACTERS_PER_BATCH", 1 << 17)
+    for module in ("eir_seq.spool", "eir_seq.data.readers.columnar"):
+        monkeypatch.setattr(f"{module}.ROWS_PER_BATCH", 32)
+    monkeypatch.setattr("eir_seq.spool.MEMORY", 1 << 17)
+    rows = [(row_id, f"{text} " + f"{row_id} word " * 1000, label) for row_id, text, label in reviews(400)]
+    path = str(tmp_path / f"a.{form}")
+    if form == "csv":
+        write(Path(path), as_csv(rows))
+    elif form == "jsonl":
+        write(Path(path), jsonl(rows))
+    elif form == "parquet":
+        pq.write_table(table(rows), path, row_group_size=50)
+    else:
+        write_arrow(Path(path), rows, stream=False)
+    size = sum(len(text) for _, text, _ in rows)
+    del rows
+    data = config(train=path, validation=0.2, cache_dir=str(tmp_path / "cache"))
+    load_splits(config(train=write(tmp_path / "small.csv", as_csv(reviews(20)))))  # imports
+    arrow = pa.total_allocated_bytes()
+    tracemalloc.start()
+    splits = load_splits(data)
+    python = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert splits.train is not None
+    assert splits.train["text"][0].endswith("word ")
+    assert size > 3_000_000
+    assert python < 0.8 * size  # a list of all texts is more than their size
+    assert pa.total_allocated_bytes() - arrow < 0.1 * size

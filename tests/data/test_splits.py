@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eir_seq.data.source import load_splits
+from eir_seq.data.source import Splits, load_splits, load_test
 from eir_seq.data.splits import draw_groups, draw_rows
 from eir_seq.errors import UserError
 from tests.data.conftest import Config, as_csv, reviews, write
@@ -87,3 +87,92 @@ def test_groups_and_strata_from_the_config(config: Config, tmp_path: Path) -> No
     assert not apart
     assert splits.validation.num_rows == 12
     assert splits.train.column_names == ["id", "text", "sentiment"]
+
+
+# ----------------------------------------------------------------------------------------- validation and test drawn
+
+
+def ids(splits: Splits) -> dict[str, set[str]]:
+    return {name: set(rows["id"]) for name, rows in splits.items()}
+
+
+def test_a_test_part_is_drawn_beside_the_validation_part(config: Config, tmp_path: Path) -> None:
+    rows = reviews(200, classes=("bad", "bad", "bad", "good"))
+    train = write(tmp_path / "a.csv", as_csv(rows))
+    splits = load_splits(config(train=train, validation=0.1, test=0.15))
+    parts = ids(splits)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 150, "validation": 20, "test": 30}
+    assert set.union(*parts.values()) == {row[0] for row in rows}
+    assert [Counter(part["sentiment"])["good"] for _, part in splits.items()] == [37, 5, 8]
+    assert splits.describe()["rows"] == {"train": 150, "validation": 20, "test": 30}
+    again = config(train=write(tmp_path / "b.csv", as_csv(rows[::-1])), validation=0.1, test=0.15)
+    assert ids(load_splits(again)) == parts
+    # the validation rows are those of a run without a test part, and another seed draws others
+    assert ids(load_splits(config(train=train, validation=0.1)))["validation"] == parts["validation"]
+    assert (
+        len(ids(load_splits(config(train=train, validation=0.1, test=0.15, split_seed=1)))["test"] & parts["test"]) < 15
+    )
+
+
+def test_a_test_part_is_drawn_beside_a_validation_file(config: Config, tmp_path: Path) -> None:
+    validation = write(tmp_path / "v.csv", as_csv(reviews(4, first=500)))
+    for source, size in ((validation, 4), (None, 0)):
+        splits = load_splits(config(train=write(tmp_path / "a.csv", as_csv(reviews(20))), validation=source, test=0.25))
+        found = {name: len(part) for name, part in ids(splits).items()}
+        assert found == {"train": 15, "test": 5, **({"validation": size} if size else {})}
+
+
+def test_groups_stay_together_in_three_parts(config: Config, tmp_path: Path) -> None:
+    rows = [(f"{i}", f"text {i}", "bad" if i % 2 else "good", f"g{i // 10}") for i in range(200)]
+    content = "id,text,sentiment,author\n" + "".join(",".join(row) + "\n" for row in rows)
+    splits = load_splits(config(train=write(tmp_path / "a.csv", content), validation=0.1, test=0.2, group="author"))
+    parts = ids(splits)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 140, "validation": 20, "test": 40}
+    groups = [{int(row) // 10 for row in part} for part in parts.values()]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 20
+
+
+def test_a_class_of_two_rows_is_in_two_of_three_parts(config: Config, tmp_path: Path) -> None:
+    rows = [*reviews(40), ("x", "rare text", "rare"), ("y", "rare text", "rare")]
+    splits = load_splits(config(train=write(tmp_path / "a.csv", as_csv(rows)), validation=0.4, test=0.4))
+    assert splits.train is not None
+    assert "rare" in set(splits.train["sentiment"])
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        (
+            (0.5, 0.5),
+            r"^data\.test: 0\.5 \(validation\) and 0\.5 \(test\) of the training rows leave none to train on$",
+        ),
+        ((0.1, 0.01), r"^data\.test: 0\.01 of 20 rows is no row; give it a file or more rows$"),
+        ((None, 0.99), r"^data\.test: 0\.99 of 20 rows is every row; give"),
+    ],
+)
+def test_parts_that_cannot_be_drawn(
+    config: Config, tmp_path: Path, fractions: tuple[float | None, float], message: str
+) -> None:
+    train = write(tmp_path / "a.csv", as_csv(reviews(20)))
+    with pytest.raises(UserError, match=message):
+        load_splits(config(train=train, validation=fractions[0], test=fractions[1]))
+
+
+def test_a_text_is_cut_into_three_parts(config: Config, tmp_path: Path) -> None:
+    text = "".join(f"line {i}\n" for i in range(1000))
+    inputs = {"text": {"column": "text", "model": {"model_type": "gpt2"}}}
+    outputs = {"text": {"type": "causal_lm"}}
+    path = write(tmp_path / "a.txt", text)
+    splits = load_splits(config(train=path, id=None, validation=0.1, test=0.2, inputs=inputs, outputs=outputs))
+    parts = {name: rows["text"][0] for name, rows in splits.items()}
+    assert parts["train"] + parts["validation"] + parts["test"] == text
+    assert len(parts["validation"]) == pytest.approx(0.1 * len(text), abs=20)
+    assert len(parts["test"]) == pytest.approx(0.2 * len(text), abs=20)
+
+
+def test_a_test_part_that_was_drawn_is_no_file_to_predict(config: Config, tmp_path: Path) -> None:
+    drawn = config(train=write(tmp_path / "a.csv", as_csv(reviews(20))), test=0.2)
+    with pytest.raises(
+        UserError, match=r"^data\.test: give the file whose rows are to be predicted; the run drew its own"
+    ):
+        load_test(drawn)

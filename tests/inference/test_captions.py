@@ -130,6 +130,11 @@ def test_pictures_are_needed(folder: Path) -> None:
     lines = [str(fault).replace(f"{folder}/", "") for fault in caught.value.faults]
     assert lines[0].startswith("bad.csv line 3: 'picture' names pictures/none.png, which is no file")
     assert lines[1] == "bad.csv line 4: 'picture' is empty"
+    written = predict(bundle, test=str(path), output=folder / "out.csv", reading={"on_bad_row": "skip"})
+    with written.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["id"], bool(row["text"])) for row in rows] == [("1", True), ("2", False), ("3", False)]
+    assert "none.png, which is no file" in rows[1]["not predicted"]
 
 
 def test_captions_stay_by_their_pictures(tmp_path: Path) -> None:

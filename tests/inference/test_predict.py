@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from eir_seq.commands.predict import predict_config
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
+from eir_seq.outputs.predictions import NOT_PREDICTED
 from eir_seq.training.run import train
 
 WORDS = {"good": ("fine", "great", "warm", "clever"), "bad": ("dull", "cold", "lazy", "poor")}
@@ -286,3 +288,54 @@ def test_places_that_cannot_be_written_are_refused_first(run: Path, tmp_path: Pa
 
 def test_without_a_file_the_runs_own_test_rows_are_wanted(run: Path, tmp_path: Path) -> None:
     assert "data.test" in faults(run, output=tmp_path / "o.csv")
+
+
+def test_rows_that_cannot_be_used_stand_in_their_places_with_the_reason(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = rows(9, seed=10)
+    for number in (0, 4, 8):
+        table[number]["text"] = " " if number == 4 else ""
+    test, output = write(tmp_path / "t.csv", table), tmp_path / "o.csv"
+    assert "line 2: 'text' is empty; data.on_bad_row=skip leaves" in faults(run, test=test, output=output)
+    predicted = read(predict(run, test=test, output=output, reading={"on_bad_row": "skip"}))
+    assert "rows without a prediction: 3 " in capsys.readouterr().out
+    assert [row["id"] for row in predicted] == [row["name"] for row in table]
+    assert list(predicted[0])[-1] == NOT_PREDICTED
+    for number, row in enumerate(predicted):
+        reason = {0: "'text' is empty", 4: "'text' is blank", 8: "'text' is empty"}.get(number, "")
+        assert row.pop(NOT_PREDICTED) == reason
+        assert all((value == "") == bool(reason) for name, value in row.items() if name != "id")
+    usable = [row for row in table if row["text"].strip()]
+    alone = read(predict(run, test=write(tmp_path / "u.csv", usable), output=tmp_path / "p.csv"))
+    assert alone == [row for row in predicted if row["verdict"]]
+
+
+def test_the_table_has_the_same_columns_whether_or_not_a_row_was_left_out(run: Path, tmp_path: Path) -> None:
+    test = write(tmp_path / "t.csv", rows(3, seed=11))
+    predicted = read(predict(run, test=test, output=tmp_path / "o.csv", reading={"on_bad_row": "skip"}))
+    assert [row[NOT_PREDICTED] for row in predicted] == [""] * 3
+
+
+def test_lines_that_are_no_json_have_a_line_in_the_table(run: Path, tmp_path: Path) -> None:
+    table = rows(4, seed=12)
+    lines = [json.dumps(row) for row in table]
+    broken = ["{", *lines[:2], "[]", "{", *lines[2:3], lines[3].replace(table[3]["text"], ""), "{"]
+    (tmp_path / "t.jsonl").write_text("\n".join(broken) + "\n")
+    test = str(tmp_path / "t.jsonl")
+    predicted = read(predict(run, test=test, output=tmp_path / "o.csv", reading={"on_bad_row": "skip"}))
+    names = [row["name"] for row in table]
+    assert [row["id"] for row in predicted] == ["line 1", *names[:2], "line 4", "line 5", *names[2:], "line 8"]
+    assert [bool(row[NOT_PREDICTED]) for row in predicted] == [True, False, False, True, True, False, True, True]
+
+
+def test_the_file_may_be_read_in_another_way_than_the_runs(run: Path, tmp_path: Path) -> None:
+    table = rows(4, seed=13)
+    table[2]["text"] = '"' + table[2]["text"]
+    lines = [f"{row['name']};{row['text']}" for row in table]
+    (tmp_path / "t.csv").write_text("number;words\n" + "\n".join(lines) + "\n")
+    arguments = ["data.delimiter=';'", "data.quote=null", "data.id=number", "data.rename={words: text}"]
+    config = predict_config([f"run={run}", f"data.test={tmp_path / 't.csv'}", *arguments])
+    predicted = read(predict(run, test=config.data.test, output=tmp_path / "o.csv", reading=config.data.reading))
+    assert [row["id"] for row in predicted] == [row["name"] for row in table]
+    assert "no column 'nummer'" in faults(run, test=config.data.test, reading=config.data.reading | {"id": "nummer"})

@@ -89,6 +89,19 @@ def test_any_backbone_learns_tags_and_its_bundle_predicts_them(model_type: str, 
     predicted = predict(run / "bundle", test=unlabelled, output=tmp_path / "new.csv")
     assert column(predicted, "ner") == column(run / "predictions" / "test.csv", "ner")
     assert all(map(all, column(predicted, "ner")))
+    known = [word.split("/")[0] for word in PHRASES[0].split()]
+    rows = [{"words": known * 2}, {"words": "no list"}, {"words": known}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    skip = {"on_bad_row": "skip", "rename": {}}
+    table = predict(run, test=str(tmp_path / "rows.jsonl"), output=tmp_path / "rows.csv", reading=skip)
+    with table.open(newline="", encoding="utf-8") as file:
+        first, second, third = csv.DictReader(file)
+    assert (len(json.loads(first["ner"])), second["ner"], len(json.loads(third["ner"]))) == (
+        2 * len(known),
+        "",
+        len(known),
+    )
+    assert "not a list of words" in second["not predicted"]
     page = write_report(run).read_text(encoding="utf-8")
     assert "F1 of entities" in page
     assert "I-LOC" in page

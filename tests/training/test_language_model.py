@@ -134,6 +134,11 @@ def test_prompts_are_completed(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("text\nthe dog\na cat sat\n")
     rows = list(csv.DictReader(predict(finished / "run", test=str(tmp_path / "rows.csv")).open()))
     assert [row["text"] for row in rows] == [row["text"] for row in table], "rows of a table are prompts, too"
+    (tmp_path / "rows.csv").write_text("text\nthe dog\n \na cat sat\n")
+    skip = {"on_bad_row": "skip"}
+    rows = list(csv.DictReader(predict(finished / "run", test=str(tmp_path / "rows.csv"), reading=skip).open()))
+    assert [row["text"] for row in rows] == [table[0]["text"], "", table[1]["text"]]
+    assert [row["not predicted"] for row in rows] == ["", "'text' is blank", ""]
     greedy = predict(finished / "run", prompt="the dog", generation={"do_sample": False}, output=tmp_path / "one.csv")
     assert next(csv.DictReader(greedy.open()))["text_prompt"] == "the dog"
 

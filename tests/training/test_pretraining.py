@@ -147,6 +147,12 @@ def test_rows_of_a_table_are_measured_as_the_run_did(finished: tuple[str, Path],
     assert path.read_text() == (folder / "run" / "predictions" / "test.csv").read_text()
     metrics = json.loads((tmp_path / "found.metrics.json").read_text())
     assert metrics == json.loads((folder / "run" / "result.json").read_text())["test"]
+    (tmp_path / "gap.csv").write_text((folder / "test.csv").read_text() + "gap, ,x\n")
+    skip = {"on_bad_row": "skip"}
+    rows = read(predict(folder / "run", test=str(tmp_path / "gap.csv"), output=tmp_path / "gap.out.csv", reading=skip))
+    assert [row["id"] for row in rows[:-1]] == [row["id"] for row in read(path)]
+    assert (rows[-1]["id"], rows[-1]["not predicted"]) == ("gap", "'text' is blank")
+    assert all(not value for name, value in rows[-1].items() if name not in ("id", "not predicted"))
 
 
 def test_the_weights_stand_on_the_disk_once(finished: tuple[str, Path]) -> None:

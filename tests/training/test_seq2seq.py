@@ -175,6 +175,12 @@ def test_texts_without_targets_are_written_from(finished: Path, tmp_path: Path) 
     lines.write_text("".join(f"{row['low']}\n" for row in read(bare)))
     rows = read(predict(finished / "run", test=str(lines), output=tmp_path / "found.csv"))
     assert [row["capitals"] for row in rows] == [row["capitals"] for row in same]
+    gap = tmp_path / "gap.csv"
+    gap.write_text(bare.read_text().replace(read(bare)[1]["low"], " ", 1))
+    skip = {"on_bad_row": "skip"}
+    rows = read(predict(finished / "run", test=str(gap), output=tmp_path / "found.csv", reading=skip))
+    assert [row["capitals"] for row in rows] == [same[0]["capitals"], "", *(row["capitals"] for row in same[2:])]
+    assert [row["not predicted"] for row in rows][:3] == ["", "'low' is blank", ""]
     first = read(bare)[0]["low"]
     rows = read(predict(finished / "run", prompt=first, output=tmp_path / "found.csv"))
     assert [row["capitals"] for row in rows] == [same[0]["capitals"]]

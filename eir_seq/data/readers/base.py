@@ -27,11 +27,15 @@ FAULTS_SHOWN = 10
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used: which one, where it stands, and why."""
+    """A row that cannot be used: which one, where it stands, and why.
+
+    `before`: readable rows of the file that precede it.
+    """
 
     id: str
     place: str
     reason: str
+    before: int
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class RawTable:
 
     `lines` holds the line on which each row starts, counted from 1, and `files` the file of each row where every row is
     a file; without both, rows are named by their number.
-    `broken` are rows that could not be read at all and were left out on request.
+    `broken` are rows that could not be read at all and were left out on request. `warnings` say what is readable and
+    yet looks wrong.
     """
 
     source: str
@@ -49,6 +54,7 @@ class RawTable:
     files: Sequence[str] | None = None
     broken: tuple[BadRow, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def place(self, row: int) -> str:
         """Where a row stands, for messages."""
@@ -92,20 +98,22 @@ class FaultLog:
 class Wanted:
     """The columns that an experiment needs and which config key asks for each; they may be renamed while reading.
 
-    Values of `structured` columns may be lists and objects.
+    Values of `structured` columns may be lists and objects. `folder`: where tables are kept that are too large for
+    memory, by default the user's cache folder.
     """
 
     places: Mapping[str, str]
     optional: frozenset[str] = frozenset()
     rename: Mapping[str, str] = field(default_factory=dict)
     structured: frozenset[str] = frozenset()
+    folder: str | None = None
 
     def resolve(self, names: Sequence[str], source: str) -> dict[str, int]:
         """Position of each wanted column among the `names` of a file; raises `UserError` with all that is wrong."""
         renamed = [self.rename.get(name, name) for name in names]
         faults = []
         for name, count in Counter(renamed).items():
-            if count > 1:
+            if count > 1 and name in self.places:  # columns that nobody reads may be called as they like
                 cause = "" if name in names and names.count(name) == count else " after data.rename"
                 faults.append(Fault(source, f"column {name!r} occurs {count} times{cause}; give each its own name"))
         if faults:
@@ -155,7 +163,7 @@ def reading(path: str, place: str) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError:
-        raise UserError(Fault(place, f"{path} is not UTF-8: {_undecodable(path)}")) from None
+        raise UserError(Fault(place, f"{path} is not UTF-8: {undecodable(path)}")) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(Fault(place, f"{path}: the compressed file is truncated or damaged ({error})")) from None
     except OSError as error:
@@ -178,8 +186,12 @@ def open_bytes(path: str) -> IO[bytes]:
 
 
 @contextmanager
-def open_text(path: str, place: str) -> Iterator[IO[str]]:
-    """A UTF-8 file as text, with or without a byte order mark, line ends as they are."""
+def open_text(path: str, place: str, *, errors: str = "strict") -> Iterator[IO[str]]:
+    """A UTF-8 file as text, with or without a byte order mark, line ends as they are.
+
+    With ``errors="surrogateescape"`` undecodable bytes are read as lone surrogates, so that a reader may pass over
+    those in columns that nobody wants.
+    """
     with reading(path, place), open_bytes(path) as file:
         start = file.read(4)
         if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -187,17 +199,23 @@ def open_text(path: str, place: str) -> Iterator[IO[str]]:
         if start == b"PK\x03\x04":
             raise UserError(Fault(place, f"{path} is a zip archive or an Excel workbook; save the table as CSV"))
         file.seek(0)
-        yield io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        yield io.TextIOWrapper(file, encoding="utf-8-sig", errors=errors, newline="")
 
 
-def _undecodable(path: str) -> str:
-    """Where the first bytes stand that are not UTF-8."""
+def has_surrogate(text: str) -> bool:
+    """Whether a text holds half a character, or a byte that ``errors="surrogateescape"`` let pass."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def undecodable(path: str, first_line: int = 1) -> str:
+    """Where the first bytes stand that are not UTF-8, from a line on."""
     offset, line = 0, 1
     with open_bytes(path) as file:
         # Bytes of one line never reach into the next: a line feed is no part of a longer UTF-8 character.
         for text in file:
             try:
-                text.decode("utf-8")
+                if line >= first_line:
+                    text.decode("utf-8")
             except UnicodeDecodeError as error:
                 found = text[error.start : error.start + 1]
                 return f"byte 0x{found.hex()} at offset {offset + error.start}, line {line}; save the file as UTF-8"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eir_seq.data.readers.base import RawTable, Wanted, file_record, reading
 from eir_seq.errors import Fault, UserError
+from eir_seq.spool import ROWS_PER_BATCH, Spool
 
 
 def read_parquet(path: str, wanted: Wanted, place: str) -> RawTable:
@@ -14,28 +17,46 @@ def read_parquet(path: str, wanted: Wanted, place: str) -> RawTable:
     with reading(path, place), pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
         positions = wanted.resolve(names, path)
-        table = file.read(columns=[names[index] for index in positions.values()])
-    return _finish(path, place, table, positions, names)
+        batches = file.iter_batches(ROWS_PER_BATCH, columns=[names[index] for index in positions.values()])
+        return _finish(path, place, batches, positions, names, wanted)
 
 
 def read_arrow(path: str, wanted: Wanted, place: str) -> RawTable:
-    """The wanted columns of an Arrow file, in the file or in the streaming format."""
+    """The wanted columns of an Arrow file, in the file or in the streaming format; the others are not decompressed."""
     with reading(path, place), pa.memory_map(path) as file:
+        open_any = pa.ipc.open_file
         try:
-            table = pa.ipc.open_file(file).read_all()
+            names = open_any(file).schema.names
         except pa.ArrowInvalid as error:
             if "not an arrow file" not in str(error).lower():
                 raise
             file.seek(0)
-            table = pa.ipc.open_stream(file).read_all()
-        names = table.schema.names
+            open_any = pa.ipc.open_stream
+            names = open_any(file).schema.names
+            file.seek(0)
         positions = wanted.resolve(names, path)
-    return _finish(path, place, table, positions, names)
+        source = open_any(file, options=pa.ipc.IpcReadOptions(included_fields=sorted(positions.values())))
+        batches: Iterable[pa.RecordBatch] = source
+        if isinstance(source, pa.RecordBatchFileReader):
+            batches = (source.get_batch(index) for index in range(source.num_record_batches))
+        return _finish(path, place, batches, positions, names, wanted)
 
 
-def _finish(path: str, place: str, table: pa.Table, positions: dict[str, int], names: list[str]) -> RawTable:
-    columns = {new: table.column(names[index]) for new, index in positions.items()}
-    if table.num_rows == 0:
+def _finish(
+    path: str,
+    place: str,
+    batches: Iterable[pa.RecordBatch],
+    positions: dict[str, int],
+    names: list[str],
+    wanted: Wanted,
+) -> RawTable:
+    spool, count = Spool(wanted.folder), 0
+    for batch in batches:
+        columns = {new: batch.column(names[index]) for new, index in positions.items()}
+        if batch.num_rows:
+            spool.add(pa.RecordBatch.from_pydict(columns))
+            count += batch.num_rows
+    if count == 0:
         raise UserError(Fault(place, f"{path} has columns and no rows"))
-    table = pa.table(columns)
+    table = spool.table()
     return RawTable(path, table, record=file_record(path, table))

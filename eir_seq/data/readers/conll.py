@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, open_text
+from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, has_surrogate, open_text, undecodable
 from eir_seq.errors import Fault, UserError
 
 WORDS, TAGS = "words", "tags"
@@ -23,8 +23,9 @@ def read_conll(path: str, wanted: Wanted, place: str) -> RawTable:
     faults = FaultLog()
     sentences: list[list[list[str]]] = [[]]
     starts: list[int] = []
+    positions: dict[str, int] = {}
     width = 0
-    with open_text(path, place) as file:
+    with open_text(path, place, errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             text = line.strip("\r\n")
             fields = text.rstrip("\t").split("\t") if "\t" in text else text.split()
@@ -32,25 +33,29 @@ def read_conll(path: str, wanted: Wanted, place: str) -> RawTable:
                 if sentences[-1]:
                     sentences.append([])
                 continue
-            width = width or len(fields)
+            if not width:
+                width = len(fields)
+                names = [WORDS, *(f"column{number}" for number in range(2, width)), TAGS][:width]
+                positions = wanted.resolve(names, path)
             if len(fields) != width:
                 faults.add(
                     "number of columns",
                     f"{path} line {number}",
                     f"{len(fields)} columns where the first line has {width}",
                 )
-            elif not all(field.strip() for field in fields):
+            elif not all(fields[index].strip() for index in positions.values()):
                 faults.add("empty columns", f"{path} line {number}", "a column is empty")
+            elif any(has_surrogate(fields[index]) for index in positions.values()):
+                raise UserError(Fault(place, f"{path} is not UTF-8: {undecodable(path, number)}"))
             if not sentences[-1]:
                 starts.append(number)
             sentences[-1].append([field.strip() for field in fields])
     faults.raise_any()
     if not starts:
         raise UserError(Fault(place, f"{path} holds no words"))
-    names = [WORDS, *(f"column{number}" for number in range(2, width)), TAGS][:width]
     kept = [sentence for sentence in sentences if sentence]
     columns = {}
-    for name, index in wanted.resolve(names, path).items():
+    for name, index in positions.items():
         columns[name] = pa.array(
             [json.dumps([word[index] for word in s], ensure_ascii=False) for s in kept], pa.string()
         )

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import csv
+import re
+from array import array
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, open_text
+from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, has_surrogate, open_text, undecodable
 from eir_seq.errors import Fault, UserError
+from eir_seq.spool import ROWS_PER_BATCH, Spool
 
-ROWS_PER_CHUNK = 8192
+CHARACTERS_PER_BATCH = 1 << 23
 DELIMITERS = {"\t": "a tab", ";": "';'", "|": "'|'", ",": "','"}
+LINES_SHOWN = 3
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quote: str | None) -> RawTable:
     """The wanted columns of a delimited file, as text.
 
-    A record may span lines where it is quoted. Raises `UserError` naming the line of every record that has another
-    number of fields than the header, or of a quote that is never closed.
+    A record may span lines where it is quoted; a warning names those whose lines look like rows of their own. Raises
+    `UserError` naming the line of every record that has another number of fields than the header, of a quote that is
+    never closed, or of bytes in a wanted column that are not UTF-8.
     """
     csv.field_size_limit(2**31 - 1)
-    faults, chunks, lines = FaultLog(), [], []
-    with open_text(path, place) as file:
+    faults, spool, lines = FaultLog(), Spool(wanted.folder), array("q")
+    merged: list[tuple[int, int]] = []
+    with open_text(path, place, errors="surrogateescape") as file:
         reader = csv.reader(
             file,
             delimiter=delimiter,
@@ -36,20 +44,25 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
             _check_delimiter(header, delimiter, path)
             positions = wanted.resolve(header, path)
             names, indices, width = list(positions), list(positions.values()), len(header)
+            spaced = any(name.startswith(" ") for name in header[1:])
             columns: list[list[str]] = [[] for _ in names]
-            start = reader.line_num + 1
+            size, start = 0, reader.line_num + 1
             for row in reader:
+                end = reader.line_num
                 if len(row) == width:
                     for column, index in zip(columns, indices, strict=True):
                         column.append(row[index])
+                        size += len(row[index])
                     lines.append(start)
-                    if len(lines) % ROWS_PER_CHUNK == 0:
-                        chunks.append(_chunk(names, columns))
-                        columns = [[] for _ in names]
+                    if end > start and _holds_rows(row, delimiter, spaced=spaced):
+                        merged.append((start, end))
+                    if len(columns[0]) == ROWS_PER_BATCH or size > CHARACTERS_PER_BATCH:
+                        spool.add(_batch(names, columns, lines, path, place))
+                        columns, size = [[] for _ in names], 0
                 elif row:
-                    message = f"{len(row)} fields where the header has {width}{_ragged_hint(quote)}"
+                    message = f"{len(row)} fields where the header has {width}{_ragged_hint(quote, start, end)}"
                     faults.add("number of fields", f"{path} line {start}", message)
-                start = reader.line_num + 1
+                start = end + 1
         except csv.Error as error:
             cause = "a quote is opened and never closed" if "unexpected end" in str(error) else str(error)
             faults.add(
@@ -58,12 +71,42 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
     faults.raise_any()
     if not lines:
         raise UserError(Fault(place, f"{path} has a header and no rows"))
-    table = pa.Table.from_batches([*chunks, _chunk(names, columns)])
-    return RawTable(path, table, np.asarray(lines, np.int64), record=file_record(path, table))
+    spool.add(_batch(names, columns, lines, path, place))
+    table = spool.table()
+    warnings = (_warning(path, merged),) if merged else ()
+    return RawTable(path, table, np.asarray(lines, np.int64), record=file_record(path, table), warnings=warnings)
 
 
-def _chunk(names: list[str], columns: list[list[str]]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array(values, pa.string()) for values in columns], names)
+def _batch(names: list[str], columns: list[list[str]], lines: Sequence[int], path: str, place: str) -> pa.RecordBatch:
+    """The last rows as Arrow columns; `lines` are those of all rows so far."""
+    try:
+        return pa.RecordBatch.from_arrays([pa.array(values, pa.string()) for values in columns], names)
+    except UnicodeEncodeError:
+        rows = zip(*columns, strict=True)
+        row = next(row for row, values in enumerate(rows) if any(map(has_surrogate, values)))
+        line = lines[len(lines) - len(columns[0]) + row]
+        raise UserError(Fault(place, f"{path} is not UTF-8: {undecodable(path, line)}")) from None
+
+
+def _holds_rows(row: Sequence[str], delimiter: str, *, spaced: bool) -> bool:
+    """Whether each line of a record that spans lines would be a whole row if quotes were ordinary characters.
+
+    So it is where a quote that stands at the beginning of one row finds its end in another. Prose of several lines may
+    hold as many commas, but with spaces behind them, which `spaced` tables have between their columns as well.
+    """
+    text = delimiter.join(row)
+    if not spaced and delimiter != " " and f"{delimiter} " in text:
+        return False
+    return len(row) > 1 and all(line.count(delimiter) == len(row) - 1 for line in _LINE_END.split(text) if line)
+
+
+def _warning(path: str, merged: Sequence[tuple[int, int]]) -> str:
+    shown = ", ".join(f"{start}-{end}" for start, end in merged[:LINES_SHOWN])
+    more = f" and {len(merged) - LINES_SHOWN} more" if len(merged) > LINES_SHOWN else ""
+    return (
+        f"{path} lines {shown}{more}: a quoted field holds what look like rows of their own; if its quotes are "
+        "ordinary characters, data.quote=null reads each line as a row"
+    )
 
 
 def _check_delimiter(header: list[str], delimiter: str, path: str) -> None:
@@ -74,5 +117,9 @@ def _check_delimiter(header: list[str], delimiter: str, path: str) -> None:
             raise UserError(Fault("data.delimiter", message))
 
 
-def _ragged_hint(quote: str | None) -> str:
-    return "; quote fields that hold the delimiter or line ends" if quote else ""
+def _ragged_hint(quote: str | None, start: int, end: int) -> str:
+    if quote is None:
+        return ""
+    if end > start:
+        return f"; a quote holds lines {start} to {end} together (data.quote=null reads quotes as ordinary characters)"
+    return "; quote fields that hold the delimiter or line ends"

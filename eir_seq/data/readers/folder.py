@@ -61,9 +61,12 @@ def join_labels(
     if labels is not None:
         row_of = {row_id: row for row, row_id in enumerate(labels.table.column(id_column).to_pylist())}
         if not keep_unlabelled:
-            left_out = [row_id for row_id in texts if row_id not in row_of]
-            reason = f"no entry in {labels.source}"
-            broken = [BadRow(row_id, os.path.join(path, row_id + SUFFIX), reason) for row_id in left_out]
+            reason, before = f"no entry in {labels.source}", 0
+            for row_id in texts:
+                if row_id in row_of:
+                    before += 1
+                else:
+                    broken.append(BadRow(row_id, os.path.join(path, row_id + SUFFIX), reason, before))
             texts = {row_id: text for row_id, text in texts.items() if row_id in row_of}
         rows = pa.array([row_of.get(row_id) for row_id in texts], pa.int64())
         for name in labels.table.column_names:

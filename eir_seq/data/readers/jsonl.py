@@ -1,85 +1,150 @@
-"""JSON: one object per line, or one list of objects."""
+"""JSON: one object per line, objects one after another, one list of objects, or one object that holds such a list."""
 
 from __future__ import annotations
 
 import json
+import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable, Wanted, file_record, open_text
 from eir_seq.errors import Fault, UserError
+from eir_seq.spool import ROWS_PER_BATCH, Spool
 
-ROWS_PER_CHUNK = 8192
+CHARACTERS_PER_BATCH = 1 << 23
+_SPACE = re.compile(r"\s*")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 def read_json(path: str, wanted: Wanted, place: str, *, skip_broken: bool) -> RawTable:
-    """The wanted columns of a JSON Lines file, or of a file with one list of objects.
+    """The wanted columns of a JSON Lines file, or of a file with objects, with a list of them, or with one object whose
+    only list of objects holds the rows.
 
     A key that an object lacks is a missing value. Raises `UserError` naming the line of everything that is no JSON
-    object, that holds a key twice, or whose value is of another type than those before; with `skip_broken` such lines
-    are left out and listed.
+    object, that holds a wanted key twice, or whose value is of another type than those before; with `skip_broken` such
+    lines are left out and listed.
     """
     faults = FaultLog()
-    with open_text(path, place) as file:
-        start = file.read(4096).lstrip()[:1]
-        file.seek(0)
-        if start == "[":
-            rows: Iterable[tuple[int, Any]] = enumerate(_parse_list(path, place, file.read()), 1)
-            unit = "row"
-        else:
-            rows, unit = enumerate(file, 1), "line"
+    with open_text(path, place, errors="surrogateescape") as file:
+        rows, unit = _rows(file, path, place, wanted)
         columns = _Columns(wanted)
-        for number, item in rows:
+        for number, item in enumerate(rows, 1):
             if isinstance(item, str) and not item.strip():
                 continue
             reason = columns.add(item, number)
             if reason:
                 faults.add("broken JSON", f"{path} {unit} {number}", reason)
-                columns.broken.append(BadRow(f"{unit} {number}", f"{path} {unit} {number}", reason))
+                row = BadRow(f"{unit} {number}", f"{path} {unit} {number}", reason, before=len(columns.lines))
+                columns.broken.append(row)
     if not skip_broken:
         faults.raise_any()
     if not columns.lines:
         raise UserError(Fault(place, f"{path} holds no readable rows"))
-    names = list(columns.seen)
-    table = columns.table(wanted.resolve(names, path))
+    table = columns.table(wanted.resolve(list(columns.seen), path))
     lines = np.asarray(columns.lines, np.int64) if unit == "line" else None
     return RawTable(path, table, lines, broken=tuple(columns.broken), record=file_record(path, table))
 
 
-def _parse_list(path: str, place: str, text: str) -> list[Any]:
+# --------------------------------------------------------------------------------------------- what holds the rows
+
+
+def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterable[Any], str]:
+    """The rows, as lines that are still to be parsed or as parsed values, and whether they count by line or row."""
+    lines = (line for line in file if line.strip())
+    first, second = next(lines, ""), next(lines, "")
+    file.seek(0)
+    value = _parsed(first)
+    if isinstance(value, _Object) and not second and not _is_row(value, wanted) and _lists(value):
+        return _list_inside(value, path, place), "row"
+    if first.lstrip()[:1] not in ("[", "{") or isinstance(value, _Object):
+        return file, "line"
+    text = file.read()
     try:
-        rows = json.loads(text, object_pairs_hook=_Object)
+        values = list(_values(text))
     except (ValueError, RecursionError) as error:
+        if first.lstrip()[:1] == "{" and isinstance(_parsed(second), _Object):
+            return _LINE.findall(text), "line"  # JSON Lines whose first line is broken
         raise UserError(Fault(place, f"{path} is not valid JSON: {error}")) from None
-    assert isinstance(rows, list)
-    return rows
+    if len(values) == 1 and isinstance(values[0], list):
+        return values[0], "row"
+    if len(values) == 1 and isinstance(values[0], _Object) and not _is_row(values[0], wanted):
+        return _list_inside(values[0], path, place), "row"
+    return values, "row"
+
+
+def _is_row(value: Mapping[str, Any], wanted: Wanted) -> bool:
+    return bool(value.keys() & {*wanted.places, *wanted.rename})
+
+
+def _lists(value: Mapping[str, Any]) -> list[str]:
+    """The keys under which an object has a list of objects."""
+    return [
+        key for key, item in value.items() if isinstance(item, list) and item and all(isinstance(x, dict) for x in item)
+    ]
+
+
+def _list_inside(value: Mapping[str, Any], path: str, place: str) -> list[Any]:
+    """The list of objects that an object holds; raises `UserError` where there is none, or more than one."""
+    lists = _lists(value)
+    if len(lists) == 1:
+        found: list[Any] = value[lists[0]]
+        return found
+    keys = ", ".join(map(repr, list(lists or value)[:8])) + (", ..." if len(lists or value) > 8 else "")
+    what = f"with {len(lists)} lists of objects ({keys})" if lists else f"without a list of objects (its keys: {keys})"
+    raise UserError(
+        Fault(place, f"{path} is one JSON object {what}; write the rows as one list, or one object per line")
+    )
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_Object)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _values(text: str) -> Iterator[Any]:
+    """The JSON values that stand one after another in a text."""
+    decoder = json.JSONDecoder(object_pairs_hook=_Object)
+    start = 0
+    while (start := _SPACE.match(text, start).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too
+        value, start = decoder.raw_decode(text, start)
+        yield value
 
 
 class _Object(dict[str, Any]):
-    """A JSON object that knows whether it held a key twice."""
+    """A JSON object that knows which keys it held twice."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        self.repeated: str | None = None
+        self.repeated: frozenset[str] = frozenset()
         if len(self) < len(pairs):
-            self.repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            self.repeated = frozenset(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+
+
+# ------------------------------------------------------------------------------------------------------- columns
 
 
 class _Columns:
-    """The values of the wanted keys, row by row, each column of one type."""
+    """The values of the wanted keys, row by row, each column of one type. They are kept as text."""
 
     def __init__(self, wanted: Wanted) -> None:
-        self.lines: list[int] = []
+        self.lines = array("q")
         self.broken: list[BadRow] = []
         self.seen: dict[str, None] = {}
-        self._values: dict[str, list[Any]] = {name: [] for name in wanted.places}
+        self._spool = Spool(wanted.folder)
+        self._values: dict[str, list[str | None]] = {name: [] for name in wanted.places}
+        self._size = 0
         self._kinds: dict[str, str] = {}
+        self._fractions: set[str] = set()
         self._structured = wanted.structured
         self._old_names = {new: old for old, new in wanted.rename.items()}
+        self._keys = {*wanted.places, *(old for old, new in wanted.rename.items() if new in wanted.places)}
 
     def add(self, item: Any, number: int) -> str | None:
         """Take one row; returns why it cannot be taken."""
@@ -90,9 +155,9 @@ class _Columns:
                 return f"not valid JSON: {error}"
         if not isinstance(item, _Object):
             return f"a {type(item).__name__} where a JSON object is expected"
-        if item.repeated is not None:
-            return f"key {item.repeated!r} occurs twice"
-        row, kinds = {}, {}
+        if repeated := item.repeated & self._keys:
+            return f"key {min(repeated)!r} occurs twice"
+        row, kinds, fractions = {}, {}, []
         for name in self._values:
             value = item.get(self._old_names.get(name, name), item.get(name))
             kind, row[name] = _typed(value, structured=name in self._structured)
@@ -103,44 +168,55 @@ class _Columns:
                 return f"{name!r} is a {kind} here and a {expected} in the rows before"
             if kind is not None:
                 kinds[name] = kind
+            if isinstance(value, float):
+                fractions.append(name)
         self._kinds.update(kinds)
-        for name, value in row.items():
-            self._values[name].append(value)
+        self._fractions.update(fractions)
+        for name, text in row.items():
+            self._values[name].append(text)
+            self._size += len(text or "")
         self.seen.update(dict.fromkeys(item))
         self.lines.append(number)
+        if self._size > CHARACTERS_PER_BATCH or len(self.lines) % ROWS_PER_BATCH == 0:
+            self._flush()
         return None
 
     def table(self, names: Iterable[str]) -> pa.Table:
         """The columns with these names; whole numbers keep all their digits, as text."""
-        arrays = {}
-        for name in names:
-            values = self._values[name]
-            if any(isinstance(value, float) for value in values):
-                values, kind = [None if value is None else float(value) for value in values], pa.float64()
-            else:
-                values, kind = [None if value is None else str(value) for value in values], pa.string()
-            parts = [values[i : i + ROWS_PER_CHUNK] for i in range(0, len(values), ROWS_PER_CHUNK)]
-            arrays[name] = pa.chunked_array([pa.array(part, kind) for part in parts], kind)
-        return pa.table(arrays)
+        self._flush()
+        table = self._spool.table()
+        return pa.table(
+            {name: table[name].cast(pa.float64()) if name in self._fractions else table[name] for name in names}
+        )
+
+    def _flush(self) -> None:
+        if not next(iter(self._values.values())):
+            return
+        self._spool.add(pa.record_batch({name: pa.array(texts, pa.string()) for name, texts in self._values.items()}))
+        self._values, self._size = {name: [] for name in self._values}, 0
 
 
-def _typed(value: Any, *, structured: bool) -> tuple[str | None, Any]:
-    """Kind and value; kind "broken" comes with the reason as its value, None is a missing value.
+def _typed(value: Any, *, structured: bool) -> tuple[str | None, str | None]:
+    """Kind and value as text; kind "broken" comes with the reason as its value, None is a missing value.
 
     Lists and objects of structured columns stay JSON.
     """
     if value is None:
         return None, None
+    kind, text = "text", value
     if structured and isinstance(value, list | dict):
-        return "text", json.dumps(value, ensure_ascii=False)
-    if isinstance(value, bool):
+        text = json.dumps(value, ensure_ascii=False)
+    elif isinstance(value, bool):
         return "truth value", str(value).lower()
-    if isinstance(value, int | float):
-        return "number", value
-    if not isinstance(value, str):
+    elif isinstance(value, int | float):
+        return "number", repr(value)
+    elif not isinstance(value, str):
         return "broken", f"a {'list' if isinstance(value, list) else 'JSON object'} where text or a number is expected"
     try:
-        value.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError as error:
-        return "broken", f"half a character (\\u{ord(value[error.start]):04x}) at position {error.start}"
-    return "text", value
+        code = ord(text[error.start])
+        if 0xDC80 <= code <= 0xDCFF:  # as `surrogateescape` reads a byte
+            return "broken", f"byte 0x{code - 0xDC00:02x}, which is not UTF-8, at position {error.start}"
+        return "broken", f"half a character (\\u{code:04x}) at position {error.start}"
+    return kind, text
