@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eir_seq.config.language_rules import corrupted_texts, language_models, written_texts
+from eir_seq.config.metric_names import nearest_metric
 from eir_seq.config.optimization import SgdConfig
 from eir_seq.config.outputs import (
     ClassificationOutputConfig,
@@ -134,7 +135,7 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
             yield Fault(
                 "trainer.monitor.metric",
                 f"{monitor.metric!r} is not a metric of a {output.type} output ({listed})"
-                f"{nearest(monitor.metric, output.METRICS)}",
+                f"{nearest_metric(monitor.metric, output.METRICS)}",
             )
             return
         better = output.METRICS.get(monitor.metric, "max")

@@ -24,6 +24,8 @@ from eir_seq.errors import Fault, UserError
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
 """Names of the catalogue that are also checkpoints on the Hub."""
+_CLASS = re.compile(r"(?:LMHead|DoubleHeads|WithHeads)*(?:Model|Config|For[A-Z]\w+)$")
+"""The end of the name of a published class: BertModel, T5ForConditionalGeneration."""
 _SIDES = ("encoder", "decoder")
 _AUTO = "auto"
 """Type of a model from scratch that is not in the catalogue."""
@@ -140,7 +142,7 @@ def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], An
 
 def _options(model: Mapping[str, Any]) -> dict[str, Any]:
     given = model.get("model_init_config")
-    return {str(key): value for key, value in given.items()} if isinstance(given, Mapping) else {}
+    return {key: value for key, value in given.items() if isinstance(key, str)} if isinstance(given, Mapping) else {}
 
 
 def _architecture(model: Mapping[str, Any]) -> str | None:
@@ -245,6 +247,31 @@ def _problem_beyond(name: Any) -> str | None:
     return None
 
 
+def _architecture_meant(name: str) -> str:
+    """What to write for a name that is close to an architecture's, that of a class, or that of a checkpoint."""
+    from eir_seq.models.catalogue import CATALOGUE, SYNONYMS
+
+    names = {_squeezed(other): other for other in (*SYNONYMS, *CATALOGUE)}
+    plain = _squeezed(_CLASS.sub("", name))
+    if plain in names:
+        return f"; did you mean {names[plain]!r}?"
+    prefixes = [other for other in names.values() if re.match(rf"{re.escape(other)}[-_]", name.casefold())]
+    if prefixes:
+        architecture = max(prefixes, key=len)
+        return (
+            f"; if it is a checkpoint, load it with pretrained_model: true; {architecture!r} is the architecture, to "
+            "train from scratch"
+        )
+    close = difflib.get_close_matches(name.casefold(), CATALOGUE, n=3, cutoff=0.6)
+    ratio = {other: difflib.SequenceMatcher(None, other, name.casefold()).ratio() for other in close}
+    close = [other for other in close if ratio[other] > max(ratio.values()) - 0.1]
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else "; see `eir_seq models list`"
+
+
+def _squeezed(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).casefold()
+
+
 def _problem_with_type(model: Mapping[str, Any]) -> str | None:
     """What is wrong with `model_type`, or None."""
     from eir_seq.models.catalogue import CATALOGUE
@@ -256,11 +283,7 @@ def _problem_with_type(model: Mapping[str, Any]) -> str | None:
             return None
         if folder.is_dir() or "/" in name:
             return f"{name!r} names a checkpoint, not an architecture; load it with pretrained_model: true"
-        close = difflib.get_close_matches(name, CATALOGUE, n=3, cutoff=0.6)
-        ratio = {other: difflib.SequenceMatcher(None, other, name).ratio() for other in close}
-        close = [other for other in close if ratio[other] > max(ratio.values()) - 0.1]
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "; see `eir_seq models list`"
-        return f"{name!r} is not in the catalogue{hint}"
+        return f"{name!r} is not in the catalogue{_architecture_meant(name)}"
     if folder.is_dir():
         published = _published_config(folder)
         if published is None:

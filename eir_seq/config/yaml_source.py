@@ -154,9 +154,16 @@ class _Walk:
                 continue
             key = str(key_node.value)
             if key_node.tag == "tag:yaml.org,2002:merge":
+                parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                if not all(isinstance(part, yaml.MappingNode) for part in parts):
+                    self._add((*path, "<<"), "merges a mapping, or a list of them", line)
+                    continue
                 self.visit(value, path)
                 continue
             inner = (*path, key)
+            if key_node.tag == "tag:yaml.org,2002:null":
+                self._add(inner, f"the key {key or 'null'} is no value in YAML; put it in quotes", line)
+                continue
             if key in seen:
                 self._add(inner, f"set twice, on lines {seen[key]} and {line}", line)
             if key == "_target_":
@@ -193,12 +200,24 @@ class StrictFileSource(FileConfigSource):
             config=config,
             path=f"{self.scheme()}://{self.path}",
             provider=self.provider,
-            header=ConfigSource._get_header_dict(file.text[:512]),
+            header={"package": package_of(file)},
         )
 
     def file_of(self, config_path: str) -> Path:
         """The file that holds a config of this source."""
         return Path(os.path.realpath(os.path.join(self.path, self._normalize_file_name(config_path))))
+
+
+def package_of(file: YamlFile) -> str | None:
+    """The package that the header of a file names: where in the config its keys go.
+
+    Raises:
+        UserError: a header that cannot be read.
+    """
+    try:
+        return ConfigSource._get_header_dict(file.text[:512])["package"]
+    except ValueError as error:
+        raise UserError(Fault(f"{shown(file.path)}:1", f"{error}; write '# @package _global_'")) from None
 
 
 def located(file: YamlFile, key: str) -> str:
