@@ -17,6 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from eir_seq.commands.hydra_modes import through_hydra
+from eir_seq.commands.preflight import preflight
 from eir_seq.commands.sweep import Sweep, job_command
 from eir_seq.config.compose import compose_in_hydra, hydra_ready
 from eir_seq.config.overrides import normalized, parse_overrides
@@ -130,7 +131,7 @@ def _validate(overrides: Sequence[str]) -> None:
                 if index in trial or not override.is_sweep_override()
             ]
             try:
-                compose_in_hydra(job)
+                compose_in_hydra(job, preflight)
             except UserError as error:
                 faults += [fault for fault in error.faults if fault not in faults]
     if faults:

@@ -34,7 +34,7 @@ from eir_seq.config.optimization import SchedulerConfig
 from eir_seq.config.origin import Origin, chooser_of, file_of_config
 from eir_seq.config.overrides import normalized, unknown_option
 from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, TrainerConfig
-from eir_seq.config.validation import validate_experiment
+from eir_seq.config.validation import Look, validate_experiment
 from eir_seq.config.yaml_source import StrictFileSource, shown
 from eir_seq.errors import Fault, UserError, nearest
 
@@ -106,17 +106,18 @@ def _version(module: Any) -> tuple[int, ...]:
     return tuple(int(part) for part in module.__version__.split(".")[:2])
 
 
-def compose_experiment(overrides: Sequence[str] = ()) -> Composed:
+def compose_experiment(overrides: Sequence[str] = (), look: Look | None = None) -> Composed:
     """Compose, validate and freeze an experiment.
 
     Args:
         overrides: as on a command line: ``experiment=NAME``, ``data=GROUP_OPTION``, ``trainer.max_epochs=3``.
+        look: a further look at what is valid, see `validate_experiment`.
 
     Raises:
         UserError: everything that is wrong with the files and the overrides.
     """
     with hydra_ready():
-        return compose_in_hydra(normalized(overrides))
+        return compose_in_hydra(normalized(overrides), look)
 
 
 @contextmanager
@@ -133,7 +134,7 @@ def hydra_ready() -> Iterator[None]:
             HydraConfig.instance().cfg = previous
 
 
-def compose_in_hydra(overrides: Sequence[str]) -> Composed:
+def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Composed:
     """Compose and validate with the Hydra that stands ready; `overrides` are normalized."""
     loader = GlobalHydra.instance().config_loader()
     check_chosen_files(overrides, schema_defaults())
@@ -152,7 +153,7 @@ def compose_in_hydra(overrides: Sequence[str]) -> Composed:
     with_catalogue_names(raw)
     notes = without_foreign_options(raw, origin)
     try:
-        config = validate_experiment(raw)
+        config = validate_experiment(raw, look)
     except UserError as error:
         raise UserError(*origin.name_sources(error.faults, raw), *origin.ignored_choices(raw)) from None
     if ignored := origin.ignored_choices(raw):

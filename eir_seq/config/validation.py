@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,16 @@ _AUTO = "auto"
 """Type of a model from scratch that is not in the catalogue."""
 
 
-def validate_experiment(raw: Mapping[str, Any]) -> ExperimentConfig:
+Look = Callable[[Sections, ExperimentConfig | None], Iterable[Fault]]
+"""A further look at the valid sections (and the config, if all of it is valid), and what it finds."""
+
+
+def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> ExperimentConfig:
     """Validate a composed config.
+
+    Args:
+        raw: the config as plain mappings.
+        look: finds further faults, which are reported together with those of the config.
 
     Raises:
         UserError: every fault, each at its config path.
@@ -49,6 +57,9 @@ def validate_experiment(raw: Mapping[str, Any]) -> ExperimentConfig:
         sections = _sections(raw, None)
     faults += list(_check_models(raw))
     faults += check_rules(sections)
+    if look is not None:
+        told = {fault.place for fault in faults}
+        faults += [fault for fault in look(sections, config) if fault.place not in told]
     if faults or config is None:
         raise UserError(*sorted(set(faults), key=faults.index))
     return config
@@ -80,6 +91,7 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
             config.scheduler,
             config.trainer,
             config.run,
+            config.tracker,
         )
     fields = ExperimentConfig.model_fields
 
@@ -113,6 +125,7 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
         section("scheduler"),
         section("trainer"),
         section("run"),
+        section("tracker"),
     )
 
 
@@ -180,6 +193,7 @@ def _model_option_places(raw: Mapping[str, Any]) -> list[str]:
 
 def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
     from eir_seq.models import options
+    from eir_seq.models.catalogue import POOLERS
     from eir_seq.models.configs.rope_scaling import documented_spelling
 
     for place, model, tokens, key in _models(raw):
@@ -197,6 +211,9 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
         if (part := model.get("pretrained_parts")) in _SIDES and not _has_two_sides(architecture):
             message = f"{part!r} is no part of {architecture!r}, which has one side only"
             yield Fault(f"{place}.pretrained_parts", message)
+        if model.get("pool") == "pooler" and architecture not in POOLERS:
+            message = f"{architecture!r} has no pooler of its own; use avg, max, first or last"
+            yield Fault(f"{place}.pool", message)
         given = _options(model)
         if model.get("pretrained_model") is True:
             published = _published_config(Path(str(model["model_type"]))) or {}

@@ -700,6 +700,13 @@ CATALOGUE: dict[str, Entry] = {
 REPLACED_TOKENS = ("electra",)
 """Those whose task pretraining is to tell which tokens were replaced."""
 
+POOLERS = (
+    "albert", "bert", "big_bird", "camembert", "data2vec-text", "ernie", "fnet", "ibert", "layoutlm", "longformer",
+    "luke", "markuplm", "mega", "megatron-bert", "mobilebert", "mpnet", "nezha", "rembert", "roberta",
+    "roberta-prelayernorm", "roc_bert", "squeezebert", "visual_bert", "xlm-roberta", "xlm-roberta-xl",
+)  # fmt: skip
+"""Those whose base model has a pooler: one vector per text that a learnt layer makes of its states."""
+
 SYNONYMS = {"code_llama": "llama", "gpt-sw3": "gpt2"}
 """Documented names of models that are another architecture, tokenizer apart."""
 

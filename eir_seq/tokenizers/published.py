@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
@@ -89,6 +90,14 @@ def load_tokenizer(
     tokenizer.chat_templates = read_chat_templates(files, config)
     config.refuse_unread(name)
     return tokenizer
+
+
+def check_folder(folder: Path, options: Mapping[str, Any]) -> None:
+    """Raise `UserError` where a folder holds no vocabulary, without reading one."""
+    files = TokenizerFiles(folder)
+    reader, name = _reader(files, TokenizerConfigFiles(files, dict(options)), use_fast=True)
+    if reader is None:
+        raise UserError(Fault("", f"no tokenizer in {folder}: {name} is expected"))
 
 
 def _reader(
