@@ -59,7 +59,10 @@ def parse_flags(arguments: list[str]) -> argparse.Namespace:
     faults = []
     for word in unknown:
         if word.startswith("-"):
-            faults.append(Fault(word, f"not a flag{nearest(word.partition('=')[0], known)}", "command line"))
+            flag, equals, _ = word.partition("=")
+            near = nearest(flag, known)
+            hint = near or (f"; did you mean {word.lstrip('-')}?" if equals else "")
+            faults.append(Fault(word, f"not a flag{hint}", "command line"))
         else:  # an override behind a flag that argparse did not expect there
             flags.overrides.append(word)
     if flags.config_name is not None or flags.config_path is not None:

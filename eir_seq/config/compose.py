@@ -35,7 +35,7 @@ from eir_seq.config.origin import Origin, chooser_of, file_of_config
 from eir_seq.config.overrides import normalized, unknown_option
 from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, TrainerConfig
 from eir_seq.config.validation import Look, validate_experiment
-from eir_seq.config.yaml_source import StrictFileSource, shown
+from eir_seq.config.yaml_source import StrictFileSource, in_words, shown
 from eir_seq.errors import Fault, UserError, nearest
 
 ENVIRONMENT_ALLOWED = re.compile(r"EIR_SEQ_\w+|HOME|USER|TMPDIR|SCRATCH|SLURM_JOB_ID|SLURM_ARRAY_TASK_ID")
@@ -44,10 +44,6 @@ secret of the environment into the files of a run."""
 
 PROCESS_LAUNCHER = {"_target_": "hydra_plugins.eir_seq_launcher.ProcessLauncher", "n_jobs": 1}
 """The launcher of sweeps (`eir_seq.commands.multirun`) and its options."""
-
-
-_FOREIGN = r"\w+ (raised )?while (resolving interpolation|composing config):\s*"
-"""The beginning of messages of Hydra and OmegaConf that names their exceptions."""
 
 
 @dataclass(frozen=True)
@@ -234,30 +230,15 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
         root = root.__cause__
     if isinstance(root, OmegaConfBaseException):
         key = str(root.full_key or "")
-        message = _in_words(root)
+        message = in_words(root)
         source = source or (Origin(tuple(overrides)).source_of(key) if key else None)
         if key or source:
             return Fault(key, message, source)
     else:
-        message = _one_line(re.sub(rf"In '[^']+':|In [\w/.-]+:|{_FOREIGN}", "", text)) or type(error).__name__
+        message = in_words(error)
     if source is None and (culprit := _culprit(overrides)):
         return Fault(culprit, message, "command line")
     return Fault("", message, source)
-
-
-def _in_words(error: OmegaConfBaseException) -> str:
-    """What OmegaConf says, without the names of its exceptions."""
-    message = str(error).splitlines()[0]
-    if isinstance(error.__cause__, ValueError):
-        message = str(error.__cause__)
-    if re.match(r"Key '[^']+' (is not in struct|not in )", message):
-        return "unknown key"
-    return _one_line(re.sub(_FOREIGN, "", message))
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 def _culprit(overrides: Sequence[str]) -> str | None:

@@ -31,7 +31,9 @@ def refused(words: Sequence[str], index: int, reason: str) -> tuple[Fault, int]:
     text = words[index]
     key, equals, value = text.partition("=")
     if not equals:
-        return Fault(text, f"not of the form key=value{_key_value(text)}", COMMAND_LINE), 1
+        return Fault(text or "''", f"not of the form key=value{_key_value(text)}", COMMAND_LINE), 1
+    if not key.strip("+~ "):
+        return Fault(text, "not of the form key=value; it has no key", COMMAND_LINE), 1
     if _parsed(f"{key}=1") is None:
         better = _better_key(key)
         hint = f"; did you mean {shlex.quote(f'{better}={value}')}?" if better else ""
