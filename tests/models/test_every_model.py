@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from eir_seq.models import create_model, from_pretrained, list_models
-from eir_seq.models.catalogue import architecture, config_class
+from eir_seq.models.catalogue import POOLERS, architecture, config_class
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.frames.prefixed import Prefixed
 from eir_seq.models.model import Model
@@ -307,3 +307,10 @@ def test_training_and_evaluation_differ_only_by_dropout(model_type: str) -> None
         return
     again = noisy(of_dropout(model_type, 0.1)).train()
     assert not torch.equal(again(**given).last_hidden_state, expected)
+
+
+@every_model
+def test_the_catalogue_knows_who_has_a_pooler(model_type: str) -> None:
+    task = "encoder" if "encoder" in architecture(model_type).tasks else "base"
+    body = tiny(model_type, task).body
+    assert (getattr(body, "pooler", None) is not None) == (model_type in POOLERS)
