@@ -44,8 +44,9 @@ def check_chosen_files(overrides: Sequence[str], schema_defaults: Mapping[str, A
             continue
         content = OmegaConf.to_container(loaded(path), resolve=False)
         assert isinstance(content, dict)
-        faults += _defaults_faults(file, content.get("defaults", []), group)
-        faults += _lists_for_mappings(file, content, schema_defaults, ())
+        keys = {str(key): value for key, value in content.items()}
+        faults += _defaults_faults(file, keys.get("defaults", []), group)
+        faults += _lists_for_mappings(file, keys, schema_defaults, ())
     if faults:
         raise UserError(*faults)
 

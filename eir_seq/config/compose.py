@@ -221,7 +221,8 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
         key, _, value = sweep.group(1).lstrip("+").partition("=")
         hint = f"{value} stands for several jobs; add -m to run them all"
         if "(" not in value:
-            hint += f", or write [{value}] for a list" + (f", '{key}=\"{value}\"' for a text" if '"' not in value else "")
+            hint += f", or write [{value}] for a list"
+            hint += f", '{key}=\"{value}\"' for a text" if '"' not in value else ""
         return Fault(key, hint, "command line")
     if (deletion := re.search(r"Could not delete(?: from config\.)? '([^']+)'", text)) is not None:
         return Fault(f"~{deletion.group(1)}", "there is no such key to delete", "command line")

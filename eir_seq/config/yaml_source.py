@@ -7,6 +7,7 @@ user's alike.
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import re
@@ -131,7 +132,8 @@ def _explained(problem: str, text: str, mark: yaml.Mark | None) -> str:
         return f"{problem}; a backslash needs single quotes ('C:\\data\\x.csv')"
     if "could not find expected ':'" in problem:
         written = next((one for one in (before, line) if re.match(r"\s*[\w.-]+[:=]\S", one)), None)
-        return f"{problem}; write 'key: value' with a space behind the colon" + (f", not {written.strip()!r}" if written else "")
+        instead = f", not {written.strip()!r}" if written else ""
+        return f"{problem}; write 'key: value' with a space behind the colon{instead}"
     if "unexpected end of stream" in problem:
         return "a quote or bracket is opened above and never closed"
     if "expected ',' or" in problem:
@@ -238,12 +240,18 @@ def config_of(file: YamlFile) -> DictConfig:
         UserError: what OmegaConf refuses: an interpolation that is none, a value of a kind that it has not.
     """
     try:
-        config = OmegaConf.create(file.text) if file.lines else OmegaConf.create({})
+        config = copy.deepcopy(_created(file.text if file.lines else ""))
     except OmegaConfBaseException as error:
         key = str(error.full_key or "")
         raise UserError(Fault(key, in_words(error), located(file, key))) from None
     assert isinstance(config, DictConfig)
     return config
+
+
+@functools.lru_cache(maxsize=256)
+def _created(text: str) -> Any:
+    """The config that a text describes, which must not be changed: a sweep composes the same files again and again."""
+    return OmegaConf.create(text or "{}")
 
 
 _FOREIGN = re.compile(r"\w+ (raised )?while (resolving interpolation|composing config):\s*")

@@ -19,7 +19,7 @@ from eir_seq.config.outputs import TokenClassificationOutputConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.data.tags import check_tags
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import InputCells, write_cell
 

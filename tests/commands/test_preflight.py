@@ -248,12 +248,14 @@ def test_a_run_folder_without_permission(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_columns_are_those_that_the_inputs_read() -> None:
-    model = {"model_type": "layoutlm"}
+    model, bert = {"model_type": "layoutlm"}, {"model_type": "bert"}
     inputs = {
         "page": SequenceInputConfig.model_validate(
             {"column": "words", "is_split_into_words": True, "tensors": {"bbox": {"column": "boxes"}}, "model": model}
         ),
-        "pair": SequenceInputConfig.model_validate({"column": "a", "pair_column": "b", "model": {"model_type": "bert"}}),
+        "pair": SequenceInputConfig.model_validate(
+            {"column": "a", "pair_column": "b", "model": {"model_type": "bert"}}
+        ),
         "picture": ImageInputConfig.model_validate(
             {"type": "image", "column": "file", "model": {"model_type": "imagegpt"}}
         ),

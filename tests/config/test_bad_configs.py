@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import eir_seq.commands.multirun
-import eir_seq.commands.train
+import eir_seq.commands.multirun  # noqa: F401 (patched below)
 from eir_seq.commands import main
 from tests.config.bad_configs import BAD, Bad
 from tests.config.project import MINE, make_project
@@ -65,7 +64,7 @@ print(json.dumps([codes, sorted(heavy & set(sys.modules))]))
 
 def test_no_config_error_loads_torch(tmp_path: Path) -> None:
     make_project(tmp_path)
-    lines = [["experiment=mine", *bad.words] for bad in BAD if bad.yaml == MINE]
+    lines = [["experiment=mine", *bad.words] for bad in BAD[::6] if bad.yaml == MINE]
     lines += [
         ["--cfg", "job", "experiment=mine"],
         ["models", "list"],

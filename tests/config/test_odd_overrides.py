@@ -1,4 +1,4 @@
-"""Whatever stands on a command line: it composes, or each fault is one line; a suggested form means what was written."""
+"""Whatever stands on a command line composes, or is one line per fault; a suggested form means what was written."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_odd_words_compose_or_are_told_in_one_line_each(hydra: None, words: list
 @settings(FEW, max_examples=100)
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF, exclude_categories=("C", "Z")), min_size=1))
 @example("reviews (1).csv")
-@example("it's \"so\"")
+@example('it\'s "so"')
 @example("a\\")
 @example("f1(pos)")
 @example("[unclosed")
