@@ -214,6 +214,7 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
         if model.get("pool") == "pooler" and architecture not in POOLERS:
             message = f"{architecture!r} has no pooler of its own; use avg, max, first or last"
             yield Fault(f"{place}.pool", message)
+        yield from _tensors_not_taken(raw, place, architecture)
         given = _options(model)
         if model.get("pretrained_model") is True:
             published = _published_config(Path(str(model["model_type"]))) or {}
@@ -239,6 +240,19 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
                 f"{tokens} tokens are more than the {longest} positions of {architecture!r}; "
                 f"lower it or raise model_init_config.{option}",
             )
+
+
+def _tensors_not_taken(raw: Mapping[str, Any], place: str, architecture: str) -> Iterator[Fault]:
+    """Inputs beside tokens that no options make the architecture take; `place` is that of the model."""
+    from eir_seq.models.catalogue import TENSORS
+
+    source = place.removesuffix(".model")
+    given = raw["inputs"][source.removeprefix("inputs.")].get("tensors")
+    own = [kind for kind, models in TENSORS.items() if architecture in models]
+    for kind, entry in given.items() if isinstance(given, Mapping) else ():
+        if entry is not None and kind in TENSORS and kind not in own:
+            listed = f"it takes {', '.join(own)}" if own else "it takes no further tensors"
+            yield Fault(f"{source}.tensors.{kind}", f"{architecture!r} takes no such tensor; {listed}")
 
 
 def _has_two_sides(architecture: str) -> bool:

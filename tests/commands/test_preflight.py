@@ -248,7 +248,7 @@ def test_a_run_folder_without_permission(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_columns_are_those_that_the_inputs_read() -> None:
-    model, bert = {"model_type": "layoutlm"}, {"model_type": "bert"}
+    model = {"model_type": "layoutlm"}
     inputs = {
         "page": SequenceInputConfig.model_validate(
             {"column": "words", "is_split_into_words": True, "tensors": {"bbox": {"column": "boxes"}}, "model": model}
