@@ -252,7 +252,7 @@ NAMES = [
     *[cli(f"model-{name}", f"{MODEL}.model_type={name}", f"{MODEL}.model_type: {name!r} is not in the catalogue; did you mean {meant!r}?") for name, meant in (("BERT", "bert"), ("BertForMaskedLM", "bert"), ("deberta_v2", "deberta-v2"))],
     *[cli(f"model-{name}", f"{MODEL}.model_type={name}", f"{MODEL}.model_type: {name!r} is not in the catalogue; if it is a checkpoint, load it with pretrained_model: true; {meant!r} is the architecture, to train from scratch") for name, meant in (("bert-base-uncased", "bert"), ("t5-small", "t5"), ("roberta-large", "roberta"))],
     cli("pooler", (f"{MODEL}.model_type=electra", f"{MODEL}.pool=pooler", f"~{MODEL}.model_init_config"), f"{MODEL}.pool: 'electra' has no pooler of its own; use avg, max, first or last"),
-    cli("tensors", "+inputs.review.tensors.bbox.column=boxes", "inputs.review.tensors.bbox: 'longformer' takes no such tensor; it takes global_attention_mask"),
+    cli("tensors", "+inputs.review.tensors.visual_embeds.column=boxes", "inputs.review.tensors.visual_embeds: 'longformer' takes no such tensor; it takes global_attention_mask"),
     cli("output-null", "outputs.stars=null", "outputs.stars: null is not a mapping; ~outputs.stars takes it away"),
     cli("output-text", "outputs.stars=regression", "outputs.stars: 'regression' is not a mapping; write outputs.stars.type=regression, in YAML stars: {type: regression}"),
     cli("column-of-two-outputs", "outputs.stars.column=sentiment", "outputs.stars.column: column 'sentiment' is already read as a class (outputs.sentiment.column)"),
