@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
 from eir_seq.config.errors import yaml_text
-from eir_seq.config.folders import config_folders, groups_of_primary_config, loaded, options_of
+from eir_seq.config.folders import CONFIG_NAME, config_folders, groups_of_primary_config, loaded, options_of
 from eir_seq.config.quoting import COMMAND_LINE, refused
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.yaml_source import contains_key, shown
@@ -130,8 +130,18 @@ def _has_type(group: str, option: str) -> bool:
 def unknown_option(group: str, option: str, options: Sequence[str], source: str | None) -> Fault:
     """The fault of a choice that a group does not offer."""
     plain = PurePosixPath(option.removesuffix(".yaml").removesuffix(".yml")).name
-    hint = f"; did you mean {plain!r}?" if plain in options else nearest(option, options)
-    return Fault(group, f"no option {option!r} ({_listed(options)}; {_searched(group)}){hint}", source)
+    hint = f"; did you mean {plain!r}?" if plain in options else _misplaced(group, plain) or nearest(option, options)
+    searched = "" if group.startswith("hydra") else f"; {_searched(group)}"
+    return Fault(group, f"no option {option!r} ({_listed(options)}{searched}){hint}", source)
+
+
+def _misplaced(group: str, name: str) -> str:
+    """That the file is there, with another suffix or in a folder where options of the group are not looked for."""
+    for folder in config_folders():
+        for path in (folder / group / f"{name}.yml", folder / f"{name}.yaml", Path(group) / f"{name}.yaml"):
+            if name not in ("", CONFIG_NAME) and path.is_file():
+                return f"; {shown(path)} must be {shown(folder / group)}/{name}.yaml"
+    return ""
 
 
 def _listed(options: Sequence[str]) -> str:

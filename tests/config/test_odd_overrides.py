@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from eir_seq.config.compose import compose_experiment, compose_in_hydra, hydra_ready
+from eir_seq.config.folders import conf_dir
 from eir_seq.config.outputs import ClassificationOutputConfig
 from eir_seq.config.overrides import normalized, parse_overrides
 from eir_seq.errors import UserError
@@ -119,3 +120,20 @@ def test_a_key_that_is_a_number_composes_as_it_is_told() -> None:
     output = compose_experiment(["experiment=mine", f"{told[1]}=1.0"]).config.outputs["sentiment"]
     assert isinstance(output, ClassificationOutputConfig)
     assert output.class_weights == {"0": 1.0}
+
+
+@pytest.mark.parametrize("path", ["conf/experiment/other.yml", "conf/other.yaml", "experiment/other.yaml"])
+def test_an_experiment_in_the_wrong_place_is_found(path: str) -> None:
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_text("# @package _global_\n")
+    with pytest.raises(UserError) as caught:
+        compose_experiment(["experiment=other"])
+    assert f"; looked in conf/experiment, {conf_dir() / 'experiment'})" in str(caught.value)
+    assert f"; {path} must be conf/experiment/other.yaml" in str(caught.value)
+
+
+def test_where_there_is_no_folder_conf_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"and .*elsewhere has no folder conf"):
+        compose_experiment(["experiment=mine"])
