@@ -24,7 +24,9 @@ class Fault:
 
     def __str__(self) -> str:
         line = f"{self.place}: {self.message}" if self.place else self.message
-        return f"{line} ({self.source})" if self.source else line
+        line = f"{line} ({self.source})" if self.source else line
+        # Whatever the user's words and files hold, a fault is one line that shows what cannot be seen.
+        return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
     def under(self, prefix: str) -> Fault:
         """The same fault, seen from one level further out: its place gets ``prefix.`` in front."""

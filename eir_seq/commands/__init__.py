@@ -65,8 +65,11 @@ def _dispatch(words: list[str]) -> int:
     if words and words[0] in COMMANDS:
         command = words.pop(0)
     elif words and words[0].replace("_", "").replace("-", "").isalpha() and not words[0].startswith("-"):
-        listed = ", ".join(COMMANDS)
-        raise UserError(Fault(words[0], f"not a command; there are {listed}{nearest(words[0], COMMANDS)}"))
+        from eir_seq.config.folders import options_of
+
+        listed, word = ", ".join(COMMANDS), words[0]
+        hint = f"; did you mean experiment={word}?" if word in options_of("experiment") else nearest(word, COMMANDS)
+        raise UserError(Fault(word, f"not a command; there are {listed}{hint}"))
     module = importlib.import_module(f"eir_seq.commands.{command}")
     code: int = module.run(words)
     return code

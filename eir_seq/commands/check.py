@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eir_seq.commands.preflight import preflight
 from eir_seq.commands.train import parse_flags
 from eir_seq.config.compose import compose_experiment
 from eir_seq.errors import UserError
@@ -20,7 +21,7 @@ def run(arguments: list[str]) -> int:
         print(_HELP)
         return 0
     flags = parse_flags(arguments)
-    composed = compose_experiment(flags.overrides)
+    composed = compose_experiment(flags.overrides, preflight)
     for line in filter(None, (composed.config.note, *composed.notes)):
         print(line, flush=True)
     from eir_seq.training.check import check

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
@@ -17,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from eir_seq.commands.hydra_modes import through_hydra
+from eir_seq.commands.preflight import preflight
 from eir_seq.commands.sweep import Sweep, job_command
 from eir_seq.config.compose import compose_in_hydra, hydra_ready
 from eir_seq.config.overrides import normalized, parse_overrides
@@ -107,11 +109,19 @@ def _register() -> None:
 def _validate(overrides: Sequence[str]) -> None:
     """Compose and validate the first job, and each further value of every axis with the first of the others."""
     parsed = parse_overrides(overrides)
-    axes = {
-        index: list(override.sweep_string_iterator())
-        for index, override in enumerate(parsed)
-        if override.is_discrete_sweep() and not override.is_hydra_override()
-    }
+    with hydra_ready():
+        for override in parsed:
+            override.config_loader = GlobalHydra.instance().config_loader()  # which knows what glob(*) stands for
+        axes = {
+            index: list(override.sweep_string_iterator())
+            for index, override in enumerate(parsed)
+            if override.is_discrete_sweep() and not override.is_hydra_override()
+        }
+    if not any(override.key_or_group == "hydra/sweeper" for override in parsed):
+        intervals = [override for override in parsed if override.is_interval_sweep()]
+        message = "an interval holds no values to run one by one; name them (1,2,3) or write range(FIRST,LAST,STEP)"
+        if intervals:
+            raise UserError(*(Fault(override.key_or_group, message, "command line") for override in intervals))
     _check_size(parsed, axes)
     fixed = [override for override in parsed if not override.is_hydra_override()]
     if any(override.key_or_group == "run.dir" for override in fixed):
@@ -130,7 +140,7 @@ def _validate(overrides: Sequence[str]) -> None:
                 if index in trial or not override.is_sweep_override()
             ]
             try:
-                compose_in_hydra(job)
+                compose_in_hydra(job, preflight)
             except UserError as error:
                 faults += [fault for fault in error.faults if fault not in faults]
     if faults:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from eir_seq.commands.preflight import prediction_faults
 from eir_seq.config.errors import faults_of
 from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import Strict
@@ -69,6 +70,10 @@ def run(arguments: list[str]) -> int:
         print(_HELP.format(keys=_describe_keys()))
         return 0
     config = predict_config(arguments)
+    run_dir = Path(config.run).expanduser()
+    bundle = run_dir / "bundle" if (run_dir / "bundle").is_dir() else run_dir
+    if faults := list(prediction_faults(bundle, config.data.test)):
+        raise UserError(*faults)
     from eir_seq.inference.predict import predict
 
     written = predict(

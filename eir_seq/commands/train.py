@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
+from eir_seq.commands.preflight import preflight
 from eir_seq.config.compose import compose_experiment
 from eir_seq.errors import Fault, UserError, nearest
 
@@ -28,7 +29,7 @@ def run(arguments: list[str]) -> int:
         from eir_seq.commands.hydra_modes import show
 
         return show(flags)
-    composed = compose_experiment(flags.overrides)
+    composed = compose_experiment(flags.overrides, preflight)
     for line in filter(None, (composed.config.note, *composed.notes)):
         print(line, flush=True)
     from eir_seq.inference.report import write_report
@@ -58,7 +59,10 @@ def parse_flags(arguments: list[str]) -> argparse.Namespace:
     faults = []
     for word in unknown:
         if word.startswith("-"):
-            faults.append(Fault(word, f"not a flag{nearest(word.partition('=')[0], known)}", "command line"))
+            flag, equals, _ = word.partition("=")
+            near = nearest(flag, known)
+            hint = near or (f"; did you mean {word.lstrip('-')}?" if equals else "")
+            faults.append(Fault(word, f"not a flag{hint}", "command line"))
         else:  # an override behind a flag that argparse did not expect there
             flags.overrides.append(word)
     if flags.config_name is not None or flags.config_path is not None:

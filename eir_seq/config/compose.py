@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from eir_seq.config.chosen_files import check_chosen_files
 from eir_seq.config.errors import without_foreign_keys
 from eir_seq.config.folders import CONFIG_NAME, UserConfFirst, conf_dir, options_of
 from eir_seq.config.model_choice import with_catalogue_names, with_tokenizer_types, without_foreign_options
@@ -33,8 +34,8 @@ from eir_seq.config.optimization import SchedulerConfig
 from eir_seq.config.origin import Origin, chooser_of, file_of_config
 from eir_seq.config.overrides import normalized, unknown_option
 from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, TrainerConfig
-from eir_seq.config.validation import validate_experiment
-from eir_seq.config.yaml_source import StrictFileSource, shown
+from eir_seq.config.validation import Look, validate_experiment
+from eir_seq.config.yaml_source import StrictFileSource, in_words, shown
 from eir_seq.errors import Fault, UserError, nearest
 
 ENVIRONMENT_ALLOWED = re.compile(r"EIR_SEQ_\w+|HOME|USER|TMPDIR|SCRATCH|SLURM_JOB_ID|SLURM_ARRAY_TASK_ID")
@@ -74,12 +75,15 @@ def set_up_hydra() -> None:
     Plugins.instance().register(UserConfFirst)
     SourcesRegistry.instance().types["file"] = StrictFileSource
     _register_resolver("oc.env", _environment)
-    # The defaults of the sections that have no variants, so that `--cfg job` and shell completion show all keys.
-    sections = {"data": DataConfig(), "scheduler": SchedulerConfig(), "trainer": TrainerConfig(), "run": RunConfig()}
-    defaults = {"seed": 0, **{name: section.model_dump() for name, section in sections.items()}}
     store = ConfigStore.instance()
-    store.store(name="schema_defaults", node=defaults, provider="eir_seq")
+    store.store(name="schema_defaults", node=schema_defaults(), provider="eir_seq")
     store.store(group="hydra/launcher", name="processes", node=PROCESS_LAUNCHER, provider="eir_seq")
+
+
+def schema_defaults() -> dict[str, Any]:
+    """The defaults of the sections that have no variants, so that `--cfg job` and shell completion show all keys."""
+    sections = {"data": DataConfig(), "scheduler": SchedulerConfig(), "trainer": TrainerConfig(), "run": RunConfig()}
+    return {"seed": 0, **{name: section.model_dump() for name, section in sections.items()}}
 
 
 def version_base() -> dict[str, str]:
@@ -98,17 +102,18 @@ def _version(module: Any) -> tuple[int, ...]:
     return tuple(int(part) for part in module.__version__.split(".")[:2])
 
 
-def compose_experiment(overrides: Sequence[str] = ()) -> Composed:
+def compose_experiment(overrides: Sequence[str] = (), look: Look | None = None) -> Composed:
     """Compose, validate and freeze an experiment.
 
     Args:
         overrides: as on a command line: ``experiment=NAME``, ``data=GROUP_OPTION``, ``trainer.max_epochs=3``.
+        look: a further look at what is valid, see `validate_experiment`.
 
     Raises:
         UserError: everything that is wrong with the files and the overrides.
     """
     with hydra_ready():
-        return compose_in_hydra(normalized(overrides))
+        return compose_in_hydra(normalized(overrides), look)
 
 
 @contextmanager
@@ -125,13 +130,13 @@ def hydra_ready() -> Iterator[None]:
             HydraConfig.instance().cfg = previous
 
 
-def compose_in_hydra(overrides: Sequence[str]) -> Composed:
+def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Composed:
     """Compose and validate with the Hydra that stands ready; `overrides` are normalized."""
     loader = GlobalHydra.instance().config_loader()
-    with told_by_us(overrides):
+    check_chosen_files(overrides, schema_defaults())
+    with told_by_us(overrides, composing=True):
         composed = loader.load_configuration(CONFIG_NAME, list(overrides), RunMode.RUN, from_shell=True)
-    choices = dict(composed.hydra.runtime.choices)
-    with told_by_us(overrides):
+        choices = dict(composed.hydra.runtime.choices)
         raw = _plain(composed)
     if "name" not in raw and choices.get("experiment"):
         raw["name"] = str(choices["experiment"]).replace("/", "-")
@@ -145,7 +150,7 @@ def compose_in_hydra(overrides: Sequence[str]) -> Composed:
     notes = without_foreign_options(raw, origin)
     with_tokenizer_types(raw)
     try:
-        config = validate_experiment(raw)
+        config = validate_experiment(raw, look)
     except UserError as error:
         raise UserError(*origin.name_sources(error.faults, raw), *origin.ignored_choices(raw)) from None
     if ignored := origin.ignored_choices(raw):
@@ -181,22 +186,30 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def told_by_us(overrides: Sequence[str] = ()) -> Iterator[None]:
-    """Turns what Hydra and OmegaConf raise about a user's mistake into a `UserError`."""
+def told_by_us(overrides: Sequence[str] = (), *, composing: bool = False) -> Iterator[None]:
+    """Turns what Hydra and OmegaConf raise about a user's mistake into a `UserError`.
+
+    While `composing` only they are at work, and they raise anything (ValueError, TypeError, AssertionError, errors of
+    their parsers); all of it is about what the user wrote. Elsewhere an exception of another kind is a bug of ours.
+    """
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except UserError:
+        raise
+    except Exception as error:
         cause: BaseException | None = error
         while cause is not None:  # our own error, raised while Hydra loaded a file
             if isinstance(cause, UserError):
                 raise cause from None
-            cause = cause.__cause__
+            cause = cause.__cause__ or cause.__context__
+        if not composing and not isinstance(error, HydraException | OmegaConfBaseException):
+            raise
         raise UserError(_fault_of(error, overrides)) from None
 
 
 def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
-    text = str(error)
-    parent = re.search(r"In '([^']+)'", text)
+    text = str(error).partition("full_key:")[0]
+    parent = re.search(r"(?:In|defaults list in) '([^']+)'", text) or re.search(r"In ([\w/.-]+):", text)
     source = None
     if parent is not None:
         found = file_of_config(parent.group(1))
@@ -205,22 +218,37 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
         group, _, option = str(error.missing_cfg_file).removeprefix("/").rpartition("/")
         source = chooser_of(group, overrides) or source
         return unknown_option(group or option, option, sorted(error.options or ()), source)
-    if (sweep := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'", text)) is not None:
+    if (sweep := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?: |\n|:|$)", text)) is not None:
         key, _, value = sweep.group(1).lstrip("+").partition("=")
-        hint = f"{value} stands for several jobs; add -m to run them all, or write [{value}] for a list"
+        hint = f"{value} stands for several jobs; add -m to run them all"
+        if "(" not in value:
+            hint += f", or write [{value}] for a list"
+            hint += f", '{key}=\"{value}\"' for a text" if '"' not in value else ""
         return Fault(key, hint, "command line")
-    if (deletion := re.search(r"Could not delete from config. '([^']+)'", text)) is not None:
+    if (deletion := re.search(r"Could not delete(?: from config\.)? '([^']+)'", text)) is not None:
         return Fault(f"~{deletion.group(1)}", "there is no such key to delete", "command line")
     root: BaseException = error
     while isinstance(root.__cause__, (HydraException, OmegaConfBaseException)):
         root = root.__cause__
     if isinstance(root, OmegaConfBaseException):
         key = str(root.full_key or "")
-        message = str(root).splitlines()[0]
-        if root.__cause__ is not None and isinstance(root.__cause__, ValueError):
-            message = str(root.__cause__)
-        if re.match(r"Key '[^']+' (is not in struct|not in )", message):
-            message = "unknown key"
-        message = re.sub(r"ValueError raised while resolving interpolation: ", "", message)
-        return Fault(key, message, source or (Origin(tuple(overrides)).source_of(key) if key else None))
-    return Fault("", " ".join(re.sub(r"In '[^']+':", "", text).split()), source)
+        message = in_words(root)
+        source = source or (Origin(tuple(overrides)).source_of(key) if key else None)
+        if key or source:
+            return Fault(key, message, source)
+    else:
+        message = in_words(error)
+    if source is None and (culprit := _culprit(overrides)):
+        return Fault(culprit, message, "command line")
+    return Fault("", message, source)
+
+
+def _culprit(overrides: Sequence[str]) -> str | None:
+    """The override without which the others can be composed; None where there is no such one."""
+    loader = GlobalHydra.instance().config_loader()
+    for index, override in enumerate(overrides):
+        with suppress(Exception):
+            others = [*overrides[:index], *overrides[index + 1 :]]
+            loader.load_configuration(CONFIG_NAME, others, RunMode.RUN, from_shell=True)
+            return override.lstrip("+")
+    return None

@@ -98,7 +98,7 @@ class Kind:
     def __str__(self) -> str:
         members = self.members
         if len(members) > 1:
-            return " or ".join(map(str, members))
+            return " or ".join(dict.fromkeys(map(str, members)))
         annotation, origin = self.annotation, typing.get_origin(self.annotation)
         if origin is Literal:
             spelt: dict[str, Any] = {}
@@ -145,10 +145,16 @@ def faults_of(
     faults = []
     for path, items in by_path.items():
         first = items[0]
+        if isinstance(first.error["input"], Mapping) and _is_below(path, by_path) and first.error["type"] not in _TAG:
+            continue  # another member of a union, while what is below says what is wrong with the mapping
         if first.error["type"] == _MISSING and path in misspelt.values():
             continue
         faults.append(Fault(dotted(path), _message(first, misspelt.get(path), model, given, places)))
     return faults
+
+
+def _is_below(path: tuple[str, ...], found: Mapping[tuple[str, ...], list[_Found]]) -> bool:
+    return any(len(other) > len(path) and other[: len(path)] == path for other in found)
 
 
 def without_foreign_keys(given: Any, model: type[BaseModel], chosen: Callable[[str], bool]) -> Any:
@@ -226,6 +232,8 @@ def _locate(error: Any, model: type[BaseModel]) -> _Found:
         path.append(str(part))
     if error["type"] in _TAG and kind is not None:
         path.append(kind.discriminator or "type")
+    if error["loc"] and error["loc"][-1] == "[key]" and not isinstance(error["input"], str):
+        path[-1] = yaml_text(error["input"])  # pydantic shows true as 1
     return _Found(tuple(path), owner, kind, error)
 
 
@@ -254,6 +262,8 @@ def _message(
         if required is not None:
             return f"unknown key; did you mean {required[-1]!r}, which is missing?"
         return f"unknown key{_hint_for_key(found, model, given, places)}"
+    if error["type"] == "invalid_key":
+        return "unknown key; keys are text"
     if error["type"] == _MISSING:
         description = _description(found)
         return f"is missing{description}"
@@ -267,17 +277,46 @@ def _message(
         value = error["ctx"]["tag"]
         return f"{value!r} is not one of {listed}{nearest(value, tags)}"
     if error["loc"] and error["loc"][-1] == "[key]":
-        return "is not a name of letters, digits, '-' and '_' that begins with a letter"
+        return _message_for_key(found)
     if error["type"] == "too_short" and isinstance(error["input"], Mapping):
         return "must hold at least one entry"
     value = error["input"]
     if kind is None:
         return f"{yaml_text(value)}: {error['msg']}"
     members = kind.members
-    wrong = f"neither {' nor '.join(map(str, members))}" if len(members) > 1 else f"not {kind}"
+    named = list(dict.fromkeys(map(str, members)))
+    wrong = f"neither {' nor '.join(named)}" if len(named) > 1 else f"not {named[0]}"
     choices = [choice for member in members for choice in _choices(member)]
-    hint = nearest(value, choices) if isinstance(value, str) and choices else ""
+    hint = nearest(value, choices) if isinstance(value, str) and choices else _hint_for_mapping(found, kind)
     return f"{yaml_text(value)} is {wrong}{hint}{_quoted_number(value, members)}"
+
+
+def _hint_for_mapping(found: _Found, kind: Kind) -> str:
+    """How to write what stands as a single value where a mapping is wanted."""
+    value, place = found.error["input"], dotted(found.path)
+    models = [member.model for member in kind.members if member.model is not None]
+    if not models or isinstance(value, list | Mapping):
+        return ""
+    names = [name for model in models for name in ("type", "model_type", "dir") if name in model.model_fields]
+    name = names[0] if names else None
+    if isinstance(value, str) and name is not None:
+        return f"; write {place}.{name}={value}, in YAML {found.path[-1]}: {{{name}: {value}}}"
+    if value is None:
+        return f"; ~{place} takes it away" if len(found.path) > 1 else "; leave it out for the defaults"
+    return ""
+
+
+def _message_for_key(found: _Found) -> str:
+    """What is wrong with a key of a mapping that may have any."""
+    key = found.error["input"]
+    if isinstance(key, str) or found.path[:-1] in (("inputs",), ("outputs",)):
+        return "is not a name of letters, digits, '-' and '_' that begins with a letter"
+    kind = "a truth value" if isinstance(key, bool) else "a number" if isinstance(key, int | float) else "no text"
+    also = " (so are yes, no, on and off)" if isinstance(key, bool) else ""
+    message = f"the key {yaml_text(key)} is {kind} in YAML{also}; put it in quotes"
+    if isinstance(key, int) and not isinstance(key, bool):
+        message += f" (on the command line: +{'.'.join(found.path)}=VALUE)"
+    return message
 
 
 def _quoted_number(value: Any, members: Sequence[Kind]) -> str:
@@ -304,6 +343,9 @@ def _hint_for_key(found: _Found, model: type[BaseModel], given: Mapping[str, Any
     """The nearest key here; else the same key at another place; else, for a variant, who owns it or what there is."""
     assert found.owner is not None
     key, own = found.path[-1], found.owner.model_fields
+    if (nested := key.replace("/", ".")).partition(".")[0] in own and nested.partition(".")[2]:
+        *outer, last = nested.split(".")
+        return f"; write {': {'.join(outer)}: {{{last}: ...{'}' * len(outer)}, or {nested}=... on the command line"
     if hint := nearest(key, own):
         return hint
     if elsewhere := _places_of(key, model, given, found.path, places):

@@ -9,7 +9,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from eir_seq.config.yaml_source import read_yaml
+from eir_seq.config.yaml_source import config_of, read_yaml
 from eir_seq.errors import Fault, UserError
 
 CONFIG_NAME = "config"
@@ -52,9 +52,7 @@ def options_of(group: str) -> list[str]:
 
 def loaded(path: Path) -> DictConfig:
     """One config file by itself."""
-    config = OmegaConf.create(read_yaml(path).text or "{}")
-    assert isinstance(config, DictConfig)
-    return config
+    return config_of(read_yaml(path))
 
 
 def groups_of_primary_config() -> set[str]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
-from eir_seq.config.folders import config_folders, groups_of_primary_config, options_of
-from eir_seq.config.yaml_source import contains_key
+from eir_seq.config.errors import yaml_text
+from eir_seq.config.folders import CONFIG_NAME, config_folders, groups_of_primary_config, loaded, options_of
+from eir_seq.config.quoting import COMMAND_LINE, refused
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.yaml_source import contains_key, shown
 from eir_seq.errors import Fault, UserError, nearest
 
 
@@ -19,18 +25,25 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     Raises:
         UserError: words that are not overrides; ``_target_``.
     """
-    parsed, faults = [], []
+    parsed: list[Override] = []
+    faults: list[Fault] = []
     parser = OverridesParser.create()
-    for text in overrides:
+    index = 0
+    while index < len(overrides):
+        text, used = overrides[index], 1
         try:
             override = parser.parse_override(text)
             if "_target_" in override.key_or_group.split(".") or contains_key(override._value, "_target_"):
                 message = "code cannot be named in a config; choose by 'type' or 'model_type'"
-                faults.append(Fault(text, message, "command line"))
+                faults.append(Fault(text, message, COMMAND_LINE))
+            if not override.key_or_group:
+                faults.append(Fault(text, "not of the form key=value; it has no key", COMMAND_LINE))
             parsed.append(override)
-        except HydraException as error:
+        except (HydraException, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split("\nSee ")[0].split())
-            faults.append(Fault(text, "not of the form key=value" if "=" not in text else reason, "command line"))
+            fault, used = refused(overrides, index, reason)
+            faults.append(fault)
+        index += used
     if faults:
         raise UserError(*faults)
     return parsed
@@ -47,19 +60,24 @@ def normalized(overrides: Sequence[str]) -> list[str]:
     """
     folders = config_folders()
     chosen = groups_of_primary_config()
-    result, faults = [], []
+    result: list[str] = []
+    faults: list[Fault] = []
+    options: dict[str, str] = {}
     for override in parse_overrides(overrides):
         text, key = str(override.input_line), override.key_or_group
         bare = text.lstrip("+")
         is_group = override.package is not None or any((folder / key).is_dir() for folder in folders)
-        is_group = is_group and not isinstance(override._value, dict)  # optimizer={lr: 0.1} sets values
+        if isinstance(override._value, dict) and key in ExperimentConfig.model_fields:
+            is_group = False  # optimizer={lr: 0.1} sets values
         if override.is_delete() or key == "hydra" or key.startswith(("hydra.", "hydra/")):
             result.append(text)
         elif is_group:
             result.append(bare if key in chosen else f"+{bare}")
-            options = options_of(key)
-            if isinstance(option := override._value, (str, int, float)) and str(option) not in options:
-                faults.append(unknown_option(key, str(option), options, "command line"))
+            faults += _faults_of_choice(override, key in chosen)
+            if (group := override.get_key_element().lstrip("+")) in options:
+                message = f"is chosen twice ({options[group]} and {override.get_value_string()}); name one"
+                faults.append(Fault(group, message, COMMAND_LINE))
+            options[group] = override.get_value_string()
         else:
             result.append(f"++{bare}")
     if faults:
@@ -67,7 +85,72 @@ def normalized(overrides: Sequence[str]) -> list[str]:
     return result
 
 
+def _faults_of_choice(override: Override, is_chosen: bool) -> Iterator[Fault]:
+    """What is wrong with the option, or with each of several, that an override chooses of a group."""
+    group = override.key_or_group
+    options = options_of(group)
+    for value in _choices(override):
+        several = value if isinstance(value, list) else [value]
+        if value is None or isinstance(value, dict) or not several:
+            leave_out = f"; ~{group} leaves the group out" if is_chosen else ""
+            yield Fault(group, f"{yaml_text(value)} is no option ({_listed(options)}){leave_out}", COMMAND_LINE)
+            continue
+        if unknown := [option for option in several if str(option) not in options]:
+            yield from (unknown_option(group, _text(option), options, COMMAND_LINE) for option in unknown)
+        elif clash := exclusive(group, several):
+            jobs = f"{group}={','.join(map(str, several))}"
+            yield Fault(group, f"{clash}; name one, or run a job with each: -m {jobs}", COMMAND_LINE)
+
+
+def exclusive(group: str, options: Sequence[Any]) -> str | None:
+    """That options of a group are variants of one section, of which the last would win; None where they add up."""
+    variants = [repr(str(option)) for option in options if _has_type(group, str(option))]
+    return f"{' and '.join(variants)} exclude each other" if len(variants) > 1 else None
+
+
+def _choices(override: Override) -> list[Any]:
+    """The values of an override: one, or those of a sweep that lists them."""
+    value = override._value
+    if isinstance(value, ChoiceSweep):
+        return [Override._convert_value(item) for item in value.list]
+    return [] if override.is_sweep_override() else [override.value()]
+
+
+def _text(option: Any) -> str:
+    return yaml_text(option) if isinstance(option, bool | None | list | dict) else str(option)
+
+
+def _has_type(group: str, option: str) -> bool:
+    """Whether an option says by ``type`` which variant of its section it is."""
+    files = (folder / group / f"{option}.yaml" for folder in config_folders())
+    path = next((path for path in files if path.is_file()), None)
+    return path is not None and "type" in loaded(path)
+
+
 def unknown_option(group: str, option: str, options: Sequence[str], source: str | None) -> Fault:
     """The fault of a choice that a group does not offer."""
-    listed = f"there are {', '.join(options)}" if options else "there are none"
-    return Fault(group, f"no option {option!r} ({listed}){nearest(option, options)}", source)
+    plain = PurePosixPath(option.removesuffix(".yaml").removesuffix(".yml")).name
+    hint = f"; did you mean {plain!r}?" if plain in options else _misplaced(group, plain) or nearest(option, options)
+    searched = "" if group.startswith("hydra") else f"; {_searched(group)}"
+    return Fault(group, f"no option {option!r} ({_listed(options)}{searched}){hint}", source)
+
+
+def _misplaced(group: str, name: str) -> str:
+    """That the file is there, with another suffix or in a folder where options of the group are not looked for."""
+    for folder in config_folders():
+        for path in (folder / group / f"{name}.yml", folder / f"{name}.yaml", Path(group) / f"{name}.yaml"):
+            if name not in ("", CONFIG_NAME) and path.is_file():
+                return f"; {shown(path)} must be {shown(folder / group)}/{name}.yaml"
+    return ""
+
+
+def _listed(options: Sequence[str]) -> str:
+    return f"there are {', '.join(options)}" if options else "there are none"
+
+
+def _searched(group: str) -> str:
+    """The folders in which options of a group were looked for."""
+    folders = config_folders()
+    names = [shown(folder / group) for folder in folders if (folder / group).is_dir()] or [shown(folders[-1])]
+    missing = "" if Path("conf").is_dir() else f", and {os.getcwd()} has no folder conf"
+    return f"looked in {', '.join(names)}{missing}"

@@ -9,7 +9,9 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from eir_seq.config.columns import columns_of
 from eir_seq.config.language_rules import corrupted_texts, language_models, written_texts
+from eir_seq.config.metric_names import nearest_metric
 from eir_seq.config.optimization import SgdConfig
 from eir_seq.config.outputs import (
     ClassificationOutputConfig,
@@ -26,7 +28,12 @@ from eir_seq.samples import SAMPLES
 
 def check_rules(sections: Sections) -> list[Fault]:
     """All faults that the rules find."""
-    return [fault for rule in _RULES for fault in rule(sections)]
+    faults = [fault for rule in _RULES for fault in rule(sections)]
+    if sections.data is not None:
+        places = {fault.place for fault in faults}
+        clashes = columns_of(sections.data, sections.inputs, sections.outputs).clashes()
+        faults += [fault for fault in clashes if fault.place not in places]
+    return faults
 
 
 def _source_keys(sections: Sections) -> Iterator[Fault]:
@@ -134,7 +141,7 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
             yield Fault(
                 "trainer.monitor.metric",
                 f"{monitor.metric!r} is not a metric of a {output.type} output ({listed})"
-                f"{nearest(monitor.metric, output.METRICS)}",
+                f"{nearest_metric(monitor.metric, output.METRICS)}",
             )
             return
         better = output.METRICS.get(monitor.metric, "max")

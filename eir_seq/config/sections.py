@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from eir_seq.config.optimization import OptimizerConfig, SchedulerConfig
 from eir_seq.config.outputs import OutputConfig
-from eir_seq.config.schema import DataConfig, InputConfig, RunConfig, TrainerConfig
+from eir_seq.config.schema import DataConfig, InputConfig, RunConfig, TrackerConfig, TrainerConfig
 from eir_seq.errors import Fault
 
 
@@ -29,6 +29,7 @@ class Sections:
     scheduler: SchedulerConfig | None
     trainer: TrainerConfig | None
     run: RunConfig | None
+    tracker: TrackerConfig | None
 
 
 def ignored(place: str, section: BaseModel, keys: str, reason: str) -> Iterator[Fault]:

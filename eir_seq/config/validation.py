@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,23 @@ from eir_seq.errors import Fault, UserError
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
 """Names of the catalogue that are also checkpoints on the Hub."""
+_CLASS = re.compile(r"(?:LMHead|DoubleHeads|WithHeads)*(?:Model|Config|For[A-Z]\w+)$")
+"""The end of the name of a published class: BertModel, T5ForConditionalGeneration."""
 _SIDES = ("encoder", "decoder")
 _AUTO = "auto"
 """Type of a model from scratch that is not in the catalogue."""
 
 
-def validate_experiment(raw: Mapping[str, Any]) -> ExperimentConfig:
+Look = Callable[[Sections, ExperimentConfig | None], Iterable[Fault]]
+"""A further look at the valid sections (and the config, if all of it is valid), and what it finds."""
+
+
+def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> ExperimentConfig:
     """Validate a composed config.
+
+    Args:
+        raw: the config as plain mappings.
+        look: finds further faults, which are reported together with those of the config.
 
     Raises:
         UserError: every fault, each at its config path.
@@ -47,6 +57,9 @@ def validate_experiment(raw: Mapping[str, Any]) -> ExperimentConfig:
         sections = _sections(raw, None)
     faults += list(_check_models(raw))
     faults += check_rules(sections)
+    if look is not None:
+        told = {fault.place for fault in faults}
+        faults += [fault for fault in look(sections, config) if fault.place not in told]
     if faults or config is None:
         raise UserError(*sorted(set(faults), key=faults.index))
     return config
@@ -78,6 +91,7 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
             config.scheduler,
             config.trainer,
             config.run,
+            config.tracker,
         )
     fields = ExperimentConfig.model_fields
 
@@ -111,6 +125,7 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
         section("scheduler"),
         section("trainer"),
         section("run"),
+        section("tracker"),
     )
 
 
@@ -140,7 +155,7 @@ def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], An
 
 def _options(model: Mapping[str, Any]) -> dict[str, Any]:
     given = model.get("model_init_config")
-    return {str(key): value for key, value in given.items()} if isinstance(given, Mapping) else {}
+    return {key: value for key, value in given.items() if isinstance(key, str)} if isinstance(given, Mapping) else {}
 
 
 def _architecture(model: Mapping[str, Any]) -> str | None:
@@ -178,6 +193,7 @@ def _model_option_places(raw: Mapping[str, Any]) -> list[str]:
 
 def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
     from eir_seq.models import options
+    from eir_seq.models.catalogue import POOLERS
     from eir_seq.models.configs.rope_scaling import documented_spelling
 
     for place, model, tokens, key in _models(raw):
@@ -195,6 +211,10 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
         if (part := model.get("pretrained_parts")) in _SIDES and not _has_two_sides(architecture):
             message = f"{part!r} is no part of {architecture!r}, which has one side only"
             yield Fault(f"{place}.pretrained_parts", message)
+        if model.get("pool") == "pooler" and architecture not in POOLERS:
+            message = f"{architecture!r} has no pooler of its own; use avg, max, first or last"
+            yield Fault(f"{place}.pool", message)
+        yield from _tensors_not_taken(raw, place, architecture)
         given = _options(model)
         if model.get("pretrained_model") is True:
             published = _published_config(Path(str(model["model_type"]))) or {}
@@ -222,6 +242,19 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             )
 
 
+def _tensors_not_taken(raw: Mapping[str, Any], place: str, architecture: str) -> Iterator[Fault]:
+    """Inputs beside tokens that no options make the architecture take; `place` is that of the model."""
+    from eir_seq.models.catalogue import TENSORS
+
+    source = place.removesuffix(".model")
+    given = raw["inputs"][source.removeprefix("inputs.")].get("tensors")
+    own = [kind for kind, models in TENSORS.items() if architecture in models]
+    for kind, entry in given.items() if isinstance(given, Mapping) else ():
+        if entry is not None and kind in TENSORS and kind not in own:
+            listed = f"it takes {', '.join(own)}" if own else "it takes no further tensors"
+            yield Fault(f"{source}.tensors.{kind}", f"{architecture!r} takes no such tensor; {listed}")
+
+
 def _has_two_sides(architecture: str) -> bool:
     from eir_seq.models.catalogue import CATALOGUE
 
@@ -245,6 +278,31 @@ def _problem_beyond(name: Any) -> str | None:
     return None
 
 
+def _architecture_meant(name: str) -> str:
+    """What to write for a name that is close to an architecture's, that of a class, or that of a checkpoint."""
+    from eir_seq.models.catalogue import CATALOGUE, SYNONYMS
+
+    names = {_squeezed(other): other for other in (*SYNONYMS, *CATALOGUE)}
+    plain = _squeezed(_CLASS.sub("", name))
+    if plain in names:
+        return f"; did you mean {names[plain]!r}?"
+    prefixes = [other for other in names.values() if re.match(rf"{re.escape(other)}[-_]", name.casefold())]
+    if prefixes:
+        architecture = max(prefixes, key=len)
+        return (
+            f"; if it is a checkpoint, load it with pretrained_model: true; {architecture!r} is the architecture, to "
+            "train from scratch"
+        )
+    close = difflib.get_close_matches(name.casefold(), CATALOGUE, n=3, cutoff=0.6)
+    ratio = {other: difflib.SequenceMatcher(None, other, name.casefold()).ratio() for other in close}
+    close = [other for other in close if ratio[other] > max(ratio.values()) - 0.1]
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else "; see `eir_seq models list`"
+
+
+def _squeezed(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).casefold()
+
+
 def _problem_with_type(model: Mapping[str, Any]) -> str | None:
     """What is wrong with `model_type`, or None."""
     from eir_seq.models.catalogue import CATALOGUE
@@ -256,11 +314,7 @@ def _problem_with_type(model: Mapping[str, Any]) -> str | None:
             return None
         if folder.is_dir() or "/" in name:
             return f"{name!r} names a checkpoint, not an architecture; load it with pretrained_model: true"
-        close = difflib.get_close_matches(name, CATALOGUE, n=3, cutoff=0.6)
-        ratio = {other: difflib.SequenceMatcher(None, other, name).ratio() for other in close}
-        close = [other for other in close if ratio[other] > max(ratio.values()) - 0.1]
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "; see `eir_seq models list`"
-        return f"{name!r} is not in the catalogue{hint}"
+        return f"{name!r} is not in the catalogue{_architecture_meant(name)}"
     if folder.is_dir():
         published = _published_config(folder)
         if published is None:

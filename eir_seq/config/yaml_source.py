@@ -7,8 +7,10 @@ user's alike.
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,8 @@ from typing import Any
 import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from eir_seq.errors import Fault, UserError
 
@@ -81,7 +83,8 @@ def _read_yaml(path: Path, modified: int) -> YamlFile:  # noqa: ARG001 (part of 
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         byte = content[error.start]
-        message = f"byte 0x{byte:02x} at offset {error.start} is not UTF-8; save the file as UTF-8"
+        encoding = " (UTF-16)" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        message = f"byte 0x{byte:02x} at offset {error.start} is not UTF-8{encoding}; save the file as UTF-8"
         raise UserError(Fault(f"{name}:{line}", message)) from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -89,9 +92,7 @@ def _read_yaml(path: Path, modified: int) -> YamlFile:  # noqa: ARG001 (part of 
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         problem = " ".join((error.problem or error.context or "not valid YAML").split())
-        if "'\\t'" in problem:
-            problem = "a tab character; indent with spaces"
-        raise UserError(Fault(place, problem)) from None
+        raise UserError(Fault(place, _explained(problem, text, mark))) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise UserError(Fault(f"{name}:{line}", f"character {error.character!r} is not allowed in YAML")) from None
@@ -111,6 +112,37 @@ def _read_yaml(path: Path, modified: int) -> YamlFile:  # noqa: ARG001 (part of 
     return YamlFile(path, text, walk.lines, frozenset(walk.unset))
 
 
+def _explained(problem: str, text: str, mark: yaml.Mark | None) -> str:
+    """What PyYAML says about a broken file, with the usual cause."""
+    lines = text.splitlines()
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    before = lines[mark.line - 1] if mark is not None and 0 < mark.line <= len(lines) else ""
+    if "'\\t'" in problem:
+        return "a tab character; indent with spaces"
+    for sign, name in (("\u00a0", "a non-breaking space"), ("\uff1a", "a full-width colon")):
+        if sign in f"{before}{line}":
+            return f"{problem}; there is {name} here"
+    if "another document" in problem:
+        return "a second document begins here ('---'); a config file holds one"
+    if "cannot start any token" in problem:
+        return f"{problem}; put the value in quotes"
+    if "mapping values are not allowed" in problem:
+        return f"{problem}; a text with ': ' goes in quotes, and keys of one mapping have the same indentation"
+    if "unknown escape character" in problem:
+        return f"{problem}; a backslash needs single quotes ('C:\\data\\x.csv')"
+    if "could not find expected ':'" in problem:
+        written = next((one for one in (before, line) if re.match(r"\s*[\w.-]+[:=]\S", one)), None)
+        instead = f", not {written.strip()!r}" if written else ""
+        return f"{problem}; write 'key: value' with a space behind the colon{instead}"
+    if "unexpected end of stream" in problem:
+        return "a quote or bracket is opened above and never closed"
+    if "expected ',' or" in problem:
+        return f"{problem}; a bracket is not closed, or a comma is missing"
+    if "<block mapping start>" in problem:
+        return f"{problem}; keys of one mapping have the same indentation"
+    return problem
+
+
 class _Walk:
     """Visits the nodes of one file, notes the lines of keys and collects what is wrong."""
 
@@ -126,7 +158,7 @@ class _Walk:
         line = node.start_mark.line + 1
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise UserError(Fault(f"{self.name}:{line}", f"its aliases expand to more than {MAX_NODES} values"))
+            raise UserError(Fault(f"{self.name}:{line}", f"more than {MAX_NODES} values (aliases are expanded)"))
         if len(path) > MAX_DEPTH:
             raise UserError(Fault(f"{self.name}:{line}", f"nested deeper than {MAX_DEPTH} levels"))
         if id(node) in self._open:
@@ -154,9 +186,16 @@ class _Walk:
                 continue
             key = str(key_node.value)
             if key_node.tag == "tag:yaml.org,2002:merge":
+                parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                if not all(isinstance(part, yaml.MappingNode) for part in parts):
+                    self._add((*path, "<<"), "merges a mapping, or a list of them", line)
+                    continue
                 self.visit(value, path)
                 continue
             inner = (*path, key)
+            if key_node.tag == "tag:yaml.org,2002:null":
+                self._add(inner, f"the key {key or 'null'} is no value in YAML; put it in quotes", line)
+                continue
             if key in seen:
                 self._add(inner, f"set twice, on lines {seen[key]} and {line}", line)
             if key == "_target_":
@@ -182,23 +221,73 @@ class StrictFileSource(FileConfigSource):
         if not path.exists():
             raise ConfigLoadError(f"Config not found : {path}")
         file = read_yaml(path)
-        try:
-            config = OmegaConf.create(file.text) if file.text.strip() else OmegaConf.create({})
-            config = config if OmegaConf.is_dict(config) and file.lines else OmegaConf.create({})
-        except OmegaConfBaseException as error:
-            key = str(error.full_key or "")
-            message = str(error).splitlines()[0]
-            raise UserError(Fault(key, message, located(file, key))) from None
         return ConfigResult(
-            config=config,
+            config=config_of(file),
             path=f"{self.scheme()}://{self.path}",
             provider=self.provider,
-            header=ConfigSource._get_header_dict(file.text[:512]),
+            header={"package": package_of(file)},
         )
 
     def file_of(self, config_path: str) -> Path:
         """The file that holds a config of this source."""
         return Path(os.path.realpath(os.path.join(self.path, self._normalize_file_name(config_path))))
+
+
+def config_of(file: YamlFile) -> DictConfig:
+    """The keys of a file.
+
+    Raises:
+        UserError: what OmegaConf refuses: an interpolation that is none, a value of a kind that it has not.
+    """
+    try:
+        config = copy.deepcopy(_created(file.text if file.lines else ""))
+    except OmegaConfBaseException as error:
+        key = str(error.full_key or "")
+        raise UserError(Fault(key, in_words(error), located(file, key))) from None
+    assert isinstance(config, DictConfig)
+    return config
+
+
+@functools.lru_cache(maxsize=256)
+def _created(text: str) -> Any:
+    """The config that a text describes, which must not be changed: a sweep composes the same files again and again."""
+    return OmegaConf.create(text or "{}")
+
+
+_FOREIGN = re.compile(r"\w+ (raised )?while (resolving interpolation|composing config):\s*")
+
+
+def in_words(error: Exception) -> str:
+    """What Hydra or OmegaConf say in one line, without the names of exceptions."""
+    message = str(error).partition("full_key:")[0].strip()
+    if isinstance(error, OmegaConfBaseException):
+        message = message.partition("\n")[0]
+    if isinstance(error, OmegaConfBaseException) and isinstance(error.__cause__, ValueError):
+        message = str(error.__cause__).partition("\n")[0]
+    if isinstance(error, GrammarParseError):
+        return f"{_one_line(message)}: not an interpolation such as ${{data.batch_size}}"
+    if "Unsupported interpolation type env" in message:
+        return "${env:NAME} is not known; write ${oc.env:NAME}"
+    if re.match(r"Key '[^']+' (is not in struct|not in )", message):
+        return "unknown key"
+    return _one_line(re.sub(r"In '[^']+':|In [\w/.-]+:", "", _FOREIGN.sub("", message))) or type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+def package_of(file: YamlFile) -> str | None:
+    """The package that the header of a file names: where in the config its keys go.
+
+    Raises:
+        UserError: a header that cannot be read.
+    """
+    try:
+        return ConfigSource._get_header_dict(file.text[:512])["package"]
+    except ValueError as error:
+        raise UserError(Fault(f"{shown(file.path)}:1", f"{error}; write '# @package _global_'")) from None
 
 
 def located(file: YamlFile, key: str) -> str:

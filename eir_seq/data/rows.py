@@ -13,24 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eir_seq.config.outputs import (
-    ClassificationOutputConfig,
-    ColumnOutputBase,
-    Seq2SeqLmOutputConfig,
-    TokenClassificationOutputConfig,
-)
-from eir_seq.config.schema import ExperimentConfig, SequenceInputConfig
+from eir_seq.config.columns import ID as ID
+from eir_seq.config.columns import columns_of
+from eir_seq.config.outputs import TokenClassificationOutputConfig
+from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.columns import as_cells, as_text, by_value, faulty_texts, null_rows
 from eir_seq.data.columns import text_fault as text_fault
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.data.tags import check_tags
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import InputCells, write_cell
 from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
-
-ID = "id"
-"""The column of row ids in every split, whatever it was called in the file."""
 
 
 @dataclass(frozen=True)
@@ -69,62 +63,27 @@ class Roles:
 
 def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | FittedModality]) -> Roles:
     """The roles of the columns that an experiment names; raises `UserError` where one column has two of them."""
-    data = config.data
-    texts: dict[str, str] = {}
-    classes: dict[str, str] = {}
-    numbers: dict[str, str] = {}
-    groups: dict[str, str] = {}
-    cells: dict[str, str] = {}
-    tags: dict[str, str] = {}
+    columns = columns_of(config.data, config.inputs, config.outputs)
+    if faults := columns.clashes():
+        raise UserError(*faults)
     tagged: dict[str, InputCells] = {}
-    written: dict[str, str] = {}
-    for name, source in config.inputs.items():
-        own = inputs[name].cells.places
-        cells |= own
-        if source.column not in own:
-            texts[source.column] = f"inputs.{name}.column"
-        if isinstance(source, SequenceInputConfig) and source.pair_column:
-            texts[source.pair_column] = f"inputs.{name}.pair_column"
     for name, output in config.outputs.items():
-        if not isinstance(output, ColumnOutputBase):
-            continue
-        kind = classes if isinstance(output, ClassificationOutputConfig) else numbers
         if isinstance(output, TokenClassificationOutputConfig):
-            kind = tags
             words = inputs[config.token_inputs[name]].cells
             assert isinstance(words, InputCells), "rules see to it"
             tagged[output.column] = words
-        if isinstance(output, Seq2SeqLmOutputConfig):
-            kind = written
-        kind[output.column] = f"outputs.{name}.column"
-    if data.group:
-        groups[data.group] = "data.group"
-    if data.stratify and data.stratify != "auto":
-        groups[data.stratify] = "data.stratify"
-    row_id = "id" if data.reads_sample and data.id is None else data.id
-    demanding = tuple(modality.cells for modality in inputs.values() if modality.cells.is_demanding)
-    roles = Roles(row_id, texts, classes, numbers, groups, cells, demanding, tags, tagged, written=written)
-    pairs = (
-        (classes, "class", numbers),
-        (classes, "class", {**texts, **cells}),
-        (numbers, "number", {**texts, **cells}),
-        (texts, "text", cells),
-        (tags, "list of tags", {**texts, **cells, **classes, **numbers}),
-        (written, "text to be written", {**texts, **cells, **classes, **numbers, **tags}),
+    return Roles(
+        columns.id,
+        columns.texts,
+        columns.classes,
+        columns.numbers,
+        columns.groups,
+        columns.cells,
+        tuple(modality.cells for modality in inputs.values() if modality.cells.is_demanding),
+        columns.tags,
+        tagged,
+        written=columns.written,
     )
-    faults = [
-        Fault(place, f"column {column!r} is already read as a {kind} ({first[column]})")
-        for first, kind, second in pairs
-        for column, place in second.items()
-        if column in first
-    ]
-    if roles.id != ID and ID in roles.places:
-        faults.append(
-            Fault(roles.places[ID], f"{ID!r} is the name of the row ids; give the column another (data.rename)")
-        )
-    if faults:
-        raise UserError(*faults)
-    return roles
 
 
 @dataclass(frozen=True)

@@ -700,6 +700,27 @@ CATALOGUE: dict[str, Entry] = {
 REPLACED_TOKENS = ("electra",)
 """Those whose task pretraining is to tell which tokens were replaced."""
 
+POOLERS = (
+    "albert", "bert", "big_bird", "camembert", "data2vec-text", "ernie", "fnet", "ibert", "layoutlm", "longformer",
+    "luke", "markuplm", "mega", "megatron-bert", "mobilebert", "mpnet", "nezha", "rembert", "roberta",
+    "roberta-prelayernorm", "roc_bert", "squeezebert", "visual_bert", "xlm-roberta", "xlm-roberta-xl",
+)  # fmt: skip
+"""Those whose base model has a pooler: one vector per text that a learnt layer makes of its states."""
+
+TENSORS: dict[str, tuple[str, ...]] = {
+    "bbox": ("layoutlm",),
+    "xpaths": ("markuplm",),
+    "entities": ("luke",),
+    "visual_embeds": ("visual_bert",),
+    "pixel_values": ("git",),
+    "global_attention_mask": ("led", "longformer"),
+    "langs": ("flaubert", "xlm"),
+    "task_type_ids": ("ernie",),
+    "input_shape_ids": ("roc_bert",),
+    "input_pronunciation_ids": ("roc_bert",),
+}
+"""For each input beside tokens, those that take it, some of them with the options that switch it on."""
+
 SYNONYMS = {"code_llama": "llama", "gpt-sw3": "gpt2"}
 """Documented names of models that are another architecture, tokenizer apart."""
 

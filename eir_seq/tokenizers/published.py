@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
@@ -107,6 +108,14 @@ def _read_call_defaults(tokenizer: Tokenizer, config: TokenizerConfigFiles) -> N
     tokenizer.clean_up_tokenization_spaces = bool(config.flag("clean_up_tokenization_spaces", False))
     if (pattern := config.text("token_type_ids_pattern", None, TYPE_PATTERNS)) is not None:
         tokenizer.set_type_ids(pattern)
+
+
+def check_folder(folder: Path, options: Mapping[str, Any]) -> None:
+    """Raise `UserError` where a folder holds no vocabulary, without reading one."""
+    files = TokenizerFiles(folder)
+    reader, name = _reader(files, TokenizerConfigFiles(files, dict(options)), use_fast=True)
+    if reader is None:
+        raise UserError(Fault("", f"no tokenizer in {folder}: {name} is expected"))
 
 
 def _reader(

@@ -18,7 +18,6 @@ import yaml
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.training.checkpoints import flush_to_disk, read_json
 from eir_seq.training.redaction import redact
 
 CONFIG, MANIFEST, RESULT, LOG, METRICS, OWNER = (
@@ -98,6 +97,8 @@ class RunFolder:
         path = self.path / RESULT
         if not path.exists():
             return None
+        from eir_seq.training.checkpoints import read_json
+
         result = read_json(path)
         assert isinstance(result, dict)
         return result
@@ -175,30 +176,9 @@ class RunFolder:
         os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
     def _check_contents(self) -> None:
-        ours = {OWNER, LOG}
-        entries = {path.name for path in self.path.iterdir() if not path.name.startswith(".partial-")} - ours
-        if not entries:
+        changed = changed_keys(self.path, self.config)
+        if changed is None:
             return
-        if CONFIG not in entries:
-            shown = ", ".join(sorted(entries)[:3])
-            raise UserError(Fault("run.dir", f"{self.path} holds files that are not a run's ({shown})"))
-        try:
-            before = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
-            then, now = dict(flat(before)), dict(flat(plain(self.config)))
-        except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
-            raise UserError(Fault("run.dir", f"{self.path / CONFIG} is not a run's config")) from None
-        changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
-        faults = [
-            Fault(
-                key,
-                f"was {then.get(key)!r} and is {now.get(key)!r}; {self.path} holds a run with the former (name another "
-                "run.dir, or remove it)",
-            )
-            for key in changed
-            if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
-        ]
-        if faults:
-            raise UserError(*faults)
         self.resumed = True
         self._keep = True
         for left in [*self.path.rglob(".partial-*"), *self.path.rglob(".*.partial")]:  # by a process that was killed
@@ -218,6 +198,58 @@ class RunFolder:
 
 
 # ---------------------------------------------------------------------------------------------------------- helpers
+
+
+def check_destination(config: ExperimentConfig) -> None:
+    """Look whether a run could write where its config says, without writing anything.
+
+    Raises:
+        UserError: not writable, not a folder, holding another run or foreign files.
+    """
+    place, named = ("run.root", config.run.root) if config.run.dir is None else ("run.dir", config.run.dir)
+    path = Path(named).expanduser().absolute()
+    try:
+        existing = next(folder for folder in (path, *path.parents) if folder.exists())
+        if not existing.is_dir():
+            raise UserError(Fault(place, f"{existing} is not a folder"))
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(Fault(place, f"{existing} cannot be written"))
+        if existing == path and config.run.dir is not None:
+            changed_keys(path, config)
+    except OSError as error:
+        raise UserError(Fault(place, f"{error.filename or path} cannot be read: {error.strerror}")) from None
+
+
+def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
+    """The keys in which `config` differs from that of the run in a folder; None where there is no run in it.
+
+    Raises:
+        UserError: foreign files, or a run that this config cannot continue.
+    """
+    entries = {entry.name for entry in path.iterdir() if not entry.name.startswith(".partial-")} - {OWNER, LOG}
+    if not entries:
+        return None
+    if CONFIG not in entries:
+        shown = ", ".join(sorted(entries)[:3])
+        raise UserError(Fault("run.dir", f"{path} holds files that are not a run's ({shown})"))
+    try:
+        before = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        then, now = dict(flat(before)), dict(flat(plain(config)))
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
+        raise UserError(Fault("run.dir", f"{path / CONFIG} is not a run's config")) from None
+    changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
+    faults = [
+        Fault(
+            key,
+            f"was {then.get(key)!r} and is {now.get(key)!r}; {path} holds a run with the former (name another run.dir, "
+            "or remove it)",
+        )
+        for key in changed
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
+    ]
+    if faults:
+        raise UserError(*faults)
+    return changed
 
 
 def plain(config: ExperimentConfig) -> dict[str, Any]:
@@ -244,6 +276,8 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
+    from eir_seq.training.checkpoints import flush_to_disk
+
     partial = path.with_name(f".partial-{path.name}-{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     flush_to_disk(partial)

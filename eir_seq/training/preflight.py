@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
+from eir_seq.config.metric_names import nearest_metric
 from eir_seq.config.outputs import (
     CausalLmOutputConfig,
     ClassificationOutputConfig,
@@ -132,7 +133,7 @@ def monitor_of(config: ExperimentConfig) -> Monitor:
             Fault(
                 "trainer.monitor.metric",
                 f"{metric!r} is not a metric of outputs.{output} (there are: {', '.join(known)})"
-                f"{nearest(metric, known)}",
+                f"{nearest_metric(metric, known)}",
             )
         )
     return Monitor(output, metric, wanted.mode or known[metric])

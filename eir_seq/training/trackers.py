@@ -6,7 +6,6 @@ later with ``wandb sync``.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import netrc
 import os
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.schema import ExperimentConfig, TensorboardTrackerConfig, WandbTrackerConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.training.folder import plain
@@ -64,8 +64,8 @@ def finish_trackers(trackers: Sequence[Logger], exit_code: int = 0) -> None:
 
 
 def _require(package: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise UserError(Fault("tracker.type", f"{package} is not installed; run: pip install 'eir_seq[{package}]'"))
+    if not is_installed(package):
+        raise UserError(Fault("tracker.type", missing_package(package)))
 
 
 def _wandb(tracker: WandbTrackerConfig, config: ExperimentConfig, run_dir: Path) -> WandbLogger:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from eir_seq.commands import COMMANDS, main
+from eir_seq.commands import COMMANDS, main, train
 from eir_seq.commands.schema import experiment_schema
 from eir_seq.config.compose import compose_experiment
 from eir_seq.errors import Fault, RunFailed, UserError
@@ -29,6 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EIR_SEQ_CONF", raising=False)
+    monkeypatch.setattr(train, "preflight", lambda *_: ())  # no data belong to this experiment
     return tmp_path
 
 

@@ -158,6 +158,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_job: Path) -> 
         return [sys.executable, str(fake_job), *overrides, str(run_dir)]
 
     monkeypatch.setattr(multirun, "job_command", command)
+    monkeypatch.setattr(multirun, "preflight", lambda *_: ())  # no data belong to this experiment
     return tmp_path
 
 
@@ -200,6 +201,13 @@ def test_multirun_tells_of_failures_and_goes_on_in_the_same_folder(
             ["inputs.review.model.model_init_config.hidden_size=64,65"],
             "inputs.review.model.model_init_config.hidden_size: 65 is not divisible by num_attention_heads 2 "
             "(command line)",
+        ),
+        (["scheduler=linear,null"], "scheduler: null is no option ("),
+        (["scheduler=glob(x*)"], "scheduler: an axis of the sweep without values (command line)"),
+        (["scheduler=glob(c*)", "seed=x"], "seed: 'x' is not a whole number"),
+        (
+            ["seed=interval(1,2)"],
+            "seed: an interval holds no values to run one by one; name them (1,2,3) or write range(",
         ),
         (["experiment=mine,mime"], "experiment: no option 'mime' ("),
         (["seed=1,2", "run.dir=x"], "run.dir: each job of a sweep has its own; hydra.sweep.dir=DIR names the sweep's"),

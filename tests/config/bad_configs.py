@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eir_seq.config.folders import conf_dir
 from tests.config.project import MINE, with_line
 
 CLI = "(command line)"
@@ -108,7 +109,7 @@ VALUES = [
     cli("list-item", "optimizer.betas=[0.9,2]", "optimizer.betas[1]: 2 is not a number >= 0 and < 1"),
     cli("mapping-null", "inputs=null", "inputs: null is not a mapping"),
     cli("mapping-empty", "~inputs.review", "inputs: must hold at least one entry"),
-    cli("not-a-mapping", f"{MODEL}=longformer", f"{MODEL}: 'longformer' is not a mapping"),
+    cli("not-a-mapping", f"{MODEL}=longformer", f"{MODEL}: 'longformer' is not a mapping; write {MODEL}.model_type=longformer, in YAML model: {{model_type: longformer}}"),
     cli("input-name", "+inputs={2x: {type: sequence, column: a, model: {model_type: bert}}}", "inputs.2x: is not a name of letters, digits, '-' and '_' that begins with a letter"),
     cli("input-type", "inputs.review.type=sequenc", "inputs.review.type: 'sequenc' is not one of 'sequence', 'image'; did you mean 'sequence'?"),
     cli("tokenizer-type", "inputs.review.tokenizer.type=wrd", "inputs.review.tokenizer.type: 'wrd' is not one of 'word', 'character', 'byte', 'bpe', 'wordpiece', 'unigram', 'published'; did you mean 'word'?"),
@@ -153,9 +154,9 @@ COMBINATIONS = [
 ]
 
 WORDS = [
-    cli("group", "data=reviews_sampl", "data: no option 'reviews_sampl' (there are imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample); did you mean 'reviews_sample'?"),
+    cli("group", "data=reviews_sampl", "data: no option 'reviews_sampl' (there are imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample; looked in conf/data); did you mean 'reviews_sample'?"),
     cli("no-equals", "seed", "seed: not of the form key=value"),
-    cli("sweep-without-m", "seed=1,2", "seed: 1,2 stands for several jobs; add -m to run them all, or write [1,2] for a list"),
+    cli("sweep-without-m", "seed=1,2", "seed: 1,2 stands for several jobs; add -m to run them all, or write [1,2] for a list, 'seed=\"1,2\"' for a text"),
     cli("delete", "~data.nam", "~data.nam: there is no such key to delete"),
     cli("target", "hydra.callbacks.x._target_=os.system", "hydra.callbacks.x._target_=os.system: code cannot be named in a config; choose by 'type' or 'model_type'"),
     cli("target-inside", "note={a: [{_target_: os.system}]}", "note={a: [{_target_: os.system}]}: code cannot be named in a config; choose by 'type' or 'model_type'"),
@@ -172,7 +173,7 @@ WORDS = [
 
 FILES = [
     text("yaml-twice", with_line(MINE, "batch_size: 8", "  batch_size: 9"), "data.batch_size: set twice, on lines 26 and 27 (conf/experiment/mine.yaml:27)"),
-    text("yaml-broken", with_line(MINE, "batch_size: 8", " nope: 1"), "conf/experiment/mine.yaml:27:2: expected <block end>, but found '<block mapping start>'"),
+    text("yaml-broken", with_line(MINE, "batch_size: 8", " nope: 1"), "conf/experiment/mine.yaml:27:2: expected <block end>, but found '<block mapping start>'; keys of one mapping have the same indentation"),
     text("yaml-tab", with_line(MINE, "data:", "\tseed: 1"), "conf/experiment/mine.yaml:26:1: a tab character; indent with spaces"),
     text("yaml-list", "- 1\n- 2\n", "conf/experiment/mine.yaml:1: a config is a mapping of keys, not a list"),
     text("yaml-scalar", "longformer\n", "conf/experiment/mine.yaml:1: a config is a mapping of keys, not a single value"),
@@ -181,11 +182,104 @@ FILES = [
     text("yaml-tag", with_line(MINE, "max_epochs: 1", "note: !!python/object/apply:os.system [ls]"), "note: the YAML tag !!python/object/apply:os.system is not allowed; write plain values (conf/experiment/mine.yaml:29)"),
     text("yaml-target", with_line(MINE, "max_epochs: 1", "  monitor: {_target_: os.system}"), "trainer.monitor._target_: code cannot be named in a config; choose by 'type' or 'model_type' (conf/experiment/mine.yaml:29)"),
     text("yaml-hydra-target", with_line(MINE, "max_epochs: 1", "hydra: {callbacks: {x: {_target_: os.system}}}"), "hydra.callbacks.x._target_: code cannot be named in a config; choose by 'type' or 'model_type' (conf/experiment/mine.yaml:29)"),
-    text("yaml-bomb", "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)), "conf/experiment/mine.yaml:1: its aliases expand to more than 100000 values"),
-    text("yaml-group", MINE.replace("/data: reviews_sample", "/data: reviews_sampl"), "data: no option 'reviews_sampl' (there are imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample); did you mean 'reviews_sample'? (conf/experiment/mine.yaml:4)"),
+    text("yaml-bomb", "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)), "conf/experiment/mine.yaml:1: more than 100000 values (aliases are expanded)"),
+    text("yaml-group", MINE.replace("/data: reviews_sample", "/data: reviews_sampl"), "data: no option 'reviews_sampl' (there are imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample; looked in conf/data); did you mean 'reviews_sample'? (conf/experiment/mine.yaml:4)"),
     text("yaml-unset", MINE.replace("batch_size: 8", "batch_size: ???"), "data.batch_size: must be given (it is ??? where it is declared) (conf/experiment/mine.yaml:26)"),
     text("yaml-mapping-null", MINE.replace("column: text\n", "column: text\n    tokenizer: {type: word, min_freq: none}\n").replace("    tokenizer: {type: word, min_freq: 2}\n", ""), "inputs.review.tokenizer.min_freq: 'none' is not a whole number >= 1 (conf/experiment/mine.yaml:10)"),
     text("yaml-no-outputs", MINE[: MINE.index("outputs:")] + MINE[MINE.index("data:\n") :], "outputs: is missing"),
 ]
 
-BAD = [*MISSPELT, *VALUES, *COMBINATIONS, *WORDS, *FILES]
+DATA = "imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample"
+EXPERIMENTS = ", ".join(sorted([*(path.stem for path in (conf_dir() / "experiment").glob("*.yaml")), "mine"]))
+KEYS = "name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, tracker, run"
+PACKAGE = "# @package _global_\n"
+
+
+def instead(id: str, old: str, new: str, *lines: str) -> Bad:
+    """A fault of a YAML file in which a part is written otherwise."""
+    assert old in MINE
+    return Bad(id, lines, yaml=MINE.replace(old, new))
+
+
+HERE = "conf/experiment/mine.yaml"
+CHOICES = [
+    *[cli(f"null-{group}", f"{group}=null", f"{group}: null is no option (there are {options}); ~{group} leaves the group out") for group, options in (
+        ("data", DATA), ("fusion", "attention, concat, gated-experts, mlp-residual"), ("optimizer", "adafactor, adamw, sgd"), ("scheduler", "constant, cosine, linear, one-cycle"), ("tracker", "csv, tensorboard, wandb"), ("trainer", "cpu, default, gpu, try"))],
+    cli("no-options", "scheduler=[]", "scheduler: [] is no option (there are constant, cosine, linear, one-cycle); ~scheduler leaves the group out"),
+    cli("several-options", "scheduler=[linear,cosine]", "scheduler: 'linear' and 'cosine' exclude each other; name one, or run a job with each: -m scheduler=linear,cosine"),
+    cli("one-of-several", "scheduler=[linear,cosin]", "scheduler: no option 'cosin' (there are constant, cosine, linear, one-cycle; looked in conf/scheduler); did you mean 'cosine'?"),
+    cli("null-in-a-sweep", ("-m", "scheduler=linear,null"), "scheduler: null is no option (there are constant, cosine, linear, one-cycle); ~scheduler leaves the group out"),
+    cli("number", "scheduler=3", "scheduler: no option '3' (there are constant, cosine, linear, one-cycle; looked in conf/scheduler)"),
+    cli("truth-value", "scheduler=true", "scheduler: no option 'true' (there are constant, cosine, linear, one-cycle; looked in conf/scheduler)"),
+    cli("empty", "scheduler=", "scheduler: no option '' (there are constant, cosine, linear, one-cycle; looked in conf/scheduler)"),
+    cli("group-twice", ("scheduler=linear", "scheduler=cosine"), "scheduler: is chosen twice (linear and cosine); name one"),
+    cli("experiment-twice", "experiment=mine", "experiment: is chosen twice (mine and mine); name one"),
+    cli("leave-out-what-is-not-there", "~fusio", "~fusio: there is no such key to delete"),
+    cli("another-package", "scheduler@foo=linear", "scheduler@foo=linear: Could not override 'scheduler@foo'. Did you mean to override scheduler? To append to your default list use +scheduler@foo=linear"),
+    cli("hydra-null", "hydra=null", "hydra=null: Config group override must be a string or a list. Got NoneType"),
+    instead("no-package", PACKAGE, "", f"experiment: the first line must be '# @package _global_', or the keys land under 'experiment' ({HERE}:1)"),
+    instead("package-below", PACKAGE, f"# Mine.\n{PACKAGE}", f"experiment: '# @package _global_' must be the first line; it is line 2 ({HERE}:2)"),
+    instead("package-misspelt", "_global_", "global", f"experiment: the first line must be '# @package _global_', or the keys land under 'global' ({HERE}:1)"),
+    instead("package-broken", "_global_", "_global_ x", f"{HERE}:1: Too many components in '@package _global_ x'; write '# @package _global_'"),
+    text("nothing-in-it", "", f"experiment: the first line must be '# @package _global_', or the keys land under 'experiment' ({HERE}:1)"),
+    instead("defaults-no-slash", "override /data", "override data", f"defaults: 'override data' is looked for below experiment; write '/data' with a slash ({HERE}:4)"),
+    instead("defaults-no-override", "override /data", "/data", f"defaults: config.yaml chooses data already; write 'override /data: reviews_sample' ({HERE}:4)"),
+    instead("defaults-mapping", "  - override /data: reviews_sample\n  - override /fusion: mlp-residual\n", "  override /data: reviews_sample\n", f"defaults: is a list: each entry on a line of its own, as in '- override /data: table' ({HERE}:3)"),
+    instead("defaults-group", "override /data", "override /dta", f"defaults: no group 'dta' (there are data, fusion, optimizer, scheduler, tracker, trainer); did you mean 'data'? ({HERE}:4)"),
+    instead("defaults-twice", "override /fusion: mlp-residual", "override /data: table", f"defaults: overrides data twice; leave one ({HERE}:5)"),
+    instead("defaults-number", "override /fusion: mlp-residual", "3", f"defaults: 3 is no entry of it; write for example '- override /data: table' ({HERE}:3)"),
+    instead("defaults-file-below", "override /fusion: mlp-residual", "base", f"defaults: 'base' must be above 'override /data'; overrides stand last ({HERE}:3)"),
+    instead("defaults-several", "/fusion: mlp-residual", "/fusion: [concat, attention]", f"defaults: 'concat' and 'attention' exclude each other; name one ({HERE}:5)"),
+    instead("list-for-mapping", "  max_epochs: 1", "- max_epochs: 1", f"trainer: a list is not a mapping ({HERE}:27)"),
+]
+
+QUOTING = [
+    *[cli(f"quotes-{value}", f"note={value}", f"note: {value!r} needs quotes of its own; write 'note=\"{value}\"'") for value in ("reviews (1).csv", "é", "a;b", "a#b", "~/a", "a!b", "a&b", "a=b", "f1(pos)", "it)")],
+    cli("quotes-inside", "trainer.monitor={output: sentiment, metric: f1(pos)}", "trainer.monitor: '{output: sentiment, metric: f1(pos)}' cannot be written so; write 'trainer.monitor={output: sentiment, metric: \"f1(pos)\"}'"),
+    cli("json-keys", 'outputs.sentiment.class_weights={"0": 1, "1": 2.5}', "outputs.sentiment.class_weights: '{\"0\": 1, \"1\": 2.5}' cannot be written so; write outputs.sentiment.class_weights.0=1 outputs.sentiment.class_weights.1=2.5"),
+    cli("cut-by-the-shell", ("scheduler={type:", "linear}"), "scheduler: the shell cuts it at the spaces; write 'scheduler={type: linear}'"),
+    cli("spaces-around", "seed =3", "seed =3: 'seed ' is not a key such as trainer.max_epochs; did you mean seed=3?"),
+    cli("brackets-in-key", "inputs[review].max_length=8", "inputs[review].max_length=8: 'inputs[review].max_length' is not a key such as trainer.max_epochs; did you mean inputs.review.max_length=8?"),
+    cli("colon-for-equals", "seed:3", "seed:3: not of the form key=value; did you mean seed=3?"),
+    cli("slash-for-dot", "trainer/max_epochs=3", "trainer/max_epochs: unknown key; write trainer: {max_epochs: ...}, or trainer.max_epochs=... on the command line"),
+    cli("no-key", "=3", "=3: not of the form key=value; it has no key"),
+    cli("open-interpolation", "note=${x", "note: '${x': '${' begins an interpolation such as ${data.batch_size}, which this is not"),
+    cli("sweep-of-a-function", "seed=range(1,3)", "seed: range(1,3) stands for several jobs; add -m to run them all"),
+    cli("flag", "--seed=3", "--seed=3: not a flag; did you mean seed=3?"),
+]
+
+NAMES = [
+    *[cli(f"metric-{name}", ("trainer.monitor.output=sentiment", f"trainer.monitor.metric={name}"), f"trainer.monitor.metric: {name!r} is not a metric of a classification output ('loss', 'accuracy', 'balanced_accuracy', 'f1', 'mcc', 'auroc', 'average_precision'); did you mean {meant!r}?") for name, meant in (("acc", "accuracy"), ("val_acc", "accuracy"), ("AUC", "auroc"), ("f1_macro", "f1"), ("eval_loss", "loss"))],
+    cli("metric-mse", ("trainer.monitor.output=stars", "trainer.monitor.metric=mse"), "trainer.monitor.metric: 'mse' is not a metric of a regression output ('loss', 'mae', 'rmse', 'r2', 'pearson', 'spearman'); did you mean 'rmse'?"),
+    *[cli(f"model-{name}", f"{MODEL}.model_type={name}", f"{MODEL}.model_type: {name!r} is not in the catalogue; did you mean {meant!r}?") for name, meant in (("BERT", "bert"), ("BertForMaskedLM", "bert"), ("deberta_v2", "deberta-v2"))],
+    *[cli(f"model-{name}", f"{MODEL}.model_type={name}", f"{MODEL}.model_type: {name!r} is not in the catalogue; if it is a checkpoint, load it with pretrained_model: true; {meant!r} is the architecture, to train from scratch") for name, meant in (("bert-base-uncased", "bert"), ("t5-small", "t5"), ("roberta-large", "roberta"))],
+    cli("pooler", (f"{MODEL}.model_type=electra", f"{MODEL}.pool=pooler", f"~{MODEL}.model_init_config"), f"{MODEL}.pool: 'electra' has no pooler of its own; use avg, max, first or last"),
+    cli("tensors", "+inputs.review.tensors.visual_embeds.column=boxes", "inputs.review.tensors.visual_embeds: 'longformer' takes no such tensor; it takes global_attention_mask"),
+    cli("output-null", "outputs.stars=null", "outputs.stars: null is not a mapping; ~outputs.stars takes it away"),
+    cli("output-text", "outputs.stars=regression", "outputs.stars: 'regression' is not a mapping; write outputs.stars.type=regression, in YAML stars: {type: regression}"),
+    cli("column-of-two-outputs", "outputs.stars.column=sentiment", "outputs.stars.column: column 'sentiment' is already read as a class (outputs.sentiment.column)"),
+    instead("keys-numbers", "column: sentiment}", "column: sentiment, class_weights: {0: 1.0, 1: 3.0}}",
+        *(f"outputs.sentiment.class_weights[{n}]: the key {n} is a number in YAML; put it in quotes (on the command line: +outputs.sentiment.class_weights.{n}=VALUE) ({HERE}:21)" for n in (0, 1))),
+    instead("keys-truth-values", "column: sentiment}", "column: sentiment, class_weights: {yes: 1.0, off: 3.0}}",
+        *(f"outputs.sentiment.class_weights.{key}: the key {key} is a truth value in YAML (so are yes, no, on and off); put it in quotes ({HERE}:21)" for key in ("true", "false"))),
+    instead("keys-null", "column: sentiment}", "column: sentiment, class_weights: {null: 1.0}}", f"outputs.sentiment.class_weights.null: the key null is no value in YAML; put it in quotes ({HERE}:21)"),
+    instead("keys-of-rename", "batch_size: 8", "rename: {1: stars}", f"data.rename[1]: the key 1 is a number in YAML; put it in quotes (on the command line: +data.rename.1=VALUE) ({HERE}:26)"),
+    instead("keys-with-dots", "  max_epochs: 1", "  max_epochs: 1\ndata.limit: 4", f"data.limit: unknown key; write data: {{limit: ...}}, or data.limit=... on the command line ({HERE}:29)"),
+]
+
+BROKEN = [
+    instead("no-space", "batch_size: 8", "batch_size:8\n  limit: 5", f"{HERE}:27:8: mapping values are not allowed here; a text with ': ' goes in quotes, and keys of one mapping have the same indentation"),
+    instead("equals-sign", "  max_epochs: 1", "  max_epochs: 1\nseed=3", f"{HERE}:30:1: could not find expected ':'; write 'key: value' with a space behind the colon, not 'seed=3'"),
+    instead("backslash", "  batch_size: 8", '  train: "C:\\data.csv"', f"{HERE}:26:14: found unknown escape character 'd'; a backslash needs single quotes ('C:\\data\\x.csv')"),
+    instead("two-documents", "trainer:", "---\ntrainer:", f"{HERE}:27:1: a second document begins here ('---'); a config file holds one"),
+    instead("open-bracket", "column: sentiment}", "column: sentiment", f"{HERE}:22:8: expected ',' or '}}', but got ':'; a bracket is not closed, or a comma is missing"),
+    instead("sign", "batch_size: 8", "id: @id", f"{HERE}:26:7: found character '@' that cannot start any token; put the value in quotes"),
+    instead("non-breaking-space", "    column: text", "    column: text\n    \u00a0max_characters: 8", "inputs.review.\\xa0max_characters: unknown key; did you mean 'max_characters'? (conf/experiment/mine.yaml:10)"),
+    instead("merge", "  batch_size: 8", "  <<: 3", f"data.<<: merges a mapping, or a list of them ({HERE}:26)"),
+    instead("env", "  max_epochs: 1", "  max_epochs: 1\nnote: ${env:HOME}", f"note: ${{env:NAME}} is not known; write ${{oc.env:NAME}} ({HERE}:29)"),
+    instead("env-missing", "  max_epochs: 1", "  max_epochs: 1\nnote: ${oc.env:EIR_SEQ_NOWHERE}", f"note: the environment variable EIR_SEQ_NOWHERE is not set ({HERE}:29)"),
+    instead("open-brace", "  max_epochs: 1", "  max_epochs: 1\nnote: ${nope", f"note: no viable alternative at input '${{nope': not an interpolation such as ${{data.batch_size}} ({HERE}:29)"),
+    text("utf-16", MINE.encode("utf-16"), f"{HERE}:1: byte 0xff at offset 0 is not UTF-8 (UTF-16); save the file as UTF-8"),
+]
+
+BAD = [*MISSPELT, *VALUES, *COMBINATIONS, *WORDS, *FILES, *CHOICES, *QUOTING, *NAMES, *BROKEN]

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from eir_seq.modalities.tensors.declare import _TENSORS
 from eir_seq.models import create_model, from_pretrained, list_models
-from eir_seq.models.catalogue import architecture, config_class
+from eir_seq.models.catalogue import POOLERS, TENSORS, architecture, config_class
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.frames.prefixed import Prefixed
 from eir_seq.models.model import Model
-from eir_seq.models.options import fields
-from tests.models.tiny import DROPOUTS, EVERY_TASK, LENGTHS, inputs, loss, noisy, targets, text, tiny
+from eir_seq.models.options import build_config, fields
+from tests.models.tiny import DROPOUTS, EVERY_TASK, LENGTHS, OPTIONS, inputs, loss, noisy, targets, text, tiny
 
 every_task = pytest.mark.parametrize(("model_type", "task"), EVERY_TASK)
 every_model = pytest.mark.parametrize("model_type", list_models())
@@ -307,3 +308,31 @@ def test_training_and_evaluation_differ_only_by_dropout(model_type: str) -> None
         return
     again = noisy(of_dropout(model_type, 0.1)).train()
     assert not torch.equal(again(**given).last_hidden_state, expected)
+
+
+@every_model
+def test_the_catalogue_knows_who_has_a_pooler(model_type: str) -> None:
+    task = "encoder" if "encoder" in architecture(model_type).tasks else "base"
+    body = tiny(model_type, task).body
+    assert (getattr(body, "pooler", None) is not None) == (model_type in POOLERS)
+
+
+SWITCHES = {
+    "n_langs": 3,
+    "use_lang_emb": True,
+    "use_task_id": True,
+    "enable_shape": True,
+    "enable_pronunciation": True,
+}
+
+
+@every_model
+def test_the_catalogue_knows_who_takes_more_than_tokens(model_type: str) -> None:
+    tasks, own = architecture(model_type).tasks, fields(config_class(model_type))
+    task = tasks["encoder" if "encoder" in tasks else "base"]
+    switched_on = {name: value for name, value in SWITCHES.items() if name in own}
+    given = [{**OPTIONS[model_type], **switches} for switches in ({}, switched_on)]
+    taken = {name for options in given for name in task.plan(build_config(model_type, options)).inputs}
+    assert [kind for kind, tensors in _TENSORS.items() if set(tensors) <= taken] == [
+        kind for kind, models in TENSORS.items() if model_type in models
+    ]

@@ -1,0 +1,124 @@
+"""What can be said against an experiment from its config and a first look at what it names, in about a second.
+
+Headers of tables, packages, folders: nothing here imports torch, reads a whole file of some size, or writes anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from eir_seq.config.columns import Columns, columns_of
+from eir_seq.config.outputs import CausalLmOutputConfig
+from eir_seq.config.packages import is_installed, missing_package
+from eir_seq.config.schema import DataConfig, ExperimentConfig, InputConfig, SequenceInputConfig
+from eir_seq.config.sections import Sections
+from eir_seq.config.tokenizers import PublishedTokenizerConfig
+from eir_seq.errors import Fault, UserError
+
+WEIGHTS = (".safetensors", ".bin")
+ADAPTER = "adapter_config.json"
+
+
+def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[Fault]:
+    """What would stop a run later, of the valid sections; `config` is there where all of them are."""
+    if sections.tracker is not None and sections.tracker.type != "csv" and not is_installed(sections.tracker.type):
+        yield Fault("tracker.type", missing_package(sections.tracker.type))
+    for name, source in sections.inputs.items():
+        yield from _model(f"inputs.{name}", source)
+    if config is not None:
+        from eir_seq.training.folder import check_destination
+
+        try:
+            check_destination(config)
+        except UserError as error:
+            yield from error.faults
+    if sections.data is not None:
+        yield from table_faults(sections.data, columns_of(sections.data, sections.inputs, sections.outputs))
+
+
+def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = True) -> Iterator[Fault]:
+    """What the headers of the tables show: files that cannot be read, columns that are missing."""
+    if data.source == "hub":
+        return
+    train = data.train
+    if data.source == "sample" and train is None and data.name is not None:
+        from eir_seq.samples import SAMPLES, sample_path
+
+        train = str(sample_path(data.name)) if data.name in SAMPLES else None
+    named = {"train": train, "validation": data.validation, "test": data.test}
+    paths = {split: os.path.expanduser(path) for split, path in named.items() if isinstance(path, str)}
+    if any(map(os.path.isdir, paths.values())):  # of one text file per row; the other columns are those of the labels
+        paths = {"labels": os.path.expanduser(data.labels)} if data.labels is not None else {}
+        columns = replace(columns, texts={}, groups={}, cells={})
+    if not paths or not columns.places:
+        return
+    from eir_seq.data.readers.base import Wanted
+    from eir_seq.data.readers.header import check_header
+
+    optional = frozenset() if need_targets else frozenset(columns.targets)
+    wanted = Wanted(columns.places, optional, data.rename, frozenset((*columns.cells, *columns.tags)))
+    told: set[Fault] = set()
+    for split, path in paths.items():
+        if not os.path.exists(path):
+            continue  # which the rules of the config have said
+        try:
+            check_header(path, data, wanted, f"data.{split}")
+        except UserError as error:
+            yield from (fault for fault in error.faults if fault not in told)
+            told.update(error.faults)
+
+
+def prediction_faults(bundle: Path, test: str | None) -> Iterator[Fault]:
+    """What the header of the rows to predict shows; labels, ids and prompts may be missing there."""
+    import yaml
+
+    try:
+        config = ExperimentConfig.model_validate(yaml.safe_load((bundle / "config.yaml").read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError):
+        return  # reading the bundle says what is wrong with it
+    writes = any(isinstance(output, CausalLmOutputConfig) for output in config.outputs.values())
+    if test is None or Path(test).suffix == ".txt" or writes:
+        return
+    data = config.data.model_copy(update={"source": "table", "train": None, "validation": None, "test": test})
+    columns = replace(columns_of(config.data, config.inputs, config.outputs), id=None, groups={})
+    yield from table_faults(data.model_copy(update={"labels": None}), columns, need_targets=False)
+
+
+def _model(place: str, source: InputConfig) -> Iterator[Fault]:
+    """Folders and packages that a backbone and its tokenizer need."""
+    model = source.model
+    if model.model_type == "auto" and not is_installed("transformers"):
+        yield Fault(f"{place}.model.model_type", missing_package("transformers"))
+    folder = Path(model.model_type).expanduser() if model.pretrained_model else None
+    if folder is not None and folder.is_dir() and not any(path.suffix in WEIGHTS for path in folder.iterdir()):
+        yield Fault(f"{place}.model.model_type", f"{folder} holds no weights (*{' or *'.join(WEIGHTS)})")
+    adapter = None if model.lora is None or model.lora.adapter is None else Path(model.lora.adapter).expanduser()
+    if adapter is not None and adapter.is_dir() and not (adapter / ADAPTER).is_file():
+        yield Fault(f"{place}.model.lora.adapter", f"{adapter} holds no {ADAPTER}, so it is no adapter folder")
+    if not isinstance(source, SequenceInputConfig):
+        return
+    tokenizer = source.tokenizer
+    if isinstance(tokenizer, PublishedTokenizerConfig):
+        named, options = tokenizer.path, tokenizer.options
+    else:
+        named, options = None, {}
+    if tokenizer is not None and not isinstance(tokenizer, PublishedTokenizerConfig):
+        return
+    key = f"{place}.tokenizer.path" if named is not None else f"{place}.model.model_type"
+    where = Path(named).expanduser() if named is not None else folder
+    if where is None:
+        return
+    try:
+        if where.is_dir():
+            from eir_seq.tokenizers.published import check_folder
+
+            check_folder(where, options)
+        elif named is not None and (where.exists() or named.startswith((".", "/", "~"))):
+            from eir_seq.tokenizers.hub import local_folder
+
+            local_folder(named, allow_patterns=[])
+    except UserError as error:
+        yield from (Fault(key, f"{fault.place}: {fault.message}".removeprefix(": ")) for fault in error.faults)
