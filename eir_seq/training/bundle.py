@@ -47,7 +47,7 @@ BASE = "base.json"
 """The published models that adapters stand beside."""
 HOW_TO_MERGE = "lora.merge: true makes bundles that stand alone"
 
-__all__ = ["WEIGHTS", "Bundle", "read_bundle", "save_adapters", "write_bundle", "write_pretrained"]
+__all__ = ["WEIGHTS", "Bundle", "read_bundle", "write_bundle", "write_models"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,38 @@ class Bundle:
     network: Network
 
 
+def write_models(
+    run_dir: Path,
+    config: ExperimentConfig,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, FittedOutput],
+    network: Network,
+    *,
+    weights: Path | None = None,
+) -> None:
+    """Write ``adapters/``, ``pretrained/`` and ``bundle/`` of a run. Adapters are merged in place.
+
+    `weights`: a file that holds the tensors of the network already.
+
+    Raises:
+        RunFailed: the disk is full or fails.
+    """
+    bundle, pretrained = run_dir / "bundle", run_dir / PRETRAINED
+    save_adapters(run_dir / ADAPTERS, config, network)
+    adapted = _adapted(config)
+    apart = [name for name, lora in adapted.items() if not lora.merge]
+    for name in adapted.keys() - set(apart):
+        merge_lora(_backbone(network, name))
+    if apart:  # before the rest is merged for those who read whole weights
+        write_bundle(bundle, config, inputs, outputs, network)
+        for name in apart:
+            merge_lora(_backbone(network, name))
+    write_pretrained(pretrained, inputs, outputs, network)
+    if not apart:
+        weights = None if adapted else weights
+        write_bundle(bundle, config, inputs, outputs, network, weights=weights, pretrained=pretrained)
+
+
 def write_bundle(
     folder: Path,
     config: ExperimentConfig,
@@ -70,7 +102,9 @@ def write_bundle(
     weights: Path | None = None,
     pretrained: Path | None = None,
 ) -> None:
-    """Write the bundle; one that is there already is replaced. Adapters under ``lora.merge`` are merged in place.
+    """Write the bundle; one that is there already is replaced.
+
+    Of inputs with adapters that are not merged it holds what was trained.
 
     `weights` is a file that holds the tensors of the network already, `pretrained` a folder that `write_pretrained` has
     filled with some of them. The bundle shares these files (as hard links) where the file system allows that.
@@ -80,15 +114,11 @@ def write_bundle(
     """
     base: dict[str, dict[str, str]] = {}
     published: dict[str, Tensor] = {}
-    for name in _adapted(config):
-        model = config.inputs[name].model
-        if model.lora is not None and model.lora.merge:
-            merge_lora(_backbone(network, name))
-            continue
-        local, own = Path(model.model_type).expanduser(), _published_weights(network, name)
-        base[name] = {"model": str(local.absolute()) if local.is_dir() else model.model_type, "sha256": _hash(own)}
+    for name in [name for name, lora in _adapted(config).items() if not lora.merge]:
+        model_type, own = config.inputs[name].model.model_type, _published_weights(network, name)
+        local = Path(model_type).expanduser()
+        base[name] = {"model": str(local.absolute()) if local.is_dir() else model_type, "sha256": _hash(own)}
         published |= own
-    whole = not _adapted(config)
 
     def fill(partial: Path) -> None:
         for name, found in base.items():
@@ -104,7 +134,7 @@ def write_bundle(
         for name, fitted in inputs.items():
             fitted.save(partial / "inputs" / name)
         held = published.keys() | _shared(network, inputs, pretrained, partial / PRETRAINED)
-        if held or not whole or weights is None or not linked(weights, partial / WEIGHTS):
+        if held or weights is None or not linked(weights, partial / WEIGHTS):
             kept = {name: x for name, x in network.tensors().items() if name not in held}
             save_file(kept, str(partial / WEIGHTS))
 
@@ -126,9 +156,9 @@ def save_adapters(folder: Path, config: ExperimentConfig, network: Network) -> N
         write_folder(folder / name, partial(save_adapter, _backbone(network, name), base_model=model_type))
 
 
-def _adapted(config: ExperimentConfig) -> list[str]:
+def _adapted(config: ExperimentConfig) -> dict[str, LoraConfig]:
     """The inputs whose backbones have adapters of low rank."""
-    return [name for name, declared in config.inputs.items() if declared.model.lora is not None]
+    return {name: lora for name, declared in config.inputs.items() if (lora := declared.model.lora) is not None}
 
 
 def _backbone(network: Network, name: str) -> Any:

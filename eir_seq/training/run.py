@@ -17,7 +17,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
-from eir_seq.training.bundle import WEIGHTS, save_adapters, write_bundle, write_pretrained
+from eir_seq.training.bundle import WEIGHTS, write_models
 from eir_seq.training.checkpoints import CheckpointStore
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
@@ -147,19 +147,9 @@ class _Run:
         evaluations = self._evaluate_best(parts, loop.state)
         result = self._result(loop.state, evaluations)
         self._write_predictions(parts, evaluations)
-        save_adapters(self.path / "adapters", self.config, parts.network)
-        write_pretrained(self.path / "pretrained", parts.inputs, parts.outputs, parts.network)
         best = loop.state.best_step
         weights = None if best is None else self.store.best(best) / WEIGHTS
-        write_bundle(
-            self.path / "bundle",
-            self.config,
-            parts.inputs,
-            parts.outputs,
-            parts.network,
-            weights=weights,
-            pretrained=self.path / "pretrained",
-        )
+        write_models(self.path, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
         self.report.save(self.path)
         finish_trackers(self.trackers)
         self.trackers = []

@@ -224,7 +224,7 @@ def phases() -> dict[str, Break]:
         "trained": at_call(run_module, "evaluate", 1),
         "predictions": at_call(run_module, "write_predictions", 1, after=True),
         "in the bundle": at_call(bundle, "linked", 1, after=True),
-        "bundle": at_call(run_module, "write_bundle", 1, after=True),
+        "bundle": at_call(bundle, "write_bundle", 1, after=True),
         "result": at_call(run_module, "write_json", 1, after=True),
         "report": at_call(report, "write_report", 1),
     }

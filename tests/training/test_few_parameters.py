@@ -187,6 +187,24 @@ def test_a_merged_bundle_stands_alone(base: Path, finished: Path, tmp_path: Path
     assert not list((tmp_path / "True" / "checkpoints").iterdir())
 
 
+@pytest.mark.parametrize("merge", [False, True])
+def test_what_pretraining_by_adapters_leaves_is_merged(merge: bool, base: Path, tmp_path: Path) -> None:
+    config = with_model(tmp_path, base, lora={**LORA, "merge": merge})
+    outputs = {"text": {"type": "masked_lm"}}
+    train(type(config).model_validate({**config.model_dump(exclude={"fusion"}), "outputs": outputs}))
+    bundle = read_bundle(tmp_path / "run" / "bundle")
+    learnt: Any = bundle.network.encoder("text").backbone
+    published: Any = from_pretrained(tmp_path / "run" / "pretrained" / "text", task="masked-lm")
+    weights = published.state_dict()
+    assert weights.keys() == learnt.state_dict().keys()
+    assert all(torch.equal(x, weights[name]) for name, x in learnt.state_dict().items())
+    start = dict(from_pretrained(base, task="base").named_parameters())
+    assert not torch.equal(weights[QUERY], start[QUERY])
+
+
+QUERY = "body.layers.0.mixer.query.weight"
+
+
 def test_an_adapter_to_begin_with(base: Path, finished: Path, tmp_path: Path) -> None:
     adapter = str(finished / "run" / "adapters" / "text")
     parts = assemble(with_model(tmp_path, base, lora={"adapter": adapter}), Console(io.StringIO()))
