@@ -22,6 +22,7 @@ from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.frames.stack import Stack
 from eir_seq.models.heads.base import Head
 from eir_seq.models.heads.sequence_classification import shifted_right
+from eir_seq.models.inputs import lists_inputs
 from eir_seq.models.names import plain_parameters
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
@@ -85,6 +86,7 @@ class Model(nn.Module):
     def pack(self, pack: bool) -> None:
         self.body.pack = pack and not (self.head is not None and self.head.reads_padding)
 
+    @lists_inputs
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -114,7 +116,7 @@ class Model(nn.Module):
         if past_key_values is not None:
             inputs["past_key_values"] = past_key_values
         output = self._output(input_ids, attention_mask, **inputs)
-        return tuple(output.values()) if return_dict is False else output
+        return output.to_tuple() if return_dict is False else output
 
     def _output(
         self,
@@ -130,8 +132,7 @@ class Model(nn.Module):
         if self.head is None:
             if inputs.get("labels") is not None:
                 raise ValueError("labels need a head: build the model with another task than 'base'")
-            bare: ModelOutput = self.body(**inputs)
-            return bare
+            return ModelOutput.of(**self.body(**inputs))
         own = {name: inputs.get(name) for name in self.head.inputs}
         given = {name: inputs.get(name) for name in self.head.targets}
         inputs = {name: x for name, x in inputs.items() if name not in own and name not in given}

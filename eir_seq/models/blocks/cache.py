@@ -25,7 +25,8 @@ class _Slot:
     def append(self, key: Tensor, value: Tensor) -> None:
         """Write those of new tokens behind the others; what is already there is copied only where room runs out."""
         new, earlier = key.shape[2], self.filled()
-        if torch.is_grad_enabled():  # what a gradient needs must not be written over
+        # what a gradient needs must not be written over, and a graph of dynamic sizes has no room to count
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
             self._hold(torch.cat((earlier[0], key), 2), torch.cat((earlier[1], value), 2), self.length + new)
             return
         if self.end + new > self.key.shape[2]:

@@ -56,6 +56,7 @@ class Context:
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """`make()`, computed at its first use in this pass and shared by all layers (masks, rotary tables)."""
+        key = hashable(key)
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]
@@ -89,6 +90,15 @@ class Context:
         return self.once(("mask", queries, keys, causal, window, behind, ahead), make)
 
 
+def hashable(key: Any) -> Any:
+    """The same key with sizes that are symbols, as `torch.export` makes dynamic ones, spelt out."""
+    if not torch.compiler.is_compiling():
+        return key
+    if isinstance(key, tuple):
+        return tuple(map(hashable, key))
+    return str(key) if isinstance(key, torch.SymInt) else key
+
+
 def look_mask(
     real: Tensor | None,
     queries: int,
@@ -100,14 +110,14 @@ def look_mask(
     device: torch.device | None = None,
 ) -> Tensor | None:
     """See `Context.mask`; `real`: (batch, keys) bool or None."""
-    if window is not None and window >= keys:
+    if window is not None and not torch.compiler.is_exporting() and window >= keys:
         window = None
     if not causal and window is None:
         if real is None:
             return None
         look = real[:, None, None, :]
         return look | ~look.any(-1, keepdim=True)
-    if causal and real is None and window is None and (queries == 1 or queries == keys):
+    if causal and real is None and window is None and (queries == keys or queries == 1):
         return None  # one new token sees all; else the kernel's own causal mode serves
     places = torch.arange(keys, device=device)
     own = places[keys - ahead - queries : keys - ahead, None]
