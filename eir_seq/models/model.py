@@ -18,6 +18,7 @@ from eir_seq.models.blocks.prompts import Prompts
 from eir_seq.models.blocks.tuple_cache import Tuples, cache_of
 from eir_seq.models.checkpoint.folder import published_config, write
 from eir_seq.models.checkpoint.keymap import Computed, Tensors, modern, to_ours, to_published
+from eir_seq.models.documented import DocumentedMethods
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.frames.stack import Stack
 from eir_seq.models.heads.base import Head
@@ -41,7 +42,7 @@ def _check_places(given: Tensor, cache: Any) -> None:
         raise ValueError(f"cache_position: the cache holds {start} tokens, so that new ones follow from {start} on")
 
 
-class Model(nn.Module):
+class Model(DocumentedMethods):
     """An architecture with its options, for one task.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,18 @@ class Cache:
         self._states: dict[nn.Module, tuple[Tensor, ...]] = {}
         self._shared: dict[Any, Any] = {}
         self._memories: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def snapshot(self) -> Cache:
+        """Another cache of the same tensors; what is appended to one does not show in the other.
+
+        That holds with gradients, where a slot never writes to memory that it has.
+        """
+        other = Cache()
+        other.length = self.length
+        other._slots = {mixer: copy(slot) for mixer, slot in self._slots.items()}
+        other._states, other._memories = dict(self._states), dict(self._memories)
+        other._shared = self._shared
+        return other
 
     def extend(self, mixer: nn.Module, key: Tensor, value: Tensor, window: int | None = None) -> tuple[Tensor, Tensor]:
         """Append keys and values (batch, heads, new tokens, head_size) to the slot of `mixer`; returns all of them.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -61,6 +62,12 @@ class Context:
             self._memo[key] = make()
         return self._memo[key]
 
+    def snapshot(self) -> Context:
+        """This pass as the next layer finds it, to compute that layer once more: what it lists there is not kept."""
+        lists: dict[str, Any] = {name: [] for name in LISTS if getattr(self, name) is not None}
+        memo = {key: _snapshot(value) for key, value in self._memo.items()}
+        return replace(self, cache=None if self.cache is None else self.cache.snapshot(), _memo=memo, **lists)
+
     @property
     def longest(self) -> Tensor:
         """A scalar: tokens of the longest text, cached ones included, by the position ids of real tokens."""
@@ -88,6 +95,19 @@ class Context:
             return look_mask(real, queries, keys, causal=causal, window=window, ahead=ahead, device=device)
 
         return self.once(("mask", queries, keys, causal, window, behind, ahead), make)
+
+
+LISTS = ("attentions", "cross_attentions", "global_attentions", "router_logits")
+
+
+class Carried:
+    """What a layer hands on to the next one by the context's memo, besides the states: layers set its attributes."""
+
+
+def _snapshot(value: Any) -> Any:
+    if isinstance(value, Context):  # the same pass on another device
+        return value.snapshot()
+    return copy(value) if isinstance(value, Carried) else value
 
 
 def hashable(key: Any) -> Any:
