@@ -7,7 +7,9 @@ from dataclasses import dataclass
 GROUPED, SCAN, HASHES = ("eir_seq::grouped_linear",), ("eir_seq::selective_scan",), ("eir_seq::order_by_hashes",)
 FADING = ("eir_seq::fading_maximum", "eir_seq::recurrence")
 """Operations whose loop depends on data or on a dynamic length, and which a graph holds as one node each."""
-DENSE = "Its attention scores all pairs of tokens under a mask, so that time and memory grow with the square of the length."
+DENSE = (
+    "Its attention scores all pairs of tokens under a mask, so that time and memory grow with the square of the length."
+)
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Export:
     lengths: str | None = None
 
 
-_BLOCKS = "An example of at most `(5 + 2 * num_random_blocks) * block_size` tokens gives a program for such texts, where \
+_BLOCKS = (
+    "An example of at most `(5 + 2 * num_random_blocks) * block_size` tokens gives a program for such texts, where \
 all tokens look at all; a longer one gives a program for longer texts."
+)
 _PAIRS = "An example of which all pairs of blocks are computed token by token gives a program for such texts, a longer \
 one for longer texts."
 _CHUNKS = "An example longer than one chunk gives a program for such texts, a shorter one for shorter texts."
-_SUMS = "With `encoder_attention_type: transient-global` texts have at least `global_block_size` tokens, if the example has."
+_SUMS = "With `encoder_attention_type: transient-global`, texts have at least `global_block_size` tokens."
 
 EXPORTS: dict[str, Export] = {
     "big_bird": Export(lengths=_BLOCKS),

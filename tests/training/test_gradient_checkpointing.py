@@ -58,9 +58,9 @@ def test_the_same_run(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_refused(tmp_path: Path, base: Path) -> None:
     frozen = {"model_type": str(base), "pretrained_model": True, "freeze_pretrained_model": True}
+    config = table_experiment(tmp_path, inputs=inputs({**frozen, "gradient_checkpointing": True})).model_dump()
     with pytest.raises(UserError, match=f"{OFF_PLACE}: has no effect with freeze_pretrained_model: true"):
-        config = table_experiment(tmp_path, inputs=inputs({**frozen, "gradient_checkpointing": True}))
-        validate_experiment(config.model_dump())
+        validate_experiment(config)
     sizes = {"hidden_size": 8, "num_attention_heads": 2, "attention_head_size": 4, "attn_layers": ["local"]}
     sizes |= {"axial_pos_shape": [2, 8], "axial_pos_embds_dim": [4, 4], "feed_forward_size": 8}
     reformer = {"model_type": "reformer", "model_init_config": sizes, "gradient_checkpointing": True}

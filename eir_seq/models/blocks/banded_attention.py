@@ -151,7 +151,9 @@ class BandedAttention(InPieces):
                 mask = mask | ((row[:, None] == column) & ~seen[:, start:end, None])
                 if marked.place is not None:
                     mask = torch.cat((marked.real[own, None].expand(-1, end - start, -1), mask), -1)
-                if not torch.compiler.is_exporting() and length <= KEPT:  # torch would make numbers of it in every layer
+                if (
+                    not torch.compiler.is_exporting() and length <= KEPT
+                ):  # torch would make numbers of it in every layer
                     mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, float("-inf"))
                 masks.append(mask[:, None])
             found.append(masks)

@@ -192,9 +192,7 @@ class HashedAttention(ChunkedAttention):
         config = self.config
         buckets = [config.buckets] if isinstance(config.buckets, int) else list(config.buckets or ())
         if torch.compiler.is_exporting():  # the number of buckets follows from the length
-            order: Tensor = _order_of_graph(
-                key, real, hashes, buckets, config.chunk, config.max_positions, config.seed
-            )
+            order: Tensor = _order_of_graph(key, real, hashes, buckets, config.chunk, config.max_positions, config.seed)
             return order
         return order_by_hashes(key, real, hashes, buckets, config.chunk, config.max_positions, config.seed)
 

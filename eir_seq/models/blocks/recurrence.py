@@ -159,9 +159,7 @@ def selective_scan(
     return _scan(x, step, rates, write, read, start)
 
 
-def _scan(
-    x: Tensor, step: Tensor, rates: Tensor, write: Tensor, read: Tensor, start: Tensor
-) -> tuple[Tensor, Tensor]:
+def _scan(x: Tensor, step: Tensor, rates: Tensor, write: Tensor, read: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     largest = LARGEST_CHUNK.get(x.device.type, LARGEST_CHUNK_ELSEWHERE)
     length = max(SHORTEST_CHUNK, largest // max(1, start.numel()))
     found = []
@@ -248,7 +246,5 @@ def _(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:  # noqa: ARG001
 
 
 @_whole_scan.register_fake
-def _(
-    x: Tensor, step: Tensor, rates: Tensor, write: Tensor, read: Tensor, start: Tensor  # noqa: ARG001
-) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, step: Tensor, rates: Tensor, write: Tensor, read: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
     return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(start)

@@ -148,9 +148,7 @@ class InPieces(DotProduct):
         around = zip(queries, windows(key, size, reach, reach), windows(value, size, reach, reach), strict=True)
         for number, (q, k, v) in enumerate(around):
             keys, values = ((k,), (v,)) if others is None else ((others[0], k), (others[1], v))
-            seen, weights = self._attend_piece(
-                q, keys, values, partial(bias, number), ctx, length=length, **how
-            )
+            seen, weights = self._attend_piece(q, keys, values, partial(bias, number), ctx, length=length, **how)
             mixed.append(seen)
             if weights is not None:
                 shown.append(_by_distance(weights, count, min(number * size, reach), reach))
