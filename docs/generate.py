@@ -12,6 +12,7 @@ from mkdocs.structure.files import File, Files
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class
+from eir_seq.models.exports import export_of
 from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
 from eir_seq.models.options import Options, build_config, describe, flat
@@ -181,6 +182,10 @@ def architecture_page(name: str) -> str:
         "|---|---|",
         *(f"| `{task}` | `{declared.published}` |" for task, declared in architecture(name).tasks.items()),
         "",
+        "## Export",
+        "",
+        *_export(name),
+        "",
         "## Options",
         "",
     ]
@@ -190,6 +195,19 @@ def architecture_page(name: str) -> str:
         also = ", ".join(f"`{alias}` for `{option}`" for alias, option in sorted(aliases.items()))
         lines += ["", f"Other names that are understood: {also}."]
     return "\n".join(lines) + "\n"
+
+
+def _export(name: str) -> Iterator[str]:
+    """Whether `torch.export` takes the architecture, and what a program differs in."""
+    row = export_of(name)
+    if row.refused is not None:
+        yield f"With dynamic batch and length: no, because {row.refused}"
+        return
+    yield "With [dynamic batch and length](../guide/models.md#export): yes."
+    if row.operations:
+        listed = ", ".join(f"`{operation}`" for operation in row.operations)
+        yield f"The program holds {listed}: import `eir_seq.models` where it runs."
+    yield from (sentence for sentence in (row.note, row.lengths) if sentence is not None)
 
 
 def _options(options: type[Options]) -> Iterator[str]:

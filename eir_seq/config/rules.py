@@ -232,6 +232,8 @@ def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) 
 def _few_parameters(place: str, model: SequenceModelConfig) -> Iterator[Fault]:
     if model.lora is None:
         if model.freeze_pretrained_model:
+            if model.pretrained_parts == "all":
+                yield from ignored(place, model, "gradient_checkpointing", "with freeze_pretrained_model: true")
             yield from ignored(place, model, "freeze", "with freeze_pretrained_model: true, which keeps all")
         return
     if not model.pretrained_model:

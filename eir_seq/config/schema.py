@@ -135,6 +135,11 @@ class SequenceModelConfig(Strict):
         description="how attention is computed: spelt out, by the kernel that torch chooses (the default where one "
         "serves), by its flash kernel on a GPU in half precision",
     )
+    gradient_checkpointing: bool = Field(
+        False,
+        description="activation checkpointing: training keeps only what stands between layers and computes each layer "
+        "twice; the same gradients from far less memory, about a third slower",
+    )
     lora: LoraConfig | None = Field(None, description="adapters that are trained in place of the loaded weights")
     revision: str | None = Field(None, description="revision on the Hub")
     pool: Pool = Field("avg", description="how token states become one vector; pooler: the architecture's own")

@@ -245,6 +245,11 @@ def build_sequence_encoder(
         backbone.pack = False
     if (way := config.attn_implementation) is not None and (pretrained or way != FLASH):  # bundles know no device
         _compute_by(backbone, way, f"{place}.model")
+    if config.gradient_checkpointing:
+        try:
+            backbone.gradient_checkpointing_enable()
+        except UserError as error:
+            raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
     unread = not_given(fitted.sources, getattr(backbone, "features", ())) if pretrained else []
     if unread:
         named = ", ".join(f"tensors.{kind}" for kind in unread)

@@ -59,6 +59,18 @@ class BeyondModel(nn.Module):
             inputs["token_type_ids"] = token_type_ids
         return self.body(**inputs, return_dict=True)
 
+    def gradient_checkpointing_enable(self) -> None:
+        """Compute each layer twice in training, see `Model.gradient_checkpointing_enable`.
+
+        Raises:
+            UserError: its code cannot.
+        """
+        body: Any = self.body
+        try:
+            body.gradient_checkpointing_enable({"use_reentrant": False})
+        except ValueError as error:
+            raise UserError(Fault("gradient_checkpointing", str(error).splitlines()[0])) from error
+
     def layer_of(self, parameter: str) -> int | None:
         """The depth of a parameter: 0 for embeddings, then 1, 2 ... from below."""
         if match := _LAYER.search(parameter):

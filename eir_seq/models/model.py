@@ -18,10 +18,12 @@ from eir_seq.models.blocks.prompts import Prompts
 from eir_seq.models.blocks.tuple_cache import Tuples, cache_of
 from eir_seq.models.checkpoint.folder import published_config, write
 from eir_seq.models.checkpoint.keymap import Computed, Tensors, modern, to_ours, to_published
+from eir_seq.models.documented import DocumentedMethods
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.frames.stack import Stack
 from eir_seq.models.heads.base import Head
 from eir_seq.models.heads.sequence_classification import shifted_right
+from eir_seq.models.inputs import lists_inputs
 from eir_seq.models.names import plain_parameters
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
@@ -40,7 +42,7 @@ def _check_places(given: Tensor, cache: Any) -> None:
         raise ValueError(f"cache_position: the cache holds {start} tokens, so that new ones follow from {start} on")
 
 
-class Model(nn.Module):
+class Model(DocumentedMethods):
     """An architecture with its options, for one task.
 
     Attributes:
@@ -85,6 +87,7 @@ class Model(nn.Module):
     def pack(self, pack: bool) -> None:
         self.body.pack = pack and not (self.head is not None and self.head.reads_padding)
 
+    @lists_inputs
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -114,7 +117,7 @@ class Model(nn.Module):
         if past_key_values is not None:
             inputs["past_key_values"] = past_key_values
         output = self._output(input_ids, attention_mask, **inputs)
-        return tuple(output.values()) if return_dict is False else output
+        return output.to_tuple() if return_dict is False else output
 
     def _output(
         self,
@@ -130,8 +133,7 @@ class Model(nn.Module):
         if self.head is None:
             if inputs.get("labels") is not None:
                 raise ValueError("labels need a head: build the model with another task than 'base'")
-            bare: ModelOutput = self.body(**inputs)
-            return bare
+            return ModelOutput.of(**self.body(**inputs))
         own = {name: inputs.get(name) for name in self.head.inputs}
         given = {name: inputs.get(name) for name in self.head.targets}
         inputs = {name: x for name, x in inputs.items() if name not in own and name not in given}

@@ -15,6 +15,7 @@ from eir_seq.models import create_model, from_pretrained, list_models
 from eir_seq.models.catalogue import POOLERS, TENSORS, architecture, config_class
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.frames.prefixed import Prefixed
+from eir_seq.models.inputs import INPUTS
 from eir_seq.models.model import Model
 from eir_seq.models.options import build_config, fields
 from tests.models.tiny import DROPOUTS, EVERY_TASK, LENGTHS, OPTIONS, inputs, loss, noisy, targets, text, tiny
@@ -89,7 +90,10 @@ def test_every_parameter_learns(model_type: str, task: str, pack: bool) -> None:
     model = noisy(tiny(model_type, task)).train()
     model.pack = pack
     unseen = UNSEEN + UNSEEN_IN_TASK.get(task, ()) + UNSEEN_IN_TASK.get(f"{model_type} {task}", ())
-    output = model(**inputs(model), **targets(model))
+    given = {**inputs(model), **targets(model)}
+    taken = {*given, *model.features, *(() if model.head is None else (*model.head.targets, *model.head.inputs))}
+    assert taken <= {"input_ids", "attention_mask", *INPUTS}, "the signature of a model's forward lacks an input"
+    output = model(**given)
     total = loss(model, output)
     assert torch.isfinite(total)
     total.backward()

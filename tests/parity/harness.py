@@ -192,6 +192,13 @@ def real_rows(inputs: Inputs) -> Tensor:
     return F.pad(torch.cat(tuple(masks), -1).bool(), (prefix_tokens(inputs), 0), value=True)
 
 
+def assert_same_order(ours: Any, theirs: Any) -> None:
+    """Fields that both outputs have stand in one order, so that an index or a slice gives the same."""
+    assert [name for name in ours if name in theirs] == [name for name in theirs if name in ours]
+    first = next(iter(theirs))
+    assert ours[0] is ours[first], first
+
+
 def difference(ours: Tensor, theirs: Tensor, places: Tensor | None = None) -> float:
     """Greatest absolute difference, at real places only."""
     assert ours.shape == theirs.shape, (ours.shape, theirs.shape)

@@ -16,6 +16,7 @@ from eir_seq.models.options import fields
 from tests.parity.cases import CASES, Case
 from tests.parity.harness import (
     DECODER,
+    assert_same_order,
     difference,
     gradients,
     inputs_of,
@@ -58,6 +59,7 @@ def test_states_of_every_layer(case: Case, left: bool, tmp_path: Path) -> None:
     for pack in (True, False):
         both.ours.pack = pack
         ours = both.ours(**inputs, output_hidden_states=True)
+        assert_same_order(ours, theirs)
         assert difference(ours.last_hidden_state, theirs.last_hidden_state, places) < case.tolerance
         if "pooler_output" in theirs and not left:
             assert difference(ours.pooler_output, theirs.pooler_output) < case.tolerance
@@ -98,6 +100,7 @@ def test_attention_weights(case: Case, tmp_path: Path) -> None:
     inputs = inputs_of(case, both.oracle.config)
     theirs = both.oracle(**inputs, output_attentions=True)
     ours = both.ours(**inputs, output_attentions=True)
+    assert_same_order(ours, theirs)
     streams = "last_hidden_state_ngram" in theirs
     names = [name for name in theirs if "attentions" in name and "ngram" not in name]
     assert names
@@ -171,10 +174,11 @@ def test_heads(case: Case, task: str, tmp_path: Path) -> None:
     inputs, targets, places = task_inputs(case, task, both.oracle.config)
     if case.model_type == "longformer" and task in ("question-answering", "multiple-choice"):
         inputs.setdefault("global_attention_mask", (inputs["input_ids"] == 50).long())  # its own rule: see test below
-    theirs = both.oracle(**inputs, **targets)
+    theirs = both.oracle(**inputs, **targets, output_hidden_states=True)
     for pack in (True, False):
         both.ours.pack = pack
-        ours = both.ours(**inputs, **targets)
+        ours = both.ours(**inputs, **targets, output_hidden_states=True)
+        assert_same_order(ours, theirs)
         wanted = [name for name in theirs if name.endswith(("logits", "last_hidden_state", "loss"))]
         for name in [name for name in wanted if isinstance(theirs[name], torch.Tensor)]:
             where = inputs["attention_mask"].bool() if name.startswith("encoder") else places

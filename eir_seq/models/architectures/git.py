@@ -79,7 +79,7 @@ class PatchEmbeddings(nn.Module):
             grid = places[1:].unflatten(0, (edge, edge)).permute(2, 0, 1)[None]
             grid = F.interpolate(grid, size=found.shape[2:], mode="bicubic", align_corners=False)
             places = torch.cat((places[:1], grid[0].flatten(1).t()))
-        whole = self.whole.expand(len(pixels), 1, -1)
+        whole = self.whole.expand(pixels.shape[0], 1, -1)
         return torch.cat((whole, found.flatten(2).transpose(1, 2)), 1) + places
 
     def forward(self, ids: None, vectors: Tensor, *_: Any) -> Tensor:  # noqa: ARG002

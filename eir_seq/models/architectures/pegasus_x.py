@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from eir_seq.models.architectures.bart_like import Design, bart_layer, bart_like_architecture, bart_like_tasks
-from eir_seq.models.blocks.context import Context
+from eir_seq.models.blocks.context import Carried, Context
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.positions import WavePositions, closed_waves
 from eir_seq.models.blocks.staggered_attention import StaggeredAttention
@@ -34,7 +34,7 @@ class EmbeddingsAndGlobals(Embeddings):
 
 
 @dataclass
-class GlobalStream:
+class GlobalStream(Carried):
     """States (batch, globals, hidden) of the global tokens, as the last layer left them."""
 
     states: Tensor

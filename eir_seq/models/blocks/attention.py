@@ -141,7 +141,8 @@ class Attention(DotProduct):
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
         if ctx.cache is not None and not self.crosses:
             key, value = ctx.cache.extend(self, key, value, self.config.window)
-        if self.config.window and ctx.attentions is None and ctx.head_mask is None and self._bias(ctx) is None:
+        plain = ctx.attentions is None and ctx.head_mask is None and not torch.compiler.is_exporting()
+        if self.config.window and plain and self._bias(ctx) is None:
             return self._windowed(query, key, value, ctx, dropout).transpose(1, 2).flatten(2)
         key, value = self._prefixed(key, value, ctx)
         causal = self._causal(ctx)
@@ -154,7 +155,7 @@ class Attention(DotProduct):
         bias = None if bias_of is None else bias_of(query, key)
         weights_wanted = ctx.cross_attentions if self.crosses else ctx.attentions
         head_mask = ctx.cross_head_mask if self.crosses else ctx.head_mask
-        causal = causal and mask is None and query.shape[2] > 1
+        causal = bool(causal and mask is None and query.shape[2] == key.shape[2])
         if weights_wanted is None and head_mask is None:
             return self._fused(query, key, value, mask, bias, causal, dropout).transpose(1, 2).flatten(2)
         weights = self._weights(query, key, mask, bias, causal)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from eir_seq.models.blocks.context import Context, look_mask
 from eir_seq.models.blocks.linear import Linear
-from eir_seq.models.blocks.windows import KEPT, InPieces, in_layout, piece, texts_of
+from eir_seq.models.blocks.windows import KEPT, InPieces, in_layout, piece, starts, texts_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Globals:
         everything = torch.ones(layout.batch, layout.length, dtype=torch.bool, device=device)
         mask = everything if layout.mask is None else layout.mask
         wanted = ctx.features.get("global_attention_mask")
+        if wanted is not None and torch.compiler.is_exporting():  # any token may be global: their number is data
+            is_global = wanted.bool() & mask
+            every = torch.arange(layout.batch * layout.length, device=device).unflatten(0, is_global.shape)
+            return cls(every, is_global, mask & ~is_global)
         if wanted is None or not bool((wanted.bool() & mask).any()):
             return cls(None, mask[:, :0], layout.pack(mask))
         is_global = wanted.bool() & mask
@@ -84,8 +88,11 @@ class BandedAttention(InPieces):
         if marked.place is not None:
             flat = x if layout.packed else x.flatten(0, 1)
             rows = self._global(flat, marked.place, marked.real, ctx)
-            whole = mixed if layout.packed else mixed.flatten(0, 1)
-            mixed = whole.index_copy(0, marked.place[marked.real], rows).view_as(mixed)
+            if torch.compiler.is_exporting():
+                mixed = rows.where(marked.real[..., None], mixed)
+            else:
+                whole = mixed if layout.packed else mixed.flatten(0, 1)
+                mixed = whole.index_copy(0, marked.place[marked.real], rows[marked.real]).view_as(mixed)
         return self.out(mixed)
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -119,12 +126,12 @@ class BandedAttention(InPieces):
 
     def _sees_all(self, length: int, ctx: Context) -> bool:
         """Whether the window of each token of such a text is all of it, so that global tokens are nothing special."""
-        return length <= self.config.reach + 1 and ctx.attentions is None
+        return not torch.compiler.is_exporting() and length <= self.config.reach + 1 and ctx.attentions is None
 
     def _masks(self, marked: Globals, ctx: Context, dtype: torch.dtype) -> list[list[Tensor | None]]:
         """What the tokens of each piece of each text see, (batch or 1, 1, tokens, globals + keys); None: all."""
         layout, reach = ctx.layout, self.config.reach
-        size = piece(reach)
+        size = piece(reach, layout.length)
         found: list[list[Tensor | None]] = []
         texts = [x[None] for x in marked.seen.split(layout.lengths)] if layout.packed else [marked.seen]
         for number, seen in enumerate(texts):
@@ -134,7 +141,7 @@ class BandedAttention(InPieces):
                 continue
             own = slice(number, number + 1) if layout.packed else slice(None)
             masks: list[Tensor | None] = []
-            for start in range(0, length, size):
+            for start in starts(length, size):
                 first, end = max(0, start - reach), min(length, start + size)
                 row, column = (
                     torch.arange(x, y, device=seen.device) for x, y in ((start, end), (first, min(length, end + reach)))
@@ -144,7 +151,9 @@ class BandedAttention(InPieces):
                 mask = mask | ((row[:, None] == column) & ~seen[:, start:end, None])
                 if marked.place is not None:
                     mask = torch.cat((marked.real[own, None].expand(-1, end - start, -1), mask), -1)
-                if length <= KEPT:  # torch would make numbers of it in every layer
+                if (
+                    not torch.compiler.is_exporting() and length <= KEPT
+                ):  # torch would make numbers of it in every layer
                     mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, float("-inf"))
                 masks.append(mask[:, None])
             found.append(masks)
@@ -155,13 +164,14 @@ class BandedAttention(InPieces):
         return weights if head_mask is None else weights * head_mask[:, None, None]
 
     def _global(self, x: Tensor, place: Tensor, real: Tensor, ctx: Context) -> Tensor:
-        """States (tokens, hidden) -> what global tokens see (global tokens, hidden); see `Globals`."""
+        """States (tokens, hidden) -> what global tokens see (batch, globals, hidden); see `Globals`."""
         rectangle = ctx.layout.pad(x) if ctx.layout.packed else x.unflatten(0, (ctx.layout.batch, -1))
         mask = look_mask(ctx.layout.mask, 1, rectangle.shape[1], causal=False)
         query = self._heads(self.query_global(x[place])).transpose(1, 2)
         dropout = self.config.dropout if self.training else 0.0
         spelt_out = ctx.attentions is not None or ctx.head_mask is not None
-        if query.shape[2] * self.config.num_heads <= self.config.hidden_size and not spelt_out:
+        few = not torch.compiler.is_exporting() and query.shape[2] * self.config.num_heads <= self.config.hidden_size
+        if few and not spelt_out:
             mixed = self._folded(query, rectangle, mask, dropout)
         else:
             key = self._heads(self.key_global(rectangle)).transpose(1, 2)
@@ -176,7 +186,7 @@ class BandedAttention(InPieces):
                     used = real[:, None, :, None]
                     ctx.global_attentions.append((weights * used).transpose(-1, -2))
                 mixed = F.dropout(weights, dropout) @ value
-        return mixed.transpose(1, 2).flatten(2)[real]
+        return mixed.transpose(1, 2).flatten(2)
 
     def _folded(self, query: Tensor, states: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
         """The same with the projections of keys and values moved to the few queries.

@@ -244,15 +244,18 @@ class BernoulliAttention(Attention):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context) -> Tensor:
         c, rows = self.config, Rows.of(ctx)
+        mixed: Tensor
         if ctx.attentions is not None:
             ctx.attentions.append(self._expected_weights(query, key, ctx))
         query, key, value = (rows.spread(x).transpose(1, 2) for x in (query, key, value))
         with torch.autocast(query.device.type, enabled=False):
             q, k = (unit(at_least_float32(x)) for x in (query, key))
             v, seen = at_least_float32(value), rows.real
-            if c.num_hashes is None:
+            if c.num_hashes is None and torch.compiler.is_exporting():
+                mixed = (agreement(q, k, c.hash_length) * seen[:, None, None]) @ v
+            elif c.num_hashes is None:
                 dropout = self._dropout()
-                mixed: Tensor = _Expected.apply(q, k, v, seen, c.hash_length, dropout)
+                mixed = _Expected.apply(q, k, v, seen, c.hash_length, dropout)
             else:
                 codes = self._codes(torch.stack((q, k)))
                 mixed = _Sampled.apply(q, k, v, seen, *codes, c.hash_length, c.sampled_gradient)

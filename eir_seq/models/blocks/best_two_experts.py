@@ -84,7 +84,7 @@ class BestTwoExperts(Configured):
         scores = router_scores(self.router, tokens, self.config.router_dtype)
         chosen, weights = self._route(scores, tokens.dtype, real, layout.batch * layout.length)
         if ctx.router_logits is not None:
-            every = weights.new_zeros(len(tokens), self.experts.count).scatter(1, chosen, weights)
+            every = weights.new_zeros(tokens.shape[0], self.experts.count).scatter(1, chosen, weights)
             ctx.router_logits.append(every.view(*x.shape[:-1], -1))
         mixed: Tensor = self.experts(tokens, chosen.masked_fill(weights == 0, self.experts.count), weights)
         return mixed.view_as(x)

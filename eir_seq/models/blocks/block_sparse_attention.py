@@ -82,7 +82,7 @@ class BlockSparseAttention(Attention):
         sight: Sight = ctx.once(name, lambda: self._sight(query, ctx))
         heads, blocks = query.shape[1:3]
         around = (x.flatten(1, 2).index_select(1, sight.index) for x in (key, value))
-        key_around, value_around = (x.view(len(x), heads * (blocks - 2), -1, x.shape[-1]) for x in around)
+        key_around, value_around = (x.view(x.shape[0], heads * (blocks - 2), -1, x.shape[-1]) for x in around)
         rows, row_weights = self._look(query[:, :, 1:-1].flatten(1, 2), key_around, value_around, sight.bias, ctx)
         first_and_last = torch.cat((query[:, :, 0], query[:, :, -1]), 2)
         ends, end_weights = self._look(first_and_last, key.flatten(2, 3), value.flatten(2, 3), sight.ends, ctx)
@@ -150,7 +150,7 @@ class BlockSparseAttention(Attention):
         assert rows is not None
         size, length = self.config.block_size, ctx.layout.length
         heads, count, seen = sight.blocks.shape
-        once = rows.view(len(rows), heads, count, size, seen, size) / sight.times.clamp(min=1)[:, None, :, None]
+        once = rows.view(rows.shape[0], heads, count, size, seen, size) / sight.times.clamp(min=1)[:, None, :, None]
         index = sight.blocks[:, :, None, :, None].expand_as(once)
         spread = once.new_zeros(*once.shape[:4], count + 2, size).scatter_reduce(4, index, once, "amax")
         weights = _between(ends, spread.flatten(4).flatten(1, 2))[:, :, :length, :length]

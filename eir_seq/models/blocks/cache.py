@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,8 @@ class _Slot:
     def append(self, key: Tensor, value: Tensor) -> None:
         """Write those of new tokens behind the others; what is already there is copied only where room runs out."""
         new, earlier = key.shape[2], self.filled()
-        if torch.is_grad_enabled():  # what a gradient needs must not be written over
+        # what a gradient needs must not be written over, and a graph of dynamic sizes has no room to count
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
             self._hold(torch.cat((earlier[0], key), 2), torch.cat((earlier[1], value), 2), self.length + new)
             return
         if self.end + new > self.key.shape[2]:
@@ -78,6 +80,18 @@ class Cache:
         self._states: dict[nn.Module, tuple[Tensor, ...]] = {}
         self._shared: dict[Any, Any] = {}
         self._memories: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def snapshot(self) -> Cache:
+        """Another cache of the same tensors; what is appended to one does not show in the other.
+
+        That holds with gradients, where a slot never writes to memory that it has.
+        """
+        other = Cache()
+        other.length = self.length
+        other._slots = {mixer: copy(slot) for mixer, slot in self._slots.items()}
+        other._states, other._memories = dict(self._states), dict(self._memories)
+        other._shared = self._shared
+        return other
 
     def extend(self, mixer: nn.Module, key: Tensor, value: Tensor, window: int | None = None) -> tuple[Tensor, Tensor]:
         """Append keys and values (batch, heads, new tokens, head_size) to the slot of `mixer`; returns all of them.

@@ -7,6 +7,7 @@ text itself cost time and memory linear in the length, chunks of tokens sorted b
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +64,10 @@ class ChunkedAttention(Configured):
             weights = weights * ctx.head_mask.view(-1, *(1,) * (weights.dim() - 2))
         if ctx.attentions is not None:
             ctx.attentions.append(weights)
-        return self.out(ctx.layout.pack(mixed.transpose(1, 2).flatten(2)[:, :length]))
+        mixed = mixed.transpose(1, 2).flatten(2)
+        if torch.compiler.is_exporting():  # a slice would tie the graph to whether chunks fill the example
+            return self.out(mixed.index_select(1, torch.arange(length, device=x.device)))
+        return self.out(ctx.layout.pack(mixed[:, :length]))
 
     def _filled(self, length: int) -> int:
         """Tokens of a text that chunks fill."""
@@ -167,9 +171,8 @@ class HashedAttention(ChunkedAttention):
             places = torch.arange(length, device=x.device).expand(*key.shape[:2], -1)
             mixed, weights, _ = self._chunked(key, self._unit(key), value, places, real, itself, whole=True)
             return mixed, weights
-        rotations = self._rotations(key, hashes)
         # a second pass over the same text, for its gradients, must find the same buckets
-        order = ctx.once((self, "order"), lambda: self._order(key.detach(), rotations, real))
+        order = ctx.once((self, "order"), lambda: self._order(key.detach(), hashes, real))
         places = order % length
         rows = places[..., None].expand(-1, -1, -1, key.shape[-1])
         key, value = key.gather(2, rows), value.gather(2, rows)
@@ -184,34 +187,71 @@ class HashedAttention(ChunkedAttention):
         """Keys of one length."""
         return key * torch.rsqrt(key.square().mean(-1, keepdim=True) + 1e-6) / math.sqrt(self.config.head_size)
 
-    def _factors(self, length: int) -> tuple[int, ...]:
-        """Factors of the number of buckets."""
+    def _order(self, key: Tensor, hashes: int, real: Tensor) -> Tensor:
+        """See `order_by_hashes`."""
         config = self.config
-        if config.buckets is not None:
-            return (config.buckets,) if isinstance(config.buckets, int) else config.buckets
-        power = (2 * (length // config.chunk)).bit_length() - 1
-        limit = 2 * max(int((config.max_positions // config.chunk) ** 0.5), config.chunk)
-        return (2**power,) if 2**power <= limit else (2 ** (power // 2), 2 ** (power - power // 2))
+        buckets = [config.buckets] if isinstance(config.buckets, int) else list(config.buckets or ())
+        if torch.compiler.is_exporting():  # the number of buckets follows from the length
+            order: Tensor = _order_of_graph(key, real, hashes, buckets, config.chunk, config.max_positions, config.seed)
+            return order
+        return order_by_hashes(key, real, hashes, buckets, config.chunk, config.max_positions, config.seed)
 
-    def _rotations(self, key: Tensor, hashes: int) -> Tensor:
-        """(heads, head_size, hashes, half of the sum of the factors) random directions."""
-        config = self.config
-        shape = (config.num_heads, config.head_size, hashes, sum(self._factors(key.shape[2])) // 2)
-        if config.seed is None:
-            return torch.randn(shape, device=key.device, dtype=key.dtype)
-        return _seeded(config.seed, shape, key.device, key.dtype)
 
-    def _order(self, key: Tensor, rotations: Tensor, real: Tensor) -> Tensor:
-        """(batch, heads, hashes * tokens) numbers of the tokens, hash by hash sorted by bucket; padding comes last."""
-        factors = self._factors(key.shape[2])
-        turned = torch.einsum("bhtd,hdnr->bhntr", key, rotations)
-        bucket, product = torch.zeros_like(turned[..., 0], dtype=torch.long), 1
-        for factor, part in zip(factors, turned.split([factor // 2 for factor in factors], -1), strict=True):
-            bucket = bucket + product * torch.cat((part, -part), -1).argmax(-1)
-            product *= factor
-        bucket = bucket.masked_fill(~real[:, None, None], product)
-        rounds = torch.arange(bucket.shape[2], device=key.device)[:, None] * (product + 1)
-        return (bucket + rounds).flatten(2).argsort(dim=-1, stable=True)
+def order_by_hashes(
+    key: Tensor, real: Tensor, hashes: int, buckets: Sequence[int], chunk: int, max_positions: int, seed: int | None
+) -> Tensor:
+    """Tokens of (batch, heads, tokens, head_size) keys, hash by hash sorted by bucket; padding comes last.
+
+    Args:
+        real: (batch, tokens) bool, False at padding.
+        hashes: how often tokens are hashed.
+        buckets: factors of their number; without any they follow from the length, see `HashedAttention`.
+
+    Returns:
+        (batch, heads, hashes * tokens) numbers: hash * tokens + place of the token.
+    """
+    factors = tuple(buckets) or _factors(key.shape[2], chunk, max_positions)
+    shape = (key.shape[1], key.shape[3], hashes, sum(factors) // 2)  # random directions
+    if seed is None:
+        rotations = torch.randn(shape, device=key.device, dtype=key.dtype)
+    else:
+        rotations = _seeded(seed, shape, key.device, key.dtype)
+    turned = torch.einsum("bhtd,hdnr->bhntr", key, rotations)
+    bucket, product = torch.zeros_like(turned[..., 0], dtype=torch.long), 1
+    for factor, part in zip(factors, turned.split([factor // 2 for factor in factors], -1), strict=True):
+        bucket = bucket + product * torch.cat((part, -part), -1).argmax(-1)
+        product *= factor
+    bucket = bucket.masked_fill(~real[:, None, None], product)
+    rounds = torch.arange(bucket.shape[2], device=key.device)[:, None] * (product + 1)
+    return (bucket + rounds).flatten(2).argsort(dim=-1, stable=True)
+
+
+def _factors(length: int, chunk: int, max_positions: int) -> tuple[int, ...]:
+    """Factors of the number of buckets of a text."""
+    power = (2 * (length // chunk)).bit_length() - 1
+    limit = 2 * max(int((max_positions // chunk) ** 0.5), chunk)
+    return (2**power,) if 2**power <= limit else (2 ** (power // 2), 2 ** (power - power // 2))
+
+
+@torch.library.custom_op("eir_seq::order_by_hashes", mutates_args=())
+def _order_of_graph(
+    key: Tensor, real: Tensor, hashes: int, buckets: Sequence[int], chunk: int, max_positions: int, seed: int | None
+) -> Tensor:
+    """See `order_by_hashes`."""
+    return order_by_hashes(key, real, hashes, buckets, chunk, max_positions, seed)
+
+
+@_order_of_graph.register_fake
+def _(
+    key: Tensor,
+    real: Tensor,  # noqa: ARG001
+    hashes: int,
+    buckets: Sequence[int],  # noqa: ARG001
+    chunk: int,  # noqa: ARG001
+    max_positions: int,  # noqa: ARG001
+    seed: int | None,  # noqa: ARG001
+) -> Tensor:
+    return key.new_empty(key.shape[0], key.shape[1], hashes * key.shape[2], dtype=torch.long)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -56,9 +57,16 @@ class Context:
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """`make()`, computed at its first use in this pass and shared by all layers (masks, rotary tables)."""
+        key = hashable(key)
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]
+
+    def snapshot(self) -> Context:
+        """This pass as the next layer finds it, to compute that layer once more: what it lists there is not kept."""
+        lists: dict[str, Any] = {name: [] for name in LISTS if getattr(self, name) is not None}
+        memo = {key: _snapshot(value) for key, value in self._memo.items()}
+        return replace(self, cache=None if self.cache is None else self.cache.snapshot(), _memo=memo, **lists)
 
     @property
     def longest(self) -> Tensor:
@@ -89,6 +97,28 @@ class Context:
         return self.once(("mask", queries, keys, causal, window, behind, ahead), make)
 
 
+LISTS = ("attentions", "cross_attentions", "global_attentions", "router_logits")
+
+
+class Carried:
+    """What a layer hands on to the next one by the context's memo, besides the states: layers set its attributes."""
+
+
+def _snapshot(value: Any) -> Any:
+    if isinstance(value, Context):  # the same pass on another device
+        return value.snapshot()
+    return copy(value) if isinstance(value, Carried) else value
+
+
+def hashable(key: Any) -> Any:
+    """The same key with sizes that are symbols, as `torch.export` makes dynamic ones, spelt out."""
+    if not torch.compiler.is_compiling():
+        return key
+    if isinstance(key, tuple):
+        return tuple(map(hashable, key))
+    return str(key) if isinstance(key, torch.SymInt) else key
+
+
 def look_mask(
     real: Tensor | None,
     queries: int,
@@ -100,14 +130,14 @@ def look_mask(
     device: torch.device | None = None,
 ) -> Tensor | None:
     """See `Context.mask`; `real`: (batch, keys) bool or None."""
-    if window is not None and window >= keys:
+    if window is not None and not torch.compiler.is_exporting() and window >= keys:
         window = None
     if not causal and window is None:
         if real is None:
             return None
         look = real[:, None, None, :]
         return look | ~look.any(-1, keepdim=True)
-    if causal and real is None and window is None and (queries == 1 or queries == keys):
+    if causal and real is None and window is None and (queries == keys or queries == 1):
         return None  # one new token sees all; else the kernel's own causal mode serves
     places = torch.arange(keys, device=device)
     own = places[keys - ahead - queries : keys - ahead, None]

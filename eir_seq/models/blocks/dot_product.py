@@ -45,8 +45,8 @@ class DotProduct(Configured):
         `mask`: bool, True where a query may look, or what is added to scores. `causal`: each query sees the keys up to
         its own place. Fewer heads of keys and values are shared by groups of query heads.
         """
-        groups = query.shape[-3] // key.shape[-3]
         if self.attn_implementation == EAGER:
+            groups = query.shape[-3] // key.shape[-3]
             key, value = (x.repeat_interleave(groups, -3) for x in (key, value))
             scores = query @ key.transpose(-1, -2) * scale
             mask = causal_mask(query, key) if causal else mask
@@ -54,14 +54,15 @@ class DotProduct(Configured):
                 hidden = torch.finfo(scores.dtype).min
                 scores = scores.masked_fill(~mask, hidden) if mask.dtype == torch.bool else scores + mask
             return F.dropout(scores.softmax(-1), dropout).to(value.dtype) @ value
+        shared = bool(query.shape[-3] != key.shape[-3])
         if self.attn_implementation == FLASH:
             if query.dtype not in (torch.float16, torch.bfloat16):
                 found = str(query.dtype).removeprefix("torch.")
                 message = f"{FLASH!r} computes in float16 or bfloat16, not in {found}"
                 raise UserError(Fault("attn_implementation", f"{message}; load with dtype=torch.bfloat16, or autocast"))
             with sdpa_kernel(UNMASKED if mask is None else MASKED, set_priority=True):
-                return _kernel(query, key, value, mask, dropout, scale, causal, groups)
-        return _kernel(query, key, value, mask, dropout, scale, causal, groups)
+                return _kernel(query, key, value, mask, dropout, scale, causal, shared)
+        return _kernel(query, key, value, mask, dropout, scale, causal, shared)
 
 
 def _kernel(
@@ -72,9 +73,9 @@ def _kernel(
     dropout: float,
     scale: float,
     causal: bool,
-    groups: int,
+    shared: bool,
 ) -> Tensor:
-    return F.scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale=scale, enable_gqa=groups != 1)
+    return F.scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale=scale, enable_gqa=shared)
 
 
 def causal_mask(query: Tensor, key: Tensor) -> Tensor:

@@ -128,10 +128,10 @@ class Linear(nn.Linear):
 
     def _product(self, x: Tensor) -> Tensor:
         if (
-            _gains(x, self.weight)
+            not torch.compiler.is_compiling()  # first: a graph of dynamic sizes must not depend on the sizes asked for
+            and _gains(x, self.weight)
             and self.weight.is_contiguous()
             and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
             and onednn_is_faster()
         ):
             product: Tensor = _OneDnnLinear.apply(x.contiguous(), self.weight, self.bias)

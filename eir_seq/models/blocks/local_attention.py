@@ -120,7 +120,8 @@ class LocalAttention(InPieces):
             *(texts_of(self._heads(part(x)), layout) for part in (self.query, self.key, self.value)), strict=True
         )
         dropout = self.config.dropout if self.training else 0.0
-        near = ctx.once("near", lambda: self._near(table)).to(x.dtype)
+        size = piece(self.config.reach, layout.length)
+        near = ctx.once("near", lambda: self._near(table, size)).to(x.dtype)
         mixed, weights = [], None
         for number, text in enumerate(texts):
             own = slice(number, number + 1) if layout.packed else slice(None)
@@ -141,9 +142,9 @@ class LocalAttention(InPieces):
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.config.head_size))
 
-    def _near(self, table: Tensor) -> Tensor:
-        """(heads, tokens, tokens + 2 reach) for a whole piece: biases by distance, the lowest number out of reach."""
-        most, reach, size = len(table) // 2, self.config.reach, piece(self.config.reach)
+    def _near(self, table: Tensor, size: int) -> Tensor:
+        """(heads, size, size + 2 reach) for a whole piece: biases by distance, the lowest number out of reach."""
+        most, reach = len(table) // 2, self.config.reach
         place = torch.arange(size + 2 * reach, device=table.device) - reach
         distance = place - place[reach : reach + size, None]
         bias = table[:, : self.config.num_heads][distance.clamp(-most, most) + most].permute(2, 0, 1)
@@ -169,4 +170,4 @@ class LocalAttention(InPieces):
         distance = torch.arange(known.shape[1], device=table.device) - block[:, start:end, None]
         far = table[:, self.config.num_heads :][distance.clamp(-most, most) + most].permute(0, 3, 1, 2)
         far = far.to(bias.dtype).masked_fill(~known[:, None, None], lowest)
-        return torch.cat((far, bias.expand(len(far), -1, -1, -1)), -1)
+        return torch.cat((far, bias.expand(far.shape[0], -1, -1, -1)), -1)

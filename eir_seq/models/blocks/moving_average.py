@@ -66,7 +66,8 @@ class MovingAverage(Configured):
     def _kernel(self, length: int) -> Tensor:
         """(kernels, length or reach), by the age of a token."""
         written, kept, weight = self._rates()
-        return geometric(written * weight, kept, min(length, self.config.reach or length))
+        reach = self.config.reach or length
+        return geometric(written * weight, kept, reach if torch.compiler.is_exporting() else min(length, reach))
 
     def _faded(self, inputs: Tensor, rows: Rows, cache: Cache) -> Tensor:
         """(batch, length, hidden) -> the same; the cache holds the numbers behind the last token."""
@@ -85,7 +86,7 @@ class MovingAverage(Configured):
     def _within_reach(self, inputs: Tensor, rows: Rows, cache: Cache, behind: int) -> Tensor:
         """(batch, length, hidden) -> the same; the cache holds the last tokens, as many as reach further: `behind`."""
         earlier = cache.state(self)
-        kept = inputs.new_zeros(len(inputs), behind, inputs.shape[2]) if earlier is None else earlier[0]
+        kept = inputs.new_zeros(inputs.shape[0], behind, inputs.shape[2]) if earlier is None else earlier[0]
         everything = torch.cat((kept, inputs), 1)
         last = rows.real.sum(1, keepdim=True) + torch.arange(behind, device=inputs.device)
         cache.keep_state(self, everything.gather(1, last[..., None].expand_as(kept)))
@@ -97,6 +98,8 @@ def geometric(first: Tensor, ratio: Tensor, count: int) -> Tensor:
 
     The first terms are those of `first`. Powers are products of a few, about twice the root of their number.
     """
+    if torch.compiler.is_exporting():  # the root of a dynamic number is none that a graph knows
+        return (first[..., None] * ratio[..., None] ** torch.arange(count, device=ratio.device)).sum(-2)
     step = max(1, math.isqrt(count))
     places = torch.arange(step, device=ratio.device)
     starts = step * torch.arange(-(-count // step), device=ratio.device)
@@ -117,12 +120,15 @@ def faded_sum(x: Tensor, ratio: Tensor) -> Tensor:
 def convolved(x: Tensor, kernel: Tensor, bidirectional: bool) -> Tensor:
     """(batch, length, channels) with (channels, reach), or twice the channels, the second half for ages below zero."""
     length, reach = x.shape[1], kernel.shape[1]
-    if reach <= FEW_AGES:
+    few = isinstance(reach, int) and reach <= FEW_AGES  # else a symbol, of any size
+    if few:
         if not bidirectional:
             return summed(x, kernel)
         past, future = kernel.chunk(2)
         return summed(x, past) + summed(x.flip(1), future).flip(1)
-    size = 1 << (length + reach - 2).bit_length()  # room enough that the ends do not meet
+    size = length + reach - 1  # room enough that the ends do not meet
+    if not torch.compiler.is_exporting():
+        size = 1 << (size - 1).bit_length()
     spectrum = torch.fft.rfft(kernel, size)
     if bidirectional:
         past, future = spectrum.chunk(2)

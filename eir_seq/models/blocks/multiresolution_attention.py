@@ -74,7 +74,7 @@ class MultiresolutionAttention(Attention):
         pairs, chosen = self._best(coarse.detach() - greatest.detach(), there)
 
         count = coarse.shape[-1]
-        text = torch.arange(len(pairs), device=pairs.device)[:, None]
+        text = torch.arange(pairs.shape[0], device=pairs.device)[:, None]
         of_query, of_key = pairs // count, pairs % count
         fine = query[text, of_query] @ key[text, of_key].transpose(-1, -2) * self.scale
         fine = fine.masked_fill(~real[text, of_key][:, :, None], float("-inf"))

@@ -79,7 +79,8 @@ class NgramAttention(Attention):
         biases = made.permute(0, 1, 4, 2, 3)
         if not self.config.mixes_biases:
             return biases
-        mixed = made[:, 1:].permute(0, 2, 1, 4, 3).reshape(biases[:, 1:].shape)
+        mixed = made[:, 1:].permute(0, 2, 1, 4, 3).flatten(1, 3)
+        mixed = mixed.unflatten(1, (biases.shape[1] - 1, *biases.shape[2:4]))
         return torch.cat((biases[:, :1], mixed), 1)
 
     def _places(self, queries: int, keys: int, device: torch.device) -> tuple[Tensor, Tensor]:

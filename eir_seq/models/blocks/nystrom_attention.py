@@ -104,22 +104,22 @@ class NystromAttention(Attention):
         most = self.config.num_landmarks
         assert most is not None
         lengths = rows.real.sum(1, keepdim=True)
-        count = min(most, -(-rows.real.shape[1] // self.config.piece))
+        count = most if torch.compiler.is_exporting() else min(most, -(-rows.real.shape[1] // self.config.piece))
         column = torch.arange(rows.real.shape[1], device=lengths.device)
         fitting = column // self.config.piece
         spread = column * most // lengths.clamp(min=1)
         owner = torch.where(lengths > most * self.config.piece, spread, fitting)
         owner = owner.masked_fill(~rows.real, count)
-        there = torch.zeros(len(lengths), count + 1, dtype=torch.bool, device=lengths.device)
+        there = torch.zeros(lengths.shape[0], count + 1, dtype=torch.bool, device=lengths.device)
         return owner, there.scatter(1, owner, True)[:, :count]
 
 
 def _means(x: Tensor, owner: Tensor, there: Tensor) -> Tensor:
     """(batch, length, heads, size), zero at padding -> (batch, heads, landmarks, size)."""
-    batch, count = len(there), there.shape[1] + 1
+    batch, count = there.shape[0], there.shape[1] + 1
     slot = (owner + torch.arange(batch, device=x.device)[:, None] * count).flatten()
     flat = x.flatten(0, 1)
     sums = flat.new_zeros((batch * count, *flat.shape[1:])).index_add(0, slot, flat)
-    sizes = flat.new_zeros(batch * count).index_add(0, slot, flat.new_ones(len(flat))).clamp(min=1)
+    sizes = flat.new_zeros(batch * count).index_add(0, slot, flat.new_ones(flat.shape[0])).clamp(min=1)
     means = (sums / sizes[:, None, None]).unflatten(0, (batch, count))[:, :-1]
     return means.transpose(1, 2)

@@ -94,5 +94,5 @@ class PromptedAttention(Attention):
         prompts = ctx.embeddings.cross_prompts if self.crosses else ctx.embeddings.own_prompts
         once = ctx.once if ctx.cache is None else ctx.cache.once  # they are the same at each step of a text
         own: Tensor = once(prompts, prompts)[self.config.layer].to(key)
-        own_key, own_value = own[:, None].expand(-1, len(key), -1, -1, -1)
+        own_key, own_value = own[:, None].expand(-1, key.shape[0], -1, -1, -1)
         return torch.cat((own_key, key), 2), torch.cat((own_value, value), 2)

@@ -38,6 +38,9 @@ def recurrence(decay: Tensor, inputs: Tensor, start: Tensor) -> Tensor:
     Returns:
         The states of all times, (batch, length, ...).
     """
+    if torch.compiler.is_exporting():
+        whole: Tensor = _whole_recurrence(decay, inputs, start)
+        return whole
     states: Tensor = _Recurrence.apply(decay, inputs, start)
     return states
 
@@ -112,7 +115,8 @@ def fading_average(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, star
     Returns:
         Averages, like `value`, and the sums behind the last time.
     """
-    top = _fading_maximum(key.detach(), rate.detach(), start[2])
+    maximum = _whole_maximum if torch.compiler.is_exporting() else _fading_maximum
+    top = maximum(key.detach(), rate.detach(), start[2])
     last_top = torch.cat((start[2][:, None], top[:, :-1]), 1)
     weight = torch.exp(key - top)
     first = torch.stack(start[:2], 1)
@@ -149,6 +153,13 @@ def selective_scan(
     Returns:
         y, (batch, length, width), and the last state, like `start`. All of it is in float32 or better.
     """
+    if torch.compiler.is_exporting():
+        y, last = _whole_scan(x, step, rates, write, read, start)
+        return y, last
+    return _scan(x, step, rates, write, read, start)
+
+
+def _scan(x: Tensor, step: Tensor, rates: Tensor, write: Tensor, read: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     largest = LARGEST_CHUNK.get(x.device.type, LARGEST_CHUNK_ELSEWHERE)
     length = max(SHORTEST_CHUNK, largest // max(1, start.numel()))
     found = []
@@ -199,3 +210,41 @@ def _decay_and_inputs(x: Tensor, step: Tensor, write: Tensor, rates: Tensor) -> 
     """The recurrence of a chunk, (batch, length, size, width) each."""
     with torch.autocast(x.device.type, enabled=False):
         return (step[:, :, None] * rates).exp_(), write[..., None] @ (step * x)[:, :, None]
+
+
+# ------------------------------------------------------- operations of a graph whose length is known from the data only
+
+
+@torch.library.custom_op("eir_seq::recurrence", mutates_args=())
+def _whole_recurrence(decay: Tensor, inputs: Tensor, start: Tensor) -> Tensor:
+    """See `recurrence`."""
+    return _accumulate(decay.clone(), inputs.clone(), start)
+
+
+@torch.library.custom_op("eir_seq::fading_maximum", mutates_args=())
+def _whole_maximum(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:
+    """See `_fading_maximum`."""
+    return _fading_maximum(inputs, rate, start)
+
+
+@torch.library.custom_op("eir_seq::selective_scan", mutates_args=())
+def _whole_scan(
+    x: Tensor, step: Tensor, rates: Tensor, write: Tensor, read: Tensor, start: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See `selective_scan`."""
+    return _scan(x, step, rates, write, read, start)
+
+
+@_whole_recurrence.register_fake
+def _(decay: Tensor, inputs: Tensor, start: Tensor) -> Tensor:  # noqa: ARG001
+    return torch.empty_like(inputs, memory_format=torch.contiguous_format)
+
+
+@_whole_maximum.register_fake
+def _(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:  # noqa: ARG001
+    return torch.empty_like(inputs, memory_format=torch.contiguous_format)
+
+
+@_whole_scan.register_fake
+def _(x: Tensor, step: Tensor, rates: Tensor, write: Tensor, read: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG001
+    return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(start)

@@ -34,7 +34,8 @@ class Rows:
     def _make(cls, ctx: Context, piece: int) -> Rows:
         layout, device = ctx.layout, ctx.positions.device
         width = max(layout.lengths) if layout.packed else layout.length
-        length = max(1, -(-width // piece)) * piece
+        pieces = -(-width // piece)
+        length = (pieces if torch.compiler.is_exporting() else max(1, pieces)) * piece
         columns = torch.arange(length, device=device)
         if layout.packed:
             lengths = torch.tensor(layout.lengths, device=device)
@@ -66,4 +67,4 @@ class Rows:
         if self.place is None:
             return x[:, : self.width]
         tokens = x.flatten(0, 1).index_select(0, self.place)
-        return tokens if self.packed else tokens.unflatten(0, (len(self.real), -1))
+        return tokens if self.packed else tokens.unflatten(0, (self.real.shape[0], -1))

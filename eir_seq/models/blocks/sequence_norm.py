@@ -62,7 +62,7 @@ class SequenceNorm(Configured):
         """Mean and variance of each channel over the real tokens of a batch, which the running ones follow."""
         flat = x.flatten(0, -2)
         if layout.packed or layout.mask is None:
-            real = flat.new_ones(len(flat), 1)
+            real = flat.new_ones(flat.shape[0], 1)
         else:
             real = layout.mask.flatten()[:, None].to(flat.dtype)
         count = self._over_processes(real.sum())

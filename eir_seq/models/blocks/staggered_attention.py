@@ -61,13 +61,18 @@ class StaggeredAttention(InPieces):
     def _one(self, text: Parts, shared: Parts, ctx: Context) -> tuple[Tensor, Tensor]:
         """Queries, keys and values of texts and of global tokens, (batch, heads, tokens, head_size) each."""
         length, count, size = text[0].shape[2], shared[0].shape[2], self.config.size
+        if torch.compiler.is_exporting() and ctx.attentions is not None:
+            raise ValueError("output_attentions: an exported program has no weights by blocks")
         how: dict[str, Any] = {"scale": self.head_size**-0.5, "dropout": self.config.dropout if self.training else 0.0}
         masked = ctx.layout.mask is not None and not ctx.layout.packed
         look = F.pad(ctx.layout.mask, (count, 0), value=True)[:, None, None] if masked else None  # type: ignore[arg-type]
+        own = self._own_block(count, length, text[0].device) if torch.compiler.is_exporting() else None
         mixed, shown, start, space = [], [], 0, self.config.shift
         for query, key, value in zip(*(self._blocks(x) for x in text), strict=True):
             end = count + start + query.shape[2]
             mask = None if look is None else torch.cat((look[..., :count], look[..., count + start : end]), -1)
+            if own is not None:
+                mask = own if mask is None else mask & own
             keys, values = (shared[1], key), (shared[2], value)
             seen, weights = self._attend_piece(query, keys, values, lambda m=mask: m, ctx, length=length, **how)  # type: ignore[misc]
             mixed.append(seen)
@@ -82,8 +87,15 @@ class StaggeredAttention(InPieces):
             ctx.global_attentions.append(weights)
         return torch.cat(mixed, 2), gathered
 
+    def _own_block(self, globals_: int, length: int, device: torch.device) -> Tensor:
+        """(length, globals + length) bool: global tokens and those of the own block."""
+        block = (torch.arange(length, device=device) + self.config.shift) // self.config.size
+        return F.pad(block[:, None] == block, (globals_, 0), value=True)
+
     def _blocks(self, x: Tensor) -> Sequence[Tensor]:
-        """(batch, heads, length, head_size) -> block by block."""
+        """(batch, heads, length, head_size) -> block by block; in one piece while a model is exported."""
+        if torch.compiler.is_exporting():
+            return (x,)
         first = self.config.size - self.config.shift
         behind = x[:, :, first:]
         return (x[:, :, :first], *(behind.split(self.config.size, 2) if behind.shape[2] else ()))

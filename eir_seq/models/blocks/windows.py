@@ -6,7 +6,7 @@ they see have a bounded size, and a text that is one piece is dense attention.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -58,9 +58,17 @@ def windows(x: Tensor, size: int, before: int, after: int) -> Sequence[Tensor]:
     return [view[:, :, max(0, start) : length + start] for view, start in zip(views, starts, strict=True)]
 
 
-def piece(reach: int) -> int:
-    """Tokens of a piece whose tokens see `reach` tokens to each side."""
-    return max(reach, LEAST_PIECE)
+def piece(reach: int, length: int) -> int:
+    """Tokens of a piece of a text whose tokens see `reach` tokens to each side.
+
+    All of them while a model is exported: the number of pieces would be fixed in the graph.
+    """
+    return length if torch.compiler.is_exporting() else max(reach, LEAST_PIECE)
+
+
+def starts(length: int, size: int) -> Iterable[int]:
+    """Where the pieces of a text begin."""
+    return (0,) if torch.compiler.is_exporting() else range(0, length, size)
 
 
 class InPieces(DotProduct):
@@ -94,8 +102,9 @@ class InPieces(DotProduct):
             return self._product(query, key, value, bias(), dropout, scale)
 
         if ctx.attentions is None:
+            traced = torch.compiler.is_compiling()
             has_kernel = self.attn_implementation != EAGER and (query.device.type != "cpu" or not (dropout or learned))
-            if has_kernel or length <= KEPT or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            if traced or has_kernel or length <= KEPT or not torch.is_grad_enabled():
                 mixed = product(query, *keys, *values)
             else:
                 mixed = checkpoint(product, query, *keys, *values, use_reentrant=False)
@@ -132,16 +141,14 @@ class InPieces(DotProduct):
             What they see, of the shape of `query`, and the weights if they are wanted, as documented: (batch, heads,
             length, others + 2 reach + 1).
         """
-        size, count = piece(reach), 0 if others is None else others[0].shape[2]
+        length, count = query.shape[2], 0 if others is None else others[0].shape[2]
+        size = piece(reach, length)
         mixed, shown = [], []
-        around = zip(
-            query.split(size, 2), windows(key, size, reach, reach), windows(value, size, reach, reach), strict=True
-        )
+        queries = (query,) if torch.compiler.is_exporting() else query.split(size, 2)
+        around = zip(queries, windows(key, size, reach, reach), windows(value, size, reach, reach), strict=True)
         for number, (q, k, v) in enumerate(around):
             keys, values = ((k,), (v,)) if others is None else ((others[0], k), (others[1], v))
-            seen, weights = self._attend_piece(
-                q, keys, values, partial(bias, number), ctx, length=query.shape[2], **how
-            )
+            seen, weights = self._attend_piece(q, keys, values, partial(bias, number), ctx, length=length, **how)
             mixed.append(seen)
             if weights is not None:
                 shown.append(_by_distance(weights, count, min(number * size, reach), reach))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class EncoderDecoder(nn.Module):
         head_mask: Tensor | None = None,
         decoder_head_mask: Tensor | None = None,
         cross_attn_head_mask: Tensor | None = None,
-        encoder_outputs: ModelOutput | Sequence[Any] | None = None,
+        encoder_outputs: Mapping[str, Any] | Sequence[Any] | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
@@ -108,7 +108,9 @@ class EncoderDecoder(nn.Module):
             encoded = encoder_outputs
         else:
             names = ("last_hidden_state", "hidden_states", "attentions", "router_logits")
-            encoded = ModelOutput.of(**dict(zip(names, encoder_outputs, strict=False)))
+            if not isinstance(encoder_outputs, Mapping):  # else that of another library's encoder
+                encoder_outputs = dict(zip(names, encoder_outputs, strict=False))
+            encoded = ModelOutput.of(**{name: encoder_outputs.get(name) for name in names})
         if decoder_input_ids is None and decoder_inputs_embeds is None and self.plan.shift and input_ids is not None:
             decoder_input_ids = self.plan.shift(input_ids)
         if (decoder_input_ids is None) == (decoder_inputs_embeds is None):

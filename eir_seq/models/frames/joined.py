@@ -182,7 +182,7 @@ class Joined(nn.Module):
         else:
             output = self.stack(attention_mask=attention_mask, inputs_embeds=x, **wanted)
             last = self._together(self.closing, output.last_hidden_state, attention_mask, *found)
-            output = ModelOutput({**output, **last})
+            output = ModelOutput.of(**{**output, **last})
         states: Tensor = output.last_hidden_state
         if self.pooler is not None:
             output["pooler_output"] = self.pooler(states, Layout.padded(batch, states.shape[1], None))
@@ -212,4 +212,4 @@ class Joined(nn.Module):
                 "hidden_states": tuple(x[:, :length] for x in every),
                 f"{name}_hidden_states": tuple(x[:, length:] for x in every),
             }
-        return ModelOutput({**output, **parts})
+        return ModelOutput.of(**{**output, **parts})

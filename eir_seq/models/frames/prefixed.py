@@ -123,8 +123,8 @@ class Prefixed(nn.Module):
                 attention_mask=attention_mask, inputs_embeds=x, past_key_values=cache, use_cache=use_cache, **wanted
             )
             return text
-        if len(prefix) != len(x):
-            raise ValueError(f"{len(prefix)} prefixes (images, videos) are given for {len(x)} texts")
+        if prefix.shape[0] != x.shape[0]:
+            raise ValueError(f"{prefix.shape[0]} prefixes (images, videos) are given for {x.shape[0]} texts")
         if cache is None:
             cache = Cache()
         before = self.decoder(inputs_embeds=prefix, past_key_values=cache, **{PREFIX: prefix}, **wanted)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from eir_seq.models.blocks.build import Part, Sized
 from eir_seq.models.blocks.cache import Cache
+from eir_seq.models.blocks.checkpointing import CheckpointsLayers
 from eir_seq.models.blocks.context import Bias, Context
 from eir_seq.models.blocks.embeddings import EmbeddingsPlan
 from eir_seq.models.blocks.layout import Layout
@@ -90,7 +91,7 @@ class FirstTokenPooler(nn.Module):
         return torch.tanh(self.dense(layout.first(x)))
 
 
-class Stack(nn.Module):
+class Stack(CheckpointsLayers):
     """Embeddings, layers, final norm, pooler. With `pack`, padding is left out of the computation where that helps.
 
     `packs_for_kernel`: that is so on other devices than a CPU too, because a kernel of attention knows no masks.
@@ -136,6 +137,7 @@ class Stack(nn.Module):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
         output_router_logits: bool | None = None,
+        return_dict: bool | None = None,
         **features: Tensor,
     ) -> ModelOutput:
         """One pass.
@@ -147,12 +149,15 @@ class Stack(nn.Module):
             head_mask, cross_attn_head_mask: (heads,) or (layers, heads), factors on attention weights.
             encoder_hidden_states: (batch, source, memory size) for cross-attention, with their mask.
             output_router_logits: whether the scores of routers are returned; by default as the plan says.
-            past_key_values: cache of an earlier pass; `use_cache` starts one.
+            past_key_values: cache of an earlier pass; `use_cache` starts one, but not while layers are checkpointed.
+            return_dict: None or True: a part of a model gives no tuples.
             features: documented inputs of the architecture itself.
 
         Raises:
             ValueError: neither or both of ids and vectors, an unknown input, a mask of another shape.
         """
+        if return_dict is False:
+            raise ValueError("return_dict=False: one side of a model gives a ModelOutput; call its to_tuple()")
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         features = {name: tensor for name, tensor in features.items() if tensor is not None}
@@ -162,7 +167,7 @@ class Stack(nn.Module):
         assert given is not None
         shape, device = (given.shape[0], given.shape[1]), given.device
         cache = past_key_values
-        if cache is None and use_cache and self.plan.cached:
+        if cache is None and use_cache and self.plan.cached and not self.checkpoints_now():
             cache = Cache()
         start = 0 if cache is None else cache.length
         check_mask(attention_mask, (shape[0], start + shape[1]))
@@ -243,7 +248,7 @@ class Stack(nn.Module):
         states = [x]
         for number, place in enumerate(self.schedule):
             select(number)
-            x = self.layers[place](x, ctx)
+            x = self._through(self.layers[place], x, ctx)
             states.append(x)
         return x, states
 

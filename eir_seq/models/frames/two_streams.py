@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eir_seq.models.blocks.checkpointing import CheckpointsLayers
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.layout import Layout
@@ -65,7 +66,7 @@ class _Embeddings(Embeddings):
         self.hidden = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
 
 
-class TwoStreams(nn.Module):
+class TwoStreams(CheckpointsLayers):
     """The stream of contents, and where tokens are to be predicted, that of queries, which do not see themselves.
 
     Source: https://arxiv.org/abs/1906.08237.
@@ -171,10 +172,10 @@ class TwoStreams(nn.Module):
                 head_mask if head_mask is None or head_mask.dim() == 1 else head_mask[number]
             )
             queries.source = None
-            after = layer(h, ctx)
+            after = self._through(layer, h, ctx)
             if g is not None:
                 queries.source = h
-                g = layer(g, queries)
+                g = self._through(layer, g, queries)
             h = after
             states += [h] if g is None else [h, g]
         return ModelOutput.of(

@@ -154,7 +154,7 @@ def _prepare(
     assert prompt is not None
     steps = Steps(model, prompt, inputs, pair=pair, use_cache=options.use_cache)
     max_length = _max_length(model, options, prompt.shape[1], steps.offset)
-    faults = list(_outside(model, given))
+    faults = [*_outside(model, given), *_unknown_ids(model, ids, given.get("decoder_input_ids"), pair=pair)]
     if options.strings and tokenizer is None:
         faults.append(Fault("stop_strings", "need tokenizer=, which spells the tokens"))
     if generator is not None and options.seed is not None:
@@ -284,6 +284,21 @@ def _outside(model: Model, given: Mapping[str, Any]) -> Iterator[Fault]:
         for token in _flat(given.get(name)):
             if size is not None and not 0 <= token < size:
                 yield Fault(name, f"{token} is outside the vocabulary of {size}")
+
+
+def _unknown_ids(model: Model, ids: Tensor | None, target: Tensor | None, *, pair: bool) -> Iterator[Fault]:
+    """Faults of prompts (batch, length) with ids that have no embedding, the first such id of each."""
+    reader: Any = model.body.encoder if pair else model.body
+    for name, given, part in (("input_ids", ids, reader), ("decoder_input_ids", target, model.body)):
+        if given is None:
+            continue
+        size = part.embeddings.tokens.weight.shape[0]
+        unknown = ((given < 0) | (given >= size)).nonzero()
+        if len(unknown):
+            row, place = unknown[0].tolist()
+            more = f" ({len(unknown)} such ids)" if len(unknown) > 1 else ""
+            message = f"row {row} has id {int(given[row, place])} at place {place}, outside the vocabulary of {size}"
+            yield Fault(name, f"{message}{more}")
 
 
 def _flat(ids: Any) -> list[int]:

@@ -112,7 +112,7 @@ class AnswerSearch(Head):
 
 def _at(x: Tensor, places: Tensor) -> Tensor:
     """(batch, length, hidden), (batch,) -> (batch, hidden)."""
-    return x[torch.arange(len(x), device=x.device), places]
+    return x[torch.arange(x.shape[0], device=x.device), places]
 
 
 def _without(scores: Tensor, barred: Tensor | None) -> Tensor:

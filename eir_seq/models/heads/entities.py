@@ -59,7 +59,7 @@ class EntityClassification(Head):
             if places[0] is None or places[1] is None:
                 raise ValueError(f"this head needs {SPANS[0]} and {SPANS[1]}")
             words: Tensor = output.last_hidden_state
-            rows = torch.arange(len(words), device=words.device)[:, None]
+            rows = torch.arange(words.shape[0], device=words.device)[:, None]
             x = torch.cat((words[rows, places[0]], words[rows, places[1]], entities), -1)
         else:
             x = entities[:, :needed].flatten(1)

@@ -47,7 +47,7 @@ class VisualQuestionAnswering(TokenClassification):
         if mask is None:
             raise ValueError("this head needs the attention_mask: it finds the end of the question by it")
         last = (mask.sum(1).long() - 2).clamp(min=0)
-        return {"logits": self.out(self.dropout(states[torch.arange(len(states), device=states.device), last]))}
+        return {"logits": self.out(self.dropout(states[torch.arange(states.shape[0], device=states.device), last]))}
 
     def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
         """Divergence from the documented labels, a distribution over answers; `logits` then are log-probabilities."""
@@ -89,7 +89,7 @@ class RegionAlignment(Head):
         if places is None or regions is None:
             raise ValueError(f"this head needs {ALIGNED} and visual_embeds")
         states: Tensor = output.last_hidden_state
-        rows = torch.arange(len(states), device=states.device)[:, None]
+        rows = torch.arange(states.shape[0], device=states.device)[:, None]
         query, key = self.query(states[rows, places.clamp(min=0)]), self.key(states[:, -regions.shape[1] :])
         scores = query @ key.transpose(-1, -2) * self.scale
         mask = inputs.get("visual_attention_mask")

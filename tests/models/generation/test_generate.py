@@ -392,6 +392,22 @@ def test_padding_that_is_guessed_is_named_so(gpt2: Model) -> None:
     assert generated(gpt2, PROMPT.flip(1), attention_mask=torch.ones(2, 5)).shape[1] == 13
 
 
+def test_an_id_beyond_the_vocabulary() -> None:
+    """One line says which id of which row; of the decoder's prompt as well."""
+    prompt = PROMPT.clone()
+    prompt[1, 3], prompt[1, 4] = 500, -1
+    with pytest.raises(UserError) as error:
+        generated(noisy(tiny("gpt2", "causal-lm")), prompt)
+    wanted = "input_ids: row 1 has id 500 at place 3, outside the vocabulary of 120 (2 such ids)"
+    assert str(error.value) == wanted
+    model = noisy(tiny("bart", "seq2seq-lm"))
+    with pytest.raises(UserError) as error:
+        generated(model, prompt, decoder_input_ids=torch.tensor([[2, 7], [2, 120]]))
+    assert [str(fault) for fault in error.value.faults] == [
+        wanted, "decoder_input_ids: row 1 has id 120 at place 1, outside the vocabulary of 120"
+    ]  # fmt: skip
+
+
 def test_a_model_that_predicts_no_token() -> None:
     with pytest.raises(UserError, match="a model for task 'base' predicts no next token"):
         tiny("gpt2").generate(ALONE)

@@ -1,0 +1,117 @@
+"""`torch.export` with dynamic batch and length: the same results at other sizes, and the table of the documentation."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram, export
+
+from eir_seq.models import list_models
+from eir_seq.models.exports import EXPORTS, export_of
+from eir_seq.models.model import Model
+from tests.models.tiny import EVERY_TASK, Inputs, inputs, noisy, tiny
+
+FIXED = ("entity", "visual", "pixel", "encoder_hidden")
+"""Inputs whose second dimension is no length of a text."""
+LONGEST = 150
+Lengths = tuple[tuple[int, ...], ...]
+USUAL: Lengths = ((12, 5, 20, LONGEST),)
+RANGES: dict[str, Lengths] = {
+    "big_bird": ((12, 5, 18), (40, 20, LONGEST)),
+    "bigbird_pegasus": ((12, 5, 18), (40, 20, LONGEST)),
+    "longt5": ((12, 8, 20, LONGEST),),
+    "mra": ((12, 5, 60), (100, 40, LONGEST)),
+    "reformer": ((4, 2, 3), (12, 5, 20, 24)),
+}
+"""Length of an example, then lengths that its program takes; for each kind of example."""
+SHOWN = [("bert", "sequence-classification"), ("gpt2", "causal-lm"), ("bart", "seq2seq-lm"), ("longformer", "base")]
+ONE_PER_TASK = list({task: (model_type, task) for model_type, task in reversed(EVERY_TASK)}.values())
+
+
+def sized(given: Inputs, batch: int, length: int) -> Inputs:
+    """Other batches of the same kind: rows and tokens taken several times or left out."""
+    found = {}
+    for name, x in given.items():
+        x = x[torch.arange(batch) % x.shape[0]]
+        if x.dim() > 1 and not name.startswith(FIXED):
+            axis = x.dim() - 1 if name in ("input_ids", "attention_mask", "token_type_ids") else 1  # behind choices
+            x = x.index_select(axis, torch.arange(length) * x.shape[axis] // length)
+        found[name] = x.contiguous()
+    if "attention_mask" in found:
+        found["attention_mask"] = torch.ones_like(found["attention_mask"])
+        found["attention_mask"][-1, ..., length - length // 3 :] = 0
+    return found
+
+
+def exported(model: Model, given: Inputs) -> ExportedProgram:
+    def dynamic(name: str, x: Tensor) -> dict[int, Any]:
+        axes = {0} if name.startswith(FIXED) or x.dim() < 2 else {0, 1 if x.dim() != 3 or "ids" not in name else 2}
+        return dict.fromkeys(axes, Dim.DYNAMIC)
+
+    with torch.no_grad():
+        return export(model, (), given, dynamic_shapes={name: dynamic(name, x) for name, x in given.items()})
+
+
+def assert_same(model: Model, program: Any, given: Inputs) -> None:
+    model.pack = False
+    with torch.no_grad():
+        expected, found = model(**given), program(**given)
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        if isinstance(tensor, Tensor):  # rounding of other kernels and of transforms of other sizes
+            torch.testing.assert_close(
+                found[name], tensor, atol=2e-5, rtol=1e-4, msg=lambda x, name=name: f"{name}: {x}"
+            )
+
+
+def check(model: Model, lengths: tuple[int, ...]) -> ExportedProgram:
+    given = inputs(model)
+    program = exported(model, sized(given, 3, lengths[0]))
+    module = program.module()
+    most = min(model.max_positions or LONGEST, LONGEST)
+    for batch, length in zip((1, 5, 2), lengths[1:], strict=False):
+        assert_same(model, module, sized(given, batch, min(length, most)))
+    return program
+
+
+@pytest.mark.parametrize(("model_type", "task"), SHOWN)
+def test_with_dynamic_batch_and_length(model_type: str, task: str) -> None:
+    model = noisy(tiny(model_type, task))
+    program = check(model, USUAL[0])
+    if model_type == "bert":  # through a file
+        file = io.BytesIO()
+        torch.export.save(program, file)
+        file.seek(0)
+        assert_same(model, torch.export.load(file).module(), sized(inputs(model), 4, 9))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", list_models())
+def test_every_architecture(model_type: str) -> None:
+    """It exports as the table says."""
+    row = export_of(model_type)
+    model = noisy(tiny(model_type))
+    if row.refused is not None:
+        with pytest.raises(Exception, match=r".+"):  # a reason must not stand for one that exports
+            check(model, USUAL[0])
+        return
+    assert (model_type in RANGES) == (row.lengths is not None)
+    for lengths in RANGES.get(model_type, USUAL):
+        program = check(model, lengths)
+        nodes = {str(node.target).removesuffix(".default").replace(".", "::") for node in program.graph.nodes}
+        if lengths == RANGES.get(model_type, USUAL)[-1]:
+            assert sorted(name for name in nodes if name.startswith("eir_seq::")) == sorted(row.operations)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model_type", "task"), ONE_PER_TASK)
+def test_every_task(model_type: str, task: str) -> None:
+    check(noisy(tiny(model_type, task)), USUAL[0])
+
+
+def test_the_table_names_architectures_only() -> None:
+    assert set(EXPORTS) <= set(list_models())
