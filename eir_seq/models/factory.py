@@ -15,6 +15,7 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_generation, read_tensors
+from eir_seq.models.checkpoint.matching import match, unwrapped
 from eir_seq.models.model import Model
 from eir_seq.models.options import build_config, overridden
 from eir_seq.models.spread import DeviceMap, place
@@ -29,13 +30,18 @@ MAY_BE_FRESH = re.compile(r"^body\.pooler\.|_prompts\.")
 class LoadReport:
     """What loading a checkpoint left open.
 
-    `initialised`: fresh parameters (our names); `unused`: published tensors that nobody wanted; `mismatched`: those of
-    `initialised` that the file holds in another shape.
+    `initialised`: fresh parameters (our names); `mismatched`: those of them that the file holds in another shape.
+    Of the tensors in the file, by their names there: `unused`, those that are no parameter of the model; `ignored`,
+    buffers and constants that no model needs; `differing`, pairs of names of one (tied) tensor with different values,
+    of which the first counts. All others were read. `prefix`: what a wrapper had put before all names of the model.
     """
 
     initialised: tuple[str, ...]
     unused: tuple[str, ...]
     mismatched: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    differing: tuple[tuple[str, str], ...] = ()
+    prefix: str = ""
 
 
 def create_model(
@@ -162,9 +168,12 @@ def _load(
     wanted: set[str] | None,
 ) -> LoadReport:
     """Put tensors of a file into a model, those that are `wanted` (our names; None for all)."""
-    tensors, unused = model.tensors_of(published)
-    tensors = {**model.computed_tensors(), **tensors}
+    published, prefix = unwrapped(model, published, str(folder))
+    found = match(model, published)
+    unused = list(found.unused)
+    tensors = {**model.computed_tensors(), **found.tensors}
     if wanted is not None:
+        unused += [published for ours, names in found.names.items() if ours not in wanted for published in names]
         tensors = {name: tensor for name, tensor in tensors.items() if name in wanted}
     buffers = model.saved_buffers()
     expected: dict[str, Tensor] = {**dict(model.named_parameters()), **buffers}
@@ -199,9 +208,15 @@ def _load(
             _assign(model, {name: fresh.get(name, torch.empty_like(expected[name], device="cpu"))})
         model.architecture.initialization(model.config).fill(model, set(missing))
         logger.warning("%s: fresh weights for %s", folder, ", ".join(missing[:4]) + (" ..." if missing[4:] else ""))
+    if prefix:
+        logger.warning("%s: %r before the names of the tensors is left out", folder, prefix)
+    for read, other in found.differing:
+        logger.warning("%s: %s and %s are one tensor but differ; the first is read", folder, read, other)
     if unused:
         logger.info("%s: %d tensors are not used by task %r", folder, len(unused), model.task)
-    return LoadReport(tuple(missing), tuple(unused), tuple(mismatched))
+    return LoadReport(
+        tuple(missing), tuple(unused), tuple(mismatched), tuple(found.ignored), tuple(found.differing), prefix
+    )
 
 
 def _assign(model: Model, tensors: dict[str, Tensor]) -> None:

@@ -22,6 +22,9 @@ MOST_TENSORS = 50_000
 LONGEST_HEADER = 10_000_000
 """Bounds of one safetensors file, in tensors and bytes, far above published ones; hostile files cost seconds."""
 
+ZIP = b"PK\x03\x04"
+"""How a zip archive begins."""
+
 GENERATION = "generation_config.json"
 ADAPTER = "adapter_config.json"
 WANTED = {
@@ -180,9 +183,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     """The tensors of an old file; anything else in it is refused, not run."""
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
+    with path.open("rb") as file:
+        zipped = file.read(len(ZIP)) == ZIP  # what torch before 1.6 wrote cannot be mapped into memory
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    named = isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(x, Tensor) for name, x in content.items()
+    )
+    if not named:
         raise UserError(Fault(str(path), "holds no tensors by name"))
+    for name, tensor in content.items():
+        if tensor.layout is not torch.strided or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise UserError(Fault(str(path), f"tensor {name!r} does not hold a number for each of its places"))
     return content
 
 
