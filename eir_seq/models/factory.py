@@ -17,13 +17,14 @@ from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_c
 from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_generation, read_tensors
 from eir_seq.models.checkpoint.matching import match, unwrapped
 from eir_seq.models.model import Model
-from eir_seq.models.options import build_config, overridden
+from eir_seq.models.options import ModelConfig, build_config, fields, overridden
 from eir_seq.models.spread import DeviceMap, place
 
 logger = logging.getLogger(__name__)
 
 MAY_BE_FRESH = re.compile(r"^body\.pooler\.|_prompts\.")
 """Parts of a body that a checkpoint need not hold."""
+SHAPES = "the options ask for"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,15 @@ def from_pretrained(
         model = Model(declared, config, task)
     wanted = None if pretrained_parts == "all" else _names_of(pretrained_parts, model)
     model.generation_config = read_generation(folder)
-    model.load_report = _load(model, read_tensors(folder), folder, ignore_mismatched_sizes, wanted)  # type: ignore[assignment]
+    held = read_tensors(folder)
+    try:
+        report = _load(model, held, folder, ignore_mismatched_sizes, wanted)
+    except UserError as error:
+        if (fault := _fault_of_task(model, config)) is None or not any(SHAPES in x.message for x in error.faults):
+            raise
+        others = (x for x in error.faults if SHAPES not in x.message)
+        raise UserError(Fault(str(folder), fault), *others) from error
+    model.load_report = report  # type: ignore[assignment]
     if attn_implementation is not None:
         model.set_attn_implementation(attn_implementation)
     place(model.to(_dtype(dtype)), device_map)
@@ -151,6 +160,21 @@ def _dtype(given: str | torch.dtype | None) -> torch.dtype:
         message = f"{given!r} is no number format of weights (float32, bfloat16, float16, float64)"
         raise UserError(Fault("dtype", message))
     return found
+
+
+def _fault_of_task(model: Model, config: ModelConfig) -> str | None:
+    """Why tensors have other shapes, where the class of the task changes options; None where it changes none."""
+    own = model.config
+    changed = {name: getattr(own, name) for name in fields(type(own)) if getattr(own, name) != getattr(config, name)}
+    told = [f"{name}: {value} (the file has {getattr(config, name)})" for name, value in changed.items()]
+    if not told:
+        return None
+    other = "masked-lm" if "masked-lm" in model.architecture.tasks and model.task != "masked-lm" else "base"
+    plain = "".join(f", {name}=False" for name in ("is_decoder",) if getattr(own, name, False))
+    return (
+        f"task {model.task!r} needs {', '.join(told)}, and its tensors then have other shapes: load it for another task "
+        f"(task={other!r}{plain}), or begin those tensors anew (ignore_mismatched_sizes=True)"
+    )
 
 
 def _names_of(parts: str, model: Model) -> set[str]:
@@ -183,7 +207,7 @@ def _load(
         tensors = {name: tensor for name, tensor in tensors.items() if name not in mismatched}
     else:
         for name in mismatched:
-            shapes = f"{list(tensors[name].shape)}, the options ask for {list(expected[name].shape)}"
+            shapes = f"{list(tensors[name].shape)}, {SHAPES} {list(expected[name].shape)}"
             faults.append(Fault(str(folder), f"{name} has shape {shapes}"))
     missing = [name for name in expected if name not in tensors]
     needed = [name for name in missing if name not in buffers and name not in mismatched]

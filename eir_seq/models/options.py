@@ -221,7 +221,8 @@ def problem_of(value: Any, hint: Any, limits: Mapping[str, Any]) -> str | None:
         return None
     if (choices := limits["choices"]) is not None and value not in choices:
         close = nearest(value, choices) if isinstance(value, str) else ""
-        return f"{value!r} is not one of {', '.join(map(repr, choices))}{close}"
+        why = f" ({limits['meaning']})" if len(choices) == 1 and "meaning" in limits else ""
+        return f"{value!r} is not one of {', '.join(map(repr, choices))}{close}{why}"
     for item in value if isinstance(value, (list, tuple)) else (value,):
         if limits["minimum"] is not None and not item >= limits["minimum"]:
             return f"{item!r} is below the least value {limits['minimum']!r}"

@@ -126,6 +126,9 @@ def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     model_type = content["model_type"]
     config = config_class(model_type)
     content = {**documented_spelling(content, fields(config))}
+    for alias, name in config.aliases.items():
+        if alias in content and content[alias] == content.get(name):
+            del content[alias]  # files may repeat an option under its other name
     sides = fields(config).get("is_encoder_decoder")
     free = () if sides is None or sides.metadata["choices"] else ("is_encoder_decoder",)  # it tells classes apart then
     derived = {name: value for name, value in content.items() if name in DERIVED and name not in free}
