@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
@@ -19,6 +19,7 @@ from eir_seq.models.checkpoint.matching import match, unwrapped
 from eir_seq.models.model import Model
 from eir_seq.models.options import ModelConfig, build_config, fields, overridden
 from eir_seq.models.spread import DeviceMap, place
+from eir_seq.models.vocabulary import assign
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ def _fault_of_task(model: Model, config: ModelConfig) -> str | None:
     other = "masked-lm" if "masked-lm" in model.architecture.tasks and model.task != "masked-lm" else "base"
     plain = "".join(f", {name}=False" for name in ("is_decoder",) if getattr(own, name, False))
     return (
-        f"task {model.task!r} needs {', '.join(told)}, and its tensors then have other shapes: load it for another task "
+        f"task {model.task!r} needs {', '.join(told)}, so tensors have other shapes: load it for another task "
         f"(task={other!r}{plain}), or begin those tensors anew (ignore_mismatched_sizes=True)"
     )
 
@@ -221,7 +222,7 @@ def _load(
         raise UserError(*faults)
     # copies: a file's tensors lie at odd addresses, and there products round otherwise than in memory of torch's own
     dtype = torch.get_default_dtype()
-    _assign(model, {name: x.to(dtype if x.is_floating_point() else x.dtype, copy=True) for name, x in tensors.items()})
+    assign(model, {name: x.to(dtype if x.is_floating_point() else x.dtype, copy=True) for name, x in tensors.items()})
     if missing:
         fresh = (
             Model(model.architecture, model.config, model.task).saved_buffers()
@@ -229,7 +230,7 @@ def _load(
             else {}
         )
         for name in missing:
-            _assign(model, {name: fresh.get(name, torch.empty_like(expected[name], device="cpu"))})
+            assign(model, {name: fresh.get(name, torch.empty_like(expected[name], device="cpu"))})
         model.architecture.initialization(model.config).fill(model, set(missing))
         logger.warning("%s: fresh weights for %s", folder, ", ".join(missing[:4]) + (" ..." if missing[4:] else ""))
     if prefix:
@@ -241,24 +242,6 @@ def _load(
     return LoadReport(
         tuple(missing), tuple(unused), tuple(mismatched), tuple(found.ignored), tuple(found.differing), prefix
     )
-
-
-def _assign(model: Model, tensors: dict[str, Tensor]) -> None:
-    """Put tensors in place of parameters, everywhere that a (tied) parameter stands."""
-    places: dict[int, list[tuple[nn.Module, str]]] = {}
-    for module in model.modules():
-        for leaf, parameter in module._parameters.items():
-            if parameter is not None:
-                places.setdefault(id(parameter), []).append((module, leaf))
-    named = dict(model.named_parameters())
-    for name, tensor in tensors.items():
-        if name not in named:
-            owner, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(owner), leaf, tensor)
-            continue
-        fresh = nn.Parameter(tensor, requires_grad=named[name].requires_grad)
-        for module, leaf in places[id(named[name])]:
-            setattr(module, leaf, fresh)
 
 
 def _check_task(model_type: str, declared: Architecture, task: str) -> None:

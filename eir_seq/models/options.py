@@ -85,6 +85,31 @@ class ModelConfig(Options):
         """Tokens that texts are written with, or None where the architecture knows no tokens."""
         return getattr(self, "vocab_size", None)
 
+    def with_vocabulary(self, size: int) -> Self:
+        """The options for another number of tokens.
+
+        Raises:
+            UserError: that number cannot be with the other options.
+        """
+        if "vocab_size" not in fields(type(self)):
+            raise UserError(Fault("vocab_size", f"{self.model_type!r} has no vocabulary"))
+        if size < 1:
+            raise UserError(Fault("vocab_size", f"{size!r} is below the least value 1"))
+        resized = dataclasses.replace(self, **self._sizes(size))
+        if problems := [Fault(name, problem) for name, problem in resized.problems()]:
+            raise UserError(*problems)
+        return resized
+
+    def _sizes(self, size: int) -> dict[str, Any]:
+        """The options that say how many tokens there are."""
+        parts = {name: getattr(self, name) for name in self.parts}
+        nested = {
+            name: {**given, "vocab_size": size}
+            for name, given in parts.items()
+            if isinstance(given, Mapping) and "vocab_size" in given
+        }
+        return {"vocab_size": size, **nested}
+
     def target_positions(self) -> int | None:
         """The longest text in tokens that is written, where that is another bound than that of texts that are read."""
         return self.position_limit()

@@ -92,7 +92,7 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("bert", {"add_cross_attention": True}, ["add_cross_attention: needs is_decoder: true"]),
     ("roformer", {"hidden_size": 36}, ["hidden_size: heads must be of even width: their channels are rotated in "]),
     ("mpnet", {"max_position_embeddings": 2}, ["max_position_embeddings: must exceed 2"]),
-    ("mpnet", {"relative_attention_num_buckets": 16}, ["relative_attention_num_buckets: 16 is not one of 32 (buckets "]),
+    ("mpnet", {"relative_attention_num_buckets": 16}, ["relative_attention_num_buckets: 16 is not one of 32 (buc"]),
     ("squeezebert", {"hidden_size": 96}, ["embedding_size: 768 must be hidden_size 96"]),
     ("squeezebert", {"output_groups": 5}, ["output_groups: 5 does not divide hidden_size 768", "output_groups: 5 "]),
     ("deberta", {"pos_att_type": "c2p|p2q"}, ["pos_att_type: 'p2q' is not one of 'c2p', 'p2c'", "pos_att_type: need"]),
