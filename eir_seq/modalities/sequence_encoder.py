@@ -200,6 +200,9 @@ def build_sequence_encoder(
         backbone = _from_scratch(fitted, task)
     elif pretrained or fitted.backbone is None:
         backbone = _published(config, place, task)
+        rows = _vocabulary(backbone)
+        if config.resize_token_embeddings and rows is not None and tokenizer.vocab_size > rows:
+            backbone.resize_token_embeddings(tokenizer.vocab_size)
     else:
         stored = dict(fitted.backbone)
         if stored["model_type"] == AUTO:
@@ -212,9 +215,11 @@ def build_sequence_encoder(
         raise UserError(Fault(f"{place}.model.model_type", message))
     options: Any = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
     faults = []
-    vocab_size = getattr(options, "vocab_size", None)
+    vocab_size = _vocabulary(backbone)
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
         message = f"there are {tokenizer.vocab_size} tokens, the model has embeddings for {vocab_size}"
+        if config.pretrained_model:
+            message += "; model.resize_token_embeddings: true gives it fresh ones for the others"
         faults.append(Fault(f"{place}.{fitted.vocabulary_key}", message))
     faults += check_sizes(fitted.sources, options, place)
     lengths = {f"{place}.{fitted.length_key}": (fitted.max_length, backbone.max_positions)}
@@ -252,6 +257,12 @@ def build_sequence_encoder(
         if "token_type_ids" in getattr(backbone, "features", ())
         else getattr(options, "type_vocab_size", 0),
     )
+
+
+def _vocabulary(backbone: Any) -> int | None:
+    """Rows of the token table, as the options have it."""
+    options = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
+    return getattr(options, "vocab_size", None)
 
 
 def _from_scratch(fitted: FittedSequence | FittedImage, task: str | None) -> Any:

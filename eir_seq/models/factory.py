@@ -86,6 +86,7 @@ def from_pretrained(
     pretrained_parts: str = "all",
     attn_implementation: str | None = None,
     dtype: str | torch.dtype | None = None,
+    torch_dtype: str | torch.dtype | None = None,
     device_map: DeviceMap | None = None,
     **config_overrides: Any,
 ) -> Model:
@@ -102,9 +103,12 @@ def from_pretrained(
         pretrained_parts: "encoder" or "decoder" loads that side of an encoder-decoder alone, see `Model.side`; the
             other one is fresh, may have other sizes by `config_overrides`, and need not be in the file.
         attn_implementation: how attention is computed, see `Model.set_attn_implementation`.
-        dtype: number format of the weights, e.g. torch.bfloat16 or its name; torch's default one if absent.
+        dtype: number format of the weights, e.g. torch.bfloat16 or its name; "auto" for the one that config.json names,
+            or else that of the file's weights; torch's default one if absent.
+        torch_dtype: the former name of `dtype`.
         device_map: where the model goes, see `spread.place`; the CPU if absent.
-        config_overrides: options that replace those of the file, e.g. dropout or num_labels.
+        config_overrides: options that replace those of the file, e.g. dropout, num_labels, or `id2label`, the names of
+            classes by their numbers, from which their count follows.
 
     Raises:
         UserError: no such model, unreadable files, tensors that are missing or of another shape.
@@ -130,7 +134,11 @@ def from_pretrained(
         written_for = architecture(own_type) if own_type in CATALOGUE else declared
         task = _task_of_classes(written_for, content.get("architectures"))
     _check_task(model_type, declared, task)
-    options = options_of(content, folder / "config.json")
+    if dtype is not None and torch_dtype is not None:
+        raise UserError(Fault("torch_dtype", "given twice: 'dtype' and 'torch_dtype' are one argument"))
+    dtype = torch_dtype if dtype is None else dtype
+    labels = _labels(config_overrides)
+    options = options_of({**content, **labels}, folder / "config.json")
     published = options.pop("published")
     config = replace(
         build_config(model_type, overridden(config_class(model_type), options, config_overrides)), published=published
@@ -150,8 +158,32 @@ def from_pretrained(
     model.load_report = report  # type: ignore[assignment]
     if attn_implementation is not None:
         model.set_attn_implementation(attn_implementation)
-    place(model.to(_dtype(dtype)), device_map)
+    place(model.to(_stored_dtype(content, held) if dtype == "auto" else _dtype(dtype)), device_map)
     return model.eval()
+
+
+def _labels(overrides: dict[str, Any]) -> dict[str, Any]:
+    """The names of classes, taken out of the overrides; one mapping is enough."""
+    names, numbers = overrides.pop("id2label", None), overrides.pop("label2id", None)
+    if names is None and numbers is None:
+        return {}
+    if names is None and isinstance(numbers, dict):
+        names = {number: label for label, number in numbers.items()}
+    named = {str(number): label for number, label in names.items()} if isinstance(names, dict) else {}
+    if not named or set(named) != {str(i) for i in range(len(named))}:
+        message = f"{names!r} does not name the classes 0, 1, 2 ... one by one"
+        raise UserError(Fault("label2id" if numbers is not None else "id2label", message))
+    if overrides.get("num_labels", len(named)) != len(named):
+        raise UserError(Fault("num_labels", f"{overrides['num_labels']} is not the number of labels, {len(named)}"))
+    return {"id2label": named}
+
+
+def _stored_dtype(content: dict[str, Any], held: dict[str, Tensor]) -> torch.dtype:
+    """The number format of a published model: as its config says, or that of its first weight."""
+    if (told := content.get("dtype", content.get("torch_dtype"))) is not None:
+        return _dtype(told)
+    floats = (x.dtype for x in held.values() if x.is_floating_point())
+    return next(floats, torch.get_default_dtype())
 
 
 def _dtype(given: str | torch.dtype | None) -> torch.dtype:

@@ -322,6 +322,8 @@ class Model(Vocabulary, nn.Module):
         """Write ``config.json`` and the weights in published names, so that others can open them."""
         pair = isinstance(self.body, EncoderDecoder)
         config = published_config(self.config, self.declared.published, is_encoder_decoder=pair)
+        told = {"dtype", "torch_dtype"} & config.keys()
+        config |= dict.fromkeys(told, str(next(self.parameters()).dtype).removeprefix("torch."))
         write(Path(folder), config, self.published_tensors(), self.generation_config)
 
     def computed_tensors(self) -> Tensors:

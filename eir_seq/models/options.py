@@ -81,6 +81,20 @@ class ModelConfig(Options):
         """Width of the token states, whatever its documented name."""
         return int(getattr(self, self.aliases.get("hidden_size", "hidden_size")))
 
+    @property
+    def id2label(self) -> dict[int, str]:
+        """The names of the classes by their numbers: those of the published file, or LABEL_0, LABEL_1 ..."""
+        given = self.published.get("id2label")
+        if isinstance(given, Mapping) and set(map(str, given)) == {str(number) for number in range(self.num_labels)}:
+            named = {str(number): str(label) for number, label in given.items()}
+            return {number: named[str(number)] for number in range(self.num_labels)}
+        return {number: f"LABEL_{number}" for number in range(self.num_labels)}
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The inverse of `id2label`."""
+        return {label: number for number, label in self.id2label.items()}
+
     def target_vocabulary(self) -> int | None:
         """Tokens that texts are written with, or None where the architecture knows no tokens."""
         return getattr(self, "vocab_size", None)

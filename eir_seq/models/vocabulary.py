@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import torch
@@ -92,8 +92,9 @@ class Vocabulary:
             (62, 16)
         """
         table = self.get_input_embeddings()
-        size = _rounded(table.num_embeddings if new_num_tokens is None else new_num_tokens, pad_to_multiple_of)
-        if size == table.num_embeddings:
+        rows = table.num_embeddings
+        size = _rounded(rows if new_num_tokens is None else new_num_tokens, pad_to_multiple_of)
+        if size == rows:
             return table
         config = self.config.with_vocabulary(size)
         with torch.device("meta"):
@@ -109,6 +110,8 @@ class Vocabulary:
             new[name][kept] = old[name][kept]
         _copy_sizes(self, before, after)
         self.config = config
+        if size > rows and (report := getattr(self, "load_report", None)) is not None:
+            self.load_report = replace(report, initialised=tuple({**dict.fromkeys(report.initialised), **shapes}))
         return self.get_input_embeddings()  # type: ignore[no-any-return]
 
 

@@ -251,11 +251,8 @@ def published_config(config: ModelConfig, published_class: str, *, is_encoder_de
     for name in config.parts:
         if isinstance(content.get(name), Mapping):
             content[name] = {**config.published.get(name, {}), **content[name]}
-    labels = config.published.get("id2label")
-    if not isinstance(labels, dict) or set(labels) != {str(i) for i in range(config.num_labels)}:
-        labels = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
-    content["id2label"] = labels
-    content["label2id"] = {label: int(number) for number, label in labels.items()}
+    content["id2label"] = {str(number): label for number, label in config.id2label.items()}
+    content["label2id"] = config.label2id
     content["model_type"] = config.model_type
     content["architectures"] = [published_class]
     content["is_encoder_decoder"] = is_encoder_decoder
