@@ -24,6 +24,7 @@ from eir_seq.models.heads.base import Head
 from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.options import check_options, default_of, fields, sift
 from eir_seq.models.output import TokenStates
+from eir_seq.models.pruning import PRUNED
 
 if TYPE_CHECKING:
     from eir_seq.modalities.image import ColourTokens, FittedImage
@@ -145,7 +146,8 @@ class SequenceEncoder(nn.Module):
             return {"model_type": AUTO, "options": self.backbone.describe()}
         config: Any = self.backbone.config
         options = {name: getattr(config, name) for name in fields(type(config))}
-        return {"model_type": config.model_type, "options": options}
+        pruned = {PRUNED: heads} if (heads := config.published.get(PRUNED)) else {}
+        return {"model_type": config.model_type, "options": options, **pruned}
 
 
 class Seq2SeqEncoder(SequenceEncoder):
@@ -209,6 +211,8 @@ def build_sequence_encoder(
             backbone = rebuild_beyond(stored["options"])
         else:
             backbone = create_model(stored["model_type"], stored["options"], task=task or _task(stored["model_type"]))
+            if PRUNED in stored:
+                backbone.prune_heads({int(layer): heads for layer, heads in stored[PRUNED].items()})
     if task in (CAUSAL, SEQ2SEQ) and sees_ahead(backbone, task):
         message = f"{config.model_type!r} sees the tokens behind each token, so it cannot learn to predict them"
         message += _hint_against_seeing_ahead(backbone)

@@ -18,6 +18,7 @@ from eir_seq.models.checkpoint.folder import locate, options_of, read_config, re
 from eir_seq.models.checkpoint.matching import match, unwrapped
 from eir_seq.models.model import Model
 from eir_seq.models.options import ModelConfig, build_config, fields, overridden
+from eir_seq.models.pruning import PRUNED, pruned_heads
 from eir_seq.models.spread import DeviceMap, place
 from eir_seq.models.vocabulary import assign
 
@@ -140,11 +141,14 @@ def from_pretrained(
     labels = _labels(config_overrides)
     options = options_of({**content, **labels}, folder / "config.json")
     published = options.pop("published")
+    pruned = pruned_heads(published.pop(PRUNED, None), str(folder / "config.json"))
     config = replace(
         build_config(model_type, overridden(config_class(model_type), options, config_overrides)), published=published
     )
     with torch.device("meta"):
         model = Model(declared, config, task)
+    if pruned:
+        model.prune_heads(pruned)
     wanted = None if pretrained_parts == "all" else _names_of(pretrained_parts, model)
     model.generation_config = read_generation(folder)
     held = read_tensors(folder)

@@ -25,6 +25,7 @@ from eir_seq.models.heads.sequence_classification import shifted_right
 from eir_seq.models.names import plain_parameters
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
+from eir_seq.models.pruning import HeadPruning
 from eir_seq.models.spread import Layers, Spread
 from eir_seq.models.vocabulary import Vocabulary
 
@@ -41,7 +42,7 @@ def _check_places(given: Tensor, cache: Any) -> None:
         raise ValueError(f"cache_position: the cache holds {start} tokens, so that new ones follow from {start} on")
 
 
-class Model(Vocabulary, nn.Module):
+class Model(Vocabulary, HeadPruning, nn.Module):
     """An architecture with its options, for one task.
 
     Attributes:
