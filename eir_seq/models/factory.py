@@ -159,7 +159,7 @@ def from_pretrained(
             raise
         others = (x for x in error.faults if SHAPES not in x.message)
         raise UserError(Fault(str(folder), fault), *others) from error
-    model.load_report = report  # type: ignore[assignment]
+    model.load_report = report
     if attn_implementation is not None:
         model.set_attn_implementation(attn_implementation)
     place(model.to(_stored_dtype(content, held) if dtype == "auto" else _dtype(dtype)), device_map)

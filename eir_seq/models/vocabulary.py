@@ -112,7 +112,7 @@ class Vocabulary:
         self.config = config
         if size > rows and (report := getattr(self, "load_report", None)) is not None:
             self.load_report = replace(report, initialised=tuple({**dict.fromkeys(report.initialised), **shapes}))
-        return self.get_input_embeddings()  # type: ignore[no-any-return]
+        return self.get_input_embeddings()
 
 
 def _rounded(size: int, multiple: int | None) -> int:
