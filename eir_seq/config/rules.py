@@ -206,7 +206,10 @@ def _inputs(sections: Sections) -> Iterator[Fault]:
                 yield Fault(f"{place}.{key}", f"column {column!r} is the target of outputs.{targets[column]}")
         yield from _few_parameters(f"{place}.model", config.model)
         if not config.model.pretrained_model:
-            keys, reason = "freeze_pretrained_model pretrained_parts revision", "without pretrained_model: true"
+            keys, reason = (
+                "freeze_pretrained_model pretrained_parts resize_token_embeddings revision",
+                "without pretrained_model: true",
+            )
             yield from ignored(f"{place}.model", config.model, keys, reason)
         if isinstance(config, SequenceInputConfig):
             yield from tensor_faults(place, config, targets)

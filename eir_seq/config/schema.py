@@ -126,6 +126,9 @@ class SequenceModelConfig(Strict):
     pretrained_parts: Literal["all", "encoder", "decoder"] = Field(
         "all", description="load published weights for one side of an encoder-decoder only; the other one is fresh"
     )
+    resize_token_embeddings: bool = Field(
+        False, description="give the loaded model rows for the tokens that its tokenizer has beyond its vocabulary"
+    )
     freeze: list[str] = Field(
         [],
         description="published names or patterns of tensors to keep as they are; encoder or decoder for a whole side",

@@ -19,7 +19,7 @@ from eir_seq.config.errors import dotted, faults_of, yaml_text
 from eir_seq.config.rules import check_rules
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sections import Sections
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import Fault, UserError, nearest
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
@@ -167,6 +167,8 @@ def _architecture(model: Mapping[str, Any]) -> str | None:
         return model_type if model_type in CATALOGUE else None
     published = _published_config(Path(model_type))
     found = published.get("model_type") if published is not None else None
+    if found in CATALOGUE:
+        found = _options(model).get("model_type", found)  # a bart checkpoint may be opened as mvp
     return found if isinstance(found, str) and found in CATALOGUE else None
 
 
@@ -207,6 +209,8 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             continue
         architecture = _architecture(model)
         if architecture is None:
+            if (problem := _problem_opened_as(model)) is not None:
+                yield Fault(f"{place}.model_init_config.model_type", problem)
             continue
         if (part := model.get("pretrained_parts")) in _SIDES and not _has_two_sides(architecture):
             message = f"{part!r} is no part of {architecture!r}, which has one side only"
@@ -215,8 +219,9 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             message = f"{architecture!r} has no pooler of its own; use avg, max, first or last"
             yield Fault(f"{place}.pool", message)
         yield from _tensors_not_taken(raw, place, architecture)
-        given = _options(model)
+        given = dict(_options(model))
         if model.get("pretrained_model") is True:
+            given.pop("model_type", None)
             published = _published_config(Path(str(model["model_type"]))) or {}
             known = options.fields(_config_class(architecture))
             base, _ = options.sift(_config_class(architecture), documented_spelling(published, known))
@@ -301,6 +306,16 @@ def _architecture_meant(name: str) -> str:
 
 def _squeezed(name: str) -> str:
     return re.sub(r"[\s_-]", "", name).casefold()
+
+
+def _problem_opened_as(model: Mapping[str, Any]) -> str | None:
+    """What is wrong with the type that a checkpoint of the catalogue is to be opened as, or None."""
+    from eir_seq.models.catalogue import CATALOGUE
+
+    name = _options(model).get("model_type")
+    if model.get("pretrained_model") is not True or name is None or name in CATALOGUE:
+        return None
+    return f"{name!r} is not in the catalogue{nearest(str(name), CATALOGUE)}"
 
 
 def _problem_with_type(model: Mapping[str, Any]) -> str | None:

@@ -24,6 +24,7 @@ from eir_seq.models.heads.base import Head
 from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.options import check_options, default_of, fields, sift
 from eir_seq.models.output import TokenStates
+from eir_seq.models.pruning import PRUNED
 from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ class SequenceEncoder(nn.Module):
             return {"model_type": AUTO, "options": self.backbone.describe()}
         config: Any = self.backbone.config
         options = {name: getattr(config, name) for name in fields(type(config))}
-        return {"model_type": config.model_type, "options": options}
+        pruned = {PRUNED: heads} if (heads := config.published.get(PRUNED)) else {}
+        return {"model_type": config.model_type, "options": options, **pruned}
 
 
 class Seq2SeqEncoder(SequenceEncoder):
@@ -209,21 +211,28 @@ def build_sequence_encoder(
         backbone = _from_scratch(fitted, task)
     elif pretrained or fitted.backbone is None:
         backbone = _published(config, place, task)
+        rows = _vocabulary(backbone)
+        if config.resize_token_embeddings and rows is not None and tokenizer.vocab_size > rows:
+            backbone.resize_token_embeddings(tokenizer.vocab_size)
     else:
         stored = dict(fitted.backbone)
         if stored["model_type"] == AUTO:
             backbone = rebuild_beyond(stored["options"])
         else:
             backbone = create_model(stored["model_type"], stored["options"], task=task or _task(stored["model_type"]))
+            if PRUNED in stored:
+                backbone.prune_heads({int(layer): heads for layer, heads in stored[PRUNED].items()})
     if task in (CAUSAL, SEQ2SEQ) and sees_ahead(backbone, task):
         message = f"{config.model_type!r} sees the tokens behind each token, so it cannot learn to predict them"
         message += _hint_against_seeing_ahead(backbone)
         raise UserError(Fault(f"{place}.model.model_type", message))
     options: Any = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
     faults = []
-    vocab_size = getattr(options, "vocab_size", None)
+    vocab_size = _vocabulary(backbone)
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
         message = f"there are {tokenizer.vocab_size} tokens, the model has embeddings for {vocab_size}"
+        if config.pretrained_model:
+            message += "; model.resize_token_embeddings: true gives it fresh ones for the others"
         faults.append(Fault(f"{place}.{fitted.vocabulary_key}", message))
     faults += check_sizes(fitted.sources, options, place)
     lengths = {f"{place}.{fitted.length_key}": (fitted.max_length, backbone.max_positions)}
@@ -271,6 +280,12 @@ def build_sequence_encoder(
         before, _ = target_frame(tokenizer, f"{place}.tokenizer")
         encoder.begun = int(before[:1] == [backbone.head.config.decoder_start_id])
     return encoder
+
+
+def _vocabulary(backbone: Any) -> int | None:
+    """Rows of the token table, as the options have it."""
+    options = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
+    return getattr(options, "vocab_size", None)
 
 
 def _from_scratch(fitted: FittedSequence | FittedImage, task: str | None) -> Any:

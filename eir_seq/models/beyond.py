@@ -77,6 +77,10 @@ class BeyondModel(nn.Module):
             return int(match[1]) + 1
         return 0 if _EMBEDDING.search(parameter) else self.num_layers
 
+    def resize_token_embeddings(self, new_num_tokens: int) -> None:
+        """Give the table of tokens another number of rows; new ones are drawn by the model's own scheme."""
+        self.body.resize_token_embeddings(new_num_tokens, mean_resizing=False)  # type: ignore[operator]
+
     def describe(self) -> dict[str, Any]:
         """The options as JSON, from which `rebuild_beyond` builds the same model without its weights."""
         options: dict[str, Any] = json.loads(self.config.to_json_string(use_diff=False))

@@ -9,33 +9,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_generation, read_tensors
+from eir_seq.models.checkpoint.matching import match, unwrapped
 from eir_seq.models.model import Model
-from eir_seq.models.options import build_config, overridden
+from eir_seq.models.options import ModelConfig, build_config, fields, overridden
+from eir_seq.models.pruning import PRUNED, pruned_heads
 from eir_seq.models.spread import DeviceMap, place
+from eir_seq.models.vocabulary import assign
 
 logger = logging.getLogger(__name__)
 
 MAY_BE_FRESH = re.compile(r"^body\.pooler\.|_prompts\.")
 """Parts of a body that a checkpoint need not hold."""
+SHAPES = "the options ask for"
 
 
 @dataclass(frozen=True)
 class LoadReport:
     """What loading a checkpoint left open.
 
-    `initialised`: fresh parameters (our names); `unused`: published tensors that nobody wanted; `mismatched`: those of
-    `initialised` that the file holds in another shape.
+    `initialised`: fresh parameters (our names); `mismatched`: those of them that the file holds in another shape.
+    Of the tensors in the file, by their names there: `unused`, those that are no parameter of the model; `ignored`,
+    buffers and constants that no model needs; `differing`, pairs of names of one (tied) tensor with different values,
+    of which the first counts. All others were read. `prefix`: what a wrapper had put before all names of the model.
     """
 
     initialised: tuple[str, ...]
     unused: tuple[str, ...]
     mismatched: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    differing: tuple[tuple[str, str], ...] = ()
+    prefix: str = ""
 
 
 def create_model(
@@ -78,6 +87,7 @@ def from_pretrained(
     pretrained_parts: str = "all",
     attn_implementation: str | None = None,
     dtype: str | torch.dtype | None = None,
+    torch_dtype: str | torch.dtype | None = None,
     device_map: DeviceMap | None = None,
     **config_overrides: Any,
 ) -> Model:
@@ -94,9 +104,12 @@ def from_pretrained(
         pretrained_parts: "encoder" or "decoder" loads that side of an encoder-decoder alone, see `Model.side`; the
             other one is fresh, may have other sizes by `config_overrides`, and need not be in the file.
         attn_implementation: how attention is computed, see `Model.set_attn_implementation`.
-        dtype: number format of the weights, e.g. torch.bfloat16 or its name; torch's default one if absent.
+        dtype: number format of the weights, e.g. torch.bfloat16 or its name; "auto" for the one that config.json names,
+            or else that of the file's weights; torch's default one if absent.
+        torch_dtype: the former name of `dtype`.
         device_map: where the model goes, see `spread.place`; the CPU if absent.
-        config_overrides: options that replace those of the file, e.g. dropout or num_labels.
+        config_overrides: options that replace those of the file, e.g. dropout, num_labels, or `id2label`, the names of
+            classes by their numbers, from which their count follows.
 
     Raises:
         UserError: no such model, unreadable files, tensors that are missing or of another shape.
@@ -122,20 +135,59 @@ def from_pretrained(
         written_for = architecture(own_type) if own_type in CATALOGUE else declared
         task = _task_of_classes(written_for, content.get("architectures"))
     _check_task(model_type, declared, task)
-    options = options_of(content, folder / "config.json")
+    if dtype is not None and torch_dtype is not None:
+        raise UserError(Fault("torch_dtype", "given twice: 'dtype' and 'torch_dtype' are one argument"))
+    dtype = torch_dtype if dtype is None else dtype
+    labels = _labels(config_overrides)
+    options = options_of({**content, **labels}, folder / "config.json")
     published = options.pop("published")
+    pruned = pruned_heads(published.pop(PRUNED, None), str(folder / "config.json"))
     config = replace(
         build_config(model_type, overridden(config_class(model_type), options, config_overrides)), published=published
     )
     with torch.device("meta"):
         model = Model(declared, config, task)
+    if pruned:
+        model.prune_heads(pruned)
     wanted = None if pretrained_parts == "all" else _names_of(pretrained_parts, model)
     model.generation_config = read_generation(folder)
-    model.load_report = _load(model, read_tensors(folder), folder, ignore_mismatched_sizes, wanted)  # type: ignore[assignment]
+    held = read_tensors(folder)
+    try:
+        report = _load(model, held, folder, ignore_mismatched_sizes, wanted)
+    except UserError as error:
+        if (fault := _fault_of_task(model, config)) is None or not any(SHAPES in x.message for x in error.faults):
+            raise
+        others = (x for x in error.faults if SHAPES not in x.message)
+        raise UserError(Fault(str(folder), fault), *others) from error
+    model.load_report = report
     if attn_implementation is not None:
         model.set_attn_implementation(attn_implementation)
-    place(model.to(_dtype(dtype)), device_map)
+    place(model.to(_stored_dtype(content, held) if dtype == "auto" else _dtype(dtype)), device_map)
     return model.eval()
+
+
+def _labels(overrides: dict[str, Any]) -> dict[str, Any]:
+    """The names of classes, taken out of the overrides; one mapping is enough."""
+    names, numbers = overrides.pop("id2label", None), overrides.pop("label2id", None)
+    if names is None and numbers is None:
+        return {}
+    if names is None and isinstance(numbers, dict):
+        names = {number: label for label, number in numbers.items()}
+    named = {str(number): label for number, label in names.items()} if isinstance(names, dict) else {}
+    if not named or set(named) != {str(i) for i in range(len(named))}:
+        message = f"{names!r} does not name the classes 0, 1, 2 ... one by one"
+        raise UserError(Fault("label2id" if numbers is not None else "id2label", message))
+    if overrides.get("num_labels", len(named)) != len(named):
+        raise UserError(Fault("num_labels", f"{overrides['num_labels']} is not the number of labels, {len(named)}"))
+    return {"id2label": named}
+
+
+def _stored_dtype(content: dict[str, Any], held: dict[str, Tensor]) -> torch.dtype:
+    """The number format of a published model: as its config says, or that of its first weight."""
+    if (told := content.get("dtype", content.get("torch_dtype"))) is not None:
+        return _dtype(told)
+    floats = (x.dtype for x in held.values() if x.is_floating_point())
+    return next(floats, torch.get_default_dtype())
 
 
 def _dtype(given: str | torch.dtype | None) -> torch.dtype:
@@ -145,6 +197,21 @@ def _dtype(given: str | torch.dtype | None) -> torch.dtype:
         message = f"{given!r} is no number format of weights (float32, bfloat16, float16, float64)"
         raise UserError(Fault("dtype", message))
     return found
+
+
+def _fault_of_task(model: Model, config: ModelConfig) -> str | None:
+    """Why tensors have other shapes, where the class of the task changes options; None where it changes none."""
+    own = model.config
+    changed = {name: getattr(own, name) for name in fields(type(own)) if getattr(own, name) != getattr(config, name)}
+    told = [f"{name}: {value} (the file has {getattr(config, name)})" for name, value in changed.items()]
+    if not told:
+        return None
+    other = "masked-lm" if "masked-lm" in model.architecture.tasks and model.task != "masked-lm" else "base"
+    plain = "".join(f", {name}=False" for name in ("is_decoder",) if getattr(own, name, False))
+    return (
+        f"task {model.task!r} needs {', '.join(told)}, so tensors have other shapes: load it for another task "
+        f"(task={other!r}{plain}), or begin those tensors anew (ignore_mismatched_sizes=True)"
+    )
 
 
 def _names_of(parts: str, model: Model) -> set[str]:
@@ -162,9 +229,12 @@ def _load(
     wanted: set[str] | None,
 ) -> LoadReport:
     """Put tensors of a file into a model, those that are `wanted` (our names; None for all)."""
-    tensors, unused = model.tensors_of(published)
-    tensors = {**model.computed_tensors(), **tensors}
+    published, prefix = unwrapped(model, published, str(folder))
+    found = match(model, published)
+    unused = list(found.unused)
+    tensors = {**model.computed_tensors(), **found.tensors}
     if wanted is not None:
+        unused += [published for ours, names in found.names.items() if ours not in wanted for published in names]
         tensors = {name: tensor for name, tensor in tensors.items() if name in wanted}
     buffers = model.saved_buffers()
     expected: dict[str, Tensor] = {**dict(model.named_parameters()), **buffers}
@@ -174,7 +244,7 @@ def _load(
         tensors = {name: tensor for name, tensor in tensors.items() if name not in mismatched}
     else:
         for name in mismatched:
-            shapes = f"{list(tensors[name].shape)}, the options ask for {list(expected[name].shape)}"
+            shapes = f"{list(tensors[name].shape)}, {SHAPES} {list(expected[name].shape)}"
             faults.append(Fault(str(folder), f"{name} has shape {shapes}"))
     missing = [name for name in expected if name not in tensors]
     needed = [name for name in missing if name not in buffers and name not in mismatched]
@@ -188,7 +258,7 @@ def _load(
         raise UserError(*faults)
     # copies: a file's tensors lie at odd addresses, and there products round otherwise than in memory of torch's own
     dtype = torch.get_default_dtype()
-    _assign(model, {name: x.to(dtype if x.is_floating_point() else x.dtype, copy=True) for name, x in tensors.items()})
+    assign(model, {name: x.to(dtype if x.is_floating_point() else x.dtype, copy=True) for name, x in tensors.items()})
     if missing:
         fresh = (
             Model(model.architecture, model.config, model.task).saved_buffers()
@@ -196,30 +266,18 @@ def _load(
             else {}
         )
         for name in missing:
-            _assign(model, {name: fresh.get(name, torch.empty_like(expected[name], device="cpu"))})
+            assign(model, {name: fresh.get(name, torch.empty_like(expected[name], device="cpu"))})
         model.architecture.initialization(model.config).fill(model, set(missing))
         logger.warning("%s: fresh weights for %s", folder, ", ".join(missing[:4]) + (" ..." if missing[4:] else ""))
+    if prefix:
+        logger.warning("%s: %r before the names of the tensors is left out", folder, prefix)
+    for read, other in found.differing:
+        logger.warning("%s: %s and %s are one tensor but differ; the first is read", folder, read, other)
     if unused:
         logger.info("%s: %d tensors are not used by task %r", folder, len(unused), model.task)
-    return LoadReport(tuple(missing), tuple(unused), tuple(mismatched))
-
-
-def _assign(model: Model, tensors: dict[str, Tensor]) -> None:
-    """Put tensors in place of parameters, everywhere that a (tied) parameter stands."""
-    places: dict[int, list[tuple[nn.Module, str]]] = {}
-    for module in model.modules():
-        for leaf, parameter in module._parameters.items():
-            if parameter is not None:
-                places.setdefault(id(parameter), []).append((module, leaf))
-    named = dict(model.named_parameters())
-    for name, tensor in tensors.items():
-        if name not in named:
-            owner, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(owner), leaf, tensor)
-            continue
-        fresh = nn.Parameter(tensor, requires_grad=named[name].requires_grad)
-        for module, leaf in places[id(named[name])]:
-            setattr(module, leaf, fresh)
+    return LoadReport(
+        tuple(missing), tuple(unused), tuple(mismatched), tuple(found.ignored), tuple(found.differing), prefix
+    )
 
 
 def _check_task(model_type: str, declared: Architecture, task: str) -> None:

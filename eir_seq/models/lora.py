@@ -22,6 +22,7 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.lora import Lora
 from eir_seq.models.checkpoint.folder import ADAPTER, locate, read_json_object, read_tensors
+from eir_seq.models.checkpoint.matching import match
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.model import SIDES
 from eir_seq.models.names import Named, adapters, is_adapter, published_names
@@ -310,7 +311,7 @@ def _replace(model: Any, whole: Mapping[str, Tensor], source: str) -> set[str]:
     """Put whole tensors in the place of the model's, and give their names (ours)."""
     if not hasattr(model, "declared"):
         return set()
-    tensors, _ = model.tensors_of(dict(whole))
+    tensors = match(model, dict(whole)).tensors
     for name, tensor in tensors.items():
         own = model.get_parameter(name)
         if own.shape != tensor.shape:

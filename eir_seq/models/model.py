@@ -17,7 +17,7 @@ from eir_seq.models.blocks.dot_product import EAGER, FLASH, IMPLEMENTATIONS, SDP
 from eir_seq.models.blocks.prompts import Prompts
 from eir_seq.models.blocks.tuple_cache import Tuples, cache_of
 from eir_seq.models.checkpoint.folder import published_config, write
-from eir_seq.models.checkpoint.keymap import Computed, Tensors, modern, to_ours, to_published
+from eir_seq.models.checkpoint.keymap import Computed, Tensors, to_published
 from eir_seq.models.documented import DocumentedMethods
 from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.frames.stack import Stack
@@ -27,7 +27,9 @@ from eir_seq.models.inputs import lists_inputs
 from eir_seq.models.names import plain_parameters
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
+from eir_seq.models.pruning import HeadPruning
 from eir_seq.models.spread import Layers, Spread
+from eir_seq.models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from eir_seq.models.generation import GenerationOutput
@@ -42,7 +44,7 @@ def _check_places(given: Tensor, cache: Any) -> None:
         raise ValueError(f"cache_position: the cache holds {start} tokens, so that new ones follow from {start} on")
 
 
-class Model(DocumentedMethods):
+class Model(Vocabulary, HeadPruning, DocumentedMethods):
     """An architecture with its options, for one task.
 
     Attributes:
@@ -323,30 +325,17 @@ class Model(DocumentedMethods):
         """Write ``config.json`` and the weights in published names, so that others can open them."""
         pair = isinstance(self.body, EncoderDecoder)
         config = published_config(self.config, self.declared.published, is_encoder_decoder=pair)
+        told = {"dtype", "torch_dtype"} & config.keys()
+        config |= dict.fromkeys(told, str(next(self.parameters()).dtype).removeprefix("torch."))
         write(Path(folder), config, self.published_tensors(), self.generation_config)
-
-    def tensors_of(self, published: Tensors) -> tuple[Tensors, list[str]]:
-        """Published tensors under our names, duplicates of tied ones dropped, and the names that nobody wanted."""
-        prefixes = tuple(f"{prefix}." for prefix in (*self.declared.prefixes, *self.architecture.prefixes))
-        head, left = to_ours(self.declared.rows_of_head(self.config), modern(published))
-        bare = {}
-        for name, tensor in left.items():
-            prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
-            bare[name.removeprefix(prefix)] = tensor
-        body, unknown = to_ours(self.declared.body_rows(self.config), bare)
-        named = {f"body.{name}": x for name, x in body.items()} | {f"head.{name}": x for name, x in head.items()}
-        own = self._canonical_names()
-        tensors = {own[name]: x for name, x in reversed(named.items()) if name in own}
-        ignored = tuple(map(re.compile, self.architecture.ignored))
-        strangers = [name for name in named if name not in own]
-        return tensors, [n for n in [*unknown, *strangers] if not any(p.search(n) for p in ignored)]
 
     def computed_tensors(self) -> Tensors:
         """What a whole checkpoint may leave out, under our names."""
         parts = {"body.": self.declared.body_rows(self.config), "head.": self.declared.rows_of_head(self.config)}
         return {part + row.ours: row.make() for part in parts for row in parts[part] if isinstance(row, Computed)}
 
-    def _canonical_names(self) -> dict[str, str]:
+    def canonical_names(self) -> dict[str, str]:
+        """All our names of parameters and saved buffers -> the first name of each."""
         first: dict[int, str] = {}
         parameters = {
             name: first.setdefault(id(parameter), name)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.models.blocks.lora import Lora
-from eir_seq.models.checkpoint.keymap import Row, Same, Tensors
+from eir_seq.models.checkpoint.keymap import Row, Same, Tensors, Watched
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,6 @@ def _upright(row: Any) -> Any:
     return replace(row, transpose=False) if getattr(row, "transpose", False) else row
 
 
-class _Watched(dict[str, Tensor]):
-    """A dict that keeps which names were taken out of it."""
-
-    def __init__(self, tensors: Tensors) -> None:
-        super().__init__(tensors)
-        self.taken: list[str] = []
-
-    def pop(self, name: str, *default: Any) -> Any:
-        if name in self:
-            self.taken.append(name)
-        return super().pop(name, *default)
-
-
 def published_names(model: Any) -> dict[str, Named]:
     """Every parameter by its published name, as the base class has it, without what a head's class puts in front."""
     own = {name: x for name, x in model.named_parameters() if not is_adapter(name)}
@@ -77,7 +64,7 @@ def published_names(model: Any) -> dict[str, Named]:
         shapes = {
             n.removeprefix(part): torch.empty_like(x, device="meta") for n, x in tensors.items() if n.startswith(part)
         }
-        left = _Watched(shapes)
+        left = Watched(shapes)
         for row in rows:
             names: tuple[str, ...] = ()
             left.taken.clear()

@@ -81,9 +81,48 @@ class ModelConfig(Options):
         """Width of the token states, whatever its documented name."""
         return int(getattr(self, self.aliases.get("hidden_size", "hidden_size")))
 
+    @property
+    def id2label(self) -> dict[int, str]:
+        """The names of the classes by their numbers: those of the published file, or LABEL_0, LABEL_1 ..."""
+        given = self.published.get("id2label")
+        if isinstance(given, Mapping) and set(map(str, given)) == {str(number) for number in range(self.num_labels)}:
+            named = {str(number): str(label) for number, label in given.items()}
+            return {number: named[str(number)] for number in range(self.num_labels)}
+        return {number: f"LABEL_{number}" for number in range(self.num_labels)}
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The inverse of `id2label`."""
+        return {label: number for number, label in self.id2label.items()}
+
     def target_vocabulary(self) -> int | None:
         """Tokens that texts are written with, or None where the architecture knows no tokens."""
         return getattr(self, "vocab_size", None)
+
+    def with_vocabulary(self, size: int) -> Self:
+        """The options for another number of tokens.
+
+        Raises:
+            UserError: that number cannot be with the other options.
+        """
+        if "vocab_size" not in fields(type(self)):
+            raise UserError(Fault("vocab_size", f"{self.model_type!r} has no vocabulary"))
+        if size < 1:
+            raise UserError(Fault("vocab_size", f"{size!r} is below the least value 1"))
+        resized = dataclasses.replace(self, **self._sizes(size))
+        if problems := [Fault(name, problem) for name, problem in resized.problems()]:
+            raise UserError(*problems)
+        return resized
+
+    def _sizes(self, size: int) -> dict[str, Any]:
+        """The options that say how many tokens there are."""
+        parts = {name: getattr(self, name) for name in self.parts}
+        nested = {
+            name: {**given, "vocab_size": size}
+            for name, given in parts.items()
+            if isinstance(given, Mapping) and "vocab_size" in given
+        }
+        return {"vocab_size": size, **nested}
 
     def target_positions(self) -> int | None:
         """The longest text in tokens that is written, where that is another bound than that of texts that are read."""
@@ -221,7 +260,8 @@ def problem_of(value: Any, hint: Any, limits: Mapping[str, Any]) -> str | None:
         return None
     if (choices := limits["choices"]) is not None and value not in choices:
         close = nearest(value, choices) if isinstance(value, str) else ""
-        return f"{value!r} is not one of {', '.join(map(repr, choices))}{close}"
+        why = f" ({limits['meaning']})" if len(choices) == 1 and "meaning" in limits else ""
+        return f"{value!r} is not one of {', '.join(map(repr, choices))}{close}{why}"
     for item in value if isinstance(value, (list, tuple)) else (value,):
         if limits["minimum"] is not None and not item >= limits["minimum"]:
             return f"{item!r} is below the least value {limits['minimum']!r}"

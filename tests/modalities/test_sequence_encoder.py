@@ -191,7 +191,13 @@ def test_a_frozen_backbone_stays_as_it_is(published: str) -> None:
     assert torch.equal(encode(fitted, encoder), encode(fitted, encoder))
 
 
-def test_a_bundle_builds_a_published_backbone_without_its_folder(published: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("heads", [{}, {0: [0]}], ids=["whole", "pruned"])
+def test_a_bundle_builds_a_published_backbone_without_its_folder(
+    published: str, heads: dict[int, list[int]], tmp_path: Path
+) -> None:
+    model = from_pretrained(published)
+    model.prune_heads(heads)
+    model.save_pretrained(published)
     fitted = fit({"model_type": published, "pretrained_model": True, "model_init_config": {}, "pool": "pooler"})
     encoder = fitted.build_encoder(DATA)
     fitted.save(tmp_path / "review")

@@ -160,7 +160,9 @@ def test_parts_of_a_whole_file(tmp_path: Path) -> None:
     encoder: Any = from_pretrained(tmp_path, task="encoder")
     found = encoder(inputs["input_ids"], inputs["attention_mask"]).last_hidden_state
     assert difference(found, whole.encoder_last_hidden_state, inputs["attention_mask"].bool()) < 1e-5
-    assert all(name.startswith(("decoder.", "lm_head", "final_logits_bias")) for name in encoder.load_report.unused)
+    assert all(
+        name.startswith(("model.decoder.", "lm_head", "final_logits_bias")) for name in encoder.load_report.unused
+    )
     decoder: Any = from_pretrained(tmp_path, task="causal-lm")
     logits = decoder(
         inputs["decoder_input_ids"], inputs["decoder_attention_mask"],

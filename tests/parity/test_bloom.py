@@ -49,11 +49,11 @@ def test_slopes(heads: int) -> None:
     ("options", "place", "reason"),
     [
         ({"attn_config": {"clip_kqv": 1.0}}, "attn_config.clip_kqv", "did you mean 'clip_qkv'"),
-        ({"attn_config": {"qk_ln": True}}, "attn_config.qk_ln", "True is in no published model"),
-        ({"attn_config": {"attn_type": "multiquery_attention"}}, "attn_config.attn_type", "in no published model"),
-        ({"attn_config": {"alibi": False}}, "attn_config.alibi", "False is in no published model"),
-        ({"no_bias": False}, "no_bias", "False is in no published model, which all compute as with True"),
-        ({"embedding_fraction": 0.5}, "embedding_fraction", "0.5 is in no published model"),
+        ({"attn_config": {"qk_ln": True}}, "attn_config.qk_ln", "True is refused: the reference"),
+        ({"attn_config": {"attn_type": "multiquery_attention"}}, "attn_config.attn_type", "is refused: the reference"),
+        ({"attn_config": {"alibi": False}}, "attn_config.alibi", "False is refused: the reference implementation"),
+        ({"no_bias": False}, "no_bias", "the reference implementation ignores it and computes as with True"),
+        ({"embedding_fraction": 0.5}, "embedding_fraction", "0.5 is refused: the reference implementation ignores it"),
         ({"d_model": 33}, "d_model", "33 is not divisible by n_heads 16"),
     ],
 )

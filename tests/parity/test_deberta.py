@@ -41,6 +41,17 @@ def test_losses(model_type: str, name: str, tmp_path: Path) -> None:
     ours.loss.backward()
 
 
+@pytest.mark.parametrize("model_type", ["deberta", "deberta-v2"])
+def test_distances_that_nothing_is_compared_with(model_type: str, tmp_path: Path) -> None:
+    """The documented defaults: a table of distances that nobody reads."""
+    case = Case(model_type, bertish(relative_attention=True))
+    both = pair(case, "base", tmp_path)
+    inputs = inputs_of(case, both.oracle.config)
+    theirs, ours = both.oracle(**inputs).last_hidden_state, both.ours(**inputs).last_hidden_state
+    assert difference(ours, theirs, inputs["attention_mask"].bool()) < TOLERANCE
+    assert both.ours.load_report.unused == ()
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -14,7 +14,7 @@ from eir_seq.modalities.sequence_encoder import sees_ahead
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.model import Model
 from tests.parity.cases import CASES, VOCABULARY, Case
-from tests.parity.harness import difference, inputs_of, pair
+from tests.parity.harness import difference, inputs_of, pair, transformers
 
 ROW = {case.name: case for case in CASES if case.model_type == "mega"}
 DECODERS = [case for name, case in ROW.items() if "decoder" in name]
@@ -193,6 +193,25 @@ def test_how_long_a_text_may_be() -> None:
     for free in (noisy(), noisy(**simple, chunk_size=8, use_chunking=True)):
         assert free.max_positions is None
         assert torch.isfinite(free(IDS).last_hidden_state).all()
+
+
+def test_a_published_decoder_that_reads_both_directions(tmp_path: Path) -> None:
+    """Its average has other shapes; the line says why and what to do, and doing so works."""
+    both_ways = {**ROW["mega"].options, "is_decoder": True, "bidirectional": True}
+    config = transformers.CONFIG_MAPPING["mega"](**both_ways)
+    transformers.MegaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(
+        UserError, match=r"needs bidirectional: False \(the file has True\).*is_decoder=False"
+    ) as caught:
+        from_pretrained(tmp_path)
+    assert len(caught.value.faults) == 1
+    assert not any(
+        "embedding" in name
+        for name in from_pretrained(tmp_path, task="masked-lm", is_decoder=False).load_report.initialised
+    )
+    again = from_pretrained(tmp_path, ignore_mismatched_sizes=True)
+    assert again.load_report.mismatched
+    assert all(".ema." in name or "average" in name for name in again.load_report.mismatched), again.load_report
 
 
 def test_a_decoder_is_one() -> None:

@@ -18,7 +18,7 @@ from eir_seq.models.model import Model
 from tests.models.tiny import noisy
 from tests.parity.cases import CASES
 from tests.parity.cases.t5_like import STACK, T5GEMMA
-from tests.parity.harness import difference, inputs_of, pair, real_places
+from tests.parity.harness import difference, inputs_of, pair, real_places, transformers
 
 BY_NAME = {case.name: case for case in CASES}
 UNBALANCED = BY_NAME["t5gemma@unbalanced"]
@@ -174,6 +174,34 @@ def test_texts_begin_with_their_first_token(tmp_path: Path) -> None:
     assert model.prepare_decoder_input_ids_from_labels(labels).tolist() == [[2, 5, 6]]
     model = built("seq2seq-lm", decoder={**UNBALANCED.options["decoder"], "bos_token_id": 7}, bos_token_id=None)
     assert model.prepare_decoder_input_ids_from_labels(labels).tolist() == [[7, 5, 6]]
+
+
+@pytest.mark.parametrize("decoder", [None, True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_which_table_the_head_has(whole: bool, decoder: bool | None, tmp_path: Path) -> None:
+    """The decoder's, the encoder's where the whole alone says no, or one of its own."""
+    options = {**T5GEMMA, "tie_word_embeddings": whole}
+    if decoder is not None:
+        options["decoder"] = {**options["decoder"], "tie_word_embeddings": decoder}
+    oracle = transformers.T5GemmaForConditionalGeneration(transformers.T5GemmaConfig(**options)).eval()
+    oracle.save_pretrained(tmp_path)
+    ours: Any = from_pretrained(tmp_path)
+    assert ours.load_report.initialised == ()
+    tables = (ours.body.decoder.embeddings.tokens, ours.body.encoder.embeddings.tokens)
+    theirs = (oracle.model.decoder.embed_tokens, oracle.model.encoder.embed_tokens)
+    shares = [ours.head.out.weight is table.weight for table in tables]
+    assert shares == [oracle.lm_head.out_proj.weight is table.weight for table in theirs]
+    given = {"input_ids": text(), "decoder_input_ids": text()}
+    torch.testing.assert_close(ours(**given).logits, oracle(**given).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_a_head_cannot_have_a_table_of_another_width() -> None:
+    options = {**T5GEMMA, "tie_word_embeddings": False}
+    options["encoder"] = {**options["encoder"], "hidden_size": 48}
+    with pytest.raises(UserError, match="tie_word_embeddings: false here alone gives the head the encoder's table"):
+        create_model("t5gemma", options, task="seq2seq-lm")
+    options["decoder"] = {**options["decoder"], "tie_word_embeddings": False}
+    assert create_model("t5gemma", options, task="seq2seq-lm").head is not None
 
 
 def test_published_files_of_a_tied_model(tmp_path: Path) -> None:

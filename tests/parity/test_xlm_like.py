@@ -170,7 +170,7 @@ def test_adaptive_softmax(tmp_path: Path) -> None:
     [
         ({"emb_dim": 30}, "emb_dim: 30 is not divisible by n_heads 4"),
         ({"pad_index": VOCABULARY}, "pad_index: 120 is outside the vocabulary"),
-        ({"lang_id": 1}, "lang_id: 1 is none of 1 languages"),
+        ({"lang_id": 2, "n_langs": 2}, "lang_id: 2 is none of 2 languages"),
         ({"is_encoder": False}, "is_encoder"),
         ({"summary_proj_to_labels": False}, "summary_proj_to_labels"),
         ({"asm": True}, r"asm_cutoffs: \[8000, 20000\] must rise between 0 and the vocabulary of 120"),

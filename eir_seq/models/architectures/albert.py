@@ -23,7 +23,7 @@ from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.positions import LearnedDistances
 from eir_seq.models.blocks.wiring import LayerPlan
-from eir_seq.models.checkpoint.keymap import Row, Same
+from eir_seq.models.checkpoint.keymap import Alias, Row, Same
 from eir_seq.models.configs.bert_like import AlbertConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
@@ -124,6 +124,7 @@ LANGUAGE_MODEL_ROWS = (
     Same("predictions.dense", "dense"),
     Same("predictions.LayerNorm", "norm"),
     Same("predictions.decoder.weight", "out.weight"),
+    Alias("predictions.decoder.bias", "bias"),
     Same("predictions.bias", "bias"),
 )
 

@@ -16,7 +16,7 @@ from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountAll, LearnedDistances, LearnedPositions, Numbering
 from eir_seq.models.blocks.wiring import Layer, LayerPlan, PostNorm
-from eir_seq.models.checkpoint.keymap import Row, Same, Unused, for_layers
+from eir_seq.models.checkpoint.keymap import Alias, Row, Same, Unused, for_layers
 from eir_seq.models.configs.bert import BertConfig, EncoderWithoutSegments
 from eir_seq.models.configs.special_inputs import FNetConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
@@ -154,6 +154,7 @@ BERT_LANGUAGE_MODEL_ROWS: tuple[Same, ...] = (
     Same("cls.predictions.transform.LayerNorm", "norm"),
     Same("cls.predictions.decoder.weight", "out.weight"),
     Same("cls.predictions.bias", "bias"),
+    Alias("cls.predictions.decoder.bias", "bias"),
 )
 
 
@@ -235,7 +236,7 @@ def bert_like(
     *,
     own: Mapping[str, TaskHead | None] = MappingProxyType({}),
     language_model: Callable[..., LanguageModel.Config] = bert_language_model,
-    language_model_rows: tuple[Row, ...] = BERT_LANGUAGE_MODEL_ROWS,
+    language_model_rows: tuple[Same, ...] = BERT_LANGUAGE_MODEL_ROWS,
 ) -> Architecture:
     """An architecture with bert's heads, unless it has them in a form of its `own` (None: not at all).
 
@@ -246,7 +247,7 @@ def bert_like(
         "masked-lm": TaskHead("ForMaskedLM", partial(language_model, predicts="hidden"), language_model_rows, plain),
         "causal-lm": TaskHead("ForCausalLM", partial(language_model, predicts="next"), language_model_rows, plain),
         "next-sentence": TaskHead("ForNextSentencePrediction", next_sentence, (Same("cls.seq_relationship", "out"),)),
-        "pretraining": TaskHead("ForPreTraining", bert_pretraining, BERT_PRETRAINING_ROWS),
+        "pretraining": TaskHead("ForPreTraining", bert_pretraining, pretraining_rows(language_model_rows)),
         **bert_heads(bert_classification, plain, (Same("classifier", "out"),), choice_plan=plan),
         **own,
     }
@@ -255,7 +256,6 @@ def bert_like(
         tasks=declare_tasks(family, prefix, plan, rows, present),
         prefixes=(prefix,),
         initialization=bert_initialization,
-        ignored=(r"^(cls\.)?predictions\.decoder\.bias$",),
     )
 
 

@@ -23,7 +23,7 @@ from eir_seq.models.architectures.bert import (
 )
 from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.positions import LearnedPositions
-from eir_seq.models.checkpoint.keymap import Row, Same, Unused
+from eir_seq.models.checkpoint.keymap import Alias, Row, Same, Unused
 from eir_seq.models.configs.bert_like import BertGenerationConfig, ErnieConfig, RemBertConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
@@ -58,14 +58,17 @@ BERT_GENERATION = Architecture(
             "causal-lm": TaskHead(
                 "Decoder",
                 generation_language_model,
-                (Same("lm_head.decoder.weight", "out.weight"), Same("lm_head.bias", "bias")),
+                (
+                    Same("lm_head.decoder.weight", "out.weight"),
+                    Alias("lm_head.decoder.bias", "bias"),
+                    Same("lm_head.bias", "bias"),
+                ),
             )
         },
         base="BertGenerationEncoder",
     ),
     prefixes=("bert",),
     initialization=bert_initialization,
-    ignored=(r"^lm_head\.decoder\.bias$",),
 )
 
 # -------------------------------------------------------------------------------------------------------- ernie

@@ -84,8 +84,8 @@ def deberta_classification(c: DisentangledConfig) -> SequenceClassification.Conf
     )
 
 
-IGNORED = (r"^cls\.predictions\.decoder\.bias$", r"^mask_predictions\.", r"embeddings\.position")
-"""Copies of tied tensors, a head of pretraining, and tables that models without position_biased_input carry along."""
+IGNORED = (r"^mask_predictions\.", r"embeddings\.position")
+"""A head of pretraining, and tables that models without position_biased_input carry along."""
 
 
 def _language_model(c: DisentangledConfig) -> LanguageModel.Config:

@@ -7,14 +7,21 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from eir_seq.models.architectures.bert import LAYER, OURS, bert_embeddings, bert_like, bert_rows
+from eir_seq.models.architectures.bert import (
+    BERT_LANGUAGE_MODEL_ROWS,
+    LAYER,
+    OURS,
+    bert_embeddings,
+    bert_like,
+    bert_rows,
+)
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.fourier import Fourier
 from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.wiring import LayerPlan, PostNorm
-from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
+from eir_seq.models.checkpoint.keymap import Alias, Row, Same, for_layers
 from eir_seq.models.configs.special_inputs import FNetConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
 
@@ -70,6 +77,13 @@ def fnet_rows(c: FNetConfig) -> Iterator[Row]:
 
 
 FNET = replace(
-    bert_like("FNet", "fnet", fnet_plan, fnet_rows, own={"causal-lm": None}),
-    ignored=(r"^cls\.predictions\.decoder\.bias$", r"\.dft_mat_(hidden|seq)$"),
+    bert_like(
+        "FNet",
+        "fnet",
+        fnet_plan,
+        fnet_rows,
+        own={"causal-lm": None},
+        language_model_rows=(Alias("cls.predictions.decoder.bias", "bias"), *BERT_LANGUAGE_MODEL_ROWS),
+    ),
+    ignored=(r"\.dft_mat_(hidden|seq)$",),
 )

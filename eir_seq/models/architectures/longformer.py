@@ -12,7 +12,6 @@ from torch import Tensor
 from eir_seq.models.architecture import Architecture, Prepare, TaskHead, declare_tasks
 from eir_seq.models.architectures.bert import LAYER, OURS, bert_initialization, bert_rows
 from eir_seq.models.architectures.roberta import (
-    ROBERTA_IGNORED,
     ROBERTA_LANGUAGE_MODEL_ROWS,
     roberta_classification,
     roberta_heads,
@@ -141,5 +140,4 @@ LONGFORMER = Architecture(
     ),
     prefixes=("longformer",),
     initialization=bert_initialization,
-    ignored=ROBERTA_IGNORED,
 )

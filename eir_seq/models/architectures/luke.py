@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.architectures.bert import bert_classification, bert_heads, bert_initialization, bert_plan, bert_rows
-from eir_seq.models.architectures.roberta import ROBERTA_IGNORED, ROBERTA_LANGUAGE_MODEL_ROWS, roberta_language_model
+from eir_seq.models.architectures.roberta import ROBERTA_LANGUAGE_MODEL_ROWS, roberta_language_model
 from eir_seq.models.blocks.attention import Attention
 from eir_seq.models.blocks.build import Configured
 from eir_seq.models.blocks.context import Context
@@ -215,5 +215,4 @@ LUKE = Architecture(
     ),
     prefixes=("luke",),
     initialization=bert_initialization,
-    ignored=ROBERTA_IGNORED,
 )

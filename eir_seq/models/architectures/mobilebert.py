@@ -21,7 +21,7 @@ from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountAll, LearnedPositions
-from eir_seq.models.checkpoint.keymap import Row, Same, Unused, for_layers
+from eir_seq.models.checkpoint.keymap import Alias, Row, Same, Unused, for_layers
 from eir_seq.models.configs.special_inputs import MobileBertConfig
 from eir_seq.models.frames.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
@@ -269,6 +269,7 @@ LANGUAGE_MODEL_ROWS = (
     Same("cls.predictions.decoder.weight", "out.weight"),
     Same("cls.predictions.dense.weight", "rest"),
     Same("cls.predictions.bias", "bias"),
+    Alias("cls.predictions.decoder.bias", "bias"),
 )
 MOBILEBERT = bert_like(
     "MobileBert",

@@ -91,5 +91,5 @@ def nezha_plan(c: NezhaConfig, *, pooler: bool = True) -> StackPlan:
 NEZHA = replace(
     bert_like("Nezha", "nezha", nezha_plan, own={"causal-lm": None}),
     # old files hold the waves of every pair of positions, once per layer
-    ignored=(r"^cls\.predictions\.decoder\.bias$", r"relative_positions_encoding\.positions_encoding$"),
+    ignored=(r"relative_positions_encoding\.positions_encoding$",),
 )

@@ -19,7 +19,7 @@ from eir_seq.models.blocks.mlp import Mlp
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountAll, LearnedPositions, Numbering
 from eir_seq.models.blocks.wiring import LayerPlan
-from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
+from eir_seq.models.checkpoint.keymap import Alias, Row, Same, for_layers
 from eir_seq.models.configs.reformer import ReformerConfig
 from eir_seq.models.frames.reversible import ReversibleLayer, ReversibleStackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
@@ -170,7 +170,11 @@ def _language_model(c: ReformerConfig, predicts: Predicts) -> LanguageModel.Conf
     return PartwiseLanguageModel.Config.of(c, predicts=predicts, bias=True, at_once=c.chunk_size_lm_head)
 
 
-LANGUAGE_MODEL_ROWS = (Same("lm_head.decoder.weight", "out.weight"), Same("lm_head.bias", "bias"))
+LANGUAGE_MODEL_ROWS = (
+    Same("lm_head.decoder.weight", "out.weight"),
+    Alias("lm_head.decoder.bias", "bias"),
+    Same("lm_head.bias", "bias"),
+)
 
 
 class NarrowedClassification(SequenceClassification):
@@ -209,5 +213,4 @@ REFORMER = Architecture(
     ),
     prefixes=("reformer",),
     initialization=lambda c: Initialization(c.initializer_range, {"*positions.weights.*": c.axial_norm_std}),
-    ignored=(r"^lm_head\.decoder\.bias$",),
 )

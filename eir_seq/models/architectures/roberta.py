@@ -11,7 +11,7 @@ from eir_seq.models.architecture import Architecture, Plan, TaskHead
 from eir_seq.models.architectures.bert import bert_heads, bert_like, bert_plan, bert_rows, head_dropout
 from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.blocks.positions import CountReal
-from eir_seq.models.checkpoint.keymap import Row, Same
+from eir_seq.models.checkpoint.keymap import Alias, Row, Same
 from eir_seq.models.configs.bert import EncoderWithoutSegments, RobertaConfig
 from eir_seq.models.frames.stack import StackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
@@ -42,6 +42,7 @@ ROBERTA_LANGUAGE_MODEL_ROWS = (
     Same("lm_head.dense", "dense"),
     Same("lm_head.layer_norm", "norm"),
     Same("lm_head.decoder.weight", "out.weight"),
+    Alias("lm_head.decoder.bias", "bias"),
     Same("lm_head.bias", "bias"),
 )
 
@@ -61,9 +62,6 @@ def roberta_choice(c: EncoderWithoutSegments) -> SequenceClassification.Config:
     return SequenceClassification.Config.of(c, reads="pooler", num_labels=1, dropout=c.hidden_dropout_prob)
 
 
-ROBERTA_IGNORED = (r"^lm_head\.decoder\.bias$",)
-
-
 def roberta_like(
     family: str, prefix: str, plan: Callable[..., Plan] = roberta_plan, rows: Callable[[Any], Iterable[Row]] = bert_rows
 ) -> Architecture:
@@ -71,8 +69,7 @@ def roberta_like(
     plain = partial(plan, pooler=False)
     own = {"next-sentence": None, "pretraining": None, **roberta_heads(roberta_classification, plain, plan)}
     head, rows_of_head = roberta_language_model, ROBERTA_LANGUAGE_MODEL_ROWS
-    bert = bert_like(family, prefix, plan, rows, own=own, language_model=head, language_model_rows=rows_of_head)
-    return replace(bert, ignored=ROBERTA_IGNORED)
+    return bert_like(family, prefix, plan, rows, own=own, language_model=head, language_model_rows=rows_of_head)
 
 
 ROBERTA = roberta_like("Roberta", "roberta")

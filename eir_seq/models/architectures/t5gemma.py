@@ -228,11 +228,17 @@ class BoundedScores(LanguageModel):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(LanguageModel.Config):
-        """`bound`: of the scores."""
+        """`bound`: of the scores; `table`: the side whose table of tokens they are computed with."""
 
         bound: float | None
+        table: str | None
 
     config: Config
+
+    def tie(self, body: nn.Module) -> None:
+        """Score by the token table of a side."""
+        if self.config.table is not None:
+            self.out.weight = getattr(body, self.config.table).embeddings.tokens.weight
 
     def scores(self, x: Tensor) -> Tensor:
         """States (..., hidden) -> (..., vocabulary)."""
@@ -265,6 +271,7 @@ def _language_model(c: T5GemmaConfig) -> BoundedScores.Config:
         padding_id=c.pad_token_id or 0,
         decoder_start_id=c.bos_token_id,
         bound=c.decoder_side.final_logit_softcapping,
+        table=c.head_table,
     )
 
 

@@ -173,5 +173,4 @@ VISUAL_BERT = Architecture(
     ),
     prefixes=("visual_bert",),
     initialization=lambda c: CopiedTables(c.initializer_range, copied=c.special_visual_initialize),
-    ignored=(r"^cls\.predictions\.decoder\.bias$",),
 )

@@ -104,7 +104,7 @@ class DisentangledAttention(Attention):
 
     def _bias(self, ctx: Context) -> Bias | None:
         distances, table, longest = self.config.distances_of, ctx.position_table, ctx.layout.length
-        if distances is None or table is None:
+        if distances is None or table is None or not (self.config.by_query or self.config.by_key):
             return None
         rows = ctx.once(distances, lambda: distances.rows(longest, table.device))
         vectors = self.position_dropout(table)[rows]

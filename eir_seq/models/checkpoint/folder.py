@@ -22,6 +22,9 @@ MOST_TENSORS = 50_000
 LONGEST_HEADER = 10_000_000
 """Bounds of one safetensors file, in tensors and bytes, far above published ones; hostile files cost seconds."""
 
+ZIP = b"PK\x03\x04"
+"""How a zip archive begins."""
+
 GENERATION = "generation_config.json"
 ADAPTER = "adapter_config.json"
 WANTED = {
@@ -123,6 +126,9 @@ def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     model_type = content["model_type"]
     config = config_class(model_type)
     content = {**documented_spelling(content, fields(config))}
+    for alias, name in config.aliases.items():
+        if alias in content and content[alias] == content.get(name):
+            del content[alias]  # files may repeat an option under its other name
     sides = fields(config).get("is_encoder_decoder")
     free = () if sides is None or sides.metadata["choices"] else ("is_encoder_decoder",)  # it tells classes apart then
     derived = {name: value for name, value in content.items() if name in DERIVED and name not in free}
@@ -180,9 +186,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     """The tensors of an old file; anything else in it is refused, not run."""
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
+    with path.open("rb") as file:
+        zipped = file.read(len(ZIP)) == ZIP  # what torch before 1.6 wrote cannot be mapped into memory
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    named = isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(x, Tensor) for name, x in content.items()
+    )
+    if not named:
         raise UserError(Fault(str(path), "holds no tensors by name"))
+    for name, tensor in content.items():
+        if tensor.layout is not torch.strided or tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise UserError(Fault(str(path), f"tensor {name!r} does not hold a number for each of its places"))
     return content
 
 
@@ -237,11 +251,8 @@ def published_config(config: ModelConfig, published_class: str, *, is_encoder_de
     for name in config.parts:
         if isinstance(content.get(name), Mapping):
             content[name] = {**config.published.get(name, {}), **content[name]}
-    labels = config.published.get("id2label")
-    if not isinstance(labels, dict) or set(labels) != {str(i) for i in range(config.num_labels)}:
-        labels = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
-    content["id2label"] = labels
-    content["label2id"] = {label: int(number) for number, label in labels.items()}
+    content["id2label"] = {str(number): label for number, label in config.id2label.items()}
+    content["label2id"] = config.label2id
     content["model_type"] = config.model_type
     content["architectures"] = [published_class]
     content["is_encoder_decoder"] = is_encoder_decoder

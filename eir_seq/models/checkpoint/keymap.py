@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +41,18 @@ class Computed(Same):
     """A tensor that a whole checkpoint may leave out: `make` gives it then."""
 
     make: Callable[[], Tensor] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Alias(Same):
+    """Another published name of a tensor that has a row of its own: read, never written.
+
+    Where a file holds both names, the first row counts.
+    """
+
+    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
+        """The other row writes it."""
+        yield from ()
 
 
 @dataclass(frozen=True)
@@ -171,20 +184,23 @@ NEVER_PARAMETERS = re.compile(r"(^|\.)(position_ids|token_type_ids|attn\.bias|at
 """Buffers that old files hold and that no model needs."""
 
 
-def modern(published: Tensors) -> Tensors:
-    """Tensors under today's spelling (very old files call the weight and bias of a norm gamma and beta), no buffers."""
-    return {
-        re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name)): tensor
-        for name, tensor in published.items()
-        if not NEVER_PARAMETERS.search(name)
-    }
+def modern(name: str) -> str:
+    """A name in today's spelling; very old files call the weight and bias of a norm gamma and beta."""
+    return re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
 
 
-def to_ours(rows: Iterable[Row], published: Tensors) -> tuple[Tensors, Tensors]:
-    """Tensors under our names, and those that no row knows under their own."""
-    left = dict(published)
-    moved = {name: tensor for row in rows for name, tensor in row.pull(left)}
-    return moved, left
+class Watched(dict[str, Tensor]):
+    """A dict that keeps which names were taken out of it."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        super().__init__(tensors)
+        self.taken: list[str] = []
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """As that of a dict."""
+        if name in self:
+            self.taken.append(name)
+        return super().pop(name, *default)
 
 
 def to_published(rows: Iterable[Row], ours: Tensors) -> Tensors:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from eir_seq.errors import Fault, UserError
 from eir_seq.models.options import ACTIVATIONS, ModelConfig, default_of, fields, option, rate, size
 
 
@@ -213,6 +214,13 @@ class MarianConfig(LikeBart):
 
     def target_vocabulary(self) -> int:
         return self.decoder_vocab_size or self.vocab_size
+
+    def _sizes(self, size: int) -> dict[str, Any]:
+        """Both sides have one vocabulary, or it is not known which one is meant."""
+        if not self.share_encoder_decoder_embeddings:
+            message = f"{size} tokens of which side? Each has its own vocabulary (share_encoder_decoder_embeddings)"
+            raise UserError(Fault("vocab_size", message))
+        return {"vocab_size": size, "decoder_vocab_size": None if self.decoder_vocab_size is None else size}
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()

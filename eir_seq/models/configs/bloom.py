@@ -43,7 +43,7 @@ class BloomConfig(ModelConfig):
 
 
 def _without_upstream(value: Any, works: Any) -> str:
-    return f"{value!r} is in no published model, which all compute as with {works!r}"
+    return f"{value!r} is refused: the reference implementation ignores it and computes as with {works!r}"
 
 
 @dataclass(frozen=True, kw_only=True)

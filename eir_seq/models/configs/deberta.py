@@ -21,7 +21,9 @@ class DisentangledConfig(EncoderConfig):
     max_position_embeddings: int = size(
         512, "rows of the position table, the longest text in tokens where position_biased_input is on"
     )
-    relative_attention: bool = option(False, "scores also compare contents with distances, see pos_att_type")
+    relative_attention: bool = option(
+        False, "scores also compare contents with distances, with those that pos_att_type names"
+    )
     max_relative_positions: int = option(
         -1, "farthest distance with vectors of its own; max_position_embeddings if below 1", minimum=-1
     )
@@ -57,10 +59,7 @@ class DisentangledConfig(EncoderConfig):
                 yield "pos_att_type", f"{entry!r} is not one of 'c2p', 'p2c'"
         if len(set(self.compared)) < len(self.compared):
             yield "pos_att_type", f"names an entry twice: {', '.join(self.compared)}"
-        told = set(KINDS) & set(self.compared)
-        if self.relative_attention and not told:
-            yield "relative_attention", "needs pos_att_type: c2p, p2c or both"
-        if told and not self.relative_attention:
+        if set(KINDS) & set(self.compared) and not self.relative_attention:
             yield "pos_att_type", "needs relative_attention: true"
 
     def position_limit(self) -> int | None:

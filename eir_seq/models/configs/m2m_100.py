@@ -21,6 +21,7 @@ class M2M100Config(LikeBart):
     decoder_layerdrop: float = rate(0.05, "chance of a decoder layer to be left out in training")
     activation_function: str = option("relu", "activation of the feed-forward blocks", choices=ACTIVATIONS)
     attention_dropout: float = rate(0.1, "dropout on attention weights")
+    classifier_dropout: float = rate(0.0, "kept for published files: this architecture has no classification head")
     scale_embedding: bool = option(True, "token vectors are multiplied by the square root of d_model")
     add_cross_attention: bool = option(True, "the decoder attends to the encoder's states", choices=(True,))
     decoder_start_token_id: int = option(

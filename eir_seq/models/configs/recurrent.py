@@ -18,6 +18,9 @@ class MambaConfig(ModelConfig):
 
     vocab_size: int = size(50280, "number of tokens in the vocabulary")
     hidden_size: int = size(768, "width of the token states")
+    use_mambapy: bool = option(
+        False, "scan of published code where its kernels are missing; results do not change: here is one scan"
+    )
     state_size: int = size(16, "numbers that each inner channel remembers")
     num_hidden_layers: int = size(32, "number of layers")
     layer_norm_epsilon: float = option(1e-5, "added to the mean square in norms", minimum=0.0)

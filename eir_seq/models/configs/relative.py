@@ -38,7 +38,10 @@ class MPNetConfig(EncoderWithoutSegments):
         512, "rows of the position table; a text has at most two tokens less: positions are counted from 2 on"
     )
     relative_attention_num_buckets: int = option(
-        32, "buckets of distances, each with its bias; published models know no other number", choices=(32,)
+        32,
+        "buckets of distances, each with its bias; other numbers are refused: the reference implementation sorts "
+        "distances into 32 buckets whatever this says",
+        choices=(32,),
     )
     pad_token_id: int | None = option(
         1, "id of the padding token; whatever it is, positions are counted over tokens other than 1"

@@ -18,6 +18,7 @@ class LikeT5(ModelConfig):
         "num_attention_heads": "num_heads",
         "num_hidden_layers": "num_layers",
         "head_dim": "d_kv",
+        "layer_norm_eps": "layer_norm_epsilon",
     }
 
     vocab_size: int = size(32128, "number of tokens in the vocabulary")
@@ -100,7 +101,6 @@ class LongT5Config(T5Config):
     """Options of longt5: t5 whose encoder's layers see the tokens nearby."""
 
     model_type: ClassVar[str] = "longt5"
-    aliases = {**T5Config.aliases, "layer_norm_eps": "layer_norm_epsilon"}
     classifier_dropout: ClassVar[float] = 0.0  # type: ignore[misc]  # no option here: there is no classification head
 
     local_radius: int = size(127, "tokens that a token of the encoder sees to each side")

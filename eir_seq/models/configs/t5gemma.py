@@ -35,7 +35,9 @@ class T5GemmaModuleConfig(Options):
     pad_token_id: int | None = option(0, "id of the padding token; the decoder's counts where the whole names none")
     eos_token_id: int | list[int] | None = option(1, "id of the token that ends a text; likewise")
     bos_token_id: int | None = option(2, "id of the token that begins a text; likewise")
-    tie_word_embeddings: bool = option(True, "as published files have it; that of the whole counts")
+    tie_word_embeddings: bool = option(
+        True, "of the decoder, where that of the whole is false: the head has the encoder's table instead"
+    )
     rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
     attention_bias: bool = option(False, "linear layers of attention have biases")
     attention_dropout: float = rate(0.0, "dropout on attention weights, that of the whole")
@@ -89,7 +91,11 @@ class T5GemmaConfig(ModelConfig):
     dropout_rate: float = rate(0.0, "dropout everywhere")
     classifier_dropout_rate: float = rate(0.0, "dropout in front of the layer that predicts labels")
     attention_dropout: float = rate(0.0, "dropout on attention weights")
-    tie_word_embeddings: bool = option(True, "one table for the decoder's tokens and the language-model head")
+    tie_word_embeddings: bool = option(
+        True,
+        "one table for the decoder's tokens and the language-model head; for a head of its own, false here and in "
+        "decoder: false here alone gives it the encoder's table, as published code does",
+    )
     vocab_size: int = size(256000, "number of tokens in the vocabulary")
     pad_token_id: int | None = option(None, "id of the padding token; the decoder's if absent")
     eos_token_id: int | list[int] | None = option(None, "id of the token that ends a text; the decoder's if absent")
@@ -111,6 +117,13 @@ class T5GemmaConfig(ModelConfig):
         return self.encoder_side if self.decoder is None else T5GemmaModuleConfig(**self.decoder)
 
     @property
+    def head_table(self) -> str | None:
+        """The side whose table of tokens the language-model head shares; None if it has its own."""
+        if self.tie_word_embeddings:
+            return "decoder"
+        return "encoder" if self.decoder_side.tie_word_embeddings else None
+
+    @property
     def width(self) -> int:
         """Width of the states that labels are predicted from."""
         return (self.decoder_side if self.is_encoder_decoder else self.encoder_side).hidden_size
@@ -121,6 +134,13 @@ class T5GemmaConfig(ModelConfig):
             return replace(self, is_encoder_decoder=False)
         if task in ("base", "seq2seq-lm") and not self.is_encoder_decoder:
             raise UserError(Fault("is_encoder_decoder", f"False, but task {task!r} has a decoder; 'encoder' has none"))
+        widths = self.encoder_side.hidden_size, self.decoder_side.hidden_size
+        if task == "seq2seq-lm" and self.head_table == "encoder" and widths[0] != widths[1]:
+            why = (
+                f"false here alone gives the head the encoder's table, of width {widths[0]}; the decoder's states have "
+                f"{widths[1]}: set it in decoder too"
+            )
+            raise UserError(Fault("tie_word_embeddings", why))
         return self
 
     def position_limit(self) -> int | None:

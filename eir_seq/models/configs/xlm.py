@@ -83,7 +83,7 @@ class XLMConfig(ModelConfig):
     start_n_top: int = size(5, "begins of answers that the searching question-answering head follows")
     end_n_top: int = size(5, "ends of answers that it gives for each begin")
     mask_token_id: int | None = option(0, "id of the token whose place is predicted when text is generated")
-    lang_id: int = option(0, "number of the language that text is generated in", minimum=0)
+    lang_id: int = option(0, "number of the language that text is generated in, where there are several", minimum=0)
     pad_token_id: int | None = option(
         2, "id that texts are filled up with by whoever makes batches; the model itself goes by pad_index"
     )
@@ -103,7 +103,7 @@ class XLMConfig(ModelConfig):
             yield "emb_dim", f"{self.emb_dim} is not divisible by n_heads {self.n_heads}"
         if self.pad_index >= self.vocab_size:
             yield "pad_index", f"{self.pad_index} is outside the vocabulary of {self.vocab_size}"
-        if self.lang_id >= self.n_langs:
+        if self.tells_languages and self.lang_id >= self.n_langs:
             yield "lang_id", f"{self.lang_id} is none of {self.n_langs} languages, counted from 0"
         if not self.asm:
             return

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
+from eir_seq.errors import Fault, UserError
 from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
 
 
@@ -29,7 +30,8 @@ class XLNetConfig(ModelConfig):
     ff_activation: str = option("gelu", "activation of the feed-forward block", choices=ACTIVATIONS)
     untie_r: bool = option(
         True,
-        "biases of queries belong to each layer; published models know no others, so false is refused",
+        "each layer has its own biases of queries; false, one set for all layers, is refused: the reference "
+        "implementation in torch gives each layer its own whatever this says",
         choices=(True,),
     )
     attn_type: str = option(
@@ -59,8 +61,8 @@ class XLNetConfig(ModelConfig):
     summary_activation: str | None = option("tanh", "activation behind that projection", choices=ACTIVATIONS)
     summary_proj_to_labels: bool = option(
         False,
-        "the projection has the width of the classes: refused, as published heads put their own layer behind it",
-        choices=(False,),
+        "documented with true, but published heads put a layer of their own behind the projection, which reads d_model "
+        "channels: a model with such a head takes false only",
     )
     summary_last_dropout: float = rate(0.1, "dropout behind that activation")
     start_n_top: int = size(5, "begins of answers that the searching question-answering head follows")
@@ -68,6 +70,17 @@ class XLNetConfig(ModelConfig):
     pad_token_id: int | None = option(5, "id of the padding token")
     bos_token_id: int | None = option(1, "id of the token that begins a text")
     eos_token_id: int | None = option(2, "id of the token that ends a text")
+
+    def for_task(self, task: str) -> Self:
+        """Checks the summary of heads that have one.
+
+        Raises:
+            UserError: the projection has not the width that the layer behind it reads.
+        """
+        if task in ("sequence-classification", "multiple-choice") and self.summary_proj_to_labels:
+            why = f"true cannot be with task {task!r}: behind the projection a layer reads d_model channels; set false"
+            raise UserError(Fault("summary_proj_to_labels", why))
+        return self
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
