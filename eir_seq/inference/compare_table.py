@@ -128,7 +128,7 @@ def _distinguishing(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
     Keys with the same end make one column, e.g. the model types of all inputs.
     """
     varying = _varying(rows)
-    chosen = [("name",)] if "name" in varying else []
+    chosen: list[tuple[str, ...]] = [("name",)] if "name" in varying else []
     for end in _FIRST:
         if keys := tuple(key for key in varying if f".{key}".endswith(f".{end}")):
             chosen.append(keys)
