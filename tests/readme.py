@@ -70,7 +70,8 @@ def commands(readme: Path) -> Iterator[Command]:
         for line in command_lines(block):
             if line.startswith("python "):
                 code = re.search(r"# exit code (\d+)", line)
-                yield Command(tuple(shlex.split(line, comments=True)), int(code[1]) if code else 0)
+                words = shlex.split(line.split(" > ")[0], comments=True)
+                yield Command(tuple(words), int(code[1]) if code else 0)
 
 
 def run(command: Command, folder: Path, fast: Sequence[str] = FAST) -> subprocess.CompletedProcess[str]:

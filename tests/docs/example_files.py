@@ -84,14 +84,20 @@ def tables(folder: Path, rows: int = 48) -> None:
         kind = draw.choice(["negative", "positive"])
         record = {"id": f"r{number}", "text": text, "body": text, "source": text, "en": text, "target": text}
         records.append(record | {"de": text, "summary": text[:20], "sentiment": kind, "label": kind, "topic": kind})
-    for name in ("reviews", "mine", "news", "train", "dev", "test", "val", "pairs", "new", "prompts"):
-        with (folder / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, records[0].keys())
-            writer.writeheader()
-            writer.writerows(records)
+    renamed = [{"body": each["body"], "label": each["label"]} for each in records]
+    _write(folder / "mine.csv", renamed)
+    for name in ("reviews", "news", "train", "dev", "test", "val", "pairs", "new", "prompts"):
+        _write(folder / f"{name}.csv", records)
     for name in ("novel", "input", "prompts", "lines"):
         (folder / f"{name}.txt").write_text("\n".join(record["text"] for record in records * 20))
     (folder / "texts").mkdir()
     for record in records:
         (folder / "texts" / f"{record['id']}.txt").write_text(record["text"])
     shutil.copy(folder / "reviews.csv", folder / "labels.csv")
+
+
+def _write(path: Path, records: list[dict[str, str]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, records[0].keys())
+        writer.writeheader()
+        writer.writerows(records)
