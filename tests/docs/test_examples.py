@@ -161,7 +161,7 @@ LONGER = {
 def completed(fragment: dict[str, Any], table: Path) -> dict[str, Any]:
     """An experiment around a part of one; what the part has is kept."""
     sequence = {"type": "sequence", "column": "text"}
-    if any(words in str(fragment) for words in ("use_prompt", "pretrained_parts")):  # of encoder-decoders
+    if any(words in str(fragment) for words in ("'shared'", "pretrained_parts")):  # encoder-decoders that write
         fragment = {"inputs": {"text": fragment}, "outputs": {"summary": {"type": "seq2seq_lm", "column": "summary"}}}
     if fragment.keys() & {"model", "tokenizer"}:
         fragment = {"inputs": {"text": fragment}}
@@ -247,6 +247,7 @@ from eir_seq.models import create_model, from_pretrained
 from eir_seq.tokenizers import load_tokenizer
 """
 BEFORE = {
+    "model.resize_token_embeddings(": 'model = from_pretrained("gpt2"); tokenizer = load_tokenizer("gpt2")',
     "model.generate(ids, stop_strings": "ids = ids[:, :2]",
     "only_digits": "digits = torch.arange(model.config.vocab_size) % 2 == 0",
     'model = create_model("rwkv"': "ids = torch.arange(11, 17)[None]",
@@ -274,12 +275,12 @@ def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     exec(PRELUDE, space)
     for block in blocks(document, "python"):
         code = block.text
-        for name in named_in(code):
+        before = [lines for words, lines in BEFORE.items() if words in code]
+        for name in named_in("".join((code, *before))):
             published(name, tmp_path)
-        for words, before in BEFORE.items():
-            if words in code:
-                exec(before, space)
-        lines = code.splitlines()
-        kept = [line for line in lines if not any(words in line for words in HARDWARE)]
-        if kept == lines or "parallelize" not in code:
-            exec(compile("\n" * block.line + "\n".join(kept), str(document), "exec"), space)
+        for lines in before:
+            exec(lines, space)
+        if "parallelize" in code:  # as a whole
+            continue
+        kept = [line for line in code.splitlines() if not any(words in line for words in HARDWARE)]
+        exec(compile("\n" * block.line + "\n".join(kept), str(document), "exec"), space)
