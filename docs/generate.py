@@ -254,7 +254,13 @@ def pages() -> dict[str, str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The hook that mkdocs calls when it has listed its sources."""
+    """The hook that mkdocs calls when it has listed its sources.
+
+    Pages that others link to have a tracked stand-in, which is what a code host shows; the generated page replaces it.
+    """
     for path, content in pages().items():
+        stand_in = files.get_file_from_path(path)
+        if stand_in is not None:
+            files.remove(stand_in)
         files.append(File.generated(config, path, content=content))
     return files

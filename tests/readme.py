@@ -1,4 +1,4 @@
-"""Runs the commands that a README shows, so that none of them is wrong."""
+"""What the documents show in blocks: the commands among it can be run, so that none of them is wrong."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "tutorials").rglob("*.md")))
+"""All documents for users."""
 
 FAST = ("trainer=try", "data.limit=96", "trainer.threads=1")
 """What makes any experiment short."""
@@ -27,13 +32,46 @@ class Command:
         return "-m" in self.words[3:] or self.words[3].startswith("experiment=")
 
 
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document: its language, and the line that it begins in."""
+
+    document: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.document.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(document: Path, *languages: str) -> Iterator[Block]:
+    """The fenced blocks of a document, of some languages or of all."""
+    text = document.read_text(encoding="utf-8")
+    for match in re.finditer(r"^( *)```(.*)\n((?:.*\n)*?) *```$", text, re.MULTILINE):
+        language = match[2].strip()
+        if not languages or language in languages:
+            line = text.count("\n", 0, match.start()) + 1
+            yield Block(document, line, language, textwrap.dedent(match[3]))
+
+
+def command_lines(block: Block) -> Iterator[str]:
+    """The lines of a ``bash`` block, and those of a ``console`` block behind ``$``; a backslash continues a line."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        if block.language == "bash" and line.strip():
+            yield line
+        elif line.startswith("$ "):
+            yield line[2:]
+
+
 def commands(readme: Path) -> Iterator[Command]:
-    """Every line of a ``bash`` block that starts with ``python``; a backslash continues it."""
-    for block in re.findall(r"```bash\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
+    """Every command that starts with ``python``."""
+    for block in blocks(readme, "bash", "console"):
+        for line in command_lines(block):
             if line.startswith("python "):
                 code = re.search(r"# exit code (\d+)", line)
-                yield Command(tuple(shlex.split(line, comments=True)), int(code[1]) if code else 0)
+                words = shlex.split(line.split(" > ")[0], comments=True)
+                yield Command(tuple(words), int(code[1]) if code else 0)
 
 
 def run(command: Command, folder: Path, fast: Sequence[str] = FAST) -> subprocess.CompletedProcess[str]:

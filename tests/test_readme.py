@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 
 from tests.readme import FAST, commands, run_all
@@ -18,8 +17,3 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     assert {row["sentiment"] for row in rows} <= {"negative", "positive"}
     compared = (tmp_path / "sweeps/lr/compare.md").read_text()
     assert compared.count("| 2 |") == compared.count(" ± ") == 2, "two settings, each with two seeds"
-
-
-def test_its_links_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", README.read_text()):
-        assert (README.parent / link).exists(), link

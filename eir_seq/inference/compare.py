@@ -1,9 +1,11 @@
-"""Runs side by side: those that differ in their seed only make one row, with mean and deviation over the seeds."""
+"""Runs side by side: those that differ in their seed or fold only make one row, with mean and standard deviation."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +14,30 @@ from typing import Any
 
 import yaml
 
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.inference.jobs import JOBS, read_jobs
 
-APART_FROM_SETTINGS = ("seed", "run.", "note", "tracker.", "data.num_workers", "data.cache_dir")
-"""Config keys in which runs of one row may differ."""
+REPETITIONS = ("seed", "data.split_seed")
+"""Config keys whose values repeat a run rather than change what it does."""
+APART_FROM_SETTINGS = ("note", "run.", "tracker.", "trainer.threads", "data.num_workers", "data.cache_dir")
+"""Config keys in which runs of one row may differ besides; a dot at the end stands for the whole section."""
+_FOLD = re.compile(r"(fold[-_ ]?)\d+", re.IGNORECASE)
+"""The number of a fold in the name of a data file, e.g. ``fold_3.csv``."""
 
 Setting = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What a run was trained for: runs with the same headline can be compared.
+
+    Attributes:
+        metric: the monitored metric, ``output.metric`` or ``loss``.
+        task: types of the outputs that it measures.
+    """
+
+    metric: str
+    task: str
 
 
 @dataclass(frozen=True)
@@ -28,13 +47,14 @@ class Run:
     name: str
     config: Mapping[str, Any]
     metrics: Mapping[str, float] | None
-    monitored: str | None
+    headline: Headline
+    mode: str
     status: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in their seed only."""
+    """Runs that differ in their seed or fold only."""
 
     settings: Setting
     runs: tuple[Run, ...]
@@ -44,50 +64,62 @@ class Row:
         """The runs that have metrics."""
         return tuple(run for run in self.runs if run.metrics is not None)
 
+    @property
+    def count(self) -> str:
+        """How many runs are finished: ``3``, or ``2/3`` if one is not."""
+        return str(len(self.runs)) if self.finished == self.runs else f"{len(self.finished)}/{len(self.runs)}"
+
     def values(self, metric: str) -> list[float]:
         """The values of a metric, one per finished run that has it."""
         return [run.metrics[metric] for run in self.runs if run.metrics is not None and metric in run.metrics]
 
 
 @dataclass(frozen=True)
+class Section:
+    """Rows with one headline, the best first; `mode` is ``min`` or ``max``."""
+
+    headline: Headline
+    mode: str
+    rows: tuple[Row, ...]
+
+    def best_run(self, row: Row) -> Run | None:
+        """The run of a row with the best value of the headline metric."""
+        metric = f"validation.{self.headline.metric}"
+        measured = [run for run in row.finished if metric in (run.metrics or {})]
+        sign = -1 if self.mode == "min" else 1
+        return max(measured, key=lambda run: sign * (run.metrics or {})[metric], default=None)
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """The runs of a folder by setting; `problems` are runs and jobs without a result and what became of them."""
+    """The runs of a folder; `problems` are runs and jobs without a result, with their status.
+
+    Attributes:
+        settings: all config keys that differ between rows.
+        metrics: all metrics, ``split.output.metric``.
+        sections: rows by headline.
+    """
 
     settings: tuple[str, ...]
     metrics: tuple[str, ...]
-    shown: tuple[str, ...]
-    rows: tuple[Row, ...]
+    sections: tuple[Section, ...]
     problems: tuple[tuple[str, str], ...] = field(default=())
 
-    def header(self) -> list[str]:
-        """Column names of `cells`."""
-        return [*self.settings, "runs", *self.shown]
-
-    def cells(self, row: Row) -> list[str]:
-        """One row for people: settings, finished runs of all, mean and deviation of the shown metrics."""
-        settings = dict(row.settings)
-        count = str(len(row.finished)) if len(row.finished) == len(row.runs) else f"{len(row.finished)}/{len(row.runs)}"
-        return [
-            *(_text(settings.get(key)) for key in self.settings),
-            count,
-            *(mean_and_deviation(row.values(metric)) for metric in self.shown),
-        ]
-
-    def write(self, folder: Path) -> None:
-        """Write compare.csv (all metrics) and compare.md (the shown ones).
+    def write_csv(self, path: Path) -> None:
+        """Write all settings and all metrics, one line per row.
 
         Raises:
-            UserError: the folder cannot be written.
+            UserError: the file cannot be written.
         """
+        names = [f"{metric}_{what}" for metric in self.metrics for what in ("mean", "deviation")]
         try:
-            with (folder / "compare.csv").open("w", encoding="utf-8", newline="") as file:
+            with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
-                names = [f"{metric}_{what}" for metric in self.metrics for what in ("mean", "deviation")]
-                writer.writerow([*self.settings, "runs", "finished", "seeds", *names])
-                writer.writerows(self._csv_row(row) for row in self.rows)
-            (folder / "compare.md").write_text(self._markdown(), encoding="utf-8")
+                writer.writerow(["monitored", *self.settings, "runs", "finished", "seeds", "folders", *names])
+                for section in self.sections:
+                    writer.writerows([section.headline.metric, *self._csv_row(row)] for row in section.rows)
         except OSError as error:
-            raise UserError(Fault(str(folder), f"cannot be written: {error.strerror}")) from None
+            raise UserError(Fault(str(path.parent), f"cannot be written: {error.strerror}")) from None
 
     def _csv_row(self, row: Row) -> list[str]:
         settings = dict(row.settings)
@@ -97,23 +129,20 @@ class Comparison:
             numbers.append(repr(statistics.fmean(values)) if values else "")
             numbers.append(repr(statistics.stdev(values)) if len(values) > 1 else "")
         seeds = " ".join(str(run.config.get("seed", "")) for run in row.finished)
-        counts = [str(len(row.runs)), str(len(row.finished)), seeds]
-        return [*(_text(settings.get(key)) for key in self.settings), *counts, *numbers]
-
-    def _markdown(self) -> str:
-        lines = [_markdown_line(self.header()), _markdown_line(["---"] * len(self.header()))]
-        lines += [_markdown_line(self.cells(row)) for row in self.rows]
-        if self.problems:
-            lines += ["", "Without a result:", ""]
-            lines += [f"- {name}: {status}" for name, status in self.problems]
-        return "\n".join(lines) + "\n"
+        folders = " ".join(run.name for run in row.runs)
+        counts = [str(len(row.runs)), str(len(row.finished)), seeds, folders]
+        return [*(as_text(settings[key]) if key in settings else "" for key in self.settings), *counts, *numbers]
 
 
-def compare(folder: Path) -> Comparison:
+def compare(folder: Path, over: Sequence[str] = ()) -> Comparison:
     """Read all runs below a folder.
 
+    Args:
+        folder: a sweep, or any folder with run folders below it.
+        over: further config keys that repeat a run, as the seed does; runs that differ only in them make one row.
+
     Raises:
-        UserError: no such folder, or no run and no job in it.
+        UserError: no such folder, no run and no job in it, or no run has a key of `over`.
     """
     if not folder.is_dir():
         raise UserError(Fault(str(folder), "no such folder"))
@@ -121,30 +150,60 @@ def compare(folder: Path) -> Comparison:
     problems = tuple(_problems(folder, runs))
     if not runs and not problems:
         raise UserError(Fault(str(folder), "holds no runs (folders with config.yaml and manifest.json)"))
-    keys = sorted({key for run in runs for key in run.config})
+    keys = list(dict.fromkeys(key for run in runs for key in run.config))
+    faults = [Fault("--over", f"no run has the key {key!r}{nearest(key, keys)}") for key in over if key not in keys]
+    if faults and runs:
+        raise UserError(*faults)
     varying = tuple(
         key
         for key in keys
-        if not key.startswith(APART_FROM_SETTINGS)
-        and len({json.dumps(run.config.get(key), sort_keys=True) for run in runs}) > 1
+        if not _is_apart(key, over) and len({_comparable(key, run.config.get(key)) for run in runs}) > 1
     )
-    grouped: dict[str, list[Run]] = {}
+    grouped: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        grouped.setdefault(json.dumps([run.config.get(key) for key in varying]), []).append(run)
-    rows = [Row(tuple((key, group[0].config.get(key)) for key in varying), tuple(group)) for group in grouped.values()]
+        grouped.setdefault(tuple(_comparable(key, run.config.get(key)) for key in varying), []).append(run)
+    rows = [
+        Row(tuple((key, group[0].config[key]) for key in varying if key in group[0].config), tuple(group))
+        for group in grouped.values()
+    ]
     metrics = tuple(dict.fromkeys(name for run in runs for name in run.metrics or ()))
-    shown = _shown(runs, metrics)
-    if shown:
-        rows.sort(key=lambda row: -statistics.fmean(row.values(shown[0]) or [float("-inf")]))
-    return Comparison(varying, metrics, shown, tuple(rows), problems)
+    return Comparison(varying, metrics, tuple(_sections(rows)), problems)
+
+
+def _is_apart(key: str, over: Sequence[str]) -> bool:
+    sections = tuple(name for name in APART_FROM_SETTINGS if name.endswith("."))
+    return key in REPETITIONS or key in over or key in APART_FROM_SETTINGS or key.startswith(sections)
+
+
+def _comparable(key: str, value: Any) -> str:
+    """A value as it is told apart from others: that of a data file without the number of its fold."""
+    if key.startswith("data.") and isinstance(value, str):
+        value = _FOLD.sub(r"\1", value)
+    return json.dumps(value, sort_keys=True)
+
+
+def _sections(rows: Sequence[Row]) -> Iterator[Section]:
+    """Rows by headline, in the order in which the headlines come first."""
+    for headline in dict.fromkeys(row.runs[0].headline for row in rows):
+        group = [row for row in rows if row.runs[0].headline == headline]
+        mode = (group[0].finished or group[0].runs)[0].mode
+        sign = -1 if mode == "min" else 1
+        group.sort(
+            key=lambda row: statistics.fmean(
+                [sign * value for value in row.values(f"validation.{headline.metric}")] or [-math.inf]
+            ),
+            reverse=True,
+        )
+        yield Section(headline, mode, tuple(group))
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
-    """``0.8123 ± 0.0045``: mean and sample deviation; the mean alone for one value."""
+    """``0.8123 ± 0.0045``: mean and sample standard deviation; the mean alone for one value."""
     if not values:
         return ""
-    mean = f"{statistics.fmean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+    mean = statistics.fmean(values)
+    decimals = ".4f" if mean == 0 or 1e-3 <= abs(mean) < 1e4 else ".4g"
+    return f"{mean:{decimals}} ± {statistics.stdev(values):{decimals}}" if len(values) > 1 else f"{mean:{decimals}}"
 
 
 def _read_runs(folder: Path) -> Iterator[Run]:
@@ -159,15 +218,24 @@ def _read_runs(folder: Path) -> Iterator[Run]:
             raise UserError(Fault(str(run_dir), f"is no readable run: {' '.join(str(error).split())}")) from None
         name = str(run_dir.relative_to(folder)) if run_dir != folder else run_dir.name
         result = _read_result(run_dir)
-        if result is None:
-            status = str(manifest.get("status", "unknown"))
-            status = "running, or killed" if status == "running" else status
-            yield Run(name, dict(_flat(config)), None, None, status)
-            continue
-        monitor = result.get("monitor") or {}
-        output = monitor.get("output")
-        monitored = f"validation.{output}.{monitor.get('metric')}" if output else "validation.loss"
-        yield Run(name, dict(_flat(config)), _metrics(result), monitored, "finished")
+        status = "finished" if result is not None else str(manifest.get("status", "unknown"))
+        metrics = None if result is None else _metrics(result)
+        headline, mode = _headline(config, (result or {}).get("monitor") or {})
+        yield Run(
+            name, dict(_flat(config)), metrics, headline, mode, "running, or killed" if status == "running" else status
+        )
+
+
+def _headline(config: Mapping[str, Any], monitored: Mapping[str, Any]) -> tuple[Headline, str]:
+    """What a run monitors, by its result or else by its config, and whether ``min`` or ``max`` is best."""
+    monitor = monitored or (config.get("trainer") or {}).get("monitor") or {}
+    metric = str(monitor.get("metric") or "loss")
+    mode = str(monitor.get("mode") or ("min" if metric == "loss" else "max"))
+    outputs = config.get("outputs") or {}
+    output = monitor.get("output")
+    measured = [output] if output else sorted(outputs)
+    task = " ".join(f"{name}:{(outputs.get(name) or {}).get('type')}" for name in measured)
+    return Headline(f"{output}.{metric}" if output else "loss", task), mode
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
@@ -179,13 +247,6 @@ def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
     }
     losses = result.get("loss") or {}
     return found | {f"{split}.loss": float(value) for split, value in losses.items()}
-
-
-def _shown(runs: Sequence[Run], metrics: Sequence[str]) -> tuple[str, ...]:
-    """The monitored metrics, on the validation and the test rows."""
-    monitored = [run.monitored for run in runs if run.monitored is not None]
-    wanted = [name for each in monitored for name in (each, each.replace("validation.", "test.", 1))]
-    return tuple(dict.fromkeys(name for name in wanted if name in metrics))
 
 
 def _problems(folder: Path, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
@@ -224,9 +285,6 @@ def _in_counting_order(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value of a config as people write it."""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _markdown_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -137,12 +137,11 @@ def class_curves(title: str, curves: dict[str, Curve], *, x: str, y: str, area: 
             axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (2, 2)))
         many = len(shown) > SERIES - 1
         for name, curve in shown.items():
-            label = None if many else f"{_short(name)} ({curve.area:.3f})"
+            label = None if many else f"{_short(name, 18)} ({curve.area:.3f})"
             style: dict[str, Any] = {"color": _COLOURS[0], "alpha": 0.35, "linewidth": 0.8} if many else {}
             axes.plot(curve.x, curve.y, label=label, **style)
         if len(shown) > 2:
-            name = f"mean of {len(shown)} classes ({mean.area:.3f})"
-            axes.plot(mean.x, mean.y, color=_INK, linewidth=2, label=name)
+            axes.plot(mean.x, mean.y, color=_INK, linewidth=2, label=f"mean of {len(shown)} ({mean.area:.3f})")
         axes.set(xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         if len(shown) > 2:
             _legend_below(axes, columns=2, title=f"class ({area})")

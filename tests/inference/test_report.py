@@ -115,6 +115,20 @@ def test_confusion_counts_are_those_of_the_predictions(tmp_path: Path) -> None:
             assert f"true {true}, predicted {predicted}: {rows.count([true, predicted])} rows" in html
 
 
+@pytest.mark.parametrize(
+    ("classes", "panel", "matrix"),
+    [(4, "panel", "matrix"), (6, "panel whole", "matrix"), (8, "panel whole", "matrix upright"),
+     (20, "panel whole", "matrix upright many"), (30, "panel whole", "matrix upright many dense")],
+)  # fmt: skip
+def test_a_large_confusion_matrix_has_the_whole_width(tmp_path: Path, classes: int, panel: str, matrix: str) -> None:
+    names = [f"a rather long name of a class, number {number}" for number in range(classes)]
+    html = write_report(
+        make_run(tmp_path / "run", [classification("topic", names)], splits={"validation": 80})
+    ).read_text()
+    assert re.search(rf'<div class="{panel}">\s*<p class="head">Confusion', html)
+    assert f'<table class="{matrix}">' in html
+
+
 def test_hostile_names_and_texts_are_shown_and_do_nothing(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     run = make_run(

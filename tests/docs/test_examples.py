@@ -1,0 +1,286 @@
+"""Every block of the documents that can be run is run, at a tiny size; the others are listed here with the reason."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from eir_seq.commands import main, multirun
+from eir_seq.config.validation import validate_experiment
+from eir_seq.training.run import train
+from tests.docs.example_files import named_in, published, tables
+from tests.models.tiny import OPTIONS
+from tests.readme import DOCUMENTS, FAST, ROOT, Block, blocks, command_lines, commands, run
+
+RUNNABLE = ("bash", "console", "python", "yaml")
+SHOWN = ("csv", "text")
+"""What is printed or how files look; the tests of the tutorials compare theirs."""
+HARDWARE = {
+    "device_map={0: range(12), 1": "needs two GPUs",
+    "model.parallelize({0": "needs four GPUs",
+}
+NEEDS_MORE = {
+    "data=imdb": "loads data from the Hub",
+    "data=multi30k": "loads data from the Hub",
+    "data.source=hub": "loads data from the Hub",
+    "run=RUN": "stands for any run folder",
+    "run=runs/captions/...": "stands for the folder of a run",
+    "tests.benchmarks": "trains the reference implementation, too",
+}
+"""Commands that are checked as far as this goes without data, and not run."""
+
+DOCS = [document for document in DOCUMENTS if document.is_relative_to(ROOT / "docs")]
+BASH = [block for document in DOCS for block in blocks(document, "bash", "console")]
+YAML = [block for document in DOCUMENTS for block in blocks(document, "yaml")]
+PYTHON = [document for document in DOCUMENTS if list(blocks(document, "python"))]
+
+
+def test_every_block_names_its_language() -> None:
+    assert [str(block) for d in DOCUMENTS for block in blocks(d) if block.language not in RUNNABLE + SHOWN] == []
+
+
+def test_every_reason_has_its_block() -> None:
+    shown = "".join(block.text for document in DOCUMENTS for block in blocks(document))
+    assert [words for words in (*HARDWARE, *NEEDS_MORE) if words not in shown] == []
+
+
+MARKDOWN = [*DOCUMENTS, *ROOT.glob("*.md")]
+
+
+@pytest.mark.parametrize("document", dict.fromkeys(MARKDOWN), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_of_the_repository(document: Path) -> None:
+    # Pages that only the site has are linked by their tracked stand-ins, see docs/generate.py.
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", document.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(<?([^)>#\s]+)", text) + re.findall(r"^\[[^\]]+\]: (\S+)", text, re.MULTILINE)
+    files = [link for link in links if not re.match(r"[a-z]+:", link)]
+    assert [link for link in files if not (document.parent / link).exists()] == []
+
+
+# ------------------------------------------------------------------------------------------------------- commands
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the tables that the commands name, and the experiment ``mine`` of the first page."""
+    monkeypatch.chdir(tmp_path)
+    tables(tmp_path)
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    return tmp_path
+
+
+def write_mine(folder: Path, document: Path) -> None:
+    """The experiment ``mine``: that of a document, if it shows one, or else that of the first page."""
+    shown = [*blocks(document, "yaml"), *blocks(ROOT / "docs/index.md", "yaml")]
+    mine = next(block.text for block in shown if "@package _global_" in block.text)
+    (folder / "conf/experiment/mine.yaml").write_text(mine)
+
+
+@pytest.mark.parametrize("block", BASH, ids=str)
+def test_commands_are_accepted(block: Block, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mine(project, block.document)
+    for name in named_in(block.text):
+        published(name, project)
+    for line in command_lines(block):
+        words = shlex.split(line, comments=True)
+        match words:
+            case ["make", target]:
+                assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            case ["pip", "install", "-c", constraints, "."]:
+                assert (ROOT / constraints).is_file()
+            case ["python", "-m", "eir_seq", *arguments]:
+                assert accepted([word for word in arguments if word != ">"], monkeypatch) == 0, line
+            case ["python", "-m", module, *_]:
+                assert importlib.util.find_spec(module) is not None
+            case _:
+                pytest.fail(f"{block}: no check for {line!r}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", [*dict.fromkeys(block.document for block in BASH)], ids=lambda path: path.stem)
+def test_commands_run(document: Path, project: Path) -> None:
+    write_mine(project, document)
+    for command in commands(document):
+        line = " ".join(command.words)
+        if any(words in line for words in NEEDS_MORE):
+            continue
+        for name in named_in(line):
+            published(name, project)
+        run(command, project, (*FAST, "trainer.max_steps=2"))
+
+
+def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """What the command line makes of `arguments` up to the point where data would be read or a network built."""
+    monkeypatch.setattr("eir_seq.training.run.train", lambda *_, **__: None)
+    monkeypatch.setattr("eir_seq.training.check.check", lambda *_: "")
+    monkeypatch.setattr("eir_seq.inference.predict.predict", lambda *_, **__: Path())
+    monkeypatch.setattr(multirun, "through_hydra", lambda *_: None)
+    for word in arguments:
+        if word.startswith("run="):  # of a run that an earlier command makes
+            Path(word.removeprefix("run=")).mkdir(parents=True, exist_ok=True)
+    if arguments[:2] == ["runs", "compare"]:
+        Path(arguments[2], "jobs").mkdir(parents=True)
+        Path(arguments[2], "jobs/0.json").write_text('{"number": 0, "overrides": [], "status": "failed"}')
+    if arguments[0] == "schema":
+        arguments = ["schema"]
+    return main(arguments)
+
+
+# ----------------------------------------------------------------------------------------------------------- YAML
+
+PLAIN = {
+    "type: image": "tests/docs/test_picture_examples.py builds these inputs",
+    "tensors:": "tests/docs/test_tensor_examples.py builds these inputs, tests/modalities trains with such",
+}
+"""Examples whose rows are more than texts and labels: they are not trained with here."""
+MODELS = {
+    "causal_lm": "gpt2",
+    "seq2seq_lm": "bart",
+    "masked_lm": "bert",
+    "replaced_token_detection": "electra",
+    "span_corruption": "t5",
+    "denoising": "bart",
+}
+"""An architecture that can do what an output asks for."""
+LONGER = {
+    "bert": {"max_position_embeddings": 512},
+    "electra": {"max_position_embeddings": 512},
+    "gpt2": {"n_positions": 512},
+    "bart": {"max_position_embeddings": 512},
+}
+"""As many positions as an input has tokens by default."""
+
+
+def completed(fragment: dict[str, Any], table: Path) -> dict[str, Any]:
+    """An experiment around a part of one; what the part has is kept."""
+    sequence = {"type": "sequence", "column": "text"}
+    if any(words in str(fragment) for words in ("'shared'", "pretrained_parts")):  # encoder-decoders that write
+        fragment = {"inputs": {"text": fragment}, "outputs": {"summary": {"type": "seq2seq_lm", "column": "summary"}}}
+    if fragment.keys() & {"model", "tokenizer"}:
+        fragment = {"inputs": {"text": fragment}}
+    outputs = fragment.get("outputs", {})
+    if monitored := fragment.get("trainer", {}).get("monitor"):
+        kind = "seq2seq_lm" if monitored["metric"] == "bleu" else "classification"
+        outputs = {monitored["output"]: {"type": kind, "column": "label"}}
+    types = [output["type"] for output in outputs.values()]
+    model_type = MODELS.get(types[0] if types else "", "bert")
+    options = {name: value for name, value in OPTIONS[model_type].items() if name != "vocab_size"}
+    model = {"model_type": model_type, "model_init_config": {**options, **LONGER.get(model_type, {})}}
+    named = next((output["input"] for output in outputs.values() if "input" in output), "text")
+    inputs = fragment.get("inputs") or {named: {}}
+    inputs = {
+        name: declared
+        if declared.get("type") == "image"
+        else {**sequence, **declared, "model": declared.get("model", model)}
+        for name, declared in inputs.items()
+    }
+    outputs = outputs or {"label": {"type": "classification", "column": "label"}}
+    return {"data": {"train": str(table)}, **fragment, "inputs": inputs, "outputs": outputs}
+
+
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_yaml_is_valid(block: Block, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = yaml.safe_load(block.text)
+    if content is None:
+        assert block.text.startswith("# yaml-language-server: "), "a comment for editors"
+        return
+    for name in named_in(block.text):  # a folder, so that its options are checked, too
+        published(name, project)
+    if "@package _global_" in block.text:
+        (project / "conf/experiment/mine.yaml").write_text(block.text)
+        assert accepted(["experiment=mine"], monkeypatch) == 0
+        return
+    validate_experiment(completed(content, project / "reviews.csv"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_yaml_trains(block: Block, project: Path) -> None:
+    content = yaml.safe_load(block.text)
+    if content is None or any(words in block.text for words in PLAIN):
+        return
+    for name in named_in(block.text):
+        published(name, project)
+    if "@package _global_" in block.text:
+        (project / "conf/experiment/mine.yaml").write_text(block.text)
+        assert main(["experiment=mine", *FAST]) == 0
+        return
+    experiment = completed(content, project / "rows.jsonl")
+    rows = [row_for(experiment, number) for number in range(40)]
+    (project / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    trainer = {**experiment.get("trainer", {}), "max_steps": 2, "threads": 1}
+    experiment |= {"trainer": trainer, "run": {"dir": "runs/example"}}
+    train(validate_experiment(experiment))
+    assert json.loads((project / "runs/example/result.json").read_text())["status"] == "finished"
+
+
+def row_for(experiment: dict[str, Any], number: int) -> dict[str, Any]:
+    """A row with the columns that an experiment reads."""
+    words = f"the old boat {number} sees a kite . it finds no {number % 7} pier .".split()
+    row: dict[str, Any] = {}
+    for declared in experiment["inputs"].values():
+        row[declared["column"]] = words if declared.get("is_split_into_words") else " ".join(words)
+    values = {
+        "classification": ["negative", "positive"][number % 2],
+        "regression": number / 10,
+        "token_classification": ["O", "B"] * (len(words) // 2),
+        "seq2seq_lm": " ".join(words[:5]),
+    }
+    for declared in experiment["outputs"].values():
+        if "column" in declared:
+            row[declared["column"]] = values[declared["type"]]
+    return row
+
+
+# --------------------------------------------------------------------------------------------------------- Python
+
+PRELUDE = """
+import torch
+from eir_seq.models import create_model, from_pretrained
+from eir_seq.tokenizers import load_tokenizer
+"""
+BEFORE = {
+    "model.resize_token_embeddings(": 'model = from_pretrained("gpt2"); tokenizer = load_tokenizer("gpt2")',
+    "model.generate(ids, stop_strings": "ids = ids[:, :2]",
+    "only_digits": "digits = torch.arange(model.config.vocab_size) % 2 == 0",
+    'model = create_model("rwkv"': "ids = torch.arange(11, 17)[None]",
+    'model = from_pretrained("facebook/bart-base", task="seq2seq-lm")':
+        "ids = target_ids = torch.arange(11, 17)[None]; mask = torch.ones_like(ids)",
+    'model = create_model("longformer"': "ids = torch.arange(11, 17)[None]; mask = torch.ones_like(ids)",
+    'task="double-heads"':
+        "ids = torch.arange(8).view(1, 2, 4); last = torch.tensor([[3, 3]]); right = torch.tensor([0])",
+    'tokenizer = load_tokenizer("facebook/m2m100_418M"':
+        'model = from_pretrained("facebook/m2m100_418M", task="seq2seq-lm")',
+    'tokenizer = load_tokenizer("google/t5gemma':
+        'model = from_pretrained("google/t5gemma-2b-2b-ul2-it", task="seq2seq-lm")',
+    "model.generate(pixel_values=pixels":
+        'size = from_pretrained("microsoft/git-base-coco").config.vision_config["image_size"]\n'
+        "pixels = torch.rand(1, 3, size, size)",
+}  # fmt: skip
+"""What a reader has already where a block begins, by words of the block."""
+
+
+@pytest.mark.parametrize("document", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    space: dict[str, Any] = {}
+    exec(PRELUDE, space)
+    for block in blocks(document, "python"):
+        code = block.text
+        before = [lines for words, lines in BEFORE.items() if words in code]
+        for name in named_in("".join((code, *before))):
+            published(name, tmp_path)
+        for lines in before:
+            exec(lines, space)
+        if "parallelize" in code:  # as a whole
+            continue
+        kept = [line for line in code.splitlines() if not any(words in line for words in HARDWARE)]
+        exec(compile("\n" * block.line + "\n".join(kept), str(document), "exec"), space)
