@@ -43,7 +43,7 @@ print(json.dumps(found))
 def test_resident_memory_stays(precision: str) -> None:
     """Batches of texts whose numbers of tokens never repeat: memory after 500 steps is that after 20.
 
-    Without bounds on oneDNN's caches it is 2.6 (float32) and 2.3 times as much.
+    Without bounds on the caches of oneDNN it is 2.5 (float32) and 2.6 times as much.
     """
     environment = {**os.environ, "EIR_SEQ_ONEDNN": "1"}
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # this process has set its own

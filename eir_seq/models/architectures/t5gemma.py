@@ -87,8 +87,8 @@ class BoundedAttention(Attention):
 class ReaderAttention(BoundedAttention):
     """A masked token that sees no other one weighs all tokens alike, as published.
 
-    Elsewhere nobody reads the state of a masked token. But the decoder of a `Reader` reads a text moved by one token, so
-    that the first token of a text padded on the left is judged by the state of the padding in front of it.
+    Elsewhere nobody reads the state of a masked token. But the decoder of a `Reader` reads a text moved by one token,
+    so that the first token of a text padded on the left is judged by the state of the padding in front of it.
     """
 
     def _look(self, ctx: Context, queries: int, keys: int) -> Tensor | None:
