@@ -62,9 +62,9 @@ def text(model: Model, lengths: tuple[int, ...] = LENGTHS, length: int = LENGTH)
     return {"input_ids": ids.masked_fill(mask == 0, padding), "attention_mask": mask}
 
 
-def inputs(model: Model) -> Inputs:
+def inputs(model: Model, lengths: tuple[int, ...] = LENGTHS, length: int = LENGTH) -> Inputs:
     """What the documented class of the model's task is called with."""
-    given = text(model)
+    given = text(model, lengths, length)
     if isinstance(model.body, EncoderDecoder) and model.task in ("base", "seq2seq-lm"):
         given["decoder_input_ids"] = given["input_ids"][:, :6]
     if any(getattr(layer, "cross", None) is not None for layer in getattr(model.body, "layers", ())):

@@ -125,6 +125,16 @@ def inputs_of(case: Case, config: Any, *, left: bool = False) -> Inputs:
     return inputs
 
 
+def with_holes(inputs: Inputs) -> Inputs:
+    """The same with some tokens masked between the first and the last of each text, on both sides."""
+    generator, masks = torch.Generator().manual_seed(9), {}
+    for name in ("attention_mask", "decoder_attention_mask"):
+        if (mask := inputs.get(name)) is not None:
+            inside = (mask.cumsum(1) > 1) & (mask.flip(1).cumsum(1).flip(1) > 1)
+            masks[name] = mask * ~(inside & (torch.rand(mask.shape, generator=generator) < 0.25))
+    return {**inputs, **masks}
+
+
 DECODER = {
     (name, "causal-lm"): {"is_decoder": True} for name in CATALOGUE if "is_decoder" in fields(config_class(name))
 }

@@ -96,6 +96,24 @@ def test_labels_with_a_decoder_or_without(task: str, sides: bool | None, tmp_pat
     assert torch.equal(again.score.out_proj.weight, both.oracle.score.out_proj.weight)
 
 
+@pytest.mark.parametrize("name", ["t5gemma", "t5gemma@unbalanced"])
+def test_tokens_of_texts_padded_on_the_left(name: str, tmp_path: Path) -> None:
+    """The first one is judged by the state of padding, since the decoder reads the text moved by one."""
+    both = pair(BY_NAME[name], "token-classification", tmp_path, num_labels=3)
+    inputs = inputs_of(BY_NAME[name], both.oracle.config, left=True)
+    inputs = {name: x for name, x in inputs.items() if "decoder" not in name}
+    real = inputs["attention_mask"].bool()
+    theirs = both.oracle(**inputs, output_hidden_states=True, output_attentions=True)
+    for pack in (True, False):
+        both.ours.pack = pack
+        assert difference(both.ours(**inputs).logits, theirs.logits, real) < 1e-5
+    ours = both.ours(**inputs, output_hidden_states=True, output_attentions=True)
+    for our_state, their_state in zip(ours.hidden_states, theirs.hidden_states, strict=True):
+        assert difference(our_state, their_state, real) < 1e-5
+    for our_weights, their_weights in zip(ours.attentions, theirs.attentions, strict=True):
+        assert difference(our_weights.transpose(1, 2), their_weights.transpose(1, 2), real) < 1e-5
+
+
 @pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
 def test_a_text_is_judged_behind_its_last_token(left: bool, tmp_path: Path) -> None:
     both = pair(UNBALANCED, CLASSIFIERS[0], tmp_path, num_labels=3)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.architectures.llama_like import GATED, QKV
 from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.blocks.context import Context
 from eir_seq.models.blocks.dot_product import EAGER
 from eir_seq.models.blocks.embeddings import Embeddings
 from eir_seq.models.blocks.mlp import Mlp
@@ -67,8 +68,50 @@ class BoundedAttention(Attention):
     ) -> Tensor:
         if self.config.bound is None:
             return super()._fused(query, key, value, mask, bias, causal, dropout)
+        return self._spelt_out(query, key, value, mask, bias, causal, dropout)
+
+    def _spelt_out(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        causal: bool,
+        dropout: float,
+    ) -> Tensor:
         weights = F.dropout(self._weights(query, key, mask, bias, causal), dropout).to(value.dtype)
         return weights @ value.repeat_interleave(query.shape[1] // value.shape[1], 1)
+
+
+class ReaderAttention(BoundedAttention):
+    """A masked token that sees no other one weighs all tokens alike, as published.
+
+    Elsewhere nobody reads the state of a masked token. But the decoder of a `Reader` reads a text moved by one token,
+    so that the first token of a text padded on the left is judged by the state of the padding in front of it.
+    """
+
+    def _look(self, ctx: Context, queries: int, keys: int) -> Tensor | None:
+        look = super()._look(ctx, queries, keys)
+        return look if look is None or ctx.keys is None else look & ctx.keys[:, None, None]
+
+    def _windowed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:
+        if ctx.layout.packed or ctx.keys is None:
+            return super()._windowed(query, key, value, ctx, dropout)
+        return self._fused(query, key, value, self._look(ctx, query.shape[2], key.shape[2]), None, False, dropout)
+
+    def _fused(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        causal: bool,
+        dropout: float,
+    ) -> Tensor:
+        compute = super()._fused if mask is None else self._spelt_out  # kernels give zeros where nothing is seen
+        return compute(query, key, value, mask, bias, causal, dropout)
 
 
 # ----------------------------------------------------------------------------------------------------------- plans
@@ -174,8 +217,10 @@ class ReaderPlan(EncoderDecoderPlan):
 def _reader_plan(c: T5GemmaConfig) -> EncoderDecoderPlan | StackPlan:
     if not c.is_encoder_decoder:
         return _encoder_plan(c)
+    decoder = _stack(c, decoder=True)
+    layers = tuple(replace(layer, mixer=ReaderAttention.Config(**vars(layer.mixer))) for layer in decoder.layers)  # type: ignore[type-var,attr-defined]
     # padding on the left stands behind the decoder's first token: left out, it would bring that into others' windows
-    sides = {**vars(_plan(c)), "decoder": replace(_stack(c, decoder=True), packs_behind=True)}
+    sides = {**vars(_plan(c)), "decoder": replace(decoder, layers=layers, packs_behind=True)}
     return ReaderPlan(**sides, start_id=c.bos_token_id, padding_id=c.pad_token_id)
 
 

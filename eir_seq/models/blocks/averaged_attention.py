@@ -141,9 +141,7 @@ class AveragedAttention(Configured):
         size = min(self.config.chunk or length, length)
         query, key, value = (rows.spread(x, blank=False).unflatten(1, (-1, size)) for x in (query, key, value))
         real = rows.real.unflatten(1, (-1, size))
-        count = real.sum(-1)[..., None, None]
-        if causal:
-            count = torch.arange(1, size + 1, device=real.device)[:, None]
+        count = real.cumsum(-1)[..., None] if causal else real.sum(-1)[..., None, None]
         if self.config.weighting == "softmax":
             real = real | ~real.any(-1, keepdim=True)  # a chunk without a text looks at itself
         look = real[..., None, :]
@@ -166,14 +164,13 @@ class AveragedAttention(Configured):
         new, chunk = query.shape[1], self.config.chunk
         total = ctx.cache.length + new
         real = torch.ones(1, total, dtype=torch.bool, device=query.device) if ctx.keys is None else ctx.keys
-        # with padding behind a text that goes on, the last places are not its last tokens
-        near = chunk and ctx.once("in one piece", lambda: bool((real[:, 1:] >= real[:, :-1]).all()))
-        held = ctx.cache.extend(self, key[:, None], value[:, None], chunk if near else None)
+        held = ctx.cache.extend(self, key[:, None], value[:, None], chunk)
         key, value = held[0].squeeze(1), held[1].squeeze(1)
-        place, real = (real.cumsum(1) - 1)[:, -key.shape[1] :], real[:, -key.shape[1] :]
+        place = torch.arange(total, device=query.device) - real.int().argmax(1, keepdim=True)  # 0 at the first token
+        place, real = place[:, -key.shape[1] :], real[:, -key.shape[1] :]
         bias = self.distances(min(total, chunk or total))
         middle, earlier, mixed = len(bias) // 2, key.shape[1] - new, []
-        step = chunk if chunk and near and ctx.attentions is None else total
+        step = chunk if chunk and ctx.attentions is None else total
         for start in range(0, new, step):
             end = min(start + step, new)
             seen = slice(max(0, earlier + start - step + 1), earlier + end)

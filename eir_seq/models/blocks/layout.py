@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,23 @@ class Layout:
         """The rectangular layout; `mask` as documented: nonzero at real tokens."""
         return cls(batch, length, None if mask is None else mask.bool())
 
-    def without_padding(self) -> Layout:
-        """The packed layout of the same texts; itself where nothing is padded."""
+    def without_padding(self, *, with_holes: bool = False) -> Layout:
+        """The packed layout of the same texts; itself where nothing is padded.
+
+        A packed text knows the order of its tokens, not their places: distances and windows would be counted without
+        the masked tokens between two real ones. Where a text has such holes, the batch therefore stays as it is, unless
+        `with_holes` says that no layer tells places apart.
+        """
         if self.mask is None:
             return self
-        lengths = self.mask.sum(1)
-        if bool((lengths == self.length).all()):
+        begins = self.mask & ~F.pad(self.mask[:, :-1], (1, 0))
+        lengths, pieces = torch.stack((self.mask.sum(1), begins.sum(1))).tolist()  # one wait for the device
+        if sum(lengths) == self.batch * self.length:
             return Layout(self.batch, self.length)
-        if not bool(lengths.any()):
+        if not any(lengths) or (max(pieces) > 1 and not with_holes):
             return self
         index = self.mask.flatten().nonzero().squeeze(1)
-        return Layout(self.batch, self.length, self.mask, index, tuple(lengths.tolist()))
+        return Layout(self.batch, self.length, self.mask, index, tuple(lengths))
 
     def pack(self, x: Tensor) -> Tensor:
         """(batch, length, ...) -> the states of this layout."""

@@ -4,6 +4,11 @@ In float32 torch multiplies matrices with MKL, which runs at half speed on AMD p
 same wheel, does not. There large products take oneDNN: the same float32 arithmetic in another order. The choice
 depends on the processor and on shapes alone, never on a measurement, so that a run repeats bit for bit.
 ``docs/speed.md`` has the figures behind it.
+
+oneDNN compiles a kernel for each shape that it meets, of these products, of gelu and of everything in bfloat16, and by
+default it and torch's binding keep 1024 of each kind. A packed batch hardly ever has the row count of an earlier one,
+so that kept kernels are of no use, and memory grows: by them, and by the holes between them that nothing else fits in.
+Both caches are bounded here, unless the environment says otherwise; layers of one pass still share kernels.
 """
 
 from __future__ import annotations
@@ -26,6 +31,10 @@ SMALLEST_PRODUCT = 2**22
 NARROWEST_INPUT = 64
 """Input widths below which oneDNN's product for the gradient of the weight is slower."""
 SWITCH = "EIR_SEQ_ONEDNN"
+KEPT_KERNELS = 32
+"""Of each kind that oneDNN has; one pass through a model with an encoder and a decoder needs about 20 shapes."""
+for _capacity in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # read at the first use of oneDNN
+    os.environ.setdefault(_capacity, str(KEPT_KERNELS))
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -51,9 +51,9 @@ class MovingAverage(Configured):
             if cache is None:
                 average = convolved(inputs, self._kernel(inputs.shape[1]), self.config.bidirectional)
             elif self.config.reach is None:
-                average = self._faded(inputs, rows, cache)
+                average = self._faded(inputs, cache)
             else:
-                average = self._within_reach(inputs, rows, cache, self.config.reach - 1)
+                average = self._within_reach(inputs, cache, self.config.reach - 1)
         return F.silu(rows.collect(average).to(x.dtype) + x * self.residual)
 
     def _rates(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,27 +69,23 @@ class MovingAverage(Configured):
         reach = self.config.reach or length
         return geometric(written * weight, kept, reach if torch.compiler.is_exporting() else min(length, reach))
 
-    def _faded(self, inputs: Tensor, rows: Rows, cache: Cache) -> Tensor:
+    def _faded(self, inputs: Tensor, cache: Cache) -> Tensor:
         """(batch, length, hidden) -> the same; the cache holds the numbers behind the last token."""
         length, (written, kept, weight) = inputs.shape[1], self._rates()
         average = convolved(inputs, geometric(written * weight, kept, length), False)
-        lengths = rows.real.sum(1, keepdim=True)
-        age = torch.arange(length, device=inputs.device)
-        latest_first = inputs.gather(1, (lengths - 1 - age).clamp(min=0)[..., None].expand_as(inputs))
-        state = written * faded_sum(latest_first * (age < lengths)[..., None], kept)
+        state = written * faded_sum(inputs.flip(1), kept)
         if (earlier := cache.state(self)) is not None:
             average = average + geometric(earlier[0] * weight * kept, kept, length).mT
-            state = state + earlier[0] * kept ** lengths[..., None]
+            state = state + earlier[0] * kept**length
         cache.keep_state(self, state)
         return average
 
-    def _within_reach(self, inputs: Tensor, rows: Rows, cache: Cache, behind: int) -> Tensor:
+    def _within_reach(self, inputs: Tensor, cache: Cache, behind: int) -> Tensor:
         """(batch, length, hidden) -> the same; the cache holds the last tokens, as many as reach further: `behind`."""
         earlier = cache.state(self)
         kept = inputs.new_zeros(inputs.shape[0], behind, inputs.shape[2]) if earlier is None else earlier[0]
         everything = torch.cat((kept, inputs), 1)
-        last = rows.real.sum(1, keepdim=True) + torch.arange(behind, device=inputs.device)
-        cache.keep_state(self, everything.gather(1, last[..., None].expand_as(kept)))
+        cache.keep_state(self, everything[:, everything.shape[1] - behind :])
         return convolved(everything, self._kernel(everything.shape[1]), False)[:, behind:]
 
 

@@ -103,7 +103,7 @@ class NystromAttention(Attention):
         """(batch, length) landmark of each place, of padding one more; (batch, landmarks) bool: which are."""
         most = self.config.num_landmarks
         assert most is not None
-        lengths = rows.real.sum(1, keepdim=True)
+        lengths = rows.ends
         count = most if torch.compiler.is_exporting() else min(most, -(-rows.real.shape[1] // self.config.piece))
         column = torch.arange(rows.real.shape[1], device=lengths.device)
         fitting = column // self.config.piece

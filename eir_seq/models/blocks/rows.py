@@ -15,6 +15,9 @@ from eir_seq.models.blocks.context import Context
 class Rows:
     """A rectangle of whole pieces in which every text begins at the left, whichever side it is padded on.
 
+    Masked tokens between real ones keep their places. With a cache texts stand as they are given: where one begins is
+    known from earlier passes only.
+
     `real`: (batch, length) bool; `place`: (tokens,) where the tokens of the context's layout stand in the flattened
     rectangle, None if they are where they should be.
     """
@@ -44,22 +47,29 @@ class Rows:
             return cls(columns[None] < lengths[:, None], place, width, True)
         if layout.mask is None:
             return cls((columns < width).expand(layout.batch, -1), None, width, False)
-        lengths = layout.mask.sum(1, keepdim=True)
-        padding = (~layout.mask).cumsum(1) - 1 + lengths
-        column = torch.where(layout.mask, layout.mask.cumsum(1) - 1, padding)
+        real = F.pad(layout.mask, (0, length - width))
+        if ctx.cache is not None:
+            return cls(real, None, width, False)
+        column = (columns[:width] - layout.mask.int().argmax(1, keepdim=True)) % width  # what is in front goes behind
         place = column + torch.arange(layout.batch, device=device)[:, None] * length
-        return cls(columns[None] < lengths, place.flatten(), width, False)
+        return cls(torch.zeros_like(real).scatter(1, column, layout.mask), place.flatten(), width, False)
+
+    @property
+    def ends(self) -> Tensor:
+        """(batch, 1) places up to the last real token of each text."""
+        return (self.real * torch.arange(1, self.real.shape[1] + 1, device=self.real.device)).amax(1, keepdim=True)
 
     def spread(self, x: Tensor, *, blank: bool = True) -> Tensor:
-        """States of the context's layout -> (batch, length, ...), zero where no real token stands.
+        """States of the context's layout -> (batch, length, ...), zero behind what the layout holds.
 
-        `blank`: also at padding that the layout holds; else it stands behind its text as it is.
+        `blank`: also where no real token stands.
         """
         if self.place is None:
-            return F.pad(x, (0, 0) * (x.dim() - 2) + (0, self.real.shape[1] - self.width))
-        tokens = x if self.packed else x.flatten(0, 1)
-        rows = tokens.new_zeros((self.real.numel(), *tokens.shape[1:])).index_copy(0, self.place, tokens)
-        rows = rows.unflatten(0, self.real.shape)
+            rows = F.pad(x, (0, 0) * (x.dim() - 2) + (0, self.real.shape[1] - self.width))
+        else:
+            tokens = x if self.packed else x.flatten(0, 1)
+            rows = tokens.new_zeros((self.real.numel(), *tokens.shape[1:])).index_copy(0, self.place, tokens)
+            rows = rows.unflatten(0, self.real.shape)
         return rows if self.packed or not blank else rows * self.real[(..., *(None,) * (rows.dim() - 2))]
 
     def collect(self, x: Tensor) -> Tensor:

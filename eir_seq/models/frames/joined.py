@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -137,9 +137,10 @@ class Joined(nn.Module):
         self.embeddings: Any = plan.embeddings.build()
         self.embeddings.others = plan.others.build()
         given = GivenStates.Config(plan.hidden_size)
-        self.stack: Stack = StackPlan(embeddings=given, layers=plan.layers, features=(OTHERS,)).build()
-        closing = StackPlan(embeddings=given, layers=(plan.closing,), features=(OTHERS,)) if plan.closing else None
-        self.closing = closing.build() if closing else None
+        # between a text and the others stands its padding, which matters to no layer: positions are in the first states
+        shared = StackPlan(embeddings=given, layers=plan.layers, features=(OTHERS,), packs_holes=True)
+        self.stack: Stack = shared.build()
+        self.closing = replace(shared, layers=(plan.closing,)).build() if plan.closing else None
         self.pooler = plan.pooler.build() if plan.pooler else None
 
     @property

@@ -31,6 +31,7 @@ class StackPlan:
     `pooler`: makes `pooler_output` of the states.
     `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
     `packable`: whether padding may be left out; `packs_behind`: only where all of it stands behind the texts;
+    `packs_holes`: also where masked tokens stand between real ones, which no layer may then count.
     `embeds_padding`: not of the embeddings, where tokens see neighbours.
     `blanks_padding`: states at padding, where it stays in, begin as zeros.
     `output_router_logits`: whether the scores of routers are returned where a call does not say; None: there are none.
@@ -50,6 +51,7 @@ class StackPlan:
     features: tuple[str, ...] = ()
     packable: bool = True
     packs_behind: bool = False
+    packs_holes: bool = False
     blanks_padding: bool = False
     embeds_padding: bool = False
     output_router_logits: bool | None = None
@@ -181,7 +183,7 @@ class Stack(CheckpointsLayers):
             memory_layout = Layout.padded(memory.shape[0], memory.shape[1], encoder_attention_mask)
         packs = self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions)
         if packs and (not self.plan.packs_behind or layout.padded_behind):
-            layout = layout.without_padding()
+            layout = layout.without_padding(with_holes=self.plan.packs_holes)
             if layout.packed and memory_layout is not None:
                 memory_layout = self._packed_memory(memory_layout, device)
         if position_ids is None:

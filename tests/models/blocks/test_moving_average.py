@@ -44,8 +44,8 @@ def by_definition(average: MovingAverage, x: Tensor) -> Tensor:
     return F.silu(both + x * average.residual)
 
 
-def rows_of(layout: Layout) -> Rows:
-    return Rows.of(Context(layout, torch.zeros(layout.batch, layout.length)))
+def rows_of(layout: Layout, cache: Cache | None = None) -> Rows:
+    return Rows.of(Context(layout, torch.zeros(layout.batch, layout.length), cache=cache))
 
 
 @pytest.mark.parametrize("reach", [None, 1, 4, 30])
@@ -79,7 +79,7 @@ def test_an_average_goes_on(reach: int | None, pieces: tuple[int, ...]) -> None:
     real[1, 2:6] = real[2, :5] = False
     whole = average(x, rows_of(Layout.padded(3, 11, real)), None)
     found = [
-        average(part, rows_of(Layout.padded(3, part.shape[1], mask)), cache)
+        average(part, rows_of(Layout.padded(3, part.shape[1], mask), cache), cache)
         for part, mask in zip(x.split(pieces, 1), real.split(pieces, 1), strict=True)
     ]
     torch.testing.assert_close(torch.cat(found, 1)[real], whole[real])
