@@ -305,7 +305,7 @@ class Model(Vocabulary, HeadPruning, DocumentedMethods):
         if parameter.startswith("head."):
             return None
         if match := _LAYER.match(parameter):
-            below = len(self.body.encoder.layers) if match[1] == "decoder" else 0  # type: ignore[union-attr,arg-type]
+            below = len(self.body.encoder.layers) if match[1] == "decoder" else 0
             return below + int(match[2]) + 1
         return 0 if {"embeddings", "position_table"} & set(parameter.split(".")) else self.num_layers
 

@@ -228,7 +228,9 @@ def _held(network: Network, model: Any, file: Path) -> dict[str, Tensor]:
 def _shared(network: Network, inputs: Mapping[str, Any], pretrained: Path | None, folder: Path) -> set[str]:
     """Share the files of published weights with `folder`; gives the tensors that they hold, bit for bit."""
     found: set[str] = set()
-    for place, model in _published_models(network, inputs) if pretrained is not None else ():
+    if pretrained is None:
+        return found
+    for place, model in _published_models(network, inputs):
         file, own = pretrained / place / WEIGHTS, network.tensors()
         if not file.exists():
             continue

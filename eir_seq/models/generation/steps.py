@@ -85,7 +85,7 @@ class Steps:
             return {self.ids_name: ids[:, read - self.offset :], "past_key_values": self.kept, **new}
         if self.vectors is None:
             return {self.ids_name: ids, **self.growing}
-        tokens: Tensor = self.model.body.embeddings.tokens(ids)  # type: ignore[operator]
+        tokens: Tensor = self.model.body.embeddings.tokens(ids)
         return {"inputs_embeds": torch.cat((self.vectors, tokens.to(self.vectors.dtype)), 1), **self.growing}
 
     def _grow(self, length: int) -> None:
