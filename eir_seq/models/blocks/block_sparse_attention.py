@@ -83,9 +83,9 @@ class BlockSparseAttention(Attention):
         heads, blocks = query.shape[1:3]
         around = (x.flatten(1, 2).index_select(1, sight.index) for x in (key, value))
         key_around, value_around = (x.view(x.shape[0], heads * (blocks - 2), -1, x.shape[-1]) for x in around)
-        rows, row_weights = self._weighted_sum(query[:, :, 1:-1].flatten(1, 2), key_around, value_around, sight.bias, ctx)
+        rows, row_weights = self._weighted(query[:, :, 1:-1].flatten(1, 2), key_around, value_around, sight.bias, ctx)
         first_and_last = torch.cat((query[:, :, 0], query[:, :, -1]), 2)
-        ends, end_weights = self._weighted_sum(first_and_last, key.flatten(2, 3), value.flatten(2, 3), sight.ends, ctx)
+        ends, end_weights = self._weighted(first_and_last, key.flatten(2, 3), value.flatten(2, 3), sight.ends, ctx)
         mixed = _between(ends, rows)[:, :, : layout.length]
         if ctx.head_mask is not None:
             mixed = mixed * ctx.head_mask[:, None, None]
@@ -134,7 +134,7 @@ class BlockSparseAttention(Attention):
         drawn = drawn_blocks(config.seed, heads, count, config.block_size, config.random_blocks, config.max_positions)
         return torch.tensor(drawn)
 
-    def _weighted_sum(
+    def _weighted(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, ctx: Context
     ) -> tuple[Tensor, Tensor | None]:
         """(batch, rows, tokens, head_size) each -> what the queries see, and the weights if they are wanted."""
