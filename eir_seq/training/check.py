@@ -68,7 +68,7 @@ class CheckResult:
             _line("the run", f"{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch"),
             _line("memory", f"about {_bytes(self.memory_bytes)} on {self.device}, without the data"),
             _line("time", f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step"),
-            "all is well" + (f" but for {len(self.warnings)} warnings above" if self.warnings else ""),
+            "all is well" + (" but for the warnings above" if self.warnings else ""),
         ]
         return "\n".join(lines)
 

@@ -102,6 +102,7 @@ def make_run(
         metrics.append(rows)
     report = ReportData(rows={"train": 1800, **splits})
     report.skipped = {"train": {"empty text": 3, "no label": 1}}
+    report.warnings = ["a.csv lines 5-6: a quoted field holds rows"]
     report.outputs = {output.name: output.describe() for output in outputs}
     report.parameters = {"review": 182_000, "fusion": 66_000, "heads": 258, "total": 248_258, "trainable": 248_258}
     report.seconds = {"prepare": 4.2, "train": 131.7, "evaluate": 9.8}

@@ -88,6 +88,7 @@ def test_page_is_whole_for_every_kind_of_run(kind: str, tmp_path: Path) -> None:
     assert all(link[1:] in page.ids for link in page.links if link.startswith("#"))
     assert all(link.startswith("#") for link in page.links)
     assert not re.search(r"\bnan\b", page.text)
+    assert "a.csv lines 5-6: a quoted field holds rows" in page.text
     assert page.tags["svg"] == page.tags["title"] - 1  # each plot says in words what it shows
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import html
 import io
 import json
 import os
@@ -336,6 +337,19 @@ class TestCheck:
     def test_it_leaves_no_run(self, tmp_path: Path) -> None:
         check(table_experiment(tmp_path))
         assert not (tmp_path / "run").exists()
+
+    def test_it_and_a_run_warn_of_what_looks_wrong(self, tmp_path: Path) -> None:
+        config = table_experiment(tmp_path, trainer={"max_epochs": 1})
+        table = tmp_path / "train.csv"
+        table.write_text(table.read_text().replace(",bad,", ",Good,", 12))
+        warning = "outputs.mood.column: 'Good' ("
+        found = check(config)
+        assert [line[: len(warning)] for line in found.warnings] == [warning]
+        assert str(found).endswith("all is well but for the warnings above")
+        train(config)
+        assert f"warning: {warning}" in (tmp_path / "run" / "log.txt").read_text()
+        assert json.loads((tmp_path / "run" / "report" / "data.json").read_text())["warnings"] == list(found.warnings)
+        assert json.loads((tmp_path / "run" / "manifest.json").read_text())["data"]["warnings"] == list(found.warnings)
 
     def test_it_finds_faults(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"fusion\.num_heads"):
