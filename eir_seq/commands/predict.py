@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> int:
     config = predict_config(arguments)
     run_dir = Path(config.run).expanduser()
     bundle = run_dir / "bundle" if (run_dir / "bundle").is_dir() else run_dir
-    if faults := list(prediction_faults(bundle, config.data.test)):
+    if faults := list(prediction_faults(bundle, config.data.test, config.data.reading)):
         raise UserError(*faults)
     from eir_seq.inference.predict import predict
 

@@ -6,9 +6,10 @@ Headers of tables, packages, folders: nothing here imports torch, reads a whole 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from eir_seq.config.columns import Columns, columns_of
 from eir_seq.config.outputs import CausalLmOutputConfig
@@ -71,8 +72,11 @@ def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = Tru
             told.update(error.faults)
 
 
-def prediction_faults(bundle: Path, test: str | None) -> Iterator[Fault]:
-    """What the header of the rows to predict shows; labels, ids and prompts may be missing there."""
+def prediction_faults(bundle: Path, test: str | None, reading: Mapping[str, Any]) -> Iterator[Fault]:
+    """What the header of the rows to predict shows; labels, ids and prompts may be missing there.
+
+    `reading`: keys of `data` that say how they are read, in place of the run's.
+    """
     import yaml
 
     try:
@@ -82,9 +86,10 @@ def prediction_faults(bundle: Path, test: str | None) -> Iterator[Fault]:
     writes = any(isinstance(output, CausalLmOutputConfig) for output in config.outputs.values())
     if test is None or Path(test).suffix == ".txt" or writes:
         return
-    data = config.data.model_copy(update={"source": "table", "train": None, "validation": None, "test": test})
+    given = {"source": "table", "train": None, "validation": None, "test": test, "labels": None, **reading}
+    data = config.data.model_copy(update=given)
     columns = replace(columns_of(config.data, config.inputs, config.outputs), id=None, groups={})
-    yield from table_faults(data.model_copy(update={"labels": None}), columns, need_targets=False)
+    yield from table_faults(data, columns, need_targets=False)
 
 
 def _model(place: str, source: InputConfig) -> Iterator[Fault]:

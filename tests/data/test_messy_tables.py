@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from eir_seq.data.readers.base import Wanted
+from eir_seq.data.readers.header import check_header
 from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from tests.data.conftest import Config, as_csv, reviews, write
@@ -91,9 +93,12 @@ UNREAD: dict[str, tuple[str, str | bytes]] = {
 
 
 @pytest.mark.parametrize("case", UNREAD)
-def test_columns_that_nobody_reads_are_left_alone(config: Config, tmp_path: Path, case: str) -> None:
+def test_columns_that_nobody_reads_are_left_alone(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     name, content = UNREAD[case]
     splits = load_splits(config(train=write(tmp_path / name, content), validation=None))
+    check_first_look(str(tmp_path / name), config, monkeypatch)
     assert splits.train is not None
     assert [tuple(row.values()) for row in splits.train] == ROWS
     assert splits.warnings == ()
@@ -142,6 +147,14 @@ def test_bytes_of_a_wanted_column_that_are_not_utf8(config: Config, tmp_path: Pa
     )
     with pytest.raises(UserError, match=where):
         load_splits(config(train=write(tmp_path / f"a.{suffix}", content), validation=None))
+
+
+def check_first_look(path: str, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is readable has no fault in its header, of a small file or of a large one."""
+    wanted = Wanted(dict.fromkeys(("id", "text", "sentiment"), "place"))
+    for small in (1 << 20, 0):
+        monkeypatch.setattr("eir_seq.data.readers.header.SMALL", small)
+        check_header(path, config(train=path).data, wanted, "data.train")
 
 
 # -------------------------------------------------------------------------------------------------- stray quotes
@@ -269,8 +282,11 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("case", SHAPES)
-def test_what_holds_the_rows_of_a_json_file(config: Config, tmp_path: Path, case: str) -> None:
+def test_what_holds_the_rows_of_a_json_file(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     splits = load_splits(config(train=write(tmp_path / "a.json", SHAPES[case]), validation=None))
+    check_first_look(str(tmp_path / "a.json"), config, monkeypatch)
     assert splits.train is not None
     assert [tuple(row.values()) for row in splits.train] == ROWS
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from eir_seq.commands.predict import predict_config
+from eir_seq.commands.preflight import prediction_faults
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.inference.predict import predict
@@ -323,6 +324,7 @@ def test_lines_that_are_no_json_have_a_line_in_the_table(run: Path, tmp_path: Pa
     broken = ["{", *lines[:2], "[]", "{", *lines[2:3], lines[3].replace(table[3]["text"], ""), "{"]
     (tmp_path / "t.jsonl").write_text("\n".join(broken) + "\n")
     test = str(tmp_path / "t.jsonl")
+    assert list(prediction_faults(run / "bundle", test, {"on_bad_row": "skip"})) == []
     predicted = read(predict(run, test=test, output=tmp_path / "o.csv", reading={"on_bad_row": "skip"}))
     names = [row["name"] for row in table]
     assert [row["id"] for row in predicted] == ["line 1", *names[:2], "line 4", "line 5", *names[2:], "line 8"]
@@ -336,6 +338,7 @@ def test_the_file_may_be_read_in_another_way_than_the_runs(run: Path, tmp_path: 
     (tmp_path / "t.csv").write_text("number;words\n" + "\n".join(lines) + "\n")
     arguments = ["data.delimiter=';'", "data.quote=null", "data.id=number", "data.rename={words: text}"]
     config = predict_config([f"run={run}", f"data.test={tmp_path / 't.csv'}", *arguments])
+    assert list(prediction_faults(run / "bundle", config.data.test, config.data.reading)) == []
     predicted = read(predict(run, test=config.data.test, output=tmp_path / "o.csv", reading=config.data.reading))
     assert [row["id"] for row in predicted] == [row["name"] for row in table]
     assert "no column 'nummer'" in faults(run, test=config.data.test, reading=config.data.reading | {"id": "nummer"})

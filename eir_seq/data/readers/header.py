@@ -58,7 +58,8 @@ def check_header(path: str, config: DataConfig, wanted: Wanted, place: str) -> N
 def _check_first_rows(path: str, config: DataConfig, wanted: Wanted, place: str) -> None:
     """Of JSON Lines, where a row that lacks a column is an error: that the first rows have it."""
     names: dict[str, None] = {}
-    with open_text(path, place) as file:
+    rows = 0
+    with open_text(path, place, errors="surrogateescape") as file:
         for line in islice(file, ROWS):
             try:
                 row = json.loads(line)
@@ -67,7 +68,8 @@ def _check_first_rows(path: str, config: DataConfig, wanted: Wanted, place: str)
             if not isinstance(row, dict):
                 return
             names.update(dict.fromkeys(map(str, row)))
-    if config.on_bad_row == "skip":
+            rows += 1
+    if config.on_bad_row == "skip" or rows == 1:  # a single object may hold the list of rows
         return
     try:
         wanted.resolve(list(names), path)
