@@ -91,14 +91,14 @@ class ReaderAttention(BoundedAttention):
     so that the first token of a text padded on the left is judged by the state of the padding in front of it.
     """
 
-    def _look(self, ctx: Context, queries: int, keys: int) -> Tensor | None:
-        look = super()._look(ctx, queries, keys)
+    def _visible(self, ctx: Context, queries: int, keys: int) -> Tensor | None:
+        look = super()._visible(ctx, queries, keys)
         return look if look is None or ctx.keys is None else look & ctx.keys[:, None, None]
 
     def _windowed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:
         if ctx.layout.packed or ctx.keys is None:
             return super()._windowed(query, key, value, ctx, dropout)
-        return self._fused(query, key, value, self._look(ctx, query.shape[2], key.shape[2]), None, False, dropout)
+        return self._fused(query, key, value, self._visible(ctx, query.shape[2], key.shape[2]), None, False, dropout)
 
     def _fused(
         self,

@@ -95,7 +95,7 @@ class Attention(DotProduct):
         """Whether each token sees only itself and those before."""
         return self.config.causal and not self.crosses
 
-    def _look(self, ctx: Context, queries: int, keys: int) -> Tensor | None:
+    def _visible(self, ctx: Context, queries: int, keys: int) -> Tensor | None:
         """Which of the padded tokens see which, see `Context.mask`."""
         return ctx.mask(queries, keys, causal=self._causal(ctx), window=self.config.window)
 
@@ -154,7 +154,7 @@ class Attention(DotProduct):
             real = None if ctx.memory_layout is None else ctx.memory_layout.mask
             mask = None if real is None else F.pad(real, (key.shape[2] - real.shape[1], 0), value=True)[:, None, None]
         else:
-            mask = self._look(ctx, query.shape[2], key.shape[2])
+            mask = self._visible(ctx, query.shape[2], key.shape[2])
         bias_of = self._bias(ctx)
         bias = None if bias_of is None else bias_of(query, key)
         weights_wanted = ctx.cross_attentions if self.crosses else ctx.attentions

@@ -32,7 +32,7 @@ NARROWEST_INPUT = 64
 """Input widths below which oneDNN's product for the gradient of the weight is slower."""
 SWITCH = "EIR_SEQ_ONEDNN"
 KEPT_KERNELS = 32
-"""Of each kind that oneDNN has; one pass through a model with an encoder and a decoder needs about 20 shapes."""
+"""Of each kind that oneDNN has: those of one pass through an encoder and a decoder fit, at two lengths not all do."""
 for _capacity in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # read at the first use of oneDNN
     os.environ.setdefault(_capacity, str(KEPT_KERNELS))
 
