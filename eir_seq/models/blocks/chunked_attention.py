@@ -195,7 +195,7 @@ class HashedAttention(ChunkedAttention):
             return order
         factors = tuple(buckets) or _factors(key.shape[2], c.chunk, c.max_positions)
         rotations = _rotations(key, hashes, factors, c.seed)  # drawn in a second pass, too: dropout comes behind
-        return ctx.once((self, "order"), lambda: order_by_hashes(key, real, factors, rotations))  # type: ignore[no-any-return]
+        return ctx.once((self, "order"), lambda: order_by_hashes(key, real, factors, rotations))
 
 
 def order_by_hashes(key: Tensor, real: Tensor, factors: tuple[int, ...], rotations: Tensor) -> Tensor:
