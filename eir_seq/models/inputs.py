@@ -18,7 +18,7 @@ INPUTS = (
     "langs", "lengths", "perm_mask", "target_mapping", "input_mask", "global_attention_mask", "num_hashes",
     "task_type_ids", "bbox", "xpath_tags_seq", "xpath_subs_seq", "input_shape_ids", "input_pronunciation_ids",
     "entity_ids", "entity_attention_mask", "entity_token_type_ids", "entity_position_ids",
-    "entity_start_positions", "entity_end_positions",
+    "entity_start_positions", "entity_end_positions", "region_to_phrase_position",
     "visual_embeds", "visual_attention_mask", "visual_token_type_ids", "image_text_alignment",
     "pixel_values", "interpolate_pos_encoding",
     "question_lengths", "question_positions", "cls_index", "p_mask", "mc_token_ids",

@@ -53,6 +53,14 @@ def test_ranges_and_choices_are_readable(generate: ModuleType) -> None:
     assert "| `column` | text | required | column that holds the text |" in reference
 
 
+def test_a_page_says_how_its_architecture_exports(generate: ModuleType) -> None:
+    yes = "With [dynamic batch and length](../guide/models.md#export): yes."
+    assert yes in generate.architecture_page("bert")
+    mixtral = generate.architecture_page("mixtral")
+    assert f"{yes}\nThe program holds `eir_seq::grouped_linear`: import `eir_seq.models` where it runs." in mixtral
+    assert "An example of at most" in generate.architecture_page("big_bird")
+
+
 def test_every_architecture_has_a_page_with_its_options(generate: ModuleType) -> None:
     pages = generate.pages()
     for name in CATALOGUE:

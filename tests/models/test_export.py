@@ -13,10 +13,11 @@ from torch.export import Dim, ExportedProgram, export
 from eir_seq.models import list_models
 from eir_seq.models.exports import EXPORTS, export_of
 from eir_seq.models.model import Model
-from tests.models.tiny import EVERY_TASK, Inputs, inputs, noisy, tiny
+from tests.models.tiny import EVERY_TASK, Inputs, inputs, noisy, targets, tiny
 
-FIXED = ("entity", "visual", "pixel", "encoder_hidden")
-"""Inputs whose second dimension is no length of a text."""
+PLACES = ("mc_token_ids", "entity_start", "entity_end", "region")
+FIXED = ("entity", "visual", "pixel", "encoder_hidden", *PLACES)
+"""Inputs whose second dimension is no length of a text; those that hold places in it."""
 LONGEST = 150
 Lengths = tuple[tuple[int, ...], ...]
 USUAL: Lengths = ((12, 5, 20, LONGEST),)
@@ -32,25 +33,29 @@ SHOWN = [("bert", "sequence-classification"), ("gpt2", "causal-lm"), ("bart", "s
 ONE_PER_TASK = list({task: (model_type, task) for model_type, task in reversed(EVERY_TASK)}.values())
 
 
+def text_axis(name: str, x: Tensor) -> int | None:
+    """The dimension of the tokens; None if there is none."""
+    if x.dim() < 2 or name.startswith(FIXED):
+        return None
+    return x.dim() - 1 if name in ("input_ids", "attention_mask", "token_type_ids") else 1  # behind choices
+
+
 def sized(given: Inputs, batch: int, length: int) -> Inputs:
     """Other batches of the same kind: rows and tokens taken several times or left out."""
     found = {}
     for name, x in given.items():
         x = x[torch.arange(batch) % x.shape[0]]
-        if x.dim() > 1 and not name.startswith(FIXED):
-            axis = x.dim() - 1 if name in ("input_ids", "attention_mask", "token_type_ids") else 1  # behind choices
+        if (axis := text_axis(name, x)) is not None:
             x = x.index_select(axis, torch.arange(length) * x.shape[axis] // length)
-        found[name] = x.contiguous()
-    if "attention_mask" in found:
-        found["attention_mask"] = torch.ones_like(found["attention_mask"])
-        found["attention_mask"][-1, ..., length - length // 3 :] = 0
+        found[name] = x.clamp(max=length - 1) if name.startswith(PLACES) else x.contiguous()
+    found["attention_mask"] = torch.ones_like(found["attention_mask"])
+    found["attention_mask"][-1, ..., length - length // 3 :] = 0
     return found
 
 
 def exported(model: Model, given: Inputs) -> ExportedProgram:
     def dynamic(name: str, x: Tensor) -> dict[int, Any]:
-        axes = {0} if name.startswith(FIXED) or x.dim() < 2 else {0, 1 if x.dim() != 3 or "ids" not in name else 2}
-        return dict.fromkeys(axes, Dim.DYNAMIC)
+        return {axis: Dim.DYNAMIC for axis in (0, text_axis(name, x)) if axis is not None}
 
     with torch.no_grad():
         return export(model, (), given, dynamic_shapes={name: dynamic(name, x) for name, x in given.items()})
@@ -69,7 +74,8 @@ def assert_same(model: Model, program: Any, given: Inputs) -> None:
 
 
 def check(model: Model, lengths: tuple[int, ...]) -> ExportedProgram:
-    given = inputs(model)
+    further = {} if model.head is None else {n: x for n, x in targets(model).items() if n not in model.head.targets}
+    given = {name: x for name, x in {**inputs(model), **further}.items() if name != "mc_labels"}
     program = exported(model, sized(given, 3, lengths[0]))
     module = program.module()
     most = min(model.max_positions or LONGEST, LONGEST)

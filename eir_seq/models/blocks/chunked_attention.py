@@ -171,8 +171,7 @@ class HashedAttention(ChunkedAttention):
             places = torch.arange(length, device=x.device).expand(*key.shape[:2], -1)
             mixed, weights, _ = self._chunked(key, self._unit(key), value, places, real, itself, whole=True)
             return mixed, weights
-        # a second pass over the same text, for its gradients, must find the same buckets
-        order = ctx.once((self, "order"), lambda: self._order(key.detach(), hashes, real))
+        order = self._order(key.detach(), hashes, real, ctx)
         places = order % length
         rows = places[..., None].expand(-1, -1, -1, key.shape[-1])
         key, value = key.gather(2, rows), value.gather(2, rows)
@@ -187,35 +186,29 @@ class HashedAttention(ChunkedAttention):
         """Keys of one length."""
         return key * torch.rsqrt(key.square().mean(-1, keepdim=True) + 1e-6) / math.sqrt(self.config.head_size)
 
-    def _order(self, key: Tensor, hashes: int, real: Tensor) -> Tensor:
-        """See `order_by_hashes`."""
-        config = self.config
-        buckets = [config.buckets] if isinstance(config.buckets, int) else list(config.buckets or ())
+    def _order(self, key: Tensor, hashes: int, real: Tensor, ctx: Context) -> Tensor:
+        """See `order_by_hashes`. A second pass over the same text, for its gradients, must find the same buckets."""
+        c = self.config
+        buckets = [c.buckets] if isinstance(c.buckets, int) else list(c.buckets or ())
         if torch.compiler.is_exporting():  # the number of buckets follows from the length
-            order: Tensor = _order_of_graph(key, real, hashes, buckets, config.chunk, config.max_positions, config.seed)
+            order: Tensor = _order_of_graph(key, real, hashes, buckets, c.chunk, c.max_positions, c.seed)
             return order
-        return order_by_hashes(key, real, hashes, buckets, config.chunk, config.max_positions, config.seed)
+        factors = tuple(buckets) or _factors(key.shape[2], c.chunk, c.max_positions)
+        rotations = _rotations(key, hashes, factors, c.seed)  # drawn in a second pass, too: dropout comes behind
+        return ctx.once((self, "order"), lambda: order_by_hashes(key, real, factors, rotations))
 
 
-def order_by_hashes(
-    key: Tensor, real: Tensor, hashes: int, buckets: Sequence[int], chunk: int, max_positions: int, seed: int | None
-) -> Tensor:
+def order_by_hashes(key: Tensor, real: Tensor, factors: tuple[int, ...], rotations: Tensor) -> Tensor:
     """Tokens of (batch, heads, tokens, head_size) keys, hash by hash sorted by bucket; padding comes last.
 
     Args:
         real: (batch, tokens) bool, False at padding.
-        hashes: how often tokens are hashed.
-        buckets: factors of their number; without any they follow from the length, see `HashedAttention`.
+        factors: of the number of buckets.
+        rotations: (heads, head_size, hashes, half of the sum of the factors) random directions.
 
     Returns:
         (batch, heads, hashes * tokens) numbers: hash * tokens + place of the token.
     """
-    factors = tuple(buckets) or _factors(key.shape[2], chunk, max_positions)
-    shape = (key.shape[1], key.shape[3], hashes, sum(factors) // 2)  # random directions
-    if seed is None:
-        rotations = torch.randn(shape, device=key.device, dtype=key.dtype)
-    else:
-        rotations = _seeded(seed, shape, key.device, key.dtype)
     turned = torch.einsum("bhtd,hdnr->bhntr", key, rotations)
     bucket, product = torch.zeros_like(turned[..., 0], dtype=torch.long), 1
     for factor, part in zip(factors, turned.split([factor // 2 for factor in factors], -1), strict=True):
@@ -224,6 +217,13 @@ def order_by_hashes(
     bucket = bucket.masked_fill(~real[:, None, None], product)
     rounds = torch.arange(bucket.shape[2], device=key.device)[:, None] * (product + 1)
     return (bucket + rounds).flatten(2).argsort(dim=-1, stable=True)
+
+
+def _rotations(key: Tensor, hashes: int, factors: tuple[int, ...], seed: int | None) -> Tensor:
+    shape = (key.shape[1], key.shape[3], hashes, sum(factors) // 2)
+    if seed is None:
+        return torch.randn(shape, device=key.device, dtype=key.dtype)
+    return _seeded(seed, shape, key.device, key.dtype)
 
 
 def _factors(length: int, chunk: int, max_positions: int) -> tuple[int, ...]:
@@ -237,8 +237,9 @@ def _factors(length: int, chunk: int, max_positions: int) -> tuple[int, ...]:
 def _order_of_graph(
     key: Tensor, real: Tensor, hashes: int, buckets: Sequence[int], chunk: int, max_positions: int, seed: int | None
 ) -> Tensor:
-    """See `order_by_hashes`."""
-    return order_by_hashes(key, real, hashes, buckets, chunk, max_positions, seed)
+    """See `order_by_hashes`; `buckets`: the factors, of none they follow from the length."""
+    factors = tuple(buckets) or _factors(key.shape[2], chunk, max_positions)
+    return order_by_hashes(key, real, factors, _rotations(key, hashes, factors, seed))
 
 
 @_order_of_graph.register_fake
