@@ -26,6 +26,7 @@ from torch import Tensor
 from eir_seq.config.schema import ExperimentConfig, LoraConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.replacing import ReplacingEncoder
+from eir_seq.models.checkpoint.matching import match
 from eir_seq.models.lora import merge_lora, save_adapter
 from eir_seq.outputs import load_output
 from eir_seq.outputs.base import FittedOutput
@@ -221,7 +222,7 @@ def _held(network: Network, model: Any, file: Path) -> dict[str, Tensor]:
     """What a file in published names holds of a network, under our names."""
     prefix = next(name for name, module in network.named_modules() if module is model)
     own = network.tensors()
-    tensors, _ = model.tensors_of(load_file(file))
+    tensors = match(model, load_file(file)).tensors
     return {f"{prefix}.{name}": x for name, x in tensors.items() if f"{prefix}.{name}" in own}
 
 
