@@ -132,6 +132,7 @@ def as_csv() -> bytes:
 def main() -> None:
     """Write the sample, compressed, next to this file (or into the folder that is given)."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "long_documents.csv.gz").write_bytes(gzip.compress(as_csv(), 9, mtime=0))
 
 

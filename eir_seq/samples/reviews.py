@@ -82,6 +82,7 @@ def as_csv(name: str) -> bytes:
 def main() -> None:
     """Write every sample, compressed, next to this file (or into the folder that is given)."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    folder.mkdir(parents=True, exist_ok=True)
     for name in ROWS:
         (folder / f"{name}.csv.gz").write_bytes(gzip.compress(as_csv(name), 9, mtime=0))
 

@@ -88,8 +88,8 @@ def tables(folder: Path, rows: int = 48) -> None:
     _write(folder / "mine.csv", renamed)
     for name in ("reviews", "news", "train", "dev", "test", "val", "pairs", "new", "prompts"):
         _write(folder / f"{name}.csv", records)
-    for name in ("novel", "input", "prompts", "lines"):
-        (folder / f"{name}.txt").write_text("\n".join(record["text"] for record in records * 20))
+    for name, times in (("novel", 20), ("input", 20), ("prompts", 1), ("lines", 1)):
+        (folder / f"{name}.txt").write_text("\n".join(record["text"] for record in records[:4] * times))
     (folder / "texts").mkdir()
     for record in records:
         (folder / "texts" / f"{record['id']}.txt").write_text(record["text"])

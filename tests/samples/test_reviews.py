@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import sys
+from pathlib import Path
 
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -10,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from eir_seq.errors import UserError
-from eir_seq.samples import sample_path
+from eir_seq.samples import reviews, sample_path
 from eir_seq.samples.reviews import COLUMNS, LONGEST, ROWS, SHORTEST, as_csv
 
 
@@ -65,3 +67,10 @@ def test_single_words_do_not_tell_the_label_but_their_order_does() -> None:
 def test_an_unknown_sample_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'reviews'"):
         sample_path("review")
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reviews, "as_csv", lambda name: name.encode())
+    monkeypatch.setattr(sys, "argv", ["reviews", str(tmp_path / "a/b")])
+    reviews.main()
+    assert {path.name for path in (tmp_path / "a/b").iterdir()} == {"reviews.csv.gz", "reviews_test.csv.gz"}
