@@ -78,7 +78,7 @@ def check(model: Model, lengths: tuple[int, ...]) -> ExportedProgram:
     given = {name: x for name, x in {**inputs(model), **further}.items() if name != "mc_labels"}
     program = exported(model, sized(given, 3, lengths[0]))
     module = program.module()
-    most = min(model.max_positions or LONGEST, LONGEST)
+    most = min(model.max_positions or LONGEST, model.config.target_positions() or LONGEST, LONGEST)
     for batch, length in zip((1, 5, 2), lengths[1:], strict=False):
         assert_same(model, module, sized(given, batch, min(length, most)))
     return program
