@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,43 +11,23 @@ from torch import Tensor, nn
 
 from eir_seq.config.schema import DataConfig, Pool, SequenceModelConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.modalities.backbones import SEQ2SEQ, build_backbone, set_pooler, vocabulary_of
 from eir_seq.modalities.seq2seq import FittedSeq2Seq, target_frame
 from eir_seq.modalities.tensors.declare import check_sizes, not_given
-from eir_seq.models import create_model, from_pretrained
-from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyond, load_beyond, rebuild_beyond
+from eir_seq.models.beyond import AUTO, BeyondModel
 from eir_seq.models.blocks.dot_product import FLASH
-from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
-from eir_seq.models.checkpoint.folder import locate, read_config
 from eir_seq.models.heads.base import Head
 from eir_seq.models.lora import add_lora, freeze, load_adapter
-from eir_seq.models.options import check_options, default_of, fields, sift
+from eir_seq.models.options import fields
 from eir_seq.models.output import TokenStates
 from eir_seq.models.pruning import PRUNED
 from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
-    from eir_seq.modalities.image import ColourTokens, FittedImage
+    from eir_seq.modalities.image import FittedImage
     from eir_seq.modalities.sequence import FittedSequence
 
 log = logging.getLogger(__name__)
-
-CAUSAL, SEQ2SEQ = "causal-lm", "seq2seq-lm"
-
-TOKEN_OPTIONS = {
-    "pad_token_id": "pad_id",
-    "bos_token_id": "bos_id",
-    "eos_token_id": "eos_id",
-    "sep_token_id": "sep_id",
-    "cls_token_id": "cls_id",
-    "mask_token_id": "mask_id",
-    "unk_token_id": "unk_id",
-    "pad_index": "pad_id",
-    "bos_index": "bos_id",
-    "eos_index": "eos_id",
-    "mask_index": "mask_id",
-    "unk_index": "unk_id",
-}
-"""Options of architectures that name a token, and the tokenizer's attribute that tells its id."""
 
 
 class SequenceEncoder(nn.Module):
@@ -207,28 +185,10 @@ def build_sequence_encoder(
     it should predict.
     """
     config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
-    if not config.pretrained_model:
-        backbone = _from_scratch(fitted, task)
-    elif pretrained or fitted.backbone is None:
-        backbone = _published(config, place, task)
-        rows = _vocabulary(backbone)
-        if config.resize_token_embeddings and rows is not None and tokenizer.vocab_size > rows:
-            backbone.resize_token_embeddings(tokenizer.vocab_size)
-    else:
-        stored = dict(fitted.backbone)
-        if stored["model_type"] == AUTO:
-            backbone = rebuild_beyond(stored["options"])
-        else:
-            backbone = create_model(stored["model_type"], stored["options"], task=task or _task(stored["model_type"]))
-            if PRUNED in stored:
-                backbone.prune_heads({int(layer): heads for layer, heads in stored[PRUNED].items()})
-    if task in (CAUSAL, SEQ2SEQ) and sees_ahead(backbone, task):
-        message = f"{config.model_type!r} sees the tokens behind each token, so it cannot learn to predict them"
-        message += _hint_against_seeing_ahead(backbone)
-        raise UserError(Fault(f"{place}.model.model_type", message))
+    backbone = build_backbone(fitted, pretrained=pretrained, task=task)
     options: Any = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
     faults = []
-    vocab_size = _vocabulary(backbone)
+    vocab_size = vocabulary_of(backbone)
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
         message = f"there are {tokenizer.vocab_size} tokens, the model has embeddings for {vocab_size}"
         if config.pretrained_model:
@@ -244,7 +204,7 @@ def build_sequence_encoder(
             positions = f"the {most} positions of {config.model_type!r}"
             what = "tokens" if here != "outputs" else "tokens of a target (max_length)"
             faults.append(Fault(here, f"{length} {what} are more than {positions}"))
-    has_pooler = _set_pooler(backbone, config.pool == "pooler")
+    has_pooler = set_pooler(backbone, config.pool == "pooler")
     if config.pool == "pooler" and not has_pooler:
         message = f"{config.model_type!r} has no pooler of its own; use avg, max, first or last"
         faults.append(Fault(f"{place}.model.pool", message))
@@ -282,73 +242,6 @@ def build_sequence_encoder(
     return encoder
 
 
-def _vocabulary(backbone: Any) -> int | None:
-    """Rows of the token table, as the options have it."""
-    options = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
-    return getattr(options, "vocab_size", None)
-
-
-def _from_scratch(fitted: FittedSequence | FittedImage, task: str | None) -> Any:
-    config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
-    if config.model_type == AUTO:
-        _refuse_beyond(task, place)
-        return _beyond_from_scratch(config, tokenizer, place)
-    if config.model_type not in CATALOGUE:
-        create_model(config.model_type)  # raises with the nearest names
-    known = fields(config_class(config.model_type))
-    aliases = config_class(config.model_type).aliases
-    given = {aliases.get(name, name) for name in config.model_init_config}
-    options: dict[str, Any] = dict(config.model_init_config)
-    if "vocab_size" in known and "vocab_size" not in given:
-        options["vocab_size"] = tokenizer.vocab_size
-    for option, attribute in TOKEN_OPTIONS.items():
-        token_id = getattr(tokenizer, attribute)
-        if option in known and option not in given and (token_id is not None or _may_be_none(known[option])):
-            options[option] = token_id
-    for source in fitted.sources.values():
-        options |= {name: value for name, value in source.derived_options().items() if name not in given}
-    if task == CAUSAL and "is_decoder" in known:
-        options.setdefault("is_decoder", True)
-    if task == SEQ2SEQ:
-        options |= {name: token for name, token in _writing_options(known, tokenizer).items() if name not in given}
-    prefix = f"{place}.model.model_init_config"
-    faults = [fault.under(prefix) for fault in check_options(config.model_type, options)]
-    if faults:
-        raise UserError(*faults)
-    try:
-        return create_model(config.model_type, options, task=task or _task(config.model_type))
-    except UserError as error:
-        raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
-
-
-def _writing_options(known: Mapping[str, dataclasses.Field[Any]], tokenizer: Any) -> dict[str, int]:
-    """Options of the tokens that begin, end and pad what a decoder writes: those that this tokenizer has.
-
-    What a decoder begins with, and is made to end with, is by default one of the published vocabulary's special tokens;
-    here it is the one with the same role.
-    """
-    end = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
-    begin = tokenizer.bos_id if tokenizer.bos_id is not None else tokenizer.cls_id
-    pad = tokenizer.pad_id if tokenizer.pad_id is not None else end
-    own = {"pad_token_id": pad, "eos_token_id": end, "bos_token_id": end if begin is None else begin}
-    own = {name: token for name, token in own.items() if name in known}
-    roles = {default_of(known[name]): token for name, token in own.items()}
-    for name in ("decoder_start_token_id", "forced_eos_token_id"):
-        if name in known and (default := default_of(known[name])) is not None:
-            own[name] = roles.get(default, end)
-    return own
-
-
-def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer | ColourTokens, place: str) -> Any:
-    try:
-        known = beyond_options(config.model_init_config["model_type"])
-        derived = {"vocab_size": tokenizer.vocab_size}
-        derived |= {option: getattr(tokenizer, attribute) for option, attribute in TOKEN_OPTIONS.items()}
-        return create_beyond({name: x for name, x in derived.items() if name in known} | config.model_init_config)
-    except UserError as error:
-        raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
-
-
 def _compute_by(backbone: Any, attn_implementation: str, place: str) -> None:
     if isinstance(backbone, BeyondModel):
         message = "models beyond the catalogue compute as their own code says"
@@ -378,77 +271,3 @@ def _train_few(backbone: nn.Module, config: SequenceModelConfig, place: str) -> 
             add_lora(backbone, **lora.model_dump(exclude={"adapter", "merge"}))
     except UserError as error:
         raise UserError(*(fault.under(part) for fault in error.faults)) from error
-
-
-def _may_be_none(field: dataclasses.Field[Any]) -> bool:
-    return "None" in str(field.type)
-
-
-def _published(config: SequenceModelConfig, place: str, task: str | None) -> Any:
-    overrides = dict(config.model_init_config)
-    try:
-        folder = locate(config.model_type, revision=config.revision)
-        model_type = read_config(folder)["model_type"]
-        if model_type not in CATALOGUE:
-            _refuse_beyond(task, place)
-            if config.pretrained_parts != "all":
-                message = "models beyond the catalogue are loaded whole"
-                raise UserError(Fault(f"{place}.model.pretrained_parts", message))
-            return load_beyond(folder, overrides)
-        opened_as = overrides.get("model_type", model_type)  # a bart checkpoint may be opened as mvp
-        declared = config_class(opened_as if opened_as in CATALOGUE else model_type)
-        _, strangers = sift(declared, {name: x for name, x in overrides.items() if name != "model_type"})
-        if strangers:
-            faults = check_options(declared.model_type, strangers)
-            raise UserError(*(fault.under("model_init_config") for fault in faults))
-        if task == CAUSAL and "is_decoder" in fields(declared):
-            overrides.setdefault("is_decoder", True)
-        task = task or _task(model_type)
-        return from_pretrained(folder, task=task, pretrained_parts=config.pretrained_parts, **overrides)
-    except UserError as error:
-        raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
-
-
-def _task(model_type: str) -> str:
-    """Of an encoder-decoder only the encoder, which has a task of its own, reads an input."""
-    return "encoder" if "encoder" in architecture(model_type).tasks else "base"
-
-
-def _refuse_beyond(task: str | None, place: str) -> None:
-    if task is not None:
-        message = f"models beyond the catalogue have no {task} head here; see `eir_seq models list --task {task}`"
-        raise UserError(Fault(f"{place}.model.model_type", message))
-
-
-def _hint_against_seeing_ahead(backbone: Any) -> str:
-    """How it is told not to, where it can be."""
-    against = {"is_decoder": True, "published_bias_order": False}
-    left = [name for name, value in against.items() if getattr(backbone.config, name, value) != value]
-    return f"; set model_init_config.{left[0]}={str(against[left[0]]).lower()}" if left else ""
-
-
-@torch.no_grad()
-def sees_ahead(backbone: Any, task: str) -> bool:
-    """Whether the state by which a token is predicted changes with those behind it."""
-    source = torch.arange(8)[None] % backbone.config.vocab_size
-    training, found = backbone.training, []
-    backbone.eval()
-    for tokens in (source, source[:, [0, *range(7, 0, -1)]]):  # one by one, so that both round alike
-        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-        if task == SEQ2SEQ:
-            inputs = {"input_ids": source, **{f"decoder_{name}": x for name, x in inputs.items()}}
-        found.append(backbone.head.states(backbone.run_body(inputs))[:, 0])
-    backbone.train(training)
-    return bool((found[0] - found[1]).abs().max() > 1e-6)
-
-
-def _set_pooler(backbone: Any, wanted: bool) -> bool:
-    """Whether the backbone has a pooler; one that is not wanted is taken off, because nothing would train it."""
-    body: Any = getattr(backbone, "body", None)
-    if getattr(body, "pooler", None) is None:
-        return False
-    if isinstance(backbone, BeyondModel):
-        body.pooler.requires_grad_(wanted)  # not each of them can do without
-    elif not wanted:
-        body.pooler = None
-    return True
