@@ -138,6 +138,10 @@ class Seq2SeqEncoder(SequenceEncoder):
 
     begun: int = 0
 
+    def learnt(self, labels: Tensor) -> Tensor:
+        """The labels (batch, target length) without the tokens that the decoder begins with anyway."""
+        return labels[:, self.begun :] if labels.shape[1] > self.begun else labels  # else no row has a target
+
     def read(self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor, **tensors: Any) -> TokenStates:  # type: ignore[override]
         """States of the decoder at each token of the target, from the true tokens in front of it.
 
@@ -148,8 +152,7 @@ class Seq2SeqEncoder(SequenceEncoder):
             tensors: what else the source has.
         """
         head: Any = self.backbone.head
-        if labels.shape[1] > self.begun:  # else no row has a target
-            labels = labels[:, self.begun :]
+        labels = self.learnt(labels)
         behind = head.prepare({}, {"labels": labels})
         # The first state has to see something where a row has no target.
         there = (labels >= 0) | (torch.arange(labels.shape[1], device=labels.device) == 0)

@@ -4,7 +4,8 @@
 and a manifest of hashes.
 
 Of an input with adapters of low rank the weights file has what was trained alone; the rest is read from the published
-model, which ``base.json`` names with a hash of its weights. ``adapters/INPUT/`` is the adapter as others read it.
+model, which ``base.json`` names with a hash of its weights; a copy of its folder at ``base/INPUT/`` is read in its place.
+``adapters/INPUT/`` is the adapter as others read it.
 What stands in ``pretrained/``, weights under published names, the weights file does not have.
 """
 
@@ -27,6 +28,7 @@ from eir_seq.config.schema import ExperimentConfig, LoraConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.replacing import ReplacingEncoder
 from eir_seq.models.checkpoint.matching import match
+from eir_seq.models.lora import WEIGHTS as ADAPTER_FILE
 from eir_seq.models.lora import merge_lora, save_adapter
 from eir_seq.outputs import load_output
 from eir_seq.outputs.base import FittedOutput
@@ -37,13 +39,15 @@ from eir_seq.training.checkpoints import (
     linked,
     read_json,
     remove_folder,
+    share,
     verify_folder,
     write_folder,
 )
 from eir_seq.training.folder import CONFIG, plain
 from eir_seq.training.network import Network
 
-ADAPTERS, PRETRAINED = "adapters", "pretrained"
+ADAPTERS, PRETRAINED, COPIES = "adapters", "pretrained", "base"
+ADAPTER_WEIGHTS = f"{ADAPTER_FILE}.safetensors"
 BASE = "base.json"
 """The published models that adapters stand beside."""
 HOW_TO_MERGE = "lora.merge: true makes bundles that stand alone"
@@ -84,7 +88,7 @@ def write_models(
     for name in adapted.keys() - set(apart):
         merge_lora(_backbone(network, name))
     if apart:  # before the rest is merged for those who read whole weights
-        write_bundle(bundle, config, inputs, outputs, network)
+        write_bundle(bundle, config, inputs, outputs, network, adapters=run_dir / ADAPTERS)
         for name in apart:
             merge_lora(_backbone(network, name))
     write_pretrained(pretrained, inputs, outputs, network)
@@ -102,13 +106,14 @@ def write_bundle(
     *,
     weights: Path | None = None,
     pretrained: Path | None = None,
+    adapters: Path | None = None,
 ) -> None:
     """Write the bundle; one that is there already is replaced.
 
     Of inputs with adapters that are not merged it holds what was trained.
 
     `weights` is a file that holds the tensors of the network already, `pretrained` a folder that `write_pretrained` has
-    filled with some of them. The bundle shares these files (as hard links) where the file system allows that.
+    filled with some of them, `adapters` one that `save_adapters` has filled. The bundle shares these files (as hard links) where the file system allows that.
 
     Raises:
         RunFailed: the disk is full or fails.
@@ -124,6 +129,8 @@ def write_bundle(
     def fill(partial: Path) -> None:
         for name, found in base.items():
             save_adapter(_backbone(network, name), partial / ADAPTERS / name, base_model=found["model"])
+            if adapters is not None:
+                share(adapters / name / ADAPTER_WEIGHTS, partial / ADAPTERS / name / ADAPTER_WEIGHTS)
         if base:
             (partial / BASE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
         (partial / CONFIG).write_text(
@@ -262,17 +269,21 @@ def read_bundle(folder: Path) -> Bundle:
         raise UserError(Fault(str(folder / CONFIG), f"cannot be read by this version: {detail}")) from None
     inputs: dict[str, Any] = {name: load_modality(folder / "inputs" / name) for name in config.inputs}
     outputs = {name: load_output(folder / "outputs" / f"{name}.json") for name in config.outputs}
-    base = read_json(folder / BASE) if (folder / BASE).exists() else {}
+    base: dict[str, dict[str, str]] = read_json(folder / BASE) if (folder / BASE).exists() else {}
     for name, found in base.items():
         lora = LoraConfig(adapter=str(folder / ADAPTERS / name))  # it may have begun with another one, of its ranks
-        model = inputs[name].config.model.model_copy(update={"model_type": found["model"], "lora": lora})
+        copy = folder / COPIES / name
+        changes = {"model_type": str(copy) if copy.is_dir() else found["model"], "lora": lora}
+        model = inputs[name].config.model.model_copy(update=changes)
         inputs[name] = replace(inputs[name], config=inputs[name].config.model_copy(update={"model": model}))
     try:
         network = build_network(config, inputs, outputs, pretrained=frozenset(base))
     except UserError as error:
-        models = ", ".join(found["model"] for found in base.values())
-        hint = f"holds adapters alone, beside which it needs {models} ({HOW_TO_MERGE})"
-        raise UserError(*error.faults, *([Fault(str(folder), hint)] if base else [])) from None
+        if not base:
+            raise
+        places = " and ".join(f"that of {found['model']} to {folder / COPIES / name}" for name, found in base.items())
+        hint = f"holds adapters alone; copy the folder of the model that they were trained beside, {places}"
+        raise UserError(Fault(str(folder), f"{hint} ({HOW_TO_MERGE}). Where it was, it {error.faults[0].message}")) from None
     tensors = load_file(folder / WEIGHTS)
     for place, published_model in _published_models(network, inputs):
         if (file := folder / PRETRAINED / place / WEIGHTS).exists():

@@ -128,7 +128,7 @@ class _Trial:
     def step(self, batch: Batch) -> float:
         """Forward, backward, optimizer; gives the loss."""
         try:
-            counts = loss_counts(self.outputs, batch)
+            counts = loss_counts(self.network, self.outputs, batch)
             batch = to_device(batch, self.device)
             with autocast(self.device, str(self.config.trainer.precision)):
                 raw = self.network(batch["inputs"])

@@ -55,6 +55,8 @@ def write_folder(destination: Path, fill: Callable[[Path], None]) -> None:
             },
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        for path in files:  # safetensors lets nobody else read what it writes, whatever the umask is
+            path.chmod((partial / MANIFEST).stat().st_mode)
         flush_to_disk(partial / MANIFEST)
         for folder in {path.parent for path in files} | {partial}:
             flush_to_disk(folder)
@@ -109,6 +111,13 @@ def linked(file: Path, other: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def share(file: Path, copy: Path) -> None:
+    """Make a copy of a file another name of it, if the file system has hard links."""
+    twin = copy.with_name(f"{copy.name}.link")
+    if linked(file, twin):
+        twin.replace(copy)
 
 
 def remove_folder(folder: Path) -> None:

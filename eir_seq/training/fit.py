@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,16 +16,16 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.errors import RunFailed
+from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.training.checkpoints import CheckpointStore, FolderCheckpointIO, free_bytes
+from eir_seq.training.checkpoints import STATE, CheckpointStore, FolderCheckpointIO, free_bytes, read_json
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.groups import Groups
 from eir_seq.training.loop import Monitor, Progress, RunLoop, noted
 from eir_seq.training.metrics_file import MetricsFile
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.network import Network
-from eir_seq.training.optimization import schedule_steps, total_steps
+from eir_seq.training.optimization import learning_rate_factor, schedule_steps, total_steps
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
 
@@ -137,14 +138,38 @@ def schedule_from(config: ExperimentConfig, checkpoint: Path | None, total: int)
     """
     step = None if checkpoint is None else noted(checkpoint, "step")
     before = None if checkpoint is None else noted(checkpoint, "schedule_steps")
+    if checkpoint is not None and step is not None and before is None and step < total:
+        return total, _unnoted_jump(config, checkpoint, step, total)
     return schedule_steps(config.scheduler, config.optimizer.lr, before=before, step=step or 0, total=total)
+
+
+def _unnoted_jump(config: ExperimentConfig, checkpoint: Path, step: int, total: int) -> str | None:
+    """What is to be said of a schedule of `total` steps where an earlier version did not note the one before."""
+    held = read_json(checkpoint / STATE)["lr_schedulers"][0]
+    was = held["_last_lr"][0] / held["base_lrs"][0]
+    now = learning_rate_factor(config.scheduler, total)(step)
+    if math.isclose(was, now, rel_tol=1e-9, abs_tol=1e-12):
+        return None
+    if config.scheduler.extend == "continue":
+        raise UserError(
+            Fault(
+                "scheduler.extend",
+                f"'continue' needs to know the schedule that the run had, which an earlier version did not note in "
+                f"{checkpoint.name}; 'rescale' computes the rate over all {total:,} steps",
+            )
+        )
+    lr = config.optimizer.lr
+    return (
+        f"warning: the schedule is now one of {total:,} steps: the learning rate at step {step + 1:,} is "
+        f"{lr * now:.3g} instead of {lr * was:.3g}"
+    )
 
 
 def _run(
     trainer: Trainer, module: TrainingModule, data: Data, checkpoint: Path | None, signals: SignalGuard, loop: RunLoop
 ) -> None:
     try:
-        batches = Groups(data.train_dataloader(), module.outputs, module.config.trainer.accumulate)
+        batches = Groups(data.train_dataloader(), module.network, module.outputs, module.config.trainer.accumulate)
         trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint)
     except RunFailed:
         raise

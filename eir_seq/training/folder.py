@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fcntl
 import hashlib
@@ -20,10 +21,11 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.training.redaction import redact
 
-CONFIG, MANIFEST, RESULT, LOG, METRICS, OWNER = (
+CONFIG, MANIFEST, RESULT, REPORT, LOG, METRICS, OWNER = (
     "config.yaml",
     "manifest.json",
     "result.json",
+    "report/index.html",
     "log.txt",
     "metrics.csv",
     ".owner",
@@ -104,8 +106,9 @@ class RunFolder:
         return result
 
     def forget_result(self) -> None:
-        """A finished run goes on: with a later end."""
+        """A finished run goes on, with another end: its result and its report are out of date."""
         (self.path / RESULT).unlink(missing_ok=True)
+        (self.path / REPORT).unlink(missing_ok=True)
 
     def write_config(self) -> None:
         """Write config.yaml."""
@@ -234,6 +237,8 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
         raise UserError(Fault("run.dir", f"{path} holds files that are not a run's ({shown})"))
     try:
         before = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        with contextlib.suppress(ValueError):  # else an earlier version wrote it, and other keys are compared as well
+            before = plain(ExperimentConfig.model_validate(before))  # keys that are new since then have their defaults
         then, now = dict(flat(before)), dict(flat(plain(config)))
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
         raise UserError(Fault("run.dir", f"{path / CONFIG} is not a run's config")) from None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.evaluation import Batch
+from eir_seq.training.network import Network
 
 Counts = Mapping[str, Sequence[float]]
 """By output, for each term of its loss: how many rows or tokens are counted."""
@@ -37,12 +38,15 @@ class Groups:
 
     Args:
         batches: those of an epoch, or from the beginning of a step on.
+        network: what is trained.
         outputs: the fitted outputs by name.
         size: batches per optimizer step; the last step of an epoch may have fewer.
     """
 
-    def __init__(self, batches: Batches, outputs: Mapping[str, FittedOutput], size: int) -> None:
-        self.batches, self.outputs, self.size = batches, outputs, size
+    def __init__(
+        self, batches: Batches, network: Network, outputs: Mapping[str, FittedOutput], size: int
+    ) -> None:
+        self.batches, self.network, self.outputs, self.size = batches, network, outputs, size
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -53,7 +57,7 @@ class Groups:
 
     def _grouped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while group := list(islice(batches, self.size)):
-            counts = [loss_counts(self.outputs, batch) for batch in group]
+            counts = [loss_counts(self.network, self.outputs, batch) for batch in group]
             total = {
                 name: [sum(values) for values in zip(*(own[name] for own in counts), strict=True)]
                 for name in self.outputs
@@ -62,10 +66,11 @@ class Groups:
                 yield {**batch, "counts": own, "step_counts": total}
 
 
-def loss_counts(outputs: Mapping[str, FittedOutput], batch: Batch) -> dict[str, list[float]]:
+def loss_counts(network: Network, outputs: Mapping[str, FittedOutput], batch: Batch) -> dict[str, list[float]]:
     """What the terms of each output's loss are divided by, for one batch alone."""
+    inputs = network.learnt(batch["inputs"])
     return {
-        name: output.loss_counts(batch["inputs"], batch["targets"][name]).sum(dim=0, dtype=torch.float64).tolist()
+        name: output.loss_counts(inputs, batch["targets"][name]).sum(dim=0, dtype=torch.float64).tolist()
         for name, output in outputs.items()
     }
 

@@ -60,6 +60,15 @@ class Network(nn.Module):
         """The encoder of an input."""
         return self.encoders[self._encoders[name]]
 
+    def learnt(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
+        """A batch's ``inputs`` with those labels alone that losses are computed of."""
+        found = dict(inputs)
+        for name in self._token_inputs.values():
+            encoder: Any = self.encoder(name)
+            if hasattr(encoder, "learnt"):
+                found[name] = {**inputs[name], "labels": encoder.learnt(inputs[name]["labels"])}
+        return found
+
     def count_parameters(self) -> dict[str, int]:
         """Parameters by part (``inputs.NAME``, ``fusion``, ``outputs.NAME``), ``total`` and ``trainable``."""
         parts = {f"inputs.{name}": self.encoders[key] for name, key in self._encoders.items()}

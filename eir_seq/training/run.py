@@ -18,12 +18,12 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import WEIGHTS, write_models
-from eir_seq.training.checkpoints import CheckpointStore
+from eir_seq.training.checkpoints import CheckpointStore, read_json
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
 from eir_seq.training.evaluation import Evaluation, evaluate
 from eir_seq.training.fit import fit, schedule_from
-from eir_seq.training.folder import LOG, METRICS, RESULT, RunFolder, write_json
+from eir_seq.training.folder import LOG, MANIFEST, METRICS, REPORT, RESULT, RunFolder, write_json
 from eir_seq.training.loop import Monitor, RunLoop, RunState, best_step_of, log_to_trackers
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
@@ -61,7 +61,9 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         result = folder.result
         if result is not None and folder.extended is None:
             console.say(f"{folder.path}: this run is finished; nothing was trained")
-            if finish is not None and not (folder.path / "report" / "index.html").exists():
+            if read_json(folder.path / MANIFEST)["status"] != "finished":  # killed while it was tidied up
+                _tidy_up(folder, config, RunManifest(folder.path, config, device))
+            if finish is not None and not (folder.path / REPORT).exists():
                 finish(folder.path)
             return result
         kept = CheckpointStore(folder.path / "checkpoints", 1).resumable()
@@ -93,7 +95,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
             raise
         if finish is not None:
             finish(folder.path)
-            console.say(f"report: {folder.path / 'report' / 'index.html'}")
+            console.say(f"report: {folder.path / REPORT}")
         return result
 
 
@@ -104,6 +106,13 @@ def failure_of(error: BaseException) -> RunFailed | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         return RunFailed(f"{error.filename or 'the run folder'} could not be written: {error.strerror}")
     return None
+
+
+def _tidy_up(folder: RunFolder, config: ExperimentConfig, manifest: RunManifest) -> None:
+    """What is left to do for a run that has its result. The manifest is last: it says that this was done."""
+    store = CheckpointStore(folder.path / "checkpoints", config.trainer.keep_checkpoints)
+    store.finish(best_step_of, resumable=config.trainer.keep_optimizer_state)
+    manifest.end("finished")
 
 
 class _Run:
@@ -153,9 +162,8 @@ class _Run:
         self.report.save(self.path)
         finish_trackers(self.trackers)
         self.trackers = []
-        self.manifest.end("finished")
         write_json(self.path / RESULT, result)  # it is what makes the run a finished one
-        self.store.finish(best_step_of, resumable=self.config.trainer.keep_optimizer_state)
+        _tidy_up(self.folder, self.config, self.manifest)
         return result
 
     def failed(self, error: BaseException) -> None:

@@ -18,8 +18,9 @@ from eir_seq.config.validation import validate_experiment
 from eir_seq.data.dataset import Batch, BatchKey
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console
-from eir_seq.training.evaluation import evaluate
+from eir_seq.training.evaluation import evaluate, evaluation_mode
 from eir_seq.training.fit import fit
+from eir_seq.training.groups import loss_counts, mean_loss
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.preflight import monitor_of
@@ -32,6 +33,9 @@ BART = {"d_model": 8, "dropout": 0.0, "attention_dropout": 0.0, "activation_drop
 BART |= {f"{side}_{what}": 2 for side in ("encoder", "decoder") for what in ("layers", "attention_heads", "ffn_dim")}
 GPT = {"n_embd": 8, "n_layer": 1, "n_head": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 T5 = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0}
+SIDE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4}
+SIDE |= {"intermediate_size": 8, "query_pre_attn_scalar": 4, "attention_dropout": 0.0}
+GEMMA = {"encoder": SIDE, "decoder": SIDE, "dropout_rate": 0.0, "attention_dropout": 0.0}
 
 MOOD = {"type": "classification", "column": "mood", "dropout": 0.0, "class_weights": {"good": 1.0, "bad": 3.0}}
 SCORE = {"type": "regression", "column": "score", "dropout": 0.0}
@@ -43,6 +47,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "causal_lm": ("gpt2", GPT, {"y": {"type": "causal_lm", "documents": "separate"}}),
     "packed": ("gpt2", GPT, {"y": {"type": "causal_lm"}}),
     "seq2seq_lm": ("bart", BART, {"y": {"type": "seq2seq_lm", "column": "copy", "label_smoothing": 0.1}}),
+    "begun": ("t5gemma", GEMMA, {"y": {"type": "seq2seq_lm", "column": "copy"}}),
     "masked_lm": ("bert", BERT, {"y": {"type": "masked_lm"}}),
     "replaced_token_detection": (
         "electra",
@@ -199,6 +204,20 @@ def test_micro_batches_in_bfloat16(parts_of: Any, tmp_path: Path) -> None:
     small = trained(config, parts, [2] * 4, tmp_path / "small", precision="bf16-mixed", accumulate=4)
     # Each product of matrices is rounded to 8 bits, in other shapes in another order.
     assert relative_error(moved(small, parts), moved(whole, parts)) < 0.02
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_training_divides_by_what_an_evaluation_counts(case: str, parts_of: Any) -> None:
+    """The counts that are known before the forward pass are those of the tokens that heads score."""
+    _, parts = parts_of(case)
+    batch = parts.data.encoded["train"][BatchKey(tuple(ROWS))]
+    measured = evaluate(parts.network, parts.outputs, [batch], device=torch.device("cpu")).values
+    with torch.no_grad(), evaluation_mode(parts.network):
+        raw = parts.network(batch["inputs"])
+    counts = loss_counts(parts.network, parts.outputs, batch)
+    for name, output in parts.outputs.items():
+        loss = mean_loss(output.loss_terms(raw[name], batch["targets"][name]).sum(dim=0), counts[name])
+        assert float(loss) == pytest.approx(measured[name, "loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)
