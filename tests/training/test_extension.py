@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 
 from eir_seq.config.optimization import SchedulerConfig
 from eir_seq.errors import UserError
+from eir_seq.training.checkpoints import STATE, read_json
+from eir_seq.training.fit import schedule_from
+from eir_seq.training.loop import STATE_KEY
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.optimization import learning_rate_factor, schedule_steps
 from eir_seq.training.run import train
@@ -115,3 +119,22 @@ def test_a_rate_of_zero_is_refused_and_the_run_left_as_it_was(tmp_path: Path) ->
     train(table_experiment(tmp_path, trainer=longer))
     assert "the schedule of 6 steps is now one of 12" in (tmp_path / "run" / "log.txt").read_text()
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 12
+
+
+def test_checkpoints_that_do_not_note_their_schedule(tmp_path: Path) -> None:
+    """Those of earlier versions: the rate that they hold tells whether it jumps."""
+    shape = {"type": "cosine", "warmup": 2, "final_ratio": 0.1}
+    run(experiment(scheduler=shape, trainer={"max_epochs": 2}), tmp_path)  # 14 steps
+    (checkpoint,) = (tmp_path / "checkpoints").glob("step-00000014")
+    state = read_json(checkpoint / STATE)
+    del state[STATE_KEY]["schedule_steps"]
+    (checkpoint / STATE).write_text(json.dumps(state))
+    rescaled, continued = (experiment(scheduler={**shape, "extend": how}) for how in ("rescale", "continue"))
+    total, said = schedule_from(rescaled, checkpoint, 21)
+    assert total == 21
+    assert said is not None
+    assert re.search(r"now one of 21 steps: the learning rate at step 15 is 0\.00\d+ instead of 0\.00\d+$", said), said
+    with pytest.raises(UserError, match=r"scheduler\.extend: 'continue' needs to know the schedule"):
+        schedule_from(continued, checkpoint, 21)
+    for config in (rescaled, continued):
+        assert schedule_from(config, checkpoint, 14) == (14, None)

@@ -145,6 +145,8 @@ def test_the_adapter_beside_it_is_the_difference(base: Path, finished: Path) -> 
 
 def test_a_bundle_holds_what_was_trained_alone(base: Path, finished: Path, tmp_path: Path) -> None:
     """It names the model that it stands beside, and notices when that is missing or another one."""
+    file = Path("adapters", "text", "adapter_model.safetensors")
+    assert (finished / "run" / file).samefile(finished / "run" / "bundle" / file)
     folder = tmp_path / "bundle"
     shutil.copytree(finished / "run" / "bundle", folder)
     held = load_file(folder / "model.safetensors")

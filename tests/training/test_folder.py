@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import UserError
@@ -146,6 +147,23 @@ def test_some_keys_may_change(change: dict[str, Any], extended: str | None, tmp_
     with RunFolder(named(tmp_path / "run", **change)) as folder:
         assert folder.resumed
         assert folder.extended == extended
+
+
+def test_keys_that_are_new_since_the_run_began_have_their_defaults(tmp_path: Path) -> None:
+    begun(tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"
+    stored = yaml.safe_load(path.read_text())
+    for section, key in (("trainer", "keep_optimizer_state"), ("scheduler", "extend"), ("data", "on_bad_row")):
+        del stored[section][key]
+    del stored["inputs"]["x"]["model"]["gradient_checkpointing"]
+    path.write_text(yaml.safe_dump(stored))
+    with RunFolder(named(tmp_path / "run")) as folder:
+        assert folder.resumed
+        assert folder.extended is None
+    stored["seed_of_old"] = 1  # a key that is no longer one
+    path.write_text(yaml.safe_dump(stored))
+    with pytest.raises(UserError, match="seed_of_old: was 1 and is None"):
+        RunFolder(named(tmp_path / "run")).__enter__()
 
 
 def test_a_start_that_was_killed_early_counts_as_empty(tmp_path: Path) -> None:

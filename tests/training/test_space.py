@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from eir_seq.errors import UserError
 from eir_seq.training import checkpoints
 from eir_seq.training.bundle import read_bundle
-from eir_seq.training.checkpoints import STATE, TENSORS, CheckpointStore, write_folder, write_state
+from eir_seq.training.checkpoints import STATE, TENSORS, CheckpointStore, remove_folder, write_folder, write_state
 from eir_seq.training.run import train
 from tests.training.table import table_experiment
 
@@ -61,9 +62,52 @@ def test_optimizer_state_is_kept_on_demand(links: bool, tmp_path: Path, monkeypa
     bundle, kept = (load_file(tmp_path / "run" / name) for name in ("bundle/model.safetensors", best))
     assert bundle.keys() == kept.keys()
     assert all(torch.equal(bundle[name], kept[name]) for name in kept)
+    report = tmp_path / "run" / "report" / "index.html"
+    report.write_text("of the former end")
     longer = train(table_experiment(tmp_path, trainer={**trainer, "max_epochs": 3}))
     assert longer["steps"] == 18
+    assert not report.exists()
     read_bundle(tmp_path / "run" / "bundle")
+
+
+class Killed(BaseException):
+    """Stands for kill -9."""
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_killed_while_checkpoints_are_removed(keep: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next start of the finished run removes the others."""
+    config = table_experiment(tmp_path, trainer={"keep_optimizer_state": keep, "checkpoint_every": 2})
+    removed: list[Path] = []
+
+    def remove_one(folder: Path) -> None:
+        if (tmp_path / "run" / "result.json").exists():
+            if removed:
+                raise Killed
+            removed.append(folder)
+        remove_folder(folder)
+
+    monkeypatch.setattr(checkpoints, "remove_folder", remove_one)
+    with pytest.raises(Killed):
+        train(config)
+    monkeypatch.setattr(checkpoints, "remove_folder", remove_folder)
+    result = train(config)
+    left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert left == ({"step-00000012", f"best-{result['best_step']:08d}"} if keep else set())
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "finished"
+    (tmp_path / "run" / "checkpoints" / "best-00000099").mkdir()
+    assert train(config) == result
+    assert (tmp_path / "run" / "checkpoints" / "best-00000099").exists(), "a run that was tidied up is left alone"
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        train(table_experiment(tmp_path))
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "run" / "bundle").iterdir()}
+    assert (modes["model.safetensors"], modes["config.yaml"]) == (0o640, 0o640)
 
 
 def test_best_weights_of_earlier_versions_are_read(tmp_path: Path) -> None:
