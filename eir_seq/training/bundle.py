@@ -4,8 +4,8 @@
 and a manifest of hashes.
 
 Of an input with adapters of low rank the weights file has what was trained alone; the rest is read from the published
-model, which ``base.json`` names with a hash of its weights; a copy of its folder at ``base/INPUT/`` is read in its place.
-``adapters/INPUT/`` is the adapter as others read it.
+model, which ``base.json`` names with a hash of its weights; a copy of its folder at ``base/INPUT/`` is read in its
+place. ``adapters/INPUT/`` is the adapter as others read it.
 What stands in ``pretrained/``, weights under published names, the weights file does not have.
 """
 
@@ -113,7 +113,8 @@ def write_bundle(
     Of inputs with adapters that are not merged it holds what was trained.
 
     `weights` is a file that holds the tensors of the network already, `pretrained` a folder that `write_pretrained` has
-    filled with some of them, `adapters` one that `save_adapters` has filled. The bundle shares these files (as hard links) where the file system allows that.
+    filled with some of them, `adapters` one that `save_adapters` has filled. The bundle shares these files (as hard
+    links) where the file system allows that.
 
     Raises:
         RunFailed: the disk is full or fails.
@@ -283,7 +284,9 @@ def read_bundle(folder: Path) -> Bundle:
             raise
         places = " and ".join(f"that of {found['model']} to {folder / COPIES / name}" for name, found in base.items())
         hint = f"holds adapters alone; copy the folder of the model that they were trained beside, {places}"
-        raise UserError(Fault(str(folder), f"{hint} ({HOW_TO_MERGE}). Where it was, it {error.faults[0].message}")) from None
+        raise UserError(
+            Fault(str(folder), f"{hint} ({HOW_TO_MERGE}). Where it was, it {error.faults[0].message}")
+        ) from None
     tensors = load_file(folder / WEIGHTS)
     for place, published_model in _published_models(network, inputs):
         if (file := folder / PRETRAINED / place / WEIGHTS).exists():

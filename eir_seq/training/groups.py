@@ -43,9 +43,7 @@ class Groups:
         size: batches per optimizer step; the last step of an epoch may have fewer.
     """
 
-    def __init__(
-        self, batches: Batches, network: Network, outputs: Mapping[str, FittedOutput], size: int
-    ) -> None:
+    def __init__(self, batches: Batches, network: Network, outputs: Mapping[str, FittedOutput], size: int) -> None:
         self.batches, self.network, self.outputs, self.size = batches, network, outputs, size
 
     def __len__(self) -> int:

@@ -27,13 +27,19 @@ from eir_seq.training.preflight import monitor_of
 from eir_seq.training.signals import SignalGuard
 from tests.training.harness import Watcher
 
-BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+BERT: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 BERT |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 BART = {"d_model": 8, "dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 BART |= {f"{side}_{what}": 2 for side in ("encoder", "decoder") for what in ("layers", "attention_heads", "ffn_dim")}
 GPT = {"n_embd": 8, "n_layer": 1, "n_head": 2, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 T5 = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0}
-SIDE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4}
+SIDE: dict[str, Any] = {
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 4,
+}
 SIDE |= {"intermediate_size": 8, "query_pre_attn_scalar": 4, "attention_dropout": 0.0}
 GEMMA = {"encoder": SIDE, "decoder": SIDE, "dropout_rate": 0.0, "attention_dropout": 0.0}
 

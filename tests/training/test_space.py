@@ -52,7 +52,7 @@ def test_optimizer_state_is_kept_on_demand(links: bool, tmp_path: Path, monkeypa
         raise PermissionError
 
     if not links:
-        monkeypatch.setattr(checkpoints.os, "link", refuse)
+        monkeypatch.setattr(os, "link", refuse)
     trainer = {"keep_optimizer_state": True, "checkpoint_every": 2}
     result = train(table_experiment(tmp_path, trainer=trainer))
     best = f"checkpoints/best-{result['best_step']:08d}/model.safetensors"
