@@ -210,10 +210,21 @@ def build_config(model_type: str, given: Mapping[str, Any] | None = None) -> Mod
     """
     from eir_seq.models.catalogue import config_class
 
-    faults, config = _check(config_class(model_type), given or {})
-    if faults or not isinstance(config, ModelConfig):
-        raise UserError(*faults)
+    config = build_options(config_class(model_type), given or {})
+    assert isinstance(config, ModelConfig)
     return config
+
+
+def build_options(options: type[Options], given: Mapping[str, Any]) -> Options:
+    """These options, those of a part of an architecture say, with defaults for what is not given.
+
+    Raises:
+        UserError: unknown options, wrong types, values that cannot work together.
+    """
+    faults, built = _check(options, given)
+    if built is None or faults:
+        raise UserError(*faults)
+    return built
 
 
 def max_positions(model_type: str, given: Mapping[str, Any]) -> int | None:

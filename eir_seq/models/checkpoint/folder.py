@@ -33,6 +33,7 @@ WANTED = {
         ("config.json", GENERATION, "pytorch_model*.bin", "pytorch_model*.bin.index.json"),
     ),
     "adapter": ((ADAPTER, "adapter_model.safetensors"), (ADAPTER, "adapter_model.bin")),
+    "configuration": (("config.json",),),
 }
 """Files of each kind of folder, of today and of old; the first one tells the kind."""
 DERIVED = (
@@ -71,7 +72,7 @@ def locate(
         raise UserError(
             Fault(
                 str(name),
-                f"is neither a folder nor {'a model' if kind == 'model' else 'an adapter'} that the Hub gave "
+                f"is neither a folder nor {'an' if kind == 'adapter' else 'a'} {kind} that the Hub gave "
                 f"({type(error).__name__}); without network, give the path of a folder",
             )
         ) from error
