@@ -14,7 +14,7 @@ from torch import Tensor
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class
-from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_generation, read_tensors
+from eir_seq.models.checkpoint.folder import FORMATS, locate, options_of, read_config, read_generation, read_tensors
 from eir_seq.models.checkpoint.matching import match, unwrapped
 from eir_seq.models.model import Model
 from eir_seq.models.options import ModelConfig, build_config, fields, overridden
@@ -229,10 +229,13 @@ def _stored_dtype(content: dict[str, Any], held: dict[str, Tensor]) -> torch.dty
 def _dtype(given: str | torch.dtype | None) -> torch.dtype:
     found = getattr(torch, given.removeprefix("torch."), None) if isinstance(given, str) else given
     found = torch.get_default_dtype() if found is None and given is None else found
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        message = f"{given!r} is no number format of weights (float32, bfloat16, float16, float64)"
-        raise UserError(Fault("dtype", message))
+    if found not in FORMATS:
+        raise UserError(Fault("dtype", f"{given!r} is no number format of weights ({_formats()})"))
     return found
+
+
+def _formats() -> str:
+    return ", ".join(str(dtype).removeprefix("torch.") for dtype in FORMATS)
 
 
 def _fault_of_task(model: Model, config: ModelConfig) -> str | None:
@@ -282,6 +285,11 @@ def _load(
         for name in mismatched:
             shapes = f"{list(tensors[name].shape)}, {SHAPES} {list(expected[name].shape)}"
             faults.append(Fault(str(folder), f"{name} has shape {shapes}"))
+    faults += [
+        Fault(str(folder), f"{name} holds numbers of {tensor.dtype}; {_formats()} can be read, quantized weights cannot")
+        for name, tensor in tensors.items()
+        if expected[name].is_floating_point() and tensor.dtype not in FORMATS
+    ]
     missing = [name for name in expected if name not in tensors]
     needed = [name for name in missing if name not in buffers and name not in mismatched]
     needed = [name for name in needed if wanted is None or name in wanted]
