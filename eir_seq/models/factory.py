@@ -286,7 +286,7 @@ def _load(
             shapes = f"{list(tensors[name].shape)}, {SHAPES} {list(expected[name].shape)}"
             faults.append(Fault(str(folder), f"{name} has shape {shapes}"))
     faults += [
-        Fault(str(folder), f"{name} holds numbers of {tensor.dtype}; {_formats()} can be read, quantized weights cannot")
+        Fault(str(folder), f"{name} holds numbers of {tensor.dtype}; quantized weights cannot be read")
         for name, tensor in tensors.items()
         if expected[name].is_floating_point() and tensor.dtype not in FORMATS
     ]
