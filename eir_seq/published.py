@@ -114,8 +114,9 @@ class TokenizerClass:
 
     def from_pretrained(self, folder_or_hub_id: str | os.PathLike[str], **options: Any) -> Tokenizer:
         """The tokenizer of a folder or of the Hub, see `load_tokenizer`."""
-        own = {"tokenizer_class": self.name, "use_fast": self.name.endswith("Fast")}
-        return load_tokenizer(folder_or_hub_id, **({} if self.name in AUTO_TOKENIZERS else own) | options)
+        if self.name not in AUTO_TOKENIZERS:
+            options = {"tokenizer_class": self.name, "use_fast": self.name.endswith("Fast"), **options}
+        return load_tokenizer(folder_or_hub_id, **options)
 
 
 def _plain(value: Any) -> Any:

@@ -70,6 +70,13 @@ def test_heads_that_options_name_as_pruned_stay_away(tmp_path: Path) -> None:
         assert again.config.published["pruned_heads"] == {"0": [1]}
 
 
+def test_options_under_their_other_names() -> None:
+    config = published.MvpConfig(hidden_size=32, decoder_layers=3)
+    assert (config.hidden_size, config.d_model, config.num_attention_heads) == (32, 32, config.encoder_attention_heads)
+    with pytest.raises(AttributeError, match="'MvpConfig' has no option 'hidden_sise'"):
+        _ = config.hidden_sise
+
+
 def test_parts_are_made_by_classes_of_their_own() -> None:
     part = published.T5GemmaModuleConfig(hidden_size=16, num_hidden_layers=1)
     config = T5GemmaConfig(encoder=part, vocab_size=50)

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Union
 
 from eir_seq.errors import Fault, UserError, nearest
 
@@ -54,6 +54,14 @@ class Options:
     """Other documented names of options: alias -> name."""
     parts: ClassVar[Mapping[str, type[Options]]] = {}
     """Options that are mappings of options themselves: name -> what may stand in it."""
+
+    if not TYPE_CHECKING:  # options are checked by their own names
+
+        def __getattr__(self, name: str) -> Any:
+            """The value of an option under another documented name."""
+            if name not in type(self).aliases:
+                raise AttributeError(f"{type(self).__name__!r} has no option {name!r}")
+            return getattr(self, type(self).aliases[name])
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Pairs (option, what is wrong) for combinations of options that cannot work."""
