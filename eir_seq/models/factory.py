@@ -14,7 +14,7 @@ from torch import Tensor
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class
-from eir_seq.models.checkpoint.folder import locate, options_of, read_config, read_generation, read_tensors
+from eir_seq.models.checkpoint.folder import FORMATS, locate, options_of, read_config, read_generation, read_tensors
 from eir_seq.models.checkpoint.matching import match, unwrapped
 from eir_seq.models.model import Model
 from eir_seq.models.options import ModelConfig, build_config, fields, overridden
@@ -49,7 +49,7 @@ class LoadReport:
 
 def create_model(
     model_type: str,
-    model_init_config: dict[str, Any] | None = None,
+    model_init_config: dict[str, Any] | ModelConfig | None = None,
     *,
     task: str = "base",
     attn_implementation: str | None = None,
@@ -58,7 +58,7 @@ def create_model(
 
     Args:
         model_type: name in the catalogue; a documented class name ("BertForMaskedLM") names type and task at once.
-        model_init_config: options by their documented names; defaults for the rest.
+        model_init_config: options by their documented names, defaults for the rest; or all of them, checked before.
         task: "base", "encoder", "masked-lm", "causal-lm", "seq2seq-lm", "sequence-classification", ...
         attn_implementation: how attention is computed, see `Model.set_attn_implementation`.
 
@@ -66,10 +66,15 @@ def create_model(
         UserError: unknown type, task or options.
     """
     model_type, task = _by_class_name(model_type, task)
-    config = build_config(model_type, model_init_config)
+    if isinstance(model_init_config, ModelConfig):
+        config = model_init_config
+        if config.model_type != model_type:
+            raise UserError(Fault("model_type", f"{model_type!r} cannot be built of options of {config.model_type!r}"))
+    else:
+        config = build_config(model_type, model_init_config)
     declared = architecture(model_type)
     _check_task(model_type, declared, task)
-    model = Model(declared, config, task)
+    model = _build(declared, config, task)
     declared.initialization(config).fill(model)
     if attn_implementation is not None:
         model.set_attn_implementation(attn_implementation)
@@ -138,17 +143,9 @@ def from_pretrained(
     if dtype is not None and torch_dtype is not None:
         raise UserError(Fault("torch_dtype", "given twice: 'dtype' and 'torch_dtype' are one argument"))
     dtype = torch_dtype if dtype is None else dtype
-    labels = _labels(config_overrides)
-    options = options_of({**content, **labels}, folder / "config.json")
-    published = options.pop("published")
-    pruned = pruned_heads(published.pop(PRUNED, None), str(folder / "config.json"))
-    config = replace(
-        build_config(model_type, overridden(config_class(model_type), options, config_overrides)), published=published
-    )
+    config = _config(content, folder, config_overrides)
     with torch.device("meta"):
-        model = Model(declared, config, task)
-    if pruned:
-        model.prune_heads(pruned)
+        model = _build(declared, config, task, str(folder / "config.json"))
     wanted = None if pretrained_parts == "all" else _names_of(pretrained_parts, model)
     model.generation_config = read_generation(folder)
     held = read_tensors(folder)
@@ -164,6 +161,45 @@ def from_pretrained(
         model.set_attn_implementation(attn_implementation)
     place(model.to(_stored_dtype(content, held) if dtype == "auto" else _dtype(dtype)), device_map)
     return model.eval()
+
+
+def pretrained_config(
+    folder_or_hub_id: str | Path,
+    *,
+    model_type: str | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    **overrides: Any,
+) -> ModelConfig:
+    """The options of a published checkpoint, without its weights; arguments as of `from_pretrained`.
+
+    Raises:
+        UserError: as there.
+    """
+    folder = locate(folder_or_hub_id, revision=revision, local_files_only=local_files_only, kind="configuration")
+    content = read_config(folder)
+    if model_type is not None:
+        content = {**content, "model_type": model_type}
+    return _config(content, folder, overrides)
+
+
+def _config(content: dict[str, Any], folder: Path, overrides: dict[str, Any]) -> ModelConfig:
+    """The options in the content of a folder's config.json, some of them overridden."""
+    model_type = content["model_type"]
+    options = options_of({**content, **_labels(overrides)}, folder / "config.json")
+    published = options.pop("published")
+    given = overridden(config_class(model_type), options, overrides)
+    return replace(build_config(model_type, given), published=published)
+
+
+def _build(declared: Architecture, config: ModelConfig, task: str, source: str = "config") -> Model:
+    """A model of these options without the heads that they name as pruned; its weights are still to be filled."""
+    pruned = pruned_heads(config.published.get(PRUNED), source)
+    others = {name: value for name, value in config.published.items() if name != PRUNED}
+    model = Model(declared, replace(config, published=others), task)
+    if pruned:
+        model.prune_heads(pruned)
+    return model
 
 
 def _labels(overrides: dict[str, Any]) -> dict[str, Any]:
@@ -193,10 +229,13 @@ def _stored_dtype(content: dict[str, Any], held: dict[str, Tensor]) -> torch.dty
 def _dtype(given: str | torch.dtype | None) -> torch.dtype:
     found = getattr(torch, given.removeprefix("torch."), None) if isinstance(given, str) else given
     found = torch.get_default_dtype() if found is None and given is None else found
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        message = f"{given!r} is no number format of weights (float32, bfloat16, float16, float64)"
-        raise UserError(Fault("dtype", message))
+    if found not in FORMATS:
+        raise UserError(Fault("dtype", f"{given!r} is no number format of weights ({_formats()})"))
     return found
+
+
+def _formats() -> str:
+    return ", ".join(str(dtype).removeprefix("torch.") for dtype in FORMATS)
 
 
 def _fault_of_task(model: Model, config: ModelConfig) -> str | None:
@@ -246,6 +285,11 @@ def _load(
         for name in mismatched:
             shapes = f"{list(tensors[name].shape)}, {SHAPES} {list(expected[name].shape)}"
             faults.append(Fault(str(folder), f"{name} has shape {shapes}"))
+    faults += [
+        Fault(str(folder), f"{name} holds numbers of {tensor.dtype}; quantized weights cannot be read")
+        for name, tensor in tensors.items()
+        if expected[name].is_floating_point() and tensor.dtype not in FORMATS
+    ]
     missing = [name for name in expected if name not in tensors]
     needed = [name for name in missing if name not in buffers and name not in mismatched]
     needed = [name for name in needed if wanted is None or name in wanted]
@@ -290,13 +334,18 @@ def _check_task(model_type: str, declared: Architecture, task: str) -> None:
 
 def _by_class_name(name: str, task: str) -> tuple[str, str]:
     name = SYNONYMS.get(name, name)
-    if name in CATALOGUE:
-        return name, task
-    for model_type in CATALOGUE:
-        for candidate, declared in architecture(model_type).tasks.items():
-            if declared.published == name:
-                return model_type, candidate
-    return name, task
+    return (name, task) if name in CATALOGUE else class_named(name) or (name, task)
+
+
+def class_named(name: str) -> tuple[str, str] | None:
+    """Model type and task of a documented class name ("BertForMaskedLM"), None where no class has that name."""
+    for model_type, entry in CATALOGUE.items():
+        family = entry.config.partition(":")[2].removesuffix("Config")
+        if name.startswith(family):  # only these architectures are imported
+            for task, declared in architecture(model_type).tasks.items():
+                if declared.published == name:
+                    return model_type, task
+    return None
 
 
 def _task_of_classes(declared: Architecture, classes: Any) -> str:

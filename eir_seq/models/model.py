@@ -266,6 +266,11 @@ class Model(Vocabulary, HeadPruning, DocumentedMethods):
         """Where the model is; spread over several devices, where it takes its inputs."""
         return next(self.parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of its weights."""
+        return next(self.parameters()).dtype
+
     def generate(
         self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **options: Any
     ) -> Tensor | GenerationOutput:
@@ -326,7 +331,7 @@ class Model(Vocabulary, HeadPruning, DocumentedMethods):
         pair = isinstance(self.body, EncoderDecoder)
         config = published_config(self.config, self.declared.published, is_encoder_decoder=pair)
         told = {"dtype", "torch_dtype"} & config.keys()
-        config |= dict.fromkeys(told, str(next(self.parameters()).dtype).removeprefix("torch."))
+        config |= dict.fromkeys(told, str(self.dtype).removeprefix("torch."))
         write(Path(folder), config, self.published_tensors(), self.generation_config)
 
     def computed_tensors(self) -> Tensors:

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Union
 
 from eir_seq.errors import Fault, UserError, nearest
 
@@ -54,6 +54,14 @@ class Options:
     """Other documented names of options: alias -> name."""
     parts: ClassVar[Mapping[str, type[Options]]] = {}
     """Options that are mappings of options themselves: name -> what may stand in it."""
+
+    if not TYPE_CHECKING:  # options are checked by their own names
+
+        def __getattr__(self, name: str) -> Any:
+            """The value of an option under another documented name."""
+            if name not in type(self).aliases:
+                raise AttributeError(f"{type(self).__name__!r} has no option {name!r}")
+            return getattr(self, type(self).aliases[name])
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Pairs (option, what is wrong) for combinations of options that cannot work."""
@@ -210,10 +218,21 @@ def build_config(model_type: str, given: Mapping[str, Any] | None = None) -> Mod
     """
     from eir_seq.models.catalogue import config_class
 
-    faults, config = _check(config_class(model_type), given or {})
-    if faults or not isinstance(config, ModelConfig):
-        raise UserError(*faults)
+    config = build_options(config_class(model_type), given or {})
+    assert isinstance(config, ModelConfig)
     return config
+
+
+def build_options(options: type[Options], given: Mapping[str, Any]) -> Options:
+    """These options, those of a part of an architecture say, with defaults for what is not given.
+
+    Raises:
+        UserError: unknown options, wrong types, values that cannot work together.
+    """
+    faults, built = _check(options, given)
+    if built is None or faults:
+        raise UserError(*faults)
+    return built
 
 
 def max_positions(model_type: str, given: Mapping[str, Any]) -> int | None:

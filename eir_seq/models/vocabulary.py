@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
+from operator import index
 from typing import Any
 
 import torch
@@ -93,7 +94,8 @@ class Vocabulary:
         """
         table = self.get_input_embeddings()
         rows = table.num_embeddings
-        size = _rounded(rows if new_num_tokens is None else new_num_tokens, pad_to_multiple_of)
+        wanted = rows if new_num_tokens is None else _whole("new_num_tokens", new_num_tokens)
+        size = _rounded(wanted, pad_to_multiple_of)
         if size == rows:
             return table
         config = self.config.with_vocabulary(size)
@@ -115,10 +117,18 @@ class Vocabulary:
         return self.get_input_embeddings()
 
 
+def _whole(name: str, number: Any) -> int:
+    """A plain int, also of an array or a tensor with one number."""
+    try:
+        return index(number)
+    except TypeError:
+        raise UserError(Fault(name, f"{number!r} is not a whole number")) from None
+
+
 def _rounded(size: int, multiple: int | None) -> int:
     if multiple is None:
         return size
-    if multiple < 1:
+    if (multiple := _whole("pad_to_multiple_of", multiple)) < 1:
         raise UserError(Fault("pad_to_multiple_of", f"{multiple!r} is not a whole number from 1 on"))
     return -(-size // multiple) * multiple
 

@@ -36,6 +36,28 @@ class SpecialTokens:
     mask: str | None = None
 
 
+class RoleToken:
+    """The token of a role under its published name, `eos_token` say, read only; None where the format has none."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name, self.role = name, name.partition("_")[0]
+
+    def __get__(self, tokenizer: Any, owner: type) -> str | None:
+        token: str | None = getattr(tokenizer.specials, self.role)
+        return token
+
+    def __set__(self, tokenizer: Any, value: Any) -> None:
+        token = self.name.removesuffix("_id")
+        raise AttributeError(f"{self.name} is read only; load_tokenizer(..., {token}='...') gives the role to a token")
+
+
+class RoleId(RoleToken):
+    """The id of that token, `eos_token_id` say."""
+
+    def __get__(self, tokenizer: Any, owner: type) -> Any:
+        return getattr(tokenizer, f"{self.role}_id")
+
+
 class Backend(Protocol):
     """What turns one text into ids: the `tokenizers` library or sentencepiece."""
 

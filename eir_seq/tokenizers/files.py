@@ -36,6 +36,12 @@ VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *
 CONFIG_FILES = (CONFIG_FILE, CHAT_TEMPLATE_FILE, "special_tokens_map.json", "added_tokens.json", "config.json")
 
 
+def lineage_of(name: str) -> str:
+    """A format's name in lower-case letters and digits: of "XLMRobertaTokenizerFast" or "xlm-roberta", `xlmroberta`."""
+    name = name.removesuffix("Fast").removesuffix("Tokenizer")
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
 class TokenizerFiles:
     """The folder of a published tokenizer."""
 
@@ -148,10 +154,7 @@ class TokenizerConfigFiles:
         if not named or named == "PreTrainedTokenizerFast":
             config = self._files.optional_json("config.json")
             named = config.get("tokenizer_class") or config.get("model_type")
-        if not isinstance(named, str):
-            return None
-        name = named.removesuffix("Fast").removesuffix("Tokenizer")
-        return "".join(character for character in name.lower() if character.isalnum())
+        return lineage_of(named) if isinstance(named, str) else None
 
     def flag(self, name: str, default: bool | None) -> bool | None:
         """A boolean option of the tokenizer config.

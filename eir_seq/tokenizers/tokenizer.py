@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.tokenizers.backend import ROLES, Backend, Encoding, SpecialTokens
+from eir_seq.tokenizers.backend import ROLES, Backend, Encoding, RoleId, RoleToken, SpecialTokens
 from eir_seq.tokenizers.batch import BatchEncoding, as_ids, cleaned_up
 from eir_seq.tokenizers.calling import Call, Texts, call
 from eir_seq.tokenizers.chat import Conversation, render_all, templates_as_json
@@ -37,6 +37,10 @@ class Tokenizer:
     padding_side: str = "right"
     model_max_length: int | None = None
     clean_up_tokenization_spaces: bool = False
+    bos_token, eos_token, unk_token, sep_token = RoleToken(), RoleToken(), RoleToken(), RoleToken()
+    pad_token, cls_token, mask_token = RoleToken(), RoleToken(), RoleToken()
+    bos_token_id, eos_token_id, unk_token_id, sep_token_id = RoleId(), RoleId(), RoleId(), RoleId()
+    pad_token_id, cls_token_id, mask_token_id = RoleId(), RoleId(), RoleId()
 
     def __init__(self, backend: Backend, specials: SpecialTokens, framing: Framing) -> None:
         self._backend = backend
@@ -245,6 +249,10 @@ class Tokenizer:
         )
         return call(self, text, text_pair, text_target, how)
 
+    def encode(self, text: str, text_pair: str | None = None, **options: Any) -> Any:
+        """The `input_ids` of a call."""
+        return self(text, text_pair, **options)["input_ids"]
+
     def apply_chat_template(
         self,
         conversation: Conversation | Sequence[Conversation],
@@ -404,6 +412,8 @@ class Tokenizer:
         further = {"model_max_length": self.model_max_length, "token_type_ids_pattern": self.token_type_ids_pattern}
         config |= {name: value for name, value in further.items() if value is not None}
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    save_pretrained = save
 
     def __len__(self) -> int:
         return self.vocab_size

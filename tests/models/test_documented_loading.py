@@ -54,6 +54,8 @@ def test_number_formats_that_cannot_be(tmp_path: Path) -> None:
     tiny("bert").save_pretrained(tmp_path)
     with pytest.raises(UserError, match="dtype: 'int8' is no number format of weights"):
         from_pretrained(tmp_path, dtype="int8")
+    with pytest.raises(UserError, match=r"dtype: torch.float8_e4m3fn is no number format of weights"):
+        from_pretrained(tmp_path, dtype=torch.float8_e4m3fn)
     with pytest.raises(UserError, match="torch_dtype: given twice"):
         from_pretrained(tmp_path, dtype="auto", torch_dtype="auto")
     edit(tmp_path, torch_dtype="int8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -97,6 +98,17 @@ def test_rounded_up() -> None:
     assert model.resize_token_embeddings(pad_to_multiple_of=100).num_embeddings == 200
     with pytest.raises(UserError, match="pad_to_multiple_of: 0 is not"):
         model.resize_token_embeddings(3, pad_to_multiple_of=0)
+
+
+def test_a_number_of_another_type(tmp_path: Path) -> None:
+    model = tiny("bert")
+    for size in (np.int64(125), torch.tensor(126)):
+        model.resize_token_embeddings(size)  # type: ignore[arg-type]
+        assert type(model.config.vocab_size) is int  # type: ignore[attr-defined]
+    model.save_pretrained(tmp_path)
+    for wrong in (1.5, "130"):
+        with pytest.raises(UserError, match=r"new_num_tokens: .* is not a whole number"):
+            model.resize_token_embeddings(wrong)  # type: ignore[arg-type]
 
 
 def test_what_cannot_be() -> None:

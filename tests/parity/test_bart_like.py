@@ -14,7 +14,7 @@ from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.heads.sequence_classification import shifted_right
 from tests.parity.cases import CASES, Case
 from tests.parity.cases.bart_like import BART, MARIAN, SCALED, true_waves
-from tests.parity.harness import Pair, difference, inputs_of, pair, real_places
+from tests.parity.harness import Pair, difference, inputs_of, pair, real_places, transformers
 
 BY_NAME = {case.name: case for case in CASES}
 SHIFTING = ("bart", "mbart", "mvp", "plbart")
@@ -184,6 +184,21 @@ def test_files_without_what_can_be_computed(name: str, tmp_path: Path) -> None:
     inputs = inputs_of(BY_NAME[name], both.oracle.config)
     assert difference(model(**inputs).logits, both.oracle(**inputs).logits, real_places(inputs)) < 1e-5
     assert not any(p.requires_grad for name, p in model.named_parameters() if "positions" in name)
+
+
+@pytest.mark.parametrize(("name", "task"), [("marian", "base"), ("pegasus", "seq2seq-lm"), ("pegasus", "causal-lm")])
+def test_fresh_tables_of_waves(name: str, task: str, tmp_path: Path) -> None:
+    """As in the reference implementation, and as in a file that leaves them out: a model stays the same when saved."""
+    model = create_model(name, BY_NAME[name].options, task=task)
+    model.save_pretrained(tmp_path)
+    rewrite(tmp_path, lambda tensors: {name: x for name, x in tensors.items() if "embed_positions" not in name})
+    reference = getattr(transformers, model.declared.published).from_pretrained(tmp_path)
+    expected = [x for name, x in reference.named_parameters() if "embed_positions" in name]
+    for loaded in (model, from_pretrained(tmp_path, task=task)):
+        found = [x for name, x in loaded.named_parameters() if "positions" in name]
+        assert len(found) == len(expected) == (1 if task == "causal-lm" else 2)
+        for table in found:
+            torch.testing.assert_close(table, expected[0])
 
 
 def test_a_bias_of_the_scores(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The code of the published pages of mT5, T5Gemma, MVP and M2M100, line by line on tiny folders of our own.
 
-Only imports and the names of folders differ: ``Tokenizer`` stands for every class of tokenizers. What a tokenizer gives
-is compared with transformers.
+Only imports and the names of folders differ. What a tokenizer gives is compared with transformers.
 """
 
 from __future__ import annotations
@@ -17,7 +16,25 @@ import pytest
 import torch
 
 from eir_seq.errors import UserError
-from eir_seq.models import create_model, from_pretrained
+from eir_seq.models import create_model
+from eir_seq.published import (
+    AutoModel,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    M2M100ForConditionalGeneration,
+    M2M100Tokenizer,
+    MT5EncoderModel,
+    MT5ForConditionalGeneration,
+    MT5Model,
+    MvpForCausalLM,
+    MvpForConditionalGeneration,
+    MvpForQuestionAnswering,
+    MvpForSequenceClassification,
+    T5GemmaConfig,
+    T5GemmaForSequenceClassification,
+    T5GemmaForTokenClassification,
+    T5GemmaModel,
+)
 from eir_seq.tokenizers import Tokenizer, batch, load_tokenizer
 from eir_seq.tokenizers.languages import TranslationTokenizer
 
@@ -101,8 +118,8 @@ class TestMT5:
     summary = "Weiter Verhandlung in Syrien."
 
     def test_states(self, mt5: Path) -> None:
-        model = from_pretrained(mt5, task="base")
-        tokenizer = Tokenizer.from_pretrained(mt5)
+        model = MT5Model.from_pretrained(mt5)
+        tokenizer = AutoTokenizer.from_pretrained(mt5)
         oracle = transformers.T5Tokenizer.from_pretrained(str(mt5))
         inputs = tokenizer(self.article, return_tensors="pt")
         labels = tokenizer(text_target=self.summary, return_tensors="pt")
@@ -115,8 +132,8 @@ class TestMT5:
         assert decoder_input_ids.tolist() == labels.input_ids.tolist()
 
     def test_loss(self, mt5: Path) -> None:
-        model = from_pretrained(mt5, task="seq2seq-lm")
-        tokenizer = Tokenizer.from_pretrained(mt5)
+        model = MT5ForConditionalGeneration.from_pretrained(mt5)
+        tokenizer = AutoTokenizer.from_pretrained(mt5)
         inputs = tokenizer(self.article, text_target=self.summary, return_tensors="pt")
         oracle = transformers.T5Tokenizer.from_pretrained(str(mt5))
         assert_same(inputs, oracle(self.article, text_target=self.summary, return_tensors="pt"))
@@ -124,8 +141,8 @@ class TestMT5:
         assert outputs.loss.isfinite()
 
     def test_gaps_and_writing(self, mt5: Path) -> None:
-        tokenizer = Tokenizer.from_pretrained(mt5)
-        model = from_pretrained(mt5, task="seq2seq-lm")
+        tokenizer = AutoTokenizer.from_pretrained(mt5)
+        model = MT5ForConditionalGeneration.from_pretrained(mt5)
         input_ids = tokenizer("The <extra_id_0> walks in <extra_id_1> park", return_tensors="pt").input_ids
         labels = tokenizer("<extra_id_0> cute dog <extra_id_1> the <extra_id_2>", return_tensors="pt").input_ids
         outputs = model(input_ids=input_ids, labels=labels)
@@ -140,8 +157,8 @@ class TestMT5:
             assert tokenizer.decode(outputs[0], skip_special_tokens=skip) == expected
 
     def test_encoder(self, mt5: Path) -> None:
-        model = from_pretrained(mt5, task="encoder")
-        tokenizer = Tokenizer.from_pretrained(mt5)
+        model = MT5EncoderModel.from_pretrained(mt5)
+        tokenizer = AutoTokenizer.from_pretrained(mt5)
         input_ids = tokenizer(self.article, return_tensors="pt").input_ids
         outputs = model(input_ids)
         hidden_state = outputs.last_hidden_state
@@ -150,8 +167,8 @@ class TestMT5:
 
 class TestT5Gemma:
     def test_conversation(self, t5gemma: Path) -> None:
-        tokenizer = Tokenizer.from_pretrained(t5gemma)
-        model = from_pretrained(t5gemma, device_map="cpu", dtype=torch.bfloat16)
+        tokenizer = AutoTokenizer.from_pretrained(t5gemma)
+        model = AutoModelForSeq2SeqLM.from_pretrained(t5gemma, device_map="cpu", dtype=torch.bfloat16)
         messages = [{"role": "user", "content": "Tell me an unknown interesting biology fact about the brain."}]
         options: dict[str, Any] = {"return_tensors": "pt", "return_dict": True, "add_generation_prompt": True}
         input_ids = tokenizer.apply_chat_template(messages, **options).to(model.device)
@@ -162,25 +179,34 @@ class TestT5Gemma:
         assert tokenizer.decode(outputs[0]).startswith("<bos>")
 
     def test_classes(self, t5gemma: Path) -> None:
-        tokenizer = Tokenizer.from_pretrained(t5gemma)
+        tokenizer = AutoTokenizer.from_pretrained(t5gemma)
         inputs = tokenizer("Hello, my dog is cute", return_tensors="pt")
-        model = from_pretrained(t5gemma, task="sequence-classification", num_labels=2)
+        model = T5GemmaForSequenceClassification.from_pretrained(t5gemma, num_labels=2)
         with torch.no_grad():
             logits = model(**inputs).logits
         assert logits.argmax().item() in (0, 1)
         inputs = tokenizer(
             "HuggingFace is a company based in Paris and New York", add_special_tokens=False, return_tensors="pt"
         )
-        model = from_pretrained(t5gemma, task="token-classification", num_labels=3)
+        model = T5GemmaForTokenClassification.from_pretrained(t5gemma, num_labels=3)
         with torch.no_grad():
             logits = model(**inputs).logits
         assert logits.argmax(-1).shape == inputs.input_ids.shape
+
+    def test_options(self, t5gemma: Path) -> None:
+        t5gemma_config = T5GemmaConfig.from_pretrained(t5gemma)
+        model = T5GemmaModel(t5gemma_config)
+        loaded = AutoModel.from_pretrained(t5gemma)
+        assert {name: x.shape for name, x in model.named_parameters()} == {
+            name: x.shape for name, x in loaded.named_parameters()
+        }
+        assert model.config == loaded.config
 
     def test_padding_side(self, t5gemma: Path) -> None:
         """As the fast class, which is the default one there, pads."""
         texts = ["Hello, my dog is cute", "Hello"]
         oracle = transformers.GemmaTokenizerFast.from_pretrained(str(t5gemma))
-        tokenizer = Tokenizer.from_pretrained(t5gemma)
+        tokenizer = AutoTokenizer.from_pretrained(t5gemma)
         assert tokenizer.padding_side == oracle.padding_side == "left"
         assert_same(tokenizer(texts, padding=True), oracle(texts, padding=True))
         tokenizer.padding_side = oracle.padding_side = "right"
@@ -189,8 +215,8 @@ class TestT5Gemma:
 
 class TestMVP:
     def test_summary(self, mvp: Path) -> None:
-        tokenizer = Tokenizer.from_pretrained(mvp)
-        model = from_pretrained(mvp, task="seq2seq-lm")
+        tokenizer = AutoTokenizer.from_pretrained(mvp)
+        model = MvpForConditionalGeneration.from_pretrained(mvp)
         inputs = tokenizer(
             "Summarize: You may want to stick it to your boss and leave your job, but don't do it if these are your "
             "reasons.",
@@ -209,8 +235,8 @@ class TestMVP:
         assert tokenizer(" Hello world")["input_ids"] == oracle(" Hello world")["input_ids"]
 
     def test_answer(self, mvp: Path) -> None:
-        tokenizer = Tokenizer.from_pretrained(mvp)
-        model = from_pretrained(mvp, task="question-answering")
+        tokenizer = AutoTokenizer.from_pretrained(mvp)
+        model = MvpForQuestionAnswering.from_pretrained(mvp)
         inputs = tokenizer(
             "Answer the following question: Who was Jim Henson? [SEP] Jim Henson was a nice puppet",
             return_tensors="pt",
@@ -225,8 +251,8 @@ class TestMVP:
         assert predict_answer == oracle.decode(predict_answer_tokens)
 
     def test_one_label_for_a_text(self, mvp: Path) -> None:
-        tokenizer = Tokenizer.from_pretrained(mvp)
-        model = from_pretrained(mvp, task="sequence-classification", num_labels=2)
+        tokenizer = AutoTokenizer.from_pretrained(mvp)
+        model = MvpForSequenceClassification.from_pretrained(mvp, num_labels=2)
         inputs = tokenizer("Classify: Hello, my dog is cute", return_tensors="pt")
         labels = torch.tensor(1)  # the real label for inputs
         loss = model(**inputs, labels=labels).loss
@@ -235,11 +261,19 @@ class TestMVP:
             logits = model(**inputs).logits
         assert logits.argmax() in (0, 1)
 
+    def test_decoder(self, mvp: Path) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(mvp)
+        model = MvpForCausalLM.from_pretrained(mvp, add_cross_attention=False)
+        inputs = tokenizer("Hello, my dog is cute", return_tensors="pt")
+        outputs = model(**inputs)
+        logits = outputs.logits
+        assert list(logits.shape) == [*inputs.input_ids.shape, len(tokenizer)]
+
 
 class TestM2M100:
     def test_to_another_language(self, m2m100: Path) -> None:
-        model = from_pretrained(m2m100, task="seq2seq-lm")
-        tokenizer: Any = Tokenizer.from_pretrained(m2m100)
+        model = M2M100ForConditionalGeneration.from_pretrained(m2m100)
+        tokenizer = AutoTokenizer.from_pretrained(m2m100)
         oracle = transformers.M2M100Tokenizer.from_pretrained(str(m2m100))
         text_to_translate = "Life is like a box of chocolates"
         model_inputs = tokenizer(text_to_translate, return_tensors="pt")
@@ -253,7 +287,7 @@ class TestM2M100:
             assert tokenizer.decode(gen_tokens[0], skip_special_tokens=skip) == expected[0]
 
     def test_the_language_changes(self, m2m100: Path) -> None:
-        tokenizer: Any = TranslationTokenizer.from_pretrained(m2m100)
+        tokenizer = M2M100Tokenizer.from_pretrained(m2m100)
         oracle = transformers.M2M100Tokenizer.from_pretrained(str(m2m100))
         hi_text = "जीवन एक चॉकलेट बॉक्स की तरह है।"
         for language in ("hi", "zh"):
@@ -261,9 +295,9 @@ class TestM2M100:
             assert_same(tokenizer(hi_text, return_tensors="pt"), oracle(hi_text, return_tensors="pt"))
 
     def test_training(self, m2m100: Path) -> None:
-        model = from_pretrained(m2m100, task="seq2seq-lm")
+        model = M2M100ForConditionalGeneration.from_pretrained(m2m100)
         languages = {"src_lang": "en", "tgt_lang": "ro"}
-        tokenizer = TranslationTokenizer.from_pretrained(m2m100, **languages)
+        tokenizer = M2M100Tokenizer.from_pretrained(m2m100, **languages)
         src_text = " UN Chief Says There Is No Military Solution in Syria"
         tgt_text = "Şeful ONU declară că nu există o soluţie militară în Siria"
         model_inputs = tokenizer(src_text, text_target=tgt_text, return_tensors="pt")

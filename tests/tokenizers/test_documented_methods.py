@@ -12,6 +12,7 @@ import pytest
 
 from eir_seq.errors import UserError
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
+from eir_seq.tokenizers.backend import ROLES
 from eir_seq.tokenizers.byte_level import ERRORS
 from tests.tokenizers.corpus import CONTROL, OWN, pairs
 
@@ -49,6 +50,11 @@ def with_tokenizer_json(folder: Path, to: Path) -> Path:
 
 
 def assert_methods(ours: Tokenizer, oracle: Any, *, types: bool = True) -> None:
+    for role in ROLES:
+        for name in (f"{role}_token", f"{role}_token_id"):
+            assert getattr(ours, name) == getattr(oracle, name), name
+            with pytest.raises(AttributeError, match=rf"{name} is read only; load_tokenizer\(..., {role}_token="):
+                setattr(ours, name, getattr(oracle, name))
     for arguments in ((A,), (A, B), ([],), (A, [])):
         built = ours.build_inputs_with_special_tokens(*arguments)
         assert built == oracle.build_inputs_with_special_tokens(*arguments)
@@ -318,6 +324,15 @@ class TestByteLevel:
 
     def test_saved_vocabulary(self, bart: Path, tmp_path: Path) -> None:
         assert_saved_vocabulary(load_tokenizer(bart), tmp_path / "a", bart)
+
+
+def test_encode_and_save_pretrained(t5: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, slow = t5
+    load_tokenizer(folder).save_pretrained(tmp_path)
+    ours = load_tokenizer(tmp_path)
+    for given in ((("a film",), {}), (("a film", "the film"), {}), (("a film",), {"add_special_tokens": False})):
+        assert ours.encode(*given[0], **given[1]) == slow.encode(*given[0], **given[1])
+    assert ours.encode("a film", return_tensors="pt").tolist() == slow.encode("a film", return_tensors="pt").tolist()
 
 
 def test_the_calls_faults(bart: Path, tmp_path: Path) -> None:

@@ -122,6 +122,14 @@ class SinusoidalPositions(nn.Embedding):
 class SinesThenCosines(SinusoidalPositions):
     """The same waves, all sines in front of all cosines."""
 
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SinusoidalPositions.Config):
+        """The same options."""
+
+        def build(self, size: int) -> SinesThenCosines:
+            """A frozen table of vectors of width `size`."""
+            return SinesThenCosines(self.count, size)
+
     @staticmethod
     def waves(positions: Tensor, size: int) -> Tensor:
         """(...,) positions -> (..., size): sines of the even channels' angles, then their cosines."""

@@ -22,6 +22,9 @@ MOST_TENSORS = 50_000
 LONGEST_HEADER = 10_000_000
 """Bounds of one safetensors file, in tensors and bytes, far above published ones; hostile files cost seconds."""
 
+FORMATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Number formats of weights; others (of quantized models) mean nothing without their scales."""
+
 ZIP = b"PK\x03\x04"
 """How a zip archive begins."""
 
@@ -33,6 +36,7 @@ WANTED = {
         ("config.json", GENERATION, "pytorch_model*.bin", "pytorch_model*.bin.index.json"),
     ),
     "adapter": ((ADAPTER, "adapter_model.safetensors"), (ADAPTER, "adapter_model.bin")),
+    "configuration": (("config.json",),),
 }
 """Files of each kind of folder, of today and of old; the first one tells the kind."""
 DERIVED = (
@@ -71,7 +75,7 @@ def locate(
         raise UserError(
             Fault(
                 str(name),
-                f"is neither a folder nor {'a model' if kind == 'model' else 'an adapter'} that the Hub gave "
+                f"is neither a folder nor {'an' if kind == 'adapter' else 'a'} {kind} that the Hub gave "
                 f"({type(error).__name__}); without network, give the path of a folder",
             )
         ) from error
@@ -164,7 +168,7 @@ def read_tensors(folder: Path, stems: tuple[str, str] = ("model", "pytorch_model
         except Exception as error:  # unpickling refuses foreign content with errors of many kinds
             raise UserError(Fault(str(path), f"is no plain file of tensors ({type(error).__name__})")) from error
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.dtype in FORMATS and not bool(torch.isfinite(tensor).all()):
             raise UserError(Fault(str(folder), f"tensor {name!r} holds values that are not finite"))
     return tensors
 

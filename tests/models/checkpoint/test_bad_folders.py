@@ -206,6 +206,16 @@ def test_other_sizes_are_listed_at_once(folder: Path) -> None:
     assert all("has shape" in line and str(folder) in line for line in lines)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool, torch.float8_e4m3fn, torch.complex64])
+def test_weights_of_quantized_models(dtype: torch.dtype, folder: Path) -> None:
+    held = load_file(weights(folder))
+    name = "encoder.layer.0.attention.self.query.weight"
+    save_file({**held, name: held[name].to(dtype)}, weights(folder))
+    message = "query.weight holds numbers of " + str(dtype).replace(".", r"\.")
+    with pytest.raises(UserError, match=message):
+        from_pretrained(folder)
+
+
 @pytest.mark.parametrize("name", ["auto_map", "trust_remote_code", "_attn_implementation_internal", "custom_pipelines"])
 def test_code_that_a_config_names_is_never_looked_at(name: str, folder: Path) -> None:
     (folder / "modeling_evil.py").write_text("raise SystemExit('run')")
