@@ -211,6 +211,20 @@ def test_texts_of_several_lines_are_no_stray_quotes(config: Config, tmp_path: Pa
     assert splits.warnings == ()
 
 
+def test_one_of_many_texts_of_several_lines_may_look_like_rows(config: Config, tmp_path: Path) -> None:
+    content = as_csv(ROWS) + 'x,"f(1,2)\ng(a),h(b)",bad\n'
+    assert len(load_splits(config(train=write(tmp_path / "a.csv", content), validation=None)).warnings) == 1
+    content += 'y,"def f():\n  return",bad\nz,"def g():\n  pass",bad\n'
+    assert load_splits(config(train=write(tmp_path / "b.csv", content), validation=None)).warnings == ()
+
+
+def test_a_tab_as_words_of_a_command_line_and_yaml_say_it(config: Config, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", as_csv(ROWS).replace(",", "\t"))
+    splits = load_splits(config(train=path, validation=None, delimiter=r"\t"))
+    assert splits.train is not None
+    assert splits.train.num_rows == len(ROWS)
+
+
 def test_a_quote_that_leaves_another_number_of_fields(config: Config, tmp_path: Path) -> None:
     content = as_csv(ROWS) + '006,"never,bad\n007,text "here",bad\n008,"closed",bad\n'
     with pytest.raises(UserError, match=r"data\.quote=null reads quotes as ordinary characters"):
@@ -299,6 +313,14 @@ BROKEN_SHAPES = {
     "no list": (
         json.dumps({"ids": dict(enumerate(IDS))}, indent=1),
         r"^data\.train: \S+a\.json is one JSON object without a list of objects \(its keys: 'ids'\);",
+    ),
+    "columns": (
+        json.dumps({key: [row[key] for row in OBJECTS] for key in OBJECTS[0]}, indent=1),
+        r"^data\.train: \S+a\.json holds columns, not rows; write one object per row",
+    ),
+    "columns of pandas": (
+        json.dumps({key: {str(n): row[key] for n, row in enumerate(OBJECTS)} for key in OBJECTS[0]}),
+        r"^data\.train: \S+a\.json holds columns, not rows; write one object per row",
     ),
     "a single row": (json.dumps({"txt": "a"}), r"no column 'text' in \S+a\.json; did you mean 'txt'\?"),
     "broken": (
