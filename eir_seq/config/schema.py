@@ -70,7 +70,7 @@ class DataConfig(Strict):
         description="values of a target column that mean that there is no label",
     )
     on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="skip counts and lists rows without text or label"
+        "error", description="skip counts and lists rows without text or with a label that cannot be used"
     )
     limit: Positive | None = Field(None, description="use only that many training rows")
     batch_size: Positive = Field(32, description="rows per batch")
