@@ -71,6 +71,13 @@ def _missing_files(data: DataConfig) -> Iterator[Fault]:
         value = getattr(data, key)
         if isinstance(value, str):
             yield from _missing_file(f"data.{key}", value)
+    given = {key: getattr(data, key) for key in ("train", "validation", "test")}
+    paths = {key: os.path.expanduser(value) for key, value in given.items() if isinstance(value, str)}
+    folders = [key for key, path in paths.items() if os.path.isdir(path)]
+    for key, path in paths.items():
+        if folders and os.path.isfile(path):
+            message = f"{given[key]} is a file, and data.{folders[0]} is a folder of text files"
+            yield Fault(f"data.{key}", f"{message}; give files alone, or folders alone")
 
 
 def _missing_file(place: str, value: str) -> Iterator[Fault]:

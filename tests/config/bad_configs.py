@@ -107,6 +107,7 @@ VALUES = [
     cli("number-for-mapping", "trainer.early_stopping=3", "trainer.early_stopping: 3 is not a mapping; write trainer.early_stopping.patience=3, in YAML early_stopping: {patience: 3}"),
     cli("truth-for-mapping", "trainer.early_stopping=true", "trainer.early_stopping: true is not a mapping"),
     cli("fraction-in-quotes", ("data=table", "data.train=conf", "data.validation='0.2'"), "data.validation: no such file or folder: '0.2'; a fraction such as 0.2 stands without quotes"),
+    cli("file-beside-folder", ("data=table", "data.train=conf/experiment/mine.yaml", "data.validation=conf"), "data.train: conf/experiment/mine.yaml is a file, and data.validation is a folder of text files; give files alone, or folders alone"),
     cli("no-file", ("data=table", "data.train="), "data.train: is empty; name a file or folder"),
     cli("union", "inputs.review.max_length=true", "inputs.review.max_length: true is neither a whole number >= 3 nor one of 'average', 'max'"),
     cli("union-near", "inputs.review.max_length=averag", "inputs.review.max_length: 'averag' is neither a whole number >= 3 nor one of 'average', 'max'; did you mean 'average'?"),

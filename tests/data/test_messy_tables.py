@@ -211,6 +211,19 @@ def test_texts_of_several_lines_are_no_stray_quotes(config: Config, tmp_path: Pa
     assert splits.warnings == ()
 
 
+def test_stray_quotes_of_a_table_of_labels(config: Config, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        for number, (_, text, _) in enumerate(ROWS):
+            write(tmp_path / part / f"{part}{number}.txt", text)
+    rows = [(f"{part}{number}", "x", label) for number, (*_, label) in enumerate(ROWS) for part in ("train", "test")]
+    rows[1], rows[2] = (rows[1][0], '"x', rows[1][2]), (rows[2][0], 'x"', rows[2][2])
+    labels = write(tmp_path / "labels.csv", as_csv(rows, header="id,note,sentiment"))
+    folders = {part: str(tmp_path / part) for part in ("train", "test")}
+    (warning,) = load_splits(config(**folders, labels=labels, validation=None)).warnings
+    assert warning.startswith(f"{labels} lines 3-4: a quoted field holds what look like rows of their own")
+
+
 def test_one_of_many_texts_of_several_lines_may_look_like_rows(config: Config, tmp_path: Path) -> None:
     content = as_csv(ROWS) + 'x,"f(1,2)\ng(a),h(b)",bad\n'
     assert len(load_splits(config(train=write(tmp_path / "a.csv", content), validation=None)).warnings) == 1
