@@ -117,7 +117,7 @@ def test_an_empty_field_of_a_conll_column_that_nobody_reads(config: Config, tmp_
         load_splits(config(train=path, id=None, validation=None, inputs={"w": words}, outputs={"t": tags}))
 
 
-WANTED_TWICE = {
+WANTED_TWICE: dict[str, tuple[str, str | bytes]] = {
     "csv": ("a.csv", as_csv(ROWS, header="id,text,text")),
     "parquet": ("a.parquet", parquet(arrow(extra={"a": pa.array(LABELS)}, names=["text"]))),
     "arrow": ("a.arrow", ipc(arrow(extra={"a": pa.array(LABELS)}, names=["text"]))),
