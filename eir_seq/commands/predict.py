@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from eir_seq.commands.preflight import prediction_faults
 from eir_seq.config.errors import faults_of
 from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import Strict
-from eir_seq.config.strict import Positive
+from eir_seq.config.strict import Delimiter, Positive
 from eir_seq.errors import Fault, UserError, nearest
 
 _HELP = """\
@@ -35,7 +36,7 @@ class PredictDataConfig(Strict):
     )
     id: str | None = Field(None, description="column of ids; null: rows are numbered")
     rename: dict[str, str] | None = Field(None, description="old column name: new one")
-    delimiter: str | None = Field(None, min_length=1, max_length=1, description="field separator of CSV files")
+    delimiter: Delimiter | None = Field(None, description=r"field separator of CSV files (a tab is \t)")
     quote: str | None = Field(None, min_length=1, max_length=1, description="quote of CSV and TSV files")
     missing_labels: list[str] | None = Field(None, description="values that mean that there is no label")
 
@@ -96,6 +97,10 @@ def predict_config(arguments: Sequence[str]) -> PredictConfig:
     Raises:
         UserError: unknown keys, wrong values, no such run or file.
     """
+    if faults := [
+        Fault(word, f"not of the form key=value{_meant(word)}", "command line") for word in arguments if "=" not in word
+    ]:
+        raise UserError(*faults)
     tree: dict[str, Any] = {}
     for override in parse_overrides(arguments):
         *parents, last = override.key_or_group.split(".")
@@ -117,6 +122,15 @@ def predict_config(arguments: Sequence[str]) -> PredictConfig:
     if faults:
         raise UserError(*faults)
     return config
+
+
+def _meant(word: str) -> str:
+    """The key whose value a file or folder without a key must be."""
+    path = Path(word).expanduser()
+    if not path.exists():
+        return ""
+    is_run = path.is_dir() and ((path / "bundle").is_dir() or (path / "manifest.json").is_file())
+    return f"; did you mean {shlex.quote(f'run={word}' if is_run else f'data.test={word}')}?"
 
 
 def _nearest_file(path: str) -> str:

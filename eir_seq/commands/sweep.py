@@ -195,11 +195,11 @@ class Sweep:
 
 
 def last_line(log: Path, limit: int = 200) -> str:
-    """The last line with text in a log file."""
+    """The last line with text in a log file that says more than how many faults are not listed."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 10_000))
         lines = file.read().decode("utf-8", errors="replace").splitlines()
-    text = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    text = next((line.strip() for line in reversed(lines) if line.strip() and not line.startswith("... and ")), "")
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 

@@ -10,6 +10,7 @@ from hydra._internal.utils import get_args_parser
 
 from eir_seq.commands.preflight import preflight
 from eir_seq.config.compose import compose_experiment
+from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
 
 
@@ -49,6 +50,7 @@ def parse_flags(arguments: list[str]) -> argparse.Namespace:
         UserError: unknown flags, and those that have no use here.
     """
     parser: argparse.ArgumentParser = get_args_parser()
+    parser.allow_abbrev = False  # --experiment is not --experimental-rerun
     known = [option for action in parser._actions for option in action.option_strings]
 
     def refuse(message: str) -> NoReturn:
@@ -60,8 +62,10 @@ def parse_flags(arguments: list[str]) -> argparse.Namespace:
     for word in unknown:
         if word.startswith("-"):
             flag, equals, _ = word.partition("=")
-            near = nearest(flag, known)
-            hint = near or (f"; did you mean {word.lstrip('-')}?" if equals else "")
+            key = flag.lstrip("-").partition(".")[0]
+            is_override = equals and key in ("experiment", *ExperimentConfig.model_fields)
+            override = f"; did you mean {word.lstrip('-')}?" if equals else ""
+            hint = override if is_override else nearest(flag, known) or override
             faults.append(Fault(word, f"not a flag{hint}", "command line"))
         else:  # an override behind a flag that argparse did not expect there
             flags.overrides.append(word)

@@ -32,7 +32,7 @@ from eir_seq.config.folders import CONFIG_NAME, UserConfFirst, conf_dir, options
 from eir_seq.config.model_choice import with_catalogue_names, with_tokenizer_types, without_foreign_options
 from eir_seq.config.optimization import SchedulerConfig
 from eir_seq.config.origin import Origin, chooser_of, file_of_config
-from eir_seq.config.overrides import normalized, unknown_option
+from eir_seq.config.overrides import exclusive, normalized, unknown_option
 from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, TrainerConfig
 from eir_seq.config.validation import Look, validate_experiment
 from eir_seq.config.yaml_source import StrictFileSource, in_words, shown
@@ -221,9 +221,9 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
     if (sweep := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?: |\n|:|$)", text)) is not None:
         key, _, value = sweep.group(1).lstrip("+").partition("=")
         hint = f"{value} stands for several jobs; add -m to run them all"
-        if "(" not in value:
+        if "(" not in value and not exclusive(key, value.split(",")):
             hint += f", or write [{value}] for a list"
-            hint += f", '{key}=\"{value}\"' for a text" if '"' not in value else ""
+            hint += f", '{key}=\"{value}\"' for a text" if '"' not in value and not options_of(key) else ""
         return Fault(key, hint, "command line")
     if (deletion := re.search(r"Could not delete(?: from config\.)? '([^']+)'", text)) is not None:
         return Fault(f"~{deletion.group(1)}", "there is no such key to delete", "command line")

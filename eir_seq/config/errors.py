@@ -7,6 +7,7 @@ line that says what was given and what is allowed, with the nearest name for wha
 from __future__ import annotations
 
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,9 @@ from pydantic.fields import FieldInfo
 from eir_seq.config.strict import DefaultType
 from eir_seq.errors import Fault, nearest
 
+_MAIN_KEYS = ("type", "model_type", "dir", "metric", "patience", "train", "test")
+"""What is meant by a single value in place of a mapping that has one of these keys."""
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 _UNKNOWN, _MISSING, _TAG = "extra_forbidden", "missing", ("union_tag_invalid", "union_tag_not_found")
 
 
@@ -113,6 +117,8 @@ class Kind:
         if annotation is float:
             return _with_limits("a number", self.limits)
         if annotation is str:
+            if any(getattr(limit, "max_length", None) == 1 for limit in _flat(self.limits)):
+                return "a single character"
             pattern = next((limit.pattern for limit in _flat(self.limits) if getattr(limit, "pattern", None)), None)
             return "text" if pattern is None else "a name of letters, digits, '-' and '_' that begins with a letter"
         if origin is list:
@@ -287,23 +293,36 @@ def _message(
     named = list(dict.fromkeys(map(str, members)))
     wrong = f"neither {' nor '.join(named)}" if len(named) > 1 else f"not {named[0]}"
     choices = [choice for member in members for choice in _choices(member)]
-    hint = nearest(value, choices) if isinstance(value, str) and choices else _hint_for_mapping(found, kind)
+    hint = nearest(value, choices) if isinstance(value, str) and choices else _hint_for_single_value(found, kind)
     return f"{yaml_text(value)} is {wrong}{hint}{_quoted_number(value, members)}"
 
 
-def _hint_for_mapping(found: _Found, kind: Kind) -> str:
-    """How to write what stands as a single value where a mapping is wanted."""
+def _hint_for_single_value(found: _Found, kind: Kind) -> str:
+    """How to write what stands as a single value where a mapping or a list is wanted."""
     value, place = found.error["input"], dotted(found.path)
     models = [member.model for member in kind.members if member.model is not None]
-    if not models or isinstance(value, list | Mapping):
+    if isinstance(value, list | Mapping):
         return ""
-    names = [name for model in models for name in ("type", "model_type", "dir") if name in model.model_fields]
-    name = names[0] if names else None
-    if isinstance(value, str) and name is not None:
+    lists = [member for member in kind.members if typing.get_origin(member.annotation) is list]
+    if lists and isinstance(value, str | int) and any(_takes(member.items, value) for member in lists):
+        return f"; write [{value}]" if _PLAIN.fullmatch(str(value)) else "; put it in brackets"
+    if not models:
+        return ""
+    fields = [(name, model.model_fields[name]) for model in models for name in _MAIN_KEYS if name in model.model_fields]
+    name = next((name for name, field in fields if _takes(Kind.of_field(field), value)), None)
+    if name is not None:
         return f"; write {place}.{name}={value}, in YAML {found.path[-1]}: {{{name}: {value}}}"
     if value is None:
         return f"; ~{place} takes it away" if len(found.path) > 1 else "; leave it out for the defaults"
     return ""
+
+
+def _takes(kind: Kind, value: Any) -> bool:
+    """Whether a value is of the type that a key takes, but for its limits."""
+    return any(
+        isinstance(value, str) if typing.get_origin(member.annotation) is Literal else type(value) is member.annotation
+        for member in kind.members
+    )
 
 
 def _message_for_key(found: _Found) -> str:
@@ -336,7 +355,9 @@ def _is_number_for_text(value: Any, members: Sequence[Kind]) -> bool:
 
 def _description(found: _Found) -> str:
     field = found.owner.model_fields.get(found.path[-1]) if found.owner is not None else None
-    return f"; it is the {field.description}" if field is not None and field.description else ""
+    if field is None or not field.description:
+        return ""
+    return f"; it is the {field.description.removeprefix('the ')}"
 
 
 def _hint_for_key(found: _Found, model: type[BaseModel], given: Mapping[str, Any], places: Sequence[str]) -> str:

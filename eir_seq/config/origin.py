@@ -35,6 +35,7 @@ class Origin:
 
     def source_of(self, place: str) -> str | None:
         """``command line`` or ``file:line`` for a config path; for a missing key that of the mapping around it."""
+        place = next(prefixes(place))  # keys that are digits stand in brackets
         if any(key.startswith(f"{place}.") for key in self._keys):
             return COMMAND_LINE
         for prefix in prefixes(place):  # overrides come last, so they win whatever a file says

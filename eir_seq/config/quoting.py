@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 import yaml
@@ -104,8 +105,9 @@ def _parsed(word: str) -> Any:
 
 def _key_value(text: str) -> str:
     """What was meant by a word without ``=``."""
-    if text in options_of("experiment"):
-        return f"; did you mean experiment={text}?"
+    name = PurePath(text).stem if text.endswith((".yaml", ".yml")) else text
+    if name in options_of("experiment"):
+        return f"; did you mean experiment={name}?"
     key, colon, value = text.partition(":")
     if colon and _parsed(word := f"{key.strip()}={value.strip()}") is not None and key.strip():
         return f"; did you mean {shlex.quote(word)}?"

@@ -6,6 +6,7 @@ Nothing here opens a data file; that files exist is checked, as it costs nothing
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from eir_seq.config.tensor_rules import tag_faults, tensor_faults
 from eir_seq.config.tokenizers import PublishedTokenizerConfig, TokenizerConfig, TrainedTokenizerConfig
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
+
+_FRACTION = re.compile(r"0?\.\d+|\d+(\.\d+)? ?%")
 
 
 def check_rules(sections: Sections) -> list[Fault]:
@@ -68,10 +71,20 @@ def _missing_files(data: DataConfig) -> Iterator[Fault]:
         value = getattr(data, key)
         if isinstance(value, str):
             yield from _missing_file(f"data.{key}", value)
+    given = {key: getattr(data, key) for key in ("train", "validation", "test")}
+    paths = {key: os.path.expanduser(value) for key, value in given.items() if isinstance(value, str)}
+    folders = [key for key, path in paths.items() if os.path.isdir(path)]
+    for key, path in paths.items():
+        if folders and os.path.isfile(path):
+            message = f"{given[key]} is a file, and data.{folders[0]} is a folder of text files"
+            yield Fault(f"data.{key}", f"{message}; give files alone, or folders alone")
 
 
 def _missing_file(place: str, value: str) -> Iterator[Fault]:
     path = Path(os.path.expanduser(value))
+    if not value:
+        yield Fault(place, "is empty; name a file or folder")
+        return
     if "://" in value or any(sign in value for sign in "*?[") or path.exists():
         return
     try:
@@ -79,7 +92,8 @@ def _missing_file(place: str, value: str) -> Iterator[Fault]:
     except OSError:
         yield Fault(place, f"no such file or folder: {value!r} (nor {str(path.parent)!r})")
         return
-    yield Fault(place, f"no such file or folder: {value!r}{nearest(path.name, names)}")
+    hint = "; a fraction such as 0.2 stands without quotes" if _FRACTION.fullmatch(value) else nearest(path.name, names)
+    yield Fault(place, f"no such file or folder: {value!r}{hint}")
 
 
 def _validation_draw(sections: Sections) -> Iterator[Fault]:

@@ -21,7 +21,7 @@ from eir_seq.config.outputs import (
     Seq2SeqLmOutputConfig,
     TokenOutputBase,
 )
-from eir_seq.config.strict import DefaultType, Fraction, Name, Positive
+from eir_seq.config.strict import DefaultType, Delimiter, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.tensors import TensorsConfig
 from eir_seq.config.tokenizers import TokenizerConfig
@@ -59,8 +59,8 @@ class DataConfig(Strict):
         "auto", description="column whose classes keep their shares; auto: the first classification output"
     )
     split_seed: int = Field(0, ge=0, description="seed of the validation draw; the same for every `seed`")
-    delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="field separator of CSV files; by file suffix if absent"
+    delimiter: Delimiter | None = Field(
+        None, description=r"field separator of CSV files (a tab is \t); by file suffix if absent"
     )
     quote: str | None = Field(
         '"', min_length=1, max_length=1, description="quote of CSV and TSV files; null: quotes are ordinary characters"
@@ -70,7 +70,7 @@ class DataConfig(Strict):
         description="values of a target column that mean that there is no label",
     )
     on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="skip counts and lists rows without text or label"
+        "error", description="skip counts and lists rows without text or with a label that cannot be used"
     )
     limit: Positive | None = Field(None, description="use only that many training rows")
     batch_size: Positive = Field(32, description="rows per batch")

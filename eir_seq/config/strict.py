@@ -6,13 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 """What inputs and outputs may be called: names become folders, columns and config paths."""
+Delimiter = Annotated[
+    str,
+    BeforeValidator(lambda value: {r"\t": "\t"}.get(value, value) if isinstance(value, str) else value),
+    Field(min_length=1, max_length=1),
+]
+r"""A character between fields. A tab may be written as ``\t``, which it is in YAML only in double quotes."""
 
 
 class Strict(BaseModel):

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.config.outputs import ColumnOutputBase, CorruptedOutputBase
+from eir_seq.config.outputs import ColumnOutputBase, CorruptedOutputBase, Seq2SeqLmOutputConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.batching import evaluation_batches
 from eir_seq.data.encoded import EncodingCache, Progress
@@ -140,6 +140,8 @@ def encode_split(
             targets[name] = output.targets(values, ids)
         elif any(value is not None for value in values):
             missing = sum(value is None for value in values)
-            warnings.append(f"outputs.{name}: {missing} of {len(values)} {split} rows have no label; none is scored")
+            texts = isinstance(output.config, Seq2SeqLmOutputConfig)  # each is compared with what is written for it
+            scored = "there is no loss, and the others alone are compared" if texts else "none is scored"
+            warnings.append(f"outputs.{name}: {missing} of {len(values)} {split} rows have no label; {scored}")
     written = tuple(name for name, fitted in inputs.items() if isinstance(fitted, FittedSeq2Seq))
     return EncodedSplit(ids, encoded, collators, targets, seed, written), warnings

@@ -167,7 +167,7 @@ def check_rows(
         given = convert(name, place, cells=name in roles.tags)
         if given is None:
             continue
-        values = _target(given, name, raw, roles, columns, missing_labels, reasons, faults)
+        values = _target(given, name, roles, columns, missing_labels, reasons)
         columns[name] = values
         for row in null_rows(values).tolist() if need_targets else ():
             if row not in reasons:
@@ -197,12 +197,10 @@ def check_rows(
 def _target(
     given: pa.ChunkedArray,
     name: str,
-    raw: RawTable,
     roles: Roles,
     columns: Mapping[str, pa.ChunkedArray],
     missing_labels: Sequence[str],
     reasons: dict[int, list[str]],
-    faults: FaultLog,
 ) -> pa.ChunkedArray:
     """The values of a target, null where there is none."""
     if name in roles.written:  # "NA" or "None" may be all that a text says
@@ -224,12 +222,14 @@ def _target(
             start += batch.num_rows
             forget_pages()
         return pa.chunked_array(chunks, pa.string())
-    return _numbers(values, name, raw, faults) if name in roles.numbers else values
+    return _numbers(values, name, reasons) if name in roles.numbers else values
 
 
 def _kind(reason: str, roles: Roles) -> str:
     """What faults are counted by: the reason but for positions, or the column where reasons name values."""
-    column = next((repr(name) for name in (*roles.cells, *roles.tags) if reason.startswith(repr(name))), None)
+    column = next(
+        (repr(name) for name in (*roles.cells, *roles.tags, *roles.numbers) if reason.startswith(repr(name))), None
+    )
     return column or reason.split(" at position")[0]
 
 
@@ -284,14 +284,14 @@ def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLo
         faults.add("repeated ids", "data.id", message)
 
 
-def _numbers(values: pa.ChunkedArray, column: str, raw: RawTable, faults: FaultLog) -> pa.ChunkedArray:
-    """Texts as finite numbers; notes each that is none with its row."""
+def _numbers(values: pa.ChunkedArray, column: str, reasons: dict[int, list[str]]) -> pa.ChunkedArray:
+    """Texts as finite numbers; notes the rows of those that are none."""
     numbers = by_value(values, _number, pa.float64())
     for row in np.flatnonzero(~np.isfinite(numbers.fill_null(0.0).to_numpy())).tolist():
         value = values[row].as_py()
         hint = " (a decimal comma? write 1.5)" if value.count(",") == 1 and "." not in value else ""
         kind = "infinite" if math.isinf(numbers[row].as_py()) else "not a number"
-        faults.add(f"{column!r} {kind}", raw.place(row), f"{column!r} is {value[:40]!r}, {kind}{hint}")
+        reasons.setdefault(row, []).append(f"{column!r} is {value[:40]!r}, {kind}{hint}")
     return numbers
 
 

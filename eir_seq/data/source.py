@@ -400,7 +400,8 @@ def _finish(
         for split, part in parts.items()
         for position, row in zip(part.positions, part.skipped, strict=True)
     )
-    warnings = [*(warning for part in parts.values() for warning in part.raw.warnings), *warnings]
+    read = dict.fromkeys(warning for part in parts.values() for warning in part.raw.warnings)  # folders share labels
+    warnings = [*read, *warnings]
     for warning in warnings:
         log.warning("%s", warning)
     if skipped:

@@ -104,7 +104,7 @@ class InputCells:
 def _words_problem(value: Any) -> str | None:
     """Why the value is no list of words."""
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        return f"is {shown(value)}, not a list of words (is_split_into_words)"
+        return f'is {shown(value)}, not a list of words such as ["a", "b"] (is_split_into_words)'
     if not any(word.strip() for word in value):
         return "has no word"
     if any("\0" in word for word in value):

@@ -91,7 +91,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         splits = load_splits(config, modalities)
         found += [f"{split} {rows.num_rows:,}" for split, rows in splits.items()]
     if splits.skipped:
-        console.say(f"left out {len(splits.skipped):,} rows (data.on_bad_row=skip)")
+        console.say(f"left out {len(splits.skipped):,} rows that cannot be used")
     assert splits.train is not None
     inputs: dict[str, FittedModality] = {}
     for name, modality in modalities.items():

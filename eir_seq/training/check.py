@@ -51,7 +51,7 @@ class CheckResult:
     def __str__(self) -> str:
         lines = [
             _line("rows", ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items())),
-            *([_line("left out", f"{self.skipped:,} rows (data.on_bad_row=skip)")] if self.skipped else []),
+            *([_line("left out", f"{self.skipped:,} rows that cannot be used")] if self.skipped else []),
         ]
         for name, described in self.inputs.items():
             lines.append(_line(f"inputs.{name}", _described(described)))

@@ -86,6 +86,8 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         (["predict", "run=cnf"], "run: no such file or folder: 'cnf'; did you mean 'conf'? (command line)"),
         (["predict", "run=conf", "data.tst=x"], "data.tst: unknown key; did you mean 'test'?"),
         (["predict", "run=conf", "accelerator=gpus"], "accelerator: 'gpus' is not one of 'auto', 'cpu', 'gpu', 'mps'; did"),
+        (["predict", "conf"], "conf: not of the form key=value; did you mean data.test=conf? (command line)"),
+        (["predict", "run=conf", "data=rows.csv"], "data: 'rows.csv' is not a mapping; write data.test=rows.csv, in YAML"),
         (["predict", "run=conf", "batch_size=0"], "batch_size: 0 is not a whole number >= 1"),
     ],
 )  # fmt: skip

@@ -136,6 +136,9 @@ def test_the_last_line_of_a_log_is_found_in_a_long_one(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("x" * 50_000 + "\nthe end\n\n")
     assert last_line(log) == "the end"
+    with log.open("a") as file:
+        file.write("... and 30 more of this kind\n")
+    assert last_line(log) == "the end"
 
 
 def test_run_folders_with_strange_names_survive_the_command_line() -> None:

@@ -101,6 +101,14 @@ VALUES = [
     cli("seed-large", f"seed={2**70}", f"seed: {2**70} is not a whole number >= 0 and < 2**63"),
     cli("too-many-workers", "data.num_workers=1000000", "data.num_workers: 1000000 is not a whole number >= 0 and <= 256"),
     cli("number-for-text", "data.id=7", "data.id: 7 is not text; put it in quotes"),
+    cli("text-for-character", "data.quote=ab", "data.quote: 'ab' is not a single character"),
+    cli("text-for-list", "data.missing_labels=none", "data.missing_labels: 'none' is not a list of values, each text; write [none]"),
+    cli("metric-for-mapping", "trainer.monitor=loss", "trainer.monitor: 'loss' is not a mapping; write trainer.monitor.metric=loss, in YAML monitor: {metric: loss}"),
+    cli("number-for-mapping", "trainer.early_stopping=3", "trainer.early_stopping: 3 is not a mapping; write trainer.early_stopping.patience=3, in YAML early_stopping: {patience: 3}"),
+    cli("truth-for-mapping", "trainer.early_stopping=true", "trainer.early_stopping: true is not a mapping"),
+    cli("fraction-in-quotes", ("data=table", "data.train=conf", "data.validation='0.2'"), "data.validation: no such file or folder: '0.2'; a fraction such as 0.2 stands without quotes"),
+    cli("file-beside-folder", ("data=table", "data.train=conf/experiment/mine.yaml", "data.validation=conf"), "data.train: conf/experiment/mine.yaml is a file, and data.validation is a folder of text files; give files alone, or folders alone"),
+    cli("no-file", ("data=table", "data.train="), "data.train: is empty; name a file or folder"),
     cli("union", "inputs.review.max_length=true", "inputs.review.max_length: true is neither a whole number >= 3 nor one of 'average', 'max'"),
     cli("union-near", "inputs.review.max_length=averag", "inputs.review.max_length: 'averag' is neither a whole number >= 3 nor one of 'average', 'max'; did you mean 'average'?"),
     cli("choice", f"{MODEL}.pool=avrg", f"{MODEL}.pool: 'avrg' is not one of 'avg', 'max', 'first', 'last', 'pooler'; did you mean 'avg'?"),
@@ -246,6 +254,9 @@ QUOTING = [
     cli("open-interpolation", "note=${x", "note: '${x': '${' begins an interpolation such as ${data.batch_size}, which this is not"),
     cli("sweep-of-a-function", "seed=range(1,3)", "seed: range(1,3) stands for several jobs; add -m to run them all"),
     cli("flag", "--seed=3", "--seed=3: not a flag; did you mean seed=3?"),
+    cli("flag-abbreviated", "--experiment=mine", "--experiment=mine: not a flag; did you mean experiment=mine?"),
+    cli("file-of-experiment", "conf/experiment/mine.yaml", "conf/experiment/mine.yaml: not of the form key=value; did you mean experiment=mine?"),
+    cli("sweep-of-variants", "scheduler=linear,cosine", "scheduler: linear,cosine stands for several jobs; add -m to run them all"),
 ]
 
 NAMES = [
@@ -264,6 +275,8 @@ NAMES = [
         *(f"outputs.sentiment.class_weights.{key}: the key {key} is a truth value in YAML (so are yes, no, on and off); put it in quotes ({HERE}:21)" for key in ("true", "false"))),
     instead("keys-null", "column: sentiment}", "column: sentiment, class_weights: {null: 1.0}}", f"outputs.sentiment.class_weights.null: the key null is no value in YAML; put it in quotes ({HERE}:21)"),
     instead("keys-of-rename", "batch_size: 8", "rename: {1: stars}", f"data.rename[1]: the key 1 is a number in YAML; put it in quotes (on the command line: +data.rename.1=VALUE) ({HERE}:26)"),
+    cli("keys-of-command-line", "outputs.sentiment.class_weights={0: 1.0}", "outputs.sentiment.class_weights[0]: the key 0 is a number in YAML; put it in quotes (on the command line: +outputs.sentiment.class_weights.0=VALUE)"),
+    cli("output-number", ("outputs.2.type=regression", "outputs.2.column=n"), "outputs[2]: is not a name of letters, digits, '-' and '_' that begins with a letter"),
     instead("keys-with-dots", "  max_epochs: 1", "  max_epochs: 1\ndata.limit: 4", f"data.limit: unknown key; write data: {{limit: ...}}, or data.limit=... on the command line ({HERE}:29)"),
 ]
 

@@ -88,7 +88,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
         "a.csv",
         scores("1", "high", "2"),
         REGRESSION,
-        r"a\.csv line 3: 'score' is 'high', not a number$",
+        r"a\.csv line 3: 'score' is 'high', not a number; data\.on_bad_row=skip leaves",
     ),
     "decimal comma": (
         "a.csv",
@@ -97,7 +97,12 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
         r"line 3: 'score' is '1,5', not a number \(a decimal comma",
     ),
     "digits with underscore": ("a.csv", scores("1", "1_0"), REGRESSION, r"line 3: 'score' is '1_0', not a number"),
-    "infinite number": ("a.csv", scores("1", "-inf"), REGRESSION, r"a\.csv line 3: 'score' is '-inf', infinite$"),
+    "infinite number": (
+        "a.csv",
+        scores("1", "-inf"),
+        REGRESSION,
+        r"a\.csv line 3: 'score' is '-inf', infinite; data\.on_bad_row=skip leaves",
+    ),
     "number missing": ("a.csv", scores("1", "NA"), REGRESSION, r"a\.csv line 3: 'score' has no label"),
     "one class": (
         "a.csv",

@@ -117,7 +117,7 @@ def test_an_empty_field_of_a_conll_column_that_nobody_reads(config: Config, tmp_
         load_splits(config(train=path, id=None, validation=None, inputs={"w": words}, outputs={"t": tags}))
 
 
-WANTED_TWICE = {
+WANTED_TWICE: dict[str, tuple[str, str | bytes]] = {
     "csv": ("a.csv", as_csv(ROWS, header="id,text,text")),
     "parquet": ("a.parquet", parquet(arrow(extra={"a": pa.array(LABELS)}, names=["text"]))),
     "arrow": ("a.arrow", ipc(arrow(extra={"a": pa.array(LABELS)}, names=["text"]))),
@@ -211,6 +211,33 @@ def test_texts_of_several_lines_are_no_stray_quotes(config: Config, tmp_path: Pa
     assert splits.warnings == ()
 
 
+def test_stray_quotes_of_a_table_of_labels(config: Config, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        for number, (_, text, _) in enumerate(ROWS):
+            write(tmp_path / part / f"{part}{number}.txt", text)
+    rows = [(f"{part}{number}", "x", label) for number, (*_, label) in enumerate(ROWS) for part in ("train", "test")]
+    rows[1], rows[2] = (rows[1][0], '"x', rows[1][2]), (rows[2][0], 'x"', rows[2][2])
+    labels = write(tmp_path / "labels.csv", as_csv(rows, header="id,note,sentiment"))
+    folders = {part: str(tmp_path / part) for part in ("train", "test")}
+    (warning,) = load_splits(config(**folders, labels=labels, validation=None)).warnings
+    assert warning.startswith(f"{labels} lines 3-4: a quoted field holds what look like rows of their own")
+
+
+def test_one_of_many_texts_of_several_lines_may_look_like_rows(config: Config, tmp_path: Path) -> None:
+    content = as_csv(ROWS) + 'x,"f(1,2)\ng(a),h(b)",bad\n'
+    assert len(load_splits(config(train=write(tmp_path / "a.csv", content), validation=None)).warnings) == 1
+    content += 'y,"def f():\n  return",bad\nz,"def g():\n  pass",bad\n'
+    assert load_splits(config(train=write(tmp_path / "b.csv", content), validation=None)).warnings == ()
+
+
+def test_a_tab_as_words_of_a_command_line_and_yaml_say_it(config: Config, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", as_csv(ROWS).replace(",", "\t"))
+    splits = load_splits(config(train=path, validation=None, delimiter=r"\t"))
+    assert splits.train is not None
+    assert splits.train.num_rows == len(ROWS)
+
+
 def test_a_quote_that_leaves_another_number_of_fields(config: Config, tmp_path: Path) -> None:
     content = as_csv(ROWS) + '006,"never,bad\n007,text "here",bad\n008,"closed",bad\n'
     with pytest.raises(UserError, match=r"data\.quote=null reads quotes as ordinary characters"):
@@ -299,6 +326,14 @@ BROKEN_SHAPES = {
     "no list": (
         json.dumps({"ids": dict(enumerate(IDS))}, indent=1),
         r"^data\.train: \S+a\.json is one JSON object without a list of objects \(its keys: 'ids'\);",
+    ),
+    "columns": (
+        json.dumps({key: [row[key] for row in OBJECTS] for key in OBJECTS[0]}, indent=1),
+        r"^data\.train: \S+a\.json holds columns, not rows; write one object per row",
+    ),
+    "columns of pandas": (
+        json.dumps({key: {str(n): row[key] for n, row in enumerate(OBJECTS)} for key in OBJECTS[0]}),
+        r"^data\.train: \S+a\.json holds columns, not rows; write one object per row",
     ),
     "a single row": (json.dumps({"txt": "a"}), r"no column 'text' in \S+a\.json; did you mean 'txt'\?"),
     "broken": (

@@ -141,6 +141,10 @@ def test_skipped_rows_are_counted_and_listed(config: Config, tmp_path: Path) -> 
         ("006", "train", f"{path} line 8", "'text' has a NUL character at position 1"),
     ]
     assert sum(part.num_rows for _, part in splits.items()) == 16
+    stars = {"stars": {"type": "regression", "column": "sentiment"}}
+    path = write(tmp_path / "b.csv", as_csv([("1", "a", "1.5"), ("2", "b", "high"), ("3", "c", "2")]))
+    splits = load_splits(config(train=path, validation=None, on_bad_row="skip", outputs=stars))
+    assert [(row.id, row.reason) for row in splits.skipped] == [("2", "'sentiment' is 'high', not a number")]
     broken = jsonl(reviews(4)) + '{"id": "x",\n' + jsonl(reviews(4, first=4))
     splits = load_splits(config(train=write(tmp_path / "a.jsonl", broken), validation=None, on_bad_row="skip"))
     assert [(row.id, row.place.rsplit("/")[-1]) for row in splits.skipped] == [("line 5", "a.jsonl line 5")]

@@ -59,7 +59,7 @@ def test_boxes(tmp_path: Path) -> None:
         "bad.jsonl line 5: 'boxes' is \"12, 13\", not a list of boxes",
         "bad.jsonl line 8: 'boxes' has at word 1 the box [0, -1, 10, 10], which is not within 0 and 1000",
         "bad.jsonl line 8: 'boxes' has at word 2 [0, 0, 1.5, 2], not [left, top, right, bottom] in whole numbers",
-        "bad.jsonl line 6: 'content' is \"a b\", not a list of words (is_split_into_words)",
+        'bad.jsonl line 6: \'content\' is "a b", not a list of words such as ["a", "b"] (is_split_into_words)',
         "bad.jsonl line 7: 'content' has no word",
     ]
 

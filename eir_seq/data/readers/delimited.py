@@ -23,13 +23,15 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quote: str | None) -> RawTable:
     """The wanted columns of a delimited file, as text.
 
-    A record may span lines where it is quoted; a warning names those whose lines look like rows of their own. Raises
+    A record may span lines where it is quoted; a warning names those whose lines look like rows of their own, if they
+    are at least half of those that span lines. Raises
     `UserError` naming the line of every record that has another number of fields than the header, of a quote that is
     never closed, or of bytes in a wanted column that are not UTF-8.
     """
     csv.field_size_limit(2**31 - 1)
     faults, spool, lines = FaultLog(), Spool(wanted.folder), array("q")
     merged: list[tuple[int, int]] = []
+    spanning = 0
     with open_text(path, place, errors="surrogateescape") as file:
         reader = csv.reader(
             file,
@@ -54,6 +56,7 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
                         column.append(row[index])
                         size += len(row[index])
                     lines.append(start)
+                    spanning += end > start
                     if end > start and _holds_rows(row, delimiter, spaced=spaced):
                         merged.append((start, end))
                     if len(columns[0]) == ROWS_PER_BATCH or size > CHARACTERS_PER_BATCH:
@@ -73,7 +76,8 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
         raise UserError(Fault(place, f"{path} has a header and no rows"))
     spool.add(_batch(names, columns, lines, path, place))
     table = spool.table()
-    warnings = (_warning(path, merged),) if merged else ()
+    # Where most records of several lines hold no rows, whoever wrote the table quotes what must be quoted.
+    warnings = (_warning(path, merged),) if 2 * len(merged) >= max(spanning, 1) else ()
     return RawTable(path, table, np.asarray(lines, np.int64), record=file_record(path, table), warnings=warnings)
 
 

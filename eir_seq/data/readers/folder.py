@@ -85,4 +85,5 @@ def join_labels(
         "columns": table.column_names,
     }
     files = [os.path.join(path, row_id + SUFFIX) for row_id in texts]
-    return RawTable(path, table, files=files, broken=tuple(broken), record=record)
+    warnings = () if labels is None else labels.warnings
+    return RawTable(path, table, files=files, broken=tuple(broken), record=record, warnings=warnings)

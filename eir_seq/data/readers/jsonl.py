@@ -59,6 +59,8 @@ def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterabl
     first, second = next(lines, ""), next(lines, "")
     file.seek(0)
     value = _parsed(first)
+    if not second:
+        _refuse_columns(value, path, place, wanted)
     if isinstance(value, _Object) and not second and not _is_row(value, wanted) and _lists(value):
         return _list_inside(value, path, place), "row"
     if first.lstrip()[:1] not in ("[", "{") or isinstance(value, _Object):
@@ -72,6 +74,8 @@ def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterabl
         raise UserError(Fault(place, f"{path} is not valid JSON: {error}")) from None
     if len(values) == 1 and isinstance(values[0], list):
         return values[0], "row"
+    if len(values) == 1:
+        _refuse_columns(values[0], path, place, wanted)
     if len(values) == 1 and isinstance(values[0], _Object) and not _is_row(values[0], wanted):
         return _list_inside(values[0], path, place), "row"
     return values, "row"
@@ -79,6 +83,17 @@ def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterabl
 
 def _is_row(value: Mapping[str, Any], wanted: Wanted) -> bool:
     return bool(value.keys() & {*wanted.places, *wanted.rename})
+
+
+def _refuse_columns(value: Any, path: str, place: str, wanted: Wanted) -> None:
+    """Raise `UserError` for one object that holds columns, each a list or an object by row, as pandas writes tables."""
+    if not isinstance(value, _Object):
+        return
+    cells = {wanted.rename.get(key, key): isinstance(item, list | dict) for key, item in value.items()}
+    asked = {name: cells[name] for name in wanted.places if name in cells}
+    if all(asked.values()) and asked.keys() - wanted.structured:
+        message = f"{path} holds columns, not rows; write one object per row (pandas: to_json(..., orient='records'))"
+        raise UserError(Fault(place, message))
 
 
 def _lists(value: Mapping[str, Any]) -> list[str]:
