@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.files import is_file, missing
+from eir_seq.modalities.files import is_file, missing, open_cell
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,7 +30,9 @@ MODES = {3: "RGB", 1: "L"}
 """How pictures of so many channels are called."""
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
 """Kinds of pictures whose values are bytes, so that they can be turned into colours or grey without loss of range."""
-MOST_PIXELS = 178_956_970
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
+"""What is read. Others that Pillow knows are programs (EPS, which Ghostscript runs), or are seldom used and tested."""
+MOST_PIXELS = 1 << 26
 LONGEST_SHAPE = 200
 """Larger or longer pictures are refused: a small file may claim to hold one that fills the memory, or grow to one."""
 
@@ -56,9 +60,11 @@ class Scaling:
         from PIL import ImageOps
 
         try:
-            with _opened(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                return self.of_image(upright)
+            with opened_picture(path) as image:
+                if shape := _impossible_shape(image.size):
+                    raise ValueError(shape)
+                ImageOps.exif_transpose(image, in_place=True)
+                return self.of_image(image)
         except _unreadable() as error:
             reason = " ".join(str(error).split())[:80]
             raise UserError(Fault(path, f"the picture cannot be read to its end ({reason})")) from error
@@ -67,7 +73,8 @@ class Scaling:
         """The same of a picture in memory."""
         from PIL.Image import Resampling
 
-        image = image.convert(MODES[self.channels])
+        if image.mode != MODES[self.channels]:
+            image = image.convert(MODES[self.channels])
         width, height = image.size
         if self.resize == "squeeze":
             target = (self.size, self.size)
@@ -89,34 +96,53 @@ def problem(cell: Any, channels: int) -> Iterator[str]:
         yield f"is {str(cell)[:40]}, not the name of a file"
         return
     try:
-        with _opened(cell[0]) as image:
+        with opened_picture(cell[0]) as image:
             mode, (width, height) = image.mode, image.size
     except _unreadable() as error:
-        reason = "it cannot be identified" if "cannot identify" in str(error) else " ".join(str(error).split())[:80]
+        reason = " ".join(str(error).split())[:80]
         yield f"names {cell[0]}, which is no picture ({reason})"
         return
     if mode not in EIGHT_BITS:
         wanted = "colours" if channels == 3 else "grey"
         yield f"names {cell[0]}, a picture with channels of kind {mode!r}; {wanted} of 8 bits per channel are expected"
-    elif width * height > MOST_PIXELS or max(width, height) > LONGEST_SHAPE * min(width, height):
-        shape = f"a picture of {width} x {height} pixels"
-        yield f"names {cell[0]}, {shape}; at most {MOST_PIXELS:,} are read, and sides of 1 to {LONGEST_SHAPE}"
+    elif shape := _impossible_shape((width, height)):
+        yield f"names {cell[0]}, {shape}"
 
 
-def _opened(path: str) -> Image:
+def _impossible_shape(size: tuple[int, int]) -> str | None:
+    """What is wrong with the size of a picture, as its header tells it; None where it can be decoded."""
+    width, height = size
+    if width * height <= MOST_PIXELS and max(size) <= LONGEST_SHAPE * min(size):
+        return None
+    return (
+        f"a picture of {width} x {height} pixels; at most {MOST_PIXELS:,} are read, and sides of 1 to {LONGEST_SHAPE}"
+    )
+
+
+@contextmanager
+def opened_picture(path: str) -> Iterator[Image]:
+    """The header of a picture in one of `FORMATS`, whatever the file's name; its pixels are decoded when asked for.
+
+    Raises what `_unreadable` lists where the file holds none.
+    """
     import warnings
 
     from PIL import Image
 
-    with warnings.catch_warnings():
+    with open_cell(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path)
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except Image.UnidentifiedImageError:
+            raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
+        with image:
+            yield image
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
     from PIL.Image import DecompressionBombError
 
-    return (OSError, ValueError, SyntaxError, EOFError, DecompressionBombError)
+    return (OSError, ValueError, SyntaxError, EOFError, OverflowError, struct.error, DecompressionBombError)
 
 
 # ------------------------------------------------------------------------------------------------ published models

@@ -127,7 +127,7 @@ def test_pictures(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
     cells = ("text.png", "deep.png", "tixt.png", None, "", [1, 2])
     assert lines_of("git", tmp_path, {number: {"picture": cell} for number, cell in enumerate(cells)}) == [
-        "bad.jsonl line 1: 'picture' names text.png, which is no picture (it cannot be identified)",
+        "bad.jsonl line 1: 'picture' names text.png, which is no picture (it is none of PNG, JPEG, WEBP, TIFF, GIF, BMP, PPM)",
         "bad.jsonl line 2: 'picture' names deep.png, a picture with channels of kind 'I;16'; colours of 8 bits per channel are expected",
         "bad.jsonl line 3: 'picture' names tixt.png, which is no file; did you mean 'text.png'?",
         "bad.jsonl line 4: 'picture' is missing",
@@ -143,7 +143,7 @@ def test_frames(tmp_path: Path) -> None:
     lines = lines_of("git-video", tmp_path, {number: {"picture": cell} for number, cell in enumerate(cells)})
     count = "a list of 2 is expected (num_image_with_embedding)"
     assert lines[:2] == [f"bad.jsonl line {line}: 'picture' has 1 pictures; {count}" for line in (1, 2)]
-    assert lines[2] == "bad.jsonl line 3: 'picture' names text.png, which is no picture (it cannot be identified)"
+    assert lines[2] == "bad.jsonl line 3: 'picture' names text.png, which is no picture (it is none of PNG, JPEG, WEBP, TIFF, GIF, BMP, PPM)"
     assert lines[3] == "bad.jsonl line 4: 'picture' is 3, not the name of a file"
     assert lines[4] == f"bad.jsonl line 5: 'picture' has 3 pictures; {count}"
 

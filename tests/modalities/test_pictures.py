@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,18 @@ def test_pictures_that_cannot_be(tmp_path: Path) -> None:
     drawn(900, 4).save(tmp_path / "long.png")
     found = {
         name: next(problem(locate(name, tmp_path), 3))
-        for name in ("whol.png", "text.png", "empty.png", "deep.png", "long.png", ".")
+        for name in ("whol.png", "text.png", "empty.png", "deep.png", "long.png")
     }
     assert found["whol.png"] == f"names {tmp_path}/whol.png, which is no file; did you mean 'whole.png'?"
     for name in ("text.png", "empty.png"):
-        assert found[name] == f"names {tmp_path}/{name}, which is no picture (it cannot be identified)"
+        assert (
+            found[name]
+            == f"names {tmp_path}/{name}, which is no picture (it is none of PNG, JPEG, WEBP, TIFF, GIF, BMP, PPM)"
+        )
     assert "a picture with channels of kind 'I;16'; colours of 8 bits per channel are expected" in found["deep.png"]
     assert "a picture of 900 x 4 pixels; at most" in found["long.png"]
-    assert "which is no picture (" in found["."]
+    with pytest.raises(ValueError, match=r"names .*, a folder, not a regular file"):
+        locate(".", tmp_path)
     assert next(problem(locate([1, 2], tmp_path), 3)) == "is [1, 2], not the name of a file"
 
 
@@ -101,6 +106,39 @@ def test_bombs(tmp_path: Path) -> None:
     assert "which is no picture (Image size (900000000 pixels) exceeds limit" in next(
         problem(locate(path.name, tmp_path), 3)
     )
+    Image.new("1", (9_000, 9_000)).save(path)  # one that Pillow would read
+    assert "a picture of 9000 x 9000 pixels; at most 67,108,864 are read" in next(
+        problem(locate(path.name, tmp_path), 3)
+    )
+    with pytest.raises(UserError, match="a picture of 9000 x 9000 pixels"):
+        Scaling(32).pixels(str(path))
+
+
+def test_neither_programs_nor_what_lies_elsewhere(tmp_path: Path) -> None:
+    """A format that is run, whatever the file's name; pipes, devices, and links out of the folder of the data."""
+    outside = tmp_path / "outside.png"
+    drawn(20, 20).save(outside)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    canary = folder / "canary"
+    (folder / "run.png").write_text(f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n({canary}) (w) file closefile\n")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to(outside)
+    (folder / "inner.png").symlink_to(folder / "own.png")
+    drawn(20, 20).save(folder / "own.png")
+    assert "which is no picture (it is none of PNG" in next(problem(locate("run.png", folder), 3))
+    with pytest.raises(UserError, match="it is none of PNG"):
+        Scaling(8).pixels(str(folder / "run.png"))
+    assert not canary.exists()
+    for name, reason in (("pipe.png", "a pipe"), ("/dev/zero", "a pipe"), ("link.png", "a link that leads out")):
+        with pytest.raises(ValueError, match=reason):
+            locate(name, folder)
+    with pytest.raises(UserError, match="not a regular file"):
+        Scaling(8).pixels(str(folder / "pipe.png"))
+    with pytest.raises(ValueError, match="not the name of a file"):
+        locate(["/dev/zero", 1, 1], folder)  # what is kept of a file that was found, written into a cell by hand
+    for name in ("own.png", "inner.png", "../outside.png", str(outside)):
+        assert list(problem(locate(name, folder), 3)) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.modalities.base import RowSource
-from eir_seq.modalities.files import is_file, locate, missing
+from eir_seq.modalities.files import is_file, locate, missing, open_cell
 from eir_seq.modalities.tensors.base import Content, Places, TensorSource, as_floats, list_array, shown, tensor
 
 
@@ -36,7 +36,7 @@ class Regions(TensorSource):
             return
         try:
             vectors = self._vectors(cell)
-        except (OSError, ValueError, TypeError, EOFError) as error:
+        except (OSError, ValueError, TypeError, EOFError, OverflowError, MemoryError) as error:
             what = f"names {cell[0]}, which is" if is_file(cell) else f"is {shown(cell)},"
             reason = " ".join(str(error).split())[:80]
             yield f"{what} not a table of numbers, one line per region ({reason})"
@@ -68,6 +68,7 @@ class Regions(TensorSource):
 
     def _vectors(self, cell: Any) -> NDArray[np.float32]:
         if is_file(cell):
+            open_cell(cell[0]).close()
             return np.asarray(np.load(cell[0], mmap_mode="r", allow_pickle=False), np.float32)
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
             vectors = np.asarray(cell, np.float32)

@@ -1,0 +1,76 @@
+"""Files that others named or made: opened only where they are regular files, and read up to a size.
+
+All faults are an `OSError` with one sentence, which callers put beside the name of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import IO
+
+MEGABYTE = 1 << 20
+SMALL = 16 * MEGABYTE
+"""Bytes of a text file that is read whole: configs, settings, lists of special tokens."""
+
+
+def open_regular(path: str | os.PathLike[str], most: int | None = None) -> IO[bytes]:
+    """A file, open for reading.
+
+    A pipe is not waited for: it is refused as devices, sockets and folders are.
+
+    Args:
+        path: its name.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: there is none, it is no regular file, or larger than `most`.
+
+    >>> open_regular(os.devnull)
+    Traceback (most recent call last):
+    OSError: a pipe, socket or device, not a regular file
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError("a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("a pipe, socket or device, not a regular file")
+        if most is not None and status.st_size > most:
+            raise OSError(_too_large(status.st_size, most))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_small(path: str | os.PathLike[str], most: int = SMALL) -> bytes:
+    """The bytes of a regular file that has at most `most`; raises `OSError` as `open_regular`."""
+    with open_regular(path, most) as file:
+        content = file.read(most + 1)  # what the system makes up (/proc) claims no size
+    if len(content) > most:
+        raise OSError(_too_large(len(content), most))
+    return content
+
+
+def read_text(path: str | os.PathLike[str], most: int = SMALL) -> str:
+    """The same as text; raises `UnicodeDecodeError` where it is not UTF-8."""
+    return read_small(path, most).decode("utf-8")
+
+
+def within(path: Path, folder: Path) -> bool:
+    """Whether a file lies in `folder` once all links are followed; one named outside of it, in the folder named.
+
+    So ``../pictures/a.png`` and absolute names mean what they say, and a link leads nowhere else.
+    """
+    written = Path(os.path.abspath(path))
+    base = Path(os.path.abspath(folder))
+    if not written.is_relative_to(base):
+        base = written.parent
+    return Path(os.path.realpath(written)).is_relative_to(os.path.realpath(base))
+
+
+def _too_large(size: int, most: int) -> str:
+    return f"{size / MEGABYTE:,.0f} MB; at most {most // MEGABYTE:,} MB are read"
