@@ -53,9 +53,11 @@ def _finish(
     spool, count = Spool(wanted.folder), 0
     for batch in batches:
         columns = {new: batch.column(names[index]) for new, index in positions.items()}
-        if batch.num_rows:
-            spool.add(pa.RecordBatch.from_pydict(columns))
-            count += batch.num_rows
+        rows = pa.RecordBatch.from_pydict(columns)
+        rows.validate(full=True)  # lengths and offsets are taken from the file on trust: later, wrong ones end the process
+        if rows.num_rows:
+            spool.add(rows)
+            count += rows.num_rows
     if count == 0:
         raise UserError(Fault(place, f"{path} has columns and no rows"))
     table = spool.table()
