@@ -13,8 +13,10 @@ from torch import Tensor
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
+from eir_seq.models.bounds import bounded_by_file, bounded_by_memory
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class
 from eir_seq.models.checkpoint.folder import FORMATS, locate, options_of, read_config, read_generation, read_tensors
+from eir_seq.models.checkpoint.fp8 import dequantized
 from eir_seq.models.checkpoint.matching import match, unwrapped
 from eir_seq.models.model import Model
 from eir_seq.models.options import ModelConfig, build_config, fields, overridden
@@ -74,7 +76,8 @@ def create_model(
         config = build_config(model_type, model_init_config)
     declared = architecture(model_type)
     _check_task(model_type, declared, task)
-    model = _build(declared, config, task)
+    with bounded_by_memory():
+        model = _build(declared, config, task)
     declared.initialization(config).fill(model)
     if attn_implementation is not None:
         model.set_attn_implementation(attn_implementation)
@@ -144,11 +147,11 @@ def from_pretrained(
         raise UserError(Fault("torch_dtype", "given twice: 'dtype' and 'torch_dtype' are one argument"))
     dtype = torch_dtype if dtype is None else dtype
     config = _config(content, folder, config_overrides)
-    with torch.device("meta"):
+    held = dequantized(read_tensors(folder), content, str(folder))
+    with torch.device("meta"), bounded_by_file(len(held), str(folder)):
         model = _build(declared, config, task, str(folder / "config.json"))
     wanted = None if pretrained_parts == "all" else _names_of(pretrained_parts, model)
     model.generation_config = read_generation(folder)
-    held = read_tensors(folder)
     try:
         report = _load(model, held, folder, ignore_mismatched_sizes, wanted)
     except UserError as error:

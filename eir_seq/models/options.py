@@ -19,6 +19,8 @@ from eir_seq.errors import Fault, UserError, nearest
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "relu2", "silu", "swish",
                "tanh", "sigmoid", "mish", "linear")  # fmt: skip
 
+MOST_LAYERS = 1000
+
 
 def option(
     default: Any,
@@ -38,6 +40,11 @@ def option(
 def size(default: int | None, meaning: str) -> Any:
     """An option that counts something: a whole number from 1 on."""
     return option(default, meaning, minimum=1)
+
+
+def layers(default: int | None, meaning: str) -> Any:
+    """An option that counts layers; the deepest model that was ever published has 1,000."""
+    return option(default, meaning, minimum=1, maximum=MOST_LAYERS)
 
 
 def rate(default: float | None, meaning: str) -> Any:

@@ -54,7 +54,7 @@ def _finish(
     for batch in batches:
         columns = {new: batch.column(names[index]) for new, index in positions.items()}
         rows = pa.RecordBatch.from_pydict(columns)
-        rows.validate(full=True)  # lengths and offsets are taken from the file on trust: later, wrong ones end the process
+        rows.validate(full=True)  # the library takes offsets on trust: wrong ones would end the process later
         if rows.num_rows:
             spool.add(rows)
             count += rows.num_rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, default_of, fields, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, default_of, fields, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,10 @@ class LikeBart(ModelConfig):
 
     vocab_size: int = size(50265, "number of tokens in the vocabulary")
     max_position_embeddings: int = size(1024, "the longest text in tokens, on either side")
-    encoder_layers: int = size(12, "layers of the encoder")
+    encoder_layers: int = layers(12, "layers of the encoder")
     encoder_ffn_dim: int = size(4096, "inner width of the encoder's feed-forward blocks")
     encoder_attention_heads: int = size(16, "attention heads of the encoder's layers; they divide d_model")
-    decoder_layers: int = size(12, "layers of the decoder")
+    decoder_layers: int = layers(12, "layers of the decoder")
     decoder_ffn_dim: int = size(4096, "inner width of the decoder's feed-forward blocks")
     decoder_attention_heads: int = size(16, "attention heads of the decoder's layers; they divide d_model")
     encoder_layerdrop: float = rate(0.0, "chance of an encoder layer to be left out in training")
@@ -98,10 +98,10 @@ class PLBartConfig(MBartConfig):
     model_type: ClassVar[str] = "plbart"
 
     vocab_size: int = size(50005, "number of tokens in the vocabulary")
-    encoder_layers: int = size(6, "layers of the encoder")
+    encoder_layers: int = layers(6, "layers of the encoder")
     encoder_ffn_dim: int = size(3072, "inner width of the encoder's feed-forward blocks")
     encoder_attention_heads: int = size(12, "attention heads of the encoder's layers; they divide d_model")
-    decoder_layers: int = size(6, "layers of the decoder")
+    decoder_layers: int = layers(6, "layers of the decoder")
     decoder_ffn_dim: int = size(3072, "inner width of the decoder's feed-forward blocks")
     decoder_attention_heads: int = size(12, "attention heads of the decoder's layers; they divide d_model")
     d_model: int = size(768, "width of the token states")
@@ -117,10 +117,10 @@ class BlenderbotConfig(LikeBart):
 
     vocab_size: int = size(8008, "number of tokens in the vocabulary")
     max_position_embeddings: int = size(128, "the longest text in tokens, on either side")
-    encoder_layers: int = size(2, "layers of the encoder")
+    encoder_layers: int = layers(2, "layers of the encoder")
     encoder_ffn_dim: int = size(10240, "inner width of the encoder's feed-forward blocks")
     encoder_attention_heads: int = size(32, "attention heads of the encoder's layers; they divide d_model")
-    decoder_layers: int = size(24, "layers of the decoder")
+    decoder_layers: int = layers(24, "layers of the decoder")
     decoder_ffn_dim: int = size(10240, "inner width of the decoder's feed-forward blocks")
     decoder_attention_heads: int = size(32, "attention heads of the decoder's layers; they divide d_model")
     d_model: int = size(2560, "width of the token states")
@@ -141,9 +141,9 @@ class BlenderbotSmallConfig(LikeBart):
     model_type: ClassVar[str] = "blenderbot-small"
 
     max_position_embeddings: int = size(512, "the longest text in tokens, on either side")
-    encoder_layers: int = size(8, "layers of the encoder")
+    encoder_layers: int = layers(8, "layers of the encoder")
     encoder_ffn_dim: int = size(2048, "inner width of the encoder's feed-forward blocks")
-    decoder_layers: int = size(8, "layers of the decoder")
+    decoder_layers: int = layers(8, "layers of the decoder")
     decoder_ffn_dim: int = size(2048, "inner width of the decoder's feed-forward blocks")
     d_model: int = size(512, "width of the token states")
     decoder_start_token_id: int = option(
@@ -178,8 +178,8 @@ class PegasusXConfig(PegasusConfig):
 
     vocab_size: int = size(96103, "number of tokens in the vocabulary")
     max_position_embeddings: int = size(16384, "the longest text in tokens, on either side")
-    encoder_layers: int = size(16, "layers of the encoder")
-    decoder_layers: int = size(16, "layers of the decoder")
+    encoder_layers: int = layers(16, "layers of the encoder")
+    decoder_layers: int = layers(16, "layers of the decoder")
     scale_embedding: bool = option(True, "token vectors are multiplied by the square root of d_model")
     add_cross_attention: bool = option(True, "the decoder attends to the encoder's states", choices=(True,))
     num_global_tokens: int = size(32, "tokens of no text that all tokens of the encoder see, and that see all")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class EncoderWithoutSegments(ModelConfig):
 
     vocab_size: int = size(30522, "number of tokens in the vocabulary")
     hidden_size: int = size(768, "width of the token states")
-    num_hidden_layers: int = size(12, "number of layers")
+    num_hidden_layers: int = layers(12, "number of layers")
     num_attention_heads: int = size(12, "attention heads per layer; they divide hidden_size")
     intermediate_size: int = size(3072, "inner width of the feed-forward block")
     hidden_act: str = option("gelu", "activation of the feed-forward block", choices=ACTIVATIONS)
@@ -123,7 +123,7 @@ class DistilBertConfig(ModelConfig):
     vocab_size: int = size(30522, "number of tokens in the vocabulary")
     max_position_embeddings: int = size(512, "rows of the position table: the longest text in tokens")
     sinusoidal_pos_embds: bool = option(False, "positions are fixed sine waves instead of a learned table")
-    n_layers: int = size(6, "number of layers")
+    n_layers: int = layers(6, "number of layers")
     n_heads: int = size(12, "attention heads per layer; they divide dim")
     dim: int = size(768, "width of the token states")
     hidden_dim: int = size(3072, "inner width of the feed-forward block")

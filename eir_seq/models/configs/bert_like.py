@@ -14,7 +14,7 @@ from eir_seq.models.configs.bert import (
     WithDecoder,
     WithPositionKinds,
 )
-from eir_seq.models.options import ACTIVATIONS, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, layers, option, rate, size
 
 # ------------------------------------------------------------------------------------------------ kin of roberta
 
@@ -57,7 +57,7 @@ class XLMRobertaXLConfig(CountedPositions, BertConfig):
 
     vocab_size: int = size(250880, "number of tokens in the vocabulary")
     hidden_size: int = size(2560, "width of the token states")
-    num_hidden_layers: int = size(36, "number of layers")
+    num_hidden_layers: int = layers(36, "number of layers")
     num_attention_heads: int = size(32, "attention heads per layer; they divide hidden_size")
     intermediate_size: int = size(10240, "inner width of the feed-forward block")
     max_position_embeddings: int = size(
@@ -104,7 +104,7 @@ class AlbertConfig(WithPositionKinds, EncoderConfig):
     vocab_size: int = size(30000, "number of tokens in the vocabulary")
     embedding_size: int = size(128, "width of the tables of tokens, positions and segments, which are projected")
     hidden_size: int = size(4096, "width of the token states")
-    num_hidden_layers: int = size(12, "number of times that a group of layers runs")
+    num_hidden_layers: int = layers(12, "number of times that a group of layers runs")
     num_hidden_groups: int = size(1, "groups of layers; the runs are shared out among them, one after the other")
     inner_group_num: int = size(1, "layers in a group")
     num_attention_heads: int = size(64, "attention heads per layer; they divide hidden_size")
@@ -133,7 +133,7 @@ class BertGenerationConfig(WithDecoder, WithPositionKinds, EncoderWithoutSegment
 
     vocab_size: int = size(50358, "number of tokens in the vocabulary")
     hidden_size: int = size(1024, "width of the token states")
-    num_hidden_layers: int = size(24, "number of layers")
+    num_hidden_layers: int = layers(24, "number of layers")
     num_attention_heads: int = size(16, "attention heads per layer; they divide hidden_size")
     intermediate_size: int = size(4096, "inner width of the feed-forward block")
     position_embedding_type: str = option(
@@ -164,7 +164,7 @@ class MegatronBertConfig(WithDecoder, WithPositionKinds, EncoderConfig):
 
     vocab_size: int = size(29056, "number of tokens in the vocabulary")
     hidden_size: int = size(1024, "width of the token states")
-    num_hidden_layers: int = size(24, "number of layers")
+    num_hidden_layers: int = layers(24, "number of layers")
     num_attention_heads: int = size(16, "attention heads per layer; they divide hidden_size")
     intermediate_size: int = size(4096, "inner width of the feed-forward block")
 
@@ -177,7 +177,7 @@ class RemBertConfig(WithDecoder, EncoderConfig):
 
     vocab_size: int = size(250300, "number of tokens in the vocabulary")
     hidden_size: int = size(1152, "width of the token states")
-    num_hidden_layers: int = size(32, "number of layers")
+    num_hidden_layers: int = layers(32, "number of layers")
     num_attention_heads: int = size(18, "attention heads per layer; they divide hidden_size")
     input_embedding_size: int = size(256, "width of the tables of tokens, positions and segments, which are projected")
     output_embedding_size: int = size(1664, "width of the states that the language-model head scores tokens by")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from eir_seq.models.configs.bart_like import LikeBart
 from eir_seq.models.configs.bert import EncoderConfig, WithDecoder
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,8 @@ class BigBirdPegasusConfig(WithBlocks, LikeBart):
 
     vocab_size: int = size(96103, "number of tokens in the vocabulary")
     max_position_embeddings: int = size(4096, "the longest text in tokens, on either side")
-    encoder_layers: int = size(16, "layers of the encoder")
-    decoder_layers: int = size(16, "layers of the decoder")
+    encoder_layers: int = layers(16, "layers of the encoder")
+    decoder_layers: int = layers(16, "layers of the decoder")
     activation_function: str = option("gelu_new", "activation of the feed-forward blocks", choices=ACTIVATIONS)
     scale_embedding: bool = option(True, "token vectors are multiplied by the square root of d_model")
     use_bias: bool = option(False, "biases in all projections of attention")

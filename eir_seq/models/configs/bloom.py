@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from eir_seq.models.options import ModelConfig, Options, option, rate, size
+from eir_seq.models.options import ModelConfig, Options, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class BloomConfig(ModelConfig):
 
     vocab_size: int = size(250880, "number of tokens in the vocabulary")
     hidden_size: int = size(64, "width of the token states")
-    n_layer: int = size(2, "number of layers")
+    n_layer: int = layers(2, "number of layers")
     n_head: int = size(8, "attention heads per layer; they divide hidden_size")
     layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
     initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
@@ -87,7 +87,7 @@ class MptConfig(ModelConfig):
 
     d_model: int = size(2048, "width of the token states")
     n_heads: int = size(16, "attention heads per layer; they divide d_model")
-    n_layers: int = size(24, "number of layers")
+    n_layers: int = layers(24, "number of layers")
     expansion_ratio: int = size(4, "in published models feed-forward blocks are 4 times as wide, whatever this says")
     max_seq_len: int = size(2048, "the longest text in tokens")
     vocab_size: int = size(50368, "number of tokens in the vocabulary")

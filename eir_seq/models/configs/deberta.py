@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eir_seq.models.configs.bert import EncoderConfig
-from eir_seq.models.options import ACTIVATIONS, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, layers, option, rate, size
 
 KINDS = ("c2p", "p2c")
 
@@ -84,7 +84,7 @@ class DebertaV2Config(DisentangledConfig):
 
     vocab_size: int = size(128100, "number of tokens in the vocabulary")
     hidden_size: int = size(1536, "width of the token states")
-    num_hidden_layers: int = size(24, "number of layers")
+    num_hidden_layers: int = layers(24, "number of layers")
     num_attention_heads: int = size(24, "attention heads per layer; they divide hidden_size")
     intermediate_size: int = size(6144, "inner width of the feed-forward block")
     position_buckets: int = option(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from eir_seq.models.configs.rope_scaling import MEANING, longest_text, scaling_problem
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class FalconConfig(ModelConfig):
 
     vocab_size: int = size(65024, "number of tokens in the vocabulary")
     hidden_size: int = size(4544, "width of the token states")
-    num_hidden_layers: int = size(32, "number of layers")
+    num_hidden_layers: int = layers(32, "number of layers")
     num_attention_heads: int = size(71, "query heads per layer; they divide hidden_size")
     num_ln_in_parallel_attn: int | None = option(
         None,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class GPTSizes(ModelConfig):
     vocab_size: int = size(50257, "number of tokens in the vocabulary")
     n_positions: int = size(1024, "rows of the position table: the longest text in tokens")
     n_embd: int = size(768, "width of the token states")
-    n_layer: int = size(12, "number of layers")
+    n_layer: int = layers(12, "number of layers")
     n_head: int = size(12, "attention heads per layer; they divide n_embd")
     n_inner: int | None = size(None, "inner width of the feed-forward block; four times n_embd if absent")
     activation_function: str = option("gelu_new", "activation of the feed-forward block", choices=ACTIVATIONS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eir_seq.models.configs.gpt2 import SummaryOfChoices
-from eir_seq.models.options import ModelConfig, option, rate, size
+from eir_seq.models.options import ModelConfig, layers, option, rate, size
 
 GPT_ALIASES = {
     "hidden_size": "n_embd",
@@ -28,7 +28,7 @@ class OpenAIGPTConfig(SummaryOfChoices):
     vocab_size: int = size(40478, "number of tokens in the vocabulary")
     n_positions: int = size(512, "rows of the position table: the longest text in tokens")
     n_embd: int = size(768, "width of the token states")
-    n_layer: int = size(12, "number of layers")
+    n_layer: int = layers(12, "number of layers")
     n_head: int = size(12, "attention heads per layer; they divide n_embd")
     afn: str = option(
         "gelu",
@@ -59,7 +59,7 @@ class CTRLConfig(ModelConfig):
     n_positions: int = size(256, "the longest text in tokens")
     n_embd: int = size(1280, "width of the token states")
     dff: int = size(8192, "inner width of the feed-forward block")
-    n_layer: int = size(48, "number of layers")
+    n_layer: int = layers(48, "number of layers")
     n_head: int = size(16, "attention heads per layer; they divide n_embd")
     resid_pdrop: float = rate(0.1, "dropout on the output of every sublayer")
     embd_pdrop: float = rate(0.1, "dropout on embeddings")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from eir_seq.models.configs.rope_scaling import MEANING, longest_text, scaling_problem
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class LikeGPTNeoX(ModelConfig):
 
     vocab_size: int = size(50432, "number of tokens in the vocabulary")
     hidden_size: int = size(6144, "width of the token states")
-    num_hidden_layers: int = size(44, "number of layers")
+    num_hidden_layers: int = layers(44, "number of layers")
     num_attention_heads: int = size(64, "attention heads per layer; they divide hidden_size")
     hidden_act: str = option("gelu", "activation of the feed-forward block", choices=ACTIVATIONS)
     rotary_pct: float = option(
@@ -75,7 +75,7 @@ class GPTNeoXJapaneseConfig(LikeGPTNeoX):
 
     vocab_size: int = size(32000, "number of tokens in the vocabulary")
     hidden_size: int = size(2560, "width of the token states")
-    num_hidden_layers: int = size(32, "number of layers")
+    num_hidden_layers: int = layers(32, "number of layers")
     num_attention_heads: int = size(32, "attention heads per layer; they divide hidden_size")
     intermediate_multiple_size: int = size(4, "inner width of the feed-forward block, as a multiple of hidden_size")
     rotary_pct: float = option(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eir_seq.models.configs.gpt2 import GPTSizes
-from eir_seq.models.options import option, rate, size
+from eir_seq.models.options import layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class GPTJConfig(GPTSizes):
     vocab_size: int = size(50400, "number of tokens in the vocabulary")
     n_positions: int = size(2048, "the longest text in tokens")
     n_embd: int = size(4096, "width of the token states")
-    n_layer: int = size(28, "number of layers")
+    n_layer: int = layers(28, "number of layers")
     n_head: int = size(16, "attention heads per layer; they divide n_embd")
     rotary_dim: int = size(64, "channels at the front of each head that are turned by the position; an even number")
     resid_pdrop: float = rate(0.0, "dropout on the output of every sublayer")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from eir_seq.models.configs.bert import EncoderWithoutSegments, WithPositionKinds
 from eir_seq.models.configs.gpt2 import LikeGPT2
-from eir_seq.models.options import ACTIVATIONS, Options, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, Options, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class GitVisionConfig(Options):
 
     hidden_size: int = size(768, "width of the states of patches")
     intermediate_size: int = size(3072, "inner width of the feed-forward block")
-    num_hidden_layers: int = size(12, "number of layers")
+    num_hidden_layers: int = layers(12, "number of layers")
     num_attention_heads: int = size(12, "attention heads per layer; they divide hidden_size")
     num_channels: int = size(3, "values per pixel")
     image_size: int = size(224, "pixels of an image from side to side")
@@ -54,7 +54,7 @@ class GitConfig(WithPositionKinds, EncoderWithoutSegments):
     parts: ClassVar = {"vision_config": GitVisionConfig}
 
     vision_config: dict[str, Any] | None = option(None, "options of the encoder of images; its defaults if absent")
-    num_hidden_layers: int = size(6, "number of layers")
+    num_hidden_layers: int = layers(6, "number of layers")
     max_position_embeddings: int = size(1024, "rows of the position table: the longest text in tokens")
     use_cache: bool = option(True, "return keys and values")
     tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")
@@ -89,7 +89,7 @@ class ImageGPTConfig(LikeGPT2):
     vocab_size: int = size(513, "number of colours, and one token behind them that begins every image")
     n_positions: int = size(1024, "rows of the position table: the most pixels of an image")
     n_embd: int = size(512, "width of the token states")
-    n_layer: int = size(24, "number of layers")
+    n_layer: int = layers(24, "number of layers")
     n_head: int = size(8, "attention heads per layer; they divide n_embd")
     activation_function: str = option("quick_gelu", "activation of the feed-forward block", choices=ACTIVATIONS)
     tie_word_embeddings: bool = option(

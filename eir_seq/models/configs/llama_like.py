@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from eir_seq.models.configs.rope_scaling import MEANING, longest_text, scaling_kind, scaling_problem
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 KV_HEADS = "heads of keys and values; as many as query heads if absent"
 WINDOW = "how many tokens a token sees, itself and those in front of it; the whole text if absent"
@@ -22,7 +22,7 @@ class RotaryDecoderConfig(ModelConfig):
     vocab_size: int = size(32000, "number of tokens in the vocabulary")
     hidden_size: int = size(4096, "width of the token states")
     intermediate_size: int = size(11008, "inner width of the feed-forward block")
-    num_hidden_layers: int = size(32, "number of layers")
+    num_hidden_layers: int = layers(32, "number of layers")
     num_attention_heads: int = size(32, "query heads per layer")
     hidden_act: str = option("silu", "activation of the (gate in the) feed-forward block", choices=ACTIVATIONS)
     max_position_embeddings: int = size(2048, "the longest text in tokens; a rope_scaling may lengthen it")
@@ -114,7 +114,7 @@ class GemmaConfig(LlamaLikeConfig):
     vocab_size: int = size(256000, "number of tokens in the vocabulary")
     hidden_size: int = size(3072, "width of the token states")
     intermediate_size: int = size(24576, "inner width of the feed-forward block")
-    num_hidden_layers: int = size(28, "number of layers")
+    num_hidden_layers: int = layers(28, "number of layers")
     num_attention_heads: int = size(16, "query heads per layer")
     num_key_value_heads: int | None = size(16, KV_HEADS)
     head_dim: int = size(256, "channels of a head, whatever hidden_size is")

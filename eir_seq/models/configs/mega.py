@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 NO_CHUNKS = -1
 
@@ -20,7 +20,7 @@ class MegaConfig(ModelConfig):
 
     vocab_size: int = size(30522, "number of tokens in the vocabulary")
     hidden_size: int = size(128, "width of the token states")
-    num_hidden_layers: int = size(4, "number of layers")
+    num_hidden_layers: int = layers(4, "number of layers")
     intermediate_size: int = size(256, "width of the values of the attention")
     ema_projection_size: int = size(16, "numbers per channel that the moving average remembers")
     bidirectional: bool = option(

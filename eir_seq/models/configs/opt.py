@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class OPTConfig(LikeOPT):
 
     vocab_size: int = size(50272, "number of tokens in the vocabulary")
     hidden_size: int = size(768, "width of the token states between layers")
-    num_hidden_layers: int = size(12, "number of layers")
+    num_hidden_layers: int = layers(12, "number of layers")
     ffn_dim: int = size(3072, "inner width of the feed-forward block")
     do_layer_norm_before: bool = option(
         True, "norms in front of the sublayers and one behind all layers, instead of one behind each sublayer"
@@ -68,7 +68,7 @@ class BioGptConfig(LikeOPT):
 
     vocab_size: int = size(42384, "number of tokens in the vocabulary")
     hidden_size: int = size(1024, "width of the token states")
-    num_hidden_layers: int = size(24, "number of layers")
+    num_hidden_layers: int = layers(24, "number of layers")
     num_attention_heads: int = size(16, "attention heads per layer; they divide hidden_size")
     intermediate_size: int = size(4096, "inner width of the feed-forward block")
     hidden_act: str = option("gelu", "activation of the feed-forward block", choices=ACTIVATIONS)
@@ -93,7 +93,7 @@ class XGLMConfig(LikeOPT):
     vocab_size: int = size(256008, "number of tokens in the vocabulary")
     d_model: int = size(1024, "width of the token states")
     ffn_dim: int = size(4096, "inner width of the feed-forward block")
-    num_layers: int = size(24, "number of layers")
+    num_layers: int = layers(24, "number of layers")
     attention_heads: int = size(16, "attention heads per layer; they divide d_model")
     activation_function: str = option("gelu", "activation of the feed-forward block", choices=ACTIVATIONS)
     dropout: float = rate(0.1, "dropout on embeddings and on the output of every sublayer")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +20,10 @@ class ProphetNetConfig(ModelConfig):
     vocab_size: int = size(30522, "number of tokens in the vocabulary")
     hidden_size: int = size(1024, "width of the token states")
     encoder_ffn_dim: int = size(4096, "inner width of the encoder's feed-forward blocks")
-    num_encoder_layers: int = size(12, "layers of the encoder")
+    num_encoder_layers: int = layers(12, "layers of the encoder")
     num_encoder_attention_heads: int = size(16, "attention heads of the encoder's layers; they divide hidden_size")
     decoder_ffn_dim: int = size(4096, "inner width of the decoder's feed-forward blocks")
-    num_decoder_layers: int = size(12, "layers of the decoder")
+    num_decoder_layers: int = layers(12, "layers of the decoder")
     num_decoder_attention_heads: int = size(16, "attention heads of the decoder's layers; they divide hidden_size")
     activation_function: str = option("gelu", "activation of the feed-forward blocks", choices=ACTIVATIONS)
     dropout: float = rate(0.1, "dropout on embeddings and on the output of every sublayer")

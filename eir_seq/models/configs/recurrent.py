@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class MambaConfig(ModelConfig):
         False, "scan of published code where its kernels are missing; results do not change: here is one scan"
     )
     state_size: int = size(16, "numbers that each inner channel remembers")
-    num_hidden_layers: int = size(32, "number of layers")
+    num_hidden_layers: int = layers(32, "number of layers")
     layer_norm_epsilon: float = option(1e-5, "added to the mean square in norms", minimum=0.0)
     pad_token_id: int | None = option(0, "id of the padding token")
     bos_token_id: int | None = option(0, "id of the token that begins a text")
@@ -81,7 +81,7 @@ class RwkvConfig(ModelConfig):
     vocab_size: int = size(50277, "number of tokens in the vocabulary")
     context_length: int = size(1024, "the longest text in tokens of one pass; states carry on beyond it")
     hidden_size: int = size(4096, "width of the token states")
-    num_hidden_layers: int = size(32, "number of layers")
+    num_hidden_layers: int = layers(32, "number of layers")
     attention_hidden_size: int | None = size(None, "channels of the time mixing; hidden_size if absent")
     intermediate_size: int | None = size(None, "inner width of the channel mixing; four times hidden_size if absent")
     layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)

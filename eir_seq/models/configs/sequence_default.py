@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class SequenceDefaultConfig(ModelConfig):
 
     vocab_size: int = size(30522, "number of tokens in the vocabulary")
     embedding_dim: int = size(64, "width of the token states")
-    num_layers: int = size(2, "number of layers")
+    num_layers: int = layers(2, "number of layers")
     num_heads: int = size(8, "attention heads per layer; they divide embedding_dim")
     dim_feedforward: int | None = size(
         None, "inner width of the feed-forward block; four times embedding_dim if absent"

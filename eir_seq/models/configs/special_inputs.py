@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eir_seq.models.configs.bert import CountedPositions, EncoderConfig
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 CACHE_MEANING = "for decoders only: an encoder keeps no keys and values, so both values give the same"
 
@@ -39,7 +39,7 @@ class FNetConfig(ModelConfig):
 
     vocab_size: int = size(32000, "number of tokens in the vocabulary")
     hidden_size: int = size(768, "width of the token states")
-    num_hidden_layers: int = size(12, "number of layers")
+    num_hidden_layers: int = layers(12, "number of layers")
     intermediate_size: int = size(3072, "inner width of the feed-forward block")
     hidden_act: str = option("gelu_new", "activation of the feed-forward block", choices=ACTIVATIONS)
     hidden_dropout_prob: float = rate(0.1, "dropout on embeddings and on the output of the feed-forward block")
@@ -114,7 +114,7 @@ class MobileBertConfig(EncoderConfig):
     model_type: ClassVar[str] = "mobilebert"
 
     hidden_size: int = size(512, "width of the token states between layers")
-    num_hidden_layers: int = size(24, "number of layers")
+    num_hidden_layers: int = layers(24, "number of layers")
     num_attention_heads: int = size(4, "attention heads per layer; they divide the width inside layers")
     intermediate_size: int = size(512, "inner width of the feed-forward blocks")
     hidden_act: str = option("relu", "activation of the feed-forward blocks", choices=ACTIVATIONS)

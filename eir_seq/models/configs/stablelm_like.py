@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eir_seq.models.configs.llama_like import KV_HEADS, WINDOW, RotaryDecoderConfig
-from eir_seq.models.options import ACTIVATIONS, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, layers, option, rate, size
 
 EPS = "added to the variance in layer norms"
 TURNED = "share of a head's channels that are turned, its first ones"
@@ -21,7 +21,7 @@ class Starcoder2Config(RotaryDecoderConfig):
     vocab_size: int = size(49152, "number of tokens in the vocabulary")
     hidden_size: int = size(3072, "width of the token states")
     intermediate_size: int = size(12288, "inner width of the feed-forward block")
-    num_hidden_layers: int = size(30, "number of layers")
+    num_hidden_layers: int = layers(30, "number of layers")
     num_attention_heads: int = size(24, "query heads per layer")
     num_key_value_heads: int = size(2, KV_HEADS)
     hidden_act: str = option("gelu_pytorch_tanh", "activation of the feed-forward block", choices=ACTIVATIONS)
@@ -67,7 +67,7 @@ class PhiConfig(RotaryDecoderConfig):
     vocab_size: int = size(51200, "number of tokens in the vocabulary")
     hidden_size: int = size(2048, "width of the token states")
     intermediate_size: int = size(8192, "inner width of the feed-forward block")
-    num_hidden_layers: int = size(24, "number of layers")
+    num_hidden_layers: int = layers(24, "number of layers")
     num_key_value_heads: int | None = size(None, KV_HEADS)
     resid_pdrop: float = rate(0.0, "dropout on the output of every sublayer")
     embd_pdrop: float = rate(0.0, "dropout on embeddings")
@@ -85,7 +85,7 @@ class PersimmonConfig(RotaryDecoderConfig):
 
     vocab_size: int = size(262144, "number of tokens in the vocabulary")
     intermediate_size: int = size(16384, "inner width of the feed-forward block")
-    num_hidden_layers: int = size(36, "number of layers")
+    num_hidden_layers: int = layers(36, "number of layers")
     num_attention_heads: int = size(64, "attention heads per layer")
     hidden_act: str = option("relu2", "activation of the feed-forward block", choices=ACTIVATIONS)
     max_position_embeddings: int = size(16384, "the longest text in tokens; a rope_scaling may lengthen it")
@@ -106,7 +106,7 @@ class CohereConfig(RotaryDecoderConfig):
     hidden_size: int = size(8192, "width of the token states")
     intermediate_size: int = size(22528, "inner width of the feed-forward block")
     logit_scale: float = option(0.0625, "factor on the scores of the language-model head")
-    num_hidden_layers: int = size(40, "number of layers")
+    num_hidden_layers: int = layers(40, "number of layers")
     num_attention_heads: int = size(64, "query heads per layer")
     num_key_value_heads: int | None = size(None, KV_HEADS)
     max_position_embeddings: int = size(8192, "the longest text in tokens; a rope_scaling may lengthen it")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class LikeT5(ModelConfig):
     d_model: int = size(512, "width of the token states")
     d_kv: int = size(64, "width of each attention head; heads need not add up to d_model")
     d_ff: int = size(2048, "inner width of the feed-forward block")
-    num_layers: int = size(6, "layers of the encoder")
-    num_decoder_layers: int | None = size(None, "layers of the decoder; as many as the encoder's if absent")
+    num_layers: int = layers(6, "layers of the encoder")
+    num_decoder_layers: int | None = layers(None, "layers of the decoder; as many as the encoder's if absent")
     num_heads: int = size(8, "attention heads per layer")
     relative_attention_num_buckets: int = option(32, "classes of distances between tokens", minimum=2)
     relative_attention_max_distance: int = size(128, "distance from which on all tokens share the last bucket")
@@ -86,7 +86,7 @@ class MT5Config(T5Config):
 
     vocab_size: int = size(250112, "number of tokens in the vocabulary")
     d_ff: int = size(1024, "inner width of the feed-forward block")
-    num_layers: int = size(8, "layers of the encoder")
+    num_layers: int = layers(8, "layers of the encoder")
     num_heads: int = size(6, "attention heads per layer")
     feed_forward_proj: str = option(
         "gated-gelu", "activation of the feed-forward block, after 'gated-' if it has a gate"
@@ -128,9 +128,9 @@ class SwitchTransformersConfig(LikeT5):
 
     d_model: int = size(768, "width of the token states")
     expert_capacity: int = size(64, "tokens of a text that an expert takes; later ones pass by it unchanged")
-    num_layers: int = size(12, "layers of the encoder")
+    num_layers: int = layers(12, "layers of the encoder")
     num_sparse_encoder_layers: int = option(3, f"of the encoder, {SPARSE}", minimum=0)
-    num_decoder_layers: int | None = size(12, "layers of the decoder; as many as the encoder's if null")
+    num_decoder_layers: int | None = layers(12, "layers of the decoder; as many as the encoder's if null")
     num_sparse_decoder_layers: int = option(3, f"of the decoder, {SPARSE}", minimum=0)
     num_heads: int = size(12, "attention heads per layer")
     num_experts: int = size(8, "experts (feed-forward blocks) of a layer that has them")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, Options, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, Options, layers, option, rate, size
 
 SPECIAL = ("pad_token_id", "eos_token_id", "bos_token_id")
 SHARED = ("vocab_size", "attention_dropout")
@@ -23,7 +23,7 @@ class T5GemmaModuleConfig(Options):
     vocab_size: int = size(256000, "number of tokens in the vocabulary, that of the whole")
     hidden_size: int = size(2304, "width of the token states")
     intermediate_size: int = size(9216, "inner width of the feed-forward block")
-    num_hidden_layers: int = size(26, "number of layers")
+    num_hidden_layers: int = layers(26, "number of layers")
     num_attention_heads: int = size(8, "attention heads per layer")
     num_key_value_heads: int | None = size(4, "heads of keys and values, shared by the others; as many if null")
     head_dim: int = size(256, "channels of a head; heads need not add up to hidden_size")

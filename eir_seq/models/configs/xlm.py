@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class XLMConfig(ModelConfig):
 
     vocab_size: int = size(30145, "number of tokens in the vocabulary")
     emb_dim: int = size(2048, "width of the token states; the feed-forward block is four times as wide inside")
-    n_layers: int = size(12, "number of layers")
+    n_layers: int = layers(12, "number of layers")
     n_heads: int = size(16, "attention heads per layer; they divide emb_dim")
     dropout: float = rate(0.1, "dropout on embeddings, on the output of every sublayer, and in the token head")
     attention_dropout: float = rate(0.1, "dropout on attention weights")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.models.options import ACTIVATIONS, ModelConfig, option, rate, size
+from eir_seq.models.options import ACTIVATIONS, ModelConfig, layers, option, rate, size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class XLNetConfig(ModelConfig):
 
     vocab_size: int = size(32000, "number of tokens in the vocabulary")
     d_model: int = size(1024, "width of the token states")
-    n_layer: int = size(24, "number of layers")
+    n_layer: int = layers(24, "number of layers")
     n_head: int = size(16, "attention heads per layer; they divide d_model")
     d_inner: int = size(4096, "inner width of the feed-forward block")
     ff_activation: str = option("gelu", "activation of the feed-forward block", choices=ACTIVATIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -58,6 +59,23 @@ def replaced(name: str, value: float) -> Break:
         save_file({name: tensor.clone() for name, tensor in tensors.items()}, weights(folder))
 
     return change
+
+
+def scaled(name: str, scale: torch.Tensor, suffix: str = "_scale", block: tuple[int, int] | None = None) -> Break:
+    """A weight in fp8, to be multiplied by what `scale` stands for."""
+
+    def change(folder: Path) -> None:
+        tensors = load_file(weights(folder))
+        save_file({**tensors, name: tensors[name].to(torch.float8_e4m3fn), name + suffix: scale}, weights(folder))
+        if block is not None:
+            config(quantization_config={"quant_method": "fp8", "weight_block_size": list(block)})(folder)
+
+    return change
+
+
+def only_one_tensor(folder: Path) -> None:
+    config(num_hidden_layers=1000)(folder)
+    save_file({"pooler.dense.bias": torch.zeros(32)}, weights(folder))
 
 
 def header(entries: dict[str, Any], data: bytes = b"") -> bytes:
@@ -162,6 +180,9 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
     "option of a wrong type": (config(hidden_size="32"), "config.json", "hidden_size: '32' is not a whole number"),
     "option out of range": (config(num_hidden_layers=0), "config.json", "num_hidden_layers: 0 is below"),
     "options at odds": (config(num_attention_heads=5), "config.json", "hidden_size: 32 is not divisible"),
+    "a deep config": (config(num_hidden_layers=20_000), "config.json", "20000 is above the greatest value 1000"),
+    "a deep config beside few weights": (only_one_tensor, "", "make more than 1,064 tensors, and its weights are 1"),
+    "a scale of another shape": (scaled("pooler.dense.weight", torch.ones(3, 5)), "", "is no scale per tensor, output"),
     "sizes without memory for them": (config(vocab_size=10**12), "", "has shape [120, 32], the options ask for"),
 }  # fmt: skip
 
@@ -182,6 +203,27 @@ def test_one_line_names_the_file(name: str, folder: Path, monkeypatch: pytest.Mo
     assert words in line
     assert not canary.exists()
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("shape", "suffix", "block"),
+    [((), "_scale", None), ((32, 1), "_scale", None), ((32,), "_scale", None), ((1, 1), "_scale_inv", None),
+     ((4, 3), "_scale_inv", (8, 12))],
+)  # fmt: skip
+def test_weights_in_fp8(shape: tuple[int, ...], suffix: str, block: tuple[int, int] | None, folder: Path) -> None:
+    """Per tensor, per output channel, and per block of the weight, the last of which may be cut."""
+    name = "pooler.dense.weight"
+    published = load_file(weights(folder))[name].to(torch.float8_e4m3fn)
+    scale = 0.5 + torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    scaled(name, scale, suffix, block)(folder)
+    expected = published.float()
+    for row, column in itertools.product(range(32), range(32)):
+        if block is not None:
+            factor = scale[row // block[0], column // block[1]]
+        else:
+            factor = scale.reshape(-1)[row if scale.numel() == 32 else 0]
+        expected[row, column] *= factor
+    assert torch.equal(from_pretrained(folder).body.pooler.dense.weight, expected)
 
 
 def test_a_foreign_architecture(folder: Path) -> None:
