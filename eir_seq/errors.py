@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 EXIT_USER = 2
 EXIT_RUN_FAILED = 3
+LONGEST_LINE = 4000
+"""Characters of a fault that are shown; of longer ones the middle is left out."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Fault:
     def __str__(self) -> str:
         line = f"{self.place}: {self.message}" if self.place else self.message
         line = f"{line} ({self.source})" if self.source else line
+        if len(line) > LONGEST_LINE:  # a value or a name that fills a file
+            line = f"{line[: LONGEST_LINE // 2]} [...] {line[-LONGEST_LINE // 2 :]}"
         # Whatever the user's words and files hold, a fault is one line that shows what cannot be seen.
         return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 

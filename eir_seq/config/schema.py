@@ -232,7 +232,7 @@ class TrainerConfig(Strict):
     accumulate: Positive = Field(1, description="batches per optimizer step")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device; auto: the fastest there is")
     devices: Positive | Literal["auto"] = Field(1, description="how many of them")
-    threads: Positive | None = Field(None, description="CPU threads; torch's own choice if absent")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; torch's own choice if absent")
     validate_every: Positive | None = Field(None, description="steps between evaluations; each epoch if absent")
     checkpoint_every: Positive | None = Field(None, description="steps between checkpoints; each evaluation if absent")
     keep_checkpoints: Positive = Field(

@@ -20,6 +20,7 @@ from eir_seq.config.rules import check_rules
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sections import Sections
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.files import read_text
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
@@ -174,7 +175,7 @@ def _architecture(model: Mapping[str, Any]) -> str | None:
 
 def _published_config(folder: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = json.loads(read_text(folder / "config.json"))
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

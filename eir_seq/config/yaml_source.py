@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import read_small
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
@@ -73,11 +74,9 @@ def read_yaml(path: Path) -> YamlFile:
 def _read_yaml(path: Path, modified: int) -> YamlFile:  # noqa: ARG001 (part of the cache's key)
     name = shown(path)
     try:
-        content = path.read_bytes()
+        content = read_small(path, MAX_BYTES)
     except OSError as error:
-        raise UserError(Fault(name, f"cannot be read: {error.strerror}")) from None
-    if len(content) > MAX_BYTES:
-        raise UserError(Fault(name, f"{len(content)} bytes are more than a config of {MAX_BYTES} bytes"))
+        raise UserError(Fault(name, f"cannot be read: {error.strerror or error}")) from None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

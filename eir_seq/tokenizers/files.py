@@ -11,16 +11,15 @@ from typing import Any
 from tokenizers import AddedToken
 
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.files import MEGABYTE, SMALL, read_small
 from eir_seq.tokenizers.backend import ROLES, SpecialTokens
 from eir_seq.tokenizers.chat import CHAT_TEMPLATE_FILE
 from eir_seq.tokenizers.spm import Sampling
 from eir_seq.tokenizers.tokenizer import CONFIG_FILE
 
-MEGABYTE = 2**20
-MAX_BYTES = 256 * MEGABYTE  # the largest published vocabularies have about 35 MB
+MAX_BYTES = 128 * MEGABYTE  # the largest published vocabularies have about 35 MB
 LONGEST = 10**12  # above: "no limit"
 MAX_NBEST = 512  # the library's limit
-MAX_CONFIG_BYTES = 16 * MEGABYTE
 PROPHETNET_FILE = "prophetnet.tokenizer"  # a vocabulary for WordPiece, or a sentencepiece model for xlm-prophetnet
 SENTENCEPIECE_FILES = (
     "source.spm",
@@ -58,12 +57,8 @@ class TokenizerFiles:
         Raises:
             UserError: it cannot be read, is empty or too large.
         """
-        path = self.folder / name
         try:
-            size = path.stat().st_size
-            if size > max_bytes:
-                raise self.fault(name, f"{size / MEGABYTE:.0f} MB; at most {max_bytes // MEGABYTE} MB are read")
-            content = path.read_bytes()
+            content = read_small(self.folder / name, max_bytes)
         except OSError as error:
             raise self.fault(name, error.strerror or str(error)) from error
         if not content:
@@ -81,7 +76,7 @@ class TokenizerFiles:
         except UnicodeDecodeError as error:
             raise self.fault(name, f"not UTF-8 at byte {error.start}") from error
 
-    def json(self, name: str, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
+    def json(self, name: str, max_bytes: int = SMALL) -> dict[str, Any]:
         """The JSON object of a file.
 
         Raises:

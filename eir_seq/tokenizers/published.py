@@ -44,6 +44,7 @@ from eir_seq.tokenizers.files import (
     TokenizerFiles,
 )
 from eir_seq.tokenizers.framing import TYPE_PATTERNS, read_framing
+from eir_seq.tokenizers.growth import check_growth
 from eir_seq.tokenizers.hub import local_folder
 from eir_seq.tokenizers.published_spm import read_sentencepiece
 from eir_seq.tokenizers.published_subwords import (
@@ -55,6 +56,9 @@ from eir_seq.tokenizers.published_subwords import (
 )
 from eir_seq.tokenizers.rust import TOKENIZER_FILE, library_errors
 from eir_seq.tokenizers.tokenizer import Tokenizer
+
+MOST_IDS = 1 << 24
+"""Token ids that a vocabulary may have; models have a row for each, used or not."""
 
 
 def load_tokenizer(
@@ -94,6 +98,10 @@ def load_tokenizer(
     if reader is None:
         raise UserError(Fault(os.fspath(folder_or_hub_id), f"no tokenizer in it: {name} is expected"))
     tokenizer = reader(files, config)
+    if tokenizer.vocab_size > MOST_IDS:
+        raise files.fault(
+            name, f"its largest token id is {tokenizer.vocab_size - 1:,}; at most {MOST_IDS - 1:,} is read"
+        )
     tokenizer.chat_templates = read_chat_templates(files, config)
     _read_call_defaults(tokenizer, config)
     config.refuse_unread(name)
@@ -150,6 +158,7 @@ def _from_tokenizer_json(files: TokenizerFiles, config: TokenizerConfigFiles) ->
     place = os.fspath(files.folder / TOKENIZER_FILE)
     with library_errors(place, "not a tokenizer that can be read"):
         rust = RustTokenizer.from_str(content)
+        check_growth(rust, place)
         _apply_options(rust, config)
         present = {repr(token) for token in rust.get_added_tokens_decoder().values()}
         rust.add_tokens([token for token in config.added().values() if repr(token) not in present])

@@ -160,7 +160,7 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tokenizer.json").touch()
     with (tmp_path / "tokenizer.json").open("r+b") as handle:
         handle.truncate(tokenizer_files.MAX_BYTES + 1)
-    assert "tokenizer.json: 256 MB; at most 256 MB are read" in fault_of(tmp_path)
+    assert "tokenizer.json: 128 MB; at most 128 MB are read" in fault_of(tmp_path)
 
 
 def edit(path: Path, change: Callable[[dict], None]) -> None:

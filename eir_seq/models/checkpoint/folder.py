@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import read_text
 from eir_seq.models.configs.rope_scaling import documented_spelling
 from eir_seq.models.options import ModelConfig, check_options, default_of, fields, sift
 
@@ -111,7 +112,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         UserError: unreadable, or no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(Fault(str(path), f"cannot be read as JSON: {error}")) from error
     if not isinstance(content, dict):
@@ -212,8 +213,8 @@ def _weight_files(folder: Path, stems: tuple[str, str]) -> Iterator[Path]:
             return
         if index.is_file():
             try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+                names = sorted(set(json.loads(read_text(index))["weight_map"].values()))
+            except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
                 raise UserError(Fault(str(index), "is no index of weight files")) from error
             if not names:
                 raise UserError(Fault(str(index), "is no index of weight files: it names none"))
