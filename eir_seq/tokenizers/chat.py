@@ -1,22 +1,18 @@
 """Conversations as texts: the chat template that is published with a tokenizer.
 
 A template is a program from a file that strangers wrote: it runs in jinja2's sandbox, which lets it neither reach
-into Python nor change what it is given.
+into Python nor change what it is given, and in a process whose time and memory are bounded (`chat_process`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.tokenizers.chat_process import RENDERER, Refused
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
     from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
 
 Conversation = Sequence[Mapping[str, Any]]
@@ -94,54 +90,12 @@ def render(
             raise UserError(Fault("continue_final_message", "there is no final message with a text"))
         messages[-1]["content"] += _CUT_HERE
     try:
-        text = _compiled(templates.get(name, name)).render(messages=messages, **variables)
-    except Exception as error:  # whatever a foreign program raises is its own fault
-        line = f" (line {error.lineno})" if hasattr(error, "lineno") else ""
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(Fault("chat_template", f"cannot render this conversation: {reason}{line}")) from error
+        text = RENDERER.render(templates.get(name, name), {"messages": messages, **variables})
+    except (Refused, TypeError) as error:
+        raise UserError(Fault("chat_template", f"cannot render this conversation: {error}")) from error
     if not continue_final_message:
         return text
     before, mark, behind = text.rpartition(_CUT_HERE.strip())
     if not mark:
         raise UserError(Fault("continue_final_message", "the template leaves out the end of the final message"))
     return before if behind.startswith(" ") else before.rstrip()
-
-
-@lru_cache(maxsize=16)
-def _compiled(template: str) -> Template:
-    from jinja2 import ext, nodes
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(ext.Extension):
-        """`{% generation %}` marks what the assistant says, for training on it alone; its text is as without."""
-
-        tags = {"generation"}  # noqa: RUF012
-
-        def parse(self, parser: Parser) -> list[nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals.update(raise_exception=_refuse, strftime_now=lambda form: datetime.now().strftime(form))
-    return environment.from_string(template)
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """JSON without the escapes for HTML that jinja2's own filter sets."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _refuse(message: str) -> NoReturn:
-    from jinja2 import TemplateError
-
-    raise TemplateError(message)

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 from eir_seq.errors import Fault, UserError, nearest
 
+UNPACKED, MOST_RATIO = 1 << 25, 200
+"""Bytes that any gzip file may unpack to, and how many times its size beyond; texts shrink to a third or a tenth."""
+BLOCK = 1 << 20
 FAULTS_SHOWN = 10
 """Faults of one kind that are listed; the rest is counted."""
 
@@ -178,11 +181,43 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
+class _Unpacked(gzip.GzipFile):
+    """A gzip file that ends with an `OSError` where a few bytes become very many, as no table's do."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See `gzip.GzipFile.read`."""
+        if size is None or size < 0:
+            return b"".join(iter(lambda: self.read(BLOCK), b""))
+        return self._checked(super().read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        """See `gzip.GzipFile.read1`."""
+        return self._checked(super().read1(size))
+
+    def readline(self, size: int | None = -1) -> bytes:  # type: ignore[override]
+        """See `gzip.GzipFile.readline`."""
+        if size is not None and size >= 0:
+            return self._checked(super().readline(size))
+        line = bytearray()
+        while part := self.readline(BLOCK):
+            line += part
+            if part.endswith(b"\n"):
+                break
+        return bytes(line)
+
+    def _checked(self, content: bytes) -> bytes:
+        assert self.fileobj is not None
+        if self.tell() > max(UNPACKED, MOST_RATIO * self.fileobj.tell()):
+            message = f"its first {self.tell() >> 20:,} MB are packed to less than 1/{MOST_RATIO} of that"
+            raise OSError(f"{message}; if it is a table, unpack it first")
+        return content
+
+
 def open_bytes(path: str) -> IO[bytes]:
     """A file as bytes, decompressed where it is gzip."""
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else open(path, "rb")  # type: ignore[return-value]
+    return _Unpacked(path, "rb") if packed else open(path, "rb")  # type: ignore[return-value]
 
 
 @contextmanager
