@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import IO
 
 MEGABYTE = 1 << 20
+CONFIG = 4 * MEGABYTE
+"""Bytes of a config.json; published ones name 20,000 classes in less than two megabytes."""
 SMALL = 16 * MEGABYTE
 """Bytes of a text file that is read whole: configs, settings, lists of special tokens."""
 

@@ -429,7 +429,7 @@ def _with_limits(noun: str, limits: Sequence[Any]) -> str:
 
 
 def _short(number: float) -> str:
-    return f"2**{number.bit_length() - 1}" if isinstance(number, int) and number > 10**9 else f"{number:g}"
+    return f"2**{number.bit_length() - 1}" if isinstance(number, int) and number > 10**9 else f"{number:.10g}"
 
 
 def _length(limits: Sequence[Any]) -> str:

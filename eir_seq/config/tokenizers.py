@@ -46,7 +46,10 @@ class TrainedTokenizerConfig(TokenizerBase):
 
     type: Literal["bpe", "wordpiece", "unigram"]
     vocab_size: int = Field(
-        8000, ge=16, description="upper bound of the learnt vocabulary, special tokens included; bpe: 261 or more"
+        8000,
+        ge=16,
+        le=2_000_000,
+        description="upper bound of the learnt vocabulary, special tokens included; bpe: 261 or more",
     )
     min_freq: Positive = Field(2, description="pairs rarer than this are not merged (bpe, wordpiece)")
 

@@ -20,7 +20,7 @@ from eir_seq.config.rules import check_rules
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sections import Sections
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.files import read_text
+from eir_seq.files import CONFIG, read_text
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
@@ -175,7 +175,7 @@ def _architecture(model: Mapping[str, Any]) -> str | None:
 
 def _published_config(folder: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(read_text(folder / "config.json"))
+        content = json.loads(read_text(folder / "config.json", CONFIG))
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -27,7 +27,7 @@ def bounded_by_memory() -> Iterator[None]:
 
     def count(parameter: Tensor) -> None:
         nonlocal total
-        total += parameter.nbytes
+        total += parameter.nbytes if parameter.device.type == "cpu" else 0
         if total > memory:
             message = f"the weights need more than {total / GIGABYTE:,.0f} GB of memory, of which this machine has"
             raise UserError(Fault("model_init_config", f"{message} {memory / GIGABYTE:,.0f}; lower the model's sizes"))

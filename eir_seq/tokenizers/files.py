@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.files import MEGABYTE, SMALL, read_small
+from eir_seq.files import CONFIG, MEGABYTE, SMALL, read_small
 from eir_seq.tokenizers.backend import ROLES, SpecialTokens
 from eir_seq.tokenizers.chat import CHAT_TEMPLATE_FILE
 from eir_seq.tokenizers.spm import Sampling
@@ -94,7 +94,7 @@ class TokenizerFiles:
 
     def optional_json(self, name: str) -> dict[str, Any]:
         """As `json`, empty where the file is absent."""
-        return self.json(name) if self.has(name) else {}
+        return self.json(name, CONFIG if name == "config.json" else SMALL) if self.has(name) else {}
 
     def fault(self, name: str, message: str) -> UserError:
         """The error about one file."""

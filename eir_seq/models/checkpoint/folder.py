@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import read_text
+from eir_seq.files import CONFIG, read_text
 from eir_seq.models.configs.rope_scaling import documented_spelling
 from eir_seq.models.options import ModelConfig, check_options, default_of, fields, sift
 
@@ -112,7 +112,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         UserError: unreadable, or no JSON object.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path, CONFIG))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(Fault(str(path), f"cannot be read as JSON: {error}")) from error
     if not isinstance(content, dict):
