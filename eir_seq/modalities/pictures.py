@@ -127,13 +127,13 @@ def opened_picture(path: str) -> Iterator[Image]:
     """
     import warnings
 
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     with open_cell(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             image = Image.open(file, formats=FORMATS)
-        except Image.UnidentifiedImageError:
+        except UnidentifiedImageError:
             raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
         with image:
             yield image

@@ -69,7 +69,7 @@ def _counted(count: Callable[[Tensor], None]) -> Iterator[None]:
         if parameter is not None:
             count(parameter)
 
-    hook = register_module_parameter_registration_hook(registered)  # type: ignore[no-untyped-call]
+    hook = register_module_parameter_registration_hook(registered)
     try:
         yield
     finally:

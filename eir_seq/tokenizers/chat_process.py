@@ -128,9 +128,9 @@ def _plain(value: Any) -> Any:
             return kind(value)
     if isinstance(value, Mapping):
         return {_plain(key): _plain(inner) for key, inner in value.items()}
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind):
-            return kind(map(_plain, value))
+    for group in (list, tuple, set, frozenset):
+        if isinstance(value, group):
+            return group(map(_plain, value))
     raise TypeError(f"{str(value)[:80]!r} ({type(value).__name__}) cannot be given to a template")
 
 

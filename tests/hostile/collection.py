@@ -287,7 +287,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "tokenizer: nested too deeply": (tokenizer(lambda path: path.write_text("[" * 10**6)), "tokenizer.json"),
     "tokenizer: a pipe": (tokenizer(os.mkfifo), "no tokenizer in"),
     "tokenizer: a device": (tokenizer(link("/dev/zero")), "no tokenizer in"),
-    "config: a vocabulary of 999,999,999": (options(vocab_size=999_999_999, hidden_size=1024), "does not fit into memory"),
+    "config: a large vocabulary": (options(vocab_size=999_999_999, hidden_size=1024), "does not fit into memory"),
     "config: wide": (options(hidden_size=2 * 10**9, intermediate_size=10**9), "does not fit into memory"),
     "config: deep": (options(num_hidden_layers=20_000), "20000 is above the greatest value 1000"),
     "config: threads": (settings("trainer.threads=100000"), "trainer.threads"),

@@ -143,7 +143,10 @@ def test_frames(tmp_path: Path) -> None:
     lines = lines_of("git-video", tmp_path, {number: {"picture": cell} for number, cell in enumerate(cells)})
     count = "a list of 2 is expected (num_image_with_embedding)"
     assert lines[:2] == [f"bad.jsonl line {line}: 'picture' has 1 pictures; {count}" for line in (1, 2)]
-    assert lines[2] == "bad.jsonl line 3: 'picture' names text.png, which is no picture (it is none of PNG, JPEG, WEBP, TIFF, GIF, BMP, PPM)"
+    assert (
+        lines[2]
+        == "bad.jsonl line 3: 'picture' names text.png, which is no picture (it is none of PNG, JPEG, WEBP, TIFF, GIF, BMP, PPM)"
+    )
     assert lines[3] == "bad.jsonl line 4: 'picture' is 3, not the name of a file"
     assert lines[4] == f"bad.jsonl line 5: 'picture' has 3 pictures; {count}"
 

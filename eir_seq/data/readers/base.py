@@ -194,7 +194,7 @@ class _Unpacked(gzip.GzipFile):
         """See `gzip.GzipFile.read1`."""
         return self._checked(super().read1(size))
 
-    def readline(self, size: int | None = -1) -> bytes:  # type: ignore[override]
+    def readline(self, size: int | None = -1) -> bytes:
         """See `gzip.GzipFile.readline`."""
         if size is not None and size >= 0:
             return self._checked(super().readline(size))
@@ -206,8 +206,8 @@ class _Unpacked(gzip.GzipFile):
         return bytes(line)
 
     def _checked(self, content: bytes) -> bytes:
-        assert self.fileobj is not None
-        if self.tell() > max(UNPACKED, MOST_RATIO * self.fileobj.tell()):
+        packed: Any = self.fileobj
+        if self.tell() > max(UNPACKED, MOST_RATIO * packed.tell()):
             message = f"its first {self.tell() >> 20:,} MB are packed to less than 1/{MOST_RATIO} of that"
             raise OSError(f"{message}; if it is a table, unpack it first")
         return content
