@@ -13,7 +13,7 @@ from PIL import Image
 from eir_seq.errors import UserError
 from eir_seq.modalities.colours import Colours
 from eir_seq.modalities.files import locate
-from eir_seq.modalities.pictures import BILINEAR, FORMATS, Scaling, problem, published_moments, published_scaling
+from eir_seq.modalities.pictures import BILINEAR, Scaling, problem, published_moments, published_scaling
 from eir_seq.modalities.tensors.pixels import DEVIATION, MEAN, packed, unpacked
 from eir_seq.randomness import generator
 
