@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from eir_seq.errors import Fault, UserError
 
 MOST = 1000
-"""Characters that may become of one. In published tokenizers it is about 100 (ligatures that are spelt out)."""
+"""Characters that may become of one. In published tokenizers it is at most 324: ligatures that are spelt out, twice."""
 STEPS = ("normalizer", "pre_tokenizer", "decoder")
 UNICODE = {"NFD": 4, "NFKD": 18, "NFC": 3, "NFKC": 18}
 """Most characters of which one consists, by form (https://unicode.org/faq/normalization.html)."""
@@ -58,8 +59,9 @@ def _components(state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def _growth(component: Mapping[str, Any]) -> int:
     kind = component.get("type")
     if kind == "Replace":
-        pattern = component["pattern"].get("String")
-        return max(1, -(-len(component["content"]) // max(1, len(pattern or ""))) + (not pattern))
+        pattern, content = component["pattern"], len(component["content"])
+        shortest = len(pattern["String"]) if "String" in pattern else int(not _matches_nothing(pattern["Regex"]))
+        return max(1, -(-content // shortest)) if shortest else 1 + content
     if kind in ("Prepend", "Strip", "ByteFallback", "Fuse"):
         return 1 + len(component.get("prepend", ""))
     if kind == "Precompiled":
@@ -68,6 +70,14 @@ def _growth(component: Mapping[str, Any]) -> int:
 
 
 def _longest_replacement(charsmap: bytes) -> int:
-    """Bytes of the longest text that sentencepiece's table puts in the place of another."""
+    """Characters of the longest text that sentencepiece's table puts in the place of another."""
     trie = int.from_bytes(charsmap[:4], "little")
-    return max(1, *map(len, charsmap[4 + trie :].split(b"\0")))
+    return max(1, *map(len, charsmap[4 + trie :].decode("utf-8", "replace").split("\0")))
+
+
+def _matches_nothing(pattern: str) -> bool:
+    """Whether an expression may match between two characters; what cannot be told, may."""
+    try:
+        return re.search(pattern, "") is not None
+    except (re.error, RecursionError, OverflowError):
+        return True
