@@ -81,5 +81,7 @@ def _report(error: Exception, code: int, debug: bool) -> int:
 
         traceback.print_exception(error)
     else:
-        print(error, file=sys.stderr)
+        from eir_seq.training.redaction import redact
+
+        print(redact(str(error)), file=sys.stderr)
     return code

@@ -6,6 +6,7 @@ from eir_seq.commands.preflight import preflight
 from eir_seq.commands.train import parse_flags
 from eir_seq.config.compose import compose_experiment
 from eir_seq.errors import UserError
+from eir_seq.training.redaction import redact
 
 _HELP = """\
   python -m eir_seq check experiment=NAME [GROUP=OPTION ...] [KEY=VALUE ...]
@@ -23,7 +24,7 @@ def run(arguments: list[str]) -> int:
     flags = parse_flags(arguments)
     composed = compose_experiment(flags.overrides, preflight)
     for line in filter(None, (composed.config.note, *composed.notes)):
-        print(line, flush=True)
+        print(redact(line), flush=True)
     from eir_seq.training.check import check
 
     try:

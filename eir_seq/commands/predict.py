@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from eir_seq.commands.preflight import prediction_faults
 from eir_seq.config.errors import faults_of
+from eir_seq.config.folders import home_fault
 from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import Strict
 from eir_seq.config.strict import Delimiter, Positive
@@ -63,6 +64,9 @@ class PredictConfig(Strict):
     generation: dict[str, Any] = Field(
         {}, description="options of generate in place of the run's, e.g. generation.temperature=0.5"
     )
+    csv_safe: bool = Field(
+        False, description="put ' before cells that a spreadsheet would take for a formula (= + - @)"
+    )
 
 
 def run(arguments: list[str]) -> int:
@@ -86,6 +90,7 @@ def run(arguments: list[str]) -> int:
         prompt=config.prompt,
         generation=config.generation,
         reading=config.data.reading,
+        csv_safe=config.csv_safe,
     )
     print(f"predictions: {written}")
     return 0
@@ -114,6 +119,14 @@ def predict_config(arguments: Sequence[str]) -> PredictConfig:
         config = PredictConfig.model_validate(tree)
     except ValidationError as error:
         raise UserError(*faults_of(error, PredictConfig, tree)) from None
+    named = (("run", config.run), ("data.test", config.data.test), ("output", config.output))
+    homeless = [
+        Fault(place, problem, "command line")
+        for place, path in named
+        if path is not None and (problem := home_fault(path)) is not None
+    ]
+    if homeless:
+        raise UserError(*homeless)
     faults = [
         Fault(place, f"no such file or folder: {path!r}{_nearest_file(path)}", "command line")
         for place, path in (("run", config.run), ("data.test", config.data.test))

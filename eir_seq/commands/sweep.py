@@ -25,6 +25,7 @@ from types import FrameType
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.inference.jobs import JOBS, Job, Status, read_jobs
+from eir_seq.training.redaction import redact, redact_words
 
 SWEEP_VARIABLE = "EIR_SEQ_SWEEP"
 """Environment variable that tells a job the id of its sweep."""
@@ -47,7 +48,7 @@ class Sweep:
         command: Callable[[Sequence[str], Path], Sequence[str]],
         *,
         n_jobs: int = 1,
-        say: Callable[[str], None] = lambda line: print(line, flush=True),
+        say: Callable[[str], None] = lambda line: print(redact(line), flush=True),
     ) -> None:
         self.folder = folder
         self._command = command
@@ -117,7 +118,7 @@ class Sweep:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self._n_jobs)))
         command = list(self._command(job.overrides, self.run_dir(job)))
         with self._log(job).open("ab") as log:
-            log.write(f"$ {shlex.join(command)}\n".encode())
+            log.write(f"$ {shlex.join(redact_words(command))}\n".encode())
             log.flush()
             # A session of its own: Ctrl-C at the terminal reaches a job once, through us.
             return subprocess.Popen(  # noqa: S603 (our own module, no shell)
@@ -145,19 +146,22 @@ class Sweep:
         unused = max((job.number for job in known.values()), default=-1) + 1
         planned = []
         for overrides in dict.fromkeys(map(tuple, jobs)):
-            job = known.get(overrides)
+            job = known.get(tuple(redact_words(list(overrides))))
             if job is None:
                 job = Job(unused, overrides)
                 unused += 1
-            elif job.status != "done":
-                job = replace(job, status="waiting", pid=None)
+            else:
+                job = replace(job, overrides=overrides)
+                if job.status != "done":
+                    job = replace(job, status="waiting", pid=None)
             planned.append(job)
         return planned
 
     def _write(self, job: Job) -> Job:
         path = self.folder / JOBS / f"{job.number}.json"
         partial = path.with_suffix(f".partial-{os.getpid()}")
-        partial.write_text(json.dumps(asdict(job), indent=2) + "\n", encoding="utf-8")
+        content = asdict(job) | {"overrides": redact_words(list(job.overrides))}
+        partial.write_text(json.dumps(redact(content), indent=2) + "\n", encoding="utf-8")
         partial.replace(path)
         return job
 

@@ -12,6 +12,7 @@ from eir_seq.commands.preflight import preflight
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.training.redaction import redact
 
 
 def run(arguments: list[str]) -> int:
@@ -32,7 +33,7 @@ def run(arguments: list[str]) -> int:
         return show(flags)
     composed = compose_experiment(flags.overrides, preflight)
     for line in filter(None, (composed.config.note, *composed.notes)):
-        print(line, flush=True)
+        print(redact(line), flush=True)
     from eir_seq.inference.report import write_report
     from eir_seq.training.run import train as train_experiment
 

@@ -141,6 +141,8 @@ def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Comp
     if "name" not in raw and choices.get("experiment"):
         raw["name"] = str(choices["experiment"]).replace("/", "-")
     origin = Origin(tuple(overrides))
+    if idle := origin.idle_hydra_keys():
+        raise UserError(*idle)
     if "experiment" not in choices and not {"inputs", "outputs"} & raw.keys():
         raise UserError(*_no_experiment(raw))
     for place in origin.unset():
@@ -178,7 +180,7 @@ def _no_experiment(raw: dict[str, Any]) -> list[Fault]:
 def _plain(composed: DictConfig) -> dict[str, Any]:
     """The composed config without Hydra's part as plain mappings, interpolations resolved."""
     HydraConfig.instance().set_config(composed)
-    task = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    task = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
     OmegaConf.set_struct(task, False)
     raw = OmegaConf.to_container(task, resolve=True)
     assert isinstance(raw, dict)

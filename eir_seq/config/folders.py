@@ -50,6 +50,14 @@ def options_of(group: str) -> list[str]:
     return sorted(found)
 
 
+def home_fault(path: str) -> str | None:
+    """What is wrong with a path that begins with ``~`` or ``~NAME``: there is no such home folder."""
+    name = path.partition("/")[0]
+    if not name.startswith("~") or os.path.expanduser(name) != name:
+        return None
+    return f"{path!r}: no home folder is known for {name!r}; write ./{name} for a folder of that name"
+
+
 def loaded(path: Path) -> DictConfig:
     """One config file by itself."""
     return config_of(read_yaml(path))

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from eir_seq.config.folders import CONFIG_NAME, loaded
+from eir_seq.config.folders import CONFIG_NAME, conf_dir, loaded
 from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.yaml_source import StrictFileSource, located, prefixes, read_yaml
@@ -95,6 +95,21 @@ class Origin:
                 faults.append(Fault(f"{group}={option}", message, source))
         return faults
 
+    def idle_hydra_keys(self) -> list[Fault]:
+        """Keys of Hydra's own in the files of a user that do nothing here."""
+        faults = []
+        shipped = read_yaml(conf_dir() / f"{CONFIG_NAME}.yaml")
+        for package, path in self.composed_files():
+            file = read_yaml(path)
+            known = shipped.lines if path.stem == CONFIG_NAME else {}  # which a file in its place may repeat
+            for inner in file.lines:
+                place = f"{package}.{inner}" if package else inner
+                leaf = not any(other.startswith(f"{inner}.") for other in file.lines)
+                if leaf and place.startswith("hydra.") and place not in known and not _sweeps(place):
+                    message = "has no effect in a file; run.dir and run.root say where a run goes"
+                    faults.append(Fault(place, message, located(file, inner)))
+        return faults
+
     @staticmethod
     def _sets(override: Override, place: str, prefix: str) -> bool:
         if place == prefix or not isinstance(override._value, dict):
@@ -146,6 +161,10 @@ def chooser_of(group: str, overrides: Sequence[str]) -> str | None:
             if words[0] == "defaults" and len(words) == 3 and words[2].removeprefix("override ").strip("/ ") == group:
                 return located(file, key)
     return None
+
+
+def _sweeps(place: str) -> bool:
+    return place.split(".")[1] in ("launcher", "sweep", "sweeper")
 
 
 def _inside(place: str, package: str) -> str | None:

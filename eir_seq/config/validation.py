@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from eir_seq.config.errors import dotted, faults_of, yaml_text
+from eir_seq.config.folders import home_fault
 from eir_seq.config.rules import check_rules
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sections import Sections
@@ -30,6 +31,11 @@ _CLASS = re.compile(r"(?:LMHead|DoubleHeads|WithHeads)*(?:Model|Config|For[A-Z]\
 _SIDES = ("encoder", "decoder")
 _AUTO = "auto"
 """Type of a model from scratch that is not in the catalogue."""
+
+_PATHS = frozenset(
+    ("adapter", "cache_dir", "dir", "file", "labels", "model_type", "path", "root", "test", "train", "validation")
+)
+"""Keys whose values may be paths."""
 
 
 Look = Callable[[Sections, ExperimentConfig | None], Iterable[Fault]]
@@ -46,6 +52,8 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     Raises:
         UserError: every fault, each at its config path.
     """
+    if homeless := list(_homeless(raw, ())):  # nothing can be said of what they name
+        raise UserError(*homeless)
     faults = [Fault(path, "must be given (it is ??? where it is declared)") for path in _unset(raw, ())]
     config, sections = None, None
     try:
@@ -75,6 +83,15 @@ def _unset(value: Any, path: tuple[str, ...]) -> Iterator[str]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unset(item, (*path, str(index)))
+
+
+def _homeless(value: Any, path: tuple[str, ...]) -> Iterator[Fault]:
+    """Paths in the home folder of somebody who is not known here."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _homeless(item, (*path, str(key)))
+    elif path[-1:] and path[-1] in _PATHS and isinstance(value, str) and (problem := home_fault(value)):
+        yield Fault(dotted(path), problem)
 
 
 def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sections:
@@ -253,7 +270,8 @@ def _tensors_not_taken(raw: Mapping[str, Any], place: str, architecture: str) ->
     from eir_seq.models.catalogue import TENSORS
 
     source = place.removesuffix(".model")
-    given = raw["inputs"][source.removeprefix("inputs.")].get("tensors")
+    entries = {str(name): entry for name, entry in raw["inputs"].items()}  # a key may be a number, which is a fault
+    given = entries[source.removeprefix("inputs.")].get("tensors")
     own = [kind for kind, models in TENSORS.items() if architecture in models]
     for kind, entry in given.items() if isinstance(given, Mapping) else ():
         if entry is not None and kind in TENSORS and kind not in own:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -179,9 +180,10 @@ def _build(
     path: Path, table: pa.Table, fitted: FittedModality, description: str, progress: Progress | None
 ) -> EncodedRows:
     """Encode chunk by chunk into a sibling file that takes its name when it is complete and on disk."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem[:16]}-", suffix=".tmp")
+    # not of `tempfile`, whose files are private: others may share the cache
+    temporary = path.with_name(f".{path.stem[:16]}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             writer = None
             for start in range(0, table.num_rows, ROWS_PER_CHUNK):
                 chunk = table.slice(start, ROWS_PER_CHUNK)
@@ -199,7 +201,7 @@ def _build(
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return EncodedRows(path)
 

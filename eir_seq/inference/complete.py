@@ -66,6 +66,8 @@ def complete(
     console: Console,
     rows: Dataset | None = None,
     left_out: Sequence[LeftOut] | None = None,
+    *,
+    csv_safe: bool = False,
 ) -> list[str]:
     """What the model writes behind each prompt, also as a table: id, NAME_prompt, NAME.
 
@@ -78,6 +80,7 @@ def complete(
         generation: options of `generate` that replace those of the run.
         rows: of the prompts, where the model reads more than a text.
         left_out: rows of the file that cannot be used.
+        csv_safe: as of `write_predictions`.
 
     Raises:
         UserError: options that `generate` does not have, a table that cannot be written.
@@ -99,5 +102,5 @@ def complete(
         texts += write_behind(given[start : start + size], seed=seed, tensors=own)
         console.progress("completing", len(texts), len(given))
     columns: dict[str, Sequence[Any]] = {f"{output.name}_prompt": given, output.name: texts}
-    write_predictions(destination, list(prompts), {}, columns, left_out)
+    write_predictions(destination, list(prompts), {}, columns, left_out, csv_safe=csv_safe)
     return texts

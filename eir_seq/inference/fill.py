@@ -48,6 +48,8 @@ def fill_gaps(
     generation: Mapping[str, Any],
     destination: Path,
     console: Console,
+    *,
+    csv_safe: bool = False,
 ) -> None:
     """Fill the gaps of prompts; the table has the columns id, NAME_prompt, NAME, the text without gaps.
 
@@ -60,6 +62,7 @@ def fill_gaps(
         config: of the run, for these prompts: its batch sizes, device and seed.
         prompts: by id.
         generation: options of `generate` in place of the run's; for a masked language model `top_k` alone.
+        csv_safe: as of `write_predictions`.
 
     Raises:
         UserError: prompts without a gap or too long, options that mean nothing, a table that cannot be written.
@@ -78,7 +81,7 @@ def fill_gaps(
     columns: dict[str, Sequence[Any]] = {f"{output.name}_prompt": list(prompts.values()), output.name: texts}
     if candidates:
         columns[f"{output.name}_candidates"] = [json.dumps(found, ensure_ascii=False) for found in candidates]
-    write_predictions(destination, list(prompts), {}, columns)
+    write_predictions(destination, list(prompts), {}, columns, csv_safe=csv_safe)
     if len(texts) == 1:
         for number, found in enumerate(candidates[0] if candidates else (), 1):
             console.say(f"gap {number}: " + ", ".join(f"{token.strip()!r} {share:.3f}" for token, share in found))

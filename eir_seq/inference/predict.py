@@ -44,6 +44,7 @@ def predict(
     prompt: str | None = None,
     generation: Mapping[str, Any] = MappingProxyType({}),
     reading: Mapping[str, Any] = MappingProxyType({}),
+    csv_safe: bool = False,
 ) -> Path:
     """Predict every row of a file, in its order, and give the path of the table that was written.
 
@@ -69,6 +70,8 @@ def predict(
         generation: for either, options of `generate` that replace those of the run.
         reading: keys of `data` that say how the file is read (`on_bad_row`, `quote`, `rename` ...) in place of the
             run's.
+        csv_safe: put a quote (') before cells of the table that a spreadsheet would take for a formula: that begin with
+            ``=``, ``+``, ``-``, ``@``, a tab or the end of a line, and are no numbers.
 
     Raises:
         UserError: no bundle, or one that is damaged; rows that cannot be used; a table that cannot be written.
@@ -83,10 +86,10 @@ def predict(
             bundle = read_bundle(folder)
         config = _config(bundle.config, test, batch_size, accelerator, reading)
         if language_model(bundle) is not None:
-            return _complete(run, folder, bundle, config, test, prompt, generation, destination, console)
+            return _complete(run, folder, bundle, config, test, prompt, generation, destination, console, csv_safe)
         fills, prompted = gap_filler(bundle), prompt is not None or is_prompt_file(str(test))
         if fills is not None and prompted:
-            return _fill(run, folder, bundle, fills, config, test, prompt, generation, destination, console)
+            return _fill(run, folder, bundle, fills, config, test, prompt, generation, destination, console, csv_safe)
         writes = text_writer(bundle)
         if writes is not None:
             bundle = writing(bundle, writes, generation)
@@ -133,7 +136,8 @@ def predict(
             for name in evaluation.targets
             if isinstance(declared := bundle.outputs[name].config, ColumnOutputBase)
         }
-        write_predictions(destination, evaluation.ids, targets, evaluation.columns(bundle.outputs), left_out)
+        columns = evaluation.columns(bundle.outputs)
+        write_predictions(destination, evaluation.ids, targets, columns, left_out, csv_safe=csv_safe)
         if prompt is not None:
             console.say(next(iter(evaluation.written.values())).texts[0])
         _report_metrics(evaluation, destination, console)
@@ -150,6 +154,7 @@ def _complete(
     generation: Mapping[str, Any],
     destination: Path | None,
     console: Console,
+    csv_safe: bool,
 ) -> Path:
     """The completions of the prompts in a file, or of a single one, which is also shown."""
     if (test is None) == (prompt is None):
@@ -171,7 +176,7 @@ def _complete(
         prompts = dict(zip(rows["id"], rows[next(iter(config.inputs.values())).column], strict=True))
     destination = destination or _default_destination(run, folder, test or "prompt")
     with console.phase("completing") as found:
-        texts = complete(bundle, config, prompts, generation, destination, console, rows, left_out)
+        texts = complete(bundle, config, prompts, generation, destination, console, rows, left_out, csv_safe=csv_safe)
         found.append(f"{len(texts):,} prompts")
     if prompt is not None:
         console.say(f"{prompt}{texts[0]}")
@@ -189,6 +194,7 @@ def _fill(
     generation: Mapping[str, Any],
     destination: Path | None,
     console: Console,
+    csv_safe: bool,
 ) -> Path:
     """The prompts of a file, or a single one, without their gaps."""
     if prompt is not None and test is not None:
@@ -196,7 +202,7 @@ def _fill(
     prompts = {"1": prompt} if prompt is not None else read_prompts(str(test))
     destination = destination or _default_destination(run, folder, test or "prompt")
     with console.phase("filling") as found:
-        fill_gaps(bundle, output, config, prompts, generation, destination, console)
+        fill_gaps(bundle, output, config, prompts, generation, destination, console, csv_safe=csv_safe)
         found.append(f"{len(prompts):,} prompts")
     return destination
 
@@ -297,12 +303,19 @@ def _check_destination(path: Path, test: str | None) -> None:
     """Refuse before the work what could not be written after it."""
     if path.is_dir():
         raise UserError(Fault("output", f"{path} is a folder; name the CSV file"))
+    for written in (path, _metrics_file(path)):
+        if written.exists() and not written.is_file():
+            raise UserError(Fault("output", f"{written} is not a regular file; it would be replaced"))
     if not path.parent.is_dir():
         raise UserError(Fault("output", f"there is no folder {path.parent}"))
     if not os.access(path.parent, os.W_OK):
         raise UserError(Fault("output", f"{path.parent} cannot be written"))
     if test is not None and path.exists() and path.samefile(Path(test).expanduser()):
         raise UserError(Fault("output", f"{path} is the file with the rows to predict"))
+
+
+def _metrics_file(table: Path) -> Path:
+    return table.with_name(f"{table.name.removesuffix('.csv')}.metrics.json")
 
 
 def _default_destination(run: Path, bundle: Path, test: str) -> Path:
@@ -326,6 +339,6 @@ def _report_metrics(evaluation: Evaluation, table: Path, console: Console) -> No
         shown = ", ".join(f"{metric} {value:.4f}" for metric, value in values.items() if "(" not in metric)
         console.say(f"{name}: {shown}")
     assert all(math.isfinite(value) for values in metrics.values() for value in values.values())
-    path = table.with_name(f"{table.name.removesuffix('.csv')}.metrics.json")
+    path = _metrics_file(table)
     write_json(path, metrics)
     console.say(f"metrics: {path}")

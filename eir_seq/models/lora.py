@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -180,6 +181,8 @@ def save_adapter(model: nn.Module, folder: str | Path, *, base_model: str | None
     (folder / ADAPTER).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     kept = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
     save_file(kept, folder / f"{WEIGHTS}.safetensors", metadata={"format": "pt"})
+    mode = stat.S_IMODE((folder / ADAPTER).stat().st_mode)  # as umask says; safetensors keeps its files private
+    (folder / f"{WEIGHTS}.safetensors").chmod(mode)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from eir_seq.errors import Fault, UserError
 
 NOT_PREDICTED = "not predicted"
 """The column of why a row has no prediction. No output can be called so: their names have no spaces."""
+
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|-?inf")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ def write_predictions(
     targets: Mapping[str, Sequence[Any]],
     columns: Mapping[str, Sequence[Any]],
     left_out: Sequence[LeftOut] | None = None,
+    *,
+    csv_safe: bool = False,
 ) -> None:
     """Write a CSV (UTF-8) with ``id`` and, per output, ``NAME_true`` (where known), ``NAME`` and its other columns.
 
@@ -42,6 +48,7 @@ def write_predictions(
         columns: the columns of all outputs' `FittedOutput.decode`.
         left_out: rows that could not be used, by position. They stand in their places with empty cells, and a last
             column, `NOT_PREDICTED`, has the reason; it is empty in all other rows. None: there is no such column.
+        csv_safe: put a quote (') before cells that a spreadsheet would take for a formula.
 
     Raises:
         UserError: two outputs have a column of the same name, or the file cannot be written.
@@ -64,9 +71,10 @@ def write_predictions(
             # A lone carriage return ends a line for readers, and Python's writer quotes it only where it ends its own.
             returns = any(isinstance(value, str) and "\r" in value for _, values in table for value in values)
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
-            writer.writerow(names)
+            cell = _safe_cell if csv_safe else _cell
+            writer.writerow(map(cell, names))
             for row in zip(*(values for _, values in table), strict=True):
-                writer.writerow(map(_cell, row))
+                writer.writerow(map(cell, row))
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -92,6 +100,12 @@ def _with_gaps(
     filled[0] = ("id", [missing[place].id if place in missing else next(given) for place in range(total)])
     reasons = [missing[place].reason if place in missing else "" for place in range(total)]
     return [*filled, (NOT_PREDICTED, reasons)]
+
+
+def _safe_cell(value: Any) -> str:
+    """A cell that no spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
+    text = _cell(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
 def _cell(value: Any) -> str:

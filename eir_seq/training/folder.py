@@ -258,9 +258,11 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
 
 
 def plain(config: ExperimentConfig) -> dict[str, Any]:
-    """The config as plain data, without passwords in URLs."""
-    redacted = redact(config.model_dump(mode="json"))
+    """The config as plain data, without secrets."""
+    content = config.model_dump(mode="json")
+    redacted = redact(content)
     assert isinstance(redacted, dict)
+    redacted["data"]["rename"] = content["data"]["rename"]  # names of columns, which may be called so
     return redacted
 
 
@@ -291,5 +293,5 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_text` of JSON."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """`write_text` of JSON, without secrets."""
+    write_text(path, json.dumps(redact(value), ensure_ascii=False, indent=2) + "\n")

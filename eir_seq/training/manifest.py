@@ -20,7 +20,7 @@ from eir_seq import __version__
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.training.checkpoints import read_json
 from eir_seq.training.folder import MANIFEST, config_hash, write_json
-from eir_seq.training.redaction import redact
+from eir_seq.training.redaction import redact, redact_words
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "tokenizers", "datasets", "numpy", "safetensors", "pydantic")
 
@@ -81,7 +81,7 @@ def command_line() -> str:
     """The command that started this process, without passwords."""
     program = Path(sys.argv[0])
     started = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
-    return shlex.join([*started, *redact(sys.argv[1:])])
+    return shlex.join([*started, *redact_words(sys.argv[1:])])
 
 
 def versions() -> dict[str, str]:

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from eir_seq.training.redaction import redact
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -113,7 +115,9 @@ class ReportData(BaseModel):
         folder = run_dir / "report"
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".data.json.{os.getpid()}.partial"
-        partial.write_text(json.dumps(self.model_dump(mode="json"), ensure_ascii=False) + "\n", encoding="utf-8")
+        content = self.model_dump(mode="json")
+        content |= {name: redact(content[name]) for name in ("skipped", "warnings")}
+        partial.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(partial, folder / "data.json")
 
     @classmethod

@@ -43,6 +43,14 @@ def text(id: str, yaml: str | bytes, *lines: str) -> Bad:
 
 
 MISSPELT = [
+    inside("key-number-top", "  max_epochs: 1", "1: 3", "1: unknown key; keys here: name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, tracker, run (conf/experiment/mine.yaml:29)"),
+    inside("key-hydra", "  max_epochs: 1", "hydra: { run: { dir: x } }", "hydra.run.dir: has no effect in a file; run.dir and run.root say where a run goes (conf/experiment/mine.yaml:29)"),
+    inside("no-home", "  max_epochs: 1", "run: { dir: ~nouser/x }", "run.dir: '~nouser/x': no home folder is known for '~nouser'; write ./~nouser for a folder of that name (conf/experiment/mine.yaml:29)"),
+    text(
+        "key-number-input",
+        MINE.replace("review:", "5:"),
+        "inputs[5]: is not a name of letters, digits, '-' and '_' that begins with a letter (conf/experiment/mine.yaml:7)",
+    ),
     cli("key-top", "sed=3", "sed: unknown key; did you mean 'seed'?"),
     cli("key-top-plus", "+sed=3", "sed: unknown key; did you mean 'seed'?"),
     cli("key-data", "data.bach_size=8", "data.bach_size: unknown key; did you mean 'batch_size'?"),
@@ -191,7 +199,7 @@ FILES = [
     text("yaml-target", with_line(MINE, "max_epochs: 1", "  monitor: {_target_: os.system}"), "trainer.monitor._target_: code cannot be named in a config; choose by 'type' or 'model_type' (conf/experiment/mine.yaml:29)"),
     text("yaml-hydra-target", with_line(MINE, "max_epochs: 1", "hydra: {callbacks: {x: {_target_: os.system}}}"), "hydra.callbacks.x._target_: code cannot be named in a config; choose by 'type' or 'model_type' (conf/experiment/mine.yaml:29)"),
     text("yaml-bomb", "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)), "conf/experiment/mine.yaml:1: more than 100000 values (aliases are expanded)"),
-    text("yaml-group", MINE.replace("/data: reviews_sample", "/data: reviews_sampl"), "data: no option 'reviews_sampl' (there are imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample; looked in conf/data); did you mean 'reviews_sample'? (conf/experiment/mine.yaml:4)"),
+    text("yaml-group", MINE.replace("/data: reviews_sample", "/data: reviews_sampl"), "data: no option 'reviews_sampl' (there are imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample; looked in conf/data); did you mean 'reviews_sample'? (conf/experiment/mine.yaml:29)"),
     text("yaml-unset", MINE.replace("batch_size: 8", "batch_size: ???"), "data.batch_size: must be given (it is ??? where it is declared) (conf/experiment/mine.yaml:26)"),
     text("yaml-mapping-null", MINE.replace("column: text\n", "column: text\n    tokenizer: {type: word, min_freq: none}\n").replace("    tokenizer: {type: word, min_freq: 2}\n", ""), "inputs.review.tokenizer.min_freq: 'none' is not a whole number >= 1 (conf/experiment/mine.yaml:10)"),
     text("yaml-no-outputs", MINE[: MINE.index("outputs:")] + MINE[MINE.index("data:\n") :], "outputs: is missing"),

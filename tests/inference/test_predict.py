@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -285,6 +286,11 @@ def test_places_that_cannot_be_written_are_refused_first(run: Path, tmp_path: Pa
     assert "there is no folder" in faults(run, test=test, output=tmp_path / "no" / "o.csv")
     assert "rows to predict" in faults(run, test=test, output=Path(test))
     assert Path(test).read_bytes() == before
+    for name in ("o.csv", "p.metrics.json"):
+        os.mkfifo(tmp_path / name)
+        output = tmp_path / f"{name[0]}.csv"
+        assert f"{tmp_path / name} is not a regular file" in faults(run, test=test, output=output)
+        assert (tmp_path / name).is_fifo()
 
 
 def test_without_a_file_the_runs_own_test_rows_are_wanted(run: Path, tmp_path: Path) -> None:

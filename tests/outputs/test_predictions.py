@@ -59,3 +59,17 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
         write_predictions(path, ["1", "2"], {}, {"a": ["y"]})
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_csv_safe_quotes_what_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    ids = ["=1+1", "+cmd", "-x", "@a", "\tb", "\rc", "a=1", "", "-1.5", "+2e3", "'=1"]
+    columns = {"=f": ids, "score": [-0.5, float("-inf"), *map(float, range(9))], "count": range(-5, 6)}
+    write_predictions(tmp_path / "p.csv", ids, {}, columns, csv_safe=True)
+    safe = ["'=1+1", "'+cmd", "'-x", "'@a", "'\tb", "'\rc", "a=1", "", "-1.5", "+2e3", "'=1"]
+    header, *rows = read(tmp_path / "p.csv")
+    assert header == ["id", "'=f", "score", "count"]
+    assert [row[0] for row in rows] == [row[1] for row in rows] == safe
+    assert [float(row[2]) for row in rows] == columns["score"]
+    assert [int(row[3]) for row in rows] == list(range(-5, 6))
+    write_predictions(tmp_path / "p.csv", ids, {}, {"f": ids})
+    assert [row[0] for row in read(tmp_path / "p.csv")[1:]] == ids

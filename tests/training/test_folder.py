@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import UserError
 from eir_seq.training.folder import RunFolder, write_json
-from eir_seq.training.redaction import redact
+from eir_seq.training.redaction import redact, redact_words
 from tests.training.fakes import experiment
 
 ROOT = Path(__file__).parents[2]
@@ -212,10 +213,40 @@ def test_files_appear_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("model.use_cls_token=true", "model.use_cls_token=true"),
         ("inputs.review.model.pad_token_id=0", "inputs.review.model.pad_token_id=0"),
         ("https://host/x@y", "https://host/x@y"),
+        ("https://me:p@ss@host/x", "https://***@host/x"),
+        ("https://host/x?access_token=abc", "https://host/x?access_token=***"),
+        ("a note with api_key=abc", "a note with api_key=***"),
+        ('{"token": "abc", "seed": 1}', '{"token": "***", "seed": 1}'),
+        ("client_secret: 'a b' c", "client_secret: '***' c"),
+        ("myPassword: abc", "myPassword: ***"),
+        ("--api-key abc", "--api-key ***"),
+        ("Authorization: Bearer abc", "Authorization: Bearer ***"),
+        ("Authorization: Basic abc", "Authorization: Basic ***"),
+        ("max_token=4", "max_token=4"),
+        ("mask_token=<mask>", "mask_token=<mask>"),
+        ("unexpected token: 'abc'", "unexpected token: 'abc'"),
+        ("the key 3 is a number", "the key 3 is a number"),
+        ("secret_output: accuracy 0.5, f1 0.3", "secret_output: accuracy 0.5, f1 0.3"),
+        ("monkey=abc", "monkey=abc"),
     ],
 )
 def test_redaction(text: str, expected: str) -> None:
     assert redact({"a": [text]}) == {"a": [expected]}
+
+
+def test_redaction_of_mappings_and_command_lines() -> None:
+    given = {"api_key": "abc", "pad_token": "[PAD]", "num_tokens": 3, "my_token": "abc", "password": {"x": 1}}
+    assert redact(given) == {**given, "api_key": "***", "my_token": "***"}
+    assert redact_words(["a=1", "x.password=a b", "--api-key", "abc", "--cfg", "job"]) == [
+        "a=1", "x.password=***", "--api-key", "***", "--cfg", "job"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["a b: c ", "a", "a=", "://", "bearer ", '"', "key='", "a: "])
+def test_redaction_of_long_texts_takes_no_time(text: str) -> None:
+    start = time.process_time()
+    redact(text * 20_000)
+    assert time.process_time() - start < 5  # a pattern that goes back and forth takes minutes
 
 
 def test_the_owner_is_this_process(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ import yaml
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed, UserError
+from eir_seq.inference.report import write_report
 from eir_seq.training import run as run_module
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.check import check
 from eir_seq.training.console import Console
 from eir_seq.training.evaluation import evaluate
+from eir_seq.training.loop import RunLoop
 from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.preflight import monitor_of
 from eir_seq.training.run import train
@@ -260,15 +263,50 @@ def test_early_stopping(tmp_path: Path) -> None:
     assert result["epochs"] == 3
 
 
-def test_passwords_are_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     canary = "c4n4ry"
+    places = [
+        f"https://me:{canary}@host/x",
+        f"api_key={canary}",
+        f"my_password: {canary}",
+        f'{{"hub_token": "{canary}"}}',
+        f"Authorization: Bearer {canary}",
+        f"client_secret='{canary} {canary}'",
+    ]
     monkeypatch.setenv("WANDB_API_KEY", canary)
-    monkeypatch.setattr("sys.argv", ["eir_seq", f"data.note=https://me:{canary}@host/x", f"+hub.token={canary}"])
-    config = table_experiment(tmp_path, trainer={"max_epochs": 1}, note=f"from https://me:{canary}@host/rows.csv")
-    train(config)
-    for path in (tmp_path / "run").rglob("*"):
-        if path.is_file():
-            assert canary.encode() not in path.read_bytes(), path
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    words = [f"data.note={places[0]}", f"+hub.token={canary}", f"x.password=a {canary}", "--api-key", canary, *places]
+    monkeypatch.setattr("sys.argv", ["eir_seq", *words])
+    changes = {"trainer": {"max_epochs": 1}, "note": " ".join(places), "tracker": {"type": "tensorboard"}}
+    original = RunLoop.on_train_start
+
+    def warn(self: RunLoop, *args: Any) -> None:
+        for place in places:
+            self.progress.say(f"warning: {place}")
+        original(self, *args)
+
+    monkeypatch.setattr(RunLoop, "on_train_start", warn)
+    train(table_experiment(tmp_path, **changes), finish=write_report)
+    shown = capsys.readouterr()
+    assert "warning: api_key=***" in shown.out
+    assert canary not in shown.out + shown.err
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {"report", "tensorboard", "bundle"} <= {path.relative_to(tmp_path / "run").parts[0] for path in files}
+    for path in files:
+        assert canary.encode() not in path.read_bytes(), path
+
+
+def test_files_have_the_modes_of_umask(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder = finished[0]
+    (folder / "mode").touch()
+    expected = stat.S_IMODE((folder / "mode").stat().st_mode)
+    files = [path for path in (*folder.glob("run/**/*"), *folder.glob("cache/**/*")) if path.is_file()]
+    assert {path.suffix for path in files} >= {".safetensors", ".arrow", ".csv", ".json"}
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in files if path.name != ".owner"} == {
+        path.name: expected for path in files if path.name != ".owner"
+    }
 
 
 def test_out_of_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -243,7 +244,9 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], gene
                 Path(temporary, name).write_text(text + "\n", encoding="utf-8")
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_torch_state_dict(whole, temporary, metadata={"format": "pt"})
+        mode = stat.S_IMODE(Path(temporary, "config.json").stat().st_mode)
         for path in sorted(Path(temporary).iterdir()):
+            path.chmod(mode)  # as umask says; safetensors keeps its files private
             os.replace(path, folder / path.name)
 
 
