@@ -220,6 +220,9 @@ def find_bundle(run: Path) -> Path:
         return run / BUNDLE
     if not run.is_dir():
         raise UserError(Fault("run", f"{run} is not a folder"))
+    if (run / "result.json").exists():
+        hint = "train with its run.dir makes it again, if a checkpoint is left"
+        raise UserError(Fault("run", f"the run in {run} is finished, but its bundle is gone; {hint}"))
     if (run / "config.yaml").is_file():
         raise UserError(Fault("run", f"the run in {run} is not finished and has no bundle yet"))
     raise UserError(Fault("run", f"{run} is neither a run folder nor a bundle"))

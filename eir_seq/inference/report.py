@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from pydantic import ValidationError
 
 from eir_seq import __version__
 from eir_seq.errors import Fault, UserError
@@ -47,25 +48,22 @@ class RunFiles:
         """
         if not (run_dir / "config.yaml").is_file():
             raise UserError(Fault(str(run_dir), "is not a run folder (it has no config.yaml)"))
-        metrics, log = run_dir / "metrics.csv", run_dir / "log.txt"
-        predictions = {split: run_dir / "predictions" / f"{split}.csv" for split in SPLITS}
-        try:
-            return cls(
-                folder=run_dir,
-                config=(run_dir / "config.yaml").read_text(encoding="utf-8"),
-                manifest=_read_json(run_dir / "manifest.json"),
-                result=_read_json(run_dir / "result.json"),
-                measurements=read_metrics(metrics) if metrics.exists() else [],
-                predictions={split: read_predictions(path) for split, path in predictions.items() if path.exists()},
-                data=ReportData.load(run_dir),
-                samples=read_samples(run_dir),
-                log=log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.exists() else [],
-            )
-        except UserError:
-            raise
-        except (ValueError, KeyError, TypeError) as error:
-            what = "report/data.json" if isinstance(error, ValidationError) else str(error).splitlines()[0]
-            raise UserError(Fault(str(run_dir), f"a file of the run is damaged: {what}")) from None
+        predictions = {}
+        for split in SPLITS:
+            if (run_dir / "predictions" / f"{split}.csv").exists():
+                predictions[split] = _read(run_dir, f"predictions/{split}.csv", read_predictions)
+        there = (run_dir / "metrics.csv").exists()
+        return cls(
+            folder=run_dir,
+            config=_read(run_dir, "config.yaml", lambda path: path.read_text(encoding="utf-8")),
+            manifest=_read(run_dir, "manifest.json", _read_json),
+            result=_read(run_dir, "result.json", _read_json),
+            measurements=_read(run_dir, "metrics.csv", read_metrics) if there else [],
+            predictions=predictions,
+            data=_read(run_dir, "report/data.json", lambda _: ReportData.load(run_dir)),
+            samples=_read(run_dir, "samples.csv", lambda _: read_samples(run_dir)),
+            log=_last_lines(run_dir / "log.txt"),
+        )
 
     @property
     def name(self) -> str:
@@ -166,6 +164,30 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} is not a JSON object")
     return content
+
+
+def _read(run_dir: Path, name: str, read: Callable[[Path], Any]) -> Any:
+    """What `read` makes of a file of the run.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        return read(run_dir / name)
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(Fault(str(run_dir / name), f"cannot be read: {error.strerror}")) from None
+    except (ValueError, KeyError, TypeError, csv.Error, RecursionError) as error:
+        detail = (str(error).splitlines() or [""])[0]
+        raise UserError(Fault(str(run_dir / name), f"is damaged: {type(error).__name__} {detail}".rstrip())) from None
+
+
+def _last_lines(log: Path) -> list[str]:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+    except OSError:  # there is none, or it is none: nothing depends on it
+        return []
 
 
 def _number(value: float | None, decimals: int = 3) -> str:

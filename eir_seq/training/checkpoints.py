@@ -127,12 +127,14 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def hash_file(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
+def hash_file(path: Path, size: int | None = None) -> str:
+    """The sha256 of a file or of its first `size` bytes, in hexadecimal."""
     digest = hashlib.sha256()
+    left = path.stat().st_size if size is None else size
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(min(left, 1 << 20)):
             digest.update(block)
+            left -= len(block)
     return digest.hexdigest()
 
 

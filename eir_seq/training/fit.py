@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +18,19 @@ from lightning.pytorch.loggers import Logger
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.training.checkpoints import STATE, CheckpointStore, FolderCheckpointIO, free_bytes, read_json
+from eir_seq.training.checkpoints import (
+    STATE,
+    CheckpointStore,
+    FolderCheckpointIO,
+    free_bytes,
+    read_json,
+    remove_folder,
+    verify_folder,
+)
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.groups import Groups
-from eir_seq.training.loop import Monitor, Progress, RunLoop, noted
-from eir_seq.training.metrics_file import MetricsFile
+from eir_seq.training.loop import Monitor, Progress, RunLoop, noted, recorded
+from eir_seq.training.metrics_file import AppendedFile, MetricsFile
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import learning_rate_factor, schedule_steps, total_steps
@@ -78,7 +86,11 @@ def fit(
     store = CheckpointStore(run_dir / "checkpoints", config.trainer.keep_checkpoints)
     store.folder.mkdir(exist_ok=True)
     store.clean()
-    checkpoint = store.newest_intact(progress.say)
+    metrics = MetricsFile(run_dir / "metrics.csv")
+    files: dict[str, AppendedFile] = {"metrics": metrics}
+    if samples is not None and samples.file is not None:
+        files["samples"] = samples.file
+    checkpoint = _newest_fitting(store, files, progress.say)
     if checkpoint is not None:
         progress.say(f"continuing from {checkpoint.name}")
     covered, said = schedule_from(config, checkpoint, total)
@@ -99,7 +111,7 @@ def fit(
         position=data,
         validation=data.val_dataloader if validate else None,
         store=store,
-        metrics=MetricsFile(run_dir / "metrics.csv"),
+        metrics=metrics,
         monitor=monitor,
         progress=progress,
         signals=signals,
@@ -128,6 +140,33 @@ def fit(
         with signals.deferred():
             _run(trainer, module, data, checkpoint, signals, loop)
     return loop
+
+
+def _newest_fitting(
+    store: CheckpointStore, files: Mapping[str, AppendedFile], say: Callable[[str], None]
+) -> Path | None:
+    """The newest intact checkpoint that was written with what `files` begin with; newer ones are removed.
+
+    Raises:
+        UserError: there are checkpoints, and none fits.
+    """
+    newest = store.newest_intact(say)
+    rejected: list[tuple[Path, str]] = []
+    for path in [None] if newest is None else store.resumable():
+        if path not in (None, newest) and verify_folder(path) is not None:
+            continue
+        state = {} if path is None else recorded(path)
+        sizes = ((file, state.get(f"{name}_bytes", 0), state.get(f"{name}_sha256", "")) for name, file in files.items())
+        problem = next((found for file, size, digest in sizes if (found := file.problem(size, digest))), None)
+        if problem is None:
+            for other, why in rejected:
+                say(f"{why}: checkpoint {other.name} does not fit it; falling back to the one before")
+                remove_folder(other)
+            return path
+        if path is not None:
+            rejected.append((path, problem))
+    hint = f"put it back, or remove {store.folder} to train the run anew"
+    raise UserError(Fault("run.dir", f"{rejected[0][1] if rejected else problem}, and no checkpoint fits it; {hint}"))
 
 
 def schedule_from(config: ExperimentConfig, checkpoint: Path | None, total: int) -> tuple[int, str | None]:

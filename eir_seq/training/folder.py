@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +47,12 @@ MAY_CHANGE = (
 )
 """Config keys that a continued run may have other values for: none of them changes what a step computes. With other
 limits `scheduler.extend` says how the learning rate goes on."""
+
+CACHE = ".cache"
+"""Where encoded rows go if the cache cannot take them."""
+_PARTIAL, _PROBE = ".partial-", ".probe-"
+_BEFORE = frozenset((OWNER, LOG, CACHE))
+"""What a folder may hold before its config, which is what makes it a run's and is written before all else."""
 
 LIMITS = ("trainer.max_epochs", "trainer.max_steps")
 
@@ -95,15 +102,12 @@ class RunFolder:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """The result of the run if it is finished."""
-        path = self.path / RESULT
-        if not path.exists():
-            return None
-        from eir_seq.training.checkpoints import read_json
+        """The result of the run if it is finished.
 
-        result = read_json(path)
-        assert isinstance(result, dict)
-        return result
+        Raises:
+            UserError: the file is damaged.
+        """
+        return read_object(self.path / RESULT, "remove it to train what is missing of the run again")
 
     def forget_result(self) -> None:
         """A finished run goes on, with another end: its result and its report are out of date."""
@@ -129,9 +133,8 @@ class RunFolder:
             else:
                 self._make_new()
                 self._take(place)
-            probe = self.path / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.path, prefix=_PROBE):
+                pass
         except OSError as error:
             where = error.filename or self.path
             raise UserError(Fault(place, f"{where} cannot be written: {error.strerror}")) from None
@@ -180,12 +183,13 @@ class RunFolder:
 
     def _check_contents(self) -> None:
         changed = changed_keys(self.path, self.config)
+        for pattern in (f"{_PARTIAL}*", ".*.partial", f"{_PROBE}*"):  # by a process that was killed
+            for left in self.path.rglob(pattern):
+                shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
         if changed is None:
             return
         self.resumed = True
         self._keep = True
-        for left in [*self.path.rglob(".partial-*"), *self.path.rglob(".*.partial")]:  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
         self.extended = next((key for key in changed if key in LIMITS), None)
 
     def _close(self) -> None:
@@ -229,7 +233,7 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
     Raises:
         UserError: foreign files, or a run that this config cannot continue.
     """
-    entries = {entry.name for entry in path.iterdir() if not entry.name.startswith(".partial-")} - {OWNER, LOG}
+    entries = {entry.name for entry in path.iterdir() if not entry.name.startswith((_PARTIAL, _PROBE))} - _BEFORE
     if not entries:
         return None
     if CONFIG not in entries:
@@ -279,6 +283,25 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from flat(value, f"{place}.")
         else:
             yield place, value
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any] | None:
+    """The mapping in a JSON file of a run; None if there is no such file.
+
+    Raises:
+        UserError: it holds none; `remedy` says what can be done.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(Fault(str(path), f"cannot be read: {error.strerror}")) from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(Fault(str(path), f"is damaged (it holds no JSON object); {remedy}"))
+    return content
 
 
 def write_text(path: Path, text: str) -> None:

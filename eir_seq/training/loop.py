@@ -81,8 +81,11 @@ class RunState:
     stopped_early: bool = False
     metrics_bytes: int = 0
     """Size of metrics.csv."""
+    metrics_sha256: str = ""
+    """Its hash; empty in checkpoints of versions that did not note it."""
     samples_bytes: int = 0
     """Size of samples.csv."""
+    samples_sha256: str = ""
     running: dict[str, Any] = field(default_factory=dict)
     """Training losses since they were last written."""
 
@@ -273,9 +276,9 @@ class RunLoop(Callback):
         point = (self.state.step, self.state.evaluation_due)
         if self._saved == point:
             return
-        self.state.metrics_bytes = self.metrics.flush()
+        self.state.metrics_bytes, self.state.metrics_sha256 = self.metrics.flush()
         if self.samples is not None and self.samples.file is not None:
-            self.state.samples_bytes = self.samples.file.flush()
+            self.state.samples_bytes, self.state.samples_sha256 = self.samples.file.flush()
         self.state.running = self.module.running.state()
         if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
             raise RunFailed(f"step {self.state.step}: the weights are not finite; no checkpoint was written")
@@ -377,9 +380,15 @@ def best_step_of(checkpoint: Path) -> int | None:
 
 def noted(checkpoint: Path, key: str) -> int | None:
     """A whole number of the `RunState` in a resumable checkpoint; None if it is not there or damaged."""
-    try:
-        value = read_json(checkpoint / STATE)[STATE_KEY][key]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    value = recorded(checkpoint).get(key)
     assert value is None or isinstance(value, int)
     return value
+
+
+def recorded(checkpoint: Path) -> dict[str, Any]:
+    """The `RunState` in a resumable checkpoint; empty if it is damaged."""
+    try:
+        state = read_json(checkpoint / STATE)[STATE_KEY]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return state if isinstance(state, dict) else {}

@@ -18,8 +18,8 @@ import torch
 
 from eir_seq import __version__
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.training.checkpoints import read_json
-from eir_seq.training.folder import MANIFEST, config_hash, write_json
+from eir_seq.errors import Fault, UserError
+from eir_seq.training.folder import MANIFEST, config_hash, read_object, write_json
 from eir_seq.training.redaction import redact, redact_words
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "tokenizers", "datasets", "numpy", "safetensors", "pydantic")
@@ -28,16 +28,28 @@ PACKAGES = ("torch", "lightning", "torchmetrics", "tokenizers", "datasets", "num
 class RunManifest:
     """The manifest of a run; each start of the command adds a session to it.
 
-    It holds no environment variables, and passwords in URLs or in ``key=`` words of the command line are left out.
+    It holds no environment variables and no secrets of the command line.
+
+    Raises:
+        UserError: the manifest of earlier sessions is damaged.
     """
 
     def __init__(self, folder: Path, config: ExperimentConfig, device: torch.device) -> None:
         self.path = folder / MANIFEST
-        before = read_json(self.path) if self.path.exists() else {}
-        sessions = before.get("sessions", [])
+        remedy = "remove it if the rows are still those that the run began with: it holds their fingerprint"
+        before = read_object(self.path, remedy) or {}
+        sessions, data = before.get("sessions", []), before.get("data")
+        if not (
+            isinstance(sessions, list)
+            and all(isinstance(session, dict) for session in sessions)
+            and (data is None or (isinstance(data, dict) and isinstance(data.get("fingerprint"), str)))
+        ):
+            raise UserError(Fault(str(self.path), f"is damaged; {remedy}"))
         for session in sessions:
-            session["exit_reason"] = session["exit_reason"] or "killed"
-        self.data: dict[str, Any] | None = before.get("data")
+            session["exit_reason"] = session.get("exit_reason") or "killed"
+        self.data: dict[str, Any] | None = data
+        self.status = before.get("status")
+        """How the session before ended."""
         self._content = {
             "name": config.name,
             "status": "running",

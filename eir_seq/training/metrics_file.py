@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from eir_seq.training.checkpoints import flush_to_disk
+from eir_seq.training.checkpoints import flush_to_disk, hash_file
 
 HEADER = ("epoch", "step", "split", "output", "metric", "value")
 
@@ -47,10 +47,21 @@ class AppendedFile:
             assert self.path.stat().st_size >= size, f"{self.path.name} is shorter than when the checkpoint was written"
             os.truncate(self.path, size)
 
-    def flush(self) -> int:
-        """Wait until all lines are on the disk; gives the size in bytes."""
+    def flush(self) -> tuple[int, str]:
+        """Wait until all lines are on the disk; gives the size in bytes and the sha256 of the file."""
         flush_to_disk(self.path)
-        return self.path.stat().st_size
+        return self.path.stat().st_size, hash_file(self.path)
+
+    def problem(self, size: int, sha256: str) -> str | None:
+        """What is wrong with the first `size` bytes; None if they are those of that hash ("": not known)."""
+        if not self.path.is_file():
+            missing = None if size == 0 else f"{self.path} is missing"
+            return f"{self.path} is not a regular file" if self.path.exists() else missing
+        if self.path.stat().st_size < size:
+            return f"{self.path} has {self.path.stat().st_size:,} bytes instead of {size:,}"
+        if size and sha256 and hash_file(self.path, size) != sha256:
+            return f"{self.path} is not what was written (its sha256 differs)"
+        return None
 
     def _write(self, rows: Iterable[tuple[object, ...]]) -> None:
         text = io.StringIO()

@@ -18,12 +18,12 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import WEIGHTS, write_models
-from eir_seq.training.checkpoints import CheckpointStore, read_json
+from eir_seq.training.checkpoints import CheckpointStore, verify_folder
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
 from eir_seq.training.evaluation import Evaluation, evaluate
 from eir_seq.training.fit import fit, schedule_from
-from eir_seq.training.folder import LOG, MANIFEST, METRICS, REPORT, RESULT, RunFolder, write_json
+from eir_seq.training.folder import CACHE, LOG, METRICS, REPORT, RESULT, RunFolder, write_json
 from eir_seq.training.loop import Monitor, RunLoop, RunState, best_step_of, log_to_trackers
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
@@ -59,14 +59,21 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
         console.log_to(folder.path / LOG)
         result = folder.result
-        if result is not None and folder.extended is None:
-            console.say(f"{folder.path}: this run is finished; nothing was trained")
-            if read_json(folder.path / MANIFEST)["status"] != "finished":  # killed while it was tidied up
-                _tidy_up(folder, config, RunManifest(folder.path, config, device))
-            if finish is not None and not (folder.path / REPORT).exists():
-                finish(folder.path)
-            return result
         kept = CheckpointStore(folder.path / "checkpoints", 1).resumable()
+        if result is not None and folder.extended is None:
+            missing = _missing(folder.path, result)
+            if missing is None:
+                console.say(f"{folder.path}: this run is finished; nothing was trained")
+                manifest = RunManifest(folder.path, config, device)
+                if manifest.status != "finished":  # killed while it was tidied up
+                    _tidy_up(folder, config, manifest)
+                if finish is not None and not (folder.path / REPORT).exists():
+                    finish(folder.path)
+                return result
+            if not kept:
+                hint = f"no checkpoint is left to make it from; remove {folder.path / RESULT} to train the run again"
+                raise UserError(Fault("run.dir", f"the run in {folder.path} is finished, but {missing}; {hint}"))
+            console.say(f"{folder.path}: {missing}; it is made again")
         if result is not None and folder.extended is not None and not kept:
             raise UserError(
                 Fault(
@@ -97,6 +104,14 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
             finish(folder.path)
             console.say(f"report: {folder.path / REPORT}")
         return result
+
+
+def _missing(run: Path, result: dict[str, Any]) -> str | None:
+    """What a finished run lacks of what it left; None if it is all there."""
+    if (problem := verify_folder(run / "bundle")) is not None:
+        return f"its bundle is {'damaged' if (run / 'bundle').exists() else 'gone'} ({problem})"
+    tables = [run / "predictions" / f"{split}.csv" for split in ("validation", "test") if split in result]
+    return next((f"{table} is missing" for table in tables if not table.is_file()), None)
 
 
 def failure_of(error: BaseException) -> RunFailed | None:
@@ -142,7 +157,7 @@ class _Run:
 
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
-        parts = assemble(self.config, self.console, fallback_cache=str(self.path / ".cache"))
+        parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE))
         with contextlib.closing(parts.data):
             result = self._phases(parts, start)
         self.console.say(f"done in {duration(time.monotonic() - start)}: {self.path}")
@@ -200,12 +215,10 @@ class _Run:
 
     def _begin(self, parts: Parts) -> None:
         self.manifest.describe_data(parts.splits.describe())
+        self.folder.forget_result()  # before the config says what the run is going to be
         if not self.folder.resumed or self.folder.extended:
-            self.folder.forget_result()
-            self.manifest.write()
             self.folder.write_config()
-        else:
-            self.manifest.write()
+        self.manifest.write()
         self.folder.keep()
         self.console.say(f"run folder: {self.path}")
         self.report.rows = {name: rows.num_rows for name, rows in parts.splits.items()}

@@ -1,0 +1,284 @@
+"""A run is killed before each of its operations on files while it starts and ends, and started again.
+
+Training in between is done once and copied: `test_kill` and `test_resume` kill inside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from eir_seq.errors import UserError
+from eir_seq.inference.predict import find_bundle
+from eir_seq.inference.report import RunFiles
+from eir_seq.training import manifest as manifest_module
+from eir_seq.training import run as run_module
+from eir_seq.training.checkpoints import CheckpointStore, read_json, verify_folder
+from eir_seq.training.fit import _newest_fitting
+from eir_seq.training.loop import RunState, recorded
+from eir_seq.training.metrics_file import MetricsFile
+from eir_seq.training.run import train
+from tests.training.table import table_experiment
+
+CHANGING = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate", "os.chmod"}
+
+
+class Killed(BaseException):
+    """Stands for kill -9: from then on nothing reaches the disk."""
+
+
+class Watch:
+    """Counts what changes files of a folder, and ends the process, so to say, at one of these operations."""
+
+    current: Watch | None = None
+
+    def __init__(self, folder: Path, last: int) -> None:
+        self.folder, self.last, self.count = str(folder), last, 0
+
+    @property
+    def killed(self) -> bool:
+        return self.count > self.last
+
+    def see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, mode, flags = arguments
+            if not (set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+                return
+        elif event in CHANGING:
+            path = arguments[0]
+        else:
+            return
+        if not isinstance(path, str | os.PathLike):
+            return
+        within = event in ("os.remove", "os.rmdir") and arguments[1] != -1  # `rmtree` names files below a descriptor
+        if within or os.fspath(path).startswith(self.folder):
+            self.count += 1
+            if self.killed:
+                raise Killed(f"{event} {path}")
+
+
+def _see(event: str, arguments: tuple[Any, ...]) -> None:
+    if Watch.current is not None:
+        Watch.current.see(event, arguments)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hook() -> None:
+    sys.addaudithook(_see)  # which stays to the end of the process, and does nothing without a watch
+
+
+@contextmanager
+def watched(watch: Watch | None) -> Iterator[None]:
+    before, Watch.current = Watch.current, watch
+    try:
+        yield
+    finally:
+        Watch.current = before
+
+
+def report(run: Path) -> None:
+    """A report that shows of which result it is."""
+    (run / "report").mkdir(exist_ok=True)
+    (run / "report" / "index.html").write_bytes((run / "result.json").read_bytes())
+
+
+class Trained:
+    """A run of one epoch and its extension by a second one: what each leaves, and what training left before the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.run = folder, folder / "run"
+        self.parts: dict[int, Any] = {}
+        self.evaluations: dict[int, Any] = {}
+        self.fits = 0
+        with pytest.MonkeyPatch.context() as patch:
+            self._record(patch)
+            for epochs in (1, 2):
+                train(self.config(epochs), finish=report)
+                shutil.copytree(self.run, folder / f"finished{epochs}")
+
+    def config(self, epochs: int) -> Any:
+        return table_experiment(self.folder, trainer={"max_epochs": epochs, "keep_optimizer_state": True})
+
+    def _record(self, patch: pytest.MonkeyPatch) -> None:
+        assemble, run_class = run_module.assemble, run_module._Run
+        fit, evaluate = run_class._fit, run_class._evaluate_best
+
+        def record_parts(config: Any, *arguments: Any, **options: Any) -> Any:
+            parts = self.parts[config.trainer.max_epochs] = assemble(config, *arguments, **options)
+            parts.data.close = lambda: None  # type: ignore[method-assign]
+            return parts
+
+        def record_fit(run: Any, parts: Any) -> Any:
+            loop = fit(run, parts)
+            shutil.copytree(run.path, self.folder / f"trained{run.config.trainer.max_epochs}")
+            return loop
+
+        def record_evaluations(run: Any, parts: Any, state: RunState) -> Any:
+            found = self.evaluations[run.config.trainer.max_epochs] = evaluate(run, parts, state)
+            return found
+
+        patch.setattr(run_module, "assemble", record_parts)
+        patch.setattr(run_class, "_fit", record_fit)
+        patch.setattr(run_class, "_evaluate_best", record_evaluations)
+
+    def replay(self, patch: pytest.MonkeyPatch) -> None:
+        """Have runs start and end as they do, with what was trained and evaluated before."""
+
+        def fit(run: Any, _: Any) -> Any:
+            with watched(None):
+                trained = self.folder / f"trained{run.config.trainer.max_epochs}"
+                store = run.store
+                _newest_fitting(store, {"metrics": MetricsFile(run.path / "metrics.csv")}, run.console.say)
+                assert store.resumable() or not self.fits, "what a run goes on from is lost"
+                assert all(verify_folder(path) is None for path in store.resumable())
+                self.fits += 1
+                shutil.rmtree(store.folder, ignore_errors=True)
+                shutil.copytree(trained / "checkpoints", store.folder)
+                shutil.copy(trained / "metrics.csv", run.path)
+                return SimpleNamespace(state=RunState(**recorded(store.resumable()[0])))
+
+        def evaluate(run: Any, parts: Any, state: RunState) -> Any:
+            assert state.best_step is not None
+            parts.network.load_tensors(run.store.read_best(state.best_step))
+            found = self.evaluations[run.config.trainer.max_epochs]
+            run._measure_test(found, state)
+            return found
+
+        patch.setattr(run_module, "assemble", lambda config, *_, **__: self.parts[config.trainer.max_epochs])
+        patch.setattr(run_module._Run, "_fit", fit)
+        patch.setattr(run_module._Run, "_evaluate_best", evaluate)
+        patch.setattr(manifest_module, "git_state", lambda: None)
+        patch.setattr(manifest_module, "versions", lambda: {})
+
+    def start_from(self, name: str | None) -> None:
+        shutil.rmtree(self.run, ignore_errors=True)
+        self.fits = 0
+        if name is not None:
+            shutil.copytree(self.folder / name, self.run)
+            self.fits = 1
+
+    def check(self, epochs: int) -> None:
+        """The folder is as that of a run that nothing came in the way of."""
+        expected = self.folder / f"finished{epochs}"
+        for name in ("config.yaml", "result.json", "metrics.csv", "predictions/test.csv", "bundle/model.safetensors"):
+            assert (self.run / name).read_bytes() == (expected / name).read_bytes(), name
+        assert (self.run / "report" / "index.html").read_bytes() == (self.run / "result.json").read_bytes()
+        assert read_json(self.run / "manifest.json")["status"] == "finished"
+        assert verify_folder(self.run / "bundle") is None
+        names = {path.relative_to(expected).as_posix() for path in expected.rglob("*")}
+        assert {path.relative_to(self.run).as_posix() for path in self.run.rglob("*")} == names
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return Trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 11])
+@pytest.mark.parametrize(("before", "epochs"), [(None, 1), ("finished1", 2)], ids=["new", "extended"])
+def test_killed_before_each_operation(
+    before: str | None, epochs: int, every: int, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained.replay(monkeypatch)
+    config = trained.config(epochs)
+    for number in range(every - 1, 10_000, every):
+        trained.start_from(before)
+        watch = Watch(trained.run, number)
+        with watched(watch):
+            try:
+                train(config, finish=report)
+            except Killed:
+                assert watch.killed
+        train(config, finish=report)
+        trained.check(epochs)
+        if not watch.killed:
+            break
+    assert number > 40, "a start and an end are more operations than that"
+
+
+def test_what_a_finished_run_lacks_is_made_again(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained.replay(monkeypatch)
+    config = trained.config(1)
+    weights = trained.run / "bundle" / "model.safetensors"
+    trained.start_from("finished1")
+    for spoil in (
+        lambda: shutil.rmtree(weights.parent),
+        lambda: os.truncate(weights, 100),
+        lambda: (trained.run / "predictions" / "test.csv").unlink(),
+    ):
+        spoil()
+        if not weights.parent.exists():
+            with pytest.raises(UserError, match="is finished, but its bundle is gone"):
+                find_bundle(trained.run)
+        train(config, finish=report)
+        assert "it is made again" in capsys.readouterr().out
+        trained.check(1)
+    shutil.rmtree(trained.run / "checkpoints")
+    shutil.rmtree(weights.parent)
+    with pytest.raises(UserError, match=r"is finished, but its bundle is gone .*; no checkpoint is left"):
+        train(config, finish=report)
+
+
+def one_line(attempt: Callable[[], object]) -> list[str]:
+    """What is told of a mistake of the user; nothing else may be raised."""
+    try:
+        attempt()
+    except UserError as error:
+        return str(error).splitlines()
+    return []
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "result.json", "config.yaml", "metrics.csv", "log.txt"])
+@pytest.mark.parametrize("how", ["empty", "truncated", "binary", "another", "folder"])
+@pytest.mark.parametrize("epochs", [1, 2], ids=["finished", "extended"])
+def test_damaged_small_files(
+    name: str, how: str, epochs: int, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained.replay(monkeypatch)
+    trained.start_from("finished1")
+    path = trained.run / name
+    content = path.read_bytes()
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    else:
+        spoilt = {"empty": b"", "truncated": content[: len(content) // 2], "binary": bytes(range(256)) * 9}
+        path.write_bytes(spoilt.get(how, b"[1, 2]\n"))
+    said: list[str] = []
+    for attempt in (lambda: train(trained.config(epochs), finish=report), lambda: RunFiles.read(trained.run)):
+        said += one_line(attempt)
+    assert all(name in line for line in said), said
+
+
+def test_metrics_are_covered_by_the_checkpoint(trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.folder / "trained2", tmp_path / "run")
+    path, said = tmp_path / "run" / "metrics.csv", list[str]()
+    whole, store = path.read_bytes(), CheckpointStore(tmp_path / "run" / "checkpoints", 3)
+    shutil.copytree(trained.folder / "trained1" / "checkpoints", store.folder, dirs_exist_ok=True)
+    files = {"metrics": MetricsFile(path)}
+    newest, older = store.resumable()[:2]
+    assert _newest_fitting(store, files, said.append) == newest
+    path.write_bytes(b"x" + whole[1:])
+    with pytest.raises(UserError, match=r"metrics\.csv is not what was written .*, and no checkpoint fits it"):
+        _newest_fitting(store, files, said.append)
+    assert newest.exists(), "nothing is lost as long as nothing fits"
+    path.write_bytes(whole[: recorded(older)["metrics_bytes"]])
+    assert _newest_fitting(store, files, said.append) == older
+    assert "falling back to the one before" in said[-1]
+    assert not newest.exists()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=r"metrics\.csv is not a regular file"):
+        _newest_fitting(store, files, said.append)
+    assert json.loads((older / "state.json").read_text())["eir_seq"]["metrics_sha256"]
