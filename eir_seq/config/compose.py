@@ -180,7 +180,8 @@ def _no_experiment(raw: dict[str, Any]) -> list[Fault]:
 def _plain(composed: DictConfig) -> dict[str, Any]:
     """The composed config without Hydra's part as plain mappings, interpolations resolved."""
     HydraConfig.instance().set_config(composed)
-    task = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    keys: Any = [key for key in composed if key != "hydra"]  # of which some may be numbers, which is a fault
+    task = OmegaConf.masked_copy(composed, keys)
     OmegaConf.set_struct(task, False)
     raw = OmegaConf.to_container(task, resolve=True)
     assert isinstance(raw, dict)
