@@ -24,8 +24,10 @@ _OF_TEXT = re.compile(
 )
 """Words of the names of a tokenizer's tokens and of counts of tokens, which are no secrets."""
 _LAST = re.compile(r"(?i:pass(word|wd|phrase)|secret|credentials?|.(key|token))$")
-_PLAIN = re.compile(r"[\"']?(?:[+-]?[\d.]+|true|false|null|none|\*\*\*|[<\[].*)[\"']?", re.IGNORECASE | re.DOTALL)
-"""Numbers, switches, special tokens such as ``[MASK]``."""
+_PLAIN = re.compile(
+    r"[\"']?(?:[+-]?[\d.]+|true|false|null|none|value|\*\*\*|[<\[].*)[\"';,.)]*", re.IGNORECASE | re.DOTALL
+)
+"""Numbers, switches, special tokens such as ``[MASK]``, and the word value, which messages have for one."""
 
 
 def redact(value: Any) -> Any:
