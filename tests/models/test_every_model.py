@@ -44,7 +44,9 @@ UNSEEN_IN_TASK = {
     },
     "multiple-choice": ("head.*out.bias",),  # moves the scores of all choices alike
     "double-heads": ("head.choices.project.bias",),  # so does this one
-    "answer-search": ("head.begin.bias", "head.end.bias"),  # moves the scores of all places alike
+    # moves the scores of all places alike; rounding may leave a gradient that is not zero
+    "answer-search": ("head.begin.bias", "head.end.bias"),
+    "question-answering": ("head.out.bias",),
     # so does the bias of a projection that no activation follows
     **{f"{name} multiple-choice": ("head.one.project.bias",) for name in ("flaubert", "xlm")},
     # these heads read the first token, which is global: in the last layer it has projections of its own

@@ -52,7 +52,7 @@ def test_losses_of_routers(wanted: bool | None, tmp_path: Path) -> None:
     asked = {} if wanted is None else {"output_router_logits": wanted}
     theirs, ours = both.oracle(**inputs, **asked), both.ours(**inputs, **asked)
     assert difference(ours.loss, theirs.loss) < 1e-5
-    names = ("encoder_z_loss", "encoder_aux_loss", "decoder_z_loss", "decoder_aux_loss")
+    names = ("encoder_z_loss", "decoder_z_loss", "encoder_aux_loss", "decoder_aux_loss")
     if wanted is False:
         assert all(ours[name] is None for name in names if name in ours)
         return
