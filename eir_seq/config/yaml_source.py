@@ -132,7 +132,7 @@ def _explained(problem: str, text: str, mark: yaml.Mark | None) -> str:
     if "could not find expected ':'" in problem:
         written = next((one for one in (before, line) if re.match(r"\s*[\w.-]+[:=]\S", one)), None)
         instead = f", not {written.strip()!r}" if written else ""
-        return f"{problem}; write 'key: value' with a space behind the colon{instead}"
+        return f"{problem}; write 'key: value' with a space after the colon{instead}"
     if "unexpected end of stream" in problem:
         return "a quote or bracket is opened above and never closed"
     if "expected ',' or" in problem:

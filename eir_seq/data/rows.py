@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eir_seq.config.columns import ID as ID
-from eir_seq.config.columns import columns_of
+from eir_seq.config.columns import Columns, columns_of
 from eir_seq.config.outputs import TokenClassificationOutputConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.columns import as_cells, as_text, by_value, faulty_texts, null_rows
@@ -28,37 +28,16 @@ from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
 
 
 @dataclass(frozen=True)
-class Roles:
-    """What the columns are for; each mapping is from a column to the config key that names it.
+class Roles(Columns):
+    """What the columns are for, and what the inputs demand of them.
 
-    `prompts` are texts that may be empty or absent, to be written. `cells` are columns of lists, objects and file
-    names; `inputs` know what is demanded of them. `tags` are columns
-    with a list per row, one tag per word of the input that `tagged` has for the column. `written` are texts that are
-    targets.
+    `prompts` are texts that may be empty or absent, to be written. `inputs` know what is demanded of `cells`; `tagged`
+    has the input whose words a column of tags labels.
     """
 
-    id: str | None
-    texts: Mapping[str, str]
-    classes: Mapping[str, str]
-    numbers: Mapping[str, str]
-    groups: Mapping[str, str] = field(default_factory=dict)
-    cells: Mapping[str, str] = field(default_factory=dict)
     inputs: tuple[Cells, ...] = ()
-    tags: Mapping[str, str] = field(default_factory=dict)
     tagged: Mapping[str, InputCells] = field(default_factory=dict)
     prompts: frozenset[str] = frozenset()
-    written: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def targets(self) -> dict[str, str]:
-        """Classes, numbers, tags and texts to be written."""
-        return {**self.classes, **self.numbers, **self.tags, **self.written}
-
-    @property
-    def places(self) -> dict[str, str]:
-        """All columns that a file must have; the id first."""
-        named = {self.id: "data.id"} if self.id else {}
-        return {**named, **self.groups, **self.targets, **self.texts, **self.cells}
 
 
 def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | FittedModality]) -> Roles:
@@ -72,18 +51,8 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
             words = inputs[config.token_inputs[name]].cells
             assert isinstance(words, InputCells), "rules see to it"
             tagged[output.column] = words
-    return Roles(
-        columns.id,
-        columns.texts,
-        columns.classes,
-        columns.numbers,
-        columns.groups,
-        columns.cells,
-        tuple(modality.cells for modality in inputs.values() if modality.cells.is_demanding),
-        columns.tags,
-        tagged,
-        written=columns.written,
-    )
+    demanding = tuple(modality.cells for modality in inputs.values() if modality.cells.is_demanding)
+    return Roles(**vars(columns), inputs=demanding, tagged=tagged)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def build_backbone(fitted: FittedSequence | FittedImage, *, pretrained: bool, ta
             if PRUNED in stored:
                 backbone.prune_heads({int(layer): heads for layer, heads in stored[PRUNED].items()})
     if task in (CAUSAL, SEQ2SEQ) and sees_ahead(backbone, task):
-        message = f"{config.model_type!r} sees the tokens behind each token, so it cannot learn to predict them"
+        message = f"{config.model_type!r} attends to later tokens, so it cannot learn to predict them"
         message += _hint_against_seeing_ahead(backbone)
         raise UserError(Fault(f"{place}.model.model_type", message))
     return backbone
@@ -184,7 +184,7 @@ def _refuse_beyond(task: str | None, place: str) -> None:
 
 
 def _hint_against_seeing_ahead(backbone: Any) -> str:
-    """How it is told not to, where it can be."""
+    """The option that makes attention causal, if there is one."""
     against = {"is_decoder": True, "published_bias_order": False}
     left = [name for name, value in against.items() if getattr(backbone.config, name, value) != value]
     return f"; set model_init_config.{left[0]}={str(against[left[0]]).lower()}" if left else ""
@@ -192,7 +192,7 @@ def _hint_against_seeing_ahead(backbone: Any) -> str:
 
 @torch.no_grad()
 def sees_ahead(backbone: Any, task: str) -> bool:
-    """Whether the state by which a token is predicted changes with those behind it."""
+    """Whether the state by which a token is predicted changes with later tokens."""
     source = torch.arange(8)[None] % backbone.config.vocab_size
     training, found = backbone.training, []
     backbone.eval()

@@ -290,7 +290,7 @@ NAMES = [
 
 BROKEN = [
     instead("no-space", "batch_size: 8", "batch_size:8\n  limit: 5", f"{HERE}:27:8: mapping values are not allowed here; a text with ': ' goes in quotes, and keys of one mapping have the same indentation"),
-    instead("equals-sign", "  max_epochs: 1", "  max_epochs: 1\nseed=3", f"{HERE}:30:1: could not find expected ':'; write 'key: value' with a space behind the colon, not 'seed=3'"),
+    instead("equals-sign", "  max_epochs: 1", "  max_epochs: 1\nseed=3", f"{HERE}:30:1: could not find expected ':'; write 'key: value' with a space after the colon, not 'seed=3'"),
     instead("backslash", "  batch_size: 8", '  train: "C:\\data.csv"', f"{HERE}:26:14: found unknown escape character 'd'; a backslash needs single quotes ('C:\\data\\x.csv')"),
     instead("two-documents", "trainer:", "---\ntrainer:", f"{HERE}:27:1: a second document begins here ('---'); a config file holds one"),
     instead("open-bracket", "column: sentiment}", "column: sentiment", f"{HERE}:22:8: expected ',' or '}}', but got ':'; a bracket is not closed, or a comma is missing"),

@@ -100,7 +100,7 @@ def test_wrong_bits(name: str, tmp_path: Path) -> None:
     FORMATS[name](table, path)
     whole = path.read_bytes()
     wanted = Wanted(columns, structured=frozenset({"tags"}))
-    roles = Roles("id", {"text": "t"}, {"label": "y"}, {"number": "n"}, cells={"tags": "g"})
+    roles = Roles("id", texts={"text": "t"}, classes={"label": "y"}, numbers={"number": "n"}, cells={"tags": "g"})
     random, refused = Random(0), 0
     for _ in range(BITS):
         content = bytearray(whole)

@@ -236,7 +236,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     assert line.startswith("inputs.text.model.model_type: 'longformer' has no language-model head (task causal-lm); ")
     assert "gpt2" in line
     (line,) = refused(tmp_path, inputs=model("bert", is_decoder=False))
-    assert "sees the tokens behind each token" in line
+    assert "attends to later tokens" in line
     (line,) = refused(tmp_path, inputs={"text": {**source, "max_length": "max"}})
     assert line.startswith("inputs.text.max_length: 'max' has no meaning for blocks of tokens")
     (line,) = refused(tmp_path, inputs={"text": {**source, "truncation": "tail"}})
