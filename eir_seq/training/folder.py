@@ -250,8 +250,8 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
     faults = [
         Fault(
             key,
-            f"was {then.get(key)!r} and is {now.get(key)!r}; {path} holds a run with the former (name another run.dir, "
-            "or remove it)",
+            f"was {then.get(key)!r} and is {now.get(key)!r}; {path / CONFIG} has the former (name another run.dir, or "
+            "remove the folder)",
         )
         for key in changed
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)

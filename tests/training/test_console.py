@@ -117,7 +117,7 @@ def test_metrics_come_back_as_they_were(tmp_path: Path) -> None:
     file.restart(0)
     odd = [Measurement(1, 2, "train", "", "loss", 0.1 + 0.2), Measurement(1, 2, "test", "y", 'f1(a,"b"\n)', 1e-300)]
     file.append(measurements())
-    size = file.flush()
+    size, _ = file.flush()
     file.append(odd)
     assert read_metrics(tmp_path / "metrics.csv") == measurements() + odd
     file.restart(size)

@@ -128,7 +128,9 @@ def test_a_changed_config_is_named_key_by_key(tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         RunFolder(named(tmp_path / "run", seed=4, fusion={"dropout": 0.5})).__enter__()
     assert [fault.place for fault in refused.value.faults] == ["fusion.dropout", "seed"]
-    assert str(refused.value).startswith(f"fusion.dropout: was 0.3 and is 0.5; {tmp_path / 'run'} holds a run with")
+    assert str(refused.value).startswith(
+        f"fusion.dropout: was 0.3 and is 0.5; {tmp_path / 'run' / 'config.yaml'} has the former"
+    )
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def one_line(attempt: Callable[[], object]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "result.json", "config.yaml", "metrics.csv", "log.txt"])
-@pytest.mark.parametrize("how", ["empty", "truncated", "binary", "another", "folder"])
+@pytest.mark.parametrize("how", ["empty", "truncated", "cut", "binary", "another", "folder"])
 @pytest.mark.parametrize("epochs", [1, 2], ids=["finished", "extended"])
 def test_damaged_small_files(
     name: str, how: str, epochs: int, trained: Trained, monkeypatch: pytest.MonkeyPatch
@@ -254,6 +254,7 @@ def test_damaged_small_files(
         path.mkdir()
     else:
         spoilt = {"empty": b"", "truncated": content[: len(content) // 2], "binary": bytes(range(256)) * 9}
+        spoilt["cut"] = content[: content.rfind(b"\n", 0, len(content) // 2) + 1]  # a config that may still be YAML
         path.write_bytes(spoilt.get(how, b"[1, 2]\n"))
     said: list[str] = []
     for attempt in (lambda: train(trained.config(epochs), finish=report), lambda: RunFiles.read(trained.run)):
