@@ -15,7 +15,7 @@ from eir_seq.models.exports import EXPORTS, export_of
 from eir_seq.models.model import Model
 from tests.models.tiny import EVERY_TASK, Inputs, inputs, noisy, targets, tiny
 
-PLACES = ("mc_token_ids", "entity_start", "entity_end", "region")
+PLACES = ("mc_token_ids", "entity_start", "entity_end", "region", "cls_index")
 FIXED = ("entity", "visual", "pixel", "encoder_hidden", *PLACES)
 """Inputs whose second dimension is no length of a text; those that hold places in it."""
 LONGEST = 150
