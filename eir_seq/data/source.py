@@ -324,7 +324,7 @@ def _draw(
 def _cut_text(
     table: pa.Table, part: str, fractions: Mapping[str, float], rows: int, data: DataConfig, roles: Roles
 ) -> tuple[pa.Table, pa.Table]:
-    """The last part of the only text, behind what was cut off already; it begins with a line, if one begins nearby."""
+    """The last part of the only text that is left; it begins with a line, if one begins nearby."""
     del rows, data
     (column,) = roles.texts
     text, row_id = table.column(column)[0].as_py(), table.column(ID)[0].as_py()

@@ -126,7 +126,7 @@ class FittedDocuments(FittedSequence):
         texts = [pieces(text) for text in rows[self.config.column]]
         encodings = iter(self.tokenizer.encode_batch([piece for text in texts for piece in text]))
         ids = [np.concatenate([np.asarray(next(encodings).ids, np.int32) for _ in text]) for text in texts]
-        if self.end is not None:  # blocks set it behind each text
+        if self.end is not None:  # blocks append it to each text
             ids = [without_end(row, self.end) for row in ids]
         tokens = pa.array([len(row) for row in ids], pa.int32())
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])

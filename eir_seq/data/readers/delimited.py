@@ -96,7 +96,7 @@ def _holds_rows(row: Sequence[str], delimiter: str, *, spaced: bool) -> bool:
     """Whether each line of a record that spans lines would be a whole row if quotes were ordinary characters.
 
     So it is where a quote that stands at the beginning of one row finds its end in another. Prose of several lines may
-    hold as many commas, but with spaces behind them, which `spaced` tables have between their columns as well.
+    hold as many commas, but followed by spaces, which `spaced` tables have between their columns as well.
     """
     text = delimiter.join(row)
     if not spaced and delimiter != " " and f"{delimiter} " in text:

@@ -88,7 +88,7 @@ class ReaderAttention(BoundedAttention):
     """A masked token that sees no other one weighs all tokens alike, as published.
 
     Elsewhere nobody reads the state of a masked token. But the decoder of a `Reader` reads a text moved by one token,
-    so that the first token of a text padded on the left is judged by the state of the padding in front of it.
+    so that the first token of a text padded on the left is judged by the state of the padding before it.
     """
 
     def _visible(self, ctx: Context, queries: int, keys: int) -> Tensor | None:

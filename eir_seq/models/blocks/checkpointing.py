@@ -29,7 +29,7 @@ class CheckpointsLayers(nn.Module):
         return self.checkpoints and self.training and torch.is_grad_enabled()
 
     def _through(self, layer: nn.Module, x: Tensor, ctx: Context) -> Tensor:
-        """The states of `ctx` behind a layer."""
+        """The states of `ctx` after a layer."""
         states: Tensor = checkpointed(layer, x, ctx) if self.checkpoints_now() else layer(x, ctx)
         return states
 

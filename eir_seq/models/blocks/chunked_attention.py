@@ -194,7 +194,7 @@ class HashedAttention(ChunkedAttention):
             order: Tensor = _order_of_graph(key, real, hashes, buckets, c.chunk, c.max_positions, c.seed)
             return order
         factors = tuple(buckets) or _factors(key.shape[2], c.chunk, c.max_positions)
-        rotations = _rotations(key, hashes, factors, c.seed)  # drawn in a second pass, too: dropout comes behind
+        rotations = _rotations(key, hashes, factors, c.seed)  # drawn in a second pass, too: dropout comes after
         return ctx.once((self, "order"), lambda: order_by_hashes(key, real, factors, rotations))
 
 
