@@ -53,14 +53,13 @@ def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = Tru
     paths = {split: os.path.expanduser(path) for split, path in named.items() if isinstance(path, str)}
     if any(map(os.path.isdir, paths.values())):  # of one text file per row; the other columns are those of the labels
         paths = {"labels": os.path.expanduser(data.labels)} if data.labels is not None else {}
-        columns = replace(columns, texts={}, groups={}, cells={})
+        columns = columns.without("input").without("group")
     if not paths or not columns.places:
         return
-    from eir_seq.data.readers.base import Wanted
+    from eir_seq.data.readers.base import wanted_of
     from eir_seq.data.readers.header import check_header
 
-    optional = frozenset() if need_targets else frozenset(columns.targets)
-    wanted = Wanted(columns.places, optional, data.rename, frozenset((*columns.cells, *columns.tags)))
+    wanted = wanted_of(columns, data, frozenset() if need_targets else frozenset(columns.of("target")))
     told: set[Fault] = set()
     for split, path in paths.items():
         if not os.path.exists(path):
@@ -88,7 +87,7 @@ def prediction_faults(bundle: Path, test: str | None, reading: Mapping[str, Any]
         return
     given = {"source": "table", "train": None, "validation": None, "test": test, "labels": None, **reading}
     data = config.data.model_copy(update=given)
-    columns = replace(columns_of(config.data, config.inputs, config.outputs), id=None, groups={})
+    columns = replace(columns_of(config.data, config.inputs, config.outputs).without("group"), id=None)
     yield from table_faults(data, columns, need_targets=False)
 
 

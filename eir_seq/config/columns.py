@@ -1,68 +1,116 @@
-"""Which columns of the data an experiment reads, and what for."""
+"""Which columns of the data an experiment reads, as what, and what for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
 
-from eir_seq.config.outputs import (
-    ClassificationOutputConfig,
-    ColumnOutputBase,
-    OutputConfig,
-    Seq2SeqLmOutputConfig,
-    TokenClassificationOutputConfig,
-)
-from eir_seq.config.schema import DataConfig, InputConfig, SequenceInputConfig
+from eir_seq.config.column_types import Column, ColumnType
+from eir_seq.config.outputs import OutputConfig
+from eir_seq.config.schema import DataConfig, InputConfig
 from eir_seq.errors import Fault
 
 ID = "id"
 """The column of row ids in every split, whatever it was called in the file."""
 
+Role = Literal["group", "target", "input"]
+
+_ORDER: dict[Role, tuple[ColumnType, ...]] = {
+    "group": (ColumnType.CATEGORY,),
+    "target": (*(kind for kind in ColumnType if kind is not ColumnType.TEXT), ColumnType.TEXT),
+    "input": tuple(ColumnType),
+}
+"""In which order columns are checked and listed: by role, then by type."""
+
+_NOUNS = {
+    ("target", ColumnType.TEXT): "text to be written",
+    ("target", ColumnType.LIST): "list of tags",
+    ("target", ColumnType.CATEGORY): "class",
+}
+
+
+@dataclass(frozen=True)
+class Use:
+    """How an experiment reads a column: its name, type and role, and the config key that names it.
+
+    `may_miss`: a row may have no value there.
+    """
+
+    column: str
+    type: ColumnType
+    role: Role
+    place: str
+    may_miss: bool = False
+
+    @property
+    def noun(self) -> str:
+        """What the column holds, for messages."""
+        return _NOUNS.get((self.role, self.type), self.type.value)
+
+    def agrees(self, other: Use) -> bool:
+        """Whether one column can be read both ways."""
+        alike = self.type is other.type or (self.type.is_structured and other.type.is_structured)
+        return "group" in (self.role, other.role) or (self.role == other.role and alike)
+
 
 @dataclass(frozen=True)
 class Columns:
-    """By role, the columns and the config key that names each.
-
-    `texts` are read as they stand; `cells` hold lists, objects and names of files. Targets are `classes`, `numbers`,
-    `tags` (a list per row) and `written` texts.
-    """
+    """The column of ids, if there is one, and all uses of other columns, sorted by role and type."""
 
     id: str | None
-    groups: dict[str, str] = field(default_factory=dict)
-    classes: dict[str, str] = field(default_factory=dict)
-    numbers: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    written: dict[str, str] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    cells: dict[str, str] = field(default_factory=dict)
+    uses: tuple[Use, ...] = ()
+
+    def of(self, role: Role, *types: ColumnType) -> dict[str, str]:
+        """Columns of that role (and of one of these types), and the config key that names each."""
+        uses = (use for use in self.uses if use.role == role and (not types or use.type in types))
+        places: dict[str, str] = {}
+        for use in uses:
+            places.setdefault(use.column, use.place)
+        return places
+
+    def by_column(self, role: Role) -> dict[str, list[Use]]:
+        """The uses of a role by column."""
+        found: dict[str, list[Use]] = {}
+        for use in self.uses:
+            if use.role == role:
+                found.setdefault(use.column, []).append(use)
+        return found
 
     @property
-    def targets(self) -> dict[str, str]:
-        """Classes, numbers, tags and texts to be written."""
-        return {**self.classes, **self.numbers, **self.tags, **self.written}
+    def structured(self) -> frozenset[str]:
+        """Columns whose cells may hold lists and objects."""
+        return frozenset(use.column for use in self.uses if use.type.is_structured)
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Columns that are read as numbers."""
+        return frozenset(use.column for use in self.uses if use.type is ColumnType.NUMBER)
 
     @property
     def places(self) -> dict[str, str]:
         """All columns that a file must have; the id first."""
-        named = {self.id: "data.id"} if self.id else {}
-        return {**named, **self.groups, **self.targets, **self.texts, **self.cells}
+        places = {self.id: "data.id"} if self.id else {}
+        for use in self.uses:
+            places.setdefault(use.column, use.place)
+        return places
+
+    def without(self, role: Role, *types: ColumnType) -> Columns:
+        """The columns but for those of a role (and of these types)."""
+        kept = (use for use in self.uses if use.role != role or (types and use.type not in types))
+        return Columns(self.id, tuple(kept))
 
     def clashes(self) -> list[Fault]:
-        """Columns that have two roles."""
-        inputs = {**self.texts, **self.cells}
-        pairs = (
-            (self.classes, "class", self.numbers),
-            (self.classes, "class", inputs),
-            (self.numbers, "number", inputs),
-            (self.texts, "text", self.cells),
-            (self.tags, "list of tags", {**inputs, **self.classes, **self.numbers}),
-            (self.written, "text to be written", {**inputs, **self.classes, **self.numbers, **self.tags}),
-        )
+        """Columns that cannot be read in all the ways that are asked for."""
+        by_column: dict[str, list[Use]] = {}
+        for use in sorted(self.uses, key=lambda use: (use.role, use.type) not in _NOUNS):
+            by_column.setdefault(use.column, []).append(use)
         faults = [
-            Fault(place, f"column {column!r} is already read as a {kind} ({first[column]})")
-            for first, kind, second in pairs
-            for column, place in second.items()
-            if column in first
+            Fault(second.place, f"column {column!r} is already read as a {first.noun} ({first.place})")
+            for column, uses in by_column.items()
+            for first, second in combinations(uses, 2)
+            if not first.agrees(second)
         ]
         if self.id != ID and ID in self.places:
             message = f"{ID!r} is the name of the row ids; give the column another (data.rename)"
@@ -72,29 +120,16 @@ class Columns:
 
 def columns_of(data: DataConfig, inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputConfig]) -> Columns:
     """The columns that inputs, outputs and the draw of the validation rows read."""
-    columns = Columns("id" if data.reads_sample and data.id is None else data.id)
-    for name, source in inputs.items():
-        place = f"inputs.{name}"
-        words = not isinstance(source, SequenceInputConfig) or source.is_split_into_words
-        (columns.cells if words else columns.texts)[source.column] = f"{place}.column"
-        if not isinstance(source, SequenceInputConfig):
-            continue
-        if source.pair_column:
-            columns.texts[source.pair_column] = f"{place}.pair_column"
-        for kind, entry in source.tensors.given().items():
-            if (column := getattr(entry, "column", None)) is not None:
-                columns.cells.setdefault(column, f"{place}.tensors.{kind}.column")
-    for name, output in outputs.items():
-        if not isinstance(output, ColumnOutputBase):
-            continue
-        kind_of = {
-            ClassificationOutputConfig: columns.classes,
-            TokenClassificationOutputConfig: columns.tags,
-            Seq2SeqLmOutputConfig: columns.written,
-        }
-        kind_of.get(type(output), columns.numbers)[output.column] = f"outputs.{name}.column"
-    if data.group:
-        columns.groups[data.group] = "data.group"
-    if data.stratify and data.stratify != "auto":
-        columns.groups[data.stratify] = "data.stratify"
-    return columns
+    uses = [*_uses("input", "inputs", inputs), *_uses("target", "outputs", outputs)]
+    groups = {"data.group": data.group, "data.stratify": data.stratify if data.stratify != "auto" else None}
+    uses += [Use(column, ColumnType.CATEGORY, "group", place) for place, column in groups.items() if column]
+    roles = list(_ORDER)
+    uses.sort(key=lambda use: (roles.index(use.role), _ORDER[use.role].index(use.type)))
+    return Columns("id" if data.reads_sample and data.id is None else data.id, tuple(uses))
+
+
+def _uses(role: Role, section: str, kinds: Mapping[str, InputConfig | OutputConfig]) -> Iterator[Use]:
+    for name, kind in kinds.items():
+        columns: dict[str, Column] = kind.columns()
+        for column, read in columns.items():
+            yield Use(column, read.type, role, f"{section}.{name}.{read.key}", read.may_miss)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import Field
 
+from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.strict import Name, Strict
 
 Better = Literal["min", "max"]
@@ -16,11 +17,22 @@ class OutputBase(Strict):
 
     loss_weight: float = Field(1.0, gt=0, description="weight of this output in the sum of losses")
 
+    def columns(self) -> dict[str, Column]:
+        """The columns that hold the target, by name."""
+        return {}
+
 
 class ColumnOutputBase(OutputBase):
     """What every output has whose target stands in a column."""
 
+    COLUMN_TYPE: ClassVar[ColumnType]
+    """What the target is read as."""
+
     column: str = Field(description="column that holds the target")
+
+    def columns(self) -> dict[str, Column]:
+        """The column that holds the target."""
+        return {self.column: Column(self.COLUMN_TYPE)}
 
 
 class LinearOutputBase(ColumnOutputBase):
@@ -38,6 +50,7 @@ class TokenOutputBase(OutputBase):
 class ClassificationOutputConfig(LinearOutputBase):
     """One class out of several."""
 
+    COLUMN_TYPE: ClassVar[ColumnType] = ColumnType.CATEGORY
     METRICS: ClassVar[dict[str, Better]] = {
         "loss": "min",
         "accuracy": "max",
@@ -65,6 +78,7 @@ class ClassificationOutputConfig(LinearOutputBase):
 class RegressionOutputConfig(LinearOutputBase):
     """One real number."""
 
+    COLUMN_TYPE: ClassVar[ColumnType] = ColumnType.NUMBER
     METRICS: ClassVar[dict[str, Better]] = {
         "loss": "min",
         "mae": "min",
@@ -111,6 +125,7 @@ class CausalLmOutputConfig(TokenOutputBase):
 class TokenClassificationOutputConfig(TokenOutputBase, LinearOutputBase):
     """A tag for each word of a sequence input, read at the word's first token."""
 
+    COLUMN_TYPE: ClassVar[ColumnType] = ColumnType.LIST
     METRICS: ClassVar[dict[str, Better]] = {
         "loss": "min",
         "accuracy": "max",
@@ -128,6 +143,7 @@ class TokenClassificationOutputConfig(TokenOutputBase, LinearOutputBase):
 class Seq2SeqLmOutputConfig(TokenOutputBase, ColumnOutputBase):
     """A text written from that of a sequence input, by the backbone's own decoder: a translation, a summary."""
 
+    COLUMN_TYPE: ClassVar[ColumnType] = ColumnType.TEXT
     METRICS: ClassVar[dict[str, Better]] = {
         "loss": "min",
         "perplexity": "min",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field
 
+from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.fusion import FusionConfig, MlpResidualFusionConfig
 from eir_seq.config.optimization import AdamWConfig, OptimizerConfig, SchedulerConfig
 from eir_seq.config.outputs import (
@@ -151,7 +152,15 @@ class SequenceModelConfig(Strict):
     )
 
 
-class SequenceInputConfig(Strict):
+class InputBase(Strict):
+    """What every input has."""
+
+    def columns(self) -> dict[str, Column]:
+        """The columns that it reads, by name."""
+        raise NotImplementedError
+
+
+class SequenceInputConfig(InputBase):
     """Text or any other sequence of symbols."""
 
     type: Literal["sequence"] = "sequence"
@@ -177,8 +186,18 @@ class SequenceInputConfig(Strict):
     )
     model: SequenceModelConfig = Field(description="the backbone")
 
+    def columns(self) -> dict[str, Column]:
+        """Those of the text, of its pair and of further tensors."""
+        found = {self.column: Column(ColumnType.LIST if self.is_split_into_words else ColumnType.TEXT)}
+        if self.pair_column:
+            found.setdefault(self.pair_column, Column(ColumnType.TEXT, "pair_column"))
+        for kind, entry in self.tensors.given().items():
+            if (column := getattr(entry, "column", None)) is not None:
+                found.setdefault(column, Column(ColumnType.JSON, f"tensors.{kind}.column"))
+        return found
 
-class ImageInputConfig(Strict):
+
+class ImageInputConfig(InputBase):
     """Pictures, read colour by colour as imagegpt reads them."""
 
     type: Literal["image"]
@@ -193,6 +212,10 @@ class ImageInputConfig(Strict):
         None, description="colours that stand for those of the training rows (512), or for the pretrained model's own"
     )
     model: SequenceModelConfig = Field(description="the backbone, which reads one token per pixel")
+
+    def columns(self) -> dict[str, Column]:
+        """The column of file names."""
+        return {self.column: Column(ColumnType.FILE)}
 
 
 InputConfig = Annotated[

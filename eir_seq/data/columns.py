@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def counts(column: pa.ChunkedArray) -> dict[Any, int]:
     return {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
 
 
-def as_text(values: pa.ChunkedArray, *, whole_numbers_only: bool) -> pa.ChunkedArray:
+def as_text(values: pa.ChunkedArray, *, whole_numbers_only: bool = False) -> pa.ChunkedArray:
     """A column as text; raises `TypeError` naming the type where it is none of text, number and truth value.
 
     Whole numbers keep all their digits; with `whole_numbers_only` fractions are refused, otherwise 1.0 becomes "1".
@@ -78,11 +78,96 @@ def as_text(values: pa.ChunkedArray, *, whole_numbers_only: bool) -> pa.ChunkedA
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return values.cast(pa.string())
     if pa.types.is_floating(kind) and not whole_numbers_only:
-        return by_value(values, _number_text, pa.string())
+        return by_value(values, number_text, pa.string())
     raise TypeError(f"{kind}, not text")
 
 
-def _number_text(value: float) -> str | None:
+def as_numbers(values: pa.ChunkedArray, markers: Collection[str]) -> tuple[pa.ChunkedArray, dict[int, str]]:
+    """A column as float64, null where it is missing, and what is wrong with other values, by row.
+
+    Args:
+        values: numbers, or texts that spell them.
+        markers: values that mean that there is none.
+
+    Raises:
+        TypeError: the column holds lists or objects; names the type.
+    """
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return as_numbers(values.cast(kind.value_type), markers)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        numbers = values.cast(pa.float64(), safe=False)  # beyond 2**53 the nearest one
+        known = [number for marker in markers if math.isfinite(number := number_of(marker))]
+        absent = pc.or_(pc.is_nan(numbers), pc.is_in(numbers, pa.array(known, pa.float64())))
+        numbers = pc.if_else(absent, None, numbers)
+        texts = numbers
+    else:
+        texts = without_markers(as_text(values, whole_numbers_only=False), markers)
+        numbers = _parsed(texts)
+    finite = pc.is_finite(numbers).fill_null(True)
+    if pc.all(finite).as_py():
+        return numbers, {}
+    rows = np.flatnonzero(~finite.to_numpy())
+    return numbers, {row: _number_fault(str(texts[row].as_py()), numbers[row].as_py()) for row in rows.tolist()}
+
+
+def _parsed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts as float64, NaN where one spells no number."""
+    chunks = []
+    for _, chunk in _chunks(texts):
+        try:
+            chunks.append(pc.utf8_trim_whitespace(chunk).cast(pa.float64()))
+        except pa.ArrowInvalid:  # some spell none, or spell it as Python alone reads it: +1
+            chunks.append(by_value(pa.chunked_array([chunk]), number_of, pa.float64()).combine_chunks())
+    return pa.chunked_array(chunks, pa.float64())
+
+
+def number_of(text: str) -> float:
+    """The number that a text spells, NaN for none."""
+    try:
+        return float(text) if "_" not in text else math.nan
+    except ValueError:
+        return math.nan
+
+
+def _number_fault(text: str, number: float) -> str:
+    hint = " (a decimal comma? write 1.5)" if text.count(",") == 1 and "." not in text else ""
+    return f"is {text[:40]!r}, {'infinite' if math.isinf(number) else 'not a number'}{hint}"
+
+
+_TRUE, _FALSE = frozenset(("true", "yes", "1")), frozenset(("false", "no", "0"))
+
+
+def as_booleans(values: pa.ChunkedArray, markers: Collection[str]) -> tuple[pa.ChunkedArray, dict[int, str]]:
+    """A column as true and false, null where it is missing, and what is wrong with other values, by row.
+
+    Args:
+        values: truth values, 0 and 1, or texts: true, yes, 1, false, no, 0 in upper or lower case.
+        markers: values that mean that there is none.
+
+    Raises:
+        TypeError: the column holds lists or objects; names the type.
+    """
+    if pa.types.is_boolean(values.type):
+        return values, {}
+    texts = without_markers(as_text(values, whole_numbers_only=False), markers)
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
+    true, false = (pc.is_in(words, pa.array(sorted(known))) for known in (_TRUE, _FALSE))
+    found = pc.if_else(pc.or_(true, false), true, None)
+    rows = np.flatnonzero(pc.and_(texts.is_valid(), found.is_null()).to_numpy())
+    return found, {row: f"is {texts[row].as_py()[:40]!r}, neither true nor false" for row in rows.tolist()}
+
+
+def without_markers(texts: pa.ChunkedArray, markers: Collection[str]) -> pa.ChunkedArray:
+    """The texts, null where one means that there is none; white space around it does not count."""
+    known = pa.array(sorted(markers), pa.string())
+    if not pc.any(pc.is_in(pc.utf8_trim_whitespace(texts), known)).as_py():
+        return texts
+    return pc.if_else(pc.is_in(pc.utf8_trim_whitespace(texts), known), None, texts)
+
+
+def number_text(value: float) -> str | None:
+    """A number as text, a whole one without its fraction; None for NaN."""
     if math.isnan(value):
         return None
     return str(int(value)) if value.is_integer() else repr(float(value))

@@ -26,7 +26,7 @@ from eir_seq.outputs.causal_lm import FittedCausalLm
 from eir_seq.outputs.nll import FittedTokenScores
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
 Batch = dict[str, Any]
 """`row` (batch,) places in the split, `id` their ids, `inputs` and `targets` tensors by name."""
@@ -95,7 +95,7 @@ def as_it_is(batch: Any) -> Any:
 
 
 def encode_split(
-    rows: Dataset,
+    rows: Rows,
     split: str,
     inputs: Mapping[str, FittedModality],
     outputs: Mapping[str, FittedOutput],

@@ -25,7 +25,7 @@ from eir_seq.spool import content_hash, forget_pages
 from eir_seq.spool import default_folder as default_folder
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +115,13 @@ class EncodingCache:
         self._checked = False
 
     def encode(
-        self, rows: Dataset, fitted: FittedModality, description: str, progress: Progress | None = None
+        self, rows: Rows, fitted: FittedModality, description: str, progress: Progress | None = None
     ) -> EncodedRows:
         """The encoded rows, from the cache where they are there and intact.
 
         Raises `RunFailed` where neither the cache folder nor the temporary one takes them (disk full).
         """
-        table = rows.select_columns(list(dict.fromkeys(fitted.columns))).with_format("arrow")[:]
+        table = rows.select_columns(list(dict.fromkeys(fitted.columns))).table
         state = f"{FORMAT} {eir_seq.__version__} {tokenizers.__version__} {fitted.fingerprint()} {content_hash(table)}"
         name = hashlib.sha256(state.encode()).hexdigest() + ".arrow"
         known = _open_intact(self.folder / name)

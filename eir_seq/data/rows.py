@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import ID as ID
 from eir_seq.config.columns import Columns, columns_of
-from eir_seq.config.outputs import TokenClassificationOutputConfig
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.columns import as_cells, as_text, by_value, faulty_texts, null_rows
+from eir_seq.data.columns import (
+    as_booleans,
+    as_cells,
+    as_numbers,
+    as_text,
+    faulty_texts,
+    null_rows,
+    number_text,
+    without_markers,
+)
 from eir_seq.data.columns import text_fault as text_fault
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.data.tags import check_tags
@@ -26,16 +35,18 @@ from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import InputCells, write_cell
 from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Roles(Columns):
     """What the columns are for, and what the inputs demand of them.
 
-    `prompts` are texts that may be empty or absent, to be written. `inputs` know what is demanded of `cells`; `tagged`
-    has the input whose words a column of tags labels.
+    `prompts` are texts that may be empty or absent, to be written. `demanding` are inputs that check rows beyond the
+    types of their columns; `tagged` has, by column of tags, the input whose words they label.
     """
 
-    inputs: tuple[Cells, ...] = ()
+    demanding: tuple[Cells, ...] = ()
     tagged: Mapping[str, InputCells] = field(default_factory=dict)
     prompts: frozenset[str] = frozenset()
 
@@ -47,12 +58,13 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
         raise UserError(*faults)
     tagged: dict[str, InputCells] = {}
     for name, output in config.outputs.items():
-        if isinstance(output, TokenClassificationOutputConfig):
-            words = inputs[config.token_inputs[name]].cells
-            assert isinstance(words, InputCells), "rules see to it"
-            tagged[output.column] = words
+        for column, read in output.columns().items():
+            if read.type is ColumnType.LIST:  # one entry per word of the input
+                words = inputs[config.token_inputs[name]].cells
+                assert isinstance(words, InputCells), "rules see to it"
+                tagged[column] = words
     demanding = tuple(modality.cells for modality in inputs.values() if modality.cells.is_demanding)
-    return Roles(**vars(columns), inputs=demanding, tagged=tagged)
+    return Roles(columns.id, columns.uses, demanding, tagged)
 
 
 @dataclass(frozen=True)
@@ -91,59 +103,67 @@ def check_rows(
     reasons: dict[int, list[str]] = {}
     nothing = pa.chunked_array([pa.nulls(num_rows, pa.string())])
 
-    def convert(name: str, place: str, *, cells: bool = False, whole_numbers_only: bool = False) -> Any:
-        """The column as text; None where it cannot be."""
+    markers = frozenset(missing_labels)
+
+    def convert(name: str, place: str, change: Callable[[pa.ChunkedArray], T]) -> T | None:
+        """The column changed; None where its type does not allow that."""
         try:
-            values = raw.table.column(name)
-            return as_cells(values) if cells else as_text(values, whole_numbers_only=whole_numbers_only)
+            return change(raw.table.column(name))
         except TypeError as error:
             faults.add(f"type of {name!r}", place, f"column {name!r} of {raw.source} holds {error}")
             return None
+
+    def note(name: str, found: Mapping[int, str] | Iterable[tuple[int, str]]) -> None:
+        for row, reason in found.items() if isinstance(found, Mapping) else found:
+            reasons.setdefault(row, []).append(f"{name!r} {reason}")
 
     if roles.id is None:
         numbers = pa.array(np.arange(1, num_rows + 1)).cast(pa.string())
         ids = pa.chunked_array([pc.binary_join_element_wise(id_prefix, numbers, "")])
     else:
-        ids = convert(roles.id, "data.id", whole_numbers_only=True)
+        ids = convert(roles.id, "data.id", text_of)
         if ids is not None:
             _check_ids(ids, raw, roles.id, faults)
-    for name, place in roles.texts.items():
-        if name in roles.prompts and name not in raw.table.column_names:
-            columns[name] = nothing.fill_null("")
-            continue
-        texts = convert(name, place, whole_numbers_only=True)
-        if texts is None:
-            continue
+    for name, uses in roles.by_column("input").items():
+        kind, place = uses[0].type, uses[0].place
         if name in roles.prompts:
-            columns[name] = texts.fill_null("") if texts.null_count else texts
-            continue
-        columns[name] = texts
-        for row, reason in faulty_texts(texts):
-            reasons.setdefault(row, []).append(f"{name!r} {reason}")
-    for name, place in roles.cells.items():
-        columns[name] = convert(name, place, cells=True)
-    if roles.inputs and not faults:
+            texts = nothing if name not in raw.table.column_names else convert(name, place, text_of)
+            columns[name] = texts if texts is None else texts.fill_null("")
+        elif kind.is_structured:
+            columns[name] = convert(name, place, as_cells)
+        elif kind is ColumnType.TEXT:
+            columns[name] = texts = convert(name, place, text_of)
+            note(name, () if texts is None else faulty_texts(texts))
+        elif (values := convert(name, place, partial(_typed, kind, markers))) is not None:
+            columns[name], wrong = values
+            note(name, wrong)
+            if not all(use.may_miss for use in uses):
+                note(name, {row: "is missing" for row in null_rows(columns[name]).tolist() if row not in wrong})
+    if roles.demanding and not faults:
         columns |= _check_cells(raw, roles, columns, reasons)
-    for name, place in roles.groups.items():
-        if name in raw.table.column_names and (groups := convert(name, place)) is not None:
+    for name, place in roles.of("group").items():
+        if name in raw.table.column_names and (groups := convert(name, place, as_text)) is not None:
             columns[name] = groups
             for row in null_rows(pc.if_else(pc.equal(groups, ""), None, groups)).tolist():
                 faults.add(f"missing {name!r}", raw.place(row), f"{name!r} is missing ({place} needs it)")
-    for name, place in roles.targets.items():
+    for name, uses in roles.by_column("target").items():
+        kind, place = uses[0].type, uses[0].place
         if name not in raw.table.column_names:
             columns[name] = nothing
             continue
-        given = convert(name, place, cells=name in roles.tags)
-        if given is None:
+        found = convert(name, place, partial(_targets, kind, markers))
+        if found is None:
             continue
-        values = _target(given, name, roles, columns, missing_labels, reasons)
+        values, wrong = found
+        if name in roles.tagged:
+            values = _tags(values, name, roles, columns, reasons)
         columns[name] = values
-        for row in null_rows(values).tolist() if need_targets else ():
+        note(name, wrong)
+        needed = need_targets and not all(use.may_miss for use in uses)
+        for row in null_rows(values).tolist() if needed else ():
             if row not in reasons:
-                label = given[row].as_py()
-                marker = f" ({label!r} means that: data.missing_labels)" if label else ""
-                why = text_fault(label) if name in roles.written else f"has no label{marker}"
-                reasons[row] = [f"{name!r} {why}"]
+                label = raw.table.column(name)[row].as_py()
+                reasons[row] = [f"{name!r} {_absence(kind, label)}"]
     if not skip_bad:
         hint = "; data.on_bad_row=skip leaves such rows out"
         for row, reason in ((row, reason) for row, found in sorted(reasons.items()) for reason in found):
@@ -163,43 +183,72 @@ def check_rows(
     return CheckedRows(table, tuple(row for _, row in skipped), tuple(position for position, _ in skipped), raw)
 
 
-def _target(
+def text_of(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of texts, where fractions are no text."""
+    return as_text(values, whole_numbers_only=True)
+
+
+def _typed(
+    kind: ColumnType, markers: Collection[str], values: pa.ChunkedArray
+) -> tuple[pa.ChunkedArray, Mapping[int, str]]:
+    """Categories, numbers or truth values, null where they are missing; and what is wrong with others, by row."""
+    if kind is ColumnType.NUMBER:
+        return as_numbers(values, markers)
+    if kind is ColumnType.BOOLEAN:
+        return as_booleans(values, markers)
+    assert kind is ColumnType.CATEGORY, kind
+    return without_markers(as_text(values), markers), {}
+
+
+def _targets(
+    kind: ColumnType, markers: Collection[str], values: pa.ChunkedArray
+) -> tuple[pa.ChunkedArray, Mapping[int, str]]:
+    """The values of a target as `_typed` gives them; of a text, "NA" or "None" may be all that it says."""
+    if kind is ColumnType.TEXT:
+        texts = as_text(values)
+        unusable = np.zeros(len(texts), bool)
+        unusable[[row for row, _ in faulty_texts(texts)]] = True
+        return (pc.if_else(pa.array(unusable), None, texts) if unusable.any() else texts), {}
+    if kind.is_structured:
+        return without_markers(as_cells(values), markers), {}
+    return _typed(kind, markers, values)
+
+
+def _absence(kind: ColumnType, label: Any) -> str:
+    """Why a row has no target, whose cell holds `label`."""
+    if kind is ColumnType.TEXT:
+        return str(text_fault(label))
+    shown = label if isinstance(label, str) else number_text(label) if isinstance(label, float) else label
+    marker = f" ({str(shown)!r} means that: data.missing_labels)" if shown not in (None, "") else ""
+    return f"has no label{marker}"
+
+
+def _tags(
     given: pa.ChunkedArray,
     name: str,
     roles: Roles,
-    columns: Mapping[str, pa.ChunkedArray],
-    missing_labels: Sequence[str],
+    columns: Mapping[str, pa.ChunkedArray | None],
     reasons: dict[int, list[str]],
 ) -> pa.ChunkedArray:
-    """The values of a target, null where there is none."""
-    if name in roles.written:  # "NA" or "None" may be all that a text says
-        unusable = np.zeros(len(given), bool)
-        unusable[[row for row, _ in faulty_texts(given)]] = True
-        return pc.if_else(pa.array(unusable), None, given) if unusable.any() else given
-    markers = frozenset(missing_labels)
-    values = by_value(given, lambda value: None if value.strip() in markers else value, pa.string())
-    if name in roles.tags:
-        words = roles.tagged[name]
-        texts = columns.get(words.config.column)
-        if texts is None:  # it is of a type that cannot be read
-            return values
-        chunks, start = [], 0
-        for batch in pa.table({"tags": values, "words": texts}).to_batches(max_chunksize=ROWS_PER_BATCH):
-            cells = batch.to_pydict()
-            tags = check_tags(cells["tags"], name, words, cells["words"], reasons, start)
-            chunks.append(pa.array(tags, pa.string()))
-            start += batch.num_rows
-            forget_pages()
-        return pa.chunked_array(chunks, pa.string())
-    return _numbers(values, name, reasons) if name in roles.numbers else values
+    """Lists of tags, null where there is none; notes those that do not fit the words of their row."""
+    words = roles.tagged[name]
+    texts = columns.get(words.config.column)
+    if texts is None:  # it is of a type that cannot be read
+        return given
+    chunks, start = [], 0
+    for batch in pa.table({"tags": given, "words": texts}).to_batches(max_chunksize=ROWS_PER_BATCH):
+        cells = batch.to_pydict()
+        tags = check_tags(cells["tags"], name, words, cells["words"], reasons, start)
+        chunks.append(pa.array(tags, pa.string()))
+        start += batch.num_rows
+        forget_pages()
+    return pa.chunked_array(chunks, pa.string())
 
 
 def _kind(reason: str, roles: Roles) -> str:
     """What faults are counted by: the reason but for positions, or the column where reasons name values."""
-    column = next(
-        (repr(name) for name in (*roles.cells, *roles.tags, *roles.numbers) if reason.startswith(repr(name))), None
-    )
-    return column or reason.split(" at position")[0]
+    valued = (use.column for use in roles.uses if use.type.is_structured or use.type is ColumnType.NUMBER)
+    return next((repr(name) for name in valued if reason.startswith(repr(name))), reason.split(" at position")[0])
 
 
 def _check_cells(
@@ -207,13 +256,13 @@ def _check_cells(
 ) -> dict[str, pa.ChunkedArray]:
     """Note what is wrong with cells; gives the columns in which names of files became those of files found."""
     folder = Path(raw.source) if os.path.isdir(raw.source) else Path(raw.source).parent
-    names = dict.fromkeys(name for cells in roles.inputs for name in (cells.config.column, *cells.places))
-    found: dict[str, list[pa.Array]] = {name: [] for cells in roles.inputs for name in cells.resolved}
+    names = dict.fromkeys(name for cells in roles.demanding for name in (cells.config.column, *cells.places))
+    found: dict[str, list[pa.Array]] = {name: [] for cells in roles.demanding for name in cells.resolved}
     start = 0
     for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
         given = batch.to_pydict()
         changed = {name: list(given[name]) for name in found}
-        for cells in roles.inputs:
+        for cells in roles.demanding:
             for row in range(batch.num_rows):
                 values, problems = {}, []
                 for name in cells.places:
@@ -251,21 +300,3 @@ def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLo
             ", ..." if len(repeated) > 3 else ""
         )
         faults.add("repeated ids", "data.id", message)
-
-
-def _numbers(values: pa.ChunkedArray, column: str, reasons: dict[int, list[str]]) -> pa.ChunkedArray:
-    """Texts as finite numbers; notes the rows of those that are none."""
-    numbers = by_value(values, _number, pa.float64())
-    for row in np.flatnonzero(~np.isfinite(numbers.fill_null(0.0).to_numpy())).tolist():
-        value = values[row].as_py()
-        hint = " (a decimal comma? write 1.5)" if value.count(",") == 1 and "." not in value else ""
-        kind = "infinite" if math.isinf(numbers[row].as_py()) else "not a number"
-        reasons.setdefault(row, []).append(f"{column!r} is {value[:40]!r}, {kind}{hint}")
-    return numbers
-
-
-def _number(value: str) -> float:
-    try:
-        return float(value) if "_" not in value else math.nan
-    except ValueError:
-        return math.nan

@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from eir_seq.config.column_types import ColumnType
 from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.columns import counts
 from eir_seq.data.readers import read_table
-from eir_seq.data.readers.base import FaultLog, RawTable, Wanted
+from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, wanted_of
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
 from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles, text_fault
 from eir_seq.data.spelling import same_but_for_spelling, spelling_warnings
@@ -26,10 +27,8 @@ from eir_seq.data.splits import draw_groups, draw_rows, pick_rows
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
+from eir_seq.rows import Rows
 from eir_seq.spool import content_hash, filtered
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -59,16 +58,16 @@ class Splits:
     None.
     """
 
-    train: Dataset | None
-    validation: Dataset | None
-    test: Dataset | None
+    train: Rows | None
+    validation: Rows | None
+    test: Rows | None
     fingerprint: str
     files: tuple[dict[str, Any], ...] = ()
     skipped: tuple[SkippedRow, ...] = ()
     warnings: tuple[str, ...] = ()
     """What can be used and yet looks wrong: rows that quotes hold together, classes that are spelt alike."""
 
-    def items(self) -> list[tuple[str, Dataset]]:
+    def items(self) -> list[tuple[str, Rows]]:
         """The splits that exist, by name."""
         parts = ((name, getattr(self, name)) for name in SPLITS)
         return [(name, part) for name, part in parts if part is not None]
@@ -126,9 +125,10 @@ def load_test(
     if not isinstance(config.data.test, str):
         drawn = "" if config.data.test is None else f"; the run drew its own ({config.data.test} of the training rows)"
         raise UserError(Fault("data.test", f"give the file whose rows are to be predicted{drawn}"))
-    roles = replace(column_roles(config, inputs or _inputs(config)), groups={})
+    roles = column_roles(config, inputs or _inputs(config))
+    roles = replace(roles, uses=roles.without("group").uses)
     if not need_texts:
-        roles = replace(roles, prompts=frozenset(roles.texts))
+        roles = replace(roles, prompts=frozenset(roles.of("input", ColumnType.TEXT)))
     parts = _read_parts(config.data, roles, only=("test",), need_targets=need_targets)
     return _finish({split: part.table for split, part in parts.items()}, parts, roles)
 
@@ -146,15 +146,14 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     faults = FaultLog()
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
-    optional = roles.prompts if need_targets else roles.prompts.union(roles.targets)
+    optional = roles.prompts if need_targets else roles.prompts.union(roles.of("target"))
     if any(os.path.isdir(path) for path in sources.values()) and data.source != "hub":
         raws, roles = _read_folders(sources, data, roles, optional)
     elif data.labels is not None and all(map(os.path.isfile, sources.values())):
         message = "only a folder of text files is joined with a table of labels; none of the sources is a folder"
         raise UserError(Fault("data.labels", message))
     else:
-        structured = frozenset((*roles.cells, *roles.tags))
-        wanted = Wanted(roles.places, optional, data.rename, structured, data.cache_dir)
+        wanted = wanted_of(roles, data, optional)
         for split, path in sources.items():
             try:
                 raws[split] = _read(path, split, data, wanted)
@@ -215,16 +214,15 @@ def _read_folders(
     id_column = roles.id or _default_id(data)
     roles = replace(roles, id=id_column)
     columns = {name: place for name, place in roles.places.items() if name != TEXT_COLUMN and name != id_column}
-    for name in set(roles.texts) - {TEXT_COLUMN}:
+    texts_of = roles.of("input", ColumnType.TEXT)
+    for name in set(texts_of) - {TEXT_COLUMN}:
         if data.labels is None:
-            faults.add("columns", roles.texts[name], f"a folder of text files has no {name!r}, only {TEXT_COLUMN!r}")
+            faults.add("columns", texts_of[name], f"a folder of text files has no {name!r}, only {TEXT_COLUMN!r}")
     labels = None
     texts: dict[str, dict[str, str]] = {}
     if data.labels is not None:
         try:
-            wanted = Wanted(
-                {id_column: "data.id", **columns}, optional, data.rename, frozenset((*roles.cells, *roles.tags))
-            )
+            wanted = replace(wanted_of(roles, data, optional), places={id_column: "data.id", **columns})
             labels = read_table(os.path.expanduser(data.labels), data, wanted, "data.labels")
         except UserError as error:
             faults.extend(error)
@@ -294,7 +292,7 @@ def _shared_ids(parts: dict[str, CheckedRows]) -> list[str]:
 
 def _stratum(table: pa.Table, data: DataConfig, roles: Roles) -> pa.ChunkedArray | None:
     """The class of each row by which a draw is stratified."""
-    column = next(iter(roles.classes), None) if data.stratify == "auto" else data.stratify
+    column = next(iter(roles.of("target", ColumnType.CATEGORY)), None) if data.stratify == "auto" else data.stratify
     return table.column(column) if column else None
 
 
@@ -326,7 +324,7 @@ def _cut_text(
 ) -> tuple[pa.Table, pa.Table]:
     """The last part of the only text that is left; it begins with a line, if one begins nearby."""
     del rows, data
-    (column,) = roles.texts
+    (column,) = roles.of("input", ColumnType.TEXT)
     text, row_id = table.column(column)[0].as_py(), table.column(ID)[0].as_py()
     left = 1.0 if part == "test" else 1.0 - fractions.get("test", 0.0)
     place = len(text) - round(len(text) * fractions[part] / left)
@@ -349,7 +347,7 @@ def _draw_limit(table: pa.Table, limit: int, data: DataConfig, roles: Roles) -> 
 def _check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:
     """Raise `UserError` where validation or test has a class that training never sees, or training has only one."""
     faults = FaultLog()
-    for column, place in roles.classes.items():
+    for column, place in roles.of("target", ColumnType.CATEGORY).items():
         known = counts(tables["train"].column(column))
         if len(known) < 2:
             faults.add("one class", place, f"every training row has the class {next(iter(known))!r} in {column!r}")
@@ -371,9 +369,9 @@ def _check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:
 def _spelling(train: pa.Table, roles: Roles) -> list[str]:
     """Warnings about classes and tags of the training rows that are the same but for how they are written."""
     warnings = []
-    for column, place in roles.classes.items():
+    for column, place in roles.of("target", ColumnType.CATEGORY).items():
         warnings += spelling_warnings(counts(train.column(column)), column, place, "rows", "class")
-    for column, place in roles.tags.items():
+    for column, place in roles.of("target", ColumnType.LIST).items():
         tags: Counter[str] = Counter()
         for chunk in train.column(column).chunks:
             tags.update(tag for cell in chunk.to_pylist() for tag in json.loads(cell))
@@ -387,9 +385,7 @@ def _spelling(train: pa.Table, roles: Roles) -> list[str]:
 def _finish(
     tables: dict[str, pa.Table], parts: dict[str, CheckedRows], roles: Roles, warnings: Sequence[str] = ()
 ) -> Splits:
-    from datasets import Dataset
-
-    names = [ID, *dict.fromkeys([*roles.texts, *roles.cells, *roles.targets])]
+    names = [ID, *dict.fromkeys([*roles.of("input"), *roles.of("target")])]
     tables = {split: tables[split].select(names) for split in SPLITS if split in tables}
     hashes = {split: content_hash(table) for split, table in tables.items()}
     fingerprint = hashlib.sha256(" ".join(f"{split} {value}" for split, value in hashes.items()).encode())
@@ -405,7 +401,7 @@ def _finish(
     if skipped:
         log.warning("%d rows were left out: %s", len(skipped), _by_reason(skipped))
     files = tuple({"split": split, **part.raw.record} for split, part in parts.items())
-    parts_of = {split: Dataset(table, fingerprint=hashes[split][:16]) for split, table in tables.items()}
+    parts_of = {split: Rows(table) for split, table in tables.items()}
     train, validation, test = (parts_of.get(split) for split in SPLITS)
     return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped, tuple(warnings))
 

@@ -22,7 +22,7 @@ from eir_seq.training.devices import pick_device
 from eir_seq.training.samples import completer, tensors_beside
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
 
 def language_model(bundle: Bundle) -> FittedCausalLm | None:
@@ -64,7 +64,7 @@ def complete(
     generation: Mapping[str, Any],
     destination: Path,
     console: Console,
-    rows: Dataset | None = None,
+    rows: Rows | None = None,
     left_out: Sequence[LeftOut] | None = None,
     *,
     csv_safe: bool = False,

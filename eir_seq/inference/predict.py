@@ -29,7 +29,7 @@ from eir_seq.training.folder import write_json
 from eir_seq.training.writers import build_writers
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
 BUNDLE = "bundle"
 
@@ -275,7 +275,7 @@ def _load_rows(
 
 
 def _evaluate(
-    bundle: Bundle, config: ExperimentConfig, encoded: EncodedSplit, console: Console, rows: Dataset
+    bundle: Bundle, config: ExperimentConfig, encoded: EncodedSplit, console: Console, rows: Rows
 ) -> Evaluation:
     device = pick_device(config.trainer)
     precision = str(bundle.config.trainer.precision)

@@ -14,7 +14,7 @@ from eir_seq.outputs.seq2seq_lm import FittedSeq2SeqLm
 from eir_seq.training.bundle import Bundle
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
 
 def text_writer(bundle: Bundle) -> FittedSeq2SeqLm | None:
@@ -31,12 +31,12 @@ def writing(bundle: Bundle, output: FittedSeq2SeqLm, generation: Mapping[str, An
     return replace(bundle, outputs={output.name: FittedSeq2SeqLm(state)})
 
 
-def rows_of_texts(bundle: Bundle, output: FittedSeq2SeqLm, prompt: str | None, test: str | None) -> Dataset:
+def rows_of_texts(bundle: Bundle, output: FittedSeq2SeqLm, prompt: str | None, test: str | None) -> Rows:
     """A source text, or those that stand in a file line by line, as rows without targets."""
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
     texts = {"1": prompt} if prompt is not None else read_prompts(str(test))
     fitted = bundle.inputs[output.input]
     assert isinstance(fitted, FittedSeq2Seq)
     columns = {ID: list(texts), fitted.config.column: list(texts.values())}
-    return Dataset.from_dict({**columns, fitted.target_column: [None] * len(texts)})
+    return Rows.of({**columns, fitted.target_column: [None] * len(texts)})

@@ -16,7 +16,7 @@ from eir_seq.config.schema import DataConfig, InputConfig
 from eir_seq.randomness import derive_seed, generator
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
 LENGTH = "length"
 """The encoded column that says how long a row is; batches are made by it."""
@@ -138,5 +138,5 @@ class Modality(Protocol):
     def cells(self) -> Cells:
         """How its columns are read and checked."""
 
-    def fit(self, train_rows: Dataset, seed: int) -> FittedModality:
+    def fit(self, train_rows: Rows, seed: int) -> FittedModality:
         """Learn from the training rows what encoding needs."""

@@ -43,7 +43,7 @@ from eir_seq.modalities.truncation import without_end
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class DocumentsModality(SequenceModality):
 
     layout: DocumentLayout = "packed"
 
-    def fit(self, train_rows: Dataset, seed: int) -> FittedDocuments:
+    def fit(self, train_rows: Rows, seed: int) -> FittedDocuments:
         """Train or load the tokenizer on the training rows.
 
         Raises `UserError` for a tokenizer without a token that ends a text.
@@ -82,7 +82,7 @@ class DocumentsModality(SequenceModality):
         }
         return replace(fitted, statistics=statistics)
 
-    def _texts(self, rows: Dataset) -> Iterator[str]:
+    def _texts(self, rows: Rows) -> Iterator[str]:
         for batch in batches_of(rows, [self.config.column]):
             for text in batch[self.config.column]:
                 yield from pieces(text)
@@ -139,7 +139,7 @@ class FittedDocuments(FittedSequence):
             IDS: pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.concatenate(ids), pa.int32())),
         }
 
-    def measure(self, rows: Dataset) -> tuple[Any, float]:
+    def measure(self, rows: Rows) -> tuple[Any, float]:
         """Tokens of each document, and the share of unknown tokens."""
         columns = [self.encode(rows[i : i + ROWS_PER_BATCH]) for i in range(0, rows.num_rows, ROWS_PER_BATCH)]
         tokens = np.concatenate([column[TOKENS].to_numpy() for column in columns])

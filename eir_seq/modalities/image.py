@@ -29,9 +29,8 @@ from eir_seq.tokenizers.files import TokenizerFiles
 from eir_seq.tokenizers.hub import local_folder
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from eir_seq.modalities.sequence_encoder import SequenceEncoder
+    from eir_seq.rows import Rows
 
 SIZE, COLOURS = 32, 512
 """What imagegpt learnt from, where the config does not say otherwise."""
@@ -83,7 +82,7 @@ class ImageModality:
         """How its column is read and checked."""
         return PictureCells(self.name, self.config)
 
-    def fit(self, train_rows: Dataset, seed: int) -> FittedImage:
+    def fit(self, train_rows: Rows, seed: int) -> FittedImage:
         """Find the colours of the training pictures, or take those of the pretrained model.
 
         Raises `UserError` for pictures that are broken inside, and for a pretrained model whose files do not tell its

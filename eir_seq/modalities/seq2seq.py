@@ -26,7 +26,7 @@ from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.framing import FIRST
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
 TARGET_IDS, TARGET_LENGTH = "target_ids", "target_length"
 """Encoded columns: what the decoder is to write, special tokens included, and how long that is; 0 without a target."""
@@ -40,7 +40,7 @@ class Seq2SeqModality(SequenceModality):
 
     output: Seq2SeqLmOutputConfig
 
-    def fit(self, train_rows: Dataset, seed: int) -> FittedSeq2Seq:
+    def fit(self, train_rows: Rows, seed: int) -> FittedSeq2Seq:
         """As for any sequence, with a tokenizer that is trained on sources and targets.
 
         Raises `UserError` for one without a token that ends a text.
@@ -62,7 +62,7 @@ class Seq2SeqModality(SequenceModality):
     def _text_columns(self) -> list[str]:
         return list(dict.fromkeys([*super()._text_columns, self.output.column]))
 
-    def _texts(self, rows: Dataset) -> Iterator[str]:
+    def _texts(self, rows: Rows) -> Iterator[str]:
         yield from super()._texts(rows)
         for part in _parts(rows, self.output.column):
             yield from (text[: self.config.max_characters] for text in part)
@@ -191,6 +191,6 @@ def target_frame(tokenizer: Tokenizer, place: str) -> tuple[list[int], list[int]
     return before, behind if end in behind else [*behind, end]
 
 
-def _parts(rows: Dataset, column: str) -> Iterator[list[str]]:
+def _parts(rows: Rows, column: str) -> Iterator[list[str]]:
     for batch in batches_of(rows, [column]):
         yield batch[column]

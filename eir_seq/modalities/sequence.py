@@ -36,9 +36,8 @@ from eir_seq.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from eir_seq.tokenizers.cache import TokenizerCache
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from eir_seq.modalities.sequence_encoder import SequenceEncoder
+    from eir_seq.rows import Rows
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class SequenceModality:
 
         return InputCells(self.name, self.config, declare_sources(self.name, self.config))
 
-    def fit(self, train_rows: Dataset, seed: int) -> FittedSequence:
+    def fit(self, train_rows: Rows, seed: int) -> FittedSequence:
         """Train or load the tokenizer, and settle `max_length`, on the training rows.
 
         Raises `UserError` where the texts have no token, or where `max_length` has no room for any.
@@ -103,7 +102,7 @@ class SequenceModality:
         }
         return FittedSequence(self.name, config, tokenizer, max_length, statistics, sources=sources)
 
-    def _sources(self, train_rows: Dataset, tokenizer: Tokenizer) -> dict[str, TensorSource]:
+    def _sources(self, train_rows: Rows, tokenizer: Tokenizer) -> dict[str, TensorSource]:
         if not self.cells.sources:
             return {}
         from eir_seq.modalities.tensors.declare import adapt
@@ -112,7 +111,7 @@ class SequenceModality:
         contents = [self.cells.content(text) for text in train_rows[self.config.column]]
         return {kind: source.fit(_cells_of(source, train_rows), contents) for kind, source in sources.items()}
 
-    def _tokenizer(self, train_rows: Dataset) -> Tokenizer:
+    def _tokenizer(self, train_rows: Rows) -> Tokenizer:
         config, model = self.config, self.config.model
         choice = config.tokenizer
         if choice is None:
@@ -132,7 +131,7 @@ class SequenceModality:
             )
             raise UserError(*faults) from error
 
-    def _train(self, choice: TokenizerConfig, rows: Dataset) -> Tokenizer:
+    def _train(self, choice: TokenizerConfig, rows: Rows) -> Tokenizer:
         """The tokenizer that is learnt from the training texts, or was in a run before."""
 
         def learn() -> Tokenizer:
@@ -141,7 +140,7 @@ class SequenceModality:
         if self.cache is None or isinstance(choice, ByteTokenizerConfig):
             return learn()
         config = self.config.model_dump(mode="json", exclude={"model", "max_length", "truncation"})
-        texts = content_hash(rows.select_columns(self._text_columns).with_format("arrow")[:])
+        texts = content_hash(rows.select_columns(self._text_columns).table)
         state = [type(self).__name__, config, choice.model_dump(mode="json"), self.sentinels, self._text_columns, texts]
         return self.cache.get(json.dumps(state, sort_keys=True), learn)
 
@@ -150,7 +149,7 @@ class SequenceModality:
         """What a tokenizer is trained on."""
         return list(dict.fromkeys(name for name in (self.config.column, self.config.pair_column) if name is not None))
 
-    def _texts(self, rows: Dataset) -> Iterator[str]:
+    def _texts(self, rows: Rows) -> Iterator[str]:
         config = self.config
         separator = config.tokenizer.split_on if isinstance(config.tokenizer, WordTokenizerConfig) else None
         for batch in batches_of(rows, self._text_columns):
@@ -160,7 +159,7 @@ class SequenceModality:
                 yield from (text[: config.max_characters] for text in batch[config.pair_column])
 
 
-def batches_of(rows: Dataset, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
+def batches_of(rows: Rows, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
     """Some columns of all rows, batch by batch; what was read of a mapped table is let go of."""
     part = rows.select_columns(columns)
     for number, start in enumerate(range(0, rows.num_rows, ROWS_PER_BATCH)):
@@ -284,7 +283,7 @@ class FittedSequence:
     def _count_unknown(self, ids: Ids) -> int:
         return 0 if self.tokenizer.unk_id is None else int(np.count_nonzero(ids == self.tokenizer.unk_id))
 
-    def measure(self, rows: Dataset) -> tuple[Any, float]:
+    def measure(self, rows: Rows) -> tuple[Any, float]:
         """Tokens of each row before truncation, and the share of unknown tokens."""
         lengths, unknown = [], 0
         specials = self.tokenizer.num_specials(pair=self.config.pair_column is not None)

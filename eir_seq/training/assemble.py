@@ -64,7 +64,7 @@ class Parts:
                 fitted.tokenizer.decode(ids, skip_special_tokens=True)
                 for ids in blocks.sequences(IDS, range(len(self.data.encoded[split])))
             ]
-        return fitted.show(rows)
+        return fitted.show(rows.select_columns(list(fitted.columns))[:])
 
 
 def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None) -> Parts:

@@ -32,7 +32,7 @@ ROWS = 4
 """Of those that a model describes while it learns."""
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
 
 class Sample(NamedTuple):
@@ -70,7 +70,7 @@ class Samples:
         inputs: Mapping[str, Any],
         outputs: Mapping[str, FittedOutput],
         run_dir: Path,
-        splits: Mapping[str, Dataset],
+        splits: Mapping[str, Rows],
     ) -> None:
         self.validation = splits.get("validation")
         self.rows = splits["validation" if "validation" in splits else "train"][:ROWS]
@@ -121,7 +121,7 @@ def completer(output: FittedCausalLm, inputs: Mapping[str, Any], network: Networ
 
 
 def check_writing(
-    network: Network, inputs: Mapping[str, Any], outputs: Mapping[str, FittedOutput], rows: Dataset | None, *, seed: int
+    network: Network, inputs: Mapping[str, Any], outputs: Mapping[str, FittedOutput], rows: Rows | None, *, seed: int
 ) -> None:
     """Raise `UserError` for options of generation by which these models could not write, before they are trained."""
     for output in outputs.values():

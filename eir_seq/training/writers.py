@@ -13,14 +13,14 @@ from eir_seq.outputs.writing import Writer, spread
 from eir_seq.training.network import Network
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from eir_seq.rows import Rows
 
 
 def build_writers(
     network: Network,
     inputs: Mapping[str, FittedModality],
     outputs: Mapping[str, FittedOutput],
-    rows: Dataset,
+    rows: Rows,
     *,
     seed: int,
     all_rows: bool,

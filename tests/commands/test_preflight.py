@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from eir_seq.commands import main
+from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import columns_of
 from eir_seq.config.outputs import ClassificationOutputConfig, RegressionOutputConfig
 from eir_seq.config.schema import DataConfig, ImageInputConfig, SequenceInputConfig
@@ -262,9 +263,10 @@ def test_columns_are_those_that_the_inputs_read() -> None:
     }
     outputs = {"y": ClassificationOutputConfig(column="y"), "z": RegressionOutputConfig(column="z")}
     columns = columns_of(DataConfig(id="key", group="writer", train="rows.csv"), inputs, outputs)
-    assert columns.texts == {"a": "inputs.pair.column", "b": "inputs.pair.pair_column"}
+    assert columns.of("input", ColumnType.TEXT) == {"a": "inputs.pair.column", "b": "inputs.pair.pair_column"}
     cells = [build_modality(name, config).cells.places for name, config in inputs.items()]
-    assert columns.cells == {column: place for places in cells for column, place in places.items()}
+    structured = [kind for kind in ColumnType if kind.is_structured]
+    assert columns.of("input", *structured) == {column: place for places in cells for column, place in places.items()}
     assert list(columns.places) == ["key", "writer", "y", "z", "a", "b", "words", "boxes", "file"]
     assert columns.clashes() == []
     assert [f.place for f in columns_of(DataConfig(id="key"), inputs, {"y": outputs["y"].model_copy(

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Dataset
 
 from eir_seq.data import encoded as encoded_module
 from eir_seq.data.encoded import EncodedRows, EncodingCache, default_folder
 from eir_seq.errors import RunFailed
+from eir_seq.rows import Rows
 
 
 class Words:
@@ -39,15 +39,15 @@ class Words:
         }
 
 
-def rows(count: int = 3000) -> Dataset:
-    return Dataset.from_dict({"text": [" ".join("x" * (1 + (i * j) % 9) for j in range(i % 5)) for i in range(count)]})
+def rows(count: int = 3000) -> Rows:
+    return Rows.of({"text": [" ".join("x" * (1 + (i * j) % 9) for j in range(i % 5)) for i in range(count)]})
 
 
-def encode(cache: EncodingCache, data: Dataset, words: Words) -> EncodedRows:
+def encode(cache: EncodingCache, data: Rows, words: Words) -> EncodedRows:
     return cache.encode(data, words, "test")  # type: ignore[arg-type]
 
 
-def check(encoded: EncodedRows, data: Dataset) -> None:
+def check(encoded: EncodedRows, data: Rows) -> None:
     texts = list(data["text"])
     assert len(encoded) == len(texts)
     some = [0, len(texts) - 1, 1023, 1024, 7, 7]

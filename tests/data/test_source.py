@@ -304,6 +304,7 @@ def test_memory_does_not_grow_with_the_file(
     """Texts lie in mapped files: of each is never more than some batches in memory."""
     for module in ("delimited", "jsonl"):
         monkeypatch.setattr(f"eir_seq.data.readers.{module}.CHARACTERS_PER_BATCH", 1 << 17)
+    monkeypatch.setattr("eir_seq.data.readers.delimited.ARROW_BLOCK", 1 << 17)
     for module in ("eir_seq.spool", "eir_seq.data.readers.columnar"):
         monkeypatch.setattr(f"{module}.ROWS_PER_BATCH", 32)
     monkeypatch.setattr("eir_seq.spool.MEMORY", 1 << 17)

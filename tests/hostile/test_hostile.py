@@ -14,6 +14,8 @@ import pytest
 
 import eir_seq.training.check  # noqa: F401 (what it imports is no part of what is measured)
 from eir_seq.commands import main
+from eir_seq.config.column_types import ColumnType
+from eir_seq.config.columns import Use
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import Wanted
@@ -99,8 +101,14 @@ def test_wrong_bits(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     FORMATS[name](table, path)
     whole = path.read_bytes()
-    wanted = Wanted(columns, structured=frozenset({"tags"}))
-    roles = Roles("id", texts={"text": "t"}, classes={"label": "y"}, numbers={"number": "n"}, cells={"tags": "g"})
+    wanted = Wanted(columns, structured=frozenset({"tags"}), numbers=frozenset({"number"}))
+    uses = (
+        Use("text", ColumnType.TEXT, "input", "t"),
+        Use("tags", ColumnType.LIST, "input", "g"),
+        Use("label", ColumnType.CATEGORY, "target", "y"),
+        Use("number", ColumnType.NUMBER, "target", "n"),
+    )
+    roles = Roles("id", uses)
     random, refused = Random(0), 0
     for _ in range(BITS):
         content = bytearray(whole)

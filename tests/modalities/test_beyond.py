@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 
 from eir_seq.config.schema import DataConfig, SequenceInputConfig
 from eir_seq.config.validation import validate_experiment
@@ -20,12 +19,13 @@ from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.modalities.sequence_encoder import SequenceEncoder
+from eir_seq.rows import Rows
 from eir_seq.training.run import train
 from tests.training.table import table_experiment
 
 transformers = pytest.importorskip("transformers")
 
-ROWS = Dataset.from_dict({"text": ["a bright warm day and a cold grey day", "kind and rude", "six"]})
+ROWS = Rows.of({"text": ["a bright warm day and a cold grey day", "kind and rude", "six"]})
 SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
 MODELS: dict[str, dict[str, Any]] = {
     "modernbert": {"model_type": "modernbert", **SIZES},

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from numpy.typing import NDArray
 
 from eir_seq.config.schema import SequenceInputConfig
@@ -20,6 +19,7 @@ from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import LENGTH, Draw
 from eir_seq.modalities.documents import BYTES, IDS, PIECE, TOKENS, FittedDocuments, TokenBlocks, pieces
+from eir_seq.rows import Rows
 from eir_seq.tokenizers import load_tokenizer
 
 DOCUMENTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14, 15, 16], [17, 18]]
@@ -106,9 +106,7 @@ def test_in_training_all_blocks_are_full_and_begin_elsewhere(length: int, begin:
 def fit(texts: list[str], layout: Any = "packed", **options: Any) -> FittedDocuments:
     model = {"model_type": "gpt2", "model_init_config": {"n_layer": 1, "n_head": 2, "n_embd": 8, "n_positions": 16}}
     config = {"column": "text", "max_length": 8, "tokenizer": {"type": "byte"}, "model": model, **options}
-    fitted = build_modality("text", SequenceInputConfig.model_validate(config), layout).fit(
-        Dataset.from_dict({"text": texts}), 0
-    )
+    fitted = build_modality("text", SequenceInputConfig.model_validate(config), layout).fit(Rows.of({"text": texts}), 0)
     assert isinstance(fitted, FittedDocuments)
     return fitted
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 
 from eir_seq.config.outputs import Seq2SeqLmOutputConfig
 from eir_seq.config.schema import DataConfig, SequenceInputConfig
@@ -19,6 +18,7 @@ from eir_seq.modalities.base import Draw
 from eir_seq.modalities.seq2seq import TARGET_LENGTH, FittedSeq2Seq
 from eir_seq.outputs.seq2seq_lm import Seq2SeqLmHead
 from eir_seq.outputs.writing import Writer
+from eir_seq.rows import Rows
 from eir_seq.tokenizers import load_tokenizer
 
 ROWS: dict[str, list[Any]] = {"from": ["a b c", "b", "c a"], "to": ["x y z x y", "z", "y x"]}
@@ -49,7 +49,7 @@ def fit(model_type: str = "t5", rows: dict[str, list[Any]] = ROWS, most: int = 3
         {"column": "from", "max_length": 16, "tokenizer": {"type": "word"}, "model": model}
     )
     output = Seq2SeqLmOutputConfig(column="to", input="source", max_length=most)
-    fitted = build_modality("source", config, None, output).fit(Dataset.from_dict(rows), 0)
+    fitted = build_modality("source", config, None, output).fit(Rows.of(rows), 0)
     assert isinstance(fitted, FittedSeq2Seq)
     return fitted
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,21 +18,22 @@ from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence import FittedSequence
+from eir_seq.rows import Rows
 from eir_seq.tokenizers import train_tokenizer
 
 PAD, UNK, CLS, SEP = range(4)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def encode(fitted: FittedSequence, rows: Dataset) -> EncodedInMemory:
+def encode(fitted: FittedSequence, rows: Rows) -> EncodedInMemory:
     return EncodedInMemory(fitted, rows[:])
 
 
-def texts(*values: str, **columns: Any) -> Dataset:
-    return Dataset.from_dict({"text": list(values), **columns})
+def texts(*values: str, **columns: Any) -> Rows:
+    return Rows.of({"text": list(values), **columns})
 
 
-def fit(rows: Dataset, **options: Any) -> FittedSequence:
+def fit(rows: Rows, **options: Any) -> FittedSequence:
     options = {"tokenizer": {"type": "character"}, "max_length": 64, **options}
     config = SequenceInputConfig.model_validate({"column": "text", "model": {"model_type": "bert"}, **options})
     fitted = build_modality("review", config).fit(rows, 0)
@@ -41,7 +41,7 @@ def fit(rows: Dataset, **options: Any) -> FittedSequence:
     return fitted
 
 
-def collate(fitted: FittedSequence, rows: Dataset, draw: Draw | None = None) -> dict[str, torch.Tensor]:
+def collate(fitted: FittedSequence, rows: Rows, draw: Draw | None = None) -> dict[str, torch.Tensor]:
     return fitted.collator(encode(fitted, rows), range(rows.num_rows), draw or Draw(0))
 
 

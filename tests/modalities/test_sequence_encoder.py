@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 
 from eir_seq.config.schema import DataConfig, SequenceInputConfig
 from eir_seq.data.encoded import EncodedInMemory
@@ -15,8 +14,9 @@ from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.modalities.sequence_encoder import SequenceEncoder, pool_states
 from eir_seq.models import create_model, from_pretrained
+from eir_seq.rows import Rows
 
-ROWS = Dataset.from_dict({"text": ["one two three", "four five", "six"], "other": ["a b", "c", "d e f"]})
+ROWS = Rows.of({"text": ["one two three", "four five", "six"], "other": ["a b", "c", "d e f"]})
 TINY = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
 DATA = DataConfig()
 

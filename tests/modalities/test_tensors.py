@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
 
 from eir_seq.config.schema import DataConfig, SequenceInputConfig
 from eir_seq.data.encoded import EncodedInMemory
@@ -19,6 +18,7 @@ from eir_seq.modalities.cells import write_cell
 from eir_seq.modalities.html import read_html
 from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.modalities.tensors.words import steps_of
+from eir_seq.rows import Rows
 from tests.modalities.tensor_tables import TINY, TINY_XLM
 
 
@@ -39,8 +39,8 @@ def fit(columns: dict[str, list[Any]], model_type: str, tensors: dict[str, Any],
     return fitted
 
 
-def rows_of(columns: dict[str, list[Any]]) -> Dataset:
-    return Dataset.from_dict({name: [write_cell(value) for value in values] for name, values in columns.items()})
+def rows_of(columns: dict[str, list[Any]]) -> Rows:
+    return Rows.of({name: [write_cell(value) for value in values] for name, values in columns.items()})
 
 
 def collate(fitted: FittedSequence, columns: dict[str, list[Any]], draw: Draw | None = None) -> dict[str, torch.Tensor]:

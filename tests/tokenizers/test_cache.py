@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
 
 from eir_seq.config.outputs import Seq2SeqLmOutputConfig
 from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.sequence import SequenceModality
+from eir_seq.rows import Rows
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.cache import TokenizerCache
 
@@ -40,7 +40,7 @@ class Fits:
         self.cache, self.learnt = TokenizerCache(folder, seconds=seconds), 0
         texts = SequenceModality._texts
 
-        def counted(modality: SequenceModality, rows: Dataset) -> Any:
+        def counted(modality: SequenceModality, rows: Rows) -> Any:
             self.learnt += 1
             return texts(modality, rows)
 
@@ -51,7 +51,7 @@ class Fits:
         declared = SequenceInputConfig.model_validate(source)
         output = None if written is None else Seq2SeqLmOutputConfig.model_validate({"column": written})
         modality = build_modality("text", declared, None, output, cache=self.cache)
-        fitted: Any = modality.fit(Dataset.from_dict(rows), 0)
+        fitted: Any = modality.fit(Rows.of(rows), 0)
         tokenizer: Tokenizer = fitted.tokenizer
         return tokenizer
 

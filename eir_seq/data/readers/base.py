@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from eir_seq.config.columns import Columns
+from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError, nearest
 
 UNPACKED, MOST_RATIO = 1 << 25, 200
@@ -101,14 +103,15 @@ class FaultLog:
 class Wanted:
     """The columns that an experiment needs and which config key asks for each; they may be renamed while reading.
 
-    Values of `structured` columns may be lists and objects. `folder`: where tables are kept that are too large for
-    memory, by default the user's cache folder.
+    Values of `structured` columns may be lists and objects; those of `numbers` are read as numbers. `folder`: where
+    tables are kept that are too large for memory, by default the user's cache folder.
     """
 
     places: Mapping[str, str]
     optional: frozenset[str] = frozenset()
     rename: Mapping[str, str] = field(default_factory=dict)
     structured: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
     folder: str | None = None
 
     def resolve(self, names: Sequence[str], source: str) -> dict[str, int]:
@@ -130,6 +133,12 @@ class Wanted:
         if faults:
             raise UserError(*faults)
         return {name: positions[name] for name in self.places if name in positions}
+
+
+def wanted_of(columns: Columns, data: DataConfig, optional: frozenset[str] = frozenset()) -> Wanted:
+    """What an experiment reads of a table; `optional` columns may be absent."""
+    kinds = {"structured": columns.structured, "numbers": columns.numbers}
+    return Wanted(columns.places, optional, data.rename, **kinds, folder=data.cache_dir)
 
 
 # ------------------------------------------------------------------------------------------------------- opening

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 
 from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, has_surrogate, open_text, undecodable
 from eir_seq.errors import Fault, UserError
 from eir_seq.spool import ROWS_PER_BATCH, Spool
 
 CHARACTERS_PER_BATCH = 1 << 23
+ARROW_BLOCK = 1 << 22
+"""Bytes that Arrow parses at once; no row may be longer."""
 DELIMITERS = {"\t": "a tab", ";": "';'", "|": "'|'", ",": "','"}
 LINES_SHOWN = 3
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -45,6 +48,8 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
             header = next((row for row in reader if row), [])
             _check_delimiter(header, delimiter, path)
             positions = wanted.resolve(header, path)
+            if (plain := _read_plain(path, wanted, positions, delimiter, quote)) is not None:
+                return plain
             names, indices, width = list(positions), list(positions.values()), len(header)
             spaced = any(name.startswith(" ") for name in header[1:])
             columns: list[list[str]] = [[] for _ in names]
@@ -79,6 +84,61 @@ def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quo
     # Where most records of several lines hold no rows, whoever wrote the table quotes what must be quoted.
     warnings = (_warning(path, merged),) if 2 * len(merged) >= max(spanning, 1) else ()
     return RawTable(path, table, np.asarray(lines, np.int64), record=file_record(path, table), warnings=warnings)
+
+
+def _read_plain(
+    path: str, wanted: Wanted, positions: Mapping[str, int], delimiter: str, quote: str | None
+) -> RawTable | None:
+    """The wanted columns of a file in which every line is a row, read by Arrow; None for any other file.
+
+    It gives what the general reader gives, many times faster where a table is wide, and leaves everything that is
+    wrong to that one, which names the line.
+    """
+    if not delimiter.isascii() or not _is_plain(path, quote):
+        return None
+    chosen = {f"f{index}": name for name, index in positions.items()}
+    try:
+        reader = pa_csv.open_csv(
+            path,
+            pa_csv.ReadOptions(skip_rows=1, autogenerate_column_names=True, block_size=ARROW_BLOCK),
+            pa_csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
+            pa_csv.ConvertOptions(
+                include_columns=list(chosen),
+                column_types=dict.fromkeys(chosen, pa.string()),
+                strings_can_be_null=False,
+            ),
+        )
+        spool = Spool(wanted.folder)
+        for batch in reader:
+            spool.add(batch.rename_columns(list(chosen.values())))
+        table = spool.table()
+    except (pa.ArrowException, OSError, AssertionError):
+        return None
+    if not table.num_rows:
+        return None
+    lines = np.arange(2, table.num_rows + 2, dtype=np.int64)
+    return RawTable(path, table, lines, record=file_record(path, table))
+
+
+def _is_plain(path: str, quote: str | None) -> bool:
+    """Whether each line after the header is a row: there are no quotes, empty lines, NULs or lone carriage returns."""
+    before = b"\n"
+    with open(path, "rb") as file:
+        start = file.read(3)
+        if start[:2] == b"\x1f\x8b":
+            return False
+        if start != b"\xef\xbb\xbf":
+            file.seek(0)
+        while block := file.read(1 << 20):
+            joined = before + block
+            if (quote and quote.encode() in block) or b"\0" in block or b"\n\n" in joined or b"\n\r" in joined:
+                return False
+            if block.endswith(b"\r"):
+                block += file.read(1)
+            if b"\r" in block and block.count(b"\r") != block.count(b"\r\n"):
+                return False
+            before = block[-1:]
+    return True
 
 
 def _batch(names: list[str], columns: list[list[str]], lines: Sequence[int], path: str, place: str) -> pa.RecordBatch:

@@ -48,7 +48,7 @@ def check_header(path: str, config: DataConfig, wanted: Wanted, place: str) -> N
     if suffixes and suffixes[-1] in JSON and os.path.getsize(path) > SMALL:
         _check_first_rows(path, config, wanted, place)
         return
-    header = _HeaderOnly(wanted.places, wanted.optional, wanted.rename, wanted.structured)
+    header = _HeaderOnly(**vars(wanted))
     try:
         read_table(path, config, header, place)
     except _HeaderRead:

@@ -34,9 +34,10 @@ def read_hub(
     names = list(data.column_names)
     data = data.select_columns([names[index] for index in positions.values()]).with_format(None)
     columns: dict[str, Any] = {}
+    read = data.with_format("arrow")[:]
     for new, index in positions.items():
         feature = data.features[names[index]]
-        values = data.with_format("arrow")[:].column(names[index])
+        values = read.column(names[index])
         inner = getattr(feature, "feature", None)  # of a list
         if isinstance(feature, datasets.ClassLabel):
             values = _class_names(values, feature.names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from array import array
 from collections import Counter
@@ -146,14 +147,20 @@ class _Object(dict[str, Any]):
 
 
 class _Columns:
-    """The values of the wanted keys, row by row, each column of one type. They are kept as text."""
+    """The values of the wanted keys, row by row, each column of one type.
+
+    They are kept as text, so that whole numbers keep all their digits; those of columns that are read as numbers, as
+    numbers.
+    """
 
     def __init__(self, wanted: Wanted) -> None:
         self.lines = array("q")
         self.broken: list[BadRow] = []
         self.seen: dict[str, None] = {}
         self._spool = Spool(wanted.folder)
-        self._values: dict[str, list[str | None]] = {name: [] for name in wanted.places}
+        self._values: dict[str, list[Any]] = {name: [] for name in wanted.places}
+        self._numbers = wanted.numbers
+        self._types: dict[str, pa.DataType] = {}
         self._size = 0
         self._kinds: dict[str, str] = {}
         self._fractions: set[str] = set()
@@ -172,7 +179,8 @@ class _Columns:
             return f"a {type(item).__name__} where a JSON object is expected"
         if repeated := item.repeated & self._keys:
             return f"key {min(repeated)!r} occurs twice"
-        row, kinds, fractions = {}, {}, []
+        row: dict[str, Any] = {}
+        kinds, fractions = {}, []
         for name in self._values:
             value = item.get(self._old_names.get(name, name), item.get(name))
             kind, row[name] = _typed(value, structured=name in self._structured)
@@ -183,13 +191,15 @@ class _Columns:
                 return f"{name!r} is a {kind} here and a {expected} in the rows before"
             if kind is not None:
                 kinds[name] = kind
-            if isinstance(value, float):
+            if value is not None and kind == "number" and name in self._numbers:
+                row[name] = _float(value)
+            elif isinstance(value, float):
                 fractions.append(name)
         self._kinds.update(kinds)
         self._fractions.update(fractions)
         for name, text in row.items():
             self._values[name].append(text)
-            self._size += len(text or "")
+            self._size += len(text) if isinstance(text, str) else 8
         self.seen.update(dict.fromkeys(item))
         self.lines.append(number)
         if self._size > CHARACTERS_PER_BATCH or len(self.lines) % ROWS_PER_BATCH == 0:
@@ -207,8 +217,22 @@ class _Columns:
     def _flush(self) -> None:
         if not next(iter(self._values.values())):
             return
-        self._spool.add(pa.record_batch({name: pa.array(texts, pa.string()) for name, texts in self._values.items()}))
+        columns = {}
+        for name, values in self._values.items():
+            known = name in self._numbers and self._kinds.get(name) == "number"
+            kind = self._types.setdefault(name, pa.float64() if known else pa.string())
+            if known and kind == pa.string():  # the first batch had no value, so that its type was not known
+                values = [None if value is None else repr(value) for value in values]
+            columns[name] = pa.array(values, kind)
+        self._spool.add(pa.record_batch(columns))
         self._values, self._size = {name: [] for name in self._values}, 0
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _typed(value: Any, *, structured: bool) -> tuple[str | None, str | None]:

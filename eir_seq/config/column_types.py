@@ -1,0 +1,47 @@
+"""What a column may hold. Kinds of inputs and outputs say which columns they read, and as what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ColumnType(StrEnum):
+    """The type that a column is read as, and checked for."""
+
+    TEXT = "text"
+    """Text that is neither empty nor blank."""
+    CATEGORY = "category"
+    """One of a few names; numbers and truth values become names."""
+    NUMBER = "number"
+    """A finite number."""
+    BOOLEAN = "boolean"
+    """True or false."""
+    LIST = "list"
+    """A list, in CSV as JSON."""
+    JSON = "json"
+    """Any JSON value: text, a list, an object."""
+    FILE = "file"
+    """The name of a file beside the data."""
+    ARRAY = "array"
+    """Numbers: a list (of lists), or the name of a .npy file beside the data."""
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether cells may hold more than a text or a number; they are kept as JSON."""
+        return self in (ColumnType.LIST, ColumnType.JSON, ColumnType.FILE, ColumnType.ARRAY)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that an input or output reads.
+
+    Attributes:
+        type: what it is read as.
+        key: the key below the section that names it, such as ``tensors.bbox.column``.
+        may_miss: whether a row may have no value there, which is then null.
+    """
+
+    type: ColumnType
+    key: str = "column"
+    may_miss: bool = False

@@ -1,0 +1,89 @@
+"""The rows of a split: typed columns of an Arrow table, read by name, where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+
+
+class Rows:
+    """Rows of a table. Columns are read one by one and cost nothing until then.
+
+    Args:
+        table: an Arrow table, which may be mapped from a file.
+
+    Example:
+        >>> from eir_seq.rows import Rows
+        >>> rows = Rows.of({"id": ["a", "b"], "size": [1.5, None]})
+        >>> rows["size"], rows[1], rows.select([1]).num_rows
+        ([1.5, None], {'id': 'b', 'size': None}, 1)
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Sequence[Any]]) -> Rows:
+        """Rows of Python values by column; all columns have the same length."""
+        return cls(pa.table({name: pa.array(values) for name, values in columns.items()}))
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        count: int = self.table.num_rows
+        return count
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns, in order."""
+        names: list[str] = self.table.column_names
+        return names
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column as Arrow values; raises `KeyError` where there is none of that name."""
+        return self.table.column(name)
+
+    def select(self, rows: Sequence[int]) -> Rows:
+        """Rows by position, in the order given; consecutive ones are not copied."""
+        if isinstance(rows, range) and rows.step == 1:
+            return Rows(self.table.slice(rows.start, len(rows)))
+        wanted = np.asarray(rows, np.int64)
+        order = np.argsort(wanted, kind="stable")
+        parts, start = [self.table.slice(0, 0)], 0
+        for batch in self.table.to_batches():  # taking from the table at once would copy all of it first
+            low, high = np.searchsorted(wanted[order], (start, start + batch.num_rows))
+            if low < high:
+                parts.append(pa.Table.from_batches([batch.take(pa.array(wanted[order[low:high]] - start))]))
+            start += batch.num_rows
+        taken = pa.concat_tables(parts)
+        return Rows(taken if (order[:-1] < order[1:]).all() else taken.take(pa.array(np.argsort(order))))
+
+    def select_columns(self, names: Sequence[str]) -> Rows:
+        """The rows with some of their columns."""
+        return Rows(self.table.select(list(names)))
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    @overload
+    def __getitem__(self, key: str) -> list[Any]: ...
+    @overload
+    def __getitem__(self, key: slice) -> dict[str, list[Any]]: ...
+    @overload
+    def __getitem__(self, key: int) -> dict[str, Any]: ...
+    def __getitem__(self, key: str | slice | int) -> list[Any] | dict[str, list[Any]] | dict[str, Any]:
+        """A column by its name, rows by a slice (as columns), or one row by its position, as Python values."""
+        if isinstance(key, str):
+            values: list[Any] = self.table.column(key).to_pylist()
+            return values
+        if isinstance(key, slice):
+            part = self.select(range(*key.indices(self.num_rows)))
+            return {name: part[name] for name in self.column_names}
+        position = range(self.num_rows)[key]
+        return {name: self.table.column(name)[position].as_py() for name in self.column_names}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[row] for row in range(self.num_rows))
