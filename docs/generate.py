@@ -11,11 +11,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class
-from eir_seq.models.exports import export_of
+from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class, find
 from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
-from eir_seq.models.options import Options, build_config, describe, flat
+from eir_seq.models.option_checks import build_config
+from eir_seq.models.options import Options, describe, flat
 
 Schema = dict[str, Any]
 
@@ -199,7 +199,7 @@ def architecture_page(name: str) -> str:
 
 def _export(name: str) -> Iterator[str]:
     """Whether `torch.export` takes the architecture, and what a program differs in."""
-    row = export_of(name)
+    row = find(name).export
     if row.refused is not None:
         yield f"With dynamic batch and length: no, because {row.refused}"
         return

@@ -23,7 +23,8 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.catalogue import CATALOGUE, config_class
 from eir_seq.models.factory import class_named, create_model, from_pretrained, pretrained_config
 from eir_seq.models.model import Model
-from eir_seq.models.options import ModelConfig, Options, build_config, build_options, default_of, fields
+from eir_seq.models.option_checks import build_config, build_options
+from eir_seq.models.options import ModelConfig, Options, default_of, fields
 from eir_seq.tokenizers.conventions import DEFAULTS, NOT_SERVED
 from eir_seq.tokenizers.files import lineage_of
 from eir_seq.tokenizers.published import load_tokenizer

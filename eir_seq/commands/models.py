@@ -101,7 +101,7 @@ def _show_tensors(name: str, *, as_json: bool) -> None:
     from eir_seq.models.lora import linear_modules
     from eir_seq.models.model import Model
     from eir_seq.models.names import published_names
-    from eir_seq.models.options import build_config
+    from eir_seq.models.option_checks import build_config
 
     with torch.device("meta"):
         model = Model(architecture(name), build_config(name), "base")

@@ -124,7 +124,7 @@ def _generator(
 ) -> Iterator[Fault]:
     """Architectures that learn to detect, and the options of their generators."""
     from eir_seq.models.catalogue import CATALOGUE, REPLACED_TOKENS
-    from eir_seq.models.options import check_options
+    from eir_seq.models.option_checks import check_options
 
     name = source.model.model_type
     if source.model.pretrained_model or (name not in CATALOGUE and name != "auto"):

@@ -214,7 +214,8 @@ def _model_option_places(raw: Mapping[str, Any]) -> list[str]:
 def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
     from eir_seq.models import options
     from eir_seq.models.catalogue import POOLERS
-    from eir_seq.models.configs.rope_scaling import documented_spelling
+    from eir_seq.models.option_checks import check_options, max_positions
+    from eir_seq.models.rope_options import documented_spelling
 
     for place, model, tokens, key in _models(raw):
         if model["model_type"] == _AUTO and model.get("pretrained_model") is not True:
@@ -245,9 +246,9 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             base, _ = options.sift(_config_class(architecture), documented_spelling(published, known))
         else:
             base = {}
-        faults = options.check_options(architecture, given)
+        faults = check_options(architecture, given)
         if not faults and base:
-            faults = options.check_options(architecture, options.overridden(_config_class(architecture), base, given))
+            faults = check_options(architecture, options.overridden(_config_class(architecture), base, given))
         for fault in faults:
             if fault.place.split(".")[0] in given or not base:
                 yield fault.under(f"{place}.model_init_config")
@@ -255,7 +256,7 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
                 yield Fault(f"{place}.model_type", f"{fault.place} of its config.json: {fault.message}")
         if faults or isinstance(tokens, bool) or not isinstance(tokens, int):
             continue
-        longest = options.max_positions(architecture, options.overridden(_config_class(architecture), base, given))
+        longest = max_positions(architecture, options.overridden(_config_class(architecture), base, given))
         if longest is not None and tokens > longest:
             option = _config_class(architecture).max_positions_option or "positions"
             yield Fault(

@@ -11,11 +11,19 @@ import torch
 from eir_seq.config.schema import SequenceModelConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.models import create_model, from_pretrained
-from eir_seq.models.beyond import AUTO, BeyondModel, beyond_options, create_beyond, load_beyond, rebuild_beyond
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, read_config
-from eir_seq.models.options import check_options, default_of, fields, sift
+from eir_seq.models.option_checks import check_options
+from eir_seq.models.options import default_of, fields, sift
 from eir_seq.models.pruning import PRUNED
+from eir_seq.models.transformers_backend import (
+    AUTO,
+    BeyondModel,
+    beyond_options,
+    create_beyond,
+    load_beyond,
+    rebuild_beyond,
+)
 from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:

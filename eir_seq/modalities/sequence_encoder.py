@@ -14,13 +14,13 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.backbones import SEQ2SEQ, build_backbone, set_pooler, vocabulary_of
 from eir_seq.modalities.seq2seq import FittedSeq2Seq, target_frame
 from eir_seq.modalities.tensors.declare import check_sizes, not_given
-from eir_seq.models.beyond import AUTO, BeyondModel
-from eir_seq.models.blocks.dot_product import FLASH
 from eir_seq.models.heads.base import Head
+from eir_seq.models.layers.attention.dot_product import FLASH
 from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.options import fields
 from eir_seq.models.output import TokenStates
 from eir_seq.models.pruning import PRUNED
+from eir_seq.models.transformers_backend import AUTO, BeyondModel
 from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:

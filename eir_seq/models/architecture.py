@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from eir_seq.models.blocks.build import Part
 from eir_seq.models.checkpoint.keymap import Row
-from eir_seq.models.frames.encoder_decoder import EncoderDecoderPlan
-from eir_seq.models.frames.joined import JoinedPlan
-from eir_seq.models.frames.prefixed import PrefixedPlan
-from eir_seq.models.frames.stack import StackPlan
-from eir_seq.models.frames.two_streams import TwoStreamsPlan
-from eir_seq.models.frames.windows import WindowsPlan
 from eir_seq.models.initialization import Initialization
+from eir_seq.models.layers.build import Part
 
 Prepare = Callable[[Any, dict[str, Any]], dict[str, Any]]
-Plan = StackPlan | EncoderDecoderPlan | WindowsPlan | TwoStreamsPlan | JoinedPlan | PrefixedPlan
+
+
+class Plan(Protocol):
+    """What the body of a model is made of; `build` makes it: a backbone, shared ones being in `backbones`."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the states."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Documented inputs of the architecture itself."""
+        ...
+
+    def build(self) -> Any:
+        """The body, a module with fresh weights."""
+        ...
+
+
 HeadRows = tuple[Row, ...] | Callable[[Any], tuple[Row, ...]]
 """The key table of a head, or options -> it where they decide on the published names."""
 

@@ -18,10 +18,11 @@ from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_c
 from eir_seq.models.checkpoint.folder import FORMATS, locate, options_of, read_config, read_generation, read_tensors
 from eir_seq.models.checkpoint.fp8 import dequantized
 from eir_seq.models.checkpoint.matching import match, unwrapped
+from eir_seq.models.device_map import DeviceMap, place
 from eir_seq.models.model import Model
-from eir_seq.models.options import ModelConfig, build_config, fields, overridden
+from eir_seq.models.option_checks import build_config
+from eir_seq.models.options import ModelConfig, fields, overridden
 from eir_seq.models.pruning import PRUNED, pruned_heads
-from eir_seq.models.spread import DeviceMap, place
 from eir_seq.models.vocabulary import assign
 
 logger = logging.getLogger(__name__)

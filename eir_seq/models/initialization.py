@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from eir_seq.models.blocks.norms import HeadNorm
-from eir_seq.models.blocks.positions import SinusoidalPositions
+from eir_seq.models.layers.norms.layer_norm import HeadNorm
+from eir_seq.models.layers.positions.absolute import SinusoidalPositions
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.models.blocks.linear import Linear
-from eir_seq.models.blocks.lora import Lora
+from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
 from eir_seq.models.checkpoint.folder import ADAPTER, locate, read_json_object, read_tensors
 from eir_seq.models.checkpoint.matching import match
-from eir_seq.models.frames.encoder_decoder import EncoderDecoder
+from eir_seq.models.layers.linear import Linear
+from eir_seq.models.layers.lora import Lora
 from eir_seq.models.model import SIDES
 from eir_seq.models.names import Named, adapters, is_adapter, published_names
 

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
-from eir_seq.models.blocks.cache import Cache
-from eir_seq.models.blocks.dot_product import EAGER, FLASH, IMPLEMENTATIONS, SDPA, DotProduct
-from eir_seq.models.blocks.prompts import Prompts
-from eir_seq.models.blocks.tuple_cache import Tuples, cache_of
+from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
+from eir_seq.models.backbones.stack import Stack
 from eir_seq.models.checkpoint.folder import published_config, write
 from eir_seq.models.checkpoint.keymap import Computed, Tensors, to_published
-from eir_seq.models.documented import DocumentedMethods
-from eir_seq.models.frames.encoder_decoder import EncoderDecoder
-from eir_seq.models.frames.stack import Stack
+from eir_seq.models.device_map import Layers, Spread
+from eir_seq.models.generation.methods import GenerationMethods
 from eir_seq.models.heads.base import Head
 from eir_seq.models.heads.sequence_classification import shifted_right
 from eir_seq.models.inputs import lists_inputs
+from eir_seq.models.layers.attention.dot_product import EAGER, FLASH, IMPLEMENTATIONS, SDPA, DotProduct
+from eir_seq.models.layers.cache import Cache
+from eir_seq.models.layers.legacy_cache import Tuples, cache_of
 from eir_seq.models.names import plain_parameters
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
 from eir_seq.models.pruning import HeadPruning
-from eir_seq.models.spread import Layers, Spread
+from eir_seq.models.transformers_api import DocumentedMethods
 from eir_seq.models.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from eir_seq.models.generation import GenerationOutput
 
 SIDES = ("encoder", "decoder")
 _LAYER = re.compile(r"^body\.(?:(encoder|decoder|stack)\.)?layers\.(\d+)\.")
@@ -44,7 +40,7 @@ def _check_places(given: Tensor, cache: Any) -> None:
         raise ValueError(f"cache_position: the cache holds {start} tokens, so that new ones follow from {start} on")
 
 
-class Model(Vocabulary, HeadPruning, DocumentedMethods):
+class Model(Vocabulary, HeadPruning, DocumentedMethods, GenerationMethods):
     """An architecture with its options, for one task.
 
     Attributes:
@@ -253,7 +249,7 @@ class Model(Vocabulary, HeadPruning, DocumentedMethods):
         Raises:
             UserError: the model has none.
         """
-        prompts = [module for module in self.modules() if isinstance(module, Prompts)]
+        prompts = [module for module in self.modules() if getattr(module, "tuned_alone", False)]
         if not prompts:
             why = "a decoder alone has no prompts" if self.task == "causal-lm" else "without it there are no prompts"
             raise UserError(Fault("use_prompt", f"{why}: nothing could be tuned"))
@@ -262,48 +258,9 @@ class Model(Vocabulary, HeadPruning, DocumentedMethods):
             module.requires_grad_(True)
 
     @property
-    def device(self) -> torch.device:
-        """Where the model is; spread over several devices, where it takes its inputs."""
-        return next(self.parameters()).device
-
-    @property
     def dtype(self) -> torch.dtype:
         """The number format of its weights."""
         return next(self.parameters()).dtype
-
-    def generate(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **options: Any
-    ) -> Tensor | GenerationOutput:
-        """Continue texts, in evaluation and without gradients.
-
-        Args:
-            input_ids: (batch, length) prompts, padded on the left; of a model with an encoder, its source texts. Or
-                `inputs_embeds`: (batch, length, hidden); without either, texts begin with `bos_token_id`.
-            attention_mask: (batch, length), nonzero at real tokens; guessed from `pad_token_id` if absent.
-            options: see `GenerationOptions`: max_new_tokens, num_beams, do_sample ... Their defaults are those of
-                `generation_config`. Further: `tokenizer` (whose `decode` spells stop_strings), `streamer` (told of
-                tokens by its `put` and `end`), `logits_processor` (functions of tokens and scores -> scores),
-                `generator` (torch's, instead of a seed), and further inputs of the model, tensors by their names.
-
-        Returns:
-            (batch * num_return_sequences, length) tokens: the prompt (a decoder's, where there is an encoder) and its
-            continuation, padded behind its end; only the continuation if the prompt was given as vectors. Or a
-            `GenerationOutput`, with return_dict_in_generate.
-
-        Raises:
-            UserError: a ValueError that names all that is wrong with the options and the prompt.
-        """
-        from eir_seq.models.generation.generate import generate
-
-        return generate(self, input_ids, attention_mask, **options)
-
-    def stream(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **options: Any
-    ) -> Iterator[Tensor]:
-        """The same without beams, token by token: (batch * num_return_sequences,) at each step."""
-        from eir_seq.models.generation.generate import stream
-
-        return stream(self, input_ids, attention_mask, **options)
 
     def layer_of(self, parameter: str) -> int | None:
         """The depth of a parameter of the body: 0 for embeddings, then 1, 2 ... from below; None for the head."""

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eir_seq.models.blocks.lora import Lora
 from eir_seq.models.checkpoint.keymap import Row, Same, Tensors, Watched
+from eir_seq.models.layers.lora import Lora
 
 
 @dataclass(frozen=True)

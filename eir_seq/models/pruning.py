@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.models.blocks.attention import Attention
-from eir_seq.models.blocks.linear import Linear
+from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.linear import Linear
 from eir_seq.models.names import adapters
 
 PRUNED = "pruned_heads"

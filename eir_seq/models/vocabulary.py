@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.models.frames.encoder_decoder import EncoderDecoder
+from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
 from eir_seq.models.heads.language_model import LanguageModel
 
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.models import create_model
-from eir_seq.models.blocks.linear import onednn_is_faster
+from eir_seq.models.layers.linear import onednn_is_faster
 from eir_seq.samples import sample_path
 
 ROOT = Path(__file__).parents[2]

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.models import create_model, list_models
-from eir_seq.models.blocks import windows
+from eir_seq.models.layers.attention import windows
 from tests.benchmarks.architectures import ROOT, status, timed
 
 PAGE = ROOT / "docs" / "long_range.md"

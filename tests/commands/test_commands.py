@@ -17,7 +17,8 @@ from eir_seq.commands.schema import experiment_schema
 from eir_seq.config.compose import compose_experiment
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS
-from eir_seq.models.options import build_config, describe
+from eir_seq.models.option_checks import build_config
+from eir_seq.models.options import describe
 from tests.config.project import MINE, make_project, with_line
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eir_seq.models import create_model
-from eir_seq.models.frames.stack import Stack
+from eir_seq.models.backbones.stack import Stack
 from tests.modalities.test_sequence_encoder import DATA, encode, fit
 
 TINY: dict[str, Any] = {

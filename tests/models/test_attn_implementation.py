@@ -12,8 +12,8 @@ from torch.nn.attention import sdpa_kernel
 
 from eir_seq.errors import UserError
 from eir_seq.models import create_model, from_pretrained, list_models
-from eir_seq.models.blocks import dot_product
-from eir_seq.models.blocks.dot_product import DotProduct
+from eir_seq.models.layers.attention import dot_product
+from eir_seq.models.layers.attention.dot_product import DotProduct
 from eir_seq.models.model import Model
 from tests.models.tiny import OPTIONS, inputs, noisy, tiny
 

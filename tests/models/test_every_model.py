@@ -12,12 +12,13 @@ from torch import Tensor
 
 from eir_seq.modalities.tensors.declare import _TENSORS
 from eir_seq.models import create_model, from_pretrained, list_models
+from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
 from eir_seq.models.catalogue import POOLERS, TENSORS, architecture, config_class
-from eir_seq.models.frames.encoder_decoder import EncoderDecoder
-from eir_seq.models.frames.prefixed import Prefixed
+from eir_seq.models.families.git.prefixed import Prefixed
 from eir_seq.models.inputs import INPUTS
 from eir_seq.models.model import Model
-from eir_seq.models.options import build_config, fields
+from eir_seq.models.option_checks import build_config
+from eir_seq.models.options import fields
 from tests.models.tiny import DROPOUTS, EVERY_TASK, LENGTHS, OPTIONS, inputs, loss, noisy, targets, text, tiny
 
 every_task = pytest.mark.parametrize(("model_type", "task"), EVERY_TASK)

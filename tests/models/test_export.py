@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram, export
 
 from eir_seq.models import list_models
-from eir_seq.models.exports import EXPORTS, export_of
+from eir_seq.models.catalogue import find
 from eir_seq.models.model import Model
 from tests.models.tiny import EVERY_TASK, Inputs, inputs, noisy, targets, tiny
 
@@ -99,7 +99,7 @@ def test_with_dynamic_batch_and_length(model_type: str, task: str) -> None:
 @pytest.mark.parametrize("model_type", list_models())
 def test_every_architecture(model_type: str) -> None:
     """It exports as the table says."""
-    row = export_of(model_type)
+    row = find(model_type).export
     model = noisy(tiny(model_type))
     if row.refused is not None:
         with pytest.raises(Exception, match=r".+"):  # a reason must not stand for one that exports
@@ -117,7 +117,3 @@ def test_every_architecture(model_type: str) -> None:
 @pytest.mark.parametrize(("model_type", "task"), ONE_PER_TASK)
 def test_every_task(model_type: str, task: str) -> None:
     check(noisy(tiny(model_type, task)), USUAL[0])
-
-
-def test_the_table_names_architectures_only() -> None:
-    assert set(EXPORTS) <= set(list_models())

@@ -11,8 +11,8 @@ import torch
 
 from eir_seq.errors import UserError
 from eir_seq.models import create_model, from_pretrained
-from eir_seq.models.frames.stack import Stack
-from eir_seq.models.options import check_options
+from eir_seq.models.backbones.stack import Stack
+from eir_seq.models.option_checks import check_options
 from tests.models.tiny import inputs, noisy, tiny
 from tests.parity.cases.images import FRAMES, GIT, IMAGE_TOKENS, SIDE, VISION
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from eir_seq.errors import UserError
 from eir_seq.models import from_pretrained, list_models
-from eir_seq.models.beyond import create_beyond
 from eir_seq.models.lora import add_lora, freeze, linear_modules, load_adapter, merge_lora, save_adapter
 from eir_seq.models.names import is_adapter, published_names
+from eir_seq.models.transformers_backend import create_beyond
 from tests.models.tiny import inputs, loss, noisy, tiny
 from tests.parity.cases import CASES
 from tests.parity.harness import difference, inputs_of, oracle_model, pair, real_places

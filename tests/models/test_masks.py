@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from eir_seq.models import list_models
-from eir_seq.models.blocks.layout import Layout
-from eir_seq.models.frames.encoder_decoder import EncoderDecoder
-from eir_seq.models.frames.prefixed import Prefixed
+from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
+from eir_seq.models.families.git.prefixed import Prefixed
+from eir_seq.models.layers.layout import Layout
 from eir_seq.models.model import Model
 from tests.models.tiny import Inputs, inputs, noisy, tiny
 

@@ -12,7 +12,8 @@ import pytest
 from eir_seq.errors import UserError
 from eir_seq.models import create_model, list_models
 from eir_seq.models.catalogue import config_class
-from eir_seq.models.options import ModelConfig, build_config, check_options, default_of, describe, fields, max_positions
+from eir_seq.models.option_checks import build_config, check_options, max_positions
+from eir_seq.models.options import ModelConfig, default_of, describe, fields
 
 every_model = pytest.mark.parametrize("model_type", list_models())
 

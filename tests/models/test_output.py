@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from eir_seq.models.frames.encoder_decoder import EncoderDecoder
-from eir_seq.models.frames.joined import Joined
-from eir_seq.models.frames.prefixed import Prefixed
-from eir_seq.models.frames.stack import Stack
-from eir_seq.models.frames.two_streams import TwoStreams
-from eir_seq.models.frames.windows import Windows
+from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
+from eir_seq.models.backbones.joined import Joined
+from eir_seq.models.backbones.stack import Stack
+from eir_seq.models.families.git.prefixed import Prefixed
+from eir_seq.models.families.sequence_default.windows import Windows
+from eir_seq.models.families.xlnet.two_streams import TwoStreams
 from eir_seq.models.inputs import INPUTS
 from eir_seq.models.model import Model
 from eir_seq.models.output import FIELDS, POOLED_FIELDS, ModelOutput

@@ -11,7 +11,7 @@ import torch
 
 from eir_seq.errors import UserError
 from eir_seq.models import from_pretrained
-from eir_seq.models.spread import DeviceMap, Layers, _evenly
+from eir_seq.models.device_map import DeviceMap, Layers, _evenly
 from tests.models.tiny import inputs, noisy, tiny
 
 TWO_CPUS = ("cpu", "cpu:0")

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.token_nll import token_nll
+from eir_seq.models.layers.norms.layer_norm import LayerNorm
 
 TOKENS, HIDDEN, VOCABULARY = 37, 16, 101
 HEADS: dict[str, dict[str, Any]] = {

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from eir_seq.models import create_model, list_models
+from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
 from eir_seq.models.catalogue import architecture
-from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.model import Model
 from tests.parity.cases import CASES, VOCABULARY
 

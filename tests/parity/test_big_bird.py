@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from eir_seq.models import create_model
-from eir_seq.models.blocks import block_sparse_attention
-from eir_seq.models.blocks.block_sparse_attention import drawn_blocks
+from eir_seq.models.families.big_bird import attention as block_sparse_attention
+from eir_seq.models.families.big_bird.attention import drawn_blocks
 from eir_seq.models.model import Model
 from tests.parity.cases import Case, Inputs
 from tests.parity.cases.big_bird import BIG_BIRD, CASES

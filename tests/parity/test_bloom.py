@@ -9,7 +9,7 @@ import torch
 
 from eir_seq.errors import UserError
 from eir_seq.models import create_model
-from eir_seq.models.blocks.alibi import slopes
+from eir_seq.models.layers.positions.alibi import slopes
 from tests.parity.cases import CASES
 from tests.parity.harness import difference, inputs_of, pair
 

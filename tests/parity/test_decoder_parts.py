@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from eir_seq.models import create_model
-from eir_seq.models.blocks.attention import Attention
+from eir_seq.models.layers.attention.multi_head import Attention
 from tests.parity.cases import CASES, Case
 from tests.parity.harness import difference, inputs_of, pair, real_places
 
@@ -67,7 +67,7 @@ def test_windows_bound_the_cache(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", WINDOWED)
 def test_blocks_of_queries(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long texts are computed in blocks as wide as the window: equal to the oracle, on both paddings, and cached."""
-    monkeypatch.setattr("eir_seq.models.blocks.attention.LEAST_BLOCK", 1)
+    monkeypatch.setattr("eir_seq.models.layers.attention.multi_head.LEAST_BLOCK", 1)
     case = case_of(name)
     both = pair(case, "base", tmp_path)
     for left in (False, True):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eir_seq.models import list_models
-from eir_seq.models.options import check_options
+from eir_seq.models.option_checks import check_options
 from tests.parity.harness import transformers
 
 ARGUMENT = re.compile(r"^ +(\w+) \(`[^\n]*?(?:defaults to `?\"?([^`\"\n)]*)`?\"?)?\):", re.MULTILINE)

@@ -12,7 +12,8 @@ from torch import Tensor
 from eir_seq.errors import UserError
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.heads.sequence_classification import shifted_right
-from eir_seq.models.options import build_config, default_of, fields
+from eir_seq.models.option_checks import build_config
+from eir_seq.models.options import default_of, fields
 from tests.parity.cases import CASES
 from tests.parity.cases.bart_like import BART
 from tests.parity.harness import difference, inputs_of, pair, real_places, transformers

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from eir_seq.models.blocks.best_two_experts import BestTwoExperts, BiasedExperts
-from eir_seq.models.blocks.context import Context
-from eir_seq.models.blocks.layout import Layout
+from eir_seq.models.families.nllb_moe.top2_routing import BestTwoExperts, BiasedExperts
+from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.layout import Layout
 from tests.models.tiny import tiny
 from tests.parity.cases import Case
 from tests.parity.cases.bart_like import NLLB

@@ -9,9 +9,9 @@ import torch
 
 from eir_seq.errors import UserError
 from eir_seq.models import from_pretrained
+from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
 from eir_seq.models.catalogue import architecture
 from eir_seq.models.checkpoint.keymap import Unused
-from eir_seq.models.frames.encoder_decoder import EncoderDecoder
 from eir_seq.models.options import fields
 from tests.parity.cases import CASES, Case, Inputs
 from tests.parity.harness import (

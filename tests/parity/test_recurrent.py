@@ -12,7 +12,7 @@ from torch import Tensor
 from eir_seq.errors import UserError
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.model import Model
-from eir_seq.models.options import build_config
+from eir_seq.models.option_checks import build_config
 from tests.parity.cases import CASES, VOCABULARY, Case
 from tests.parity.harness import difference, pair
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from eir_seq.errors import UserError
 from eir_seq.models import create_model
-from eir_seq.models.frames.reversible import ReversibleStack
+from eir_seq.models.families.reformer.reversible import ReversibleStack
 from eir_seq.models.model import Model
 from tests.parity.cases import Case
 from tests.parity.cases.reformer import CASES, REFORMER

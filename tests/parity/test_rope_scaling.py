@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eir_seq.models import from_pretrained
-from eir_seq.models.architectures.rope import rotary_scaling
+from eir_seq.models.layers.positions.rope_scaling import rotary_scaling
 from tests.parity.cases import DECODER_LENGTH, LENGTH, Case
 from tests.parity.cases.base import bertish
 from tests.parity.cases.llama_like import llamaish

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from eir_seq.errors import UserError
 from eir_seq.models import create_model, from_pretrained
-from eir_seq.models.blocks.whole_numbers import Requantize
-from eir_seq.models.configs.special_inputs import MarkupLMConfig
-from eir_seq.models.options import build_config
+from eir_seq.models.families.ibert.integer_ops import Requantize
+from eir_seq.models.families.markuplm.options import MarkupLMConfig
+from eir_seq.models.option_checks import build_config
 from tests.parity.cases.base import LENGTH, Case, bertish
 from tests.parity.cases.special_inputs import IDS, regions
 from tests.parity.harness import difference, inputs_of, pair, real_places

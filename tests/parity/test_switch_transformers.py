@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from eir_seq.models import create_model, from_pretrained
-from eir_seq.models.blocks.context import Context
-from eir_seq.models.blocks.experts import Experts, FirstInLine, router_scores, with_room
-from eir_seq.models.blocks.layout import Layout
+from eir_seq.models.families.switch_transformers.routing import FirstInLine, with_room
+from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.layout import Layout
+from eir_seq.models.layers.moe.experts import Experts, router_scores
 from tests.parity.cases import Case
 from tests.parity.cases.t5_like import SWITCH
 from tests.parity.harness import Pair, difference, inputs_of, pair, real_places

@@ -15,7 +15,7 @@ from eir_seq.models.catalogue import architecture
 from eir_seq.models.checkpoint.folder import options_of
 from eir_seq.models.checkpoint.matching import Match, match
 from eir_seq.models.model import Model
-from eir_seq.models.options import build_config
+from eir_seq.models.option_checks import build_config
 from tests.parity.cases import CASES, Case
 from tests.parity.harness import DECODER, difference, inputs_of, oracle_model, pair
 

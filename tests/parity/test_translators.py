@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.catalogue import architecture
 from eir_seq.models.model import Model
-from eir_seq.models.options import build_config
+from eir_seq.models.option_checks import build_config
 from tests.models.tiny import tiny
 from tests.parity.cases import CASES, Case
 from tests.parity.harness import difference, inputs_of, pair

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eir_seq.errors import UserError
-from eir_seq.models.blocks.dot_product import DotProduct
+from eir_seq.models.layers.attention.dot_product import DotProduct
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.run import train

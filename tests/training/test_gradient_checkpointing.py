@@ -10,7 +10,7 @@ import torch
 from eir_seq.config.validation import validate_experiment
 from eir_seq.errors import UserError
 from eir_seq.models import create_model
-from eir_seq.models.blocks import checkpointing
+from eir_seq.models.layers import checkpointing
 from eir_seq.tokenizers import train_tokenizer
 from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.run import train

@@ -22,7 +22,8 @@ from eir_seq.modalities.tensors.regions import Regions
 from eir_seq.modalities.tensors.words import LARGEST, Boxes, XPaths
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, options_of, read_config
-from eir_seq.models.options import ModelConfig, build_config, overridden
+from eir_seq.models.option_checks import build_config
+from eir_seq.models.options import ModelConfig, overridden
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.files import MAX_BYTES, TokenizerFiles
 from eir_seq.tokenizers.hub import local_folder

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import CONFIG, read_text
-from eir_seq.models.configs.rope_scaling import documented_spelling
-from eir_seq.models.options import ModelConfig, check_options, default_of, fields, sift
+from eir_seq.models.option_checks import check_options
+from eir_seq.models.options import ModelConfig, default_of, fields, sift
+from eir_seq.models.rope_options import documented_spelling
 
 MOST_TENSORS = 50_000
 LONGEST_HEADER = 10_000_000

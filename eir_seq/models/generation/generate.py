@@ -6,13 +6,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.models.frames.encoder_decoder import EncoderDecoder
+from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
+from eir_seq.models.generation.base import GeneratingModel
 from eir_seq.models.generation.beams import beam_search
 from eir_seq.models.generation.options import (
     DEFAULTS,
@@ -28,9 +29,6 @@ from eir_seq.models.generation.steps import Inputs, Steps
 from eir_seq.models.generation.stopping import Decodes, Stopping
 from eir_seq.models.generation.streaming import Streamer
 
-if TYPE_CHECKING:
-    from eir_seq.models.model import Model
-
 logger = logging.getLogger(__name__)
 
 TASKS = ("causal-lm", "seq2seq-lm")
@@ -39,7 +37,7 @@ TASKS = ("causal-lm", "seq2seq-lm")
 
 @torch.no_grad()
 def generate(
-    model: Model,
+    model: GeneratingModel,
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
     *,
@@ -69,13 +67,13 @@ def generate(
     return output if work.options.return_dict_in_generate else output.sequences
 
 
-def check_call(model: Model, input_ids: Tensor, *, tokenizer: Decodes | None = None, **options: Any) -> None:
+def check_call(model: GeneratingModel, input_ids: Tensor, *, tokenizer: Decodes | None = None, **options: Any) -> None:
     """Raise what `generate` would raise of these options and prompts (batch, length), and generate nothing."""
     _prepare(model, input_ids, torch.ones_like(input_ids), tokenizer, (), None, options)
 
 
 def stream(
-    model: Model,
+    model: GeneratingModel,
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
     *,
@@ -124,7 +122,7 @@ class _Work:
 
 
 def _prepare(
-    model: Model,
+    model: GeneratingModel,
     ids: Tensor | None,
     mask: Tensor | None,
     tokenizer: Decodes | None,
@@ -179,7 +177,7 @@ def _prepare(
     return _Work(steps, prompt, processors, stopping, options, generator, Trace(options))
 
 
-def defaults_of(model: Model) -> dict[str, Any]:
+def defaults_of(model: GeneratingModel) -> dict[str, Any]:
     """Generation options that come with a model: its `generation_config`, or else what its own options say."""
     if model.generation_config:
         found = dict(model.generation_config)
@@ -258,7 +256,7 @@ def _decoder_prompt(inputs: Inputs, ids: Tensor | None, options: GenerationOptio
     return torch.cat((first, given), 1)
 
 
-def _max_length(model: Model, options: GenerationOptions, prompt: int, offset: int) -> int:
+def _max_length(model: GeneratingModel, options: GenerationOptions, prompt: int, offset: int) -> int:
     """The length of a text in ids at most. Vectors in front of it (`offset`) count for `max_length` too."""
     most, before = model.config.target_positions(), prompt + offset
     if options.max_new_tokens is not None:
@@ -277,7 +275,7 @@ def _max_length(model: Model, options: GenerationOptions, prompt: int, offset: i
     return length - offset
 
 
-def _outside(model: Model, given: Mapping[str, Any]) -> Iterator[Fault]:
+def _outside(model: GeneratingModel, given: Mapping[str, Any]) -> Iterator[Fault]:
     """Faults of the call's tokens that are not in the vocabulary."""
     size = model.config.target_vocabulary()
     for name in TOKEN_OPTIONS:
@@ -286,7 +284,7 @@ def _outside(model: Model, given: Mapping[str, Any]) -> Iterator[Fault]:
                 yield Fault(name, f"{token} is outside the vocabulary of {size}")
 
 
-def _unknown_ids(model: Model, ids: Tensor | None, target: Tensor | None, *, pair: bool) -> Iterator[Fault]:
+def _unknown_ids(model: GeneratingModel, ids: Tensor | None, target: Tensor | None, *, pair: bool) -> Iterator[Fault]:
     """Faults of prompts (batch, length) with ids that have no embedding, the first such id of each."""
     reader: Any = model.body.encoder if pair else model.body
     for name, given, part in (("input_ids", ids, reader), ("decoder_input_ids", target, model.body)):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from eir_seq.models.blocks.cache import Cache
-
-if TYPE_CHECKING:
-    from eir_seq.models.model import Model
+from eir_seq.models.generation.base import GeneratingModel
+from eir_seq.models.layers.cache import Cache
 
 Inputs = dict[str, Any]
 PER_TOKEN = ("attention_mask", "token_type_ids", "position_ids")
@@ -25,7 +23,7 @@ class Steps:
     (the encoder's states, images) are handed on as they are.
     """
 
-    def __init__(self, model: Model, ids: Tensor, inputs: Inputs, *, pair: bool, use_cache: bool) -> None:
+    def __init__(self, model: GeneratingModel, ids: Tensor, inputs: Inputs, *, pair: bool, use_cache: bool) -> None:
         """`ids`: (batch, length) tokens of the prompt; with `pair` the decoder's, and `inputs` hold the encoder's."""
         self.model, self.pair, self.use_cache = model, pair, use_cache
         self.decoding = model.declared.decoding

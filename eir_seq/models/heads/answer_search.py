@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eir_seq.models.blocks.linear import Linear
-from eir_seq.models.blocks.norms import LayerNorm
 from eir_seq.models.heads.base import Head, Targets
+from eir_seq.models.layers.linear import Linear
+from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.output import ModelOutput
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.blocks.build import Configured
+from eir_seq.models.layers.build import Configured
 from eir_seq.models.output import ModelOutput
 
 Inputs = dict[str, Any]

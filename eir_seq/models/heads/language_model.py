@@ -9,11 +9,11 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from eir_seq.models.blocks.activations import activation
-from eir_seq.models.blocks.build import Sized
-from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.heads.base import Head, Inputs, Targets, token_loss
 from eir_seq.models.heads.sequence_classification import shifted_right
+from eir_seq.models.layers.build import Sized
+from eir_seq.models.layers.feed_forward.activations import activation
+from eir_seq.models.layers.linear import Linear
 from eir_seq.models.output import ModelOutput
 
 Predicts = Literal["next", "hidden", "target"]

@@ -9,9 +9,9 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from eir_seq.models.blocks.activations import activation
-from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.heads.base import Head, Inputs, Targets, classification_loss
+from eir_seq.models.layers.feed_forward.activations import activation
+from eir_seq.models.layers.linear import Linear
 from eir_seq.models.output import ModelOutput
 
 

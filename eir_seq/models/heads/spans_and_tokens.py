@@ -9,8 +9,8 @@ from typing import Any, Self
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.blocks.linear import Linear
 from eir_seq.models.heads.base import Head, Inputs, Targets, token_loss
+from eir_seq.models.layers.linear import Linear
 from eir_seq.models.output import ModelOutput
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from eir_seq.models.blocks.positions import SinesThenCosines
+from eir_seq.models.layers.positions.absolute import SinesThenCosines
 from tests.parity.cases.base import VOCABULARY, Case
 
 BART: dict[str, Any] = {

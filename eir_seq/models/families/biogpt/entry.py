@@ -1,0 +1,15 @@
+"""The catalogue's entry of biogpt."""
+
+from eir_seq.models.entry import Entry
+
+ENTRIES = {
+    "biogpt": Entry(
+        config="options:BioGptConfig",
+        architecture="architecture:BIOGPT",
+        paper="https://arxiv.org/abs/2210.10341",
+        summary=(
+            "Causal decoder with scaled tokens and learned positions, pretrained on abstracts of biomedical papers."
+        ),
+        tasks=("base", "causal-lm", "sequence-classification", "token-classification"),
+    ),
+}

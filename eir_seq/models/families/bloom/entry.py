@@ -1,0 +1,13 @@
+"""The catalogue's entry of bloom."""
+
+from eir_seq.models.entry import TEXT_TASKS, Entry
+
+ENTRIES = {
+    "bloom": Entry(
+        config="options:BloomConfig",
+        architecture="architecture:BLOOM",
+        paper="https://arxiv.org/abs/2211.05100",
+        summary="Causal decoder whose scores fall with the distance of the key, so that a text may have any length.",
+        tasks=("base", "causal-lm", *TEXT_TASKS[:3]),
+    ),
+}

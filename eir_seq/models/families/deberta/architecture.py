@@ -1,0 +1,200 @@
+"""Deberta (https://arxiv.org/abs/2006.03654): contents and distances are compared apart from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eir_seq.models.architecture import Architecture, Plan, TaskHead
+from eir_seq.models.backbones.stack import StackPlan
+from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
+from eir_seq.models.families.bert.architecture import (
+    BERT_LANGUAGE_MODEL_ROWS,
+    LAYER,
+    OURS,
+    bert_language_model,
+    bert_like,
+    bert_plan,
+    bert_rows,
+)
+from eir_seq.models.families.deberta.options import DebertaConfig, DisentangledConfig
+from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.sequence_classification import SequenceClassification
+from eir_seq.models.layers.attention.disentangled import DisentangledAttention, Distances, DistanceTable
+from eir_seq.models.layers.attention.dot_product import EAGER, causal_mask
+from eir_seq.models.layers.build import Part
+from eir_seq.models.layers.linear import Linear
+from eir_seq.models.layers.norms.layer_norm import LayerNorm
+
+# ------------------------------------------------------------------------------------------- shared by versions
+
+
+def disentangled_plan(
+    c: DisentangledConfig,
+    mixer: Part,
+    distances: Distances | None,
+    norm: LayerNorm.Config | None = None,
+    *,
+    pooler: bool,
+) -> StackPlan:
+    """Bert, whose layers share a table of distances; `norm`: on its vectors."""
+    table = None if distances is None else DistanceTable.Config(rows=2 * distances.span, size=c.hidden_size, norm=norm)
+    plan = bert_plan(c, pooler=pooler, positions=c.position_biased_input, mixer=mixer)
+    return replace(plan, position_table=table, blanks_padding=True)
+
+
+def disentangled_rows(c: DisentangledConfig) -> Iterator[Row]:
+    """What both versions name alike."""
+    yield Same("encoder.rel_embeddings", "position_table.vectors")
+    yield from bert_rows(c)
+
+
+def score_scale(c: DisentangledConfig, comparisons: int) -> float:
+    """One over the root of the head size times the number of terms of a score."""
+    return (c.hidden_size // c.num_attention_heads * (1 + comparisons)) ** -0.5
+
+
+class _Classification(SequenceClassification):
+    """Without a `problem_type`, the loss leaves out negative labels and takes (batch, num_labels) as soft classes."""
+
+    def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Squared error of one value, cross-entropy of classes or of shares of classes, or by `problem_type`."""
+        if self.config.problem_type is not None or self.config.num_labels == 1:
+            return super().label_loss(logits, labels)
+        if labels.dim() > 1 and labels.shape[-1] > 1:
+            return -(logits.log_softmax(-1) * labels).sum(-1).mean()
+        labels = labels.view(-1).long()
+        known = labels >= 0
+        return F.cross_entropy(logits.float()[known], labels[known]) if bool(known.any()) else logits.sum() * 0.0
+
+
+def deberta_classification(c: DisentangledConfig) -> SequenceClassification.Config:
+    """Hidden layer and linear layer on the first token's state."""
+    return _Classification.Config.of(
+        c,
+        reads="first",
+        dense=c.pooler_hidden_act,
+        dense_dropout=c.pooler_dropout,
+        dropout=c.hidden_dropout_prob if c.cls_dropout is None else c.cls_dropout,
+    )
+
+
+IGNORED = (r"^mask_predictions\.", r"embeddings\.position")
+"""A head of pretraining, and tables that models without position_biased_input carry along."""
+
+
+def _language_model(c: DisentangledConfig) -> LanguageModel.Config:
+    head = bert_language_model(c, "hidden")
+    return head if c.legacy else replace(head, tied=True)
+
+
+def _language_model_rows(c: DisentangledConfig) -> tuple[Row, ...]:
+    if c.legacy:
+        return BERT_LANGUAGE_MODEL_ROWS
+    names = (("dense", "dense"), ("LayerNorm", "norm"), ("bias", "bias"))
+    return tuple(Same(f"lm_predictions.lm_head.{theirs}", ours) for theirs, ours in names)
+
+
+def disentangled(
+    family: str, plan: Callable[..., Plan], rows: Callable[[Any], Iterable[Row]], *, choice: TaskHead | None
+) -> Architecture:
+    """The heads of both versions; `choice`: that of multiple choice."""
+    own = {
+        "masked-lm": TaskHead("ForMaskedLM", _language_model, _language_model_rows),
+        "causal-lm": None,
+        "next-sentence": None,
+        "pretraining": None,
+        "sequence-classification": TaskHead(
+            "ForSequenceClassification",
+            deberta_classification,
+            (Same("pooler.dense", "dense"), Same("classifier", "out")),
+        ),
+        "multiple-choice": choice,
+    }
+    return replace(bert_like(family, "deberta", plan, rows, own=own), ignored=IGNORED)
+
+
+# ------------------------------------------------------------------------------------------------- version 1
+
+
+class _TalkingHeads(DisentangledAttention):
+    """Scores and weights are mixed over the heads (https://arxiv.org/abs/2003.02436)."""
+
+    def __init__(self, config: DisentangledAttention.Config) -> None:
+        super().__init__(replace(config, dropout=0.0))
+        self.weights_dropout = nn.Dropout(config.dropout)
+        self.mix_scores = Linear(config.num_heads, config.num_heads, bias=False)
+        self.mix_weights = Linear(config.num_heads, config.num_heads, bias=False)
+
+    def _weights(self, query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None, causal: bool) -> Tensor:
+        mask = self.between_real(mask)
+        scores = query @ key.transpose(-1, -2) * self.scale
+        scores = self._over_heads(self.mix_scores, scores if bias is None else scores + bias)
+        look = causal_mask(query, key) if causal else mask
+        scores = scores if look is None else scores.masked_fill(~look, torch.finfo(scores.dtype).min)
+        return self._over_heads(self.mix_weights, self.weights_dropout(scores.softmax(-1)))
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """No kernel mixes over heads."""
+        return (EAGER,)
+
+    def _fused(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        causal: bool,
+        dropout: float,  # noqa: ARG002
+    ) -> Tensor:
+        return self._weights(query, key, mask, bias, causal) @ value
+
+    @staticmethod
+    def _over_heads(mix: nn.Module, x: Tensor) -> Tensor:
+        mixed: Tensor = mix(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return mixed
+
+
+def deberta_plan(c: DebertaConfig, *, pooler: bool = False) -> StackPlan:
+    """Keys have no bias; every distance has its own row."""
+    distances = Distances(c.farthest) if c.relative_attention else None
+    mixer = (_TalkingHeads if c.talking_head else DisentangledAttention).Config(
+        hidden_size=c.hidden_size,
+        num_heads=c.num_attention_heads,
+        dropout=c.attention_probs_dropout_prob,
+        scale=score_scale(c, len(c.compared)),
+        distances_of=distances,
+        by_query="c2p" in c.compared,
+        by_key="p2c" in c.compared,
+        position_bias=False,
+        key_bias=False,
+        position_dropout=c.hidden_dropout_prob,
+    )
+    return disentangled_plan(c, mixer, distances, pooler=pooler)
+
+
+def deberta_rows(c: DebertaConfig) -> Iterator[Row]:
+    """The key table of the body."""
+    theirs, mixer = LAYER + "attention.self.", OURS + "mixer."
+    fused = tuple(mixer + part for part in ("query", "key", "value"))
+    yield from for_layers(
+        c.num_hidden_layers,
+        Same(theirs + "q_bias", mixer + "query.bias"),
+        Same(theirs + "v_bias", mixer + "value.bias"),
+        Fused(theirs + "in_proj", fused, groups=c.num_attention_heads),
+        Same(theirs + "pos_proj", mixer + "position_key"),
+        Same(theirs + "pos_q_proj", mixer + "position_query"),
+        Same(theirs + "head_logits_proj", mixer + "mix_scores"),
+        Same(theirs + "head_weights_proj", mixer + "mix_weights"),
+    )
+    yield from disentangled_rows(c)
+
+
+DEBERTA = disentangled("Deberta", deberta_plan, deberta_rows, choice=None)

@@ -1,0 +1,13 @@
+"""The catalogue's entry of deberta."""
+
+from eir_seq.models.entry import Entry
+
+ENTRIES = {
+    "deberta": Entry(
+        config="options:DebertaConfig",
+        architecture="architecture:DEBERTA",
+        paper="https://arxiv.org/abs/2006.03654",
+        summary="Encoder whose scores compare contents with contents and, apart from that, contents with distances.",
+        tasks=("base", "masked-lm", "sequence-classification", "token-classification", "question-answering"),
+    ),
+}

@@ -1,0 +1,15 @@
+"""The catalogue's entry of gemma."""
+
+from eir_seq.models.entry import Entry
+
+ENTRIES = {
+    "gemma": Entry(
+        config="options:GemmaConfig",
+        architecture="architecture:GEMMA",
+        paper="https://arxiv.org/abs/2403.08295",
+        summary=(
+            "Llama with scaled embeddings, heads of any width, and norms that learn how far their scale is from one."
+        ),
+        tasks=("base", "causal-lm", "sequence-classification", "token-classification"),
+    ),
+}

@@ -1,0 +1,13 @@
+"""The catalogue's entry of gpt_bigcode."""
+
+from eir_seq.models.entry import Entry
+
+ENTRIES = {
+    "gpt_bigcode": Entry(
+        config="options:GPTBigCodeConfig",
+        architecture="architecture:GPT_BIGCODE",
+        paper="https://arxiv.org/abs/2301.03988",
+        summary="Gpt2 whose query heads share one head of keys and values, trained on programs.",
+        tasks=("base", "causal-lm", "sequence-classification", "token-classification"),
+    ),
+}

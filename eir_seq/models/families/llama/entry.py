@@ -1,0 +1,16 @@
+"""The catalogue's entry of llama."""
+
+from eir_seq.models.entry import TEXT_TASKS, Entry
+
+ENTRIES = {
+    "llama": Entry(
+        config="options:LlamaConfig",
+        architecture="architecture:LLAMA",
+        paper="https://arxiv.org/abs/2302.13971",
+        summary=(
+            "Causal decoder with rotations, root-mean-square norms, shared keys and values, and gates; also code_llama."
+        ),
+        tasks=("base", "causal-lm", *TEXT_TASKS[:3]),
+        synonyms=("code_llama",),
+    ),
+}

@@ -1,0 +1,14 @@
+"""The catalogue's entry of mamba."""
+
+from eir_seq.models.entry import Entry, Export
+
+ENTRIES = {
+    "mamba": Entry(
+        config="options:MambaConfig",
+        architecture="architecture:MAMBA",
+        paper="https://arxiv.org/abs/2312.00752",
+        summary="Causal decoder of selective state spaces: mixers alone, with states that fade as each token decides.",
+        tasks=("base", "causal-lm"),
+        export=Export(operations=("eir_seq::selective_scan",)),
+    ),
+}

@@ -1,0 +1,13 @@
+"""The catalogue's entry of mpt."""
+
+from eir_seq.models.entry import TEXT_TASKS, Entry
+
+ENTRIES = {
+    "mpt": Entry(
+        config="options:MptConfig",
+        architecture="architecture:MPT",
+        paper="https://www.databricks.com/blog/mpt-7b",
+        summary="Causal decoder without a single bias, whose scores fall with the distance of the key.",
+        tasks=("base", "causal-lm", *TEXT_TASKS[:3]),
+    ),
+}

@@ -1,0 +1,14 @@
+"""The catalogue's entry of nllb-moe."""
+
+from eir_seq.models.entry import GROUPED, PAIR_TASKS, Entry, Export
+
+ENTRIES = {
+    "nllb-moe": Entry(
+        config="options:NllbMoeConfig",
+        architecture="architecture:NLLB_MOE",
+        paper="https://arxiv.org/abs/2207.04672",
+        summary="M2m_100 for two hundred languages with sparse experts, of which a token takes the best two.",
+        tasks=PAIR_TASKS[:3],
+        export=Export(operations=GROUPED),
+    ),
+}

@@ -1,0 +1,13 @@
+"""The catalogue's entry of nystromformer."""
+
+from eir_seq.models.entry import TEXT_TASKS, Entry
+
+ENTRIES = {
+    "nystromformer": Entry(
+        config="options:NystromformerConfig",
+        architecture="architecture:NYSTROMFORMER",
+        paper="https://arxiv.org/abs/2102.03902",
+        summary="Bert for long texts: a few means of its tokens stand between queries and keys.",
+        tasks=("base", "masked-lm", *TEXT_TASKS),
+    ),
+}

@@ -1,0 +1,13 @@
+"""The catalogue's entry of phi."""
+
+from eir_seq.models.entry import Entry
+
+ENTRIES = {
+    "phi": Entry(
+        config="options:PhiConfig",
+        architecture="architecture:PHI",
+        paper="https://arxiv.org/abs/2306.11644",
+        summary="Causal decoder whose sublayers read the same normed state, with rotations of half of every head.",
+        tasks=("base", "causal-lm", "sequence-classification", "token-classification"),
+    ),
+}

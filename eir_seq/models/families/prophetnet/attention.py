@@ -1,0 +1,93 @@
+"""Self-attention of a decoder that reads a text in one stream and predicts it in others, all side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.linear import Linear
+from eir_seq.models.layers.positions.relative import distance_buckets
+
+
+class NgramAttention(Attention):
+    """Attention of 1 + n streams (https://arxiv.org/abs/2001.04063), the first of which reads the text.
+
+    Tokens of the others see themselves, the first token that was read, and those read up to 0, 1, 2 ... places in
+    front of their own. Biases depend on a token's state and on the bucket of the distance.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Attention.Config):
+        """`streams`: all of them; `num_buckets`, `max_distance`: see `RelativeBuckets`.
+
+        `mixes_biases`: those of predicting streams, made per (token, stream, head), are read as if they were per
+        (stream, head, token), as published models of this kind do.
+        """
+
+        streams: int
+        num_buckets: int
+        max_distance: int
+        mixes_biases: bool
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.biases = Linear(config.hidden_size, config.num_buckets * config.num_heads)
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """(batch, streams * length, hidden) -> the same; one stream stands behind the other."""
+        query, own_key, own_value = (
+            self._streams(self._heads(project(x))).transpose(2, 3) for project in (self.query, self.key, self.value)
+        )  # (batch, streams, heads, length, head_size)
+        key, value = own_key[:, 0], own_value[:, 0]
+        if ctx.cache is not None:
+            key, value = ctx.cache.extend(self, key, value)
+        queries, keys = query.shape[3], key.shape[2]
+        look, buckets = ctx.once(("streams", queries, keys), lambda: self._places(queries, keys, x.device))
+        if ctx.keys is not None:
+            look = look & ctx.keys[:, None, None, None]
+        biases, query = self._biases_by_bucket(x), query * self.scale
+        scores = query @ key[:, None].transpose(-1, -2)
+        scores = scores + biases.gather(-1, buckets.expand(*biases.shape[:4], keys))
+        itself = (query * own_key).sum(-1, keepdim=True) + biases[..., :1]
+        reads = torch.arange(self.config.streams, device=x.device)[:, None, None, None] == 0
+        least = torch.finfo(scores.dtype).min
+        weights = torch.cat((scores.masked_fill(~look, least), itself.masked_fill(reads, least)), -1).softmax(-1)
+        dropped = F.dropout(weights, self.config.dropout if self.training else 0.0)
+        if ctx.head_mask is not None:
+            factors = ctx.head_mask[:, None, None]
+            weights, dropped = weights * factors, dropped * factors
+        if ctx.attentions is not None:
+            ctx.attentions.append(weights)
+        dropped = dropped.to(value.dtype)
+        mixed = dropped[..., :keys] @ value[:, None] + dropped[..., keys:] * own_value
+        return self.out(mixed.transpose(2, 3).flatten(3).flatten(1, 2))
+
+    def _streams(self, x: Tensor) -> Tensor:
+        """(batch, streams * length, ...) -> (batch, streams, length, ...)."""
+        return x.unflatten(1, (self.config.streams, -1))
+
+    def _biases_by_bucket(self, x: Tensor) -> Tensor:
+        """(batch, streams * length, hidden) -> (batch, streams, heads, length, buckets)."""
+        made = self._streams(self.biases(x)).unflatten(-1, (self.config.num_buckets, self.config.num_heads))
+        biases = made.permute(0, 1, 4, 2, 3)
+        if not self.config.mixes_biases:
+            return biases
+        mixed = made[:, 1:].permute(0, 2, 1, 4, 3).flatten(1, 3)
+        mixed = mixed.unflatten(1, (biases.shape[1] - 1, *biases.shape[2:4]))
+        return torch.cat((biases[:, :1], mixed), 1)
+
+    def _places(self, queries: int, keys: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Which tokens that were read each stream sees, (streams, 1, queries, keys) bool, and the buckets of these."""
+        place = torch.arange(keys, device=device)
+        stream = torch.arange(self.config.streams, device=device)[:, None, None, None]
+        distance = place[keys - queries :, None] - place
+        look = (distance >= (stream - 1).clamp(min=0)) | ((stream > 0) & (place == 0))
+        behind = (distance + (stream > 0).long()).clamp(min=0)  # a predicted token stands one place further
+        return look, distance_buckets(behind, self.config.num_buckets, self.config.max_distance)

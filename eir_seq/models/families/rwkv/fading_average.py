@@ -1,0 +1,58 @@
+"""Averages of values whose weights fade with time, computed for all times in parallel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eir_seq.models.layers.recurrence.linear_recurrence import recurrence, steps
+
+Sums = tuple[Tensor, Tensor, Tensor]
+"""Weighted sum of values and sum of weights, both over exp of the third: (batch, width) each, in float32 or better."""
+
+
+def fading_average(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, start: Sums) -> tuple[Tensor, Sums]:
+    """Averages of values with weights exp(key), which fade by exp(-rate) at each later time but the next.
+
+    The weight of the current value is exp(key + bonus) instead. As keys have no bounds, sums are kept over exp of
+    their greatest term. That term is only a scale, so gradients need not go through it.
+
+    Args:
+        key, value: (batch, length, width), in float32 or better, like all that follows.
+        rate, bonus: (width); `rate` above zero.
+        start: the sums in front of the first time.
+
+    Returns:
+        Averages, like `value`, and the sums behind the last time.
+    """
+    maximum = _whole_maximum if torch.compiler.is_exporting() else _fading_maximum
+    top = maximum(key.detach(), rate.detach(), start[2])
+    last_top = torch.cat((start[2][:, None], top[:, :-1]), 1)
+    weight = torch.exp(key - top)
+    first = torch.stack(start[:2], 1)
+    sums = recurrence(torch.exp(last_top - rate - top)[:, :, None], torch.stack((weight * value, weight), 2), first)
+    above, below = torch.cat((first[:, None], sums[:, :-1]), 1).unbind(2)
+    scale = torch.maximum(last_top, key + bonus).detach()
+    old, new = torch.exp(last_top - scale), torch.exp(key + bonus - scale)
+    last = sums[:, -1]
+    return (old * above + new * value) / (old * below + new), (last[:, 0], last[:, 1], top[:, -1])
+
+
+def _fading_maximum(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:
+    """m_t = max(m_(t-1) - rate, inputs_t) for (batch, length, width), (width) and (batch, width)."""
+    found = inputs.clone()
+    found[:, 0] = torch.maximum(found[:, 0], start - rate)
+    for distance, into, source, _ in steps(found.shape[1]):
+        found[:, into] = torch.maximum(found[:, into], found[:, source] - distance * rate)
+    return found
+
+
+@torch.library.custom_op("eir_seq::fading_maximum", mutates_args=())
+def _whole_maximum(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:
+    """See `_fading_maximum`."""
+    return _fading_maximum(inputs, rate, start)
+
+
+@_whole_maximum.register_fake
+def _(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:  # noqa: ARG001
+    return torch.empty_like(inputs, memory_format=torch.contiguous_format)

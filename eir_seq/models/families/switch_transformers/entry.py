@@ -1,0 +1,14 @@
+"""The catalogue's entry of switch_transformers."""
+
+from eir_seq.models.entry import GROUPED, T5_TASKS, Entry, Export
+
+ENTRIES = {
+    "switch_transformers": Entry(
+        config="options:SwitchTransformersConfig",
+        architecture="architecture:SWITCH_TRANSFORMERS",
+        paper="https://arxiv.org/abs/2101.03961",
+        summary="T5 in which every token of some layers goes through one of many feed-forward blocks.",
+        tasks=T5_TASKS[:3],
+        export=Export(operations=GROUPED),
+    ),
+}

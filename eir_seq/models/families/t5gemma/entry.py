@@ -1,0 +1,16 @@
+"""The catalogue's entry of t5gemma."""
+
+from eir_seq.models.entry import T5_TASKS, Entry
+
+ENTRIES = {
+    "t5gemma": Entry(
+        config="options:T5GemmaConfig",
+        architecture="architecture:T5GEMMA",
+        paper="https://arxiv.org/abs/2504.06225",
+        summary=(
+            "Encoder and decoder of any two sizes; layers with bounded scores, rotations, windows and four or six "
+            "norms."
+        ),
+        tasks=T5_TASKS[:5],
+    ),
+}

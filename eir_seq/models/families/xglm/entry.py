@@ -1,0 +1,13 @@
+"""The catalogue's entry of xglm."""
+
+from eir_seq.models.entry import Entry
+
+ENTRIES = {
+    "xglm": Entry(
+        config="options:XGLMConfig",
+        architecture="architecture:XGLM",
+        paper="https://arxiv.org/abs/2112.10668",
+        summary="Causal decoder of many languages, with scaled tokens and fixed waves for positions.",
+        tasks=("base", "causal-lm"),
+    ),
+}

@@ -1,0 +1,16 @@
+"""The catalogue's entry of yoso."""
+
+from eir_seq.models.entry import DENSE, TEXT_TASKS, Entry, Export
+
+ENTRIES = {
+    "yoso": Entry(
+        config="options:YosoConfig",
+        architecture="architecture:YOSO",
+        paper="https://arxiv.org/abs/2111.09714",
+        summary=(
+            "Bert for long texts: weights are chances that hashes of queries and keys agree, expected or estimated."
+        ),
+        tasks=("base", "masked-lm", *TEXT_TASKS),
+        export=Export(note=DENSE),
+    ),
+}

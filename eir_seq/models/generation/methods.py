@@ -1,0 +1,46 @@
+"""The methods of a model that generate texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from eir_seq.models.generation.base import GeneratingModel
+from eir_seq.models.generation.generate import generate, stream
+from eir_seq.models.generation.search import GenerationOutput
+
+
+class GenerationMethods(GeneratingModel):
+    """What `Model` has of them."""
+
+    def generate(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **options: Any
+    ) -> Tensor | GenerationOutput:
+        """Continue texts, in evaluation and without gradients.
+
+        Args:
+            input_ids: (batch, length) prompts, padded on the left; of a model with an encoder, its source texts. Or
+                `inputs_embeds`: (batch, length, hidden); without either, texts begin with `bos_token_id`.
+            attention_mask: (batch, length), nonzero at real tokens; guessed from `pad_token_id` if absent.
+            options: see `GenerationOptions`: max_new_tokens, num_beams, do_sample ... Their defaults are those of
+                `generation_config`. Further: `tokenizer` (whose `decode` spells stop_strings), `streamer` (told of
+                tokens by its `put` and `end`), `logits_processor` (functions of tokens and scores -> scores),
+                `generator` (torch's, instead of a seed), and further inputs of the model, tensors by their names.
+
+        Returns:
+            (batch * num_return_sequences, length) tokens: the prompt (a decoder's, where there is an encoder) and its
+            continuation, padded behind its end; only the continuation if the prompt was given as vectors. Or a
+            `GenerationOutput`, with return_dict_in_generate.
+
+        Raises:
+            UserError: a ValueError that names all that is wrong with the options and the prompt.
+        """
+        return generate(self, input_ids, attention_mask, **options)
+
+    def stream(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **options: Any
+    ) -> Iterator[Tensor]:
+        """The same without beams, token by token: (batch * num_return_sequences,) at each step."""
+        return stream(self, input_ids, attention_mask, **options)

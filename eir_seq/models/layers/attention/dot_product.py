@@ -1,0 +1,84 @@
+"""How the weighted sums of attention are computed: spelt out, or by torch's kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from eir_seq.errors import Fault, UserError
+from eir_seq.models.layers.build import Configured
+
+EAGER, SDPA, FLASH = IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
+"""Documented names: scores and weights spelt out; torch's choice of a kernel; its flash kernel."""
+UNMASKED, MASKED = (
+    [SDPBackend.FLASH_ATTENTION],
+    [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],
+)
+"""Kernels that `FLASH` stands for: it knows no masks, which steps of a padded batch with a cache need."""
+
+
+class DotProduct(Configured):
+    """A module that computes softmax(Q K^T) V; `attn_implementation` says how, `implementations` are those it can."""
+
+    attn_implementation = SDPA
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """What `attn_implementation` may be: by default with masks or biases in every call."""
+        return (EAGER, SDPA)
+
+    def _product(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        dropout: float,
+        scale: float,
+        *,
+        causal: bool = False,
+    ) -> Tensor:
+        """(..., heads, length, head_size) each -> (..., heads, queries, head_size).
+
+        `mask`: bool, True where a query may look, or what is added to scores. `causal`: each query sees the keys up to
+        its own place. Fewer heads of keys and values are shared by groups of query heads.
+        """
+        if self.attn_implementation == EAGER:
+            groups = query.shape[-3] // key.shape[-3]
+            key, value = (x.repeat_interleave(groups, -3) for x in (key, value))
+            scores = query @ key.transpose(-1, -2) * scale
+            mask = causal_mask(query, key) if causal else mask
+            if mask is not None:
+                hidden = torch.finfo(scores.dtype).min
+                scores = scores.masked_fill(~mask, hidden) if mask.dtype == torch.bool else scores + mask
+            return F.dropout(scores.softmax(-1), dropout).to(value.dtype) @ value
+        shared = bool(query.shape[-3] != key.shape[-3])
+        if self.attn_implementation == FLASH:
+            if query.dtype not in (torch.float16, torch.bfloat16):
+                found = str(query.dtype).removeprefix("torch.")
+                message = f"{FLASH!r} computes in float16 or bfloat16, not in {found}"
+                raise UserError(Fault("attn_implementation", f"{message}; load with dtype=torch.bfloat16, or autocast"))
+            with sdpa_kernel(UNMASKED if mask is None else MASKED, set_priority=True):
+                return _kernel(query, key, value, mask, dropout, scale, causal, shared)
+        return _kernel(query, key, value, mask, dropout, scale, causal, shared)
+
+
+def _kernel(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scale: float,
+    causal: bool,
+    shared: bool,
+) -> Tensor:
+    return F.scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale=scale, enable_gqa=shared)
+
+
+def causal_mask(query: Tensor, key: Tensor) -> Tensor:
+    """(queries, keys) bool: each query sees the keys up to its own place; the queries are the last of the keys."""
+    queries, keys = query.shape[-2], key.shape[-2]
+    return torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)

@@ -1,0 +1,207 @@
+"""Attention in a sliding window, with a few global tokens (Longformer, https://arxiv.org/abs/2004.05150).
+
+Texts are taken in pieces about as long as the window reaches to one side; each piece looks at itself, at as many tokens
+on both sides and at the global tokens. Time and memory grow linearly with the length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from eir_seq.models.layers.attention.windows import KEPT, InPieces, in_layout, piece, starts, texts_of
+from eir_seq.models.layers.context import Context, look_mask
+from eir_seq.models.layers.linear import Linear
+
+
+@dataclass(frozen=True)
+class Globals:
+    """The global tokens of a batch.
+
+    `place`: (batch, globals) where they stand among all tokens of the layout, None if there are none. `real`: which of
+    these are any. `seen`: (...) bool in the layout, True at real tokens that are none.
+    """
+
+    place: Tensor | None
+    real: Tensor
+    seen: Tensor
+
+    @classmethod
+    def of(cls, ctx: Context) -> Globals:
+        """Those of this pass."""
+        layout, device = ctx.layout, ctx.positions.device
+        everything = torch.ones(layout.batch, layout.length, dtype=torch.bool, device=device)
+        mask = everything if layout.mask is None else layout.mask
+        wanted = ctx.features.get("global_attention_mask")
+        if wanted is not None and torch.compiler.is_exporting():  # any token may be global: their number is data
+            is_global = wanted.bool() & mask
+            every = torch.arange(layout.batch * layout.length, device=device).unflatten(0, is_global.shape)
+            return cls(every, is_global, mask & ~is_global)
+        if wanted is None or not bool((wanted.bool() & mask).any()):
+            return cls(None, mask[:, :0], layout.pack(mask))
+        is_global = wanted.bool() & mask
+        count = is_global.sum(1)
+        order = torch.arange(int(count.max()), device=device)
+        place = torch.zeros(layout.batch, len(order), dtype=torch.long, device=device)
+        filled = order[None] < count[:, None]
+        place[filled] = layout.pack(is_global).flatten().nonzero().squeeze(1)
+        return cls(place, filled, layout.pack(mask & ~is_global))
+
+
+class BandedAttention(InPieces):
+    """Each token sees `reach` tokens to each side and all global tokens; a global token sees its whole text.
+
+    Global tokens have projections of their own for looking at others; as keys of others they use the common ones.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(InPieces.Config):
+        """`reach`: tokens seen to each side, half the published attention window."""
+
+        hidden_size: int
+        num_heads: int
+        reach: int
+        dropout: float = 0.0
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        size = config.hidden_size
+        self.head_size = size // config.num_heads
+        self.scale = self.head_size**-0.5
+        self.query, self.key, self.value = Linear(size, size), Linear(size, size), Linear(size, size)
+        self.query_global, self.key_global = Linear(size, size), Linear(size, size)
+        self.value_global = Linear(size, size)
+        self.out = Linear(size, size)
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        layout = ctx.layout
+        marked: Globals = ctx.once("globals", lambda: Globals.of(ctx))
+        query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
+        mixed = self._local(query, key, value, marked, ctx)
+        if layout.mask is not None and not layout.packed:
+            mixed = mixed * layout.mask[..., None]  # as published
+        if marked.place is not None:
+            flat = x if layout.packed else x.flatten(0, 1)
+            rows = self._global(flat, marked.place, marked.real, ctx)
+            if torch.compiler.is_exporting():
+                mixed = rows.where(marked.real[..., None], mixed)
+            else:
+                whole = mixed if layout.packed else mixed.flatten(0, 1)
+                mixed = whole.index_copy(0, marked.place[marked.real], rows[marked.real]).view_as(mixed)
+        return self.out(mixed)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_size))
+
+    def _local(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
+        """(..., heads, head_size) each -> (..., hidden)."""
+        reach, layout = self.config.reach, ctx.layout
+        dropout = self.config.dropout if self.training else 0.0
+        masks: list[list[Tensor | None]] = ctx.once(
+            ("band", reach, query.dtype), lambda: self._masks(marked, ctx, query.dtype)
+        )
+        shared = None
+        if marked.place is not None:
+            flat = (x if layout.packed else x.flatten(0, 1) for x in (key, value))
+            shared = [x[marked.place].transpose(1, 2) for x in flat]
+        mixed, weights = [], None
+        for number, text in enumerate(zip(*(texts_of(x, layout) for x in (query, key, value)), strict=True)):
+            others = None
+            if shared is not None and not self._sees_all(text[0].shape[2], ctx):
+                own = slice(number, number + 1) if layout.packed else slice(None)
+                others = shared[0][own], shared[1][own]
+            bias = masks[number].__getitem__
+            seen, weights = self._slide(
+                text[0], text[1], text[2], others, bias, ctx, reach=reach, scale=self.scale, dropout=dropout
+            )
+            mixed.append(seen)
+        if ctx.attentions is not None and weights is not None:  # then all texts are one rectangle
+            ctx.attentions.append(weights * marked.seen[:, None, :, None])
+        return in_layout(mixed, layout)
+
+    def _sees_all(self, length: int, ctx: Context) -> bool:
+        """Whether the window of each token of such a text is all of it, so that global tokens are nothing special."""
+        return not torch.compiler.is_exporting() and length <= self.config.reach + 1 and ctx.attentions is None
+
+    def _masks(self, marked: Globals, ctx: Context, dtype: torch.dtype) -> list[list[Tensor | None]]:
+        """What the tokens of each piece of each text see, (batch or 1, 1, tokens, globals + keys); None: all."""
+        layout, reach = ctx.layout, self.config.reach
+        size = piece(reach, layout.length)
+        found: list[list[Tensor | None]] = []
+        texts = [x[None] for x in marked.seen.split(layout.lengths)] if layout.packed else [marked.seen]
+        for number, seen in enumerate(texts):
+            length = seen.shape[1]
+            if self._sees_all(length, ctx):
+                found.append([None if layout.packed else look_mask(layout.mask, length, length, causal=False)])
+                continue
+            own = slice(number, number + 1) if layout.packed else slice(None)
+            masks: list[Tensor | None] = []
+            for start in starts(length, size):
+                first, end = max(0, start - reach), min(length, start + size)
+                row, column = (
+                    torch.arange(x, y, device=seen.device) for x, y in ((start, end), (first, min(length, end + reach)))
+                )
+                mask = ((row[:, None] - column).abs() <= reach) & seen[:, None, first : end + reach]
+                # a token that is not seen looks at itself, so that its weights stay finite
+                mask = mask | ((row[:, None] == column) & ~seen[:, start:end, None])
+                if marked.place is not None:
+                    mask = torch.cat((marked.real[own, None].expand(-1, end - start, -1), mask), -1)
+                if (
+                    not torch.compiler.is_exporting() and length <= KEPT
+                ):  # torch would make numbers of it in every layer
+                    mask = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, float("-inf"))
+                masks.append(mask[:, None])
+            found.append(masks)
+        return found
+
+    def _weights(self, scores: Tensor, mask: Tensor, head_mask: Tensor | None) -> Tensor:
+        weights = (scores * self.scale).masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
+        return weights if head_mask is None else weights * head_mask[:, None, None]
+
+    def _global(self, x: Tensor, place: Tensor, real: Tensor, ctx: Context) -> Tensor:
+        """States (tokens, hidden) -> what global tokens see (batch, globals, hidden); see `Globals`."""
+        rectangle = ctx.layout.pad(x) if ctx.layout.packed else x.unflatten(0, (ctx.layout.batch, -1))
+        mask = look_mask(ctx.layout.mask, 1, rectangle.shape[1], causal=False)
+        query = self._heads(self.query_global(x[place])).transpose(1, 2)
+        dropout = self.config.dropout if self.training else 0.0
+        spelt_out = ctx.attentions is not None or ctx.head_mask is not None
+        few = not torch.compiler.is_exporting() and query.shape[2] * self.config.num_heads <= self.config.hidden_size
+        if few and not spelt_out:
+            mixed = self._folded(query, rectangle, mask, dropout)
+        else:
+            key = self._heads(self.key_global(rectangle)).transpose(1, 2)
+            value = self._heads(self.value_global(rectangle)).transpose(1, 2)
+            if not spelt_out:
+                mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=self.scale)
+            else:
+                scores = query @ key.transpose(-1, -2)
+                everyone = torch.ones((), dtype=torch.bool, device=x.device) if mask is None else mask
+                weights = self._weights(scores, everyone, ctx.head_mask)
+                if ctx.global_attentions is not None:
+                    used = real[:, None, :, None]
+                    ctx.global_attentions.append((weights * used).transpose(-1, -2))
+                mixed = F.dropout(weights, dropout) @ value
+        return mixed.transpose(1, 2).flatten(2)
+
+    def _folded(self, query: Tensor, states: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        """The same with the projections of keys and values moved to the few queries.
+
+        q (W x + b) = (q W) x + q b, and the weighted sum of W x + b is W applied to the weighted sum of x, plus b:
+        no product over all tokens. Gives (batch, heads, globals, head_size).
+        """
+        heads = self.config.num_heads
+        key_weight = self.key_global.whole_weight.unflatten(0, (heads, -1))
+        value_weight = self.value_global.whole_weight.unflatten(0, (heads, -1))
+        offset = torch.einsum("bhgd,hd->bhg", query, self._heads(self.key_global.bias))[..., None]
+        scores = torch.einsum("bhgd,hdc->bhgc", query, key_weight) @ states[:, None].transpose(-1, -2) + offset
+        scores = scores * self.scale
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = F.dropout(scores.softmax(-1), dropout)
+        mixed = torch.einsum("bhgc,hdc->bhgd", weights @ states[:, None], value_weight)
+        return mixed + weights.sum(-1, keepdim=True) * self._heads(self.value_global.bias)[None, :, None]

@@ -1,0 +1,39 @@
+"""Feed-forward blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from eir_seq.models.layers.build import Configured
+from eir_seq.models.layers.feed_forward.activations import activation
+from eir_seq.models.layers.linear import Linear
+
+
+class Mlp(Configured):
+    """down(act(up(x))), or down(act(gate(x)) * up(x)) with a gate (https://arxiv.org/abs/2002.05202)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Configured.Config):
+        """`inner_dropout`: dropout between the two linear layers."""
+
+        hidden_size: int
+        inner_size: int
+        activation: str = "gelu"
+        gated: bool = False
+        bias: bool = True
+        inner_dropout: float = 0.0
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.gate = Linear(config.hidden_size, config.inner_size, bias=config.bias) if config.gated else None
+        self.up = Linear(config.hidden_size, config.inner_size, bias=config.bias)
+        self.down = Linear(config.inner_size, config.hidden_size, bias=config.bias)
+        self.activation = activation(config.activation)
+        self.inner_dropout = nn.Dropout(config.inner_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., hidden) -> (..., hidden)."""
+        inner = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
+        return self.down(self.inner_dropout(inner))

@@ -1,0 +1,169 @@
+"""Sparse experts: feed-forward blocks of which every token goes through a few (https://arxiv.org/abs/1701.06538)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from eir_seq.models.layers.build import Configured
+from eir_seq.models.layers.feed_forward.activations import activation
+from eir_seq.models.layers.linear import Linear, product
+
+
+@torch.library.custom_op("eir_seq::grouped_linear", mutates_args=())
+def grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+    """x W^T with a matrix for each group of rows; the groups stand one after the other.
+
+    An operation of its own, so that a graph may hold it although the sizes of groups are known from the data only.
+
+    Args:
+        x: (rows, in). weight: (groups, out, in). counts: (groups,) rows of each group.
+
+    Returns:
+        (rows, out); rows behind those of the last group are zero.
+    """
+    products = x.new_zeros(x.shape[0], weight.shape[1])
+    for group, rows in _groups(counts):
+        products[rows] = product(x[rows], weight[group])
+    return products
+
+
+@torch.library.custom_op("eir_seq::grouped_outer", mutates_args=())
+def grouped_outer(left: Tensor, right: Tensor, counts: Tensor) -> Tensor:
+    """Sums of outer products of rows (rows, out) and (rows, in) over each group: (groups, out, in)."""
+    products = left.new_zeros(counts.shape[0], left.shape[1], right.shape[1])
+    for group, rows in _groups(counts):
+        products[group] = product(left[rows].t(), right[rows].t())
+    return products
+
+
+def _groups(counts: Tensor) -> Iterator[tuple[int, slice]]:
+    start = 0
+    for group, count in enumerate(counts.tolist()):
+        if count:
+            yield group, slice(start, start + count)
+        start += count
+
+
+@grouped_linear.register_fake
+def _(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:  # noqa: ARG001
+    return x.new_empty(x.shape[0], weight.shape[1])
+
+
+@grouped_outer.register_fake
+def _(left: Tensor, right: Tensor, counts: Tensor) -> Tensor:
+    return left.new_empty(counts.shape[0], left.shape[1], right.shape[1])
+
+
+def _keep_factors(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG001
+    ctx.save_for_backward(*inputs)
+
+
+def _linear_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    x, weight, counts = ctx.saved_tensors
+    of_x = grouped_linear(gradient, weight.transpose(1, 2), counts) if ctx.needs_input_grad[0] else None
+    of_weight = grouped_outer(gradient, x, counts) if ctx.needs_input_grad[1] else None
+    return of_x, of_weight, None
+
+
+def _outer_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    left, right, counts = ctx.saved_tensors
+    of_left = grouped_linear(right, gradient, counts) if ctx.needs_input_grad[0] else None
+    of_right = grouped_linear(left, gradient.transpose(1, 2), counts) if ctx.needs_input_grad[1] else None
+    return of_left, of_right, None
+
+
+grouped_linear.register_autograd(_linear_gradients, setup_context=_keep_factors)
+
+grouped_outer.register_autograd(_outer_gradients, setup_context=_keep_factors)
+
+
+class Experts(Configured):
+    """Feed-forward blocks side by side, each kind of matrix in one tensor: every token goes to those chosen for it."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Configured.Config):
+        """`count`: how many; `gated`: down(act(gate(x)) * up(x)) instead of down(act(up(x))).
+
+        `inner_dropout`: dropout in front of `down`.
+        """
+
+        count: int
+        hidden_size: int
+        inner_size: int
+        activation: str
+        gated: bool
+        inner_dropout: float = 0.0
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.count = config.count
+        inward = (config.count, config.inner_size, config.hidden_size)
+        self.gate = nn.Parameter(torch.empty(inward)) if config.gated else None
+        self.up = nn.Parameter(torch.empty(inward))
+        self.down = nn.Parameter(torch.empty(config.count, config.hidden_size, config.inner_size))
+        self.activation = activation(config.activation)
+        self.inner_dropout = nn.Dropout(config.inner_dropout)
+
+    def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sums over the experts of each token.
+
+        Args:
+            x: (tokens, hidden). chosen: (tokens, choices) numbers of experts; `count` stands for none.
+            weights: (tokens, choices), of the same choices.
+
+        Returns:
+            (tokens, hidden).
+        """
+        experts = chosen.flatten()
+        order = experts.argsort(stable=True)
+        tokens = order // chosen.shape[1]
+        counts = (experts[None] == torch.arange(self.count, device=x.device)[:, None]).sum(1)
+        out = self._through(x[tokens], experts[order], counts) * weights.flatten()[order, None]
+        return torch.zeros_like(x).index_add(0, tokens, out.to(x.dtype))
+
+    def _through(self, rows: Tensor, experts: Tensor, counts: Tensor) -> Tensor:  # noqa: ARG002
+        """Rows (rows, hidden) -> the same through the expert of each, (rows,) numbers in order, `counts` rows each."""
+        inner = self.activation(self._product(rows, self.up if self.gate is None else self.gate, counts))
+        if self.gate is not None:
+            inner = inner * self._product(rows, self.up, counts)
+        return self._product(self.inner_dropout(inner), self.down, counts)
+
+    @staticmethod
+    def _product(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            x, weight = x.to(dtype), weight.to(dtype)
+        products: Tensor = grouped_linear(x, weight, counts)
+        return products
+
+
+def router_scores(router: Linear, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(..., hidden) -> (..., experts), in the routers' own precision also where the rest is less precise."""
+    dtype = torch.float64 if x.dtype == torch.float64 else dtype
+    own = {name: parameter.to(dtype) for name, parameter in router.named_parameters()}
+    with torch.autocast(x.device.type, enabled=False):
+        scores: Tensor = torch.func.functional_call(router, own, x.to(dtype))
+    return scores
+
+
+def balance_loss(scores: Sequence[Tensor], per_token: int, real: Tensor | None) -> Tensor:
+    """A scalar that is least, `per_token`, where all experts are used alike (https://arxiv.org/abs/2101.03961, 2.2).
+
+    Args:
+        scores: of the routers of all layers, each (batch, length, experts).
+        per_token: how many experts a token goes through.
+        real: (batch, length) bool, the tokens that count; None for all.
+    """
+    chances = torch.stack(tuple(scores)).softmax(-1)
+    layers, experts = chances.shape[0], chances.shape[-1]
+    share = torch.ones_like(chances[0, ..., 0]) if real is None else real.to(chances.dtype)
+    share = (share / (share.sum() * layers))[None, ..., None]
+    used = F.one_hot(chances.topk(per_token).indices, experts) * share[..., None]
+    return experts * (used.sum((0, 1, 2, 3)) * (chances * share).sum((0, 1, 2))).sum()

@@ -1,0 +1,123 @@
+"""Absolute position embeddings: learned tables and sinusoids."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from eir_seq.models.layers.positions.position_ids import CountAll, Numbering
+
+
+class LearnedPositions(nn.Embedding):
+    """A learned vector per position id."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`count`: rows of the table from position 0 on. `offset`: rows in front of them."""
+
+        count: int
+        numbering: Numbering = CountAll()
+        offset: int = 0
+
+        def build(self, size: int) -> LearnedPositions:
+            """A table of vectors of width `size`."""
+            return LearnedPositions(self.count, size, self.offset)
+
+    def __init__(self, count: int, size: int, offset: int = 0) -> None:
+        super().__init__(count + offset, size)
+        self.offset = offset
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Position ids (...) -> (..., size)."""
+        return super().forward(positions + self.offset if self.offset else positions)
+
+
+class SinusoidalPositions(nn.Embedding):
+    """Fixed sine and cosine waves, alternating over the channels (https://arxiv.org/abs/1706.03762, 3.5)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """`count`: rows of the table."""
+
+        count: int
+        numbering: Numbering = CountAll()
+
+        def build(self, size: int) -> SinusoidalPositions:
+            """A frozen table of vectors of width `size`."""
+            return SinusoidalPositions(self.count, size)
+
+    def __init__(self, count: int, size: int) -> None:
+        super().__init__(count, size)
+        self.weight.requires_grad_(False)
+
+    @staticmethod
+    def waves(positions: Tensor, size: int) -> Tensor:
+        """(...,) positions -> (..., size): channel 2j holds sin(p / 10000^(2j/size)), channel 2j+1 the cosine."""
+        channel = torch.arange(0, size, 2, dtype=torch.float64, device=positions.device)
+        angles = positions[..., None] * 10000 ** (-channel / size)
+        return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2)[..., :size].float()
+
+
+class SinesThenCosines(SinusoidalPositions):
+    """The same waves, all sines in front of all cosines."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SinusoidalPositions.Config):
+        """The same options."""
+
+        def build(self, size: int) -> SinesThenCosines:
+            """A frozen table of vectors of width `size`."""
+            return SinesThenCosines(self.count, size)
+
+    @staticmethod
+    def waves(positions: Tensor, size: int) -> Tensor:
+        """(...,) positions -> (..., size): sines of the even channels' angles, then their cosines."""
+        alternating = SinusoidalPositions.waves(positions, size)
+        return torch.cat((alternating[..., 0::2], alternating[..., 1::2]), -1)
+
+
+def closed_waves(positions: Tensor, size: int) -> Tensor:
+    """(...,) positions -> (..., size): sines in front of cosines, whose slowest wave has exactly 1/10000 of the speed.
+
+    All of it in float32, as published weights were trained; a last odd channel is zero.
+    """
+    half = size // 2
+    speed = torch.exp(torch.arange(half, device=positions.device).float() * -(math.log(10000) / (half - 1)))
+    angles = positions[..., None].float() * speed
+    return nn.functional.pad(torch.cat((angles.sin(), angles.cos()), -1), (0, size % 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WavePositions:
+    """Waves computed for any length, without a table.
+
+    `waves`: positions (...,) and a width -> (..., width). `offset`: the first position. `blank`: position whose vector
+    is zero, that of padding.
+    """
+
+    numbering: Numbering = CountAll()
+    waves: Callable[[Tensor, int], Tensor] = SinusoidalPositions.waves
+    offset: int = 0
+    blank: int | None = None
+
+    def build(self, size: int) -> nn.Module:
+        """A module without parameters."""
+        return _Waves(self, size)
+
+
+class _Waves(nn.Module):
+    def __init__(self, config: WavePositions, size: int) -> None:
+        super().__init__()
+        self.config, self.size = config, size
+
+    def forward(self, positions: Tensor) -> Tensor:
+        positions = positions + self.config.offset
+        waves = self.config.waves(positions, self.size)
+        return waves if self.config.blank is None else waves * (positions != self.config.blank)[..., None]
+
+
+PositionsConfig = LearnedPositions.Config | SinusoidalPositions.Config | WavePositions
