@@ -18,6 +18,7 @@ from eir_seq.spool import ROWS_PER_BATCH, Spool
 CHARACTERS_PER_BATCH = 1 << 23
 ARROW_BLOCK = 1 << 22
 """Bytes that Arrow parses at once; no row may be longer."""
+SCANNED = 1 << 16
 DELIMITERS = {"\t": "a tab", ";": "';'", "|": "'|'", ",": "','"}
 LINES_SHOWN = 3
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -129,7 +130,7 @@ def _is_plain(path: str, quote: str | None) -> bool:
             return False
         if start != b"\xef\xbb\xbf":
             file.seek(0)
-        while block := file.read(1 << 20):
+        while block := file.read(SCANNED):
             joined = before + block
             if (quote and quote.encode() in block) or b"\0" in block or b"\n\n" in joined or b"\n\r" in joined:
                 return False
