@@ -181,7 +181,7 @@ class Cache:
         if mark is None and not os.path.lexists(path):
             return None
         try:
-            _verify(path)
+            verify(path)
             found = read(path, mark)
             with contextlib.suppress(OSError):
                 os.utime(path / MANIFEST)  # when it was used
@@ -308,7 +308,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     raise ValueError(f"{MANIFEST} has changed")
 
 
-def _verify(folder: Path) -> None:
+def verify(folder: Path) -> None:
     """Compare all files with the manifest; raises as `_read_manifest` does."""
     for name, wanted in _read_manifest(folder)["files"].items():
         with open_regular(folder / name) as file:

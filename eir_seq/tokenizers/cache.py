@@ -27,15 +27,15 @@ class TokenizerCache:
         folder: the cache folder.
         max_size: bytes that it may have.
         source: what they are trained on, for people.
-        seconds: one that is trained faster is not kept.
+        seconds: one that is trained faster is not kept; `SECONDS` if absent.
     """
 
     def __init__(
-        self, folder: str | Path, *, max_size: int | None = None, source: str = "", seconds: float = SECONDS
+        self, folder: str | Path, *, max_size: int | None = None, source: str = "", seconds: float | None = None
     ) -> None:
         self._cache = Cache(folder, max_size)
         self._source = source
-        self._seconds = seconds
+        self._seconds = SECONDS if seconds is None else seconds
 
     @property
     def folder(self) -> Path:
