@@ -238,15 +238,15 @@ def _look_at(path: Path) -> Found | None:
     try:
         status = path.lstat()
         size = sum(file.lstat().st_size for file in _files(path))
-        name = path.name.partition("-")[0]
-        found = Found(path, Label(name, "?"), size, status.st_mtime, status.st_mtime, bool(marks(path)), readable=False)
+        kind = "tokenizer" if stat.S_ISDIR(status.st_mode) and path.name.startswith("tokenizer") else "encoded rows"
+        label = Label(kind, "(damaged)")
+        found = Found(path, label, size, status.st_mtime, status.st_mtime, bool(marks(path)), readable=False)
         if not stat.S_ISDIR(status.st_mode) or (path / _EARLIER_TOKENIZER).exists():
-            kind = "tokenizer" if stat.S_ISDIR(status.st_mode) else "rows"
             return replace(found, label=Label(kind, "(of an earlier version)"))
         try:
             manifest = _read_manifest(path)
         except (OSError, ValueError, KeyError, TypeError):
-            return replace(found, label=Label(name, "(damaged)"))
+            return found
         used = (path / MANIFEST).lstat().st_mtime
         label = Label(**manifest["label"])
         return replace(found, label=label, created=manifest["created"], used=used, readable=True)

@@ -62,10 +62,12 @@ def _list(cache: Cache) -> None:
         for title in ("rows", "size", "created", "last used"):
             table.add_column(title, justify="right", no_wrap=True)
         table.add_column("")
-        for entry in entries:
+        for group in _grouped(entries):
+            entry = group[0]
             rows = "" if entry.label.rows is None else f"{entry.label.rows:,}"
-            times = (_ago(entry.created), _ago(entry.used))
-            table.add_row(*_named(entry), rows, _size(entry.bytes), *times, "in use" if entry.in_use else "")
+            size = _size(sum(other.bytes for other in group))
+            state = "in use" if any(other.in_use for other in group) else ""
+            table.add_row(*_named(group), rows, size, _ago(entry.created), _ago(entry.used), state)
         Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(table, markup=False)
     print(f"{cache.folder}: {_summary(entries)}")
 
@@ -88,8 +90,9 @@ def _clean(cache: Cache, flags: argparse.Namespace) -> None:
     leftovers = cache.leftovers()
     if not flags.dry_run:
         cache.shrink()
-    for entry in removed:
-        print(f"{' '.join(_named(entry))}: {_size(entry.bytes)}, last used {_ago(entry.used)}")
+    for group in _grouped(removed):
+        size = _size(sum(entry.bytes for entry in group))
+        print(f"{' '.join(_named(group))}: {size}, last used {_ago(group[0].used)}")
     would = "would be removed" if flags.dry_run else "removed"
     killed = f", and what {len(leftovers)} killed builds left" if leftovers else ""
     print(f"{cache.folder}: {would}: {_summary(removed)}{killed}")
@@ -100,8 +103,17 @@ def _clean(cache: Cache, flags: argparse.Namespace) -> None:
 # ------------------------------------------------------------------------------------------------------------- words
 
 
-def _named(entry: Found) -> tuple[str, str]:
-    return entry.label.kind, entry.label.of
+def _grouped(entries: list[Found]) -> list[list[Found]]:
+    """Each entry by itself, but those together that cannot be used and that nothing tells apart."""
+    groups: dict[object, list[Found]] = {}
+    for entry in entries:
+        groups.setdefault(entry.path if entry.readable else entry.label, []).append(entry)
+    return list(groups.values())
+
+
+def _named(group: list[Found]) -> tuple[str, str]:
+    label = group[0].label
+    return label.kind, label.of if len(group) == 1 else f"{len(group):,} {label.of}"
 
 
 def _summary(entries: list[Found]) -> str:

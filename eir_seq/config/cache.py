@@ -28,7 +28,8 @@ def size_in_bytes(text: str) -> int:
 
 def _size(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"{value!r} is not a size; write for example 20GB, or null for no limit")
+        shown = str(value).lower() if isinstance(value, bool) else repr(value)
+        raise ValueError(f"{shown} is not a size; write for example 20GB, or null for no limit")
     size_in_bytes(str(value))
     return str(value)
 

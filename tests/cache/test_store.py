@@ -111,7 +111,9 @@ def test_damage_is_found_and_mended_with_one_line(
     assert texts.names() == [0]
 
 
-@pytest.mark.parametrize("content", ["null", "[]", "{}", '{"hash": 1}', "[" * 100_000, '{"files": null, "hash": "x"}', ""])
+@pytest.mark.parametrize(
+    "content", ["null", "[]", "{}", '{"hash": 1}', "[" * 100_000, '{"files": null, "hash": "x"}', ""]
+)
 def test_a_manifest_that_is_none_is_damage(tmp_path: Path, content: str) -> None:
     texts = Texts(tmp_path)
     use(texts, 0)
@@ -178,7 +180,12 @@ def test_what_dead_processes_left_is_removed_and_live_ones_are_left_alone(tmp_pa
     dead = f"{machine}-{pid}-{int(start) + 1}"
     elsewhere = f"{'0' * 12}-1-1"
     gone = [f".text-0-{dead}-01234567.tmp", f".{name()}.lock", ".0123456789abcdef-77-01234567.tmp"]
-    kept = [temporary_name("text-0"), f".text-0-{elsewhere}-01234567.tmp", ".mine.tmp", ".0123456789abcdef-7-01234567.tmp"]
+    kept = [
+        temporary_name("text-0"),
+        f".text-0-{elsewhere}-01234567.tmp",
+        ".mine.tmp",
+        ".0123456789abcdef-7-01234567.tmp",
+    ]
     for entry in gone + kept:
         (tmp_path / entry).mkdir()
     (tmp_path / gone[1] / f".used-by-{dead}-01234567").touch()

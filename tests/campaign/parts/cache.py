@@ -80,7 +80,9 @@ def damaged(where: float, folder: Path) -> str | None:
     kind = draw.choice(sorted(DAMAGE))
     DAMAGE[kind](path, draw)
     wrong = check(start(small(folder), folder, prepare), folder, said=1)
-    wrong = wrong or next((f"{entry} is damaged" for entry in Cache(folder / "cache").entries() if not _whole(entry)), None)
+    wrong = wrong or next(
+        (f"{entry} is damaged" for entry in Cache(folder / "cache").entries() if not _whole(entry)), None
+    )
     return wrong and f"{kind} of {path.relative_to(folder)}: {wrong}"
 
 
