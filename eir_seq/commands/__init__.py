@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "predict rows of a file with a finished run",
     "models": "list the architectures, or show the options of one",
     "runs": "compare finished runs",
+    "cache": "list or clean what is kept of the data between runs",
     "schema": "print the JSON schema of an experiment, for editors",
 }
 """Each is a module of this package with ``run(arguments: list[str]) -> int``."""

@@ -26,6 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from eir_seq.config.cache import CacheConfig
 from eir_seq.config.chosen_files import check_chosen_files
 from eir_seq.config.errors import without_foreign_keys
 from eir_seq.config.folders import CONFIG_NAME, UserConfFirst, conf_dir, options_of
@@ -82,7 +83,13 @@ def set_up_hydra() -> None:
 
 def schema_defaults() -> dict[str, Any]:
     """The defaults of the sections that have no variants, so that `--cfg job` and shell completion show all keys."""
-    sections = {"data": DataConfig(), "scheduler": SchedulerConfig(), "trainer": TrainerConfig(), "run": RunConfig()}
+    sections = {
+        "data": DataConfig(),
+        "scheduler": SchedulerConfig(),
+        "trainer": TrainerConfig(),
+        "run": RunConfig(),
+        "cache": CacheConfig(),
+    }
     return {"seed": 0, **{name: section.model_dump() for name, section in sections.items()}}
 
 

@@ -307,6 +307,13 @@ def _run(sections: Sections) -> Iterator[Fault]:
         yield from ignored("run", sections.run, "root", "with run.dir")
 
 
+def _cache(sections: Sections) -> Iterator[Fault]:
+    if sections.cache is not None and sections.data is not None:
+        new, old = sections.cache.dir, sections.data.cache_dir
+        if new is not None and old is not None and new != old:
+            yield Fault("data.cache_dir", f"is the earlier name of cache.dir, which is {new!r}; give one of them")
+
+
 _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _source_keys,
     _validation_draw,
@@ -324,4 +331,5 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _half_precision,
     _monitor,
     _run,
+    _cache,
 )

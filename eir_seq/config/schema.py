@@ -7,10 +7,12 @@ torch, so that a config error is reported in a fraction of a second.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field
 
+from eir_seq.config.cache import CacheConfig
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.fusion import FusionConfig, MlpResidualFusionConfig
 from eir_seq.config.optimization import AdamWConfig, OptimizerConfig, SchedulerConfig
@@ -85,7 +87,7 @@ class DataConfig(Strict):
         None, description="classification output whose classes are drawn equally often"
     )
     num_workers: int = Field(0, ge=0, le=256, description="processes that prepare batches")
-    cache_dir: str | None = Field(None, description="where encoded rows are cached; the user's cache folder if absent")
+    cache_dir: str | None = Field(None, description="the earlier name of cache.dir")
 
     @property
     def reads_sample(self) -> bool:
@@ -328,6 +330,19 @@ class ExperimentConfig(Strict):
     trainer: TrainerConfig = Field(TrainerConfig(), description="how long, how precisely and where to train")
     tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
     run: RunConfig = Field(RunConfig(), description="where the run's files go")
+    cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are kept")
+
+    @property
+    def source(self) -> str:
+        """What rows are of, for people: the experiment and its training data."""
+        data = self.data
+        name = data.name if data.source == "hub" or data.reads_sample else PurePath(data.train or "").name
+        return f"{self.name} ({name})" if name else self.name
+
+    @property
+    def cache_dir(self) -> str | None:
+        """The cache folder, by either of its names; None: the user's one."""
+        return self.cache.dir or self.data.cache_dir
 
     @property
     def token_inputs(self) -> dict[str, str]:

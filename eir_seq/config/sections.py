@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from eir_seq.config.cache import CacheConfig
 from eir_seq.config.optimization import OptimizerConfig, SchedulerConfig
 from eir_seq.config.outputs import OutputConfig
 from eir_seq.config.schema import DataConfig, InputConfig, RunConfig, TrackerConfig, TrainerConfig
@@ -30,6 +31,7 @@ class Sections:
     trainer: TrainerConfig | None
     run: RunConfig | None
     tracker: TrackerConfig | None
+    cache: CacheConfig | None = None
 
 
 def ignored(place: str, section: BaseModel, keys: str, reason: str) -> Iterator[Fault]:

@@ -110,6 +110,7 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
             config.trainer,
             config.run,
             config.tracker,
+            config.cache,
         )
     fields = ExperimentConfig.model_fields
 
@@ -144,6 +145,7 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
         section("trainer"),
         section("run"),
         section("tracker"),
+        section("cache"),
     )
 
 

@@ -91,7 +91,12 @@ class DataModule(pl.LightningDataModule):
         self.rank, self.world_size = rank, world_size
         self.encoded: dict[str, EncodedSplit] = {}
         self.warnings: list[str] = []
-        self._cache = EncodingCache(config.data.cache_dir, fallback_cache)
+        self._cache = EncodingCache(
+            config.cache_dir,
+            fallback_cache,
+            max_size=config.cache.max_bytes,
+            source=config.source,
+        )
         self._progress = progress
         self._sampler: EpochSampler | None = None
         self._loaders: dict[str, DataLoader[Batch]] = {}

@@ -93,7 +93,7 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     columns, rows without text or label (unless skipped), ids that repeat within or across splits, classes that the
     training rows lack.
     """
-    roles, data = column_roles(config, inputs or _inputs(config)), config.data
+    roles, data = column_roles(config, inputs or _inputs(config)), _data(config)
     parts = _read_parts(data, roles, only=SPLITS, need_targets=True)
     if "train" not in parts:
         raise UserError(Fault("data.train", "give the file or folder of the training rows"))
@@ -129,8 +129,13 @@ def load_test(
     roles = replace(roles, uses=roles.without("group").uses)
     if not need_texts:
         roles = replace(roles, prompts=frozenset(roles.of("input", ColumnType.TEXT)))
-    parts = _read_parts(config.data, roles, only=("test",), need_targets=need_targets)
+    parts = _read_parts(_data(config), roles, only=("test",), need_targets=need_targets)
     return _finish({split: part.table for split, part in parts.items()}, parts, roles)
+
+
+def _data(config: ExperimentConfig) -> DataConfig:
+    """The section `data`, with the cache folder by whatever name it was given."""
+    return config.data.model_copy(update={"cache_dir": config.cache_dir})
 
 
 def _inputs(config: ExperimentConfig) -> Inputs:

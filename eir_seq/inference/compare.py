@@ -19,7 +19,7 @@ from eir_seq.inference.jobs import JOBS, read_jobs
 
 REPETITIONS = ("seed", "data.split_seed")
 """Config keys whose values repeat a run rather than change what it does."""
-APART_FROM_SETTINGS = ("note", "run.", "tracker.", "trainer.threads", "data.num_workers", "data.cache_dir")
+APART_FROM_SETTINGS = ("note", "run.", "tracker.", "trainer.threads", "cache.", "data.num_workers", "data.cache_dir")
 """Config keys in which runs of one row may differ besides; a dot at the end stands for the whole section."""
 _FOLD = re.compile(r"(fold[-_ ]?)\d+", re.IGNORECASE)
 """The number of a fold in the name of a data file, e.g. ``fold_3.csv``."""

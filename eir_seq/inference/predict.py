@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from eir_seq.config.cache import CacheConfig
 from eir_seq.config.outputs import ColumnOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.dataset import Batch, EncodedSplit, encode_split
@@ -238,6 +239,7 @@ def _config(
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={**data, **sizes, "cache_dir": None}),
+            "cache": CacheConfig(),
             "trainer": config.trainer.model_copy(update={"accelerator": accelerator, "precision": "32"}),
         }
     )

@@ -82,7 +82,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     from eir_seq.data.source import load_splits
 
     layout, written, sentinels = config.document_layout, config.written, config.sentinels
-    cache = TokenizerCache(config.data.cache_dir or default_folder())
+    cache = TokenizerCache(config.cache_dir or default_folder(), max_size=config.cache.max_bytes, source=config.source)
     modalities = {
         name: build_modality(name, declared, layout, written.get(name), sentinels.get(name, 0), cache)
         for name, declared in config.inputs.items()

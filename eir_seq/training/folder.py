@@ -37,6 +37,7 @@ MAY_CHANGE = (
     "tracker",
     "note",
     "data.num_workers",
+    "cache",
     "data.cache_dir",
     "trainer.max_epochs",
     "trainer.max_steps",

@@ -43,7 +43,7 @@ def text(id: str, yaml: str | bytes, *lines: str) -> Bad:
 
 
 MISSPELT = [
-    inside("key-number-top", "  max_epochs: 1", "1: 3", "1: unknown key; keys here: name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, tracker, run (conf/experiment/mine.yaml:29)"),
+    inside("key-number-top", "  max_epochs: 1", "1: 3", "1: unknown key; keys here: name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, tracker, run, cache (conf/experiment/mine.yaml:29)"),
     inside("key-hydra", "  max_epochs: 1", "hydra: { run: { dir: x } }", "hydra.run.dir: has no effect in a file; run.dir and run.root say where a run goes (conf/experiment/mine.yaml:29)"),
     inside("no-home", "  max_epochs: 1", "run: { dir: ~nouser/x }", "run.dir: '~nouser/x': no home folder is known for '~nouser'; write ./~nouser for a folder of that name (conf/experiment/mine.yaml:29)"),
     text(
@@ -162,6 +162,9 @@ COMBINATIONS = [
     cli("lora-keys", (f"{MODEL}.lora.rnak=4", f"{MODEL}.lora.dropout=1"), f"{MODEL}.lora.dropout: 1 is not a number >= 0 and < 1", f"{MODEL}.lora.rnak: unknown key; did you mean 'rank'?"),
     cli("lora-without-layers", f"{MODEL}.lora.target_modules=[]", f"{MODEL}.lora: needs pretrained_model: true; it keeps the other weights, which would be random", f"{MODEL}.lora.target_modules: is empty; name layers, or leave it out for all linear ones"),
     cli("no-file-for-the-sample", "data.train=x.csv", "data.train: no such file or folder: 'x.csv'"),
+    cli("cache-size", "cache.max_size=20XB", "cache.max_size: '20XB' is not a size; write for example 20GB, 500MB or 1.5TiB"),
+    cli("cache-size-type", "cache.max_size=true", "cache.max_size: true is not a size; write for example 20GB, or null for no limit"),
+    cli("cache-names", ("cache.dir=a", "data.cache_dir=b"), "data.cache_dir: is the earlier name of cache.dir, which is 'a'; give one of them"),
     cli("ignored-root", ("run.dir=a", "run.root=b"), "run.root: has no effect with run.dir"),
     cli("ignored-key-of-variant", ("fusion=concat", "fusion.num_layers=2"), "fusion.num_layers: unknown key; keys here: type"),
     cli("sample-name", "data.name=review", "data.name: 'review' is not a shipped sample ('reviews', 'stories', 'translations', 'long_documents', 'reviews_test'); did you mean 'reviews'?"),
@@ -207,7 +210,7 @@ FILES = [
 
 DATA = "imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample"
 EXPERIMENTS = ", ".join(sorted([*(path.stem for path in (conf_dir() / "experiment").glob("*.yaml")), "mine"]))
-KEYS = "name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, tracker, run"
+KEYS = "name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, tracker, run, cache"
 PACKAGE = "# @package _global_\n"
 
 

@@ -4,7 +4,7 @@ import logging
 import multiprocessing
 import os
 import pickle
-import time
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def test_rows_are_encoded_once_and_read_without_copies(tmp_path: Path) -> None:
     view = again.sequences("ids", [4])[0]
     assert view.dtype == np.int32
     assert not view.flags.owndata
-    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".arrow"]
+    assert [path.name.partition("-")[0] for path in (tmp_path / "cache").iterdir()] == ["rows"]
 
 
 def test_other_rows_or_another_tokenizer_are_encoded_anew(tmp_path: Path) -> None:
@@ -91,15 +91,43 @@ def test_pickling_keeps_the_path_only(tmp_path: Path) -> None:
     check(pickle.loads(frozen), data)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "empty", "junk"])
+@pytest.mark.parametrize("damage", ["truncate", "empty", "junk", "flip"])
 def test_a_damaged_file_is_built_anew(tmp_path: Path, damage: str) -> None:
     data, words = rows(), Words()
     path = encode(EncodingCache(tmp_path), data, words).path
     content = path.read_bytes()
-    path.write_bytes({"truncate": content[: len(content) // 2], "empty": b"", "junk": b"x" * 100}[damage])
+    flipped = bytearray(content)
+    flipped[content.index(np.int32(7).tobytes() * 2)] ^= 1  # a value, which the format would not notice
+    damaged = {"truncate": content[: len(content) // 2], "empty": b"", "junk": b"x" * 100, "flip": bytes(flipped)}
+    path.write_bytes(damaged[damage])
     check(encode(EncodingCache(tmp_path), data, words), data)
     assert words.calls == 6
     assert path.read_bytes() == content
+
+
+def test_an_entry_that_is_removed_stays_readable(tmp_path: Path) -> None:
+    """To the process that has it open, and to loader processes that start later."""
+    data = rows()
+    encoded = encode(EncodingCache(tmp_path / "cache"), data, Words())
+    frozen = pickle.dumps(encoded)
+    shutil.rmtree(tmp_path / "cache")
+    check(encoded, data)
+    check(pickle.loads(frozen), data)
+
+
+def test_what_is_in_use_is_not_evicted(tmp_path: Path) -> None:
+    def entries() -> int:
+        return len(list(tmp_path.iterdir()))
+
+    cache = EncodingCache(tmp_path, max_size=1)
+    first = encode(cache, rows(10), Words())
+    second = encode(cache, rows(20), Words())
+    assert entries() == 2
+    del first
+    third = encode(cache, rows(30), Words())
+    assert entries() == 2
+    assert second.numbers("length")[5:].tolist() == [row % 5 for row in range(5, 20)]
+    del second, third
 
 
 def test_a_folder_that_cannot_be_written_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -172,20 +200,11 @@ def test_a_killed_build_leaves_nothing_that_is_read(tmp_path: Path) -> None:
     process.start()
     process.join(60)
     assert process.exitcode == 9
-    assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".lock", ".tmp"]
     words = Words()
     check(encode(EncodingCache(tmp_path), rows(), words), rows())
     assert words.calls == 3
-
-
-def test_what_dead_processes_left_is_removed_and_live_ones_are_left_alone(tmp_path: Path) -> None:
-    old, new = tmp_path / ".old-1.tmp", tmp_path / ".new-1.tmp"
-    old.write_text("x")
-    new.write_text("x")
-    os.utime(old, (time.time() - 100_000, time.time() - 100_000))
-    encode(EncodingCache(tmp_path), rows(10), Words())
-    assert not old.exists()
-    assert new.exists()
+    assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == ["rows"]
 
 
 def test_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

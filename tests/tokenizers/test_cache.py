@@ -96,7 +96,7 @@ def test_what_the_vocabulary_depends_on(fits: Fits) -> None:
 def test_a_damaged_vocabulary_is_learnt_again(fits: Fits, damage: str) -> None:
     first = fits()
     (folder,) = fits.cache.folder.iterdir()
-    path = folder / ("fingerprint" if damage == "unsigned" else "tokenizer.json")
+    path = folder / ("manifest.json" if damage == "unsigned" else "tokenizer.json")
     content = path.read_bytes()
     if damage in ("removed", "unsigned"):
         path.unlink()
@@ -105,7 +105,7 @@ def test_a_damaged_vocabulary_is_learnt_again(fits: Fits, damage: str) -> None:
     assert fits().fingerprint() == first.fingerprint()
     assert fits().fingerprint() == first.fingerprint()
     assert fits.learnt == 2
-    assert path.read_bytes() == content
+    assert damage == "unsigned" or path.read_bytes() == content
     assert [entry.name for entry in fits.cache.folder.iterdir()] == [folder.name]
 
 
@@ -114,7 +114,7 @@ def test_a_vocabulary_that_is_learnt_fast_is_not_kept(tmp_path: Path, monkeypatc
     fits()
     fits()
     assert fits.learnt == 2
-    assert not (tmp_path / "cache").exists()
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
