@@ -67,11 +67,13 @@ class EncodedSplit:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row for each input, and of what is written from inputs, ``(rows, inputs + written)``."""
-        columns = [encoded.numbers(LENGTH) for encoded in self.inputs.values()]
+        """What each row costs, ``(rows, inputs + written)``: tokens for each input that has a length, and those of what
+        is written from inputs; 1 where nothing has a length."""
+        columns = [encoded.numbers(LENGTH) for encoded in self.inputs.values() if LENGTH in encoded.features]
         columns += [self.inputs[name].numbers(TARGET_LENGTH) for name in self.written]
         restored = {name: c for name, c in self.collators.items() if isinstance(c, RestoringCollator)}
         columns += [collator.target_lengths(self.inputs[name]) for name, collator in restored.items()]
+        columns = columns or [np.ones(len(self), np.int64)]
         return np.stack(columns, axis=1).astype(np.int64)
 
     def in_order(self, data: DataConfig) -> list[BatchKey]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Changes with the layout of the files, so that older ones are not read."""
 ROWS_PER_CHUNK = 1024
 FORGOTTEN = 64
@@ -42,7 +42,7 @@ Progress = Callable[[str, int, int], None]
 class EncodedRows:
     """Columns of encoded rows in an Arrow file, mapped into memory.
 
-    Sequences are views of the file: flat int32 values between two offsets. Pickling keeps only the path, so that loader
+    Sequences are views of the file: flat values between two offsets. Pickling keeps only the path, so that loader
     processes open the file themselves; one that was removed in the meantime they find by the process that has it open.
     `mark` says that the file is in use. Raises `OSError` or `ValueError` if the file is not whole.
     """
@@ -61,7 +61,8 @@ class EncodedRows:
         except pa.ArrowException as error:
             raise ValueError(f"{path.name} is no Arrow file ({error})") from error
         self.num_rows: int = sum(batch.num_rows for batch in self._batches)
-        self._sequences: dict[str, list[tuple[NDArray[np.int32], NDArray[np.int32]]]] = {}
+        self._sequences: dict[str, list[tuple[NDArray[np.int32], NDArray[Any]]]] = {}
+        self._arrays: dict[str, list[NDArray[Any]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "mark": self.mark, "opened": Path(f"/proc/{os.getpid()}/fd/{self._handle}")}
@@ -76,39 +77,66 @@ class EncodedRows:
     def __len__(self) -> int:
         return self.num_rows
 
-    def numbers(self, column: str) -> NDArray[np.int32]:
-        """A column of one number per row, ``(rows,)``."""
-        parts = [batch.column(column).to_numpy() for batch in self._batches]
+    @property
+    def features(self) -> list[str]:
+        """The features that there are."""
+        names: list[str] = self._chunks.schema.names
+        return names
+
+    def numbers(self, feature: str) -> NDArray[Any]:
+        """One number per row, ``(rows,)``."""
+        parts = [batch.column(feature).to_numpy() for batch in self._batches]
         return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
-    def sequences(self, column: str, rows: Sequence[int]) -> list[NDArray[np.int32]]:
-        """The sequences of some rows, read-only."""
-        if self.mark is not None:
-            self.mark.renew()
-        if column not in self._sequences:
-            arrays = [batch.column(column) for batch in self._batches]
-            self._sequences[column] = [(array.offsets.to_numpy(), array.values.to_numpy()) for array in arrays]
-        chunks, found = self._sequences[column], []
+    def sequences(self, feature: str, rows: Sequence[int]) -> list[NDArray[Any]]:
+        """The sequences of some rows, each ``(length,)`` and read-only."""
+        self._renew()
+        if feature not in self._sequences:
+            arrays = [batch.column(feature) for batch in self._batches]
+            self._sequences[feature] = [(array.offsets.to_numpy(), array.values.to_numpy()) for array in arrays]
+        chunks, found = self._sequences[feature], []
         for row in rows:
             offsets, values = chunks[row // ROWS_PER_CHUNK]
             start = row % ROWS_PER_CHUNK
             found.append(values[offsets[start] : offsets[start + 1]])
         return found
 
+    def arrays(self, feature: str, rows: Sequence[int]) -> NDArray[Any]:
+        """The arrays of some rows, ``(rows, *shape)``: one copy, from the file into the batch."""
+        self._renew()
+        if feature not in self._arrays:
+            self._arrays[feature] = [batch.column(feature).to_numpy_ndarray() for batch in self._batches]
+        chunks = self._arrays[feature]
+        return np.stack([chunks[row // ROWS_PER_CHUNK][row % ROWS_PER_CHUNK] for row in rows])
+
+    def _renew(self) -> None:
+        if self.mark is not None:
+            self.mark.renew()
+
 
 class EncodedInMemory:
     """A few encoded rows that no file holds, e.g. of one request."""
 
     def __init__(self, fitted: FittedModality, rows: Mapping[str, Sequence[Any]]) -> None:
-        self._columns = fitted.encode(rows)
+        self._encoded = fitted.encode(rows)
 
-    def numbers(self, column: str) -> NDArray[np.int32]:
-        """A column of one number per row, ``(rows,)``."""
-        return np.asarray(self._columns[column].to_numpy(), np.int32)
+    @property
+    def features(self) -> list[str]:
+        """The features that there are."""
+        return list(self._encoded)
 
-    def sequences(self, column: str, rows: Sequence[int]) -> list[NDArray[np.int32]]:
-        """The sequences of some rows, read-only."""
-        return [self._columns[column][row].values.to_numpy() for row in rows]
+    def numbers(self, feature: str) -> NDArray[Any]:
+        """One number per row, ``(rows,)``."""
+        return np.asarray(self._encoded[feature].to_numpy())
+
+    def sequences(self, feature: str, rows: Sequence[int]) -> list[NDArray[Any]]:
+        """The sequences of some rows, each ``(length,)`` and read-only."""
+        return [self._encoded[feature][row].values.to_numpy() for row in rows]
+
+    def arrays(self, feature: str, rows: Sequence[int]) -> NDArray[Any]:
+        """The arrays of some rows, ``(rows, *shape)``."""
+        values: NDArray[Any] = self._encoded[feature].to_numpy_ndarray()[list(rows)]
+        return values
 
 
 class EncodingCache:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from eir_seq.rows import Rows
 
 LENGTH = "length"
-"""The encoded column that says how long a row is; batches are made by it."""
+"""The feature that says how long a row is, if rows have lengths: batches are made by it, and `data.max_tokens` counts
+it."""
+TOKENS = "tokens"
+"""The feature that says how many tokens a row had before truncation, if it has tokens."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,43 @@ class Draw:
 
 
 class RowSource(Protocol):
-    """Encoded rows, wherever they are stored."""
+    """Encoded rows, wherever they are stored: features by name, each of one dtype.
 
-    def sequences(self, column: str, rows: Sequence[int]) -> list[NDArray[np.int32]]:
-        """The values of a column of sequences for these rows."""
+    A feature has one number per row, a sequence of its own length per row, or an array of one shape per row.
+    """
 
-    def numbers(self, column: str) -> NDArray[np.int32]:
-        """A whole column of one number per row."""
+    @property
+    def features(self) -> Collection[str]:
+        """The features that there are."""
+
+    def numbers(self, feature: str) -> NDArray[Any]:
+        """One number per row, ``(rows,)``."""
+
+    def sequences(self, feature: str, rows: Sequence[int]) -> list[NDArray[Any]]:
+        """The sequences of these rows, each ``(length,)`` and read-only."""
+
+    def arrays(self, feature: str, rows: Sequence[int]) -> NDArray[Any]:
+        """The arrays of these rows, ``(rows, *shape)``."""
+
+
+def ragged(rows: Sequence[NDArray[Any]], dtype: Any = np.int32) -> pa.ListArray:
+    """A feature with a sequence per row.
+
+    >>> ragged([np.array([1, 2]), np.array([3])]).to_pylist()
+    [[1, 2], [3]]
+    """
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    values = np.concatenate(rows).astype(dtype, copy=False) if rows else np.empty(0, dtype)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
+
+
+def stacked(values: NDArray[Any]) -> pa.Array:
+    """A feature with an array of the same shape per row, ``(rows, *shape)``, of any number type.
+
+    >>> stacked(np.zeros((2, 3, 4), np.uint8)).type.shape
+    [3, 4]
+    """
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
 
 
 class Collator(Protocol):
@@ -109,7 +142,10 @@ class FittedModality(Protocol):
         """Hash of everything that `encode` depends on; encoded rows are cached under it."""
 
     def encode(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, pa.Array]:
-        """Raw columns of some rows to encoded columns, among them `LENGTH`."""
+        """Raw columns of some rows to features (see `ragged` and `stacked`), each chunk of rows with the same ones.
+
+        `LENGTH` is among them where rows cost more the longer they are.
+        """
 
     def review(self, encoded: RowSource, split: str) -> list[str]:
         """Warnings about the encoded rows of a split; raises `UserError` where they cannot be used at all."""

@@ -229,6 +229,12 @@ class TokenBlocks:
         ]
         return np.array(rows, np.int64)
 
+    features = (LENGTH, TOKENS, BYTES, IDS)
+
+    def arrays(self, feature: str, rows: Sequence[int]) -> NDArray[Any]:  # noqa: ARG002
+        """Blocks have no arrays."""
+        raise KeyError(feature)
+
     def numbers(self, column: str) -> NDArray[Any]:
         """`length` of each row, or the `bytes` of text that its tokens (all but the first) stand for.
 

@@ -17,13 +17,13 @@ from torch import Tensor
 from eir_seq.config.schema import DataConfig, ImageInputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
-from eir_seq.modalities.base import LENGTH, Draw, RowSource
+from eir_seq.modalities.base import LENGTH, Draw, RowSource, ragged
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.colours import Colours
 from eir_seq.modalities.files import locate
 from eir_seq.modalities.pictures import BILINEAR, PREPROCESSING, Scaling, problem, published_scaling
 from eir_seq.modalities.sequence import IDS, STATE_FILE, TOKENS
-from eir_seq.modalities.tensors.base import TensorSource, list_array
+from eir_seq.modalities.tensors.base import TensorSource
 from eir_seq.randomness import generator
 from eir_seq.tokenizers.files import TokenizerFiles
 from eir_seq.tokenizers.hub import local_folder
@@ -193,7 +193,7 @@ class FittedImage:
             self.colours.numbers(self.scaling.pixels(_path(cell))).reshape(-1) for cell in rows[self.config.column]
         ]
         lengths = pa.array(np.full(len(numbers), self.max_length, np.int32))
-        return {IDS: list_array(numbers), TOKENS: lengths, LENGTH: lengths}
+        return {IDS: ragged(numbers), TOKENS: lengths, LENGTH: lengths}
 
     def review(self, encoded: RowSource, split: str) -> list[str]:  # noqa: ARG002
         """No warnings."""

@@ -17,10 +17,9 @@ from torch import Tensor
 from eir_seq.config.outputs import Seq2SeqLmOutputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
-from eir_seq.modalities.base import Draw, RowSource
+from eir_seq.modalities.base import Draw, RowSource, ragged
 from eir_seq.modalities.sequence import STATE_FILE, FittedSequence, SequenceModality, batches_of
 from eir_seq.modalities.sequence_batches import SequenceCollator
-from eir_seq.modalities.tensors.base import list_array
 from eir_seq.modalities.truncation import Ids, without_end
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.framing import FIRST
@@ -128,7 +127,7 @@ class FittedSeq2Seq(FittedSequence):
         """The columns of the source, and those of the target."""
         targets = self.target_ids(rows[self.target_column])
         lengths = pa.array([len(ids) for ids in targets], pa.int32())
-        return {**super().encode(rows), TARGET_IDS: list_array(targets), TARGET_LENGTH: lengths}
+        return {**super().encode(rows), TARGET_IDS: ragged(targets), TARGET_LENGTH: lengths}
 
     def describe(self) -> dict[str, Any]:
         """That of the source, and tokens per target of the training rows after truncation."""

@@ -23,13 +23,14 @@ from eir_seq.config.tokenizers import (
 )
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
-from eir_seq.modalities.base import LENGTH, RowSource
+from eir_seq.modalities.base import LENGTH, RowSource, ragged
+from eir_seq.modalities.base import TOKENS as TOKENS
 from eir_seq.modalities.cells import InputCells, parse_cell
 from eir_seq.modalities.sequence_batches import IDS as IDS
 from eir_seq.modalities.sequence_batches import PAIR_IDS, WORD_COUNT, WORDS, SequenceCollator
 from eir_seq.modalities.sequence_tokens import joined, tokenize
 from eir_seq.modalities.tensors import TensorSource, load_sources, save_sources
-from eir_seq.modalities.tensors.base import Content, list_array
+from eir_seq.modalities.tensors.base import Content
 from eir_seq.modalities.truncation import Ids, cut, is_drawn, shares
 from eir_seq.spool import content_hash, forget_pages
 from eir_seq.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TOKENS, UNKNOWN, SHORTENED = "tokens", "unknown", "shortened"
+UNKNOWN, SHORTENED = "unknown", "shortened"
 ROWS_PER_BATCH = 1024
 BATCHES_HELD = 64
 """Batches of a mapped table that stay resident while it is read."""
@@ -258,8 +259,8 @@ class FittedSequence:
             UNKNOWN: pa.array(unknown, pa.int32()),
         }
         if read.words is not None:
-            columns[WORDS] = list_array(read.words)
-            columns[WORD_COUNT] = list_array([np.array([len(content.words or ())], np.int32) for content in contents])
+            columns[WORDS] = ragged(read.words)
+            columns[WORD_COUNT] = ragged([np.array([len(content.words or ())], np.int32) for content in contents])
         try:
             for source in self.sources.values():
                 columns |= source.encode(_cells_of(source, rows), contents, read.offsets or ())
@@ -269,9 +270,9 @@ class FittedSequence:
             keep = [shares(len(a), len(b), self._room) for a, b in zip(ids, pair_ids, strict=True)]
             ids = [cut(a, count, self.config.truncation) for a, (count, _) in zip(ids, keep, strict=True)]
             pair_ids = [cut(b, count, self.config.truncation) for b, (_, count) in zip(pair_ids, keep, strict=True)]
-        columns[IDS] = list_array(ids)
+        columns[IDS] = ragged(ids)
         if self.config.pair_column is not None:
-            columns[PAIR_IDS] = list_array(pair_ids)
+            columns[PAIR_IDS] = ragged(pair_ids)
         return columns
 
     def _others(self, rows: Mapping[str, Sequence[str]]) -> Any:

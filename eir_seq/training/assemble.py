@@ -51,8 +51,12 @@ class Parts:
         return {split: encoded.targets for split, encoded in self.data.encoded.items()}
 
     def tokens(self, name: str) -> dict[str, Sequence[int]]:
-        """Tokens of each row (of a language model: of each document) of an input before truncation, by split."""
-        return {split: encoded.inputs[name].numbers(TOKENS).tolist() for split, encoded in self.data.encoded.items()}
+        """Tokens of each row (of a language model: of each document) of an input before truncation, by split.
+
+        Empty for an input without tokens.
+        """
+        encoded = {split: rows.inputs[name] for split, rows in self.data.encoded.items()}
+        return {split: rows.numbers(TOKENS).tolist() for split, rows in encoded.items() if TOKENS in rows.features}
 
     def shown(self, split: str, name: str) -> list[str]:
         """What stands in an input, row by row, for people."""

@@ -13,6 +13,7 @@ import torch
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed
+from eir_seq.modalities.base import LENGTH
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
@@ -55,7 +56,8 @@ class CheckResult:
         ]
         for name, described in self.inputs.items():
             lines.append(_line(f"inputs.{name}", _described(described)))
-            lines.append(_line("  tokens", ", ".join(f"{split} {n:,}" for split, n in self.tokens[name].items())))
+            if self.tokens[name]:
+                lines.append(_line("  tokens", ", ".join(f"{split} {n:,}" for split, n in self.tokens[name].items())))
         lines += [_line(f"outputs.{name}", _described(described)) for name, described in self.outputs.items()]
         lines += [_line("parameters", f"{self.parameters['total']:,} ({self.parameters['trainable']:,} trained)")]
         lines += [
@@ -99,8 +101,12 @@ def check(config: ExperimentConfig) -> CheckResult:
         skipped=len(parts.splits.skipped),
         inputs={name: fitted.describe() for name, fitted in parts.inputs.items()},
         tokens={
-            name: {split: int(encoded.lengths[:, index].sum()) for split, encoded in parts.data.encoded.items()}
-            for index, name in enumerate(parts.inputs)
+            name: {
+                split: int(encoded.inputs[name].numbers(LENGTH).sum())
+                for split, encoded in parts.data.encoded.items()
+                if LENGTH in encoded.inputs[name].features
+            }
+            for name in parts.inputs
         },
         outputs={name: output.describe() for name, output in parts.outputs.items()},
         parameters=parts.network.count_parameters(),

@@ -230,9 +230,8 @@ class _Run:
         self.report.parameters = parts.network.count_parameters()
         for name, fitted in parts.inputs.items():
             limit = fitted.describe().get("max_length")
-            self.report.lengths[name] = {
-                split: length_summary(tokens, limit) for split, tokens in parts.tokens(name).items()
-            }
+            if tokens := parts.tokens(name):
+                self.report.lengths[name] = {split: length_summary(rows, limit) for split, rows in tokens.items()}
         self.trackers = build_trackers(self.config, self.path)
 
     def _fit(self, parts: Parts) -> RunLoop:

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from eir_seq.data import encoded as encoded_module
-from eir_seq.data.encoded import EncodedRows, EncodingCache, default_folder
+from eir_seq.data.encoded import EncodedInMemory, EncodedRows, EncodingCache, default_folder
 from eir_seq.errors import RunFailed
+from eir_seq.modalities.base import ragged, stacked
 from eir_seq.rows import Rows
 
 
@@ -213,3 +214,42 @@ def test_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert default_folder() == Path("/home/someone/.cache/eir_seq")
+
+
+class Mixed:
+    """An input with a feature of every form and of several dtypes."""
+
+    columns = ("x",)
+
+    def fingerprint(self) -> str:
+        return "mixed"
+
+    def encode(self, given: dict[str, list[float]]) -> dict[str, pa.Array]:
+        numbers = np.array(given["x"])
+        return {
+            "wide": stacked(numbers[:, None, None].astype(np.float32) + np.zeros((1, 2, 3), np.float32)),
+            "pixels": stacked((numbers[:, None] % 256).astype(np.uint8).repeat(4, axis=1)),
+            "ragged": ragged([np.full(int(number) % 5, number, np.float32) for number in numbers], np.float32),
+            "long": ragged([np.full(2, int(number) << 33, np.int64) for number in numbers], np.int64),
+            "half": pa.array(numbers.astype(np.float16)),
+        }
+
+
+def test_features_keep_their_dtype_and_shape(tmp_path: Path) -> None:
+    """From the file and from memory; arrays of a file are copied once, into the batch."""
+    data, mixed = Rows.of({"x": [float(row) for row in range(2500)]}), Mixed()
+    mapped = EncodingCache(tmp_path).encode(data, mixed, "test")  # type: ignore[arg-type]
+    memory = EncodedInMemory(mixed, data[:])  # type: ignore[arg-type]
+    chosen = [2499, 3, 1024, 1023]
+    for encoded in (mapped, memory):
+        assert list(encoded.features) == ["wide", "pixels", "ragged", "long", "half"]
+        wide, pixels = encoded.arrays("wide", chosen), encoded.arrays("pixels", chosen)
+        assert (wide.shape, wide.dtype, pixels.dtype) == ((4, 2, 3), np.float32, np.uint8)
+        assert wide[:, 1, 2].tolist() == chosen
+        assert pixels[:, 3].tolist() == [row % 256 for row in chosen]
+        found = encoded.sequences("ragged", chosen)
+        assert [(len(row), row.dtype) for row in found] == [(row % 5, np.dtype(np.float32)) for row in chosen]
+        assert encoded.sequences("long", [7])[0].tolist() == [7 << 33, 7 << 33]
+        assert encoded.numbers("half").dtype == np.float16
+    assert not mapped.sequences("ragged", [3])[0].flags.owndata
+    assert not mapped._arrays["wide"][0].flags.owndata

@@ -103,20 +103,6 @@ class TensorSource(ABC):
         return {"column": self.column} if self.column is not None else {}
 
 
-def list_array(rows: Sequence[NDArray[Any]]) -> pa.ListArray:
-    """Sequences of 32-bit numbers as a column; floats keep their bits (see `as_floats`)."""
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    values = np.concatenate(rows) if rows else np.empty(0, np.int32)
-    if values.dtype == np.float32:
-        values = values.view(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values.astype(np.int32), pa.int32()))
-
-
-def as_floats(values: Ids) -> NDArray[np.float32]:
-    """The floats whose bits a column of `list_array` holds."""
-    return values.view(np.float32)
-
-
 def per_token(
     encoded: RowSource,
     column: str,

@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.modalities.base import RowSource
-from eir_seq.modalities.tensors.base import Content, Places, TensorSource, is_whole, list_array, shown, tensor
+from eir_seq.modalities.base import RowSource, ragged
+from eir_seq.modalities.tensors.base import Content, Places, TensorSource, is_whole, shown, tensor
 
 SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[MASK2]")
 """Entities of every vocabulary; a mention without a name is a [MASK]."""
@@ -77,7 +77,7 @@ class Entities(TensorSource):
             found = [entity for entity in found if entity[1] < entity[2]]
             ids.append(np.array([entity[0] for entity in found], np.int32))
             spans.append(np.array([entity[1:] for entity in found], np.int32).reshape(-1))
-        return {"entity_ids": list_array(ids), "entity_spans": list_array(spans)}
+        return {"entity_ids": ragged(ids), "entity_spans": ragged(spans)}
 
     def others(self, cells: Sequence[Any]) -> NDArray[np.int32]:
         """Entities of each row."""

@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.modalities.base import RowSource
-from eir_seq.modalities.tensors.base import Content, Places, TensorSource, is_whole, list_array, shown, tensor
+from eir_seq.modalities.base import RowSource, ragged
+from eir_seq.modalities.tensors.base import Content, Places, TensorSource, is_whole, shown, tensor
 from eir_seq.modalities.tensors.entities import touched
 
 SPANS = "global_spans"
@@ -58,7 +58,7 @@ class GlobalTokens(TensorSource):
         if self.column is None:
             return {}
         spans = ([touched(span, covered) for span in cell] for cell, covered in zip(cells, offsets, strict=True))
-        return {SPANS: list_array([np.array(row, np.int32).reshape(-1) for row in spans])}
+        return {SPANS: ragged([np.array(row, np.int32).reshape(-1) for row in spans])}
 
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:
         """`global_attention_mask` (batch, length)."""

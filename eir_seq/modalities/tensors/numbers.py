@@ -11,16 +11,8 @@ import pyarrow as pa
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.modalities.base import RowSource
-from eir_seq.modalities.tensors.base import (
-    Content,
-    Places,
-    TensorSource,
-    is_whole,
-    list_array,
-    shown,
-    tensor,
-)
+from eir_seq.modalities.base import RowSource, ragged
+from eir_seq.modalities.tensors.base import Content, Places, TensorSource, is_whole, shown, tensor
 
 
 @dataclass(frozen=True)
@@ -70,7 +62,7 @@ class Languages(TensorSource):
             message = f"{unknown[0]!r} in column {self.column!r} is not a language of the training rows{close}"
             raise UserError(Fault("langs", message))
         numbers = [[-1] * isinstance(cell, list) + [self.lang2id[name] for name in _as_list(cell)] for cell in cells]
-        return {"langs": list_array([np.array(row, np.int32) for row in numbers])}
+        return {"langs": ragged([np.array(row, np.int32) for row in numbers])}
 
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:
         """`langs` (batch, length)."""
@@ -103,7 +95,7 @@ class TaskTypes(TensorSource):
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
         """One number per row."""
-        return {} if self.column is None else {"task_types": list_array([np.array([int(cell)]) for cell in cells])}
+        return {} if self.column is None else {"task_types": ragged([np.array([int(cell)]) for cell in cells])}
 
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:
         """`task_type_ids` (batch, length)."""

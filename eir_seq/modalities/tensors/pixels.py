@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.modalities.base import RowSource
+from eir_seq.modalities.base import RowSource, stacked
 from eir_seq.modalities.files import is_file, locate
-from eir_seq.modalities.pictures import BICUBIC, Pixels, Resize, Scaling, problem
-from eir_seq.modalities.tensors.base import Content, Places, TensorSource, list_array, tensor
+from eir_seq.modalities.pictures import BICUBIC, Resize, Scaling, problem
+from eir_seq.modalities.tensors.base import Content, Places, TensorSource, tensor
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Of each channel over the pictures that clip, and so git's encoder, learnt from (https://arxiv.org/abs/2103.00020)."""
@@ -66,10 +65,10 @@ class Picture(TensorSource):
                 yield from problem(frame, self.channels)
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
-        """The pixels as bytes, four in a number."""
+        """The pixels, (size, size, channels) or (frames, size, size, channels) per row."""
         pictures = ([cell] if self.frames is None else cell for cell in cells)
-        pixels = [np.stack([self.scaling.pixels(path) for path, *_ in frames]) for frames in pictures]
-        return {"pixel_values": list_array([packed(values) for values in pixels])}
+        pixels = np.stack([np.stack([self.scaling.pixels(path) for path, *_ in frames]) for frames in pictures])
+        return {"pixel_values": stacked(pixels[:, 0] if self.frames is None else pixels)}
 
     def others(self, cells: Sequence[Any]) -> NDArray[np.int32]:
         """The picture's."""
@@ -77,8 +76,7 @@ class Picture(TensorSource):
 
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:  # noqa: ARG002
         """`pixel_values` (batch, channels, size, size), or (batch, frames, channels, size, size)."""
-        shape = (*(() if self.frames is None else (self.frames,)), self.size, self.size, self.channels)
-        pixels = np.stack([unpacked(values, shape) for values in encoded.sequences("pixel_values", rows)])
+        pixels = encoded.arrays("pixel_values", rows)
         mean, deviation = np.array(self.mean, np.float32), np.array(self.deviation, np.float32)
         values = (pixels.astype(np.float32) / np.float32(255) - mean) / deviation
         return {"pixel_values": tensor(np.ascontiguousarray(np.moveaxis(values, -1, -3)))}
@@ -86,15 +84,3 @@ class Picture(TensorSource):
     def describe(self) -> dict[str, Any]:
         """Column, and pixels from side to side."""
         return {**super().describe(), "size": self.size, "resize": self.resize}
-
-
-def packed(pixels: Pixels) -> Any:
-    """Bytes as 32-bit numbers, filled up with zeros."""
-    flat = pixels.reshape(-1)
-    return np.concatenate([flat, np.zeros(-len(flat) % 4, np.uint8)]).view(np.int32)
-
-
-def unpacked(values: Any, shape: tuple[int, ...]) -> Pixels:
-    """The inverse of `packed`."""
-    pixels: Pixels = np.ascontiguousarray(values).view(np.uint8)[: math.prod(shape)].reshape(shape)
-    return pixels

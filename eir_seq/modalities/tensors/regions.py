@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.modalities.base import RowSource
+from eir_seq.modalities.base import RowSource, ragged
 from eir_seq.modalities.files import is_file, locate, missing, open_cell
-from eir_seq.modalities.tensors.base import Content, Places, TensorSource, as_floats, list_array, shown, tensor
+from eir_seq.modalities.tensors.base import Content, Places, TensorSource, shown, tensor
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Regions(TensorSource):
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
         """The vectors, one behind another."""
-        return {"visual_embeds": list_array([self._vectors(cell).reshape(-1) for cell in cells])}
+        return {"visual_embeds": ragged([self._vectors(cell).reshape(-1) for cell in cells], np.float32)}
 
     def others(self, cells: Sequence[Any]) -> NDArray[np.int32]:
         """Regions of each row."""
@@ -57,7 +57,7 @@ class Regions(TensorSource):
 
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:  # noqa: ARG002
         """`visual_embeds` (batch, regions, size), the others (batch, regions)."""
-        every = [as_floats(values).reshape(-1, self.size) for values in encoded.sequences("visual_embeds", rows)]
+        every = [values.reshape(-1, self.size) for values in encoded.sequences("visual_embeds", rows)]
         most = max(1, max(map(len, every)))  # a batch without any has one that is masked
         vectors = np.zeros((len(rows), most, self.size), np.float32)
         for index, own in enumerate(every):

@@ -12,14 +12,13 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from eir_seq.modalities.base import RowSource
+from eir_seq.modalities.base import RowSource, ragged
 from eir_seq.modalities.tensors.base import (
     Content,
     Places,
     TensorSource,
     count_problem,
     is_whole,
-    list_array,
     per_token,
     shown,
     tensor,
@@ -59,7 +58,7 @@ class Boxes(TensorSource):
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
         """Four numbers per word."""
-        return {"bbox": list_array([np.asarray(cell, np.int32).reshape(-1) for cell in cells])}
+        return {"bbox": ragged([np.asarray(cell, np.int32).reshape(-1) for cell in cells])}
 
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:
         """`bbox` (batch, length, 4)."""
@@ -114,7 +113,7 @@ class XPaths(TensorSource):
         """`depth` tags and as many subscripts per word."""
         paths = cells if self.column is not None else [content.xpaths or () for content in contents]
         found = [[self._numbers(path) for path in row] for row in paths]
-        return {"xpaths": list_array([np.asarray(row, np.int32).reshape(-1) for row in found])}
+        return {"xpaths": ragged([np.asarray(row, np.int32).reshape(-1) for row in found])}
 
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:
         """Both tensors, (batch, length, depth)."""
