@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.errors import RunFailed
-from eir_seq.outputs.base import FittedOutput, OutputMetrics, join_rows
-from eir_seq.outputs.writing import Writer
+from eir_seq.outputs.base import FittedOutput, OutputMetrics, Rows, join_rows
+from eir_seq.outputs.generation.writing import Writer
 from eir_seq.training.network import Network
 
 Batch = dict[str, Any]
@@ -33,12 +33,13 @@ class Evaluation:
     written: dict[str, Writer] = field(default_factory=dict)
     """Texts that outputs wrote, by output name."""
 
-    def columns(self, outputs: Mapping[str, FittedOutput]) -> dict[str, list[Any]]:
-        """The prediction columns of all outputs."""
-        found: dict[str, list[Any]] = {}
-        for name, output in outputs.items():
-            found |= self.written[name].columns() if name in self.written else output.decode(self.raw[name])
-        return found
+    def columns(self, outputs: Mapping[str, FittedOutput], rows: Rows) -> dict[str, dict[str, list[Any]]]:
+        """The columns of the table of predictions by output: the true values, where `rows` have them, then its own."""
+        return {
+            name: (output.truth(rows) if name in self.targets else {})
+            | (self.written[name].columns() if name in self.written else output.decode(self.raw[name]))
+            for name, output in outputs.items()
+        }
 
     def by_output(self) -> dict[str, dict[str, float]]:
         """The values as ``{output: {metric: value}}``, without the sum of losses."""
