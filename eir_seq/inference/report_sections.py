@@ -210,7 +210,7 @@ def split_section(
 
 
 def _not_installed(kind: Kind) -> str:
-    what = f"outputs of type {kind.type!r}" if kind.type else "its type"
+    what = f"outputs of type {kind.name!r}" if kind.name else "its type"
     return f"Only the metrics are shown: this installation does not know {what}."
 
 

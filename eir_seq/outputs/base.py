@@ -6,7 +6,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch import Tensor, nn
-from torch.nn import functional
 
 from eir_seq.config.outputs import OutputBase, TokenOutputBase
 from eir_seq.errors import Fault, RunFailed, UserError
@@ -22,6 +21,8 @@ from eir_seq.files import read_text
 from eir_seq.registry import imported
 
 SHOWN_IDS = 5
+CHUNK = 4096
+"""Rows whose temporary values are held at once."""
 
 
 class Rows(Protocol):
@@ -192,8 +193,40 @@ class Output(ABC):
         return cls.FITTED(state)
 
 
+class KeptRows:
+    """Rows of an evaluation, batch by batch, on the CPU; each value is held once, while they are put together, too."""
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+        self._rows: list[Sequence[int]] = []
+
+    def add(self, part: Tensor, rows: Sequence[int]) -> None:
+        """Keep a batch, (batch, ...), of the rows with these positions; floating-point values in single precision."""
+        assert len(part) == len(rows), (part.shape, len(rows))
+        kind = torch.float32 if part.is_floating_point() and part.dtype.itemsize < 4 else part.dtype
+        self._parts.append(part.detach().to("cpu", kind, copy=True))
+        self._rows.append(rows)
+
+    def take(self, order: Mapping[int, int]) -> Tensor:
+        """All rows, (rows, ...), and forget them.
+
+        Args:
+            order: the place in the result by the row's position.
+
+        Rows with values per word, (batch, words, width), get zeros behind the last.
+        """
+        first = self._parts[0]
+        shape = [max(part.shape[axis] for part in self._parts) for axis in range(1, first.dim())]
+        joined = first.new_zeros(sum(map(len, self._parts)), *shape)
+        while self._parts:  # what is copied is let go of, and zeros take no memory before
+            part, rows = self._parts.pop(), self._rows.pop()
+            places = torch.tensor([order[row] for row in rows])
+            joined[(places, *(slice(size) for size in part.shape[1:]))] = part
+        return joined
+
+
 class OutputMetrics:
-    """Gathers the raw outputs and targets of an evaluation on the CPU and computes the output's metrics at the end.
+    """Gathers the raw outputs and targets of an evaluation and computes the output's metrics at the end.
 
     Every metric is a function of all rows at once, so that it does not depend on how the rows were cut into batches.
     """
@@ -204,58 +237,55 @@ class OutputMetrics:
 
     def reset(self) -> None:
         """Forget all rows."""
-        self._raw: list[Tensor] = []
-        self._target: list[Tensor] = []
+        self._raw, self._target, self._count = KeptRows(), KeptRows(), 0
 
     def update(self, raw: Tensor, target: Tensor) -> None:
         """Add a batch: raw (batch, output_size), target (batch,), on any device."""
-        assert len(raw) == len(target), (raw.shape, target.shape)
-        self._raw.append(raw.detach().to("cpu", torch.float32, copy=True))
-        self._target.append(target.detach().to("cpu", copy=True))
-
-    @property
-    def raw(self) -> Tensor:
-        """All raw outputs so far, (rows, output_size), in the order of the updates."""
-        return join_rows(self._raw) if self._raw else torch.empty(0, self.output.output_size)
-
-    @property
-    def target(self) -> Tensor:
-        """All targets so far, (rows,)."""
-        return torch.cat(self._target) if self._target else torch.empty(0)
+        rows = range(self._count, self._count + len(raw))
+        self._raw.add(raw, rows)
+        self._target.add(target, rows)
+        self._count += len(raw)
 
     def compute(self) -> dict[str, float]:
-        """Metrics of all rows so far; empty without rows.
+        """Metrics of all rows so far, which are forgotten; empty without rows.
 
         Raises:
             RunFailed: a raw output is not finite.
         """
-        raw, target = self.raw, self.target
-        if not len(raw):
+        if not self._count:
             return {}
-        bad = int((~raw.isfinite()).flatten(1).any(dim=1).sum())
-        if bad:
-            raise RunFailed(
-                f"outputs.{self.output.name}: the model's outputs are not finite on {bad} of {len(raw)} rows"
-            )
-        return self.output.evaluate(raw, target) | self._computed_by_functions(raw, target)
-
-    def _computed_by_functions(self, raw: Tensor, target: Tensor) -> dict[str, float]:
-        """The metrics that have functions of their own."""
-        found = {}
-        for name, metric in self.output.config.metrics().items():
-            if metric.function is not None:
-                value = imported(metric.function)(self.output, raw, target)
-                if value is not None and math.isfinite(value):
-                    found[name] = float(value)
-        return found
+        order = {row: row for row in range(self._count)}
+        raw, target = self._raw.take(order), self._target.take(order)
+        self.reset()
+        return measure(self.output, raw, target)
 
 
-def join_rows(parts: Sequence[Tensor]) -> Tensor:
-    """Raw outputs of several batches; those with a place per word (batch, words, width) get zeros behind the last."""
-    if parts[0].dim() == 3:
-        widest = max(part.shape[1] for part in parts)
-        parts = [functional.pad(part, (0, 0, 0, widest - part.shape[1])) for part in parts]
-    return torch.cat(list(parts))
+def measure(output: FittedOutput, raw: Tensor, target: Tensor) -> dict[str, float]:
+    """All metrics of whole rows, those of `evaluate` and those that have functions of their own.
+
+    Args:
+        output: the fitted output.
+        raw: its raw outputs, (rows, output_size), on the CPU.
+        target: its targets, (rows, ...), on the CPU.
+
+    Raises:
+        RunFailed: a raw output is not finite.
+    """
+    bad = len(raw) - int(raw.isfinite().flatten(1).all(dim=1).sum())
+    if bad:
+        raise RunFailed(f"outputs.{output.name}: the model's outputs are not finite on {bad} of {len(raw)} rows")
+    values = output.evaluate(raw, target)
+    for name, metric in output.config.metrics().items():
+        if metric.function is not None:
+            value = imported(metric.function)(output, raw, target)
+            if value is not None and math.isfinite(value):
+                values[name] = float(value)
+    return values
+
+
+def by_chunks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+    """What a function of rows gives for all of them, computed for a few at a time: its copies stay small."""
+    return torch.cat([function(*parts) for parts in zip(*(x.split(CHUNK) for x in rows), strict=True)])
 
 
 def row_names(rows: Sequence[int], ids: Sequence[str] | None) -> str:

@@ -19,7 +19,7 @@ from torchmetrics.functional.classification import (
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.outputs.base import FittedOutput, Output, Rows, row_names
+from eir_seq.outputs.base import FittedOutput, Output, Rows, by_chunks, row_names
 from eir_seq.outputs.classes.names import class_name, number_of, sorted_classes
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from eir_seq.outputs.classification.metrics import METRICS
@@ -154,16 +154,16 @@ class FittedClassification(FittedOutput):
         f1 = 2 * hits / (true + predicted)
         present, total = true > 0, confusion.sum()
         values = {
-            "loss": math.fsum(self.loss(raw, target).tolist()) / len(raw),
+            "loss": math.fsum(by_chunks(self.loss, raw, target).tolist()) / len(raw),
             "accuracy": float(hits.sum() / total),
             "balanced_accuracy": float(recall[present].mean()),
             "f1": float(f1[true + predicted > 0].mean()),
         }
         mixed = present & (true < total)
-        probabilities = raw.double().softmax(dim=1)
+        totals = by_chunks(lambda rows: rows.double().logsumexp(dim=1), raw)
         auroc, average_precision = {}, {}
         for index in mixed.nonzero().flatten().tolist():
-            scores, labels = probabilities[:, index], (target == index).long()
+            scores, labels = (raw[:, index].double() - totals).exp(), (target == index).long()
             auroc[index] = float(binary_auroc(scores, labels))
             average_precision[index] = float(binary_average_precision(scores, labels))
         if mixed.any():
@@ -205,7 +205,7 @@ class FittedClassification(FittedOutput):
 
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """Negative log probability of each row's class, (rows,), without weights and smoothing."""
-        return functional.cross_entropy(raw.double(), target, reduction="none")
+        return by_chunks(lambda rows, of: functional.cross_entropy(rows.double(), of, reduction="none"), raw, target)
 
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """The column NAME with the most probable class and a column NAME_p(CLASS) for each class's probability."""
