@@ -107,20 +107,25 @@ INPUTS = Registry(
 OUTPUTS = Registry(
     "outputs",
     {
-        "classification": "eir_seq.config.outputs:ClassificationOutputConfig",
-        "regression": "eir_seq.config.outputs:RegressionOutputConfig",
-        "causal_lm": "eir_seq.config.outputs:CausalLmOutputConfig",
-        "token_classification": "eir_seq.config.outputs:TokenClassificationOutputConfig",
-        "seq2seq_lm": "eir_seq.config.outputs:Seq2SeqLmOutputConfig",
-        "masked_lm": "eir_seq.config.outputs:MaskedLmOutputConfig",
-        "replaced_token_detection": "eir_seq.config.outputs:ReplacedTokenDetectionOutputConfig",
-        "span_corruption": "eir_seq.config.outputs:SpanCorruptionOutputConfig",
-        "denoising": "eir_seq.config.outputs:DenoisingOutputConfig",
+        "classification": "eir_seq.outputs.classification.config:ClassificationOutputConfig",
+        "regression": "eir_seq.outputs.regression.config:RegressionOutputConfig",
+        "causal_lm": "eir_seq.outputs.causal_lm.config:CausalLmOutputConfig",
+        "token_classification": "eir_seq.outputs.token_classification.config:TokenClassificationOutputConfig",
+        "seq2seq_lm": "eir_seq.outputs.seq2seq_lm.config:Seq2SeqLmOutputConfig",
+        "masked_lm": "eir_seq.outputs.masked_lm.config:MaskedLmOutputConfig",
+        "replaced_token_detection": (
+            "eir_seq.outputs.replaced_token_detection.config:ReplacedTokenDetectionOutputConfig"
+        ),
+        "span_corruption": "eir_seq.outputs.span_corruption.config:SpanCorruptionOutputConfig",
+        "denoising": "eir_seq.outputs.denoising.config:DenoisingOutputConfig",
     },
 )
 """Config classes of outputs."""
 
-GROUPS: dict[str, Registry] = {registry.group: registry for registry in (INPUTS, OUTPUTS)}
+METRICS = Registry("metrics", {})
+"""Metrics that others add to kinds of outputs, as ``TYPE.NAME``; each kind has its own in its config class."""
+
+GROUPS: dict[str, Registry] = {registry.group: registry for registry in (INPUTS, OUTPUTS, METRICS)}
 """All registries by the name of their group."""
 
 

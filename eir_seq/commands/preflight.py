@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from eir_seq.config.columns import Columns, columns_of
-from eir_seq.config.outputs import CausalLmOutputConfig
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.schema import DataConfig, ExperimentConfig, InputConfig, SequenceInputConfig
 from eir_seq.config.sections import Sections
@@ -82,7 +81,7 @@ def prediction_faults(bundle: Path, test: str | None, reading: Mapping[str, Any]
         config = ExperimentConfig.model_validate(yaml.safe_load((bundle / "config.yaml").read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError):
         return  # reading the bundle says what is wrong with it
-    writes = any(isinstance(output, CausalLmOutputConfig) for output in config.outputs.values())
+    writes = any(output.COMPLETES for output in config.outputs.values())
     if test is None or Path(test).suffix == ".txt" or writes:
         return
     given = {"source": "table", "train": None, "validation": None, "test": test, "labels": None, **reading}

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Literal
 
 from eir_seq.config.column_types import Column, ColumnType
-from eir_seq.config.outputs import OutputConfig
+from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import DataConfig, InputConfig
 from eir_seq.errors import Fault
 
@@ -118,7 +118,7 @@ class Columns:
         return faults
 
 
-def columns_of(data: DataConfig, inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputConfig]) -> Columns:
+def columns_of(data: DataConfig, inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputBase]) -> Columns:
     """The columns that inputs, outputs and the draw of the validation rows read."""
     uses = [*_uses("input", "inputs", inputs), *_uses("target", "outputs", outputs)]
     groups = {"data.group": data.group, "data.stratify": data.stratify if data.stratify != "auto" else None}
@@ -128,7 +128,7 @@ def columns_of(data: DataConfig, inputs: Mapping[str, InputConfig], outputs: Map
     return Columns("id" if data.reads_sample and data.id is None else data.id, tuple(uses))
 
 
-def _uses(role: Role, section: str, kinds: Mapping[str, InputConfig | OutputConfig]) -> Iterator[Use]:
+def _uses(role: Role, section: str, kinds: Mapping[str, InputConfig | OutputBase]) -> Iterator[Use]:
     for name, kind in kinds.items():
         columns: dict[str, Column] = kind.columns()
         for column, read in columns.items():

@@ -11,17 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eir_seq.config.columns import columns_of
-from eir_seq.config.language_rules import corrupted_texts, language_models, written_texts
-from eir_seq.config.metric_names import nearest_metric
+from eir_seq.config.metrics import find_metric, nearest_metric
 from eir_seq.config.optimization import SgdConfig
-from eir_seq.config.outputs import (
-    ClassificationOutputConfig,
-    ColumnOutputBase,
-    TokenOutputBase,
-)
-from eir_seq.config.schema import DataConfig, SequenceInputConfig, SequenceModelConfig, token_inputs
+from eir_seq.config.outputs import ColumnOutputBase, TokenOutputBase
+from eir_seq.config.schema import DataConfig, SequenceInputConfig, SequenceModelConfig
 from eir_seq.config.sections import Sections, ignored
-from eir_seq.config.tensor_rules import tag_faults, tensor_faults
+from eir_seq.config.tensor_rules import tensor_faults
 from eir_seq.config.tokenizers import PublishedTokenizerConfig, TokenizerConfig, TrainedTokenizerConfig
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
@@ -119,7 +114,7 @@ def _weighted_sampling(sections: Sections) -> Iterator[Fault]:
         return
     if name not in sections.output_names:
         yield _unknown_output("data.weighted_sampling", name, sections)
-    elif name in sections.outputs and not isinstance(sections.outputs[name], ClassificationOutputConfig):
+    elif name in sections.outputs and sections.outputs[name].class_column is None:
         yield Fault("data.weighted_sampling", f"output {name!r} has no classes; it is a {sections.outputs[name].type}")
 
 
@@ -148,17 +143,16 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
         return
     else:
         output = sections.outputs[name]
-        base, _, rest = monitor.metric.partition("(")
-        per_class = isinstance(output, ClassificationOutputConfig) and base in output.CLASS_METRICS and rest[-1:] == ")"
-        if monitor.metric not in output.METRICS and not per_class:
-            listed = ", ".join(map(repr, output.METRICS))
+        metric = find_metric(monitor.metric, output.metrics())
+        if metric is None:
+            known = output.monitored()
             yield Fault(
                 "trainer.monitor.metric",
-                f"{monitor.metric!r} is not a metric of a {output.type} output ({listed})"
-                f"{nearest_metric(monitor.metric, output.METRICS)}",
+                f"{monitor.metric!r} is not a metric of a {output.type} output ({', '.join(map(repr, known))})"
+                f"{nearest_metric(monitor.metric, known.values())}",
             )
             return
-        better = output.METRICS.get(monitor.metric, "max")
+        better = metric.better
     if monitor.mode not in (None, better):
         worst = "highest" if monitor.mode == "max" else "lowest"
         yield Fault(
@@ -266,14 +260,12 @@ def _few_parameters(place: str, model: SequenceModelConfig) -> Iterator[Fault]:
 
 def _outputs(sections: Sections) -> Iterator[Fault]:
     for name, config in sections.outputs.items():
-        if isinstance(config, ClassificationOutputConfig) and config.loss != "focal":
-            yield from ignored(f"outputs.{name}", config, "focal_gamma", f"with loss {config.loss!r}")
+        yield from config.faults(name, sections)
         if not isinstance(config, ColumnOutputBase):
             continue
         if sections.data is not None and config.column == sections.data.id:
-            kinds = {"regression": "number", "seq2seq_lm": "text"}
-            kind = kinds.get(config.type, "class")
-            yield Fault(f"outputs.{name}.column", f"{config.column!r} is the id of the rows (data.id), not a {kind}")
+            message = f"{config.column!r} is the id of the rows (data.id), not a {config.TARGET}"
+            yield Fault(f"outputs.{name}.column", message)
 
 
 def _token_outputs(sections: Sections) -> Iterator[Fault]:
@@ -289,10 +281,9 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
             listed = ", ".join(map(repr, sequences)) or "none"
             message = f"{config.input!r} is not a sequence input (there are: {listed})"
             yield Fault(f"outputs.{name}.input", message + nearest(config.input, sequences))
-    yield from tag_faults(sections.inputs, sections.outputs, token_inputs(sections.inputs, sections.outputs))
     if not reading or len(sections.outputs) < len(sections.output_names) or len(reading) < len(sections.outputs):
         return
-    read = set(token_inputs(sections.inputs, sections.outputs).values())
+    read = set(sections.token_inputs.values())
     if not read <= set(sequences):
         return
     for name, source in sections.inputs.items():
@@ -320,11 +311,8 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _validation_needed,
     _weighted_sampling,
     _inputs,
-    _outputs,
     _token_outputs,
-    language_models,
-    written_texts,
-    corrupted_texts,
+    _outputs,
     _optimizer,
     _scheduler,
     _limits,

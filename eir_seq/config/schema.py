@@ -7,8 +7,10 @@ torch, so that a config error is reported in a fraction of a second.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field
 
@@ -16,18 +18,12 @@ from eir_seq.config.cache import CacheConfig
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.fusion import FusionConfig, MlpResidualFusionConfig
 from eir_seq.config.optimization import AdamWConfig, OptimizerConfig, SchedulerConfig
-from eir_seq.config.outputs import (
-    CausalLmOutputConfig,
-    CorruptedOutputBase,
-    DocumentLayout,
-    OutputConfig,
-    Seq2SeqLmOutputConfig,
-    TokenOutputBase,
-)
+from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText, TokenOutputBase
 from eir_seq.config.strict import DefaultType, Delimiter, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.tensors import TensorsConfig
 from eir_seq.config.tokenizers import TokenizerConfig
+from eir_seq.registry import OUTPUTS
 
 # ---------------------------------------------------------------------------------------------------------- data
 
@@ -227,6 +223,14 @@ InputConfig = Annotated[
 ]
 
 
+# ------------------------------------------------------------------------------------------------------- outputs
+
+if TYPE_CHECKING:
+    OutputConfig = OutputBase
+else:
+    OutputConfig = Annotated[reduce(or_, OUTPUTS.values()), Field(discriminator="type")]
+
+
 # ------------------------------------------------------------------------------------------------------- trainer
 
 
@@ -350,16 +354,15 @@ class ExperimentConfig(Strict):
         return token_inputs(self.inputs, self.outputs)
 
     @property
-    def written(self) -> dict[str, Seq2SeqLmOutputConfig]:
-        """By input, the output whose texts are written from it."""
-        found = {name: config for name, config in self.outputs.items() if isinstance(config, Seq2SeqLmOutputConfig)}
-        return {self.token_inputs[name]: config for name, config in found.items()}
+    def written(self) -> dict[str, TargetText]:
+        """By input, the texts that a decoder learns to write from it."""
+        found = {name: text for name, config in self.outputs.items() if (text := config.target_text) is not None}
+        return {self.token_inputs[name]: text for name, text in found.items()}
 
     @property
     def sentinels(self) -> dict[str, int]:
         """By input, the tokens for gaps that a tokenizer gets which is trained on it."""
-        found = {name: config for name, config in self.outputs.items() if isinstance(config, CorruptedOutputBase)}
-        return {self.token_inputs[name]: config.SENTINELS for name, config in found.items()}
+        return {read: self.outputs[name].SENTINELS for name, read in self.token_inputs.items()}
 
     @property
     def document_layout(self) -> DocumentLayout | None:
@@ -367,7 +370,7 @@ class ExperimentConfig(Strict):
         return document_layout(self.inputs, self.outputs)
 
 
-def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputConfig]) -> dict[str, str]:
+def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputBase]) -> dict[str, str]:
     """For each output that reads token states, the input that they are of; one that does not say which has the only."""
     sequences = [name for name, config in inputs.items() if isinstance(config, SequenceInputConfig)]
     only = sequences[0] if len(sequences) == 1 else ""
@@ -375,12 +378,10 @@ def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, Output
     return {name: config.input or only for name, config in reading.items()}
 
 
-def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputConfig]) -> DocumentLayout | None:
+def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputBase]) -> DocumentLayout | None:
     """How texts stand in rows where a language model is all there is; None where rows have other targets, too."""
     if not len(inputs) == len(outputs) == 1:
         return None
     (source,), (config,) = inputs.values(), outputs.values()
     whole = isinstance(source, SequenceInputConfig) and not source.tensors.given()  # what belongs to a text stays by it
-    if isinstance(config, CorruptedOutputBase):
-        return config.layout if whole else None
-    return (config.documents or "packed") if whole and isinstance(config, CausalLmOutputConfig) else None
+    return config.layout if whole else None

@@ -9,8 +9,16 @@ from pydantic import BaseModel
 
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.optimization import OptimizerConfig, SchedulerConfig
-from eir_seq.config.outputs import OutputConfig
-from eir_seq.config.schema import DataConfig, InputConfig, RunConfig, TrackerConfig, TrainerConfig
+from eir_seq.config.outputs import DocumentLayout, OutputBase
+from eir_seq.config.schema import (
+    DataConfig,
+    InputConfig,
+    RunConfig,
+    TrackerConfig,
+    TrainerConfig,
+    document_layout,
+    token_inputs,
+)
 from eir_seq.errors import Fault
 
 
@@ -23,7 +31,7 @@ class Sections:
 
     data: DataConfig | None
     inputs: Mapping[str, InputConfig]
-    outputs: Mapping[str, OutputConfig]
+    outputs: Mapping[str, OutputBase]
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
     optimizer: OptimizerConfig | None
@@ -32,6 +40,16 @@ class Sections:
     run: RunConfig | None
     tracker: TrackerConfig | None
     cache: CacheConfig | None = None
+
+    @property
+    def token_inputs(self) -> dict[str, str]:
+        """For each output that reads token states, the input that they are of."""
+        return token_inputs(self.inputs, self.outputs)
+
+    @property
+    def layout(self) -> DocumentLayout | None:
+        """How the texts of a language model stand in its rows; None where rows are not those of a language model."""
+        return document_layout(self.inputs, self.outputs)
 
 
 def ignored(place: str, section: BaseModel, keys: str, reason: str) -> Iterator[Fault]:

@@ -4,23 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from eir_seq.config.outputs import OutputConfig, TokenClassificationOutputConfig
-from eir_seq.config.schema import InputConfig, SequenceInputConfig
+from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.errors import Fault
-
-
-def tag_faults(
-    inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputConfig], read: Mapping[str, str]
-) -> Iterator[Fault]:
-    """Outputs of tags whose input has no words; `read` is the input of each output that reads tokens."""
-    for name, config in outputs.items():
-        source = inputs.get(read.get(name, ""))
-        if not isinstance(config, TokenClassificationOutputConfig) or not isinstance(source, SequenceInputConfig):
-            continue
-        html = source.tensors.xpaths is not None and source.tensors.xpaths.html
-        if not (source.is_split_into_words or html):
-            place = f"inputs.{read[name]}.is_split_into_words"
-            yield Fault(place, f"must be true: outputs.{name} has a tag for each word")
 
 
 def tensor_faults(place: str, config: SequenceInputConfig, targets: Mapping[str, str]) -> Iterator[Fault]:

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.config.outputs import ColumnOutputBase, CorruptedOutputBase, Seq2SeqLmOutputConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.batching import evaluation_batches
 from eir_seq.data.encoded import EncodingCache, Progress
@@ -22,8 +21,6 @@ from eir_seq.modalities.documents import BYTES, FittedDocuments, TokenBlocks
 from eir_seq.modalities.seq2seq import TARGET_LENGTH, FittedSeq2Seq
 from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.causal_lm import FittedCausalLm
-from eir_seq.outputs.nll import FittedTokenScores
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
@@ -114,8 +111,7 @@ def encode_split(
     ids = list(rows[ID])
     collators: dict[str, Collator] = {name: fitted.collator for name, fitted in inputs.items()}
     for output in outputs.values():
-        if isinstance(output.config, CorruptedOutputBase):
-            assert isinstance(output, FittedTokenScores)
+        if output.config.corruption is not None:
             fitted = inputs[output.input]
             assert isinstance(fitted, FittedSequence)
             collators[output.input] = corrupting_collator(fitted, output.config)
@@ -127,23 +123,19 @@ def encode_split(
         if isinstance(fitted, FittedDocuments):
             encoded[name] = blocks = fitted.blocks(encoded[name])
             ids = blocks.names(ids)
+    text_bytes = {name: source.numbers(BYTES) for name, source in encoded.items() if isinstance(source, TokenBlocks)}
     targets = {}
     for name, output in outputs.items():
-        if isinstance(output, FittedCausalLm):
-            read = encoded[output.input]
-            sizes = read.numbers(BYTES) if isinstance(read, TokenBlocks) else np.zeros(len(ids))
-            targets[name] = torch.as_tensor(sizes, dtype=torch.float64)
+        columns = output.config.columns()
+        if not columns:
+            targets[name] = output.targets_of_texts(len(ids), text_bytes)
             continue
-        if not isinstance(output.config, ColumnOutputBase):
-            targets[name] = torch.zeros(len(ids))  # what is to be found stands among the tensors of the input
-            continue
-        values = list(rows[output.config.column]) if output.config.column in rows.column_names else [None]
-        if not any(value is None for value in values):
-            targets[name] = output.targets(values, ids)
-        elif any(value is not None for value in values):
-            missing = sum(value is None for value in values)
-            texts = isinstance(output.config, Seq2SeqLmOutputConfig)  # each is compared with what is written for it
-            scored = "there is no loss, and the others alone are compared" if texts else "none is scored"
-            warnings.append(f"outputs.{name}: {missing} of {len(values)} {split} rows have no label; {scored}")
+        given = [list(rows[column]) if column in rows.column_names else [None] * len(ids) for column in columns]
+        labelled = [None not in values for values in zip(*given, strict=True)]
+        if all(labelled):
+            targets[name] = output.targets(rows, ids)
+        elif any(labelled):
+            missing = f"{labelled.count(False)} of {len(labelled)} {split} rows have no label"
+            warnings.append(f"outputs.{name}: {missing}; {output.config.UNLABELLED}")
     written = tuple(name for name, fitted in inputs.items() if isinstance(fitted, FittedSeq2Seq))
     return EncodedSplit(ids, encoded, collators, targets, seed, written), warnings

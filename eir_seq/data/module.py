@@ -181,10 +181,10 @@ class DataModule(pl.LightningDataModule):
         output = self.config.outputs.get(name)
         if output is None:
             raise UserError(Fault(place, f"there is no output {name!r}{nearest(name, self.config.outputs)}"))
-        if output.type != "classification":
+        if (column := output.class_column) is None:
             raise UserError(Fault(place, f"output {name!r} is a {output.type} and has no classes"))
         assert self.splits.train is not None
-        return list(self.splits.train[output.column])
+        return list(self.splits.train[column])
 
     def _evaluation_loader(self, split: str) -> DataLoader[Batch] | list[Any]:
         self.setup()

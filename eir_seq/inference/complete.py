@@ -12,8 +12,8 @@ from eir_seq.data.readers.base import check_file, open_text
 from eir_seq.data.rows import text_fault
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.sequence import FittedSequence
-from eir_seq.outputs.causal_lm import FittedCausalLm
-from eir_seq.outputs.completion import check_generation
+from eir_seq.outputs.causal_lm.output import FittedCausalLm
+from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.outputs.predictions import LeftOut, write_predictions
 from eir_seq.randomness import derive_seed
 from eir_seq.training.bundle import Bundle
@@ -87,10 +87,9 @@ def complete(
     """
     output = language_model(bundle)
     assert output is not None
-    options = {**output.config.generation, **generation}
-    changed = output.config.model_copy(update={"generation": options})
-    check_generation(changed, "generation")
-    output = FittedCausalLm(output.state.model_copy(update={"config": changed}))
+    changed = output.config.writing_with(generation)
+    check_generation(changed.generation, "generation")
+    output = type(output)(output.state.model_copy(update={"config": changed}))
     write_behind = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer)).eval())
     fitted: Any = bundle.inputs[output.input]
     size = config.data.eval_batch_size or config.data.batch_size
@@ -101,6 +100,6 @@ def complete(
         own = {} if rows is None else tensors_beside(fitted, rows[start : start + size])
         texts += write_behind(given[start : start + size], seed=seed, tensors=own)
         console.progress("completing", len(texts), len(given))
-    columns: dict[str, Sequence[Any]] = {f"{output.name}_prompt": given, output.name: texts}
-    write_predictions(destination, list(prompts), {}, columns, left_out, csv_safe=csv_safe)
+    columns = {output.name: {f"{output.name}_prompt": given, output.name: texts}}
+    write_predictions(destination, list(prompts), columns, left_out, csv_safe=csv_safe)
     return texts

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eir_seq.config.outputs import MaskedLmOutputConfig, RestoredOutputBase, SpanCorruptionOutputConfig
+from eir_seq.config.corruption import RemovedSpans
+from eir_seq.config.outputs import GeneratingOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig
 from eir_seq.errors import Fault, UserError
@@ -20,10 +21,10 @@ from eir_seq.modalities.corruption import Vocabulary
 from eir_seq.modalities.documents import FittedDocuments
 from eir_seq.modalities.seq2seq import target_frame
 from eir_seq.modalities.sequence import FittedSequence
-from eir_seq.outputs.completion import check_generation
+from eir_seq.outputs.generation.completion import check_generation
+from eir_seq.outputs.generation.writing import IGNORED, Writer
+from eir_seq.outputs.language.corrupted import FittedPretraining
 from eir_seq.outputs.predictions import write_predictions
-from eir_seq.outputs.pretraining import FittedPretraining
-from eir_seq.outputs.writing import IGNORED, Writer
 from eir_seq.randomness import derive_seed
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.console import Console
@@ -36,8 +37,7 @@ CANDIDATES = 5
 def gap_filler(bundle: Bundle) -> FittedPretraining | None:
     """The output of a bundle that can fill gaps."""
     output = next(iter(bundle.outputs.values()))
-    fills = isinstance(output.config, MaskedLmOutputConfig | RestoredOutputBase)
-    return output if isinstance(output, FittedPretraining) and fills else None
+    return output if isinstance(output, FittedPretraining) and output.config.FILLS else None
 
 
 def fill_gaps(
@@ -78,10 +78,10 @@ def fill_gaps(
         texts += filled
         candidates += likeliest
         console.progress("filling", len(texts), len(rows))
-    columns: dict[str, Sequence[Any]] = {f"{output.name}_prompt": list(prompts.values()), output.name: texts}
+    columns: dict[str, list[Any]] = {f"{output.name}_prompt": list(prompts.values()), output.name: texts}
     if candidates:
         columns[f"{output.name}_candidates"] = [json.dumps(found, ensure_ascii=False) for found in candidates]
-    write_predictions(destination, list(prompts), {}, columns, csv_safe=csv_safe)
+    write_predictions(destination, list(prompts), {output.name: columns}, csv_safe=csv_safe)
     if len(texts) == 1:
         for number, found in enumerate(candidates[0] if candidates else (), 1):
             console.say(f"gap {number}: " + ", ".join(f"{token.strip()!r} {share:.3f}" for token, share in found))
@@ -99,8 +99,8 @@ class _Filler:
         self.tokenizer, self.vocabulary = fitted.tokenizer, Vocabulary.of(fitted.tokenizer)
         self.device = next(encoder.parameters()).device
         self.writer: Writer | None = None
-        self.spans = isinstance(output.config, SpanCorruptionOutputConfig)
-        if isinstance(output.config, RestoredOutputBase):
+        self.spans = isinstance(output.config.corruption, RemovedSpans)
+        if isinstance(output.config, GeneratingOutputBase):
             self.writer = self._writer(output.config, generation)
         elif others := generation.keys() - {"top_k"}:
             faults = (Fault(f"generation.{key}", "has no effect on a masked language model") for key in sorted(others))
@@ -110,15 +110,15 @@ class _Filler:
             message = f"{self.top_k!r} is not a whole number from 1 to {len(self.vocabulary.ordinary)}"
             raise UserError(Fault("generation.top_k", message))
 
-    def _writer(self, config: RestoredOutputBase, generation: Mapping[str, Any]) -> Writer:
-        changed = config.model_copy(update={"generation": {**config.generation, **generation}})
-        check_generation(changed, "generation")
+    def _writer(self, config: GeneratingOutputBase, generation: Mapping[str, Any]) -> Writer:
+        options = config.writing_with(generation).generation_options
+        check_generation(options, "generation")
         before, behind = target_frame(self.tokenizer, f"inputs.{self.fitted.name}.tokenizer")
         places, longest = self.encoder.backbone.config.target_positions(), self.fitted.max_length
         longest = longest if places is None else min(longest, places - 1)
         return Writer(
             name=self.output.name,
-            config=changed,
+            generation=options,
             input=self.fitted.name,
             encoder=self.encoder,
             tokenizer=self.tokenizer,

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.config.cache import CacheConfig
-from eir_seq.config.outputs import ColumnOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.dataset import Batch, EncodedSplit, encode_split
 from eir_seq.data.encoded import EncodingCache
@@ -20,8 +19,8 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
 from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.source_texts import rows_of_texts, text_writer, writing
+from eir_seq.outputs.language.corrupted import FittedPretraining
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
-from eir_seq.outputs.pretraining import FittedPretraining
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
 from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
@@ -132,13 +131,8 @@ def predict(
                 console.say(f"warning: {warning}")
             with console.phase("predicting"):
                 evaluation = _evaluate(bundle, config, encoded, console, rows)
-        targets = {
-            name: bundle.outputs[name].canonical(list(rows[declared.column]))
-            for name in evaluation.targets
-            if isinstance(declared := bundle.outputs[name].config, ColumnOutputBase)
-        }
-        columns = evaluation.columns(bundle.outputs)
-        write_predictions(destination, evaluation.ids, targets, columns, left_out, csv_safe=csv_safe)
+        columns = evaluation.columns(bundle.outputs, rows)
+        write_predictions(destination, evaluation.ids, columns, left_out, csv_safe=csv_safe)
         if prompt is not None:
             console.say(next(iter(evaluation.written.values())).texts[0])
         _report_metrics(evaluation, destination, console)

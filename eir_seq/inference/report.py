@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from eir_seq import __version__
 from eir_seq.errors import Fault, UserError
 from eir_seq.inference.prediction_table import PredictionTable, read_predictions
-from eir_seq.inference.report_sections import Values, cards, learning_plots, length_plots, output_sections
+from eir_seq.inference.report_sections import Kind, Values, cards, learning_plots, length_plots, output_sections
 from eir_seq.training.folder import write_text
 from eir_seq.training.metrics_file import Measurement, read_metrics
 from eir_seq.training.report_data import ReportData
@@ -90,6 +91,18 @@ class RunFiles:
         return step if isinstance(step, int) else None
 
     @property
+    def kinds(self) -> dict[str, Kind]:
+        """The kind of each output, as the run noted it, or else as its config says."""
+        try:
+            declared = yaml.safe_load(self.config)
+        except yaml.YAMLError:  # it is shown as it stands
+            declared = None
+        outputs = declared.get("outputs") if isinstance(declared, dict) else None
+        types = {name: output.get("type") for name, output in outputs.items()} if isinstance(outputs, dict) else {}
+        types |= {name: described.get("type") for name, described in self.data.outputs.items()}
+        return {str(name): Kind.of(str(type_)) for name, type_ in types.items() if type_}
+
+    @property
     def metrics(self) -> Values:
         """Metrics by split and output: those of the result, else the last ones that were measured."""
         found: dict[str, dict[str, dict[str, float]]] = {}
@@ -127,12 +140,13 @@ def render_report(run: RunFiles) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "seconds": _seconds, "svg": Markup, "words": _words}
+    kinds, rows = run.kinds, {split: len(table.ids) for split, table in run.predictions.items()}
     return environment.get_template("report.html.j2").render(
         run=run,
         title=run.name,
-        cards=cards(run.metrics, run.predictions, final=bool(run.result)),
-        curves=learning_plots(run.measurements, run.best_step),
-        outputs=output_sections(run.metrics, run.predictions, run.data, run.samples),
+        cards=cards(run.metrics, kinds, rows, final=bool(run.result)),
+        curves=learning_plots(run.measurements, kinds, run.best_step),
+        outputs=output_sections(run.metrics, run.predictions, kinds, run.data, run.samples),
         metric_splits=list(run.metrics),
         lengths=length_plots(run.data),
         subtitle=_subtitle(run),

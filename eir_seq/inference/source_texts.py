@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from eir_seq.data.rows import ID
 from eir_seq.inference.complete import read_prompts
 from eir_seq.modalities.seq2seq import FittedSeq2Seq
-from eir_seq.outputs.completion import check_generation
-from eir_seq.outputs.seq2seq_lm import FittedSeq2SeqLm
+from eir_seq.outputs.generation.completion import check_generation
+from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm
 from eir_seq.training.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -24,9 +24,8 @@ def text_writer(bundle: Bundle) -> FittedSeq2SeqLm | None:
 
 def writing(bundle: Bundle, output: FittedSeq2SeqLm, generation: Mapping[str, Any]) -> Bundle:
     """The bundle with other options of generation; raises `UserError` for those that `generate` does not have."""
-    options = {**output.config.generation, **generation}
-    changed = output.config.model_copy(update={"generation": options})
-    check_generation(changed, "generation")
+    changed = output.config.writing_with(generation)
+    check_generation(changed.generation, "generation")
     state = output.state.model_copy(update={"config": changed})
     return replace(bundle, outputs={output.name: FittedSeq2SeqLm(state)})
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from eir_seq.config.outputs import DocumentLayout, Seq2SeqLmOutputConfig
+from eir_seq.config.outputs import DocumentLayout, TargetText
 from eir_seq.config.schema import InputConfig, SequenceInputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
@@ -29,7 +29,7 @@ def build_modality(
     name: str,
     config: InputConfig,
     layout: DocumentLayout | None = None,
-    written: Seq2SeqLmOutputConfig | None = None,
+    written: TargetText | None = None,
     sentinels: int = 0,
     cache: TokenizerCache | None = None,
 ) -> Modality:

@@ -11,14 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.config.outputs import (
-    CorruptedOutputBase,
-    DenoisingOutputConfig,
-    MaskedLmOutputConfig,
-    MaskedOutputBase,
-    ReplacedTokenDetectionOutputConfig,
-    SpanCorruptionOutputConfig,
-)
+from eir_seq.config.corruption import HiddenTokens, RemovedSpans
+from eir_seq.config.outputs import OutputBase
 from eir_seq.modalities.base import LENGTH, Collator, Draw, RowSource
 from eir_seq.modalities.corruption import Corruption, Denoising, Hiding, SpanCorruption, Vocabulary, demand, masked
 from eir_seq.modalities.seq2seq import IGNORED, padded_labels, target_frame
@@ -110,34 +104,33 @@ class RestoringCollator:
         return self.corruption.target_lengths(encoded.numbers(LENGTH))
 
 
-def corrupting_collator(fitted: FittedSequence, config: CorruptedOutputBase) -> MaskingCollator | RestoringCollator:
+def corrupting_collator(fitted: FittedSequence, config: OutputBase) -> MaskingCollator | RestoringCollator:
     """What makes batches of an input for an output that restores its texts.
 
     Raises `UserError` for a tokenizer without the tokens that this needs.
     """
-    tokenizer, vocabulary = fitted.tokenizer, Vocabulary.of(fitted.tokenizer)
-    place, kind = f"inputs.{fitted.name}.tokenizer", str(getattr(config, "type", ""))
-    if isinstance(config, MaskedOutputBase):
-        split = config.whole_words and not fitted.has_words
+    tokenizer, vocabulary, wanted = fitted.tokenizer, Vocabulary.of(fitted.tokenizer), config.corruption
+    place, kind = f"inputs.{fitted.name}.tokenizer", config.type
+    assert wanted is not None
+    if isinstance(wanted, HiddenTokens):
+        split = wanted.whole_words and not fitted.has_words
         demand(vocabulary, place, kind, mask=True, words=split)
-        hiding = Hiding(config.mask_probability, config.mean_span_length, config.whole_words)
-        shares = (config.mask_share, config.random_share) if isinstance(config, MaskedLmOutputConfig) else (1.0, 0.0)
-        draws = isinstance(config, ReplacedTokenDetectionOutputConfig)
-        return MaskingCollator(fitted.collator, fitted.name, vocabulary, hiding, *shares, draws)
+        hiding = Hiding(wanted.probability, wanted.mean_span_length, wanted.whole_words)
+        shares = (wanted.mask_share, wanted.random_share)
+        return MaskingCollator(fitted.collator, fitted.name, vocabulary, hiding, *shares, wanted.draws)
     corruption: Corruption
-    if isinstance(config, SpanCorruptionOutputConfig):
+    if isinstance(wanted, RemovedSpans):
         demand(vocabulary, place, kind, sentinels=True)
-        corruption = SpanCorruption(config.noise_density, config.mean_span_length, vocabulary.sentinels)
+        corruption = SpanCorruption(wanted.density, wanted.mean_span_length, vocabulary.sentinels)
     else:
-        assert isinstance(config, DenoisingOutputConfig)
         demand(vocabulary, place, kind, mask=True)
         mask = vocabulary.mask
         assert mask is not None
         corruption = Denoising(
-            config.mask_share,
-            config.mean_span_length,
-            config.permute_sentences,
-            config.delete_probability,
+            wanted.mask_share,
+            wanted.mean_span_length,
+            wanted.permute_sentences,
+            wanted.delete_probability,
             mask,
             vocabulary.ends,
         )

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from eir_seq.config.outputs import Seq2SeqLmOutputConfig
+from eir_seq.config.outputs import TargetText
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
 from eir_seq.modalities.base import Draw, RowSource, ragged
@@ -37,7 +37,7 @@ IGNORED = -100
 class Seq2SeqModality(SequenceModality):
     """The source of a sequence-to-sequence output, as configured; `output` has the column of the targets."""
 
-    output: Seq2SeqLmOutputConfig
+    output: TargetText
 
     def fit(self, train_rows: Rows, seed: int) -> FittedSeq2Seq:
         """As for any sequence, with a tokenizer that is trained on sources and targets.

@@ -3,59 +3,94 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch import Tensor, nn
-from torch.nn import functional
 
-from eir_seq.config.outputs import OutputConfig
+from eir_seq.config.outputs import OutputBase, TokenOutputBase
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.files import read_text
-
-State = TypeVar("State", bound=BaseModel)
+from eir_seq.registry import imported
 
 SHOWN_IDS = 5
+CHUNK = 4096
+"""Rows whose temporary values are held at once."""
 
 
 class Rows(Protocol):
-    """The part of `datasets.Dataset` that outputs need: a column by its name."""
+    """What outputs need of rows: a column by its name."""
 
-    def __getitem__(self, column: str) -> Sequence[Any]:
+    def __getitem__(self, column: str, /) -> Sequence[Any]:
         """The values of one column, in row order."""
         ...
 
 
 class FittedOutput(ABC):
-    """An output that has seen the training rows: it knows its classes or the scale of its target."""
+    """An output that has seen the training rows: it knows its classes or the scale of its target.
+
+    Args:
+        state: what `save` writes; it has a `name` and a `config`.
+    """
 
     name: str
-    config: OutputConfig
+    config: OutputBase
     backbone_task: str | None = None
     """The task whose head the backbone is to be built with, where this output uses that one."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+        self.name = state.name
+        self.config = state.config
+
+    @property
+    def state(self) -> BaseModel:
+        """All that `save` writes."""
+        state: BaseModel = self._state
+        return state
+
+    @property
+    def input(self) -> str:
+        """The input whose tokens are read, of an output that reads tokens."""
+        assert isinstance(self.config, TokenOutputBase)
+        assert self.config.input is not None, "settled before the output was built"
+        return self.config.input
 
     @property
     @abstractmethod
     def output_size(self) -> int:
         """Width of the head's raw output."""
 
-    @abstractmethod
-    def canonical(self, values: Sequence[Any]) -> list[Any]:
-        """The values of the target column in the form in which predictions are written (class names, floats)."""
+    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+        """Columns of true values for the table of predictions, as `decode` writes predicted ones; none by default."""
+        del rows
+        return {}
 
     @abstractmethod
-    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
-        """The target column as a tensor of shape (rows,): class indices, or the target in the loss's units.
+    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+        """The columns of `config.columns()` as a tensor (rows, ...): class indices, or values in the loss's units.
 
         Raises:
             UserError: a class that the training rows do not have, or a value that is not a number; names the rows
                 by `ids` (by position if absent).
         """
+
+    def targets_of_texts(self, rows: int, text_bytes: Mapping[str, NDArray[Any]]) -> Tensor:
+        """The targets, (rows, ...), of an output without columns: zeros, as its inputs hold what is to be found.
+
+        Args:
+            rows: how many there are.
+            text_bytes: of inputs whose rows are blocks of texts, the UTF-8 bytes of text in each row, (rows,).
+        """
+        del text_bytes
+        return torch.zeros(rows)
 
     @abstractmethod
     def build_head(self, in_features: int) -> nn.Module:
@@ -109,11 +144,6 @@ class FittedOutput(ABC):
     def describe(self) -> dict[str, Any]:
         """What the run's manifest and report say about this output."""
 
-    @property
-    @abstractmethod
-    def state(self) -> BaseModel:
-        """All that `save` writes."""
-
     def metrics(self) -> OutputMetrics:
         """A fresh accumulator of this output's metrics."""
         return OutputMetrics(self)
@@ -126,18 +156,78 @@ class FittedOutput(ABC):
         os.replace(partial, path)
 
 
-class Output(Protocol):
-    """An output as the config declares it."""
+class Output(ABC):
+    """An output as the config declares it.
 
-    name: str
+    Args:
+        name: that of `outputs.NAME`.
+        config: its section.
+    """
+
+    STATE: ClassVar[type[BaseModel]]
+    """What is saved of the fitted output; its `type` is that of the config."""
+    FITTED: ClassVar[type[FittedOutput]]
+    """The fitted output, made of that."""
+
+    def __init__(self, name: str, config: Any) -> None:
+        self.name = name
+        self.config = config
 
     def fit(self, train_rows: Rows) -> FittedOutput:
-        """Learn classes or scale from the target column of the training rows; nothing else is looked at."""
-        ...
+        """Learn classes or scale from the target columns of the training rows; nothing else is looked at.
+
+        By default there is nothing to learn.
+        """
+        del train_rows
+        return type(self).FITTED(self.STATE(name=self.name, config=self.config))
+
+    @classmethod
+    def restore(cls, content: Mapping[str, Any], path: Path) -> FittedOutput:
+        """The fitted output whose state was read from the file `path`; raises `UserError` where it is none."""
+        try:
+            state = TypeAdapter(cls.STATE).validate_json(json.dumps(content))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "content"
+            raise UserError(Fault(str(path), f"is not a valid saved output: {where}: {first['msg']}")) from None
+        return cls.FITTED(state)
+
+
+class KeptRows:
+    """Rows of an evaluation, batch by batch, on the CPU; each value is held once, while they are put together, too."""
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []
+        self._rows: list[Sequence[int]] = []
+
+    def add(self, part: Tensor, rows: Sequence[int]) -> None:
+        """Keep a batch, (batch, ...), of the rows with these positions; floating-point values in single precision."""
+        assert len(part) == len(rows), (part.shape, len(rows))
+        kind = torch.float32 if part.is_floating_point() and part.dtype.itemsize < 4 else part.dtype
+        self._parts.append(part.detach().to("cpu", kind, copy=True))
+        self._rows.append(rows)
+
+    def take(self, order: Mapping[int, int]) -> Tensor:
+        """All rows, (rows, ...), and forget them.
+
+        Args:
+            order: the place in the result by the row's position.
+
+        Rows with values per word, (batch, words, width), get zeros behind the last.
+        """
+        first = self._parts[0]
+        shape = [max(part.shape[axis] for part in self._parts) for axis in range(1, first.dim())]
+        joined = first.new_zeros(sum(map(len, self._parts)), *shape)
+        while self._parts:  # what is copied is let go of, and zeros take no memory before
+            part, rows = self._parts.pop(), self._rows.pop()
+            places = torch.tensor([order[row] for row in rows])
+            index: Any = (places, *(slice(size) for size in part.shape[1:]))
+            joined[index] = part
+        return joined
 
 
 class OutputMetrics:
-    """Gathers the raw outputs and targets of an evaluation on the CPU and computes the output's metrics at the end.
+    """Gathers the raw outputs and targets of an evaluation and computes the output's metrics at the end.
 
     Every metric is a function of all rows at once, so that it does not depend on how the rows were cut into batches.
     """
@@ -148,48 +238,55 @@ class OutputMetrics:
 
     def reset(self) -> None:
         """Forget all rows."""
-        self._raw: list[Tensor] = []
-        self._target: list[Tensor] = []
+        self._raw, self._target, self._count = KeptRows(), KeptRows(), 0
 
     def update(self, raw: Tensor, target: Tensor) -> None:
         """Add a batch: raw (batch, output_size), target (batch,), on any device."""
-        assert len(raw) == len(target), (raw.shape, target.shape)
-        self._raw.append(raw.detach().to("cpu", torch.float32, copy=True))
-        self._target.append(target.detach().to("cpu", copy=True))
-
-    @property
-    def raw(self) -> Tensor:
-        """All raw outputs so far, (rows, output_size), in the order of the updates."""
-        return join_rows(self._raw) if self._raw else torch.empty(0, self.output.output_size)
-
-    @property
-    def target(self) -> Tensor:
-        """All targets so far, (rows,)."""
-        return torch.cat(self._target) if self._target else torch.empty(0)
+        rows = range(self._count, self._count + len(raw))
+        self._raw.add(raw, rows)
+        self._target.add(target, rows)
+        self._count += len(raw)
 
     def compute(self) -> dict[str, float]:
-        """Metrics of all rows so far; empty without rows.
+        """Metrics of all rows so far, which are forgotten; empty without rows.
 
         Raises:
             RunFailed: a raw output is not finite.
         """
-        raw, target = self.raw, self.target
-        if not len(raw):
+        if not self._count:
             return {}
-        bad = int((~raw.isfinite()).flatten(1).any(dim=1).sum())
-        if bad:
-            raise RunFailed(
-                f"outputs.{self.output.name}: the model's outputs are not finite on {bad} of {len(raw)} rows"
-            )
-        return self.output.evaluate(raw, target)
+        order = {row: row for row in range(self._count)}
+        raw, target = self._raw.take(order), self._target.take(order)
+        self.reset()
+        return measure(self.output, raw, target)
 
 
-def join_rows(parts: Sequence[Tensor]) -> Tensor:
-    """Raw outputs of several batches; those with a place per word (batch, words, width) get zeros behind the last."""
-    if parts[0].dim() == 3:
-        widest = max(part.shape[1] for part in parts)
-        parts = [functional.pad(part, (0, 0, 0, widest - part.shape[1])) for part in parts]
-    return torch.cat(list(parts))
+def measure(output: FittedOutput, raw: Tensor, target: Tensor) -> dict[str, float]:
+    """All metrics of whole rows, those of `evaluate` and those that have functions of their own.
+
+    Args:
+        output: the fitted output.
+        raw: its raw outputs, (rows, output_size), on the CPU.
+        target: its targets, (rows, ...), on the CPU.
+
+    Raises:
+        RunFailed: a raw output is not finite.
+    """
+    bad = len(raw) - int(raw.isfinite().flatten(1).all(dim=1).sum())
+    if bad:
+        raise RunFailed(f"outputs.{output.name}: the model's outputs are not finite on {bad} of {len(raw)} rows")
+    values = output.evaluate(raw, target)
+    for name, metric in output.config.metrics().items():
+        if metric.function is not None:
+            value = imported(metric.function)(output, raw, target)
+            if value is not None and math.isfinite(value):
+                values[name] = float(value)
+    return values
+
+
+def by_chunks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+    """What a function of rows gives for all of them, computed for a few at a time: its copies stay small."""
+    return torch.cat([function(*parts) for parts in zip(*(torch.split(x, CHUNK) for x in rows), strict=True)])
 
 
 def row_names(rows: Sequence[int], ids: Sequence[str] | None) -> str:
@@ -199,8 +296,8 @@ def row_names(rows: Sequence[int], ids: Sequence[str] | None) -> str:
     return f"{'row' if len(rows) == 1 else 'rows'} {shown}{more}"
 
 
-def read_state(path: Path, kinds: tuple[type[State], ...]) -> State:
-    """The saved state at `path`, as the one of `kinds` that its contents fit.
+def read_state(path: Path, kinds: Collection[str]) -> tuple[str, Mapping[str, Any]]:
+    """The kind of the saved output at `path`, one of `kinds`, and its contents.
 
     Raises:
         UserError: the file is missing, truncated or not one of ours.
@@ -211,13 +308,7 @@ def read_state(path: Path, kinds: tuple[type[State], ...]) -> State:
         raise UserError(Fault(str(path), f"cannot be read: {error.strerror}")) from None
     except ValueError:
         raise UserError(Fault(str(path), "is not a saved output (not JSON)")) from None
-    by_type = {kind.model_fields["type"].default: kind for kind in kinds}
-    kind = by_type.get(content.get("type")) if isinstance(content, Mapping) else None
-    if kind is None:
-        raise UserError(Fault(str(path), f"is not a saved output (its type is none of {', '.join(by_type)})"))
-    try:
-        return TypeAdapter(kind).validate_json(json.dumps(content))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "content"
-        raise UserError(Fault(str(path), f"is not a valid saved output: {where}: {first['msg']}")) from None
+    kind = content.get("type") if isinstance(content, Mapping) else None
+    if not isinstance(kind, str) or kind not in kinds:
+        raise UserError(Fault(str(path), f"is not a saved output (its type is none of {', '.join(kinds)})"))
+    return kind, content

@@ -31,21 +31,19 @@ class LeftOut:
 def write_predictions(
     path: Path,
     ids: Sequence[str],
-    targets: Mapping[str, Sequence[Any]],
-    columns: Mapping[str, Sequence[Any]],
+    columns: Mapping[str, Mapping[str, Sequence[Any]]],
     left_out: Sequence[LeftOut] | None = None,
     *,
     csv_safe: bool = False,
 ) -> None:
-    """Write a CSV (UTF-8) with ``id`` and, per output, ``NAME_true`` (where known), ``NAME`` and its other columns.
+    """Write a CSV (UTF-8) with ``id`` and the columns of each output.
 
     The file appears whole or not at all. Floats have nine significant digits, which single precision needs.
 
     Args:
         path: the file to write; its folder must exist.
         ids: id of each row.
-        targets: true values by output name, as `FittedOutput.canonical` gives them; outputs may be absent.
-        columns: the columns of all outputs' `FittedOutput.decode`.
+        columns: by output, what `FittedOutput.truth` (where that is known) and `FittedOutput.decode` give.
         left_out: rows that could not be used, by position. They stand in their places with empty cells, and a last
             column, `NOT_PREDICTED`, has the reason; it is empty in all other rows. None: there is no such column.
         csv_safe: put a quote (') before cells that a spreadsheet would take for a formula.
@@ -54,17 +52,13 @@ def write_predictions(
         UserError: two outputs have a column of the same name, or the file cannot be written.
     """
     table: list[tuple[str, Sequence[Any]]] = [("id", ids)]
-    for name, values in columns.items():
-        if name in targets:
-            table.append((f"{name}_true", targets[name]))
-        table.append((name, values))
+    table += [column for of_output in columns.values() for column in of_output.items()]
     if left_out is not None:
         table = _with_gaps(table, left_out)
     names = [name for name, _ in table]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(Fault("outputs", f"two columns of the predictions would be named {twice!r}; rename an output"))
-    assert set(targets) <= set(columns), (set(targets), set(columns))
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:

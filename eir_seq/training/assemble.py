@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from eir_seq.config.outputs import ReplacedTokenDetectionOutputConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.fusion import build_fusion
 from eir_seq.modalities import build_modality
@@ -147,8 +146,8 @@ def build_network(
         for name, fitted in inputs.items()
     }
     for name, output in outputs.items():
-        if isinstance(output.config, ReplacedTokenDetectionOutputConfig):
-            source, changes = token_inputs[name], output.config.generator.model_init_config
+        if (changes := output.config.generator_options) is not None:
+            source = token_inputs[name]
             encoders[source] = with_generator(encoders[source], changes, source, name)
     sizes: dict[str, int] = {name: _size(encoder) for name, encoder in encoders.items()}
     fused = [name for name in outputs if name not in token_inputs]

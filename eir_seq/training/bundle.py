@@ -32,7 +32,6 @@ from eir_seq.models.lora import WEIGHTS as ADAPTER_FILE
 from eir_seq.models.lora import merge_lora, save_adapter
 from eir_seq.outputs import load_output
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.pretraining import FittedPretraining
 from eir_seq.training.checkpoints import (
     MANIFEST,
     WEIGHTS,
@@ -202,7 +201,7 @@ def write_pretrained(
         RunFailed: the disk is full or fails.
     """
     for output in outputs.values():
-        if not isinstance(output, FittedPretraining):
+        if not output.config.PRETRAINS:
             continue
         encoder, tokenizer = network.encoder(output.input), inputs[output.input].tokenizer
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.errors import RunFailed
-from eir_seq.outputs.base import FittedOutput, OutputMetrics, join_rows
-from eir_seq.outputs.writing import Writer
+from eir_seq.outputs.base import FittedOutput, KeptRows, Rows, measure
+from eir_seq.outputs.generation.writing import Writer
 from eir_seq.training.network import Network
 
 Batch = dict[str, Any]
@@ -33,12 +33,13 @@ class Evaluation:
     written: dict[str, Writer] = field(default_factory=dict)
     """Texts that outputs wrote, by output name."""
 
-    def columns(self, outputs: Mapping[str, FittedOutput]) -> dict[str, list[Any]]:
-        """The prediction columns of all outputs."""
-        found: dict[str, list[Any]] = {}
-        for name, output in outputs.items():
-            found |= self.written[name].columns() if name in self.written else output.decode(self.raw[name])
-        return found
+    def columns(self, outputs: Mapping[str, FittedOutput], rows: Rows) -> dict[str, dict[str, list[Any]]]:
+        """The columns of the table of predictions by output: the true values, where `rows` have them, then its own."""
+        return {
+            name: (output.truth(rows) if name in self.targets else {})
+            | (self.written[name].columns() if name in self.written else output.decode(self.raw[name]))
+            for name, output in outputs.items()
+        }
 
     def by_output(self) -> dict[str, dict[str, float]]:
         """The values as ``{output: {metric: value}}``, without the sum of losses."""
@@ -73,34 +74,41 @@ def evaluate(
     Raises:
         RunFailed: a raw output or a loss is not finite.
     """
-    metrics: dict[str, OutputMetrics] = {}
-    parts: dict[str, list[Tensor]] = {name: [] for name in outputs}
+    kept: dict[str, KeptRows] = {name: KeptRows() for name in outputs}
+    labels: dict[str, KeptRows] = {}
     rows: list[int] = []
     ids: list[str] = []
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
+            here = batch["row"].tolist()
             for name, raw in network(on_device["inputs"]).items():
-                parts[name].append(raw.to("cpu", torch.float32))
+                kept[name].add(raw.float(), here)
                 if name in batch["targets"]:
-                    metric = metrics.setdefault(name, outputs[name].metrics())
-                    metric.update(parts[name][-1], batch["targets"][name])
+                    labels.setdefault(name, KeptRows()).add(batch["targets"][name], here)
             for writer in writers:
-                writer.write(batch["row"].tolist(), on_device["inputs"][writer.input])
-            rows += batch["row"].tolist()
+                writer.write(here, on_device["inputs"][writer.input])
+            rows += here
             ids += batch["id"]
             between()
-    values = {(name, metric): value for name, found in metrics.items() for metric, value in found.compute().items()}
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    places = {rows[index]: place for place, index in enumerate(order)}
+    raws = {name: found.take(places) for name, found in kept.items() if rows}
+    targets = {name: found.take(places) for name, found in labels.items()}
+    values = {
+        (name, metric): value
+        for name, target in targets.items()
+        for metric, value in measure(outputs[name], raws[name], target).items()
+    }
     values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
     if all((name, "loss") in values for name in outputs):
         values["", "loss"] = sum(output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
         if not math.isfinite(values["", "loss"]):
             raise RunFailed("the loss of the evaluation is not finite")
-    order = sorted(range(len(rows)), key=rows.__getitem__)
     return Evaluation(
         ids=[ids[index] for index in order],
-        raw={name: join_rows(parts[name])[order] for name in outputs if parts[name]},
-        targets={name: metric.target[order] for name, metric in metrics.items()},
+        raw=raws,
+        targets=targets,
         values=values,
         written={writer.name: writer for writer in writers},
     )

@@ -9,17 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from eir_seq.config.metric_names import nearest_metric
-from eir_seq.config.outputs import (
-    CausalLmOutputConfig,
-    ClassificationOutputConfig,
-    RestoredOutputBase,
-    Seq2SeqLmOutputConfig,
-)
+from eir_seq.config.metrics import find_metric, nearest_metric
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.completion import check_generation
+from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.training.devices import pick_device
 from eir_seq.training.loop import Monitor
 from eir_seq.training.optimization import total_steps
@@ -49,8 +43,8 @@ def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
     monitor = attempt(lambda: monitor_of(config))
     attempt(lambda: total_steps(config.trainer, 1))
     for name, output in config.outputs.items():
-        if isinstance(output, CausalLmOutputConfig | Seq2SeqLmOutputConfig | RestoredOutputBase):
-            attempt(partial(check_generation, output, f"outputs.{name}.generation"))
+        if (options := output.generation_options) is not None:
+            attempt(partial(check_generation, options, f"outputs.{name}.generation"))
     if device is None or monitor is None or faults:
         raise UserError(*faults)
     if config.trainer.threads is not None:
@@ -124,16 +118,14 @@ def monitor_of(config: ExperimentConfig) -> Monitor:
             raise UserError(Fault("trainer.monitor.output", f"say whose {metric} it is: {listed}"))
         output = next(iter(config.outputs))
     kind = config.outputs[output]
-    base, _, class_name = metric.partition("(")
-    known = kind.METRICS
-    if class_name and isinstance(kind, ClassificationOutputConfig) and base in kind.CLASS_METRICS:
-        return Monitor(output, metric, wanted.mode or "max")
-    if metric not in known:
+    found = find_metric(metric, kind.metrics())
+    if found is None:
+        known = kind.monitored()
         raise UserError(
             Fault(
                 "trainer.monitor.metric",
                 f"{metric!r} is not a metric of outputs.{output} (there are: {', '.join(known)})"
-                f"{nearest_metric(metric, known)}",
+                f"{nearest_metric(metric, known.values())}",
             )
         )
-    return Monitor(output, metric, wanted.mode or known[metric])
+    return Monitor(output, metric, wanted.mode or found.better)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from eir_seq.outputs.reporting.sections import WorstRow
 from eir_seq.training.redaction import redact
 
 if TYPE_CHECKING:
@@ -45,15 +46,6 @@ class LengthSummary(BaseModel):
     """Share of the rows that are longer than max_length."""
     edges: list[float]
     counts: list[int]
-
-
-class WorstRow(BaseModel):
-    """A row on which the model is most wrong, with what stood in its inputs."""
-
-    id: str
-    error: float
-    """Negative log probability of the true class, or the absolute error in the target's units."""
-    inputs: dict[str, str]
 
 
 class ReportData(BaseModel):

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from eir_seq.config.outputs import ColumnOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
@@ -324,13 +323,9 @@ class _Run:
             assert found.ids == list(parts.data.encoded[split].ids), (
                 f"the evaluation of {split} did not see every row once"
             )
-            targets: dict[str, Any] = {}
-            columns = found.columns(parts.outputs)
             for name, output in parts.outputs.items():
                 if name not in found.targets:
                     continue
-                if isinstance(output.config, ColumnOutputBase):
-                    targets[name] = output.canonical(list(rows[output.config.column]))
                 self.report.add_worst(
                     split,
                     output,
@@ -339,4 +334,4 @@ class _Run:
                     found.ids,
                     inputs={input_: parts.shown(split, input_) for input_ in parts.inputs},
                 )
-            write_predictions(folder / f"{split}.csv", found.ids, targets, columns)
+            write_predictions(folder / f"{split}.csv", found.ids, found.columns(parts.outputs, rows))

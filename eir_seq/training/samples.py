@@ -17,10 +17,10 @@ from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.documents import FittedDocuments
 from eir_seq.modalities.sequence import FittedSequence
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.causal_lm import FittedCausalLm
-from eir_seq.outputs.completion import Completer
-from eir_seq.outputs.seq2seq_lm import FittedSeq2SeqLm
-from eir_seq.outputs.writing import Writer
+from eir_seq.outputs.causal_lm.output import FittedCausalLm
+from eir_seq.outputs.generation.completion import Completer
+from eir_seq.outputs.generation.writing import Writer
+from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm
 from eir_seq.randomness import derive_seed
 from eir_seq.tokenizers.framing import FIRST
 from eir_seq.training.metrics_file import AppendedFile

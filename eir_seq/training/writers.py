@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from eir_seq.modalities.base import FittedModality
 from eir_seq.modalities.seq2seq import FittedSeq2Seq
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.seq2seq_lm import FittedSeq2SeqLm
-from eir_seq.outputs.writing import Writer, spread
+from eir_seq.outputs.generation.writing import Writer, spread
+from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm
 from eir_seq.training.network import Network
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def build_writers(
         found.append(
             Writer(
                 output.name,
-                output.config,
+                output.config.generation,
                 output.input,
                 encoder,
                 fitted.tokenizer,
@@ -53,6 +53,7 @@ def build_writers(
                 true=true,
                 rows=frozenset(range(count)) if all_rows else spread(count, output.config.generate_rows),
                 seed=seed,
+                measure=output.measure,
             )
         )
     return found

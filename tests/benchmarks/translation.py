@@ -19,7 +19,7 @@ import yaml
 from torch.nn.functional import cross_entropy
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.outputs.text_metrics import text_metrics
+from eir_seq.outputs.seq2seq_lm.text_metrics import text_metrics
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console
 from eir_seq.training.optimization import build_optimizer, build_scheduler, total_steps

@@ -21,9 +21,10 @@ import yaml
 from eir_seq.commands import main
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import columns_of
-from eir_seq.config.outputs import ClassificationOutputConfig, RegressionOutputConfig
 from eir_seq.config.schema import DataConfig, ImageInputConfig, SequenceInputConfig
 from eir_seq.modalities import build_modality
+from eir_seq.outputs.classification.config import ClassificationOutputConfig
+from eir_seq.outputs.regression.config import RegressionOutputConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """\

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from eir_seq.config.compose import compose_experiment, compose_in_hydra, hydra_ready
 from eir_seq.config.folders import conf_dir
-from eir_seq.config.outputs import ClassificationOutputConfig
 from eir_seq.config.overrides import normalized, parse_overrides
 from eir_seq.errors import UserError
+from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from tests.config.project import make_project
 
 KEYS = (

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 import yaml
 
-from eir_seq.config.outputs import ClassificationOutputConfig, RegressionOutputConfig
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from eir_seq.outputs.predictions import write_predictions
+from eir_seq.outputs.regression.config import RegressionOutputConfig
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.report_data import ReportData, length_summary
 
@@ -120,18 +121,18 @@ def make_run(
         for number, (split, rows) in enumerate(splits.items()):
             ids = [f"{split}-{row}" for row in range(rows)]
             shown = [" ".join(texts[(row + k) % len(texts)] for k in range(1 + row % 5)) for row in range(rows)]
-            targets, columns = {}, {}
+            columns: dict[str, Any] = {}
             for output in outputs:
                 raw, target = draw(output, rows, seed=number, only=only)
                 result.setdefault(split, {})[output.name] = output.evaluate(raw, target)
-                columns |= output.decode(raw)
-                targets[output.name] = (
+                true = (
                     [output.classes[i] for i in target.tolist()]  # type: ignore[attr-defined]
                     if output.output_size > 1
                     else output.decode(target[:, None])[output.name]
                 )
+                columns[output.name] = {f"{output.name}_true": true} | output.decode(raw)
                 report.add_worst(split, output, raw, target, ids, dict.fromkeys(inputs, shown))
-            write_predictions(folder / "predictions" / f"{split}.csv", ids, targets, columns)
+            write_predictions(folder / "predictions" / f"{split}.csv", ids, columns)
         (folder / "result.json").write_text(json.dumps(result))
     report.save(folder)
     return folder

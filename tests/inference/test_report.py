@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from eir_seq.errors import UserError
-from eir_seq.inference.prediction_table import PredictionTable
 from eir_seq.inference.report import write_report
-from eir_seq.inference.report_sections import cards, wilson_interval
+from eir_seq.inference.report_sections import Kind, cards, wilson_interval
 from tests.inference.run_folders import classification, make_run, regression
 
 SENTIMENT = ["negative", "positive"]
@@ -189,11 +188,33 @@ def test_wilson_interval(share: float, rows: int, low: float, high: float) -> No
 
 
 @pytest.mark.parametrize(
-    ("others", "shown"),
-    [({}, True), ({"read": 1.0}, False), ({"perplexity": 9.0}, False), ({"detection_loss": 0.2}, False)],
+    ("kind", "shown"), [("classification", True), ("token_classification", False), ("masked_lm", False)]
 )
-def test_only_shares_of_rows_have_an_interval_of_rows(others: dict[str, float], shown: bool) -> None:
-    values = {"validation": {"text": {"accuracy": 0.5, **others}}}
-    table = PredictionTable(ids=[str(row) for row in range(600)], outputs={})
-    (card,) = cards(values, {"validation": table}, final=True)
+def test_only_shares_of_rows_have_an_interval_of_rows(kind: str, shown: bool) -> None:
+    values = {"validation": {"text": {"accuracy": 0.5}}}
+    (card,) = cards(values, {"text": Kind.of(kind)}, {"validation": 600}, final=True)
     assert (card.interval is not None) is shown
+
+
+def without_kinds(run: Path) -> None:
+    """As if the run had failed before it noted what its outputs are."""
+    data = json.loads((run / "report" / "data.json").read_text())
+    (run / "report" / "data.json").write_text(json.dumps({**data, "outputs": {}}))
+
+
+def test_the_kind_of_an_output_is_what_the_run_noted_or_its_config_says(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [regression("stars")], splits={"test": 20})
+    before = write_report(run).read_text()
+    assert "Predicted against true" in before
+    without_kinds(run)
+    assert "Predicted against true" in write_report(run).read_text()
+
+
+def test_the_columns_of_a_kind_that_is_not_installed_are_left_alone(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [regression("stars")], splits={"test": 20})
+    for name in ("config.yaml", "report/data.json"):
+        (run / name).write_text((run / name).read_text().replace("regression", "survival"))
+    page = page_of(run)
+    assert "does not know outputs of type 'survival'" in page.text
+    assert "Rmse" in page.text
+    assert "Residuals" not in page.text

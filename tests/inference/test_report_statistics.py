@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from eir_seq.inference.report_plots import running_mean
-from eir_seq.inference.report_statistics import (
+from eir_seq.inference.report_curves import running_mean
+from eir_seq.outputs.classes.statistics import (
     Curve,
     calibration,
     class_rows,

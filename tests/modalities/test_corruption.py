@@ -9,13 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eir_seq.config.outputs import (
-    CorruptedOutputBase,
-    DenoisingOutputConfig,
-    MaskedLmOutputConfig,
-    ReplacedTokenDetectionOutputConfig,
-    SpanCorruptionOutputConfig,
-)
 from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
@@ -23,6 +16,11 @@ from eir_seq.modalities.base import Draw
 from eir_seq.modalities.corrupted import corrupting_collator
 from eir_seq.modalities.corruption import Denoising, Hiding, SpanCorruption, Vocabulary, masked, noise_spans
 from eir_seq.modalities.sequence import FittedSequence
+from eir_seq.outputs.denoising.config import DenoisingOutputConfig
+from eir_seq.outputs.language.config import CorruptedOutputBase
+from eir_seq.outputs.masked_lm.config import MaskedLmOutputConfig
+from eir_seq.outputs.replaced_token_detection.config import ReplacedTokenDetectionOutputConfig
+from eir_seq.outputs.span_corruption.config import SpanCorruptionOutputConfig
 from eir_seq.tokenizers import train_tokenizer
 
 WORDS = [f"w{number}" for number in range(60)]

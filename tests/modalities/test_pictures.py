@@ -14,7 +14,7 @@ from eir_seq.errors import UserError
 from eir_seq.modalities.colours import Colours
 from eir_seq.modalities.files import locate
 from eir_seq.modalities.pictures import BILINEAR, Scaling, problem, published_moments, published_scaling
-from eir_seq.modalities.tensors.pixels import DEVIATION, MEAN, packed, unpacked
+from eir_seq.modalities.tensors.pixels import DEVIATION, MEAN
 from eir_seq.randomness import generator
 
 
@@ -175,11 +175,6 @@ def test_published_moments() -> None:
     for wrong in ([0.5], [0.5, 0.5, "x"], [0.0, 1.0, 1.0]):
         with pytest.raises(UserError, match=r"here: image_std .* is not 3 numbers"):
             published_moments({"image_mean": [0.5] * 3, "image_std": wrong}, 3, "here")
-
-
-def test_bytes_keep_their_values() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 5, 3)).astype(np.uint8)
-    assert np.array_equal(unpacked(packed(pixels), (5, 5, 3)), pixels)
 
 
 def test_colours_are_found() -> None:

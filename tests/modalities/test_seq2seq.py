@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from eir_seq.config.outputs import Seq2SeqLmOutputConfig
 from eir_seq.config.schema import DataConfig, SequenceInputConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.seq2seq import TARGET_LENGTH, FittedSeq2Seq
-from eir_seq.outputs.seq2seq_lm import Seq2SeqLmHead
-from eir_seq.outputs.writing import Writer
+from eir_seq.outputs.generation.writing import Writer
+from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
+from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 from eir_seq.rows import Rows
 from eir_seq.tokenizers import load_tokenizer
 
@@ -139,7 +139,7 @@ def test_what_was_learnt_is_written(model_type: str) -> None:
     before, behind = fitted.target_frame
     work = Writer(
         name="text",
-        config=Seq2SeqLmOutputConfig(column="to", input="source"),
+        generation={},
         input="source",
         encoder=encoder.eval(),
         tokenizer=fitted.tokenizer,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from eir_seq.config.outputs import Seq2SeqLmOutputConfig
 from eir_seq.config.schema import DataConfig, SequenceInputConfig
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.seq2seq import FittedSeq2Seq
 from eir_seq.modalities.sequence_encoder import build_sequence_encoder
+from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 from eir_seq.rows import Rows
 from tests.modalities.test_seq2seq import ROWS, SIZES
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from eir_seq.config.outputs import CausalLmOutputConfig
 from eir_seq.errors import UserError
 from eir_seq.modalities.sequence_encoder import SequenceEncoder
 from eir_seq.models import create_model
 from eir_seq.models.model import Model
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.causal_lm import FittedCausalLm
-from eir_seq.outputs.completion import Completer, check_generation, left_padded
+from eir_seq.outputs.causal_lm.config import CausalLmOutputConfig
+from eir_seq.outputs.causal_lm.output import FittedCausalLm
+from eir_seq.outputs.generation.completion import Completer, check_generation, left_padded
 from eir_seq.tokenizers import train_tokenizer
 
 TOKENIZER = train_tokenizer("byte", [])
@@ -160,4 +160,4 @@ def test_left_padding() -> None:
 )
 def test_options_that_generate_does_not_have_are_refused(generation: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check_generation(CausalLmOutputConfig(generation=generation), "place")
+        check_generation(generation, "place")

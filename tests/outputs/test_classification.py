@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 from torch.nn import functional
 
-from eir_seq.config.outputs import ClassificationOutputConfig
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.classification import FittedClassification, sorted_classes
+from eir_seq.outputs.classes.names import sorted_classes
+from eir_seq.outputs.classification.config import ClassificationOutputConfig
+from eir_seq.outputs.classification.output import FittedClassification
 
 
 def fitted(labels: list[Any], **options: Any) -> FittedClassification:
@@ -31,7 +32,7 @@ def test_classes_are_sorted_and_counted() -> None:
     output = fitted(LETTERS)
     assert output.classes == ["a", "b", "c"]
     assert output.state.counts == [3, 2, 1]
-    assert output.targets(["c", "a"]).tolist() == [2, 0]
+    assert output.targets({"label": ["c", "a"]}).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize(
@@ -48,13 +49,13 @@ def test_numbers_sort_by_value(names: list[str], expected: list[str]) -> None:
 
 def test_whole_floats_and_integers_are_one_class() -> None:
     output = fitted([0, 1, 1])
-    assert output.targets([1.0, "0", np.int64(1)]).tolist() == [1, 0, 1]
+    assert output.targets({"label": [1.0, "0", np.int64(1)]}).tolist() == [1, 0, 1]
 
 
 def test_a_class_that_training_lacks_names_the_rows_and_the_nearest_class() -> None:
     output = fitted(["positive", "negative"])
     with pytest.raises(UserError) as caught:
-        output.targets(["positive", "postive", "postive", "neutral"], ["r0", "r1", "r2", "r3"])
+        output.targets({"label": ["positive", "postive", "postive", "neutral"]}, ["r0", "r1", "r2", "r3"])
     first, second = map(str, caught.value.faults)
     assert "outputs.kind.column" in first
     assert "did you mean 'positive'?" in first
@@ -83,7 +84,7 @@ def test_class_weights_that_do_not_fit_the_classes_are_all_reported() -> None:
 def test_mean_over_the_training_rows_is_torchs_weighted_mean(weights: Any, smoothing: float) -> None:
     output = fitted(LETTERS, class_weights=weights, label_smoothing=smoothing)
     raw = torch.randn(len(LETTERS), 3, generator=torch.Generator().manual_seed(0))
-    target = output.targets(LETTERS)
+    target = output.targets({"label": LETTERS})
     by_class = {"balanced": [2 / 3, 1.0, 2.0], None: [1.0, 1.0, 1.0]}.get(
         weights if weights in ("balanced", None) else 0
     )
@@ -94,14 +95,14 @@ def test_mean_over_the_training_rows_is_torchs_weighted_mean(weights: Any, smoot
 
 def test_focal_loss_is_its_definition() -> None:
     output = fitted(LETTERS, loss="focal", focal_gamma=2.0)
-    raw, target = torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), output.targets(LETTERS)
+    raw, target = torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), output.targets({"label": LETTERS})
     p = raw.softmax(1)[torch.arange(6), target]
     torch.testing.assert_close(output.loss(raw, target), -((1 - p) ** 2) * p.log())
 
 
 def test_focal_loss_with_gamma_zero_is_cross_entropy() -> None:
     focal, plain = fitted(LETTERS, loss="focal", focal_gamma=0.0), fitted(LETTERS)
-    raw, target = torch.randn(6, 3), plain.targets(LETTERS)
+    raw, target = torch.randn(6, 3), plain.targets({"label": LETTERS})
     torch.testing.assert_close(focal.loss(raw, target), plain.loss(raw, target))
 
 
@@ -192,11 +193,14 @@ def test_metrics_are_those_of_scikit_learn_however_the_rows_are_cut(
 def test_declared_metrics_are_those_computed() -> None:
     output = fitted(LETTERS)
     metrics = output.metrics()
-    metrics.update(torch.randn(6, 3), output.targets(LETTERS))
+    metrics.update(torch.randn(6, 3), output.targets({"label": LETTERS}))
     names = set(metrics.compute())
-    assert {name for name in names if "(" not in name} == set(ClassificationOutputConfig.METRICS)
+    assert {name for name in names if "(" not in name} == set(ClassificationOutputConfig.monitored())
     assert {name for name in names if "(" in name} == {
-        f"{metric}({label})" for metric in ClassificationOutputConfig.CLASS_METRICS for label in "abc"
+        f"{metric}({label})"
+        for metric, declared in ClassificationOutputConfig.metrics().items()
+        if declared.per_class
+        for label in "abc"
     }
 
 
@@ -227,8 +231,8 @@ def test_many_classes_have_no_metrics_of_their_own() -> None:
     labels = list(range(101)) * 2
     output = fitted(labels)
     metrics = output.metrics()
-    metrics.update(torch.randn(len(labels), 101), output.targets(labels))
-    assert set(metrics.compute()) == set(ClassificationOutputConfig.METRICS)
+    metrics.update(torch.randn(len(labels), 101), output.targets({"label": labels}))
+    assert set(metrics.compute()) == set(ClassificationOutputConfig.monitored())
 
 
 def test_decode_gives_labels_and_probabilities() -> None:
@@ -252,6 +256,6 @@ def test_saved_and_loaded_output_is_the_same(tmp_path: Any) -> None:
     loaded = load_output(path)
     assert isinstance(loaded, FittedClassification)
     assert loaded.state == output.state
-    raw, target = torch.randn(6, 3), output.targets(LETTERS)
+    raw, target = torch.randn(6, 3), output.targets({"label": LETTERS})
     assert torch.equal(loaded.loss(raw, target), output.loss(raw, target))
     assert [entry.name for entry in tmp_path.iterdir()] == ["kind.json"]

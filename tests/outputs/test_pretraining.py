@@ -11,22 +11,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eir_seq.config.outputs import (
-    CorruptedOutputBase,
-    DenoisingOutputConfig,
-    MaskedLmOutputConfig,
-    ReplacedTokenDetectionOutputConfig,
-    SpanCorruptionOutputConfig,
-)
 from eir_seq.errors import UserError
 from eir_seq.modalities.replacing import drawn, with_generator
 from eir_seq.modalities.sequence_encoder import SequenceEncoder
 from eir_seq.models.catalogue import CATALOGUE, REPLACED_TOKENS
 from eir_seq.models.model import Model
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.nll import FittedTokenScores
-from eir_seq.outputs.pretraining import FittedPretraining, MaskedLmHead
-from eir_seq.outputs.replaced_tokens import ReplacedTokenHead
+from eir_seq.outputs.denoising.config import DenoisingOutputConfig
+from eir_seq.outputs.language.config import CorruptedOutputBase
+from eir_seq.outputs.language.corrupted import FittedPretraining
+from eir_seq.outputs.language.scores import FittedTokenScores
+from eir_seq.outputs.masked_lm.config import MaskedLmOutputConfig
+from eir_seq.outputs.masked_lm.output import MaskedLmHead
+from eir_seq.outputs.replaced_token_detection.config import ReplacedTokenDetectionOutputConfig
+from eir_seq.outputs.replaced_token_detection.output import ReplacedTokenHead
+from eir_seq.outputs.span_corruption.config import SpanCorruptionOutputConfig
 from tests.models.tiny import noisy, text, tiny
 
 HIDING = sorted(name for name, entry in CATALOGUE.items() if "masked-lm" in entry.tasks)
@@ -117,7 +116,7 @@ def test_losses_of_generator_and_detection() -> None:
     assert found["accuracy"] == pytest.approx((guess == true).float().mean().item())
     both = (guess & true).sum().item()
     assert found["f1"] == pytest.approx(2 * both / max(1, guess.sum().item() + true.sum().item()))
-    assert set(found) == set(ReplacedTokenDetectionOutputConfig.METRICS)
+    assert set(found) == set(ReplacedTokenDetectionOutputConfig.metrics())
     assert torch.equal(output.errors(raw, raw[:, 0]), raw[:, 2] / raw[:, 3])
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from eir_seq.config.outputs import RegressionOutputConfig
 from eir_seq.errors import UserError
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.regression import FittedRegression
+from eir_seq.outputs.regression.config import RegressionOutputConfig
+from eir_seq.outputs.regression.output import FittedRegression
 
 TARGETS = [1.0, 2.0, 4.0, 9.0]
 
@@ -27,14 +27,16 @@ def fitted(values: list[Any], **options: Any) -> FittedRegression:
 
 
 def test_targets_are_standardized_by_the_training_rows() -> None:
-    targets = fitted(TARGETS).targets(TARGETS)
+    targets = fitted(TARGETS).targets({"stars": TARGETS})
     assert targets.dtype == torch.float32
     assert float(targets.mean()) == pytest.approx(0, abs=1e-6)
     assert float(targets.std(correction=0)) == pytest.approx(1, abs=1e-6)
 
 
 def test_numbers_may_be_text() -> None:
-    assert torch.equal(fitted(["1", " 2.0 ", 4, "9"]).targets(TARGETS), fitted(TARGETS).targets(TARGETS))
+    assert torch.equal(
+        fitted(["1", " 2.0 ", 4, "9"]).targets({"stars": TARGETS}), fitted(TARGETS).targets({"stars": TARGETS})
+    )
 
 
 @pytest.mark.parametrize("bad", ["", "x", None, math.nan, math.inf, "-inf", 1e300])
@@ -42,7 +44,7 @@ def test_values_that_are_no_numbers_name_their_rows(bad: Any) -> None:
     with pytest.raises(UserError, match="not a number"):
         fitted([1.0, 2.0, bad])
     with pytest.raises(UserError, match=r"outputs\.rating\.column.*row 'r1'"):
-        fitted(TARGETS).targets([1.0, bad], ["r0", "r1"])
+        fitted(TARGETS).targets({"stars": [1.0, bad]}, ["r0", "r1"])
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e29])
@@ -53,7 +55,7 @@ def test_a_constant_target_is_refused(constant: float) -> None:
 
 def test_without_standardizing_the_head_starts_at_the_mean() -> None:
     output = fitted(TARGETS, standardize=False)
-    assert output.targets(TARGETS).tolist() == TARGETS
+    assert output.targets({"stars": TARGETS}).tolist() == TARGETS
     assert output.build_head(3)(torch.zeros(1, 3)).item() == pytest.approx(4.0)
     assert fitted(TARGETS).build_head(3)(torch.zeros(1, 3)).item() == 0
 
@@ -70,7 +72,7 @@ def test_metrics_are_those_of_scikit_learn_however_the_rows_are_cut(rows: int, s
     output = fitted(TARGETS)
     draw = torch.Generator().manual_seed(seed)
     values = (torch.randn(rows, generator=draw) * 3 + 4).round(decimals=1).double().tolist()
-    target = output.targets(values)
+    target = output.targets({"stars": values})
     raw = target[:, None] + (torch.randn(rows, 1, generator=draw) * 2).round() / 2
     accumulated = output.metrics()
     for start in range(0, rows, batch):
@@ -103,7 +105,7 @@ def test_declared_metrics_are_those_computed() -> None:
     output = fitted(TARGETS)
     metrics = output.metrics()
     metrics.update(torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0.0, 2.0, 1.0]))
-    assert set(metrics.compute()) == set(RegressionOutputConfig.METRICS)
+    assert set(metrics.compute()) == set(RegressionOutputConfig.metrics())
 
 
 @pytest.mark.parametrize(
@@ -117,14 +119,14 @@ def test_declared_metrics_are_those_computed() -> None:
 def test_undefined_metrics_are_absent(raw: list[list[float]], target: list[float], absent: set[str]) -> None:
     metrics = fitted(TARGETS).metrics()
     metrics.update(torch.tensor(raw), torch.tensor(target))
-    assert set(RegressionOutputConfig.METRICS) - set(metrics.compute()) == absent
+    assert set(RegressionOutputConfig.metrics()) - set(metrics.compute()) == absent
 
 
 def test_predictions_and_errors_are_in_the_targets_units() -> None:
     output = fitted(TARGETS)
-    raw = output.targets([1.0, 9.0])[:, None]
+    raw = output.targets({"stars": [1.0, 9.0]})[:, None]
     assert output.decode(raw) == {"rating": [pytest.approx(1, abs=1e-6), pytest.approx(9, abs=1e-6)]}
-    assert output.errors(raw, output.targets([2.0, 6.0])).tolist() == pytest.approx([1, 3], abs=1e-6)
+    assert output.errors(raw, output.targets({"stars": [2.0, 6.0]})).tolist() == pytest.approx([1, 3], abs=1e-6)
 
 
 def test_saved_and_loaded_output_is_the_same(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from eir_seq.config.outputs import Seq2SeqLmOutputConfig
 from eir_seq.modalities.sequence_encoder import Seq2SeqEncoder
 from eir_seq.models import create_model
 from eir_seq.models.heads.token_nll import token_nll
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.seq2seq_lm import FittedSeq2SeqLm
-from eir_seq.outputs.text_metrics import text_metrics
-from eir_seq.outputs.writing import Writer, spread
+from eir_seq.outputs.generation.writing import Writer, spread
+from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
+from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm
+from eir_seq.outputs.seq2seq_lm.text_metrics import text_metrics
 from eir_seq.tokenizers import train_tokenizer
 
 TOKENIZER = train_tokenizer("byte", [])
@@ -107,7 +107,8 @@ def test_metrics_read_any_script_and_cut_words_as_asked() -> None:
 def writer(reader: Seq2SeqEncoder, rows: frozenset[int], **options: Any) -> Writer:
     return Writer(
         name="text",
-        config=fitted(**options).config,
+        generation=fitted(**options).config.generation,
+        measure=fitted(**options).measure,
         input="from",
         encoder=reader,
         tokenizer=TOKENIZER,

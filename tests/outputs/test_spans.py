@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from eir_seq.outputs.spans import are_entity_tags, entity_scores, spans_of
+from eir_seq.outputs.token_classification.spans import are_entity_tags, entity_scores, spans_of
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from eir_seq.config.outputs import TokenClassificationOutputConfig
 from eir_seq.errors import UserError
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.base import join_rows
-from eir_seq.outputs.token_classification import FittedTokenClassification, TokenClassificationHead
+from eir_seq.outputs.base import KeptRows
+from eir_seq.outputs.token_classification.config import TokenClassificationOutputConfig
+from eir_seq.outputs.token_classification.output import FittedTokenClassification, TokenClassificationHead
 
 ROWS = {"tags": [json.dumps(tags.split()) for tags in ("B-PER I-PER O", "O O O O B-LOC")]}
 TAGS = ["B-LOC", "B-PER", "I-PER", "O"]
@@ -56,7 +55,7 @@ def test_only_words_that_were_read_have_gradients() -> None:
     head, output = TokenClassificationHead(1, 4, 0.0), fitted()
     read = tokens([[-1, 0, 0, 1, -1, -1]], [3])
     states = read.states.clone().requires_grad_()
-    target = output.targets(ROWS["tags"][:1])
+    target = output.targets({"tags": ROWS["tags"][:1]})
     output.loss_terms(head(TokenStates(states, read.mask, read.inputs)), target).sum().backward()
     assert states.grad is not None
     assert (states.grad[0, :, 0] != 0).tolist() == [False, True, False, True, False, False]
@@ -64,7 +63,7 @@ def test_only_words_that_were_read_have_gradients() -> None:
 
 def test_the_loss_is_the_mean_over_words_that_are_read() -> None:
     output = fitted()
-    target = output.targets(ROWS["tags"])
+    target = output.targets(ROWS)
     raw = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(0))
     raw[..., -1] = (target != -100).float()
     words = target != -100
@@ -78,7 +77,7 @@ def test_the_loss_is_the_mean_over_words_that_are_read() -> None:
 
 def test_metrics_of_words_and_of_entities() -> None:
     output = fitted()
-    target = output.targets(ROWS["tags"])
+    target = output.targets(ROWS)
     values = output.evaluate(raw_of("B-PER I-PER O", "O O O B-LOC B-LOC"), target)
     assert values["accuracy"] == 7 / 8
     assert values["f1"] == pytest.approx((2 / 3 + 1 + 1 + 2 * 4 / 9) / 4)
@@ -91,7 +90,7 @@ def test_metrics_of_words_and_of_entities() -> None:
 
 def test_words_that_were_not_read_count_as_wrong() -> None:
     output = fitted()
-    target = output.targets(ROWS["tags"])
+    target = output.targets(ROWS)
     for raw in (raw_of("B-PER I-PER O", "O O O O -"), raw_of("B-PER I-PER O", "O O O O", width=4)):
         values = output.evaluate(raw, target)
         assert values["accuracy"] == values["read"] == 7 / 8
@@ -108,7 +107,7 @@ def test_predictions_have_one_tag_per_word() -> None:
 
 def test_tags_that_training_lacks_are_named_with_their_rows() -> None:
     with pytest.raises(UserError) as caught:
-        fitted().targets([json.dumps(["O"]), json.dumps(["I-PRE", "X"])], ["a", "b"])
+        fitted().targets({"tags": [json.dumps(["O"]), json.dumps(["I-PRE", "X"])]}, ["a", "b"])
     assert [str(fault) for fault in caught.value.faults] == [
         "outputs.ner.column: tag 'I-PRE' of 'tags' is not one of the training rows; did you mean 'I-PER'? (row 'b')",
         "outputs.ner.column: tag 'X' of 'tags' is not one of the training rows (row 'b')",
@@ -128,7 +127,10 @@ def test_what_was_fitted_is_saved(tmp_path: Path) -> None:
 
 
 def test_rows_of_batches_with_fewer_words_are_filled_up() -> None:
-    parts: list[Any] = [torch.ones(2, 3, 2), torch.ones(1, 5, 2)]
-    joined = join_rows(parts)
+    kept = KeptRows()
+    kept.add(torch.ones(2, 3, 2), [2, 0])
+    kept.add(2 * torch.ones(1, 5, 2), [1])
+    joined = kept.take({0: 0, 1: 1, 2: 2})
     assert joined.shape == (3, 5, 2)
-    assert joined[:2, 3:].abs().sum() == 0
+    assert joined[:, 0, 0].tolist() == [1, 2, 1]
+    assert joined[::2, 3:].abs().sum() == 0

@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from eir_seq.config.outputs import (
-    CausalLmOutputConfig,
-    ClassificationOutputConfig,
-    MaskedLmOutputConfig,
-    RegressionOutputConfig,
-    ReplacedTokenDetectionOutputConfig,
-    TokenClassificationOutputConfig,
-)
 from eir_seq.outputs import build_output
+from eir_seq.outputs.causal_lm.config import CausalLmOutputConfig
+from eir_seq.outputs.classification.config import ClassificationOutputConfig
+from eir_seq.outputs.masked_lm.config import MaskedLmOutputConfig
+from eir_seq.outputs.regression.config import RegressionOutputConfig
+from eir_seq.outputs.replaced_token_detection.config import ReplacedTokenDetectionOutputConfig
+from eir_seq.outputs.token_classification.config import TokenClassificationOutputConfig
 
 CLASSES = ClassificationOutputConfig(column="c")
 NUMBER = RegressionOutputConfig(column="c")
@@ -50,14 +48,15 @@ def test_undefined_metrics_are_those_that_no_prediction_defines(
     config: Any, training: list[Any], rows: list[Any], wanted: str
 ) -> None:
     output = build_output("y", config).fit({"c": training})
-    target = output.targets(rows)
+    target = output.targets({"c": rows})
     shape = (*target.shape, output.output_size)
     raw = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     if config is TAGS:
         raw[..., -1] = (target >= 0).float()
-    known = set(config.METRICS)
+    known = set(config.monitored())
     if config is CLASSES:
-        known |= {f"{metric}({name})" for metric in config.CLASS_METRICS for name in output.classes}
+        of_classes = [name for name, metric in config.metrics().items() if metric.per_class]
+        known |= {f"{metric}({name})" for metric in of_classes for name in output.classes}
     found = output.undefined(target)
     assert set(found) == known - set(output.evaluate(raw, target))
     assert all(reason for reason in found.values())
@@ -69,7 +68,7 @@ def test_bytes_that_are_not_known() -> None:
     output = build_output("y", LM).fit({})
     raw = torch.tensor([[3.0, 2.0]])
     for target in (torch.zeros(1), torch.ones(1)):
-        assert set(output.undefined(target)) == set(LM.METRICS) - set(output.evaluate(raw, target))
+        assert set(output.undefined(target)) == set(LM.metrics()) - set(output.evaluate(raw, target))
 
 
 @pytest.mark.parametrize("config", [LM, MaskedLmOutputConfig(input="x"), ReplacedTokenDetectionOutputConfig(input="x")])

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from eir_seq.config.outputs import Seq2SeqLmOutputConfig
 from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.sequence import SequenceModality
+from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 from eir_seq.rows import Rows
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.cache import TokenizerCache

@@ -110,7 +110,7 @@ def test_a_run_learns_and_measures(finished: tuple[str, Path]) -> None:
     loss = "generator_loss" if kind == "replaced_token_detection" else "loss"  # the better that is, the harder the rest
     assert found[loss, steps[-1]] < found[loss, steps[0]]
     config: Any = experiment(folder, kind).outputs["text"]
-    assert {metric for metric, _ in found} == set(config.METRICS)
+    assert {metric for metric, _ in found} == set(config.metrics())
 
 
 def test_what_a_run_leaves_is_published_weights_for_fine_tuning(finished: tuple[str, Path], tmp_path: Path) -> None:

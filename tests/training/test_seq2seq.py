@@ -21,7 +21,7 @@ from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
 from eir_seq.models import create_model
-from eir_seq.outputs.text_metrics import text_metrics
+from eir_seq.outputs.seq2seq_lm.text_metrics import text_metrics
 from eir_seq.tokenizers import train_tokenizer
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.console import Console

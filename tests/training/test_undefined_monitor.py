@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from eir_seq.errors import UserError
-from eir_seq.outputs.classification import FittedClassification
+from eir_seq.outputs.classification.output import FittedClassification
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.check import check
 from eir_seq.training.run import train

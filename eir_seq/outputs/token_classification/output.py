@@ -12,13 +12,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eir_seq.config.outputs import TokenClassificationOutputConfig
-from eir_seq.config.schema import Strict
+from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.output import TokenStates
-from eir_seq.outputs.base import FittedOutput, Rows, row_names
-from eir_seq.outputs.classification import sorted_classes
-from eir_seq.outputs.spans import OUTSIDE, are_entity_tags, entity_scores
+from eir_seq.outputs.base import FittedOutput, Output, Rows, row_names
+from eir_seq.outputs.classes.names import sorted_classes
+from eir_seq.outputs.token_classification.config import TokenClassificationOutputConfig
+from eir_seq.outputs.token_classification.spans import OUTSIDE, are_entity_tags, entity_scores
 
 NO_WORD = -100
 """Target behind the last word of a row."""
@@ -32,25 +32,6 @@ class TokenClassificationState(Strict):
     config: TokenClassificationOutputConfig
     tags: list[str] = Field(min_length=2, description="tags; their positions are the class indices")
     counts: list[int] = Field(description="training words of each tag")
-
-
-class TokenClassification:
-    """A token classification output as declared; `fit` learns the tags."""
-
-    def __init__(self, name: str, config: TokenClassificationOutputConfig) -> None:
-        self.name = name
-        self.config = config
-
-    def fit(self, train_rows: Rows) -> FittedTokenClassification:
-        """The tags of the training rows; raises `UserError` for fewer than two."""
-        found = Counter(tag for cell in train_rows[self.config.column] for tag in json.loads(cell))
-        if len(found) < 2:
-            message = f"column {self.config.column!r} has the tags {list(found)} in the training rows; need 2"
-            raise UserError(Fault(f"outputs.{self.name}.column", message))
-        tags = sorted_classes(found)
-        counts = [found[tag] for tag in tags]
-        state = TokenClassificationState(name=self.name, config=self.config, tags=tags, counts=counts)
-        return FittedTokenClassification(state)
 
 
 class TokenClassificationHead(nn.Module):
@@ -89,32 +70,28 @@ class FittedTokenClassification(FittedOutput):
     loss; its prediction is empty, and counts as wrong.
     """
 
+    config: TokenClassificationOutputConfig
+
     def __init__(self, state: TokenClassificationState) -> None:
-        self._state = state
-        self.name = state.name
-        self.config: TokenClassificationOutputConfig = state.config
+        super().__init__(state)
         self.tags = state.tags
         self._index = {tag: index for index, tag in enumerate(state.tags)}
-
-    @property
-    def state(self) -> TokenClassificationState:
-        """Tags and counts."""
-        return self._state
 
     @property
     def output_size(self) -> int:
         """Number of tags, and one for what is known of the word."""
         return len(self.tags) + 1
 
-    def canonical(self, values: Sequence[Any]) -> list[str]:
-        """Lists of tags, as JSON."""
-        return [json.dumps(json.loads(value), ensure_ascii=False) for value in values]
+    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+        """The column NAME_true with the tags of each row, as a JSON list."""
+        lists = (json.loads(value) for value in rows[self.config.column])
+        return {f"{self.name}_true": [json.dumps(tags, ensure_ascii=False) for tags in lists]}
 
-    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
         """Indices of tags, (rows, words)."""
-        rows = [json.loads(value) for value in values]
+        lists = [json.loads(value) for value in rows[self.config.column]]
         unknown: dict[str, list[int]] = {}
-        for row, tags in enumerate(rows):
+        for row, tags in enumerate(lists):
             for tag in set(tags) - self._index.keys():
                 unknown.setdefault(tag, []).append(row)
         if unknown:
@@ -124,8 +101,8 @@ class FittedTokenClassification(FittedOutput):
                 for tag, found in sorted(unknown.items())
             )
             raise UserError(*(Fault(f"outputs.{self.name}.column", message) for message in messages))
-        target = torch.full((len(rows), max(map(len, rows), default=0)), NO_WORD)
-        for row, tags in enumerate(rows):
+        target = torch.full((len(lists), max(map(len, lists), default=0)), NO_WORD)
+        for row, tags in enumerate(lists):
             target[row, : len(tags)] = torch.tensor([self._index[tag] for tag in tags])
         return target
 
@@ -139,8 +116,7 @@ class FittedTokenClassification(FittedOutput):
 
     def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
         """The words of each row that are read and have a tag, (batch, 1)."""
-        assert self.config.input is not None, "settled before the output was built"
-        words = inputs[self.config.input]["word_ids"]
+        words = inputs[self.input]["word_ids"]
         rows, places = _first_tokens(words)
         tagged = target[rows, words[rows, places]] != NO_WORD
         return torch.bincount(rows[tagged], minlength=len(words))[:, None]
@@ -219,3 +195,22 @@ class FittedTokenClassification(FittedOutput):
 
     def _names(self, indices: Tensor) -> list[str]:
         return [self.tags[index] if index < len(self.tags) else "" for index in indices.tolist()]
+
+
+class TokenClassification(Output):
+    """A token classification output as declared; `fit` learns the tags."""
+
+    STATE = TokenClassificationState
+    FITTED = FittedTokenClassification
+    config: TokenClassificationOutputConfig
+
+    def fit(self, train_rows: Rows) -> FittedTokenClassification:
+        """The tags of the training rows; raises `UserError` for fewer than two."""
+        found = Counter(tag for cell in train_rows[self.config.column] for tag in json.loads(cell))
+        if len(found) < 2:
+            message = f"column {self.config.column!r} has the tags {list(found)} in the training rows; need 2"
+            raise UserError(Fault(f"outputs.{self.name}.column", message))
+        tags = sorted_classes(found)
+        counts = [found[tag] for tag in tags]
+        state = TokenClassificationState(name=self.name, config=self.config, tags=tags, counts=counts)
+        return FittedTokenClassification(state)

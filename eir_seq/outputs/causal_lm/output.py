@@ -6,15 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eir_seq.config.outputs import CausalLmOutputConfig
-from eir_seq.config.schema import Strict
+from eir_seq.config.strict import Strict
 from eir_seq.models.heads.token_nll import row_sums, token_nll
 from eir_seq.models.output import TokenStates
-from eir_seq.outputs.base import Rows
-from eir_seq.outputs.nll import FittedTokenScores
+from eir_seq.outputs.base import Output
+from eir_seq.outputs.causal_lm.config import CausalLmOutputConfig
+from eir_seq.outputs.language.scores import FittedTokenScores
 
 
 class CausalLmState(Strict):
@@ -23,19 +25,6 @@ class CausalLmState(Strict):
     type: Literal["causal_lm"] = "causal_lm"
     name: str
     config: CausalLmOutputConfig
-
-
-class CausalLm:
-    """A language-model output as declared; there is nothing to fit."""
-
-    def __init__(self, name: str, config: CausalLmOutputConfig) -> None:
-        self.name = name
-        self.config = config
-
-    def fit(self, train_rows: Rows) -> FittedCausalLm:
-        """The output; the rows are not looked at."""
-        del train_rows
-        return FittedCausalLm(CausalLmState(name=self.name, config=self.config))
 
 
 class CausalLmHead(nn.Module):
@@ -70,17 +59,12 @@ class FittedCausalLm(FittedTokenScores):
     stand for, (rows,); zero where that is not known, and then there are no bits per byte.
     """
 
+    config: CausalLmOutputConfig
     backbone_task = "causal-lm"
 
-    def __init__(self, state: CausalLmState) -> None:
-        self._state = state
-        self.name = state.name
-        self.config: CausalLmOutputConfig = state.config
-
-    @property
-    def state(self) -> CausalLmState:
-        """All that `save` writes."""
-        return self._state
+    def targets_of_texts(self, rows: int, text_bytes: Mapping[str, NDArray[Any]]) -> Tensor:
+        """The bytes of text in each row, (rows,); zeros where they are not counted."""
+        return torch.as_tensor(text_bytes.get(self.input, np.zeros(rows)), dtype=torch.float64)
 
     def build_head(self, in_features: int) -> CausalLmHead:
         """Token states (batch, length, in_features) to raw outputs (batch, 2); without parameters of its own."""
@@ -102,3 +86,10 @@ class FittedCausalLm(FittedTokenScores):
         size = float(target.double().sum())
         bits = float(raw[:, 0].double().sum()) / math.log(2)
         return values | ({"bits_per_byte": bits / size} if values and size else {})
+
+
+class CausalLm(Output):
+    """A language-model output as declared; there is nothing to fit."""
+
+    STATE = CausalLmState
+    FITTED = FittedCausalLm

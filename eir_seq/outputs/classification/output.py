@@ -17,10 +17,12 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from eir_seq.config.outputs import ClassificationOutputConfig
-from eir_seq.config.schema import Strict
+from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.outputs.base import FittedOutput, Rows, row_names
+from eir_seq.outputs.base import FittedOutput, Output, Rows, by_chunks, row_names
+from eir_seq.outputs.classes.names import class_name, number_of, sorted_classes
+from eir_seq.outputs.classification.config import ClassificationOutputConfig
+from eir_seq.outputs.classification.metrics import METRICS
 
 MAX_CLASSES_LISTED = 100
 """Metrics of single classes are given for up to that many classes; beyond, only the averages."""
@@ -46,76 +48,6 @@ class ClassificationState(Strict):
         return self
 
 
-class Classification:
-    """A classification output as declared; `fit` learns the classes."""
-
-    def __init__(self, name: str, config: ClassificationOutputConfig) -> None:
-        self.name = name
-        self.config = config
-
-    def fit(self, train_rows: Rows) -> FittedClassification:
-        """Classes (sorted; by value where all are numbers), their counts and weights, from the training rows.
-
-        Raises:
-            UserError: fewer than two classes, a class of its own for each row, or class weights that do not name
-                exactly the classes.
-        """
-        labels = [class_name(value) for value in train_rows[self.config.column]]
-        found = Counter(labels)
-        place, column = f"outputs.{self.name}.column", self.config.column
-        if len(found) < 2:
-            only = f" ({next(iter(found))!r})" if found else ""
-            raise UserError(
-                Fault(place, f"column {column!r} has {len(found)} class{only} in the training rows; need 2")
-            )
-        if len(found) == len(labels) >= 20:
-            hint = "; for numbers use type: regression" if all(_number(name) is not None for name in found) else ""
-            raise UserError(
-                Fault(
-                    place, f"column {column!r} has a different class on each of the {len(labels)} training rows{hint}"
-                )
-            )
-        classes = sorted_classes(found)
-        counts = [found[name] for name in classes]
-        state = ClassificationState(
-            name=self.name,
-            config=self.config,
-            classes=classes,
-            counts=counts,
-            weights=self._weights(classes, counts),
-        )
-        return FittedClassification(state)
-
-    def _weights(self, classes: list[str], counts: list[int]) -> list[float] | None:
-        """Class weights, scaled so that their mean over the training rows is 1."""
-        given = self.config.class_weights
-        if given is None:
-            return None
-        if given == "balanced":
-            given = {name: 1 / count for name, count in zip(classes, counts, strict=True)}
-        place = f"outputs.{self.name}.class_weights"
-        listed = f"the classes are {_listed(classes)}"
-        faults = [
-            Fault(f"{place}.{name}", f"not a class of column {self.config.column!r}{nearest(name, classes)}; {listed}")
-            for name in given
-            if name not in classes
-        ]
-        faults += [
-            Fault(f"{place}.{name}", f"{weight} is not a weight; it must be finite and at least 0")
-            for name, weight in given.items()
-            if name in classes and not (math.isfinite(weight) and weight >= 0)
-        ]
-        missing = [name for name in classes if name not in given]
-        if missing:
-            faults.append(Fault(place, f"no weight for {_listed(missing)}; {listed}"))
-        if faults:
-            raise UserError(*faults)
-        total = sum(given[name] * count for name, count in zip(classes, counts, strict=True))
-        if total == 0:
-            raise UserError(Fault(place, "all weights are 0"))
-        return [given[name] * sum(counts) / total for name in classes]
-
-
 class FittedClassification(FittedOutput):
     """A classification output that knows its classes.
 
@@ -124,35 +56,30 @@ class FittedClassification(FittedOutput):
     them in one batch, and does not depend on how rows meet in batches.
     """
 
+    config: ClassificationOutputConfig
+
     def __init__(self, state: ClassificationState) -> None:
-        self._state = state
-        self.name = state.name
-        self.config: ClassificationOutputConfig = state.config
+        super().__init__(state)
         self.classes = state.classes
         self._index = {name: index for index, name in enumerate(state.classes)}
         self._weights = None if state.weights is None else torch.tensor(state.weights)
-
-    @property
-    def state(self) -> ClassificationState:
-        """Classes, counts and weights."""
-        return self._state
 
     @property
     def output_size(self) -> int:
         """One logit per class."""
         return len(self.classes)
 
-    def canonical(self, values: Sequence[Any]) -> list[str]:
-        """The class names of these values."""
-        return [class_name(value) for value in values]
+    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+        """The column NAME_true with the class of each row."""
+        return {f"{self.name}_true": self._names(rows)}
 
-    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
         """Class indices, LongTensor (rows,).
 
         Raises:
             UserError: classes that the training rows do not have.
         """
-        names = self.canonical(values)
+        names = self._names(rows)
         unknown: dict[str, list[int]] = {}
         for row, name in enumerate(names):
             if name not in self._index:
@@ -160,9 +87,12 @@ class FittedClassification(FittedOutput):
         if unknown:
             place = f"outputs.{self.name}.column"
             raise UserError(
-                *(Fault(place, self._unknown(name, row_names(rows, ids))) for name, rows in unknown.items())
+                *(Fault(place, self._unknown(name, row_names(found, ids))) for name, found in unknown.items())
             )
         return torch.tensor([self._index[name] for name in names], dtype=torch.long)
+
+    def _names(self, rows: Rows) -> list[str]:
+        return [class_name(value) for value in rows[self.config.column]]
 
     def _unknown(self, name: str, rows: str) -> str:
         column, hint = self.config.column, nearest(name, self.classes)
@@ -224,16 +154,16 @@ class FittedClassification(FittedOutput):
         f1 = 2 * hits / (true + predicted)
         present, total = true > 0, confusion.sum()
         values = {
-            "loss": math.fsum(self.loss(raw, target).tolist()) / len(raw),
+            "loss": math.fsum(by_chunks(self.loss, raw, target).tolist()) / len(raw),
             "accuracy": float(hits.sum() / total),
             "balanced_accuracy": float(recall[present].mean()),
             "f1": float(f1[true + predicted > 0].mean()),
         }
         mixed = present & (true < total)
-        probabilities = raw.double().softmax(dim=1)
+        totals = by_chunks(lambda rows: rows.double().logsumexp(dim=1), raw)
         auroc, average_precision = {}, {}
         for index in mixed.nonzero().flatten().tolist():
-            scores, labels = probabilities[:, index], (target == index).long()
+            scores, labels = (raw[:, index].double() - totals).exp(), (target == index).long()
             auroc[index] = float(binary_auroc(scores, labels))
             average_precision[index] = float(binary_average_precision(scores, labels))
         if mixed.any():
@@ -258,15 +188,16 @@ class FittedClassification(FittedOutput):
         """MCC, AUROC and average precision of rows of one class, and metrics of classes that no row has."""
         found: dict[str, str] = {}
         of_contrast, total = ("auroc", "average_precision"), len(target)
+        of_classes = tuple(metric.name for metric in METRICS if metric.per_class)
         for name, count in zip(self.classes, torch.bincount(target, minlength=self.output_size).tolist(), strict=True):
             only = f"all {total:,} rows are of class {name!r}" if total > 1 else f"there is one row, of class {name!r}"
             if count == total:
                 found |= dict.fromkeys(("mcc", *of_contrast), only)
             if self.output_size > MAX_CLASSES_LISTED:
-                metrics = self.config.CLASS_METRICS
+                metrics = of_classes
                 reason = f"metrics of single classes are given for up to {MAX_CLASSES_LISTED} classes"
             elif count == 0:
-                metrics, reason = self.config.CLASS_METRICS, f"no row is of class {name!r}"
+                metrics, reason = of_classes, f"no row is of class {name!r}"
             else:
                 metrics, reason = (of_contrast if count == total else ()), only
             found |= {f"{metric}({name})": reason for metric in metrics}
@@ -274,7 +205,7 @@ class FittedClassification(FittedOutput):
 
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """Negative log probability of each row's class, (rows,), without weights and smoothing."""
-        return functional.cross_entropy(raw.double(), target, reduction="none")
+        return by_chunks(lambda rows, of: functional.cross_entropy(rows.double(), of, reduction="none"), raw, target)
 
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """The column NAME with the most probable class and a column NAME_p(CLASS) for each class's probability."""
@@ -297,28 +228,74 @@ class FittedClassification(FittedOutput):
         return described
 
 
-def class_name(value: Any) -> str:
-    """The name of the class that a cell holds; whole floats lose their point, as readers add it to integer columns."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+class Classification(Output):
+    """A classification output as declared; `fit` learns the classes."""
 
+    STATE = ClassificationState
+    FITTED = FittedClassification
+    config: ClassificationOutputConfig
 
-def sorted_classes(names: Any) -> list[str]:
-    """Class names in order: by value where all are numbers, else by code point."""
-    names = list(names)
-    numbers = {name: _number(name) for name in names}
-    if all(number is not None for number in numbers.values()):
-        return sorted(names, key=lambda name: (numbers[name], name))
-    return sorted(names)
+    def fit(self, train_rows: Rows) -> FittedClassification:
+        """Classes (sorted; by value where all are numbers), their counts and weights, from the training rows.
 
+        Raises:
+            UserError: fewer than two classes, a class of its own for each row, or class weights that do not name
+                exactly the classes.
+        """
+        labels = [class_name(value) for value in train_rows[self.config.column]]
+        found = Counter(labels)
+        place, column = f"outputs.{self.name}.column", self.config.column
+        if len(found) < 2:
+            only = f" ({next(iter(found))!r})" if found else ""
+            raise UserError(
+                Fault(place, f"column {column!r} has {len(found)} class{only} in the training rows; need 2")
+            )
+        if len(found) == len(labels) >= 20:
+            hint = "; for numbers use type: regression" if all(number_of(name) is not None for name in found) else ""
+            raise UserError(
+                Fault(
+                    place, f"column {column!r} has a different class on each of the {len(labels)} training rows{hint}"
+                )
+            )
+        classes = sorted_classes(found)
+        counts = [found[name] for name in classes]
+        state = ClassificationState(
+            name=self.name,
+            config=self.config,
+            classes=classes,
+            counts=counts,
+            weights=self._weights(classes, counts),
+        )
+        return FittedClassification(state)
 
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+    def _weights(self, classes: list[str], counts: list[int]) -> list[float] | None:
+        """Class weights, scaled so that their mean over the training rows is 1."""
+        given = self.config.class_weights
+        if given is None:
+            return None
+        if given == "balanced":
+            given = {name: 1 / count for name, count in zip(classes, counts, strict=True)}
+        place = f"outputs.{self.name}.class_weights"
+        listed = f"the classes are {_listed(classes)}"
+        faults = [
+            Fault(f"{place}.{name}", f"not a class of column {self.config.column!r}{nearest(name, classes)}; {listed}")
+            for name in given
+            if name not in classes
+        ]
+        faults += [
+            Fault(f"{place}.{name}", f"{weight} is not a weight; it must be finite and at least 0")
+            for name, weight in given.items()
+            if name in classes and not (math.isfinite(weight) and weight >= 0)
+        ]
+        missing = [name for name in classes if name not in given]
+        if missing:
+            faults.append(Fault(place, f"no weight for {_listed(missing)}; {listed}"))
+        if faults:
+            raise UserError(*faults)
+        total = sum(given[name] * count for name, count in zip(classes, counts, strict=True))
+        if total == 0:
+            raise UserError(Fault(place, "all weights are 0"))
+        return [given[name] * sum(counts) / total for name in classes]
 
 
 def _listed(names: Sequence[str], shown: int = 8) -> str:

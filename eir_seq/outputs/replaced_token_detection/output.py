@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eir_seq.config.outputs import ReplacedTokenDetectionOutputConfig
+from eir_seq.config.strict import Strict
 from eir_seq.models.output import ModelOutput, TokenStates
-from eir_seq.outputs.pretraining import FittedPretraining
+from eir_seq.outputs.base import Output
+from eir_seq.outputs.language.corrupted import FittedPretraining
+from eir_seq.outputs.replaced_token_detection.config import ReplacedTokenDetectionOutputConfig
+
+
+class ReplacedTokenDetectionState(Strict):
+    """What a detection of replaced tokens remembers: its config, with the input that it reads."""
+
+    type: Literal["replaced_token_detection"] = "replaced_token_detection"
+    name: str
+    config: ReplacedTokenDetectionOutputConfig
 
 
 class ReplacedTokenHead(nn.Module):
@@ -89,3 +99,10 @@ class FittedReplacedTokenDetection(FittedPretraining):
         """Cross-entropy per token of each row."""
         del target
         return raw[:, 2] / raw[:, 3].clamp(min=1.0)
+
+
+class ReplacedTokenDetection(Output):
+    """A detection of replaced tokens as declared; what there is to fit, the tokenizer, its input fits."""
+
+    STATE = ReplacedTokenDetectionState
+    FITTED = FittedReplacedTokenDetection

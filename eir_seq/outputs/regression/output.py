@@ -18,10 +18,10 @@ from torchmetrics.functional.regression import (
     spearman_corrcoef,
 )
 
-from eir_seq.config.outputs import RegressionOutputConfig
-from eir_seq.config.schema import Strict
+from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
-from eir_seq.outputs.base import FittedOutput, Rows, row_names
+from eir_seq.outputs.base import FittedOutput, Output, Rows, row_names
+from eir_seq.outputs.regression.config import RegressionOutputConfig
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": functional.mse_loss,
@@ -44,64 +44,31 @@ class RegressionState(Strict):
     deviation: float = Field(ge=0, allow_inf_nan=False, description="its standard deviation over them (divided by n)")
 
 
-class Regression:
-    """A regression output as declared; `fit` learns the scale of the target."""
-
-    def __init__(self, name: str, config: RegressionOutputConfig) -> None:
-        self.name = name
-        self.config = config
-
-    def fit(self, train_rows: Rows) -> FittedRegression:
-        """Mean and deviation of the target over the training rows.
-
-        Raises:
-            UserError: a value is not a number, or all are the same and cannot be standardized.
-        """
-        column, place = self.config.column, f"outputs.{self.name}.column"
-        values = _numbers(list(train_rows[column]), place, column, None)
-        if not values:
-            raise UserError(Fault(place, f"column {column!r} has no training rows"))
-        if self.config.standardize and min(values) == max(values):
-            raise UserError(
-                Fault(place, f"column {column!r} is {values[0]:g} on all {len(values)} training rows; nothing to learn")
-            )
-        mean = math.fsum(values) / len(values)
-        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-        return FittedRegression(
-            RegressionState(name=self.name, config=self.config, rows=len(values), mean=mean, deviation=deviation)
-        )
-
-
 class FittedRegression(FittedOutput):
     """A regression output that knows its scale. Loss and raw outputs are in deviations where `standardize` is set."""
 
-    def __init__(self, state: RegressionState) -> None:
-        self._state = state
-        self.name = state.name
-        self.config: RegressionOutputConfig = state.config
-        self._offset, self._scale = (state.mean, state.deviation) if state.config.standardize else (0.0, 1.0)
+    config: RegressionOutputConfig
 
-    @property
-    def state(self) -> RegressionState:
-        """Mean and deviation."""
-        return self._state
+    def __init__(self, state: RegressionState) -> None:
+        super().__init__(state)
+        self._offset, self._scale = (state.mean, state.deviation) if state.config.standardize else (0.0, 1.0)
 
     @property
     def output_size(self) -> int:
         """One number."""
         return 1
 
-    def canonical(self, values: Sequence[Any]) -> list[float]:
-        """The values as floats."""
-        return _numbers(values, f"outputs.{self.name}.column", self.config.column, None)
+    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+        """The column NAME_true with the target of each row."""
+        return {f"{self.name}_true": self._numbers(rows, None)}
 
-    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
         """The target in the loss's units, FloatTensor (rows,).
 
         Raises:
             UserError: a value is not a number.
         """
-        numbers = _numbers(values, f"outputs.{self.name}.column", self.config.column, ids)
+        numbers = self._numbers(rows, ids)
         exact = torch.tensor(numbers, dtype=torch.float64)
         return ((exact - self._offset) / self._scale).float()
 
@@ -167,8 +134,40 @@ class FittedRegression(FittedOutput):
             "deviation": self._state.deviation,
         }
 
+    def _numbers(self, rows: Rows, ids: Sequence[str] | None) -> list[float]:
+        column = self.config.column
+        return _numbers(rows[column], f"outputs.{self.name}.column", column, ids)
+
     def _restored(self, scaled: Tensor) -> Tensor:
         return scaled.double() * self._scale + self._offset
+
+
+class Regression(Output):
+    """A regression output as declared; `fit` learns the scale of the target."""
+
+    STATE = RegressionState
+    FITTED = FittedRegression
+    config: RegressionOutputConfig
+
+    def fit(self, train_rows: Rows) -> FittedRegression:
+        """Mean and deviation of the target over the training rows.
+
+        Raises:
+            UserError: a value is not a number, or all are the same and cannot be standardized.
+        """
+        column, place = self.config.column, f"outputs.{self.name}.column"
+        values = _numbers(list(train_rows[column]), place, column, None)
+        if not values:
+            raise UserError(Fault(place, f"column {column!r} has no training rows"))
+        if self.config.standardize and min(values) == max(values):
+            raise UserError(
+                Fault(place, f"column {column!r} is {values[0]:g} on all {len(values)} training rows; nothing to learn")
+            )
+        mean = math.fsum(values) / len(values)
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+        return FittedRegression(
+            RegressionState(name=self.name, config=self.config, rows=len(values), mean=mean, deviation=deviation)
+        )
 
 
 def _numbers(values: Sequence[Any], place: str, column: str, ids: Sequence[str] | None) -> list[float]:

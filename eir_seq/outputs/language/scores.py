@@ -6,11 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from eir_seq.config.outputs import TokenOutputBase
-from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.base import FittedOutput, Rows
 
 LARGEST_EXPONENT = 700.0
 """Beyond, a perplexity is no longer a number of double precision."""
@@ -23,25 +21,13 @@ class FittedTokenScores(FittedOutput):
     """
 
     @property
-    def input(self) -> str:
-        """The input whose tokens are read."""
-        assert isinstance(self.config, TokenOutputBase)
-        assert self.config.input is not None, "settled before the output was built"
-        return self.config.input
-
-    @property
     def output_size(self) -> int:
         """Log-likelihood and number of tokens."""
         return 2
 
-    def canonical(self, values: Sequence[Any]) -> list[Any]:
-        """There is no target column."""
-        raise AssertionError(values)
-
-    def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
-        """Zeros, (rows,)."""
-        del ids
-        return torch.zeros(len(values))
+    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+        """There is no target column: what is to be found stands among the tensors of the input."""
+        raise AssertionError((rows, ids))
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
         """The summed negative log-likelihood of each row's tokens, (batch, 1)."""

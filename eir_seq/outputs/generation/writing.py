@@ -10,11 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eir_seq.config.outputs import RestoredOutputBase, Seq2SeqLmOutputConfig
 from eir_seq.errors import UserError
 from eir_seq.models.generation.generate import check_call
-from eir_seq.outputs.seq2seq_lm import Seq2SeqLmHead
-from eir_seq.outputs.text_metrics import text_metrics
+from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.randomness import derive_seed
 from eir_seq.tokenizers import Tokenizer
 
@@ -27,7 +25,7 @@ class Writer:
 
     Attributes:
         name: of the output.
-        config: of the output.
+        generation: options of `generate`.
         input: what texts are written from.
         encoder: of that input, called by its `read`; its `backbone` generates.
         tokenizer: of both sides.
@@ -39,12 +37,13 @@ class Writer:
         true: what should be written from it, None where that is not known.
         rows: those to write for.
         seed: of texts that are drawn.
+        measure: metrics of written texts and the true ones.
         texts: what was written, by row.
         scores: mean log-probability of its tokens, by row.
     """
 
     name: str
-    config: Seq2SeqLmOutputConfig | RestoredOutputBase
+    generation: Mapping[str, Any]
     input: str
     encoder: Any
     tokenizer: Tokenizer
@@ -56,6 +55,7 @@ class Writer:
     true: Sequence[str | None]
     rows: frozenset[int]
     seed: int
+    measure: Callable[[Sequence[str], Sequence[str]], dict[str, float]] | None = None
     texts: dict[int, str] = field(default_factory=dict)
     scores: dict[int, float] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class Writer:
 
     def _asked(self, generate: Callable[..., Any], seed: int, **inputs: Tensor) -> Any:
         """What `generate` makes of inputs with the options of this output."""
-        options: dict[str, Any] = {"eos_token_id": self.end, **self.config.generation}
+        options: dict[str, Any] = {"eos_token_id": self.end, **self.generation}
         if options.get("max_length") is None:
             options["max_new_tokens"] = options.get("max_new_tokens") or self.longest
         if options.get("do_sample"):
@@ -106,11 +106,9 @@ class Writer:
     def metrics(self) -> dict[str, float]:
         """Those of the texts that were written where there is a true one; none where there is no such text."""
         pairs = [(text, true) for row, text in self.texts.items() if (true := self.true[row]) is not None]
-        if not pairs:
+        if not pairs or self.measure is None:
             return {}
-        assert isinstance(self.config, Seq2SeqLmOutputConfig)
-        written, known = [text for text, _ in pairs], [true for _, true in pairs]
-        return text_metrics(written, known, bleu_tokenizer=self.config.bleu_tokenizer)
+        return self.measure([text for text, _ in pairs], [true for _, true in pairs])
 
     def columns(self) -> dict[str, list[Any]]:
         """The columns NAME, "" where nothing was written, and NAME_score, the mean log-probability of its tokens."""

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eir_seq.config.outputs import CausalLmOutputConfig, RestoredOutputBase, Seq2SeqLmOutputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.generation.generate import check_call
 from eir_seq.models.generation.options import NEW_TOKENS, build_options
@@ -21,15 +20,15 @@ SINGLE = {"num_return_sequences": 1, "return_dict_in_generate": False}
 """Options that stay as they are: there is one text per prompt."""
 
 
-def check_generation(config: CausalLmOutputConfig | Seq2SeqLmOutputConfig | RestoredOutputBase, place: str) -> None:
+def check_generation(generation: Mapping[str, Any], place: str) -> None:
     """Raise `UserError` for options that `generate` does not have, or that cannot work together."""
     faults = [
         Fault(name, "has no effect: one text is written per prompt")
         for name, fixed in SINGLE.items()
-        if config.generation.get(name, fixed) != fixed
+        if generation.get(name, fixed) != fixed
     ]
     try:
-        build_options(config.generation, {})
+        build_options(dict(generation), {})
     except UserError as error:
         faults += error.faults
     if faults:

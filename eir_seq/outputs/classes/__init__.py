@@ -1,0 +1,1 @@
+"""Classes: their names, and what a report says about them."""

@@ -1,0 +1,31 @@
+"""Names of classes, as cells hold them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def class_name(value: Any) -> str:
+    """The name of the class that a cell holds; whole floats lose their point, as readers add it to integer columns."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def sorted_classes(names: Any) -> list[str]:
+    """Class names in order: by value where all are numbers, else by code point."""
+    names = list(names)
+    numbers = {name: number_of(name) for name in names}
+    if all(number is not None for number in numbers.values()):
+        return sorted(names, key=lambda name: (numbers[name], name))
+    return sorted(names)
+
+
+def number_of(text: str) -> float | None:
+    """The finite number that a text says; None where it says none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

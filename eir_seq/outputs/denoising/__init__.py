@@ -1,0 +1,1 @@
+"""A whole text from a noisy one."""

@@ -1,0 +1,1 @@
+"""What language-model outputs share: scores of tokens, heads, rules."""

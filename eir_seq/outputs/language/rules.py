@@ -1,0 +1,39 @@
+"""What language models demand of the rest of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eir_seq.config.schema import InputConfig, SequenceInputConfig
+from eir_seq.config.sections import Sections, ignored
+from eir_seq.errors import Fault
+
+
+def headless(source: InputConfig, place: str, task: str) -> Iterator[Fault]:
+    """A backbone from scratch without the language-model head of a task."""
+    from eir_seq.models.catalogue import CATALOGUE
+
+    name = source.model.model_type
+    if source.model.pretrained_model or (name in CATALOGUE and task in CATALOGUE[name].tasks):
+        return
+    if name in CATALOGUE or name == "auto":
+        listed = ", ".join(sorted(other for other, entry in CATALOGUE.items() if task in entry.tasks))
+        yield Fault(place, f"{name!r} has no language-model head (task {task}); these have one: {listed}")
+
+
+def alone(sections: Sections, name: str, kind: str) -> Iterator[Fault]:
+    """Other outputs beside one that has the backbone to itself."""
+    if len(sections.output_names) > 1:
+        others = ", ".join(other for other in sections.output_names if other != name)
+        message = f"is predicted beside others ({others}); a {kind} output stands alone in its experiment"
+        why = "it has the backbone to itself; give the others an experiment of their own"
+        yield Fault(f"outputs.{name}", f"{message}: {why}")
+
+
+def block_faults(source: SequenceInputConfig, place: str) -> Iterator[Fault]:
+    """What has no meaning where texts stand in blocks of tokens."""
+    if not isinstance(source.max_length, int):
+        message = f"{source.max_length!r} has no meaning for blocks of tokens; give their length as a number"
+        yield Fault(f"{place}.max_length", message)
+    unread = "truncation max_characters is_split_into_words"
+    yield from ignored(place, source, unread, "as a language model reads texts whole")

@@ -1,0 +1,1 @@
+"""Tokens that are hidden in a text."""

@@ -1,0 +1,1 @@
+"""Which tokens of a text a small masked language model has proposed."""

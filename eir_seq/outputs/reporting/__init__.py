@@ -1,0 +1,1 @@
+"""What reports are made of: plots, tables and the sections that kinds of outputs fill."""

@@ -1,0 +1,1 @@
+"""A text from another one: a translation, a summary."""

@@ -1,0 +1,1 @@
+"""The spans that are taken out of a text."""
