@@ -98,8 +98,8 @@ def imported(target: str) -> Any:
 INPUTS = Registry(
     "inputs",
     {
-        "sequence": "eir_seq.config.schema:SequenceInputConfig",
-        "image": "eir_seq.config.schema:ImageInputConfig",
+        "sequence": "eir_seq.modalities.sequence.config:SequenceInputConfig",
+        "image": "eir_seq.modalities.image.config:ImageInputConfig",
     },
 )
 """Config classes of inputs."""

@@ -13,13 +13,9 @@ from typing import Any
 
 from eir_seq.config.columns import Columns, columns_of
 from eir_seq.config.packages import is_installed, missing_package
-from eir_seq.config.schema import DataConfig, ExperimentConfig, InputConfig, SequenceInputConfig
+from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.config.sections import Sections
-from eir_seq.config.tokenizers import PublishedTokenizerConfig
 from eir_seq.errors import Fault, UserError
-
-WEIGHTS = (".safetensors", ".bin")
-ADAPTER = "adapter_config.json"
 
 
 def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[Fault]:
@@ -27,7 +23,7 @@ def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[F
     if sections.tracker is not None and sections.tracker.type != "csv" and not is_installed(sections.tracker.type):
         yield Fault("tracker.type", missing_package(sections.tracker.type))
     for name, source in sections.inputs.items():
-        yield from _model(f"inputs.{name}", source)
+        yield from source.preflight(f"inputs.{name}")
     if config is not None:
         from eir_seq.training.folder import check_destination
 
@@ -88,40 +84,3 @@ def prediction_faults(bundle: Path, test: str | None, reading: Mapping[str, Any]
     data = config.data.model_copy(update=given)
     columns = replace(columns_of(config.data, config.inputs, config.outputs).without("group"), id=None)
     yield from table_faults(data, columns, need_targets=False)
-
-
-def _model(place: str, source: InputConfig) -> Iterator[Fault]:
-    """Folders and packages that a backbone and its tokenizer need."""
-    model = source.model
-    if model.model_type == "auto" and not is_installed("transformers"):
-        yield Fault(f"{place}.model.model_type", missing_package("transformers"))
-    folder = Path(model.model_type).expanduser() if model.pretrained_model else None
-    if folder is not None and folder.is_dir() and not any(path.suffix in WEIGHTS for path in folder.iterdir()):
-        yield Fault(f"{place}.model.model_type", f"{folder} holds no weights (*{' or *'.join(WEIGHTS)})")
-    adapter = None if model.lora is None or model.lora.adapter is None else Path(model.lora.adapter).expanduser()
-    if adapter is not None and adapter.is_dir() and not (adapter / ADAPTER).is_file():
-        yield Fault(f"{place}.model.lora.adapter", f"{adapter} holds no {ADAPTER}, so it is no adapter folder")
-    if not isinstance(source, SequenceInputConfig):
-        return
-    tokenizer = source.tokenizer
-    if isinstance(tokenizer, PublishedTokenizerConfig):
-        named, options = tokenizer.path, tokenizer.options
-    else:
-        named, options = None, {}
-    if tokenizer is not None and not isinstance(tokenizer, PublishedTokenizerConfig):
-        return
-    key = f"{place}.tokenizer.path" if named is not None else f"{place}.model.model_type"
-    where = Path(named).expanduser() if named is not None else folder
-    if where is None:
-        return
-    try:
-        if where.is_dir():
-            from eir_seq.tokenizers.published import check_folder
-
-            check_folder(where, options)
-        elif named is not None and (where.exists() or named.startswith((".", "/", "~"))):
-            from eir_seq.tokenizers.hub import local_folder
-
-            local_folder(named, allow_patterns=[])
-    except UserError as error:
-        yield from (Fault(key, f"{fault.place}: {fault.message}".removeprefix(": ")) for fault in error.faults)

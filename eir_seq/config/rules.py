@@ -14,10 +14,8 @@ from eir_seq.config.columns import columns_of
 from eir_seq.config.metrics import find_metric, nearest_metric
 from eir_seq.config.optimization import SgdConfig
 from eir_seq.config.outputs import ColumnOutputBase, TokenOutputBase
-from eir_seq.config.schema import DataConfig, SequenceInputConfig, SequenceModelConfig
+from eir_seq.config.schema import DataConfig
 from eir_seq.config.sections import Sections, ignored
-from eir_seq.config.tensor_rules import tensor_faults
-from eir_seq.config.tokenizers import PublishedTokenizerConfig, TokenizerConfig, TrainedTokenizerConfig
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
 
@@ -174,7 +172,7 @@ def _limits(sections: Sections) -> Iterator[Fault]:
 def _half_precision(sections: Sections) -> Iterator[Fault]:
     trainer = sections.trainer
     for name, config in sections.inputs.items():
-        if trainer is None or config.model.attn_implementation != "flash_attention_2":
+        if trainer is None or config.backbone is None or config.backbone.attn_implementation != "flash_attention_2":
             continue
         place = f"inputs.{name}.model.attn_implementation"
         if trainer.accelerator not in ("auto", "gpu"):
@@ -205,57 +203,13 @@ def _optimizer(sections: Sections) -> Iterator[Fault]:
 
 
 def _inputs(sections: Sections) -> Iterator[Fault]:
-    columns = {name: output for name, output in sections.outputs.items() if isinstance(output, ColumnOutputBase)}
-    targets = {output.column: name for name, output in columns.items()}
+    targets = {column: name for name, output in sections.outputs.items() for column in output.columns()}
     for name, config in sections.inputs.items():
-        place = f"inputs.{name}"
-        for key in ("column", "pair_column"):
-            if (column := getattr(config, key, None)) in targets:
-                yield Fault(f"{place}.{key}", f"column {column!r} is the target of outputs.{targets[column]}")
-        yield from _few_parameters(f"{place}.model", config.model)
-        if not config.model.pretrained_model:
-            keys, reason = (
-                "freeze_pretrained_model pretrained_parts resize_token_embeddings revision",
-                "without pretrained_model: true",
-            )
-            yield from ignored(f"{place}.model", config.model, keys, reason)
-        if isinstance(config, SequenceInputConfig):
-            yield from tensor_faults(place, config, targets)
-            yield from _tokenizer(f"{place}.tokenizer", config.tokenizer, config.model.pretrained_model)
-        elif config.model.pretrained_model:
-            yield from ignored(place, config, "size resize colours", "with a pretrained model, which has its own")
-
-
-def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) -> Iterator[Fault]:
-    if isinstance(tokenizer, PublishedTokenizerConfig):
-        if tokenizer.path is None and not pretrained:
-            yield Fault(f"{place}.path", "is missing; without a pretrained model it has no default")
-        if tokenizer.path is None:
-            reason = "without tokenizer.path; model.revision names that of the model"
-            yield from ignored(place, tokenizer, "revision", reason)
-    elif pretrained and tokenizer is not None:
-        message = f"{tokenizer.type!r} gives other ids than the pretrained model learnt; leave tokenizer out"
-        yield Fault(place, message)
-    if isinstance(tokenizer, TrainedTokenizerConfig) and tokenizer.type == "unigram":
-        yield from ignored(place, tokenizer, "min_freq", "with type 'unigram'")
-
-
-def _few_parameters(place: str, model: SequenceModelConfig) -> Iterator[Fault]:
-    if model.lora is None:
-        if model.freeze_pretrained_model:
-            if model.pretrained_parts == "all":
-                yield from ignored(place, model, "gradient_checkpointing", "with freeze_pretrained_model: true")
-            yield from ignored(place, model, "freeze", "with freeze_pretrained_model: true, which keeps all")
-        return
-    if not model.pretrained_model:
-        yield Fault(f"{place}.lora", "needs pretrained_model: true; it keeps the other weights, which would be random")
-    else:
-        yield from ignored(place, model, "freeze_pretrained_model freeze", "with lora, which keeps all other weights")
-    if not model.lora.target_modules:
-        yield Fault(f"{place}.lora.target_modules", "is empty; name layers, or leave it out for all linear ones")
-    if model.lora.adapter is not None:
-        reason = "with adapter, which brings its own"
-        yield from ignored(f"{place}.lora", model.lora, "rank alpha dropout target_modules", reason)
+        for column, read in config.columns().items():
+            if column in targets:
+                message = f"column {column!r} is the target of outputs.{targets[column]}"
+                yield Fault(f"inputs.{name}.{read.key}", message)
+        yield from config.faults(name, sections)
 
 
 def _outputs(sections: Sections) -> Iterator[Fault]:
@@ -270,7 +224,7 @@ def _outputs(sections: Sections) -> Iterator[Fault]:
 
 def _token_outputs(sections: Sections) -> Iterator[Fault]:
     """Outputs that read the tokens of one input: that it is there, and that nothing is configured that nobody reads."""
-    sequences = [name for name, config in sections.inputs.items() if config.type == "sequence"]
+    sequences = [name for name, config in sections.inputs.items() if config.HAS_TOKENS]
     reading = {name: config for name, config in sections.outputs.items() if isinstance(config, TokenOutputBase)}
     for name, config in reading.items():
         if config.input is None and len(sequences) > 1:
@@ -289,8 +243,8 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
     for name, source in sections.inputs.items():
         if name not in read:
             yield Fault(f"inputs.{name}", "nothing reads it: no output is predicted from all inputs")
-        else:
-            yield from ignored(f"inputs.{name}.model", source.model, "pool", "as outputs read the single tokens")
+        elif source.backbone is not None:
+            yield from ignored(f"inputs.{name}.model", source.backbone, "pool", "as outputs read the single tokens")
 
 
 def _run(sections: Sections) -> Iterator[Fault]:

@@ -10,20 +10,18 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import Field
 
 from eir_seq.config.cache import CacheConfig
-from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.fusion import FusionConfig, MlpResidualFusionConfig
+from eir_seq.config.inputs import InputBase
 from eir_seq.config.optimization import AdamWConfig, OptimizerConfig, SchedulerConfig
 from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText, TokenOutputBase
 from eir_seq.config.strict import DefaultType, Delimiter, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
-from eir_seq.config.tensors import TensorsConfig
-from eir_seq.config.tokenizers import TokenizerConfig
-from eir_seq.registry import OUTPUTS
+from eir_seq.registry import INPUTS, OUTPUTS
 
 # ---------------------------------------------------------------------------------------------------------- data
 
@@ -93,134 +91,14 @@ class DataConfig(Strict):
 
 # -------------------------------------------------------------------------------------------------------- inputs
 
-Pool = Literal["avg", "max", "first", "last", "pooler"]
-
-
-class LoraConfig(Strict):
-    """Adapters of low rank beside linear layers, which learn in place of the weights (arXiv:2106.09685)."""
-
-    rank: Positive = Field(8, description="rank of the adapters")
-    alpha: Annotated[float, Field(gt=0)] = Field(16.0, description="their factor is alpha / rank")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout on what adapters read")
-    target_modules: str | list[str] = Field(
-        "all-linear", description="published names (or their last parts, or patterns) of layers that get one"
-    )
-    adapter: str | None = Field(None, description="folder or Hub id of a published adapter to begin with")
-    merge: bool = Field(
-        False,
-        description="put whole weights with the adapters added into the bundle, which then stands alone; by default it "
-        "holds the adapters and reads the other weights from the published model",
-    )
-
-
-class SequenceModelConfig(Strict):
-    """The backbone of a sequence input."""
-
-    model_type: str = Field(
-        description="name in the catalogue, or auto for a type beyond it (named in model_init_config); with "
-        "pretrained_model, the folder or Hub id of a published checkpoint"
-    )
-    pretrained_model: bool = Field(False, description="load published weights")
-    freeze_pretrained_model: bool = Field(False, description="keep all loaded weights as they are")
-    pretrained_parts: Literal["all", "encoder", "decoder"] = Field(
-        "all", description="load published weights for one side of an encoder-decoder only; the other one is fresh"
-    )
-    resize_token_embeddings: bool = Field(
-        False, description="give the loaded model rows for the tokens that its tokenizer has beyond its vocabulary"
-    )
-    freeze: list[str] = Field(
-        [],
-        description="published names or patterns of tensors to keep as they are; encoder or decoder for a whole side",
-    )
-    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
-        None,
-        description="how attention is computed: spelt out, by the kernel that torch chooses (the default where one "
-        "serves), by its flash kernel on a GPU in half precision",
-    )
-    gradient_checkpointing: bool = Field(
-        False,
-        description="activation checkpointing: training keeps only what stands between layers and computes each layer "
-        "twice; the same gradients from far less memory, about a third slower",
-    )
-    lora: LoraConfig | None = Field(None, description="adapters that are trained in place of the loaded weights")
-    revision: str | None = Field(None, description="revision on the Hub")
-    pool: Pool = Field("avg", description="how token states become one vector; pooler: the architecture's own")
-    model_init_config: dict[str, Any] = Field(
-        default_factory=dict, description="options of the architecture, by their documented names"
-    )
-
-
-class InputBase(Strict):
-    """What every input has."""
-
-    def columns(self) -> dict[str, Column]:
-        """The columns that it reads, by name."""
-        raise NotImplementedError
-
-
-class SequenceInputConfig(InputBase):
-    """Text or any other sequence of symbols."""
-
-    type: Literal["sequence"] = "sequence"
-    column: str = Field(description="column that holds the text")
-    pair_column: str | None = Field(None, description="column of a second text, joined behind the first")
-    is_split_into_words: bool = Field(
-        False, description="the column holds lists of words (in CSV a JSON list), not texts"
-    )
-    tensors: TensorsConfig = Field(
-        TensorsConfig(), description="what the architecture reads beside tokens: boxes, entities, languages ..."
-    )
-    max_length: Annotated[int, Field(ge=3)] | Literal["average", "max"] = Field(
-        512, description="tokens per text, special tokens included; average and max are those of the training rows"
-    )
-    truncation: Literal["head", "tail", "middle-out", "random", "uniform"] = Field(
-        "head",
-        description="what to keep of longer texts; random: a window drawn anew in each training epoch and the head in "
-        "evaluation; uniform: windows drawn in evaluation too",
-    )
-    max_characters: Positive = Field(200_000, description="longer texts are cut before they are tokenized")
-    tokenizer: TokenizerConfig | None = Field(
-        None, description="by default words; with a pretrained model the published one"
-    )
-    model: SequenceModelConfig = Field(description="the backbone")
-
-    def columns(self) -> dict[str, Column]:
-        """Those of the text, of its pair and of further tensors."""
-        found = {self.column: Column(ColumnType.LIST if self.is_split_into_words else ColumnType.TEXT)}
-        if self.pair_column:
-            found.setdefault(self.pair_column, Column(ColumnType.TEXT, "pair_column"))
-        for kind, entry in self.tensors.given().items():
-            if (column := getattr(entry, "column", None)) is not None:
-                found.setdefault(column, Column(ColumnType.JSON, f"tensors.{kind}.column"))
-        return found
-
-
-class ImageInputConfig(InputBase):
-    """Pictures, read colour by colour as imagegpt reads them."""
-
-    type: Literal["image"]
-    column: str = Field(description="column with the name of a picture's file, beside the data file")
-    size: Positive | None = Field(
-        None, description="pixels from side to side; by default 32, or those of the pretrained model"
-    )
-    resize: Literal["squeeze", "crop"] | None = Field(
-        None, description="squeeze (default): all of a picture becomes a square; crop: its middle does"
-    )
-    colours: Annotated[int, Field(ge=2, le=65_536)] | None = Field(
-        None, description="colours that stand for those of the training rows (512), or for the pretrained model's own"
-    )
-    model: SequenceModelConfig = Field(description="the backbone, which reads one token per pixel")
-
-    def columns(self) -> dict[str, Column]:
-        """The column of file names."""
-        return {self.column: Column(ColumnType.FILE)}
-
-
-InputConfig = Annotated[
-    Union[SequenceInputConfig, ImageInputConfig],  # noqa: UP007
-    Field(discriminator="type"),
-    DefaultType("sequence"),
-]
+if TYPE_CHECKING:
+    InputConfig = InputBase
+else:
+    InputConfig = Annotated[
+        reduce(or_, INPUTS.values()),
+        Field(discriminator="type"),
+        DefaultType("sequence"),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------- outputs
@@ -372,7 +250,7 @@ class ExperimentConfig(Strict):
 
 def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputBase]) -> dict[str, str]:
     """For each output that reads token states, the input that they are of; one that does not say which has the only."""
-    sequences = [name for name, config in inputs.items() if isinstance(config, SequenceInputConfig)]
+    sequences = [name for name, config in inputs.items() if config.HAS_TOKENS]
     only = sequences[0] if len(sequences) == 1 else ""
     reading = {name: config for name, config in outputs.items() if isinstance(config, TokenOutputBase)}
     return {name: config.input or only for name, config in reading.items()}
@@ -383,5 +261,4 @@ def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, Out
     if not len(inputs) == len(outputs) == 1:
         return None
     (source,), (config,) = inputs.values(), outputs.values()
-    whole = isinstance(source, SequenceInputConfig) and not source.tensors.given()  # what belongs to a text stays by it
-    return config.layout if whole else None
+    return config.layout if source.fits_blocks else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
@@ -20,6 +21,9 @@ from eir_seq.config.schema import (
     token_inputs,
 )
 from eir_seq.errors import Fault
+
+if TYPE_CHECKING:
+    from eir_seq.modalities.sequence.config import SequenceInputConfig
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ class Sections:
     def token_inputs(self) -> dict[str, str]:
         """For each output that reads token states, the input that they are of."""
         return token_inputs(self.inputs, self.outputs)
+
+    def text_of(self, output: str) -> SequenceInputConfig | None:
+        """The text whose tokens an output reads; None where that input is none, or is not valid."""
+        source = self.inputs.get(self.token_inputs[output])
+        return None if source is None else source.text
 
     @property
     def layout(self) -> DocumentLayout | None:

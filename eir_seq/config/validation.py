@@ -22,6 +22,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sections import Sections
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.files import CONFIG, read_text
+from eir_seq.registry import INPUTS
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
@@ -166,11 +167,10 @@ def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], An
     for name, config in inputs.items() if isinstance(inputs, Mapping) else ():
         model = config.get("model") if isinstance(config, Mapping) else None
         if isinstance(model, Mapping) and isinstance(model.get("model_type"), str):
-            if config.get("type") == "image":
-                size = config.get("size", None if model.get("pretrained_model") is True else 32)
-                yield f"inputs.{name}.model", model, size**2 if isinstance(size, int) else None, "size"
-            else:
-                yield f"inputs.{name}.model", model, config.get("max_length", 512), "max_length"
+            kind = config.get("type", "sequence")
+            tokens = INPUTS[kind].tokens_of(config) if kind in INPUTS else None
+            if tokens is not None:
+                yield f"inputs.{name}.model", model, *tokens
 
 
 def _options(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +15,8 @@ from eir_seq.config.schema import DataConfig
 from eir_seq.data.batching import evaluation_batches
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.rows import ID
-from eir_seq.modalities.base import LENGTH, Collator, Draw, FittedModality, RowSource
-from eir_seq.modalities.corrupted import RestoringCollator, corrupting_collator
-from eir_seq.modalities.documents import BYTES, FittedDocuments, TokenBlocks
-from eir_seq.modalities.seq2seq import TARGET_LENGTH, FittedSeq2Seq
-from eir_seq.modalities.sequence import FittedSequence
+from eir_seq.modalities.base import BYTES, LENGTH, Collator, Draw, FittedModality, RowSource
+from eir_seq.modalities.sequence.corrupted import RestoringCollator
 from eir_seq.outputs.base import FittedOutput
 
 if TYPE_CHECKING:
@@ -46,8 +43,8 @@ class EncodedSplit:
     collators: Mapping[str, Collator]
     targets: Mapping[str, Tensor]
     seed: int
-    written: tuple[str, ...] = ()
-    """Inputs that texts are written from, whose targets have lengths of their own."""
+    costs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By input the features that rows cost, `LENGTH` by default."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,10 +61,10 @@ class EncodedSplit:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """What each row costs, ``(rows, inputs + written)``: tokens for each input that has a length, and those of what
-        is written from inputs; 1 where nothing has a length."""
-        columns = [encoded.numbers(LENGTH) for encoded in self.inputs.values() if LENGTH in encoded.features]
-        columns += [self.inputs[name].numbers(TARGET_LENGTH) for name in self.written]
+        """What each row costs, ``(rows, features)``: lengths of inputs, and of what is written from them; 1 where
+        nothing has a length."""
+        costs = [(source, cost) for name, source in self.inputs.items() for cost in self.costs.get(name, (LENGTH,))]
+        columns = [source.numbers(cost) for source, cost in costs if cost in source.features]
         restored = {name: c for name, c in self.collators.items() if isinstance(c, RestoringCollator)}
         columns += [collator.target_lengths(self.inputs[name]) for name, collator in restored.items()]
         columns = columns or [np.ones(len(self), np.int64)]
@@ -113,17 +110,14 @@ def encode_split(
     for output in outputs.values():
         if output.config.corruption is not None:
             fitted = inputs[output.input]
-            assert isinstance(fitted, FittedSequence)
-            collators[output.input] = corrupting_collator(fitted, output.config)
+            collators[output.input] = fitted.corrupted(output.config)
     encoded: dict[str, RowSource] = {}
     warnings: list[str] = []
     for name, fitted in inputs.items():
         encoded[name] = cache.encode(rows, fitted, f"{name}: {split}", progress)
         warnings += fitted.review(encoded[name], split)
-        if isinstance(fitted, FittedDocuments):
-            encoded[name] = blocks = fitted.blocks(encoded[name])
-            ids = blocks.names(ids)
-    text_bytes = {name: source.numbers(BYTES) for name, source in encoded.items() if isinstance(source, TokenBlocks)}
+        encoded[name], ids = fitted.arrange(encoded[name], ids)
+    text_bytes = {name: source.numbers(BYTES) for name, source in encoded.items() if BYTES in source.features}
     targets = {}
     for name, output in outputs.items():
         columns = output.config.columns()
@@ -137,5 +131,5 @@ def encode_split(
         elif any(labelled):
             missing = f"{labelled.count(False)} of {len(labelled)} {split} rows have no label"
             warnings.append(f"outputs.{name}: {missing}; {output.config.UNLABELLED}")
-    written = tuple(name for name, fitted in inputs.items() if isinstance(fitted, FittedSeq2Seq))
-    return EncodedSplit(ids, encoded, collators, targets, seed, written), warnings
+    costs = {name: fitted.COSTS for name, fitted in inputs.items()}
+    return EncodedSplit(ids, encoded, collators, targets, seed, costs), warnings

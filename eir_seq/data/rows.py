@@ -32,7 +32,8 @@ from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.data.tags import check_tags
 from eir_seq.errors import UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
-from eir_seq.modalities.cells import InputCells, write_cell
+from eir_seq.modalities.cells import write_cell
+from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
 
 T = TypeVar("T")
@@ -60,10 +61,10 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
     for name, output in config.outputs.items():
         for column, read in output.columns().items():
             if read.type is ColumnType.LIST:  # one entry per word of the input
-                words = inputs[config.token_inputs[name]].cells
-                assert isinstance(words, InputCells), "rules see to it"
+                words: Any = inputs[config.token_inputs[name]].cells
                 tagged[column] = words
-    demanding = tuple(modality.cells for modality in inputs.values() if modality.cells.is_demanding)
+    every = (modality.cells for modality in inputs.values())
+    demanding = tuple(cells for cells in every if cells is not None and cells.is_demanding)
     return Roles(columns.id, columns.uses, demanding, tagged)
 
 
@@ -232,7 +233,7 @@ def _tags(
 ) -> pa.ChunkedArray:
     """Lists of tags, null where there is none; notes those that do not fit the words of their row."""
     words = roles.tagged[name]
-    texts = columns.get(words.config.column)
+    texts = columns.get(words.column)
     if texts is None:  # it is of a type that cannot be read
         return given
     chunks, start = [], 0
@@ -256,7 +257,7 @@ def _check_cells(
 ) -> dict[str, pa.ChunkedArray]:
     """Note what is wrong with cells; gives the columns in which names of files became those of files found."""
     folder = Path(raw.source) if os.path.isdir(raw.source) else Path(raw.source).parent
-    names = dict.fromkeys(name for cells in roles.demanding for name in (cells.config.column, *cells.places))
+    names = dict.fromkeys(name for cells in roles.demanding for name in (cells.column, *cells.places))
     found: dict[str, list[pa.Array]] = {name: [] for cells in roles.demanding for name in cells.resolved}
     start = 0
     for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
@@ -270,8 +271,8 @@ def _check_cells(
                         values[name] = cells.read(name, given[name][row], folder)
                     except ValueError as error:
                         problems.append(f"{name!r} {error}")
-                text = given[cells.config.column][row]
-                if not problems and (cells.config.column in roles.prompts or text_fault(text) is None):
+                text = given[cells.column][row]
+                if not problems and (cells.column in roles.prompts or text_fault(text) is None):
                     problems = list(cells.problems(text, values))
                 if problems:
                     reasons.setdefault(start + row, []).extend(problems)

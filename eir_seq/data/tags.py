@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from eir_seq.modalities.cells import InputCells, parse_cell, write_cell
+from eir_seq.modalities.cells import parse_cell, write_cell
+from eir_seq.modalities.sequence.cells import InputCells
 
 
 def check_tags(

@@ -11,7 +11,7 @@ from eir_seq.data.readers import TEXT
 from eir_seq.data.readers.base import check_file, open_text
 from eir_seq.data.rows import text_fault
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.sequence import FittedSequence
+from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.outputs.causal_lm.output import FittedCausalLm
 from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.outputs.predictions import LeftOut, write_predictions

@@ -17,10 +17,10 @@ from eir_seq.config.outputs import GeneratingOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.corruption import Vocabulary
-from eir_seq.modalities.documents import FittedDocuments
-from eir_seq.modalities.seq2seq import target_frame
-from eir_seq.modalities.sequence import FittedSequence
+from eir_seq.modalities.sequence.corruption import Vocabulary
+from eir_seq.modalities.sequence.documents import FittedDocuments
+from eir_seq.modalities.sequence.preprocess import FittedSequence
+from eir_seq.modalities.sequence.seq2seq import target_frame
 from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.outputs.generation.writing import IGNORED, Writer
 from eir_seq.outputs.language.corrupted import FittedPretraining

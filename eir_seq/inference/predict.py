@@ -168,7 +168,7 @@ def _complete(
         rows, left_out = splits.test, _left_out(config, splits)
         assert rows is not None
         _say_left_out(left_out, console)
-        prompts = dict(zip(rows["id"], rows[next(iter(config.inputs.values())).column], strict=True))
+        prompts = dict(zip(rows["id"], rows[_text_column(config)], strict=True))
     destination = destination or _default_destination(run, folder, test or "prompt")
     with console.phase("completing") as found:
         texts = complete(bundle, config, prompts, generation, destination, console, rows, left_out, csv_safe=csv_safe)
@@ -341,3 +341,9 @@ def _report_metrics(evaluation: Evaluation, table: Path, console: Console) -> No
     path = _metrics_file(table)
     write_json(path, metrics)
     console.say(f"metrics: {path}")
+
+
+def _text_column(config: ExperimentConfig) -> str:
+    text = next(iter(config.inputs.values())).text
+    assert text is not None, "a language model reads a text"
+    return text.column

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eir_seq.data.rows import ID
 from eir_seq.inference.complete import read_prompts
-from eir_seq.modalities.seq2seq import FittedSeq2Seq
+from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm
 from eir_seq.training.bundle import Bundle

@@ -1,63 +1,38 @@
-"""Kinds of inputs. Each modality is one module that holds all of it; this table finds it by the config's `type`."""
+"""Kinds of inputs, a folder each; `eir_seq.registry.INPUTS` lists them. Nothing large is imported before it is used."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from eir_seq.config.outputs import DocumentLayout, TargetText
-from eir_seq.config.schema import InputConfig, SequenceInputConfig
+from eir_seq.config.inputs import InputBase
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
-from eir_seq.modalities.base import FittedModality, Modality
-from eir_seq.modalities.documents import DocumentsModality, FittedDocuments
-from eir_seq.modalities.image import FittedImage, ImageModality
-from eir_seq.modalities.seq2seq import FittedSeq2Seq, Seq2SeqModality
-from eir_seq.modalities.sequence import STATE_FILE, FittedSequence, SequenceModality
-from eir_seq.tokenizers.cache import TokenizerCache
+from eir_seq.registry import INPUTS, imported, unknown
 
-MODALITIES: dict[str, tuple[Any, Any]] = {
-    "sequence": (SequenceModality, FittedSequence),
-    "documents": (DocumentsModality, FittedDocuments),
-    "seq2seq": (Seq2SeqModality, FittedSeq2Seq),
-    "image": (ImageModality, FittedImage),
-}
+if TYPE_CHECKING:
+    from eir_seq.modalities.base import FittedModality, Modality, Purpose
 
 
-def build_modality(
-    name: str,
-    config: InputConfig,
-    layout: DocumentLayout | None = None,
-    written: TargetText | None = None,
-    sentinels: int = 0,
-    cache: TokenizerCache | None = None,
-) -> Modality:
-    """The input called `name`, not yet fitted.
+def build_modality(name: str, config: InputBase, purpose: Purpose | None = None) -> Modality:
+    """The input called `name`, not yet fitted."""
+    from eir_seq.modalities.base import Purpose
 
-    `layout`: it is the documents of a language model, in rows of tokens. `written`: the output whose texts are written
-    from it. `sentinels`: tokens for gaps that a tokenizer gets which is trained here. `cache`: where its vocabulary is
-    kept.
-    """
-    if written is not None:
-        assert isinstance(config, SequenceInputConfig)
-        return Seq2SeqModality(name, config, output=written, cache=cache)
-    if layout is not None:
-        assert isinstance(config, SequenceInputConfig)
-        return DocumentsModality(name, config, layout, cache=cache)
-    if isinstance(config, SequenceInputConfig):
-        return SequenceModality(name, config, sentinels=sentinels, cache=cache)
-    modality: Modality = MODALITIES[config.type][0](name, config)
+    modality: Modality = imported(config.IMPLEMENTATION).build(name, config, purpose or Purpose())
     return modality
 
 
 def load_modality(folder: str | Path) -> FittedModality:
     """A fitted input that `save` wrote; raises `UserError` where the folder holds none."""
+    from eir_seq.modalities.base import STATE_FILE
+
     path = Path(folder) / STATE_FILE
     try:
-        kind = json.loads(read_text(path))["type"]
-        fitted = MODALITIES[kind][1]
+        kind = json.loads(read_text(path))["config"]["type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(Fault(str(path), f"no fitted input ({type(error).__name__}: {error})")) from None
-    loaded: FittedModality = fitted.load(folder)
-    return loaded
+    if kind not in INPUTS:
+        raise UserError(Fault(str(path), unknown(INPUTS, str(kind))))
+    fitted: FittedModality = imported(INPUTS[kind].IMPLEMENTATION).load(Path(folder))
+    return fitted

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eir_seq.config.schema import DataConfig, InputConfig
+from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText
+from eir_seq.config.schema import DataConfig
 from eir_seq.randomness import derive_seed, generator
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
+    from eir_seq.tokenizers.cache import TokenizerCache
 
 LENGTH = "length"
 """The feature that says how long a row is, if rows have lengths: batches are made by it, and `data.max_tokens` counts
 it."""
+BYTES = "bytes"
+"""The feature that says how many UTF-8 bytes of text a row stands for, where rows are blocks of texts."""
+STATE_FILE = "input.json"
+"""What a bundle holds of a fitted input; its `config` has the `type`."""
 TOKENS = "tokens"
 """The feature that says how many tokens a row had before truncation, if it has tokens."""
 
@@ -96,11 +103,11 @@ class Collator(Protocol):
 
 
 class Cells(Protocol):
-    """How the columns of an input are read and checked that hold more than texts."""
+    """How rows of an input are checked beyond the types of their columns."""
 
     @property
-    def config(self) -> InputConfig:
-        """The input's config."""
+    def column(self) -> str:
+        """The column of the text, or of what stands in its place."""
 
     @property
     def places(self) -> dict[str, str]:
@@ -121,41 +128,73 @@ class Cells(Protocol):
         """All that is wrong with a row: what stands in its text column and the values of its other columns."""
 
 
-class FittedModality(Protocol):
-    """An input that has seen the training rows."""
+class FittedModality(ABC):
+    """An input that has seen the training rows: it turns rows into tensors and builds what reads them."""
+
+    COSTS: ClassVar[tuple[str, ...]] = (LENGTH,)
+    """Features whose sum is what a row costs, if it has them."""
 
     name: str
 
     @property
+    @abstractmethod
     def columns(self) -> tuple[str, ...]:
         """The raw columns that `encode` reads."""
 
     @property
-    def cells(self) -> Cells:
-        """How its columns are read and checked."""
+    def cells(self) -> Cells | None:
+        """How rows are checked beyond the types of their columns."""
+        return None
 
     @property
+    @abstractmethod
     def collator(self) -> Collator:
         """What makes the tensors of a batch."""
 
+    def corrupted(self, output: OutputBase) -> Collator:
+        """What makes the tensors of a batch for an output that restores corrupted texts."""
+        raise AssertionError(f"rules keep a {output.type} output from other inputs than texts")
+
+    @abstractmethod
     def fingerprint(self) -> str:
         """Hash of everything that `encode` depends on; encoded rows are cached under it."""
 
+    @abstractmethod
     def encode(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, pa.Array]:
         """Raw columns of some rows to features (see `ragged` and `stacked`), each chunk of rows with the same ones.
 
         `LENGTH` is among them where rows cost more the longer they are.
         """
 
+    def arrange(self, encoded: RowSource, ids: list[str]) -> tuple[RowSource, list[str]]:
+        """The rows that batches are made of, and their ids; by default those of the data."""
+        return encoded, ids
+
     def review(self, encoded: RowSource, split: str) -> list[str]:
         """Warnings about the encoded rows of a split; raises `UserError` where they cannot be used at all."""
+        del encoded, split
+        return []
 
+    @abstractmethod
     def show(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:
         """What stands in some rows, for people."""
 
+    def show_arranged(self, rows: Rows, encoded: RowSource, count: int) -> list[str]:
+        """What stands in the `count` rows that batches are made of, for people.
+
+        Args:
+            rows: of the data.
+            encoded: what `arrange` made of them.
+            count: how many there are.
+        """
+        del encoded, count
+        return self.show(rows.select_columns(list(self.columns))[:])
+
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What `check` and the report say about this input."""
 
+    @abstractmethod
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> nn.Module:
         """A module with `output_size`; called with a collated batch it gives ``(batch, output_size)``.
 
@@ -163,16 +202,44 @@ class FittedModality(Protocol):
         the backbone with the head of that task, which an output uses.
         """
 
+    @abstractmethod
     def save(self, folder: str | Path) -> None:
-        """Write everything that was fitted, as JSON and the like, never as pickle."""
+        """Write ``input.json`` and what else was fitted, as JSON and safetensors, never as pickle."""
 
 
-class Modality(Protocol):
+@dataclass(frozen=True)
+class Purpose:
+    """What an input is used for, which decides how a text is read.
+
+    `layout`: it is the documents of a language model, in rows of tokens. `written`: the texts that a decoder learns to
+    write from it. `sentinels`: tokens for gaps that a tokenizer gets which is trained here. `cache`: where its
+    vocabulary is kept.
+    """
+
+    layout: DocumentLayout | None = None
+    written: TargetText | None = None
+    sentinels: int = 0
+    cache: TokenizerCache | None = None
+
+
+class Modality(ABC):
     """One kind of input, as configured."""
 
-    @property
-    def cells(self) -> Cells:
-        """How its columns are read and checked."""
+    @classmethod
+    @abstractmethod
+    def build(cls, name: str, config: Any, purpose: Purpose) -> Modality:
+        """The input called `name`, not yet fitted."""
 
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path) -> FittedModality:
+        """A fitted input that `FittedModality.save` wrote; raises `UserError` where files are missing or damaged."""
+
+    @property
+    def cells(self) -> Cells | None:
+        """How rows are checked beyond the types of their columns."""
+        return None
+
+    @abstractmethod
     def fit(self, train_rows: Rows, seed: int) -> FittedModality:
         """Learn from the training rows what encoding needs."""

@@ -11,10 +11,8 @@ import torch
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.fusion import build_fusion
 from eir_seq.modalities import build_modality
-from eir_seq.modalities.base import FittedModality
-from eir_seq.modalities.documents import FittedDocuments
-from eir_seq.modalities.replacing import with_generator
-from eir_seq.modalities.sequence import IDS, TOKENS
+from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
+from eir_seq.modalities.encoders.replacing import with_generator
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.randomness import derive_seed
@@ -59,15 +57,8 @@ class Parts:
 
     def shown(self, split: str, name: str) -> list[str]:
         """What stands in an input, row by row, for people."""
-        rows = dict(self.splits.items())[split]
-        fitted = self.inputs[name]
-        if isinstance(fitted, FittedDocuments):
-            blocks = self.data.encoded[split].inputs[name]
-            return [
-                fitted.tokenizer.decode(ids, skip_special_tokens=True)
-                for ids in blocks.sequences(IDS, range(len(self.data.encoded[split])))
-            ]
-        return fitted.show(rows.select_columns(list(fitted.columns))[:])
+        rows, encoded = dict(self.splits.items())[split], self.data.encoded[split]
+        return self.inputs[name].show_arranged(rows, encoded.inputs[name], len(encoded))
 
 
 def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None) -> Parts:
@@ -87,7 +78,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     layout, written, sentinels = config.document_layout, config.written, config.sentinels
     cache = TokenizerCache(config.cache_dir or default_folder(), max_size=config.cache.max_bytes, source=config.source)
     modalities = {
-        name: build_modality(name, declared, layout, written.get(name), sentinels.get(name, 0), cache)
+        name: build_modality(name, declared, Purpose(layout, written.get(name), sentinels.get(name, 0), cache))
         for name, declared in config.inputs.items()
     }
     with console.phase("reading rows") as found:

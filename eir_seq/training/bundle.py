@@ -24,9 +24,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from eir_seq.config.schema import ExperimentConfig, LoraConfig
+from eir_seq.config.backbones import LoraConfig
+from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.replacing import ReplacingEncoder
+from eir_seq.modalities.encoders.replacing import ReplacingEncoder
 from eir_seq.models.checkpoint.matching import match
 from eir_seq.models.lora import WEIGHTS as ADAPTER_FILE
 from eir_seq.models.lora import merge_lora, save_adapter
@@ -121,7 +122,7 @@ def write_bundle(
     base: dict[str, dict[str, str]] = {}
     published: dict[str, Tensor] = {}
     for name in [name for name, lora in _adapted(config).items() if not lora.merge]:
-        model_type, own = config.inputs[name].model.model_type, _published_weights(network, name)
+        model_type, own = _model_type(config, name), _published_weights(network, name)
         local = Path(model_type).expanduser()
         base[name] = {"model": str(local.absolute()) if local.is_dir() else model_type, "sha256": _hash(own)}
         published |= own
@@ -160,13 +161,22 @@ def save_adapters(folder: Path, config: ExperimentConfig, network: Network) -> N
     for name in _adapted(config):
         if (folder / name).exists():
             remove_folder(folder / name)
-        model_type = config.inputs[name].model.model_type
+        model_type = _model_type(config, name)
         write_folder(folder / name, partial(save_adapter, _backbone(network, name), base_model=model_type))
 
 
 def _adapted(config: ExperimentConfig) -> dict[str, LoraConfig]:
     """The inputs whose backbones have adapters of low rank."""
-    return {name: lora for name, declared in config.inputs.items() if (lora := declared.model.lora) is not None}
+    backbones = {
+        name: backbone for name, declared in config.inputs.items() if (backbone := declared.backbone) is not None
+    }
+    return {name: backbone.lora for name, backbone in backbones.items() if backbone.lora is not None}
+
+
+def _model_type(config: ExperimentConfig, name: str) -> str:
+    backbone = config.inputs[name].backbone
+    assert backbone is not None, "it has an adapter"
+    return backbone.model_type
 
 
 def _backbone(network: Network, name: str) -> Any:

@@ -14,8 +14,8 @@ from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.cells import parse_cell
-from eir_seq.modalities.documents import FittedDocuments
-from eir_seq.modalities.sequence import FittedSequence
+from eir_seq.modalities.sequence.documents import FittedDocuments
+from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.causal_lm.output import FittedCausalLm
 from eir_seq.outputs.generation.completion import Completer

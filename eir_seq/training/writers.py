@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.modalities.base import FittedModality
-from eir_seq.modalities.seq2seq import FittedSeq2Seq
+from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.writing import Writer, spread
 from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm

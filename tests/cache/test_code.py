@@ -73,11 +73,11 @@ def test_a_source_that_was_edited_since_the_program_started_is_not_what_runs(
 
 def test_what_encodes_texts_and_pictures() -> None:
     """Tokenizers and libraries are part of it; models and training are not."""
-    from eir_seq.modalities.image import FittedImage
-    from eir_seq.modalities.sequence import FittedSequence
+    from eir_seq.modalities.image.preprocess import FittedImage
+    from eir_seq.modalities.sequence.preprocess import FittedSequence
 
     assert "eir_seq.tokenizers.rust" in _modules(FittedSequence)
-    assert "eir_seq.modalities.html" in _modules(FittedSequence)
+    assert "eir_seq.modalities.sequence.html" in _modules(FittedSequence)
     assert "eir_seq.modalities.pictures" in _modules(FittedImage)
     assert not [name for name in _modules(FittedSequence) if name.startswith(("eir_seq.models", "eir_seq.training"))]
     assert code._version("PIL") is not None

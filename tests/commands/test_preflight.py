@@ -21,8 +21,10 @@ import yaml
 from eir_seq.commands import main
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import columns_of
-from eir_seq.config.schema import DataConfig, ImageInputConfig, SequenceInputConfig
+from eir_seq.config.schema import DataConfig
 from eir_seq.modalities import build_modality
+from eir_seq.modalities.image.config import ImageInputConfig
+from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from eir_seq.outputs.regression.config import RegressionOutputConfig
 

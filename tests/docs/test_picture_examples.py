@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.config.validation import validate_experiment
 from eir_seq.modalities import build_modality
+from eir_seq.modalities.sequence.config import SequenceInputConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "pictures.md"
 EXAMPLES = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)]

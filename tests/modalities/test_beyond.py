@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from eir_seq.config.schema import DataConfig, SequenceInputConfig
+from eir_seq.config.schema import DataConfig
 from eir_seq.config.validation import validate_experiment
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import Draw
-from eir_seq.modalities.sequence import FittedSequence
-from eir_seq.modalities.sequence_encoder import SequenceEncoder
+from eir_seq.modalities.encoders.backbone import SequenceEncoder
+from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.rows import Rows
 from eir_seq.training.run import train
 from tests.training.table import table_experiment

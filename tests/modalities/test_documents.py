@@ -14,11 +14,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import LENGTH, Draw
-from eir_seq.modalities.documents import BYTES, IDS, PIECE, TOKENS, FittedDocuments, TokenBlocks, pieces
+from eir_seq.modalities.base import LENGTH, Draw, Purpose
+from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.modalities.sequence.documents import BYTES, IDS, PIECE, TOKENS, FittedDocuments, TokenBlocks, pieces
 from eir_seq.rows import Rows
 from eir_seq.tokenizers import load_tokenizer
 
@@ -106,7 +106,9 @@ def test_in_training_all_blocks_are_full_and_begin_elsewhere(length: int, begin:
 def fit(texts: list[str], layout: Any = "packed", **options: Any) -> FittedDocuments:
     model = {"model_type": "gpt2", "model_init_config": {"n_layer": 1, "n_head": 2, "n_embd": 8, "n_positions": 16}}
     config = {"column": "text", "max_length": 8, "tokenizer": {"type": "byte"}, "model": model, **options}
-    fitted = build_modality("text", SequenceInputConfig.model_validate(config), layout).fit(Rows.of({"text": texts}), 0)
+    fitted = build_modality("text", SequenceInputConfig.model_validate(config), Purpose(layout)).fit(
+        Rows.of({"text": texts}), 0
+    )
     assert isinstance(fitted, FittedDocuments)
     return fitted
 

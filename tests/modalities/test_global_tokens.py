@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import UserError
-from eir_seq.modalities.sequence_encoder import build_sequence_encoder
+from eir_seq.modalities.encoders.backbone import build_sequence_encoder
 from tests.modalities.tensor_tables import TINY
 from tests.modalities.test_tensors import collate, fit, texts
 
@@ -93,7 +93,7 @@ def test_who_knows_no_global_tokens_refuses() -> None:
     ],
 )
 def test_cells_that_are_none(cell: Any, problem: str) -> None:
-    from eir_seq.modalities.tensors.base import Content
-    from eir_seq.modalities.tensors.global_tokens import GlobalTokens
+    from eir_seq.modalities.sequence.tensors.base import Content
+    from eir_seq.modalities.sequence.tensors.global_tokens import GlobalTokens
 
     assert list(GlobalTokens("spans").problems(cell, Content(text="abcd"))) == [problem]

@@ -19,7 +19,7 @@ from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.modalities import load_modality
 from eir_seq.modalities.base import Draw
-from eir_seq.modalities.image import ImageModality
+from eir_seq.modalities.image.preprocess import ImageModality
 from eir_seq.models import create_model
 from eir_seq.training.run import train
 

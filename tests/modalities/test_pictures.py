@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from eir_seq.errors import UserError
-from eir_seq.modalities.colours import Colours
 from eir_seq.modalities.files import locate
+from eir_seq.modalities.image.colours import Colours
 from eir_seq.modalities.pictures import BILINEAR, Scaling, problem, published_moments, published_scaling
-from eir_seq.modalities.tensors.pixels import DEVIATION, MEAN
+from eir_seq.modalities.sequence.tensors.pixels import DEVIATION, MEAN
 from eir_seq.randomness import generator
 
 

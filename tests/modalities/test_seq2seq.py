@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from eir_seq.config.schema import DataConfig, SequenceInputConfig
+from eir_seq.config.schema import DataConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import Draw
-from eir_seq.modalities.seq2seq import TARGET_LENGTH, FittedSeq2Seq
+from eir_seq.modalities.base import Draw, Purpose
+from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.modalities.sequence.seq2seq import TARGET_LENGTH, FittedSeq2Seq
 from eir_seq.outputs.generation.writing import Writer
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
@@ -49,7 +50,7 @@ def fit(model_type: str = "t5", rows: dict[str, list[Any]] = ROWS, most: int = 3
         {"column": "from", "max_length": 16, "tokenizer": {"type": "word"}, "model": model}
     )
     output = Seq2SeqLmOutputConfig(column="to", input="source", max_length=most)
-    fitted = build_modality("source", config, None, output).fit(Rows.of(rows), 0)
+    fitted = build_modality("source", config, Purpose(written=output)).fit(Rows.of(rows), 0)
     assert isinstance(fitted, FittedSeq2Seq)
     return fitted
 

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from eir_seq.config.schema import DataConfig, SequenceInputConfig
+from eir_seq.config.schema import DataConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import Draw
-from eir_seq.modalities.sequence import FittedSequence
-from eir_seq.modalities.sequence_encoder import SequenceEncoder, pool_states
+from eir_seq.modalities.encoders.backbone import SequenceEncoder, pool_states
+from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.rows import Rows
 

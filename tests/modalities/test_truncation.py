@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eir_seq.modalities.truncation import cut, shares, window
+from eir_seq.modalities.sequence.truncation import cut, shares, window
 
 LENGTH = st.integers(0, 60)
 

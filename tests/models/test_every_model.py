@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eir_seq.modalities.tensors.declare import _TENSORS
+from eir_seq.modalities.sequence.tensors.declare import _TENSORS
 from eir_seq.models import create_model, from_pretrained, list_models
 from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
 from eir_seq.models.catalogue import POOLERS, TENSORS, architecture, config_class

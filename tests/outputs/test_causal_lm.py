@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from eir_seq.errors import UserError
-from eir_seq.modalities.sequence_encoder import SequenceEncoder
+from eir_seq.modalities.encoders.backbone import SequenceEncoder
 from eir_seq.models import create_model
 from eir_seq.models.model import Model
 from eir_seq.models.output import TokenStates

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from eir_seq.errors import UserError
-from eir_seq.modalities.replacing import drawn, with_generator
-from eir_seq.modalities.sequence_encoder import SequenceEncoder
+from eir_seq.modalities.encoders.backbone import SequenceEncoder
+from eir_seq.modalities.encoders.replacing import drawn, with_generator
 from eir_seq.models.catalogue import CATALOGUE, REPLACED_TOKENS
 from eir_seq.models.model import Model
 from eir_seq.outputs import build_output, load_output

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from eir_seq.modalities.sequence_encoder import Seq2SeqEncoder
+from eir_seq.modalities.encoders.backbone import Seq2SeqEncoder
 from eir_seq.models import create_model
 from eir_seq.models.heads.token_nll import token_nll
 from eir_seq.outputs import build_output, load_output

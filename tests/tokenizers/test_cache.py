@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.modalities import build_modality
-from eir_seq.modalities.sequence import SequenceModality
+from eir_seq.modalities.base import Purpose
+from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.modalities.sequence.preprocess import SequenceModality
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 from eir_seq.rows import Rows
 from eir_seq.tokenizers import Tokenizer
@@ -50,7 +51,7 @@ class Fits:
         source = {"column": "text", "model": {"model_type": "t5" if written else "bert"}, **config}
         declared = SequenceInputConfig.model_validate(source)
         output = None if written is None else Seq2SeqLmOutputConfig.model_validate({"column": written})
-        modality = build_modality("text", declared, None, output, cache=self.cache)
+        modality = build_modality("text", declared, Purpose(written=output, cache=self.cache))
         fitted: Any = modality.fit(Rows.of(rows), 0)
         tokenizer: Tokenizer = fitted.tokenizer
         return tokenizer

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from eir_seq.errors import UserError
-from eir_seq.modalities.seq2seq import target_end, target_frame
+from eir_seq.modalities.sequence.seq2seq import target_end, target_frame
 from eir_seq.models import list_models
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 from tests.tokenizers.corpus import CONTROL, OWN, lines

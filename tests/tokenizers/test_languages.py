@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eir_seq.errors import UserError
-from eir_seq.modalities.seq2seq import target_frame
+from eir_seq.modalities.sequence.seq2seq import target_frame
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 from eir_seq.tokenizers.languages import TranslationTokenizer
 from tests.tokenizers.corpus import CONTROL, OWN, pairs

@@ -11,7 +11,7 @@ import torch
 
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
-from eir_seq.modalities.sequence_encoder import SequenceEncoder
+from eir_seq.modalities.encoders.backbone import SequenceEncoder
 from eir_seq.models import create_model
 from eir_seq.models.model import Model
 from eir_seq.tokenizers import train_tokenizer

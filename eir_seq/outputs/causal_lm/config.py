@@ -50,18 +50,17 @@ class CausalLmOutputConfig(GeneratingOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Blocks of tokens beside other outputs, and inputs that a language model cannot read."""
-        from eir_seq.config.schema import SequenceInputConfig
         from eir_seq.outputs.language.rules import block_faults, headless
 
         inputs, layout = sections.token_inputs, sections.layout
-        source = sections.inputs.get(inputs[name])
+        source = sections.text_of(name)
         models = [other for other, config in sections.outputs.items() if config.type == self.type]
         if [inputs[other] for other in models].count(inputs[name]) > 1:
             yield Fault(f"outputs.{name}.input", f"{inputs[name]!r} has two language models; one learns all there is")
         if (layout is None or len(sections.output_names) > 1) and self.documents is not None:
             reason = "rows hold what other tensors, inputs and outputs need and cannot be cut into blocks of tokens"
             yield Fault(f"outputs.{name}.documents", f"{self.documents!r} is for a language model alone; {reason}")
-        if not isinstance(source, SequenceInputConfig):
+        if source is None:
             return
         place = f"inputs.{inputs[name]}"
         if source.pair_column is not None:

@@ -12,8 +12,8 @@ from eir_seq.config.outputs import DocumentLayout, GeneratingOutputBase, TokenOu
 from eir_seq.errors import Fault
 
 if TYPE_CHECKING:
-    from eir_seq.config.schema import SequenceInputConfig
     from eir_seq.config.sections import Sections
+    from eir_seq.modalities.sequence.config import SequenceInputConfig
 
 
 class CorruptedOutputBase(TokenOutputBase):
@@ -27,14 +27,12 @@ class CorruptedOutputBase(TokenOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Other outputs beside it, a backbone without the head, texts that cannot be corrupted so."""
-        from eir_seq.config.schema import SequenceInputConfig
         from eir_seq.outputs.language.rules import alone
 
         yield from alone(sections, name, self.type)
         yield from self.own_faults(f"outputs.{name}")
-        here = sections.token_inputs[name]
-        source = sections.inputs.get(here)
-        if isinstance(source, SequenceInputConfig):
+        here, source = sections.token_inputs[name], sections.text_of(name)
+        if source is not None:
             yield from self.backbone_faults(source, f"inputs.{here}.model.model_type", f"outputs.{name}")
             yield from self.text_faults(sections, source, f"inputs.{here}", f"outputs.{name}")
 

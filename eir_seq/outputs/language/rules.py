@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from eir_seq.config.schema import InputConfig, SequenceInputConfig
+from eir_seq.config.schema import InputConfig
 from eir_seq.config.sections import Sections, ignored
 from eir_seq.errors import Fault
+
+if TYPE_CHECKING:
+    from eir_seq.modalities.sequence.config import SequenceInputConfig
 
 
 def headless(source: InputConfig, place: str, task: str) -> Iterator[Fault]:
     """A backbone from scratch without the language-model head of a task."""
     from eir_seq.models.catalogue import CATALOGUE
 
-    name = source.model.model_type
-    if source.model.pretrained_model or (name in CATALOGUE and task in CATALOGUE[name].tasks):
+    backbone = source.backbone
+    if backbone is None:
+        return
+    name = backbone.model_type
+    if backbone.pretrained_model or (name in CATALOGUE and task in CATALOGUE[name].tasks):
         return
     if name in CATALOGUE or name == "auto":
         listed = ", ".join(sorted(other for other, entry in CATALOGUE.items() if task in entry.tasks))

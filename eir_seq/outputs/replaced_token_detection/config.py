@@ -14,7 +14,7 @@ from eir_seq.errors import Fault
 from eir_seq.outputs.language.config import MaskedOutputBase
 
 if TYPE_CHECKING:
-    from eir_seq.config.schema import SequenceInputConfig
+    from eir_seq.modalities.sequence.config import SequenceInputConfig
 
 
 class GeneratorConfig(Strict):

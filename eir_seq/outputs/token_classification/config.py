@@ -28,11 +28,8 @@ class TokenClassificationOutputConfig(TokenOutputBase, LinearOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """An input that has no words to tag."""
-        from eir_seq.config.schema import SequenceInputConfig
-
-        read = sections.token_inputs[name]
-        source = sections.inputs.get(read)
-        if not isinstance(source, SequenceInputConfig):
+        read, source = sections.token_inputs[name], sections.text_of(name)
+        if source is None:
             return
         html = source.tensors.xpaths is not None and source.tensors.xpaths.html
         if not (source.is_split_into_words or html):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.truncation import Numbers
+from eir_seq.modalities.sequence.truncation import Numbers
 from eir_seq.tokenizers import Tokenizer
 
 Flags = NDArray[np.bool_]

@@ -15,7 +15,7 @@ from torch import Tensor
 from eir_seq.modalities.base import RowSource, stacked
 from eir_seq.modalities.files import is_file, locate
 from eir_seq.modalities.pictures import BICUBIC, Resize, Scaling, problem
-from eir_seq.modalities.tensors.base import Content, Places, TensorSource, tensor
+from eir_seq.modalities.sequence.tensors.base import Content, Places, TensorSource, tensor
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Of each channel over the pictures that clip, and so git's encoder, learnt from (https://arxiv.org/abs/2103.00020)."""

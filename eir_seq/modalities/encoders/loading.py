@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from eir_seq.config.schema import SequenceModelConfig
+from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
@@ -27,8 +27,8 @@ from eir_seq.models.transformers_backend import (
 from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
-    from eir_seq.modalities.image import ColourTokens, FittedImage
-    from eir_seq.modalities.sequence import FittedSequence
+    from eir_seq.modalities.image.preprocess import ColourTokens, FittedImage
+    from eir_seq.modalities.sequence.preprocess import FittedSequence
 
 CAUSAL, SEQ2SEQ = "causal-lm", "seq2seq-lm"
 

@@ -14,9 +14,17 @@ from torch import Tensor
 from eir_seq.config.corruption import HiddenTokens, RemovedSpans
 from eir_seq.config.outputs import OutputBase
 from eir_seq.modalities.base import LENGTH, Collator, Draw, RowSource
-from eir_seq.modalities.corruption import Corruption, Denoising, Hiding, SpanCorruption, Vocabulary, demand, masked
-from eir_seq.modalities.seq2seq import IGNORED, padded_labels, target_frame
-from eir_seq.modalities.sequence import FittedSequence
+from eir_seq.modalities.sequence.corruption import (
+    Corruption,
+    Denoising,
+    Hiding,
+    SpanCorruption,
+    Vocabulary,
+    demand,
+    masked,
+)
+from eir_seq.modalities.sequence.preprocess import FittedSequence
+from eir_seq.modalities.sequence.seq2seq import IGNORED, padded_labels, target_frame
 from eir_seq.tokenizers.framing import FIRST
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.modalities.base import RowSource, ragged
-from eir_seq.modalities.tensors.base import Content, Places, TensorSource, is_whole, shown, tensor
-from eir_seq.modalities.tensors.entities import touched
+from eir_seq.modalities.sequence.tensors.base import Content, Places, TensorSource, is_whole, shown, tensor
+from eir_seq.modalities.sequence.tensors.entities import touched
 
 SPANS = "global_spans"
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from eir_seq.config.outputs import TargetText
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
-from eir_seq.modalities.base import Draw, RowSource, ragged
-from eir_seq.modalities.sequence import STATE_FILE, FittedSequence, SequenceModality, batches_of
-from eir_seq.modalities.sequence_batches import SequenceCollator
-from eir_seq.modalities.truncation import Ids, without_end
+from eir_seq.modalities.base import LENGTH, Draw, RowSource, ragged
+from eir_seq.modalities.sequence.batches import SequenceCollator
+from eir_seq.modalities.sequence.preprocess import STATE_FILE, FittedSequence, SequenceModality, batches_of
+from eir_seq.modalities.sequence.truncation import Ids, without_end
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.framing import FIRST
 
@@ -74,6 +74,8 @@ class FittedSeq2Seq(FittedSequence):
     `target_max_length`: tokens per target at most. `target_statistics`: tokens of the training targets, `max` of them
     the longest one's.
     """
+
+    COSTS = (LENGTH, TARGET_LENGTH)
 
     target_column: str = ""
     target_max_length: int = 0

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.config.schema import DataConfig, SequenceInputConfig
+from eir_seq.config.outputs import OutputBase
+from eir_seq.config.schema import DataConfig
 from eir_seq.config.tokenizers import (
     ByteTokenizerConfig,
     PublishedTokenizerConfig,
@@ -23,21 +24,24 @@ from eir_seq.config.tokenizers import (
 )
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
-from eir_seq.modalities.base import LENGTH, RowSource, ragged
+from eir_seq.modalities.base import LENGTH, Collator, FittedModality, Modality, Purpose, RowSource, ragged
+from eir_seq.modalities.base import STATE_FILE as STATE_FILE
 from eir_seq.modalities.base import TOKENS as TOKENS
-from eir_seq.modalities.cells import InputCells, parse_cell
-from eir_seq.modalities.sequence_batches import IDS as IDS
-from eir_seq.modalities.sequence_batches import PAIR_IDS, WORD_COUNT, WORDS, SequenceCollator
-from eir_seq.modalities.sequence_tokens import joined, tokenize
-from eir_seq.modalities.tensors import TensorSource, load_sources, save_sources
-from eir_seq.modalities.tensors.base import Content
-from eir_seq.modalities.truncation import Ids, cut, is_drawn, shares
+from eir_seq.modalities.cells import parse_cell
+from eir_seq.modalities.sequence.batches import IDS as IDS
+from eir_seq.modalities.sequence.batches import PAIR_IDS, WORD_COUNT, WORDS, SequenceCollator
+from eir_seq.modalities.sequence.cells import InputCells
+from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.modalities.sequence.tensors import TensorSource, load_sources, save_sources
+from eir_seq.modalities.sequence.tensors.base import Content
+from eir_seq.modalities.sequence.tokens import joined, tokenize
+from eir_seq.modalities.sequence.truncation import Ids, cut, is_drawn, shares
 from eir_seq.spool import content_hash, forget_pages
 from eir_seq.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from eir_seq.tokenizers.cache import TokenizerCache
 
 if TYPE_CHECKING:
-    from eir_seq.modalities.sequence_encoder import SequenceEncoder
+    from eir_seq.modalities.encoders.backbone import SequenceEncoder
     from eir_seq.rows import Rows
 
 log = logging.getLogger(__name__)
@@ -50,11 +54,11 @@ ROWS_MEASURED = 2_000
 """Training rows of which lengths are counted where the config gives `max_length`."""
 UNKNOWN_SHARE = 0.2
 """From this share of unknown tokens on there is a warning."""
-STATE_FILE, TENSORS_FILE, TOKENIZER_FOLDER = "input.json", "tensors.json", "tokenizer"
+TENSORS_FILE, TOKENIZER_FOLDER = "tensors.json", "tokenizer"
 
 
 @dataclass(frozen=True)
-class SequenceModality:
+class SequenceModality(Modality):
     """A sequence input, as configured; raises `UserError` for tensors that its model does not take.
 
     `sentinels`: tokens for gaps that a tokenizer gets which is trained here. `cache`: where its vocabulary is kept.
@@ -65,12 +69,40 @@ class SequenceModality:
     sentinels: int = field(default=0, kw_only=True)
     cache: TokenizerCache | None = field(default=None, kw_only=True, compare=False)
 
+    @classmethod
+    def build(cls, name: str, config: SequenceInputConfig, purpose: Purpose) -> SequenceModality:
+        """As its purpose wants it: a source that others write from, documents of a language model, or a text."""
+        if purpose.written is not None:
+            from eir_seq.modalities.sequence.seq2seq import Seq2SeqModality
+
+            return Seq2SeqModality(name, config, output=purpose.written, cache=purpose.cache)
+        if purpose.layout is not None:
+            from eir_seq.modalities.sequence.documents import DocumentsModality
+
+            return DocumentsModality(name, config, purpose.layout, cache=purpose.cache)
+        return SequenceModality(name, config, sentinels=purpose.sentinels, cache=purpose.cache)
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedSequence:
+        """The fitted input of the kind that the folder's ``input.json`` names."""
+        from eir_seq.modalities.sequence.documents import FittedDocuments
+        from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
+
+        kinds = {"sequence": FittedSequence, "documents": FittedDocuments, "seq2seq": FittedSeq2Seq}
+        path = folder / STATE_FILE
+        try:
+            kind = json.loads(read_text(path))["type"]
+            fitted: type[FittedSequence] = kinds[kind]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(Fault(str(path), f"no fitted input ({type(error).__name__}: {error})")) from None
+        return fitted.load(folder)
+
     @cached_property
     def cells(self) -> InputCells:
         """How its columns are read and checked."""
         if not self.config.tensors.given():
             return InputCells(self.name, self.config)
-        from eir_seq.modalities.tensors.declare import declare_sources
+        from eir_seq.modalities.sequence.tensors.declare import declare_sources
 
         return InputCells(self.name, self.config, declare_sources(self.name, self.config))
 
@@ -106,7 +138,7 @@ class SequenceModality:
     def _sources(self, train_rows: Rows, tokenizer: Tokenizer) -> dict[str, TensorSource]:
         if not self.cells.sources:
             return {}
-        from eir_seq.modalities.tensors.declare import adapt
+        from eir_seq.modalities.sequence.tensors.declare import adapt
 
         sources = adapt(self.cells.sources, self.config, tokenizer, f"inputs.{self.name}")
         contents = [self.cells.content(text) for text in train_rows[self.config.column]]
@@ -170,7 +202,7 @@ def batches_of(rows: Rows, columns: list[str]) -> Iterator[dict[str, list[Any]]]
 
 
 @dataclass
-class FittedSequence:
+class FittedSequence(FittedModality):
     """A sequence input with its tokenizer and its length.
 
     `backbone` is set once an encoder was built from published weights: what is needed to build it again without them.
@@ -192,6 +224,12 @@ class FittedSequence:
     def cells(self) -> InputCells:
         """How its columns are read and checked."""
         return InputCells(self.name, self.config, self.sources)
+
+    def corrupted(self, output: OutputBase) -> Collator:
+        """Corrupts texts as the output says; raises `UserError` for a tokenizer without the tokens that this needs."""
+        from eir_seq.modalities.sequence.corrupted import corrupting_collator
+
+        return corrupting_collator(self, output)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -347,7 +385,7 @@ class FittedSequence:
         Without `pretrained` a backbone that was loaded before is built with fresh weights. With `task` the backbone has
         the head of that task.
         """
-        from eir_seq.modalities.sequence_encoder import build_sequence_encoder
+        from eir_seq.modalities.encoders.backbone import build_sequence_encoder
 
         encoder = build_sequence_encoder(self, data, pretrained=pretrained, task=task)
         if self.config.model.pretrained_model:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eir_seq.modalities.base import RowSource, ragged
 from eir_seq.modalities.files import is_file, locate, missing, open_cell
-from eir_seq.modalities.tensors.base import Content, Places, TensorSource, shown, tensor
+from eir_seq.modalities.sequence.tensors.base import Content, Places, TensorSource, shown, tensor
 
 
 @dataclass(frozen=True)

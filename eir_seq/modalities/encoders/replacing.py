@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.sequence_encoder import SequenceEncoder
+from eir_seq.modalities.encoders.backbone import SequenceEncoder
 from eir_seq.models import create_model
 from eir_seq.models.catalogue import REPLACED_TOKENS
 from eir_seq.models.heads.token_nll import SCORES, row_sums, token_nll

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.config.outputs import DocumentLayout
-from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
+from eir_seq.modalities.base import BYTES as BYTES
 from eir_seq.modalities.base import LENGTH, Draw, RowSource
-from eir_seq.modalities.sequence import (
+from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.modalities.sequence.preprocess import (
     IDS,
     ROWS_MEASURED,
     ROWS_PER_BATCH,
@@ -39,7 +40,7 @@ from eir_seq.modalities.sequence import (
     SequenceModality,
     batches_of,
 )
-from eir_seq.modalities.truncation import without_end
+from eir_seq.modalities.sequence.truncation import without_end
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BYTES = "bytes"
-"""The encoded column of the UTF-8 bytes of each text, as it stands in the data."""
 PIECE = 1 << 16
 """Characters of a long text that are tokenized at once; it is cut behind a line."""
 
@@ -111,6 +110,17 @@ class FittedDocuments(FittedSequence):
         """Cuts blocks out of the documents."""
         pads = (self.tokenizer.pad_id, self.end)
         return BlockCollator(self.name, next(token for token in pads if token is not None))
+
+    def arrange(self, encoded: RowSource, ids: list[str]) -> tuple[RowSource, list[str]]:
+        """Blocks of tokens in place of documents."""
+        blocks = self.blocks(encoded)
+        return blocks, blocks.names(ids)
+
+    def show_arranged(self, rows: Rows, encoded: RowSource, count: int) -> list[str]:
+        """The texts of the blocks."""
+        del rows
+        blocks = encoded.sequences(IDS, range(count))
+        return [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in blocks]
 
     def blocks(self, documents: RowSource) -> TokenBlocks:
         """The rows that batches are made of."""

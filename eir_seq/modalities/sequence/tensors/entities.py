@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.modalities.base import RowSource, ragged
-from eir_seq.modalities.tensors.base import Content, Places, TensorSource, is_whole, shown, tensor
+from eir_seq.modalities.sequence.tensors.base import Content, Places, TensorSource, is_whole, shown, tensor
 
 SPECIAL = ("[PAD]", "[UNK]", "[MASK]", "[MASK2]")
 """Entities of every vocabulary; a mention without a name is a [MASK]."""

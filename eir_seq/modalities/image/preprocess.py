@@ -14,22 +14,33 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from eir_seq.config.schema import DataConfig, ImageInputConfig
+from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
-from eir_seq.modalities.base import LENGTH, Draw, RowSource, ragged
+from eir_seq.modalities.base import (
+    LENGTH,
+    STATE_FILE,
+    TOKENS,
+    Draw,
+    FittedModality,
+    Modality,
+    Purpose,
+    RowSource,
+    ragged,
+)
 from eir_seq.modalities.cells import parse_cell
-from eir_seq.modalities.colours import Colours
 from eir_seq.modalities.files import locate
+from eir_seq.modalities.image.colours import Colours
+from eir_seq.modalities.image.config import ImageInputConfig
 from eir_seq.modalities.pictures import BILINEAR, PREPROCESSING, Scaling, problem, published_scaling
-from eir_seq.modalities.sequence import IDS, STATE_FILE, TOKENS
-from eir_seq.modalities.tensors.base import TensorSource
+from eir_seq.modalities.sequence.batches import IDS
+from eir_seq.modalities.sequence.tensors.base import TensorSource
 from eir_seq.randomness import generator
 from eir_seq.tokenizers.files import TokenizerFiles
 from eir_seq.tokenizers.hub import local_folder
 
 if TYPE_CHECKING:
-    from eir_seq.modalities.sequence_encoder import SequenceEncoder
+    from eir_seq.modalities.encoders.backbone import SequenceEncoder
     from eir_seq.rows import Rows
 
 SIZE, COLOURS = 32, 512
@@ -47,6 +58,11 @@ class PictureCells:
     config: ImageInputConfig
 
     is_demanding = True
+
+    @property
+    def column(self) -> str:
+        """The column of file names."""
+        return self.config.column
 
     @property
     def places(self) -> dict[str, str]:
@@ -71,11 +87,22 @@ class PictureCells:
 
 
 @dataclass(frozen=True)
-class ImageModality:
+class ImageModality(Modality):
     """An image input, as configured."""
 
     name: str
     config: ImageInputConfig
+
+    @classmethod
+    def build(cls, name: str, config: ImageInputConfig, purpose: Purpose) -> ImageModality:
+        """The input called `name`."""
+        del purpose  # no output reads single pixels
+        return cls(name, config)
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedImage:
+        """See `FittedImage.load`."""
+        return FittedImage.load(folder)
 
     @property
     def cells(self) -> PictureCells:
@@ -138,7 +165,7 @@ class ColourTokens:
 
 
 @dataclass
-class FittedImage:
+class FittedImage(FittedModality):
     """An image input with its colours.
 
     A picture is the token that begins every picture and all pixels but the last, line by line, as in imagegpt's
@@ -195,10 +222,6 @@ class FittedImage:
         lengths = pa.array(np.full(len(numbers), self.max_length, np.int32))
         return {IDS: ragged(numbers), TOKENS: lengths, LENGTH: lengths}
 
-    def review(self, encoded: RowSource, split: str) -> list[str]:  # noqa: ARG002
-        """No warnings."""
-        return []
-
     def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
         """The names of the files."""
         return [_path(cell) for cell in rows[self.config.column]]
@@ -215,7 +238,7 @@ class FittedImage:
 
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> SequenceEncoder:
         """The backbone with its pooling; raises `UserError` where the model does not fit the pictures."""
-        from eir_seq.modalities.sequence_encoder import build_sequence_encoder
+        from eir_seq.modalities.encoders.backbone import build_sequence_encoder
 
         encoder = build_sequence_encoder(self, data, pretrained=pretrained, task=task)
         if self.config.model.pretrained_model:

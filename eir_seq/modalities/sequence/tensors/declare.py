@@ -8,18 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eir_seq.config.schema import SequenceInputConfig
 from eir_seq.config.tensors import EntitiesConfig, GlobalAttentionConfig
 from eir_seq.config.tokenizers import PublishedTokenizerConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities.pictures import MODES, PREPROCESSING, Scaling, published_moments, published_scaling
-from eir_seq.modalities.tensors.base import TensorSource
-from eir_seq.modalities.tensors.entities import Entities
-from eir_seq.modalities.tensors.global_tokens import GlobalTokens
-from eir_seq.modalities.tensors.numbers import Languages, Signs, TaskTypes
-from eir_seq.modalities.tensors.pixels import DEVIATION, MEAN, Picture
-from eir_seq.modalities.tensors.regions import Regions
-from eir_seq.modalities.tensors.words import LARGEST, Boxes, XPaths
+from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.modalities.sequence.tensors.base import TensorSource
+from eir_seq.modalities.sequence.tensors.entities import Entities
+from eir_seq.modalities.sequence.tensors.global_tokens import GlobalTokens
+from eir_seq.modalities.sequence.tensors.numbers import Languages, Signs, TaskTypes
+from eir_seq.modalities.sequence.tensors.pixels import DEVIATION, MEAN, Picture
+from eir_seq.modalities.sequence.tensors.regions import Regions
+from eir_seq.modalities.sequence.tensors.words import LARGEST, Boxes, XPaths
 from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
 from eir_seq.models.checkpoint.folder import locate, options_of, read_config
 from eir_seq.models.option_checks import build_config

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities.base import RowSource, ragged
-from eir_seq.modalities.tensors.base import Content, Places, TensorSource, is_whole, shown, tensor
+from eir_seq.modalities.sequence.tensors.base import Content, Places, TensorSource, is_whole, shown, tensor
 
 
 @dataclass(frozen=True)

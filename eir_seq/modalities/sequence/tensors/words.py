@@ -13,7 +13,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from eir_seq.modalities.base import RowSource, ragged
-from eir_seq.modalities.tensors.base import (
+from eir_seq.modalities.sequence.tensors.base import (
     Content,
     Places,
     TensorSource,

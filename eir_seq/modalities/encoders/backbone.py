@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from eir_seq.config.schema import DataConfig, Pool, SequenceModelConfig
+from eir_seq.config.backbones import Pool, SequenceModelConfig
+from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.backbones import SEQ2SEQ, build_backbone, set_pooler, vocabulary_of
-from eir_seq.modalities.seq2seq import FittedSeq2Seq, target_frame
-from eir_seq.modalities.tensors.declare import check_sizes, not_given
+from eir_seq.modalities.encoders.loading import SEQ2SEQ, build_backbone, set_pooler, vocabulary_of
+from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq, target_frame
+from eir_seq.modalities.sequence.tensors.declare import check_sizes, not_given
 from eir_seq.models.heads.base import Head
 from eir_seq.models.layers.attention.dot_product import FLASH
 from eir_seq.models.lora import add_lora, freeze, load_adapter
@@ -24,8 +25,8 @@ from eir_seq.models.transformers_backend import AUTO, BeyondModel
 from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
-    from eir_seq.modalities.image import FittedImage
-    from eir_seq.modalities.sequence import FittedSequence
+    from eir_seq.modalities.image.preprocess import FittedImage
+    from eir_seq.modalities.sequence.preprocess import FittedSequence
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from eir_seq.modalities.tensors.base import Content
-from eir_seq.modalities.truncation import Ids
+from eir_seq.modalities.sequence.tensors.base import Content
+from eir_seq.modalities.sequence.truncation import Ids
 from eir_seq.tokenizers import Tokenizer
 
 _BYTE_SPACE = "\u0120"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eir_seq.modalities.tensors.base import Places, TensorSource
-from eir_seq.modalities.tensors.entities import Entities
-from eir_seq.modalities.tensors.global_tokens import GlobalTokens
-from eir_seq.modalities.tensors.numbers import Languages, Signs, TaskTypes
-from eir_seq.modalities.tensors.pixels import Picture
-from eir_seq.modalities.tensors.regions import Regions
-from eir_seq.modalities.tensors.words import Boxes, XPaths
+from eir_seq.modalities.sequence.tensors.base import Places, TensorSource
+from eir_seq.modalities.sequence.tensors.entities import Entities
+from eir_seq.modalities.sequence.tensors.global_tokens import GlobalTokens
+from eir_seq.modalities.sequence.tensors.numbers import Languages, Signs, TaskTypes
+from eir_seq.modalities.sequence.tensors.pixels import Picture
+from eir_seq.modalities.sequence.tensors.regions import Regions
+from eir_seq.modalities.sequence.tensors.words import Boxes, XPaths
 
 __all__ = ["KINDS", "Places", "TensorSource", "load_sources", "save_sources"]
 

@@ -1,0 +1,1 @@
+"""What reads preprocessed rows: backbones of the catalogue and what stands around them."""

@@ -1,0 +1,57 @@
+"""What an experiment may say about an image input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from eir_seq.config.backbones import SequenceModelConfig
+from eir_seq.config.column_types import Column, ColumnType
+from eir_seq.config.inputs import BackboneInputBase
+from eir_seq.config.strict import Positive
+from eir_seq.errors import Fault
+
+if TYPE_CHECKING:
+    from eir_seq.config.sections import Sections
+
+
+class ImageInputConfig(BackboneInputBase):
+    """Pictures, read colour by colour as imagegpt reads them."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.image.preprocess:ImageModality"
+
+    type: Literal["image"]
+    column: str = Field(description="column with the name of a picture's file, beside the data file")
+    size: Positive | None = Field(
+        None, description="pixels from side to side; by default 32, or those of the pretrained model"
+    )
+    resize: Literal["squeeze", "crop"] | None = Field(
+        None, description="squeeze (default): all of a picture becomes a square; crop: its middle does"
+    )
+    colours: Annotated[int, Field(ge=2, le=65_536)] | None = Field(
+        None, description="colours that stand for those of the training rows (512), or for the pretrained model's own"
+    )
+    model: SequenceModelConfig = Field(description="the backbone, which reads one token per pixel")
+
+    def columns(self) -> dict[str, Column]:
+        """The column of file names."""
+        return {self.column: Column(ColumnType.FILE)}
+
+    def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
+        """Those of the backbone, and options that a pretrained one decides."""
+        from eir_seq.config.sections import ignored
+
+        yield from super().faults(name, sections)
+        if self.model.pretrained_model:
+            reason = "with a pretrained model, which has its own"
+            yield from ignored(f"inputs.{name}", self, "size resize colours", reason)
+
+    @classmethod
+    def tokens_of(cls, raw: Mapping[str, Any]) -> tuple[Any, str]:
+        """See `InputBase.tokens_of`: one token per pixel."""
+        model = raw.get("model")
+        pretrained = isinstance(model, Mapping) and model.get("pretrained_model") is True
+        size = raw.get("size", None if pretrained else 32)
+        return size**2 if isinstance(size, int) else None, "size"

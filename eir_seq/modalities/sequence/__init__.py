@@ -1,0 +1,1 @@
+"""Text and other sequences of symbols, read as tokens."""

@@ -1,0 +1,144 @@
+"""What an experiment may say about a sequence input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from eir_seq.config.backbones import SequenceModelConfig
+from eir_seq.config.column_types import Column, ColumnType
+from eir_seq.config.inputs import BackboneInputBase
+from eir_seq.config.strict import Positive
+from eir_seq.config.tensors import TensorsConfig
+from eir_seq.config.tokenizers import PublishedTokenizerConfig, TokenizerConfig, TrainedTokenizerConfig
+from eir_seq.errors import Fault, UserError
+
+if TYPE_CHECKING:
+    from eir_seq.config.sections import Sections
+
+
+class SequenceInputConfig(BackboneInputBase):
+    """Text or any other sequence of symbols."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.sequence.preprocess:SequenceModality"
+    HAS_TOKENS: ClassVar[bool] = True
+
+    type: Literal["sequence"] = "sequence"
+    column: str = Field(description="column that holds the text")
+    pair_column: str | None = Field(None, description="column of a second text, joined behind the first")
+    is_split_into_words: bool = Field(
+        False, description="the column holds lists of words (in CSV a JSON list), not texts"
+    )
+    tensors: TensorsConfig = Field(
+        TensorsConfig(), description="what the architecture reads beside tokens: boxes, entities, languages ..."
+    )
+    max_length: Annotated[int, Field(ge=3)] | Literal["average", "max"] = Field(
+        512, description="tokens per text, special tokens included; average and max are those of the training rows"
+    )
+    truncation: Literal["head", "tail", "middle-out", "random", "uniform"] = Field(
+        "head",
+        description="what to keep of longer texts; random: a window drawn anew in each training epoch and the head in "
+        "evaluation; uniform: windows drawn in evaluation too",
+    )
+    max_characters: Positive = Field(200_000, description="longer texts are cut before they are tokenized")
+    tokenizer: TokenizerConfig | None = Field(
+        None, description="by default words; with a pretrained model the published one"
+    )
+    model: SequenceModelConfig = Field(description="the backbone")
+
+    def columns(self) -> dict[str, Column]:
+        """Those of the text, of its pair and of further tensors."""
+        found = {self.column: Column(ColumnType.LIST if self.is_split_into_words else ColumnType.TEXT)}
+        if self.pair_column:
+            found.setdefault(self.pair_column, Column(ColumnType.TEXT, "pair_column"))
+        for kind, entry in self.tensors.given().items():
+            if (column := getattr(entry, "column", None)) is not None:
+                found.setdefault(column, Column(ColumnType.JSON, f"tensors.{kind}.column"))
+        return found
+
+    @property
+    def text(self) -> Self:
+        """The input itself."""
+        return self
+
+    @property
+    def fits_blocks(self) -> bool:
+        """Tensors beside a text belong to it and would not fit a block."""
+        return not self.tensors.given()
+
+    def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
+        """Those of the backbone, of further tensors, and of the tokenizer."""
+        yield from super().faults(name, sections)
+        place = f"inputs.{name}"
+        yield from _tensors(place, self)
+        yield from _tokenizer(f"{place}.tokenizer", self.tokenizer, self.model.pretrained_model)
+
+    def preflight(self, place: str) -> Iterator[Fault]:
+        """What backbone and tokenizer need."""
+        yield from super().preflight(place)
+        tokenizer = self.tokenizer
+        if isinstance(tokenizer, PublishedTokenizerConfig):
+            named, options = tokenizer.path, tokenizer.options
+        else:
+            named, options = None, {}
+        if tokenizer is not None and not isinstance(tokenizer, PublishedTokenizerConfig):
+            return
+        key = f"{place}.tokenizer.path" if named is not None else f"{place}.model.model_type"
+        where = Path(named).expanduser() if named is not None else self.folder
+        if where is None:
+            return
+        try:
+            if where.is_dir():
+                from eir_seq.tokenizers.published import check_folder
+
+                check_folder(where, options)
+            elif named is not None and (where.exists() or named.startswith((".", "/", "~"))):
+                from eir_seq.tokenizers.hub import local_folder
+
+                local_folder(named, allow_patterns=[])
+        except UserError as error:
+            yield from (Fault(key, f"{fault.place}: {fault.message}".removeprefix(": ")) for fault in error.faults)
+
+    @classmethod
+    def tokens_of(cls, raw: Mapping[str, Any]) -> tuple[Any, str]:
+        """See `InputBase.tokens_of`."""
+        return raw.get("max_length", 512), "max_length"
+
+
+def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) -> Iterator[Fault]:
+    from eir_seq.config.sections import ignored
+
+    if isinstance(tokenizer, PublishedTokenizerConfig):
+        if tokenizer.path is None and not pretrained:
+            yield Fault(f"{place}.path", "is missing; without a pretrained model it has no default")
+        if tokenizer.path is None:
+            reason = "without tokenizer.path; model.revision names that of the model"
+            yield from ignored(place, tokenizer, "revision", reason)
+    elif pretrained and tokenizer is not None:
+        message = f"{tokenizer.type!r} gives other ids than the pretrained model learnt; leave tokenizer out"
+        yield Fault(place, message)
+    if isinstance(tokenizer, TrainedTokenizerConfig) and tokenizer.type == "unigram":
+        yield from ignored(place, tokenizer, "min_freq", "with type 'unigram'")
+
+
+def _tensors(place: str, config: SequenceInputConfig) -> Iterator[Fault]:
+    tensors, words = config.tensors, config.is_split_into_words
+    for kind, entry in tensors.given().items():
+        column = getattr(entry, "column", None)
+        if column is None:
+            continue
+        here = f"{place}.tensors.{kind}.column"
+        if column in (config.column, config.pair_column):
+            yield Fault(here, f"column {column!r} holds the text already")
+    key = f"{place}.is_split_into_words"
+    xpaths = tensors.xpaths
+    for kind, needs_words in (("bbox", tensors.bbox), ("xpaths", xpaths is not None and xpaths.column)):
+        if needs_words and not words:
+            yield Fault(key, f"must be true: tensors.{kind} has a value for each word")
+    if words and xpaths is not None and xpaths.html:
+        yield Fault(key, "must be false: the column holds HTML (tensors.xpaths.html)")
+    if words and tensors.entities is not None:
+        yield Fault(key, "must be false: tensors.entities are characters of a text")
