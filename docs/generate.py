@@ -66,6 +66,7 @@ SECTIONS = {
     "trainer.early_stopping": ["EarlyStoppingConfig"],
     "tracker": ["CsvTrackerConfig", "WandbTrackerConfig", "TensorboardTrackerConfig"],
     "run": ["RunConfig"],
+    "cache": ["CacheConfig"],
 }
 
 

@@ -75,7 +75,7 @@ def damaged(where: float, folder: Path) -> str | None:
     draw = random.Random(where)
     source, _, _ = reference()
     shutil.copytree(source / "cache", folder / "cache")
-    files = [path for path in sorted((folder / "cache").rglob("*")) if path.is_file()]
+    files = [path for path in sorted((folder / "cache").rglob("*")) if path.is_file() and MARK not in path.name]
     path = draw.choice(files)
     kind = draw.choice(sorted(DAMAGE))
     DAMAGE[kind](path, draw)
