@@ -286,7 +286,7 @@ def measure(output: FittedOutput, raw: Tensor, target: Tensor) -> dict[str, floa
 
 def by_chunks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """What a function of rows gives for all of them, computed for a few at a time: its copies stay small."""
-    starts = range(0, len(rows[0]), CHUNK)
+    starts = range(0, max(1, len(rows[0])), CHUNK)
     return torch.cat([function(*(x[start : start + CHUNK] for x in rows)) for start in starts])
 
 
