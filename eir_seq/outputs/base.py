@@ -221,8 +221,8 @@ class KeptRows:
         while self._parts:  # what is copied is let go of, and zeros take no memory before
             part, rows = self._parts.pop(), self._rows.pop()
             places = torch.tensor([order[row] for row in rows])
-            index: Any = (places, *(slice(size) for size in part.shape[1:]))
-            joined[index] = part
+            inside: Any = (places, *(slice(size) for size in part.shape[1:]))
+            joined[inside] = part
         return joined
 
 
@@ -286,7 +286,8 @@ def measure(output: FittedOutput, raw: Tensor, target: Tensor) -> dict[str, floa
 
 def by_chunks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """What a function of rows gives for all of them, computed for a few at a time: its copies stay small."""
-    return torch.cat([function(*parts) for parts in zip(*(torch.split(x, CHUNK) for x in rows), strict=True)])
+    starts = range(0, max(1, len(rows[0])), CHUNK)
+    return torch.cat([function(*(x[start : start + CHUNK] for x in rows)) for start in starts])
 
 
 def row_names(rows: Sequence[int], ids: Sequence[str] | None) -> str:
