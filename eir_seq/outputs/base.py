@@ -57,6 +57,11 @@ class FittedOutput(ABC):
                 by `ids` (by position if absent).
         """
 
+    def strangers(self, values: Sequence[Any]) -> dict[int, str]:
+        """Rows with a class that the training rows do not have, by place, and that it is unknown; None has none."""
+        del values
+        return {}
+
     @abstractmethod
     def build_head(self, in_features: int) -> nn.Module:
         """Fused features (batch, in_features) to raw outputs (batch, output_size): dropout, then linear.

@@ -146,6 +146,16 @@ class FittedClassification(FittedOutput):
         """The class names of these values."""
         return [class_name(value) for value in values]
 
+    def strangers(self, values: Sequence[Any]) -> dict[int, str]:
+        """Rows whose class the training rows do not have."""
+        names = {row: class_name(value) for row, value in enumerate(values) if value is not None}
+        column = self.config.column
+        return {
+            row: f"{name!r} in column {column!r} is not a class of the training rows"
+            for row, name in names.items()
+            if name not in self._index
+        }
+
     def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
         """Class indices, LongTensor (rows,).
 

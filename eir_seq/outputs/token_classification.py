@@ -110,6 +110,16 @@ class FittedTokenClassification(FittedOutput):
         """Lists of tags, as JSON."""
         return [json.dumps(json.loads(value), ensure_ascii=False) for value in values]
 
+    def strangers(self, values: Sequence[Any]) -> dict[int, str]:
+        """Rows with a tag that the training rows do not have."""
+        tags = {row: json.loads(value) for row, value in enumerate(values) if value is not None}
+        unknown = {row: next((tag for tag in found if tag not in self._index), None) for row, found in tags.items()}
+        return {
+            row: f"tag {tag!r} of {self.config.column!r} is not one of the training rows"
+            for row, tag in unknown.items()
+            if tag is not None
+        }
+
     def targets(self, values: Sequence[Any], ids: Sequence[str] | None = None) -> Tensor:
         """Indices of tags, (rows, words)."""
         rows = [json.loads(value) for value in values]

@@ -216,7 +216,10 @@ def test_multirun_tells_of_failures_and_goes_on_in_the_same_folder(
             ["scheduler=linear,choice(cosine)"],
             "scheduler: a list of values cannot hold a function that is a list itself; name all values (1,2,3) (",
         ),
-        (["seed=1,"], """seed: '1,' has a comma without a value; leave it out (seed=1), or for a text write 'seed="1,"' ("""),
+        (
+            ["seed=1,"],
+            """seed: '1,' has a comma without a value; leave it out (seed=1), or for a text write 'seed="1,"' (""",
+        ),
         (["scheduler=linear,"], "scheduler: 'linear,' has a comma without a value; leave it out (scheduler=linear) ("),
         (["seed=1,,2"], """seed: '1,,2' has a comma without a value; leave it out (seed=1,2), or for a text write """),
         (["scheduler=glob(x*)"], "scheduler: an axis of the sweep without values (command line)"),
