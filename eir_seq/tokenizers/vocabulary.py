@@ -12,7 +12,6 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.tokenizers.backend import ROLES, Backend, SpecialTokens
 
 ADDITIONAL = "additional_special_tokens"
-Tokens = str | AddedToken | Sequence[str | AddedToken]
 
 
 class Vocabulary:
@@ -30,7 +29,9 @@ class Vocabulary:
         """The tokens that stand beside the vocabulary, special ones above all, with their ids."""
         return self._backend.added_vocabulary()
 
-    def add_tokens(self, new_tokens: Tokens, special_tokens: bool = False) -> int:
+    def add_tokens(
+        self, new_tokens: str | AddedToken | Sequence[str | AddedToken], special_tokens: bool = False
+    ) -> int:
         """Read texts as whole tokens from now on; those that are no entries yet get the next ids.
 
         A model needs rows for them: ``model.resize_token_embeddings(len(tokenizer))``.
