@@ -31,8 +31,8 @@ class Filling:
     max_length: int | None
     return_tensors: str | None
 
-    def named(self) -> dict[str, str]:
-        """The name of the padding, for True and False too, under the argument's name.
+    def checked_padding(self) -> str:
+        """The name of the padding, for True and False too.
 
         Raises:
             UserError: arguments that do not go together.
@@ -48,7 +48,7 @@ class Filling:
         if self.return_tensors not in (None, *TENSORS):
             message = f"{self.return_tensors!r} is not one of {', '.join(TENSORS)}, None"
             raise UserError(Fault("return_tensors", message))
-        return {"padding": padding}
+        return padding
 
     def fill(self, rows: dict[str, list[Any]], fillers: dict[str, Any]) -> None:
         """Pad the rows of `fillers`, each with its own, in place."""
@@ -91,7 +91,7 @@ class Call(Filling):
             raise UserError(Fault("max_length", "truncation needs it"))
         if self.is_split_into_words and not words:
             raise UserError(Fault("is_split_into_words", "words need a vocabulary with add_prefix_space: true"))
-        return replace(self, truncation=truncation, **self.named())
+        return replace(self, truncation=truncation, padding=self.checked_padding())
 
     def batched(self, texts: Texts) -> bool:
         """Whether these are several texts."""
@@ -198,7 +198,7 @@ def pad(
     tokenizer: Tokenizer, encoded: Mapping[str, Any] | Sequence[Mapping[str, Any]], how: Filling, *, masked: bool
 ) -> BatchEncoding:
     """See `Tokenizer.pad`."""
-    how = replace(how, **how.named())
+    how = replace(how, padding=how.checked_padding())
     if not isinstance(encoded, Mapping):
         encoded = {name: [row[name] for row in encoded] for name in (encoded[0] if encoded else ())}
     if "input_ids" not in encoded:
