@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from eir_seq.errors import Fault, UserError, nearest
@@ -24,7 +24,7 @@ from eir_seq.models.catalogue import CATALOGUE, config_class
 from eir_seq.models.factory import class_named, create_model, from_pretrained, pretrained_config
 from eir_seq.models.model import Model
 from eir_seq.models.option_checks import build_config, build_options
-from eir_seq.models.options import ModelConfig, Options, default_of, fields
+from eir_seq.models.options import ModelConfig, Options, default_of, fields, split_answers
 from eir_seq.tokenizers.conventions import DEFAULTS, NOT_SERVED
 from eir_seq.tokenizers.files import lineage_of
 from eir_seq.tokenizers.published import load_tokenizer
@@ -83,7 +83,9 @@ class ConfigClass:
         """
         if self.model_type is None:
             raise UserError(Fault(self.name, "has no options of its own; it reads those of a folder (from_pretrained)"))
-        return build_config(self.model_type, {name: _plain(value) for name, value in options.items()})
+        options, answers = split_answers(options)
+        config = build_config(self.model_type, {name: _plain(value) for name, value in options.items()})
+        return replace(config, published={**config.published, **answers})
 
     def from_pretrained(self, folder_or_hub_id: str | os.PathLike[str], **options: Any) -> ModelConfig:
         """The options of a published model, some of them replaced, see `pretrained_config`."""

@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, Sweep
 from hydra.errors import HydraException
 
 from eir_seq.config.errors import yaml_text
 from eir_seq.config.folders import CONFIG_NAME, config_folders, groups_of_primary_config, loaded, options_of
-from eir_seq.config.quoting import COMMAND_LINE, refused
+from eir_seq.config.quoting import COMMAND_LINE, as_list, refused
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.yaml_source import contains_key, shown
 from eir_seq.errors import Fault, UserError, nearest
@@ -32,12 +32,15 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     while index < len(overrides):
         text, used = overrides[index], 1
         try:
-            override = parser.parse_override(text)
+            override = parser.parse_override(as_list(text))
             if "_target_" in override.key_or_group.split(".") or contains_key(override._value, "_target_"):
                 message = "code cannot be named in a config; choose by 'type' or 'model_type'"
                 faults.append(Fault(text, message, COMMAND_LINE))
             if not override.key_or_group:
                 faults.append(Fault(text, "not of the form key=value; it has no key", COMMAND_LINE))
+            if isinstance(override._value, ChoiceSweep) and any(isinstance(x, Sweep) for x in override._value.list):
+                message = "a list of values cannot hold a function that is a list itself; name all values (1,2,3)"
+                faults.append(Fault(override.key_or_group, message, COMMAND_LINE))
             parsed.append(override)
         except (HydraException, ValueError, RecursionError) as error:
             reason = " ".join(str(error).split("\nSee ")[0].split())

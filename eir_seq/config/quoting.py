@@ -49,12 +49,28 @@ def refused(words: Sequence[str], index: int, reason: str) -> tuple[Fault, int]:
     if "${" in value:
         message = f"{value!r}: '${{' begins an interpolation such as ${{data.batch_size}}, which this is not"
         return Fault(place, message, COMMAND_LINE), 1
-    forms = [] if _OWN_FUNCTION.match(value) else mended(key, value)
-    if forms:
+    if function := _OWN_FUNCTION.match(value):
+        if "NoneType" in reason:
+            reason = f"{function[1]}() takes no null; write the values as a list, {place}=VALUE,null"
+        return Fault(place, f"{value!r}: {reason}", COMMAND_LINE), 1
+    if forms := mended(key, value):
         quoted = " ".join(map(shlex.quote, forms))
+        fewer = f"{key}={','.join(part for part in value.split(',') if part.strip())}"
+        if value.lstrip()[:1] not in ("[", "{") and len(fewer) < len(f"{key}={value}") and _parsed(fewer) is not None:
+            text = "" if options_of(place) else f", or for a text write {quoted}"
+            message = f"{value!r} has a comma without a value; leave it out ({fewer}){text}"
+            return Fault(place, message, COMMAND_LINE), 1
         why = "cannot be written so" if value.lstrip()[:1] in ("[", "{") else "needs quotes of its own"
         return Fault(place, f"{value!r} {why}; write {quoted}", COMMAND_LINE), 1
     return Fault(place, f"{value!r}: {reason}", COMMAND_LINE), 1
+
+
+def as_list(text: str) -> str:
+    """``KEY=choice(A,null)`` as ``KEY=A,null``, which is the same list; Hydra's function takes everything but null."""
+    key, _, value = text.partition("=")
+    call = re.fullmatch(r"\s*choice\((.*)\)\s*", value, re.DOTALL)
+    listed = f"{key}={call[1]}" if call else text
+    return text if _parsed(text) is not None or _parsed(listed) is None else listed
 
 
 def mended(key: str, value: str) -> list[str]:

@@ -19,6 +19,7 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
 from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.source_texts import rows_of_texts, text_writer, writing
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.language.corrupted import FittedPretraining
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
@@ -111,7 +112,7 @@ def predict(
             else:
                 splits = _load_rows(config, bundle, console, may_lack_id="id" not in reading)
                 assert splits.test is not None
-                rows, left_out = splits.test, _left_out(config, splits)
+                rows, left_out = _with_known_classes(splits.test, _left_out(config, splits), bundle.outputs, config)
             found.append(f"{rows.num_rows:,} of {test or config.data.test if prompt is None else 'prompt'}")
         if destination is None:
             destination = _default_destination(run, folder, "prompt" if prompt is not None else str(config.data.test))
@@ -243,6 +244,27 @@ def _left_out(config: ExperimentConfig, splits: Splits) -> list[LeftOut] | None:
     """The rows without a prediction; None where the config makes them an error."""
     rows = [LeftOut(row.id, row.position, row.reason) for row in splits.skipped]
     return rows if rows or config.data.on_bad_row == "skip" else None
+
+
+def _with_known_classes(
+    rows: Rows, left_out: list[LeftOut] | None, outputs: Mapping[str, FittedOutput], config: ExperimentConfig
+) -> tuple[Rows, list[LeftOut] | None]:
+    """With `on_bad_row: skip`, rows of classes that training did not have are left out as well."""
+    if config.data.on_bad_row != "skip":
+        return rows, left_out
+    reasons: dict[int, str] = {}
+    for output in outputs.values():
+        if set(output.config.columns()) <= set(rows.column_names):
+            reasons = {**output.unknown_labels(rows), **reasons}
+    if not reasons:
+        return rows, left_out
+    if len(reasons) == len(rows):
+        raise UserError(Fault("data.test", f"no row is left: {reasons[min(reasons)]} (the first one)"))
+    before = {row.position for row in left_out or ()}
+    places = [place for place in range(len(rows) + len(before)) if place not in before]
+    further = [LeftOut(rows["id"][row], places[row], reason) for row, reason in reasons.items()]
+    kept = rows.select([row for row in range(len(rows)) if row not in reasons])
+    return kept, sorted([*(left_out or ()), *further], key=lambda row: row.position)
 
 
 def _say_left_out(left_out: Sequence[LeftOut] | None, console: Console) -> None:

@@ -21,7 +21,7 @@ from eir_seq.models.checkpoint.matching import match, unwrapped
 from eir_seq.models.device_map import DeviceMap, place
 from eir_seq.models.model import Model
 from eir_seq.models.option_checks import build_config
-from eir_seq.models.options import ModelConfig, fields, overridden
+from eir_seq.models.options import ModelConfig, fields, overridden, split_answers
 from eir_seq.models.pruning import PRUNED, pruned_heads
 from eir_seq.models.vocabulary import assign
 
@@ -118,7 +118,8 @@ def from_pretrained(
         torch_dtype: the former name of `dtype`.
         device_map: where the model goes, see `spread.place`; the CPU if absent.
         config_overrides: options that replace those of the file, e.g. dropout, num_labels, or `id2label`, the names of
-            classes by their numbers, from which their count follows.
+            classes by their numbers, from which their count follows. `output_attentions`, `output_hidden_states` and
+            `return_dict` are what calls return where they do not say.
 
     Raises:
         UserError: no such model, unreadable files, tensors that are missing or of another shape.
@@ -161,6 +162,8 @@ def from_pretrained(
         others = (x for x in error.faults if SHAPES not in x.message)
         raise UserError(Fault(str(folder), fault), *others) from error
     model.load_report = report
+    if config_overrides.get("output_attentions") and not model.spells_attentions:
+        raise UserError(Fault("output_attentions", f"{model_type!r} has no weights of pairs of tokens"))
     if attn_implementation is not None:
         model.set_attn_implementation(attn_implementation)
     place(model.to(_stored_dtype(content, held) if dtype == "auto" else _dtype(dtype)), device_map)
@@ -190,8 +193,10 @@ def pretrained_config(
 def _config(content: dict[str, Any], folder: Path, overrides: dict[str, Any]) -> ModelConfig:
     """The options in the content of a folder's config.json, some of them overridden."""
     model_type = content["model_type"]
+    overrides, answers = split_answers(overrides)
+    split_answers(content, str(folder / "config.json"))
     options = options_of({**content, **_labels(overrides)}, folder / "config.json")
-    published = options.pop("published")
+    published = options.pop("published") | answers
     given = overridden(config_class(model_type), options, overrides)
     return replace(build_config(model_type, given), published=published)
 

@@ -319,7 +319,10 @@ def _replace(model: Any, whole: Mapping[str, Tensor], source: str) -> set[str]:
         own = model.get_parameter(name)
         if own.shape != tensor.shape:
             shapes = f"{list(tensor.shape)}, the model's is {list(own.shape)}"
-            raise UserError(Fault(name, f"has shape {shapes}", source))
+            rows, vocabulary = tensor.shape[0], getattr(model.config, "vocab_size", None)
+            grown = own.shape[0] == vocabulary and tensor.shape[1:] == own.shape[1:]
+            hint = f"; model.resize_token_embeddings({rows}) first gives it that many tokens" if grown else ""
+            raise UserError(Fault(name, f"has shape {shapes}{hint}", source))
         own.copy_(tensor)
     return set(tensors)
 

@@ -102,7 +102,8 @@ class Model(Vocabulary, HeadPruning, DocumentedMethods, GenerationMethods):
             input_ids: (batch, length) token ids.
             attention_mask: (batch, length), nonzero at real tokens.
             past_key_values: a cache that an earlier pass returned, or the older form of one, see `tuple_cache`.
-            return_dict: False for a tuple of the output's fields, in their order.
+            return_dict: False for a tuple of the output's fields, in their order. It and `output_attentions` and
+                `output_hidden_states` are what the published config says if None.
             cache_position: (new tokens,) places of the tokens that no cache holds yet, from 0 on. They follow from the
                 cache: published code takes them, and here they are only checked.
             inputs: further tensors. `logits_to_keep`: without targets, a head predicts at so many of the last tokens
@@ -114,8 +115,17 @@ class Model(Vocabulary, HeadPruning, DocumentedMethods, GenerationMethods):
             _check_places(cache_position, past_key_values)
         if past_key_values is not None:
             inputs["past_key_values"] = past_key_values
+        for name in ("output_attentions", "output_hidden_states"):
+            if inputs.get(name) is None and self.config.answers(name):
+                inputs[name] = name == "output_hidden_states" or self.spells_attentions
         output = self._output(input_ids, attention_mask, **inputs)
-        return output.to_tuple() if return_dict is False else output
+        named = self.config.answers("return_dict") if return_dict is None else return_dict
+        return output if named else output.to_tuple()
+
+    @property
+    def spells_attentions(self) -> bool:
+        """Whether there are weights of pairs of tokens that `output_attentions` could give."""
+        return all(getattr(module, "spells_attentions", True) for module in self.body.modules())
 
     def _output(
         self,

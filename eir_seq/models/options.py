@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Union
 
 from eir_seq.errors import Fault, UserError, nearest
 
+ANSWERS = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
+"""What a call returns where it does not say: entries that any published config.json may have, and their defaults."""
+
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "quick_gelu", "relu", "relu2", "silu", "swish",
                "tanh", "sigmoid", "mish", "linear")  # fmt: skip
 
@@ -110,6 +113,11 @@ class ModelConfig(Options):
         """The inverse of `id2label`."""
         return {label: number for number, label in self.id2label.items()}
 
+    def answers(self, name: str) -> bool:
+        """One of `ANSWERS`, as the published file or the arguments of loading have it."""
+        given = self.published.get(name)
+        return ANSWERS[name] if given is None else bool(given)
+
     def target_vocabulary(self) -> int | None:
         """Tokens that texts are written with, or None where the architecture knows no tokens."""
         return getattr(self, "vocab_size", None)
@@ -154,6 +162,18 @@ class ModelConfig(Options):
     def position_limit(self) -> int | None:
         """The longest sequence in tokens, or None where the architecture sets no bound."""
         return None if self.max_positions_option is None else int(getattr(self, self.max_positions_option))
+
+
+def split_answers(given: Mapping[str, Any], source: str | None = None) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Entries without those of `ANSWERS`, and these.
+
+    Raises:
+        UserError: one of them is neither true nor false.
+    """
+    answers = {name: given[name] for name in ANSWERS if given.get(name) is not None}
+    if wrong := [name for name, value in answers.items() if not isinstance(value, bool)]:
+        raise UserError(*(Fault(name, f"{answers[name]!r} is not true or false", source) for name in wrong))
+    return {name: value for name, value in given.items() if name not in ANSWERS}, answers
 
 
 def fields(config: type[Options]) -> dict[str, dataclasses.Field[Any]]:

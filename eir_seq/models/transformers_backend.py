@@ -59,6 +59,10 @@ class BeyondModel(nn.Module):
             inputs["token_type_ids"] = token_type_ids
         return self.body(**inputs, return_dict=True)
 
+    def run_body(self, inputs: dict[str, Tensor]) -> Any:
+        """A call with these tensors by name."""
+        return self(**inputs)
+
     def gradient_checkpointing_enable(self) -> None:
         """Compute each layer twice in training, see `Model.gradient_checkpointing_enable`.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
 from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.names import is_adapter
 
 
 def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -73,7 +74,8 @@ class Vocabulary:
         """Give the model another number of tokens, in place: tables, tied and own heads, their biases, the options.
 
         The rows of tokens that stay are kept; further ones begin by the model's own scheme, those of biases with zero.
-        Optimizers and adapters of the old tables have to be made anew.
+        Beside adapters (`add_lora`) tables with fresh rows are trained and saved, whichever came first. Optimizers have
+        to be made anew.
 
         Args:
             new_num_tokens: rows of the tables; as many as now if absent.
@@ -112,6 +114,9 @@ class Vocabulary:
             new[name][kept] = old[name][kept]
         _copy_sizes(self, before, after)
         self.config = config
+        if size > rows and any(map(is_adapter, new)):  # the rest is kept, but the fresh rows mean nothing yet
+            for name in parameters:
+                self.get_parameter(name).requires_grad_(True)
         if size > rows and (report := getattr(self, "load_report", None)) is not None:
             self.load_report = replace(report, initialised=tuple({**dict.fromkeys(report.initialised), **shapes}))
         return self.get_input_embeddings()

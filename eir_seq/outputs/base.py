@@ -92,6 +92,11 @@ class FittedOutput(ABC):
         del text_bytes
         return torch.zeros(rows)
 
+    def unknown_labels(self, rows: Rows) -> dict[int, str]:
+        """Rows with a class that the training rows do not have, by position, and that it is unknown."""
+        del rows
+        return {}
+
     @abstractmethod
     def build_head(self, in_features: int) -> nn.Module:
         """Fused features (batch, in_features) to raw outputs (batch, output_size): dropout, then linear.

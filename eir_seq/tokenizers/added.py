@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tokenizers import AddedToken
@@ -13,7 +13,7 @@ class AddedTokens:
     """Added tokens by id; without `in_text` those that stand in a text are characters like any others."""
 
     def __init__(self, by_id: Mapping[int, AddedToken], *, in_text: bool) -> None:
-        self.by_id = dict(by_id)
+        self.by_id, self.in_text = dict(by_id), in_text
         self.ids: dict[str, int] = {token.content: number for number, token in by_id.items()}
         self.special_ids = frozenset(number for number, token in by_id.items() if token.special)
         longest_first = sorted(by_id.values(), key=lambda token: -len(token.content))
@@ -23,6 +23,18 @@ class AddedTokens:
         """The token of an id, None if no added one has it."""
         token = self.by_id.get(token_id)
         return None if token is None else str(token.content)
+
+    def extended(self, tokens: Iterable[AddedToken], id_of: Callable[[str], int | None], unused: int) -> AddedTokens:
+        """These and further ones; those that `id_of` does not know get ids from `unused` on."""
+        by_id, ids = dict(self.by_id), dict(self.ids)
+        for token in tokens:
+            if token.content in ids:
+                continue
+            number = id_of(token.content)
+            if number is None:
+                number, unused = unused, unused + 1
+            by_id[number], ids[token.content] = token, number
+        return AddedTokens(by_id, in_text=self.in_text)
 
     def cut(self, text: str, shift: int = 0) -> list[tuple[int | str, int]]:
         """Ids of the added tokens in a text and the strings between them, each with its start, counted from `shift`."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from tokenizers import AddedToken
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order in which missing ones get ids
 
@@ -80,6 +83,15 @@ class Backend(Protocol):
     @property
     def special_ids(self) -> frozenset[int]:
         """Ids of the tokens that decoding can leave out."""
+
+    def vocabulary(self) -> dict[str, int]:
+        """All tokens with their ids."""
+
+    def added_vocabulary(self) -> dict[str, int]:
+        """The tokens beside the vocabulary with their ids."""
+
+    def add_tokens(self, tokens: Sequence[AddedToken]) -> int:
+        """Set tokens beside the vocabulary; how many of them are new."""
 
     def seed(self, seed: int) -> None:
         """Begin anew what is drawn by chance, where anything is."""

@@ -40,21 +40,27 @@ class BatchEncoding(dict[str, Any]):
 
 
 def as_tensors(rows: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Rows of numbers as tensors ("pt") or arrays ("np"), ``(batch, length)``.
+    """Rows of numbers as tensors ("pt") or arrays ("np"), ``(batch, length)``; a number per row as ``(batch,)``.
 
     Raises:
         UserError: rows differ in length.
     """
     for name, values in rows.items():
-        if len({len(row) for row in values}) > 1:
+        if len({len(row) if isinstance(row, list) else 0 for row in values}) > 1:
             raise UserError(Fault("return_tensors", f"rows of {name} differ in length; give padding=True"))
     if kind == "np":
         import numpy as np
 
-        return {name: np.array(values, np.int64) for name, values in rows.items()}
+        return {name: np.array(values, None if _fractional(values) else np.int64) for name, values in rows.items()}
     import torch
 
-    return {name: torch.tensor(values, dtype=torch.long) for name, values in rows.items()}
+    return {
+        name: torch.tensor(values, dtype=None if _fractional(values) else torch.long) for name, values in rows.items()
+    }
+
+
+def _fractional(values: list[Any]) -> bool:
+    return any(isinstance(x, float) for row in values for x in (row if isinstance(row, list) else (row,)))
 
 
 def as_ids(ids: Any) -> list[int]:

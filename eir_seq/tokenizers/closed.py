@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tokenizers import AddedToken
+
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.backend import Backend, Encoding, SpecialTokens
 from eir_seq.tokenizers.batch import as_ids
@@ -75,6 +77,10 @@ class MarianTokenizer(ClosedTokenizer):
         clean = clean_up_tokenization_spaces
         clean = self.clean_up_tokenization_spaces if clean is None else clean
         return self._target.decode(token_ids, skip_special_tokens, clean)
+
+    def _add(self, tokens: Sequence[AddedToken]) -> int:
+        self._target._add(tokens)
+        return super()._add(tokens)
 
     def seed_sampling(self, seed: int) -> None:
         """Begin anew what is drawn, on both sides."""

@@ -96,6 +96,12 @@ WORD_BPE = {
     "ctrl": Format(SpecialTokens(unk="<unk>")),
     "blenderbotsmall": Format(BLENDERBOT_SMALL),
 }
+TYPED = {"ctrl": True, "distilbert": False, "bigbird": False}
+"""Formats whose calls give `token_type_ids` though a pair has none, or do not though it has."""
+UNMASKED = ("fnet",)
+"""Formats whose calls give no `attention_mask` unasked."""
+PADDING_TYPE = {"xlnet": 3}
+"""The type of padding where it is not 0."""
 WITH_LANGUAGES = {
     "m2m100": M2M100,
     "mbart": ROBERTA,

@@ -186,6 +186,17 @@ class TokenizerConfigFiles:
             raise self.fault(name, f"a number of tokens is expected, not {value!r}")
         return value
 
+    def names(self, name: str) -> list[str] | None:
+        """An option that lists words, None if it is absent.
+
+        Raises:
+            UserError: it is something else.
+        """
+        value = self.options.get(name)
+        if value is not None and not (isinstance(value, list) and all(isinstance(word, str) for word in value)):
+            raise self.fault(name, f"a list of texts is expected, not {value!r}")
+        return value
+
     def longest(self) -> int | None:
         """`model_max_length`, None where there is no limit, which files write as a number beyond all lengths.
 

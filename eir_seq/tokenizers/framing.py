@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,23 +36,29 @@ class Framing:
         """Token ids with the special tokens in place, and the type id of each."""
         framed: list[int] = []
         type_ids: list[int] = []
+        for part, piece in self._pieces(ids, pair_ids):
+            framed.extend(piece)
+            type_ids.extend([part.type_id] * len(piece))
+        return framed, type_ids
+
+    def special_mask(self, ids: Sequence[int], pair_ids: Sequence[int] | None = None) -> list[int]:
+        """1 at the special tokens that `apply` sets around the texts, else 0."""
+        return [int(part.token >= 0) for part, piece in self._pieces(ids, pair_ids) for _ in piece]
+
+    def _pieces(self, ids: Sequence[int], pair_ids: Sequence[int] | None) -> Iterator[tuple[Part, Sequence[int]]]:
         text: Sequence[int] = ()
-        for token, type_id in self.single if pair_ids is None else self.pair:
-            if self.once and text and text[-1] == token:
+        for part in self.single if pair_ids is None else self.pair:
+            if self.once and text and text[-1] == part.token:
                 text = ()
                 continue
-            piece: Sequence[int]
-            if token == FIRST:
+            piece: Sequence[int] = (part.token,)
+            if part.token == FIRST:
                 piece = ids
-            elif token == SECOND:
+            elif part.token == SECOND:
                 assert pair_ids is not None
                 piece = pair_ids
-            else:
-                piece = (token,)
-            text = piece if token < 0 else ()
-            framed.extend(piece)
-            type_ids.extend([type_id] * len(piece))
-        return framed, type_ids
+            text = piece if part.token < 0 else ()
+            yield part, piece
 
     def typed(self, pattern: str | None) -> Framing:
         """The same with other type ids: "all_zeros", or "bert_style" with 1 from the second text on; None for none."""

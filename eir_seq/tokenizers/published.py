@@ -25,8 +25,11 @@ from eir_seq.tokenizers.conventions import (
     DEFAULTS,
     GPT2,
     PADDED_ON_THE_LEFT,
+    PADDING_TYPE,
     ROBERTA,
     T5,
+    TYPED,
+    UNMASKED,
     WORD_BPE,
     WORDPIECE,
     XLNET,
@@ -113,6 +116,12 @@ def _read_call_defaults(tokenizer: Tokenizer, config: TokenizerConfigFiles) -> N
     usual = "left" if config.lineage() in PADDED_ON_THE_LEFT else "right"
     tokenizer.padding_side = config.text("padding_side", usual, SIDES) or usual
     tokenizer.model_max_length = config.longest()
+    lineage, names = config.lineage() or "", config.names("model_input_names")
+    tokenizer.gives_type_ids = TYPED.get(lineage, tokenizer.gives_type_ids) and (
+        names is None or "token_type_ids" in names
+    )
+    tokenizer.gives_mask = lineage not in UNMASKED if names is None else "attention_mask" in names
+    tokenizer.pad_token_type_id = PADDING_TYPE.get(lineage, 0)
     tokenizer.clean_up_tokenization_spaces = bool(config.flag("clean_up_tokenization_spaces", False))
     if (pattern := config.text("token_type_ids_pattern", None, TYPE_PATTERNS)) is not None:
         tokenizer.set_type_ids(pattern)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from tokenizers import AddedToken
@@ -44,8 +44,10 @@ def read_with_languages(files: TokenizerFiles, config: TokenizerConfigFiles, nam
         vocabulary = own_ids(pieces, FAIRSEQ, first_piece=3)
     first = len(vocabulary) if lineage == "m2m100" else len(pieces) + 1
     further = dict(enumerate(map(special, languages.tokens.values()), start=first))
-    added = add_special_tokens(config, specials, config.additional() or [], vocabulary, further)
-    published = Published(CLASS_NAMES[lineage], _additional(added, specials), "sentencepiece.bpe.model", beside)
+    additional = config.additional() or []
+    added = add_special_tokens(config, specials, additional, vocabulary, further)
+    listed = _listed([*further.values(), *additional], specials)
+    published = Published(CLASS_NAMES[lineage], listed, "sentencepiece.bpe.model", beside)
     backend = SentencePieceBackend(
         model,
         added,
@@ -73,8 +75,10 @@ def read_pegasus(files: TokenizerFiles, config: TokenizerConfigFiles, name: str)
     masks = [] if sentence_mask is None else [sentence_mask, specials.mask]
     tokens = [specials.pad, specials.eos, *masks, *(f"<unk_{number}>" for number in range(2, offset))]
     further = {number: special(token) for number, token in enumerate(tokens) if token is not None}
-    added = add_special_tokens(config, specials, config.additional() or [], vocabulary, further, mask_lstrip=False)
-    options = {"mask_token_sent": sentence_mask, "offset": offset, **_additional(added, specials)}
+    additional = config.additional() or []
+    added = add_special_tokens(config, specials, additional, vocabulary, further, mask_lstrip=False)
+    listed = _listed([*further.values(), *additional], specials)
+    options = {"mask_token_sent": sentence_mask, "offset": offset, **listed}
     backend = SentencePieceBackend(
         model,
         added,
@@ -128,9 +132,10 @@ def special(token: str) -> AddedToken:
     return AddedToken(token, special=True, normalized=False)
 
 
-def _additional(added: Mapping[int, AddedToken], specials: SpecialTokens) -> dict[str, list[str]]:
-    special = [token.content for token in added.values() if token.special]
-    return {"additional_special_tokens": [text for text in special if text not in asdict(specials).values()]}
+def _listed(tokens: Iterable[AddedToken], specials: SpecialTokens) -> dict[str, list[str]]:
+    """The special tokens without a role, each once, as a tokenizer config lists them."""
+    names = dict.fromkeys(token.content for token in tokens if token.content not in asdict(specials).values())
+    return {"additional_special_tokens": list(names)}
 
 
 def read_vocabulary(files: TokenizerFiles, name: str, *, unk: str | None) -> Mapping[str, int]:

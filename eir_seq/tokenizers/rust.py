@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers.models import Unigram
 
@@ -111,6 +112,24 @@ class RustBackend:
         """Ids of the added tokens that are special."""
         return frozenset(i for i, token in self._rust.get_added_tokens_decoder().items() if token.special)
 
+    def vocabulary(self) -> dict[str, int]:
+        """All tokens with their ids."""
+        tokens: dict[str, int] = self._rust.get_vocab(with_added_tokens=True)
+        return tokens
+
+    def added_vocabulary(self) -> dict[str, int]:
+        """The added tokens with their ids."""
+        return {token.content: i for i, token in sorted(self._rust.get_added_tokens_decoder().items())}
+
+    def add_tokens(self, tokens: Sequence[AddedToken]) -> int:
+        """Set tokens beside the vocabulary; how many of them are new."""
+        before = self._rust.get_vocab_size(with_added_tokens=True)
+        with library_errors("new_tokens", "cannot be added"):
+            self._rust.add_tokens(list(tokens))
+        self.__dict__.pop("vocab_size", None)
+        count: int = self._rust.get_vocab_size(with_added_tokens=True) - before
+        return count
+
     def seed(self, seed: int) -> None:
         """Nothing is drawn here."""
 
@@ -136,7 +155,6 @@ class RustBackend:
         options: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "split_special_tokens": self._rust.encode_special_tokens,
-            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         }
         prefix_space = option_of(self._rust, "pre_tokenizer", "add_prefix_space")
         byte_level: dict[str, Any] = {} if prefix_space is None else {"add_prefix_space": prefix_space}

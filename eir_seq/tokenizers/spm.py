@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -167,6 +167,25 @@ class SentencePieceBackend:
             return self._by_id.get(token_id)
         token: str | None = self._pieces.id_to_piece(token_id) if token_id < self._size else None
         return token
+
+    def vocabulary(self) -> dict[str, int]:
+        """All tokens with their ids."""
+        own = (
+            {piece: number for number, piece in enumerate(self.pieces)}
+            if self._vocabulary is None
+            else self._vocabulary
+        )
+        return {**own, **self._added.ids}
+
+    def added_vocabulary(self) -> dict[str, int]:
+        """The added tokens with their ids."""
+        return dict(self._added.ids)
+
+    def add_tokens(self, tokens: Sequence[AddedToken]) -> int:
+        """Set tokens beside the vocabulary; how many of them are new."""
+        before = self.vocab_size
+        self._added = self._added.extended(tokens, self.token_to_id, before)
+        return self.vocab_size - before
 
     def encode(self, texts: list[str], *, offsets: bool) -> list[tuple[list[int], Offsets | None]]:
         """Ids of each text, and offsets in characters if wanted; one call of the library for all texts."""

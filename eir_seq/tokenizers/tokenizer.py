@@ -15,16 +15,17 @@ from typing import Any, Self
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.backend import ROLES, Backend, Encoding, RoleId, RoleToken, SpecialTokens
 from eir_seq.tokenizers.batch import BatchEncoding, as_ids, cleaned_up
-from eir_seq.tokenizers.calling import Call, Texts, call
+from eir_seq.tokenizers.calling import Call, Filling, Texts, call, pad
 from eir_seq.tokenizers.chat import Conversation, render_all, templates_as_json
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing
+from eir_seq.tokenizers.vocabulary import Vocabulary
 
 CONFIG_FILE = "tokenizer_config.json"
 _SENTINEL = re.compile(r"<extra_id_\d+>")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Tokenizer:
+class Tokenizer(Vocabulary):
     """Texts to token ids and back.
 
     Encoding neither truncates nor adds special tokens, so that the caller can choose which part of a long text to
@@ -37,6 +38,8 @@ class Tokenizer:
     padding_side: str = "right"
     model_max_length: int | None = None
     clean_up_tokenization_spaces: bool = False
+    gives_mask: bool = True
+    pad_token_type_id: int = 0
     bos_token, eos_token, unk_token, sep_token = RoleToken(), RoleToken(), RoleToken(), RoleToken()
     pad_token, cls_token, mask_token = RoleToken(), RoleToken(), RoleToken()
     bos_token_id, eos_token_id, unk_token_id, sep_token_id = RoleId(), RoleId(), RoleId(), RoleId()
@@ -82,8 +85,15 @@ class Tokenizer:
 
     @cached_property
     def gives_type_ids(self) -> bool:
-        """Whether a call gives `token_type_ids` unasked."""
-        return any(part.type_id for part in self.framing.pair)
+        """Whether a call gives `token_type_ids` unasked: where special tokens tell the texts of a pair apart, too."""
+        pair = self.framing.pair
+        return any(part.type_id for part in pair) and any(part.token >= 0 for part in pair)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What a call gives unasked."""
+        types = ["token_type_ids"] if self.gives_type_ids else []
+        return ["input_ids", *types, *(["attention_mask"] if self.gives_mask else [])]
 
     @property
     def target_framing(self) -> Framing:
@@ -215,6 +225,8 @@ class Tokenizer:
         return_tensors: str | None = None,
         return_offsets_mapping: bool = False,
         return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
+        return_special_tokens_mask: bool = False,
         is_split_into_words: bool = False,
     ) -> BatchEncoding:
         """What a model takes of a text or of several: `input_ids`, `attention_mask`, `token_type_ids` if they differ.
@@ -231,6 +243,8 @@ class Tokenizer:
             return_tensors: "pt" for tensors, "np" for arrays ``(batch, length)``, also of a single text.
             return_offsets_mapping: add `offset_mapping`, the characters of each token.
             return_token_type_ids: give them in any case, or in none.
+            return_attention_mask: give it in any case, or in none.
+            return_special_tokens_mask: add `special_tokens_mask`, 1 at tokens around the text and at padding.
 
         Raises:
             UserError: arguments that do not go together.
@@ -241,13 +255,52 @@ class Tokenizer:
             padding_side=self.padding_side if padding_side is None else padding_side,
             pad_to_multiple_of=pad_to_multiple_of,
             truncation=truncation,
-            max_length=self.model_max_length if max_length is None and truncation else max_length,
+            max_length=self._bound(max_length, truncation=truncation, padding=padding),
             return_tensors=return_tensors,
             return_offsets_mapping=return_offsets_mapping,
             return_token_type_ids=return_token_type_ids,
+            return_attention_mask=self.gives_mask if return_attention_mask is None else return_attention_mask,
+            return_special_tokens_mask=return_special_tokens_mask,
             is_split_into_words=is_split_into_words,
         )
         return call(self, text, text_pair, text_target, how)
+
+    def _bound(self, max_length: int | None, *, truncation: bool | str, padding: bool | str) -> int | None:
+        needed = truncation or padding == "max_length"
+        return self.model_max_length if max_length is None and needed else max_length
+
+    def pad(
+        self,
+        encoded_inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchEncoding:
+        """Fill up what calls gave: `input_ids`, `attention_mask`, `token_type_ids` and `special_tokens_mask`.
+
+        Args:
+            encoded_inputs: the result of a call, or those of several texts in a list; what else it holds stays.
+            padding: as in a call, and so are `max_length`, `pad_to_multiple_of`, `padding_side`.
+            return_attention_mask: give it in any case, or in none.
+            return_tensors: as in a call; by default tensors and arrays are given back as what they were.
+
+        Raises:
+            UserError: no `input_ids`, or arguments that do not go together.
+        """
+        side = self.padding_side if padding_side is None else padding_side
+        bound = self._bound(max_length, truncation=False, padding=padding)
+        how = Filling(
+            padding=padding,
+            padding_side=side,
+            pad_to_multiple_of=pad_to_multiple_of,
+            max_length=bound,
+            return_tensors=return_tensors,
+        )
+        masked = self.gives_mask if return_attention_mask is None else return_attention_mask
+        return pad(self, encoded_inputs, how, masked=masked)
 
     def encode(self, text: str, text_pair: str | None = None, **options: Any) -> Any:
         """The `input_ids` of a call."""
@@ -409,6 +462,7 @@ class Tokenizer:
         config = {f"{role}_token": getattr(self.specials, role) for role in ROLES} | self._options()
         config |= templates_as_json(self.chat_templates) | {"padding_side": self.padding_side}
         config |= {"clean_up_tokenization_spaces": self.clean_up_tokenization_spaces}
+        config |= {"model_input_names": self.model_input_names}
         further = {"model_max_length": self.model_max_length, "token_type_ids_pattern": self.token_type_ids_pattern}
         config |= {name: value for name, value in further.items() if value is not None}
         (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

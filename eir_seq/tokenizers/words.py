@@ -63,6 +63,20 @@ class WordBackend:
         """Token of an id, None if there is none."""
         return self._added.content(token_id) or self._by_id.get(token_id)
 
+    def vocabulary(self) -> dict[str, int]:
+        """All tokens with their ids."""
+        return {**self._vocabulary, **self._added.ids}
+
+    def added_vocabulary(self) -> dict[str, int]:
+        """The added tokens with their ids."""
+        return dict(self._added.ids)
+
+    def add_tokens(self, tokens: Sequence[AddedToken]) -> int:
+        """Set tokens beside the vocabulary; how many of them are new."""
+        before = self.vocab_size
+        self._added = self._added.extended(tokens, self.token_to_id, before)
+        return self.vocab_size - before
+
     def seed(self, seed: int) -> None:
         """Nothing is drawn here."""
 

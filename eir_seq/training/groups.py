@@ -50,7 +50,7 @@ class Groups:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Each batch with `counts` of its own and `step_counts` of the whole optimizer step."""
+        """Each batch with `counts` of its own, and `step_counts` and `step_rows` of the whole optimizer step."""
         return self._grouped(iter(self.batches))  # the sampler reads its position now, not at the first batch
 
     def _grouped(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -60,8 +60,9 @@ class Groups:
                 name: [sum(values) for values in zip(*(own[name] for own in counts), strict=True)]
                 for name in self.outputs
             }
+            rows = sum(len(batch["id"]) for batch in group)
             for batch, own in zip(group, counts, strict=True):
-                yield {**batch, "counts": own, "step_counts": total}
+                yield {**batch, "counts": own, "step_counts": total, "step_rows": rows}
 
 
 def loss_counts(network: Network, outputs: Mapping[str, FittedOutput], batch: Batch) -> dict[str, list[float]]:

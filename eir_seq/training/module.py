@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput, row_names
+from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.randomness import derive_seed
 from eir_seq.training.evaluation import Batch
 from eir_seq.training.groups import RunningLosses, weighted_loss
@@ -61,6 +62,9 @@ class TrainingModule(LightningModule):
         """
         number = self.trainer.current_epoch * self.batches_per_epoch + batch_idx
         torch.manual_seed(derive_seed(self.config.seed, "step", number))
+        for name in self.outputs:
+            if isinstance(head := self.network.head(name), Seq2SeqLmHead):
+                head.tokens_per_text = batch["step_counts"][name][0] / batch["step_rows"]
         raw = self.network(batch["inputs"])
         terms = {name: output.loss_terms(raw[name], batch["targets"][name]) for name, output in self.outputs.items()}
         self._group.append((batch["id"], {name: rows.detach().isfinite().all(dim=1) for name, rows in terms.items()}))

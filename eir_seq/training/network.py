@@ -56,6 +56,10 @@ class Network(nn.Module):
             for name, key in self._heads.items()
         }
 
+    def head(self, name: str) -> nn.Module:
+        """The head of an output."""
+        return self.heads[self._heads[name]]
+
     def encoder(self, name: str) -> nn.Module:
         """The encoder of an input."""
         return self.encoders[self._encoders[name]]

@@ -206,6 +206,22 @@ def test_multirun_tells_of_failures_and_goes_on_in_the_same_folder(
             "(command line)",
         ),
         (["scheduler=linear,null"], "scheduler: null is no option ("),
+        (["scheduler=choice(linear,null)"], "scheduler: null is no option ("),
+        (
+            ["scheduler=tag(a,choice(linear,null))"],
+            "scheduler: 'tag(a,choice(linear,null))': tag() takes no null; write the values as a list, "
+            "scheduler=VALUE,null (command line)",
+        ),
+        (
+            ["scheduler=linear,choice(cosine)"],
+            "scheduler: a list of values cannot hold a function that is a list itself; name all values (1,2,3) (",
+        ),
+        (
+            ["seed=1,"],
+            """seed: '1,' has a comma without a value; leave it out (seed=1), or for a text write 'seed="1,"' (""",
+        ),
+        (["scheduler=linear,"], "scheduler: 'linear,' has a comma without a value; leave it out (scheduler=linear) ("),
+        (["seed=1,,2"], """seed: '1,,2' has a comma without a value; leave it out (seed=1,2), or for a text write """),
         (["scheduler=glob(x*)"], "scheduler: an axis of the sweep without values (command line)"),
         (["scheduler=glob(c*)", "seed=x"], "seed: 'x' is not a whole number"),
         (
@@ -231,6 +247,12 @@ def test_a_sweep_with_a_fault_starts_nothing(
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert not (project / "multirun").exists()
+
+
+def test_a_choice_of_values_may_hold_null(project: Path) -> None:
+    assert main(["-m", "experiment=mine", "trainer.gradient_clip=choice(0.5,null)"]) == 0
+    (folder,) = (project / "multirun" / "mine").iterdir()
+    assert [job.overrides[1] for job in read_jobs(folder)] == [f"++trainer.gradient_clip={x}" for x in ("0.5", "null")]
 
 
 def test_a_job_is_this_program_in_a_fresh_interpreter(tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def test_odd_words_compose_or_are_told_in_one_line_each(hydra: None, words: list
 @example('it\'s "so"')
 @example("a\\")
 @example("f1(pos)")
+@example("1,")
+@example(",a,,b")
 @example("[unclosed")
 def test_a_text_is_taken_or_its_quoted_form_is_told(value: str) -> None:
     assume("${" not in value and "???" not in value)
@@ -94,7 +96,7 @@ def test_a_text_is_taken_or_its_quoted_form_is_told(value: str) -> None:
         parse_overrides([f"note={value}"])
     except UserError as error:
         (fault,) = error.faults
-        told = re.search(r"; write (.*)$", fault.message)
+        told = re.search(r"(?:; |, or for a text )write (.*)$", fault.message)
         if told is None:  # a call of one of Hydra's own functions, a list
             assert value.startswith(("[", "{")) or "(" in value
             return

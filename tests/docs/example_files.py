@@ -86,8 +86,9 @@ def tables(folder: Path, rows: int = 48) -> None:
         records.append(record | {"de": text, "summary": text[:20], "sentiment": kind, "label": kind, "topic": kind})
     renamed = [{"body": each["body"], "label": each["label"]} for each in records]
     _write(folder / "mine.csv", renamed)
-    for name in ("reviews", "news", "train", "dev", "test", "val", "pairs", "new", "prompts"):
-        _write(folder / f"{name}.csv", records)
+    _write(folder / "reviews.csv", records)
+    for name in ("news", "train", "dev", "test", "val", "pairs", "new", "prompts"):  # no row stands in two of them
+        _write(folder / f"{name}.csv", [record | {"id": f"{name}{record['id']}"} for record in records])
     for name, times in (("novel", 20), ("input", 20), ("prompts", 1), ("lines", 1)):
         (folder / f"{name}.txt").write_text("\n".join(record["text"] for record in records[:4] * times))
     (folder / "texts").mkdir()

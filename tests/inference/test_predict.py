@@ -318,6 +318,26 @@ def test_rows_that_cannot_be_used_stand_in_their_places_with_the_reason(
     assert alone == [row for row in predicted if row["verdict"]]
 
 
+def test_rows_of_classes_that_training_did_not_have(run: Path, tmp_path: Path) -> None:
+    table = rows(7, seed=14)
+    table[1]["text"] = ""
+    table[2]["kind"] = table[6]["kind"] = "god"
+    test, output = write(tmp_path / "t.csv", table), tmp_path / "o.csv"
+    usable = [row for row in table if row["text"]]
+    told = faults(run, test=write(tmp_path / "u.csv", usable), output=output)
+    assert "'god' in column 'kind' is not a class of the training rows; did you mean 'good'?" in told
+    predicted = read(predict(run, test=test, output=output, reading={"on_bad_row": "skip"}))
+    assert [row["id"] for row in predicted] == [row["name"] for row in table]
+    unknown = "'god' in column 'kind' is not a class of the training rows"
+    reasons = {1: "'text' is empty", 2: unknown, 6: unknown}
+    assert [row[NOT_PREDICTED] for row in predicted] == [reasons.get(number, "") for number in range(7)]
+    assert [row["verdict"] == "" for row in predicted] == [number in reasons for number in range(7)]
+    assert (tmp_path / "o.metrics.json").is_file(), "the others are scored"
+    strange = write(tmp_path / "s.csv", [{**row, "kind": "so-so"} for row in table])
+    with pytest.raises(UserError, match=r"data.test: no row is left: 'so-so' in column 'kind' is not a class"):
+        predict(run, test=strange, output=output, reading={"on_bad_row": "skip"})
+
+
 def test_the_table_has_the_same_columns_whether_or_not_a_row_was_left_out(run: Path, tmp_path: Path) -> None:
     test = write(tmp_path / "t.csv", rows(3, seed=11))
     predicted = read(predict(run, test=test, output=tmp_path / "o.csv", reading={"on_bad_row": "skip"}))

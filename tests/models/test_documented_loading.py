@@ -100,3 +100,72 @@ def test_a_model_of_its_own_number_format(tmp_path: Path) -> None:
     held = {name: x.to(torch.float16) for name, x in load_file(tmp_path / "model.safetensors").items()}
     save_file(held, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert {x.dtype for x in from_pretrained(tmp_path, dtype="auto").parameters()} == {torch.float16}
+
+
+class TestWhatCallsReturn:
+    """`output_attentions`, `output_hidden_states` and `return_dict` as defaults of a config, as transformers has it."""
+
+    @pytest.mark.parametrize(("model_type", "task"), [("bert", "base"), ("gpt2", "causal-lm"), ("bart", "seq2seq-lm")])
+    def test_by_arguments_or_by_the_file(self, model_type: str, task: str, tmp_path: Path) -> None:
+        transformers = pytest.importorskip("transformers", reason="the reference implementation is not installed")
+        model = tiny(model_type, task)
+        model.save_pretrained(tmp_path)
+        given, name = inputs(model), model.declared.published
+        plain = set(from_pretrained(tmp_path)(**given))
+        asked = {"output_attentions": True, "output_hidden_states": True}
+        by_argument = from_pretrained(tmp_path, **asked)
+        edit(tmp_path, **asked)
+        by_file = from_pretrained(tmp_path)
+        reference = getattr(transformers, name).from_pretrained(str(tmp_path), attn_implementation="eager").eval()
+        with torch.no_grad():
+            expected = reference(**given)
+        for loaded in (by_argument, by_file):
+            found = loaded(**given)
+            asked_for = set(expected) - {"past_key_values"}  # a cache is begun where a call asks for one
+            assert set(found) == asked_for
+            for key in asked_for:
+                for x, y in zip(as_tuple(found[key]), as_tuple(expected[key]), strict=True):
+                    if key == "last_hidden_state" or "logits" in key:
+                        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+                    assert x.shape == y.shape, key
+            assert set(loaded(**given, output_attentions=False, output_hidden_states=False)) == plain
+        by_argument.save_pretrained(tmp_path / "copy")
+        assert set(from_pretrained(tmp_path / "copy")(**given)) == asked_for, "they are saved"
+
+    def test_tuples(self, tmp_path: Path) -> None:
+        model = tiny("gpt2", "causal-lm")
+        model.save_pretrained(tmp_path)
+        given = inputs(model)
+        loaded = from_pretrained(tmp_path, return_dict=False, output_hidden_states=True)
+        found = loaded(**given)
+        assert isinstance(found, tuple)
+        assert torch.equal(found[0], loaded(**given, return_dict=True).logits)
+        ids = torch.full((1, 3), 11)
+        written = loaded.generate(ids, max_new_tokens=4)
+        assert torch.equal(written, model.generate(ids, max_new_tokens=4)), "generation reads outputs by name"
+
+    def test_classes_of_options(self) -> None:
+        from eir_seq.published import BertConfig, BertModel
+
+        sizes = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config = BertConfig(**sizes, intermediate_size=8, output_hidden_states=True, return_dict=False)
+        found = BertModel(config).eval()(torch.tensor([[5, 6]]))
+        assert isinstance(found, tuple)
+        assert len(found[2]) == 2
+
+    def test_where_there_are_no_weights(self, tmp_path: Path) -> None:
+        model = tiny("fnet")
+        model.save_pretrained(tmp_path)
+        with pytest.raises(UserError, match="output_attentions: 'fnet' has no weights of pairs of tokens"):
+            from_pretrained(tmp_path, output_attentions=True)
+        edit(tmp_path, output_attentions=True)
+        assert from_pretrained(tmp_path)(**inputs(model)).attentions is None
+        with pytest.raises(UserError, match="return_dict: 'no' is not true or false"):
+            from_pretrained(tmp_path, return_dict="no")
+        edit(tmp_path, output_hidden_states=1)
+        with pytest.raises(UserError, match=r"output_hidden_states: 1 is not true or false \(.*config.json\)"):
+            from_pretrained(tmp_path)
+
+
+def as_tuple(value: Any) -> tuple[torch.Tensor, ...]:
+    return value if isinstance(value, tuple) else (value,)

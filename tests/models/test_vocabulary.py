@@ -13,8 +13,9 @@ from torch import nn
 from eir_seq.errors import UserError
 from eir_seq.models import from_pretrained, list_models
 from eir_seq.models.catalogue import architecture
-from eir_seq.models.lora import add_lora
+from eir_seq.models.lora import add_lora, freeze, load_adapter, merge_lora, save_adapter
 from eir_seq.models.model import Model
+from eir_seq.models.names import is_adapter
 from tests.models.tiny import inputs, noisy, tiny
 from tests.parity.cases import VOCABULARY
 
@@ -124,11 +125,54 @@ def test_what_cannot_be() -> None:
 
 def test_frozen_parts_adapters_and_number_formats_stay() -> None:
     model = tiny("llama", "causal-lm").to(torch.bfloat16)
-    add_lora(model, rank=2)
+    freeze(model, ["layers.0.*", "embed_tokens"])
     before = {name: (x.requires_grad, x.dtype) for name, x in model.named_parameters()}
     model.resize_token_embeddings(VOCABULARY + 3)
     assert {name: (x.requires_grad, x.dtype) for name, x in model.named_parameters()} == before
     assert predicted(model).shape[-1] == VOCABULARY + 3
+    add_lora(model, rank=2)
+    kept = {name: (is_adapter(name), x.dtype) for name, x in model.named_parameters()}
+    model.resize_token_embeddings(VOCABULARY)
+    assert {name: (x.requires_grad, x.dtype) for name, x in model.named_parameters()} == kept
+
+
+@pytest.mark.parametrize(
+    ("model_type", "task"), [("llama", "causal-lm"), ("bart", "seq2seq-lm"), ("gpt2", "causal-lm")]
+)
+@pytest.mark.parametrize("first", ["tokens", "adapters"])
+def test_adapters_beside_fresh_rows(model_type: str, task: str, first: str, tmp_path: Path) -> None:
+    """Whichever came first: fresh rows learn and are saved with the adapter, which a model of that size reads again."""
+    noisy(tiny(model_type, task)).save_pretrained(tmp_path / "base")
+    model: Any = from_pretrained(tmp_path / "base")
+    for step in sorted(("tokens", "adapters"), key=lambda step: step != first):
+        if step == "tokens":
+            model.resize_token_embeddings(VOCABULARY + 3)
+        else:
+            add_lora(model, rank=2)
+    table = model.get_input_embeddings().weight
+    new = {id(table), id(model.get_output_embeddings().weight)}
+    for name, x in model.named_parameters():
+        assert x.requires_grad == (is_adapter(name) or id(x) in new or x.shape[0] == VOCABULARY + 3), name
+    given = inputs(model)
+    given["input_ids"] = given["input_ids"].clone()
+    given["input_ids"][0, 0] = VOCABULARY + 1
+    model(**given).logits.square().mean().backward()
+    assert table.grad[VOCABULARY + 1].abs().sum() > 0
+    with torch.no_grad():
+        for x in (x for x in model.parameters() if x.requires_grad and x.grad is not None):
+            x -= 0.1 * x.grad
+    expected = model(**given).logits
+    save_adapter(model, tmp_path / "adapter")
+    again: Any = from_pretrained(tmp_path / "base")
+    with pytest.raises(UserError, match=r"model.resize_token_embeddings\(123\) first gives it that many tokens"):
+        load_adapter(again, tmp_path / "adapter")
+    again = from_pretrained(tmp_path / "base")
+    again.resize_token_embeddings(VOCABULARY + 3)
+    load_adapter(again, tmp_path / "adapter")
+    torch.testing.assert_close(again(**given).logits, expected)
+    merge_lora(again)
+    again.save_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(from_pretrained(tmp_path / "merged")(**given).logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_another_table() -> None:

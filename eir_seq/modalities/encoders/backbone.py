@@ -88,7 +88,7 @@ class SequenceEncoder(nn.Module):
         mask = attention_mask.bool()
         inputs = self.inputs_of(input_ids, attention_mask, token_type_ids, **own)
         head = getattr(self.backbone, "head", None)
-        output: Any = self.backbone(**inputs) if head is None else self.backbone.run_body(inputs)  # type: ignore[operator]
+        output: Any = self.backbone.run_body(inputs)  # type: ignore[operator]
         states: Tensor = head.states(output) if isinstance(head, Head) else output.last_hidden_state
         if "pixel_values" in own:  # an image, whose states stand in front of those of the text
             states = states[:, -mask.shape[1] :]

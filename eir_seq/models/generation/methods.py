@@ -7,16 +7,28 @@ from typing import Any
 
 from torch import Tensor
 
+from eir_seq.errors import Fault, UserError
 from eir_seq.models.generation.base import GeneratingModel
 from eir_seq.models.generation.generate import generate, stream
 from eir_seq.models.generation.search import GenerationOutput
+
+
+def _prompt(input_ids: Tensor | None, inputs: Tensor | None) -> Tensor | None:
+    if input_ids is not None and inputs is not None:
+        raise UserError(Fault("inputs", "given twice: 'inputs' and 'input_ids' are one argument"))
+    return input_ids if inputs is None else inputs
 
 
 class GenerationMethods(GeneratingModel):
     """What `Model` has of them."""
 
     def generate(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **options: Any
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs: Tensor | None = None,
+        **options: Any,
     ) -> Tensor | GenerationOutput:
         """Continue texts, in evaluation and without gradients.
 
@@ -24,6 +36,7 @@ class GenerationMethods(GeneratingModel):
             input_ids: (batch, length) prompts, padded on the left; of a model with an encoder, its source texts. Or
                 `inputs_embeds`: (batch, length, hidden); without either, texts begin with `bos_token_id`.
             attention_mask: (batch, length), nonzero at real tokens; guessed from `pad_token_id` if absent.
+            inputs: another name of `input_ids`.
             options: see `GenerationOptions`: max_new_tokens, num_beams, do_sample ... Their defaults are those of
                 `generation_config`. Further: `tokenizer` (whose `decode` spells stop_strings), `streamer` (told of
                 tokens by its `put` and `end`), `logits_processor` (functions of tokens and scores -> scores),
@@ -37,10 +50,15 @@ class GenerationMethods(GeneratingModel):
         Raises:
             UserError: a ValueError that names all that is wrong with the options and the prompt.
         """
-        return generate(self, input_ids, attention_mask, **options)
+        return generate(self, _prompt(input_ids, inputs), attention_mask, **options)
 
     def stream(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **options: Any
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs: Tensor | None = None,
+        **options: Any,
     ) -> Iterator[Tensor]:
         """The same without beams, token by token: (batch * num_return_sequences,) at each step."""
-        return stream(self, input_ids, attention_mask, **options)
+        return stream(self, _prompt(input_ids, inputs), attention_mask, **options)

@@ -12,6 +12,8 @@ from eir_seq.models.layers.cache import Cache
 
 Inputs = dict[str, Any]
 PER_TOKEN = ("attention_mask", "token_type_ids", "position_ids")
+PLAIN = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+"""What the steps need of an output, whatever a published config says."""
 ONCE = ("input_ids", "inputs_embeds")
 """Inputs of an encoder that are not wanted any more when its states are there."""
 
@@ -64,7 +66,7 @@ class Steps:
         else:
             everything = {"input_ids": ids, **self.growing, **others}
             given = self.decoding.inputs(self.model.config, everything, self.kept)
-        output = self.model(**given, logits_to_keep=1)
+        output = self.model(**given, logits_to_keep=1, **PLAIN)
         if self.decoding is not None:
             self.kept = output.get(self.decoding.keeps) if self.decoding.keeps else None
         elif self.use_cache:

@@ -47,6 +47,11 @@ class Head(Configured):
         labels = targets.get("labels")
         return None if labels is None else self.label_loss(predictions["logits"], labels)
 
+    @property
+    def further_by_texts(self) -> bool:
+        """Whether `further_loss` is a mean over texts; else it is one over tokens."""
+        return False
+
     def further_loss(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor | None:
         """What the documented loss has besides that of the targets, a scalar; None where there is no such thing."""
         return None

@@ -73,6 +73,16 @@ class FittedClassification(FittedOutput):
         """The column NAME_true with the class of each row."""
         return {f"{self.name}_true": self._names(rows)}
 
+    def unknown_labels(self, rows: Rows) -> dict[int, str]:
+        """Rows whose class the training rows do not have."""
+        names = {row: class_name(value) for row, value in enumerate(rows[self.config.column]) if value is not None}
+        column = self.config.column
+        return {
+            row: f"{name!r} in column {column!r} is not a class of the training rows"
+            for row, name in names.items()
+            if name not in self._index
+        }
+
     def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
         """Class indices, LongTensor (rows,).
 

@@ -14,6 +14,9 @@ from eir_seq.models.output import TokenStates
 class Seq2SeqLmHead(nn.Module):
     """Scores the tokens of the target by the head of the backbone, which the encoder holds."""
 
+    tokens_per_text: float | None = None
+    """Of the optimizer step that a training batch is part of; those of the batch if None."""
+
     def __init__(self, label_smoothing: float) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
@@ -22,7 +25,7 @@ class Seq2SeqLmHead(nn.Module):
         """Per row the summed negative log-likelihood (nats) of its target, and the tokens of that: (batch, 2).
 
         In training the likelihood is that of smoothed labels, and what else the backbone's loss has (that of routers)
-        is spread over the tokens.
+        is spread over the tokens, or over the texts, so that a mean over the tokens of a step averages it so.
         """
         head: Any = tokens.head
         there, labels = tokens.mask, tokens.inputs["labels"]
@@ -31,5 +34,10 @@ class Seq2SeqLmHead(nn.Module):
         sums = row_sums(nll, there)
         counts = there.sum(dim=1).to(sums.dtype)
         if self.training and tokens.further_loss is not None:
-            sums = sums + tokens.further_loss * counts  # the mean over tokens then has it once
+            share = self._tokens_per_text(counts) if head.further_by_texts else counts
+            sums = sums + tokens.further_loss * share
         return torch.stack([sums, counts], dim=1)
+
+    def _tokens_per_text(self, counts: Tensor) -> Tensor:
+        mean = counts.mean() if self.tokens_per_text is None else self.tokens_per_text
+        return torch.ones_like(counts) * mean

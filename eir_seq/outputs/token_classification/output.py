@@ -87,6 +87,16 @@ class FittedTokenClassification(FittedOutput):
         lists = (json.loads(value) for value in rows[self.config.column])
         return {f"{self.name}_true": [json.dumps(tags, ensure_ascii=False) for tags in lists]}
 
+    def unknown_labels(self, rows: Rows) -> dict[int, str]:
+        """Rows with a tag that the training rows do not have."""
+        tags = {row: json.loads(value) for row, value in enumerate(rows[self.config.column]) if value is not None}
+        unknown = {row: next((tag for tag in found if tag not in self._index), None) for row, found in tags.items()}
+        return {
+            row: f"tag {tag!r} of {self.config.column!r} is not one of the training rows"
+            for row, tag in unknown.items()
+            if tag is not None
+        }
+
     def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
         """Indices of tags, (rows, words)."""
         lists = [json.loads(value) for value in rows[self.config.column]]

@@ -54,6 +54,16 @@ def test_padding_on_the_left_does_not_matter(gpt2: Model) -> None:
         assert torch.equal(together[1:], generated(gpt2, ALONE, **options))
 
 
+def test_the_prompt_under_its_other_name(gpt2: Model) -> None:
+    assert torch.equal(gpt2.generate(inputs=PROMPT, max_new_tokens=8), generated(gpt2))
+    assert len(list(gpt2.stream(inputs=ALONE, max_new_tokens=3))) == 3
+    bart = noisy(tiny("bart", "seq2seq-lm"))
+    assert torch.equal(bart.generate(inputs=PROMPT, max_new_tokens=8), generated(bart))
+    for call in (gpt2.generate, gpt2.stream):
+        with pytest.raises(UserError, match="inputs: given twice: 'inputs' and 'input_ids' are one argument"):
+            call(PROMPT, inputs=PROMPT)
+
+
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, SAMPLED, {**SAMPLED, "num_return_sequences": 3}], ids=str)
 def test_cache_changes_nothing_but_the_time(gpt2: Model, options: dict[str, Any]) -> None:
     assert torch.equal(generated(gpt2, **options), generated(gpt2, use_cache=False, **options))

@@ -21,6 +21,8 @@ def transform_matrix(size: int) -> Tensor:
 class Fourier(Configured):
     """The real part of the transform over tokens and channels. There is no mask: padding is mixed in like text."""
 
+    spells_attentions = False
+
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):
         """`matrix_length`: texts of that length are transformed by products with fixed matrices, the same otherwise."""

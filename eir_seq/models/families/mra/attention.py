@@ -27,6 +27,8 @@ TINY = 1e-6
 class MultiresolutionAttention(Attention):
     """Weights of tokens for the best pairs of blocks, weights of blocks for the rest."""
 
+    spells_attentions = False
+
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):
         """`block`: tokens per block. `fine_pairs`: pairs of blocks per text and head that are computed token by token.

@@ -115,6 +115,11 @@ class SwitchTarget(RoutedTarget):
     config: Config
 
     @property
+    def further_by_texts(self) -> bool:
+        """As each text's experts are balanced."""
+        return True
+
+    @property
     def weights(self) -> dict[str, float]:
         """Those of the losses of routers, by name."""
         return {"z_loss": self.config.size, **super().weights}
