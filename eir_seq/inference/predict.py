@@ -19,6 +19,7 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
 from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.source_texts import rows_of_texts, text_writer, writing
+from eir_seq.machine import cannot_write
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
 from eir_seq.outputs.pretraining import FittedPretraining
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
@@ -330,7 +331,7 @@ def _default_destination(run: Path, bundle: Path, test: str) -> Path:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(Fault("output", f"{folder} cannot be written: {error.strerror}")) from None
+        raise cannot_write(folder, error, "output") from None
     return folder / name
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from eir_seq.config.outputs import OutputConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.files import read_text
+from eir_seq.machine import writing
 
 State = TypeVar("State", bound=BaseModel)
 
@@ -122,8 +123,9 @@ class FittedOutput(ABC):
         """Write this output as JSON, atomically."""
         text = json.dumps(self.state.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n"
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        with writing(path, partial):
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, path)
 
 
 class Output(Protocol):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.machine import cannot_write
 
 NOT_PREDICTED = "not predicted"
 """The column of why a row has no prediction. No output can be called so: their names have no spaces."""
@@ -52,6 +53,7 @@ def write_predictions(
 
     Raises:
         UserError: two outputs have a column of the same name, or the file cannot be written.
+        RunFailed: the disk is full or fails.
     """
     table: list[tuple[str, Sequence[Any]]] = [("id", ids)]
     for name, values in columns.items():
@@ -79,7 +81,7 @@ def write_predictions(
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(Fault(str(path), f"cannot be written: {error.strerror}")) from None
+        raise cannot_write(path, error) from None
     finally:
         partial.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from eir_seq.machine import say
 from eir_seq.training.metrics_file import Measurement
 from eir_seq.training.redaction import redact
 
@@ -26,8 +27,8 @@ LINE_SECONDS = 30.0
 class Console:
     """Writes to a stream and, once `log_to` has named it, to a log file; shows bars where the stream is a terminal.
 
-    A closed stream (``| head``) does not end the run: the log goes on. While entered, warnings that the package logs
-    are said, too.
+    A stream that is closed (``| head``) or full does not end the run: the log goes on. While entered, warnings that the
+    package logs are said, too.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -74,9 +75,7 @@ class Console:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
             return
-        try:
-            print(text, file=self.stream, flush=True)
-        except (BrokenPipeError, ValueError):
+        if not say(text, self.stream):
             self.stream, self.terminal = open(os.devnull, "w"), False  # noqa: SIM115
 
     @contextmanager
