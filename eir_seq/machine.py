@@ -62,11 +62,12 @@ def writing(path: str | os.PathLike[str], partial: Path | None = None) -> Iterat
     """
     try:
         yield
-    except OSError as error:
+    except BaseException as error:
         if partial is not None:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
-        error.filename, error.filename2 = os.fspath(path), None
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = os.fspath(path), None
         raise
 
 

@@ -325,13 +325,12 @@ def _metrics_file(table: Path) -> Path:
 def _default_destination(run: Path, bundle: Path, test: str) -> Path:
     run = run.expanduser()
     name = f"{Path(test).name.split('.')[0] or 'rows'}.predicted.csv"
-    if bundle == run:
-        return Path(name)
-    folder = run / "predictions"
+    folder = Path() if bundle == run else run / "predictions"
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise cannot_write(folder, error, "output") from None
+    _check_destination(folder / name, None)
     return folder / name
 
 

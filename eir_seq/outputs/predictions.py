@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.machine import cannot_write
+from eir_seq.machine import cannot_write, writing
 
 NOT_PREDICTED = "not predicted"
 """The column of why a row has no prediction. No output can be called so: their names have no spaces."""
@@ -69,7 +69,7 @@ def write_predictions(
     assert set(targets) <= set(columns), (set(targets), set(columns))
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with writing(path, partial), partial.open("w", encoding="utf-8", newline="") as file:
             # A lone carriage return ends a line for readers, and Python's writer quotes it only where it ends its own.
             returns = any(isinstance(value, str) and "\r" in value for _, values in table for value in values)
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
@@ -79,11 +79,9 @@ def write_predictions(
                 writer.writerow(map(cell, row))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+            os.replace(partial, path)
     except OSError as error:
         raise cannot_write(path, error) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _with_gaps(
