@@ -259,6 +259,8 @@ def _numbers(values: pa.ChunkedArray, column: str, reasons: dict[int, list[str]]
     for row in np.flatnonzero(~np.isfinite(numbers.fill_null(0.0).to_numpy())).tolist():
         value = values[row].as_py()
         hint = " (a decimal comma? write 1.5)" if value.count(",") == 1 and "." not in value else ""
+        if "," in value and not hint and math.isfinite(_number(value.replace(",", ""))):
+            hint = f" (separators of thousands? write {value.replace(',', '')[:40]})"
         kind = "infinite" if math.isinf(numbers[row].as_py()) else "not a number"
         reasons.setdefault(row, []).append(f"{column!r} is {value[:40]!r}, {kind}{hint}")
     return numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,8 @@ def write_predictions(
 ) -> None:
     """Write a CSV (UTF-8) with ``id`` and, per output, ``NAME_true`` (where known), ``NAME`` and its other columns.
 
-    The file appears whole or not at all. Floats have nine significant digits, which single precision needs.
+    The file appears whole or not at all. Floats have nine significant digits, which single precision needs, and more
+    where all values of a column begin with the same digits.
 
     Args:
         path: the file to write; its folder must exist.
@@ -73,10 +75,11 @@ def write_predictions(
             # A lone carriage return ends a line for readers, and Python's writer quotes it only where it ends its own.
             returns = any(isinstance(value, str) and "\r" in value for _, values in table for value in values)
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
-            cell = _safe_cell if csv_safe else _cell
-            writer.writerow(map(cell, names))
+            written = _safe_cell if csv_safe else _cell
+            writer.writerow(map(written, names))
+            digits = [_digits(values) for _, values in table]
             for row in zip(*(values for _, values in table), strict=True):
-                writer.writerow(map(cell, row))
+                writer.writerow(written(value, count) for value, count in zip(row, digits, strict=True))
             file.flush()
             os.fsync(file.fileno())
             os.replace(partial, path)
@@ -102,11 +105,20 @@ def _with_gaps(
     return [*filled, (NOT_PREDICTED, reasons)]
 
 
-def _safe_cell(value: Any) -> str:
+def _digits(values: Sequence[Any]) -> int:
+    """Significant digits of a column of floats: nine, and as many more as all values share."""
+    numbers = [value for value in values if isinstance(value, float) and math.isfinite(value)]
+    if not numbers or min(numbers) == max(numbers):
+        return 9
+    ratio = max(abs(min(numbers)), abs(max(numbers))) / (max(numbers) - min(numbers))
+    return min(17, 9 + max(0, math.floor(math.log10(ratio)) - 2)) if math.isfinite(ratio) and ratio > 0 else 9
+
+
+def _safe_cell(value: Any, digits: int = 9) -> str:
     """A cell that no spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
-    text = _cell(value)
+    text = _cell(value, digits)
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+def _cell(value: Any, digits: int = 9) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

@@ -128,12 +128,12 @@ class Console:
         first = measurements[0]
         overall = [m for m in measurements if not m.output]
         outputs = {m.output for m in measurements} - {""}
-        shown = [f"{m.metric} {m.value:.4f}" for m in overall]
+        shown = [f"{m.metric} {_decimals(m.value)}" for m in overall]
         for output in sorted(outputs):
             found = {m.metric: m.value for m in measurements if m.output == output and "(" not in m.metric}
             if len(outputs) == 1:
                 found.pop("loss", None)  # it is the overall loss, or its multiple
-            shown.append(f"{output}: " + ", ".join(f"{metric} {value:.4f}" for metric, value in found.items()))
+            shown.append(f"{output}: " + ", ".join(f"{metric} {_decimals(value)}" for metric, value in found.items()))
         mark = "  <- best" if best else ""
         self.say(f"epoch {first.epoch}, step {first.step:,}, {first.split}: {'; '.join(shown)}{mark}")
 
@@ -201,6 +201,11 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _decimals(value: float) -> str:
+    """Four decimals, or significant digits where these would say nothing."""
+    return f"{value:.4f}" if value == 0 or 1e-4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _loss(loss: Callable[[], float | None]) -> str:
