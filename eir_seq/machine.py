@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import TextIO
 
@@ -24,6 +25,9 @@ _NUMBER = re.compile(r"(?:\[Errno |os error |[Ee]rrno:? ?)(\d+)")
 """How libraries that are not written in Python name the error of the system, and how a loader process passes it on."""
 _SHARED = ("</torch_", "shared memory object", "out of shared memory", "bus error")
 """What PyTorch says where batches cannot go from one process to another."""
+_MOST_FILES = 65_536
+_SPARE_HANDLES, _HANDLES_ON_THE_WAY = 16, 16
+_SHARED_MEMORY, _LEAST_SHARED = Path("/dev/shm"), 1 << 20  # noqa: S108
 _ANCILLARY = "ancdata"
 """What Python says where a file handle cannot be received, as there are too many."""
 
@@ -78,6 +82,33 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
+def raise_file_limit() -> None:
+    """Let this process open as many files as the system allows it without further rights."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def loader_processes(wanted: int, loaders: int) -> tuple[int, str]:
+    """How many of the wanted processes per loader can be started here, and why not all of them.
+
+    Each takes three handles, and so does every tensor that is on its way from it.
+    """
+    if wanted and (problem := _shared_memory_problem()) is not None:
+        return 0, problem
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return wanted, ""
+    try:
+        used = len(os.listdir("/proc/self/fd"))
+    except OSError:  # not on Linux
+        used = 32
+    room = (limit - used - _SPARE_HANDLES - 2 * loaders) // (3 * loaders + _HANDLES_ON_THE_WAY)
+    return max(0, min(wanted, room)), f"a process may have {limit:,} open files (ulimit -n)"
+
+
 def say(text: str, stream: TextIO) -> bool:
     """Write a line; where that is not possible, silence the stream, so that nothing else depends on it.
 
@@ -106,6 +137,8 @@ def _message(error: BaseException) -> str | None:
     text = str(error)
     if number is None and (found := _NUMBER.search(text)) is not None:
         number = int(found[1])
+    if number is None and isinstance(error, RuntimeError):  # PyTorch's words
+        number = next((known for known in (*_HANDLES, *_WRITING) if os.strerror(known) in text), None)
     if number in _HANDLES or _ANCILLARY in text:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return f"too many open files: a process may have {limit:,} (ulimit -n); raise that, or lower data.num_workers"
@@ -127,11 +160,28 @@ def _message(error: BaseException) -> str | None:
     return f"{path or 'a file'} could not be written: {os.strerror(number)}{free}"
 
 
+def _shared_memory_problem() -> str | None:
+    """Why batches cannot go from one process to another, if so."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        status = os.statvfs(_SHARED_MEMORY)
+    except OSError as error:
+        return f"{_SHARED_MEMORY}: {error.strerror}"
+    if status.f_flag & os.ST_RDONLY or not os.access(_SHARED_MEMORY, os.W_OK):
+        return f"{_SHARED_MEMORY} cannot be written"
+    free = status.f_bavail * status.f_frsize
+    return None if free >= _LEAST_SHARED else f"{free:,} bytes are free in {_SHARED_MEMORY}"
+
+
 def _output_is_full() -> bool:
     """Whether what was printed is still there, as it cannot be written."""
     try:
         sys.stdout.flush()
-    except (OSError, ValueError):
+        os.write(sys.stdout.fileno(), b"\n")  # what is too long for the buffer is not kept in it
+    except (UnsupportedOperation, ValueError):
+        return False
+    except OSError:
         return True
     return False
 

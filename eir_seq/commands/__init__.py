@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from eir_seq.errors import EXIT_RUN_FAILED, EXIT_USER, Fault, RunFailed, UserError, nearest
-from eir_seq.machine import failure_of, silence
+from eir_seq.machine import failure_of, raise_file_limit, silence
 
 COMMANDS = {
     "train": "train an experiment (the default command)",
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # docs/guide/training.md. It is read once, by torch.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    raise_file_limit()
     try:
         code = _dispatch(words)
         sys.stdout.flush()

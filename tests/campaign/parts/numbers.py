@@ -153,10 +153,10 @@ def _row_trials() -> dict[str, Trial]:
                 change, outputs=both, changes={"tokenizer": {"type": kind, **size}}, test=change
             )
         for kind, outputs in NEEDS_TEXTS.items():
-            tags: Change = partial(_tagged, change)
+            tags: Change = partial(_tagged, change, kind == "tags")
             found[f"{what}, {kind}"] = Trial(tags, outputs=outputs, changes={"task": kind}, test=tags)
     for kind, outputs in NEEDS_TEXTS.items():
-        tags = partial(_tagged, _nothing)
+        tags = partial(_tagged, _nothing, kind == "tags")
         found[f"one training row, {kind}"] = Trial(
             tags, outputs=outputs, changes={"task": kind}, rows=1, validation=tags, test=tags, refused=ONE_ROW.get(kind)
         )
@@ -174,10 +174,12 @@ def _nothing(row: int, cells: dict[str, str]) -> None:
     """As it is."""
 
 
-def _tagged(change: Change, row: int, cells: dict[str, str]) -> None:
+def _tagged(change: Change, lists: bool, row: int, cells: dict[str, str]) -> None:
     change(row, cells)
-    words = cells["text"].split()
-    cells["tags"] = json.dumps([("B-A", "O")[number % 2] for number in range(len(words))] or ["O"])
+    words = cells["text"].split() or ["x"]
+    cells["tags"] = json.dumps([("B-A", "O")[number % 2] for number in range(len(words))])
+    if lists:
+        cells["text"] = json.dumps(words)
 
 
 def _large_class(row: int, cells: dict[str, str]) -> None:
@@ -202,6 +204,7 @@ def tried(trial: Trial, folder: Path) -> str | None:
     model = MODELS.get(str(task), "bert")
     source: dict[str, Any] = {"type": "sequence", "column": "text", "max_length": 16}
     source |= {name: trial.changes[name] for name in ("tokenizer",) if name in trial.changes}
+    source |= {"is_split_into_words": True} if task == "tags" else {}
     source["model"] = {"model_type": model}
     experiment: dict[str, Any] = {"outputs": dict(trial.outputs), "trainer": {"max_epochs": 1}, "fusion": None}
     words = small(folder, rows=trial.rows)
