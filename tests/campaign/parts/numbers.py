@@ -225,7 +225,7 @@ def tried(trial: Trial, folder: Path) -> str | None:
     if trial.refused is not None:
         wrong = ended.fault([2])
         said = lines(ended.err)
-        if wrong is None and (len(said) > 12 or any(trial.refused not in line and line[:3] != "..." for line in said)):
+        if wrong is None and (len(said) > 24 or any(trial.refused not in line and line[:3] != "..." for line in said)):
             return f"said {ended.err.strip()[-400:]}"
         return wrong or ("a run folder was made" if (folder / "run").exists() else None)
     if (wrong := ended.fault([0])) is not None:
