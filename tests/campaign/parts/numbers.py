@@ -44,6 +44,10 @@ class Trial:
     """None: as the training table."""
 
 
+def _times(scale: float, row: int) -> float:
+    return scale * (row % 7 + 1)
+
+
 def _score(value: Callable[[int], object]) -> Change:
     return lambda row, cells: cells.update(score=str(value(row)))
 
@@ -75,7 +79,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 def _number_trials() -> dict[str, Trial]:
     scales = {name: float(name) for name in ("1e-300", "1e-40", "1e-9", "1e6", "1e15", "1e29")}
-    found = {f"scale {name}": Trial(_score(lambda row, s=s: s * (row % 7 + 1))) for name, s in scales.items()}
+    found = {f"scale {name}": Trial(_score(partial(_times, s))) for name, s in scales.items()}
     found |= {
         f"scale 1e-300, loss {loss}": Trial(
             _score(lambda row: 1e-300 * (row % 7 + 1)), outputs={"score": {**REGRESSION["score"], "loss": loss}}
