@@ -180,5 +180,5 @@ def test_targets_whose_loss_would_overflow_are_named() -> None:
 
 def test_numbers_that_single_precision_takes_for_zero_need_a_scale() -> None:
     config = RegressionOutputConfig(column="score", standardize=False)
-    with pytest.raises(UserError, match="1e-300, which single precision takes for 0 .*standardize=true"):
+    with pytest.raises(UserError, match=r"1e-300, which single precision takes for 0 .*standardize=true"):
         Regression("score", config).fit({"score": [1.0, 1e-300]})

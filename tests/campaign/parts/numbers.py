@@ -181,7 +181,7 @@ def _nothing(row: int, cells: dict[str, str]) -> None:
 def _tagged(change: Change, lists: bool, row: int, cells: dict[str, str]) -> None:
     change(row, cells)
     words = cells["text"].split() or ["x"]
-    cells["tags"] = json.dumps([("B-A", "O")[number % 2] for number in range(len(words))])
+    cells["tags"] = json.dumps([("B-A", "O")[(row + number) % 2] for number in range(len(words))])
     if lists:
         cells["text"] = json.dumps(words)
 
