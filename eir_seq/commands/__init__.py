@@ -6,12 +6,14 @@ loss, memory, disk); 130 and 143 stopped by a signal. ``--debug`` shows the trac
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
 from eir_seq.errors import EXIT_RUN_FAILED, EXIT_USER, Fault, RunFailed, UserError, nearest
+from eir_seq.machine import failure_of, raise_file_limit, silence
 
 COMMANDS = {
     "train": "train an experiment (the default command)",
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # docs/guide/training.md. It is read once, by torch.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    raise_file_limit()
     try:
         code = _dispatch(words)
         sys.stdout.flush()
@@ -47,8 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `| head` closed our output; there is nobody left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 0
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        silence(sys.stdout)  # what it still holds would fail again at the end of the process
+        return _report(failure.with_traceback(error.__traceback__), EXIT_RUN_FAILED, debug)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -84,5 +93,6 @@ def _report(error: Exception, code: int, debug: bool) -> int:
     else:
         from eir_seq.training.redaction import redact
 
-        print(redact(str(error)), file=sys.stderr)
+        with contextlib.suppress(OSError):  # it may be a file on the disk that is full
+            print(redact(str(error)), file=sys.stderr, flush=True)
     return code

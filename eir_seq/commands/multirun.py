@@ -24,6 +24,7 @@ from eir_seq.config.compose import compose_in_hydra, hydra_ready
 from eir_seq.config.overrides import normalized, parse_overrides
 from eir_seq.errors import EXIT_RUN_FAILED, Fault, UserError
 from eir_seq.inference.jobs import Job
+from eir_seq.machine import cannot_write
 
 MAX_JOBS = 10_000
 
@@ -80,6 +81,8 @@ def sweep(words: Sequence[str]) -> int:
         through_hydra(["--multirun", *overrides], _never_called)
     except SystemExit as error:
         stopped = error
+    except OSError as error:
+        raise cannot_write("the sweep", error, "hydra.sweep.dir") from error
     if ProcessLauncher.finished is None:  # another launcher did it, or nothing was started
         return int(stopped.code or 0) if stopped is not None else 0
     done, jobs = ProcessLauncher.finished

@@ -22,9 +22,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.inference.jobs import JOBS, Job, Status, read_jobs
+from eir_seq.machine import cannot_write, say, writing
 from eir_seq.training.redaction import redact, redact_words
 
 SWEEP_VARIABLE = "EIR_SEQ_SWEEP"
@@ -48,7 +50,7 @@ class Sweep:
         command: Callable[[Sequence[str], Path], Sequence[str]],
         *,
         n_jobs: int = 1,
-        say: Callable[[str], None] = lambda line: print(redact(line), flush=True),
+        say: Callable[[str], object] = lambda line: say(str(redact(line)), sys.stdout),
     ) -> None:
         self.folder = folder
         self._command = command
@@ -76,16 +78,24 @@ class Sweep:
 
         Raises:
             UserError: another process works on this sweep, or the folder cannot be written.
+        OSError: a record cannot be written (disk full); jobs that run save and end.
         """
         try:
             (self.folder / JOBS).mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / JOBS / ".lock").open("w")
         except OSError as error:
-            raise UserError(Fault("hydra.sweep.dir", f"{self.folder} cannot be made: {error.strerror}")) from None
-        with self._locked(), self._signals_passed_on():
+            raise cannot_write(self.folder, error, "hydra.sweep.dir") from None
+        with self._locked(lock), self._signals_passed_on():
             planned = self._numbered(jobs)
             for job in planned:
                 self._write(job)
-            return self._run(planned)
+            try:
+                return self._run(planned)
+            finally:  # nothing runs, unless a record could not be written
+                for process, _ in self._running.values():
+                    process.terminate()
+                for process, _ in self._running.values():
+                    process.wait()
 
     def _run(self, planned: list[Job]) -> list[Job]:
         jobs = {job.number: job for job in planned}
@@ -161,17 +171,18 @@ class Sweep:
         path = self.folder / JOBS / f"{job.number}.json"
         partial = path.with_suffix(f".partial-{os.getpid()}")
         content = asdict(job) | {"overrides": redact_words(list(job.overrides))}
-        partial.write_text(json.dumps(redact(content), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        with writing(path, partial):
+            partial.write_text(json.dumps(redact(content), indent=2) + "\n", encoding="utf-8")
+            partial.replace(path)
         return job
 
     def _log(self, job: Job) -> Path:
         return self.folder / JOBS / f"{job.number}.log"
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, lock: IO[str]) -> Iterator[None]:
         """Only one process works on a sweep; the kernel frees the lock however that process ends."""
-        with (self.folder / JOBS / ".lock").open("w") as lock:
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
@@ -12,6 +13,7 @@ from eir_seq.commands.preflight import preflight
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.machine import say
 from eir_seq.training.redaction import redact
 
 
@@ -33,7 +35,7 @@ def run(arguments: list[str]) -> int:
         return show(flags)
     composed = compose_experiment(flags.overrides, preflight)
     for line in filter(None, (composed.config.note, *composed.notes)):
-        print(redact(line), flush=True)
+        say(str(redact(line)), sys.stdout)
     from eir_seq.inference.report import write_report
     from eir_seq.training.run import train as train_experiment
 

@@ -132,6 +132,8 @@ def number_of(text: str) -> float:
 
 def _number_fault(text: str, number: float) -> str:
     hint = " (a decimal comma? write 1.5)" if text.count(",") == 1 and "." not in text else ""
+    if "," in text and not hint and math.isfinite(number_of(text.replace(",", ""))):
+        hint = f" (separators of thousands? write {text.replace(',', '')[:40]})"
     return f"is {text[:40]!r}, {'infinite' if math.isinf(number) else 'not a number'}{hint}"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import warnings
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,6 +19,7 @@ from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.source import Splits
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.machine import loader_processes
 from eir_seq.modalities.base import FittedModality
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.randomness import derive_seed
@@ -186,6 +189,16 @@ class DataModule(pl.LightningDataModule):
         assert self.splits.train is not None
         return list(self.splits.train[column])
 
+    @cached_property
+    def _workers(self) -> int:
+        """Processes per loader: fewer than were asked for where the machine's limits allow no more."""
+        wanted = self.config.data.num_workers
+        workers, reason = loader_processes(wanted, len(self.encoded))
+        if workers < wanted:
+            others = f"{workers} of the processes are started" if workers else "batches are made by the main process"
+            log.warning("data.num_workers=%d: %s, since %s", wanted, others, reason)
+        return workers
+
     def _evaluation_loader(self, split: str) -> DataLoader[Batch] | list[Any]:
         self.setup()
         if split not in self.encoded:
@@ -197,18 +210,20 @@ class DataModule(pl.LightningDataModule):
 
     def _loader(self, split: str, sampler: Sampler[BatchKey]) -> DataLoader[Batch]:
         if split not in self._loaders:
-            workers = self.config.data.num_workers
-            self._loaders[split] = DataLoader(
-                self.encoded[split],  # type: ignore[arg-type]
-                batch_size=None,  # the sampler names whole batches, and the dataset makes them
-                sampler=sampler,
-                collate_fn=as_it_is,
-                num_workers=workers,
-                worker_init_fn=_outlive_signals,
-                persistent_workers=workers > 0,
-                pin_memory=torch.cuda.is_available(),
-                generator=torch.Generator().manual_seed(derive_seed(self.config.seed, "loader", split)),
-            )
+            workers = self._workers
+            with warnings.catch_warnings():  # more processes than cores are the user's choice
+                warnings.filterwarnings("ignore", message="This DataLoader will create")
+                self._loaders[split] = DataLoader(
+                    self.encoded[split],  # type: ignore[arg-type]
+                    batch_size=None,  # the sampler names whole batches, and the dataset makes them
+                    sampler=sampler,
+                    collate_fn=as_it_is,
+                    num_workers=workers,
+                    worker_init_fn=_outlive_signals,
+                    persistent_workers=workers > 0,
+                    pin_memory=torch.cuda.is_available(),
+                    generator=torch.Generator().manual_seed(derive_seed(self.config.seed, "loader", split)),
+                )
         return self._loaders[split]
 
 

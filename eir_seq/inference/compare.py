@@ -16,6 +16,7 @@ import yaml
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.inference.jobs import JOBS, read_jobs
+from eir_seq.machine import cannot_write
 
 REPETITIONS = ("seed", "data.split_seed")
 """Config keys whose values repeat a run rather than change what it does."""
@@ -119,7 +120,7 @@ class Comparison:
                 for section in self.sections:
                     writer.writerows([section.headline.metric, *self._csv_row(row)] for row in section.rows)
         except OSError as error:
-            raise UserError(Fault(str(path.parent), f"cannot be written: {error.strerror}")) from None
+            raise cannot_write(path, error) from None
 
     def _csv_row(self, row: Row) -> list[str]:
         settings = dict(row.settings)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eir_seq.errors import Fault, UserError
 from eir_seq.inference.compare import Comparison, Row, Section, as_text, mean_and_deviation
+from eir_seq.machine import cannot_write
 
 LONGEST_CELL = 36
 """Longer values are cut where the width is limited."""
@@ -79,7 +79,7 @@ def write_markdown(comparison: Comparison, path: Path) -> None:
     try:
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(Fault(str(path.parent), f"cannot be written: {error.strerror}")) from None
+        raise cannot_write(path, error) from None
 
 
 def _columns(comparison: Comparison, section: Section) -> tuple[list[Column], int]:

@@ -19,6 +19,7 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
 from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.source_texts import rows_of_texts, text_writer, writing
+from eir_seq.machine import cannot_write
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.language.corrupted import FittedPretraining
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
@@ -342,13 +343,12 @@ def _metrics_file(table: Path) -> Path:
 def _default_destination(run: Path, bundle: Path, test: str) -> Path:
     run = run.expanduser()
     name = f"{Path(test).name.split('.')[0] or 'rows'}.predicted.csv"
-    if bundle == run:
-        return Path(name)
-    folder = run / "predictions"
+    folder = Path() if bundle == run else run / "predictions"
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(Fault("output", f"{folder} cannot be written: {error.strerror}")) from None
+        raise cannot_write(folder, error, "output") from None
+    _check_destination(folder / name, None)
     return folder / name
 
 

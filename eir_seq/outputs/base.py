@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from eir_seq.config.outputs import OutputBase, TokenOutputBase
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.files import read_text
+from eir_seq.machine import writing
 from eir_seq.registry import imported
 
 SHOWN_IDS = 5
@@ -157,8 +158,9 @@ class FittedOutput(ABC):
         """Write this output as JSON, atomically."""
         text = json.dumps(self.state.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n"
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        with writing(path, partial):
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, path)
 
 
 class Output(ABC):

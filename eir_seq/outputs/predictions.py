@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.machine import cannot_write, writing
 
 NOT_PREDICTED = "not predicted"
 """The column of why a row has no prediction. No output can be called so: their names have no spaces."""
@@ -38,7 +40,8 @@ def write_predictions(
 ) -> None:
     """Write a CSV (UTF-8) with ``id`` and the columns of each output.
 
-    The file appears whole or not at all. Floats have nine significant digits, which single precision needs.
+    The file appears whole or not at all. Floats have nine significant digits, which single precision needs, and more
+    where all values of a column begin with the same digits.
 
     Args:
         path: the file to write; its folder must exist.
@@ -50,6 +53,7 @@ def write_predictions(
 
     Raises:
         UserError: two outputs have a column of the same name, or the file cannot be written.
+        RunFailed: the disk is full or fails.
     """
     table: list[tuple[str, Sequence[Any]]] = [("id", ids)]
     table += [column for of_output in columns.values() for column in of_output.items()]
@@ -61,21 +65,20 @@ def write_predictions(
         raise UserError(Fault("outputs", f"two columns of the predictions would be named {twice!r}; rename an output"))
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with writing(path, partial), partial.open("w", encoding="utf-8", newline="") as file:
             # A lone carriage return ends a line for readers, and Python's writer quotes it only where it ends its own.
             returns = any(isinstance(value, str) and "\r" in value for _, values in table for value in values)
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
-            cell = _safe_cell if csv_safe else _cell
-            writer.writerow(map(cell, names))
+            written = _safe_cell if csv_safe else _cell
+            writer.writerow(map(written, names))
+            digits = [_digits(values) for _, values in table]
             for row in zip(*(values for _, values in table), strict=True):
-                writer.writerow(map(cell, row))
+                writer.writerow(written(value, count) for value, count in zip(row, digits, strict=True))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+            os.replace(partial, path)
     except OSError as error:
-        raise UserError(Fault(str(path), f"cannot be written: {error.strerror}")) from None
-    finally:
-        partial.unlink(missing_ok=True)
+        raise cannot_write(path, error) from None
 
 
 def _with_gaps(
@@ -96,11 +99,20 @@ def _with_gaps(
     return [*filled, (NOT_PREDICTED, reasons)]
 
 
-def _safe_cell(value: Any) -> str:
+def _digits(values: Sequence[Any]) -> int:
+    """Significant digits of a column of floats: nine, and as many more as all values share."""
+    numbers = [value for value in values if isinstance(value, float) and math.isfinite(value)]
+    if not numbers or min(numbers) == max(numbers):
+        return 9
+    ratio = max(abs(min(numbers)), abs(max(numbers))) / (max(numbers) - min(numbers))
+    return min(17, 9 + max(0, math.floor(math.log10(ratio)) - 2)) if math.isfinite(ratio) and ratio > 0 else 9
+
+
+def _safe_cell(value: Any, digits: int = 9) -> str:
     """A cell that no spreadsheet takes for a formula (https://owasp.org/www-community/attacks/CSV_Injection)."""
-    text = _cell(value)
+    text = _cell(value, digits)
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+def _cell(value: Any, digits: int = 9) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

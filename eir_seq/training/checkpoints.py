@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.machine import free_bytes
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 WEIGHTS = "model.safetensors"
@@ -91,13 +92,6 @@ def verify_folder(folder: Path) -> str | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is damaged"
     return None
-
-
-def free_bytes(path: Path) -> int:
-    """Free space where `path` is or would be."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from eir_seq.machine import say
 from eir_seq.training.metrics_file import Measurement
 from eir_seq.training.redaction import redact
 
@@ -26,8 +27,8 @@ LINE_SECONDS = 30.0
 class Console:
     """Writes to a stream and, once `log_to` has named it, to a log file; shows bars where the stream is a terminal.
 
-    A closed stream (``| head``) does not end the run: the log goes on. While entered, warnings that the package logs
-    are said, too.
+    A stream that is closed (``| head``) or full does not end the run: the log goes on. While entered, warnings that the
+    package logs are said, too.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -74,9 +75,7 @@ class Console:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
             return
-        try:
-            print(text, file=self.stream, flush=True)
-        except (BrokenPipeError, ValueError):
+        if not say(text, self.stream):
             self.stream, self.terminal = open(os.devnull, "w"), False  # noqa: SIM115
 
     @contextmanager
@@ -129,12 +128,12 @@ class Console:
         first = measurements[0]
         overall = [m for m in measurements if not m.output]
         outputs = {m.output for m in measurements} - {""}
-        shown = [f"{m.metric} {m.value:.4f}" for m in overall]
+        shown = [f"{m.metric} {_decimals(m.value)}" for m in overall]
         for output in sorted(outputs):
             found = {m.metric: m.value for m in measurements if m.output == output and "(" not in m.metric}
             if len(outputs) == 1:
                 found.pop("loss", None)  # it is the overall loss, or its multiple
-            shown.append(f"{output}: " + ", ".join(f"{metric} {value:.4f}" for metric, value in found.items()))
+            shown.append(f"{output}: " + ", ".join(f"{metric} {_decimals(value)}" for metric, value in found.items()))
         mark = "  <- best" if best else ""
         self.say(f"epoch {first.epoch}, step {first.step:,}, {first.split}: {'; '.join(shown)}{mark}")
 
@@ -202,6 +201,11 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _decimals(value: float) -> str:
+    """Four decimals, or significant digits where these would say nothing."""
+    return f"{value:.4f}" if value == 0 or 1e-4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _loss(loss: Callable[[], float | None]) -> str:

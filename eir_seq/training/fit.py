@@ -17,12 +17,12 @@ from lightning.pytorch.loggers import Logger
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.machine import free_bytes
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.checkpoints import (
     STATE,
     CheckpointStore,
     FolderCheckpointIO,
-    free_bytes,
     read_json,
     remove_folder,
     verify_folder,

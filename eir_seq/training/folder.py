@@ -20,6 +20,7 @@ import yaml
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.machine import cannot_write, writing
 from eir_seq.training.redaction import redact
 
 CONFIG, MANIFEST, RESULT, REPORT, LOG, METRICS, OWNER = (
@@ -137,8 +138,7 @@ class RunFolder:
             with tempfile.TemporaryFile(dir=self.path, prefix=_PROBE):
                 pass
         except OSError as error:
-            where = error.filename or self.path
-            raise UserError(Fault(place, f"{where} cannot be written: {error.strerror}")) from None
+            raise cannot_write(self.path, error, place) from None
 
     def _make(self, path: Path) -> None:
         missing = []
@@ -310,10 +310,11 @@ def write_text(path: Path, text: str) -> None:
     from eir_seq.training.checkpoints import flush_to_disk
 
     partial = path.with_name(f".partial-{path.name}-{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    flush_to_disk(partial)
-    partial.replace(path)
-    flush_to_disk(path.parent)
+    with writing(path, partial):
+        partial.write_text(text, encoding="utf-8")
+        flush_to_disk(partial)
+        partial.replace(path)
+        flush_to_disk(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from eir_seq.machine import writing
 from eir_seq.training.checkpoints import flush_to_disk, hash_file
 
 HEADER = ("epoch", "step", "split", "output", "metric", "value")
@@ -49,7 +50,8 @@ class AppendedFile:
 
     def flush(self) -> tuple[int, str]:
         """Wait until all lines are on the disk; gives the size in bytes and the sha256 of the file."""
-        flush_to_disk(self.path)
+        with writing(self.path):
+            flush_to_disk(self.path)
         return self.path.stat().st_size, hash_file(self.path)
 
     def problem(self, size: int, sha256: str) -> str | None:
@@ -66,7 +68,7 @@ class AppendedFile:
     def _write(self, rows: Iterable[tuple[object, ...]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        with self.path.open("ab") as file:
+        with writing(self.path), self.path.open("ab") as file:
             file.write(text.getvalue().encode())
 
 

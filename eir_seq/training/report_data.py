@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from eir_seq.machine import writing
 from eir_seq.outputs.reporting.sections import WorstRow
 from eir_seq.training.redaction import redact
 
@@ -109,8 +110,9 @@ class ReportData(BaseModel):
         partial = folder / f".data.json.{os.getpid()}.partial"
         content = self.model_dump(mode="json")
         content |= {name: redact(content[name]) for name in ("skipped", "warnings")}
-        partial.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, folder / "data.json")
+        with writing(folder / "data.json", partial):
+            partial.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+            os.replace(partial, folder / "data.json")
 
     @classmethod
     def load(cls, run_dir: Path) -> ReportData:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from eir_seq import machine
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
@@ -114,12 +114,10 @@ def _missing(run: Path, result: dict[str, Any]) -> str | None:
 
 
 def failure_of(error: BaseException) -> RunFailed | None:
-    """The one-line failure that an error stands for, if memory or disk are at fault."""
+    """The one-line failure that an error stands for, if memory, disk or the like are at fault."""
     if out_of_memory(error):
         return memory_failure("evaluation", "data.eval_batch_size rows")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
-        return RunFailed(f"{error.filename or 'the run folder'} could not be written: {error.strerror}")
-    return None
+    return machine.failure_of(error)
 
 
 def _tidy_up(folder: RunFolder, config: ExperimentConfig, manifest: RunManifest) -> None:

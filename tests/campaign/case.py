@@ -174,6 +174,8 @@ def import_all() -> None:
     import eir_seq.commands.predict
     import eir_seq.commands.runs
     import eir_seq.commands.train
+    import eir_seq.data.module
+    import eir_seq.inference.predict
     import eir_seq.inference.report
     import eir_seq.training.run  # noqa: F401
 

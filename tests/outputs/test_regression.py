@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 from eir_seq.errors import UserError
 from eir_seq.outputs import build_output, load_output
 from eir_seq.outputs.regression.config import RegressionOutputConfig
-from eir_seq.outputs.regression.output import FittedRegression
+from eir_seq.outputs.regression.output import FittedRegression, Regression
 
 TARGETS = [1.0, 2.0, 4.0, 9.0]
 
@@ -158,3 +158,29 @@ def test_files_that_are_no_saved_output(tmp_path: Path, content: str | None, mes
     with pytest.raises(UserError, match=message) as caught:
         load_output(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-40, 1e-4, 1.0, 1e15, 1e28])
+def test_metrics_do_not_depend_on_the_unit(scale: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    values = torch.rand(50, generator=draw, dtype=torch.float64).tolist()
+    raw = torch.randn(50, 1, generator=draw)
+    found = []
+    for unit in (1.0, scale):
+        fitted = Regression("score", RegressionOutputConfig(column="score")).fit({"score": [x * unit for x in values]})
+        metrics = fitted.evaluate(raw, fitted.targets({"score": [x * unit for x in values]}))
+        found.append({name: x / unit if name in ("mae", "rmse") else x for name, x in metrics.items()})
+    assert set(found[0]) == {"loss", "mae", "rmse", "r2", "pearson", "spearman"}
+    assert found[1] == pytest.approx(found[0], rel=1e-5)  # targets are in single precision
+
+
+def test_targets_whose_loss_would_overflow_are_named() -> None:
+    fitted = Regression("score", RegressionOutputConfig(column="score")).fit({"score": [1e-300, 2e-300]})
+    with pytest.raises(UserError, match=r"0.5 in column 'score' is more than 1e\+15 deviations .*\(row 'b'\)"):
+        fitted.targets({"score": [1e-300, 0.5]}, ["a", "b"])
+
+
+def test_numbers_that_single_precision_takes_for_zero_need_a_scale() -> None:
+    config = RegressionOutputConfig(column="score", standardize=False)
+    with pytest.raises(UserError, match=r"1e-300, which single precision takes for 0 .*standardize=true"):
+        Regression("score", config).fit({"score": [1.0, 1e-300]})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -14,7 +16,6 @@ from torchmetrics.functional.regression import (
     mean_absolute_error,
     mean_squared_error,
     pearson_corrcoef,
-    r2_score,
     spearman_corrcoef,
 )
 
@@ -31,6 +32,10 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {
 
 MAX_TARGET = 1e30
 """Larger targets would overflow single precision."""
+MAX_SCALED = 1e15
+"""Targets in the loss's units; the squares of larger ones, and sums of these, would overflow single precision."""
+MIN_TARGET = float(torch.finfo(torch.float32).tiny)
+"""Smaller ones are 0 in single precision, or nearly so, unless they are standardized."""
 
 
 class RegressionState(Strict):
@@ -66,11 +71,19 @@ class FittedRegression(FittedOutput):
         """The target in the loss's units, FloatTensor (rows,).
 
         Raises:
-            UserError: a value is not a number.
+            UserError: a value is not a number, or so far from the training rows that its loss would overflow.
         """
         numbers = self._numbers(rows, ids)
         exact = torch.tensor(numbers, dtype=torch.float64)
-        return ((exact - self._offset) / self._scale).float()
+        scaled = (exact - self._offset) / self._scale
+        far = (~(scaled.abs() <= MAX_SCALED)).nonzero().flatten().tolist()
+        if far:
+            column, units = self.config.column, "deviations from the mean of the training rows"
+            how = f"more than {MAX_SCALED:g} {units}" if self.config.standardize else f"more than {MAX_SCALED:g}"
+            hint = "" if self.config.standardize else f"; outputs.{self.name}.standardize=true scales such numbers"
+            what = f"{numbers[far[0]]!r} in column {column!r} is {how} ({row_names(far, ids)}){hint}"
+            raise UserError(Fault(f"outputs.{self.name}.column", what))
+        return scaled.float()
 
     def build_head(self, in_features: int) -> nn.Module:
         """Dropout and a linear layer whose bias starts at the mean of the training rows (0 where standardized)."""
@@ -93,18 +106,24 @@ class FittedRegression(FittedOutput):
         R2 is absent where the rows' targets are all the same, the correlations also where the predictions are.
         """
         predicted, true = self._restored(raw.squeeze(1)), self._restored(target)
+        # A power of two changes no digit, and squares of what is measured in such units neither vanish nor overflow.
+        spread = float((true - predicted).abs().max().maximum(true.max() - true.min()))
+        unit = 2.0 ** max(math.frexp(spread)[1], -1000) if spread else 1.0
+        predicted, true = predicted / unit, true / unit
         values = {
             "loss": math.fsum(self.loss(raw, target).tolist()) / len(raw),
-            "mae": float(mean_absolute_error(predicted, true)),
-            "rmse": float(mean_squared_error(predicted, true, squared=False)),
+            "mae": float(mean_absolute_error(predicted, true)) * unit,
+            "rmse": float(mean_squared_error(predicted, true, squared=False)) * unit,
         }
         if true.min() < true.max():
-            values["r2"] = float(r2_score(predicted, true))
+            values["r2"] = 1 - float((true - predicted).square().sum() / (true - true.mean()).square().sum())
             if predicted.min() < predicted.max():
-                correlations = {
-                    "pearson": pearson_corrcoef(predicted, true),
-                    "spearman": spearman_corrcoef(predicted, true),
-                }
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message="The variance of predictions or target is close to zero")
+                    correlations = {
+                        "pearson": pearson_corrcoef(predicted, true),
+                        "spearman": spearman_corrcoef(predicted, true),
+                    }
                 # Predictions that differ by rounding only can still leave a correlation undefined.
                 values |= {name: float(value) for name, value in correlations.items() if value.isfinite()}
         return values
@@ -153,10 +172,10 @@ class Regression(Output):
         """Mean and deviation of the target over the training rows.
 
         Raises:
-            UserError: a value is not a number, or all are the same and cannot be standardized.
+            UserError: a value is not a number, too large or too small; or all are the same and cannot be standardized.
         """
         column, place = self.config.column, f"outputs.{self.name}.column"
-        values = _numbers(list(train_rows[column]), place, column, None)
+        values = _numbers(list(train_rows[column]), place, column, _ids(train_rows))
         if not values:
             raise UserError(Fault(place, f"column {column!r} has no training rows"))
         if self.config.standardize and min(values) == max(values):
@@ -164,10 +183,28 @@ class Regression(Output):
                 Fault(place, f"column {column!r} is {values[0]:g} on all {len(values)} training rows; nothing to learn")
             )
         mean = math.fsum(values) / len(values)
-        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
+        largest = max(abs(value - mean) for value in values)  # whose square, and those of others, may be 0
+        unit = largest or 1.0
+        deviation = unit * math.sqrt(math.fsum(((value - mean) / unit) ** 2 for value in values) / len(values))
+        if self.config.standardize and deviation < sys.float_info.min:
+            message = f"column {column!r} has values that differ by less than {sys.float_info.min:.3g}; rescale them"
+            raise UserError(Fault(place, message))
+        small = [row for row, value in enumerate(values) if 0 < abs(value) < MIN_TARGET]
+        if small and not self.config.standardize:
+            message = f"column {column!r} has {values[small[0]]!r}, which single precision takes for 0"
+            hint = f"outputs.{self.name}.standardize=true scales such numbers"
+            raise UserError(Fault(place, f"{message} ({row_names(small, _ids(train_rows))}); {hint}"))
         return FittedRegression(
             RegressionState(name=self.name, config=self.config, rows=len(values), mean=mean, deviation=deviation)
         )
+
+
+def _ids(rows: Rows) -> Sequence[str] | None:
+    """The ids of rows that have them."""
+    try:
+        return [str(value) for value in rows["id"]]
+    except KeyError:
+        return None
 
 
 def _numbers(values: Sequence[Any], place: str, column: str, ids: Sequence[str] | None) -> list[float]:

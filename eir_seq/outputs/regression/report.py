@@ -34,6 +34,7 @@ def section(given: Predicted) -> Section | None:
 
 def predicted_against_true(true: NDArray[np.float64], predicted: NDArray[np.float64], unit: str) -> Plot:
     """Scatter of predicted over true values."""
+    true, predicted, unit = _within_reach(true, predicted, unit)
     every = max(1, -(-len(true) // MAX_POINTS))
 
     def draw(axes: Axes) -> None:
@@ -50,6 +51,7 @@ def predicted_against_true(true: NDArray[np.float64], predicted: NDArray[np.floa
 
 def residuals(true: NDArray[np.float64], predicted: NDArray[np.float64], unit: str) -> Plot:
     """Residuals over predicted values, and their distribution beside it."""
+    true, predicted, unit = _within_reach(true, predicted, unit)
     every = max(1, -(-len(true) // MAX_POINTS))
     difference = predicted - true
 
@@ -58,9 +60,24 @@ def residuals(true: NDArray[np.float64], predicted: NDArray[np.float64], unit: s
         left.axhline(0, color=INK, linewidth=0.8, linestyle=(0, (2, 2)))
         left.plot(predicted[::every], difference[::every], "o", color=COLOURS[1], alpha=0.45, markersize=3, mew=0)
         left.set(xlabel=f"predicted {unit}", ylabel="predicted - true")
-        right.hist(difference, bins=min(40, max(5, len(true) // 10)), orientation="horizontal", color=COLOURS[1])
+        bins, steps = min(40, max(5, len(true) // 10)), np.ptp(difference) / np.spacing(np.abs(difference).max())
+        if steps >= 2:
+            right.hist(difference, bins=int(min(bins, steps)), orientation="horizontal", color=COLOURS[1])
+        else:  # all the same, but for rounding
+            right.barh(difference[:1], [len(difference)], color=COLOURS[1])
         right.set(xlabel="rows")
         right.xaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
 
     text = f"Residuals of {unit}: mean {difference.mean():.4g}, deviation {difference.std():.4g}"
     return figure_of("Residuals", text, draw, height=3.6)
+
+
+def _within_reach(
+    true: NDArray[np.float64], predicted: NDArray[np.float64], unit: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
+    """Values whose axes can be drawn: those near the smallest numbers are multiplied by a power of ten."""
+    largest = float(max(np.abs(true).max(), np.abs(predicted).max()))
+    if not 0 < largest < 1e-100:
+        return true, predicted, unit
+    scale = float(f"1e{int(np.floor(np.log10(largest)))}")
+    return true / scale, predicted / scale, f"{unit} / {scale:g}"

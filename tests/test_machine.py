@@ -1,0 +1,98 @@
+"""Faults of the machine are one line, whoever raises them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+
+from eir_seq import machine
+from eir_seq.errors import RunFailed, UserError
+
+
+def system_error(number: int, path: str | None = None) -> OSError:
+    return OSError(number, os.strerror(number), path) if path else OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (system_error(errno.ENOSPC, "/tmp/a"), "/tmp/a could not be written: No space left on device ("),
+        (system_error(errno.EIO), "a file could not be written: Input/output error"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "could not be written: No space left"),
+        (OSError("Caught OSError in DataLoader worker process 0.\n[Errno 24] Too many open files"), "ulimit -n"),
+        (RuntimeError("unable to open file </a> in read-only mode: Too many open files (24)"), "ulimit -n"),
+        (
+            RuntimeError("unable to write to file </torch_1_2>: No space left on device (28)"),
+            "shared memory (/dev/shm)",
+        ),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error."), "shared memory (/dev/shm)"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+    ],
+)
+def test_what_the_machine_is_at_fault_for(error: BaseException, said: str) -> None:
+    failure = machine.failure_of(error)
+    assert failure is not None
+    assert said in str(failure)
+    assert "\n" not in str(failure)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "no such file", "a"), RuntimeError("shape"), KeyError("a")])
+def test_other_errors_are_faults_of_the_program(error: BaseException) -> None:
+    assert machine.failure_of(error) is None
+
+
+def test_the_cause_counts() -> None:
+    error = RuntimeError("could not save")
+    error.__cause__ = system_error(errno.ENOSPC, "a")
+    assert "a could not be written" in str(machine.failure_of(error))
+
+
+def test_a_target_that_another_path_would_mend_is_the_users(tmp_path: Path) -> None:
+    assert isinstance(machine.cannot_write(tmp_path, system_error(errno.EACCES)), UserError)
+    assert isinstance(machine.cannot_write(tmp_path, system_error(errno.EROFS)), UserError)
+    assert isinstance(machine.cannot_write(tmp_path, system_error(errno.ENOSPC)), RunFailed)
+
+
+def test_writing_names_the_file_and_frees_its_space(tmp_path: Path) -> None:
+    partial = tmp_path / ".partial"
+    partial.write_text("half")
+    with pytest.raises(OSError, match="whole"), machine.writing(tmp_path / "whole", partial):
+        raise system_error(errno.ENOSPC)
+    assert not partial.exists()
+
+
+def test_a_full_stream_is_silenced(capfd: pytest.CaptureFixture[str]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with open("/dev/full", "w") as stream:
+        assert not machine.say("a line", stream)
+        assert machine.say("another", stream)  # goes nowhere, and is no error when the stream is closed
+    assert capfd.readouterr().err == "warning: standard output cannot be written: No space left on device\n"
+
+
+def test_few_file_handles_make_few_loader_processes() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 80, limits[1]))
+        assert machine.loader_processes(8, 3) == (2, f"a process may have {used + 80:,} open files (ulimit -n)")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, limits[1]))
+        assert machine.loader_processes(8, 3)[0] == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert machine.loader_processes(0, 3)[0] == 0
+
+
+def test_without_shared_memory_there_are_no_loader_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_SHARED_MEMORY", tmp_path / "missing")
+    assert machine.loader_processes(2, 3) == (0, f"{tmp_path / 'missing'}: No such file or directory")
+
+
+if not sys.platform.startswith("linux"):
+    pytest.skip("limits of other systems have other names", allow_module_level=True)
