@@ -9,16 +9,11 @@ from collections.abc import Mapping
 
 from eir_seq.commands import main as run_command
 
-TUNABLES = {
-    "glibc.malloc.tcache_count": "0",
-    "glibc.malloc.mmap_threshold": str(2**25),
-    "glibc.malloc.trim_threshold": str(2**31),
-}
+TUNABLES = {"glibc.malloc.tcache_count": "0"}
 """How glibc manages memory while a command runs.
 
 By default each thread keeps small freed blocks for itself, wherever they lie. What a step leaves of these in the region
 of its activations cuts it up, large blocks no longer fit, and the heap grows. Without them freed neighbours merge.
-Blocks of up to 32 MB (glibc's own limit) lie on the heap, which is not given back and asked for again in each step.
 """
 
 
