@@ -23,7 +23,12 @@ def test_a_run_is_the_same_to_the_last_bit(accumulate: int, tmp_path: Path, monk
     without = outcome(tmp_path / "without", run(config, tmp_path / "without"))
     tried: list[Any] = []
     monkeypatch.setattr(loop, "REHEARSED_STEPS", 1)
-    monkeypatch.setattr(loop, "rehearse", lambda *args, **named: (tried.append(args), rehearse(*args, **named)))
+
+    def noted(*args: Any, **named: Any) -> None:
+        tried.append(args)
+        rehearse(*args, **named)
+
+    monkeypatch.setattr(loop, "rehearse", noted)
     rehearsed = outcome(tmp_path / "rehearsed", run(config, tmp_path / "rehearsed"))
     assert len(tried) == 1
     assert same(without, rehearsed)
