@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import signal
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.batching import TrainingOrder, shard
+from eir_seq.data.batching import TrainingOrder, batch_costs, shard
 from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.source import Splits
@@ -25,6 +26,9 @@ from eir_seq.outputs.base import FittedOutput
 from eir_seq.randomness import derive_seed
 
 log = logging.getLogger(__name__)
+
+COMPARED_ROWS = 2**22
+"""Rows whose batches are compared for the costliest one: a second or two."""
 
 
 class EpochSampler(Sampler[BatchKey]):
@@ -140,6 +144,34 @@ class DataModule(pl.LightningDataModule):
     def set_position(self, epoch: int, batches_done: int) -> None:
         """The next training batches are those of `epoch` behind the first `batches_done`."""
         self._training_sampler.set_position(epoch, batches_done)
+
+    def costliest_batches(
+        self, epoch: int, batches_done: int, batches: int, beyond: Sequence[int] = ()
+    ) -> tuple[Batch | None, Batch | None]:
+        """Of training batches from a position on, and of those of an evaluation, the ones for most memory, by estimate.
+
+        Args:
+            epoch: the first epoch.
+            batches_done: how many of its batches do not count.
+            batches: how many from there on do; where they hold more than `COMPARED_ROWS`, fewer.
+            beyond: rows of a batch. One that takes no more is left out, and so is an evaluation's beside training's.
+        """
+        split, order = self.encoded["train"], self._training_sampler.order
+        cost = float(batch_costs(split.lengths, [np.array(beyond)])[0]) if beyond else 0.0
+        batches = min(batches, max(1, COMPARED_ROWS // len(split)) * len(self._training_sampler))
+        train = evaluated = None
+        while batches > 0:
+            chosen = shard(order.batches(epoch), self.rank, self.world_size)[batches_done:][:batches]
+            costs = batch_costs(split.lengths, chosen)
+            if costs.max() > cost:
+                cost, train = float(costs.max()), BatchKey(tuple(chosen[costs.argmax()].tolist()), epoch)
+            epoch, batches_done, batches = epoch + 1, 0, batches - len(chosen)
+        if "validation" in self.encoded:
+            keys = self.encoded["validation"].in_order(self.config.data)
+            costs = batch_costs(self.encoded["validation"].lengths, [np.array(key.rows) for key in keys])
+            if costs.max() > cost:
+                evaluated = self.encoded["validation"][keys[int(costs.argmax())]]
+        return None if train is None else split[train], evaluated
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches from the position on."""

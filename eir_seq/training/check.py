@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.batching import batch_costs
 from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import LENGTH
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
-from eir_seq.training.groups import loss_counts, weighted_loss
+from eir_seq.training.groups import batch_loss
 from eir_seq.training.optimization import build_optimizer, total_steps
 from eir_seq.training.preflight import check_config, check_parts
 
@@ -89,12 +91,14 @@ def check(config: ExperimentConfig) -> CheckResult:
     steps = total_steps(config.trainer, parts.data.batches_per_epoch)
     trial = _Trial(config, parts, device)
     train = parts.data.encoded["train"]
-    keys = sorted(parts.data.train_dataloader().sampler, key=lambda key: train.lengths[list(key.rows)].max())
+    planned = list(parts.data.train_dataloader().sampler)
+    costs = batch_costs(train.lengths, [np.array(key.rows) for key in planned])
+    keys = [planned[index] for index in np.argsort(costs, kind="stable")]
     loss = trial.step(train[type(keys[0])(keys[0].rows[:2], 0)])
     chosen = [keys[len(keys) * (2 * i + 1) // (2 * MEASURED)] for i in range(MEASURED)]
     seconds = [trial.timed(trial.step, train[key]) for key in chosen]
     forward = [trial.timed(trial.forward, train[key]) for key in chosen]
-    memory = trial.memory_of(train[train.in_order(config.data)[0]])
+    memory = trial.memory_of(train[keys[-1]])
     step_seconds = sum(seconds) / len(seconds) * config.trainer.accumulate
     return CheckResult(
         rows={split: rows.num_rows for split, rows in parts.splits.items()},
@@ -134,12 +138,8 @@ class _Trial:
     def step(self, batch: Batch) -> float:
         """Forward, backward, optimizer; gives the loss."""
         try:
-            counts = loss_counts(self.network, self.outputs, batch)
-            batch = to_device(batch, self.device)
             with autocast(self.device, str(self.config.trainer.precision)):
-                raw = self.network(batch["inputs"])
-                terms = {name: o.loss_terms(raw[name], batch["targets"][name]) for name, o in self.outputs.items()}
-                loss = weighted_loss(self.outputs, terms, counts)
+                loss = batch_loss(self.network, self.outputs, batch, self.device)
             if not bool(loss.isfinite()):
                 raise RunFailed(f"the loss of the first step is not finite (rows {', '.join(batch['id'][:5])})")
             self.optimizer.zero_grad()

@@ -28,6 +28,7 @@ from eir_seq.training.checkpoints import (
     verify_folder,
 )
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
+from eir_seq.training.evaluation import Batch
 from eir_seq.training.groups import Groups
 from eir_seq.training.loop import Monitor, Progress, RunLoop, noted, recorded
 from eir_seq.training.metrics_file import AppendedFile, MetricsFile
@@ -48,6 +49,12 @@ class Data(Protocol):
 
     def set_position(self, epoch: int, batches_done: int) -> None:
         """The next training batches are those of `epoch` behind the first `batches_done`."""
+        ...
+
+    def costliest_batches(
+        self, epoch: int, batches_done: int, batches: int, beyond: Sequence[int]
+    ) -> tuple[Batch | None, Batch | None]:
+        """Of so many training batches from a position on, and of those of an evaluation, the ones for most memory."""
         ...
 
     def train_dataloader(self) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.training.evaluation import Batch
+from eir_seq.training.evaluation import Batch, to_device
 from eir_seq.training.network import Network
 
 Counts = Mapping[str, Sequence[float]]
@@ -72,6 +72,15 @@ def loss_counts(network: Network, outputs: Mapping[str, FittedOutput], batch: Ba
         name: output.loss_counts(inputs, batch["targets"][name]).sum(dim=0, dtype=torch.float64).tolist()
         for name, output in outputs.items()
     }
+
+
+def batch_loss(network: Network, outputs: Mapping[str, FittedOutput], batch: Batch, device: torch.device) -> Tensor:
+    """The weighted loss of a batch that is a whole optimizer step."""
+    counts = loss_counts(network, outputs, batch)
+    batch = to_device(batch, device)
+    raw = network(batch["inputs"])
+    terms = {name: output.loss_terms(raw[name], batch["targets"][name]) for name, output in outputs.items()}
+    return weighted_loss(outputs, terms, counts)
 
 
 def mean_loss(sums: Tensor, counts: Sequence[float]) -> Tensor:

@@ -24,11 +24,14 @@ from eir_seq.training.checkpoints import STATE, CheckpointStore, read_json
 from eir_seq.training.evaluation import Batch, Evaluation, evaluate
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.module import TrainingModule
+from eir_seq.training.rehearsal import rehearse
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
 
 POINTS = 200
 """How many times a run notes its training loss, at most; evaluations come on top."""
+REHEARSED_STEPS = 50
+"""Steps that have to be ahead for the largest batches to be tried first: they cost up to three or four."""
 STATE_KEY = "eir_seq"
 
 
@@ -37,6 +40,12 @@ class Position(Protocol):
 
     def set_position(self, epoch: int, batches_done: int) -> None:
         """The next training batches are those of `epoch` behind the first `batches_done`."""
+        ...
+
+    def costliest_batches(
+        self, epoch: int, batches_done: int, batches: int, beyond: Sequence[int]
+    ) -> tuple[Batch | None, Batch | None]:
+        """Of so many training batches from a position on, and of those of an evaluation, the ones for most memory."""
         ...
 
 
@@ -239,11 +248,14 @@ class RunLoop(Callback):
             epoch_ends if settings.validate_every is None else state.step % settings.validate_every == 0
         )
         self.steps_done += 1
+        self.module.zero_grad()  # not in the next step: they would lie among what its forward pass keeps
         self.progress.step(state.step, self.module.total_steps, self._epoch(), self._training_loss)
         if state.evaluation_due or state.step % self._every == 0:
             self._write_training_losses()
         self._consistent = True
         self._settle(trainer)
+        if self.steps_done == 1 and self.module.total_steps - state.step >= REHEARSED_STEPS:
+            self._rehearse()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A signal to the whole process group may end the loader's workers first: save all the same."""
@@ -251,6 +263,24 @@ class RunLoop(Callback):
             self._save(trainer)
 
     # ------------------------------------------------------------------------------------------------ between steps
+
+    def _rehearse(self) -> None:
+        """Try the largest batches ahead."""
+        assert self.batch is not None
+        module, settings = self.module, self.config.trainer
+        ahead = (module.total_steps - self.state.step) * settings.accumulate
+        train, evaluated = self.position.costliest_batches(
+            self.state.epoch, self.state.batches_done, ahead, beyond=self.batch["row"].tolist()
+        )
+        rehearse(
+            module.network,
+            self.outputs,
+            train,
+            evaluated if self.validation is not None else None,
+            device=module.device,
+            precision=str(settings.precision),
+            accumulates=settings.accumulate > 1,
+        )
 
     def _settle(self, trainer: Trainer) -> None:
         state, settings = self.state, self.config.trainer

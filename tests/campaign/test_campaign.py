@@ -10,7 +10,7 @@ import pytest
 
 from tests.campaign.__main__ import names
 
-SHARES: dict[str, float] = {"cache": 0.03, "disk": 0.04, "limits": 0.03, "numbers": 0.02}
+SHARES: dict[str, float] = {"cache": 0.03, "disk": 0.04, "limits": 0.03, "numbers": 0.02, "soak": 0.5}
 """The share of each part's cases that fits a few seconds."""
 
 

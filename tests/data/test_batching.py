@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eir_seq.data.batching import TrainingOrder, apportion, check_budget, evaluation_batches, padded_tokens, shard
+from eir_seq.data.batching import (
+    TrainingOrder,
+    apportion,
+    batch_costs,
+    check_budget,
+    evaluation_batches,
+    padded_tokens,
+    shard,
+)
 from eir_seq.errors import UserError
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=150)
@@ -128,3 +136,17 @@ def test_apportion_sums_to_its_total(shares) -> None:
     counts = apportion(np.array(shares), total)
     assert counts.sum() == total or total < sum(np.floor(np.array(shares) + 1e-9))
     assert np.abs(counts - shares).max() <= 1 + 1e-6
+
+
+@given(LENGTHS, st.integers(1, 17))
+def test_costs_of_batches(lengths, batch_size) -> None:
+    lengths = np.array(lengths)
+    batches = TrainingOrder(lengths, batch_size=batch_size, seed=3).batches(0)
+    costs = batch_costs(lengths, batches)
+
+    def of(length):
+        return length * (435 + length)
+
+    for batch, cost in zip(batches, costs, strict=True):
+        padded = sum(len(batch) * of(int(column.max())) for column in lengths[batch].T)
+        assert cost == padded + sum(of(int(length)) for length in lengths[batch].ravel())

@@ -158,6 +158,9 @@ class Data:
     def set_position(self, epoch: int, batches_done: int) -> None:
         assert (epoch, batches_done) == (0, 0)
 
+    def costliest_batches(self, *position: Any, **beyond: Any) -> tuple[None, None]:
+        return None, None
+
     def train_dataloader(self) -> list[Batch]:
         rows = iter(ROWS)
         keys = [tuple(next(rows) for _ in range(size)) for size in self.sizes]
