@@ -11,6 +11,7 @@ The exit code is 1 if anything went wrong. Wrong cases are printed with their na
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import pkgutil
@@ -57,7 +58,8 @@ def run_case(case: Case, keep: Path | None = None) -> str | None:
     except Exception:
         wrong = "the case itself failed: " + traceback.format_exc(limit=-3)
     if wrong and keep is not None:
-        shutil.copytree(folder, keep / case.name.replace("/", "_"), symlinks=True, dirs_exist_ok=True)
+        with contextlib.suppress(shutil.Error):  # sockets, which cannot be copied
+            shutil.copytree(folder, keep / case.name.replace("/", "_"), symlinks=True, dirs_exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     return wrong
 

@@ -10,11 +10,10 @@ import ctypes
 import os
 import signal
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator
 
 from tests.campaign.case import Started, start
 
@@ -32,11 +31,12 @@ _WRITES = {"write": 2, "pwrite64": 2}
 
 _CONT, _GETREGS, _SETREGS, _SYSCALL, _SEIZE = 7, 12, 13, 24, 0x4206
 _OPTIONS = 0x1 | 0x2 | 0x4 | 0x8 | 0x10 | 0x80 | 0x100000
-"""Tell system calls from signals; follow fork, vfork, clone and exec; stop at the filter's calls; end with the tracer."""
+"""Tell calls from signals; follow fork, vfork, clone and exec; stop at the filter's calls; end with the tracer."""
 _SECCOMP_STOP, _ANY_CHILD = 7, 0x40000000
 _REGISTERS = struct.Struct("27Q")
 _ARGUMENTS, _NUMBER = (14, 13, 12, 7, 9, 8), 15
 """Where the registers of a stopped process have the arguments of a call (rdi, rsi, rdx, r10, r8, r9) and its number."""
+_PAGE = 4096
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -85,8 +85,14 @@ class Traced:
     """All processes and threads that there were."""
 
 
-def traced(arguments: Sequence[str], folder: Path, kill: Kill | None = None, *, seconds: float = 120.0,
-           prepare: Callable[[], object] = lambda: None) -> Traced:
+def traced(
+    arguments: Sequence[str],
+    folder: Path,
+    kill: Kill | None = None,
+    *,
+    seconds: float = 120.0,
+    prepare: Callable[[], object] = lambda: None,
+) -> Traced:
     """Run ``eir_seq ARGUMENTS`` in `folder` as `case.command` does, and note or end it at operations below `folder`.
 
     The operations on its standard output are not among them.
@@ -207,9 +213,12 @@ def _operation(process: int, registers: list[int], folder: str) -> Operation | N
 
 
 def _text(process: int, address: int) -> str:
+    found = b""
     with open(f"/proc/{process}/mem", "rb", buffering=0) as memory:
-        memory.seek(address)
-        return (memory.read(4096 - address % 4096) + b"").partition(b"\0")[0].decode(errors="replace")
+        while b"\0" not in found:
+            memory.seek(address + len(found))
+            found += memory.read(_PAGE - (address + len(found)) % _PAGE)  # the next page may not be there
+    return found.partition(b"\0")[0].decode(errors="replace")
 
 
 def _ptrace(request: int, process: int, data: int = 0) -> None:
