@@ -90,7 +90,7 @@ def traced(
     folder: Path,
     kill: Kill | None = None,
     *,
-    seconds: float = 120.0,
+    seconds: float = 300.0,
     prepare: Callable[[], object] = lambda: None,
 ) -> Traced:
     """Run ``eir_seq ARGUMENTS`` in `folder` as `case.command` does, and note or end it at operations below `folder`.
@@ -105,7 +105,9 @@ def traced(
         _stop_at_calls()
 
     started = start(arguments, folder, prepare=begin)
-    _ptrace(_SEIZE, started.process, _OPTIONS)
+    if _libc.ptrace(_SEIZE, started.process, None, _OPTIONS) != 0:
+        os.kill(started.process, signal.SIGKILL)
+        raise OSError(ctypes.get_errno(), "processes cannot be traced here")
     os.write(go, b"x")
     os.close(go)
     os.close(ready)
@@ -127,13 +129,14 @@ class _Tracer:
         self.started, self.folder, self.kill = started, folder, kill
         self.living = {started.process}
         self.traced = Traced()
-        self.killing: int | None = None
+        self.cut: int | None = None
+        self.over = False
 
     def run(self) -> None:
-        while self.living:
+        while True:
             try:
                 process, status = os.waitpid(-1, _ANY_CHILD)
-            except ChildProcessError:
+            except ChildProcessError:  # nobody is left
                 break
             self.traced.processes.add(process)
             if not os.WIFSTOPPED(status):
@@ -143,8 +146,10 @@ class _Tracer:
                 continue
             self.living.add(process)
             signal_, event = os.WSTOPSIG(status), status >> 16
-            if process == self.killing:  # the write that was cut short has been done
-                self.killing = None
+            if self.over:
+                self.kill_all()
+            elif process == self.cut:  # the write that was cut short has been done
+                self.cut = None
                 self._end(process)
             elif event == _SECCOMP_STOP:
                 self._see(process)
@@ -157,6 +162,7 @@ class _Tracer:
         err.unlink()
 
     def kill_all(self) -> None:
+        self.over = True
         for process in self.living:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -173,7 +179,7 @@ class _Tracer:
                     assert registers is not None
                     registers[_ARGUMENTS[_WRITES[operation.call]]] = kill.bytes
                     _set_registers(process, registers)
-                    self.killing = process
+                    self.cut = process
                     _ptrace(_SYSCALL, process)
                     return
                 self._end(process)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,8 +33,10 @@ WANTED = "the same command ends with the same bits of every file, and leaves not
 COMMAND = ("experiment=small",)
 EXTENDED = (*COMMAND, "trainer.max_epochs=3")
 SWEEP = ("-m", *COMMAND, "seed=1,2", "hydra.sweep.dir=sweep")
-WITH_TIMES = (".owner", "log.txt", "manifest.json", "report/data.json", "report/index.html")
-"""Files of a run that tell when, how long and in which process it ran."""
+REPEATABLE = re.compile(
+    r"(.+/)?(metrics\.csv|result\.json|config\.yaml|(predictions|bundle|checkpoints)/.+)|cache/.+\.arrow|[^/]+"
+)
+"""Files that are the same to the last bit, however often a run was stopped; others tell times and processes."""
 
 
 @dataclass(frozen=True)
@@ -155,24 +158,17 @@ def project(folder: Path) -> None:
 
 def run(words: Sequence[str], folder: Path) -> Outcome:
     """A command in a child process that nobody watches."""
-    return command(words, folder, prepare=partial(light, folder))
+    return command(words, folder, prepare=partial(light, folder), seconds=300)
 
 
 def left(folder: Path) -> dict[str, bytes]:
-    """All files and folders below a folder; the contents of those that tell no times and do not belong to the sweep."""
+    """All files and folders below a folder, and the contents of those that `REPEATABLE` names."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name.startswith(
-            "tmp/pymp-"
-        ):  # sockets of Python's own, which a killed process leaves in the temporary folder
-            continue
-        if path.is_dir():
-            found[name] = b"folder"
-        elif "/jobs/" in name or (name.endswith(WITH_TIMES) and "/checkpoints/" not in name and "/bundle/" not in name):
-            found[name] = b""
-        else:
-            found[name] = path.read_bytes().replace(str(folder).encode(), b"FOLDER")
+        if not name.startswith("tmp/pymp-"):  # sockets of Python's own, which stay in the temporary folder
+            known = path.is_file() and REPEATABLE.fullmatch(name)
+            found[name] = path.read_bytes().replace(str(folder).encode(), b"FOLDER") if known else b""
     return found
 
 

@@ -39,7 +39,7 @@ class Stop:
 
     @property
     def words(self) -> tuple[str, ...]:
-        return (*COMMAND, f"data.num_workers={self.workers}")
+        return (*COMMAND, "~outputs.mood", f"data.num_workers={self.workers}")
 
     @property
     def codes(self) -> tuple[int, int]:
