@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,15 @@ import pytest
 
 from tests.campaign.__main__ import names
 
-SHARES: dict[str, float] = {}
+SHARES: dict[str, float] = {"kills": 0.01, "signals": 0.01}
 """The share of each part's cases that fits a few seconds."""
 
 
 @pytest.mark.parametrize("part", names())
 def test_sample(part: str, tmp_path: Path) -> None:
     """In a process of its own, which computes nothing with torch and can fork."""
+    if part == "kills" and (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        pytest.skip("its tracer knows the system calls of Linux on x86_64")
     command = [sys.executable, "-m", "tests.campaign", "--parts", part, "--share", str(SHARES.get(part, 0.02))]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300)
     assert ended.returncode == 0, ended.stdout + ended.stderr

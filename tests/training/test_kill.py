@@ -31,11 +31,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_signal_from_outside_saves_the_step(found: dict[str, Any], name: str, code: int) -> None:
-    for case in (found[name], found[f"{name} to the group, two loader workers"]):
-        assert case["killed"] == code
-        assert case["first_step"] >= 10, "what was done before the signal is not done again"
-        assert case["seconds"] < 10
-        assert case["code"] == 0
-        assert case["digest"] == found["whole"]["digest"]
-        assert case["leftover"] == []
+def test_a_signal_to_a_run_and_its_loader_workers_saves_the_step(found: dict[str, Any], name: str, code: int) -> None:
+    case = found[name]
+    assert case["killed"] == code
+    assert case["first_step"] >= 10, "what was done before the signal is not done again"
+    assert case["seconds"] < 10
+    assert case["code"] == 0
+    assert case["digest"] == found["whole"]["digest"]
+    assert case["leftover"] == []
