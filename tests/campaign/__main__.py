@@ -16,6 +16,7 @@ import importlib
 import json
 import pkgutil
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -101,6 +102,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="a JSON file that keeps the lines of parts run before")
     parser.add_argument("--write", type=Path, help="a page whose table is replaced")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background, by commands as well
     lines = {}
     if options.results and options.results.exists():
         lines = {line["part"]: Line(**line) for line in json.loads(options.results.read_text())}

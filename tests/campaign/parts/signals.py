@@ -78,14 +78,15 @@ def stopped(stop: Stop, folder: Path) -> str | None:
         if code != 0:
             return f"exit code {code} before the signal: {printed(place)}"
         moment *= 0.8  # the machine was faster than before
+    over = "report: " in printed(place)
     (os.killpg if stop.group else os.kill)(process.pid, signal.Signals[stop.name])
-    wrong = ending(stop, process, place)
+    wrong = ending(process, (*stop.codes, 0) if over else stop.codes, place)
     if wrong is not None:
         return wrong
     return run(stop.words, place).fault([0]) or different(comparable(place), comparable(uninterrupted(stop.workers)))
 
 
-def ending(stop: Stop, process: subprocess.Popen[bytes], folder: Path) -> str | None:
+def ending(process: subprocess.Popen[bytes], codes: Sequence[int], folder: Path) -> str | None:
     """What is wrong with how a command and the processes that it started end after a signal."""
     sent = time.monotonic()
     try:
@@ -100,7 +101,7 @@ def ending(stop: Stop, process: subprocess.Popen[bytes], folder: Path) -> str | 
         if _lives(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    if code not in stop.codes:
+    if code not in codes:
         return f"exit code {code}: {printed(folder)}"
     return f"traceback: {printed(folder)}" if "Traceback" in printed(folder) else None
 
