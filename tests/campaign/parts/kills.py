@@ -38,6 +38,9 @@ REPEATABLE = re.compile(
 )
 """Files that are the same to the last bit, however often a run was stopped; others tell times and processes."""
 
+IGNORED = re.compile(r"^tmp/pymp-|/\.used-by-")
+"""Python's own sockets in the temporary folder; marks of processes in the cache, which outlive them on purpose."""
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -166,7 +169,7 @@ def left(folder: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if not name.startswith("tmp/pymp-"):  # sockets of Python's own, which stay in the temporary folder
+        if not IGNORED.search(name):
             known = path.is_file() and REPEATABLE.fullmatch(name)
             found[name] = path.read_bytes().replace(str(folder).encode(), b"FOLDER") if known else b""
     return found
