@@ -180,9 +180,6 @@ def import_all() -> None:
     import eir_seq.data.module
     import eir_seq.data.source
     import eir_seq.inference.report
-    import eir_seq.models.architectures.bert
-    import eir_seq.outputs.classification
-    import eir_seq.outputs.regression
     import eir_seq.training.run  # noqa: F401
 
     torch.set_num_threads(1)
