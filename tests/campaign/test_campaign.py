@@ -11,11 +11,13 @@ import pytest
 
 from tests.campaign.__main__ import names
 
-SHARES: dict[str, float] = {"kills": 0.01, "signals": 0.01}
+SHARES: dict[str, float] = {"kills": 0.008, "signals": 0.01}
 """The share of each part's cases that fits a few seconds."""
+SLOW = {"signals"}
+"""Parts of which one case takes longer; `tests.training.test_kill` sends signals to forked runs."""
 
 
-@pytest.mark.parametrize("part", names())
+@pytest.mark.parametrize("part", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in names()])
 def test_sample(part: str, tmp_path: Path) -> None:
     """In a process of its own, which computes nothing with torch and can fork."""
     if part == "kills" and (sys.platform, platform.machine()) != ("linux", "x86_64"):
