@@ -111,11 +111,14 @@ class Cache:
             OSError: the folder cannot be written, or gives back something else than was written.
         """
         assert _NAME.fullmatch(name), name
+        locked = self.folder / f".{name}{Lock.SUFFIX}"
         if (found := self._open(name, read)) is not None:
+            if is_leftover(locked):  # of a process that was killed after it had built the entry
+                _delete(locked)
             return found
         self.folder.mkdir(parents=True, exist_ok=True)
         built: Mark | None = None
-        with Lock(self.folder / f".{name}{Lock.SUFFIX}") as lock:
+        with Lock(locked) as lock:
             for _ in range(TRIES):
                 if (found := self._open(name, read, repair=True)) is not None:
                     break

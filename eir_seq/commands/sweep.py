@@ -98,6 +98,8 @@ class Sweep:
                     process.wait()
 
     def _run(self, planned: list[Job]) -> list[Job]:
+        for left in (self.folder / JOBS).glob("*.partial-*"):  # by a process that was killed
+            left.unlink(missing_ok=True)
         jobs = {job.number: job for job in planned}
         waiting = [job for job in planned if job.status != "done"]
         if done := len(planned) - len(waiting):

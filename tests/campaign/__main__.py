@@ -11,10 +11,12 @@ The exit code is 1 if anything went wrong. Wrong cases are printed with their na
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import pkgutil
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -57,7 +59,8 @@ def run_case(case: Case, keep: Path | None = None) -> str | None:
     except Exception:
         wrong = "the case itself failed: " + traceback.format_exc(limit=-3)
     if wrong and keep is not None:
-        shutil.copytree(folder, keep / case.name.replace("/", "_"), symlinks=True, dirs_exist_ok=True)
+        with contextlib.suppress(shutil.Error):  # sockets, which cannot be copied
+            shutil.copytree(folder, keep / case.name.replace("/", "_"), symlinks=True, dirs_exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     return wrong
 
@@ -99,6 +102,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="a JSON file that keeps the lines of parts run before")
     parser.add_argument("--write", type=Path, help="a page whose table is replaced")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background, by commands as well
     lines = {}
     if options.results and options.results.exists():
         lines = {line["part"]: Line(**line) for line in json.loads(options.results.read_text())}

@@ -83,6 +83,15 @@ def test_again_repeats_no_finished_job_and_may_have_more(tmp_path: Path, fake_jo
     assert starts == {0: 1, 1: 2, 2: 1}
 
 
+def test_status_files_that_a_killed_sweep_left_are_removed(tmp_path: Path, fake_job: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    left = tmp_path / "jobs" / "0.partial-1234"
+    left.write_text('{"number": ')
+    _sweep(tmp_path, fake_job).run([["seed=4"]])
+    assert not left.exists()
+    assert [job.status for job in read_jobs(tmp_path)] == ["done"]
+
+
 def test_n_jobs_run_at_once(tmp_path: Path, fake_job: Path) -> None:
     folder = tmp_path / "sweep"
     _sweep(folder, fake_job, n_jobs=2).run([["seed=4"], ["seed=5"]])

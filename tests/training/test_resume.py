@@ -1,6 +1,6 @@
 """An interrupted run ends with the bits of an uninterrupted one.
 
-Here the interruption is an exception inside one process, so that many places can be tried; `test_kill` kills
+Here the interruption is an exception inside one process, so that many places can be tried; `tests.campaign` kills
 processes.
 """
 

@@ -1,6 +1,6 @@
-"""A run is killed before each of its operations on files while it starts and ends, and started again.
+"""What a run lacks or finds damaged in its folder is made again, or named in one line.
 
-Training in between is done once and copied: `test_kill` and `test_resume` kill inside it.
+Training is done once and copied; `tests.campaign` damages and kills whole runs.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,61 +27,6 @@ from eir_seq.training.metrics_file import MetricsFile
 from eir_seq.training.run import train
 from tests.training.table import table_experiment
 
-CHANGING = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.truncate", "os.chmod"}
-
-
-class Killed(BaseException):
-    """Stands for kill -9: from then on nothing reaches the disk."""
-
-
-class Watch:
-    """Counts what changes files of a folder, and ends the process, so to say, at one of these operations."""
-
-    current: Watch | None = None
-
-    def __init__(self, folder: Path, last: int) -> None:
-        self.folder, self.last, self.count = str(folder), last, 0
-
-    @property
-    def killed(self) -> bool:
-        return self.count > self.last
-
-    def see(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            path, mode, flags = arguments
-            if not (set(mode or "") & set("wax+") or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
-                return
-        elif event in CHANGING:
-            path = arguments[0]
-        else:
-            return
-        if not isinstance(path, str | os.PathLike):
-            return
-        within = event in ("os.remove", "os.rmdir") and arguments[1] != -1  # `rmtree` names files below a descriptor
-        if within or os.fspath(path).startswith(self.folder):
-            self.count += 1
-            if self.killed:
-                raise Killed(f"{event} {path}")
-
-
-def _see(event: str, arguments: tuple[Any, ...]) -> None:
-    if Watch.current is not None:
-        Watch.current.see(event, arguments)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _hook() -> None:
-    sys.addaudithook(_see)  # which stays to the end of the process, and does nothing without a watch
-
-
-@contextmanager
-def watched(watch: Watch | None) -> Iterator[None]:
-    before, Watch.current = Watch.current, watch
-    try:
-        yield
-    finally:
-        Watch.current = before
-
 
 def report(run: Path) -> None:
     """A report that shows of which result it is."""
@@ -98,7 +41,6 @@ class Trained:
         self.folder, self.run = folder, folder / "run"
         self.parts: dict[int, Any] = {}
         self.evaluations: dict[int, Any] = {}
-        self.fits = 0
         with pytest.MonkeyPatch.context() as patch:
             self._record(patch)
             for epochs in (1, 2):
@@ -134,17 +76,14 @@ class Trained:
         """Have runs start and end as they do, with what was trained and evaluated before."""
 
         def fit(run: Any, _: Any) -> Any:
-            with watched(None):
-                trained = self.folder / f"trained{run.config.trainer.max_epochs}"
-                store = run.store
-                _newest_fitting(store, {"metrics": MetricsFile(run.path / "metrics.csv")}, run.console.say)
-                assert store.resumable() or not self.fits, "what a run goes on from is lost"
-                assert all(verify_folder(path) is None for path in store.resumable())
-                self.fits += 1
-                shutil.rmtree(store.folder, ignore_errors=True)
-                shutil.copytree(trained / "checkpoints", store.folder)
-                shutil.copy(trained / "metrics.csv", run.path)
-                return SimpleNamespace(state=RunState(**recorded(store.resumable()[0])))
+            trained, store = self.folder / f"trained{run.config.trainer.max_epochs}", run.store
+            _newest_fitting(store, {"metrics": MetricsFile(run.path / "metrics.csv")}, run.console.say)
+            assert store.resumable(), "what a run goes on from is lost"
+            assert all(verify_folder(path) is None for path in store.resumable())
+            shutil.rmtree(store.folder)
+            shutil.copytree(trained / "checkpoints", store.folder)
+            shutil.copy(trained / "metrics.csv", run.path)
+            return SimpleNamespace(state=RunState(**recorded(store.resumable()[0])))
 
         def evaluate(run: Any, parts: Any, state: RunState) -> Any:
             assert state.best_step is not None
@@ -159,12 +98,9 @@ class Trained:
         patch.setattr(manifest_module, "git_state", lambda: None)
         patch.setattr(manifest_module, "versions", lambda: {})
 
-    def start_from(self, name: str | None) -> None:
-        shutil.rmtree(self.run, ignore_errors=True)
-        self.fits = 0
-        if name is not None:
-            shutil.copytree(self.folder / name, self.run)
-            self.fits = 1
+    def start_from(self, name: str) -> None:
+        shutil.rmtree(self.run)
+        shutil.copytree(self.folder / name, self.run)
 
     def check(self, epochs: int) -> None:
         """The folder is as that of a run that nothing came in the way of."""
@@ -181,28 +117,6 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 11])
-@pytest.mark.parametrize(("before", "epochs"), [(None, 1), ("finished1", 2)], ids=["new", "extended"])
-def test_killed_before_each_operation(
-    before: str | None, epochs: int, every: int, trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained.replay(monkeypatch)
-    config = trained.config(epochs)
-    for number in range(every - 1, 10_000, every):
-        trained.start_from(before)
-        watch = Watch(trained.run, number)
-        with watched(watch):
-            try:
-                train(config, finish=report)
-            except Killed:
-                assert watch.killed
-        train(config, finish=report)
-        trained.check(epochs)
-        if not watch.killed:
-            break
-    assert number > 40, "a start and an end are more operations than that"
 
 
 def test_what_a_finished_run_lacks_is_made_again(
