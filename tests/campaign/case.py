@@ -162,19 +162,27 @@ def _redirect(files: tuple[Path, Path]) -> None:
 
 
 def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+    """What a forked child has from the start: the pages of files are not among it."""
+    _, resident, files, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    return (resident - files) * resource.getpagesize()
 
 
 def import_all() -> None:
     """Import what a training run imports, once."""
+    import datasets
+    import matplotlib.figure
     import torch
 
     import eir_seq.commands.check
     import eir_seq.commands.predict
     import eir_seq.commands.runs
     import eir_seq.commands.train
+    import eir_seq.data.module
+    import eir_seq.data.source
     import eir_seq.inference.report
+    import eir_seq.models.architectures.bert
+    import eir_seq.outputs.classification
+    import eir_seq.outputs.regression
     import eir_seq.training.run  # noqa: F401
 
     torch.set_num_threads(1)
