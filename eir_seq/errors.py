@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 EXIT_USER = 2
 EXIT_RUN_FAILED = 3
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What steers a terminal or turns the direction of writing, and halves of characters, which cannot be written."""
 LONGEST_LINE = 4000
 """Characters of a fault that are shown; of longer ones the middle is left out."""
 
@@ -35,6 +38,15 @@ class Fault:
     def under(self, prefix: str) -> Fault:
         """The same fault, seen from one level further out: its place gets ``prefix.`` in front."""
         return Fault(f"{prefix}.{self.place}" if self.place else prefix, self.message, self.source)
+
+
+def printable(text: str) -> str:
+    r"""A text as a terminal and a log may get it: control characters other than tabs and ends of lines are escaped.
+
+    >>> printable("caf\u00e9 \x1b[2J")
+    'café \\x1b[2J'
+    """
+    return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class UserError(ValueError):

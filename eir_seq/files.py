@@ -5,10 +5,11 @@ All faults are an `OSError` with one sentence, which callers put beside the name
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO
 
 MEGABYTE = 1 << 20
 CONFIG = 4 * MEGABYTE
@@ -55,6 +56,16 @@ def read_small(path: str | os.PathLike[str], most: int = SMALL) -> bytes:
     if len(content) > most:
         raise OSError(_too_large(len(content), most))
     return content
+
+
+def open_text(path: str | os.PathLike[str]) -> TextIO:
+    """A regular file as UTF-8 text, line ends as they are; raises `OSError` as `open_regular`."""
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="")  # type: ignore[arg-type]
+
+
+def reason(error: OSError) -> str:
+    """What an error says, whether it is the system's or of `open_regular`."""
+    return error.strerror or str(error)
 
 
 def read_text(path: str | os.PathLike[str], most: int = SMALL) -> str:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from eir_seq.errors import EXIT_RUN_FAILED, EXIT_USER, Fault, RunFailed, UserError, nearest
+from eir_seq.errors import EXIT_RUN_FAILED, EXIT_USER, Fault, RunFailed, UserError, nearest, printable
 
 COMMANDS = {
     "train": "train an experiment (the default command)",
@@ -83,5 +83,5 @@ def _report(error: Exception, code: int, debug: bool) -> int:
     else:
         from eir_seq.training.redaction import redact
 
-        print(redact(str(error)), file=sys.stderr)
+        print(printable(str(redact(str(error)))), file=sys.stderr)
     return code

@@ -72,6 +72,11 @@ def read_yaml(path: Path) -> YamlFile:
 
 @functools.lru_cache(maxsize=256)
 def _read_yaml(path: Path, modified: int) -> YamlFile:  # noqa: ARG001 (part of the cache's key)
+    return parse_yaml(path)
+
+
+def parse_yaml(path: Path) -> YamlFile:
+    """`read_yaml` of a file that may have changed since."""
     name = shown(path)
     try:
         content = read_small(path, MAX_BYTES)

@@ -24,6 +24,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from eir_seq.config.outputs import CorruptedOutputBase
 from eir_seq.config.schema import ExperimentConfig, LoraConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.replacing import ReplacingEncoder
@@ -43,7 +44,7 @@ from eir_seq.training.checkpoints import (
     verify_folder,
     write_folder,
 )
-from eir_seq.training.folder import CONFIG, plain
+from eir_seq.training.folder import CONFIG, plain, read_config
 from eir_seq.training.network import Network
 
 ADAPTERS, PRETRAINED, COPIES = "adapters", "pretrained", "base"
@@ -95,6 +96,16 @@ def write_models(
     if not apart:
         weights = None if adapted else weights
         write_bundle(bundle, config, inputs, outputs, network, weights=weights, pretrained=pretrained)
+
+
+def left_models(run_dir: Path, config: ExperimentConfig) -> list[Path]:
+    """The folders that `write_models` writes for a config."""
+    pretraining = [name for name, output in config.outputs.items() if isinstance(output, CorruptedOutputBase)]
+    return [
+        run_dir / "bundle",
+        *(run_dir / ADAPTERS / name for name in _adapted(config)),
+        *(run_dir / PRETRAINED / config.token_inputs[name] for name in pretraining),
+    ]
 
 
 def write_bundle(
@@ -264,8 +275,8 @@ def read_bundle(folder: Path) -> Bundle:
     if problem is not None:
         raise UserError(Fault(str(folder), f"the bundle is damaged: {problem}"))
     try:
-        config = ExperimentConfig.model_validate(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        config = ExperimentConfig.model_validate(read_config(folder / CONFIG))
+    except ValueError as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(Fault(str(folder / CONFIG), f"cannot be read by this version: {detail}")) from None
     inputs: dict[str, Any] = {name: load_modality(folder / "inputs" / name) for name in config.inputs}

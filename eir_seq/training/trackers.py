@@ -21,6 +21,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.schema import ExperimentConfig, TensorboardTrackerConfig, WandbTrackerConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import read_text
 from eir_seq.training.folder import plain
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _run_id(path: Path) -> str:
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         partial.write_text(secrets.token_hex(4) + "\n", encoding="utf-8")
         os.replace(partial, path)
-    return path.read_text(encoding="utf-8").strip()
+    return read_text(path).strip()
 
 
 def _has_wandb_key() -> bool:

@@ -169,8 +169,6 @@ def _resident() -> int:
 
 def import_all() -> None:
     """Import what a training run imports, once."""
-    import datasets
-    import matplotlib.figure
     import torch
 
     import eir_seq.commands.check
