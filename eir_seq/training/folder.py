@@ -248,7 +248,7 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
         return None
     if CONFIG not in entries:
         shown = ", ".join(sorted(entries)[:3])
-        raise UserError(Fault("run.dir", f"{path} holds files that are not a run's ({shown})"))
+        raise UserError(Fault("run.dir", f"{path} holds files that are not a run's ({shown}): it has no {CONFIG}"))
     if faults := [
         Fault("run.dir", f"{found} is a link that leads out of the run's folder; nothing is written through it")
         for found in sorted(path.rglob("*"))

@@ -333,7 +333,7 @@ def damaged(kind: str, name: Path, damage: Callable[[Path, Random], None], numbe
     shutil.copytree(project, folder, dirs_exist_ok=True, symlinks=True)
     random = Random(number)
     damage(folder / name, random)
-    named = [name.name, *name.parts[1:-1]]
+    named = [name.name, *(part for part in name.parts[:-1] if part != "run")]
     report = _content(folder / "run/report/index.html")
     if kind == "finished" and "checkpoints" not in name.parts:
         in_bundle = "bundle" in name.parts
