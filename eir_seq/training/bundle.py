@@ -11,8 +11,10 @@ What stands in ``pretrained/``, weights under published names, the weights file 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,13 +23,15 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from eir_seq.config.outputs import CorruptedOutputBase
 from eir_seq.config.schema import ExperimentConfig, LoraConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.replacing import ReplacingEncoder
+from eir_seq.models.bounds import bounded_by_weights
+from eir_seq.models.checkpoint.folder import read_safetensors, shapes_in
 from eir_seq.models.checkpoint.matching import match
 from eir_seq.models.lora import WEIGHTS as ADAPTER_FILE
 from eir_seq.models.lora import merge_lora, save_adapter
@@ -241,7 +245,7 @@ def _held(network: Network, model: Any, file: Path) -> dict[str, Tensor]:
     """What a file in published names holds of a network, under our names."""
     prefix = next(name for name, module in network.named_modules() if module is model)
     own = network.tensors()
-    tensors = match(model, load_file(file)).tensors
+    tensors = match(model, read_safetensors(file)).tensors
     return {f"{prefix}.{name}": x for name, x in tensors.items() if f"{prefix}.{name}" in own}
 
 
@@ -288,8 +292,12 @@ def read_bundle(folder: Path) -> Bundle:
         changes = {"model_type": str(copy) if copy.is_dir() else found["model"], "lora": lora}
         model = inputs[name].config.model.model_copy(update=changes)
         inputs[name] = replace(inputs[name], config=inputs[name].config.model_copy(update={"model": model}))
+    files = [folder / WEIGHTS, *(folder / PRETRAINED).rglob(WEIGHTS)]
+    elements = sum(math.prod(shape) for file in files for shape in shapes_in(file).values())
     try:
-        network = build_network(config, inputs, outputs, pretrained=frozenset(base))
+        # Adapters stand beside a model that the bundle does not hold.
+        with contextlib.nullcontext() if base else bounded_by_weights(elements, str(folder)):
+            network = build_network(config, inputs, outputs, pretrained=frozenset(base))
     except UserError as error:
         if not base:
             raise
@@ -298,7 +306,7 @@ def read_bundle(folder: Path) -> Bundle:
         raise UserError(
             Fault(str(folder), f"{hint} ({HOW_TO_MERGE}). Where it was, it {error.faults[0].message}")
         ) from None
-    tensors = load_file(folder / WEIGHTS)
+    tensors = read_safetensors(folder / WEIGHTS)
     for place, published_model in _published_models(network, inputs):
         if (file := folder / PRETRAINED / place / WEIGHTS).exists():
             tensors = _held(network, published_model, file) | tensors
