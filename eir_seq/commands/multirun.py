@@ -25,6 +25,7 @@ from eir_seq.config.overrides import normalized, parse_overrides
 from eir_seq.errors import EXIT_RUN_FAILED, Fault, UserError, printable
 from eir_seq.files import read_text
 from eir_seq.inference.jobs import Job
+from eir_seq.training.redaction import redact_words
 
 MAX_JOBS = 10_000
 
@@ -177,7 +178,7 @@ def _print_table(sweep: Sweep, jobs: Sequence[Job]) -> None:
         value = _monitored(sweep.run_dir(job))
         table.add_row(
             str(job.number),
-            printable(" ".join(word.lstrip("+") for word in job.overrides if word not in shared)),
+            printable(" ".join(redact_words([word.lstrip("+") for word in job.overrides if word not in shared]))),
             printable(f"{job.status}{': ' + job.message if job.message else ''}"),
             "" if job.exit_code is None else str(job.exit_code),
             "" if job.seconds is None else f"{job.seconds:.0f}",

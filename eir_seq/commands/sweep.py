@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import within
 from eir_seq.inference.jobs import JOBS, Job, Status, read_jobs
 from eir_seq.training.redaction import redact, redact_words
 
@@ -81,6 +82,12 @@ class Sweep:
             (self.folder / JOBS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(Fault("hydra.sweep.dir", f"{self.folder} cannot be made: {error.strerror}")) from None
+        if faults := [
+            Fault("hydra.sweep.dir", f"{path} is a link that leads out of the sweep's folder")
+            for path in sorted((self.folder / JOBS).iterdir())
+            if path.is_symlink() and not within(path, self.folder)
+        ]:
+            raise UserError(*faults)
         with self._locked(), self._signals_passed_on():
             planned = self._numbered(jobs)
             for job in planned:
@@ -208,9 +215,11 @@ def last_line(log: Path, limit: int = 200) -> str:
 
 
 def _differing(jobs: Sequence[Job]) -> dict[int, list[str]]:
-    """For each job its overrides that not all jobs share, without Hydra's plus signs."""
+    """For each job its overrides that not all jobs share, without Hydra's plus signs and secrets."""
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    return {job.number: [word.lstrip("+") for word in job.overrides if word not in shared] for job in jobs}
+    return {
+        job.number: redact_words([word.lstrip("+") for word in job.overrides if word not in shared]) for job in jobs
+    }
 
 
 def job_command(overrides: Sequence[str], run_dir: Path) -> list[str]:

@@ -23,6 +23,7 @@ from eir_seq.config.schema import ExperimentConfig, TensorboardTrackerConfig, Wa
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
 from eir_seq.training.folder import plain
+from eir_seq.training.redaction import redact
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -78,12 +79,15 @@ def _wandb(tracker: WandbTrackerConfig, config: ExperimentConfig, run_dir: Path)
         mode = "offline"
     folder = run_dir / "wandb"
     folder.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {
+    named = {
         "name": config.name,
         "project": tracker.project,
         "entity": tracker.entity,
         "group": tracker.group or os.environ.get(SWEEP_VARIABLE),
         "tags": tracker.tags,
+    }
+    options: dict[str, Any] = {
+        **redact(named),
         "config": {"cfg": plain(config)},
         "id": _run_id(folder / "run_id"),
         "dir": run_dir,

@@ -295,6 +295,6 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "config: a vocabulary to be learnt": (
         settings("+inputs.t.tokenizer={type: bpe, vocab_size: 999999999}"), "<= 2000000",
     ),
-    "config: a pipe": (pipe, "no option 'pipe'"),
+    "config: a pipe": (pipe, "conf/experiment/pipe.yaml is a pipe"),
 }  # fmt: skip
 """Name, maker, and words of the line."""
