@@ -60,12 +60,14 @@ def train(maker: Maker) -> Maker:
     return lambda folder: [*maker(folder), "run.dir=run"]
 
 
-def text(content: str) -> Change:
-    return lambda path: path.write_text(content)
+def text(content: str | Callable[[], str]) -> Change:
+    """A file of that text, which is made when it is written where it is long."""
+    return lambda path: path.write_text(content if isinstance(content, str) else content())
 
 
-def data(content: bytes) -> Change:
-    return lambda path: path.write_bytes(content)
+def data(content: bytes | Callable[[], bytes]) -> Change:
+    """A file of those bytes."""
+    return lambda path: path.write_bytes(content if isinstance(content, bytes) else content())
 
 
 def fuzzed(content: bytes, seed: int, count: int = 12) -> bytes:
@@ -140,11 +142,11 @@ def tables() -> Iterator[tuple[str, Maker]]:
             )
     written: dict[str, tuple[str, Change]] = {
         "NULs": ("a.csv", text(ROWS.replace("words", "wo\0rds"))),
-        "a field of 64 MB": ("a.csv", text("id,text,label\n0," + "x" * 64 * MEGABYTE + ",a\n1,b,b\n")),
-        "a quote never closed": ("a.csv", text('id,text,label\n0,"' + "x,y\n" * 4 * MEGABYTE)),
-        "a million columns": ("a.csv", text(",".join(map(str, range(10**6))) + "\n" + ROWS)),
-        "a million columns of no name": ("a.csv", text("," * 10**6 + "\n")),
-        "carriage returns": ("a.csv", text("\r" * 8 * MEGABYTE)),
+        "a field of 64 MB": ("a.csv", text(lambda: "id,text,label\n0," + "x" * 64 * MEGABYTE + ",a\n1,b,b\n")),
+        "a quote never closed": ("a.csv", text(lambda: 'id,text,label\n0,"' + "x,y\n" * 4 * MEGABYTE)),
+        "a million columns": ("a.csv", text(lambda: ",".join(map(str, range(10**6))) + "\n" + ROWS)),
+        "a million columns of no name": ("a.csv", text(lambda: "," * 10**6 + "\n")),
+        "carriage returns": ("a.csv", text(lambda: "\r" * 8 * MEGABYTE)),
         "UTF-16": ("a.csv", data(ROWS.encode("utf-16"))),
         "lone surrogates": ("a.jsonl", text('{"id": "\\ud800", "text": "\\udfff", "label": "a"}\n' * 4)),
         "JSON nested deeply": ("a.jsonl", text(f'{{"id": "0", "text": {DEEP}\n')),
@@ -152,15 +154,15 @@ def tables() -> Iterator[tuple[str, Maker]]:
         "JSON objects nested deeply": ("a.json", text('{"text":' * 100_000)),
         "a number of many digits": ("a.jsonl", text(f'{{"id": {"9" * 100_000}, "text": "a", "label": "a"}}\n')),
         "numbers beyond all": ("a.jsonl", text('{"id": 1e999, "text": -1e999, "label": NaN}\n' * 4)),
-        "half a million keys": ("a.jsonl", text(json.dumps({str(i): i for i in range(500_000)}) + "\n")),
-        "a list of 90 MB": ("a.json", text("[" + '{"id": 1, "text": "some words", "label": "a"},' * 2 * MEGABYTE)),
+        "half a million keys": ("a.jsonl", text(lambda: json.dumps({str(i): i for i in range(500_000)}) + "\n")),
+        "a list of 90 MB": ("a.json", text(lambda: "[" + '{"id": 1, "text": "some words", "label": "a"},' * 2 * MEGABYTE)),
         "a zip archive": ("a.csv", zipped),
         "a workbook": ("a.xlsx", zipped),
-        "bzip2": ("a.csv.bz2", data(bz2.compress(bytes(64 * MEGABYTE)))),
-        "xz": ("a.csv.xz", data(lzma.compress(bytes(64 * MEGABYTE), preset=1))),
-        "xz under another name": ("a.csv", data(lzma.compress(bytes(MEGABYTE), preset=1))),
+        "bzip2": ("a.csv.bz2", data(lambda: bz2.compress(bytes(64 * MEGABYTE)))),
+        "xz": ("a.csv.xz", data(lambda: lzma.compress(bytes(64 * MEGABYTE), preset=1))),
+        "xz under another name": ("a.csv", data(lambda: lzma.compress(bytes(MEGABYTE), preset=1))),
         "zstandard": ("a.csv.zst", data(b"\x28\xb5\x2f\xfd" + bytes(99))),
-        "tags of many columns": ("a.conll", text("word\t" * 2 * MEGABYTE)),
+        "tags of many columns": ("a.conll", text(lambda: "word\t" * 2 * MEGABYTE)),
         "a pickle": ("a.pkl", data(pickle.dumps({"a": 1}))),
         "a link to nothing": ("a.csv", link("nothing-there")),
         "a link to itself": ("a.csv", link("a.csv")),
@@ -210,6 +212,10 @@ def drawn(kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def _fuzzed_picture(kind: str, seed: int) -> bytes:
+    return fuzzed(drawn(kind), seed)
+
+
 def many_frames() -> bytes:
     from PIL import Image
 
@@ -220,22 +226,26 @@ def many_frames() -> bytes:
 
 
 def pictures() -> Iterator[tuple[str, Maker]]:
-    bomb = zlib.compress(bytes(200 * MEGABYTE), 9)
-    written: dict[str, bytes] = {
+
+    def bomb() -> bytes:
+        return zlib.compress(bytes(200 * MEGABYTE), 9)
+
+    written: dict[str, bytes | Callable[[], bytes]] = {
         "SVG": f"<svg xmlns='http://www.w3.org/2000/svg'>{SCRIPT}</svg>".encode(),
         "a font": b"\x01fcp" + bytes(999),
         "WMF": b"\xd7\xcd\xc6\x9a" + bytes(999),
         "PSD": b"8BPS\0\1" + bytes(999),
-        "a JPEG cut": drawn("JPEG")[:200],
-        "a PNG cut": drawn("PNG")[:-30],
-        "a GIF of 2,000 frames": many_frames(),
-        "a TIFF": drawn("TIFF"),
-        "a profile that unpacks to 200 MB": png_with(chunk(b"iCCP", b"x\0\0" + bomb)),
-        "a comment that unpacks to 200 MB": png_with(chunk(b"zTXt", b"x\0\0" + bomb)),
-        "100,000 comments": png_with(*[chunk(b"tEXt", b"x\0y")] * 100_000),
-        "a BMP of negative size": drawn("BMP")[:18] + struct.pack("<ii", -(2**31), -8) + drawn("BMP")[26:],
-        "EXIF that refers to itself": drawn("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(9)),
-        **{f"fuzzed {kind} {seed}": fuzzed(drawn(kind), seed) for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP")
+        "a JPEG cut": lambda: drawn("JPEG")[:200],
+        "a PNG cut": lambda: drawn("PNG")[:-30],
+        "a GIF of 2,000 frames": many_frames,
+        "a TIFF": lambda: drawn("TIFF"),
+        "a profile that unpacks to 200 MB": lambda: png_with(chunk(b"iCCP", b"x\0\0" + bomb())),
+        "a comment that unpacks to 200 MB": lambda: png_with(chunk(b"zTXt", b"x\0\0" + bomb())),
+        "100,000 comments": lambda: png_with(*[chunk(b"tEXt", b"x\0y")] * 100_000),
+        "a BMP of negative size": lambda: drawn("BMP")[:18] + struct.pack("<ii", -(2**31), -8) + drawn("BMP")[26:],
+        "EXIF that refers to itself": lambda: drawn("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(9)),
+        **{f"fuzzed {kind} {seed}": partial(_fuzzed_picture, kind, seed)
+            for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP")
            for seed in range(2)},
     }  # fmt: skip
     for title, content in written.items():
@@ -255,6 +265,7 @@ def other_vocabulary(**files: Any) -> Maker:
         (folder / "tokens").mkdir()
         for name, content in files.items():
             path = folder / "tokens" / name.replace("__", ".")
+            content = content() if callable(content) else content
             path.write_bytes(content) if isinstance(content, bytes) else path.write_text(content)
         return ["+experiment=texts", "+inputs.t.tokenizer={type: published, path: ./tokens}"]
 
@@ -318,7 +329,7 @@ def tokenizers() -> Iterator[tuple[str, Maker]]:
         yield f"tokenizer_config.json: {title}", other_vocabulary(**given)
     files: dict[str, dict[str, Any]] = {
         "special_tokens_map.json nested deeply": {"tokenizer__json": plain, "special_tokens_map__json": DEEP},
-        "vocab.txt of two million lines": {"vocab__txt": "\n".join(map(str, range(2 * MEGABYTE)))},
+        "vocab.txt of two million lines": {"vocab__txt": lambda: "\n".join(map(str, range(2 * MEGABYTE)))},
         "vocab.txt of NULs": {"vocab__txt": "\0" * MEGABYTE},
         "vocab.txt of one token": {"vocab__txt": "[UNK]\n" * 1000},
         "vocab.json of a list": {"vocab__json": "[]", "merges__txt": "a b"},
@@ -483,7 +494,7 @@ def models() -> Iterator[tuple[str, Maker]]:
         "an index of 100,000 files": index({str(i): f"{i}.safetensors" for i in range(100_000)}),
         "an index nested deeply": lambda f: (index({})(f), (f / "model.safetensors.index.json").write_text(DEEP)),
         "config.json nested deeply": file("config.json", text(DEEP)),
-        "config.json of 64 MB": file("config.json", text(" " * 64 * MEGABYTE)),
+        "config.json of 64 MB": file("config.json", text(lambda: " " * 64 * MEGABYTE)),
         "config.json in UTF-16": file("config.json", data("{}".encode("utf-16"))),
         "config.json is a list": file("config.json", text("[1]")),
         "a model type by path": entries(model_type="../../x"),
@@ -650,7 +661,7 @@ def bundles() -> Iterator[tuple[str, Maker]]:
         "manifest.json is a pipe": file("manifest.json", os.mkfifo),
         "manifest.json is a device": file("manifest.json", link("/dev/zero")),
         "manifest.json nested deeply": file("manifest.json", text(DEEP)),
-        "manifest.json of 64 MB": file("manifest.json", text(" " * 64 * MEGABYTE)),
+        "manifest.json of 64 MB": file("manifest.json", text(lambda: " " * 64 * MEGABYTE)),
         "manifest.json names what is outside": in_json("manifest.json", more={"../../../../dev/zero": {"bytes": 0, "sha256": ""}}),
         "weights of noise": file("model.safetensors", data(bytes(range(256)) * 9)),
         "weights of no tensors": weights({}),
@@ -701,7 +712,7 @@ def run_folders() -> Iterator[tuple[str, Maker]]:
                         "report/data.json", "predictions/validation.csv")},
         **{f"{name} is a device": file(name, link("/dev/zero"))
            for name in ("config.yaml", "manifest.json", "result.json", "metrics.csv", "report/data.json")},
-        **{f"{name} of 64 MB": file(name, text(" " * 64 * MEGABYTE)) for name in ("config.yaml", "manifest.json", "result.json")},
+        **{f"{name} of 64 MB": file(name, text(lambda: " " * 64 * MEGABYTE)) for name in ("config.yaml", "manifest.json", "result.json")},
         **{f"{name} nested deeply": file(name, text(DEEP)) for name in ("config.yaml", "manifest.json", "result.json")},
         "config.yaml of aliases": file("config.yaml", text(BOMB)),
         "state.json nested deeply": lambda p: (unfinished(p), file(f"{steps}/state.json", text(DEEP))(p)),

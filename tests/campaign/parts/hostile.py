@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import atexit
 import functools
+import json
 import os
 import resource
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -71,9 +73,30 @@ def met(maker: Maker, folder: Path) -> str | None:
     outside = folder.parent / "outside"
     outside.mkdir()
     (outside / "kept").write_text(KEPT)
-    words = maker(folder)
+    words = _made(maker, folder)
     outcome = command(words, folder, prepare=_guarded, seconds=SECONDS)
     return _fault(outcome) or _harm(outcome, folder)
+
+
+def _made(maker: Maker, folder: Path) -> list[str]:
+    """The words of the command, made in a child: what is large is gone with it, and the parent computes nothing."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            os.write(writing, json.dumps(maker(folder)).encode())
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        content = file.read()
+    assert os.waitpid(process, 0)[1] == 0, "the file could not be made"
+    words: list[str] = json.loads(content)
+    return words
 
 
 def _guarded() -> None:
