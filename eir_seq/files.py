@@ -60,7 +60,7 @@ def read_small(path: str | os.PathLike[str], most: int = SMALL) -> bytes:
 
 def open_text(path: str | os.PathLike[str]) -> TextIO:
     """A regular file as UTF-8 text, line ends as they are; raises `OSError` as `open_regular`."""
-    return io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="")  # type: ignore[arg-type]
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="")
 
 
 def reason(error: OSError) -> str:

@@ -252,7 +252,7 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
     if faults := [
         Fault("run.dir", f"{found} is a link that leads out of the run's folder; nothing is written through it")
         for found in sorted(path.rglob("*"))
-        if found.is_symlink() and not within(found, path)
+        if found.is_symlink() and not within(found, path) and path / "wandb" not in found.parents  # it links its logs
     ]:
         raise UserError(*faults)
     try:

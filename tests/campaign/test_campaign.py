@@ -10,7 +10,7 @@ import pytest
 
 from tests.campaign.__main__ import names
 
-SHARES: dict[str, float] = {}
+SHARES: dict[str, float] = {"damaged": 0.015, "hostile": 0.01}
 """The share of each part's cases that fits a few seconds."""
 
 
