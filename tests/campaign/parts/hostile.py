@@ -27,6 +27,7 @@ from tests.campaign.parts import damaged
 from tests.campaign.projects import lines
 from tests.hostile.collection import HOSTILE, Maker, prepare
 from tests.hostile.more import every
+from tests.models import tiny as tiny
 
 TITLE = "hostile data, models, tokenizers, experiments, bundles and run folders"
 WANTED = "exit code 2, or no harm: 10 seconds, 1 GB, nothing run, nothing written elsewhere, all output escaped"
@@ -102,6 +103,7 @@ def _made(maker: Maker, folder: Path) -> list[str]:
 def _guarded() -> None:
     """Bound processor time, and end the process where it is about to start a program."""
     damaged.fast()
+    os.environ.pop("RUST_BACKTRACE", None)  # for whoever looks for a fault of the tokenizers library
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
