@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from eir_seq.config.outputs import DocumentLayout, Seq2SeqLmOutputConfig
 from eir_seq.config.schema import InputConfig, SequenceInputConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import read_text
+from eir_seq.files import read_json
 from eir_seq.modalities.base import FittedModality, Modality
 from eir_seq.modalities.documents import DocumentsModality, FittedDocuments
 from eir_seq.modalities.image import FittedImage, ImageModality
@@ -55,7 +54,7 @@ def load_modality(folder: str | Path) -> FittedModality:
     """A fitted input that `save` wrote; raises `UserError` where the folder holds none."""
     path = Path(folder) / STATE_FILE
     try:
-        kind = json.loads(read_text(path))["type"]
+        kind = read_json(path)["type"]
         fitted = MODALITIES[kind][1]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(Fault(str(path), f"no fitted input ({type(error).__name__}: {error})")) from None

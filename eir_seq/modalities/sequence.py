@@ -22,7 +22,7 @@ from eir_seq.config.tokenizers import (
     WordTokenizerConfig,
 )
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import read_text
+from eir_seq.files import read_json
 from eir_seq.modalities.base import LENGTH, RowSource
 from eir_seq.modalities.cells import InputCells, parse_cell
 from eir_seq.modalities.sequence_batches import IDS as IDS
@@ -376,9 +376,9 @@ class FittedSequence:
         """What `save` wrote; raises `UserError` where files are missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
-            state = json.loads(read_text(path))
+            state = read_json(path)
             tensors = path.with_name(TENSORS_FILE)
-            sources = json.loads(read_text(tensors)) if tensors.exists() else {}
+            sources = read_json(tensors) if tensors.exists() else {}
             return cls(
                 state["name"],
                 SequenceInputConfig.model_validate(state["config"]),

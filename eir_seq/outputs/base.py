@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from eir_seq.config.outputs import OutputConfig
 from eir_seq.errors import Fault, RunFailed, UserError
-from eir_seq.files import read_text
+from eir_seq.files import read_json
 
 State = TypeVar("State", bound=BaseModel)
 
@@ -206,7 +206,7 @@ def read_state(path: Path, kinds: tuple[type[State], ...]) -> State:
         UserError: the file is missing, truncated or not one of ours.
     """
     try:
-        content = json.loads(read_text(path))
+        content = read_json(path)
     except OSError as error:
         raise UserError(Fault(str(path), f"cannot be read: {error.strerror}")) from None
     except ValueError:

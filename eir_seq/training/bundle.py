@@ -30,7 +30,7 @@ from eir_seq.config.outputs import CorruptedOutputBase
 from eir_seq.config.schema import ExperimentConfig, LoraConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.replacing import ReplacingEncoder
-from eir_seq.models.bounds import bounded_by_weights
+from eir_seq.models.bounds import bounded_by_memory, bounded_by_weights
 from eir_seq.models.checkpoint.folder import read_safetensors, shapes_in
 from eir_seq.models.checkpoint.matching import match
 from eir_seq.models.lora import WEIGHTS as ADAPTER_FILE
@@ -264,6 +264,20 @@ def _shared(network: Network, inputs: Mapping[str, Any], pretrained: Path | None
     return found
 
 
+def _read_base(path: Path, inputs: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The published models that the adapters of a bundle stand beside, by input."""
+    if not path.exists():
+        return {}
+    try:
+        content = read_json(path)
+        base = {name: {"model": str(found["model"]), "sha256": str(found["sha256"])} for name, found in content.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(Fault(str(path), f"does not name published models by input ({type(error).__name__})")) from None
+    if unknown := base.keys() - inputs.keys():
+        raise UserError(Fault(str(path), f"names {min(unknown)!r}, which is no input"))
+    return base
+
+
 def read_bundle(folder: Path) -> Bundle:
     """The bundle in `folder`; the network is on the CPU and in evaluation mode.
 
@@ -285,7 +299,7 @@ def read_bundle(folder: Path) -> Bundle:
         raise UserError(Fault(str(folder / CONFIG), f"cannot be read by this version: {detail}")) from None
     inputs: dict[str, Any] = {name: load_modality(folder / "inputs" / name) for name in config.inputs}
     outputs = {name: load_output(folder / "outputs" / f"{name}.json") for name in config.outputs}
-    base: dict[str, dict[str, str]] = read_json(folder / BASE) if (folder / BASE).exists() else {}
+    base = _read_base(folder / BASE, inputs)
     for name, found in base.items():
         lora = LoraConfig(adapter=str(folder / ADAPTERS / name))  # it may have begun with another one, of its ranks
         copy = folder / COPIES / name
@@ -296,7 +310,8 @@ def read_bundle(folder: Path) -> Bundle:
     elements = sum(math.prod(shape) for file in files for shape in shapes_in(file).values())
     try:
         # Adapters stand beside a model that the bundle does not hold.
-        with contextlib.nullcontext() if base else bounded_by_weights(elements, str(folder)):
+        bounds = contextlib.nullcontext() if base else bounded_by_weights(elements, str(folder))
+        with bounded_by_memory(), bounds:
             network = build_network(config, inputs, outputs, pretrained=frozenset(base))
     except UserError as error:
         if not base:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from eir_seq import files
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.files import MEGABYTE, open_regular, read_text, reason
 
@@ -176,7 +177,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> Any:
     """The contents of a JSON file."""
-    return json.loads(read_text(path, MOST_STATE))
+    return files.read_json(path, MOST_STATE)
 
 
 def _to_json(value: Any, path: str, tensors: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> Any:

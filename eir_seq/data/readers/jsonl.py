@@ -57,11 +57,13 @@ def read_json(path: str, wanted: Wanted, place: str, *, skip_broken: bool) -> Ra
 
 def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterable[Any], str]:
     """The rows, as lines that are still to be parsed or as parsed values, and whether they count by line or row."""
+    start = file.read(BLOCK).lstrip()[:1]
+    file.seek(0)
+    if start == "[":
+        return _List(file, path, place).items(), "row"
     lines = (line for line in iter(lambda: file.readline(MOST_WHOLE), "") if line.strip())
     first, second = next(lines, ""), next(lines, "")
     file.seek(0)
-    if first.lstrip()[:1] == "[":
-        return _List(file, path, place).items(), "row"
     value = _parsed(first)
     if not second:
         _refuse_columns(value, path, place, wanted)
