@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.files import read_text
+from eir_seq.files import read_json
 from eir_seq.inference.jobs import JOBS, read_jobs
 from eir_seq.training.checksums import CHECKSUMS, wrong_files
 from eir_seq.training.folder import read_config
@@ -214,12 +214,12 @@ def _read_runs(folder: Path) -> Iterator[Run]:
             continue
         try:
             config = read_config(path)
-            manifest = json.loads(read_text(run_dir / "manifest.json"))
+            manifest = read_json(run_dir / "manifest.json")
             if not isinstance(manifest, dict):
                 raise ValueError("no JSON object")
         except UserError:
             raise
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(
                 Fault(str(run_dir / "manifest.json"), f"is damaged: {' '.join(str(error).split())}")
             ) from None
@@ -285,8 +285,9 @@ def _problems(folder: Path, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
 
 def _read_result(run_dir: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(read_text(run_dir / "result.json"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(run_dir / "result.json")
+        _metrics(content)
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
     return content if isinstance(content, dict) else None
 
