@@ -70,6 +70,12 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
     device, monitor = check_config(config)
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
         console.log_to(folder.path / LOG)
+        if faults := [
+            Fault("run.dir", f"{folder.path / name} is a folder, not a file; remove it")
+            for name in (CHECKSUMS, REPORT)
+            if (folder.path / name).is_dir()
+        ]:
+            raise UserError(*faults)
         result = folder.result
         if result is not None and folder.extended is None:
             wrong = dict(wrong_files(folder.path))

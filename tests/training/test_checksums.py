@@ -125,6 +125,13 @@ def test_files_of_a_run_are_regular_and_inside(finished: Path, again: Path) -> N
     assert kept.read_text() == "kept"
 
 
+def test_folders_in_the_places_of_files_are_named(finished: Path, again: Path) -> None:
+    (again / CHECKSUMS).unlink()
+    (again / CHECKSUMS).mkdir()
+    with pytest.raises(UserError, match=r"checksums\.sha256 is a folder, not a file; remove it"):
+        go_on(finished, again)
+
+
 def test_the_models_that_are_left(tmp_path: Path) -> None:
     lora = {"text": {"column": "text", "model": {"model_type": "./x", "pretrained_model": True, "lora": {"rank": 2}}}}
     config = table_experiment(tmp_path, inputs=lora)
