@@ -381,7 +381,10 @@ def _told(text: str, named: Sequence[str]) -> str | None:
 def damaged_table(
     kind: str, name: Path, damage: Callable[[Path, Random], None], number: float, folder: Path
 ) -> str | None:
-    """Damage a data file, and look through it; a row that has become another valid one is no fault of the program."""
+    """Damage a data file, and look through it; a row that has become another valid one is no fault of the program.
+
+    What such rows are then lacking (two rows of each class, say) is told by the key of the config.
+    """
     project, words = template(kind)
     shutil.copytree(project, folder, dirs_exist_ok=True)
     damage(folder / name, Random(number))
@@ -392,4 +395,4 @@ def damaged_table(
             del experiment["data"]["id"], experiment["data"]["test"], experiment["fusion"]
     ended = command(["check", *words, f"data.train={name}"], folder, prepare=fast)
     wrong = ended.fault([0, 2])
-    return _told(ended.err, [name.name, "data.train is a folder"]) if wrong is None and ended.code else wrong
+    return _told(ended.err, [name.name, "data."]) if wrong is None and ended.code else wrong
