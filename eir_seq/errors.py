@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 EXIT_USER = 2
 EXIT_RUN_FAILED = 3
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What steers a terminal or turns the direction of writing, and halves of characters, which cannot be written."""
+MOST_COMPARED = 5000
+"""Names that are looked through for one that is meant; comparing takes microseconds for each."""
 LONGEST_LINE = 4000
 """Characters of a fault that are shown; of longer ones the middle is left out."""
 
@@ -37,6 +43,15 @@ class Fault:
         return Fault(f"{prefix}.{self.place}" if self.place else prefix, self.message, self.source)
 
 
+def printable(text: str) -> str:
+    r"""A text as a terminal and a log may get it: control characters other than tabs and ends of lines are escaped.
+
+    >>> printable("caf\u00e9 \x1b[2J")
+    'café \\x1b[2J'
+    """
+    return _UNSEEN.sub(lambda found: repr(found[0])[1:-1], text)
+
+
 class UserError(ValueError):
     """The user's config, data, checkpoint or request is at fault; the process ends with exit code 2."""
 
@@ -54,7 +69,7 @@ def nearest(name: str, allowed: Iterable[str], *, cutoff: float = 0.6) -> str:
 
     `cutoff`: how alike they must be, from 0 to 1.
     """
-    spellings = {candidate.casefold(): candidate for candidate in allowed}
+    spellings = {candidate.casefold(): candidate for candidate in islice(allowed, MOST_COMPARED)}
     wanted = str(name).casefold()
     match = difflib.get_close_matches(wanted, list(spellings), n=1, cutoff=cutoff)
     if not match and len(wanted) >= 3:

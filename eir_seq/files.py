@@ -5,10 +5,12 @@ All faults are an `OSError` with one sentence, which callers put beside the name
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import stat
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TextIO
 
 MEGABYTE = 1 << 20
 CONFIG = 4 * MEGABYTE
@@ -57,9 +59,27 @@ def read_small(path: str | os.PathLike[str], most: int = SMALL) -> bytes:
     return content
 
 
+def open_text(path: str | os.PathLike[str]) -> TextIO:
+    """A regular file as UTF-8 text, line ends as they are; raises `OSError` as `open_regular`."""
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="")
+
+
+def reason(error: OSError) -> str:
+    """What an error says, whether it is the system's or of `open_regular`."""
+    return error.strerror or str(error)
+
+
 def read_text(path: str | os.PathLike[str], most: int = SMALL) -> str:
     """The same as text; raises `UnicodeDecodeError` where it is not UTF-8."""
     return read_small(path, most).decode("utf-8")
+
+
+def read_json(path: str | os.PathLike[str], most: int = SMALL) -> Any:
+    """The contents of a JSON file; raises `OSError` as `open_regular`, and `ValueError` where it is no JSON."""
+    try:
+        return json.loads(read_text(path, most))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def within(path: Path, folder: Path) -> bool:

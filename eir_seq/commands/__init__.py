@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from eir_seq.errors import EXIT_RUN_FAILED, EXIT_USER, Fault, RunFailed, UserError, nearest
+from eir_seq.errors import EXIT_RUN_FAILED, EXIT_USER, Fault, RunFailed, UserError, nearest, printable
 from eir_seq.machine import failure_of, raise_file_limit, silence
 
 COMMANDS = {
@@ -94,5 +94,5 @@ def _report(error: Exception, code: int, debug: bool) -> int:
         from eir_seq.training.redaction import redact
 
         with contextlib.suppress(OSError):  # it may be a file on the disk that is full
-            print(redact(str(error)), file=sys.stderr, flush=True)
+            print(printable(str(redact(str(error)))), file=sys.stderr, flush=True)
     return code

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from eir_seq.commands import COMMANDS
 from eir_seq.config.folders import config_folders, options_of
+from eir_seq.files import read_small
 
 GROUPS = ("data", "fusion", "optimizer", "scheduler", "trainer", "tracker")
 
@@ -68,7 +69,7 @@ def summary(config: str) -> str:
     for folder in config_folders():
         path: Path = folder / f"{config}.yaml"
         if path.is_file():
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in read_small(path).decode("utf-8", errors="replace").splitlines():
                 if line.startswith("#") and not line.lstrip("# ").startswith("@"):
                     return line.lstrip("# ").strip()
                 if line.strip() and not line.startswith("#"):

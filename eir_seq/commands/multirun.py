@@ -22,9 +22,11 @@ from eir_seq.commands.preflight import preflight
 from eir_seq.commands.sweep import Sweep, job_command
 from eir_seq.config.compose import compose_in_hydra, hydra_ready
 from eir_seq.config.overrides import normalized, parse_overrides
-from eir_seq.errors import EXIT_RUN_FAILED, Fault, UserError
+from eir_seq.errors import EXIT_RUN_FAILED, Fault, UserError, printable
+from eir_seq.files import read_text
 from eir_seq.inference.jobs import Job
 from eir_seq.machine import cannot_write
+from eir_seq.training.redaction import redact_words
 
 MAX_JOBS = 10_000
 
@@ -162,9 +164,9 @@ def _check_size(parsed: Sequence[Override], axes: dict[int, list[str]]) -> None:
 
 def _monitored(run_dir: Path) -> float | None:
     try:
-        result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+        result = json.loads(read_text(run_dir / "result.json"))
         value = result["monitor"]["value"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return value if isinstance(value, float) else None
 
@@ -179,8 +181,8 @@ def _print_table(sweep: Sweep, jobs: Sequence[Job]) -> None:
         value = _monitored(sweep.run_dir(job))
         table.add_row(
             str(job.number),
-            " ".join(word.lstrip("+") for word in job.overrides if word not in shared),
-            f"{job.status}{': ' + job.message if job.message else ''}",
+            printable(" ".join(redact_words([word.lstrip("+") for word in job.overrides if word not in shared]))),
+            printable(f"{job.status}{': ' + job.message if job.message else ''}"),
             "" if job.exit_code is None else str(job.exit_code),
             "" if job.seconds is None else f"{job.seconds:.0f}",
             "" if value is None else f"{value:.4f}",

@@ -71,11 +71,11 @@ def prediction_faults(bundle: Path, test: str | None, reading: Mapping[str, Any]
 
     `reading`: keys of `data` that say how they are read, in place of the run's.
     """
-    import yaml
+    from eir_seq.training.folder import read_config
 
     try:
-        config = ExperimentConfig.model_validate(yaml.safe_load((bundle / "config.yaml").read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError):
+        config = ExperimentConfig.model_validate(read_config(bundle / "config.yaml"))
+    except ValueError:
         return  # reading the bundle says what is wrong with it
     writes = any(output.COMPLETES for output in config.outputs.values())
     if test is None or Path(test).suffix == ".txt" or writes:

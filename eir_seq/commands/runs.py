@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from eir_seq.commands.models import UserParser
+from eir_seq.errors import printable
 
 WIDE = 200
 """Characters of a line where nothing says how many fit."""
@@ -47,9 +48,9 @@ def _compare(folder: Path, over: list[str]) -> None:
         fitting = fitted(comparison, section, width)
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
         for column in fitting.columns:
-            table.add_column(column.title, no_wrap=True)
+            table.add_column(printable(column.title), no_wrap=True)
         for cells in fitting.rows():
-            table.add_row(*cells)
+            table.add_row(*map(printable, cells))
         console.print(heading(section), markup=False)
         console.print(table, markup=False)
         if fitting.left_out:
@@ -57,5 +58,5 @@ def _compare(folder: Path, over: list[str]) -> None:
             console.print(f"... {fitting.left_out} more {columns} in {path}", markup=False, soft_wrap=True)
         console.print()
     for name, status in comparison.problems:
-        console.print(f"without a result: {name}: {status}", markup=False, soft_wrap=True)
+        console.print(printable(f"without a result: {name}: {status}"), markup=False, soft_wrap=True)
     print(f"written: {path}, {folder / 'compare.md'}")

@@ -25,6 +25,7 @@ from types import FrameType
 from typing import IO
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import within
 from eir_seq.inference.jobs import JOBS, Job, Status, read_jobs
 from eir_seq.machine import cannot_write, say, writing
 from eir_seq.training.redaction import redact, redact_words
@@ -82,6 +83,15 @@ class Sweep:
         """
         try:
             (self.folder / JOBS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error, "hydra.sweep.dir") from None
+        if faults := [
+            Fault("hydra.sweep.dir", f"{path} is a link that leads out of the sweep's folder")
+            for path in sorted((self.folder / JOBS).iterdir())
+            if path.is_symlink() and not within(path, self.folder)
+        ]:
+            raise UserError(*faults)
+        try:
             lock = (self.folder / JOBS / ".lock").open("w")
         except OSError as error:
             raise cannot_write(self.folder, error, "hydra.sweep.dir") from None
@@ -221,9 +231,11 @@ def last_line(log: Path, limit: int = 200) -> str:
 
 
 def _differing(jobs: Sequence[Job]) -> dict[int, list[str]]:
-    """For each job its overrides that not all jobs share, without Hydra's plus signs."""
+    """For each job its overrides that not all jobs share, without Hydra's plus signs and secrets."""
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    return {job.number: [word.lstrip("+") for word in job.overrides if word not in shared] for job in jobs}
+    return {
+        job.number: redact_words([word.lstrip("+") for word in job.overrides if word not in shared]) for job in jobs
+    }
 
 
 def job_command(overrides: Sequence[str], run_dir: Path) -> list[str]:

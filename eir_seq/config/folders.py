@@ -46,7 +46,9 @@ def options_of(group: str) -> list[str]:
     found: set[str] = set()
     for folder in config_folders():
         root = folder / group
-        found.update(path.relative_to(root).with_suffix("").as_posix() for path in root.glob("**/*.yaml"))
+        found.update(
+            path.relative_to(root).with_suffix("").as_posix() for path in root.glob("**/*.yaml") if path.is_file()
+        )
     return sorted(found)
 
 

@@ -141,6 +141,10 @@ def unknown_option(group: str, option: str, options: Sequence[str], source: str 
 def _misplaced(group: str, name: str) -> str:
     """That the file is there, with another suffix or in a folder where options of the group are not looked for."""
     for folder in config_folders():
+        path = folder / group / f"{name}.yaml"
+        if name and os.path.lexists(path) and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a pipe, socket or device, or a link to nothing"
+            return f"; {shown(path)} is {kind}, not a regular file"
         for path in (folder / group / f"{name}.yml", folder / f"{name}.yaml", Path(group) / f"{name}.yaml"):
             if name not in ("", CONFIG_NAME) and path.is_file():
                 return f"; {shown(path)} must be {shown(folder / group)}/{name}.yaml"

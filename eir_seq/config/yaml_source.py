@@ -28,7 +28,7 @@ from eir_seq.files import read_small
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
 """Values of one file after aliases are expanded; a bomb of nested aliases has billions."""
-MAX_DEPTH = 60
+MAX_DEPTH, MAX_DIGITS = 60, 1000
 
 _PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{kind}"
@@ -72,6 +72,11 @@ def read_yaml(path: Path) -> YamlFile:
 
 @functools.lru_cache(maxsize=256)
 def _read_yaml(path: Path, modified: int) -> YamlFile:  # noqa: ARG001 (part of the cache's key)
+    return parse_yaml(path)
+
+
+def parse_yaml(path: Path) -> YamlFile:
+    """`read_yaml` of a file that may have changed since."""
     name = shown(path)
     try:
         content = read_small(path, MAX_BYTES)
@@ -166,6 +171,8 @@ class _Walk:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
             self._add(path, f"the YAML tag {tag} is not allowed; write plain values", line)
             return
+        if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS:
+            self._add(path, f"a number of {len(node.value):,} digits", line)
         if node.value == "???":
             self.unset.add(".".join(path))
         self._open.add(id(node))
@@ -243,6 +250,8 @@ def config_of(file: YamlFile) -> DictConfig:
     except OmegaConfBaseException as error:
         key = str(error.full_key or "")
         raise UserError(Fault(key, in_words(error), located(file, key))) from None
+    except ValueError as error:  # a number or a date that Python has not
+        raise UserError(Fault(shown(file.path), _one_line(str(error)))) from None
     assert isinstance(config, DictConfig)
     return config
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.files import read_json
 from eir_seq.inference.jobs import JOBS, read_jobs
 from eir_seq.machine import cannot_write
+from eir_seq.training.checksums import CHECKSUMS, wrong_files
+from eir_seq.training.folder import read_config
 
 REPETITIONS = ("seed", "data.split_seed")
 """Config keys whose values repeat a run rather than change what it does."""
@@ -213,13 +214,30 @@ def _read_runs(folder: Path) -> Iterator[Run]:
         if run_dir.name == "bundle" or not (run_dir / "manifest.json").is_file():
             continue
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-            manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(Fault(str(run_dir), f"is no readable run: {' '.join(str(error).split())}")) from None
+            config = read_config(path)
+            manifest = read_json(run_dir / "manifest.json")
+            if not isinstance(manifest, dict):
+                raise ValueError("no JSON object")
+        except UserError:
+            raise
+        except (OSError, ValueError) as error:
+            raise UserError(
+                Fault(str(run_dir / "manifest.json"), f"is damaged: {' '.join(str(error).split())}")
+            ) from None
+        wrong = dict(wrong_files(run_dir, ("config.yaml", "manifest.json", "result.json")))
+        if faults := [
+            Fault(
+                str(run_dir / name), f"is {problem}; put it back, or remove {run_dir / CHECKSUMS} to take it as it is"
+            )
+            for name, problem in wrong.items()
+            if name in ("config.yaml", "manifest.json")
+        ]:
+            raise UserError(*faults)
         name = str(run_dir.relative_to(folder)) if run_dir != folder else run_dir.name
-        result = _read_result(run_dir)
+        result = None if "result.json" in wrong else _read_result(run_dir)
         status = "finished" if result is not None else str(manifest.get("status", "unknown"))
+        if result is None and (run_dir / "result.json").exists():
+            status = f"result.json is {wrong.get('result.json', 'damaged')}"
         metrics = None if result is None else _metrics(result)
         headline, mode = _headline(config, (result or {}).get("monitor") or {})
         yield Run(
@@ -268,8 +286,9 @@ def _problems(folder: Path, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
 
 def _read_result(run_dir: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(run_dir / "result.json")
+        _metrics(content)
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
     return content if isinstance(content, dict) else None
 

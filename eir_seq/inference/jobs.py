@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from eir_seq.errors import Fault, UserError
+from eir_seq.files import read_text
+
 JOBS = "jobs"
 """Folder of the status and the output of jobs inside a sweep's folder."""
 
@@ -31,6 +34,12 @@ def read_jobs(folder: Path) -> list[Job]:
     """The jobs of a sweep folder by number; empty where the folder is none."""
     jobs = []
     for path in (folder / JOBS).glob("*.json"):
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        jobs.append(Job(**{**content, "overrides": tuple(content["overrides"])}))
+        try:
+            content: dict[str, Any] = json.loads(read_text(path))
+            jobs.append(Job(**{**content, "overrides": tuple(content["overrides"])}))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            detail = " ".join(str(error).split())[:200]
+            raise UserError(
+                Fault(str(path), f"is not the status of a job ({detail}); remove it to run the job again")
+            ) from None
     return sorted(jobs, key=lambda job: job.number)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import open_text
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ def read_predictions(path: Path) -> PredictionTable:
     Raises:
         UserError: not a table of predictions.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    with open_text(path) as file:
         reader = csv.reader(file)
         header = next(reader, [])
         rows = list(reader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from markupsafe import Markup
 
 from eir_seq import __version__
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import open_regular, read_text, reason
 from eir_seq.inference.prediction_table import PredictionTable, read_predictions
 from eir_seq.inference.report_sections import Kind, Values, cards, learning_plots, length_plots, output_sections
 from eir_seq.training.folder import write_text
@@ -23,7 +25,7 @@ from eir_seq.training.report_data import ReportData
 from eir_seq.training.samples import Sample, read_samples
 
 SPLITS = ("validation", "test")
-LOG_LINES = 30
+LOG_LINES, LOG_BYTES = 30, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class RunFiles:
         there = (run_dir / "metrics.csv").exists()
         return cls(
             folder=run_dir,
-            config=_read(run_dir, "config.yaml", lambda path: path.read_text(encoding="utf-8")),
+            config=_read(run_dir, "config.yaml", read_text),
             manifest=_read(run_dir, "manifest.json", _read_json),
             result=_read(run_dir, "result.json", _read_json),
             measurements=_read(run_dir, "metrics.csv", read_metrics) if there else [],
@@ -174,7 +176,7 @@ def _minute(time: object) -> str | None:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(read_text(path))
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} is not a JSON object")
     return content
@@ -191,7 +193,7 @@ def _read(run_dir: Path, name: str, read: Callable[[Path], Any]) -> Any:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(Fault(str(run_dir / name), f"cannot be read: {error.strerror}")) from None
+        raise UserError(Fault(str(run_dir / name), f"cannot be read: {reason(error)}")) from None
     except (ValueError, KeyError, TypeError, csv.Error, RecursionError) as error:
         detail = (str(error).splitlines() or [""])[0]
         raise UserError(Fault(str(run_dir / name), f"is damaged: {type(error).__name__} {detail}".rstrip())) from None
@@ -199,7 +201,9 @@ def _read(run_dir: Path, name: str, read: Callable[[Path], Any]) -> Any:
 
 def _last_lines(log: Path) -> list[str]:
     try:
-        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        with open_regular(log) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
+            return file.read(LOG_BYTES).decode("utf-8", errors="replace").splitlines()[-LOG_LINES:]
     except OSError:  # there is none, or it is none: nothing depends on it
         return []
 

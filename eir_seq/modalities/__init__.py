@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eir_seq.config.inputs import InputBase
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import read_text
+from eir_seq.files import read_json
 from eir_seq.registry import INPUTS, imported, unknown
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def load_modality(folder: str | Path) -> FittedModality:
 
     path = Path(folder) / STATE_FILE
     try:
-        kind = json.loads(read_text(path))["config"]["type"]
+        kind = read_json(path)["config"]["type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(Fault(str(path), f"no fitted input ({type(error).__name__}: {error})")) from None
     if kind not in INPUTS:

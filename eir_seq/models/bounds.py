@@ -15,6 +15,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from eir_seq.errors import Fault, UserError
 
 GIGABYTE = 1 << 30
+NUMBERS_PER_NUMBER, FRESH_NUMBERS = 4, 1 << 22
+"""Numbers in parameters for each in a file (tied ones are counted at each place), and beside all of them."""
 TENSORS_PER_TENSOR, FRESH_TENSORS = 64, 1000
 """Parameters that may be made of one in a file (experts that are published as one tensor), and beside all of them."""
 
@@ -55,6 +57,23 @@ def bounded_by_file(tensors: int, source: str) -> Iterator[None]:
         found += 1
         if found > most:
             message = f"the options of its config.json make more than {most:,} tensors, and its weights are {tensors:,}"
+            raise UserError(Fault(source, message))
+
+    with _counted(count):
+        yield
+
+
+@contextmanager
+def bounded_by_weights(elements: int, source: str) -> Iterator[None]:
+    """Raise `UserError` where the modules built here have far more numbers than `elements`, which are to fill them."""
+    most = FRESH_NUMBERS + NUMBERS_PER_NUMBER * elements
+    found = 0
+
+    def count(parameter: Tensor) -> None:
+        nonlocal found
+        found += parameter.numel()
+        if found > most:
+            message = f"its config describes weights of more than {most:,} numbers, and its files hold {elements:,}"
             raise UserError(Fault(source, message))
 
     with _counted(count):

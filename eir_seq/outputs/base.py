@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from eir_seq.config.outputs import OutputBase, TokenOutputBase
 from eir_seq.errors import Fault, RunFailed, UserError
-from eir_seq.files import read_text
+from eir_seq.files import read_json
 from eir_seq.machine import writing
 from eir_seq.registry import imported
 
@@ -311,7 +311,7 @@ def read_state(path: Path, kinds: Collection[str]) -> tuple[str, Mapping[str, An
         UserError: the file is missing, truncated or not one of ours.
     """
     try:
-        content = json.loads(read_text(path))
+        content = read_json(path)
     except OSError as error:
         raise UserError(Fault(str(path), f"cannot be read: {error.strerror}")) from None
     except ValueError:

@@ -11,8 +11,10 @@ What stands in ``pretrained/``, weights under published names, the weights file 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,13 +23,16 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from eir_seq.config.backbones import LoraConfig
+from eir_seq.config.outputs import CorruptedOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.replacing import ReplacingEncoder
+from eir_seq.models.bounds import bounded_by_memory, bounded_by_weights
+from eir_seq.models.checkpoint.folder import read_safetensors, shapes_in
 from eir_seq.models.checkpoint.matching import match
 from eir_seq.models.lora import WEIGHTS as ADAPTER_FILE
 from eir_seq.models.lora import merge_lora, save_adapter
@@ -43,7 +48,7 @@ from eir_seq.training.checkpoints import (
     verify_folder,
     write_folder,
 )
-from eir_seq.training.folder import CONFIG, plain
+from eir_seq.training.folder import CONFIG, plain, read_config
 from eir_seq.training.network import Network
 
 ADAPTERS, PRETRAINED, COPIES = "adapters", "pretrained", "base"
@@ -95,6 +100,16 @@ def write_models(
     if not apart:
         weights = None if adapted else weights
         write_bundle(bundle, config, inputs, outputs, network, weights=weights, pretrained=pretrained)
+
+
+def left_models(run_dir: Path, config: ExperimentConfig) -> list[Path]:
+    """The folders that `write_models` writes for a config."""
+    pretraining = [name for name, output in config.outputs.items() if isinstance(output, CorruptedOutputBase)]
+    return [
+        run_dir / "bundle",
+        *(run_dir / ADAPTERS / name for name in _adapted(config)),
+        *(run_dir / PRETRAINED / config.token_inputs[name] for name in pretraining),
+    ]
 
 
 def write_bundle(
@@ -239,7 +254,7 @@ def _held(network: Network, model: Any, file: Path) -> dict[str, Tensor]:
     """What a file in published names holds of a network, under our names."""
     prefix = next(name for name, module in network.named_modules() if module is model)
     own = network.tensors()
-    tensors = match(model, load_file(file)).tensors
+    tensors = match(model, read_safetensors(file)).tensors
     return {f"{prefix}.{name}": x for name, x in tensors.items() if f"{prefix}.{name}" in own}
 
 
@@ -258,6 +273,20 @@ def _shared(network: Network, inputs: Mapping[str, Any], pretrained: Path | None
     return found
 
 
+def _read_base(path: Path, inputs: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The published models that the adapters of a bundle stand beside, by input."""
+    if not path.exists():
+        return {}
+    try:
+        content = read_json(path)
+        base = {name: {"model": str(found["model"]), "sha256": str(found["sha256"])} for name, found in content.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(Fault(str(path), f"does not name published models by input ({type(error).__name__})")) from None
+    if unknown := base.keys() - inputs.keys():
+        raise UserError(Fault(str(path), f"names {min(unknown)!r}, which is no input"))
+    return base
+
+
 def read_bundle(folder: Path) -> Bundle:
     """The bundle in `folder`; the network is on the CPU and in evaluation mode.
 
@@ -273,21 +302,26 @@ def read_bundle(folder: Path) -> Bundle:
     if problem is not None:
         raise UserError(Fault(str(folder), f"the bundle is damaged: {problem}"))
     try:
-        config = ExperimentConfig.model_validate(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        config = ExperimentConfig.model_validate(read_config(folder / CONFIG))
+    except ValueError as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(Fault(str(folder / CONFIG), f"cannot be read by this version: {detail}")) from None
     inputs: dict[str, Any] = {name: load_modality(folder / "inputs" / name) for name in config.inputs}
     outputs = {name: load_output(folder / "outputs" / f"{name}.json") for name in config.outputs}
-    base: dict[str, dict[str, str]] = read_json(folder / BASE) if (folder / BASE).exists() else {}
+    base = _read_base(folder / BASE, inputs)
     for name, found in base.items():
         lora = LoraConfig(adapter=str(folder / ADAPTERS / name))  # it may have begun with another one, of its ranks
         copy = folder / COPIES / name
         changes = {"model_type": str(copy) if copy.is_dir() else found["model"], "lora": lora}
         model = inputs[name].config.model.model_copy(update=changes)
         inputs[name] = replace(inputs[name], config=inputs[name].config.model_copy(update={"model": model}))
+    files = [folder / WEIGHTS, *(folder / PRETRAINED).rglob(WEIGHTS)]
+    elements = sum(math.prod(shape) for file in files for shape in shapes_in(file).values())
     try:
-        network = build_network(config, inputs, outputs, pretrained=frozenset(base))
+        # Adapters stand beside a model that the bundle does not hold.
+        bounds = contextlib.nullcontext() if base else bounded_by_weights(elements, str(folder))
+        with bounded_by_memory(), bounds:
+            network = build_network(config, inputs, outputs, pretrained=frozenset(base))
     except UserError as error:
         if not base:
             raise
@@ -296,7 +330,7 @@ def read_bundle(folder: Path) -> Bundle:
         raise UserError(
             Fault(str(folder), f"{hint} ({HOW_TO_MERGE}). Where it was, it {error.faults[0].message}")
         ) from None
-    tensors = load_file(folder / WEIGHTS)
+    tensors = read_safetensors(folder / WEIGHTS)
     for place, published_model in _published_models(network, inputs):
         if (file := folder / PRETRAINED / place / WEIGHTS).exists():
             tensors = _held(network, published_model, file) | tensors

@@ -21,13 +21,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from eir_seq import files
 from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.files import MEGABYTE, open_regular, read_text, reason
 from eir_seq.machine import free_bytes
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 WEIGHTS = "model.safetensors"
 """The weights of a network alone."""
 FORMAT = 1
+MOST_STATE = 256 * MEGABYTE
+"""Bytes of a JSON file in a checkpoint."""
 _PARTIAL = ".partial-"
 _NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?")
 
@@ -78,7 +82,7 @@ def write_folder(destination: Path, fill: Callable[[Path], None]) -> None:
 def verify_folder(folder: Path) -> str | None:
     """What is wrong with a folder that `write_folder` wrote; None if all its files are as they were written."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(folder / MANIFEST))
         if manifest["format"] > FORMAT:
             return f"written by a newer version (format {manifest['format']}; this one reads up to {FORMAT})"
         for name, expected in manifest["files"].items():
@@ -88,8 +92,8 @@ def verify_folder(folder: Path) -> str | None:
             if hash_file(path) != expected["sha256"]:
                 return f"{name} is not what was written (its sha256 differs)"
     except OSError as error:
-        return f"{Path(error.filename).name if error.filename else MANIFEST}: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{Path(error.filename).name if error.filename else MANIFEST}: {reason(error)}"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} is damaged"
     return None
 
@@ -125,7 +129,7 @@ def hash_file(path: Path, size: int | None = None) -> str:
     """The sha256 of a file or of its first `size` bytes, in hexadecimal."""
     digest = hashlib.sha256()
     left = path.stat().st_size if size is None else size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(min(left, 1 << 20)):
             digest.update(block)
             left -= len(block)
@@ -167,7 +171,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> Any:
     """The contents of a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return files.read_json(path, MOST_STATE)
 
 
 def _to_json(value: Any, path: str, tensors: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> Any:

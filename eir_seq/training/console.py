@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from eir_seq.errors import printable
 from eir_seq.machine import say
 from eir_seq.training.metrics_file import Measurement
 from eir_seq.training.redaction import redact
@@ -66,11 +67,11 @@ class Console:
 
     def log(self, text: str) -> None:
         """A line for the log only: somebody else says it."""
-        self._write_log(str(redact(text)))
+        self._write_log(printable(str(redact(text))))
 
     def say(self, text: str) -> None:
         """One line."""
-        text = str(redact(text))
+        text = printable(str(redact(text)))
         self._write_log(text)
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -179,7 +180,9 @@ class Console:
             self._early.append(line)
             return
         try:
-            with self._log.open("a", encoding="utf-8") as file:
+            # Without waiting for the reader of a pipe, nor through a link to somebody else's file.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(self._log, flags, 0o666), "a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError:
             pass  # a full disk shows where it matters: at the next checkpoint

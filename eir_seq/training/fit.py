@@ -35,7 +35,7 @@ from eir_seq.training.metrics_file import AppendedFile, MetricsFile
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import learning_rate_factor, schedule_steps, total_steps
-from eir_seq.training.samples import Samples
+from eir_seq.training.samples import SAMPLES, Samples
 from eir_seq.training.signals import SignalGuard
 
 
@@ -160,11 +160,9 @@ def _newest_fitting(
     newest = store.newest_intact(say)
     rejected: list[tuple[Path, str]] = []
     for path in [None] if newest is None else store.resumable():
-        if path not in (None, newest) and verify_folder(path) is not None:
+        if path is not None and path != newest and verify_folder(path) is not None:
             continue
-        state = {} if path is None else recorded(path)
-        sizes = ((file, state.get(f"{name}_bytes", 0), state.get(f"{name}_sha256", "")) for name, file in files.items())
-        problem = next((found for file, size, digest in sizes if (found := file.problem(size, digest))), None)
+        problem = _unfitting(path, store, files)
         if problem is None:
             for other, why in rejected:
                 say(f"{why}: checkpoint {other.name} does not fit it; falling back to the one before")
@@ -174,6 +172,29 @@ def _newest_fitting(
             rejected.append((path, problem))
     hint = f"put it back, or remove {store.folder} to train the run anew"
     raise UserError(Fault("run.dir", f"{rejected[0][1] if rejected else problem}, and no checkpoint fits it; {hint}"))
+
+
+def _unfitting(path: Path | None, store: CheckpointStore, files: Mapping[str, AppendedFile]) -> str | None:
+    """What an intact checkpoint refers to and is not there as it was; None if it all is."""
+    state = {} if path is None else recorded(path)
+    sizes = ((file, state.get(f"{name}_bytes", 0), state.get(f"{name}_sha256", "")) for name, file in files.items())
+    problem = next((found for file, size, digest in sizes if (found := file.problem(size, digest))), None)
+    if problem is None and (best := state.get("best_step")) is not None:
+        damage = verify_folder(store.best(best))
+        problem = None if damage is None else f"{store.best(best)} is damaged ({damage})"
+    return problem
+
+
+def resumable(run_dir: Path) -> tuple[list[Path], str | None]:
+    """The checkpoints from which a run can go on, and what is wrong with the newest of the others."""
+    store = CheckpointStore(run_dir / "checkpoints", 1)
+    files = {"metrics": MetricsFile(run_dir / "metrics.csv"), "samples": AppendedFile(run_dir / SAMPLES, ())}
+    problems = {
+        path: f"checkpoint {path.name} is damaged ({problem})" if problem else _unfitting(path, store, files)
+        for path in store.resumable()
+        for problem in (verify_folder(path),)
+    }
+    return [path for path, problem in problems.items() if problem is None], next(filter(None, problems.values()), None)
 
 
 def schedule_from(config: ExperimentConfig, checkpoint: Path | None, total: int) -> tuple[int, str | None]:

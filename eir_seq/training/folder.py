@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,8 +20,11 @@ from typing import Any, Self
 import yaml
 
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.yaml_source import parse_yaml
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import read_text, reason, within
 from eir_seq.machine import cannot_write, writing
+from eir_seq.training.checksums import CHECKSUMS
 from eir_seq.training.redaction import redact
 
 CONFIG, MANIFEST, RESULT, REPORT, LOG, METRICS, OWNER = (
@@ -113,6 +117,7 @@ class RunFolder:
 
     def forget_result(self) -> None:
         """A finished run goes on, with another end: its result and its report are out of date."""
+        (self.path / CHECKSUMS).unlink(missing_ok=True)
         (self.path / RESULT).unlink(missing_ok=True)
         (self.path / REPORT).unlink(missing_ok=True)
 
@@ -170,14 +175,19 @@ class RunFolder:
 
     def _take(self, place: str) -> None:
         """Lock the folder. The lock is the kernel's and ends with the process, however that ends."""
-        lock = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(self.path / OWNER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
+            if not stat.S_ISREG(os.fstat(lock).st_mode):
+                raise UserError(Fault(place, f"{self.path / OWNER} is not a regular file; remove it"))
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             owner = os.read(lock, 1000).decode(errors="replace").strip() or "another process"
             os.close(lock)
             self._made.clear()
             raise UserError(Fault(place, f"{self.path} is in use by {owner}")) from None
+        except UserError:
+            os.close(lock)
+            raise
         self._lock = lock
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
@@ -239,13 +249,22 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
         return None
     if CONFIG not in entries:
         shown = ", ".join(sorted(entries)[:3])
-        raise UserError(Fault("run.dir", f"{path} holds files that are not a run's ({shown})"))
+        raise UserError(Fault("run.dir", f"{path} holds files that are not a run's ({shown}): it has no {CONFIG}"))
+    if faults := [
+        Fault("run.dir", f"{found} is a link that leads out of the run's folder; nothing is written through it")
+        for found in sorted(path.rglob("*"))
+        if found.is_symlink() and not within(found, path) and path / "wandb" not in found.parents  # it links its logs
+    ]:
+        raise UserError(*faults)
     try:
-        before = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        before: Any = read_config(path / CONFIG)
+    except UserError as error:
+        raise UserError(*(Fault("run.dir", f"{fault.place} {fault.message}") for fault in error.faults)) from None
+    try:
         with contextlib.suppress(ValueError):  # else an earlier version wrote it, and other keys are compared as well
             before = plain(ExperimentConfig.model_validate(before))  # keys that are new since then have their defaults
         then, now = dict(flat(before)), dict(flat(plain(config)))
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
+    except AttributeError:
         raise UserError(Fault("run.dir", f"{path / CONFIG} is not a run's config")) from None
     changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
     faults = [
@@ -286,6 +305,22 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield place, value
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """The mapping in a config.yaml of a run or bundle.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        content = yaml.safe_load(parse_yaml(path).text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:  # a UserError is a ValueError
+        detail = " ".join(str(error).split()).removeprefix(f"{path}: ")[:200]
+        raise UserError(Fault(str(path), f"is not a run's config ({detail})")) from None
+    if not isinstance(content, dict):
+        raise UserError(Fault(str(path), "is not a run's config (it is empty)"))
+    return content
+
+
 def read_object(path: Path, remedy: str) -> dict[str, Any] | None:
     """The mapping in a JSON file of a run; None if there is no such file.
 
@@ -293,11 +328,11 @@ def read_object(path: Path, remedy: str) -> dict[str, Any] | None:
         UserError: it holds none; `remedy` says what can be done.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UserError(Fault(str(path), f"cannot be read: {error.strerror}")) from None
+        raise UserError(Fault(str(path), f"cannot be read: {reason(error)}")) from None
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):

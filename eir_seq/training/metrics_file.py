@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from eir_seq.files import open_text
 from eir_seq.machine import writing
 from eir_seq.training.checkpoints import flush_to_disk, hash_file
 
@@ -81,7 +82,7 @@ class MetricsFile(AppendedFile):
 
 def read_metrics(path: Path) -> list[Measurement]:
     """All lines of a metrics.csv."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with open_text(path) as file:
         return [
             Measurement(
                 int(row["epoch"]), int(row["step"]), row["split"], row["output"], row["metric"], float(row["value"])

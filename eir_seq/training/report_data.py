@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from eir_seq.files import MEGABYTE, read_text
 from eir_seq.machine import writing
 from eir_seq.outputs.reporting.sections import WorstRow
 from eir_seq.training.redaction import redact
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 WORST_ROWS = 25
 MAX_TEXT = 2000
 BINS = 40
+MOST_BYTES = 128 * MEGABYTE
 
 
 class LengthSummary(BaseModel):
@@ -118,7 +120,7 @@ class ReportData(BaseModel):
     def load(cls, run_dir: Path) -> ReportData:
         """Read ``report/data.json``; empty where the run did not write one."""
         path = run_dir / "report" / "data.json"
-        return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else cls()
+        return cls.model_validate_json(read_text(path, MOST_BYTES)) if path.exists() else cls()
 
 
 def length_summary(lengths: Sequence[int] | np.ndarray[Any, Any], max_length: int | None = None) -> LengthSummary:

@@ -16,13 +16,25 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
-from eir_seq.training.bundle import WEIGHTS, write_models
+from eir_seq.training.bundle import WEIGHTS, left_models, write_models
 from eir_seq.training.checkpoints import CheckpointStore, verify_folder
+from eir_seq.training.checksums import CHECKSUMS, checksums, wrong_files
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
 from eir_seq.training.evaluation import Evaluation, evaluate
-from eir_seq.training.fit import fit, schedule_from
-from eir_seq.training.folder import CACHE, LOG, METRICS, REPORT, RESULT, RunFolder, write_json
+from eir_seq.training.fit import fit, resumable, schedule_from
+from eir_seq.training.folder import (
+    CACHE,
+    CONFIG,
+    LOG,
+    MANIFEST,
+    METRICS,
+    REPORT,
+    RESULT,
+    RunFolder,
+    write_json,
+    write_text,
+)
 from eir_seq.training.loop import Monitor, RunLoop, RunState, best_step_of, log_to_trackers
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
@@ -57,30 +69,38 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
     device, monitor = check_config(config)
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
         console.log_to(folder.path / LOG)
+        if faults := [
+            Fault("run.dir", f"{folder.path / name} is a folder, not a file; remove it")
+            for name in (CHECKSUMS, REPORT)
+            if (folder.path / name).is_dir()
+        ]:
+            raise UserError(*faults)
         result = folder.result
-        kept = CheckpointStore(folder.path / "checkpoints", 1).resumable()
         if result is not None and folder.extended is None:
-            missing = _missing(folder.path, result)
+            wrong = dict(wrong_files(folder.path))
+            missing = _missing(folder.path, config, result, wrong)
             if missing is None:
                 console.say(f"{folder.path}: this run is finished; nothing was trained")
                 manifest = RunManifest(folder.path, config, device)
                 if manifest.status != "finished":  # killed while it was tidied up
                     _tidy_up(folder, config, manifest)
-                if finish is not None and not (folder.path / REPORT).exists():
+                if finish is not None and (REPORT in wrong or not (folder.path / REPORT).is_file()):
                     finish(folder.path)
+                _note_checksums(folder.path)
                 return result
+            kept, unfit = resumable(folder.path)
             if not kept:
-                hint = f"no checkpoint is left to make it from; remove {folder.path / RESULT} to train the run again"
+                without = unfit or "no checkpoint is left to make it from"
+                hint = f"{without}; remove {folder.path / RESULT} to train the run again"
                 raise UserError(Fault("run.dir", f"the run in {folder.path} is finished, but {missing}; {hint}"))
             console.say(f"{folder.path}: {missing}; it is made again")
-        if result is not None and folder.extended is not None and not kept:
-            raise UserError(
-                Fault(
-                    folder.extended,
-                    f"the run in {folder.path} is finished and kept no optimizer state, so that it cannot go on; train "
-                    "in another run.dir, with trainer.keep_optimizer_state=true if that run is to be extended later",
-                )
-            )
+        if result is not None and folder.extended is not None:
+            kept, unfit = resumable(folder.path)
+            if not kept:
+                why = f"the run in {folder.path} is finished and {unfit or 'kept no optimizer state'}"
+                hint = "with trainer.keep_optimizer_state=true if that run is to be extended later"
+                message = f"{why}, so that it cannot go on; train in another run.dir, {hint}"
+                raise UserError(Fault(folder.extended, message))
         if config.note:
             console.log(config.note)  # the command has said it
         manifest = RunManifest(folder.path, config, device)
@@ -102,13 +122,35 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         if finish is not None:
             finish(folder.path)
             console.say(f"report: {folder.path / REPORT}")
+        _note_checksums(folder.path)
         return result
 
 
-def _missing(run: Path, result: dict[str, Any]) -> str | None:
-    """What a finished run lacks of what it left; None if it is all there."""
-    if (problem := verify_folder(run / "bundle")) is not None:
-        return f"its bundle is {'damaged' if (run / 'bundle').exists() else 'gone'} ({problem})"
+def _note_checksums(run: Path) -> None:
+    """Write what the files of a finished run are, if it has changed."""
+    text, path = checksums(run), run / CHECKSUMS
+    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+        write_text(path, text)
+
+
+def _missing(run: Path, config: ExperimentConfig, result: dict[str, Any], wrong: dict[str, str]) -> str | None:
+    """What a finished run lacks of what it left; None if it is all there.
+
+    Raises:
+        UserError: what is damaged cannot be made again.
+    """
+    if faults := [
+        Fault(str(run / name), f"is {wrong[name]}; put it back, or remove {run / CHECKSUMS} to take it as it is")
+        for name in (CONFIG, MANIFEST)
+        if name in wrong
+    ]:
+        raise UserError(*faults)
+    for folder in left_models(run, config):
+        if (problem := verify_folder(folder)) is not None:
+            name = folder.relative_to(run)
+            return f"its {name} is {'damaged' if folder.exists() else 'gone'} ({problem})"
+    if damaged := [f"{run / name} is {problem}" for name, problem in wrong.items() if name not in (REPORT, CHECKSUMS)]:
+        return damaged[0]
     tables = [run / "predictions" / f"{split}.csv" for split in ("validation", "test") if split in result]
     return next((f"{table} is missing" for table in tables if not table.is_file()), None)
 

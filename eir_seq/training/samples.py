@@ -12,6 +12,7 @@ from torch import Tensor
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
+from eir_seq.files import open_text
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.sequence.documents import FittedDocuments
@@ -159,7 +160,7 @@ def read_samples(run_dir: Path) -> list[Sample]:
     path = run_dir / SAMPLES
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
+    with open_text(path) as file:
         rows = csv.DictReader(file)
         return [
             Sample(int(r["epoch"]), int(r["step"]), r["output"], r["prompt"], r["text"], r.get("true") or "")

@@ -21,7 +21,9 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.schema import ExperimentConfig, TensorboardTrackerConfig, WandbTrackerConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import read_text
 from eir_seq.training.folder import plain
+from eir_seq.training.redaction import redact
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -77,12 +79,15 @@ def _wandb(tracker: WandbTrackerConfig, config: ExperimentConfig, run_dir: Path)
         mode = "offline"
     folder = run_dir / "wandb"
     folder.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {
+    named = {
         "name": config.name,
         "project": tracker.project,
         "entity": tracker.entity,
         "group": tracker.group or os.environ.get(SWEEP_VARIABLE),
         "tags": tracker.tags,
+    }
+    options: dict[str, Any] = {
+        **redact(named),
         "config": {"cfg": plain(config)},
         "id": _run_id(folder / "run_id"),
         "dir": run_dir,
@@ -118,7 +123,7 @@ def _run_id(path: Path) -> str:
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         partial.write_text(secrets.token_hex(4) + "\n", encoding="utf-8")
         os.replace(partial, path)
-    return path.read_text(encoding="utf-8").strip()
+    return read_text(path).strip()
 
 
 def _has_wandb_key() -> bool:

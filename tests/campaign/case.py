@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import resource
 import signal
@@ -14,6 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+IMPORTED = (
+    "datasets", "matplotlib.figure", "eir_seq.commands.check", "eir_seq.commands.predict", "eir_seq.commands.runs",
+    "eir_seq.commands.train", "eir_seq.data.module", "eir_seq.data.source", "eir_seq.inference.predict",
+    "eir_seq.inference.report", "eir_seq.models.families.bert", "eir_seq.outputs.classification",
+    "eir_seq.outputs.regression", "eir_seq.training.run",
+)  # fmt: skip
+"""Modules that commands import."""
 EXIT_CODES = (0, 2, 3, 130, 143)
 """The documented ones; 1 would be a fault of the program."""
 
@@ -173,14 +181,6 @@ def import_all() -> None:
     import matplotlib.figure  # noqa: F401
     import torch
 
-    import eir_seq.commands.check
-    import eir_seq.commands.predict
-    import eir_seq.commands.runs
-    import eir_seq.commands.train
-    import eir_seq.data.module
-    import eir_seq.data.source
-    import eir_seq.inference.predict
-    import eir_seq.inference.report
-    import eir_seq.training.run  # noqa: F401
-
+    for name in IMPORTED:
+        importlib.import_module(name)
     torch.set_num_threads(1)

@@ -18,6 +18,7 @@ from eir_seq.commands import main, multirun
 from eir_seq.commands.sweep import Sweep, job_command, last_line
 from eir_seq.errors import UserError
 from eir_seq.inference.jobs import Job, read_jobs
+from eir_seq.training.redaction import redact
 from tests.config.project import make_project
 
 FAKE_JOB = """
@@ -90,6 +91,37 @@ def test_status_files_that_a_killed_sweep_left_are_removed(tmp_path: Path, fake_
     _sweep(tmp_path, fake_job).run([["seed=4"]])
     assert not left.exists()
     assert [job.status for job in read_jobs(tmp_path)] == ["done"]
+
+
+def test_no_secrets_are_kept(tmp_path: Path, fake_job: Path) -> None:
+    secrets = ["seed=3", "note=https://me:canary@host/x", "+hub.token=canary", "x.password=a canary"]
+    said: list[str] = []
+    sweep = _sweep(tmp_path / "sweep", fake_job)
+    sweep._say = lambda line: said.append(str(redact(line)))
+    assert [job.status for job in sweep.run([secrets])] == ["failed"]
+    written = [path for path in (tmp_path / "sweep").rglob("*") if path.is_file()]
+    assert {"0.json", "0.log"} <= {path.name for path in written}
+    assert not any(b"canary" in path.read_bytes() for path in written)
+    assert said
+    assert "canary" not in " ".join(said)
+
+
+def test_links_out_of_the_sweep_are_refused(tmp_path: Path, fake_job: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "sweep" / "jobs").mkdir(parents=True)
+    for name in (".lock", "0.log"):
+        (tmp_path / "sweep" / "jobs" / name).symlink_to(tmp_path / "kept")
+    with pytest.raises(UserError, match=r"0\.log is a link that leads out of the sweep's folder"):
+        _sweep(tmp_path / "sweep", fake_job).run([["seed=4"]])
+    assert (tmp_path / "kept").read_text() == "kept"
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"number": 0}', "[" * 100_000])
+def test_a_damaged_status_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "0.json").write_text(content)
+    with pytest.raises(UserError, match=r"jobs/0\.json: is not the status of a job"):
+        read_jobs(tmp_path)
 
 
 def test_n_jobs_run_at_once(tmp_path: Path, fake_job: Path) -> None:

@@ -236,6 +236,12 @@ def pipe(folder: Path) -> list[str]:
     return ["+experiment=pipe"]
 
 
+def long_number(folder: Path) -> list[str]:
+    """An experiment with a number that Python does not write."""
+    (folder / "conf" / "experiment" / "digits.yaml").write_text(f"{EXPERIMENT}seed: {'9' * 5000}\n")
+    return ["+experiment=digits"]
+
+
 def settings(*given: str) -> Maker:
     """Nothing but a command line."""
     return lambda _: ["+experiment=texts", *given]
@@ -295,6 +301,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "config: a vocabulary to be learnt": (
         settings("+inputs.t.tokenizer={type: bpe, vocab_size: 999999999}"), "<= 2000000",
     ),
-    "config: a pipe": (pipe, "no option 'pipe'"),
+    "config: a number of many digits": (long_number, "seed: a number of 5,000 digits (conf/experiment/digits.yaml:1"),
+    "config: a pipe": (pipe, "conf/experiment/pipe.yaml is a pipe"),
 }  # fmt: skip
 """Name, maker, and words of the line."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
 import time
 from pathlib import Path
 from random import Random
@@ -11,19 +14,23 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
+import torch
 
 import eir_seq.training.check  # noqa: F401 (what it imports is no part of what is measured)
 from eir_seq.commands import main
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import Use
 from eir_seq.config.schema import DataConfig
-from eir_seq.data.readers import read_table
+from eir_seq.data.readers import jsonl, read_table
 from eir_seq.data.readers.base import Wanted
+from eir_seq.data.readers.folder import read_folder
 from eir_seq.data.rows import Roles, check_rows
 from eir_seq.errors import UserError
+from eir_seq.models.bounds import bounded_by_weights
 from eir_seq.tokenizers import chat_process
 from eir_seq.tokenizers.chat import render
 from eir_seq.tokenizers.chat_process import Renderer
+from eir_seq.training.console import Console
 from tests.hostile.collection import HOSTILE, ipc, prepare, stream
 
 SECONDS, MEMORY = 10, 2**30
@@ -75,6 +82,82 @@ def test_one_line_in_seconds(
     assert measured.seconds < SECONDS
     assert measured.memory < MEMORY
     assert not list(tmp_path.rglob("canary"))
+
+
+LISTS = (
+    "[]",
+    " [ ] \n",
+    '[1, 2.5e3 ,"a\\"b", {"a": [1, {"b": "x,]"}]}]',
+    '[{"a": "' + "long " * 50 + '"}, null,\ntrue]',
+)
+BROKEN = ("[1,]", "[1", "[1 2]", '[{"a": 1}] x', "[tru]", '["abc', '[{"a" 1}]', "[" * 100_000, "[1,,2]", "[2.5e")
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 1000])
+def test_lists_are_read_item_by_item(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "BLOCK", block)
+    for text in LISTS:
+        assert list(jsonl._List(io.StringIO(text), "a.json", "data.train").items()) == json.loads(text)
+    for text in BROKEN:
+        with pytest.raises(UserError, match=r"^data\.train: a\.json is not valid JSON: .* \(line 1\)$"):
+            list(jsonl._List(io.StringIO(text), "a.json", "data.train").items())
+
+
+def test_a_long_list_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 64 MB in one line, a row that is too long for one, and objects that span lines without end."""
+    path = tmp_path / "a.json"
+    row = json.dumps({"t": "x" * 4000, "n": 1})
+    path.write_text("[" + ",".join([row] * 16_000) + "]")
+    with Measured() as measured:
+        table = read_table(str(path), DataConfig(train=str(path)), Wanted({"n": "y"}), "data.train").table
+    assert table.num_rows == 16_000
+    assert measured.memory < 2**25
+    monkeypatch.setattr(jsonl, "MOST_WHOLE", 1000)
+    monkeypatch.setattr(jsonl, "BLOCK", 100)
+    for text in (f"[{row}]", '{\n"n": "' + "x" * 4000 + '"}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match="more than 0 MB"):
+            read_table(str(path), DataConfig(train=str(path)), Wanted({"n": "y"}), "data.train")
+
+
+def test_links_out_of_a_folder_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "0.txt").write_text("some words")
+    (tmp_path / "texts" / "1.txt").symlink_to("0.txt")
+    assert read_folder(str(tmp_path / "texts"), "data.train") == {"0": "some words", "1": "some words"}
+    (tmp_path / "2.txt").write_text("others")
+    (tmp_path / "texts" / "2.txt").symlink_to("../2.txt")
+    with pytest.raises(UserError, match=r"2\.txt is a link that leads out of the folder of the data"):
+        read_folder(str(tmp_path / "texts"), "data.train")
+
+
+def test_what_steers_a_terminal_is_shown(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    console = Console(stream)
+    console.log_to(tmp_path / "log.txt")
+    console.say("row \x1b]0;owned\x07 \ud800\u202e\tcafé\nline")
+    assert stream.getvalue() == (tmp_path / "log.txt").read_text() == (
+        "row \\x1b]0;owned\\x07 \\ud800\\u202e\tcafé\nline\n"
+    )  # fmt: skip
+
+
+def test_a_log_that_is_a_pipe_or_a_link(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "link").symlink_to("kept")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        console = Console(io.StringIO())
+        console.log_to(tmp_path / name)
+        console.say("a line")
+    assert (tmp_path / "kept").read_text() == "kept"
+
+
+def test_a_config_larger_than_the_weights() -> None:
+    refused = pytest.raises(UserError, match=r"^x: its config describes weights of more than 4,194,344 numbers")
+    with refused, bounded_by_weights(10, "x"):
+        torch.nn.Linear(10**4, 10**3)
+    with bounded_by_weights(10, "x"):
+        torch.nn.Linear(10, 10)
 
 
 FORMATS: dict[str, Any] = {

@@ -145,11 +145,16 @@ def test_online_without_a_connection_warns_and_writes_offline(
     assert not any(b"0" * 40 in path.read_bytes() for path in written)
 
 
-def test_the_command_line_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secrets_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
-    monkeypatch.setattr("sys.argv", ["eir_seq", "note=https://user:canary@host/"])
-    finish_trackers(build_trackers(experiment(type="wandb", mode="offline"), tmp_path))
-    assert records(tmp_path)
+    address = "https://user:canary@host/"
+    monkeypatch.setattr("sys.argv", ["eir_seq", f"note={address}"])
+    config = experiment(type="wandb", mode="offline", group=address, tags=["api_key=canary"])
+    model = {"model_type": "bert", "model_init_config": {"hub_token": "canary", "nested": {"my_password": "canary"}}}
+    content = {**config.model_dump(), "note": f"Authorization: Bearer canary, {address}"}
+    content["inputs"] = {"review": {"column": "text", "model": model}}
+    finish_trackers(build_trackers(ExperimentConfig.model_validate(content), tmp_path))
+    assert any("***" in record.run.run_group for record in records(tmp_path))
     assert not any(b"canary" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable, check_file, reading
 from eir_seq.errors import Fault, UserError
+from eir_seq.files import within
 
 SUFFIX = ".txt"
 TEXT_COLUMN = "text"
@@ -41,6 +43,8 @@ def read_folder(path: str, place: str) -> dict[str, str]:
 
 
 def _read_text(path: str, place: str) -> str:
+    if os.path.islink(path) and not within(Path(path), Path(path).parent):
+        raise UserError(Fault(place, f"{path} is a link that leads out of the folder of the data"))
     # An empty file is an empty text, which is judged with the other rows.
     if os.path.exists(path) and os.path.getsize(path) == 0 and os.path.isfile(path):
         return ""

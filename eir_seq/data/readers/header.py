@@ -20,7 +20,8 @@ from eir_seq.errors import Fault, UserError
 
 SMALL = 1 << 20
 """Bytes of a JSON file that is read whole."""
-ROWS = 100
+ROWS, LONGEST = 100, 1 << 24
+"""Rows that are looked at, and characters of a line."""
 
 
 class _HeaderRead(Exception):
@@ -60,7 +61,7 @@ def _check_first_rows(path: str, config: DataConfig, wanted: Wanted, place: str)
     names: dict[str, None] = {}
     rows = 0
     with open_text(path, place, errors="surrogateescape") as file:
-        for line in islice(file, ROWS):
+        for line in islice(iter(lambda: file.readline(LONGEST), ""), ROWS):
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):

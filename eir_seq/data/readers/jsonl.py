@@ -18,8 +18,10 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.spool import ROWS_PER_BATCH, Spool
 
 CHARACTERS_PER_BATCH = 1 << 23
+MOST_WHOLE = 1 << 26
+"""Characters that are parsed at once: of one row in a list, or of all rows where they span lines and are in no list."""
+BLOCK, CUT = 1 << 20, 16
 _SPACE = re.compile(r"\s*")
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 def read_json(path: str, wanted: Wanted, place: str, *, skip_broken: bool) -> RawTable:
@@ -56,7 +58,11 @@ def read_json(path: str, wanted: Wanted, place: str, *, skip_broken: bool) -> Ra
 
 def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterable[Any], str]:
     """The rows, as lines that are still to be parsed or as parsed values, and whether they count by line or row."""
-    lines = (line for line in file if line.strip())
+    start = file.read(BLOCK).lstrip()[:1]
+    file.seek(0)
+    if start == "[":
+        return _List(file, path, place).items(), "row"
+    lines = (line for line in iter(lambda: file.readline(MOST_WHOLE), "") if line.strip())
     first, second = next(lines, ""), next(lines, "")
     file.seek(0)
     value = _parsed(first)
@@ -64,17 +70,18 @@ def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterabl
         _refuse_columns(value, path, place, wanted)
     if isinstance(value, _Object) and not second and not _is_row(value, wanted) and _lists(value):
         return _list_inside(value, path, place), "row"
-    if first.lstrip()[:1] not in ("[", "{") or isinstance(value, _Object):
+    if first.lstrip()[:1] != "{" or isinstance(value, _Object):
         return file, "line"
-    text = file.read()
+    text = file.read(MOST_WHOLE + 1)
     try:
+        if len(text) > MOST_WHOLE:
+            raise ValueError(f"more than {MOST_WHOLE >> 20} MB, and not one object per line or one list of them")
         values = list(_values(text))
     except (ValueError, RecursionError) as error:
         if first.lstrip()[:1] == "{" and isinstance(_parsed(second), _Object):
-            return _LINE.findall(text), "line"  # JSON Lines whose first line is broken
+            file.seek(0)
+            return file, "line"  # JSON Lines whose first line is broken
         raise UserError(Fault(place, f"{path} is not valid JSON: {error}")) from None
-    if len(values) == 1 and isinstance(values[0], list):
-        return values[0], "row"
     if len(values) == 1:
         _refuse_columns(values[0], path, place, wanted)
     if len(values) == 1 and isinstance(values[0], _Object) and not _is_row(values[0], wanted):
@@ -131,6 +138,72 @@ def _values(text: str) -> Iterator[Any]:
     while (start := _SPACE.match(text, start).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too
         value, start = decoder.raw_decode(text, start)
         yield value
+
+
+class _List:
+    """A file that is one list, read item by item."""
+
+    def __init__(self, file: IO[str], path: str, place: str) -> None:
+        self._file, self._path, self._place = file, path, place
+        self._decoder = json.JSONDecoder(object_pairs_hook=_Object)
+        self._text, self._position, self._ended = "", 0, False
+        self._line = 1
+
+    def items(self) -> Iterator[Any]:
+        """Its items; raises `UserError` where it is broken."""
+        self._expect("[")
+        if self._next() != "]":
+            yield self._value()
+            while self._next() == ",":
+                self._expect(",")
+                yield self._value()
+        self._expect("]")
+        if self._next():
+            raise self._fault("something stands behind the end of the list")
+
+    def _next(self) -> str:
+        """The next character that is no space, "" at the end of the file."""
+        while True:
+            self._position = _SPACE.match(self._text, self._position).end()  # type: ignore[union-attr]
+            if self._position < len(self._text) or self._ended:
+                return self._text[self._position : self._position + 1]
+            self._fill()
+
+    def _expect(self, character: str) -> None:
+        if self._next() != character:
+            raise self._fault(f"expecting {character!r}")
+        self._position += 1
+
+    def _value(self) -> Any:
+        self._next()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._position)
+                if end + 2 < len(self._text) or self._ended:  # a number may go on
+                    self._position = end
+                    return value
+            except json.JSONDecodeError as error:
+                # Of a value that goes on in the next block, the end is what cannot be parsed, or a text has none.
+                cut = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - CUT
+                if self._ended or not cut:
+                    self._position = error.pos
+                    raise self._fault(error.msg) from None
+            except (ValueError, RecursionError) as error:
+                raise self._fault(str(error)) from None
+            if len(self._text) - self._position > MOST_WHOLE:
+                raise self._fault(f"a row of more than {MOST_WHOLE >> 20} MB")
+            self._fill()
+
+    def _fill(self) -> None:
+        """Read on, at least as much as is held, so that a long value is not parsed often."""
+        self._line += self._text.count("\n", 0, self._position)
+        self._text = self._text[self._position :]
+        block = self._file.read(max(BLOCK, len(self._text)))
+        self._text, self._position, self._ended = self._text + block, 0, not block
+
+    def _fault(self, message: str) -> UserError:
+        line = self._line + self._text.count("\n", 0, self._position)
+        return UserError(Fault(self._place, f"{self._path} is not valid JSON: {message} (line {line})"))
 
 
 class _Object(dict[str, Any]):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import read_text
+from eir_seq.files import read_json
 from eir_seq.modalities.base import (
     LENGTH,
     STATE_FILE,
@@ -264,7 +264,7 @@ class FittedImage(FittedModality):
         """What `save` wrote; raises `UserError` where it is missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
-            state = json.loads(read_text(path))
+            state = read_json(path)
             return cls(
                 state["name"],
                 ImageInputConfig.model_validate(state["config"]),

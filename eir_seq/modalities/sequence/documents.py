@@ -23,7 +23,7 @@ from torch import Tensor
 
 from eir_seq.config.outputs import DocumentLayout
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import read_text
+from eir_seq.files import read_json
 from eir_seq.modalities.base import BYTES as BYTES
 from eir_seq.modalities.base import LENGTH, Draw, RowSource
 from eir_seq.modalities.sequence.config import SequenceInputConfig
@@ -183,7 +183,7 @@ class FittedDocuments(FittedSequence):
         """Write ``input.json`` and the tokenizer's files into `folder`."""
         super().save(folder)
         path = Path(folder) / STATE_FILE
-        state = {**json.loads(read_text(path)), "type": "documents", "layout": self.layout}
+        state = {**read_json(path), "type": "documents", "layout": self.layout}
         path.write_text(json.dumps(state, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
@@ -191,7 +191,7 @@ class FittedDocuments(FittedSequence):
         """What `save` wrote; raises `UserError` where files are missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
-            state = json.loads(read_text(path))
+            state = read_json(path)
             config = SequenceInputConfig.model_validate(state["config"])
             tokenizer: Tokenizer = load_tokenizer(Path(folder) / TOKENIZER_FOLDER, local_files_only=True)
             fitted = cls(state["name"], config, tokenizer, state["max_length"], state["statistics"], state["backbone"])

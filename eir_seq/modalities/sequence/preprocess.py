@@ -23,7 +23,7 @@ from eir_seq.config.tokenizers import (
     WordTokenizerConfig,
 )
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import read_text
+from eir_seq.files import read_json, read_text
 from eir_seq.modalities.base import LENGTH, Collator, FittedModality, Modality, Purpose, RowSource, ragged
 from eir_seq.modalities.base import STATE_FILE as STATE_FILE
 from eir_seq.modalities.base import TOKENS as TOKENS
@@ -414,9 +414,9 @@ class FittedSequence(FittedModality):
         """What `save` wrote; raises `UserError` where files are missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
-            state = json.loads(read_text(path))
+            state = read_json(path)
             tensors = path.with_name(TENSORS_FILE)
-            sources = json.loads(read_text(tensors)) if tensors.exists() else {}
+            sources = read_json(tensors) if tensors.exists() else {}
             return cls(
                 state["name"],
                 SequenceInputConfig.model_validate(state["config"]),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eir_seq.config.outputs import TargetText
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import read_text
+from eir_seq.files import read_json
 from eir_seq.modalities.base import LENGTH, Draw, RowSource, ragged
 from eir_seq.modalities.sequence.batches import SequenceCollator
 from eir_seq.modalities.sequence.preprocess import STATE_FILE, FittedSequence, SequenceModality, batches_of
@@ -141,7 +141,7 @@ class FittedSeq2Seq(FittedSequence):
         super().save(folder)
         path = Path(folder) / STATE_FILE
         own = {name: getattr(self, name) for name in ("target_column", "target_max_length", "target_statistics")}
-        state = {**json.loads(read_text(path)), "type": "seq2seq", "target": own}
+        state = {**read_json(path), "type": "seq2seq", "target": own}
         path.write_text(json.dumps(state, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
@@ -151,7 +151,7 @@ class FittedSeq2Seq(FittedSequence):
         assert isinstance(fitted, cls)
         path = Path(folder) / STATE_FILE
         try:
-            return replace(fitted, **json.loads(read_text(path))["target"])
+            return replace(fitted, **read_json(path)["target"])
         except (KeyError, TypeError) as error:
             raise UserError(Fault(str(path), f"no fitted source ({type(error).__name__}: {error})")) from None
 

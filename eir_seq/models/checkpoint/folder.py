@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import CONFIG, read_text
+from eir_seq.files import CONFIG, open_regular, read_text
 from eir_seq.models.option_checks import check_options
 from eir_seq.models.options import ModelConfig, default_of, fields, sift
 from eir_seq.models.rope_options import documented_spelling
@@ -159,41 +160,69 @@ def read_tensors(folder: Path, stems: tuple[str, str] = ("model", "pytorch_model
     """
     tensors: dict[str, Tensor] = {}
     for path in _weight_files(folder, stems):
-        try:
-            tensors.update(_read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path))
-        except UserError:
-            raise
-        except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
-            reason = str(error).strip().splitlines()
-            raise UserError(
-                Fault(str(path), f"cannot be read as weights: {reason[0] if reason else type(error).__name__}")
-            ) from error
-        except Exception as error:  # unpickling refuses foreign content with errors of many kinds
-            raise UserError(Fault(str(path), f"is no plain file of tensors ({type(error).__name__})")) from error
+        tensors.update(read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path))
     for name, tensor in tensors.items():
         if tensor.dtype in FORMATS and not bool(torch.isfinite(tensor).all()):
             raise UserError(Fault(str(folder), f"tensor {name!r} holds values that are not finite"))
     return tensors
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, once a look at its header says that it is worth parsing."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = file.read(size) if size <= LONGEST_HEADER else b""
-    if size > LONGEST_HEADER:
-        raise UserError(Fault(str(path), f"cannot be read as weights: its header claims {size:,} bytes"))
-    names = [name for name, _ in json.loads(header, object_pairs_hook=list)]
-    if len(names) > MOST_TENSORS:
-        raise UserError(Fault(str(path), f"holds {len(names):,} tensors; at most {MOST_TENSORS:,} are read"))
-    if len(set(names)) < len(names):
-        raise UserError(Fault(str(path), "names a tensor twice"))
-    return load_file(path)
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a file of weights is read into a `UserError` that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
+        reason = str(error).strip().splitlines()
+        raise UserError(
+            Fault(str(path), f"cannot be read as weights: {reason[0] if reason else type(error).__name__}")
+        ) from error
+    except Exception as error:  # unpickling refuses foreign content with errors of many kinds
+        raise UserError(Fault(str(path), f"is no plain file of tensors ({type(error).__name__})")) from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, once a look at its header says that it is worth parsing.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    shapes_in(path)
+    with _reading(path):
+        return load_file(path)
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors of a safetensors file, by name, as its header has them.
+
+    Raises:
+        UserError: it has no such header.
+    """
+    with _reading(path):
+        with open_regular(path) as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = file.read(size) if size <= LONGEST_HEADER else b""
+        if size > LONGEST_HEADER:
+            raise UserError(Fault(str(path), f"cannot be read as weights: its header claims {size:,} bytes"))
+        entries = json.loads(header, object_pairs_hook=list)
+        names = [name for name, _ in entries]
+        if len(names) > MOST_TENSORS:
+            raise UserError(Fault(str(path), f"holds {len(names):,} tensors; at most {MOST_TENSORS:,} are read"))
+        if len(set(names)) < len(names):
+            raise UserError(Fault(str(path), "names a tensor twice"))
+        return {name: tuple(map(int, dict(entry)["shape"])) for name, entry in entries if name != "__metadata__"}
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
+    with _reading(path):
+        return _unpickled(path)
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
     """The tensors of an old file; anything else in it is refused, not run."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         zipped = file.read(len(ZIP)) == ZIP  # what torch before 1.6 wrote cannot be mapped into memory
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     named = isinstance(content, dict) and all(

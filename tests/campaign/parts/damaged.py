@@ -1,0 +1,398 @@
+"""Damaged files: of finished and interrupted runs, bundles, published models and data.
+
+Each case damages one file of a project in one way, then predicts, compares, and trains or extends. Either the results
+are those of the undamaged project, or one line names the file.
+"""
+
+from __future__ import annotations
+
+import atexit
+import csv
+import functools
+import gzip
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import yaml
+
+from tests.campaign.case import Case, command
+from tests.campaign.projects import Outcome, different, lines, outcome, small, write_experiment
+
+TITLE = "damaged files of runs, bundles, published models and data"
+WANTED = "the results of the undamaged files, or one line (exit code 2 or 3) that names the file"
+
+MOST_LINES = 30
+EPOCHS = 3
+EXTENDED = f"trainer.max_epochs={EPOCHS + 1}"
+FORMATS = ("csv", "tsv", "jsonl", "json", "csv.gz", "parquet", "arrow", "stream.arrow", "feather", "conll")
+NOT_RESULTS = ("log.txt", ".owner")
+"""Files of a run on which nothing depends."""
+
+# ------------------------------------------------------------------------------------------------------------ damage
+
+
+def flip(path: Path, random: Random) -> None:
+    """One wrong bit."""
+    content = bytearray(path.read_bytes())
+    content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+    path.write_bytes(content)
+
+
+def flip_many(path: Path, random: Random) -> None:
+    """Wrong bits in many places."""
+    for _ in range(20):
+        flip(path, random)
+
+
+def flip_digit(path: Path, random: Random) -> None:
+    """Another digit in the place of one, which leaves most formats well-formed."""
+    content = bytearray(path.read_bytes())
+    places = [place for place, byte in enumerate(content) if chr(byte).isdigit()] or [0]
+    content[random.choice(places)] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path, random: Random) -> None:
+    """The beginning alone."""
+    os.truncate(path, random.randrange(1, path.stat().st_size))
+
+
+def cut_one(path: Path, random: Random) -> None:
+    """All but the last byte."""
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def empty(path: Path, random: Random) -> None:
+    """No bytes."""
+    os.truncate(path, 0)
+
+
+def remove(path: Path, random: Random) -> None:
+    """No file."""
+    path.unlink()
+
+
+def folder(path: Path, random: Random) -> None:
+    """A folder of that name."""
+    remove(path, random)
+    (path / "inside").mkdir(parents=True)
+
+
+def pipe(path: Path, random: Random) -> None:
+    """A named pipe."""
+    remove(path, random)
+    os.mkfifo(path)
+
+
+def link(path: Path, random: Random) -> None:
+    """A link to a device, to nothing or to itself."""
+    remove(path, random)
+    path.symlink_to(random.choice(["/dev/zero", "nothing-there", path.name]))
+
+
+def other(path: Path, random: Random) -> None:
+    """What another file holds."""
+    others = [found for found in path.parent.rglob("*") if found.is_file() and found.stat().st_size]
+    source = random.choice(sorted(others))
+    content = source.read_bytes() if source != path else b"some text\n" * 9
+    remove(path, random)
+    path.write_bytes(content)
+
+
+def zeros(path: Path, random: Random) -> None:
+    """A block of zeros, as after a crash of the machine."""
+    size = path.stat().st_size
+    start = random.randrange(size)
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(bytes(min(512, size - start)))
+
+
+def append(path: Path, random: Random) -> None:
+    """More bytes behind the end."""
+    with path.open("ab") as file:
+        file.write(random.randbytes(random.randrange(1, 99)))
+
+
+DAMAGES: tuple[Callable[[Path, Random], None], ...] = (
+    flip, flip_digit, flip_many, cut, cut_one, empty, remove, folder, pipe, link, other, zeros, append,
+)  # fmt: skip
+
+# --------------------------------------------------------------------------------------------------------- templates
+
+
+def moods(project: Path) -> list[str]:
+    """Classes and numbers from texts; can be extended."""
+    return small(project, trainer={"max_epochs": EPOCHS, "accelerator": "cpu", "keep_optimizer_state": True})
+
+
+@contextmanager
+def rewritten(project: Path) -> Iterator[dict[str, Any]]:
+    """The experiment of a project, to be changed."""
+    experiment = yaml.safe_load((project / "conf/experiment/small.yaml").read_text())
+    yield experiment
+    write_experiment(project, experiment)
+
+
+def masked(project: Path) -> list[str]:
+    """A model that learns from texts, and is left in published names."""
+    words = small(project, trainer={"max_epochs": 1, "accelerator": "cpu"})
+    with rewritten(project) as experiment:
+        experiment["outputs"] = {"text": {"type": "masked_lm"}}
+        del experiment["fusion"]
+    return words
+
+
+def adapted(project: Path) -> list[str]:
+    """Adapters beside a published model."""
+    published(project)
+    model = {"model_type": "./published", "pretrained_model": True, "lora": {"rank": 2, "merge": True}}
+    source = {"type": "sequence", "column": "text", "max_length": 12, "model": model}
+    return small(project, inputs={"text": source}, trainer={"max_epochs": 1, "accelerator": "cpu"})
+
+
+def published(project: Path) -> None:
+    """A small published model with its tokenizer, made in another process."""
+    _run(masked(project), project)
+    (project / "run/pretrained/text").rename(project / "published")
+    (project / "published/manifest.json").unlink()
+    for leftover in ("run", "cache"):
+        shutil.rmtree(project / leftover)
+
+
+def tables(project: Path) -> list[str]:
+    """The rows in every format."""
+    import pyarrow as pa
+    import pyarrow.feather
+    import pyarrow.parquet
+
+    words = small(project, trainer={"max_epochs": 1, "accelerator": "cpu"})
+    with (project / "train.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    typed = [{**row, "score": float(row["score"])} for row in rows]
+    plain = (project / "train.csv").read_bytes()
+    (project / "rows.csv").write_bytes(plain)
+    (project / "rows.csv.gz").write_bytes(gzip.compress(plain, mtime=0))
+    (project / "rows.tsv").write_bytes(plain.replace(b",", b"\t"))
+    (project / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in typed))
+    (project / "rows.json").write_text(json.dumps(typed))
+    table = pa.Table.from_pylist(typed)
+    pyarrow.parquet.write_table(table, project / "rows.parquet")
+    pyarrow.feather.write_feather(table, str(project / "rows.feather"))
+    with pa.ipc.new_file(str(project / "rows.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pa.ipc.new_stream(str(project / "rows.stream.arrow"), table.schema) as stream:
+        stream.write_table(table)
+    tagged = [f"{word} {'AB'[len(word) % 2]}\n" for row in rows for word in (*row["text"].split(), "")]
+    (project / "rows.conll").write_text("".join(line.lstrip(" AB") if line[0] == " " else line for line in tagged))
+    return words
+
+
+def fast() -> None:
+    """Reports without the drawings, which take most of the time of a small run."""
+    from eir_seq.inference import report_plots
+
+    def undrawn(title: str, *_: object, **__: object) -> report_plots.Plot:
+        return report_plots.Plot(title, "<svg/>")
+
+    report_plots._figure = undrawn
+
+
+def _run(words: Sequence[str], project: Path, prepare: Callable[[], object] = fast, code: int = 0) -> None:
+    ended = command(words, project, prepare=prepare)
+    assert ended.code == code, ended.err
+
+
+def _dies_after(checkpoints: int) -> None:
+    """End the process as by SIGKILL once so many checkpoints are written."""
+    from eir_seq.training.checkpoints import CheckpointStore
+
+    left, prune = [checkpoints], CheckpointStore.prune
+
+    def counted(self: CheckpointStore, best_of: Any) -> None:
+        prune(self, best_of)
+        left[0] -= 1
+        if not left[0]:
+            os._exit(9)
+
+    CheckpointStore.prune = counted  # type: ignore[method-assign]
+
+
+@functools.cache
+def template(kind: str) -> tuple[Path, tuple[str, ...]]:
+    """An undamaged project of a kind, and the words of its training command."""
+    project = Path(tempfile.mkdtemp(prefix="campaign-template-")) / "project"
+    atexit.register(shutil.rmtree, project.parent, ignore_errors=True)
+    project.mkdir()
+    if kind == "interrupted":
+        words = moods(project)
+        _run(words, project, partial(_dies_after, 2), 9)
+        return project, tuple(words)
+    if kind == "published":
+        return project, tuple(adapted(project))
+    if kind == "tables":
+        return project, tuple(tables(project))
+    words = {"finished": moods, "masked": masked, "adapted": adapted}[kind](project)
+    _run(words, project)
+    return project, tuple(words)
+
+
+@functools.cache
+def wanted(kind: str) -> Outcome:
+    """What the undamaged project comes to: ``extended`` is a finished one that goes on."""
+    source = "finished" if kind in ("interrupted", "extended") else kind
+    project, words = template(source)
+    if kind != "extended":
+        return everything(project / "run")
+    with tempfile.TemporaryDirectory(prefix="campaign-extended-") as name:
+        copy = Path(name) / "project"
+        shutil.copytree(project, copy)
+        _run([*words, EXTENDED], copy)
+        return everything(copy / "run")
+
+
+@functools.cache
+def table_of(kind: str, what: str) -> bytes:
+    """What `predict` or ``runs compare`` writes of the undamaged project."""
+    project, _ = template(kind)
+    with tempfile.TemporaryDirectory(prefix="campaign-reading-") as name:
+        copy = Path(name) / "project"
+        shutil.copytree(project, copy)
+        words, written = reading(what)
+        _run(words, copy)
+        return (copy / written).read_bytes()
+
+
+def reading(what: str) -> tuple[list[str], str]:
+    """A command that reads a run, and the file that it writes."""
+    if what == "predict":
+        return ["predict", "run=run", "data.test=test.csv", "output=predicted.csv"], "predicted.csv"
+    return ["runs", "compare", "."], "compare.csv"
+
+
+def everything(run: Path) -> Outcome:
+    """The outcome with the folders for others, and whether there is a whole report."""
+    found = outcome(run)
+    for name in ("adapters", "pretrained"):
+        found |= {f"{name}/{file}": digest for file, digest in _hashes(run / name).items()}
+    report = run / "report" / "index.html"
+    found["report"] = "whole" if report.is_file() and report.read_bytes().endswith(b"</html>\n") else "none"
+    return found
+
+
+def _hashes(place: Path) -> Outcome:
+    from eir_seq.training.checkpoints import hash_file
+
+    return {p.relative_to(place).as_posix(): hash_file(p) for p in sorted(place.rglob("*")) if p.is_file()}
+
+
+# ------------------------------------------------------------------------------------------------------------- cases
+
+
+def cases(seed: int, share: float) -> Sequence[Case]:
+    """A few damages for every file of every project."""
+    found: list[Case] = []
+    for kind, each in (("finished", 4), ("interrupted", 4), ("masked", 2), ("adapted", 2), ("published", 6)):
+        project, _ = template(kind)
+        below = project / ("published" if kind == "published" else "run")
+        for path in sorted(below.rglob("*")):
+            if path.is_file() and path.stat().st_size and not _of_no_interest(kind, path.relative_to(below)):
+                found += _damages(kind, path.relative_to(project), each, seed)
+    for suffix in FORMATS:
+        found += _damages("tables", Path(f"rows.{suffix}"), 6, seed)
+    if share < 1:
+        found = Random(seed).sample(found, max(1, round(len(found) * share)))
+    return found
+
+
+def _of_no_interest(kind: str, name: Path) -> bool:
+    """What the other templates cover."""
+    return kind in ("masked", "adapted") and name.parts[0] not in ("pretrained", "adapters")
+
+
+def _damages(kind: str, name: Path, count: int, seed: int) -> list[Case]:
+    random = Random(f"{seed} {kind} {name}")
+    run = damaged_table if kind == "tables" else damaged
+    return [
+        Case(f"{kind}/{name}/{damage.__name__}", partial(run, kind, name, damage, random.random()))
+        for damage in random.sample(DAMAGES, count)
+    ]
+
+
+def damaged(kind: str, name: Path, damage: Callable[[Path, Random], None], number: float, folder: Path) -> str | None:
+    """Damage a file of a project, and use what there is."""
+    project, words = template(kind)
+    shutil.copytree(project, folder, dirs_exist_ok=True, symlinks=True)
+    random = Random(number)
+    damage(folder / name, random)
+    named = [name.name, *(part for part in name.parts[:-1] if part != "run")]
+    report = _content(folder / "run/report/index.html")
+    if kind == "finished" and "checkpoints" not in name.parts:
+        in_bundle = "bundle" in name.parts
+        wrong = _read(kind, "predict" if in_bundle else "compare", named, folder)
+        if wrong is not None:
+            return wrong
+    extends = kind == "finished" and random.random() < 0.35
+    ended = command([*words, EXTENDED] if extends else words, folder, prepare=fast)
+    wrong = ended.fault([0, 2, 3])
+    if wrong is None and ended.code:
+        wrong = _told(ended.err, named)
+    elif wrong is None and kind != "published":  # no hash says what published weights were
+        wrong = different(everything(folder / "run"), wanted("extended" if extends else kind))
+        if wrong is None and name.name == "index.html" and not extends and damage is not remove:
+            found = _content(folder / name)
+            wrong = "the damaged report stays" if found == report != _content(project / name) else None
+    return wrong
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _read(kind: str, what: str, named: Sequence[str], folder: Path) -> str | None:
+    words, written = reading(what)
+    ended = command(words, folder, prepare=fast)
+    wrong = ended.fault([0, 2, 3])
+    if wrong is None and ended.code:
+        wrong = _told(ended.err, named)
+    elif wrong is None and (folder / written).read_bytes() != table_of(kind, what):
+        wrong = _told(ended.out, named)
+    (folder / written).unlink(missing_ok=True)
+    (folder / "compare.md").unlink(missing_ok=True)
+    return f"{what}: {wrong}" if wrong else None
+
+
+def _told(text: str, named: Sequence[str]) -> str | None:
+    """What is wrong with a message that should name a file or a folder that it lies in."""
+    said = lines(text)
+    if not 1 <= len(said) <= MOST_LINES:
+        return f"{len(said)} lines: {text[:300]}"
+    return None if any(word in text for word in named) else f"names none of {', '.join(named)}: {text[:300]}"
+
+
+def damaged_table(
+    kind: str, name: Path, damage: Callable[[Path, Random], None], number: float, folder: Path
+) -> str | None:
+    """Damage a data file, and look through it; a row that has become another valid one is no fault of the program.
+
+    What such rows are then lacking (two rows of each class, say) is told by the key of the config.
+    """
+    project, words = template(kind)
+    shutil.copytree(project, folder, dirs_exist_ok=True)
+    damage(folder / name, Random(number))
+    if name.suffix == ".conll":
+        with rewritten(folder) as experiment:
+            experiment["outputs"] = {"tag": {"type": "token_classification", "column": "tags"}}
+            experiment["inputs"]["text"] |= {"column": "words", "is_split_into_words": True}
+            del experiment["data"]["id"], experiment["data"]["test"], experiment["fusion"]
+    ended = command(["check", *words, f"data.train={name}"], folder, prepare=fast)
+    wrong = ended.fault([0, 2])
+    return _told(ended.err, [name.name, "data."]) if wrong is None and ended.code else wrong
