@@ -77,7 +77,7 @@ def test_csv_safe_quotes_what_a_spreadsheet_would_run(tmp_path: Path) -> None:
 
 def test_digits_that_all_values_share_are_not_at_the_cost_of_others(tmp_path: Path) -> None:
     times = [1_700_000_000.25, 1_700_000_001.5, 1_700_000_002.0]
-    write_predictions(tmp_path / "p.csv", ["a", "b", "c"], {}, {"time": times, "share": [0.1, 0.25, 1 / 3]})
+    write_predictions(tmp_path / "p.csv", ["a", "b", "c"], {"y": {"time": times, "share": [0.1, 0.25, 1 / 3]}})
     rows = (tmp_path / "p.csv").read_text().splitlines()[1:]
     assert [float(row.split(",")[1]) for row in rows] == times
     assert [row.split(",")[2] for row in rows] == ["0.1", "0.25", "0.333333333"]
