@@ -47,7 +47,7 @@ def place(model: Any, device_map: DeviceMap | None) -> None:
         model.to(_device(device_map))
 
 
-class Spread:
+class ModelParallel:
     """The layers of all stacks on their devices, everything else on the first of them, until `undo`.
 
     States go from device to device with what the layers share (`Context`). The numbers of a map are those of the

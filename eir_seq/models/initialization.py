@@ -36,7 +36,7 @@ class Initialization:
     def _set(self, module: nn.Module, name: str, parameter: Tensor) -> None:
         leaf = name.rpartition(".")[2]
         if isinstance(module, SinusoidalPositions):
-            parameter.copy_(module.waves(torch.arange(module.num_embeddings), module.embedding_dim))
+            parameter.copy_(module.sinusoids(torch.arange(module.num_embeddings), module.embedding_dim))
         elif leaf == "bias":
             parameter.zero_()
         elif leaf == "weight" and (parameter.dim() == 1 or isinstance(module, HeadNorm)):

@@ -14,7 +14,7 @@ from eir_seq.models.layers.checkpointing import CheckpointsLayers
 REENTRANT = "use_reentrant"
 
 
-class DocumentedMethods(nn.Module):
+class TransformersMethods(nn.Module):
     """What `Model` has of them. `body`: its frame; `task`: what it was built for."""
 
     body: Any

@@ -18,7 +18,7 @@ class LayerPlan:
     `skipped`: chance to be left out in training (https://arxiv.org/abs/1909.11556).
     """
 
-    wiring: type[Layer]
+    residual: type[Layer]
     hidden_size: int
     norm: Sized
     mixer: Part
@@ -30,7 +30,7 @@ class LayerPlan:
 
     def build(self) -> Layer:
         """The layer."""
-        return self.wiring(self)
+        return self.residual(self)
 
 
 class Layer(nn.Module):
@@ -125,7 +125,7 @@ class Sandwich(PreNorm):
         return x + self.dropout(self.mlp_end_norm(self._feed(self.mlp_norm(x), ctx)))
 
 
-class PreNormExperts(PreNorm):
+class PreNormMoe(PreNorm):
     """The same with sparse experts, which tell the context how they were chosen."""
 
     def _feed(self, x: Tensor, ctx: Context) -> Tensor:

@@ -30,7 +30,7 @@ ENTRIES = {
         config="options:MarianConfig",
         architecture="architecture:MARIAN",
         paper="https://arxiv.org/abs/1804.00344",
-        summary="Encoder-decoder with waves for positions that translates; each side may have its own vocabulary.",
+        summary="Encoder-decoder with sinusoids for positions that translates; each side may have its own vocabulary.",
         tasks=PAIR_TASKS,
     ),
     "mbart": Entry(
@@ -44,7 +44,7 @@ ENTRIES = {
         config="options:PegasusConfig",
         architecture="architecture:PEGASUS",
         paper="https://arxiv.org/abs/1912.08777",
-        summary="Encoder-decoder with waves for positions, pretrained to write the sentences that a text lacks.",
+        summary="Encoder-decoder with sinusoids for positions, pretrained to write the sentences that a text lacks.",
         tasks=PAIR_TASKS,
     ),
     "plbart": Entry(

@@ -23,7 +23,7 @@ from eir_seq.models.layers.embeddings import Embeddings, FeatureEmbedding
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.absolute import LearnedPositions
-from eir_seq.models.layers.positions.position_ids import CountAll, Numbering
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds, PositionIds
 from eir_seq.models.layers.positions.relative import LearnedDistances
 from eir_seq.models.layers.residual import Layer, LayerPlan, PostNorm
 
@@ -49,7 +49,7 @@ def bert_attention(c: EncoderWithoutSegments, *, cross: bool = False) -> Attenti
 
 def bert_embeddings(
     c: WithTables,
-    numbering: Numbering = CountAll(),
+    numbering: PositionIds = ArangePositionIds(),
     positions: bool = True,
 ) -> Embeddings.Config:
     """Vectors of tokens, positions (unless distances stand for them) and segments, with a norm."""
@@ -66,10 +66,10 @@ def bert_embeddings(
     )
 
 
-def bert_layer(c: EncoderWithoutSegments, wiring: type[Layer] = PostNorm, mixer: Part | None = None) -> LayerPlan:
+def bert_layer(c: EncoderWithoutSegments, residual: type[Layer] = PostNorm, mixer: Part | None = None) -> LayerPlan:
     """Attention, over other states too if asked, and a feed-forward block."""
     return LayerPlan(
-        wiring=wiring,
+        residual=residual,
         hidden_size=c.hidden_size,
         norm=LayerNorm.Config(eps=c.layer_norm_eps),
         mixer=mixer or bert_attention(c),
@@ -83,8 +83,8 @@ def bert_plan(
     c: EncoderWithoutSegments,
     *,
     pooler: bool = True,
-    numbering: Numbering = CountAll(),
-    wiring: type[Layer] = PostNorm,
+    numbering: PositionIds = ArangePositionIds(),
+    residual: type[Layer] = PostNorm,
     positions: bool = True,
     mixer: Part | None = None,
     embedding_size: int | None = None,
@@ -98,7 +98,7 @@ def bert_plan(
     embeddings = bert_embeddings(c, numbering, positions)
     return StackPlan(
         embeddings=replace(embeddings, embedding_size=embedding_size, further=further),
-        layers=(bert_layer(c, wiring, mixer),) * c.num_hidden_layers,
+        layers=(bert_layer(c, residual, mixer),) * c.num_hidden_layers,
         pooler=FirstTokenPooler.Config(c.hidden_size) if pooler else None,
         cached=getattr(c, "is_decoder", False) and getattr(c, "use_cache", False),
     )

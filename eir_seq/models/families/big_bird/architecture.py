@@ -182,8 +182,8 @@ BIG_BIRD = bert_like(
 # ----------------------------------------------------------------------------------------------- bigbird_pegasus
 
 
-def _layer(c: BigBirdPegasusConfig, wiring: type[Layer], number: int, *, decoder: bool) -> LayerPlan:
-    plan = Design.layer(c, wiring, number, decoder=decoder)
+def _layer(c: BigBirdPegasusConfig, residual: type[Layer], number: int, *, decoder: bool) -> LayerPlan:
+    plan = Design.layer(c, residual, number, decoder=decoder)
     assert isinstance(plan, LayerPlan)
     assert isinstance(plan.mixer, Attention.Config)
     full = replace(plan.mixer, bias=c.use_bias, out_bias=c.use_bias)
@@ -211,7 +211,7 @@ BIGBIRD_PEGASUS = bart_like_architecture(
     bart_like_tasks(
         "BigBirdPegasus",
         SparseDesign(
-            wiring=PreNorm,
+            residual=PreNorm,
             normed_embeddings=False,
             final_norm=True,
             positions=learned_positions,

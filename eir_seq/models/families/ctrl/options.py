@@ -35,4 +35,4 @@ class CTRLConfig(ModelConfig):
         if self.n_embd % self.n_head:
             yield "n_embd", f"{self.n_embd} is not divisible by n_head {self.n_head}"
         if self.n_embd % 2:
-            yield "n_embd", f"{self.n_embd} is odd; position waves are pairs of a sine and a cosine"
+            yield "n_embd", f"{self.n_embd} is odd; sinusoidal positions are pairs of a sine and a cosine"

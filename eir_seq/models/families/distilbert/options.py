@@ -19,7 +19,7 @@ class DistilBertConfig(ModelConfig):
 
     vocab_size: int = size(30522, "number of tokens in the vocabulary")
     max_position_embeddings: int = size(512, "rows of the position table: the longest text in tokens")
-    sinusoidal_pos_embds: bool = option(False, "positions are fixed sine waves instead of a learned table")
+    sinusoidal_pos_embds: bool = option(False, "positions are fixed sinusoids instead of a learned table")
     n_layers: int = layers(6, "number of layers")
     n_heads: int = size(12, "attention heads per layer; they divide dim")
     dim: int = size(768, "width of the token states")

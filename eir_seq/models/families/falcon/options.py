@@ -44,7 +44,7 @@ class FalconConfig(ModelConfig):
     parallel_attn: bool = option(True, "attention and feed-forward block read the same state, side by side")
     bias: bool = option(False, "linear layers have biases")
     max_position_embeddings: int = size(2048, "the longest text in tokens; alibi sets no bound")
-    rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
+    rope_theta: float = option(10000.0, "base of the wavelengths of the rotations", minimum=1.0)
     rope_scaling: dict[str, Any] | None = option(None, MEANING)
     bos_token_id: int | None = option(11, "id of the token that begins a text")
     eos_token_id: int | None = option(11, "id of the token that ends a text")

@@ -51,7 +51,7 @@ def fnet_plan(c: FNetConfig, *, pooler: bool = True) -> StackPlan:  # noqa: ARG0
     """Bert's layers with a Fourier transform; nothing is dropped out of it. All classes have the pooler."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     layer = LayerPlan(
-        wiring=PostNorm,
+        residual=PostNorm,
         hidden_size=c.hidden_size,
         norm=norm,
         mixer=Fourier.Config(

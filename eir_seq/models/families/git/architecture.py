@@ -23,7 +23,7 @@ from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
-from eir_seq.models.layers.positions.position_ids import CountAll
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds
 from eir_seq.models.layers.residual import LayerPlan, PreNorm
 
 
@@ -50,7 +50,7 @@ class PatchEmbeddings(nn.Module):
             """The tables."""
             return PatchEmbeddings(self.options)
 
-    numbering = CountAll()
+    numbering = ArangePositionIds()
 
     def __init__(self, c: GitVisionConfig) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class ImagePrefix(nn.Module):
 def vision_plan(c: GitVisionConfig) -> StackPlan:
     """An encoder of patches with norms in front of the sublayers and on both ends."""
     layer = LayerPlan(
-        wiring=PreNorm,
+        residual=PreNorm,
         hidden_size=c.hidden_size,
         norm=LayerNorm.Config(eps=c.layer_norm_eps),
         mixer=Attention.Config(hidden_size=c.hidden_size, num_heads=c.num_attention_heads, dropout=c.attention_dropout),

@@ -24,7 +24,7 @@ class LikeGPTNeoX(ModelConfig):
     rotary_pct: float = option(
         0.25, "share of each head's channels, the first ones, that the position turns", minimum=0.0, maximum=1.0
     )
-    rotary_emb_base: float = option(10000, "base of the wave lengths of the rotations", minimum=1.0)
+    rotary_emb_base: float = option(10000, "base of the wavelengths of the rotations", minimum=1.0)
     rope_scaling: dict[str, Any] | None = option(None, MEANING)
     attention_dropout: float = rate(0.0, "dropout on attention weights")
     hidden_dropout: float = rate(0.0, "dropout on the output of every sublayer")

@@ -16,23 +16,23 @@ from eir_seq.models.architecture import Architecture
 from eir_seq.models.backbones.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, Tree, for_layers
 from eir_seq.models.families.ibert.integer_ops import (
+    IntegerLayerNorm,
+    IntegerSoftmax,
+    QuantizedEmbedding,
+    QuantizedLinear,
     Requantize,
     Scaled,
-    WholeEmbedding,
-    WholeLinear,
-    WholeNorm,
-    WholeSoftmax,
-    whole_gelu,
+    integer_gelu,
 )
 from eir_seq.models.families.ibert.options import IBertConfig
 from eir_seq.models.families.roberta.architecture import roberta_like
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
-from eir_seq.models.layers.positions.position_ids import CountReal
+from eir_seq.models.layers.positions.position_ids import InputPositionIds
 
 
-class WholeEmbeddings(Configured):
+class QuantizedEmbeddings(Configured):
     """Roberta's embeddings; every table and every sum has its own scale."""
 
     @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class WholeEmbeddings(Configured):
         c = config.options
         assert c.pad_token_id is not None
         whole = c.quant_mode
-        self.numbering = CountReal(c.pad_token_id)
-        self.tokens = WholeEmbedding(c.vocab_size, c.hidden_size, c.pad_token_id, whole)
-        self.segments = WholeEmbedding(c.type_vocab_size, c.hidden_size, None, whole)
-        self.positions = WholeEmbedding(c.max_position_embeddings, c.hidden_size, None, whole)
+        self.numbering = InputPositionIds(c.pad_token_id)
+        self.tokens = QuantizedEmbedding(c.vocab_size, c.hidden_size, c.pad_token_id, whole)
+        self.segments = QuantizedEmbedding(c.type_vocab_size, c.hidden_size, None, whole)
+        self.positions = QuantizedEmbedding(c.max_position_embeddings, c.hidden_size, None, whole)
         self.sum, self.unread = Requantize(16, whole), Requantize(16, whole)
-        self.norm = WholeNorm(c.hidden_size, c.layer_norm_eps, c.in_whole_numbers("layernorm"))
+        self.norm = IntegerLayerNorm(c.hidden_size, c.layer_norm_eps, c.in_whole_numbers("layernorm"))
         self.dropout = nn.Dropout(c.hidden_dropout_prob)
         self.requantize = Requantize(8, whole)
 
@@ -94,11 +94,11 @@ class WholeEmbeddings(Configured):
 
 
 def _product(linear: nn.Module, x: Tensor, scale: Tensor | None = None) -> Scaled:
-    assert isinstance(linear, WholeLinear)
+    assert isinstance(linear, QuantizedLinear)
     return linear.product(x, scale)
 
 
-class WholeAttention(Attention):
+class QuantizedAttention(Attention):
     """Attention that notes the ranges of its activations, and computes with whole numbers if asked."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -112,11 +112,11 @@ class WholeAttention(Attention):
         super().__init__(config)
         size, whole = config.hidden_size, config.whole
         self.whole = whole
-        self.query, self.key = WholeLinear(size, size, whole), WholeLinear(size, size, whole)
-        self.value, self.out = WholeLinear(size, size, whole), WholeLinear(size, size, whole)
+        self.query, self.key = QuantizedLinear(size, size, whole), QuantizedLinear(size, size, whole)
+        self.value, self.out = QuantizedLinear(size, size, whole), QuantizedLinear(size, size, whole)
         self.query_range, self.key_range = Requantize(8, whole), Requantize(8, whole)
         self.value_range, self.mixed_range = Requantize(8, whole), Requantize(8, whole)
-        self.softmax = WholeSoftmax(8, config.whole_softmax)
+        self.softmax = IntegerSoftmax(8, config.whole_softmax)
 
     def mix(self, x: Tensor, scale: Tensor | None, ctx: Context) -> Scaled:
         """States and their scale -> mixed and projected states and their scale."""
@@ -140,7 +140,7 @@ class WholeAttention(Attention):
         return _product(self.out, *self.mixed_range(mixed, None if unit is None else unit * value_scale))
 
 
-class WholeLayer(Configured):
+class QuantizedLayer(Configured):
     """Bert's layer; between any two products activations are brought back to 8 bits."""
 
     @dataclass(frozen=True)
@@ -154,8 +154,8 @@ class WholeLayer(Configured):
         c = config.options
         self.whole = whole = c.quant_mode
         size = c.hidden_size
-        norm = partial(WholeNorm, size, c.layer_norm_eps, c.in_whole_numbers("layernorm"))
-        self.mixer = WholeAttention.Config(
+        norm = partial(IntegerLayerNorm, size, c.layer_norm_eps, c.in_whole_numbers("layernorm"))
+        self.mixer = QuantizedAttention.Config(
             hidden_size=size,
             num_heads=c.num_attention_heads,
             dropout=c.attention_probs_dropout_prob,
@@ -165,12 +165,12 @@ class WholeLayer(Configured):
         self.mixer_sum, self.mixer_norm, self.mixer_range = Requantize(22, whole), norm(), Requantize(8, whole)
         self.up_range, self.gelu_range, self.down_range = (Requantize(8, whole) for _ in range(3))
         self.up, self.down = (
-            WholeLinear(size, c.intermediate_size, whole),
-            WholeLinear(c.intermediate_size, size, whole),
+            QuantizedLinear(size, c.intermediate_size, whole),
+            QuantizedLinear(c.intermediate_size, size, whole),
         )
         self.mlp_sum, self.mlp_norm, self.mlp_range = Requantize(22, whole), norm(), Requantize(8, whole)
         self.dropout = nn.Dropout(c.hidden_dropout_prob)
-        self.whole_gelu = c.in_whole_numbers("gelu")
+        self.integer_gelu = c.in_whole_numbers("gelu")
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same; whole numbers are never rounded to half precision."""
@@ -180,13 +180,13 @@ class WholeLayer(Configured):
         return self._layer(x, ctx)
 
     def _layer(self, x: Tensor, ctx: Context) -> Tensor:
-        assert isinstance(ctx.embeddings, WholeEmbeddings)
+        assert isinstance(ctx.embeddings, QuantizedEmbeddings)
         scale = ctx.embeddings.scale
         y, y_scale = self.mixer.mix(x, scale, ctx)
         y, y_scale = self.mixer_range(*self.mixer_norm(*self.mixer_sum(self.dropout(y), y_scale, x, scale)))
         y, y_scale = self.up_range(y, y_scale)
         z, z_scale = self.up.product(y, y_scale)
-        z, z_scale = whole_gelu(z, z_scale) if self.whole_gelu and z_scale is not None else (F.gelu(z), None)
+        z, z_scale = integer_gelu(z, z_scale) if self.integer_gelu and z_scale is not None else (F.gelu(z), None)
         z, z_scale = self.down.product(*self.down_range(*self.gelu_range(z, z_scale)))
         states, _ = self.mlp_range(*self.mlp_norm(*self.mlp_sum(self.dropout(z), z_scale, y, y_scale)))
         return states
@@ -195,8 +195,8 @@ class WholeLayer(Configured):
 def ibert_plan(c: IBertConfig, *, pooler: bool = True) -> StackPlan:
     """Roberta; in whole numbers no text is packed, since what is masked there keeps a place in the sum of weights."""
     return StackPlan(
-        embeddings=WholeEmbeddings.Config(c),
-        layers=(WholeLayer.Config(c),) * c.num_hidden_layers,
+        embeddings=QuantizedEmbeddings.Config(c),
+        layers=(QuantizedLayer.Config(c),) * c.num_hidden_layers,
         pooler=FirstTokenPooler.Config(c.hidden_size) if pooler else None,
         packable=not c.quant_mode,
     )

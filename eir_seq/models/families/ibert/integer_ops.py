@@ -111,7 +111,7 @@ class Requantize(nn.Module):
             old.copy_(fresh * (old + now) + (1 - fresh) * (old * MOMENTUM + now * (1 - MOMENTUM)))
 
 
-class WholeEmbedding(nn.Embedding):
+class QuantizedEmbedding(nn.Embedding):
     """A table of 8 bits."""
 
     def __init__(self, count: int, size: int, padding_id: int | None, whole: bool) -> None:
@@ -133,7 +133,7 @@ class WholeEmbedding(nn.Embedding):
         return F.embedding(ids, whole, self.padding_idx) * scale, scale
 
 
-class WholeLinear(Linear):
+class QuantizedLinear(Linear):
     """A product with weights of 8 bits, of one scale per output, and a bias of 32."""
 
     def __init__(self, inputs: int, outputs: int, whole: bool) -> None:
@@ -160,7 +160,7 @@ class WholeLinear(Linear):
         return F.linear(x / scale, weight, bias) * result, result
 
 
-class WholeNorm(nn.Module):
+class IntegerLayerNorm(nn.Module):
     """Layer norm whose square root and division are those of whole numbers (section 3.5)."""
 
     def __init__(self, size: int, eps: float, whole: bool) -> None:
@@ -196,7 +196,7 @@ class WholeNorm(nn.Module):
         return floor(centred / 2.0 ** self.shift.clone()).square().sum(-1, keepdim=True)
 
 
-def whole_gelu(x: Tensor, scale: Tensor) -> Scaled:
+def integer_gelu(x: Tensor, scale: Tensor) -> Scaled:
     """Gelu by a polynomial of second degree in place of the error function (section 3.4)."""
     whole, narrow = x / scale, scale / 1.4142
     offset = (-1.769 / narrow).floor()
@@ -207,7 +207,7 @@ def whole_gelu(x: Tensor, scale: Tensor) -> Scaled:
     return whole * (erf + 1.0 // erf_scale) * result, result
 
 
-class WholeSoftmax(nn.Module):
+class IntegerSoftmax(nn.Module):
     """Softmax whose exponential is a polynomial of second degree and a shift (section 3.4)."""
 
     def __init__(self, bits: int, whole: bool) -> None:

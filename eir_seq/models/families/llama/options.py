@@ -33,7 +33,7 @@ class RotaryDecoderConfig(ModelConfig):
     bos_token_id: int | None = option(1, "id of the token that begins a text")
     eos_token_id: int | list[int] | None = option(2, "id (or ids) of the token that ends a text")
     tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")
-    rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
+    rope_theta: float = option(10000.0, "base of the wavelengths of the rotations", minimum=1.0)
     rope_scaling: dict[str, Any] | None = option(None, MEANING)
     original_max_position_embeddings: int | None = size(
         None, "the longest text of the pretraining in tokens, where rope_scaling is of type longrope"

@@ -31,7 +31,7 @@ from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
-from eir_seq.models.layers.positions.position_ids import CountReal
+from eir_seq.models.layers.positions.position_ids import InputPositionIds
 
 
 class EntityEmbeddings(Configured):
@@ -127,7 +127,7 @@ def luke_plan(c: LukeConfig, *, pooler: bool = True) -> JoinedPlan:
     mixer = attention.Config(
         hidden_size=c.hidden_size, num_heads=c.num_attention_heads, dropout=c.attention_probs_dropout_prob
     )
-    stack = bert_plan(c, numbering=CountReal(c.pad_token_id), mixer=mixer)
+    stack = bert_plan(c, numbering=InputPositionIds(c.pad_token_id), mixer=mixer)
     return JoinedPlan(
         embeddings=stack.embeddings,
         others=EntityEmbeddings.Config(c),

@@ -8,7 +8,7 @@ ENTRIES = {
         architecture="architecture:M2M_100",
         paper="https://arxiv.org/abs/2010.11125",
         summary=(
-            "Encoder-decoder that translates between any two of a hundred languages, named by tokens; waves for "
+            "Encoder-decoder that translates between any two of a hundred languages, named by tokens; sinusoids for "
             "positions."
         ),
         tasks=PAIR_TASKS[:3],

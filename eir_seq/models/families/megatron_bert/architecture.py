@@ -35,7 +35,7 @@ def pre_norm_rows(c: EncoderConfig, attention_norm: str, mlp_norm: str, final_no
 def megatron_plan(c: MegatronBertConfig, *, pooler: bool = True) -> StackPlan:
     """No norm on the embeddings, one behind the last layer."""
     return replace(
-        bert_plan(c, pooler=pooler, wiring=PreNorm),
+        bert_plan(c, pooler=pooler, residual=PreNorm),
         embeddings=replace(bert_embeddings(c), norm=None),
         final_norm=LayerNorm.Config(eps=c.layer_norm_eps),
     )

@@ -26,7 +26,7 @@ from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.absolute import LearnedPositions
-from eir_seq.models.layers.positions.position_ids import CountAll
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds
 
 
 class NoNorm(Configured):
@@ -60,7 +60,7 @@ class TrigramEmbeddings(Configured):
     def __init__(self, config: Config) -> None:
         super().__init__()
         c = config.options
-        self.numbering, self.trigram = CountAll(), c.trigram_input
+        self.numbering, self.trigram = ArangePositionIds(), c.trigram_input
         self.tokens = nn.Embedding(c.vocab_size, c.embedding_size, padding_idx=c.pad_token_id)
         self.positions = LearnedPositions.Config(count=c.max_position_embeddings).build(c.hidden_size)
         self.segments = nn.Embedding(c.type_vocab_size, c.hidden_size)

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:NezhaConfig",
         architecture="architecture:NEZHA",
         paper="https://arxiv.org/abs/1909.00204",
-        summary="Bert without a table of positions: fixed waves of the distance enter keys and values.",
+        summary="Bert without a table of positions: fixed sinusoids of the distance enter keys and values.",
         tasks=("base", "masked-lm", "next-sentence", "pretraining", *TEXT_TASKS),
         pooler=True,
     ),

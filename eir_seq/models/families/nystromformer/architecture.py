@@ -17,7 +17,7 @@ from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.heads.spans_and_tokens import MultipleChoice
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.positions.absolute import LearnedPositions
-from eir_seq.models.layers.positions.position_ids import CountAll
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds
 
 UNUSED_POSITIONS = 2
 """Rows of the position table in front of the first token's."""
@@ -26,7 +26,7 @@ UNUSED_POSITIONS = 2
 def long_bert_plan(c: ApproximateEncoderConfig, mixer: Attention.Config) -> StackPlan:
     """Bert without a pooler, with its own mixer and two unused rows in the position table."""
     rows = c.max_position_embeddings + UNUSED_POSITIONS
-    table = LearnedPositions.Config(count=rows, numbering=CountAll(UNUSED_POSITIONS))
+    table = LearnedPositions.Config(count=rows, numbering=ArangePositionIds(UNUSED_POSITIONS))
     return replace(bert_plan(c, pooler=False, mixer=mixer), embeddings=replace(bert_embeddings(c), positions=table))
 
 

@@ -20,13 +20,13 @@ from eir_seq.models.families.roberta.options import RobertaConfig
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
-from eir_seq.models.layers.positions.position_ids import CountReal
+from eir_seq.models.layers.positions.position_ids import InputPositionIds
 
 
 def roberta_plan(c: RobertaConfig, *, pooler: bool = True) -> StackPlan:
     """Bert with positions counted over real tokens."""
     assert c.pad_token_id is not None
-    return bert_plan(c, pooler=pooler, numbering=CountReal(c.pad_token_id))
+    return bert_plan(c, pooler=pooler, numbering=InputPositionIds(c.pad_token_id))
 
 
 def roberta_classification(c: EncoderWithoutSegments) -> SequenceClassification.Config:

@@ -53,7 +53,7 @@ class RotatedAttention(Attention):
 
     config: Config
 
-    def _turned(self, x: Tensor, ctx: Context) -> Tensor:
+    def _rotated(self, x: Tensor, ctx: Context) -> Tensor:
         sines, cosines = ctx.once("rotations", lambda: _rotations(ctx))
         even, odd = self._heads(x).unflatten(-1, (-1, 2)).unbind(-1)
         turned = torch.stack((even * cosines - odd * sines, odd * cosines + even * sines), -1)
@@ -61,7 +61,7 @@ class RotatedAttention(Attention):
 
     def _values(self, x: Tensor, ctx: Context) -> Tensor:
         value = self.value(x)
-        return self._turned(value, ctx) if self.config.turns_values else self._heads(value)
+        return self._rotated(value, ctx) if self.config.turns_values else self._heads(value)
 
 
 def _rotations(ctx: Context) -> tuple[Tensor, ...]:

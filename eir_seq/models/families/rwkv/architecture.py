@@ -222,7 +222,7 @@ def rwkv_plan(c: RwkvConfig) -> RwkvPlan:
         embeddings=Embeddings.Config(vocab_size=c.vocab_size, hidden_size=c.hidden_size, norm=norm),
         layers=tuple(
             MixingPlan(
-                wiring=MixingLayer,
+                residual=MixingLayer,
                 hidden_size=c.hidden_size,
                 norm=norm,
                 mixer=TimeMixing.Config(c),

@@ -43,7 +43,7 @@ def t5_stack(c: LikeT5, *, decoder: bool) -> StackPlan:
     """One side: RMS norms in front and at the end, one table of relative biases for all layers."""
     norm = RMSNorm.Config(eps=c.layer_norm_epsilon)
     layer = LayerPlan(
-        wiring=PreNorm,
+        residual=PreNorm,
         hidden_size=c.d_model,
         norm=norm,
         mixer=t5_attention(c, causal=decoder),

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.backbones.encoder_decoder import EncoderDecoder, EncoderDecoderPlan
@@ -23,6 +22,7 @@ from eir_seq.models.heads.spans_and_tokens import TokenClassification
 from eir_seq.models.initialization import Initialization
 from eir_seq.models.layers.attention.dot_product import EAGER
 from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.attention.scorer import Pairs, Scored, Scorer
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
@@ -37,54 +37,38 @@ def bounded(scores: Tensor, bound: float | None) -> Tensor:
     return scores if bound is None else bound * torch.tanh(scores / bound)
 
 
-class BoundedAttention(Attention):
-    """Attention whose scores are bounded, which torch's kernels cannot do: weights are spelt out where there is one."""
+@dataclass(frozen=True)
+class BoundedScorer(Scorer):
+    """Scores that are bounded, which torch's kernels cannot do: weights are spelled out where there is a bound."""
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(Attention.Config):
-        """`bound`: of the scores."""
-
-        bound: float | None
-
-    config: Config
+    bound: float | None
 
     @property
     def implementations(self) -> tuple[str, ...]:
         """No kernel bounds scores."""
-        return super().implementations if self.config.bound is None else (EAGER,)
+        return super().implementations if self.bound is None else (EAGER,)
 
-    def _scores(self, query: Tensor, key: Tensor) -> Tensor:
-        return bounded(super()._scores(query, key), self.config.bound)
+    def scores(self, attention: Scored, query: Tensor, key: Tensor) -> Tensor:
+        """See `Scorer`."""
+        return bounded(super().scores(attention, query, key), self.bound)
 
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        causal: bool,
-        dropout: float,
-    ) -> Tensor:
-        if self.config.bound is None:
-            return super()._fused(query, key, value, mask, bias, causal, dropout)
-        return self._spelt_out(query, key, value, mask, bias, causal, dropout)
-
-    def _spelt_out(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        causal: bool,
-        dropout: float,
-    ) -> Tensor:
-        weights = F.dropout(self._weights(query, key, mask, bias, causal), dropout).to(value.dtype)
-        return weights @ value.repeat_interleave(query.shape[1] // value.shape[1], 1)
+    def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
+        """See `Scorer`."""
+        compute = super().attend if self.bound is None else self.attend_eagerly
+        return compute(attention, query, key, value, pairs)
 
 
-class ReaderAttention(BoundedAttention):
+@dataclass(frozen=True)
+class ReaderScorer(BoundedScorer):
+    """Spelled out wherever there is a mask, too: kernels give zeros where nothing is seen."""
+
+    def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
+        """See `Scorer`."""
+        compute = super().attend if pairs.mask is None else self.attend_eagerly
+        return compute(attention, query, key, value, pairs)
+
+
+class ReaderAttention(Attention):
     """A masked token that sees no other one weighs all tokens alike, as published.
 
     Elsewhere nobody reads the state of a masked token. But the decoder of a `Reader` reads a text moved by one token,
@@ -98,20 +82,8 @@ class ReaderAttention(BoundedAttention):
     def _windowed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:
         if ctx.layout.packed or ctx.keys is None:
             return super()._windowed(query, key, value, ctx, dropout)
-        return self._fused(query, key, value, self._visible(ctx, query.shape[2], key.shape[2]), None, False, dropout)
-
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        causal: bool,
-        dropout: float,
-    ) -> Tensor:
-        compute = super()._fused if mask is None else self._spelt_out  # kernels give zeros where nothing is seen
-        return compute(query, key, value, mask, bias, causal, dropout)
+        pairs = Pairs(self._visible(ctx, query.shape[2], key.shape[2]), dropout=dropout)
+        return self.config.scorer.attend(self, query, key, value, pairs)
 
 
 # ----------------------------------------------------------------------------------------------------------- plans
@@ -119,8 +91,8 @@ class ReaderAttention(BoundedAttention):
 
 def _attention(
     c: T5GemmaConfig, side: T5GemmaModuleConfig, window: int | None, *, causal: bool, memory_size: int | None = None
-) -> BoundedAttention.Config:
-    return BoundedAttention.Config(
+) -> Attention.Config:
+    return Attention.Config(
         hidden_size=side.hidden_size,
         num_heads=side.num_attention_heads,
         head_size=side.head_dim,
@@ -133,7 +105,7 @@ def _attention(
         dropout=c.attention_dropout,
         rotary=Rotary(base=side.rope_theta),
         window=window,
-        bound=side.attn_logit_softcapping,
+        scorer=BoundedScorer(side.attn_logit_softcapping),
     )
 
 
@@ -151,7 +123,7 @@ def _stack(c: T5GemmaConfig, *, decoder: bool) -> StackPlan:
         ),
         layers=tuple(
             LayerPlan(
-                wiring=Sandwich,
+                residual=Sandwich,
                 hidden_size=side.hidden_size,
                 norm=norm,
                 mixer=_attention(c, side, window, causal=decoder),
@@ -218,7 +190,11 @@ def _reader_plan(c: T5GemmaConfig) -> EncoderDecoderPlan | StackPlan:
     if not c.is_encoder_decoder:
         return _encoder_plan(c)
     decoder = _stack(c, decoder=True)
-    layers = tuple(replace(layer, mixer=ReaderAttention.Config(**vars(layer.mixer))) for layer in decoder.layers)  # type: ignore[type-var,attr-defined]
+    scorer = ReaderScorer(c.decoder_side.attn_logit_softcapping)
+    layers = tuple(
+        replace(layer, mixer=ReaderAttention.Config(**{**vars(layer.mixer), "scorer": scorer}))  # type: ignore[type-var,attr-defined]
+        for layer in decoder.layers
+    )
     # padding on the left stands behind the decoder's first token: left out, it would bring that into others' windows
     sides = {**vars(_plan(c)), "decoder": replace(decoder, layers=layers, packs_behind=True)}
     return ReaderPlan(**sides, start_id=c.bos_token_id, padding_id=c.pad_token_id)

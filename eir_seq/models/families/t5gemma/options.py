@@ -38,7 +38,7 @@ class T5GemmaModuleConfig(Options):
     tie_word_embeddings: bool = option(
         True, "of the decoder, where that of the whole is false: the head has the encoder's table instead"
     )
-    rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
+    rope_theta: float = option(10000.0, "base of the wavelengths of the rotations", minimum=1.0)
     attention_bias: bool = option(False, "linear layers of attention have biases")
     attention_dropout: float = rate(0.0, "dropout on attention weights, that of the whole")
     query_pre_attn_scalar: float = option(256, "scores are divided by its square root", minimum=1)

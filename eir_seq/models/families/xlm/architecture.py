@@ -81,12 +81,12 @@ class BlankingPreNorm(_Blanking, PreNorm):
     """Norms in front of the sublayers."""
 
 
-def xlm_plan(c: XLMConfig, *, wiring: type[Layer] = BlankingPostNorm, skipped: float = 0.0) -> StackPlan:
+def xlm_plan(c: XLMConfig, *, residual: type[Layer] = BlankingPostNorm, skipped: float = 0.0) -> StackPlan:
     """Bert's layers with languages instead of segments; a causal text sees its padding, which then has to stay in."""
     table = SinusoidalPositions.Config if c.sinusoidal_embeddings else LearnedPositions.Config
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     layer = BlankingPlan(
-        wiring=wiring,
+        residual=residual,
         hidden_size=c.emb_dim,
         norm=norm,
         mixer=Attention.Config(
@@ -118,7 +118,7 @@ def xlm_plan(c: XLMConfig, *, wiring: type[Layer] = BlankingPostNorm, skipped: f
 
 def flaubert_plan(c: FlaubertConfig) -> StackPlan:
     """Xlm with norms in front if asked, and layers that training leaves out at times."""
-    return xlm_plan(c, wiring=BlankingPreNorm if c.pre_norm else BlankingPostNorm, skipped=c.layerdrop)
+    return xlm_plan(c, residual=BlankingPreNorm if c.pre_norm else BlankingPostNorm, skipped=c.layerdrop)
 
 
 def xlm_rows(c: XLMConfig) -> Iterator[Row]:

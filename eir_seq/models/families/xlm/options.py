@@ -32,7 +32,7 @@ class XLMConfig(ModelConfig):
     dropout: float = rate(0.1, "dropout on embeddings, on the output of every sublayer, and in the token head")
     attention_dropout: float = rate(0.1, "dropout on attention weights")
     gelu_activation: bool = option(True, "activation of the feed-forward block: gelu, or relu if false")
-    sinusoidal_embeddings: bool = option(False, "positions are fixed sine waves instead of a learned table")
+    sinusoidal_embeddings: bool = option(False, "positions are fixed sinusoids instead of a learned table")
     causal: bool = option(
         False, "each token sees only the places up to its own; padding among them counts as text of zeros, as published"
     )

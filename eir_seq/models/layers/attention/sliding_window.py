@@ -51,7 +51,7 @@ class Globals:
         return cls(place, filled, layout.pack(mask & ~is_global))
 
 
-class BandedAttention(InPieces):
+class SlidingWindowAttention(InPieces):
     """Each token sees `reach` tokens to each side and all global tokens; a global token sees its whole text.
 
     Global tokens have projections of their own for looking at others; as keys of others they use the common ones.
