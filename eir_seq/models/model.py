@@ -96,7 +96,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         past_key_values: Cache | Tuples | None = None,
         **inputs: Any,
     ) -> ModelOutput | tuple[Any, ...]:
-        """The documented tensors by name, see the frame's `forward`; with a head also its targets, for the loss.
+        """The documented tensors by name, see the backbone's `forward`; with a head also its targets, for the loss.
 
         Args:
             input_ids: (batch, length) token ids.

@@ -61,7 +61,7 @@ class JoinedPlan:
         return (*self.embeddings.features, *self.others.features)
 
     def build(self) -> Joined:
-        """The frame."""
+        """The backbone."""
         return Joined(self)
 
 

@@ -1,4 +1,4 @@
-"""What the layers of a frame share during one forward pass."""
+"""What the layers of a backbone share during one forward pass."""
 
 from __future__ import annotations
 

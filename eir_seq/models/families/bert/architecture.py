@@ -184,7 +184,7 @@ def without_pooler(c: BertConfig) -> StackPlan:
 
 
 def bert_initialization(c: EncoderWithoutSegments) -> Initialization:
-    """Normal weights of one deviation."""
+    """Normal weights of one standard deviation."""
     return Initialization(c.initializer_range)
 
 

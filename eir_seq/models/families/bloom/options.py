@@ -21,7 +21,7 @@ class BloomConfig(ModelConfig):
     n_layer: int = layers(2, "number of layers")
     n_head: int = size(8, "attention heads per layer; they divide hidden_size")
     layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     bos_token_id: int | None = option(1, "id of the token that begins a text")
     eos_token_id: int | None = option(2, "id of the token that ends a text")

@@ -117,7 +117,7 @@ def deberta_v2_rows(c: DebertaV2Config) -> Iterator[Row]:
 
 
 def _initialization(c: DebertaV2Config) -> Initialization:
-    """The convolution keeps the deviation of torch's own scheme."""
+    """The convolution keeps the standard deviation of torch's own scheme."""
     inputs = c.hidden_size // c.conv_groups * max(c.conv_kernel_size, 1)
     return Initialization(c.initializer_range, {"*.conv.weight": (3 * inputs) ** -0.5})
 

@@ -27,7 +27,7 @@ class DistilBertConfig(ModelConfig):
     dropout: float = rate(0.1, "dropout on embeddings and in the feed-forward block")
     attention_dropout: float = rate(0.1, "dropout on attention weights")
     activation: str = option("gelu", "activation of the feed-forward block", choices=ACTIVATIONS)
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     qa_dropout: float = rate(0.1, "dropout of the question-answering head")
     seq_classif_dropout: float = rate(0.2, "dropout of the classification head")
     pad_token_id: int | None = option(0, "id of the padding token")

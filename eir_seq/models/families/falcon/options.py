@@ -27,7 +27,7 @@ class FalconConfig(ModelConfig):
         choices=(1, 2),
     )
     layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     hidden_dropout: float = rate(0.0, "dropout on what the sublayers add")
     attention_dropout: float = rate(

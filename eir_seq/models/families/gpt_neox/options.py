@@ -29,7 +29,7 @@ class LikeGPTNeoX(ModelConfig):
     attention_dropout: float = rate(0.0, "dropout on attention weights")
     hidden_dropout: float = rate(0.0, "dropout on the output of every sublayer")
     max_position_embeddings: int = size(2048, "the longest text in tokens")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     layer_norm_eps: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")

@@ -184,8 +184,8 @@ class IntegerLayerNorm(nn.Module):
             needed = (centred.detach().square().sum(-1, keepdim=True) / 2.0**32).sqrt().log2().ceil().max()
             self.shift.copy_(torch.maximum(self.shift, needed))
             variance = self._variance(centred)
-        deviation = floor(variance.sqrt()) * 2.0 ** self.shift.clone()
-        factor = floor(2.0**31 / deviation)
+        standard_deviation = floor(variance.sqrt()) * 2.0 ** self.shift.clone()
+        factor = floor(2.0**31 / standard_deviation)
         normed = floor(centred * factor / 2)
         unit = x.new_tensor(x.shape[-1]).sqrt() / 2.0**30
         shifted = normed + floor(self.bias.detach() / self.weight.detach() / unit)

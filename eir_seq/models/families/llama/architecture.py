@@ -144,7 +144,7 @@ def question_answering(prefix: str) -> dict[str, TaskHead]:
 
 
 def initialization(c: RotaryDecoderConfig) -> Initialization:
-    """Normal weights of one deviation."""
+    """Normal weights of one standard deviation."""
     return Initialization(c.initializer_range)
 
 

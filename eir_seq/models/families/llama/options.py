@@ -27,7 +27,7 @@ class RotaryDecoderConfig(ModelConfig):
     num_attention_heads: int = size(32, "query heads per layer")
     hidden_act: str = option("silu", "activation of the (gate in the) feed-forward block", choices=ACTIVATIONS)
     max_position_embeddings: int = size(2048, "the longest text in tokens; a rope_scaling may lengthen it")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
     bos_token_id: int | None = option(1, "id of the token that begins a text")

@@ -62,7 +62,7 @@ class MegaConfig(ModelConfig):
     )
     add_token_type_embeddings: bool = option(False, "segments (token_type_ids) have vectors")
     type_vocab_size: int = size(2, "number of segment types, where they have vectors")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     ema_delta_alpha_range: float = option(0.2, "that of damping and decay of the moving average", minimum=0.0)
     ema_beta_range: float = option(0.02, "that of its expansion, around 1 and -1 in turn", minimum=0.0)
     ema_gamma_omega_range: float = option(1.0, "that of its projection and of its residual weight", minimum=0.0)

@@ -50,7 +50,7 @@ class OPTConfig(LikeOPT):
     attention_dropout: float = rate(0.0, "dropout on attention weights")
     num_attention_heads: int = size(12, "attention heads per layer; they divide hidden_size")
     activation_function: str = option("relu", "activation of the feed-forward block", choices=ACTIVATIONS)
-    init_std: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    init_std: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     bos_token_id: int | None = option(2, "id of the token that begins a text")
     enable_bias: bool = option(True, "linear layers of attention and feed-forward blocks have biases")
     layer_norm_elementwise_affine: bool = option(True, "norms have scales and shifts that are learned")

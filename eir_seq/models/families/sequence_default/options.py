@@ -40,7 +40,7 @@ class SequenceDefaultConfig(ModelConfig):
     )
     dropout: float = rate(0.1, "dropout on embeddings, attention weights and the output of every sublayer")
     layer_norm_eps: float = option(1e-6, "added to the mean square in RMS norms", minimum=0.0)
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     masked: bool = option(False, "each token sees only itself and those before")
     pad_token_id: int | None = option(0, "id of the padding token")
 

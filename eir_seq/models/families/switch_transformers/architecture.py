@@ -146,7 +146,7 @@ def _language_model(c: SwitchTransformersConfig) -> LanguageModel.Config:
 
 def _initialization(c: SwitchTransformersConfig) -> Initialization:
     like_t5 = t5_initialization(c)
-    return replace(like_t5, deviations={**like_t5.deviations, "*.mlp.router.weight": c.initializer_factor})
+    return replace(like_t5, stds={**like_t5.stds, "*.mlp.router.weight": c.initializer_factor})
 
 
 SWITCH_TRANSFORMERS = Architecture(

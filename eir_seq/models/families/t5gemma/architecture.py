@@ -182,7 +182,7 @@ class ReaderPlan(EncoderDecoderPlan):
     padding_id: int | None
 
     def build(self) -> Reader:
-        """The frame."""
+        """The backbone."""
         return Reader(self)
 
 
@@ -316,8 +316,8 @@ class NarrowerOutput(Initialization):
 
 def _initialization(c: T5GemmaConfig) -> Initialization:
     decoder = c.decoder_side.initializer_range
-    deviations = {"*.excess": 0.0, "head.*": decoder, "body.decoder.*": decoder}
-    return NarrowerOutput(c.encoder_side.initializer_range, deviations)
+    stds = {"*.excess": 0.0, "head.*": decoder, "body.decoder.*": decoder}
+    return NarrowerOutput(c.encoder_side.initializer_range, stds)
 
 
 SCORE = (Same("score.out_proj", "out"),)

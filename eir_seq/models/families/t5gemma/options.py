@@ -29,7 +29,7 @@ class T5GemmaModuleConfig(Options):
     head_dim: int = size(256, "channels of a head; heads need not add up to hidden_size")
     hidden_activation: str = option("gelu_pytorch_tanh", "activation of the feed-forward block", choices=ACTIVATIONS)
     max_position_embeddings: int = size(8192, "the longest text in tokens")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     rms_norm_eps: float = option(1e-6, "added to the mean square in norms", minimum=0.0)
     use_cache: bool = option(True, "a decoder returns its keys and values")
     pad_token_id: int | None = option(0, "id of the padding token; the decoder's counts where the whole names none")

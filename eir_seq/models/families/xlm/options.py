@@ -46,9 +46,9 @@ class XLMConfig(ModelConfig):
     n_langs: int = size(1, "number of languages (langs)")
     use_lang_emb: bool = option(True, "a vector per language is added to each token's, where there are several")
     max_position_embeddings: int = size(512, "rows of the position table: the longest text in tokens")
-    embed_init_std: float = option(2048**-0.5, "deviation of the normal distribution of fresh tables", minimum=0.0)
+    embed_init_std: float = option(2048**-0.5, "standard deviation of fresh embedding tables (normal)", minimum=0.0)
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
-    init_std: float = option(0.02, "deviation of the normal distribution of fresh linear layers", minimum=0.0)
+    init_std: float = option(0.02, "standard deviation of fresh linear layers (normal)", minimum=0.0)
     bos_index: int = option(0, "id of the token that begins a text", minimum=0)
     eos_index: int = option(1, "id of the token that ends a text", minimum=0)
     pad_index: int = option(

@@ -54,7 +54,7 @@ class TwoStreamsPlan:
         return STREAM_INPUTS
 
     def build(self) -> TwoStreams:
-        """The frame."""
+        """The backbone."""
         return TwoStreams(self)
 
 

@@ -31,8 +31,8 @@ def yoso_plan(c: YosoConfig) -> StackPlan:
 
 def _yoso_initialization(c: YosoConfig) -> Initialization:
     """Bert's, but for the convolution: as wide as the uniform distribution that published code draws it from."""
-    deviations = {"*.mixer.conv.weight": (3 * c.conv_window) ** -0.5} if c.conv_window else {}
-    return Initialization(c.initializer_range, deviations)
+    stds = {"*.mixer.conv.weight": (3 * c.conv_window) ** -0.5} if c.conv_window else {}
+    return Initialization(c.initializer_range, stds)
 
 
 YOSO = replace(long_bert_architecture("Yoso", "yoso", yoso_plan), initialization=_yoso_initialization)
