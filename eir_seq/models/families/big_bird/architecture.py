@@ -20,14 +20,10 @@ from eir_seq.models.families.bart.architecture import (
     bart_like_tasks,
     learned_positions,
 )
-from eir_seq.models.families.bert.architecture import (
-    bert_attention,
-    bert_heads,
-    bert_like,
-    bert_plan,
-    bert_rows,
-    head_dropout,
-)
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_heads, head_dropout
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_attention, bert_plan
 from eir_seq.models.families.big_bird.attention import BlockSparseAttention
 from eir_seq.models.families.big_bird.options import BigBirdConfig, BigBirdPegasusConfig, WithBlocks
 from eir_seq.models.heads.base import Inputs

@@ -13,15 +13,10 @@ from torch.nn import functional as F
 from eir_seq.models.architecture import Architecture, Plan, TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import (
-    BERT_LANGUAGE_MODEL_ROWS,
-    LAYER,
-    OURS,
-    bert_language_model,
-    bert_like,
-    bert_plan,
-    bert_rows,
-)
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_language_model
+from eir_seq.models.families.bert.keymap import BERT_LANGUAGE_MODEL_ROWS, LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.deberta.options import DebertaConfig, DisentangledConfig
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification

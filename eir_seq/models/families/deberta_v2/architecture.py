@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from eir_seq.models.architecture import TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import LAYER, OURS
+from eir_seq.models.families.bert.keymap import LAYER, OURS
 from eir_seq.models.families.deberta.architecture import (
     deberta_classification,
     disentangled,

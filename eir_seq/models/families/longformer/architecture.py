@@ -12,7 +12,8 @@ from torch import Tensor
 from eir_seq.models.architecture import Architecture, Prepare, TaskHead, declare_tasks
 from eir_seq.models.backbones.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import LAYER, OURS, bert_initialization, bert_rows
+from eir_seq.models.families.bert.keymap import LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.plan import bert_initialization
 from eir_seq.models.families.longformer.options import LongformerConfig
 from eir_seq.models.families.roberta.architecture import (
     ROBERTA_LANGUAGE_MODEL_ROWS,

@@ -8,8 +8,10 @@ from functools import partial
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same
-from eir_seq.models.families.bert.architecture import bert_embeddings, bert_like, bert_plan, bert_rows
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.keymap import bert_rows
 from eir_seq.models.families.bert.options import EncoderConfig
+from eir_seq.models.families.bert.plan import bert_embeddings, bert_plan
 from eir_seq.models.families.megatron_bert.options import MegatronBertConfig
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.residual import PreNorm

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import LAYER, OURS, bert_plan, bert_rows
+from eir_seq.models.families.bert.keymap import LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.mpnet.options import MPNetConfig
 from eir_seq.models.families.roberta.architecture import roberta_like
 from eir_seq.models.layers.positions.position_ids import InputPositionIds

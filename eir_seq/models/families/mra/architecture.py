@@ -8,7 +8,7 @@ import torch
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Constant, Row
-from eir_seq.models.families.bert.architecture import bert_rows
+from eir_seq.models.families.bert.keymap import bert_rows
 from eir_seq.models.families.mra.attention import MraAttention
 from eir_seq.models.families.mra.options import BLOCK, MraConfig
 from eir_seq.models.families.nystromformer.architecture import UNUSED_POSITIONS, long_bert_architecture, long_bert_plan

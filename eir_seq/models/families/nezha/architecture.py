@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.models.backbones.stack import StackPlan
-from eir_seq.models.families.bert.architecture import bert_attention, bert_like, bert_plan
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.plan import bert_attention, bert_plan
 from eir_seq.models.families.nezha.options import NezhaConfig
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.attention.scorer import EagerScorer, Pairs

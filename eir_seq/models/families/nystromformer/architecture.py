@@ -10,7 +10,9 @@ from typing import Any
 from eir_seq.models.architecture import Architecture, TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import LAYER, OURS, bert_embeddings, bert_like, bert_plan, bert_rows
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.keymap import LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.plan import bert_embeddings, bert_plan
 from eir_seq.models.families.nystromformer.attention import NystromAttention
 from eir_seq.models.families.nystromformer.options import ApproximateEncoderConfig, NystromformerConfig
 from eir_seq.models.heads.sequence_classification import SequenceClassification

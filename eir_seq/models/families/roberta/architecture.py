@@ -14,8 +14,11 @@ from typing import Any
 from eir_seq.models.architecture import Architecture, Plan, TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Alias, Row, Same
-from eir_seq.models.families.bert.architecture import bert_heads, bert_like, bert_plan, bert_rows, head_dropout
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_heads, head_dropout
+from eir_seq.models.families.bert.keymap import bert_rows
 from eir_seq.models.families.bert.options import EncoderWithoutSegments
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.roberta.options import RobertaConfig
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.sequence_classification import SequenceClassification

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from eir_seq.models.backbones.stack import StackPlan
-from eir_seq.models.families.bert.architecture import bert_plan
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.megatron_bert.architecture import pre_norm_rows
 from eir_seq.models.families.roberta.architecture import roberta_like
 from eir_seq.models.families.roberta_prelayernorm.options import RobertaPreLayerNormConfig

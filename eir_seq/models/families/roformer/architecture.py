@@ -12,7 +12,10 @@ from torch import Tensor
 from eir_seq.models.architecture import TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same
-from eir_seq.models.families.bert.architecture import bert_language_model, bert_like, bert_plan, bert_rows
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_language_model
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.roberta.architecture import ROBERTA_CLASSIFICATION_ROWS, roberta_classification
 from eir_seq.models.families.roformer.options import RoFormerConfig
 from eir_seq.models.heads.language_model import LanguageModel, Predicts

@@ -14,79 +14,20 @@ from eir_seq.models.backbones.encoder_decoder import EncoderDecoder, EncoderDeco
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
 from eir_seq.models.families.llama.architecture import GATED, QKV
+from eir_seq.models.families.t5gemma.attention import BoundedScorer, ReaderAttention, ReaderScorer, bounded
 from eir_seq.models.families.t5gemma.options import T5GemmaConfig, T5GemmaModuleConfig
 from eir_seq.models.heads.base import Inputs, Targets
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification, shifted_right
 from eir_seq.models.heads.spans_and_tokens import TokenClassification
 from eir_seq.models.initialization import Initialization
-from eir_seq.models.layers.attention.dot_product import EAGER
 from eir_seq.models.layers.attention.multi_head import Attention
-from eir_seq.models.layers.attention.scorer import Pairs, Scored, Scorer
-from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.rms_norm import CenteredRMSNorm
 from eir_seq.models.layers.positions.rotary import Rotary
 from eir_seq.models.layers.residual import LayerPlan, Sandwich
 from eir_seq.models.output import ModelOutput
-
-
-def bounded(scores: Tensor, bound: float | None) -> Tensor:
-    """Scores whose size approaches `bound` and never exceeds it."""
-    return scores if bound is None else bound * torch.tanh(scores / bound)
-
-
-@dataclass(frozen=True)
-class BoundedScorer(Scorer):
-    """Scores that are bounded, which torch's kernels cannot do: weights are spelled out where there is a bound."""
-
-    bound: float | None
-
-    @property
-    def implementations(self) -> tuple[str, ...]:
-        """No kernel bounds scores."""
-        return super().implementations if self.bound is None else (EAGER,)
-
-    def scores(self, attention: Scored, query: Tensor, key: Tensor) -> Tensor:
-        """See `Scorer`."""
-        return bounded(super().scores(attention, query, key), self.bound)
-
-    def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
-        """See `Scorer`."""
-        compute = super().attend if self.bound is None else self.attend_eagerly
-        return compute(attention, query, key, value, pairs)
-
-
-@dataclass(frozen=True)
-class ReaderScorer(BoundedScorer):
-    """Spelled out wherever there is a mask, too: kernels give zeros where nothing is seen."""
-
-    def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
-        """See `Scorer`."""
-        compute = super().attend if pairs.mask is None else self.attend_eagerly
-        return compute(attention, query, key, value, pairs)
-
-
-class ReaderAttention(Attention):
-    """A masked token that sees no other one weighs all tokens alike, as published.
-
-    Elsewhere nobody reads the state of a masked token. But the decoder of a `Reader` reads a text moved by one token,
-    so that the first token of a text padded on the left is judged by the state of the padding before it.
-    """
-
-    def _visible(self, ctx: Context, queries: int, keys: int) -> Tensor | None:
-        look = super()._visible(ctx, queries, keys)
-        return look if look is None or ctx.keys is None else look & ctx.keys[:, None, None]
-
-    def _windowed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:
-        if ctx.layout.packed or ctx.keys is None:
-            return super()._windowed(query, key, value, ctx, dropout)
-        pairs = Pairs(self._visible(ctx, query.shape[2], key.shape[2]), dropout=dropout)
-        return self.config.scorer.attend(self, query, key, value, pairs)
-
-
-# ----------------------------------------------------------------------------------------------------------- plans
 
 
 def _attention(
@@ -200,8 +141,6 @@ def _reader_plan(c: T5GemmaConfig) -> EncoderDecoderPlan | StackPlan:
     return ReaderPlan(**sides, start_id=c.bos_token_id, padding_id=c.pad_token_id)
 
 
-# ------------------------------------------------------------------------------------------------------ key tables
-
 NORMS = {"self_attn": "mixer", "cross_attn": "cross", "feedforward": "mlp"}
 
 
@@ -239,9 +178,6 @@ def _encoder_rows(c: T5GemmaConfig) -> Iterator[Row]:
 
 def _reader_rows(c: T5GemmaConfig) -> Iterator[Row]:
     return _rows(c) if c.is_encoder_decoder else _encoder_rows(c)
-
-
-# ----------------------------------------------------------------------------------------------------------- heads
 
 
 class BoundedScores(LanguageModel):
@@ -321,6 +257,7 @@ def _initialization(c: T5GemmaConfig) -> Initialization:
 
 
 SCORE = (Same("score.out_proj", "out"),)
+
 T5GEMMA = Architecture(
     tasks=declare_tasks(
         "T5Gemma",
