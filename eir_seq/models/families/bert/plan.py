@@ -80,7 +80,7 @@ def bert_plan(
     embedding_size: int | None = None,
     further: FeatureEmbedding | None = None,
 ) -> StackPlan:
-    """Embeddings with a norm, layers with norms behind the residual sums, a pooler of the first token.
+    """Embeddings with a norm, post-norm layers, a pooler of the first token.
 
     `positions`: whether there is a table of them; `mixer`: instead of bert's; `embedding_size`: of narrower tables;
     `further`: vectors of other inputs.

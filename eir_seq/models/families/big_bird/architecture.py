@@ -97,7 +97,7 @@ class AnswersBehindQuestion(QuestionAnswering):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(QuestionAnswering.Config):
-        """The feed-forward block and the norm behind it."""
+        """The feed-forward block and the norm after it."""
 
         mlp: Mlp.Config
         norm: LayerNorm.Config
@@ -190,7 +190,7 @@ def _layer(c: BigBirdPegasusConfig, residual: type[Layer], number: int, *, decod
 
 
 class SparseDesign(Design):
-    """Names of its own for the encoder's attention and for the norms behind all layers."""
+    """Names of its own for the encoder's attention and for the final norms."""
 
     def side_rows(self, c: BigBirdPegasusConfig, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:  # type: ignore[override]
         """The key table of one side."""

@@ -27,7 +27,7 @@ class BloomConfig(ModelConfig):
     eos_token_id: int | None = option(2, "id of the token that ends a text")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
     apply_residual_connection_post_layernorm: bool = option(
-        False, "the residual stream goes through the norm in front of each sublayer instead of around it"
+        False, "the residual stream goes through the norm before each sublayer instead of around it"
     )
     hidden_dropout: float = rate(0.0, "dropout on the output of every sublayer")
     attention_dropout: float = rate(0.0, "dropout on attention weights")

@@ -26,7 +26,7 @@ class CTRLConfig(ModelConfig):
     n_head: int = size(16, "attention heads per layer; they divide n_embd")
     resid_pdrop: float = rate(0.1, "dropout on the output of every sublayer")
     embd_pdrop: float = rate(0.1, "dropout on embeddings")
-    layer_norm_epsilon: float = option(1e-6, "added to the variance in the norm behind the last layer", minimum=0.0)
+    layer_norm_epsilon: float = option(1e-6, "added to the variance in the final norm", minimum=0.0)
     initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")

@@ -50,7 +50,7 @@ def _wiring(c: FalconConfig) -> type[Layer]:
 
 
 def falcon_plan(c: FalconConfig) -> StackPlan:
-    """Token table, layers that are wired in one of three ways, a final norm; positions by rotations or by alibi."""
+    """Token table, residual layers of one of three kinds, a final norm; RoPE or ALiBi."""
     norm = LayerNorm.Config(eps=c.layer_norm_epsilon)
     rotary = Rotary(base=c.rope_theta, scaling=rope_scaling_of(c.rope_scaling, c.max_position_embeddings))
     layer = LayerPlan(

@@ -22,7 +22,7 @@ from eir_seq.models.layers.residual import LayerPlan, PreNorm
 
 
 def vision_plan(c: GitVisionConfig) -> StackPlan:
-    """An encoder of patches with norms in front of the sublayers and on both ends."""
+    """A pre-norm encoder of patches, with a norm at both ends."""
     layer = LayerPlan(
         residual=PreNorm,
         hidden_size=c.hidden_size,

@@ -52,7 +52,7 @@ def gpt_mlp(c: GPTSizes) -> Mlp.Config:
 
 
 def gpt2_plan(c: LikeGPT2, norm: Sized | None = None) -> StackPlan:
-    """Token and position tables, layers with norms in front, a final norm; by default they center."""
+    """Token and position tables, pre-norm layers, a final norm; by default norms center."""
     norm = norm or LayerNorm.Config(eps=c.layer_norm_epsilon)
     return StackPlan(
         embeddings=gpt_embeddings(c),

@@ -106,7 +106,7 @@ def _token_classification(c: GPTNeoXConfig) -> TokenClassification.Config:
 
 CAUSAL_LM = TaskHead("ForCausalLM", next_token, (Same("embed_out", "out"),))
 OLD_BUFFERS = (r"(^|\.)attention\.(bias|masked_bias)$", r"(^|\.)rotary_emb\.(cos|sin)_cached$")
-"""What older files hold besides parameters: causal masks and tables of rotations."""
+"""What older files hold besides parameters: causal masks and tables of rotary embeddings."""
 
 GPT_NEOX = Architecture(
     tasks=declare_tasks(

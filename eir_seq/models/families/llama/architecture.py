@@ -24,13 +24,13 @@ from eir_seq.models.layers.residual import Layer, LayerPlan, PreNorm
 
 
 def rotary(c: RotaryDecoderConfig, kind: type[Rotary] = Rotary) -> Rotary:
-    """Rotations of heads, slowed down as `rope_scaling` says; `kind`: which channels are paired."""
+    """RoPE, scaled as `rope_scaling` says; `kind`: which channels are paired."""
     scaling = rope_scaling_of(c.rope_scaling, c.max_position_embeddings, c.original_max_position_embeddings)
-    return kind(base=c.rope_theta, fraction=c.turned_share, scaling=scaling)
+    return kind(base=c.rope_theta, fraction=c.rotary_share, scaling=scaling)
 
 
 def attention(c: RotaryDecoderConfig, *, bias: bool, out_bias: bool, **more: Any) -> Attention.Config:
-    """Causal attention with rotations and grouped keys and values."""
+    """Causal grouped-query attention with RoPE."""
     return Attention.Config(
         **{
             "hidden_size": c.hidden_size,

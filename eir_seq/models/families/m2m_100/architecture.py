@@ -1,4 +1,4 @@
-"""M2m_100 (https://arxiv.org/abs/2010.11125): bart's plan with norms in front and sinusoids that count real tokens."""
+"""M2m_100 (https://arxiv.org/abs/2010.11125): pre-norm bart with sinusoidal positions over real tokens."""
 
 from __future__ import annotations
 

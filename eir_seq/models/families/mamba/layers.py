@@ -104,7 +104,7 @@ class NarrowingNorm(RMSNorm):
 
 
 class MixerLayer(nn.Module):
-    """A mixer alone, with a norm in front; the residual stream is in float32 where `wide`."""
+    """A mixer alone, after a norm; the residual stream is in float32 where `wide`."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

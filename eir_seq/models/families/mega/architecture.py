@@ -48,7 +48,7 @@ class MegaMlp(Mlp):
 
 
 class MegaLayer(Configured):
-    """Averaged attention and an optional feed-forward block, each with a norm in front or behind."""
+    """Mega's attention and an optional feed-forward block, each pre-norm or post-norm."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):

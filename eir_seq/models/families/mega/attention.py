@@ -54,7 +54,7 @@ class SimpleDistances(Configured):
 
 
 class RotaryDistances(Configured):
-    """The product of two learned vectors, each turned by the place of its token."""
+    """The product of two learned vectors, each rotated by the position of its token."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):

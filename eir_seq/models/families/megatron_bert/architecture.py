@@ -1,4 +1,4 @@
-"""Megatron-bert (https://arxiv.org/abs/1909.08053): bert with norms in front of the sublayers."""
+"""Megatron-bert (https://arxiv.org/abs/1909.08053): pre-norm bert."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def _mpt_attention(c: MptConfig) -> Attention.Config:
 
 
 def mpt_plan(c: MptConfig) -> StackPlan:
-    """Token vectors, layers with norms in front, a final norm; no biases. Distances count padding inside a text too."""
+    """Token vectors, pre-norm layers, a final norm; no biases. Distances count padding inside a text too."""
     norm = LayerNorm.Config(eps=c.layer_norm_epsilon, bias=False)
     layer = LayerPlan(
         residual=PreNorm,

@@ -47,7 +47,7 @@ class DistanceAttention(Attention):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):
-        """`reach`: greatest distance that is told apart from those behind it."""
+        """`reach`: greatest distance that is distinguished from farther ones."""
 
         reach: int
 

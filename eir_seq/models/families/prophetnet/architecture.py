@@ -111,7 +111,7 @@ def _embeddings(c: ProphetNetConfig) -> dict[str, Any]:
 
 
 def encoder_plan(c: ProphetNetConfig) -> StackPlan:
-    """An encoder with norms behind each sublayer."""
+    """A post-norm encoder."""
     mixer = Attention.Config(**_attention(c, c.num_encoder_attention_heads))
     return StackPlan(
         embeddings=Embeddings.Config(**_embeddings(c)),

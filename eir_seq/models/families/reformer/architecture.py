@@ -111,7 +111,7 @@ def reformer_mixer(c: ReformerConfig, kind: str) -> LocalSelfAttention.Config:
 
 
 def reformer_plan(c: ReformerConfig) -> ReversibleStackPlan:
-    """Two streams through layers with norms in front of the sublayers, and a norm of both behind the last."""
+    """Two streams through pre-norm layers, and a final norm of both."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     table = LearnedPositions.Config(count=c.max_position_embeddings)
     axes = AxialPositions.Config(shape=tuple(c.axial_pos_shape), sizes=tuple(c.axial_pos_embds_dim))

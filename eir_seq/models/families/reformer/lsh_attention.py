@@ -209,9 +209,9 @@ def order_by_hashes(key: Tensor, real: Tensor, factors: tuple[int, ...], rotatio
     Returns:
         (batch, heads, hashes * tokens) numbers: hash * tokens + place of the token.
     """
-    turned = torch.einsum("bhtd,hdnr->bhntr", key, rotations)
-    bucket, product = torch.zeros_like(turned[..., 0], dtype=torch.long), 1
-    for factor, part in zip(factors, turned.split([factor // 2 for factor in factors], -1), strict=True):
+    rotated = torch.einsum("bhtd,hdnr->bhntr", key, rotations)
+    bucket, product = torch.zeros_like(rotated[..., 0], dtype=torch.long), 1
+    for factor, part in zip(factors, rotated.split([factor // 2 for factor in factors], -1), strict=True):
         bucket = bucket + product * torch.cat((part, -part), -1).argmax(-1)
         product *= factor
     bucket = bucket.masked_fill(~real[:, None, None], product)

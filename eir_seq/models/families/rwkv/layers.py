@@ -123,7 +123,7 @@ class MixingPlan(LayerPlan):
 
 
 class MixingLayer(Layer):
-    """Time mixing and channel mixing, each with its norm in front."""
+    """Time mixing and channel mixing, each after its norm."""
 
     def __init__(self, plan: LayerPlan) -> None:
         super().__init__(plan)

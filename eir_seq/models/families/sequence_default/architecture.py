@@ -20,7 +20,7 @@ from eir_seq.models.layers.residual import LayerPlan, PreNorm
 
 
 def sequence_default_plan(c: SequenceDefaultConfig) -> StackPlan | WindowsPlan:
-    """RMS norms in front of the sublayers and at the end, gated feed-forward blocks, no biases."""
+    """Pre-norm layers with RMS norms, gated feed-forward blocks and a final norm; no biases."""
     positions: PositionsConfig | None = None
     if c.position == "encode":
         positions = ComputedSinusoids()

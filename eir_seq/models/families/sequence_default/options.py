@@ -31,7 +31,7 @@ class SequenceDefaultConfig(ModelConfig):
     activation: str = option("silu", "activation of the gate in the feed-forward block", choices=ACTIVATIONS)
     position: str = option(
         "rotary",
-        "how positions enter: rotary turns queries and keys, encode adds fixed sinusoids, embed a learned table",
+        "how positions enter: rotary (RoPE), encode (sinusoidal) or embed (a learned table)",
         choices=("rotary", "encode", "embed"),
     )
     max_position_embeddings: int = size(4096, "rows of the learned position table (position: embed only)")

@@ -38,7 +38,7 @@ class T5GemmaModuleConfig(Options):
     tie_word_embeddings: bool = option(
         True, "of the decoder, where that of the whole is false: the head has the encoder's table instead"
     )
-    rope_theta: float = option(10000.0, "base of the wavelengths of the rotations", minimum=1.0)
+    rope_theta: float = option(10000.0, "base of the RoPE frequencies", minimum=1.0)
     attention_bias: bool = option(False, "linear layers of attention have biases")
     attention_dropout: float = rate(0.0, "dropout on attention weights, that of the whole")
     query_pre_attn_scalar: float = option(256, "scores are divided by its square root", minimum=1)
@@ -66,7 +66,7 @@ class T5GemmaModuleConfig(Options):
         if self.num_attention_heads % self.kv_heads:
             yield "num_key_value_heads", f"{self.kv_heads} does not divide {self.num_attention_heads} heads"
         if self.head_dim % 2:
-            yield "head_dim", f"{self.head_dim} is odd; channels are turned in pairs"
+            yield "head_dim", f"{self.head_dim} is odd; RoPE rotates pairs of channels"
         for name in ("final_logit_softcapping", "attn_logit_softcapping"):
             if (bound := getattr(self, name)) is not None and bound <= 0:
                 yield name, f"{bound} must exceed 0"

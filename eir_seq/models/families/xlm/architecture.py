@@ -65,7 +65,7 @@ def xlm_plan(c: XLMConfig, *, residual: type[Layer] = BlankingPostNorm, skipped:
 
 
 def flaubert_plan(c: FlaubertConfig) -> StackPlan:
-    """Xlm with norms in front if asked, and layers that training leaves out at times."""
+    """Xlm, optionally pre-norm, with LayerDrop."""
     return xlm_plan(c, residual=BlankingPreNorm if c.pre_norm else BlankingPostNorm, skipped=c.layerdrop)
 
 
