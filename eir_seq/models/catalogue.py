@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.errors import Fault, UserError, nearest
@@ -19,31 +20,60 @@ if TYPE_CHECKING:
     from eir_seq.models.options import ModelConfig
 
 
-def _collect() -> dict[str, Entry]:
-    """The entries of all families, by model type; their modules are named in full."""
-    found: dict[str, Entry] = {}
+CATALOGUE: dict[str, Entry] = {}
+"""The entries by model type, their modules named in full."""
+
+REPLACED_TOKENS: list[str] = []
+"""Those whose task pretraining is to detect which tokens were replaced."""
+
+POOLERS: list[str] = []
+"""Those whose base model has a pooler: one vector per text that a learned layer makes of its states."""
+
+TENSORS: dict[str, list[str]] = {kind: [] for kind in TENSOR_INPUTS}
+"""For each input beside tokens, those that take it, some of them with the options that switch it on."""
+
+SYNONYMS: dict[str, str] = {}
+"""Documented names of models that are another architecture, tokenizer apart."""
+
+
+def register(model_type: str, entry: Entry) -> None:
+    """Add an architecture to the catalogue.
+
+    Args:
+        model_type: its published name.
+        entry: with `config` and `architecture` as ``module:Name``, modules in full.
+
+    Raises:
+        UserError: the name is that of another architecture.
+    """
+    taken = CATALOGUE.get(SYNONYMS.get(model_type, model_type))
+    if taken == entry:
+        return
+    if taken is not None:
+        message = (
+            f"{model_type!r} is already in the catalogue ({taken.architecture}); give {entry.architecture} another"
+        )
+        raise UserError(Fault("model_type", message))
+    CATALOGUE[model_type] = entry
+    if entry.replaced_tokens:
+        REPLACED_TOKENS.append(model_type)
+    if entry.pooler:
+        POOLERS.append(model_type)
+    for kind in entry.tensors:
+        TENSORS[kind].append(model_type)
+    SYNONYMS.update(dict.fromkeys(entry.synonyms, model_type))
+
+
+def _entries_of_families() -> Iterator[tuple[str, Entry]]:
     for family in pkgutil.iter_modules(families.__path__, f"{families.__name__}."):
         entries: dict[str, Entry] = importlib.import_module(f"{family.name}.entry").ENTRIES
         for model_type, entry in entries.items():
-            assert model_type not in found, f"{model_type!r} has two entries"
             config, architecture = (f"{family.name}.{target}" for target in (entry.config, entry.architecture))
-            found[model_type] = entry._replace(config=config, architecture=architecture)
-    return dict(sorted(found.items()))
+            yield model_type, entry._replace(config=config, architecture=architecture)
 
 
-CATALOGUE = _collect()
-
-REPLACED_TOKENS = tuple(name for name, entry in CATALOGUE.items() if entry.replaced_tokens)
-"""Those whose task pretraining is to tell which tokens were replaced."""
-
-POOLERS = tuple(name for name, entry in CATALOGUE.items() if entry.pooler)
-"""Those whose base model has a pooler: one vector per text that a learned layer makes of its states."""
-
-TENSORS = {kind: tuple(name for name, entry in CATALOGUE.items() if kind in entry.tensors) for kind in TENSOR_INPUTS}
-"""For each input beside tokens, those that take it, some of them with the options that switch it on."""
-
-SYNONYMS = {synonym: name for name, entry in CATALOGUE.items() for synonym in entry.synonyms}
-"""Documented names of models that are another architecture, tokenizer apart."""
+for _model_type, _entry in sorted(_entries_of_families()):
+    register(_model_type, _entry)
 
 
 def find(model_type: str) -> Entry:

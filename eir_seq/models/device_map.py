@@ -1,4 +1,4 @@
-"""One model over several devices, layer by layer, as the documentation of mt5 has it."""
+"""Model parallelism: `device_map` and `parallelize` put the layers of a model on several devices."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ DIVIDED = ("auto", "balanced")
 """Layers divided evenly among all GPUs, whose number may be one; without any "auto" is the CPU."""
 
 
-def place(model: Any, device_map: DeviceMap | None) -> None:
-    """Put a model where `device_map` says: a device (name or number of a GPU), "auto" or "balanced", or `Layers`.
+def dispatch(model: Any, device_map: DeviceMap | None) -> None:
+    """Move a model to where `device_map` says: a device (name or number of a GPU), "auto" or "balanced", or `Layers`.
 
     Raises:
         UserError: no such device, or layers that cannot be divided so.
     """
     if isinstance(device_map, Mapping):
         if set(device_map) == {""}:
-            place(model, device_map[""])  # type: ignore[arg-type]
+            dispatch(model, device_map[""])  # type: ignore[arg-type]
         elif any(isinstance(numbers, Device) for numbers in device_map.values()):
             message = "names modules; say which device has which layers, e.g. {0: [0, 1, 2], 1: [3, 4, 5]}"
             raise UserError(Fault("device_map", message))
@@ -47,7 +47,7 @@ def place(model: Any, device_map: DeviceMap | None) -> None:
         model.to(_device(device_map))
 
 
-class Spread:
+class ModelParallel:
     """The layers of all stacks on their devices, everything else on the first of them, until `undo`.
 
     States go from device to device with what the layers share (`Context`). The numbers of a map are those of the

@@ -18,7 +18,7 @@ from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_c
 from eir_seq.models.checkpoint.folder import FORMATS, locate, options_of, read_config, read_generation, read_tensors
 from eir_seq.models.checkpoint.fp8 import dequantized
 from eir_seq.models.checkpoint.matching import match, unwrapped
-from eir_seq.models.device_map import DeviceMap, place
+from eir_seq.models.device_map import DeviceMap, dispatch
 from eir_seq.models.model import Model
 from eir_seq.models.option_checks import build_config
 from eir_seq.models.options import ModelConfig, fields, overridden, split_answers
@@ -116,7 +116,7 @@ def from_pretrained(
         dtype: number format of the weights, e.g. torch.bfloat16 or its name; "auto" for the one that config.json names,
             or else that of the file's weights; torch's default one if absent.
         torch_dtype: the former name of `dtype`.
-        device_map: where the model goes, see `spread.place`; the CPU if absent.
+        device_map: where the model goes, see `device_map.dispatch`; the CPU if absent.
         config_overrides: options that replace those of the file, e.g. dropout, num_labels, or `id2label`, the names of
             classes by their numbers, from which their count follows. `output_attentions`, `output_hidden_states` and
             `return_dict` are what calls return where they do not say.
@@ -166,7 +166,7 @@ def from_pretrained(
         raise UserError(Fault("output_attentions", f"{model_type!r} has no weights of pairs of tokens"))
     if attn_implementation is not None:
         model.set_attn_implementation(attn_implementation)
-    place(model.to(_stored_dtype(content, held) if dtype == "auto" else _dtype(dtype)), device_map)
+    dispatch(model.to(_stored_dtype(content, held) if dtype == "auto" else _dtype(dtype)), device_map)
     return model.eval()
 
 

@@ -15,13 +15,13 @@ from eir_seq.models.layers.positions.absolute import SinusoidalPositions
 
 @dataclass(frozen=True)
 class Initialization:
-    """Weights of linear layers and tables are normal with deviation `std`, norms are one, biases zero.
+    """Weights of linear layers and tables are normal with standard deviation `std`, norms are one, biases zero.
 
-    `deviations`: other deviations for parameters whose name (ours) matches a pattern; the first match counts.
+    `stds`: other ones for parameters whose name (ours) matches a pattern; the first match counts.
     """
 
     std: float
-    deviations: Mapping[str, float] = field(default_factory=dict)
+    stds: Mapping[str, float] = field(default_factory=dict)
 
     @torch.no_grad()
     def fill(self, model: nn.Module, only: set[str] | None = None) -> None:
@@ -36,13 +36,13 @@ class Initialization:
     def _set(self, module: nn.Module, name: str, parameter: Tensor) -> None:
         leaf = name.rpartition(".")[2]
         if isinstance(module, SinusoidalPositions):
-            parameter.copy_(module.waves(torch.arange(module.num_embeddings), module.embedding_dim))
+            parameter.copy_(module.sinusoids(torch.arange(module.num_embeddings), module.embedding_dim))
         elif leaf == "bias":
             parameter.zero_()
         elif leaf == "weight" and (parameter.dim() == 1 or isinstance(module, HeadNorm)):
             parameter.fill_(1.0)
         else:
-            matches = (std for pattern, std in self.deviations.items() if fnmatchcase(name, pattern))
+            matches = (std for pattern, std in self.stds.items() if fnmatchcase(name, pattern))
             parameter.normal_(0.0, next(matches, self.std))
             if isinstance(module, nn.Embedding) and module.padding_idx is not None:
                 parameter[module.padding_idx].zero_()

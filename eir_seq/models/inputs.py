@@ -28,7 +28,7 @@ INPUTS = (
     "labels_token_type_ids", "attack_input_ids", "attack_input_shape_ids", "attack_input_pronunciation_ids",
     "attack_attention_mask", "attack_token_type_ids",
 )  # fmt: skip
-"""All that an architecture, a head or a frame takes besides `input_ids` and `attention_mask`."""
+"""All that an architecture, a head or a backbone takes besides `input_ids` and `attention_mask`."""
 
 
 def lists_inputs(forward: Forward) -> Forward:

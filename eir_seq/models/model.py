@@ -15,7 +15,7 @@ from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
 from eir_seq.models.backbones.stack import Stack
 from eir_seq.models.checkpoint.folder import published_config, write
 from eir_seq.models.checkpoint.keymap import Computed, Tensors, to_published
-from eir_seq.models.device_map import Layers, Spread
+from eir_seq.models.device_map import Layers, ModelParallel
 from eir_seq.models.generation.methods import GenerationMethods
 from eir_seq.models.heads.base import Head
 from eir_seq.models.heads.sequence_classification import shifted_right
@@ -27,7 +27,7 @@ from eir_seq.models.names import plain_parameters
 from eir_seq.models.options import ModelConfig
 from eir_seq.models.output import ModelOutput
 from eir_seq.models.pruning import HeadPruning
-from eir_seq.models.transformers_api import DocumentedMethods
+from eir_seq.models.transformers_api import TransformersMethods
 from eir_seq.models.vocabulary import Vocabulary
 
 SIDES = ("encoder", "decoder")
@@ -40,7 +40,7 @@ def _check_places(given: Tensor, cache: Any) -> None:
         raise ValueError(f"cache_position: the cache holds {start} tokens, so that new ones follow from {start} on")
 
 
-class Model(Vocabulary, HeadPruning, DocumentedMethods, GenerationMethods):
+class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
     """An architecture with its options, for one task.
 
     Attributes:
@@ -62,7 +62,7 @@ class Model(Vocabulary, HeadPruning, DocumentedMethods, GenerationMethods):
         self.features = plan.inputs
         self.max_positions = config.position_limit()
         self.generation_config: dict[str, Any] = {}
-        self._spread: Spread | None = None
+        self._parallel: ModelParallel | None = None
         self.body = plan.build()
         self.head: Head | None = None
         if self.declared.head is not None:
@@ -96,7 +96,7 @@ class Model(Vocabulary, HeadPruning, DocumentedMethods, GenerationMethods):
         past_key_values: Cache | Tuples | None = None,
         **inputs: Any,
     ) -> ModelOutput | tuple[Any, ...]:
-        """The documented tensors by name, see the frame's `forward`; with a head also its targets, for the loss.
+        """The documented tensors by name, see the backbone's `forward`; with a head also its targets, for the loss.
 
         Args:
             input_ids: (batch, length) token ids.
@@ -241,16 +241,16 @@ class Model(Vocabulary, HeadPruning, DocumentedMethods, GenerationMethods):
         Raises:
             UserError: a layer is missing, named twice, or is none.
         """
-        spread = Spread(self.body, self.head, device_map)
-        if self._spread is not None:
-            self._spread.undo()
-        self._spread = spread
+        spread = ModelParallel(self.body, self.head, device_map)
+        if self._parallel is not None:
+            self._parallel.undo()
+        self._parallel = spread
 
     def deparallelize(self) -> None:
         """Bring everything back to the CPU."""
-        if self._spread is not None:
-            self._spread.undo()
-            self._spread = None
+        if self._parallel is not None:
+            self._parallel.undo()
+            self._parallel = None
         self.to("cpu")
 
     def set_lightweight_tuning(self) -> None:

@@ -1,4 +1,4 @@
-"""The documented `rope_scaling` of decoders with rotations: its kinds, their faults, the longest text they allow."""
+"""The documented `rope_scaling` of decoders with RoPE: its kinds, their faults, the longest text they allow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "yarn": ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", LENGTH),
     "longrope": ("attention_factor", "factor", LENGTH),
 }
-MEANING = f"how rotations are slowed down for longer texts: rope_type ({', '.join(NEEDED)}) and its factors"
+MEANING = f"RoPE scaling for longer texts: rope_type ({', '.join(NEEDED)}) and its factors"
 
 
 def scaling_kind(scaling: Mapping[str, Any] | None) -> str:
@@ -72,7 +72,7 @@ def longest_text(scaling: Mapping[str, Any] | None, max_positions: int) -> int:
 def _problems(scaling: Mapping[str, Any], channels: int, max_positions: int, original: int | None) -> Iterator[str]:
     """Faults of a `rope_scaling`, one after the other; later ones rely on there being no earlier.
 
-    `channels`: those of a head that are turned. `max_positions`: max_position_embeddings. `original`: the length of
+    `channels`: those of a head that are rotated. `max_positions`: max_position_embeddings. `original`: the length of
     texts in the pretraining as the config names it, beside `rope_scaling`.
     """
     kind = scaling_kind(scaling)
@@ -98,7 +98,7 @@ def _problems(scaling: Mapping[str, Any], channels: int, max_positions: int, ori
     if kind == "yarn" and not (scaling.get("beta_fast") or 32) >= (scaling.get("beta_slow") or 1):
         yield "beta_fast is below beta_slow"
     if kind == "dynamic" and channels <= 2:
-        yield f"'dynamic' needs more than {channels} channels that are turned"
+        yield f"'dynamic' needs more than {channels} rotated channels"
     if kind == "dynamic" and length not in (None, max_positions):
         yield f"'dynamic' reads the old length from max_position_embeddings {max_positions}, not {LENGTH} {length}"
     if kind == "longrope":

@@ -1,4 +1,4 @@
-"""Documented methods of models that say how they train, and that give a side of an encoder-decoder."""
+"""Methods compatible with transformers: activation checkpointing, and the sides of an encoder-decoder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from eir_seq.models.layers.checkpointing import CheckpointsLayers
 REENTRANT = "use_reentrant"
 
 
-class DocumentedMethods(nn.Module):
-    """What `Model` has of them. `body`: its frame; `task`: what it was built for."""
+class TransformersMethods(nn.Module):
+    """What `Model` has of them. `body`: its backbone; `task`: what it was built for."""
 
     body: Any
     task: str
@@ -87,17 +87,17 @@ class DocumentedMethods(nn.Module):
     @property
     def is_gradient_checkpointing(self) -> bool:
         """Whether layers are computed twice in training."""
-        return any(frame.checkpoints for frame in self._frames())
+        return any(stack.checkpoints for stack in self._stacks())
 
     @property
     def supports_gradient_checkpointing(self) -> bool:
         """Whether that would save anything: not in a stack of reversible layers."""
-        return bool(self._frames())
+        return bool(self._stacks())
 
-    def _frames(self) -> list[CheckpointsLayers]:
-        frames = (frame for frame in self.modules() if isinstance(frame, CheckpointsLayers))
-        return [frame for frame in frames if frame.checkpointable]
+    def _stacks(self) -> list[CheckpointsLayers]:
+        stacks = (stack for stack in self.modules() if isinstance(stack, CheckpointsLayers))
+        return [stack for stack in stacks if stack.checkpointable]
 
     def _set_checkpoints(self, checkpoints: bool) -> None:
-        for frame in self._frames():
-            frame.checkpoints = checkpoints
+        for stack in self._stacks():
+            stack.checkpoints = checkpoints

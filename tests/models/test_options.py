@@ -66,8 +66,8 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
         ["rope_scaling: 'longrope' needs a factor, an attention_factor, or original_max_position_embeddings beside"]),
     ("llama", {"rope_scaling": {"type": "yarn", "factor": 2.0}, "rope_theta": 1.0}, ["rope_theta: must exceed 1 with"]),
     ("llama", {"original_max_position_embeddings": 4}, ["original_max_position_embeddings: is for a rope_scaling of"]),
-    ("phi", {"partial_rotary_factor": 0.4}, ["hidden_size: heads have 64 channels, of which 25 are turned; rotatio"]),
-    ("phi", {"partial_rotary_factor": 0.0}, ["hidden_size: heads have 64 channels, of which 0 are turned; rotati"]),
+    ("phi", {"partial_rotary_factor": 0.4}, ["hidden_size: heads have 64 channels, of which 25 are rotated; RoPE"]),
+    ("phi", {"partial_rotary_factor": 0.0}, ["hidden_size: heads have 64 channels, of which 0 are rotated; RoPE"]),
     ("persimmon", {"num_key_value_heads": 4}, ["num_key_value_heads: not an option of 'persimmon' (it is one of "]),
     ("qwen2", {"layer_types": ["full_attention"]}, ["layer_types: has 1 entries for 32 layers"]),
     ("qwen2", {"layer_types": ["full_attention"] * 31 + ["sliding"]}, ["layer_types: 'sliding' is not one of 'full_"]),
@@ -79,7 +79,7 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("t5gemma", {"decoder": {"layer_types": ["local"]}}, ["decoder.layer_types: has 1 entries for 26 layers",
         "decoder.layer_types: 'local' is not one of 'full_attention', 'sliding_attention'"]),
     ("t5gemma", {"decoder": {"head_dim": 5, "num_key_value_heads": 3}}, ["decoder.num_key_value_heads: 3 does not di",
-        "decoder.head_dim: 5 is odd; channels are turned in pairs"]),
+        "decoder.head_dim: 5 is odd; RoPE rotates pairs of channels"]),
     ("t5gemma", {"encoder": {"attn_logit_softcapping": 0}}, ["encoder.attn_logit_softcapping: 0 must exceed 0"]),
     ("t5gemma", {"encoder": {"vocab_size": 100}}, ["encoder: vocab_size is 100 there, but 256000 for the whole"]),
     ("switch_transformers", {"num_sparse_encoder_layers": 13}, ["num_sparse_encoder_layers: 13 is more than the 12 "]),
@@ -106,19 +106,19 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("deberta-v2", {"attention_head_size": 32}, ["attention_head_size: must be hidden_size / num_attention_heads"]),
     ("gpt2", {"summary_type": "attn"}, ["summary_type: 'attn' is not one of 'last', 'first', 'mean', 'cls_index'"]),
     ("gpt_neox", {"hidden_size": 60}, ["hidden_size: 60 is not divisible by num_attention_heads 64"]),
-    ("gpt_neox", {"rotary_pct": 0.29}, ["rotary_pct: 0.29 of 96 channels is 27; rotations need an even number"]),
+    ("gpt_neox", {"rotary_pct": 0.29}, ["rotary_pct: 0.29 of 96 channels is 27; RoPE needs an even number"]),
     ("gpt_neox", {"rope_scaling": {"type": "linear"}}, ["rope_scaling: 'linear' needs a factor above 0, not None"]),
-    ("gptj", {"rotary_dim": 7}, ["rotary_dim: 7 is odd; channels are turned in pairs"]),
+    ("gptj", {"rotary_dim": 7}, ["rotary_dim: 7 is odd; RoPE rotates pairs of channels"]),
     ("gptj", {"n_embd": 64, "n_head": 2}, ["rotary_dim: 64 is more than the 32 channels of a head"]),
     ("codegen", {"n_head": 2}, ["n_head: 2 is not divisible by 4, the blocks of published projections"]),
     ("falcon", {"hidden_size": 4545}, ["hidden_size: 4545 is not divisible by num_attention_heads 71"]),
-    ("falcon", {"hidden_size": 71}, ["hidden_size: heads have 1 channels; rotations need an even number"]),
+    ("falcon", {"hidden_size": 71}, ["hidden_size: heads have 1 channels; RoPE needs an even number"]),
     ("falcon", {"num_kv_heads": 8}, ["num_kv_heads: 8 of 71 heads needs new_decoder_architecture"]),
     ("falcon", {"num_kv_heads": 8, "new_decoder_architecture": True}, ["num_kv_heads: 8 does not divide 71 heads"]),
     ("falcon", {"parallel_attn": False, "new_decoder_architecture": True}, ["parallel_attn: new_decoder_architecture"]),
     ("falcon", {"num_ln_in_parallel_attn": 2}, ["num_ln_in_parallel_attn: two norms need new_decoder_architecture"]),
     ("falcon", {"num_ln_in_parallel_attn": 3}, ["num_ln_in_parallel_attn: 3 is not one of 1, 2"]),
-    ("falcon", {"alibi": True, "rope_scaling": {"type": "linear", "factor": 2.0}}, ["rope_scaling: there are no rota"]),
+    ("falcon", {"alibi": True, "rope_scaling": {"type": "linear", "factor": 2.0}}, ["rope_scaling: RoPE is not used"]),
     ("xlnet", {"d_model": 1000}, ["d_model: 1000 is not divisible by n_head 16"]),
     ("xlnet", {"same_length": True}, ["same_length: needs attn_type: uni"]),
     ("xlnet", {"untie_r": False}, ["untie_r: False is not one of True (each layer has its own"]),
@@ -270,7 +270,8 @@ def test_torch_is_not_needed() -> None:
         "import sys\n"
         "from eir_seq.models import list_models\n"
         "from eir_seq.models.catalogue import CATALOGUE, config_class\n"
-        "from eir_seq.models.options import check_options, describe\n"
+        "from eir_seq.models.option_checks import check_options\n"
+        "from eir_seq.models.options import describe\n"
         "for name in list_models():\n"
         "    assert check_options(name, {'hiden_size': 1}) and describe(config_class(name))\n"
         "heavy = {'torch', 'numpy', 'safetensors', 'huggingface_hub', 'lightning', 'transformers'} & set(sys.modules)\n"

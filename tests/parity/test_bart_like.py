@@ -173,7 +173,7 @@ def test_parts_of_a_whole_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["marian", "pegasus"])
 def test_files_without_what_can_be_computed(name: str, tmp_path: Path) -> None:
-    """Tables of waves and the bias of the scores, which is zero then."""
+    """Tables of sinusoids and the bias of the scores, which is zero then."""
     both = pair(BY_NAME[name], "seq2seq-lm", tmp_path)
     true_waves(both.oracle)
     rewrite(tmp_path, lambda tensors: {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from eir_seq.models.families.nllb_moe.top2_routing import BestTwoExperts, BiasedExperts
+from eir_seq.models.families.nllb_moe.top2_routing import BiasedExperts, Top2Experts
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.layout import Layout
 from tests.models.tiny import tiny
@@ -138,7 +138,7 @@ def test_sides_without_experts() -> None:
     output = model(ids, decoder_input_ids=ids, output_router_logits=True)
     assert output.encoder_router_logits is None
     assert [x.shape for x in output.decoder_router_logits] == [(1, 6, 4)]
-    assert [isinstance(part.mlp, BestTwoExperts) for part in model.body.decoder.layers] == [False, False, True, False]  # type: ignore[union-attr]
+    assert [isinstance(part.mlp, Top2Experts) for part in model.body.decoder.layers] == [False, False, True, False]  # type: ignore[union-attr]
 
 
 def test_what_evaluation_takes_off() -> None:

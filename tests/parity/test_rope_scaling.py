@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eir_seq.models import from_pretrained
-from eir_seq.models.layers.positions.rope_scaling import rotary_scaling
+from eir_seq.models.layers.positions.rope_scaling import rope_scaling_of
 from tests.parity.cases import DECODER_LENGTH, LENGTH, Case
 from tests.parity.cases.base import bertish
 from tests.parity.cases.llama_like import llamaish
@@ -193,6 +193,6 @@ def test_longest_text(kind: str, longest: int, tmp_path: Path) -> None:
 
 def test_gains_of_yarn() -> None:
     """Gains of released files: 0.1 ln(factor) + 1, where nothing else is said."""
-    scaling = rotary_scaling({"type": "yarn", "factor": 4.0, OLD: 32768}, 32768)
+    scaling = rope_scaling_of({"type": "yarn", "factor": 4.0, OLD: 32768}, 32768)
     assert scaling is not None
-    assert scaling.gain == pytest.approx(1.1386294361119891, abs=1e-12)
+    assert scaling.attention_factor == pytest.approx(1.1386294361119891, abs=1e-12)

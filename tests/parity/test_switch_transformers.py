@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eir_seq.models import create_model, from_pretrained
-from eir_seq.models.families.switch_transformers.routing import FirstInLine, with_room
+from eir_seq.models.families.switch_transformers.routing import SwitchExperts, within_capacity
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.moe.experts import Experts, router_scores
@@ -109,10 +109,10 @@ def test_layers_with_experts(wanted: int, expected: list[int]) -> None:
     assert [i for i, layer in enumerate(model.body.encoder.layers) if hasattr(layer.mlp, "router")] == expected
 
 
-def experts(**more: Any) -> FirstInLine:
+def experts(**more: Any) -> SwitchExperts:
     inner = Experts.Config(count=3, hidden_size=8, inner_size=6, activation="relu", gated=False)
     options = {"capacity": 1, "jitter": 0.0, "bias": True, "dtype": torch.float32, "skips_padding": False, **more}
-    block: FirstInLine = FirstInLine.Config(experts=inner, **options).build()
+    block: SwitchExperts = SwitchExperts.Config(experts=inner, **options).build()
     generator = torch.Generator().manual_seed(0)
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, generator=generator)
@@ -130,8 +130,8 @@ def context(mask: Tensor) -> Context:
 
 def test_room_is_given_in_order() -> None:
     taken = torch.tensor([[[1, 0], [1, 0], [0, 1], [1, 0]]])
-    assert with_room(taken, 2).tolist() == [[[1, 0], [1, 0], [0, 1], [0, 0]]]
-    assert with_room(taken, 1).tolist() == [[[1, 0], [0, 0], [0, 1], [0, 0]]]
+    assert within_capacity(taken, 2).tolist() == [[[1, 0], [1, 0], [0, 1], [0, 0]]]
+    assert within_capacity(taken, 1).tolist() == [[[1, 0], [0, 0], [0, 1], [0, 0]]]
 
 
 def test_padding_can_take_no_room() -> None:

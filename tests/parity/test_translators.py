@@ -81,7 +81,7 @@ def test_positions_of_a_cached_text_count_its_real_tokens() -> None:
 
 
 def test_texts_may_be_longer_than_the_options_say(tmp_path: Path) -> None:
-    """Waves go on, as the oracle's table grows."""
+    """Sinusoids go on, as the oracle's table grows."""
     both = pair(case_of("m2m_100"), "base", tmp_path, max_position_embeddings=16)
     inputs = inputs_of(case_of("m2m_100"), both.oracle.config)
     assert inputs["input_ids"].shape[1] > 16

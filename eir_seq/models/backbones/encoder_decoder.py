@@ -36,7 +36,7 @@ class EncoderDecoderPlan:
         return self.encoder.inputs
 
     def build(self) -> EncoderDecoder:
-        """The frame."""
+        """The backbone."""
         return EncoderDecoder(self)
 
 

@@ -12,7 +12,7 @@ from eir_seq.models.backbones.stack import Stack, StackPlan, check_mask
 from eir_seq.models.layers.build import Part
 from eir_seq.models.layers.embeddings import EmbeddingsPlan
 from eir_seq.models.layers.layout import Layout
-from eir_seq.models.layers.positions.position_ids import CountAll
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds
 from eir_seq.models.output import ModelOutput
 
 OTHERS = "others"
@@ -61,7 +61,7 @@ class JoinedPlan:
         return (*self.embeddings.features, *self.others.features)
 
     def build(self) -> Joined:
-        """The frame."""
+        """The backbone."""
         return Joined(self)
 
 
@@ -83,7 +83,7 @@ class GivenStates(nn.Module):
             """The module."""
             return GivenStates()
 
-    numbering = CountAll()
+    numbering = ArangePositionIds()
 
     def forward(self, ids: None, vectors: Tensor, *_: Any) -> Tensor:  # noqa: ARG002
         """The vectors as they are; called as embeddings are."""

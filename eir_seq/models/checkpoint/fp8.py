@@ -41,7 +41,7 @@ def dequantized(tensors: dict[str, Tensor], config: Mapping[str, Any], source: s
         if found is None:
             continue
         values = tensors[name].float()
-        scale = _spread(tensors.pop(found).float(), values.shape, _block(config))
+        scale = _parallel(tensors.pop(found).float(), values.shape, _block(config))
         if scale is None:
             message = f"tensor {found!r} is no scale per tensor, output channel or block of {name!r}"
             raise UserError(Fault(source, message))
@@ -59,7 +59,7 @@ def _block(config: Mapping[str, Any]) -> tuple[int, int]:
     return BLOCK
 
 
-def _spread(scale: Tensor, shape: torch.Size, block: tuple[int, int]) -> Tensor | None:
+def _parallel(scale: Tensor, shape: torch.Size, block: tuple[int, int]) -> Tensor | None:
     """A scale that is multiplied with a weight of this shape; None where it fits none."""
     if scale.numel() == 1:
         return scale.reshape(())

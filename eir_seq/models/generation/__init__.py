@@ -1,4 +1,4 @@
-"""Text generation: greedy, by chance, or by beams, under the documented names."""
+"""Text generation: greedy, sampling and beam search, with the options of transformers."""
 
 from eir_seq.models.generation.options import GenerationOptions
 from eir_seq.models.generation.search import GenerationOutput

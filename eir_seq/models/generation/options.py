@@ -133,7 +133,7 @@ class GenerationOptions(Options):
         if self.num_beams % self.num_beam_groups:
             yield "num_beam_groups", f"{self.num_beam_groups} does not divide num_beams {self.num_beams}"
         if self.num_beam_groups > 1 and self.do_sample:
-            yield "num_beam_groups", "groups of beams are kept apart by their scores, not by chance: do_sample=False"
+            yield "num_beam_groups", "groups of beams are kept apart by their scores, not by sampling: do_sample=False"
         if self.num_beams > 1 and self.num_return_sequences > self.num_beams:
             yield "num_return_sequences", f"{self.num_return_sequences} is more than num_beams {self.num_beams}"
         if self.num_beams == 1 and not self.do_sample and self.num_return_sequences > 1:

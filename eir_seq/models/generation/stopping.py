@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 TOKENS_PER_CHARACTER = 4
-"""A character is spelt by at most this many tokens (the bytes of UTF-8)."""
+"""A character is spelled by at most this many tokens (the bytes of UTF-8)."""
 LEEWAY = 8
 """Tokens read besides: those without text, and a first one that some vocabularies spell otherwise."""
 
@@ -26,7 +26,7 @@ class Decodes(Protocol):
 
 @dataclass
 class Stopping:
-    """`ends`: end-of-text tokens; `strings`: texts that end a text, spelt by `tokenizer`; `max_time` in seconds."""
+    """`ends`: end-of-text tokens; `strings`: texts that end a text, spelled by `tokenizer`; `max_time` in seconds."""
 
     max_length: int
     ends: list[int]

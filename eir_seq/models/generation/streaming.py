@@ -14,7 +14,7 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 class Streamer(Protocol):
-    """What is told of tokens while they are generated."""
+    """What receives tokens while they are generated."""
 
     def put(self, value: Tensor, /) -> None:
         """Tokens, on the CPU: first the prompt (batch, length), then (batch,) at each step."""

@@ -17,7 +17,7 @@ from eir_seq.models.layers.context import Context
 
 
 class CheckpointsLayers(nn.Module):
-    """A frame whose layers can be checkpointed, while it is trained.
+    """A backbone whose layers can be checkpointed, while it is trained.
 
     `checkpoints`: whether they are, see `Model.gradient_checkpointing_enable`.
     """

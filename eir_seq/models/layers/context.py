@@ -1,4 +1,4 @@
-"""What the layers of a frame share during one forward pass."""
+"""What the layers of a backbone share during one forward pass."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _snapshot(value: Any) -> Any:
 
 
 def hashable(key: Any) -> Any:
-    """The same key with sizes that are symbols, as `torch.export` makes dynamic ones, spelt out."""
+    """The same key with sizes that are symbols, as `torch.export` makes dynamic ones, spelled out."""
     if not torch.compiler.is_compiling():
         return key
     if isinstance(key, tuple):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from eir_seq.models.layers.build import Configured, Sized
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.positions.absolute import PositionsConfig
-from eir_seq.models.layers.positions.position_ids import CountAll, Numbering
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds, PositionIds
 
 
 class EmbeddingsPlan(Protocol):
@@ -88,7 +88,7 @@ class Embeddings(Configured):
         super().__init__()
         self.config = config
         size = config.embedding_size or config.hidden_size
-        self.numbering: Numbering = config.positions.numbering if config.positions else CountAll()
+        self.numbering: PositionIds = config.positions.numbering if config.positions else ArangePositionIds()
         self.tokens = nn.Embedding(config.vocab_size, size, padding_idx=config.padding_id)
         self.positions = config.positions.build(size) if config.positions else None
         self.segments = nn.Embedding(config.num_segments, size) if config.num_segments else None

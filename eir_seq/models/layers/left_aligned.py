@@ -1,4 +1,4 @@
-"""Texts as rows that begin at their first real token, for mixers that cut texts into pieces of fixed sizes."""
+"""Texts left-aligned in a rectangle, each from its first real token on, for mixers that cut texts into pieces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eir_seq.models.layers.context import Context
 
 
 @dataclass(frozen=True)
-class Rows:
+class LeftAligned:
     """A rectangle of whole pieces in which every text begins at the left, whichever side it is padded on.
 
     Masked tokens between real ones keep their places. With a cache texts stand as they are given: where one begins is
@@ -28,13 +28,13 @@ class Rows:
     packed: bool
 
     @classmethod
-    def of(cls, ctx: Context, piece: int = 1) -> Rows:
+    def of(cls, ctx: Context, piece: int = 1) -> LeftAligned:
         """The rows of this pass, as long as a multiple of `piece`; the same for all layers that ask for it."""
-        rows: Rows = ctx.once(("rows", piece), lambda: cls._make(ctx, piece))
+        rows: LeftAligned = ctx.once(("rows", piece), lambda: cls._make(ctx, piece))
         return rows
 
     @classmethod
-    def _make(cls, ctx: Context, piece: int) -> Rows:
+    def _make(cls, ctx: Context, piece: int) -> LeftAligned:
         layout, device = ctx.layout, ctx.positions.device
         width = max(layout.lengths) if layout.packed else layout.length
         pieces = -(-width // piece)

@@ -1,4 +1,4 @@
-"""How a layer wires its sublayers to the residual stream."""
+"""Residual layers: where norms stand (pre-norm, post-norm, sandwich) and whether sublayers run in parallel."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from eir_seq.models.layers.context import Context
 
 @dataclass(frozen=True, kw_only=True)
 class LayerPlan:
-    """The sublayers of a layer. `dropout` falls on what each sublayer adds; `mixer_dropout` overrides it there.
+    """The sublayers of a layer, and how they meet the residual stream.
 
-    `skipped`: chance to be left out in training (https://arxiv.org/abs/1909.11556).
+    `residual`: where norms stand (`PreNorm`, `PostNorm` ...). `mixer`: the token mixer, which moves information between
+    tokens (attention as a rule). `mlp`: the feed-forward block. `dropout` falls on what each sublayer adds;
+    `mixer_dropout` overrides it for the mixer. `skipped`: probability to be left out in training (LayerDrop,
+    https://arxiv.org/abs/1909.11556).
     """
 
-    wiring: type[Layer]
+    residual: type[Layer]
     hidden_size: int
     norm: Sized
     mixer: Part
@@ -30,7 +33,7 @@ class LayerPlan:
 
     def build(self) -> Layer:
         """The layer."""
-        return self.wiring(self)
+        return self.residual(self)
 
 
 class Layer(nn.Module):
@@ -54,7 +57,7 @@ class Layer(nn.Module):
 
 
 class PostNorm(Layer):
-    """Norm behind each residual sum (https://arxiv.org/abs/1706.03762)."""
+    """Norm after each residual sum (https://arxiv.org/abs/1706.03762)."""
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
@@ -67,7 +70,7 @@ class PostNorm(Layer):
 
 
 class Parallel(Layer):
-    """Mixer and feed-forward block read the same state, each behind its own norm (https://arxiv.org/abs/2204.06745)."""
+    """Mixer and feed-forward block read the same state, each after its own norm (https://arxiv.org/abs/2204.06745)."""
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
@@ -89,7 +92,7 @@ class ParallelOneNorm(Layer):
 
 
 class PreNorm(Layer):
-    """Norm in front of each sublayer; the residual stream itself is never normed (https://arxiv.org/abs/2002.04745)."""
+    """Norm before each sublayer; the residual stream itself is never normed (https://arxiv.org/abs/2002.04745)."""
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
@@ -106,7 +109,7 @@ class PreNorm(Layer):
 
 
 class Sandwich(PreNorm):
-    """Norms in front of and behind each sublayer, inside of the residual sum (https://arxiv.org/abs/2105.13290)."""
+    """Norms before and after each sublayer, inside the residual sum (https://arxiv.org/abs/2105.13290)."""
 
     def __init__(self, plan: LayerPlan) -> None:
         super().__init__(plan)
@@ -125,8 +128,8 @@ class Sandwich(PreNorm):
         return x + self.dropout(self.mlp_end_norm(self._feed(self.mlp_norm(x), ctx)))
 
 
-class PreNormExperts(PreNorm):
-    """The same with sparse experts, which tell the context how they were chosen."""
+class PreNormMoe(PreNorm):
+    """The same with a mixture of experts, which keeps its router scores in the context."""
 
     def _feed(self, x: Tensor, ctx: Context) -> Tensor:
         out: Tensor = self.mlp(x, ctx)

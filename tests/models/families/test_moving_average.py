@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eir_seq.models.families.mega.moving_average import MovingAverage, convolved, faded_sum, geometric
+from eir_seq.models.families.mega.moving_average import ExponentialMovingAverage, convolved, faded_sum, geometric
 from eir_seq.models.layers.cache import Cache
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.layout import Layout
-from eir_seq.models.layers.left_aligned import Rows
+from eir_seq.models.layers.left_aligned import LeftAligned
 
 
-def average_of(reach: int | None, bidirectional: bool) -> MovingAverage:
-    average: MovingAverage = MovingAverage.Config(
+def average_of(reach: int | None, bidirectional: bool) -> ExponentialMovingAverage:
+    average: ExponentialMovingAverage = ExponentialMovingAverage.Config(
         hidden_size=3, dimensions=4, bidirectional=bidirectional, reach=reach
     ).build()
     for number, parameter in enumerate(average.parameters()):
@@ -23,7 +23,7 @@ def average_of(reach: int | None, bidirectional: bool) -> MovingAverage:
     return average.double()
 
 
-def by_definition(average: MovingAverage, x: Tensor) -> Tensor:
+def by_definition(average: ExponentialMovingAverage, x: Tensor) -> Tensor:
     """Token by token (length, channels): h = damping * expansion * x + (1 - damping * decay) * h, then a projection."""
     damping, decay = torch.sigmoid(average.damping[..., 0]), torch.sigmoid(average.decay[..., 0])
     reach = average.config.reach or len(x)
@@ -44,8 +44,8 @@ def by_definition(average: MovingAverage, x: Tensor) -> Tensor:
     return F.silu(both + x * average.residual)
 
 
-def rows_of(layout: Layout, cache: Cache | None = None) -> Rows:
-    return Rows.of(Context(layout, torch.zeros(layout.batch, layout.length), cache=cache))
+def rows_of(layout: Layout, cache: Cache | None = None) -> LeftAligned:
+    return LeftAligned.of(Context(layout, torch.zeros(layout.batch, layout.length), cache=cache))
 
 
 @pytest.mark.parametrize("reach", [None, 1, 4, 30])

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from eir_seq.errors import UserError
 from eir_seq.models import list_models
-from eir_seq.models.families.reformer.lsh_attention import ChunkedAttention
+from eir_seq.models.families.reformer.lsh_attention import LocalSelfAttention
 from eir_seq.models.families.yoso import attention as bernoulli_attention
 from eir_seq.models.layers.attention import windows as pieces
-from eir_seq.models.layers.attention.sliding_window import BandedAttention
+from eir_seq.models.layers.attention.sliding_window import SlidingWindowAttention
 from eir_seq.models.layers.attention.windows import windows
 from eir_seq.models.model import Model
 from tests.models.tiny import DROPOUTS, noisy, tiny
@@ -144,8 +144,8 @@ def agree(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def cut(patch: pytest.MonkeyPatch) -> None:
     """Short texts in pieces, too."""
     patch.setattr(pieces, "LEAST_PIECE", 1)
-    patch.setattr(BandedAttention, "_sees_all", lambda self, length, ctx: False)
-    patch.setattr(ChunkedAttention, "_sees_all", lambda self, length, ctx: length <= self.config.chunk)
+    patch.setattr(SlidingWindowAttention, "_sees_all", lambda self, length, ctx: False)
+    patch.setattr(LocalSelfAttention, "_sees_all", lambda self, length, ctx: length <= self.config.chunk)
     patch.setattr(bernoulli_attention, "FEWEST_BUCKETED", 0)
 
 

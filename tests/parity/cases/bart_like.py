@@ -43,10 +43,10 @@ MARIAN: dict[str, Any] = {
 
 @torch.no_grad()
 def true_waves(model: Any) -> None:
-    """The oracle writes no table of waves to files, so it must not be a noisy one."""
+    """The oracle writes no table of sinusoids to files, so it must not be a noisy one."""
     for name, table in model.named_parameters():
         if "embed_positions" in name:
-            table.copy_(SinesThenCosines.waves(torch.arange(len(table)), table.shape[1]))
+            table.copy_(SinesThenCosines.sinusoids(torch.arange(len(table)), table.shape[1]))
 
 
 CASES = [

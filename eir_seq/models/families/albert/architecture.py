@@ -11,16 +11,10 @@ from eir_seq.models.architecture import TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Alias, Row, Same
 from eir_seq.models.families.albert.options import AlbertConfig
-from eir_seq.models.families.bert.architecture import (
-    bert_attention,
-    bert_classification,
-    bert_embeddings,
-    bert_language_model,
-    bert_layer,
-    bert_like,
-    bert_plan,
-    bert_rows,
-)
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_classification, bert_language_model
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_attention, bert_embeddings, bert_layer, bert_plan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.pretraining import PreTraining
 from eir_seq.models.layers.attention.multi_head import Attention

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:AlbertConfig",
         architecture="architecture:ALBERT",
         paper="https://arxiv.org/abs/1909.11942",
-        summary="Bert with narrow tables and one group of layers (or a few) that runs again and again.",
+        summary="Bert with factorized embeddings and one group of layers (or a few) whose weights all layers share.",
         tasks=("base", "masked-lm", "pretraining", *TEXT_TASKS),
         pooler=True,
     ),

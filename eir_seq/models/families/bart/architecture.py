@@ -47,17 +47,17 @@ def learned_positions(c: LikeBart) -> LearnedPositions.Config:
     return LearnedPositions.Config(count=c.max_position_embeddings)
 
 
-def wave_positions(c: LikeBart) -> SinesThenCosines.Config:
-    """A frozen table of waves."""
+def sinusoidal_positions(c: LikeBart) -> SinesThenCosines.Config:
+    """A frozen table of sinusoids."""
     return SinesThenCosines.Config(count=c.max_position_embeddings)
 
 
-def bart_layer(c: LikeBart, wiring: type[Layer], number: int, *, decoder: bool) -> LayerPlan:  # noqa: ARG001
+def bart_layer(c: LikeBart, residual: type[Layer], number: int, *, decoder: bool) -> LayerPlan:  # noqa: ARG001
     """One layer of a side."""
     heads = c.decoder_attention_heads if decoder else c.encoder_attention_heads
     attention = partial(Attention.Config, hidden_size=c.d_model, num_heads=heads, dropout=c.attention_dropout)
     return LayerPlan(
-        wiring=wiring,
+        residual=residual,
         hidden_size=c.d_model,
         norm=LayerNorm.Config(),
         mixer=attention(causal=decoder),
@@ -77,14 +77,14 @@ def bart_layer(c: LikeBart, wiring: type[Layer], number: int, *, decoder: bool) 
 class Design:
     """How an architecture of the lineage differs from the others.
 
-    `wiring`: where norms stand; `normed_embeddings`, `final_norm`: whether there is one behind the embeddings, behind
+    `residual`: where norms stand; `normed_embeddings`, `final_norm`: whether there is one behind the embeddings, behind
     all layers. `positions`: options -> their table. `shifts`: decoder tokens that are not given come from the source's.
     `wraps`: a shifted text begins with its own last token. `logits_bias`: files hold a bias of the scores that is not
     trained. `scales_given`: a decoder scales given vectors too. `decoder_embeddings`: how a decoder makes its first
-    states. `layer`: options, wiring, number and side of a layer -> it.
+    states. `layer`: options, residual, number and side of a layer -> it.
     """
 
-    wiring: type[Layer] = PostNorm
+    residual: type[Layer] = PostNorm
     normed_embeddings: bool = True
     final_norm: bool = False
     positions: Callable[[Any], PositionsConfig] = offset_positions
@@ -111,7 +111,7 @@ class Design:
                 padding_id=c.pad_token_id,
                 dropout=c.dropout,
             ),
-            layers=tuple(self.layer(c, self.wiring, number, decoder=decoder) for number in layers),
+            layers=tuple(self.layer(c, self.residual, number, decoder=decoder) for number in layers),
             final_norm=norm if self.final_norm else None,
             cached=decoder and c.use_cache,
         )
@@ -164,14 +164,14 @@ class Design:
         """The key table of one side."""
         yield from toolkit_rows(c.decoder_layers if decoder else c.encoder_layers, theirs, ours)
         table = (f"{theirs}embed_positions.weight", f"{ours}embeddings.positions.weight")
-        waves = isinstance(self.positions(c), SinesThenCosines.Config)
-        yield Computed(*table, make=partial(_waves, c)) if waves else Same(*table)
+        sinusoids = isinstance(self.positions(c), SinesThenCosines.Config)
+        yield Computed(*table, make=partial(_sinusoids, c)) if sinusoids else Same(*table)
         yield Same(f"{theirs}layernorm_embedding", f"{ours}embeddings.norm")
         yield Same(f"{theirs}layer_norm", f"{ours}final_norm")
 
 
-def _waves(c: LikeBart) -> Tensor:
-    return SinesThenCosines.waves(torch.arange(c.max_position_embeddings), c.d_model)
+def _sinusoids(c: LikeBart) -> Tensor:
+    return SinesThenCosines.sinusoids(torch.arange(c.max_position_embeddings), c.d_model)
 
 
 def shares_tokens(c: LikeBart) -> bool:
@@ -303,7 +303,7 @@ class NormedTokens(Embeddings):
 
 BART = bart_like_architecture(bart_like_tasks("Bart", Design(shifts=True), TEXT_HEADS))
 MBART = bart_like_architecture(
-    bart_like_tasks("MBart", Design(wiring=PreNorm, final_norm=True, shifts=True, wraps=True), TEXT_HEADS)
+    bart_like_tasks("MBart", Design(residual=PreNorm, final_norm=True, shifts=True, wraps=True), TEXT_HEADS)
 )
 PLBART = bart_like_architecture(
     bart_like_tasks("PLBart", Design(shifts=True, wraps=True), {"sequence-classification": CLASSIFICATION})
@@ -311,7 +311,7 @@ PLBART = bart_like_architecture(
 BLENDERBOT = bart_like_architecture(
     bart_like_tasks(
         "Blenderbot",
-        Design(wiring=PreNorm, normed_embeddings=False, final_norm=True, positions=learned_positions),
+        Design(residual=PreNorm, normed_embeddings=False, final_norm=True, positions=learned_positions),
     )
 )
 BLENDERBOT_SMALL = bart_like_architecture(
@@ -320,13 +320,19 @@ BLENDERBOT_SMALL = bart_like_architecture(
 PEGASUS = bart_like_architecture(
     bart_like_tasks(
         "Pegasus",
-        Design(wiring=PreNorm, normed_embeddings=False, final_norm=True, positions=wave_positions, scales_given=True),
+        Design(
+            residual=PreNorm,
+            normed_embeddings=False,
+            final_norm=True,
+            positions=sinusoidal_positions,
+            scales_given=True,
+        ),
     )
 )
 MARIAN = bart_like_architecture(
     bart_like_tasks(
         "Marian",
-        Design(normed_embeddings=False, positions=wave_positions, scales_given=True),
+        Design(normed_embeddings=False, positions=sinusoidal_positions, scales_given=True),
         generator="MTModel",
     )
 )

@@ -32,7 +32,7 @@ class LikeBart(ModelConfig):
     dropout: float = rate(0.1, "dropout on embeddings and on the output of every sublayer")
     attention_dropout: float = rate(0.0, "dropout on attention weights")
     activation_dropout: float = rate(0.0, "dropout inside of the feed-forward blocks")
-    init_std: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    init_std: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     scale_embedding: bool = option(False, "token vectors are multiplied by the square root of d_model")
     use_cache: bool = option(True, "the decoder returns its keys and values")
     add_cross_attention: bool = option(

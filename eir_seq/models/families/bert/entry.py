@@ -7,9 +7,7 @@ ENTRIES = {
         config="options:BertConfig",
         architecture="architecture:BERT",
         paper="https://arxiv.org/abs/1810.04805",
-        summary=(
-            "Bidirectional encoder with learned positions and segments, norms behind each sublayer, and a tanh pooler."
-        ),
+        summary="Bidirectional post-norm encoder with learned positions and segments, and a tanh pooler.",
         tasks=BERT_TASKS,
         pooler=True,
     ),

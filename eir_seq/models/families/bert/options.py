@@ -24,7 +24,7 @@ class EncoderWithoutSegments(ModelConfig):
     hidden_dropout_prob: float = rate(0.1, "dropout on embeddings and on the output of every sublayer")
     attention_probs_dropout_prob: float = rate(0.1, "dropout on attention weights")
     max_position_embeddings: int = size(512, "rows of the position table: the longest text in tokens")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
     pad_token_id: int | None = option(0, "id of the padding token")
 

@@ -8,13 +8,9 @@ from dataclasses import replace
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Alias, Row, Same, Unused
-from eir_seq.models.families.bert.architecture import (
-    bert_embeddings,
-    bert_initialization,
-    bert_language_model,
-    bert_plan,
-    bert_rows,
-)
+from eir_seq.models.families.bert.heads import bert_language_model
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_embeddings, bert_initialization, bert_plan
 from eir_seq.models.families.bert_generation.options import BertGenerationConfig
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.layers.positions.absolute import LearnedPositions

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:BertGenerationConfig",
         architecture="architecture:BERT_GENERATION",
         paper="https://arxiv.org/abs/1907.12461",
-        summary="Bert without segments and pooler, to be the encoder or the decoder of a text generator.",
+        summary="Bert without segments and pooler, as the encoder or the decoder of a text generator.",
         tasks=("base", "causal-lm"),
     ),
 }

@@ -20,14 +20,10 @@ from eir_seq.models.families.bart.architecture import (
     bart_like_tasks,
     learned_positions,
 )
-from eir_seq.models.families.bert.architecture import (
-    bert_attention,
-    bert_heads,
-    bert_like,
-    bert_plan,
-    bert_rows,
-    head_dropout,
-)
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_heads, head_dropout
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_attention, bert_plan
 from eir_seq.models.families.big_bird.attention import BlockSparseAttention
 from eir_seq.models.families.big_bird.options import BigBirdConfig, BigBirdPegasusConfig, WithBlocks
 from eir_seq.models.heads.base import Inputs
@@ -101,7 +97,7 @@ class AnswersBehindQuestion(QuestionAnswering):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(QuestionAnswering.Config):
-        """The feed-forward block and the norm behind it."""
+        """The feed-forward block and the norm after it."""
 
         mlp: Mlp.Config
         norm: LayerNorm.Config
@@ -182,8 +178,8 @@ BIG_BIRD = bert_like(
 # ----------------------------------------------------------------------------------------------- bigbird_pegasus
 
 
-def _layer(c: BigBirdPegasusConfig, wiring: type[Layer], number: int, *, decoder: bool) -> LayerPlan:
-    plan = Design.layer(c, wiring, number, decoder=decoder)
+def _layer(c: BigBirdPegasusConfig, residual: type[Layer], number: int, *, decoder: bool) -> LayerPlan:
+    plan = Design.layer(c, residual, number, decoder=decoder)
     assert isinstance(plan, LayerPlan)
     assert isinstance(plan.mixer, Attention.Config)
     full = replace(plan.mixer, bias=c.use_bias, out_bias=c.use_bias)
@@ -194,7 +190,7 @@ def _layer(c: BigBirdPegasusConfig, wiring: type[Layer], number: int, *, decoder
 
 
 class SparseDesign(Design):
-    """Names of its own for the encoder's attention and for the norms behind all layers."""
+    """Names of its own for the encoder's attention and for the final norms."""
 
     def side_rows(self, c: BigBirdPegasusConfig, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:  # type: ignore[override]
         """The key table of one side."""
@@ -211,7 +207,7 @@ BIGBIRD_PEGASUS = bart_like_architecture(
     bart_like_tasks(
         "BigBirdPegasus",
         SparseDesign(
-            wiring=PreNorm,
+            residual=PreNorm,
             normed_embeddings=False,
             final_norm=True,
             positions=learned_positions,

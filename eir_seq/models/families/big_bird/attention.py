@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.attention.scorer import Pairs
 from eir_seq.models.layers.context import Context
 
 if TYPE_CHECKING:
@@ -139,9 +140,10 @@ class BlockSparseAttention(Attention):
     ) -> tuple[Tensor, Tensor | None]:
         """(batch, rows, tokens, head_size) each -> what the queries see, and the weights if they are wanted."""
         dropout = self.config.dropout if self.training else 0.0
+        scorer, pairs = self.config.scorer, Pairs(bias=bias, dropout=dropout)
         if ctx.attentions is None:
-            return self._fused(query, key, value, None, bias, False, dropout), None
-        weights = self._weights(query, key, None, bias, False)
+            return scorer.attend(self, query, key, value, pairs), None
+        weights = scorer.weights(self, query, key, pairs)
         return F.dropout(weights, dropout).to(value.dtype) @ value, weights
 
     def _published(self, ends: Tensor | None, rows: Tensor | None, sight: Sight, ctx: Context) -> Tensor:

@@ -11,9 +11,7 @@ ENTRIES = {
         config="options:BigBirdConfig",
         architecture="architecture:BIG_BIRD",
         paper="https://arxiv.org/abs/2007.14062",
-        summary=(
-            "Bert for long texts: blocks of tokens look at their neighbours, the ends of the text and random blocks."
-        ),
+        summary="Bert for long texts: block-sparse attention with local windows, global tokens and random blocks.",
         tasks=("base", "masked-lm", "causal-lm", "pretraining", *TEXT_TASKS),
         pooler=True,
         export=Export(lengths=LENGTHS),
@@ -22,7 +20,7 @@ ENTRIES = {
         config="options:BigBirdPegasusConfig",
         architecture="architecture:BIGBIRD_PEGASUS",
         paper="https://arxiv.org/abs/2007.14062",
-        summary="Encoder-decoder that writes of long texts: norms in front, big_bird's attention in its encoder.",
+        summary="Pre-norm encoder-decoder for long texts, with big_bird's block-sparse attention in its encoder.",
         tasks=(*PAIR_TASKS, "sequence-classification", "question-answering"),
         export=Export(lengths=LENGTHS),
     ),

@@ -17,7 +17,7 @@ from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.absolute import LearnedPositions
-from eir_seq.models.layers.positions.position_ids import CountMasked
+from eir_seq.models.layers.positions.position_ids import MaskPositionIds
 from eir_seq.models.layers.residual import LayerPlan, PreNorm
 
 
@@ -25,7 +25,7 @@ def biogpt_plan(c: BioGptConfig) -> StackPlan:
     """Scaled tokens, learned positions of those that are not masked."""
     norm = LayerNorm.Config()
     layer = LayerPlan(
-        wiring=PreNorm,
+        residual=PreNorm,
         hidden_size=c.hidden_size,
         norm=norm,
         mixer=Attention.Config(
@@ -47,7 +47,9 @@ def biogpt_plan(c: BioGptConfig) -> StackPlan:
         embeddings=Embeddings.Config(
             vocab_size=c.vocab_size,
             hidden_size=c.hidden_size,
-            positions=LearnedPositions.Config(count=c.max_position_embeddings, numbering=CountMasked(), offset=OFFSET),
+            positions=LearnedPositions.Config(
+                count=c.max_position_embeddings, numbering=MaskPositionIds(), offset=OFFSET
+            ),
             scale=c.hidden_size**0.5 if c.scale_embedding else 1.0,
             scales_given=False,
             padding_id=c.pad_token_id,

@@ -7,9 +7,7 @@ ENTRIES = {
         config="options:BioGptConfig",
         architecture="architecture:BIOGPT",
         paper="https://arxiv.org/abs/2210.10341",
-        summary=(
-            "Causal decoder with scaled tokens and learned positions, pretrained on abstracts of biomedical papers."
-        ),
+        summary="Causal decoder with scaled embeddings and learned positions, pretrained on biomedical abstracts.",
         tasks=("base", "causal-lm", "sequence-classification", "token-classification"),
     ),
 }

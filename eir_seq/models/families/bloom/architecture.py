@@ -48,10 +48,10 @@ class NormedResidual(Layer):
 
 
 def bloom_plan(c: BloomConfig) -> StackPlan:
-    """Normed token vectors, layers with norms in front, a final norm."""
+    """Normed token vectors, pre-norm layers, a final norm."""
     norm = LayerNorm.Config(eps=c.layer_norm_epsilon)
     layer = LayerPlan(
-        wiring=NormedResidual if c.apply_residual_connection_post_layernorm else PreNorm,
+        residual=NormedResidual if c.apply_residual_connection_post_layernorm else PreNorm,
         hidden_size=c.hidden_size,
         norm=norm,
         mixer=Attention.Config(

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:BloomConfig",
         architecture="architecture:BLOOM",
         paper="https://arxiv.org/abs/2211.05100",
-        summary="Causal decoder whose scores fall with the distance of the key, so that a text may have any length.",
+        summary="Causal decoder with ALiBi: scores fall linearly with distance, so texts may have any length.",
         tasks=("base", "causal-lm", *TEXT_TASKS[:3]),
     ),
 }

@@ -21,13 +21,13 @@ class BloomConfig(ModelConfig):
     n_layer: int = layers(2, "number of layers")
     n_head: int = size(8, "attention heads per layer; they divide hidden_size")
     layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     bos_token_id: int | None = option(1, "id of the token that begins a text")
     eos_token_id: int | None = option(2, "id of the token that ends a text")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
     apply_residual_connection_post_layernorm: bool = option(
-        False, "the residual stream goes through the norm in front of each sublayer instead of around it"
+        False, "the residual stream goes through the norm before each sublayer instead of around it"
     )
     hidden_dropout: float = rate(0.0, "dropout on the output of every sublayer")
     attention_dropout: float = rate(0.0, "dropout on attention weights")

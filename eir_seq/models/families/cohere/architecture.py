@@ -20,7 +20,7 @@ from eir_seq.models.families.llama.architecture import (
 )
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.layers.norms.layer_norm import HeadNorm, LayerNorm
-from eir_seq.models.layers.positions.rotary import NeighbourRotary
+from eir_seq.models.layers.positions.rotary import InterleavedRotary
 from eir_seq.models.layers.residual import ParallelOneNorm
 
 
@@ -33,11 +33,11 @@ def _cohere_plan(c: CohereConfig) -> StackPlan:
             c,
             bias=c.attention_bias,
             out_bias=c.attention_bias,
-            rotary=rotary(c, NeighbourRotary),
+            rotary=rotary(c, InterleavedRotary),
             head_norm=head_norm if c.use_qk_norm else None,
         ),
         mlp=feed_forward(c, gated=True, bias=False),
-        wiring=ParallelOneNorm,
+        residual=ParallelOneNorm,
     )
 
 

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:CohereConfig",
         architecture="architecture:COHERE",
         paper="https://cohere.com/blog/command-r",
-        summary="Causal decoder whose sublayers read the same normed state, with rotations of neighbouring channels.",
+        summary="Causal decoder with parallel attention and feed-forward on one norm, and interleaved RoPE.",
         tasks=("base", "causal-lm"),
     ),
 }

@@ -15,7 +15,7 @@ from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
-from eir_seq.models.layers.positions.absolute import SinesThenCosines, WavePositions
+from eir_seq.models.layers.positions.absolute import ComputedSinusoids, SinesThenCosines
 from eir_seq.models.layers.residual import LayerPlan, PreNorm
 
 CTRL_LAYER_EPS = 1e-6
@@ -23,9 +23,9 @@ CTRL_LAYER_EPS = 1e-6
 
 
 def ctrl_plan(c: CTRLConfig) -> StackPlan:
-    """Scaled tokens and fixed waves, layers with norms in front, a final norm; attention weights have no dropout."""
+    """Scaled tokens, sinusoidal positions, pre-norm layers, a final norm; attention weights have no dropout."""
     layer = LayerPlan(
-        wiring=PreNorm,
+        residual=PreNorm,
         hidden_size=c.n_embd,
         norm=LayerNorm.Config(eps=CTRL_LAYER_EPS),
         mixer=Attention.Config(hidden_size=c.n_embd, num_heads=c.n_head, causal=True),
@@ -36,7 +36,7 @@ def ctrl_plan(c: CTRLConfig) -> StackPlan:
         embeddings=Embeddings.Config(
             vocab_size=c.vocab_size,
             hidden_size=c.n_embd,
-            positions=WavePositions(waves=SinesThenCosines.waves),
+            positions=ComputedSinusoids(sinusoids=SinesThenCosines.sinusoids),
             scale=c.n_embd**0.5,
             segments_are_tokens=True,
             dropout=c.embd_pdrop,

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:CTRLConfig",
         architecture="architecture:CTRL",
         paper="https://arxiv.org/abs/1909.05858",
-        summary="Causal decoder with fixed waves for positions, whose first token is a code for the kind of text.",
+        summary="Causal decoder with sinusoidal positions; the first token is a control code for the kind of text.",
         tasks=("base", "causal-lm", "sequence-classification"),
     ),
 }

@@ -26,8 +26,8 @@ class CTRLConfig(ModelConfig):
     n_head: int = size(16, "attention heads per layer; they divide n_embd")
     resid_pdrop: float = rate(0.1, "dropout on the output of every sublayer")
     embd_pdrop: float = rate(0.1, "dropout on embeddings")
-    layer_norm_epsilon: float = option(1e-6, "added to the variance in the norm behind the last layer", minimum=0.0)
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    layer_norm_epsilon: float = option(1e-6, "added to the variance in the final norm", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
 
@@ -35,4 +35,4 @@ class CTRLConfig(ModelConfig):
         if self.n_embd % self.n_head:
             yield "n_embd", f"{self.n_embd} is not divisible by n_head {self.n_head}"
         if self.n_embd % 2:
-            yield "n_embd", f"{self.n_embd} is odd; position waves are pairs of a sine and a cosine"
+            yield "n_embd", f"{self.n_embd} is odd; sinusoidal positions are pairs of a sine and a cosine"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,20 +13,15 @@ from torch.nn import functional as F
 from eir_seq.models.architecture import Architecture, Plan, TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import (
-    BERT_LANGUAGE_MODEL_ROWS,
-    LAYER,
-    OURS,
-    bert_language_model,
-    bert_like,
-    bert_plan,
-    bert_rows,
-)
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_language_model
+from eir_seq.models.families.bert.keymap import BERT_LANGUAGE_MODEL_ROWS, LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.deberta.options import DebertaConfig, DisentangledConfig
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification
-from eir_seq.models.layers.attention.disentangled import DisentangledAttention, Distances, DistanceTable
-from eir_seq.models.layers.attention.dot_product import EAGER, causal_mask
+from eir_seq.models.layers.attention.disentangled import DisentangledAttention, Distances, DistanceTable, between_real
+from eir_seq.models.layers.attention.scorer import EagerScorer, Pairs
 from eir_seq.models.layers.build import Part
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
@@ -122,44 +117,35 @@ def disentangled(
 # ------------------------------------------------------------------------------------------------- version 1
 
 
+@dataclass(frozen=True)
+class _TalkingScorer(EagerScorer):
+    """Scores and weights are mixed over the heads, by linear layers of the attention."""
+
+    def attend(self, attention: Any, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
+        return self.weights(attention, query, key, pairs) @ value
+
+    def weights(self, attention: Any, query: Tensor, key: Tensor, pairs: Pairs) -> Tensor:
+        mask = between_real(pairs.mask)
+        scores = self.scores(attention, query, key)
+        scores = _over_heads(attention.mix_scores, scores if pairs.bias is None else scores + pairs.bias)
+        look = replace(pairs, mask=mask).visible(query, key)
+        scores = scores if look is None else scores.masked_fill(~look, torch.finfo(scores.dtype).min)
+        return _over_heads(attention.mix_weights, attention.weights_dropout(scores.softmax(-1)))
+
+
+def _over_heads(mix: nn.Module, x: Tensor) -> Tensor:
+    mixed: Tensor = mix(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    return mixed
+
+
 class _TalkingHeads(DisentangledAttention):
-    """Scores and weights are mixed over the heads (https://arxiv.org/abs/2003.02436)."""
+    """Talking heads (https://arxiv.org/abs/2003.02436)."""
 
     def __init__(self, config: DisentangledAttention.Config) -> None:
-        super().__init__(replace(config, dropout=0.0))
+        super().__init__(replace(config, dropout=0.0, scorer=_TalkingScorer()))
         self.weights_dropout = nn.Dropout(config.dropout)
         self.mix_scores = Linear(config.num_heads, config.num_heads, bias=False)
         self.mix_weights = Linear(config.num_heads, config.num_heads, bias=False)
-
-    def _weights(self, query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None, causal: bool) -> Tensor:
-        mask = self.between_real(mask)
-        scores = query @ key.transpose(-1, -2) * self.scale
-        scores = self._over_heads(self.mix_scores, scores if bias is None else scores + bias)
-        look = causal_mask(query, key) if causal else mask
-        scores = scores if look is None else scores.masked_fill(~look, torch.finfo(scores.dtype).min)
-        return self._over_heads(self.mix_weights, self.weights_dropout(scores.softmax(-1)))
-
-    @property
-    def implementations(self) -> tuple[str, ...]:
-        """No kernel mixes over heads."""
-        return (EAGER,)
-
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        causal: bool,
-        dropout: float,  # noqa: ARG002
-    ) -> Tensor:
-        return self._weights(query, key, mask, bias, causal) @ value
-
-    @staticmethod
-    def _over_heads(mix: nn.Module, x: Tensor) -> Tensor:
-        mixed: Tensor = mix(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return mixed
 
 
 def deberta_plan(c: DebertaConfig, *, pooler: bool = False) -> StackPlan:

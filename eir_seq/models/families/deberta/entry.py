@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:DebertaConfig",
         architecture="architecture:DEBERTA",
         paper="https://arxiv.org/abs/2006.03654",
-        summary="Encoder whose scores compare contents with contents and, apart from that, contents with distances.",
+        summary="Encoder with disentangled attention: scores add content-to-content and content-to-position terms.",
         tasks=("base", "masked-lm", "sequence-classification", "token-classification", "question-answering"),
     ),
 }

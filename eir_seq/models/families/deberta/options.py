@@ -48,7 +48,7 @@ class DisentangledConfig(EncoderConfig):
 
     @property
     def farthest(self) -> int:
-        """The farthest distance that is told from nearer ones."""
+        """The farthest distance that is distinguished from nearer ones."""
         given = self.max_relative_positions
         return self.max_position_embeddings if given < 1 else given
 

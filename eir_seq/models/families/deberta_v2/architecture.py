@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from eir_seq.models.architecture import TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import LAYER, OURS
+from eir_seq.models.families.bert.keymap import LAYER, OURS
 from eir_seq.models.families.deberta.architecture import (
     deberta_classification,
     disentangled,
@@ -117,7 +117,7 @@ def deberta_v2_rows(c: DebertaV2Config) -> Iterator[Row]:
 
 
 def _initialization(c: DebertaV2Config) -> Initialization:
-    """The convolution keeps the deviation of torch's own scheme."""
+    """The convolution keeps the standard deviation of torch's own scheme."""
     inputs = c.hidden_size // c.conv_groups * max(c.conv_kernel_size, 1)
     return Initialization(c.initializer_range, {"*.conv.weight": (3 * inputs) ** -0.5})
 

@@ -27,7 +27,7 @@ def distilbert_plan(c: DistilBertConfig) -> StackPlan:
     """Bert's layers without segments and pooler; attention's output is not dropped out."""
     table = SinusoidalPositions.Config if c.sinusoidal_pos_embds else LearnedPositions.Config
     layer = LayerPlan(
-        wiring=PostNorm,
+        residual=PostNorm,
         hidden_size=c.dim,
         norm=NORM,
         mixer=Attention.Config(hidden_size=c.dim, num_heads=c.n_heads, dropout=c.attention_dropout),

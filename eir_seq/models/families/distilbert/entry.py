@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:DistilBertConfig",
         architecture="architecture:DISTILBERT",
         paper="https://arxiv.org/abs/1910.01108",
-        summary="Bert at half the depth, without segments and pooler.",
+        summary="Bert at half the depth, without segments and pooler, trained by distillation.",
         tasks=("base", "masked-lm", *TEXT_TASKS),
     ),
 }

@@ -19,7 +19,7 @@ class DistilBertConfig(ModelConfig):
 
     vocab_size: int = size(30522, "number of tokens in the vocabulary")
     max_position_embeddings: int = size(512, "rows of the position table: the longest text in tokens")
-    sinusoidal_pos_embds: bool = option(False, "positions are fixed sine waves instead of a learned table")
+    sinusoidal_pos_embds: bool = option(False, "positions are fixed sinusoids instead of a learned table")
     n_layers: int = layers(6, "number of layers")
     n_heads: int = size(12, "attention heads per layer; they divide dim")
     dim: int = size(768, "width of the token states")
@@ -27,7 +27,7 @@ class DistilBertConfig(ModelConfig):
     dropout: float = rate(0.1, "dropout on embeddings and in the feed-forward block")
     attention_dropout: float = rate(0.1, "dropout on attention weights")
     activation: str = option("gelu", "activation of the feed-forward block", choices=ACTIVATIONS)
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     qa_dropout: float = rate(0.1, "dropout of the question-answering head")
     seq_classif_dropout: float = rate(0.2, "dropout of the classification head")
     pad_token_id: int | None = option(0, "id of the padding token")

@@ -13,7 +13,10 @@ from torch.nn import functional as F
 from eir_seq.models.architecture import TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same
-from eir_seq.models.families.bert.architecture import bert_language_model, bert_like, bert_plan, bert_rows, head_dropout
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_language_model, head_dropout
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.electra.options import ElectraConfig
 from eir_seq.models.heads.base import Head, Inputs, Targets
 from eir_seq.models.heads.language_model import LanguageModel, Predicts

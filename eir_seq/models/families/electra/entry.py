@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:ElectraConfig",
         architecture="architecture:ELECTRA",
         paper="https://openreview.net/pdf?id=r1xMH1BtvB",
-        summary="Bert with narrower tables and no pooler, pretrained to tell which tokens were replaced.",
+        summary="Bert with factorized embeddings and no pooler, pretrained to detect replaced tokens.",
         tasks=("base", "masked-lm", "causal-lm", "pretraining", *TEXT_TASKS),
         replaced_tokens=True,
     ),

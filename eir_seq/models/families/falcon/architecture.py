@@ -19,7 +19,7 @@ from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.alibi import Alibi
-from eir_seq.models.layers.positions.rope_scaling import rotary_scaling
+from eir_seq.models.layers.positions.rope_scaling import rope_scaling_of
 from eir_seq.models.layers.positions.rotary import Rotary
 from eir_seq.models.layers.residual import Layer, LayerPlan, Parallel, ParallelOneNorm, PreNorm
 
@@ -50,11 +50,11 @@ def _wiring(c: FalconConfig) -> type[Layer]:
 
 
 def falcon_plan(c: FalconConfig) -> StackPlan:
-    """Token table, layers that are wired in one of three ways, a final norm; positions by rotations or by alibi."""
+    """Token table, residual layers of one of three kinds, a final norm; RoPE or ALiBi."""
     norm = LayerNorm.Config(eps=c.layer_norm_epsilon)
-    rotary = Rotary(base=c.rope_theta, scaling=rotary_scaling(c.rope_scaling, c.max_position_embeddings))
+    rotary = Rotary(base=c.rope_theta, scaling=rope_scaling_of(c.rope_scaling, c.max_position_embeddings))
     layer = LayerPlan(
-        wiring=_wiring(c),
+        residual=_wiring(c),
         hidden_size=c.hidden_size,
         norm=norm,
         mixer=Attention.Config(

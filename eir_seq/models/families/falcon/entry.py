@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:FalconConfig",
         architecture="architecture:FALCON",
         paper="https://arxiv.org/abs/2311.16867",
-        summary="Causal decoder with one head of keys and values (or a few), side by side with its feed-forward block.",
+        summary="Causal decoder with multi-query (or grouped-query) attention in parallel with its feed-forward block.",
         tasks=("base", "causal-lm", *TEXT_TASKS[:3]),
     ),
 }

@@ -23,11 +23,11 @@ class FalconConfig(ModelConfig):
     num_attention_heads: int = size(71, "query heads per layer; they divide hidden_size")
     num_ln_in_parallel_attn: int | None = option(
         None,
-        "norms in front of a layer with parallel_attn; with new_decoder_architecture two if absent, else always one",
+        "norms before a layer with parallel_attn; with new_decoder_architecture two if absent, else always one",
         choices=(1, 2),
     )
     layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     hidden_dropout: float = rate(0.0, "dropout on what the sublayers add")
     attention_dropout: float = rate(
@@ -36,7 +36,7 @@ class FalconConfig(ModelConfig):
     num_kv_heads: int | None = size(
         None, "heads of keys and values with new_decoder_architecture; as many as query heads if absent"
     )
-    alibi: bool = option(False, "scores fall with the distance; else queries and keys are turned by their position")
+    alibi: bool = option(False, "scores fall with the distance; else RoPE rotates queries and keys")
     new_decoder_architecture: bool = option(False, "query heads share keys and values in groups (num_kv_heads)")
     multi_query: bool = option(
         True, "without new_decoder_architecture: all query heads share one head of keys and values"
@@ -44,7 +44,7 @@ class FalconConfig(ModelConfig):
     parallel_attn: bool = option(True, "attention and feed-forward block read the same state, side by side")
     bias: bool = option(False, "linear layers have biases")
     max_position_embeddings: int = size(2048, "the longest text in tokens; alibi sets no bound")
-    rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
+    rope_theta: float = option(10000.0, "base of the RoPE frequencies", minimum=1.0)
     rope_scaling: dict[str, Any] | None = option(None, MEANING)
     bos_token_id: int | None = option(11, "id of the token that begins a text")
     eos_token_id: int | None = option(11, "id of the token that ends a text")
@@ -71,7 +71,7 @@ class FalconConfig(ModelConfig):
         if rest:
             yield "hidden_size", f"{self.hidden_size} is not divisible by num_attention_heads {heads}"
         elif width % 2 and not self.alibi:
-            yield "hidden_size", f"heads have {width} channels; rotations need an even number"
+            yield "hidden_size", f"heads have {width} channels; RoPE needs an even number"
         if new and heads % self.key_heads:
             yield "num_kv_heads", f"{self.key_heads} does not divide {heads} heads"
         if not new and self.num_kv_heads not in (None, heads, self.key_heads):
@@ -81,7 +81,7 @@ class FalconConfig(ModelConfig):
         if not new and self.num_ln_in_parallel_attn == 2:
             yield "num_ln_in_parallel_attn", "two norms need new_decoder_architecture"
         if self.alibi and self.rope_scaling is not None:
-            yield "rope_scaling", "there are no rotations with alibi"
+            yield "rope_scaling", "RoPE is not used with alibi"
         elif not rest:
             limit = self.max_position_embeddings
             if (problem := scaling_problem(self.rope_scaling, channels=width, max_positions=limit)) is not None:

@@ -9,14 +9,9 @@ from torch import Tensor, nn
 
 from eir_seq.models.backbones.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.checkpoint.keymap import Alias, Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import (
-    BERT_LANGUAGE_MODEL_ROWS,
-    LAYER,
-    OURS,
-    bert_embeddings,
-    bert_like,
-    bert_rows,
-)
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.keymap import BERT_LANGUAGE_MODEL_ROWS, LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.plan import bert_embeddings
 from eir_seq.models.families.fnet.fourier import Fourier
 from eir_seq.models.families.fnet.options import FNetConfig
 from eir_seq.models.layers.embeddings import Embeddings
@@ -51,7 +46,7 @@ def fnet_plan(c: FNetConfig, *, pooler: bool = True) -> StackPlan:  # noqa: ARG0
     """Bert's layers with a Fourier transform; nothing is dropped out of it. All classes have the pooler."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     layer = LayerPlan(
-        wiring=PostNorm,
+        residual=PostNorm,
         hidden_size=c.hidden_size,
         norm=norm,
         mixer=Fourier.Config(

@@ -7,9 +7,7 @@ ENTRIES = {
         config="options:FNetConfig",
         architecture="architecture:FNET",
         paper="https://arxiv.org/abs/2105.03824",
-        summary=(
-            "Bert with a Fourier transform in place of attention; it has no mask, so padding is mixed in as published."
-        ),
+        summary="Bert with a Fourier transform in place of attention; without a mask, so padding is mixed in.",
         tasks=(
             "base",
             "masked-lm",

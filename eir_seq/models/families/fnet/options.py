@@ -24,7 +24,7 @@ class FNetConfig(ModelConfig):
     hidden_dropout_prob: float = rate(0.1, "dropout on embeddings and on the output of the feed-forward block")
     max_position_embeddings: int = size(512, "rows of the position table: the longest text in tokens")
     type_vocab_size: int = size(4, "number of segment types (token_type_ids)")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
     use_tpu_fourier_optimizations: bool = option(
         False, "the same transform by products with matrices, as TPUs prefer (up to 4096 positions)"

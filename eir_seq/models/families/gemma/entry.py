@@ -7,9 +7,7 @@ ENTRIES = {
         config="options:GemmaConfig",
         architecture="architecture:GEMMA",
         paper="https://arxiv.org/abs/2403.08295",
-        summary=(
-            "Llama with scaled embeddings, heads of any width, and norms that learn how far their scale is from one."
-        ),
+        summary="Llama with scaled embeddings, a free head size, and RMS norms scaled by one plus a weight.",
         tasks=("base", "causal-lm", "sequence-classification", "token-classification"),
     ),
 }

@@ -7,10 +7,7 @@ ENTRIES = {
         config="options:GitConfig",
         architecture="architecture:GIT",
         paper="https://arxiv.org/abs/2205.14100",
-        summary=(
-            "Causal decoder of a text about an image or a video, whose patches stand in front of the text "
-            "(pixel_values)."
-        ),
+        summary="Causal decoder of text about an image or a video, whose patches come before the text (pixel_values).",
         tasks=("base", "causal-lm"),
         tensors=("pixel_values",),
     ),

@@ -26,7 +26,7 @@ class GitVisionConfig(Options):
     hidden_act: str = option("quick_gelu", "activation of the feed-forward block", choices=ACTIVATIONS)
     layer_norm_eps: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
     attention_dropout: float = rate(0.0, "dropout on attention weights")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
 
     @property
     def tokens(self) -> int:

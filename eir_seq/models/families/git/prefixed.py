@@ -59,7 +59,7 @@ class PrefixedPlan:
         return (*self.embeddings.features, *self.prefix.features)
 
     def build(self) -> Prefixed:
-        """The frame."""
+        """The backbone."""
         return Prefixed(self)
 
 

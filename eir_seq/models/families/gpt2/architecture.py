@@ -12,6 +12,7 @@ from eir_seq.models.families.gpt2.options import GPTSizes, LikeGPT2
 from eir_seq.models.heads.spans_and_tokens import QuestionAnswering, TokenClassification
 from eir_seq.models.initialization import Initialization
 from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.attention.scorer import Float32Scorer, Scorer
 from eir_seq.models.layers.build import Sized
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
@@ -30,7 +31,7 @@ def gpt2_attention(c: LikeGPT2, layer: int, *, cross: bool = False) -> Attention
         causal=not cross,
         scale=scale / (layer + 1) if c.scale_attn_by_inverse_layer_idx else scale,
         dropout=c.attn_pdrop,
-        float32_scores=c.reorder_and_upcast_attn,
+        scorer=Float32Scorer() if c.reorder_and_upcast_attn else Scorer(),
     )
 
 
@@ -51,13 +52,13 @@ def gpt_mlp(c: GPTSizes) -> Mlp.Config:
 
 
 def gpt2_plan(c: LikeGPT2, norm: Sized | None = None) -> StackPlan:
-    """Token and position tables, layers with norms in front, a final norm; by default they center."""
+    """Token and position tables, pre-norm layers, a final norm; by default norms center."""
     norm = norm or LayerNorm.Config(eps=c.layer_norm_epsilon)
     return StackPlan(
         embeddings=gpt_embeddings(c),
         layers=tuple(
             LayerPlan(
-                wiring=PreNorm,
+                residual=PreNorm,
                 hidden_size=c.n_embd,
                 norm=norm,
                 mixer=gpt2_attention(c, i),

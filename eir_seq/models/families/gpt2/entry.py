@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:GPT2Config",
         architecture="architecture:GPT2",
         paper="https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
-        summary="Causal decoder with learned positions and norms in front of each sublayer.",
+        summary="Causal pre-norm decoder with learned positions.",
         tasks=(
             "base",
             "causal-lm",

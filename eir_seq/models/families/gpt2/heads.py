@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from eir_seq.models.architecture import TaskHead
 from eir_seq.models.checkpoint.keymap import Same
+from eir_seq.models.families.gpt2.double_heads import DoubleHeads
 from eir_seq.models.families.gpt2.options import SummaryOfChoices
-from eir_seq.models.heads.double_heads import DoubleHeads
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.heads.summary import SummaryClassification

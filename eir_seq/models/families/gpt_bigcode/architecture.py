@@ -16,6 +16,7 @@ from eir_seq.models.families.gpt2.architecture import (
 from eir_seq.models.families.gpt2.heads import last_token_classification, next_token
 from eir_seq.models.families.gpt_bigcode.options import GPTBigCodeConfig
 from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.attention.scorer import Float32Scorer, Scorer
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.residual import LayerPlan, PreNorm
 
@@ -24,7 +25,7 @@ def gpt_bigcode_plan(c: GPTBigCodeConfig) -> StackPlan:
     """Gpt2's parts; by default all query heads share one head of keys and values."""
     norm = LayerNorm.Config(eps=c.layer_norm_epsilon)
     layer = LayerPlan(
-        wiring=PreNorm,
+        residual=PreNorm,
         hidden_size=c.n_embd,
         norm=norm,
         mixer=Attention.Config(
@@ -34,7 +35,7 @@ def gpt_bigcode_plan(c: GPTBigCodeConfig) -> StackPlan:
             causal=True,
             scale=None if c.scale_attn_weights else 1.0,
             dropout=c.attn_pdrop,
-            float32_scores=c.attention_softmax_in_fp32,
+            scorer=Float32Scorer() if c.attention_softmax_in_fp32 else Scorer(),
         ),
         mlp=gpt_mlp(c),
         dropout=c.resid_pdrop,

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:GPTBigCodeConfig",
         architecture="architecture:GPT_BIGCODE",
         paper="https://arxiv.org/abs/2301.03988",
-        summary="Gpt2 whose query heads share one head of keys and values, trained on programs.",
+        summary="Gpt2 with multi-query attention, trained on source code.",
         tasks=("base", "causal-lm", "sequence-classification", "token-classification"),
     ),
 }

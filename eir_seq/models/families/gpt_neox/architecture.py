@@ -15,7 +15,7 @@ from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
-from eir_seq.models.layers.positions.rope_scaling import rotary_scaling
+from eir_seq.models.layers.positions.rope_scaling import rope_scaling_of
 from eir_seq.models.layers.positions.rotary import Rotary
 from eir_seq.models.layers.residual import LayerPlan, Parallel, PreNorm
 
@@ -31,7 +31,7 @@ def _attention(c: LikeGPTNeoX, *, bias: bool, out_bias: bool) -> Attention.Confi
         rotary=Rotary(
             base=c.rotary_emb_base,
             fraction=c.rotary_pct,
-            scaling=rotary_scaling(c.rope_scaling, c.max_position_embeddings),
+            scaling=rope_scaling_of(c.rope_scaling, c.max_position_embeddings),
         ),
     )
 
@@ -40,7 +40,7 @@ def gpt_neox_plan(c: GPTNeoXConfig) -> StackPlan:
     """Token table, layers whose sublayers stand side by side (or one behind the other), a final norm."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     layer = LayerPlan(
-        wiring=Parallel if c.use_parallel_residual else PreNorm,
+        residual=Parallel if c.use_parallel_residual else PreNorm,
         hidden_size=c.hidden_size,
         norm=norm,
         mixer=_attention(c, bias=c.attention_bias, out_bias=c.attention_bias),
@@ -63,7 +63,7 @@ def gpt_neox_japanese_plan(c: GPTNeoXJapaneseConfig) -> StackPlan:
         embeddings=Embeddings.Config(vocab_size=c.vocab_size, hidden_size=c.hidden_size),
         layers=tuple(
             LayerPlan(
-                wiring=PreNorm,
+                residual=PreNorm,
                 hidden_size=c.hidden_size,
                 norm=norm,
                 mixer=_attention(c, bias=False, out_bias=i == c.num_hidden_layers - 1),
@@ -106,7 +106,7 @@ def _token_classification(c: GPTNeoXConfig) -> TokenClassification.Config:
 
 CAUSAL_LM = TaskHead("ForCausalLM", next_token, (Same("embed_out", "out"),))
 OLD_BUFFERS = (r"(^|\.)attention\.(bias|masked_bias)$", r"(^|\.)rotary_emb\.(cos|sin)_cached$")
-"""What older files hold besides parameters: causal masks and tables of rotations."""
+"""What older files hold besides parameters: causal masks and tables of rotary embeddings."""
 
 GPT_NEOX = Architecture(
     tasks=declare_tasks(

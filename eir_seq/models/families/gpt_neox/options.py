@@ -22,14 +22,14 @@ class LikeGPTNeoX(ModelConfig):
     num_attention_heads: int = size(64, "attention heads per layer; they divide hidden_size")
     hidden_act: str = option("gelu", "activation of the feed-forward block", choices=ACTIVATIONS)
     rotary_pct: float = option(
-        0.25, "share of each head's channels, the first ones, that the position turns", minimum=0.0, maximum=1.0
+        0.25, "share of each head's channels, the first ones, that RoPE rotates", minimum=0.0, maximum=1.0
     )
-    rotary_emb_base: float = option(10000, "base of the wave lengths of the rotations", minimum=1.0)
+    rotary_emb_base: float = option(10000, "base of the RoPE frequencies", minimum=1.0)
     rope_scaling: dict[str, Any] | None = option(None, MEANING)
     attention_dropout: float = rate(0.0, "dropout on attention weights")
     hidden_dropout: float = rate(0.0, "dropout on the output of every sublayer")
     max_position_embeddings: int = size(2048, "the longest text in tokens")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     layer_norm_eps: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
@@ -37,13 +37,13 @@ class LikeGPTNeoX(ModelConfig):
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
         head, rest = divmod(self.hidden_size, self.num_attention_heads)
-        turned = int(head * self.rotary_pct)
-        problem = scaling_problem(self.rope_scaling, channels=turned, max_positions=self.max_position_embeddings)
+        rotated = int(head * self.rotary_pct)
+        problem = scaling_problem(self.rope_scaling, channels=rotated, max_positions=self.max_position_embeddings)
         if rest:
             heads = self.num_attention_heads
             yield "hidden_size", f"{self.hidden_size} is not divisible by num_attention_heads {heads}"
-        elif turned % 2:
-            yield "rotary_pct", f"{self.rotary_pct} of {head} channels is {turned}; rotations need an even number"
+        elif rotated % 2:
+            yield "rotary_pct", f"{self.rotary_pct} of {head} channels is {rotated}; RoPE needs an even number"
         elif problem is not None:
             yield "rope_scaling", problem
 
@@ -79,7 +79,7 @@ class GPTNeoXJapaneseConfig(LikeGPTNeoX):
     num_attention_heads: int = size(32, "attention heads per layer; they divide hidden_size")
     intermediate_multiple_size: int = size(4, "inner width of the feed-forward block, as a multiple of hidden_size")
     rotary_pct: float = option(
-        1.0, "share of each head's channels, the first ones, that the position turns", minimum=0.0, maximum=1.0
+        1.0, "share of each head's channels, the first ones, that RoPE rotates", minimum=0.0, maximum=1.0
     )
     attention_dropout: float = rate(0.1, "dropout on attention weights")
     bos_token_id: int | None = option(31996, "id of the token that begins a text")

@@ -13,9 +13,10 @@ from eir_seq.models.families.gptj.options import CODEGEN_BLOCKS, GPTJConfig
 from eir_seq.models.heads.spans_and_tokens import QuestionAnswering
 from eir_seq.models.initialization import Initialization
 from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.attention.scorer import Float32Scorer
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
-from eir_seq.models.layers.positions.rotary import NeighbourRotary
+from eir_seq.models.layers.positions.rotary import InterleavedRotary
 from eir_seq.models.layers.residual import LayerPlan, ParallelOneNorm
 
 
@@ -23,7 +24,7 @@ def gptj_plan(c: GPTJConfig) -> StackPlan:
     """Token table, layers whose sublayers read one normed state side by side, a final norm."""
     norm = LayerNorm.Config(eps=c.layer_norm_epsilon)
     layer = LayerPlan(
-        wiring=ParallelOneNorm,
+        residual=ParallelOneNorm,
         hidden_size=c.n_embd,
         norm=norm,
         mixer=Attention.Config(
@@ -33,8 +34,8 @@ def gptj_plan(c: GPTJConfig) -> StackPlan:
             out_bias=False,
             causal=True,
             dropout=c.attn_pdrop,
-            rotary=NeighbourRotary(channels=c.rotary_dim),
-            float32_scores=True,
+            rotary=InterleavedRotary(channels=c.rotary_dim),
+            scorer=Float32Scorer(),
         ),
         mlp=gpt_mlp(c),
         dropout=c.resid_pdrop,

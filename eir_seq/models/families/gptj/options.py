@@ -21,7 +21,7 @@ class GPTJConfig(GPTSizes):
     n_embd: int = size(4096, "width of the token states")
     n_layer: int = layers(28, "number of layers")
     n_head: int = size(16, "attention heads per layer; they divide n_embd")
-    rotary_dim: int = size(64, "channels at the front of each head that are turned by the position; an even number")
+    rotary_dim: int = size(64, "channels of each head that RoPE rotates, the first ones; an even number")
     resid_pdrop: float = rate(0.0, "dropout on the output of every sublayer")
     embd_pdrop: float = rate(0.0, "dropout on embeddings")
     attn_pdrop: float = rate(0.0, "dropout on attention weights")
@@ -32,7 +32,7 @@ class GPTJConfig(GPTSizes):
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
         if self.rotary_dim % 2:
-            yield "rotary_dim", f"{self.rotary_dim} is odd; channels are turned in pairs"
+            yield "rotary_dim", f"{self.rotary_dim} is odd; RoPE rotates pairs of channels"
         if self.n_embd % self.n_head == 0 and self.rotary_dim > self.n_embd // self.n_head:
             yield "rotary_dim", f"{self.rotary_dim} is more than the {self.n_embd // self.n_head} channels of a head"
 

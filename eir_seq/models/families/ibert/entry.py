@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:IBertConfig",
         architecture="architecture:IBERT",
         paper="https://arxiv.org/abs/2101.01321",
-        summary="Roberta that can compute with whole numbers only (quant_mode), for hardware without floating point.",
+        summary="Roberta that can compute in integers only (quant_mode), for hardware without floating point.",
         tasks=(
             "base",
             "masked-lm",

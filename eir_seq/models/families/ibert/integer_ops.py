@@ -111,7 +111,7 @@ class Requantize(nn.Module):
             old.copy_(fresh * (old + now) + (1 - fresh) * (old * MOMENTUM + now * (1 - MOMENTUM)))
 
 
-class WholeEmbedding(nn.Embedding):
+class QuantizedEmbedding(nn.Embedding):
     """A table of 8 bits."""
 
     def __init__(self, count: int, size: int, padding_id: int | None, whole: bool) -> None:
@@ -133,7 +133,7 @@ class WholeEmbedding(nn.Embedding):
         return F.embedding(ids, whole, self.padding_idx) * scale, scale
 
 
-class WholeLinear(Linear):
+class QuantizedLinear(Linear):
     """A product with weights of 8 bits, of one scale per output, and a bias of 32."""
 
     def __init__(self, inputs: int, outputs: int, whole: bool) -> None:
@@ -160,7 +160,7 @@ class WholeLinear(Linear):
         return F.linear(x / scale, weight, bias) * result, result
 
 
-class WholeNorm(nn.Module):
+class IntegerLayerNorm(nn.Module):
     """Layer norm whose square root and division are those of whole numbers (section 3.5)."""
 
     def __init__(self, size: int, eps: float, whole: bool) -> None:
@@ -174,7 +174,7 @@ class WholeNorm(nn.Module):
     def forward(self, x: Tensor, scale: Tensor | None) -> Scaled:
         """(..., size) -> (..., size)."""
         if not self.whole or scale is None:
-            # spelt out: torch's own kernel rounds otherwise, which a requantization behind it makes a whole step
+            # spelled out: torch's own kernel rounds otherwise, which a requantization behind it makes a whole step
             centred = x - x.mean(-1, keepdim=True)
             return centred / (self.eps + centred.square().mean(-1, keepdim=True)).sqrt() * self.weight + self.bias, None
         whole = x / scale
@@ -184,8 +184,8 @@ class WholeNorm(nn.Module):
             needed = (centred.detach().square().sum(-1, keepdim=True) / 2.0**32).sqrt().log2().ceil().max()
             self.shift.copy_(torch.maximum(self.shift, needed))
             variance = self._variance(centred)
-        deviation = floor(variance.sqrt()) * 2.0 ** self.shift.clone()
-        factor = floor(2.0**31 / deviation)
+        standard_deviation = floor(variance.sqrt()) * 2.0 ** self.shift.clone()
+        factor = floor(2.0**31 / standard_deviation)
         normed = floor(centred * factor / 2)
         unit = x.new_tensor(x.shape[-1]).sqrt() / 2.0**30
         shifted = normed + floor(self.bias.detach() / self.weight.detach() / unit)
@@ -196,7 +196,7 @@ class WholeNorm(nn.Module):
         return floor(centred / 2.0 ** self.shift.clone()).square().sum(-1, keepdim=True)
 
 
-def whole_gelu(x: Tensor, scale: Tensor) -> Scaled:
+def integer_gelu(x: Tensor, scale: Tensor) -> Scaled:
     """Gelu by a polynomial of second degree in place of the error function (section 3.4)."""
     whole, narrow = x / scale, scale / 1.4142
     offset = (-1.769 / narrow).floor()
@@ -207,7 +207,7 @@ def whole_gelu(x: Tensor, scale: Tensor) -> Scaled:
     return whole * (erf + 1.0 // erf_scale) * result, result
 
 
-class WholeSoftmax(nn.Module):
+class IntegerSoftmax(nn.Module):
     """Softmax whose exponential is a polynomial of second degree and a shift (section 3.4)."""
 
     def __init__(self, bits: int, whole: bool) -> None:

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:ImageGPTConfig",
         architecture="architecture:IMAGEGPT",
         paper="https://cdn.openai.com/papers/Generative_Pretraining_from_Pixels_V2.pdf",
-        summary="Gpt2 over the colours of an image's pixels, with root-mean-square norms.",
+        summary="Gpt2 over the quantized colours of an image's pixels, with RMS norms.",
         tasks=("base", "causal-lm", "image-classification"),
     ),
 }

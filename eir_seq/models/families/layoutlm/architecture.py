@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same
-from eir_seq.models.families.bert.architecture import bert_like, bert_plan, bert_rows
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.layoutlm.options import LayoutLMConfig
 from eir_seq.models.layers.build import Configured
 

@@ -17,16 +17,16 @@ from eir_seq.models.families.bart.architecture import (
 )
 from eir_seq.models.families.bart.options import LikeBart
 from eir_seq.models.families.led.options import LEDConfig
-from eir_seq.models.layers.attention.sliding_window import BandedAttention
+from eir_seq.models.layers.attention.sliding_window import SlidingWindowAttention
 from eir_seq.models.layers.positions.absolute import LearnedPositions
 from eir_seq.models.layers.residual import Layer, LayerPlan
 
 
-def _layer(c: LEDConfig, wiring: type[Layer], number: int, *, decoder: bool) -> LayerPlan:
-    layer = bart_layer(c, wiring, number, decoder=decoder)
+def _layer(c: LEDConfig, residual: type[Layer], number: int, *, decoder: bool) -> LayerPlan:
+    layer = bart_layer(c, residual, number, decoder=decoder)
     if decoder:
         return layer
-    windowed = BandedAttention.Config(
+    windowed = SlidingWindowAttention.Config(
         hidden_size=c.d_model,
         num_heads=c.encoder_attention_heads,
         reach=c.windows()[number] // 2,

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:LEDConfig",
         architecture="architecture:LED",
         paper="https://arxiv.org/abs/2004.05150",
-        summary="Bart for long texts: its encoder has longformer's windows and global tokens (global_attention_mask).",
+        summary="Bart for long texts, with longformer's sliding window and global tokens in its encoder.",
         tasks=(*PAIR_TASKS[:3], "sequence-classification", "question-answering"),
         tensors=("global_attention_mask",),
         export=Export(note=DENSE),

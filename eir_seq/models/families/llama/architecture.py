@@ -18,19 +18,19 @@ from eir_seq.models.layers.build import Part, Sized
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.rms_norm import RMSNorm
-from eir_seq.models.layers.positions.rope_scaling import rotary_scaling
+from eir_seq.models.layers.positions.rope_scaling import rope_scaling_of
 from eir_seq.models.layers.positions.rotary import Rotary
 from eir_seq.models.layers.residual import Layer, LayerPlan, PreNorm
 
 
 def rotary(c: RotaryDecoderConfig, kind: type[Rotary] = Rotary) -> Rotary:
-    """Rotations of heads, slowed down as `rope_scaling` says; `kind`: which channels are paired."""
-    scaling = rotary_scaling(c.rope_scaling, c.max_position_embeddings, c.original_max_position_embeddings)
-    return kind(base=c.rope_theta, fraction=c.turned_share, scaling=scaling)
+    """RoPE, scaled as `rope_scaling` says; `kind`: which channels are paired."""
+    scaling = rope_scaling_of(c.rope_scaling, c.max_position_embeddings, c.original_max_position_embeddings)
+    return kind(base=c.rope_theta, fraction=c.rotary_share, scaling=scaling)
 
 
 def attention(c: RotaryDecoderConfig, *, bias: bool, out_bias: bool, **more: Any) -> Attention.Config:
-    """Causal attention with rotations and grouped keys and values."""
+    """Causal grouped-query attention with RoPE."""
     return Attention.Config(
         **{
             "hidden_size": c.hidden_size,
@@ -60,7 +60,7 @@ def llama_plan(
     norm: Sized,
     mixer: Attention.Config,
     mlp: Part,
-    wiring: type[Layer] = PreNorm,
+    residual: type[Layer] = PreNorm,
     windows: tuple[int | None, ...] | None = None,
     layer_dropout: float = 0.0,
     mixer_dropout: float | None = None,
@@ -78,7 +78,7 @@ def llama_plan(
         ),
         layers=tuple(
             LayerPlan(
-                wiring=wiring,
+                residual=residual,
                 hidden_size=c.hidden_size,
                 norm=norm,
                 mixer=replace(mixer, window=window),
@@ -144,7 +144,7 @@ def question_answering(prefix: str) -> dict[str, TaskHead]:
 
 
 def initialization(c: RotaryDecoderConfig) -> Initialization:
-    """Normal weights of one deviation."""
+    """Normal weights of one standard deviation."""
     return Initialization(c.initializer_range)
 
 

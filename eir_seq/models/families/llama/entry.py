@@ -7,9 +7,7 @@ ENTRIES = {
         config="options:LlamaConfig",
         architecture="architecture:LLAMA",
         paper="https://arxiv.org/abs/2302.13971",
-        summary=(
-            "Causal decoder with rotations, root-mean-square norms, shared keys and values, and gates; also code_llama."
-        ),
+        summary="Causal decoder with RoPE, RMS norms, grouped-query attention and gated feed-forward; also code_llama.",
         tasks=("base", "causal-lm", *TEXT_TASKS[:3]),
         synonyms=("code_llama",),
     ),

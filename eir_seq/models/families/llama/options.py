@@ -16,7 +16,7 @@ WINDOW = "how many tokens a token sees, itself and those in front of it; the who
 
 @dataclass(frozen=True, kw_only=True)
 class RotaryDecoderConfig(ModelConfig):
-    """Options that causal decoders with rotations have in common."""
+    """Options that causal decoders with RoPE have in common."""
 
     max_positions_option: ClassVar[str | None] = "max_position_embeddings"
 
@@ -27,13 +27,13 @@ class RotaryDecoderConfig(ModelConfig):
     num_attention_heads: int = size(32, "query heads per layer")
     hidden_act: str = option("silu", "activation of the (gate in the) feed-forward block", choices=ACTIVATIONS)
     max_position_embeddings: int = size(2048, "the longest text in tokens; a rope_scaling may lengthen it")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     use_cache: bool = option(True, "return keys and values")
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
     bos_token_id: int | None = option(1, "id of the token that begins a text")
     eos_token_id: int | list[int] | None = option(2, "id (or ids) of the token that ends a text")
     tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")
-    rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
+    rope_theta: float = option(10000.0, "base of the RoPE frequencies", minimum=1.0)
     rope_scaling: dict[str, Any] | None = option(None, MEANING)
     original_max_position_embeddings: int | None = size(
         None, "the longest text of the pretraining in tokens, where rope_scaling is of type longrope"
@@ -46,8 +46,8 @@ class RotaryDecoderConfig(ModelConfig):
         return getattr(self, "head_dim", None) or self.hidden_size // self.num_attention_heads
 
     @property
-    def turned_share(self) -> float:
-        """Share of a head's channels that are turned."""
+    def rotary_share(self) -> float:
+        """Share of a head's channels that RoPE rotates."""
         return getattr(self, "partial_rotary_factor", 1.0)
 
     @property
@@ -59,20 +59,20 @@ class RotaryDecoderConfig(ModelConfig):
         return longest_text(self.rope_scaling, self.max_position_embeddings)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        turned = int(self.width_of_head * self.turned_share)
+        rotated = int(self.width_of_head * self.rotary_share)
         if getattr(self, "head_dim", None) is None and self.hidden_size % self.num_attention_heads:
             yield (
                 "hidden_size",
                 f"{self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}",
             )
-        elif turned % 2 or not turned:
-            whole = "" if self.turned_share == 1 else f", of which {turned} are turned"
-            yield "hidden_size", f"heads have {self.width_of_head} channels{whole}; rotations need an even number"
+        elif rotated % 2 or not rotated:
+            whole = "" if self.rotary_share == 1 else f", of which {rotated} are rotated"
+            yield "hidden_size", f"heads have {self.width_of_head} channels{whole}; RoPE needs an even number"
         if self.kv_heads and self.num_attention_heads % self.kv_heads:
             yield "num_key_value_heads", f"{self.kv_heads} does not divide {self.num_attention_heads} heads"
         problem = scaling_problem(
             self.rope_scaling,
-            channels=turned,
+            channels=rotated,
             max_positions=self.max_position_embeddings,
             original=self.original_max_position_embeddings,
         )

@@ -12,7 +12,8 @@ from torch import Tensor
 from eir_seq.models.architecture import Architecture, Prepare, TaskHead, declare_tasks
 from eir_seq.models.backbones.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import LAYER, OURS, bert_initialization, bert_rows
+from eir_seq.models.families.bert.keymap import LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.plan import bert_initialization
 from eir_seq.models.families.longformer.options import LongformerConfig
 from eir_seq.models.families.roberta.architecture import (
     ROBERTA_LANGUAGE_MODEL_ROWS,
@@ -21,12 +22,12 @@ from eir_seq.models.families.roberta.architecture import (
     roberta_language_model,
 )
 from eir_seq.models.heads.base import Inputs
-from eir_seq.models.layers.attention.sliding_window import BandedAttention
+from eir_seq.models.layers.attention.sliding_window import SlidingWindowAttention
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.absolute import LearnedPositions
-from eir_seq.models.layers.positions.position_ids import CountReal
+from eir_seq.models.layers.positions.position_ids import InputPositionIds
 from eir_seq.models.layers.residual import LayerPlan, PostNorm
 
 
@@ -38,7 +39,9 @@ def longformer_plan(c: LongformerConfig, *, pooler: bool = True) -> StackPlan:
         embeddings=Embeddings.Config(
             vocab_size=c.vocab_size,
             hidden_size=c.hidden_size,
-            positions=LearnedPositions.Config(count=c.max_position_embeddings, numbering=CountReal(c.pad_token_id)),
+            positions=LearnedPositions.Config(
+                count=c.max_position_embeddings, numbering=InputPositionIds(c.pad_token_id)
+            ),
             num_segments=c.type_vocab_size,
             norm=norm,
             dropout=c.hidden_dropout_prob,
@@ -46,10 +49,10 @@ def longformer_plan(c: LongformerConfig, *, pooler: bool = True) -> StackPlan:
         ),
         layers=tuple(
             LayerPlan(
-                wiring=PostNorm,
+                residual=PostNorm,
                 hidden_size=c.hidden_size,
                 norm=norm,
-                mixer=BandedAttention.Config(
+                mixer=SlidingWindowAttention.Config(
                     hidden_size=c.hidden_size,
                     num_heads=c.num_attention_heads,
                     reach=window // 2,

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:LukeConfig",
         architecture="architecture:LUKE",
         paper="https://arxiv.org/abs/2010.01057",
-        summary="Roberta that reads entities of a text beside its words (entity_ids, entity_position_ids ...).",
+        summary="Roberta that also reads entities of the text (entity_ids, entity_position_ids ...).",
         tasks=(
             "base",
             "masked-lm",

@@ -7,10 +7,7 @@ ENTRIES = {
         config="options:M2M100Config",
         architecture="architecture:M2M_100",
         paper="https://arxiv.org/abs/2010.11125",
-        summary=(
-            "Encoder-decoder that translates between any two of a hundred languages, named by tokens; waves for "
-            "positions."
-        ),
+        summary="Encoder-decoder that translates between any two of a hundred languages; sinusoidal positions.",
         tasks=PAIR_TASKS[:3],
     ),
 }

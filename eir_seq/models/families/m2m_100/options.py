@@ -41,4 +41,4 @@ class M2M100Config(LikeBart):
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
         if self.d_model < 4:
-            yield "d_model", f"{self.d_model} is too narrow: position waves need two speeds, so 4 channels"
+            yield "d_model", f"{self.d_model} is too narrow: sinusoidal positions need two frequencies, so 4 channels"

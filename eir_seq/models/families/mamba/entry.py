@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:MambaConfig",
         architecture="architecture:MAMBA",
         paper="https://arxiv.org/abs/2312.00752",
-        summary="Causal decoder of selective state spaces: mixers alone, with states that fade as each token decides.",
+        summary="Causal decoder of selective state spaces, without attention and feed-forward blocks.",
         tasks=("base", "causal-lm"),
         export=Export(operations=("eir_seq::selective_scan",)),
     ),

@@ -32,7 +32,7 @@ class MambaConfig(ModelConfig):
     use_bias: bool = option(False, "the projections into and out of the mixer have biases")
     use_conv_bias: bool = option(True, "the convolution has a bias")
     hidden_act: str = option("silu", "activation behind the convolution and of the gate", choices=ACTIVATIONS)
-    initializer_range: float = option(0.1, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.1, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     residual_in_fp32: bool = option(True, "sums over layers are kept in float32 where weights are narrower")
     time_step_rank: int | str = option("auto", "inner width of the projection to time steps; auto: hidden_size / 16")
     time_step_scale: float = option(1.0, "factor on fresh weights of that projection", minimum=0.0)

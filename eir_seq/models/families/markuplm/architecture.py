@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, Unused
-from eir_seq.models.families.bert.architecture import bert_like, bert_plan, bert_rows
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.markuplm.options import MarkupLMConfig
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.linear import Linear
-from eir_seq.models.layers.positions.position_ids import CountReal
+from eir_seq.models.layers.positions.position_ids import InputPositionIds
 
 
 class XPathEmbedding(Configured):
@@ -76,7 +78,7 @@ def markuplm_plan(c: MarkupLMConfig, *, pooler: bool = True) -> StackPlan:
         subscript_padding=c.subs_pad_id,
         dropout=c.hidden_dropout_prob,
     )
-    return bert_plan(c, pooler=pooler, numbering=CountReal(c.pad_token_id), further=further)
+    return bert_plan(c, pooler=pooler, numbering=InputPositionIds(c.pad_token_id), further=further)
 
 
 def markuplm_rows(c: MarkupLMConfig) -> Iterator[Row]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.backbones.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.checkpoint.keymap import Constant, Row, Same, Tree, for_layers
-from eir_seq.models.families.mega.attention import AveragedAttention, RotaryDistances, SimpleDistances
-from eir_seq.models.families.mega.moving_average import MovingAverage
+from eir_seq.models.families.mega.attention import MegaAttention, RotaryDistances, SimpleDistances
+from eir_seq.models.families.mega.moving_average import ExponentialMovingAverage
 from eir_seq.models.families.mega.options import MegaConfig
 from eir_seq.models.families.mega.sequence_norm import SequenceNorm
 from eir_seq.models.families.mega.text_dropout import TextDropout
@@ -48,7 +48,7 @@ class MegaMlp(Mlp):
 
 
 class MegaLayer(Configured):
-    """Averaged attention and an optional feed-forward block, each with a norm in front or behind."""
+    """Mega's attention and an optional feed-forward block, each pre-norm or post-norm."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):
@@ -57,7 +57,7 @@ class MegaLayer(Configured):
         hidden_size: int
         norm: SequenceNorm.Config
         norms_first: bool
-        mixer: AveragedAttention.Config
+        mixer: MegaAttention.Config
         mlp: MegaMlp.Config | None
         mlp_norms_first: bool
 
@@ -97,8 +97,8 @@ def mega_layer(c: MegaConfig) -> MegaLayer.Config:
         hidden_size=c.hidden_size,
         norm=SequenceNorm.Config(kind=c.normalization_type, affine=c.norm_affine),
         norms_first=c.normalize_before_mega,
-        mixer=AveragedAttention.Config(
-            average=MovingAverage.Config(
+        mixer=MegaAttention.Config(
+            average=ExponentialMovingAverage.Config(
                 hidden_size=c.hidden_size,
                 dimensions=c.ema_projection_size,
                 bidirectional=c.bidirectional,

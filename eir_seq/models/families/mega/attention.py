@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.families.mega.moving_average import MovingAverage
+from eir_seq.models.families.mega.moving_average import ExponentialMovingAverage
 from eir_seq.models.families.mega.text_dropout import TextDropout
 from eir_seq.models.layers.build import Configured, Part
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.feed_forward.activations import activation
-from eir_seq.models.layers.left_aligned import Rows
+from eir_seq.models.layers.left_aligned import LeftAligned
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.positions.relative import by_distance
-from eir_seq.models.layers.positions.rope_scaling import plain_speeds
+from eir_seq.models.layers.positions.rope_scaling import inverse_frequencies
 
 LAPLACE_MEAN, LAPLACE_DEVIATION = 0.707107, 0.282095
 """Where the curve is closest to that of squared rectifiers, as published weights were trained."""
@@ -54,7 +54,7 @@ class SimpleDistances(Configured):
 
 
 class RotaryDistances(Configured):
-    """The product of two learned vectors, each turned by the place of its token."""
+    """The product of two learned vectors, each rotated by the position of its token."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):
@@ -70,12 +70,12 @@ class RotaryDistances(Configured):
     def forward(self, length: int) -> Tensor:
         """(2 * length - 1,) for the distances (key minus query) of a text; it only depends on them."""
         distance = torch.arange(1 - length, length, device=self.query.device)
-        angles = distance[:, None] * plain_speeds(10000.0, self.query.shape[1], self.query.device)
+        angles = distance[:, None] * inverse_frequencies(10000.0, self.query.shape[1], self.query.device)
         (a, b), (c, d) = self.query[0].chunk(2), self.key[0].chunk(2)
         return (angles.cos() * (a * c + b * d) + angles.sin() * (b * c - a * d)).sum(1)
 
 
-class AveragedAttention(Configured):
+class MegaAttention(Configured):
     """Queries, keys, a gate and an update are made of a moving average of the states, values of the states.
 
     Queries and keys are one projection, scaled and moved in two ways. The update mixes into the residual stream.
@@ -91,7 +91,7 @@ class AveragedAttention(Configured):
         states, for a whole text.
         """
 
-        average: MovingAverage.Config
+        average: ExponentialMovingAverage.Config
         shared_size: int
         inner_size: int
         distances: Part
@@ -125,7 +125,7 @@ class AveragedAttention(Configured):
         """States of the context's layout, as they are read, and the residual stream -> that stream, updated."""
         config, layout = self.config, ctx.layout
         chunk = config.chunk if ctx.cache is None else None
-        rows = Rows.of(ctx, chunk if chunk and chunk < layout.length else 1)
+        rows = LeftAligned.of(ctx, chunk if chunk and chunk < layout.length else 1)
         value = self.value_dropout(self.activation(self.value(x)), layout)
         average = self.dropout(self.average(x, rows, ctx.cache), layout)
         share, shared, gate, update = self.entry(average).split(self.sizes, -1)
@@ -135,7 +135,7 @@ class AveragedAttention(Configured):
         update = self.activation(update + self.out(mixed * F.silu(gate)))
         return residual + torch.sigmoid(share) * (self.dropout(update, layout) - residual)
 
-    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, rows: Rows, ctx: Context) -> Tensor:
+    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, rows: LeftAligned, ctx: Context) -> Tensor:
         """States of the context's layout -> averages of values in that layout, chunk by chunk."""
         length, causal, whole = rows.real.shape[1], self.config.causal, ctx.layout.length
         size = min(self.config.chunk or length, length)

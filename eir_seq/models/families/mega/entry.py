@@ -7,9 +7,7 @@ ENTRIES = {
         config="options:MegaConfig",
         architecture="architecture:MEGA",
         paper="https://arxiv.org/abs/2209.10655",
-        summary=(
-            "Gated attention with one head that reads moving averages; linear in the length, if it looks at chunks."
-        ),
+        summary="Single-head gated attention over an exponential moving average; linear in length with chunks.",
         tasks=ROBERTA_TASKS,
         pooler=True,
     ),

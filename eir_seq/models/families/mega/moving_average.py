@@ -11,14 +11,14 @@ from torch.nn import functional as F
 
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.cache import Cache
-from eir_seq.models.layers.left_aligned import Rows
+from eir_seq.models.layers.left_aligned import LeftAligned
 from eir_seq.models.layers.precision import at_least_float32
 
 FEW_AGES = 8
 """Tokens that a kernel reaches over, up to which a sum is faster than a transform; it also rounds each token alone."""
 
 
-class MovingAverage(Configured):
+class ExponentialMovingAverage(Configured):
     """Every channel is written to several numbers that fade at learned rates; their weighted sum is its average.
 
     With constant rates this is a convolution with one kernel per channel, so Fourier transforms compute all times at
@@ -44,7 +44,7 @@ class MovingAverage(Configured):
         self.projection = nn.Parameter(torch.empty(kernels, config.dimensions))
         self.residual = nn.Parameter(torch.empty(config.hidden_size))
 
-    def forward(self, x: Tensor, rows: Rows, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, rows: LeftAligned, cache: Cache | None) -> Tensor:
         """States of the layout that `rows` is of -> the same; with a cache those go on from earlier ones."""
         inputs = at_least_float32(rows.spread(x))
         with torch.autocast(x.device.type, enabled=False):

@@ -36,7 +36,7 @@ class MegaConfig(ModelConfig):
         minimum=NO_CHUNKS,
     )
     truncation: int | None = size(None, "tokens that the moving average reaches in a direction; all if absent")
-    normalize_before_mega: bool = option(True, "norm in front of average and attention, not behind their residual sum")
+    normalize_before_mega: bool = option(True, "norm before average and attention, not after their residual sum")
     normalization_type: str = option(
         "scalenorm",
         "kind of all norms; those over batches count real tokens only, syncbatchnorm of all processes together",
@@ -55,14 +55,14 @@ class MegaConfig(ModelConfig):
     use_feature_dropout: bool = option(False, "dropout of states is of whole channels of a text")
     use_normalized_ffn: bool = option(True, "layers have a feed-forward block")
     nffn_hidden_size: int = size(256, "inner width of the feed-forward block")
-    normalize_before_ffn: bool = option(True, "norm in front of the feed-forward block, not behind its residual sum")
+    normalize_before_ffn: bool = option(True, "norm before the feed-forward block, not after its residual sum")
     nffn_activation_dropout_prob: float = rate(0.1, "dropout in the feed-forward block")
     max_positions: int = size(
         2048, "distances of simple biases: the longest text in tokens, without chunks; rotary ones have no bound"
     )
     add_token_type_embeddings: bool = option(False, "segments (token_type_ids) have vectors")
     type_vocab_size: int = size(2, "number of segment types, where they have vectors")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     ema_delta_alpha_range: float = option(0.2, "that of damping and decay of the moving average", minimum=0.0)
     ema_beta_range: float = option(0.02, "that of its expansion, around 1 and -1 in turn", minimum=0.0)
     ema_gamma_omega_range: float = option(1.0, "that of its projection and of its residual weight", minimum=0.0)
@@ -71,7 +71,7 @@ class MegaConfig(ModelConfig):
     eos_token_id: int | None = option(2, "id of the token that ends a text")
     relative_positional_bias: str = option(
         "rotary",
-        "what distances add to scores: a learned number each (simple), or turned vectors (rotary)",
+        "what distances add to scores: a learned number each (simple), or rotated vectors (rotary)",
         choices=("rotary", "simple"),
     )
     is_decoder: bool = option(False, "each token sees only itself and those before; task causal-lm sets it")
@@ -108,7 +108,7 @@ class MegaConfig(ModelConfig):
                 + (" (use_chunking is true)" if self.use_chunking else ", -1 stands for none"),
             )
         if self.relative_positional_bias == "rotary" and self.shared_representation_size % 2:
-            yield "shared_representation_size", f"{self.shared_representation_size} is odd: rotary biases turn pairs"
+            yield "shared_representation_size", f"{self.shared_representation_size} is odd: rotary biases rotate pairs"
         elif self.relative_positional_bias == "simple" and self.chunk_size > self.max_positions:
             yield (
                 "chunk_size",

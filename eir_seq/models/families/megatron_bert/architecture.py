@@ -1,4 +1,4 @@
-"""Megatron-bert (https://arxiv.org/abs/1909.08053): bert with norms in front of the sublayers."""
+"""Megatron-bert (https://arxiv.org/abs/1909.08053): pre-norm bert."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from functools import partial
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same
-from eir_seq.models.families.bert.architecture import bert_embeddings, bert_like, bert_plan, bert_rows
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.keymap import bert_rows
 from eir_seq.models.families.bert.options import EncoderConfig
+from eir_seq.models.families.bert.plan import bert_embeddings, bert_plan
 from eir_seq.models.families.megatron_bert.options import MegatronBertConfig
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.residual import PreNorm
@@ -35,7 +37,7 @@ def pre_norm_rows(c: EncoderConfig, attention_norm: str, mlp_norm: str, final_no
 def megatron_plan(c: MegatronBertConfig, *, pooler: bool = True) -> StackPlan:
     """No norm on the embeddings, one behind the last layer."""
     return replace(
-        bert_plan(c, pooler=pooler, wiring=PreNorm),
+        bert_plan(c, pooler=pooler, residual=PreNorm),
         embeddings=replace(bert_embeddings(c), norm=None),
         final_norm=LayerNorm.Config(eps=c.layer_norm_eps),
     )

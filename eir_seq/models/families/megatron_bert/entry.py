@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:MegatronBertConfig",
         architecture="architecture:MEGATRON_BERT",
         paper="https://arxiv.org/abs/1909.08053",
-        summary="Bert with norms in front of the sublayers and one behind the last layer, none on the embeddings.",
+        summary="Pre-norm bert with a final norm and no norm on the embeddings.",
         tasks=BERT_TASKS,
         pooler=True,
     ),

@@ -20,10 +20,10 @@ from eir_seq.models.families.llama.architecture import (
 )
 from eir_seq.models.families.mixtral.heads import RoutedLanguageModel
 from eir_seq.models.families.mixtral.options import MixtralConfig
-from eir_seq.models.families.mixtral.routing import BestExperts
+from eir_seq.models.families.mixtral.routing import TopKExperts
 from eir_seq.models.layers.moe.experts import Experts
 from eir_seq.models.layers.norms.rms_norm import RMSNorm
-from eir_seq.models.layers.residual import PreNormExperts
+from eir_seq.models.layers.residual import PreNormMoe
 
 
 def _mixtral_plan(c: MixtralConfig) -> StackPlan:
@@ -39,8 +39,8 @@ def _mixtral_plan(c: MixtralConfig) -> StackPlan:
         c,
         norm=RMSNorm.Config(eps=c.rms_norm_eps),
         mixer=attention(c, bias=False, out_bias=False, window=c.sliding_window),
-        mlp=BestExperts.Config(experts=experts, per_token=c.num_experts_per_tok, jitter=c.router_jitter_noise),
-        wiring=PreNormExperts,
+        mlp=TopKExperts.Config(experts=experts, per_token=c.num_experts_per_tok, jitter=c.router_jitter_noise),
+        residual=PreNormMoe,
         output_router_logits=c.output_router_logits,
     )
 

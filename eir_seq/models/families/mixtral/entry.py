@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:MixtralConfig",
         architecture="architecture:MIXTRAL",
         paper="https://arxiv.org/abs/2401.04088",
-        summary="Llama whose feed-forward blocks are experts, of which every token goes through a few.",
+        summary="Llama with a mixture of experts in place of each feed-forward block; top-k routing.",
         tasks=("base", "causal-lm", *TEXT_TASKS[:3]),
         export=Export(operations=GROUPED),
     ),

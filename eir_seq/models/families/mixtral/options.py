@@ -21,7 +21,7 @@ class MixtralConfig(LlamaLikeConfig):
     head_dim: int | None = size(None, "channels of a head; hidden_size / num_attention_heads if absent")
     max_position_embeddings: int = size(131072, "the longest text in tokens; a rope_scaling may lengthen it")
     rms_norm_eps: float = option(1e-5, "added to the mean square in norms", minimum=0.0)
-    rope_theta: float = option(1e6, "base of the wave lengths of the rotations", minimum=1.0)
+    rope_theta: float = option(1e6, "base of the RoPE frequencies", minimum=1.0)
     sliding_window: int | None = size(None, WINDOW)
     num_experts_per_tok: int = size(2, "experts that each token goes through: those that its router scores highest")
     num_local_experts: int = size(8, "experts (feed-forward blocks) per layer")

@@ -13,7 +13,7 @@ from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.moe.experts import Experts
 
 
-class BestExperts(Configured):
+class TopKExperts(Configured):
     """A router scores all experts; each token goes through the best, weighted by their chances among themselves."""
 
     @dataclass(frozen=True, kw_only=True)

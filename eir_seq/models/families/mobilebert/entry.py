@@ -7,10 +7,7 @@ ENTRIES = {
         config="options:MobileBertConfig",
         architecture="architecture:MOBILEBERT",
         paper="https://arxiv.org/abs/2004.02984",
-        summary=(
-            "Thin bert: tokens are read with their neighbours, layers have a bottleneck and several feed-forward "
-            "blocks."
-        ),
+        summary="Thin bert with trigram embeddings, bottlenecks and several feed-forward blocks per layer.",
         tasks=(
             "base",
             "masked-lm",

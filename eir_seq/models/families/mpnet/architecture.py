@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import LAYER, OURS, bert_plan, bert_rows
+from eir_seq.models.families.bert.keymap import LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.mpnet.options import MPNetConfig
 from eir_seq.models.families.roberta.architecture import roberta_like
-from eir_seq.models.layers.positions.position_ids import CountReal
+from eir_seq.models.layers.positions.position_ids import InputPositionIds
 from eir_seq.models.layers.positions.relative import RelativeBuckets
 
 
@@ -22,7 +23,7 @@ def mpnet_plan(c: MPNetConfig, *, pooler: bool = True) -> StackPlan:
         num_heads=c.num_attention_heads,
         bidirectional=True,
     )
-    return replace(bert_plan(c, pooler=pooler, numbering=CountReal(1)), score_bias=distances)
+    return replace(bert_plan(c, pooler=pooler, numbering=InputPositionIds(1)), score_bias=distances)
 
 
 def mpnet_rows(c: MPNetConfig) -> Iterator[Row]:

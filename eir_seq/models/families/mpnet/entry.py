@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:MPNetConfig",
         architecture="architecture:MPNET",
         paper="https://arxiv.org/abs/2004.09297",
-        summary="Roberta without segments, with learned biases by distance that all layers share.",
+        summary="Roberta without segments, with relative position biases that all layers share.",
         tasks=("base", "masked-lm", *TEXT_TASKS),
         pooler=True,
     ),

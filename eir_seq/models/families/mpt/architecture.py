@@ -21,7 +21,7 @@ from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.alibi import Alibi
-from eir_seq.models.layers.positions.position_ids import CountAll
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds
 from eir_seq.models.layers.residual import LayerPlan, PreNorm
 
 
@@ -52,17 +52,17 @@ def _mpt_attention(c: MptConfig) -> Attention.Config:
         "causal": True,
         "scale": c.attention.softmax_scale,
         "dropout": c.attention.attn_pdrop,
-        "alibi": Alibi(numbering=CountAll()),
+        "alibi": Alibi(numbering=ArangePositionIds()),
     }
     bound = c.attention.clip_qkv
     return ClippingAttention.Config(**parts, bound=bound) if bound else Attention.Config(**parts)
 
 
 def mpt_plan(c: MptConfig) -> StackPlan:
-    """Token vectors, layers with norms in front, a final norm; no biases. Distances count padding inside a text too."""
+    """Token vectors, pre-norm layers, a final norm; no biases. Distances count padding inside a text too."""
     norm = LayerNorm.Config(eps=c.layer_norm_epsilon, bias=False)
     layer = LayerPlan(
-        wiring=PreNorm,
+        residual=PreNorm,
         hidden_size=c.d_model,
         norm=norm,
         mixer=_mpt_attention(c),

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:MptConfig",
         architecture="architecture:MPT",
         paper="https://www.databricks.com/blog/mpt-7b",
-        summary="Causal decoder without a single bias, whose scores fall with the distance of the key.",
+        summary="Causal decoder without biases, with ALiBi.",
         tasks=("base", "causal-lm", *TEXT_TASKS[:3]),
     ),
 }

@@ -71,7 +71,7 @@ class MptConfig(ModelConfig):
         choices=("low_precision_layernorm", "layernorm"),
     )
     use_cache: bool = option(False, "published models return keys and values unasked; here a call asks for them")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
 
     @property

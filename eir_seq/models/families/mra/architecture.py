@@ -8,8 +8,8 @@ import torch
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Constant, Row
-from eir_seq.models.families.bert.architecture import bert_rows
-from eir_seq.models.families.mra.attention import MultiresolutionAttention
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.mra.attention import MraAttention
 from eir_seq.models.families.mra.options import BLOCK, MraConfig
 from eir_seq.models.families.nystromformer.architecture import UNUSED_POSITIONS, long_bert_architecture, long_bert_plan
 
@@ -19,7 +19,7 @@ NARROWEST_HEAD = 32
 
 def mra_plan(c: MraConfig) -> StackPlan:
     """Attention between blocks, and between tokens of the best pairs of blocks."""
-    mixer = MultiresolutionAttention.Config(
+    mixer = MraAttention.Config(
         hidden_size=c.hidden_size,
         num_heads=c.num_attention_heads,
         dropout=c.attention_probs_dropout_prob,

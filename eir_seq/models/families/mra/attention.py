@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.context import Context
-from eir_seq.models.layers.left_aligned import Rows
+from eir_seq.models.layers.left_aligned import LeftAligned
 from eir_seq.models.layers.precision import at_least_float32
 
 PREFERRED, NEVER = 5e3, -1e6
@@ -24,7 +24,7 @@ TINY = 1e-6
 """Added to denominators, as published."""
 
 
-class MultiresolutionAttention(Attention):
+class MraAttention(Attention):
     """Weights of tokens for the best pairs of blocks, weights of blocks for the rest."""
 
     spells_attentions = False
@@ -52,7 +52,7 @@ class MultiresolutionAttention(Attention):
         count = -(-longest // self.config.block)
         if count**2 <= self.config.fine_pairs:  # then all pairs are, and dense attention is the same
             return super()._attend(query, key, value, ctx)
-        rows = Rows.of(ctx, self.config.block)
+        rows = LeftAligned.of(ctx, self.config.block)
         parts = (rows.spread(x).transpose(1, 2).unflatten(2, (-1, self.config.block)) for x in (query, key, value))
         with torch.autocast(query.device.type, enabled=False):
             q, k, v = (at_least_float32(x).flatten(0, 1) for x in parts)

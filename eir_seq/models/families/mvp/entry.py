@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:MvpConfig",
         architecture="architecture:MVP",
         paper="https://arxiv.org/abs/2206.12131",
-        summary="Bart pretrained on labelled data of many tasks, with learned keys and values per task if wanted.",
+        summary="Bart pretrained on labelled data of many tasks, with optional prefix tuning per task.",
         tasks=(*PAIR_TASKS, "sequence-classification", "question-answering"),
     ),
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.layers.attention.dot_product import EAGER, SDPA, causal_mask
+from eir_seq.models.layers.attention.dot_product import EAGER, SDPA
 from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.attention.scorer import Pairs, Scored, Scorer
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.embeddings import Embeddings
@@ -64,6 +65,21 @@ class PromptedEmbeddings(Embeddings):
         self.cross_prompts = config.cross_prompts.build() if config.cross_prompts else None
 
 
+@dataclass(frozen=True)
+class PromptedScorer(Scorer):
+    """Prompts before a text make a mask of what is causal: the kernels' own causal mode knows no keys before it."""
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        """The flash kernel takes no masks."""
+        return (EAGER, SDPA)
+
+    def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
+        """See `Scorer`."""
+        pairs = replace(pairs, mask=pairs.visible(query, key), causal=False)
+        return super().attend(attention, query, key, value, pairs)
+
+
 class PromptedAttention(Attention):
     """Every query may look at the prompts of its layer too, which no mask hides and no cache holds."""
 
@@ -75,23 +91,8 @@ class PromptedAttention(Attention):
 
     config: Config
 
-    @property
-    def implementations(self) -> tuple[str, ...]:
-        """Prompts in front of a text make a mask of what is causal."""
-        return (EAGER, SDPA)
-
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        causal: bool,
-        dropout: float,
-    ) -> Tensor:
-        look = causal_mask(query, key) if causal else mask  # the kernel's own causal mode knows no keys in front
-        return super()._fused(query, key, value, look, bias, causal=False, dropout=dropout)
+    def __init__(self, config: Config) -> None:
+        super().__init__(replace(config, scorer=PromptedScorer()))
 
     def _prefixed(self, key: Tensor, value: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
         prompts = ctx.embeddings.cross_prompts if self.crosses else ctx.embeddings.own_prompts

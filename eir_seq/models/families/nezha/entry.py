@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:NezhaConfig",
         architecture="architecture:NEZHA",
         paper="https://arxiv.org/abs/1909.00204",
-        summary="Bert without a table of positions: fixed waves of the distance enter keys and values.",
+        summary="Bert with fixed sinusoidal relative positions, added to keys and values, in place of a table.",
         tasks=("base", "masked-lm", "next-sentence", "pretraining", *TEXT_TASKS),
         pooler=True,
     ),

@@ -15,17 +15,17 @@ from eir_seq.models.families.bart.architecture import Design
 from eir_seq.models.families.bart.options import LikeBart
 from eir_seq.models.families.m2m_100.architecture import M2M_100_DESIGN, translator
 from eir_seq.models.families.nllb_moe.options import NllbMoeConfig
-from eir_seq.models.families.nllb_moe.top2_routing import BestTwoExperts, BiasedExperts, share_loss
+from eir_seq.models.families.nllb_moe.top2_routing import BiasedExperts, Top2Experts, share_loss
 from eir_seq.models.heads.routed_target import RoutedTarget
 from eir_seq.models.initialization import Initialization
-from eir_seq.models.layers.residual import Layer, LayerPlan, PreNormExperts
+from eir_seq.models.layers.residual import Layer, LayerPlan, PreNormMoe
 
 RENAMED = {".encoder_attn": ".cross_attention", ".fc": ".ffn.fc", ".final_layer_norm": ".ff_layer_norm"}
 """Parts of published names: those of the toolkit -> those of this architecture."""
 
 
-def _layer(c: NllbMoeConfig, wiring: type[Layer], number: int, *, decoder: bool) -> LayerPlan:
-    dense = M2M_100_DESIGN.layer(c, wiring, number, decoder=decoder)
+def _layer(c: NllbMoeConfig, residual: type[Layer], number: int, *, decoder: bool) -> LayerPlan:
+    dense = M2M_100_DESIGN.layer(c, residual, number, decoder=decoder)
     assert isinstance(dense, LayerPlan)
     layer = replace(dense, mixer_dropout=c.dropout, dropout=c.activation_dropout)
     if not c.sparse(decoder=decoder)[number]:
@@ -38,7 +38,7 @@ def _layer(c: NllbMoeConfig, wiring: type[Layer], number: int, *, decoder: bool)
         inner_dropout=c.activation_dropout,
         dropout=c.moe_token_dropout,
     )
-    routed = BestTwoExperts.Config(
+    routed = Top2Experts.Config(
         experts=experts,
         capacity=c.expert_capacity,
         evaluated_share=c.moe_eval_capacity_token_fraction,
@@ -49,7 +49,7 @@ def _layer(c: NllbMoeConfig, wiring: type[Layer], number: int, *, decoder: bool)
         router_bias=c.router_bias,
         router_dtype=getattr(torch, c.router_dtype),
     )
-    return replace(layer, wiring=PreNormExperts, mlp=routed)
+    return replace(layer, residual=PreNormMoe, mlp=routed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ class BiasedExperts(Experts):
         return self.dropout(out) if self.training else out * (1 - self.dropout.p)
 
 
-class BestTwoExperts(Configured):
+class Top2Experts(Configured):
     """A router scores all experts; tokens queue up for their best two, first choices in front of second ones.
 
     Sources: https://arxiv.org/abs/2006.16668 (2.2), https://arxiv.org/abs/2207.04672 (6.2.1).

@@ -10,14 +10,16 @@ from typing import Any
 from eir_seq.models.architecture import Architecture, TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import LAYER, OURS, bert_embeddings, bert_like, bert_plan, bert_rows
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.keymap import LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.plan import bert_embeddings, bert_plan
 from eir_seq.models.families.nystromformer.attention import NystromAttention
 from eir_seq.models.families.nystromformer.options import ApproximateEncoderConfig, NystromformerConfig
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.heads.spans_and_tokens import MultipleChoice
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.positions.absolute import LearnedPositions
-from eir_seq.models.layers.positions.position_ids import CountAll
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds
 
 UNUSED_POSITIONS = 2
 """Rows of the position table in front of the first token's."""
@@ -26,7 +28,7 @@ UNUSED_POSITIONS = 2
 def long_bert_plan(c: ApproximateEncoderConfig, mixer: Attention.Config) -> StackPlan:
     """Bert without a pooler, with its own mixer and two unused rows in the position table."""
     rows = c.max_position_embeddings + UNUSED_POSITIONS
-    table = LearnedPositions.Config(count=rows, numbering=CountAll(UNUSED_POSITIONS))
+    table = LearnedPositions.Config(count=rows, numbering=ArangePositionIds(UNUSED_POSITIONS))
     return replace(bert_plan(c, pooler=False, mixer=mixer), embeddings=replace(bert_embeddings(c), positions=table))
 
 

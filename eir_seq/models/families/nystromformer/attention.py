@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.attention.scorer import Pairs
 from eir_seq.models.layers.context import Context
-from eir_seq.models.layers.left_aligned import Rows
+from eir_seq.models.layers.left_aligned import LeftAligned
 
 STEPS = 6
 """Iterations towards the pseudo-inverse, as published."""
@@ -71,13 +72,13 @@ class NystromAttention(Attention):
             mixed = self._by_landmarks(query, key, value, ctx).flatten(-2)
         if self.conv is None:
             return mixed
-        rows = Rows.of(ctx)
+        rows = LeftAligned.of(ctx)
         near = self.conv(rows.spread(value).transpose(1, 2)).transpose(1, 2)
         return mixed + rows.collect(near).flatten(-2)
 
     def _by_landmarks(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context) -> Tensor:
         """(..., heads, head_size) each -> the same."""
-        rows = Rows.of(ctx)
+        rows = LeftAligned.of(ctx)
         owner, there = ctx.once(("landmarks", self.config), lambda: self._pieces(rows))
         query, key, value = (rows.spread(x) for x in (query, key, value))
         of_queries, of_keys = (_means(x, owner, there) for x in (query, key))
@@ -86,20 +87,21 @@ class NystromAttention(Attention):
         seen, known = rows.real[:, None, None], there[:, None, None]
         seen = seen | ~seen.any(-1, keepdim=True)  # a text without tokens gives finite numbers
         known = known | ~known.any(-1, keepdim=True)
-        middle = self._weights(of_queries, of_keys, known, None, False) * there[:, None, :, None] * there[:, None, None]
+        scorer, pairs = self.config.scorer, Pairs(known)
+        middle = scorer.weights(self, of_queries, of_keys, pairs) * there[:, None, :, None] * there[:, None, None]
         wide = torch.float64 if middle.dtype == torch.float64 else torch.float32
         with torch.autocast(query.device.type, enabled=False):
             inverse = pseudo_inverse(middle.to(wide), self.config.together).to(value.dtype)
         summaries = self._product(of_queries, key, value, seen, dropout, self.scale)
         if ctx.attentions is not None:
-            weights = self._weights(query, of_keys, known, None, False).to(inverse.dtype) @ inverse
+            weights = scorer.weights(self, query, of_keys, pairs).to(inverse.dtype) @ inverse
             ctx.attentions.append(rows.collect(weights.transpose(1, 2)).transpose(1, 2))
         mixed = self._product(query, of_keys, inverse @ summaries, known, dropout, self.scale)
         if ctx.head_mask is not None:
             mixed = mixed * ctx.head_mask[:, None, None]
         return rows.collect(mixed.transpose(1, 2))
 
-    def _pieces(self, rows: Rows) -> tuple[Tensor, Tensor]:
+    def _pieces(self, rows: LeftAligned) -> tuple[Tensor, Tensor]:
         """(batch, length) landmark of each place, of padding one more; (batch, landmarks) bool: which are."""
         most = self.config.num_landmarks
         assert most is not None

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:NystromformerConfig",
         architecture="architecture:NYSTROMFORMER",
         paper="https://arxiv.org/abs/2102.03902",
-        summary="Bert for long texts: a few means of its tokens stand between queries and keys.",
+        summary="Bert for long texts: the Nystrom approximation of attention by a few landmarks.",
         tasks=("base", "masked-lm", *TEXT_TASKS),
     ),
 }

@@ -1,4 +1,4 @@
-"""Openai-gpt, the first gpt: norms behind each sublayer."""
+"""Openai-gpt, the first GPT, post-norm."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LAYER, OURS = "h.{i}.", "layers.{i}."
 
 
 def openai_gpt_plan(c: OpenAIGPTConfig) -> StackPlan:
-    """Gpt2's parts with norms behind the sublayers and none at the end."""
+    """Gpt2's parts in post-norm layers, without a final norm."""
     layer = LayerPlan(
-        wiring=PostNorm,
+        residual=PostNorm,
         hidden_size=c.n_embd,
         norm=LayerNorm.Config(eps=c.layer_norm_epsilon),
         mixer=Attention.Config(hidden_size=c.n_embd, num_heads=c.n_head, causal=True, dropout=c.attn_pdrop),

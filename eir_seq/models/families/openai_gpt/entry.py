@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:OpenAIGPTConfig",
         architecture="architecture:OPENAI_GPT",
         paper="https://s3-us-west-2.amazonaws.com/openai-assets/research-covers/language-unsupervised/language_understanding_paper.pdf",
-        summary="The first gpt: causal decoder with learned positions and norms behind each sublayer.",
+        summary="The first GPT: causal post-norm decoder with learned positions.",
         tasks=("base", "causal-lm", "double-heads", "sequence-classification"),
     ),
 }

@@ -39,7 +39,7 @@ class OpenAIGPTConfig(SummaryOfChoices):
     embd_pdrop: float = rate(0.1, "dropout on embeddings")
     attn_pdrop: float = rate(0.1, "dropout on attention weights")
     layer_norm_epsilon: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
 
     def problems(self) -> Iterator[tuple[str, str]]:

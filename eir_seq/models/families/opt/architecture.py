@@ -23,7 +23,7 @@ from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.absolute import LearnedPositions
-from eir_seq.models.layers.positions.position_ids import CountMasked
+from eir_seq.models.layers.positions.position_ids import MaskPositionIds
 from eir_seq.models.layers.residual import LayerPlan, PostNorm, PreNorm
 
 OFFSET = 2
@@ -112,7 +112,7 @@ def opt_plan(c: OPTConfig) -> StackPlan:
     norm: Sized = LayerNorm.Config() if c.layer_norm_elementwise_affine else PlainNorm()
     last = norm if c.do_layer_norm_before and not c._remove_final_layer_norm else None
     layer = LayerPlan(
-        wiring=PreNorm if c.do_layer_norm_before else PostNorm,
+        residual=PreNorm if c.do_layer_norm_before else PostNorm,
         hidden_size=c.hidden_size,
         norm=norm,
         mixer=Attention.Config(
@@ -132,7 +132,9 @@ def opt_plan(c: OPTConfig) -> StackPlan:
     tables: dict[str, Any] = {
         "vocab_size": c.vocab_size,
         "hidden_size": c.hidden_size,
-        "positions": LearnedPositions.Config(count=c.max_position_embeddings, numbering=CountMasked(), offset=OFFSET),
+        "positions": LearnedPositions.Config(
+            count=c.max_position_embeddings, numbering=MaskPositionIds(), offset=OFFSET
+        ),
         "padding_id": c.pad_token_id,
     }
     narrow = c.width != c.hidden_size

@@ -7,10 +7,7 @@ ENTRIES = {
         config="options:OPTConfig",
         architecture="architecture:OPT",
         paper="https://arxiv.org/abs/2205.01068",
-        summary=(
-            "Causal decoder with learned positions of the tokens that are not masked, whose token vectors may be "
-            "narrower."
-        ),
+        summary="Causal decoder with learned positions counted over unmasked tokens; embeddings may be narrower.",
         tasks=("base", "causal-lm", "sequence-classification", "question-answering"),
     ),
 }

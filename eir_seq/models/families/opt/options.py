@@ -39,10 +39,8 @@ class OPTConfig(LikeOPT):
     hidden_size: int = size(768, "width of the token states between layers")
     num_hidden_layers: int = layers(12, "number of layers")
     ffn_dim: int = size(3072, "inner width of the feed-forward block")
-    do_layer_norm_before: bool = option(
-        True, "norms in front of the sublayers and one behind all layers, instead of one behind each sublayer"
-    )
-    _remove_final_layer_norm: bool = option(False, "no norm behind all layers, as in files of before June 2022")
+    do_layer_norm_before: bool = option(True, "pre-norm layers and a final norm, instead of post-norm layers")
+    _remove_final_layer_norm: bool = option(False, "no final norm, as in files from before June 2022")
     word_embed_proj_dim: int | None = size(
         None, "width of token vectors and last states where it is not that of the layers: linear layers go between them"
     )
@@ -50,7 +48,7 @@ class OPTConfig(LikeOPT):
     attention_dropout: float = rate(0.0, "dropout on attention weights")
     num_attention_heads: int = size(12, "attention heads per layer; they divide hidden_size")
     activation_function: str = option("relu", "activation of the feed-forward block", choices=ACTIVATIONS)
-    init_std: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    init_std: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     bos_token_id: int | None = option(2, "id of the token that begins a text")
     enable_bias: bool = option(True, "linear layers of attention and feed-forward blocks have biases")
     layer_norm_elementwise_affine: bool = option(True, "norms have scales and shifts that are learned")

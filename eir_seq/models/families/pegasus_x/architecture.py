@@ -12,11 +12,11 @@ from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
 from eir_seq.models.families.bart.architecture import Design, bart_layer, bart_like_architecture, bart_like_tasks
 from eir_seq.models.families.bart.options import LikeBart
-from eir_seq.models.families.pegasus_x.attention import StaggeredAttention
+from eir_seq.models.families.pegasus_x.attention import BlockLocalAttention
 from eir_seq.models.families.pegasus_x.options import PegasusXConfig
 from eir_seq.models.layers.context import Carried, Context
 from eir_seq.models.layers.embeddings import Embeddings
-from eir_seq.models.layers.positions.absolute import WavePositions, closed_waves
+from eir_seq.models.layers.positions.absolute import ComputedSinusoids, tensor2tensor_sinusoids
 from eir_seq.models.layers.residual import Layer, LayerPlan, PreNorm
 
 
@@ -61,19 +61,19 @@ class WithGlobalTokens(PreNorm):
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
-def _layer(c: PegasusXConfig, wiring: type[Layer], number: int, *, decoder: bool) -> LayerPlan:
-    layer: Any = bart_layer(c, wiring, number, decoder=decoder)
+def _layer(c: PegasusXConfig, residual: type[Layer], number: int, *, decoder: bool) -> LayerPlan:
+    layer: Any = bart_layer(c, residual, number, decoder=decoder)
     if decoder:
         mixer, cross = (replace(part, bias=False, out_bias=False) for part in (layer.mixer, layer.cross))
         return replace(layer, mixer=mixer, cross=cross)
-    staggered = StaggeredAttention.Config(
+    staggered = BlockLocalAttention.Config(
         hidden_size=c.d_model,
         num_heads=c.encoder_attention_heads,
         size=c.block_size,
         shift=c.block_size // 2 if c.stagger_local_blocks and number % 2 else 0,
         dropout=c.attention_dropout,
     )
-    return replace(layer, wiring=WithGlobalTokens, mixer=staggered)
+    return replace(layer, residual=WithGlobalTokens, mixer=staggered)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +103,14 @@ class WithGlobals(Design):
             yield from for_layers(c.encoder_layers, norm)
 
 
-def _positions(c: PegasusXConfig) -> WavePositions:  # noqa: ARG001
-    return WavePositions(waves=closed_waves)
+def _positions(c: PegasusXConfig) -> ComputedSinusoids:  # noqa: ARG001
+    return ComputedSinusoids(sinusoids=tensor2tensor_sinusoids)
 
 
 _TASKS = bart_like_tasks(
     "PegasusX",
     WithGlobals(
-        wiring=PreNorm,
+        residual=PreNorm,
         normed_embeddings=False,
         final_norm=True,
         positions=_positions,

@@ -22,7 +22,7 @@ Parts = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values."""
 
 
-class StaggeredAttention(InPieces):
+class BlockLocalAttention(InPieces):
     """Tokens see those of their block and all global tokens; global tokens see each other and the whole text."""
 
     @dataclass(frozen=True, kw_only=True)

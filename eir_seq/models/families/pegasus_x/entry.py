@@ -7,10 +7,7 @@ ENTRIES = {
         config="options:PegasusXConfig",
         architecture="architecture:PEGASUS_X",
         paper="https://arxiv.org/abs/2208.04347",
-        summary=(
-            "Pegasus for long texts: its encoder reads them in blocks, staggered from layer to layer, with global "
-            "tokens."
-        ),
+        summary="Pegasus for long texts: staggered block-local attention with global tokens in its encoder.",
         tasks=PAIR_TASKS[:3],
         export=Export(note=DENSE),
     ),

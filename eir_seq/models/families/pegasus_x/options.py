@@ -30,6 +30,6 @@ class PegasusXConfig(PegasusConfig):
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
         if self.d_model < 4:
-            yield "d_model", f"{self.d_model} is too narrow: position waves need two speeds, so 4 channels"
+            yield "d_model", f"{self.d_model} is too narrow: sinusoidal positions need two frequencies, so 4 channels"
         if self.stagger_local_blocks and self.block_size % 2:
             yield "block_size", f"{self.block_size} is odd: staggered blocks need halves"

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:PersimmonConfig",
         architecture="architecture:PERSIMMON",
         paper="https://www.adept.ai/blog/persimmon-8b",
-        summary="Causal decoder that turns half of every head, norms queries and keys, and squares its activations.",
+        summary="Causal decoder with partial RoPE, norms on queries and keys, and squared ReLU.",
         tasks=("base", "causal-lm", "sequence-classification", "token-classification"),
     ),
 }

@@ -33,7 +33,7 @@ def _phi_plan(c: PhiConfig) -> StackPlan:
         norm=LayerNorm.Config(eps=c.layer_norm_eps),
         mixer=attention(c, bias=True, out_bias=True, head_norm=head_norm),
         mlp=feed_forward(c, gated=False, bias=True),
-        wiring=ParallelOneNorm,
+        residual=ParallelOneNorm,
         layer_dropout=c.resid_pdrop,
         dropout=c.embd_pdrop,
     )

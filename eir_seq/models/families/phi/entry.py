@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:PhiConfig",
         architecture="architecture:PHI",
         paper="https://arxiv.org/abs/2306.11644",
-        summary="Causal decoder whose sublayers read the same normed state, with rotations of half of every head.",
+        summary="Causal decoder with parallel attention and feed-forward on one norm, and partial RoPE.",
         tasks=("base", "causal-lm", "sequence-classification", "token-classification"),
     ),
 }

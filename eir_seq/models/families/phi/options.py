@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eir_seq.models.families.llama.options import KV_HEADS, RotaryDecoderConfig
-from eir_seq.models.families.stablelm.options import EPS, TURNED
+from eir_seq.models.families.stablelm.options import EPS, ROTATED
 from eir_seq.models.options import ACTIVATIONS, layers, option, rate, size
 
 
@@ -25,5 +25,5 @@ class PhiConfig(RotaryDecoderConfig):
     embd_pdrop: float = rate(0.0, "dropout on embeddings")
     hidden_act: str = option("gelu_new", "activation of the feed-forward block", choices=ACTIVATIONS)
     layer_norm_eps: float = option(1e-5, EPS, minimum=0.0)
-    partial_rotary_factor: float = option(0.5, TURNED, minimum=0.0, maximum=1.0)
+    partial_rotary_factor: float = option(0.5, ROTATED, minimum=0.0, maximum=1.0)
     qk_layernorm: bool = option(False, "queries and keys are normed, all heads by one scale and shift")

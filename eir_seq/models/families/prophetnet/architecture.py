@@ -24,7 +24,7 @@ from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.absolute import LearnedPositions
-from eir_seq.models.layers.positions.position_ids import CountAll
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds
 from eir_seq.models.layers.residual import LayerPlan, PostNorm
 
 
@@ -81,7 +81,7 @@ def _layers(
     c: ProphetNetConfig, count: int, mixer: Attention.Config, inner_size: int, cross: Attention.Config | None = None
 ) -> tuple[LayerPlan, ...]:
     layer = LayerPlan(
-        wiring=PostNorm,
+        residual=PostNorm,
         hidden_size=c.hidden_size,
         norm=LayerNorm.Config(),
         mixer=mixer,
@@ -102,7 +102,7 @@ def _embeddings(c: ProphetNetConfig) -> dict[str, Any]:
         "vocab_size": c.vocab_size,
         "hidden_size": c.hidden_size,
         "positions": LastRowPositions.Config(
-            count=c.max_position_embeddings, numbering=CountAll(offset=c.pad_token_id + 1)
+            count=c.max_position_embeddings, numbering=ArangePositionIds(offset=c.pad_token_id + 1)
         ),
         "norm": LayerNorm.Config(),
         "padding_id": c.pad_token_id,
@@ -111,7 +111,7 @@ def _embeddings(c: ProphetNetConfig) -> dict[str, Any]:
 
 
 def encoder_plan(c: ProphetNetConfig) -> StackPlan:
-    """An encoder with norms behind each sublayer."""
+    """A post-norm encoder."""
     mixer = Attention.Config(**_attention(c, c.num_encoder_attention_heads))
     return StackPlan(
         embeddings=Embeddings.Config(**_embeddings(c)),

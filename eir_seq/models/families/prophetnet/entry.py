@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:ProphetNetConfig",
         architecture="architecture:PROPHETNET",
         paper="https://arxiv.org/abs/2001.04063",
-        summary="Encoder-decoder that predicts several tokens at once by streams beside the one that reads the text.",
+        summary="Encoder-decoder that predicts several future tokens at once (n-gram streams).",
         tasks=PAIR_TASKS,
     ),
     "xlm-prophetnet": Entry(

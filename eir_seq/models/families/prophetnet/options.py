@@ -32,7 +32,7 @@ class ProphetNetConfig(ModelConfig):
     max_position_embeddings: int = size(
         512, "the longest text in tokens, on either side; the first one has position pad_token_id + 1"
     )
-    init_std: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    init_std: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     ngram: int = size(2, "streams of the decoder that predict a token each from ever earlier ones")
     num_buckets: int = option(32, "classes of distances between tokens", minimum=2)
     relative_max_distance: int = size(128, "distance from which on all tokens share the last class")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.checkpoint.keymap import Alias, Row, Same, for_layers
-from eir_seq.models.families.reformer.lsh_attention import ChunkedAttention, HashedAttention
+from eir_seq.models.families.reformer.lsh_attention import LocalSelfAttention, LshSelfAttention
 from eir_seq.models.families.reformer.options import ReformerConfig
 from eir_seq.models.families.reformer.reversible import ReversibleLayer, ReversibleStackPlan
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
@@ -25,7 +25,7 @@ from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.absolute import LearnedPositions
-from eir_seq.models.layers.positions.position_ids import CountAll, Numbering
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds, PositionIds
 from eir_seq.models.layers.residual import LayerPlan
 
 
@@ -38,7 +38,7 @@ class AxialPositions(Configured):
 
         shape: tuple[int, ...]
         sizes: tuple[int, ...]
-        numbering: Numbering = CountAll()
+        numbering: PositionIds = ArangePositionIds()
 
     def __init__(self, config: Config, size: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class PartwiseLanguageModel(LanguageModel):
         )
 
 
-def reformer_mixer(c: ReformerConfig, kind: str) -> ChunkedAttention.Config:
+def reformer_mixer(c: ReformerConfig, kind: str) -> LocalSelfAttention.Config:
     """Attention of a layer."""
     lengths = c.chunk_lengths()
     common: dict[str, Any] = {
@@ -90,14 +90,14 @@ def reformer_mixer(c: ReformerConfig, kind: str) -> ChunkedAttention.Config:
         "causal": c.is_decoder,
     }
     if kind == "local":
-        return ChunkedAttention.Config(
+        return LocalSelfAttention.Config(
             **common,
             chunk=c.local_attn_chunk_length,
             before=c.local_num_chunks_before,
             after=c.local_num_chunks_after,
             dropout=c.local_attention_probs_dropout_prob,
         )
-    return HashedAttention.Config(
+    return LshSelfAttention.Config(
         **common,
         chunk=c.lsh_attn_chunk_length,
         before=c.lsh_num_chunks_before,
@@ -111,7 +111,7 @@ def reformer_mixer(c: ReformerConfig, kind: str) -> ChunkedAttention.Config:
 
 
 def reformer_plan(c: ReformerConfig) -> ReversibleStackPlan:
-    """Two streams through layers with norms in front of the sublayers, and a norm of both behind the last."""
+    """Two streams through pre-norm layers, and a final norm of both."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     table = LearnedPositions.Config(count=c.max_position_embeddings)
     axes = AxialPositions.Config(shape=tuple(c.axial_pos_shape), sizes=tuple(c.axial_pos_embds_dim))
@@ -124,7 +124,7 @@ def reformer_plan(c: ReformerConfig) -> ReversibleStackPlan:
         ),
         layers=tuple(
             LayerPlan(
-                wiring=ReversibleLayer,
+                residual=ReversibleLayer,
                 hidden_size=c.hidden_size,
                 norm=norm,
                 mixer=reformer_mixer(c, kind),

@@ -7,9 +7,7 @@ ENTRIES = {
         config="options:ReformerConfig",
         architecture="architecture:REFORMER",
         paper="https://arxiv.org/abs/2001.04451",
-        summary=(
-            "Encoder or decoder for long texts: tokens look at near ones or at those of like hashes; layers are undone."
-        ),
+        summary="Encoder or decoder for long texts: local and LSH attention in reversible layers.",
         tasks=("base", "masked-lm", "causal-lm", "sequence-classification", "question-answering"),
         export=Export(
             operations=("eir_seq::order_by_hashes",),

@@ -19,7 +19,7 @@ from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
 
 
-class ChunkedAttention(Configured):
+class LocalSelfAttention(Configured):
     """Attention within chunks of the text and to those around them."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -137,14 +137,14 @@ class ChunkedAttention(Configured):
         return torch.cat([torch.cat((x[:, :, i:], x[:, :, :i]), 2) if i else x for i in steps], 3)
 
 
-class HashedAttention(ChunkedAttention):
+class LshSelfAttention(LocalSelfAttention):
     """Attention within chunks of tokens sorted by hashes of their keys, which are their queries too.
 
     A token looks at itself only where there is nothing else.
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(ChunkedAttention.Config):
+    class Config(LocalSelfAttention.Config):
         """`hashes`: how often tokens are hashed; `buckets`: different hashes, or factors of that number.
 
         By default their number follows from the length, up to a limit by the longest text `max_positions`. `seed`: of
@@ -209,9 +209,9 @@ def order_by_hashes(key: Tensor, real: Tensor, factors: tuple[int, ...], rotatio
     Returns:
         (batch, heads, hashes * tokens) numbers: hash * tokens + place of the token.
     """
-    turned = torch.einsum("bhtd,hdnr->bhntr", key, rotations)
-    bucket, product = torch.zeros_like(turned[..., 0], dtype=torch.long), 1
-    for factor, part in zip(factors, turned.split([factor // 2 for factor in factors], -1), strict=True):
+    rotated = torch.einsum("bhtd,hdnr->bhntr", key, rotations)
+    bucket, product = torch.zeros_like(rotated[..., 0], dtype=torch.long), 1
+    for factor, part in zip(factors, rotated.split([factor // 2 for factor in factors], -1), strict=True):
         bucket = bucket + product * torch.cat((part, -part), -1).argmax(-1)
         product *= factor
     bucket = bucket.masked_fill(~real[:, None, None], product)

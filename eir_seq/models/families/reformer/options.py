@@ -47,9 +47,9 @@ class ReformerConfig(ModelConfig):
     axial_pos_embds_dim: list[int] = option(
         [64, 192], "widths of the vectors of each axis; their sum is hidden_size", minimum=1
     )
-    axial_norm_std: float = option(1.0, "deviation of the normal distribution of those, when fresh", minimum=0.0)
+    axial_norm_std: float = option(1.0, "standard deviation of those when fresh (normal distribution)", minimum=0.0)
     max_position_embeddings: int = size(4096, "the longest text in tokens; rows of the table, where it has no axes")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
     is_decoder: bool = option(False, "each token sees only itself and those before; task causal-lm sets it")
     use_cache: bool = option(

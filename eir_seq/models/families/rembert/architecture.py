@@ -7,13 +7,10 @@ from dataclasses import replace
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same
-from eir_seq.models.families.bert.architecture import (
-    bert_embeddings,
-    bert_language_model,
-    bert_like,
-    bert_plan,
-    bert_rows,
-)
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_language_model
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_embeddings, bert_plan
 from eir_seq.models.families.rembert.options import RemBertConfig
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
 

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:RemBertConfig",
         architecture="architecture:REMBERT",
         paper="https://arxiv.org/abs/2010.12821",
-        summary="Bert with narrow tables at its input and a wide one of its own at the output.",
+        summary="Bert with narrow input embeddings and a separate, wider output embedding.",
         tasks=ROBERTA_TASKS,
         pooler=True,
     ),

@@ -14,19 +14,22 @@ from typing import Any
 from eir_seq.models.architecture import Architecture, Plan, TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Alias, Row, Same
-from eir_seq.models.families.bert.architecture import bert_heads, bert_like, bert_plan, bert_rows, head_dropout
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_heads, head_dropout
+from eir_seq.models.families.bert.keymap import bert_rows
 from eir_seq.models.families.bert.options import EncoderWithoutSegments
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.roberta.options import RobertaConfig
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
 from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
-from eir_seq.models.layers.positions.position_ids import CountReal
+from eir_seq.models.layers.positions.position_ids import InputPositionIds
 
 
 def roberta_plan(c: RobertaConfig, *, pooler: bool = True) -> StackPlan:
     """Bert with positions counted over real tokens."""
     assert c.pad_token_id is not None
-    return bert_plan(c, pooler=pooler, numbering=CountReal(c.pad_token_id))
+    return bert_plan(c, pooler=pooler, numbering=InputPositionIds(c.pad_token_id))
 
 
 def roberta_classification(c: EncoderWithoutSegments) -> SequenceClassification.Config:

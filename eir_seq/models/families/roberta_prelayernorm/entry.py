@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:RobertaPreLayerNormConfig",
         architecture="architecture:ROBERTA_PRELAYERNORM",
         paper="https://arxiv.org/abs/1904.01038",
-        summary="Roberta with norms in front of the sublayers and one behind the last layer.",
+        summary="Pre-norm roberta with a final norm.",
         tasks=ROBERTA_TASKS,
         pooler=True,
     ),

@@ -13,14 +13,10 @@ from torch.nn import functional as F
 from eir_seq.models.architecture import TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, Unused
-from eir_seq.models.families.bert.architecture import (
-    BERT_LANGUAGE_MODEL_ROWS,
-    bert_embeddings,
-    bert_language_model,
-    bert_like,
-    bert_plan,
-    bert_rows,
-)
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_language_model
+from eir_seq.models.families.bert.keymap import BERT_LANGUAGE_MODEL_ROWS, bert_rows
+from eir_seq.models.families.bert.plan import bert_embeddings, bert_plan
 from eir_seq.models.families.roc_bert.options import RoCBertConfig
 from eir_seq.models.heads.base import Head, Targets, token_loss
 from eir_seq.models.heads.language_model import LanguageModel

@@ -12,7 +12,10 @@ from torch import Tensor
 from eir_seq.models.architecture import TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same
-from eir_seq.models.families.bert.architecture import bert_language_model, bert_like, bert_plan, bert_rows
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.heads import bert_language_model
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.roberta.architecture import ROBERTA_CLASSIFICATION_ROWS, roberta_classification
 from eir_seq.models.families.roformer.options import RoFormerConfig
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
@@ -43,25 +46,25 @@ class _RotationTable(SinesThenCosines):
 
 
 class RotatedAttention(Attention):
-    """Queries, keys and optionally values turned by the shared table; neighbouring channels are pairs."""
+    """Queries, keys and optionally values rotated by the shared table; neighbouring channels are pairs."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):
-        """`turns_values`: values are turned too."""
+        """`rotates_values`: values are rotated too."""
 
-        turns_values: bool = False
+        rotates_values: bool = False
 
     config: Config
 
-    def _turned(self, x: Tensor, ctx: Context) -> Tensor:
+    def _rotated(self, x: Tensor, ctx: Context) -> Tensor:
         sines, cosines = ctx.once("rotations", lambda: _rotations(ctx))
         even, odd = self._heads(x).unflatten(-1, (-1, 2)).unbind(-1)
-        turned = torch.stack((even * cosines - odd * sines, odd * cosines + even * sines), -1)
-        return turned.flatten(-2).to(x.dtype)
+        rotated = torch.stack((even * cosines - odd * sines, odd * cosines + even * sines), -1)
+        return rotated.flatten(-2).to(x.dtype)
 
     def _values(self, x: Tensor, ctx: Context) -> Tensor:
         value = self.value(x)
-        return self._turned(value, ctx) if self.config.turns_values else self._heads(value)
+        return self._rotated(value, ctx) if self.config.rotates_values else self._heads(value)
 
 
 def _rotations(ctx: Context) -> tuple[Tensor, ...]:
@@ -71,13 +74,13 @@ def _rotations(ctx: Context) -> tuple[Tensor, ...]:
 
 
 def roformer_plan(c: RoFormerConfig, *, pooler: bool = False) -> StackPlan:
-    """Bert without a pooler, its positions as rotations."""
+    """Bert without a pooler, with RoPE."""
     mixer = RotatedAttention.Config(
         hidden_size=c.hidden_size,
         num_heads=c.num_attention_heads,
         causal=c.is_decoder,
         dropout=c.attention_probs_dropout_prob,
-        turns_values=c.rotary_value,
+        rotates_values=c.rotary_value,
     )
     table = RotationTable(count=c.max_position_embeddings, size=c.hidden_size // c.num_attention_heads)
     plan = bert_plan(c, pooler=pooler, positions=False, mixer=mixer, embedding_size=c.embedding_size)

@@ -7,9 +7,7 @@ ENTRIES = {
         config="options:RoFormerConfig",
         architecture="architecture:ROFORMER",
         paper="https://arxiv.org/abs/2104.09864",
-        summary=(
-            "Bert without a table of positions: queries and keys (and values, if asked) are rotated by their positions."
-        ),
+        summary="Bert with RoPE in place of a position table, on queries, keys and optionally values.",
         tasks=ROBERTA_TASKS,
     ),
 }

@@ -18,7 +18,7 @@ class RoFormerConfig(WithDecoder, EncoderConfig):
 
     vocab_size: int = size(50000, "number of tokens in the vocabulary")
     embedding_size: int | None = size(None, "width of the token and segment tables; hidden_size if absent")
-    max_position_embeddings: int = size(1536, "rows of the table of rotations: the longest text in tokens")
+    max_position_embeddings: int = size(1536, "rows of the RoPE table: the longest text in tokens")
     rotary_value: bool = option(False, "values are rotated by their positions too, not only queries and keys")
 
     def problems(self) -> Iterator[tuple[str, str]]:

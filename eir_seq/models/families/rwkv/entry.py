@@ -7,9 +7,7 @@ ENTRIES = {
         config="options:RwkvConfig",
         architecture="architecture:RWKV",
         paper="https://arxiv.org/abs/2305.13048",
-        summary=(
-            "Causal decoder without attention (version 4): fading averages of values, kept in a state of fixed size."
-        ),
+        summary="Linear-recurrent causal decoder without attention (version 4), with a state of fixed size.",
         tasks=("base", "causal-lm"),
         export=Export(operations=("eir_seq::fading_maximum", "eir_seq::recurrence")),
     ),

@@ -14,21 +14,21 @@ from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.rms_norm import RMSNorm
-from eir_seq.models.layers.positions.absolute import LearnedPositions, PositionsConfig, WavePositions
+from eir_seq.models.layers.positions.absolute import ComputedSinusoids, LearnedPositions, PositionsConfig
 from eir_seq.models.layers.positions.rotary import Rotary
 from eir_seq.models.layers.residual import LayerPlan, PreNorm
 
 
 def sequence_default_plan(c: SequenceDefaultConfig) -> StackPlan | WindowsPlan:
-    """RMS norms in front of the sublayers and at the end, gated feed-forward blocks, no biases."""
+    """Pre-norm layers with RMS norms, gated feed-forward blocks and a final norm; no biases."""
     positions: PositionsConfig | None = None
     if c.position == "encode":
-        positions = WavePositions()
+        positions = ComputedSinusoids()
     elif c.position == "embed":
         positions = LearnedPositions.Config(count=c.max_position_embeddings)
     norm = RMSNorm.Config(eps=c.layer_norm_eps)
     layer = LayerPlan(
-        wiring=PreNorm,
+        residual=PreNorm,
         hidden_size=c.embedding_dim,
         norm=norm,
         mixer=Attention.Config(

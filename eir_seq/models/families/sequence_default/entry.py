@@ -7,8 +7,6 @@ ENTRIES = {
         config="options:SequenceDefaultConfig",
         architecture="architecture:SEQUENCE_DEFAULT",
         paper="https://arxiv.org/abs/1706.03762",
-        summary=(
-            "This project's own encoder: RMS norms in front, rotary positions, gated feed-forward, optional windows."
-        ),
+        summary="This project's own encoder: pre-norm with RMS norms, RoPE, gated feed-forward and optional windows.",
     ),
 }

@@ -31,7 +31,7 @@ class SequenceDefaultConfig(ModelConfig):
     activation: str = option("silu", "activation of the gate in the feed-forward block", choices=ACTIVATIONS)
     position: str = option(
         "rotary",
-        "how positions enter: rotary turns queries and keys, encode adds fixed sine waves, embed a learned table",
+        "how positions enter: rotary (RoPE), encode (sinusoidal) or embed (a learned table)",
         choices=("rotary", "encode", "embed"),
     )
     max_position_embeddings: int = size(4096, "rows of the learned position table (position: embed only)")
@@ -40,7 +40,7 @@ class SequenceDefaultConfig(ModelConfig):
     )
     dropout: float = rate(0.1, "dropout on embeddings, attention weights and the output of every sublayer")
     layer_norm_eps: float = option(1e-6, "added to the mean square in RMS norms", minimum=0.0)
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     masked: bool = option(False, "each token sees only itself and those before")
     pad_token_id: int | None = option(0, "id of the padding token")
 

@@ -31,7 +31,7 @@ class WindowsPlan:
         return self.stack.inputs
 
     def build(self) -> Windows:
-        """The frame."""
+        """The backbone."""
         return Windows(self)
 
 

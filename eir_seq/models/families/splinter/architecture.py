@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Same
-from eir_seq.models.families.bert.architecture import bert_initialization, bert_plan, bert_rows
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_initialization, bert_plan
 from eir_seq.models.families.splinter.options import SplinterConfig
 from eir_seq.models.heads.base import Head, Targets
 from eir_seq.models.heads.spans_and_tokens import span_loss

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.architecture import bert_layer, bert_like, bert_plan, bert_rows
+from eir_seq.models.families.bert.architecture import bert_like
+from eir_seq.models.families.bert.keymap import bert_rows
+from eir_seq.models.families.bert.plan import bert_layer, bert_plan
 from eir_seq.models.families.squeezebert.options import SqueezeBertConfig
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.feed_forward.mlp import Mlp

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:SqueezeBertConfig",
         architecture="architecture:SQUEEZEBERT",
         paper="https://arxiv.org/abs/2006.11316",
-        summary="Bert whose linear layers mix channels within groups only.",
+        summary="Bert with grouped convolutions in place of linear layers.",
         tasks=("base", "masked-lm", *TEXT_TASKS),
         pooler=True,
     ),

@@ -31,7 +31,7 @@ def _stablelm_plan(c: StableLmConfig) -> StackPlan:
         norm=LayerNorm.Config(eps=c.layer_norm_eps),
         mixer=attention(c, bias=c.use_qkv_bias, out_bias=False, head_norm=head_norm if c.qk_layernorm else None),
         mlp=feed_forward(c, gated=True, bias=False),
-        wiring=ParallelOneNorm if c.use_parallel_residual else PreNorm,
+        residual=ParallelOneNorm if c.use_parallel_residual else PreNorm,
         layer_dropout=c.hidden_dropout,
         mixer_dropout=0.0,
     )

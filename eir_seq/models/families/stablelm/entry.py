@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:StableLmConfig",
         architecture="architecture:STABLELM",
         paper="https://arxiv.org/abs/2402.17834",
-        summary="Llama with norms that centre and rotations of a quarter of every head.",
+        summary="Llama with layer norms and partial RoPE.",
         tasks=("base", "causal-lm", "sequence-classification", "token-classification"),
     ),
 }

@@ -10,7 +10,7 @@ from eir_seq.models.options import option, rate, size
 
 EPS = "added to the variance in layer norms"
 
-TURNED = "share of a head's channels that are turned, its first ones"
+ROTATED = "share of a head's channels that RoPE rotates, the first ones"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,4 +31,4 @@ class StableLmConfig(RotaryDecoderConfig):
     qk_layernorm: bool = option(False, "queries and keys are normed, every head by a scale of its own")
     use_parallel_residual: bool = option(False, "attention and feed-forward block read the same normed state")
     hidden_dropout: float = rate(0.0, "dropout on the output of feed-forward blocks")
-    partial_rotary_factor: float = option(0.25, TURNED, minimum=0.0, maximum=1.0)
+    partial_rotary_factor: float = option(0.25, ROTATED, minimum=0.0, maximum=1.0)

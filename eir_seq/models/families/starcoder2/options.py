@@ -24,7 +24,9 @@ class Starcoder2Config(RotaryDecoderConfig):
     num_key_value_heads: int = size(2, KV_HEADS)
     hidden_act: str = option("gelu_pytorch_tanh", "activation of the feed-forward block", choices=ACTIVATIONS)
     max_position_embeddings: int = size(4096, "the longest text in tokens; a rope_scaling may lengthen it")
-    initializer_range: float = option(0.018042, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(
+        0.018042, "standard deviation of fresh weights (normal distribution)", minimum=0.0
+    )
     norm_epsilon: float = option(1e-5, EPS, minimum=0.0)
     bos_token_id: int | None = option(50256, "id of the token that begins a text")
     eos_token_id: int | list[int] | None = option(50256, "id (or ids) of the token that ends a text")

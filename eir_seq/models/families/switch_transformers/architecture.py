@@ -14,20 +14,20 @@ from eir_seq.models.backbones.encoder_decoder import EncoderDecoderPlan
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, Stacked, for_layers
 from eir_seq.models.families.switch_transformers.options import SwitchTransformersConfig
-from eir_seq.models.families.switch_transformers.routing import FirstInLine, with_room
+from eir_seq.models.families.switch_transformers.routing import SwitchExperts, within_capacity
 from eir_seq.models.families.t5.architecture import t5_initialization, t5_language_model, t5_side_rows, t5_stack
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.routed_target import RoutedTarget
 from eir_seq.models.initialization import Initialization
 from eir_seq.models.layers.moe.experts import Experts
-from eir_seq.models.layers.residual import PreNormExperts
+from eir_seq.models.layers.residual import PreNormMoe
 
 # ----------------------------------------------------------------------------------------------------------- plans
 
 
 def _stack(c: SwitchTransformersConfig, *, decoder: bool, routes: bool) -> StackPlan:
     sparse, plan = c.sparse(decoder=decoder), t5_stack(c, decoder=decoder)
-    experts = FirstInLine.Config(
+    experts = SwitchExperts.Config(
         experts=Experts.Config(
             count=c.num_experts,
             hidden_size=c.d_model,
@@ -45,7 +45,7 @@ def _stack(c: SwitchTransformersConfig, *, decoder: bool, routes: bool) -> Stack
     return replace(
         plan,
         layers=tuple(
-            replace(layer, wiring=PreNormExperts, mlp=experts) if routed else layer  # type: ignore[type-var]
+            replace(layer, residual=PreNormMoe, mlp=experts) if routed else layer  # type: ignore[type-var]
             for layer, routed in zip(plan.layers, sparse, strict=True)
         ),
         packs_behind=not c.router_ignore_padding_tokens,  # in front of a text, padding takes room of the experts
@@ -133,7 +133,7 @@ class SwitchTarget(RoutedTarget):
         size = (scores.logsumexp(-1).square() * share).sum() / (share.sum() * len(scores))
         chances, count = scores.softmax(-1), scores.shape[-1]
         taken = F.one_hot(chances.argmax(-1), count) * share[None, ..., None].long()
-        chosen = with_room(taken.flatten(0, 1), self.config.capacity).view_as(taken).argmax(-1)  # 0 without room
+        chosen = within_capacity(taken.flatten(0, 1), self.config.capacity).view_as(taken).argmax(-1)  # 0 without room
         used = (F.one_hot(chosen, count) * per_text).sum((0, 2))
         return {"z_loss": size, "aux_loss": (used * (chances * per_text).sum((0, 2))).mean() * count**2}
 
@@ -151,7 +151,7 @@ def _language_model(c: SwitchTransformersConfig) -> LanguageModel.Config:
 
 def _initialization(c: SwitchTransformersConfig) -> Initialization:
     like_t5 = t5_initialization(c)
-    return replace(like_t5, deviations={**like_t5.deviations, "*.mlp.router.weight": c.initializer_factor})
+    return replace(like_t5, stds={**like_t5.stds, "*.mlp.router.weight": c.initializer_factor})
 
 
 SWITCH_TRANSFORMERS = Architecture(

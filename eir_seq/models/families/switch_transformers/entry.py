@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:SwitchTransformersConfig",
         architecture="architecture:SWITCH_TRANSFORMERS",
         paper="https://arxiv.org/abs/2101.03961",
-        summary="T5 in which every token of some layers goes through one of many feed-forward blocks.",
+        summary="T5 with a mixture of experts in some layers; switch routing (one expert per token).",
         tasks=T5_TASKS[:3],
         export=Export(operations=GROUPED),
     ),

@@ -14,7 +14,7 @@ from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.moe.experts import Experts, router_scores
 
 
-class FirstInLine(Configured):
+class SwitchExperts(Configured):
     """Each token goes through its best expert, weighted by its chance, while that has room (arXiv 2101.03961, 2.2).
 
     Room is counted per text and per call, from the first token on; those that find none come out as zeros.
@@ -22,7 +22,7 @@ class FirstInLine(Configured):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):
-        """`capacity`: tokens of a text that an expert takes. `jitter`: see `BestExperts`. `bias`, `dtype`: of routers.
+        """`capacity`: tokens of a text that an expert takes. `jitter`: see `TopKExperts`. `bias`, `dtype`: of routers.
 
         `skips_padding`: padding takes no room.
         """
@@ -52,12 +52,12 @@ class FirstInLine(Configured):
         taken = ctx.layout.pad(F.one_hot(chosen, c.experts.count))
         if c.skips_padding and ctx.layout.mask is not None:
             taken = taken * ctx.layout.mask[..., None]
-        fits = ctx.layout.pack(with_room(taken, c.capacity)).any(-1)
+        fits = ctx.layout.pack(within_capacity(taken, c.capacity)).any(-1)
         chosen = chosen.masked_fill(~fits, c.experts.count)
         mixed: Tensor = self.experts(x.reshape(-1, x.shape[-1]), chosen.view(-1, 1), weights.view(-1, 1))
         return mixed.view_as(x)
 
 
-def with_room(taken: Tensor, capacity: int) -> Tensor:
+def within_capacity(taken: Tensor, capacity: int) -> Tensor:
     """(batch, length, experts), one where a token goes to an expert -> zero where the expert has no more room."""
     return taken * (taken.cumsum(1) <= capacity)

@@ -40,10 +40,10 @@ def t5_attention(c: LikeT5, *, causal: bool = False, cross: bool = False) -> Att
 
 
 def t5_stack(c: LikeT5, *, decoder: bool) -> StackPlan:
-    """One side: RMS norms in front and at the end, one table of relative biases for all layers."""
+    """One side: pre-norm with RMS norms and a final norm, one table of relative biases for all layers."""
     norm = RMSNorm.Config(eps=c.layer_norm_epsilon)
     layer = LayerPlan(
-        wiring=PreNorm,
+        residual=PreNorm,
         hidden_size=c.d_model,
         norm=norm,
         mixer=t5_attention(c, causal=decoder),

@@ -8,22 +8,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.backbones.encoder_decoder import EncoderDecoder, EncoderDecoderPlan
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
 from eir_seq.models.families.llama.architecture import GATED, QKV
+from eir_seq.models.families.t5gemma.attention import BoundedScorer, ReaderAttention, ReaderScorer, bounded
 from eir_seq.models.families.t5gemma.options import T5GemmaConfig, T5GemmaModuleConfig
 from eir_seq.models.heads.base import Inputs, Targets
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.heads.sequence_classification import SequenceClassification, shifted_right
 from eir_seq.models.heads.spans_and_tokens import TokenClassification
 from eir_seq.models.initialization import Initialization
-from eir_seq.models.layers.attention.dot_product import EAGER
 from eir_seq.models.layers.attention.multi_head import Attention
-from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.rms_norm import CenteredRMSNorm
@@ -32,95 +30,10 @@ from eir_seq.models.layers.residual import LayerPlan, Sandwich
 from eir_seq.models.output import ModelOutput
 
 
-def bounded(scores: Tensor, bound: float | None) -> Tensor:
-    """Scores whose size approaches `bound` and never exceeds it."""
-    return scores if bound is None else bound * torch.tanh(scores / bound)
-
-
-class BoundedAttention(Attention):
-    """Attention whose scores are bounded, which torch's kernels cannot do: weights are spelt out where there is one."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Config(Attention.Config):
-        """`bound`: of the scores."""
-
-        bound: float | None
-
-    config: Config
-
-    @property
-    def implementations(self) -> tuple[str, ...]:
-        """No kernel bounds scores."""
-        return super().implementations if self.config.bound is None else (EAGER,)
-
-    def _scores(self, query: Tensor, key: Tensor) -> Tensor:
-        return bounded(super()._scores(query, key), self.config.bound)
-
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        causal: bool,
-        dropout: float,
-    ) -> Tensor:
-        if self.config.bound is None:
-            return super()._fused(query, key, value, mask, bias, causal, dropout)
-        return self._spelt_out(query, key, value, mask, bias, causal, dropout)
-
-    def _spelt_out(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        causal: bool,
-        dropout: float,
-    ) -> Tensor:
-        weights = F.dropout(self._weights(query, key, mask, bias, causal), dropout).to(value.dtype)
-        return weights @ value.repeat_interleave(query.shape[1] // value.shape[1], 1)
-
-
-class ReaderAttention(BoundedAttention):
-    """A masked token that sees no other one weighs all tokens alike, as published.
-
-    Elsewhere nobody reads the state of a masked token. But the decoder of a `Reader` reads a text moved by one token,
-    so that the first token of a text padded on the left is judged by the state of the padding before it.
-    """
-
-    def _visible(self, ctx: Context, queries: int, keys: int) -> Tensor | None:
-        look = super()._visible(ctx, queries, keys)
-        return look if look is None or ctx.keys is None else look & ctx.keys[:, None, None]
-
-    def _windowed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:
-        if ctx.layout.packed or ctx.keys is None:
-            return super()._windowed(query, key, value, ctx, dropout)
-        return self._fused(query, key, value, self._visible(ctx, query.shape[2], key.shape[2]), None, False, dropout)
-
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        causal: bool,
-        dropout: float,
-    ) -> Tensor:
-        compute = super()._fused if mask is None else self._spelt_out  # kernels give zeros where nothing is seen
-        return compute(query, key, value, mask, bias, causal, dropout)
-
-
-# ----------------------------------------------------------------------------------------------------------- plans
-
-
 def _attention(
     c: T5GemmaConfig, side: T5GemmaModuleConfig, window: int | None, *, causal: bool, memory_size: int | None = None
-) -> BoundedAttention.Config:
-    return BoundedAttention.Config(
+) -> Attention.Config:
+    return Attention.Config(
         hidden_size=side.hidden_size,
         num_heads=side.num_attention_heads,
         head_size=side.head_dim,
@@ -133,7 +46,7 @@ def _attention(
         dropout=c.attention_dropout,
         rotary=Rotary(base=side.rope_theta),
         window=window,
-        bound=side.attn_logit_softcapping,
+        scorer=BoundedScorer(side.attn_logit_softcapping),
     )
 
 
@@ -151,7 +64,7 @@ def _stack(c: T5GemmaConfig, *, decoder: bool) -> StackPlan:
         ),
         layers=tuple(
             LayerPlan(
-                wiring=Sandwich,
+                residual=Sandwich,
                 hidden_size=side.hidden_size,
                 norm=norm,
                 mixer=_attention(c, side, window, causal=decoder),
@@ -210,7 +123,7 @@ class ReaderPlan(EncoderDecoderPlan):
     padding_id: int | None
 
     def build(self) -> Reader:
-        """The frame."""
+        """The backbone."""
         return Reader(self)
 
 
@@ -218,13 +131,15 @@ def _reader_plan(c: T5GemmaConfig) -> EncoderDecoderPlan | StackPlan:
     if not c.is_encoder_decoder:
         return _encoder_plan(c)
     decoder = _stack(c, decoder=True)
-    layers = tuple(replace(layer, mixer=ReaderAttention.Config(**vars(layer.mixer))) for layer in decoder.layers)  # type: ignore[type-var,attr-defined]
+    scorer = ReaderScorer(c.decoder_side.attn_logit_softcapping)
+    layers = tuple(
+        replace(layer, mixer=ReaderAttention.Config(**{**vars(layer.mixer), "scorer": scorer}))  # type: ignore[type-var,attr-defined]
+        for layer in decoder.layers
+    )
     # padding on the left stands behind the decoder's first token: left out, it would bring that into others' windows
     sides = {**vars(_plan(c)), "decoder": replace(decoder, layers=layers, packs_behind=True)}
     return ReaderPlan(**sides, start_id=c.bos_token_id, padding_id=c.pad_token_id)
 
-
-# ------------------------------------------------------------------------------------------------------ key tables
 
 NORMS = {"self_attn": "mixer", "cross_attn": "cross", "feedforward": "mlp"}
 
@@ -263,9 +178,6 @@ def _encoder_rows(c: T5GemmaConfig) -> Iterator[Row]:
 
 def _reader_rows(c: T5GemmaConfig) -> Iterator[Row]:
     return _rows(c) if c.is_encoder_decoder else _encoder_rows(c)
-
-
-# ----------------------------------------------------------------------------------------------------------- heads
 
 
 class BoundedScores(LanguageModel):
@@ -340,11 +252,12 @@ class NarrowerOutput(Initialization):
 
 def _initialization(c: T5GemmaConfig) -> Initialization:
     decoder = c.decoder_side.initializer_range
-    deviations = {"*.excess": 0.0, "head.*": decoder, "body.decoder.*": decoder}
-    return NarrowerOutput(c.encoder_side.initializer_range, deviations)
+    stds = {"*.excess": 0.0, "head.*": decoder, "body.decoder.*": decoder}
+    return NarrowerOutput(c.encoder_side.initializer_range, stds)
 
 
 SCORE = (Same("score.out_proj", "out"),)
+
 T5GEMMA = Architecture(
     tasks=declare_tasks(
         "T5Gemma",

@@ -7,10 +7,7 @@ ENTRIES = {
         config="options:T5GemmaConfig",
         architecture="architecture:T5GEMMA",
         paper="https://arxiv.org/abs/2504.06225",
-        summary=(
-            "Encoder and decoder of any two sizes; layers with bounded scores, rotations, windows and four or six "
-            "norms."
-        ),
+        summary="Encoder-decoder of any two sizes with soft-capped scores, RoPE, sliding windows and sandwich norms.",
         tasks=T5_TASKS[:5],
     ),
 }

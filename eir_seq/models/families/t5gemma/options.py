@@ -29,7 +29,7 @@ class T5GemmaModuleConfig(Options):
     head_dim: int = size(256, "channels of a head; heads need not add up to hidden_size")
     hidden_activation: str = option("gelu_pytorch_tanh", "activation of the feed-forward block", choices=ACTIVATIONS)
     max_position_embeddings: int = size(8192, "the longest text in tokens")
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     rms_norm_eps: float = option(1e-6, "added to the mean square in norms", minimum=0.0)
     use_cache: bool = option(True, "a decoder returns its keys and values")
     pad_token_id: int | None = option(0, "id of the padding token; the decoder's counts where the whole names none")
@@ -38,7 +38,7 @@ class T5GemmaModuleConfig(Options):
     tie_word_embeddings: bool = option(
         True, "of the decoder, where that of the whole is false: the head has the encoder's table instead"
     )
-    rope_theta: float = option(10000.0, "base of the wave lengths of the rotations", minimum=1.0)
+    rope_theta: float = option(10000.0, "base of the RoPE frequencies", minimum=1.0)
     attention_bias: bool = option(False, "linear layers of attention have biases")
     attention_dropout: float = rate(0.0, "dropout on attention weights, that of the whole")
     query_pre_attn_scalar: float = option(256, "scores are divided by its square root", minimum=1)
@@ -66,7 +66,7 @@ class T5GemmaModuleConfig(Options):
         if self.num_attention_heads % self.kv_heads:
             yield "num_key_value_heads", f"{self.kv_heads} does not divide {self.num_attention_heads} heads"
         if self.head_dim % 2:
-            yield "head_dim", f"{self.head_dim} is odd; channels are turned in pairs"
+            yield "head_dim", f"{self.head_dim} is odd; RoPE rotates pairs of channels"
         for name in ("final_logit_softcapping", "attn_logit_softcapping"):
             if (bound := getattr(self, name)) is not None and bound <= 0:
                 yield name, f"{bound} must exceed 0"

@@ -13,15 +13,9 @@ from torch import Tensor, nn
 from eir_seq.models.architecture import Architecture, TaskHead, declare_tasks
 from eir_seq.models.backbones.joined import JoinedPlan
 from eir_seq.models.checkpoint.keymap import Row, Same
-from eir_seq.models.families.bert.architecture import (
-    BERT_LAYER_ROWS,
-    BERT_PRETRAINING_ROWS,
-    bert_classification,
-    bert_language_model,
-    bert_plan,
-    bert_rows,
-    next_sentence,
-)
+from eir_seq.models.families.bert.heads import bert_classification, bert_language_model, next_sentence
+from eir_seq.models.families.bert.keymap import BERT_LAYER_ROWS, BERT_PRETRAINING_ROWS, bert_rows
+from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.luke.architecture import in_stack
 from eir_seq.models.families.visual_bert.heads import ImagePreTraining, RegionAlignment, VisualQuestionAnswering
 from eir_seq.models.families.visual_bert.options import VisualBertConfig

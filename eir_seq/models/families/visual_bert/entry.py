@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:VisualBertConfig",
         architecture="architecture:VISUAL_BERT",
         paper="https://arxiv.org/abs/1908.03557",
-        summary="Bert over a text and the regions of an image behind it (visual_embeds ...).",
+        summary="Bert over a text followed by regions of an image (visual_embeds ...).",
         tasks=(
             "base",
             "pretraining",

@@ -15,12 +15,12 @@ from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
-from eir_seq.models.layers.positions.absolute import WavePositions, closed_waves
+from eir_seq.models.layers.positions.absolute import ComputedSinusoids, tensor2tensor_sinusoids
 from eir_seq.models.layers.residual import LayerPlan, PreNorm
 
 
 def xglm_plan(c: XGLMConfig) -> StackPlan:
-    """Scaled tokens, waves for positions."""
+    """Scaled tokens, sinusoids for positions."""
     norm = LayerNorm.Config()
     attention: dict[str, Any] = {
         "hidden_size": c.d_model,
@@ -28,7 +28,7 @@ def xglm_plan(c: XGLMConfig) -> StackPlan:
         "dropout": c.attention_dropout,
     }
     layer = LayerPlan(
-        wiring=PreNorm,
+        residual=PreNorm,
         hidden_size=c.d_model,
         norm=norm,
         mixer=Attention.Config(**attention, causal=True),
@@ -46,7 +46,7 @@ def xglm_plan(c: XGLMConfig) -> StackPlan:
         embeddings=Embeddings.Config(
             vocab_size=c.vocab_size,
             hidden_size=c.d_model,
-            positions=WavePositions(waves=closed_waves, offset=OFFSET, blank=c.pad_token_id),
+            positions=ComputedSinusoids(sinusoids=tensor2tensor_sinusoids, offset=OFFSET, blank=c.pad_token_id),
             scale=c.d_model**0.5 if c.scale_embedding else 1.0,
             scales_given=False,
             padding_id=c.pad_token_id,
@@ -59,7 +59,7 @@ def xglm_plan(c: XGLMConfig) -> StackPlan:
 
 
 def xglm_rows(c: XGLMConfig) -> Iterator[Row]:
-    """The key table of the body; waves are in no file."""
+    """The key table of the body; sinusoids are in no file."""
     yield from toolkit_rows(c.num_layers)
     yield Same("layer_norm", "final_norm")
 

@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:XGLMConfig",
         architecture="architecture:XGLM",
         paper="https://arxiv.org/abs/2112.10668",
-        summary="Causal decoder of many languages, with scaled tokens and fixed waves for positions.",
+        summary="Multilingual causal decoder with scaled embeddings and sinusoidal positions.",
         tasks=("base", "causal-lm"),
     ),
 }

@@ -26,7 +26,7 @@ class XGLMConfig(LikeOPT):
     dropout: float = rate(0.1, "dropout on embeddings and on the output of every sublayer")
     attention_dropout: float = rate(0.1, "dropout on attention weights")
     activation_dropout: float = rate(0.0, "dropout inside of the feed-forward block")
-    init_std: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    init_std: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     scale_embedding: bool = option(True, "token vectors are multiplied by the square root of d_model")
     decoder_start_token_id: int | None = option(2, "id of the token that a generated text begins with")
     add_cross_attention: bool = option(False, "layers also attend to encoder_hidden_states")
@@ -34,4 +34,4 @@ class XGLMConfig(LikeOPT):
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
         if self.d_model < 4:
-            yield "d_model", f"{self.d_model} is too narrow: position waves need two speeds, so 4 channels"
+            yield "d_model", f"{self.d_model} is too narrow: sinusoidal positions need two frequencies, so 4 channels"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eir_seq.models.architecture import Architecture, Decoding, HeadRows, TaskHead, declare_tasks
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, Tree, for_layers
 from eir_seq.models.families.xlm.adaptive_softmax import AdaptiveSoftmax
+from eir_seq.models.families.xlm.layers import BlankingPlan, BlankingPostNorm, BlankingPreNorm, LanguageEmbedding
 from eir_seq.models.families.xlm.options import FlaubertConfig, XLMConfig
 from eir_seq.models.families.xlnet.architecture import ANSWER_SEARCH_ROWS
 from eir_seq.models.heads.answer_search import AnswerSearch
@@ -23,70 +22,19 @@ from eir_seq.models.heads.spans_and_tokens import MultipleChoice, QuestionAnswer
 from eir_seq.models.heads.summary import SummaryClassification
 from eir_seq.models.initialization import Initialization
 from eir_seq.models.layers.attention.multi_head import Attention
-from eir_seq.models.layers.build import Configured
-from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.absolute import LearnedPositions, SinusoidalPositions
-from eir_seq.models.layers.residual import Layer, LayerPlan, PostNorm, PreNorm
+from eir_seq.models.layers.residual import Layer
 
 
-class LanguageEmbedding(nn.Embedding, Configured):
-    """A vector per language; none where the caller does not tell the languages."""
-
-    @dataclass(frozen=True)
-    class Config(Configured.Config):
-        """`count`: number of languages."""
-
-        count: int
-
-        features: ClassVar = ("langs",)
-
-    def __init__(self, config: Config, size: int) -> None:
-        super().__init__(config.count, size)
-
-    def forward(self, features: dict[str, Tensor], positions: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG002
-        """`langs`: (...,) numbers of languages -> (..., size); a zero where left out."""
-        langs = features.get("langs")
-        return self.weight.new_zeros(()) if langs is None else super().forward(langs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlankingPlan(LayerPlan):
-    """`sees_padding`: attention goes by the order of places alone."""
-
-    sees_padding: bool = False
-
-
-class _Blanking(Layer):
-    """States at padding are zeros again behind each layer."""
-
-    def __init__(self, plan: BlankingPlan) -> None:
-        super().__init__(plan)
-        self.sees_padding = plan.sees_padding
-
-    def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        """States of the context's layout -> the same."""
-        x = super().forward(x, replace(ctx, keys=None) if self.sees_padding else ctx)
-        real = ctx.layout.mask
-        return x if real is None or ctx.layout.packed else x.masked_fill(~real[..., None], 0.0)
-
-
-class BlankingPostNorm(_Blanking, PostNorm):
-    """Norms behind the sublayers."""
-
-
-class BlankingPreNorm(_Blanking, PreNorm):
-    """Norms in front of the sublayers."""
-
-
-def xlm_plan(c: XLMConfig, *, wiring: type[Layer] = BlankingPostNorm, skipped: float = 0.0) -> StackPlan:
+def xlm_plan(c: XLMConfig, *, residual: type[Layer] = BlankingPostNorm, skipped: float = 0.0) -> StackPlan:
     """Bert's layers with languages instead of segments; a causal text sees its padding, which then has to stay in."""
     table = SinusoidalPositions.Config if c.sinusoidal_embeddings else LearnedPositions.Config
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     layer = BlankingPlan(
-        wiring=wiring,
+        residual=residual,
         hidden_size=c.emb_dim,
         norm=norm,
         mixer=Attention.Config(
@@ -117,8 +65,8 @@ def xlm_plan(c: XLMConfig, *, wiring: type[Layer] = BlankingPostNorm, skipped: f
 
 
 def flaubert_plan(c: FlaubertConfig) -> StackPlan:
-    """Xlm with norms in front if asked, and layers that training leaves out at times."""
-    return xlm_plan(c, wiring=BlankingPreNorm if c.pre_norm else BlankingPostNorm, skipped=c.layerdrop)
+    """Xlm, optionally pre-norm, with LayerDrop."""
+    return xlm_plan(c, residual=BlankingPreNorm if c.pre_norm else BlankingPostNorm, skipped=c.layerdrop)
 
 
 def xlm_rows(c: XLMConfig) -> Iterator[Row]:
@@ -198,7 +146,9 @@ def _classification(c: XLMConfig, *, classify: bool = False) -> SummaryClassific
 
 
 SUMMARY_ROW = Same("sequence_summary.summary", "project")
+
 SEARCH_ROWS: HeadRows = tuple(Same(f"qa_outputs.{row.theirs}", row.ours) for row in ANSWER_SEARCH_ROWS)
+
 HEADS = {
     "masked-lm": TaskHead("WithLMHeadModel", _language_model, _language_model_rows, decoding=Decoding(_predict_behind)),
     "sequence-classification": TaskHead("ForSequenceClassification", _classification, (SUMMARY_ROW,)),
@@ -228,4 +178,5 @@ def _architecture(family: str, plan: Any) -> Architecture:
 
 
 XLM = _architecture("XLM", xlm_plan)
+
 FLAUBERT = _architecture("Flaubert", flaubert_plan)

@@ -32,7 +32,7 @@ class XLMConfig(ModelConfig):
     dropout: float = rate(0.1, "dropout on embeddings, on the output of every sublayer, and in the token head")
     attention_dropout: float = rate(0.1, "dropout on attention weights")
     gelu_activation: bool = option(True, "activation of the feed-forward block: gelu, or relu if false")
-    sinusoidal_embeddings: bool = option(False, "positions are fixed sine waves instead of a learned table")
+    sinusoidal_embeddings: bool = option(False, "positions are fixed sinusoids instead of a learned table")
     causal: bool = option(
         False, "each token sees only the places up to its own; padding among them counts as text of zeros, as published"
     )
@@ -46,9 +46,9 @@ class XLMConfig(ModelConfig):
     n_langs: int = size(1, "number of languages (langs)")
     use_lang_emb: bool = option(True, "a vector per language is added to each token's, where there are several")
     max_position_embeddings: int = size(512, "rows of the position table: the longest text in tokens")
-    embed_init_std: float = option(2048**-0.5, "deviation of the normal distribution of fresh tables", minimum=0.0)
+    embed_init_std: float = option(2048**-0.5, "standard deviation of fresh embedding tables (normal)", minimum=0.0)
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
-    init_std: float = option(0.02, "deviation of the normal distribution of fresh linear layers", minimum=0.0)
+    init_std: float = option(0.02, "standard deviation of fresh linear layers (normal)", minimum=0.0)
     bos_index: int = option(0, "id of the token that begins a text", minimum=0)
     eos_index: int = option(1, "id of the token that ends a text", minimum=0)
     pad_index: int = option(

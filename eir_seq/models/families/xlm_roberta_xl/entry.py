@@ -7,10 +7,7 @@ ENTRIES = {
         config="options:XLMRobertaXLConfig",
         architecture="architecture:XLM_ROBERTA_XL",
         paper="https://arxiv.org/abs/2105.00572",
-        summary=(
-            "Larger xlm-roberta with norms in front of the sublayers, one behind the last layer, none on the "
-            "embeddings."
-        ),
+        summary="Larger pre-norm xlm-roberta with a final norm and no norm on the embeddings.",
         tasks=ROBERTA_TASKS,
         pooler=True,
     ),

@@ -30,7 +30,7 @@ from eir_seq.models.layers.residual import LayerPlan, PostNorm
 def xlnet_plan(c: XLNetConfig) -> TwoStreamsPlan:
     """Token vectors without positions or norm; distances and segments enter the scores."""
     layer = LayerPlan(
-        wiring=PostNorm,
+        residual=PostNorm,
         hidden_size=c.d_model,
         norm=LayerNorm.Config(eps=c.layer_norm_eps),
         mixer=RelativeAttention.Config(

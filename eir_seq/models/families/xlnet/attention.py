@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.attention.scorer import Pairs
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.positions.relative import by_distance
@@ -108,9 +109,10 @@ class RelativeAttention(Attention):
             bias = bias + torch.where(apart, other, same)
         bias, query = bias * self.scale, query + self.content_bias[:, None]
         dropout = self.config.dropout if self.training else 0.0
+        scorer, pairs = self.config.scorer, Pairs(look, bias, dropout=dropout)
         if ctx.attentions is None and ctx.head_mask is None:
-            return self._fused(query, key, value, look, bias, False, dropout)
-        weights = F.dropout(self._weights(query, key, look, bias, False), dropout)
+            return scorer.attend(self, query, key, value, pairs)
+        weights = F.dropout(scorer.weights(self, query, key, pairs), dropout)
         if ctx.head_mask is not None:
             weights = weights * ctx.head_mask[:, None, None]
         if ctx.attentions is not None:

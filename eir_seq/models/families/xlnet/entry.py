@@ -7,7 +7,7 @@ ENTRIES = {
         config="options:XLNetConfig",
         architecture="architecture:XLNET",
         paper="https://arxiv.org/abs/1906.08237",
-        summary="Encoder by distances and segments that keeps states between texts and predicts tokens in any order.",
+        summary="Permutation language model with relative positions and segments, which caches states between texts.",
         tasks=("base", "causal-lm", *TEXT_TASKS[:3], "answer-search", "multiple-choice"),
     ),
 }

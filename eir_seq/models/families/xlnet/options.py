@@ -37,7 +37,7 @@ class XLNetConfig(ModelConfig):
     attn_type: str = option(
         "bi", "a token sees all tokens (bi), or itself and those before (uni)", choices=("bi", "uni")
     )
-    initializer_range: float = option(0.02, "deviation of the normal distribution of fresh weights", minimum=0.0)
+    initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
     dropout: float = rate(0.1, "dropout on embeddings, distances, attention weights, sublayers and the last states")
     mem_len: int | None = option(512, "states of earlier tokens that mems keep at most; null or 0: all", minimum=0)

@@ -54,7 +54,7 @@ class TwoStreamsPlan:
         return STREAM_INPUTS
 
     def build(self) -> TwoStreams:
-        """The frame."""
+        """The backbone."""
         return TwoStreams(self)
 
 
@@ -196,7 +196,7 @@ class TwoStreams(CheckpointsLayers):
             distance = distance.clamp(-self.plan.farthest, self.plan.farthest)
         directions = (distance, -distance) if self.plan.halves else (distance,)
         size = self.plan.hidden_size
-        return tuple(self.dropout(SinesThenCosines.waves(one, size).to(like.dtype)) for one in directions)
+        return tuple(self.dropout(SinesThenCosines.sinusoids(one, size).to(like.dtype)) for one in directions)
 
     def _seen(
         self,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.families.nystromformer.architecture import long_bert_architecture, long_bert_plan
-from eir_seq.models.families.yoso.attention import BernoulliAttention
+from eir_seq.models.families.yoso.attention import YosoAttention
 from eir_seq.models.families.yoso.options import YosoConfig
 from eir_seq.models.initialization import Initialization
 
@@ -16,7 +16,7 @@ def yoso_plan(c: YosoConfig) -> StackPlan:
 
     A mask is honoured, as the paper has it, where the published code of today leaves padding in.
     """
-    mixer = BernoulliAttention.Config(
+    mixer = YosoAttention.Config(
         hidden_size=c.hidden_size,
         num_heads=c.num_attention_heads,
         dropout=c.attention_probs_dropout_prob,
@@ -31,8 +31,8 @@ def yoso_plan(c: YosoConfig) -> StackPlan:
 
 def _yoso_initialization(c: YosoConfig) -> Initialization:
     """Bert's, but for the convolution: as wide as the uniform distribution that published code draws it from."""
-    deviations = {"*.mixer.conv.weight": (3 * c.conv_window) ** -0.5} if c.conv_window else {}
-    return Initialization(c.initializer_range, deviations)
+    stds = {"*.mixer.conv.weight": (3 * c.conv_window) ** -0.5} if c.conv_window else {}
+    return Initialization(c.initializer_range, stds)
 
 
 YOSO = replace(long_bert_architecture("Yoso", "yoso", yoso_plan), initialization=_yoso_initialization)

@@ -25,7 +25,7 @@ from eir_seq.models.families.nystromformer.attention import head_convolution
 from eir_seq.models.layers.attention.dot_product import EAGER
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.context import Context
-from eir_seq.models.layers.left_aligned import Rows
+from eir_seq.models.layers.left_aligned import LeftAligned
 from eir_seq.models.layers.precision import at_least_float32
 
 LARGEST_BLOCK = 2**19
@@ -211,7 +211,7 @@ def hadamard(x: Tensor) -> Tensor:
     return x @ matrix
 
 
-class BernoulliAttention(Attention):
+class YosoAttention(Attention):
     """Sums of values by the chance that hashes agree, scaled to length one; a convolution of values is added.
 
     In training, hashes are drawn anew at every call; in evaluation they are always the same ones.
@@ -243,7 +243,7 @@ class BernoulliAttention(Attention):
         return (EAGER,)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context) -> Tensor:
-        c, rows = self.config, Rows.of(ctx)
+        c, rows = self.config, LeftAligned.of(ctx)
         mixed: Tensor
         if ctx.attentions is not None:
             ctx.attentions.append(self._expected_weights(query, key, ctx))

@@ -7,9 +7,7 @@ ENTRIES = {
         config="options:YosoConfig",
         architecture="architecture:YOSO",
         paper="https://arxiv.org/abs/2111.09714",
-        summary=(
-            "Bert for long texts: weights are chances that hashes of queries and keys agree, expected or estimated."
-        ),
+        summary="Bert for long texts: attention weights are LSH collision probabilities, expected or sampled.",
         tasks=("base", "masked-lm", *TEXT_TASKS),
         export=Export(note=DENSE),
     ),

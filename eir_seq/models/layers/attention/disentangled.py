@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.attention.scorer import Pairs, Scored, Scorer
 from eir_seq.models.layers.build import Configured, Sized
 from eir_seq.models.layers.context import Bias, Context
 from eir_seq.models.layers.linear import Linear
@@ -68,6 +69,30 @@ class Distances:
         return torch.where(distance.abs() <= exact, distance, bucket.long() * distance.sign())
 
 
+def between_real(mask: Tensor | None) -> Tensor | None:
+    """(batch, 1, 1, length) bool of keys -> (batch, 1, length, length): padding looks at nobody, so at all alike.
+
+    That matters to heads that read states at padding.
+    """
+    return None if mask is None else mask & mask.transpose(-1, -2)
+
+
+@dataclass(frozen=True)
+class DisentangledScorer(Scorer):
+    """Padding looks at all tokens alike."""
+
+    def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
+        """See `Scorer`."""
+        look, bias = between_real(pairs.mask), pairs.bias
+        if look is not None and bias is None:
+            bias = torch.zeros((), dtype=query.dtype, device=query.device).expand(look.shape)
+        return super().attend(attention, query, key, value, replace(pairs, mask=look, bias=bias))
+
+    def weights(self, attention: Scored, query: Tensor, key: Tensor, pairs: Pairs) -> Tensor:
+        """See `Scorer`."""
+        return super().weights(attention, query, key, replace(pairs, mask=between_real(pairs.mask)))
+
+
 class DisentangledAttention(Attention):
     """Scores of contents, plus queries against distances, plus keys against distances."""
 
@@ -87,6 +112,7 @@ class DisentangledAttention(Attention):
         position_bias: bool = True
         key_bias: bool = True
         position_dropout: float = 0.0
+        scorer: Scorer = DisentangledScorer()
 
     config: Config
 
@@ -123,32 +149,6 @@ class DisentangledAttention(Attention):
             return sum(found[1:], found[0])
 
         return bias
-
-    @staticmethod
-    def between_real(mask: Tensor | None) -> Tensor | None:
-        """(batch, 1, 1, length) bool of keys -> (batch, 1, length, length): padding looks at nobody, so at all alike.
-
-        That matters to heads that read states at padding.
-        """
-        return None if mask is None else mask & mask.transpose(-1, -2)
-
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        causal: bool,
-        dropout: float,
-    ) -> Tensor:
-        look = self.between_real(mask)
-        if look is not None and bias is None:
-            bias = torch.zeros((), dtype=query.dtype, device=query.device).expand(look.shape)
-        return super()._fused(query, key, value, look, bias, causal, dropout)
-
-    def _weights(self, query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None, causal: bool) -> Tensor:
-        return super()._weights(query, key, self.between_real(mask), bias, causal)
 
     def _projected(self, vectors: Tensor, projection: nn.Module) -> Tensor:
         """(distances, size) -> (heads, head_size, distances), scaled as scores are."""

@@ -1,4 +1,4 @@
-"""How the weighted sums of attention are computed: spelt out, or by torch's kernels."""
+"""How the weighted sums of attention are computed: eagerly, weights spelled out, or by torch's kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.models.layers.build import Configured
 
 EAGER, SDPA, FLASH = IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
-"""Documented names: scores and weights spelt out; torch's choice of a kernel; its flash kernel."""
+"""Documented names: scores and weights spelled out; torch's choice of a kernel; its flash kernel."""
 UNMASKED, MASKED = (
     [SDPBackend.FLASH_ATTENTION],
     [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH],

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.layers.attention.dot_product import EAGER, FLASH, SDPA, DotProduct, causal_mask
+from eir_seq.models.layers.attention.dot_product import FLASH, DotProduct
+from eir_seq.models.layers.attention.scorer import Pairs, Scorer
 from eir_seq.models.layers.attention.windows import windows
 from eir_seq.models.layers.build import Part
 from eir_seq.models.layers.context import Bias, Context
@@ -33,10 +34,9 @@ class Attention(DotProduct):
         `memory_size`: width of the memory; given, this is cross-attention.
         `scale`: factor on the scores; by default one over the square root of the head size.
         `window`: a query sees itself and tokens nearer than this, with `causal` only those in front of it.
-        `head_norm`: normalizes the heads of queries and keys before they are turned.
+        `head_norm`: normalizes the heads of queries and keys before they are rotated.
         `distances`: a part that adds to the scores before they are scaled. `alibi`: scores fall with the distance.
-        `float32_scores`: scores in float32 also under mixed precision where weights are wanted; torch's kernels, which
-        compute without showing them, keep scores in float32 always.
+        `scorer`: how queries and keys are compared, and what is made of the values.
         """
 
         hidden_size: int
@@ -54,7 +54,7 @@ class Attention(DotProduct):
         head_norm: HeadNorm.Config | None = None
         distances: Part | None = None
         alibi: Alibi | None = None
-        float32_scores: bool = False
+        scorer: Scorer = Scorer()
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -79,16 +79,17 @@ class Attention(DotProduct):
 
     @property
     def implementations(self) -> tuple[str, ...]:
-        """The flash kernel takes neither biases nor windows."""
+        """Those of the scorer; the flash kernel takes neither biases nor windows."""
+        found = self.config.scorer.implementations
         masked = self.distances is not None or self.config.alibi is not None or self.config.window is not None
-        return (EAGER, SDPA) if masked else (EAGER, SDPA, FLASH)
+        return tuple(name for name in found if name != FLASH) if masked else found
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
-        query = self._turned(self.query_norm(self.query(x)), ctx)
+        query = self._rotated(self.query_norm(self.query(x)), ctx)
         if self.crosses:
             return self.out(self._attend(query, *self._memory(ctx), ctx))
-        key = self._turned(self.key_norm(self.key(x)), ctx)
+        key = self._rotated(self.key_norm(self.key(x)), ctx)
         return self.out(self._attend(query, key, self._values(x, ctx), ctx))
 
     def _causal(self, ctx: Context) -> bool:  # noqa: ARG002
@@ -105,12 +106,12 @@ class Attention(DotProduct):
     def _values(self, x: Tensor, ctx: Context) -> Tensor:  # noqa: ARG002
         return self._heads(self.value(x))
 
-    def _turned(self, x: Tensor, ctx: Context) -> Tensor:
+    def _rotated(self, x: Tensor, ctx: Context) -> Tensor:
         heads, rotary = self._heads(x), self.config.rotary
         if rotary is None or self.crosses:
             return heads
         tables = ctx.once((rotary, self.head_size), lambda: rotary.tables(ctx.positions, self.head_size, ctx.longest))
-        return rotary.turn(heads, *tables)
+        return rotary.rotate(heads, *tables)
 
     def _memory(self, ctx: Context) -> tuple[Tensor, Tensor]:
         """Keys and values of the memory; with a cache they are computed once."""
@@ -160,9 +161,10 @@ class Attention(DotProduct):
         weights_wanted = ctx.cross_attentions if self.crosses else ctx.attentions
         head_mask = ctx.cross_head_mask if self.crosses else ctx.head_mask
         causal = bool(causal and mask is None and query.shape[2] == key.shape[2])
+        scorer, pairs = self.config.scorer, Pairs(mask, bias, causal, dropout)
         if weights_wanted is None and head_mask is None:
-            return self._fused(query, key, value, mask, bias, causal, dropout).transpose(1, 2).flatten(2)
-        weights = self._weights(query, key, mask, bias, causal)
+            return scorer.attend(self, query, key, value, pairs).transpose(1, 2).flatten(2)
+        weights = scorer.weights(self, query, key, pairs)
         dropped = F.dropout(weights, dropout)
         if head_mask is not None:
             dropped = dropped * head_mask[:, None, None]
@@ -170,16 +172,12 @@ class Attention(DotProduct):
         if weights_wanted is not None:
             weights_wanted.append(weights)
         groups = self.config.num_heads // value.shape[1]
-        mixed = self._mix(dropped.to(value.dtype), value.repeat_interleave(groups, 1))
+        mixed = scorer.mix(self, dropped.to(value.dtype), value.repeat_interleave(groups, 1))
         return mixed.transpose(1, 2).flatten(2)
 
     def _prefixed(self, key: Tensor, value: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """(batch, heads, keys, head_size) each, behind those that every query may look at, where there are such."""
         return key, value
-
-    def _mix(self, weights: Tensor, value: Tensor) -> Tensor:
-        """(batch, heads, queries, keys) weights and (batch, heads, keys, head_size) values -> the weighted sums."""
-        return weights @ value
 
     def _attend_packed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:
         """(tokens, heads, head_size) each -> (tokens, heads * head_size): one text after the other."""
@@ -195,7 +193,8 @@ class Attention(DotProduct):
                 out = self._windowed(q, k, v, ctx, dropout)
             else:
                 k, v = self._prefixed(k, v, ctx)
-                out = self._fused(q, k, v, None, None if bias is None else bias(q, k), causal, dropout)
+                pairs = Pairs(None, None if bias is None else bias(q, k), causal, dropout)
+                out = self.config.scorer.attend(self, q, k, v, pairs)
             mixed.append(out[0].transpose(0, 1))
         return torch.cat(mixed).flatten(1)
 
@@ -218,38 +217,6 @@ class Attention(DotProduct):
             mask = ctx.mask(*sizes, causal=causal, window=window, **around)
             whole = causal and mask is None and end - start > 1
             k, v = (x[number] for x in pieces) if pieces else (x[:, :, seen] for x in (key, value))
-            mixed.append(self._fused(queries[number], k, v, mask, None, whole, dropout))
+            pairs = Pairs(mask, None, whole, dropout)
+            mixed.append(self.config.scorer.attend(self, queries[number], k, v, pairs))
         return torch.cat(mixed, 2)
-
-    def _fused(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        causal: bool,
-        dropout: float,
-    ) -> Tensor:
-        """(batch, heads, length, head_size) each -> (batch, heads, queries, head_size), see `DotProduct`."""
-        if bias is not None:
-            look = causal_mask(query, key) if causal else mask
-            mask, causal = bias if look is None else bias.masked_fill(~look, torch.finfo(bias.dtype).min), False
-        if isinstance(mask, Tensor) and mask.is_floating_point():
-            mask = mask.to(query.dtype)
-        return self._product(query, key, value, mask, dropout, self.scale, causal=causal)
-
-    def _weights(self, query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None, causal: bool) -> Tensor:
-        """(batch, heads, queries, keys) attention weights, spelt out."""
-        scores = self._scores(query, key.repeat_interleave(query.shape[1] // key.shape[1], 1))
-        scores = scores if bias is None else scores + bias
-        look = causal_mask(query, key) if causal else mask
-        scores = scores if look is None else scores.masked_fill(~look, torch.finfo(scores.dtype).min)
-        return scores.softmax(-1)
-
-    def _scores(self, query: Tensor, key: Tensor) -> Tensor:
-        """(batch, heads, length, head_size) each -> (batch, heads, queries, keys)."""
-        if self.config.float32_scores:
-            with torch.autocast(query.device.type, enabled=False):
-                return query.float() @ key.float().transpose(-1, -2) * self.scale
-        return query @ key.transpose(-1, -2) * self.scale

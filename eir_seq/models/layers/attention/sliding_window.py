@@ -51,7 +51,7 @@ class Globals:
         return cls(place, filled, layout.pack(mask & ~is_global))
 
 
-class BandedAttention(InPieces):
+class SlidingWindowAttention(InPieces):
     """Each token sees `reach` tokens to each side and all global tokens; a global token sees its whole text.
 
     Global tokens have projections of their own for looking at others; as keys of others they use the common ones.
@@ -169,14 +169,14 @@ class BandedAttention(InPieces):
         mask = look_mask(ctx.layout.mask, 1, rectangle.shape[1], causal=False)
         query = self._heads(self.query_global(x[place])).transpose(1, 2)
         dropout = self.config.dropout if self.training else 0.0
-        spelt_out = ctx.attentions is not None or ctx.head_mask is not None
+        spelled_out = ctx.attentions is not None or ctx.head_mask is not None
         few = not torch.compiler.is_exporting() and query.shape[2] * self.config.num_heads <= self.config.hidden_size
-        if few and not spelt_out:
+        if few and not spelled_out:
             mixed = self._folded(query, rectangle, mask, dropout)
         else:
             key = self._heads(self.key_global(rectangle)).transpose(1, 2)
             value = self._heads(self.value_global(rectangle)).transpose(1, 2)
-            if not spelt_out:
+            if not spelled_out:
                 mixed = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=self.scale)
             else:
                 scores = query @ key.transpose(-1, -2)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from eir_seq.models.layers.positions.position_ids import CountAll, Numbering
+from eir_seq.models.layers.positions.position_ids import ArangePositionIds, PositionIds
 
 
 class LearnedPositions(nn.Embedding):
@@ -20,7 +20,7 @@ class LearnedPositions(nn.Embedding):
         """`count`: rows of the table from position 0 on. `offset`: rows in front of them."""
 
         count: int
-        numbering: Numbering = CountAll()
+        numbering: PositionIds = ArangePositionIds()
         offset: int = 0
 
         def build(self, size: int) -> LearnedPositions:
@@ -37,14 +37,14 @@ class LearnedPositions(nn.Embedding):
 
 
 class SinusoidalPositions(nn.Embedding):
-    """Fixed sine and cosine waves, alternating over the channels (https://arxiv.org/abs/1706.03762, 3.5)."""
+    """Fixed sinusoids, sines and cosines, alternating over the channels (https://arxiv.org/abs/1706.03762, 3.5)."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
         """`count`: rows of the table."""
 
         count: int
-        numbering: Numbering = CountAll()
+        numbering: PositionIds = ArangePositionIds()
 
         def build(self, size: int) -> SinusoidalPositions:
             """A frozen table of vectors of width `size`."""
@@ -55,7 +55,7 @@ class SinusoidalPositions(nn.Embedding):
         self.weight.requires_grad_(False)
 
     @staticmethod
-    def waves(positions: Tensor, size: int) -> Tensor:
+    def sinusoids(positions: Tensor, size: int) -> Tensor:
         """(...,) positions -> (..., size): channel 2j holds sin(p / 10000^(2j/size)), channel 2j+1 the cosine."""
         channel = torch.arange(0, size, 2, dtype=torch.float64, device=positions.device)
         angles = positions[..., None] * 10000 ** (-channel / size)
@@ -63,7 +63,7 @@ class SinusoidalPositions(nn.Embedding):
 
 
 class SinesThenCosines(SinusoidalPositions):
-    """The same waves, all sines in front of all cosines."""
+    """The same sinusoids, all sines in front of all cosines."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SinusoidalPositions.Config):
@@ -74,14 +74,14 @@ class SinesThenCosines(SinusoidalPositions):
             return SinesThenCosines(self.count, size)
 
     @staticmethod
-    def waves(positions: Tensor, size: int) -> Tensor:
+    def sinusoids(positions: Tensor, size: int) -> Tensor:
         """(...,) positions -> (..., size): sines of the even channels' angles, then their cosines."""
-        alternating = SinusoidalPositions.waves(positions, size)
+        alternating = SinusoidalPositions.sinusoids(positions, size)
         return torch.cat((alternating[..., 0::2], alternating[..., 1::2]), -1)
 
 
-def closed_waves(positions: Tensor, size: int) -> Tensor:
-    """(...,) positions -> (..., size): sines in front of cosines, whose slowest wave has exactly 1/10000 of the speed.
+def tensor2tensor_sinusoids(positions: Tensor, size: int) -> Tensor:
+    """(...,) positions -> (..., size): sines in front of cosines, whose lowest frequency is exactly 1/10000.
 
     All of it in float32, as published weights were trained; a last odd channel is zero.
     """
@@ -92,32 +92,32 @@ def closed_waves(positions: Tensor, size: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WavePositions:
-    """Waves computed for any length, without a table.
+class ComputedSinusoids:
+    """Sinusoids computed for any length, without a table.
 
-    `waves`: positions (...,) and a width -> (..., width). `offset`: the first position. `blank`: position whose vector
-    is zero, that of padding.
+    `sinusoids`: positions (...,) and a width -> (..., width). `offset`: the first position. `blank`: the position, that
+    of padding, whose vector is zero.
     """
 
-    numbering: Numbering = CountAll()
-    waves: Callable[[Tensor, int], Tensor] = SinusoidalPositions.waves
+    numbering: PositionIds = ArangePositionIds()
+    sinusoids: Callable[[Tensor, int], Tensor] = SinusoidalPositions.sinusoids
     offset: int = 0
     blank: int | None = None
 
     def build(self, size: int) -> nn.Module:
         """A module without parameters."""
-        return _Waves(self, size)
+        return _ComputedSinusoids(self, size)
 
 
-class _Waves(nn.Module):
-    def __init__(self, config: WavePositions, size: int) -> None:
+class _ComputedSinusoids(nn.Module):
+    def __init__(self, config: ComputedSinusoids, size: int) -> None:
         super().__init__()
         self.config, self.size = config, size
 
     def forward(self, positions: Tensor) -> Tensor:
         positions = positions + self.config.offset
-        waves = self.config.waves(positions, self.size)
-        return waves if self.config.blank is None else waves * (positions != self.config.blank)[..., None]
+        sinusoids = self.config.sinusoids(positions, self.size)
+        return sinusoids if self.config.blank is None else sinusoids * (positions != self.config.blank)[..., None]
 
 
-PositionsConfig = LearnedPositions.Config | SinusoidalPositions.Config | WavePositions
+PositionsConfig = LearnedPositions.Config | SinusoidalPositions.Config | ComputedSinusoids

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eir_seq.models.layers.context import Bias, Context
-from eir_seq.models.layers.positions.position_ids import CountMasked, Numbering
+from eir_seq.models.layers.positions.position_ids import MaskPositionIds, PositionIds
 
 
 def slopes(heads: int) -> list[float]:
@@ -31,7 +31,7 @@ class Alibi:
     `rounded`: products of slope and position are rounded to bfloat16, as some published weights were trained.
     """
 
-    numbering: Numbering = CountMasked()  # noqa: RUF009
+    numbering: PositionIds = MaskPositionIds()
     scaled: bool = False
     rounded: bool = False
 

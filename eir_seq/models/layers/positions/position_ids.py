@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class CountAll:
+class ArangePositionIds:
     """Positions 0, 1, 2 ... whatever the tokens are, moved by `offset`."""
 
     offset: int = 0
@@ -22,7 +22,7 @@ class CountAll:
 
 
 @dataclass(frozen=True)
-class CountReal:
+class InputPositionIds:
     """Real tokens are counted from `padding_id` + 1; padding keeps `padding_id` itself (roberta).
 
     Tokens given as embeddings all count as real; which cached ones are, the mask says.
@@ -42,7 +42,7 @@ class CountReal:
 
 
 @dataclass(frozen=True)
-class CountMasked:
+class MaskPositionIds:
     """Tokens that the attention mask leaves are counted from `offset`; what it masks has `offset` - 1 (opt)."""
 
     offset: int = 0
@@ -57,4 +57,4 @@ class CountMasked:
         return (real.cumsum(1) * real - 1 + self.offset)[:, start:]
 
 
-Numbering = CountAll | CountReal | CountMasked
+PositionIds = ArangePositionIds | InputPositionIds | MaskPositionIds

@@ -7,34 +7,34 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eir_seq.models.layers.positions.rope_scaling import RotaryScaling, plain_speeds
+from eir_seq.models.layers.positions.rope_scaling import RopeScaling, inverse_frequencies
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rotary:
-    """Queries and keys turned by their position, halves of the head paired (https://arxiv.org/abs/2104.09864).
+    """Rotates queries and keys by their position, the halves of a head paired (https://arxiv.org/abs/2104.09864).
 
-    `fraction`: share of a head's channels that are turned, its first ones; or their number, as `channels`.
-    `scaling`: slows them down in longer texts.
+    `fraction`: share of a head's channels that are rotated, its first ones (the published `partial_rotary_factor`); or
+    their number, as `channels`. `scaling`: changes the frequencies for longer texts.
     """
 
     base: float = 10000.0
     fraction: float = 1.0
     channels: int | None = None
-    scaling: RotaryScaling | None = None
+    scaling: RopeScaling | None = None
 
     def tables(self, positions: Tensor, head_size: int, longest: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, each (..., 1, turned channels), for position ids (...,).
+        """Cosines and sines, each (..., 1, rotated channels), for position ids (...,).
 
         `longest`: a scalar, tokens of the longest text of this pass.
         """
-        turned = self.channels or int(head_size * self.fraction)
+        channels = self.channels or int(head_size * self.fraction)
         if self.scaling is None:
-            speed, gain = plain_speeds(self.base, turned, positions.device), 1.0
+            frequencies, factor = inverse_frequencies(self.base, channels, positions.device), 1.0
         else:
-            speed, gain = self.scaling.speeds(self.base, turned, longest), self.scaling.gain
-        angles = self.paired((positions[..., None].float() * speed)[..., None, :])
-        return angles.cos() * gain, angles.sin() * gain
+            frequencies, factor = self.scaling.frequencies(self.base, channels, longest), self.scaling.attention_factor
+        angles = self.paired((positions[..., None].float() * frequencies)[..., None, :])
+        return angles.cos() * factor, angles.sin() * factor
 
     @staticmethod
     def paired(angles: Tensor) -> Tensor:
@@ -42,16 +42,16 @@ class Rotary:
         return torch.cat((angles, angles), -1)
 
     @staticmethod
-    def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """(..., heads, head_size) -> the same, its first channels turned."""
-        turned = cosines.shape[-1]
-        first, second = x[..., : turned // 2], x[..., turned // 2 : turned]
-        rotated = x[..., :turned] * cosines + torch.cat((-second, first), -1) * sines
-        return torch.cat((rotated, x[..., turned:]), -1).to(x.dtype)
+    def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """(..., heads, head_size) -> the same, its first channels rotated."""
+        channels = cosines.shape[-1]
+        first, second = x[..., : channels // 2], x[..., channels // 2 : channels]
+        rotated = x[..., :channels] * cosines + torch.cat((-second, first), -1) * sines
+        return torch.cat((rotated, x[..., channels:]), -1).to(x.dtype)
 
 
-class NeighbourRotary(Rotary):
-    """The same with neighbouring channels paired."""
+class InterleavedRotary(Rotary):
+    """The same with neighbouring channels paired, as in gptj."""
 
     @staticmethod
     def paired(angles: Tensor) -> Tensor:
@@ -59,9 +59,9 @@ class NeighbourRotary(Rotary):
         return angles.repeat_interleave(2, -1)
 
     @staticmethod
-    def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        """(..., heads, head_size) -> the same, its first channels turned."""
-        turned = cosines.shape[-1]
-        front = x[..., :turned]
+    def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """(..., heads, head_size) -> the same, its first channels rotated."""
+        channels = cosines.shape[-1]
+        front = x[..., :channels]
         crossed = torch.stack((-front[..., 1::2], front[..., 0::2]), -1).flatten(-2)
-        return torch.cat((front * cosines + crossed * sines, x[..., turned:]), -1).to(x.dtype)
+        return torch.cat((front * cosines + crossed * sines, x[..., channels:]), -1).to(x.dtype)

@@ -102,7 +102,7 @@ def test_weights_are_loaded_to_where_they_belong(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     model: Any = from_pretrained(published, device_map=where)
     assert model.device.type == "cpu"
-    assert bool(model._spread) == (isinstance(where, dict) and "" not in where)
+    assert bool(model._parallel) == (isinstance(where, dict) and "" not in where)
     given = {name: x for name, x in inputs(model).items() if not name.startswith("decoder")}
     before: Any = from_pretrained(published)
     assert torch.equal(model.generate(**given, max_new_tokens=4), before.generate(**given, max_new_tokens=4))
@@ -124,7 +124,7 @@ def test_gpus_share_what_is_loaded(published: Path, count: int, monkeypatch: pyt
         model: Any = from_pretrained(published, device_map=where)
         devices = [device for device in moved if isinstance(device, torch.device)]
         assert {device.index for device in devices} == set(range(count))
-        assert [device.index for device in model._spread.devices] == [0, 1, 2] if count > 1 else not model._spread
+        assert [device.index for device in model._parallel.devices] == [0, 1, 2] if count > 1 else not model._parallel
 
 
 @pytest.mark.parametrize(

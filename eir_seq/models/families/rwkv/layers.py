@@ -1,0 +1,141 @@
+"""The layers of rwkv: time mixing and channel mixing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from eir_seq.models.families.rwkv.fading_average import fading_average
+from eir_seq.models.families.rwkv.options import RwkvConfig
+from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.linear import Linear
+from eir_seq.models.layers.precision import at_least_float32
+from eir_seq.models.layers.residual import Layer, LayerPlan
+
+NEVER = -1e38
+"""The greatest logarithm of a weight in front of the first token."""
+
+
+def shares(hidden_size: int) -> nn.Parameter:
+    """Per channel, how much of a token and how little of the one in front of it is read."""
+    return nn.Parameter(torch.empty(1, 1, hidden_size))
+
+
+def mixed(before: Tensor, x: Tensor, share: nn.Parameter) -> Tensor:
+    """What is read of each token and of the one in front of it, states of any layout."""
+    return torch.lerp(before, x, share[0, 0])
+
+
+def in_front(x: Tensor, last: Tensor | None, ctx: Context) -> tuple[Tensor, Tensor]:
+    """What `x` is at the token in front of each, in the layout of the context, and at the last token, (batch, hidden).
+
+    Zeros stand in front of a text; `last`: what stands there instead, (batch, hidden).
+    """
+    x = ctx.layout.pad(x)
+    if ctx.layout.mask is not None:
+        x = x * ctx.layout.mask[..., None]
+    before = torch.cat((torch.zeros_like(x[:, :1]) if last is None else last[:, None], x[:, :-1]), 1)
+    return ctx.layout.pack(before), x[:, -1]
+
+
+class TimeMixing(nn.Module):
+    """A gated average of the values of all earlier tokens, weighted by exp(key) and by their age."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """`options`: all of rwkv's."""
+
+        options: RwkvConfig
+
+        def build(self) -> TimeMixing:
+            """The mixer."""
+            return TimeMixing(self.options)
+
+    def __init__(self, c: RwkvConfig) -> None:
+        super().__init__()
+        self.decay = nn.Parameter(torch.empty(c.mixing_size))
+        self.bonus = nn.Parameter(torch.empty(c.mixing_size))
+        self.key_share, self.value_share, self.gate_share = (shares(c.hidden_size) for _ in range(3))
+        self.key = Linear(c.hidden_size, c.mixing_size, bias=False)
+        self.value = Linear(c.hidden_size, c.mixing_size, bias=False)
+        self.gate = Linear(c.hidden_size, c.mixing_size, bias=False)
+        self.out = Linear(c.mixing_size, c.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        kept = None if ctx.cache is None else ctx.cache.state(self)
+        before, last = in_front(x, None if kept is None else kept[0], ctx)
+        key = ctx.layout.pad(at_least_float32(self.key(mixed(before, x, self.key_share))))
+        value = ctx.layout.pad(self.value(mixed(before, x, self.value_share)))
+        gate = torch.sigmoid(self.gate(mixed(before, x, self.gate_share)))
+        if ctx.layout.mask is not None:
+            key = key.masked_fill(~ctx.layout.mask[..., None], NEVER)
+        if kept is None:
+            nothing = torch.zeros_like(key[:, 0])
+            sums = (nothing, nothing, nothing + NEVER)
+        else:
+            sums = (kept[1], kept[2], kept[3])
+        rate = at_least_float32(self.decay).exp()
+        average, sums = fading_average(key, at_least_float32(value), rate, at_least_float32(self.bonus), sums)
+        if ctx.cache is not None:
+            ctx.cache.keep_state(self, last, *sums)
+        return self.out(gate * ctx.layout.pack(average).to(value.dtype))
+
+
+class ChannelMixing(nn.Module):
+    """A gated feed-forward block with squared rectifiers that also reads the token in front."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """`options`: all of rwkv's."""
+
+        options: RwkvConfig
+
+        def build(self) -> ChannelMixing:
+            """The block."""
+            return ChannelMixing(self.options)
+
+    def __init__(self, c: RwkvConfig) -> None:
+        super().__init__()
+        self.up_share, self.gate_share = shares(c.hidden_size), shares(c.hidden_size)
+        self.up = Linear(c.hidden_size, c.inner_size, bias=False)
+        self.gate = Linear(c.hidden_size, c.hidden_size, bias=False)
+        self.down = Linear(c.inner_size, c.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        kept = None if ctx.cache is None else ctx.cache.state(self)
+        before, last = in_front(x, None if kept is None else kept[0], ctx)
+        if ctx.cache is not None:
+            ctx.cache.keep_state(self, last)
+        inner = torch.relu(self.up(mixed(before, x, self.up_share))).square()
+        return torch.sigmoid(self.gate(mixed(before, x, self.gate_share))) * self.down(inner)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixingPlan(LayerPlan):
+    """`halvings`: how often states are halved in evaluation in front of this layer; `halves`: once more behind it."""
+
+    halvings: int = 0
+    halves: bool = False
+
+
+class MixingLayer(Layer):
+    """Time mixing and channel mixing, each after its norm."""
+
+    def __init__(self, plan: LayerPlan) -> None:
+        super().__init__(plan)
+        assert isinstance(plan, MixingPlan)
+        self.scale, self.halves = 0.5**plan.halvings, plan.halves
+
+    def forward(self, x: Tensor, ctx: Context) -> Tensor:
+        """States of the context's layout -> the same."""
+        scale = 1.0 if self.training else self.scale
+        added = self.mixer(self.mixer_norm(x), ctx) * scale
+        if ctx.attentions is not None:  # there are no weights; documented under that name is this
+            ctx.attentions.append(ctx.layout.pad(added))
+        x = x + added
+        x = x + self.mlp(self.mlp_norm(x), ctx) * scale
+        return x / 2 if self.halves and not self.training else x
