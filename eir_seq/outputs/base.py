@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from numpy.typing import NDArray
@@ -143,6 +143,18 @@ class FittedOutput(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the run's manifest and report say about this output."""
+
+    def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
+        """Metrics of texts that it wrote, each beside the true one; none by default."""
+        del written, true
+        return {}
+
+    def writing_with(self, generation: Mapping[str, Any]) -> Self:
+        """The same output with other options of `generate`."""
+        options = self.config.generation_options
+        assert options is not None, "it writes no texts"
+        config = self.config.model_copy(update={"generation": {**options, **generation}})
+        return type(self)(self.state.model_copy(update={"config": config}))
 
     def metrics(self) -> OutputMetrics:
         """A fresh accumulator of this output's metrics."""
