@@ -10,12 +10,14 @@ import torch
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class, find
 from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
 from eir_seq.models.option_checks import build_config
 from eir_seq.models.options import Options, describe, flat
+from eir_seq.registry import OUTPUTS
 
 Schema = dict[str, Any]
 
@@ -47,17 +49,7 @@ SECTIONS = {
         "AttentionFusionConfig",
         "GatedExpertsFusionConfig",
     ],
-    "outputs.NAME": [
-        "ClassificationOutputConfig",
-        "RegressionOutputConfig",
-        "TokenClassificationOutputConfig",
-        "CausalLmOutputConfig",
-        "Seq2SeqLmOutputConfig",
-        "MaskedLmOutputConfig",
-        "ReplacedTokenDetectionOutputConfig",
-        "SpanCorruptionOutputConfig",
-        "DenoisingOutputConfig",
-    ],
+    "outputs.NAME": [config.__name__ for config in OUTPUTS.values()],
     "outputs.NAME.generator": ["GeneratorConfig"],
     "optimizer": ["AdamWConfig", "SgdConfig", "AdafactorConfig"],
     "scheduler": ["SchedulerConfig"],
@@ -89,6 +81,7 @@ def config_reference() -> str:
         lines += ["", f"## {place}"]
         for name in classes:
             lines += ["", *_section(place, definitions[name], alone=len(classes) == 1)]
+            lines += [line for config in OUTPUTS.values() if config.__name__ == name for line in _metrics(config)]
     return "\n".join(lines) + "\n"
 
 
@@ -101,6 +94,17 @@ def _section(place: str, definition: Schema, *, alone: bool) -> Iterator[str]:
     yield definition["description"]
     yield ""
     yield from _table(definition)
+
+
+def _metrics(config: type[OutputBase]) -> Iterator[str]:
+    """The metrics of a kind of output."""
+    yield ""
+    yield "| metric | title in the report | better | monitored |"
+    yield "|---|---|---|---|"
+    for name, metric in config.metrics().items():
+        spellings = [f"`{name}`"] * metric.overall + [f"`{name}(CLASS)`"] * metric.per_class
+        better = {"min": "lower", "max": "higher"}[metric.better]
+        yield f"| {', '.join(spellings)} | {metric.title} | {better} | {'yes' if metric.monitored else 'no'} |"
 
 
 def _table(definition: Schema) -> Iterator[str]:

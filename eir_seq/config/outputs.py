@@ -5,9 +5,9 @@ A kind is declared in ``eir_seq/outputs/KIND/config.py`` by a subclass of `Outpu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
@@ -37,6 +37,11 @@ class TargetText(Protocol):
         """Tokens of the longest, special tokens included."""
         ...
 
+    @property
+    def generate_rows(self) -> int:
+        """Validation rows whose texts are written at each evaluation."""
+        ...
+
 
 class OutputBase(Strict):
     """What every output has."""
@@ -58,6 +63,8 @@ class OutputBase(Strict):
     """Tokens for gaps that a tokenizer gets which is trained for this output."""
     COMPLETES: ClassVar[bool] = False
     """Whether `predict` has it continue prompts."""
+    FILLS: ClassVar[bool] = False
+    """Whether `predict` has it fill the gaps of prompts."""
     PRETRAINS: ClassVar[bool] = False
     """Whether the backbone is what is wanted of it, so that a run publishes it."""
 
@@ -105,8 +112,13 @@ class OutputBase(Strict):
 
     @property
     def generation_options(self) -> dict[str, Any] | None:
-        """Options of `generate`, where it writes texts."""
+        """Options of `generate`, where it writes texts; its key `generation`."""
         return None
+
+    @property
+    def sample_prompts(self) -> list[str]:
+        """Prompts that it continues at each evaluation."""
+        return []
 
     def columns(self) -> dict[str, Column]:
         """The columns that hold the target, by name."""
@@ -151,10 +163,6 @@ class GeneratingOutputBase(TokenOutputBase):
         """Options of `generate`."""
         options: dict[str, Any] = self.generation  # type: ignore[attr-defined]  # each kind describes its own
         return options
-
-    def writing_with(self, generation: Mapping[str, Any]) -> Self:
-        """The same with other options of `generate`."""
-        return self.model_copy(update={"generation": {**self.generation_options, **generation}})
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.batching import evaluation_batches
-from eir_seq.data.encoded import EncodingCache, Progress
+from eir_seq.data.encoded import Progress
 from eir_seq.data.rows import ID
 from eir_seq.modalities.base import BYTES, LENGTH, Collator, Draw, FittedModality, RowSource
 from eir_seq.modalities.sequence.corrupted import RestoringCollator
@@ -90,6 +90,16 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
+class Encodes(Protocol):
+    """What encodes rows: a cache, or memory for a few of them."""
+
+    def encode(
+        self, rows: Rows, fitted: FittedModality, description: str, progress: Progress | None = None, /
+    ) -> RowSource:
+        """The encoded rows of an input."""
+        ...
+
+
 def encode_split(
     rows: Rows,
     split: str,
@@ -97,7 +107,7 @@ def encode_split(
     outputs: Mapping[str, FittedOutput],
     *,
     seed: int,
-    cache: EncodingCache,
+    cache: Encodes,
     progress: Progress | None = None,
 ) -> tuple[EncodedSplit, list[str]]:
     """Encode all inputs of a split, and warnings about them.

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.encoded import Progress
 from eir_seq.data.readers import TEXT
 from eir_seq.data.readers.base import check_file, open_text
 from eir_seq.data.rows import text_fault
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.sequence.preprocess import FittedSequence
-from eir_seq.outputs.causal_lm.output import FittedCausalLm
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.outputs.predictions import LeftOut, write_predictions
 from eir_seq.randomness import derive_seed
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
     from eir_seq.rows import Rows
 
 
-def language_model(bundle: Bundle) -> FittedCausalLm | None:
+def language_model(bundle: Bundle) -> FittedOutput | None:
     """The language model of a bundle that is nothing else."""
     output = next(iter(bundle.outputs.values()))
     alone = len(bundle.inputs) == len(bundle.outputs) == 1
-    return output if isinstance(output, FittedCausalLm) and alone else None
+    return output if output.config.COMPLETES and alone else None
 
 
 def reads_besides(bundle: Bundle) -> str | None:
@@ -87,19 +88,31 @@ def complete(
     """
     output = language_model(bundle)
     assert output is not None
-    changed = output.config.writing_with(generation)
-    check_generation(changed.generation, "generation")
-    output = type(output)(output.state.model_copy(update={"config": changed}))
+    output = output.writing_with(generation)
+    check_generation(output.config.generation_options or {}, "generation")
+    texts = completions(bundle, output, config, list(prompts.values()), rows, console.progress)
+    columns = {output.name: {f"{output.name}_prompt": list(prompts.values()), output.name: texts}}
+    write_predictions(destination, list(prompts), columns, left_out, csv_safe=csv_safe)
+    return texts
+
+
+def completions(
+    bundle: Bundle,
+    output: FittedOutput,
+    config: ExperimentConfig,
+    prompts: Sequence[str],
+    rows: Rows | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
+    """What the model writes behind each prompt; `rows` of them are needed where it reads more than a text."""
     write_behind = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer)).eval())
     fitted: Any = bundle.inputs[output.input]
     size = config.data.eval_batch_size or config.data.batch_size
     texts: list[str] = []
-    given = list(prompts.values())
-    for start in range(0, len(given), size):
+    for start in range(0, len(prompts), size):
         seed = derive_seed(config.seed, "completions", start)
         own = {} if rows is None else tensors_beside(fitted, rows[start : start + size])
-        texts += write_behind(given[start : start + size], seed=seed, tensors=own)
-        console.progress("completing", len(texts), len(given))
-    columns = {output.name: {f"{output.name}_prompt": given, output.name: texts}}
-    write_predictions(destination, list(prompts), columns, left_out, csv_safe=csv_safe)
+        texts += write_behind(prompts[start : start + size], seed=seed, tensors=own)
+        if progress is not None:
+            progress("completing", len(texts), len(prompts))
     return texts

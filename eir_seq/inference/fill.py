@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from eir_seq.config.corruption import RemovedSpans
-from eir_seq.config.outputs import GeneratingOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig
 from eir_seq.errors import Fault, UserError
@@ -21,9 +20,9 @@ from eir_seq.modalities.sequence.corruption import Vocabulary
 from eir_seq.modalities.sequence.documents import FittedDocuments
 from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.modalities.sequence.seq2seq import target_frame
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.outputs.generation.writing import IGNORED, Writer
-from eir_seq.outputs.language.corrupted import FittedPretraining
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.randomness import derive_seed
 from eir_seq.training.bundle import Bundle
@@ -34,15 +33,15 @@ CANDIDATES = 5
 """Tokens that are named for each mask, unless `generation.top_k` says otherwise."""
 
 
-def gap_filler(bundle: Bundle) -> FittedPretraining | None:
+def gap_filler(bundle: Bundle) -> FittedOutput | None:
     """The output of a bundle that can fill gaps."""
     output = next(iter(bundle.outputs.values()))
-    return output if isinstance(output, FittedPretraining) and output.config.FILLS else None
+    return output if output.config.FILLS else None
 
 
 def fill_gaps(
     bundle: Bundle,
-    output: FittedPretraining,
+    output: FittedOutput,
     config: ExperimentConfig,
     prompts: Mapping[str, str],
     generation: Mapping[str, Any],
@@ -92,7 +91,7 @@ class _Filler:
     """Rows of ids with gaps to texts without."""
 
     def __init__(
-        self, fitted: Any, output: FittedPretraining, encoder: Any, generation: Mapping[str, Any], seed: int
+        self, fitted: Any, output: FittedOutput, encoder: Any, generation: Mapping[str, Any], seed: int
     ) -> None:
         assert isinstance(fitted, FittedSequence)
         self.fitted, self.output, self.encoder, self.seed = fitted, output, encoder, seed
@@ -100,8 +99,8 @@ class _Filler:
         self.device = next(encoder.parameters()).device
         self.writer: Writer | None = None
         self.spans = isinstance(output.config.corruption, RemovedSpans)
-        if isinstance(output.config, GeneratingOutputBase):
-            self.writer = self._writer(output.config, generation)
+        if output.config.generation_options is not None:
+            self.writer = self._writer(output.writing_with(generation))
         elif others := generation.keys() - {"top_k"}:
             faults = (Fault(f"generation.{key}", "has no effect on a masked language model") for key in sorted(others))
             raise UserError(*faults)
@@ -110,8 +109,8 @@ class _Filler:
             message = f"{self.top_k!r} is not a whole number from 1 to {len(self.vocabulary.ordinary)}"
             raise UserError(Fault("generation.top_k", message))
 
-    def _writer(self, config: GeneratingOutputBase, generation: Mapping[str, Any]) -> Writer:
-        options = config.writing_with(generation).generation_options
+    def _writer(self, output: FittedOutput) -> Writer:
+        options = output.config.generation_options or {}
         check_generation(options, "generation")
         before, behind = target_frame(self.tokenizer, f"inputs.{self.fitted.name}.tokenizer")
         places, longest = self.encoder.backbone.config.target_positions(), self.fitted.max_length

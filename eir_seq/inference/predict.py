@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.dataset import Batch, EncodedSplit, encode_split
-from eir_seq.data.encoded import EncodingCache
 from eir_seq.data.source import Splits, load_test
-from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.errors import Fault, UserError
 from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
 from eir_seq.inference.fill import fill_gaps, gap_filler
+from eir_seq.inference.predictor import Predictor
 from eir_seq.inference.source_texts import rows_of_texts, text_writer, writing
 from eir_seq.machine import cannot_write
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.language.corrupted import FittedPretraining
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
-from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
-from eir_seq.training.evaluation import Evaluation, evaluate
+from eir_seq.training.evaluation import Evaluation
 from eir_seq.training.folder import write_json
-from eir_seq.training.writers import build_writers
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
@@ -118,21 +113,11 @@ def predict(
         if destination is None:
             destination = _default_destination(run, folder, "prompt" if prompt is not None else str(config.data.test))
         _say_left_out(left_out, console)
-        with tempfile.TemporaryDirectory(prefix="eir_seq-") as encoded_rows:
-            with console.phase("encoding"):
-                encoded, warnings = encode_split(
-                    rows,
-                    "test",
-                    bundle.inputs,
-                    bundle.outputs,
-                    seed=config.seed,
-                    cache=EncodingCache(encoded_rows),
-                    progress=console.progress,
-                )
-            for warning in warnings:
-                console.say(f"warning: {warning}")
-            with console.phase("predicting"):
-                evaluation = _evaluate(bundle, config, encoded, console, rows)
+        predictor = Predictor(bundle, batch_size=batch_size, accelerator=accelerator)
+        with console.phase("predicting"):
+            evaluation, warnings = predictor.evaluate(rows, console.progress)
+        for warning in warnings:
+            console.say(f"warning: {warning}")
         columns = evaluation.columns(bundle.outputs, rows)
         write_predictions(destination, evaluation.ids, columns, left_out, csv_safe=csv_safe)
         if prompt is not None:
@@ -184,7 +169,7 @@ def _fill(
     run: Path,
     folder: Path,
     bundle: Bundle,
-    output: FittedPretraining,
+    output: FittedOutput,
     config: ExperimentConfig,
     test: str | None,
     prompt: str | None,
@@ -291,34 +276,6 @@ def _load_rows(
     console.say(f"{fault.message}: rows are numbered")
     numbered = config.model_copy(update={"data": config.data.model_copy(update={"id": None})})
     return load_test(numbered, bundle.inputs, need_texts=need_texts)
-
-
-def _evaluate(
-    bundle: Bundle, config: ExperimentConfig, encoded: EncodedSplit, console: Console, rows: Rows
-) -> Evaluation:
-    device = pick_device(config.trainer)
-    precision = str(bundle.config.trainer.precision)
-    if precision == "16-mixed" and device.type != "cuda":
-        precision = "32"
-    last: list[Batch] = []
-
-    def batches() -> Iterator[Batch]:
-        done = 0
-        for batch in encoded.batches(config.data):
-            last[:] = [batch]
-            yield batch
-            done += len(batch["id"])
-            console.progress("predicting", done, len(encoded))
-
-    try:
-        network, outputs = bundle.network.to(device), bundle.outputs
-        writers = build_writers(network, bundle.inputs, outputs, rows, seed=config.seed, all_rows=True)
-        return evaluate(network, outputs, batches(), device=device, precision=precision, writers=writers)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        shape = batch_shape(last[0]) if last else "no batch yet"
-        raise RunFailed(f"out of memory while predicting ({shape}); lower batch_size") from error
 
 
 def _check_destination(path: Path, test: str | None) -> None:

@@ -9,28 +9,27 @@ from typing import TYPE_CHECKING, Any
 from eir_seq.data.rows import ID
 from eir_seq.inference.complete import read_prompts
 from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
-from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm
 from eir_seq.training.bundle import Bundle
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
 
 
-def text_writer(bundle: Bundle) -> FittedSeq2SeqLm | None:
+def text_writer(bundle: Bundle) -> FittedOutput | None:
     """The sequence-to-sequence output of a bundle."""
-    return next((output for output in bundle.outputs.values() if isinstance(output, FittedSeq2SeqLm)), None)
+    return next((output for output in bundle.outputs.values() if output.config.target_text is not None), None)
 
 
-def writing(bundle: Bundle, output: FittedSeq2SeqLm, generation: Mapping[str, Any]) -> Bundle:
+def writing(bundle: Bundle, output: FittedOutput, generation: Mapping[str, Any]) -> Bundle:
     """The bundle with other options of generation; raises `UserError` for those that `generate` does not have."""
-    changed = output.config.writing_with(generation)
-    check_generation(changed.generation, "generation")
-    state = output.state.model_copy(update={"config": changed})
-    return replace(bundle, outputs={output.name: FittedSeq2SeqLm(state)})
+    changed = output.writing_with(generation)
+    check_generation(changed.config.generation_options or {}, "generation")
+    return replace(bundle, outputs={**bundle.outputs, output.name: changed})
 
 
-def rows_of_texts(bundle: Bundle, output: FittedSeq2SeqLm, prompt: str | None, test: str | None) -> Rows:
+def rows_of_texts(bundle: Bundle, output: FittedOutput, prompt: str | None, test: str | None) -> Rows:
     """A source text, or those that stand in a file line by line, as rows without targets."""
     from eir_seq.rows import Rows
 

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from numpy.typing import NDArray
@@ -150,6 +150,18 @@ class FittedOutput(ABC):
     def describe(self) -> dict[str, Any]:
         """What the run's manifest and report say about this output."""
 
+    def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
+        """Metrics of texts that it wrote, each beside the true one; none by default."""
+        del written, true
+        return {}
+
+    def writing_with(self, generation: Mapping[str, Any]) -> Self:
+        """The same output with other options of `generate`."""
+        options = self.config.generation_options
+        assert options is not None, "it writes no texts"
+        config = self.config.model_copy(update={"generation": {**options, **generation}})
+        return type(self)(self.state.model_copy(update={"config": config}))
+
     def metrics(self) -> OutputMetrics:
         """A fresh accumulator of this output's metrics."""
         return OutputMetrics(self)
@@ -205,20 +217,20 @@ class KeptRows:
 
     def __init__(self) -> None:
         self._parts: list[Tensor] = []
-        self._rows: list[Sequence[int]] = []
+        self._rows: list[Tensor] = []
 
-    def add(self, part: Tensor, rows: Sequence[int]) -> None:
-        """Keep a batch, (batch, ...), of the rows with these positions; floating-point values in single precision."""
+    def add(self, part: Tensor, rows: Tensor) -> None:
+        """Keep a batch, (batch, ...), of the rows with these positions, (batch,); half precision becomes single."""
         assert len(part) == len(rows), (part.shape, len(rows))
         kind = torch.float32 if part.is_floating_point() and part.dtype.itemsize < 4 else part.dtype
         self._parts.append(part.detach().to("cpu", kind, copy=True))
         self._rows.append(rows)
 
-    def take(self, order: Mapping[int, int]) -> Tensor:
+    def take(self, places: Tensor) -> Tensor:
         """All rows, (rows, ...), and forget them.
 
         Args:
-            order: the place in the result by the row's position.
+            places: the place in the result by the row's position.
 
         Rows with values per word, (batch, words, width), get zeros behind the last.
         """
@@ -227,8 +239,7 @@ class KeptRows:
         joined = first.new_zeros(sum(map(len, self._parts)), *shape)
         while self._parts:  # what is copied is let go of, and zeros take no memory before
             part, rows = self._parts.pop(), self._rows.pop()
-            places = torch.tensor([order[row] for row in rows])
-            inside: Any = (places, *(slice(size) for size in part.shape[1:]))
+            inside: Any = (places[rows], *(slice(size) for size in part.shape[1:]))
             joined[inside] = part
         return joined
 
@@ -249,7 +260,7 @@ class OutputMetrics:
 
     def update(self, raw: Tensor, target: Tensor) -> None:
         """Add a batch: raw (batch, output_size), target (batch,), on any device."""
-        rows = range(self._count, self._count + len(raw))
+        rows = torch.arange(self._count, self._count + len(raw))
         self._raw.add(raw, rows)
         self._target.add(target, rows)
         self._count += len(raw)
@@ -262,8 +273,8 @@ class OutputMetrics:
         """
         if not self._count:
             return {}
-        order = {row: row for row in range(self._count)}
-        raw, target = self._raw.take(order), self._target.take(order)
+        places = torch.arange(self._count)
+        raw, target = self._raw.take(places), self._target.take(places)
         self.reset()
         return measure(self.output, raw, target)
 
@@ -279,7 +290,7 @@ def measure(output: FittedOutput, raw: Tensor, target: Tensor) -> dict[str, floa
     Raises:
         RunFailed: a raw output is not finite.
     """
-    bad = len(raw) - int(raw.isfinite().flatten(1).all(dim=1).sum())
+    bad = len(raw) - int(by_chunks(lambda rows: rows.isfinite().flatten(1).all(dim=1), raw).sum())
     if bad:
         raise RunFailed(f"outputs.{output.name}: the model's outputs are not finite on {bad} of {len(raw)} rows")
     values = output.evaluate(raw, target)

@@ -76,24 +76,26 @@ def evaluate(
     """
     kept: dict[str, KeptRows] = {name: KeptRows() for name in outputs}
     labels: dict[str, KeptRows] = {}
-    rows: list[int] = []
+    seen: list[Tensor] = []
     ids: list[str] = []
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
-            here = batch["row"].tolist()
+            here = batch["row"]
             for name, raw in network(on_device["inputs"]).items():
                 kept[name].add(raw.float(), here)
                 if name in batch["targets"]:
                     labels.setdefault(name, KeptRows()).add(batch["targets"][name], here)
             for writer in writers:
-                writer.write(here, on_device["inputs"][writer.input])
-            rows += here
+                writer.write(here.tolist(), on_device["inputs"][writer.input])
+            seen.append(here)
             ids += batch["id"]
             between()
-    order = sorted(range(len(rows)), key=rows.__getitem__)
-    places = {rows[index]: place for place, index in enumerate(order)}
-    raws = {name: found.take(places) for name, found in kept.items() if rows}
+    rows = torch.cat(seen) if seen else torch.empty(0, dtype=torch.long)
+    order = rows.argsort()
+    places = torch.empty(int(rows.max()) + 1 if seen else 0, dtype=torch.long)
+    places[rows[order]] = torch.arange(len(rows))
+    raws = {name: found.take(places) for name, found in kept.items() if seen}
     targets = {name: found.take(places) for name, found in labels.items()}
     values = {
         (name, metric): value
@@ -106,7 +108,7 @@ def evaluate(
         if not math.isfinite(values["", "loss"]):
             raise RunFailed("the loss of the evaluation is not finite")
     return Evaluation(
-        ids=[ids[index] for index in order],
+        ids=[ids[index] for index in order.tolist()],
         raw=raws,
         targets=targets,
         values=values,

@@ -18,10 +18,8 @@ from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.sequence.documents import FittedDocuments
 from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.causal_lm.output import FittedCausalLm
 from eir_seq.outputs.generation.completion import Completer
 from eir_seq.outputs.generation.writing import Writer
-from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm
 from eir_seq.randomness import derive_seed
 from eir_seq.tokenizers.framing import FIRST
 from eir_seq.training.metrics_file import AppendedFile
@@ -76,9 +74,8 @@ class Samples:
         self.validation = splits.get("validation")
         self.rows = splits["validation" if "validation" in splits else "train"][:ROWS]
         self.seed, self.inputs, self.all_outputs = config.seed, inputs, outputs
-        self.outputs = [output for output in outputs.values() if isinstance(output, FittedCausalLm)]
-        self.outputs = [output for output in self.outputs if output.config.prompts]
-        writes = any(isinstance(output, FittedSeq2SeqLm) for output in outputs.values())
+        self.outputs = [output for output in outputs.values() if output.config.sample_prompts]
+        writes = any(output.config.target_text is not None for output in outputs.values())
         self.file = AppendedFile(run_dir / SAMPLES, Sample._fields) if self.outputs or writes else None
 
     def writers(self, network: Network) -> list[Writer]:
@@ -96,7 +93,7 @@ class Samples:
         ]
         for output in self.outputs:
             complete = completer(output, self.inputs, network)
-            prompts, shown = output.config.prompts, output.config.prompts
+            prompts = shown = output.config.sample_prompts
             tensors = tensors_beside(self.inputs[output.input], self.rows)
             if tensors:
                 names = files_beside(self.inputs[output.input], self.rows)
@@ -110,7 +107,7 @@ class Samples:
         return found
 
 
-def completer(output: FittedCausalLm, inputs: Mapping[str, Any], network: Network) -> Completer:
+def completer(output: FittedOutput, inputs: Mapping[str, Any], network: Network) -> Completer:
     """What completes prompts by a language-model output of the network."""
     fitted = inputs[output.input]
     assert isinstance(fitted, FittedSequence)
@@ -118,7 +115,9 @@ def completer(output: FittedCausalLm, inputs: Mapping[str, Any], network: Networ
     backbone: Any = network.encoder(output.input).backbone
     # Places beyond the longest row of training are known to those who were trained on them: published models.
     longest = backbone.max_positions if fitted.config.model.pretrained_model else fitted.max_length
-    return Completer(backbone, fitted.tokenizer, begin, end, output.config.generation, longest)
+    generation = output.config.generation_options
+    assert generation is not None
+    return Completer(backbone, fitted.tokenizer, begin, end, generation, longest)
 
 
 def check_writing(
@@ -126,7 +125,7 @@ def check_writing(
 ) -> None:
     """Raise `UserError` for options of generation by which these models could not write, before they are trained."""
     for output in outputs.values():
-        if isinstance(output, FittedCausalLm) and output.config.prompts:
+        if output.config.sample_prompts:
             try:
                 completer(output, inputs, network).check()
             except UserError as error:

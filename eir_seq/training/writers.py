@@ -1,4 +1,4 @@
-"""What has the sequence-to-sequence outputs of a network write texts for the rows of a split."""
+"""What has the outputs of a network write texts for the rows of a split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from eir_seq.modalities.base import FittedModality
 from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.writing import Writer, spread
-from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm
 from eir_seq.training.network import Network
 
 if TYPE_CHECKING:
@@ -25,11 +24,13 @@ def build_writers(
     seed: int,
     all_rows: bool,
 ) -> list[Writer]:
-    """One writer per sequence-to-sequence output: for all rows of the split, or for as many as its config says."""
+    """One writer per output that learns to write texts: for all rows of the split, or as many as its config says."""
     found = []
     for output in outputs.values():
-        if not isinstance(output, FittedSeq2SeqLm):
+        wanted, generation = output.config.target_text, output.config.generation_options
+        if wanted is None:
             continue
+        assert generation is not None
         fitted, encoder = inputs[output.input], network.encoder(output.input)
         assert isinstance(fitted, FittedSeq2Seq)
         backbone: Any = encoder.backbone
@@ -37,11 +38,11 @@ def build_writers(
         if (most := backbone.config.target_positions()) is not None:
             longest = min(longest, most - 1)
         before, behind = fitted.target_frame
-        true = list(rows[output.config.column]) if output.config.column in rows.column_names else [None] * count
+        true = list(rows[wanted.column]) if wanted.column in rows.column_names else [None] * count
         found.append(
             Writer(
                 output.name,
-                output.config.generation,
+                generation,
                 output.input,
                 encoder,
                 fitted.tokenizer,
@@ -51,9 +52,9 @@ def build_writers(
                 longest,
                 sources=fitted.show(rows[:]),
                 true=true,
-                rows=frozenset(range(count)) if all_rows else spread(count, output.config.generate_rows),
+                rows=frozenset(range(count)) if all_rows else spread(count, wanted.generate_rows),
                 seed=seed,
-                measure=output.measure,
+                measure=output.measure_texts,
             )
         )
     return found

@@ -252,6 +252,7 @@ def row_for(experiment: dict[str, Any], number: int) -> dict[str, Any]:
 
 PRELUDE = """
 import torch
+from pathlib import Path
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.tokenizers import load_tokenizer
 """
@@ -269,6 +270,10 @@ BEFORE = {
         'model = from_pretrained("facebook/m2m100_418M", task="seq2seq-lm")',
     'tokenizer = load_tokenizer("google/t5gemma':
         'model = from_pretrained("google/t5gemma-2b-2b-ul2-it", task="seq2seq-lm")',
+    "predictor = Predictor(":
+        "from eir_seq.training.run import train\n"
+        "from tests.training.table import table_experiment\n"
+        'train(table_experiment(Path("."), run={"dir": "RUN"}))',
     "model.generate(pixel_values=pixels":
         'size = from_pretrained("microsoft/git-base-coco").config.vision_config["image_size"]\n'
         "pixels = torch.rand(1, 3, size, size)",

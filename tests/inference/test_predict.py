@@ -16,8 +16,10 @@ from eir_seq.commands.preflight import prediction_faults
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.inference.predict import predict
+from eir_seq.inference.predictor import Predictor
 from eir_seq.inference.report import write_report
 from eir_seq.outputs.predictions import NOT_PREDICTED
+from eir_seq.training.bundle import read_bundle
 from eir_seq.training.run import train
 
 WORDS = {"good": ("fine", "great", "warm", "clever"), "bad": ("dull", "cold", "lazy", "poor")}
@@ -368,3 +370,25 @@ def test_the_file_may_be_read_in_another_way_than_the_runs(run: Path, tmp_path: 
     predicted = read(predict(run, test=config.data.test, output=tmp_path / "o.csv", reading=config.data.reading))
     assert [row["id"] for row in predicted] == [row["name"] for row in table]
     assert "no column 'nummer'" in faults(run, test=config.data.test, reading=config.data.reading | {"id": "nummer"})
+
+
+def test_rows_in_memory_are_predicted_as_those_of_a_file(run: Path, tmp_path: Path) -> None:
+    table = rows(17, seed=4)
+    written = read(predict(run, test=write(tmp_path / "new.csv", table), output=tmp_path / "p.csv"))
+    found = Predictor(read_bundle(run / "bundle")).predict([{"text": row["text"]} for row in table])
+    assert list(found[0]) == [name for name in written[0] if name != "id" and not name.endswith("_true")]
+    for row, line in zip(found, written, strict=True):
+        for name, value in row.items():
+            assert line[name] == (f"{value:.9g}" if isinstance(value, float) else value)
+
+
+def test_rows_in_memory_that_cannot_be_used_are_all_named(run: Path) -> None:
+    predictor = Predictor(read_bundle(run / "bundle"))
+    assert predictor.predict([]) == []
+    with pytest.raises(UserError) as caught:
+        predictor.predict([{"text": "fine"}, {"text": " "}, {"text": None}, {"other": 1}])
+    assert [str(fault).split(":")[0] for fault in caught.value.faults] == ["rows row 2", "rows row 3", "rows row 4"]
+    with pytest.raises(UserError, match="column 'text' is not in the rows"):
+        predictor.predict([{"words": "fine"}])
+    with pytest.raises(UserError, match="several types"):
+        predictor.predict([{"text": "fine"}, {"text": 3}])

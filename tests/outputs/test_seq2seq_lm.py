@@ -108,7 +108,7 @@ def writer(reader: Seq2SeqEncoder, rows: frozenset[int], **options: Any) -> Writ
     return Writer(
         name="text",
         generation=fitted(**options).config.generation,
-        measure=fitted(**options).measure,
+        measure=fitted(**options).measure_texts,
         input="from",
         encoder=reader,
         tokenizer=TOKENIZER,

@@ -128,9 +128,9 @@ def test_what_was_fitted_is_saved(tmp_path: Path) -> None:
 
 def test_rows_of_batches_with_fewer_words_are_filled_up() -> None:
     kept = KeptRows()
-    kept.add(torch.ones(2, 3, 2), [2, 0])
-    kept.add(2 * torch.ones(1, 5, 2), [1])
-    joined = kept.take({0: 0, 1: 1, 2: 2})
+    kept.add(torch.ones(2, 3, 2), torch.tensor([2, 0]))
+    kept.add(2 * torch.ones(1, 5, 2), torch.tensor([1]))
+    joined = kept.take(torch.arange(3))
     assert joined.shape == (3, 5, 2)
     assert joined[:, 0, 0].tolist() == [1, 2, 1]
     assert joined[::2, 3:].abs().sum() == 0

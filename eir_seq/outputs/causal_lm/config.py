@@ -48,6 +48,11 @@ class CausalLmOutputConfig(GeneratingOutputBase):
         """Blocks that may span texts, unless the config says otherwise."""
         return self.documents or "packed"
 
+    @property
+    def sample_prompts(self) -> list[str]:
+        """Its `prompts`."""
+        return self.prompts
+
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Blocks of tokens beside other outputs, and inputs that a language model cannot read."""
         from eir_seq.outputs.language.rules import block_faults, headless

@@ -22,7 +22,6 @@ class CorruptedOutputBase(TokenOutputBase):
     TASK: ClassVar[str]
     """The task whose head the backbone has."""
     FILLS: ClassVar[bool] = True
-    """Whether `predict` has it fill the gaps of prompts."""
     PRETRAINS: ClassVar[bool] = True
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:

@@ -52,7 +52,7 @@ class FittedSeq2SeqLm(FittedTokenScores):
         del raw
         return {}
 
-    def measure(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
+    def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
         """Metrics of written texts, each beside the true one."""
         from eir_seq.outputs.seq2seq_lm.text_metrics import text_metrics
 

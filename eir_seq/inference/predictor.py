@@ -1,0 +1,183 @@
+"""Predict rows with a bundle, in memory: what `predict` does with those of a file, and other programs with theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from eir_seq.config.columns import columns_of
+from eir_seq.data.dataset import Batch, EncodedSplit, Encodes, encode_split
+from eir_seq.data.encoded import EncodedInMemory, EncodingCache, Progress
+from eir_seq.data.readers.base import RawTable
+from eir_seq.data.rows import check_rows, column_roles
+from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.inference.complete import completions, language_model, reads_besides
+from eir_seq.modalities.base import FittedModality
+from eir_seq.training.bundle import Bundle
+from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
+from eir_seq.training.evaluation import Evaluation, evaluate
+from eir_seq.training.writers import build_writers
+
+if TYPE_CHECKING:
+    from eir_seq.rows import Rows
+
+MOST_IN_MEMORY = 10_000
+"""Rows up to which encoded ones stay in memory; those of more stand in a temporary folder."""
+
+
+class Predictor:
+    """Predicts rows with the network of a bundle.
+
+    Args:
+        bundle: of a finished run (`eir_seq.training.bundle.read_bundle`).
+        batch_size: rows per batch; that of the run if absent.
+        accelerator: auto, cpu, gpu or mps.
+
+    Raises:
+        UserError: there is no such accelerator.
+
+    Example:
+        predictor = Predictor(read_bundle(Path("runs/reviews/bundle")))
+        predictor.predict([{"text": "A quiet triumph."}])
+        # [{'sentiment': 'positive', 'sentiment_p(negative)': 0.08, 'sentiment_p(positive)': 0.92}]
+    """
+
+    def __init__(self, bundle: Bundle, *, batch_size: int | None = None, accelerator: str = "auto") -> None:
+        trainer = bundle.config.trainer.model_copy(update={"accelerator": accelerator})
+        self.bundle = bundle
+        self.device = pick_device(trainer)
+        size = {} if batch_size is None else {"eval_batch_size": batch_size}
+        self.data = bundle.config.data.model_copy(update=size)
+        self._config = bundle.config.model_copy(update={"data": self.data, "trainer": trainer})
+        precision = str(bundle.config.trainer.precision)
+        self.precision = "32" if precision == "16-mixed" and self.device.type != "cuda" else precision
+        self._network = bundle.network.to(self.device)
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What is predicted of each row, in order: the columns of the table that `predict` writes, but for true values.
+
+        A language model alone completes the rows' texts.
+
+        Args:
+            rows: by column of the run's data; those that no input reads are not looked at.
+
+        Raises:
+            UserError: an input's column is missing, or a row cannot be used; all of them are named.
+            RunFailed: not enough memory.
+        """
+        if not rows:
+            return []
+        checked = self._checked(rows)
+        writes = language_model(self.bundle)
+        if writes is not None:
+            source: Any = self.bundle.config.inputs[writes.input]
+            beside = checked if reads_besides(self.bundle) is not None else None
+            texts = completions(self.bundle, writes, self._config, list(checked[source.column]), beside)
+            return [{writes.name: text} for text in texts]
+        evaluation, _ = self.evaluate(checked)
+        found: list[dict[str, Any]] = [{} for _ in rows]
+        for name, output in self.bundle.outputs.items():
+            written = evaluation.written.get(name)
+            columns = output.decode(evaluation.raw[name]) if written is None else written.columns()
+            for column, values in columns.items():
+                for row, value in zip(found, values, strict=True):
+                    row[column] = value
+        return found
+
+    def evaluate(self, rows: Rows, progress: Progress | None = None) -> tuple[Evaluation, list[str]]:
+        """Predict checked rows, and measure the outputs whose labels all of them have; also warnings.
+
+        Args:
+            rows: as `eir_seq.data.source` reads them.
+            progress: called with what is done, how many rows of it, and of how many.
+        """
+        small = rows.num_rows <= MOST_IN_MEMORY
+        with nullcontext() if small else TemporaryDirectory(prefix="eir_seq-") as folder:
+            cache: Encodes = _InMemory() if folder is None else EncodingCache(folder)
+            encoded, warnings = encode_split(
+                rows,
+                "test",
+                self.bundle.inputs,
+                self.bundle.outputs,
+                seed=self.bundle.config.seed,
+                cache=cache,
+                progress=progress,
+            )
+            return self._evaluated(encoded, rows, progress), warnings
+
+    def _checked(self, rows: Sequence[Mapping[str, Any]]) -> Rows:
+        """The columns of the inputs, checked as those of a file are."""
+        from eir_seq.rows import Rows
+
+        config = self.bundle.config
+        data = config.data.model_copy(update={"id": None, "source": "table", "group": None, "stratify": None})
+        config = config.model_copy(update={"data": data})
+        places = columns_of(data, config.inputs, config.outputs).places
+        wanted = [column for column, place in places.items() if place.startswith("inputs.")]
+        known = {name for row in rows for name in row}
+        missing = [Fault(places[name], f"column {name!r} is not in the rows") for name in wanted if name not in known]
+        if missing:
+            raise UserError(*missing)
+        columns = {name: _column(name, [row.get(name) for row in rows]) for name in wanted}
+        checked = check_rows(
+            RawTable("rows", pa.table(columns)),
+            column_roles(config, self.bundle.inputs),
+            skip_bad=False,
+            missing_labels=(),
+            id_prefix="",
+            need_targets=False,
+        )
+        return Rows(checked.table)
+
+    def _evaluated(self, encoded: EncodedSplit, rows: Rows, progress: Progress | None) -> Evaluation:
+        last: list[Batch] = []
+
+        def batches() -> Iterator[Batch]:
+            done = 0
+            for batch in encoded.batches(self.data):
+                last[:] = [batch]
+                yield batch
+                done += len(batch["id"])
+                if progress is not None:
+                    progress("predicting", done, len(encoded))
+
+        bundle = self.bundle
+        try:
+            writers = build_writers(
+                self._network, bundle.inputs, bundle.outputs, rows, seed=bundle.config.seed, all_rows=True
+            )
+            return evaluate(
+                self._network,
+                bundle.outputs,
+                batches(),
+                device=self.device,
+                precision=self.precision,
+                writers=writers,
+            )
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            shape = batch_shape(last[0]) if last else "no batch yet"
+            raise RunFailed(f"out of memory while predicting ({shape}); lower batch_size") from error
+
+
+class _InMemory:
+    """Encodes rows as `EncodingCache` does, and writes nothing."""
+
+    def encode(
+        self, rows: Rows, fitted: FittedModality, description: str, progress: Progress | None = None
+    ) -> EncodedInMemory:
+        """The encoded rows."""
+        del description, progress
+        return EncodedInMemory(fitted, rows[:])
+
+
+def _column(name: str, values: Sequence[Any]) -> pa.ChunkedArray:
+    try:
+        return pa.chunked_array([pa.array(values)])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UserError(Fault("rows", f"column {name!r} holds values of several types: {error}")) from None
