@@ -163,15 +163,3 @@ class GeneratingOutputBase(TokenOutputBase):
         """Options of `generate`."""
         options: dict[str, Any] = self.generation  # type: ignore[attr-defined]  # each kind describes its own
         return options
-
-
-def __getattr__(name: str) -> Any:
-    """Config classes of kinds, which stand in the kinds' folders, for those who still look for them here."""
-    from eir_seq.registry import OUTPUTS
-
-    if name == "OutputConfig":
-        return OutputBase
-    found = next((config for config in OUTPUTS.values() if config.__name__ == name), None)
-    if found is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return found

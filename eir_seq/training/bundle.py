@@ -27,7 +27,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from eir_seq.config.backbones import LoraConfig
-from eir_seq.config.outputs import CorruptedOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.replacing import ReplacingEncoder
@@ -104,7 +103,7 @@ def write_models(
 
 def left_models(run_dir: Path, config: ExperimentConfig) -> list[Path]:
     """The folders that `write_models` writes for a config."""
-    pretraining = [name for name, output in config.outputs.items() if isinstance(output, CorruptedOutputBase)]
+    pretraining = [name for name, output in config.outputs.items() if output.PRETRAINS]
     return [
         run_dir / "bundle",
         *(run_dir / ADAPTERS / name for name in _adapted(config)),
