@@ -29,7 +29,6 @@ from torch import Tensor
 from eir_seq.config.backbones import LoraConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.encoders.replacing import ReplacingEncoder
 from eir_seq.models.bounds import bounded_by_memory, bounded_by_weights
 from eir_seq.models.checkpoint.folder import read_safetensors, shapes_in
 from eir_seq.models.checkpoint.matching import match
@@ -230,11 +229,9 @@ def write_pretrained(
         encoder, tokenizer = network.encoder(output.input), inputs[output.input].tokenizer
 
         def fill(partial: Path, encoder: Any = encoder, tokenizer: Any = tokenizer) -> None:
-            encoder.backbone.save_pretrained(partial)
-            tokenizer.save(partial)
-            if isinstance(encoder, ReplacingEncoder):
-                encoder.generator.save_pretrained(partial / "generator")
-                tokenizer.save(partial / "generator")
+            for part, model in encoder.published_models().items():
+                model.save_pretrained(partial / part)
+                tokenizer.save(partial / part)
 
         if (folder / output.input).exists():
             remove_folder(folder / output.input)
@@ -244,9 +241,8 @@ def write_pretrained(
 def _published_models(network: Network, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The models of a network that may be published, and their places below the folder of `write_pretrained`."""
     for name in inputs:
-        yield name, _backbone(network, name)
-        if isinstance(encoder := network.encoder(name), ReplacingEncoder):
-            yield f"{name}/generator", encoder.generator
+        models = getattr(network.encoder(name), "published_models", dict)()
+        yield from ((f"{name}/{part}" if part else name, model) for part, model in models.items())
 
 
 def _held(network: Network, model: Any, file: Path) -> dict[str, Tensor]:

@@ -60,6 +60,10 @@ class SequenceEncoder(nn.Module):
             module.eval()
         return self
 
+    def published_models(self) -> dict[str, Any]:
+        """Models that others can load, by the folder below that of the input."""
+        return {"": self.backbone}
+
     def forward(self, **tensors: Tensor) -> Tensor:
         """The tensors that `read` takes; gives ``(batch, output_size)``."""
         return self.pool_tokens(self.read(**tensors))

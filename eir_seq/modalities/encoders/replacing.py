@@ -41,6 +41,10 @@ class ReplacingEncoder(nn.Module):
         """The model that learns to detect."""
         return self.encoder.backbone
 
+    def published_models(self) -> dict[str, Any]:
+        """Models that others can load, by the folder below that of the input."""
+        return {"": self.backbone, "generator": self.generator}
+
     def read(
         self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor, draws: Tensor, **tensors: Any
     ) -> TokenStates:
