@@ -241,7 +241,7 @@ def write_pretrained(
 def _published_models(network: Network, inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The models of a network that may be published, and their places below the folder of `write_pretrained`."""
     for name in inputs:
-        models = getattr(network.encoder(name), "published_models", dict)()
+        models: dict[str, Any] = getattr(network.encoder(name), "published_models", dict)()
         yield from ((f"{name}/{part}" if part else name, model) for part, model in models.items())
 
 
