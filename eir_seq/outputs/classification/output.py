@@ -28,6 +28,10 @@ MAX_CLASSES_LISTED = 100
 """Metrics of single classes are given for up to that many classes; beyond, only the averages."""
 
 
+COLUMNS = 8
+"""Classes whose probabilities are held at once."""
+
+
 class ClassificationState(Strict):
     """What a fitted classification output remembers of the training rows."""
 
@@ -170,12 +174,16 @@ class FittedClassification(FittedOutput):
             "f1": float(f1[true + predicted > 0].mean()),
         }
         mixed = present & (true < total)
-        totals = by_chunks(lambda rows: rows.double().logsumexp(dim=1), raw)
         auroc, average_precision = {}, {}
-        for index in mixed.nonzero().flatten().tolist():
-            scores, labels = (raw[:, index].double() - totals).exp(), (target == index).long()
-            auroc[index] = float(binary_auroc(scores, labels))
-            average_precision[index] = float(binary_average_precision(scores, labels))
+        for first in range(0, self.output_size, COLUMNS):
+            part = slice(first, first + COLUMNS)
+            if not mixed[part].any():
+                continue
+            probabilities = by_chunks(lambda rows, part=part: rows.double().softmax(dim=1)[:, part].clone(), raw)
+            for index in (mixed[part].nonzero().flatten() + first).tolist():
+                scores, labels = probabilities[:, index - first], (target == index).long()
+                auroc[index] = float(binary_auroc(scores, labels))
+                average_precision[index] = float(binary_average_precision(scores, labels))
         if mixed.any():
             # Gorodkin 2004; the usual formula for two classes.
             spread = (total**2 - predicted.square().sum()) * (total**2 - true.square().sum())
