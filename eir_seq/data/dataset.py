@@ -16,7 +16,6 @@ from eir_seq.data.batching import evaluation_batches
 from eir_seq.data.encoded import Progress
 from eir_seq.data.rows import ID
 from eir_seq.modalities.base import BYTES, LENGTH, Collator, Draw, FittedModality, RowSource
-from eir_seq.modalities.sequence.corrupted import RestoringCollator
 from eir_seq.outputs.base import FittedOutput
 
 if TYPE_CHECKING:
@@ -65,8 +64,9 @@ class EncodedSplit:
         nothing has a length."""
         costs = [(source, cost) for name, source in self.inputs.items() for cost in self.costs.get(name, (LENGTH,))]
         columns = [source.numbers(cost) for source, cost in costs if cost in source.features]
-        restored = {name: c for name, c in self.collators.items() if isinstance(c, RestoringCollator)}
-        columns += [collator.target_lengths(self.inputs[name]) for name, collator in restored.items()]
+        for name, collator in self.collators.items():  # of texts that are corrupted in batches and written again
+            if (target_lengths := getattr(collator, "target_lengths", None)) is not None:
+                columns.append(target_lengths(self.inputs[name]))
         columns = columns or [np.ones(len(self), np.int64)]
         return np.stack(columns, axis=1).astype(np.int64)
 

@@ -12,7 +12,6 @@ from eir_seq.data.readers import TEXT
 from eir_seq.data.readers.base import check_file, open_text
 from eir_seq.data.rows import text_fault
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.outputs.predictions import LeftOut, write_predictions
@@ -36,8 +35,7 @@ def language_model(bundle: Bundle) -> FittedOutput | None:
 def reads_besides(bundle: Bundle) -> str | None:
     """What the language model of a bundle reads beside a text, such as pixel_values."""
     output = language_model(bundle)
-    fitted = bundle.inputs[output.input] if output is not None else None
-    sources = fitted.sources if isinstance(fitted, FittedSequence) else {}
+    sources = {} if output is None else bundle.inputs[output.input].sources
     return next((kind for kind, source in sources.items() if source.per_row), None)
 
 

@@ -17,8 +17,6 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.sequence.corruption import Vocabulary
-from eir_seq.modalities.sequence.documents import FittedDocuments
-from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.modalities.sequence.seq2seq import target_frame
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
@@ -93,7 +91,6 @@ class _Filler:
     def __init__(
         self, fitted: Any, output: FittedOutput, encoder: Any, generation: Mapping[str, Any], seed: int
     ) -> None:
-        assert isinstance(fitted, FittedSequence)
         self.fitted, self.output, self.encoder, self.seed = fitted, output, encoder, seed
         self.tokenizer, self.vocabulary = fitted.tokenizer, Vocabulary.of(fitted.tokenizer)
         self.device = next(encoder.parameters()).device
@@ -146,11 +143,7 @@ class _Filler:
         first = next(iter(marks))
         for name, prompt in prompts.items():
             ids = self._ids(prompt, marks)
-            row = (
-                [self.fitted.begin, *ids, self.fitted.end]
-                if isinstance(self.fitted, FittedDocuments)
-                else (self.tokenizer.add_specials(ids)[0])
-            )
+            row = self.fitted.framed(ids)
             place = "prompt" if len(prompts) == 1 else f"prompt {name}"
             if not set(ids) & set(marks.values()) and (self.spans or self.writer is None):
                 faults.append(Fault(place, f"has no gap; write {first} where something is missing"))

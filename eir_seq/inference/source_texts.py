@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from eir_seq.data.rows import ID
 from eir_seq.inference.complete import read_prompts
-from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.training.bundle import Bundle
@@ -35,6 +34,5 @@ def rows_of_texts(bundle: Bundle, output: FittedOutput, prompt: str | None, test
 
     texts = {"1": prompt} if prompt is not None else read_prompts(str(test))
     fitted = bundle.inputs[output.input]
-    assert isinstance(fitted, FittedSeq2Seq)
     columns = {ID: list(texts), fitted.config.column: list(texts.values())}
     return Rows.of({**columns, fitted.target_column: [None] * len(texts)})

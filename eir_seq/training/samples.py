@@ -15,13 +15,11 @@ from eir_seq.errors import UserError
 from eir_seq.files import open_text
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.cells import parse_cell
-from eir_seq.modalities.sequence.documents import FittedDocuments
 from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import Completer
 from eir_seq.outputs.generation.writing import Writer
 from eir_seq.randomness import derive_seed
-from eir_seq.tokenizers.framing import FIRST
 from eir_seq.training.metrics_file import AppendedFile
 from eir_seq.training.network import Network
 from eir_seq.training.writers import build_writers
@@ -110,8 +108,7 @@ class Samples:
 def completer(output: FittedOutput, inputs: Mapping[str, Any], network: Network) -> Completer:
     """What completes prompts by a language-model output of the network."""
     fitted = inputs[output.input]
-    assert isinstance(fitted, FittedSequence)
-    begin, end = _frame(fitted)
+    begin, end = fitted.frame
     backbone: Any = network.encoder(output.input).backbone
     # Places beyond the longest row of training are known to those who were trained on them: published models.
     longest = backbone.max_positions if fitted.config.model.pretrained_model else fitted.max_length
@@ -165,13 +162,3 @@ def read_samples(run_dir: Path) -> list[Sample]:
             Sample(int(r["epoch"]), int(r["step"]), r["output"], r["prompt"], r["text"], r.get("true") or "")
             for r in rows
         ]
-
-
-def _frame(fitted: FittedSequence) -> tuple[tuple[int, ...], int | None]:
-    """The tokens in front of a text and the one behind it."""
-    if isinstance(fitted, FittedDocuments):
-        return (fitted.begin,), fitted.end
-    tokens = [part.token for part in fitted.tokenizer.framing.single]
-    place = tokens.index(FIRST)
-    behind = [*tokens[place + 1 :], fitted.tokenizer.eos_id]
-    return tuple(tokens[:place]), behind[0]

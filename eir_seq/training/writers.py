@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.modalities.base import FittedModality
-from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.writing import Writer, spread
 from eir_seq.training.network import Network
@@ -31,8 +30,8 @@ def build_writers(
         if wanted is None:
             continue
         assert generation is not None
-        fitted, encoder = inputs[output.input], network.encoder(output.input)
-        assert isinstance(fitted, FittedSeq2Seq)
+        fitted: Any = inputs[output.input]
+        encoder = network.encoder(output.input)
         backbone: Any = encoder.backbone
         longest, count = int(fitted.target_statistics["max"]), rows.num_rows
         if (most := backbone.config.target_positions()) is not None:

@@ -111,6 +111,16 @@ class FittedDocuments(FittedSequence):
         pads = (self.tokenizer.pad_id, self.end)
         return BlockCollator(self.name, next(token for token in pads if token is not None))
 
+    @property
+    def frame(self) -> tuple[tuple[int, ...], int | None]:
+        """The tokens that begin and end every document."""
+        return (self.begin,), self.end
+
+    def framed(self, ids: list[int]) -> list[int]:
+        """The ids of a document with the tokens that begin and end it."""
+        assert self.end is not None
+        return [self.begin, *ids, self.end]
+
     def arrange(self, encoded: RowSource, ids: list[str]) -> tuple[RowSource, list[str]]:
         """Blocks of tokens in place of documents."""
         blocks = self.blocks(encoded)

@@ -39,6 +39,7 @@ from eir_seq.modalities.sequence.truncation import Ids, cut, is_drawn, shares
 from eir_seq.spool import content_hash, forget_pages
 from eir_seq.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from eir_seq.tokenizers.cache import TokenizerCache
+from eir_seq.tokenizers.framing import FIRST
 
 if TYPE_CHECKING:
     from eir_seq.modalities.encoders.backbone import SequenceEncoder
@@ -224,6 +225,18 @@ class FittedSequence(FittedModality):
     def cells(self) -> InputCells:
         """How its columns are read and checked."""
         return InputCells(self.name, self.config, self.sources)
+
+    @property
+    def frame(self) -> tuple[tuple[int, ...], int | None]:
+        """Special tokens before a text that a language model continues, and the one that ends it."""
+        tokens = [part.token for part in self.tokenizer.framing.single]
+        place = tokens.index(FIRST)
+        after = [*tokens[place + 1 :], self.tokenizer.eos_id]
+        return tuple(tokens[:place]), after[0]
+
+    def framed(self, ids: list[int]) -> list[int]:
+        """The ids of a text with its special tokens."""
+        return self.tokenizer.add_specials(ids)[0]
 
     def corrupted(self, output: OutputBase) -> Collator:
         """Corrupts texts as the output says; raises `UserError` for a tokenizer without the tokens that this needs."""
