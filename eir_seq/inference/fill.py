@@ -23,6 +23,7 @@ from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.outputs.generation.writing import IGNORED, Writer
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.randomness import derive_seed
+from eir_seq.tokenizers import Tokenizer
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.console import Console
 from eir_seq.training.devices import pick_device
@@ -92,7 +93,8 @@ class _Filler:
         self, fitted: Any, output: FittedOutput, encoder: Any, generation: Mapping[str, Any], seed: int
     ) -> None:
         self.fitted, self.output, self.encoder, self.seed = fitted, output, encoder, seed
-        self.tokenizer, self.vocabulary = fitted.tokenizer, Vocabulary.of(fitted.tokenizer)
+        self.tokenizer: Tokenizer = fitted.tokenizer
+        self.vocabulary = Vocabulary.of(fitted.tokenizer)
         self.device = next(encoder.parameters()).device
         self.writer: Writer | None = None
         self.spans = isinstance(output.config.corruption, RemovedSpans)
