@@ -23,7 +23,7 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
 _EMBEDDING = re.compile(r"embed|(?:^|\.)(?:wte|wpe|shared)\.")
 
 
-class BeyondModel(nn.Module):
+class TransformersModel(nn.Module):
     """A model of transformers behind the interface of `eir_seq.models.model.Model`; of an encoder-decoder the encoder.
 
     Attributes:
@@ -86,12 +86,12 @@ class BeyondModel(nn.Module):
         self.body.resize_token_embeddings(new_num_tokens, mean_resizing=False)  # type: ignore[operator]
 
     def describe(self) -> dict[str, Any]:
-        """The options as JSON, from which `rebuild_beyond` builds the same model without its weights."""
+        """The options as JSON, from which `rebuild_transformers` builds the same model without its weights."""
         options: dict[str, Any] = json.loads(self.config.to_json_string(use_diff=False))
         return options
 
 
-def beyond_options(model_type: str) -> set[str]:
+def transformers_options(model_type: str) -> set[str]:
     """The names of the options of a type that transformers knows.
 
     Raises:
@@ -104,7 +104,7 @@ def beyond_options(model_type: str) -> set[str]:
         raise _refused(model_type, error) from error
 
 
-def create_beyond(options: Mapping[str, Any]) -> BeyondModel:
+def create_transformers(options: Mapping[str, Any]) -> TransformersModel:
     """A fresh model of the type ``options["model_type"]``.
 
     Raises:
@@ -113,11 +113,11 @@ def create_beyond(options: Mapping[str, Any]) -> BeyondModel:
     given = dict(options)
     model_type = given.pop("model_type")
     _check_names(model_type, given)
-    return rebuild_beyond(options)
+    return rebuild_transformers(options)
 
 
-def rebuild_beyond(options: Mapping[str, Any]) -> BeyondModel:
-    """The model that `BeyondModel.describe` tells of, with fresh weights.
+def rebuild_transformers(options: Mapping[str, Any]) -> TransformersModel:
+    """The model that `TransformersModel.describe` tells of, with fresh weights.
 
     Raises:
         UserError: transformers is not installed, no such type, or values that it refuses.
@@ -131,14 +131,14 @@ def rebuild_beyond(options: Mapping[str, Any]) -> BeyondModel:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, ImportError) as error:
         raise _refused(model_type, error) from error
-    return BeyondModel(body, config)
+    return TransformersModel(body, config)
 
 
-def load_beyond(folder: Path, overrides: Mapping[str, Any]) -> BeyondModel:
+def load_transformers(folder: Path, overrides: Mapping[str, Any]) -> TransformersModel:
     """The model with the weights of a published folder; `overrides` replace options of its ``config.json``.
 
     Raises:
-        UserError: as `create_beyond`; weights that are missing or of another shape.
+        UserError: as `create_transformers`; weights that are missing or of another shape.
     """
     content = read_config(folder)
     model_type = content.pop("model_type")
@@ -164,7 +164,7 @@ def load_beyond(folder: Path, overrides: Mapping[str, Any]) -> BeyondModel:
         listed = ", ".join(missing[:3])
         message = f"{len(missing)} of the model's tensors are not in the checkpoint (first: {listed})"
         raise UserError(Fault("model_type", message, str(folder)))
-    return BeyondModel(body, config)
+    return TransformersModel(body, config)
 
 
 def _transformers() -> Any:
@@ -186,7 +186,7 @@ def _config_class(model_type: str) -> Any:
 
 def _check_names(model_type: str, given: Mapping[str, Any]) -> None:
     # transformers keeps whatever it is given, known or not
-    known = beyond_options(model_type)
+    known = transformers_options(model_type)
     faults = [
         Fault(f"model_init_config.{name}", f"not an option of {model_type!r}{nearest(name, known)}")
         for name in map(str, given)

@@ -15,7 +15,7 @@ from eir_seq.errors import UserError
 from eir_seq.models import from_pretrained, list_models
 from eir_seq.models.lora import add_lora, freeze, linear_modules, load_adapter, merge_lora, save_adapter
 from eir_seq.models.names import is_adapter, published_names
-from eir_seq.models.transformers_backend import create_beyond
+from eir_seq.models.transformers_backend import create_transformers
 from tests.models.tiny import inputs, loss, noisy, tiny
 from tests.parity.cases import CASES
 from tests.parity.harness import difference, inputs_of, oracle_model, pair, real_places
@@ -294,7 +294,7 @@ def test_a_model_beyond_the_catalogue(tmp_path: Path) -> None:
     sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
     options = {"model_type": "qwen3", **sizes, "num_key_value_heads": 1, "head_dim": 4, "vocab_size": 30}
     torch.manual_seed(0)
-    model: Any = create_beyond(options).eval()
+    model: Any = create_transformers(options).eval()
     weights = {name: x.clone() for name, x in model.body.state_dict().items()}
     ids, mask = torch.tensor([[5, 6, 7]]), torch.ones(1, 3, dtype=torch.bool)
     before = model(ids, mask).last_hidden_state
@@ -304,11 +304,11 @@ def test_a_model_beyond_the_catalogue(tmp_path: Path) -> None:
     save_adapter(model, tmp_path)
     with torch.no_grad():
         apply_by_hand(weights, tmp_path)
-    again: Any = create_beyond(options).eval()
+    again: Any = create_transformers(options).eval()
     again.body.load_state_dict(weights)
     assert difference(again(ids, mask).last_hidden_state, after) < 1e-5
     torch.manual_seed(0)
-    other: Any = create_beyond(options).eval()
+    other: Any = create_transformers(options).eval()
     load_adapter(other, tmp_path)
     assert torch.equal(other(ids, mask).last_hidden_state, after)
     assert difference(after, before) > 1e-3

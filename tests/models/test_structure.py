@@ -28,7 +28,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def _name(path: Path) -> str:
-    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    parts = ("eir_seq", *path.relative_to(ROOT).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 

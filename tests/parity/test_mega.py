@@ -172,7 +172,7 @@ def test_every_dropout_of_channels_acts() -> None:
     ({"use_chunking": True}, "base", r"chunk_size: -1: a chunk has 1 token or more \(use_chunking is true\)"),
     ({"chunk_size": 0}, "base", "chunk_size: 0: a chunk has 1 token or more, -1 stands for none"),
     ({"chunk_size": 65, "relative_positional_bias": "simple"}, "base", "chunk_size: 65 exceeds max_positions 64, whic"),
-    ({"shared_representation_size": 15}, "base", "shared_representation_size: 15 is odd: rotary biases turn pairs"),
+    ({"shared_representation_size": 15}, "base", "shared_representation_size: 15 is odd: rotary biases rotate pairs"),
     ({"pad_token_id": 120}, "base", "pad_token_id: 120 is outside the vocabulary of 120"),
     ({"is_decoder": True}, "masked-lm", "bidirectional: is_decoder: true needs false, or each token"),
     ({"normalization_type": "instancenorm"}, "base", "normalization_type: 'instancenorm' is not one of"),

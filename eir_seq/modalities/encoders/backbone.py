@@ -21,7 +21,7 @@ from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.options import fields
 from eir_seq.models.output import TokenStates
 from eir_seq.models.pruning import PRUNED
-from eir_seq.models.transformers_backend import AUTO, BeyondModel
+from eir_seq.models.transformers_backend import AUTO, TransformersModel
 from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class SequenceEncoder(nn.Module):
 
     def describe_backbone(self) -> dict[str, Any]:
         """Type and options with which `create_model` builds the same backbone without weights."""
-        if isinstance(self.backbone, BeyondModel):
+        if isinstance(self.backbone, TransformersModel):
             return {"model_type": AUTO, "options": self.backbone.describe()}
         config: Any = self.backbone.config
         options = {name: getattr(config, name) for name in fields(type(config))}
@@ -194,7 +194,7 @@ def build_sequence_encoder(
     """
     config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
     backbone = build_backbone(fitted, pretrained=pretrained, task=task)
-    options: Any = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
+    options: Any = backbone.config.get_text_config() if isinstance(backbone, TransformersModel) else backbone.config
     faults = []
     vocab_size = vocabulary_of(backbone)
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
@@ -251,7 +251,7 @@ def build_sequence_encoder(
 
 
 def _compute_by(backbone: Any, attn_implementation: str, place: str) -> None:
-    if isinstance(backbone, BeyondModel):
+    if isinstance(backbone, TransformersModel):
         message = "models beyond the catalogue compute as their own code says"
         raise UserError(Fault(f"{place}.attn_implementation", message))
     try:

@@ -18,11 +18,11 @@ from eir_seq.models.options import default_of, fields, sift
 from eir_seq.models.pruning import PRUNED
 from eir_seq.models.transformers_backend import (
     AUTO,
-    BeyondModel,
-    beyond_options,
-    create_beyond,
-    load_beyond,
-    rebuild_beyond,
+    TransformersModel,
+    create_transformers,
+    load_transformers,
+    rebuild_transformers,
+    transformers_options,
 )
 from eir_seq.tokenizers import Tokenizer
 
@@ -72,7 +72,7 @@ def build_backbone(fitted: FittedSequence | FittedImage, *, pretrained: bool, ta
     else:
         stored = dict(fitted.backbone)
         if stored["model_type"] == AUTO:
-            backbone = rebuild_beyond(stored["options"])
+            backbone = rebuild_transformers(stored["options"])
         else:
             backbone = create_model(stored["model_type"], stored["options"], task=task or _task(stored["model_type"]))
             if PRUNED in stored:
@@ -86,7 +86,7 @@ def build_backbone(fitted: FittedSequence | FittedImage, *, pretrained: bool, ta
 
 def vocabulary_of(backbone: Any) -> int | None:
     """Rows of the token table, as the options have it."""
-    options = backbone.config.get_text_config() if isinstance(backbone, BeyondModel) else backbone.config
+    options = backbone.config.get_text_config() if isinstance(backbone, TransformersModel) else backbone.config
     return getattr(options, "vocab_size", None)
 
 
@@ -143,10 +143,10 @@ def _writing_options(known: Mapping[str, dataclasses.Field[Any]], tokenizer: Any
 
 def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer | ColourTokens, place: str) -> Any:
     try:
-        known = beyond_options(config.model_init_config["model_type"])
+        known = transformers_options(config.model_init_config["model_type"])
         derived = {"vocab_size": tokenizer.vocab_size}
         derived |= {option: getattr(tokenizer, attribute) for option, attribute in TOKEN_OPTIONS.items()}
-        return create_beyond({name: x for name, x in derived.items() if name in known} | config.model_init_config)
+        return create_transformers({name: x for name, x in derived.items() if name in known} | config.model_init_config)
     except UserError as error:
         raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
 
@@ -165,7 +165,7 @@ def _published(config: SequenceModelConfig, place: str, task: str | None) -> Any
             if config.pretrained_parts != "all":
                 message = "models beyond the catalogue are loaded whole"
                 raise UserError(Fault(f"{place}.model.pretrained_parts", message))
-            return load_beyond(folder, overrides)
+            return load_transformers(folder, overrides)
         opened_as = overrides.get("model_type", model_type)  # a bart checkpoint may be opened as mvp
         declared = config_class(opened_as if opened_as in CATALOGUE else model_type)
         _, strangers = sift(declared, {name: x for name, x in overrides.items() if name != "model_type"})
@@ -218,7 +218,7 @@ def set_pooler(backbone: Any, wanted: bool) -> bool:
     body: Any = getattr(backbone, "body", None)
     if getattr(body, "pooler", None) is None:
         return False
-    if isinstance(backbone, BeyondModel):
+    if isinstance(backbone, TransformersModel):
         body.pooler.requires_grad_(wanted)  # not each of them can do without
     elif not wanted:
         body.pooler = None

@@ -128,7 +128,7 @@ class _TalkingScorer(EagerScorer):
         mask = between_real(pairs.mask)
         scores = self.scores(attention, query, key)
         scores = _over_heads(attention.mix_scores, scores if pairs.bias is None else scores + pairs.bias)
-        look = replace(pairs, mask=mask).visible(query, key)
+        look = pairs._replace(mask=mask).visible(query, key)
         scores = scores if look is None else scores.masked_fill(~look, torch.finfo(scores.dtype).min)
         return _over_heads(attention.mix_weights, attention.weights_dropout(scores.softmax(-1)))
 

@@ -76,7 +76,7 @@ class PromptedScorer(Scorer):
 
     def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """See `Scorer`."""
-        pairs = replace(pairs, mask=pairs.visible(query, key), causal=False)
+        pairs = pairs._replace(mask=pairs.visible(query, key), causal=False)
         return super().attend(attention, query, key, value, pairs)
 
 

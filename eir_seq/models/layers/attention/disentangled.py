@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -86,11 +86,11 @@ class DisentangledScorer(Scorer):
         look, bias = between_real(pairs.mask), pairs.bias
         if look is not None and bias is None:
             bias = torch.zeros((), dtype=query.dtype, device=query.device).expand(look.shape)
-        return super().attend(attention, query, key, value, replace(pairs, mask=look, bias=bias))
+        return super().attend(attention, query, key, value, pairs._replace(mask=look, bias=bias))
 
     def weights(self, attention: Scored, query: Tensor, key: Tensor, pairs: Pairs) -> Tensor:
         """See `Scorer`."""
-        return super().weights(attention, query, key, replace(pairs, mask=between_real(pairs.mask)))
+        return super().weights(attention, query, key, pairs._replace(mask=between_real(pairs.mask)))
 
 
 class DisentangledAttention(Attention):

@@ -184,7 +184,7 @@ class Attention(DotProduct):
         causal = self.config.causal and not self.crosses
         queries, keys = ctx.layout, ctx.memory_layout if self.crosses else ctx.layout
         assert keys is not None
-        mixed = []
+        scorer, mixed = self.config.scorer, []
         texts = zip(query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True)
         for text, bias in zip(texts, self._biases(ctx), strict=True):
             q, k, v = (x.transpose(0, 1)[None] for x in text)
@@ -194,7 +194,7 @@ class Attention(DotProduct):
             else:
                 k, v = self._prefixed(k, v, ctx)
                 pairs = Pairs(None, None if bias is None else bias(q, k), causal, dropout)
-                out = self.config.scorer.attend(self, q, k, v, pairs)
+                out = scorer.attend(self, q, k, v, pairs)
             mixed.append(out[0].transpose(0, 1))
         return torch.cat(mixed).flatten(1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from eir_seq.models.layers.attention.dot_product import EAGER, IMPLEMENTATIONS, causal_mask
 
 
-@dataclass(frozen=True, slots=True)
-class Pairs:
+class Pairs(NamedTuple):
     """What holds for the pairs of queries and keys of one call.
 
     Attributes:
