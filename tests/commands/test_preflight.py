@@ -126,7 +126,7 @@ def test_missing_columns_are_told_with_all_else_that_is_wrong(capsys: pytest.Cap
         f"inputs.t.column: no column 'txt' in rows.csv; did you mean 'text'? {HAS}",
     ]
     assert refused(capsys, "run.dir=conf", "data.id=ids", "data.group=g", "data.stratify=s") == [
-        f"run.dir: {Path('conf').absolute()} holds files that are not a run's (experiment)",
+        f"run.dir: {Path('conf').absolute()} holds files that are not a run's (experiment): it has no config.yaml",
         f"data.id: no column 'ids' in rows.csv; did you mean 'id'? {HAS}",
         f"data.group: no column 'g' in rows.csv {HAS}",
         f"data.stratify: no column 's' in rows.csv {HAS}",
