@@ -15,7 +15,9 @@ from torch import Tensor
 from eir_seq.config.inputs import InputBase
 from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.modalities.base import Draw, RowSource
+from eir_seq.modalities.base import LENGTH, Draw, RowSource
+from eir_seq.rows import Rows
+from eir_seq.spool import filtered
 
 Mask = NDArray[np.bool_]
 RESOLUTION = 2**53
@@ -62,6 +64,16 @@ class Missing:
                 found[name] = found[name] & present[self.token_inputs[name]]
         return found
 
+    def readable(self, rows: Rows, name: str, written: str | None = None) -> Rows:
+        """The rows that have an input (and a text in the column `written`): those that it is fitted on."""
+        mask = self.present(rows.table)[name]
+        return rows_where(rows, mask if written is None else mask & _valid(rows.table, written))
+
+    def has_target(self, table: pa.Table) -> Mask:
+        """Which rows have the target of some output, (rows,)."""
+        found: Mask = np.logical_or.reduce(list(self.labelled(table).values()))
+        return found
+
     def unusable(self, table: pa.Table, empty: Mapping[str, Mapping[int, str]]) -> Iterator[tuple[str, int, str]]:
         """Cells without a value that a row cannot do without: column, row, reason.
 
@@ -103,6 +115,11 @@ def _any(table: pa.Table, columns: Sequence[str]) -> Mask:
     return found
 
 
+def rows_where(rows: Rows, mask: Mask) -> Rows:
+    """The rows where `mask` is true; the same where that is all of them."""
+    return rows if mask.all() else Rows(filtered(rows.table, mask, None))
+
+
 def said(counts: Mapping[str, Mapping[str, int]], rows: Mapping[str, int]) -> list[str]:
     """``rows without inputs.text: train 3 of 90, test 1 of 10``, a line for each input and target."""
     places = dict.fromkeys(place for found in counts.values() for place in found)
@@ -137,11 +154,11 @@ class PresentRows:
     places: NDArray[np.int64]
 
     @classmethod
-    def of(cls, source: RowSource | None, present: Mask, cost: str) -> PresentRows:
-        """The rows of `source`, of which there are as many as are `present`; `cost` is the feature of their length."""
+    def of(cls, source: RowSource | None, present: Mask) -> PresentRows:
+        """The rows of `source`, of which there are as many as are `present`."""
         shortest = 0
-        if source is not None and cost in source.features:
-            shortest = int(source.numbers(cost).argmin())
+        if source is not None and LENGTH in source.features:
+            shortest = int(source.numbers(LENGTH).argmin())
         places = np.full(len(present), shortest, np.int64)
         places[present] = np.arange(int(present.sum()))
         return cls(source, places)
