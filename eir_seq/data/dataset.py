@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 Batch = dict[str, Any]
 """`row` (batch,) places in the split, `id` their ids, `inputs` and `targets` tensors by name.
 
-Where rows lack something: `present`, by input which rows have it (batch,), True or False; `labelled`, by output the places
-in the batch of the rows that have a target (labelled rows,). Inputs and outputs that all rows have are not among them.
+Where rows lack something: `present`, by input which rows have it (batch,), True or False; `labelled`, by output the
+places in the batch of the rows that have a target (labelled rows,). What all rows have is not among them.
 """
 
 
@@ -90,7 +90,7 @@ class EncodedSplit:
         return {name: values[masks[name]] if name in masks else values for name, values in self.targets.items()}
 
     def numbers(self, name: str, feature: str) -> NDArray[Any]:
-        """A feature of the rows that have an input, one number each, (rows that have it,); empty without the feature."""
+        """One number for each row that has the input, (rows that have it,); empty where there is no such feature."""
         source = self.inputs[name]
         if feature not in source.features:
             return np.empty(0, np.int64)
@@ -202,8 +202,8 @@ def encode_split(
         if all(labelled):
             targets[name] = output.targets(rows, ids)
         elif any(labelled):
-            missing = f"{labelled.count(False)} of {len(labelled)} {split} rows have no label"
-            warnings.append(f"outputs.{name}: {missing}; {output.config.UNLABELLED}")
+            lacking = f"{labelled.count(False)} of {len(labelled)} {split} rows have no label"
+            warnings.append(f"outputs.{name}: {lacking}; {output.config.UNLABELLED}")
     costs = {name: fitted.COSTS for name, fitted in inputs.items()}
     return EncodedSplit(ids, encoded, collators, targets, seed, costs, present, scored, dropout), warnings
 

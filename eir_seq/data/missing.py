@@ -106,6 +106,8 @@ def _every(table: pa.Table) -> Mask:
 
 
 def _valid(table: pa.Table, column: str) -> Mask:
+    if column not in table.column_names:  # of rows to be predicted
+        return ~_every(table)
     valid: Mask = np.asarray(table.column(column).is_valid())
     return valid
 

@@ -124,7 +124,9 @@ class DataModule(pl.LightningDataModule):
                 cache=self._cache,
                 progress=self._progress,
                 missing=Missing.of(self.config),
-                dropout={name: rate for name, declared in self.config.inputs.items() if (rate := declared.modality_dropout)},
+                dropout={
+                    name: rate for name, declared in self.config.inputs.items() if (rate := declared.modality_dropout)
+                },
             )
             self.warnings += warnings
         for warning in self.warnings:
@@ -224,7 +226,9 @@ class DataModule(pl.LightningDataModule):
         assert self.splits.train is not None
         classes = list(self.splits.train[column])
         if lacking := classes.count(None):
-            raise UserError(Fault(place, f"{lacking} training rows have no class of {name!r}, by which they would be drawn"))
+            raise UserError(
+                Fault(place, f"{lacking} training rows have no class of {name!r}, by which they would be drawn")
+            )
         return classes
 
     @cached_property

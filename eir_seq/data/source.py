@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.columns import counts
-from eir_seq.data.missing import Missing, said
+from eir_seq.data.missing import said
 from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, wanted_of
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
@@ -259,7 +259,9 @@ def _read_folders(
         if unused:
             log.warning("%s: %d of %d labels have no text file", labels.source, len(unused), len(label_ids))
     joined = {
-        split: join_labels(sources[split], part, labels, id_column, keep_unlabelled=bool(optional) or roles.missing is not None)
+        split: join_labels(
+            sources[split], part, labels, id_column, keep_unlabelled=bool(optional) or roles.missing is not None
+        )
         for split, part in texts.items()
     }
     return joined, roles

@@ -164,7 +164,9 @@ def build_network(
     }
     heads = {name: output.build_head(read[name]) for name, output in outputs.items()}
     lacking = [
-        name for name, declared in config.inputs.items() if config.data.on_missing == "keep" or declared.modality_dropout
+        name
+        for name, declared in config.inputs.items()
+        if config.data.on_missing == "keep" or declared.modality_dropout
     ]
     return Network(encoders, fusion, heads, token_inputs, lacking if fusion is not None and len(encoders) > 1 else ())
 
