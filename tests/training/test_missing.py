@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.validation import validate_experiment
@@ -265,6 +267,59 @@ class TestRuns:
 
     def test_check_says_what_is_missing(self, folder: Path) -> None:
         assert "rows without outputs.tags: train" in str(check(experiment(folder, tags=True)))
+
+
+def test_pictures_and_pairs_may_be_missing(tmp_path: Path) -> None:
+    """A picture that no row of the validation part has, and a text with its pair, which are there or not together."""
+    (tmp_path / "pictures").mkdir()
+    lines = ["picture,question,answer,side,part"]
+    for row in range(24):
+        right = row % 2
+        pixels = np.zeros((8, 8, 3), np.uint8)
+        pixels[:, 4 * right : 4 * right + 4] = 250
+        Image.fromarray(pixels).save(tmp_path / f"pictures/{row}.png")
+        picture, text = f"pictures/{row}.png", f"which,{('left', 'right')[right]}"
+        lines.append(f"{picture if row % 3 else ''},{text if row % 3 != 1 else ','},{('l', 'r')[right]},train")
+    header, *rows = lines
+    for name, found in (
+        ("train", rows),
+        ("validation", [f",{row.split(',', 1)[1]}" for row in rows if "which" in row]),
+    ):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *found]) + "\n")
+    gpt = {"model_type": "imagegpt", "model_init_config": {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 16}}
+    config: dict[str, Any] = {
+        "data": {
+            "train": str(tmp_path / "train.csv"),
+            "validation": str(tmp_path / "validation.csv"),
+            "on_missing": "keep",
+        },
+        "inputs": {
+            "picture": {"type": "image", "column": "picture", "size": 4, "colours": 4, "model": gpt},
+            "text": {
+                "type": "sequence",
+                "column": "question",
+                "pair_column": "answer",
+                "max_length": 8,
+                "model": MODEL,
+            },
+        },
+        "outputs": {"side": {"type": "classification", "column": "side"}},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+        "run": {"dir": str(tmp_path / "run")},
+        "cache": {"dir": str(tmp_path / "cache")},
+    }
+    train(validate_experiment(config))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["data"]["missing"] == {
+        "train": {"inputs.picture": 8, "inputs.text": 8},
+        "validation": {"inputs.picture": 16},
+    }
+    with (tmp_path / "train.csv").open("a") as file:
+        file.write("pictures/1.png,which,,l,train\npictures/none.png,which,left,l,train\n")
+    with pytest.raises(UserError) as error, Console() as console:
+        assemble(validate_experiment(config), console)
+    assert "line 26: 'answer' is empty" in str(error.value)
+    assert "line 27: 'picture'" in str(error.value)
 
 
 class TestModalityDropout:
