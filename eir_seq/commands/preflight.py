@@ -54,7 +54,10 @@ def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = Tru
     from eir_seq.data.readers.base import wanted_of
     from eir_seq.data.readers.header import check_header
 
-    wanted = wanted_of(columns, data, frozenset() if need_targets else frozenset(columns.of("target")))
+    optional = frozenset() if need_targets else frozenset(columns.of("target"))
+    if not need_targets and data.on_missing == "keep":
+        optional = optional.union(columns.of("input"))
+    wanted = wanted_of(columns, data, optional)
     told: set[Fault] = set()
     for split, path in paths.items():
         if not os.path.exists(path):

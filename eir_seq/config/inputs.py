@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import Field
+
 from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import Column
 from eir_seq.config.packages import is_installed, missing_package
@@ -33,6 +35,12 @@ class InputBase(Strict):
 
     if TYPE_CHECKING:
         type: str
+    modality_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of training rows that lose this input in each epoch, as if they lacked it; each keeps one",
+    )
 
     @property
     def backbone(self) -> SequenceModelConfig | None:

@@ -247,6 +247,20 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
             yield from ignored(f"inputs.{name}.model", source.backbone, "pool", "as outputs read the single tokens")
 
 
+def _missing(sections: Sections) -> Iterator[Fault]:
+    alone = len(sections.input_names) == 1
+    if sections.data is not None and alone and len(sections.output_names) == 1:
+        reason = "with one input and one output, which each row needs"
+        yield from ignored("data", sections.data, "on_missing", reason)
+    read_whole = len(sections.outputs) < len(sections.output_names) or len(sections.token_inputs) < len(
+        sections.outputs
+    )
+    for name, declared in sections.inputs.items():
+        reason = "with one input, which each row keeps" if alone else "where outputs read single tokens alone"
+        if alone or not read_whole:
+            yield from ignored(f"inputs.{name}", declared, "modality_dropout", reason)
+
+
 def _run(sections: Sections) -> Iterator[Fault]:
     if sections.run is not None and sections.run.dir is not None:
         yield from ignored("run", sections.run, "root", "with run.dir")
@@ -266,6 +280,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _weighted_sampling,
     _inputs,
     _token_outputs,
+    _missing,
     _outputs,
     _optimizer,
     _scheduler,

@@ -69,6 +69,11 @@ class DataConfig(Strict):
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="skip counts and lists rows without text or with a label that cannot be used"
     )
+    on_missing: Literal["error", "keep"] = Field(
+        "error",
+        description="keep: a row may lack inputs (a learned vector takes their place) and targets (they have no part "
+        "in losses and metrics); it has at least one of each",
+    )
     limit: Positive | None = Field(None, description="use only that many training rows")
     batch_size: Positive = Field(32, description="rows per batch")
     eval_batch_size: Positive | None = Field(None, description="rows per batch outside training; batch_size if absent")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,10 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eir_seq.config.outputs import TokenOutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.batching import evaluation_batches
 from eir_seq.data.encoded import Progress
+from eir_seq.data.missing import Mask, Missing, PresentRows, drop_inputs, no_tensors, rows_where
 from eir_seq.data.rows import ID
+from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import BYTES, LENGTH, Collator, Draw, FittedModality, RowSource
 from eir_seq.outputs.base import FittedOutput
 
@@ -22,7 +26,11 @@ if TYPE_CHECKING:
     from eir_seq.rows import Rows
 
 Batch = dict[str, Any]
-"""`row` (batch,) places in the split, `id` their ids, `inputs` and `targets` tensors by name."""
+"""`row` (batch,) places in the split, `id` their ids, `inputs` and `targets` tensors by name.
+
+Where rows lack something: `present`, by input which rows have it (batch,), True or False; `labelled`, by output the
+places in the batch of the rows that have a target (labelled rows,). What all rows have is not among them.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,13 @@ class EncodedSplit:
     seed: int
     costs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By input the features that rows cost, `LENGTH` by default."""
+    present: Mapping[str, Mask] = field(default_factory=dict)
+    """By input which rows have it, (rows,); of inputs that some rows lack."""
+    labelled: Mapping[str, Mask] = field(default_factory=dict)
+    """By output which rows have a target, (rows,); of outputs whose targets some rows lack. The targets of others are
+    zeros."""
+    dropout: Mapping[str, float] = field(default_factory=dict)
+    """By input the probability that a row loses it in training."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,12 +66,36 @@ class EncodedSplit:
     def __getitem__(self, key: BatchKey) -> Batch:
         """The batch of these rows, in this order."""
         draw, index = Draw(self.seed, key.epoch), torch.tensor(key.rows)
-        return {
+        batch: Batch = {
             "row": index,
             "id": [self.ids[row] for row in key.rows],
             "inputs": {name: collate(self.inputs[name], key.rows, draw) for name, collate in self.collators.items()},
             "targets": {name: values[index] for name, values in self.targets.items()},
         }
+        rows = list(key.rows)
+        present = {name: mask[rows] for name, mask in self.present.items()}
+        if self.dropout and key.epoch is not None:
+            present = drop_inputs(present, self.inputs, self.dropout, rows, draw)
+        if present:
+            batch["present"] = {name: torch.from_numpy(mask) for name, mask in present.items()}
+        if self.labelled:
+            batch["labelled"] = {
+                name: torch.from_numpy(np.flatnonzero(mask[rows])) for name, mask in self.labelled.items()
+            }
+        return batch
+
+    def known_targets(self) -> dict[str, Tensor]:
+        """Targets by output, (rows that have one, ...)."""
+        masks = {name: torch.from_numpy(mask) for name, mask in self.labelled.items()}
+        return {name: values[masks[name]] if name in masks else values for name, values in self.targets.items()}
+
+    def numbers(self, name: str, feature: str) -> NDArray[Any]:
+        """One number for each row that has the input, (rows that have it,); empty where there is no such feature."""
+        source = self.inputs[name]
+        if feature not in source.features:
+            return np.empty(0, np.int64)
+        numbers = source.numbers(feature)
+        return numbers[self.present[name]] if name in self.present else numbers
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -109,11 +148,16 @@ def encode_split(
     seed: int,
     cache: Encodes,
     progress: Progress | None = None,
+    missing: Missing | None = None,
+    dropout: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[EncodedSplit, list[str]]:
     """Encode all inputs of a split, and warnings about them.
 
-    An output whose column has a missing label in any row has no targets, as in rows to be predicted. Raises `UserError`
-    where the rows cannot be used (classes that training did not have, nothing but unknown tokens).
+    An output whose column has a missing label in any row has no targets, as in rows to be predicted; where rows may
+    lack targets (`missing`), one whose column has no label at all. Raises `UserError` where the rows cannot be used
+    (classes that training did not have, nothing but unknown tokens).
+
+    `dropout`: by input the probability that a row loses it in training.
     """
     ids = list(rows[ID])
     collators: dict[str, Collator] = {name: fitted.collator for name, fitted in inputs.items()}
@@ -123,14 +167,33 @@ def encode_split(
             collators[output.input] = fitted.corrupted(output.config)
     encoded: dict[str, RowSource] = {}
     warnings: list[str] = []
+    present = _some(missing.present(rows.table)) if missing is not None else {}
+    having = _some(missing.labelled(rows.table)) if missing is not None else {}
     for name, fitted in inputs.items():
+        if (mask := present.get(name)) is not None:
+            some = None
+            if mask.any():
+                some = cache.encode(rows_where(rows, mask), fitted, f"{name}: {split}", progress)
+                warnings += fitted.review(some, split)
+            elif reading := [output for output in outputs.values() if _reads(output, name)]:
+                message = f"no {split} row has it; outputs.{reading[0].name} reads its tokens"
+                raise UserError(Fault(f"inputs.{name}", message))
+            else:
+                collators[name] = no_tensors
+            encoded[name] = PresentRows.of(some, mask)
+            continue
         encoded[name] = cache.encode(rows, fitted, f"{name}: {split}", progress)
         warnings += fitted.review(encoded[name], split)
         encoded[name], ids = fitted.arrange(encoded[name], ids)
     text_bytes = {name: source.numbers(BYTES) for name, source in encoded.items() if BYTES in source.features}
-    targets = {}
+    targets: dict[str, Tensor] = {}
+    scored: dict[str, Mask] = {}
     for name, output in outputs.items():
         columns = output.config.columns()
+        if (mask := having.get(name)) is not None:
+            if mask.any():
+                scored[name], targets[name] = mask, _some_targets(output, rows, ids, mask, text_bytes)
+            continue
         if not columns:
             targets[name] = output.targets_of_texts(len(ids), text_bytes)
             continue
@@ -139,7 +202,29 @@ def encode_split(
         if all(labelled):
             targets[name] = output.targets(rows, ids)
         elif any(labelled):
-            missing = f"{labelled.count(False)} of {len(labelled)} {split} rows have no label"
-            warnings.append(f"outputs.{name}: {missing}; {output.config.UNLABELLED}")
+            lacking = f"{labelled.count(False)} of {len(labelled)} {split} rows have no label"
+            warnings.append(f"outputs.{name}: {lacking}; {output.config.UNLABELLED}")
     costs = {name: fitted.COSTS for name, fitted in inputs.items()}
-    return EncodedSplit(ids, encoded, collators, targets, seed, costs), warnings
+    return EncodedSplit(ids, encoded, collators, targets, seed, costs, present, scored, dropout), warnings
+
+
+def _some(masks: Mapping[str, Mask]) -> dict[str, Mask]:
+    """The masks of what some rows lack."""
+    return {name: mask for name, mask in masks.items() if not mask.all()}
+
+
+def _reads(output: FittedOutput, name: str) -> bool:
+    return isinstance(output.config, TokenOutputBase) and output.input == name
+
+
+def _some_targets(
+    output: FittedOutput, rows: Rows, ids: Sequence[str], mask: Mask, text_bytes: Mapping[str, NDArray[Any]]
+) -> Tensor:
+    """The targets of an output, (rows, ...), zeros where `mask` is false."""
+    if not output.config.columns():
+        return output.targets_of_texts(len(ids), text_bytes)
+    places = np.flatnonzero(mask)
+    known = output.targets(rows_where(rows, mask), [ids[place] for place in places.tolist()])
+    targets = known.new_zeros(len(ids), *known.shape[1:])
+    targets[torch.from_numpy(places)] = known
+    return targets

@@ -18,6 +18,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.batching import TrainingOrder, batch_costs, shard
 from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split
 from eir_seq.data.encoded import EncodingCache, Progress
+from eir_seq.data.missing import Missing
 from eir_seq.data.source import Splits
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.machine import loader_processes
@@ -122,6 +123,10 @@ class DataModule(pl.LightningDataModule):
                 seed=self.config.seed,
                 cache=self._cache,
                 progress=self._progress,
+                missing=Missing.of(self.config),
+                dropout={
+                    name: rate for name, declared in self.config.inputs.items() if (rate := declared.modality_dropout)
+                },
             )
             self.warnings += warnings
         for warning in self.warnings:
@@ -219,7 +224,12 @@ class DataModule(pl.LightningDataModule):
         if (column := output.class_column) is None:
             raise UserError(Fault(place, f"output {name!r} is a {output.type} and has no classes"))
         assert self.splits.train is not None
-        return list(self.splits.train[column])
+        classes = list(self.splits.train[column])
+        if lacking := classes.count(None):
+            raise UserError(
+                Fault(place, f"{lacking} training rows have no class of {name!r}, by which they would be drawn")
+            )
+        return classes
 
     @cached_property
     def _workers(self) -> int:

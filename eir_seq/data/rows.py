@@ -28,6 +28,7 @@ from eir_seq.data.columns import (
     without_markers,
 )
 from eir_seq.data.columns import text_fault as text_fault
+from eir_seq.data.missing import Missing, without_blanks
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.data.tags import check_tags
 from eir_seq.errors import UserError
@@ -44,12 +45,14 @@ class Roles(Columns):
     """What the columns are for, and what the inputs demand of them.
 
     `prompts` are texts that may be empty or absent, to be written. `demanding` are inputs that check rows beyond the
-    types of their columns; `tagged` has, by column of tags, the input whose words they label.
+    types of their columns; `tagged` has, by column of tags, the input whose words they label. `missing` says what rows
+    may lack; None: nothing.
     """
 
     demanding: tuple[Cells, ...] = ()
     tagged: Mapping[str, InputCells] = field(default_factory=dict)
     prompts: frozenset[str] = frozenset()
+    missing: Missing | None = None
 
 
 def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | FittedModality]) -> Roles:
@@ -65,7 +68,7 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
                 tagged[column] = words
     every = (modality.cells for modality in inputs.values())
     demanding = tuple(cells for cells in every if cells is not None and cells.is_demanding)
-    return Roles(columns.id, columns.uses, demanding, tagged)
+    return Roles(columns.id, columns.uses, demanding, tagged, missing=Missing.of(config))
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def check_rows(
 ) -> CheckedRows:
     """The rows of a file that can be used, every value in the type of its role.
 
-    Rows without text or label are refused, or with `skip_bad` left out and listed. Without `need_targets` a missing
+    What rows may lack (`roles.missing`) is null; without `need_targets` whole columns of it may be absent. Other rows
+    without text or label are refused, or with `skip_bad` left out and listed. Without `need_targets` a missing
     label is a null. `folder`: where tables are kept that are too large for memory. Raises `UserError` with all faults
     of the file.
     """
@@ -105,6 +109,8 @@ def check_rows(
     nothing = pa.chunked_array([pa.nulls(num_rows, pa.string())])
 
     markers = frozenset(missing_labels)
+    empty: dict[str, dict[int, str]] = {}
+    """By column of inputs: the rows without a value, where rows may lack inputs."""
 
     def convert(name: str, place: str, change: Callable[[pa.ChunkedArray], T]) -> T | None:
         """The column changed; None where its type does not allow that."""
@@ -130,16 +136,33 @@ def check_rows(
         if name in roles.prompts:
             texts = nothing if name not in raw.table.column_names else convert(name, place, text_of)
             columns[name] = texts if texts is None else texts.fill_null("")
+        elif roles.missing is not None and not need_targets and name not in raw.table.column_names:
+            columns[name], empty[name] = nothing, dict.fromkeys(range(num_rows), "is missing")
         elif kind.is_structured:
-            columns[name] = convert(name, place, as_cells)
+            columns[name] = cells = convert(name, place, as_cells)
+            if roles.missing is not None and cells is not None:
+                columns[name] = cells = without_blanks(cells)
+                empty[name] = dict.fromkeys(null_rows(cells).tolist(), "is missing")
         elif kind is ColumnType.TEXT:
             columns[name] = texts = convert(name, place, text_of)
-            note(name, () if texts is None else faulty_texts(texts))
+            found = {} if texts is None else dict(faulty_texts(texts))
+            if roles.missing is not None and texts is not None:
+                columns[name] = texts = without_blanks(texts)
+                empty[name] = {row: found.pop(row) for row in null_rows(texts).tolist()}
+            note(name, found)
         elif (values := convert(name, place, partial(_typed, kind, markers))) is not None:
             columns[name], wrong = values
             note(name, wrong)
-            if not all(use.may_miss for use in uses):
-                note(name, {row: "is missing" for row in null_rows(columns[name]).tolist() if row not in wrong})
+            lacking = {row: "is missing" for row in null_rows(columns[name]).tolist() if row not in wrong}
+            if all(use.may_miss for use in uses):
+                pass
+            elif roles.missing is None:
+                note(name, lacking)
+            else:
+                empty[name] = lacking
+    if roles.missing is not None and not faults:
+        for name, row, reason in roles.missing.unusable(pa.table(dict(columns)), empty):
+            note(name, {row: reason})
     if roles.demanding and not faults:
         columns |= _check_cells(raw, roles, columns, reasons)
     for name, place in roles.of("group").items():
@@ -152,19 +175,23 @@ def check_rows(
         if name not in raw.table.column_names:
             columns[name] = nothing
             continue
-        found = convert(name, place, partial(_targets, kind, markers))
-        if found is None:
+        converted = convert(name, place, partial(_targets, kind, markers))
+        if converted is None:
             continue
-        values, wrong = found
+        values, wrong = converted
         if name in roles.tagged:
             values = _tags(values, name, roles, columns, reasons)
         columns[name] = values
         note(name, wrong)
-        needed = need_targets and not all(use.may_miss for use in uses)
+        needed = need_targets and roles.missing is None and not all(use.may_miss for use in uses)
         for row in null_rows(values).tolist() if needed else ():
             if row not in reasons:
                 label = raw.table.column(name)[row].as_py()
                 reasons[row] = [f"{name!r} {_absence(kind, label)}"]
+    if roles.missing is not None and need_targets and not faults:
+        for row in np.flatnonzero(~roles.missing.has_target(pa.table(dict(columns)))).tolist():
+            if row not in reasons:
+                reasons[row] = ["has no target of any output"]
     if not skip_bad:
         hint = "; data.on_bad_row=skip leaves such rows out"
         for row, reason in ((row, reason) for row, found in sorted(reasons.items()) for reason in found):
@@ -236,6 +263,8 @@ def _tags(
     texts = columns.get(words.column)
     if texts is None:  # it is of a type that cannot be read
         return given
+    if roles.missing is not None and texts.null_count:
+        given = pc.if_else(texts.is_valid(), given, None)
     chunks, start = [], 0
     for batch in pa.table({"tags": given, "words": texts}).to_batches(max_chunksize=ROWS_PER_BATCH):
         cells = batch.to_pydict()
@@ -265,6 +294,8 @@ def _check_cells(
         changed = {name: list(given[name]) for name in found}
         for cells in roles.demanding:
             for row in range(batch.num_rows):
+                if roles.missing is not None and given[cells.column][row] is None:
+                    continue  # it lacks the input, or it has been said that it must not
                 values, problems = {}, []
                 for name in cells.places:
                     try:

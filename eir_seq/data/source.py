@@ -8,7 +8,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.columns import counts
+from eir_seq.data.missing import said
 from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, wanted_of
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
@@ -66,6 +67,8 @@ class Splits:
     skipped: tuple[SkippedRow, ...] = ()
     warnings: tuple[str, ...] = ()
     """What can be used and yet looks wrong: rows that quotes hold together, classes that are spelt alike."""
+    missing: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By split and config path of an input or output: how many rows lack it (`data.on_missing: keep`)."""
 
     def items(self) -> list[tuple[str, Rows]]:
         """The splits that exist, by name."""
@@ -80,7 +83,13 @@ class Splits:
             "files": list(self.files),
             "skipped": len(self.skipped),
             "warnings": list(self.warnings),
+            **({"missing": {name: dict(found) for name, found in self.missing.items()}} if self.missing else {}),
         }
+
+    @property
+    def said_missing(self) -> list[str]:
+        """What rows lack, for people: a line for each input and output."""
+        return said(self.missing, {name: part.num_rows for name, part in self.items()})
 
 
 Inputs = Mapping[str, Modality | FittedModality]
@@ -109,6 +118,7 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
         tables["train"], tables[name] = draw(tables["train"], name, fractions, rows, data, roles)
     if data.limit is not None and data.limit < tables["train"].num_rows:
         tables["train"] = _draw_limit(tables["train"], data.limit, data, roles)
+    _check_learnable(tables["train"], roles)
     _check_classes(tables, roles)
     return _finish(tables, parts, roles, _spelling(tables["train"], roles))
 
@@ -152,6 +162,8 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
     optional = roles.prompts if need_targets else roles.prompts.union(roles.of("target"))
+    if roles.missing is not None and not need_targets:
+        optional = optional.union(roles.of("input"))
     if any(os.path.isdir(path) for path in sources.values()) and data.source != "hub":
         raws, roles = _read_folders(sources, data, roles, optional)
     elif data.labels is not None and all(map(os.path.isfile, sources.values())):
@@ -247,7 +259,9 @@ def _read_folders(
         if unused:
             log.warning("%s: %d of %d labels have no text file", labels.source, len(unused), len(label_ids))
     joined = {
-        split: join_labels(sources[split], part, labels, id_column, keep_unlabelled=bool(optional))
+        split: join_labels(
+            sources[split], part, labels, id_column, keep_unlabelled=bool(optional) or roles.missing is not None
+        )
         for split, part in texts.items()
     }
     return joined, roles
@@ -298,7 +312,15 @@ def _shared_ids(parts: dict[str, CheckedRows]) -> list[str]:
 def _stratum(table: pa.Table, data: DataConfig, roles: Roles) -> pa.ChunkedArray | None:
     """The class of each row by which a draw is stratified."""
     column = next(iter(roles.of("target", ColumnType.CATEGORY)), None) if data.stratify == "auto" else data.stratify
-    return table.column(column) if column else None
+    if not column:
+        return None
+    classes = table.column(column)
+    if not classes.null_count:
+        return classes
+    # Rows without a class are a stratum of their own; a single one, which cannot be in both parts, joins the largest.
+    known = counts(classes.drop_null())
+    stratum = "" if classes.null_count > 1 else max(known, key=lambda name: known[name], default="")
+    return classes.fill_null(stratum)
 
 
 def _draw(
@@ -349,11 +371,19 @@ def _draw_limit(table: pa.Table, limit: int, data: DataConfig, roles: Roles) -> 
     return filtered(table, picked, data.cache_dir)
 
 
+def _check_learnable(train: pa.Table, roles: Roles) -> None:
+    """Raise `UserError` where no training row has an input or a target."""
+    missing = {} if roles.missing is None else roles.missing.counts(train)
+    faults = [Fault(place, "no training row has it") for place, count in missing.items() if count == train.num_rows]
+    if faults:
+        raise UserError(*faults)
+
+
 def _check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:
     """Raise `UserError` where validation or test has a class that training never sees, or training has only one."""
     faults = FaultLog()
     for column, place in roles.of("target", ColumnType.CATEGORY).items():
-        known = counts(tables["train"].column(column))
+        known = counts(tables["train"].column(column).drop_null())
         if len(known) < 2:
             faults.add("one class", place, f"every training row has the class {next(iter(known))!r} in {column!r}")
             continue
@@ -361,7 +391,7 @@ def _check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:
             if split not in tables:
                 continue
             values = tables[split].column(column)
-            found = counts(values)
+            found = counts(values.drop_null())
             for value in sorted(found.keys() - known.keys()):
                 row = tables[split].column(ID)[pc.index(values, value).as_py()].as_py()
                 where = f"{split} ({found[value]} rows, first {row!r})"
@@ -375,11 +405,11 @@ def _spelling(train: pa.Table, roles: Roles) -> list[str]:
     """Warnings about classes and tags of the training rows that are the same but for how they are written."""
     warnings = []
     for column, place in roles.of("target", ColumnType.CATEGORY).items():
-        warnings += spelling_warnings(counts(train.column(column)), column, place, "rows", "class")
+        warnings += spelling_warnings(counts(train.column(column).drop_null()), column, place, "rows", "class")
     for column, place in roles.of("target", ColumnType.LIST).items():
         tags: Counter[str] = Counter()
         for chunk in train.column(column).chunks:
-            tags.update(tag for cell in chunk.to_pylist() for tag in json.loads(cell))
+            tags.update(tag for cell in chunk.drop_null().to_pylist() for tag in json.loads(cell))
         warnings += spelling_warnings(tags, column, place, "words", "tag")
     return warnings
 
@@ -408,7 +438,8 @@ def _finish(
     files = tuple({"split": split, **part.raw.record} for split, part in parts.items())
     parts_of = {split: Rows(table) for split, table in tables.items()}
     train, validation, test = (parts_of.get(split) for split in SPLITS)
-    return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped, tuple(warnings))
+    missing = {} if roles.missing is None else {split: roles.missing.counts(table) for split, table in tables.items()}
+    return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped, tuple(warnings), missing)
 
 
 def _by_reason(skipped: Sequence[SkippedRow]) -> str:

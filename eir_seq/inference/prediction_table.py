@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,11 @@ class PredictionTable:
 
     ids: list[str]
     columns: dict[str, list[str]]
+
+    def select(self, rows: Sequence[int]) -> PredictionTable:
+        """The rows at these positions."""
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        return PredictionTable([self.ids[row] for row in rows], columns)
 
 
 def read_predictions(path: Path) -> PredictionTable:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from eir_seq.config.columns import columns_of
 from eir_seq.data.dataset import Batch, EncodedSplit, Encodes, encode_split
 from eir_seq.data.encoded import EncodedInMemory, EncodingCache, Progress
+from eir_seq.data.missing import Missing
 from eir_seq.data.readers.base import RawTable
 from eir_seq.data.rows import check_rows, column_roles
 from eir_seq.errors import Fault, RunFailed, UserError
@@ -106,6 +107,7 @@ class Predictor:
                 seed=self.bundle.config.seed,
                 cache=cache,
                 progress=progress,
+                missing=Missing.of(self.bundle.config),
             )
             return self._evaluated(encoded, rows, progress), warnings
 
@@ -119,10 +121,11 @@ class Predictor:
         places = columns_of(data, config.inputs, config.outputs).places
         wanted = [column for column, place in places.items() if place.startswith("inputs.")]
         known = {name for row in rows for name in row}
-        missing = [Fault(places[name], f"column {name!r} is not in the rows") for name in wanted if name not in known]
-        if missing:
-            raise UserError(*missing)
-        columns = {name: _column(name, [row.get(name) for row in rows]) for name in wanted}
+        absent = [name for name in wanted if name not in known]
+        may_lack = config.data.on_missing == "keep" and len(absent) < len(wanted)
+        if absent and not may_lack:
+            raise UserError(*(Fault(places[name], f"column {name!r} is not in the rows") for name in absent))
+        columns = {name: _column(name, [row.get(name) for row in rows]) for name in wanted if name in known}
         checked = check_rows(
             RawTable("rows", pa.table(columns)),
             column_roles(config, self.bundle.inputs),

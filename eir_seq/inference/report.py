@@ -146,7 +146,7 @@ def render_report(run: RunFiles) -> str:
     return environment.get_template("report.html.j2").render(
         run=run,
         title=run.name,
-        cards=cards(run.metrics, kinds, rows, final=bool(run.result)),
+        cards=cards(run.metrics, kinds, rows, final=bool(run.result), labelled=run.data.labelled),
         curves=learning_plots(run.measurements, kinds, run.best_step),
         outputs=output_sections(run.metrics, run.predictions, kinds, run.data, run.samples),
         metric_splits=list(run.metrics),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from eir_seq.config.metrics import Metric
 from eir_seq.config.outputs import OutputBase
@@ -79,7 +80,14 @@ class OutputSection:
     """Texts that it wrote, by step, the last first."""
 
 
-def cards(values: Values, kinds: Mapping[str, Kind], rows: Mapping[str, int], *, final: bool) -> list[Card]:
+def cards(
+    values: Values,
+    kinds: Mapping[str, Kind],
+    rows: Mapping[str, int],
+    *,
+    final: bool,
+    labelled: Mapping[str, Mapping[str, Sequence[int]]] = MappingProxyType({}),
+) -> list[Card]:
     """The headline values, by output and split.
 
     Args:
@@ -87,6 +95,7 @@ def cards(values: Values, kinds: Mapping[str, Kind], rows: Mapping[str, int], *,
         kinds: by output.
         rows: number of rows that were predicted, by split.
         final: not the last ones of a run that goes on.
+        labelled: by split and output, the rows that were measured, where some have no target.
     """
     found = []
     outputs = dict.fromkeys(output for by_output in values.values() for output in by_output)
@@ -99,6 +108,8 @@ def cards(values: Values, kinds: Mapping[str, Kind], rows: Mapping[str, int], *,
                 continue
             main, *others = (metrics[name] for name in names)
             value, count = measured[main.name], rows.get(split, 0)
+            if output in (scored := labelled.get(split, {})):
+                count = len(scored[output])
             found.append(
                 Card(
                     label=" · ".join([split] + [output] * (len(outputs) > 1) + ["last evaluation"] * (not final)),
@@ -204,6 +215,8 @@ def split_section(
     if kind.config is None or kind.config.REPORT is None:
         return None
     worst = data.worst.get(split, {}).get(name, [])
+    if (rows := data.labelled.get(split, {}).get(name)) is not None:
+        table = table.select(rows)
     given = Predicted(name, split, table.ids, table.columns, data.outputs.get(name, {}), metrics, worst)
     section: Section | None = imported(kind.config.REPORT)(given)
     return section

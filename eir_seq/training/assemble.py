@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from eir_seq.config.schema import ExperimentConfig
@@ -44,21 +45,26 @@ class Parts:
 
     @property
     def targets(self) -> dict[str, Mapping[str, torch.Tensor]]:
-        """Targets by split and output, (rows, ...)."""
-        return {split: encoded.targets for split, encoded in self.data.encoded.items()}
+        """Targets by split and output, (rows that have one, ...)."""
+        return {split: encoded.known_targets() for split, encoded in self.data.encoded.items()}
 
     def tokens(self, name: str) -> dict[str, Sequence[int]]:
         """Tokens of each row (of a language model: of each document) of an input before truncation, by split.
 
         Empty for an input without tokens.
         """
-        encoded = {split: rows.inputs[name] for split, rows in self.data.encoded.items()}
-        return {split: rows.numbers(TOKENS).tolist() for split, rows in encoded.items() if TOKENS in rows.features}
+        found = {split: rows.numbers(name, TOKENS).tolist() for split, rows in self.data.encoded.items()}
+        return {split: tokens for split, tokens in found.items() if tokens}
 
     def shown(self, split: str, name: str) -> list[str]:
         """What stands in an input, row by row, for people."""
         rows, encoded = dict(self.splits.items())[split], self.data.encoded[split]
-        return self.inputs[name].show_arranged(rows, encoded.inputs[name], len(encoded))
+        mask = encoded.present.get(name)
+        if mask is None:
+            return self.inputs[name].show_arranged(rows, encoded.inputs[name], len(encoded))
+        columns = list(self.inputs[name].columns)
+        shown = iter(self.inputs[name].show(rows.select(np.flatnonzero(mask).tolist()).select_columns(columns)[:]))
+        return [next(shown) if there else "" for there in mask.tolist()]
 
 
 def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None) -> Parts:
@@ -72,9 +78,11 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     Raises:
         UserError: data or config are at fault.
     """
+    from eir_seq.data.missing import Missing, rows_where
     from eir_seq.data.module import DataModule
     from eir_seq.data.source import load_splits
 
+    missing = Missing.of(config)
     layout, written, sentinels = config.document_layout, config.written, config.sentinels
     cache = TokenizerCache(config.cache_dir or default_folder(), max_size=config.cache.max_bytes, source=config.source)
     modalities = {
@@ -86,17 +94,24 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         found += [f"{split} {rows.num_rows:,}" for split, rows in splits.items()]
     if splits.skipped:
         console.say(f"left out {len(splits.skipped):,} rows that cannot be used")
+    for line in splits.said_missing:
+        console.say(line)
     assert splits.train is not None
+    labelled = missing.labelled(splits.train.table) if missing is not None else {}
     inputs: dict[str, FittedModality] = {}
     for name, modality in modalities.items():
         with console.phase(f"fitting inputs.{name}") as found:
-            inputs[name] = modality.fit(splits.train, config.seed)
+            text = written.get(name)
+            column = None if text is None else text.column
+            rows = splits.train if missing is None else missing.readable(splits.train, name, column)
+            inputs[name] = modality.fit(rows, config.seed)
             found += _said(inputs[name].describe())
     outputs = {}
     for name, output in config.outputs.items():
         if name in config.token_inputs:
             output = output.model_copy(update={"input": config.token_inputs[name]})
-        outputs[name] = build_output(name, output).fit(splits.train)
+        rows = rows_where(splits.train, labelled[name]) if name in labelled else splits.train
+        outputs[name] = build_output(name, output).fit(rows)
     with console.phase("encoding") as found:
         data = DataModule(config, splits, inputs, outputs, fallback_cache=fallback_cache, progress=console.progress)
         data.setup()
@@ -148,7 +163,12 @@ def build_network(
         for name in outputs
     }
     heads = {name: output.build_head(read[name]) for name, output in outputs.items()}
-    return Network(encoders, fusion, heads, token_inputs)
+    lacking = [
+        name
+        for name, declared in config.inputs.items()
+        if config.data.on_missing == "keep" or declared.modality_dropout
+    ]
+    return Network(encoders, fusion, heads, token_inputs, lacking if fusion is not None and len(encoders) > 1 else ())
 
 
 def _size(encoder: torch.nn.Module) -> int:

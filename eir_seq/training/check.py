@@ -34,6 +34,8 @@ class CheckResult:
 
     rows: dict[str, int]
     skipped: int
+    missing: tuple[str, ...]
+    """What rows lack, a line for each input and output."""
     inputs: dict[str, dict[str, Any]]
     tokens: dict[str, dict[str, int]]
     """Tokens after truncation by input and split."""
@@ -56,6 +58,7 @@ class CheckResult:
             _line("rows", ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items())),
             *([_line("left out", f"{self.skipped:,} rows that cannot be used")] if self.skipped else []),
         ]
+        lines += [_line("missing", line) for line in self.missing]
         for name, described in self.inputs.items():
             lines.append(_line(f"inputs.{name}", _described(described)))
             if self.tokens[name]:
@@ -103,10 +106,11 @@ def check(config: ExperimentConfig) -> CheckResult:
     return CheckResult(
         rows={split: rows.num_rows for split, rows in parts.splits.items()},
         skipped=len(parts.splits.skipped),
+        missing=tuple(parts.splits.said_missing),
         inputs={name: fitted.describe() for name, fitted in parts.inputs.items()},
         tokens={
             name: {
-                split: int(encoded.inputs[name].numbers(LENGTH).sum())
+                split: int(encoded.numbers(name, LENGTH).sum())
                 for split, encoded in parts.data.encoded.items()
                 if LENGTH in encoded.inputs[name].features
             }
@@ -155,7 +159,8 @@ class _Trial:
         """Forward, as in an evaluation."""
         precision = autocast(self.device, str(self.config.trainer.precision))
         with evaluation_mode(self.network), torch.inference_mode(), precision:
-            self.network(to_device(batch, self.device)["inputs"])
+            batch = to_device(batch, self.device)
+            self.network(batch["inputs"], batch.get("present", {}))
 
     def timed(self, action: Any, batch: Batch) -> float:
         """Seconds that an action takes."""

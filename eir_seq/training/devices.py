@@ -60,6 +60,8 @@ def batch_shape(batch: object) -> str:
         return "batch unknown"
     sizes = []
     for name, tensors in batch["inputs"].items():
+        if not tensors:  # no row has it
+            continue
         largest = max(tensors.items(), key=lambda item: item[1].numel())
         sizes.append(f"{name}.{largest[0]} {' x '.join(map(str, largest[1].shape))}")
     return f"batch of {len(batch['id'])} rows; {', '.join(sizes)}"

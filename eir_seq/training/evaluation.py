@@ -6,15 +6,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from eir_seq.errors import RunFailed
-from eir_seq.outputs.base import FittedOutput, KeptRows, Rows, measure
+from eir_seq.outputs.base import FittedOutput, KeptRows, measure
 from eir_seq.outputs.generation.writing import Writer
 from eir_seq.training.network import Network
+
+if TYPE_CHECKING:
+    from eir_seq.rows import Rows as SplitRows
 
 Batch = dict[str, Any]
 
@@ -27,19 +30,47 @@ class Evaluation:
     raw: dict[str, Tensor]
     """Raw outputs by output name, (rows, width), on the CPU."""
     targets: dict[str, Tensor]
-    """Targets by output name, (rows,), on the CPU; only of outputs whose rows have labels."""
+    """Targets by output name, (labelled rows,), on the CPU; only of outputs whose rows have labels."""
     values: dict[tuple[str, str], float]
     """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses."""
     written: dict[str, Writer] = field(default_factory=dict)
     """Texts that outputs wrote, by output name."""
+    labelled: dict[str, list[int]] = field(default_factory=dict)
+    """By output name the rows that have a label, in order; of outputs for which some rows have none."""
+    unread: dict[str, list[int]] = field(default_factory=dict)
+    """By output name the rows that lack the input whose tokens it reads: they have no prediction."""
 
-    def columns(self, outputs: Mapping[str, FittedOutput], rows: Rows) -> dict[str, dict[str, list[Any]]]:
-        """The columns of the table of predictions by output: the true values, where `rows` have them, then its own."""
-        return {
-            name: (output.truth(rows) if name in self.targets else {})
-            | (self.written[name].columns() if name in self.written else output.decode(self.raw[name]))
-            for name, output in outputs.items()
-        }
+    def columns(self, outputs: Mapping[str, FittedOutput], rows: SplitRows) -> dict[str, dict[str, list[Any]]]:
+        """The columns of the table of predictions by output: the true values, where `rows` have them, then its own.
+
+        Cells are empty where a row has no true value, or no prediction.
+        """
+        return {name: self._truth(output, rows) | self._predicted(output) for name, output in outputs.items()}
+
+    def of_labelled(self, name: str) -> tuple[Tensor, list[int]]:
+        """The raw outputs of the rows that have a label, (labelled rows, width), and these rows."""
+        places = self.labelled.get(name)
+        return (self.raw[name], [*range(len(self.ids))]) if places is None else (self.raw[name][places], places)
+
+    def _truth(self, output: FittedOutput, rows: SplitRows) -> dict[str, list[Any]]:
+        if output.name not in self.targets:
+            return {}
+        if (places := self.labelled.get(output.name)) is None:
+            return output.truth(rows)
+        found = {}
+        for column, values in output.truth(rows.select(places)).items():
+            found[column] = [""] * len(self.ids)
+            for place, value in zip(places, values, strict=True):
+                found[column][place] = value
+        return found
+
+    def _predicted(self, output: FittedOutput) -> dict[str, list[Any]]:
+        name = output.name
+        columns = self.written[name].columns() if name in self.written else output.decode(self.raw[name])
+        for values in columns.values():
+            for row in self.unread.get(name, ()):
+                values[row] = ""
+        return columns
 
     def by_output(self) -> dict[str, dict[str, float]]:
         """The values as ``{output: {metric: value}}``, without the sum of losses."""
@@ -76,31 +107,46 @@ def evaluate(
     """
     kept: dict[str, KeptRows] = {name: KeptRows() for name in outputs}
     labels: dict[str, KeptRows] = {}
+    labelled: dict[str, list[Tensor]] = {}
+    unread: dict[str, list[int]] = {}
     seen: list[Tensor] = []
     ids: list[str] = []
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
             here = batch["row"]
-            for name, raw in network(on_device["inputs"]).items():
+            present = batch.get("present", {})
+            for name, raw in network(on_device["inputs"], on_device.get("present", {})).items():
                 kept[name].add(raw.float(), here)
-                if name in batch["targets"]:
-                    labels.setdefault(name, KeptRows()).add(batch["targets"][name], here)
+                read = network.token_inputs.get(name)
+                if read in present:
+                    unread.setdefault(name, []).extend(here[~present[read]].tolist())
+                if name not in batch["targets"]:
+                    continue
+                target, of = batch["targets"][name], here
+                if (places := batch.get("labelled", {}).get(name)) is not None:
+                    target, of = target[places], here[places]
+                    labelled.setdefault(name, []).append(of)
+                labels.setdefault(name, KeptRows()).add(target, of)
             for writer in writers:
                 writer.write(here.tolist(), on_device["inputs"][writer.input])
             seen.append(here)
             ids += batch["id"]
             between()
     rows = torch.cat(seen) if seen else torch.empty(0, dtype=torch.long)
-    order = rows.argsort()
-    places = torch.empty(int(rows.max()) + 1 if seen else 0, dtype=torch.long)
-    places[rows[order]] = torch.arange(len(rows))
+    order, places = _ordered(rows)
     raws = {name: found.take(places) for name, found in kept.items() if seen}
-    targets = {name: found.take(places) for name, found in labels.items()}
+    known = {name: torch.cat(found) for name, found in labelled.items()}
+    targets = {
+        name: found.take(places if name not in known else _ordered(known[name])[1]) for name, found in labels.items()
+    }
+    some = {name: places[found.sort().values] for name, found in known.items()}
     values = {
         (name, metric): value
         for name, target in targets.items()
-        for metric, value in measure(outputs[name], raws[name], target).items()
+        for metric, value in measure(
+            outputs[name], raws[name] if name not in some else raws[name][some[name]], target
+        ).items()
     }
     values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
     if all((name, "loss") in values for name in outputs):
@@ -113,7 +159,17 @@ def evaluate(
         targets=targets,
         values=values,
         written={writer.name: writer for writer in writers},
+        labelled={name: found.tolist() for name, found in some.items()},
+        unread={name: places[torch.tensor(found, dtype=torch.long)].tolist() for name, found in unread.items()},
     )
+
+
+def _ordered(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """What sorts rows by their positions in the split, and by position the place of each row among them."""
+    order = rows.argsort()
+    places = torch.empty(int(rows.max()) + 1 if len(rows) else 0, dtype=torch.long)
+    places[rows[order]] = torch.arange(len(rows))
+    return order, places
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

@@ -67,20 +67,36 @@ class Groups:
 
 def loss_counts(network: Network, outputs: Mapping[str, FittedOutput], batch: Batch) -> dict[str, list[float]]:
     """What the terms of each output's loss are divided by, for one batch alone."""
-    inputs = network.learnt(batch["inputs"])
-    return {
-        name: output.loss_counts(inputs, batch["targets"][name]).sum(dim=0, dtype=torch.float64).tolist()
-        for name, output in outputs.items()
-    }
+    inputs, labelled = network.learnt(batch["inputs"]), batch.get("labelled", {})
+    found = {}
+    for name, output in outputs.items():
+        own, target = inputs, batch["targets"][name]
+        if (rows := labelled.get(name)) is not None:
+            own = {key: {tensor: x[rows] for tensor, x in tensors.items()} for key, tensors in inputs.items()}
+            target = target[rows]
+        found[name] = output.loss_counts(own, target).sum(dim=0, dtype=torch.float64).tolist()
+    return found
+
+
+def loss_terms(outputs: Mapping[str, FittedOutput], raw: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """What each row adds to the terms of each output's loss, (batch, terms); nothing where it has no target."""
+    labelled, found = batch.get("labelled", {}), {}
+    for name, output in outputs.items():
+        target, rows = batch["targets"][name], labelled.get(name)
+        if rows is None:
+            found[name] = output.loss_terms(raw[name], target)
+            continue
+        terms = output.loss_terms(raw[name][rows], target[rows])
+        found[name] = terms.new_zeros(len(target), terms.shape[1]).index_copy(0, rows, terms)
+    return found
 
 
 def batch_loss(network: Network, outputs: Mapping[str, FittedOutput], batch: Batch, device: torch.device) -> Tensor:
     """The weighted loss of a batch that is a whole optimizer step."""
     counts = loss_counts(network, outputs, batch)
     batch = to_device(batch, device)
-    raw = network(batch["inputs"])
-    terms = {name: output.loss_terms(raw[name], batch["targets"][name]) for name, output in outputs.items()}
-    return weighted_loss(outputs, terms, counts)
+    raw = network(batch["inputs"], batch.get("present", {}))
+    return weighted_loss(outputs, loss_terms(outputs, raw, batch), counts)
 
 
 def mean_loss(sums: Tensor, counts: Sequence[float]) -> Tensor:

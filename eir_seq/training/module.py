@@ -17,7 +17,7 @@ from eir_seq.outputs.base import FittedOutput, row_names
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.randomness import derive_seed
 from eir_seq.training.evaluation import Batch
-from eir_seq.training.groups import RunningLosses, weighted_loss
+from eir_seq.training.groups import RunningLosses, loss_terms, weighted_loss
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor
 
@@ -65,8 +65,8 @@ class TrainingModule(LightningModule):
         for name in self.outputs:
             if isinstance(head := self.network.head(name), Seq2SeqLmHead):
                 head.tokens_per_text = batch["step_counts"][name][0] / batch["step_rows"]
-        raw = self.network(batch["inputs"])
-        terms = {name: output.loss_terms(raw[name], batch["targets"][name]) for name, output in self.outputs.items()}
+        raw = self.network(batch["inputs"], batch.get("present", {}))
+        terms = loss_terms(self.outputs, raw, batch)
         self._group.append((batch["id"], {name: rows.detach().isfinite().all(dim=1) for name, rows in terms.items()}))
         self.running.add(terms, batch["counts"])
         total = weighted_loss(self.outputs, terms, batch["step_counts"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from eir_seq.fusion import Fusion
@@ -20,6 +21,7 @@ class Network(nn.Module):
         fusion: ``{input: (batch, size)}`` to ``{output: (batch, fusion.output_size)}``; None where no head reads it.
         heads: by output name; ``(batch, fusion.output_size)``, or `TokenStates`, to the raw output ``(batch, ...)``.
         token_inputs: for each output that reads token states, the input that they are of.
+        absent: inputs that a row may lack: a learned vector takes the place of what their encoder gives.
     """
 
     def __init__(
@@ -28,20 +30,30 @@ class Network(nn.Module):
         fusion: Fusion | None,
         heads: Mapping[str, nn.Module],
         token_inputs: Mapping[str, str] = MappingProxyType({}),
+        absent: Collection[str] = (),
     ) -> None:
         super().__init__()
         assert fusion is not None or heads.keys() == token_inputs.keys(), "a head has nothing to read"
-        self._token_inputs = dict(token_inputs)
+        self.token_inputs = dict(token_inputs)
         self._encoders = {name: _key(name) for name in encoders}
         self._heads = {name: _key(name) for name in heads}
         self.encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
         self.fusion = fusion
         self.heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
+        sizes: dict[str, Any] = {name: encoders[name].output_size for name in absent}
+        self.absence = nn.ParameterDict({_key(name): torch.zeros(size) for name, size in sizes.items()})
 
-    def forward(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Raw outputs ``{output: (batch, width)}`` of a batch's ``inputs``."""
+    def forward(
+        self, inputs: Mapping[str, Mapping[str, Tensor]], present: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> dict[str, Tensor]:
+        """Raw outputs ``{output: (batch, width)}`` of a batch's ``inputs``.
+
+        `present`: by input, which rows have it, (batch,), True or False; one that is not named is in all of them. An
+        input without tensors is in none. The raw outputs of a head that reads the tokens of a missing input say
+        nothing.
+        """
         tokens = {}
-        for name in dict.fromkeys(self._token_inputs.values()):
+        for name in dict.fromkeys(self.token_inputs.values()):
             encoder: Any = self.encoder(name)
             tokens[name] = encoder.read(**inputs[name])
         fused: Mapping[str, Tensor] = {}
@@ -49,10 +61,16 @@ class Network(nn.Module):
             features = {}
             for name, key in self._encoders.items():
                 encoder = self.encoders[key]
+                if not inputs[name]:
+                    features[name] = self.absence[key].expand(len(present[name]), -1)
+                    continue
                 features[name] = encoder.pool_tokens(tokens[name]) if name in tokens else encoder(**inputs[name])
+                if name in present:
+                    vector = self.absence[key].to(features[name].dtype)
+                    features[name] = torch.where(present[name][:, None], features[name], vector)
             fused = self.fusion(features)
         return {
-            name: self.heads[key](tokens[self._token_inputs[name]] if name in self._token_inputs else fused[name])
+            name: self.heads[key](tokens[self.token_inputs[name]] if name in self.token_inputs else fused[name])
             for name, key in self._heads.items()
         }
 
@@ -67,7 +85,7 @@ class Network(nn.Module):
     def learnt(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
         """A batch's ``inputs`` with those labels alone that losses are computed of."""
         found = dict(inputs)
-        for name in self._token_inputs.values():
+        for name in self.token_inputs.values():
             encoder: Any = self.encoder(name)
             if hasattr(encoder, "learnt"):
                 found[name] = {**inputs[name], "labels": encoder.learnt(inputs[name]["labels"])}
@@ -80,6 +98,9 @@ class Network(nn.Module):
             parts["fusion"] = self.fusion
         parts |= {f"outputs.{name}": self.heads[key] for name, key in self._heads.items()}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+        for name, key in self._encoders.items():
+            if key in self.absence:
+                counts[f"inputs.{name}"] += self.absence[key].numel()
         counts["total"] = sum(p.numel() for p in self.parameters())
         counts["trainable"] = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return counts

@@ -91,6 +91,12 @@ def check_parts(
     if reason is not None:
         place = f"{monitor.metric!r} of outputs.{monitor.output} is undefined on the validation rows: {reason}"
         faults.append(Fault("trainer.monitor.metric", f"{place}; monitor loss, or choose other validation rows"))
+    wanted = [monitor.output] if monitor.output else list(outputs)
+    for name in wanted if splits.validation is not None else ():
+        if name not in targets.get("validation", {}):
+            what = f"{monitor.metric!r} of outputs.{name}" if monitor.output else "the sum of losses"
+            message = f"no validation row has a target of outputs.{name}, without which {what} is not measured"
+            faults.append(Fault("trainer.monitor", f"{message}; monitor another output, or give such rows"))
     if faults:
         raise UserError(*faults)
 

@@ -62,7 +62,8 @@ def rehearse(
                 torch.inference_mode(),
                 autocast(device, precision),
             ):
-                network(to_device(evaluated, device)["inputs"])
+                batch = to_device(evaluated, device)
+                network(batch["inputs"], batch.get("present", {}))
 
 
 @contextmanager

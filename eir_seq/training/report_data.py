@@ -60,6 +60,10 @@ class ReportData(BaseModel):
     """Rows by split."""
     skipped: dict[str, dict[str, int]] = {}
     """Skipped rows by split and reason."""
+    missing: dict[str, dict[str, int]] = {}
+    """By split and config path of an input or output, the rows that lack it."""
+    labelled: dict[str, dict[str, list[int]]] = {}
+    """By split and output, the positions of the rows with a target, where some have none."""
     warnings: list[str] = []
     """What can be used of the rows and yet looks wrong."""
     outputs: dict[str, dict[str, Any]] = {}

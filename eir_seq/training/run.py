@@ -262,6 +262,7 @@ class _Run:
         self.console.say(f"run folder: {self.path}")
         self.report.rows = {name: rows.num_rows for name, rows in parts.splits.items()}
         self.report.warnings = [*parts.splits.warnings, *parts.data.warnings]
+        self.report.missing = {split: dict(found) for split, found in parts.splits.missing.items()}
         for row in parts.splits.skipped:
             reasons = self.report.skipped.setdefault(row.split, {})
             reasons[row.reason] = reasons.get(row.reason, 0) + 1
@@ -366,12 +367,19 @@ class _Run:
             for name, output in parts.outputs.items():
                 if name not in found.targets:
                     continue
+                raw, places = found.of_labelled(name)
+                if name in found.labelled:
+                    self.report.labelled.setdefault(split, {})[name] = places
                 self.report.add_worst(
                     split,
                     output,
-                    found.raw[name],
+                    raw,
                     found.targets[name],
-                    found.ids,
-                    inputs={input_: parts.shown(split, input_) for input_ in parts.inputs},
+                    [found.ids[place] for place in places],
+                    inputs={
+                        input_: [shown[place] for place in places]
+                        for input_ in parts.inputs
+                        for shown in (parts.shown(split, input_),)
+                    },
                 )
             write_predictions(folder / f"{split}.csv", found.ids, found.columns(parts.outputs, rows))

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.encoded import EncodedInMemory
+from eir_seq.data.missing import Missing, rows_where
 from eir_seq.errors import UserError
 from eir_seq.files import open_text
 from eir_seq.modalities.base import Draw
@@ -70,7 +72,10 @@ class Samples:
         splits: Mapping[str, Rows],
     ) -> None:
         self.validation = splits.get("validation")
-        self.rows = splits["validation" if "validation" in splits else "train"][:ROWS]
+        rows = splits["validation" if "validation" in splits else "train"]
+        if (missing := Missing.of(config)) is not None:
+            rows = rows_where(rows, np.logical_and.reduce(list(missing.present(rows.table).values())))
+        self.rows = rows[:ROWS]
         self.seed, self.inputs, self.all_outputs = config.seed, inputs, outputs
         self.outputs = [output for output in outputs.values() if output.config.sample_prompts]
         writes = any(output.config.target_text is not None for output in outputs.values())

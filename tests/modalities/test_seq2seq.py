@@ -80,7 +80,7 @@ def test_batches_know_the_length_of_what_is_written() -> None:
 
     fitted = fit()
     encoded = EncodedInMemory(fitted, ROWS)
-    split = EncodedSplit(["1", "2", "3"], {"source": encoded}, {}, {}, 0, ("source",))
+    split = EncodedSplit(["1", "2", "3"], {"source": encoded}, {}, {}, 0, {"source": fitted.COSTS})
     assert split.lengths.tolist() == [[5, 7], [3, 3], [4, 4]]
 
 

@@ -173,7 +173,7 @@ class SequenceModality(Modality):
 
         if self.cache is None or isinstance(choice, ByteTokenizerConfig):
             return learn()
-        config = self.config.model_dump(mode="json", exclude={"model", "max_length", "truncation"})
+        config = self.config.model_dump(mode="json", exclude={"model", "max_length", "truncation", "modality_dropout"})
         texts = content_hash(rows.select_columns(self._text_columns).table)
         state = [type(self).__name__, config, choice.model_dump(mode="json"), self.sentinels, self._text_columns, texts]
         return self.cache.get(json.dumps(state, sort_keys=True), learn)
