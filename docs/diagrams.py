@@ -31,9 +31,9 @@ PACKAGES = {
     "samples": "data that ship",
     "registry": "names to module:Name",
     "cache": "features on disk",
-    "machine": "memory, disk, signals",
+    "machine": "full disks, file handles, shared memory",
     "errors": "UserError, Fault",
-    "files": "reading and writing",
+    "files": "safe reading",
     "randomness": "seeds by purpose",
     "rows": "typed columns",
     "spool": "tables beyond memory",
@@ -61,7 +61,7 @@ FLOW = {
         Box("Readers", "CSV, JSONL, Parquet, ...", "data/readers"),
         Box("Rows and splits", "typed columns", "rows.py, data"),
         Box("Preprocessing", "fit, encode", "modalities/KIND"),
-        Box("Features", "cached, memory-mapped", "cache, data"),
+        Box("Features", "memory-mapped", "cache, data"),
     ],
     "Network": [
         Box("Batch", "collated, padded", "data/batching.py"),
@@ -71,11 +71,11 @@ FLOW = {
         Box("Loss, metrics", "weighted sum of losses", "outputs/KIND"),
     ],
     "Run": [
-        Box("Training loop", "resumes bit-exactly", "training"),
+        Box("Training loop", "resumes bit-exactly", "training/loop.py"),
         Box("Run folder", "checkpoints, metrics", "training/folder.py"),
-        Box("Bundle", "all that predicting needs", "training/bundle.py"),
-        Box("Predictor", "rows in, rows out", "inference/predictor.py"),
-        Box("Report", "a section per output", "inference/report.py"),
+        Box("Bundle", "the best weights", "training/bundle.py"),
+        Box("Predictor", "rows in, rows out", "inference"),
+        Box("Results", "predictions, report", "inference"),
     ],
 }
 """The data flow, row by row; the end of each row feeds the next."""
