@@ -32,6 +32,10 @@ def _table() -> dict[str, list[str]]:
     return found
 
 
+def _python_files(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.py")]
+
+
 TABLE = _table()
 
 
@@ -48,8 +52,8 @@ def test_the_files_exist(what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "folder", "files"),
     [
-        ("a kind of input", "eir_seq/modalities/KIND", [path.name for path in (TOYS / "modalities/vector").glob("*.py")]),
-        ("a kind of output", "eir_seq/outputs/KIND", [path.name for path in (TOYS / "outputs/survival").glob("*.py")]),
+        ("a kind of input", "eir_seq/modalities/KIND", _python_files(TOYS / "modalities/vector")),
+        ("a kind of output", "eir_seq/outputs/KIND", _python_files(TOYS / "outputs/survival")),
         ("an architecture", "eir_seq/models/families/NAME", [*TOY]),
     ],
 )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from eir_seq.modalities.vector.config import VectorInputConfig
 from torch import nn
 
 from eir_seq.modalities.base import STATE_FILE, FittedModality, Modality, stacked
-from eir_seq.modalities.vector.config import VectorInputConfig
 
 
 class Layer(nn.Sequential):

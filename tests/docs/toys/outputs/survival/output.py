@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from eir_seq.outputs.survival.config import SurvivalOutputConfig
 from torch import nn
 
 from eir_seq.config.strict import Strict
 from eir_seq.outputs.base import FittedOutput, Output
-from eir_seq.outputs.survival.config import SurvivalOutputConfig
 
 
 class SurvivalState(Strict):
