@@ -23,7 +23,7 @@ class GlobalTokens(TensorSource):
     """`global_attention_mask`: 1 at all tokens that any of its rules names, 0 elsewhere.
 
     `first`: the first token. `question`: all tokens of the text of "column", or of that of "pair_column".
-    `every`: the first token and each that many behind it. `column`: a list of `{start, end}` in characters of the text,
+    `every`: every k-th token, starting with the first. `column`: a list of `{start, end}` in characters of the text,
     whose tokens are global as far as truncation leaves them.
     """
 
