@@ -46,7 +46,7 @@ class GlobalTokens(TensorSource):
         assert content.text is not None
         for number, span in enumerate(cell, 1):
             if not isinstance(span, dict) or span.keys() != {"start", "end"} or not all(map(is_whole, span.values())):
-                yield f"has as span {number} {shown(span)}, not {{start, end}} in whole numbers"
+                yield f"has as span {number} {shown(span)}, not {{start, end}} in integers"
             elif not 0 <= span["start"] < span["end"] <= len(content.text):
                 yield (
                     f"has as span {number} the characters {shown(span['start'])} to {shown(span['end'])} of a text of "

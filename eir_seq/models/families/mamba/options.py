@@ -61,7 +61,7 @@ class MambaConfig(ModelConfig):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if isinstance(self.time_step_rank, str) and self.time_step_rank != "auto":
-            yield "time_step_rank", f"{self.time_step_rank!r} is neither 'auto' nor a whole number"
+            yield "time_step_rank", f"{self.time_step_rank!r} is neither 'auto' nor an integer"
         elif self.rank < 1:
             yield "time_step_rank", f"{self.time_step_rank} is below the least value 1"
         if not 0 < self.time_step_min <= self.time_step_max:
