@@ -79,7 +79,9 @@ class PublishedTokenizerConfig(Strict):
             raise ValueError(f"{', '.join(sorted(places))}: not an option of a tokenizer; it says where to find one")
         drawn = options.get("sp_model_kwargs")
         if isinstance(drawn, dict) and drawn.get("enable_sampling"):
-            message = "sp_model_kwargs.enable_sampling: an experiment encodes each text once, so nothing is drawn anew"
+            message = (
+                "sp_model_kwargs.enable_sampling: an experiment encodes each text once, so nothing would be sampled"
+            )
             raise ValueError(message)
         return options
 

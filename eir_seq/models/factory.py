@@ -276,7 +276,7 @@ def _fault_of_task(model: Model, config: ModelConfig) -> str | None:
     plain = "".join(f", {name}=False" for name in ("is_decoder",) if getattr(own, name, False))
     return (
         f"task {model.task!r} needs {', '.join(told)}, so tensors have other shapes: load it for another task "
-        f"(task={other!r}{plain}), or begin those tensors anew (ignore_mismatched_sizes=True)"
+        f"(task={other!r}{plain}), or initialize those tensors (ignore_mismatched_sizes=True)"
     )
 
 

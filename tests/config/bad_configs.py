@@ -114,8 +114,8 @@ VALUES = [
     cli("metric-for-mapping", "trainer.monitor=loss", "trainer.monitor: 'loss' is not a mapping; write trainer.monitor.metric=loss, in YAML monitor: {metric: loss}"),
     cli("number-for-mapping", "trainer.early_stopping=3", "trainer.early_stopping: 3 is not a mapping; write trainer.early_stopping.patience=3, in YAML early_stopping: {patience: 3}"),
     cli("truth-for-mapping", "trainer.early_stopping=true", "trainer.early_stopping: true is not a mapping"),
-    cli("fraction-in-quotes", ("data=table", "data.train=conf", "data.validation='0.2'"), "data.validation: no such file or folder: '0.2'; a fraction such as 0.2 stands without quotes"),
-    cli("file-beside-folder", ("data=table", "data.train=conf/experiment/mine.yaml", "data.validation=conf"), "data.train: conf/experiment/mine.yaml is a file, and data.validation is a folder of text files; give files alone, or folders alone"),
+    cli("fraction-in-quotes", ("data=table", "data.train=conf", "data.validation='0.2'"), "data.validation: no such file or folder: '0.2'; write a fraction such as 0.2 without quotes"),
+    cli("file-beside-folder", ("data=table", "data.train=conf/experiment/mine.yaml", "data.validation=conf"), "data.train: conf/experiment/mine.yaml is a file, and data.validation is a folder of text files; give only files, or only folders"),
     cli("no-file", ("data=table", "data.train="), "data.train: is empty; name a file or folder"),
     cli("union", "inputs.review.max_length=true", "inputs.review.max_length: true is neither an integer >= 3 nor one of 'average', 'max'"),
     cli("union-near", "inputs.review.max_length=averag", "inputs.review.max_length: 'averag' is neither an integer >= 3 nor one of 'average', 'max'; did you mean 'average'?"),
@@ -138,7 +138,7 @@ VALUES = [
     cli("option-range", f"{OPTIONS}.hidden_dropout_prob=1.5", f"{OPTIONS}.hidden_dropout_prob: 1.5 is above the greatest value 1.0"),
     cli("option-zero", f"{OPTIONS}.num_hidden_layers=0", f"{OPTIONS}.num_hidden_layers: 0 is below the least value 1"),
     cli("unknown-model", f"{MODEL}.model_type=longfomer", f"{MODEL}.model_type: 'longfomer' is not in the catalogue; did you mean 'longformer'?"),
-    Bad("model-for-checkpoint", words=(f"{MODEL}.pretrained_model=true",), lines=(f"{MODEL}.model_type: 'longformer' is an architecture; with pretrained_model: true name a folder or Hub id (OWNER/NAME) (conf/experiment/mine.yaml:13)", "inputs.review.tokenizer: 'word' gives other ids than the pretrained model learnt; leave tokenizer out (conf/experiment/mine.yaml:11)",)),
+    Bad("model-for-checkpoint", words=(f"{MODEL}.pretrained_model=true",), lines=(f"{MODEL}.model_type: 'longformer' is an architecture; with pretrained_model: true name a folder or Hub id (OWNER/NAME) (conf/experiment/mine.yaml:13)", "inputs.review.tokenizer: 'word' gives other ids than the pretrained model was trained with; leave tokenizer out (conf/experiment/mine.yaml:11)",)),
     cli("checkpoint-for-model", f"{MODEL}.model_type=prajjwal1/bert-tiny", f"{MODEL}.model_type: 'prajjwal1/bert-tiny' names a checkpoint, not an architecture; load it with pretrained_model: true"),
     cli("no-such-folder", (f"{MODEL}.pretrained_model=true", f"{MODEL}.model_type=./nowhere"), f"{MODEL}.model_type: there is no folder './nowhere', and it is not a Hub id (OWNER/NAME)"),
 ]
@@ -175,7 +175,7 @@ COMBINATIONS = [
 WORDS = [
     cli("group", "data=reviews_sampl", "data: no option 'reviews_sampl' (there are imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample; looked in conf/data); did you mean 'reviews_sample'?"),
     cli("no-equals", "seed", "seed: not of the form key=value"),
-    cli("sweep-without-m", "seed=1,2", "seed: 1,2 stands for several jobs; add -m to run them all, or write [1,2] for a list, 'seed=\"1,2\"' for a text"),
+    cli("sweep-without-m", "seed=1,2", "seed: 1,2 describes several jobs; add -m to run them all, or write [1,2] for a list, 'seed=\"1,2\"' for a text"),
     cli("delete", "~data.nam", "~data.nam: there is no such key to delete"),
     cli("target", "hydra.callbacks.x._target_=os.system", "hydra.callbacks.x._target_=os.system: code cannot be named in a config; choose by 'type' or 'model_type'"),
     cli("target-inside", "note={a: [{_target_: os.system}]}", "note={a: [{_target_: os.system}]}: code cannot be named in a config; choose by 'type' or 'model_type'"),
@@ -263,11 +263,11 @@ QUOTING = [
     cli("slash-for-dot", "trainer/max_epochs=3", "trainer/max_epochs: unknown key; write trainer: {max_epochs: ...}, or trainer.max_epochs=... on the command line"),
     cli("no-key", "=3", "=3: not of the form key=value; it has no key"),
     cli("open-interpolation", "note=${x", "note: '${x': '${' begins an interpolation such as ${data.batch_size}, which this is not"),
-    cli("sweep-of-a-function", "seed=range(1,3)", "seed: range(1,3) stands for several jobs; add -m to run them all"),
+    cli("sweep-of-a-function", "seed=range(1,3)", "seed: range(1,3) describes several jobs; add -m to run them all"),
     cli("flag", "--seed=3", "--seed=3: not a flag; did you mean seed=3?"),
     cli("flag-abbreviated", "--experiment=mine", "--experiment=mine: not a flag; did you mean experiment=mine?"),
     cli("file-of-experiment", "conf/experiment/mine.yaml", "conf/experiment/mine.yaml: not of the form key=value; did you mean experiment=mine?"),
-    cli("sweep-of-variants", "scheduler=linear,cosine", "scheduler: linear,cosine stands for several jobs; add -m to run them all"),
+    cli("sweep-of-variants", "scheduler=linear,cosine", "scheduler: linear,cosine describes several jobs; add -m to run them all"),
 ]
 
 NAMES = [

@@ -118,7 +118,7 @@ def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) 
             reason = "without tokenizer.path; model.revision names that of the model"
             yield from ignored(place, tokenizer, "revision", reason)
     elif pretrained and tokenizer is not None:
-        message = f"{tokenizer.type!r} gives other ids than the pretrained model learnt; leave tokenizer out"
+        message = f"{tokenizer.type!r} gives other ids than the pretrained model was trained with; leave tokenizer out"
         yield Fault(place, message)
     if isinstance(tokenizer, TrainedTokenizerConfig) and tokenizer.type == "unigram":
         yield from ignored(place, tokenizer, "min_freq", "with type 'unigram'")

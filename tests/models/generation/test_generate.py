@@ -369,7 +369,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "scores nowhere": ({"output_scores": True}, "output_scores: needs return_dict_in_generate=True"),
     "two lengths": ({"max_length": 9}, "give max_length or max_new_tokens, not both"),
     "too long": ({"max_new_tokens": 60}, r"a text of 65 tokens \(prompt: 5\) is longer than the model's 64 positions"),
-    "no room": ({"max_new_tokens": None, "max_length": 5}, "5 leaves no room behind a prompt of 5 tokens"),
+    "no room": ({"max_new_tokens": None, "max_length": 5}, "5 leaves no room after a prompt of 5 tokens"),
     "least above most": ({"min_new_tokens": 9}, "min_new_tokens: 9 is more than the text may have"),
     "no tokenizer": ({"stop_strings": "a"}, "stop_strings: need tokenizer="),
     "two seeds": ({**SAMPLED, "generator": torch.Generator()}, "give seed or generator, not both"),

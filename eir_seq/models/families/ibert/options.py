@@ -22,7 +22,7 @@ class IBertConfig(CountedPositions):
         "absolute", "a learned table; scores by distance have no form in integers", choices=("absolute",)
     )
     quant_mode: bool = option(
-        False, "compute with integers; the ranges of activations are learnt by training with either value"
+        False, "compute with integers; activation ranges are learned in training with either value"
     )
     force_dequant: str = option(
         "none",
