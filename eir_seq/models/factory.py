@@ -1,4 +1,4 @@
-"""The one door to models: build from options, or load a published checkpoint."""
+"""The public model factory: build a model from options, or load a published checkpoint."""
 
 from __future__ import annotations
 
