@@ -75,7 +75,7 @@ test-slow: $(VENV)/.installed-dev  ## the tests that take minutes
 campaign: $(VENV)/.installed-dev  ## kills, full disks, damaged and hostile files: an hour, and a table of what went wrong
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.campaign
 
-test-latest: $(LATEST)/.installed  ## the tests with the newest releases of everything and without the oracle; before a release
+test-latest: $(LATEST)/.installed  ## the tests with the newest releases of everything and without transformers; before a release
 	@$(LATEST)/bin/python -m pip list 2> /dev/null | grep -E '^(huggingface_hub|tokenizers|datasets|torch|lightning|pydantic) '
 	@OMP_NUM_THREADS=1 $(LATEST)/bin/python -m pytest -n 2 -m "not gpu"
 

@@ -143,7 +143,7 @@ def _type(field: Schema) -> str:
     if field.get("type") == "object":
         values = field.get("additionalProperties")
         return f"mapping to {_type(values)}" if isinstance(values, dict) else "mapping"
-    names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false", "null": "null"}
+    names = {"integer": "integer", "number": "number", "string": "text", "boolean": "true, false", "null": "null"}
     name = names.get(str(field.get("type")), "any")
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     ranges = [f"{sign} {field[key]}" for key, sign in signs.items() if key in field and abs(field[key]) < 2**62]

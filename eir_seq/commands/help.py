@@ -15,7 +15,7 @@ eir_seq trains sequence models on your own data from one YAML file.
 
   python -m eir_seq [COMMAND] [KEY=VALUE ...]
 
-Commands (COMMAND --help tells more):
+Commands (COMMAND --help for more):
 {commands}
 
 Experiments (experiment=NAME; your own go into ./conf/experiment/NAME.yaml):

@@ -41,7 +41,7 @@ class ProcessLauncher(Launcher):
 
     def __init__(self, n_jobs: int = 1) -> None:
         if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
-            raise UserError(Fault("hydra.launcher.n_jobs", f"{n_jobs!r} is not a whole number >= 1", "command line"))
+            raise UserError(Fault("hydra.launcher.n_jobs", f"{n_jobs!r} is not an integer >= 1", "command line"))
         self._n_jobs = n_jobs
         self._folder = Path()
 

@@ -16,14 +16,14 @@ class LoraConfig(Strict):
 
     rank: Positive = Field(8, description="rank of the adapters")
     alpha: Annotated[float, Field(gt=0)] = Field(16.0, description="their factor is alpha / rank")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout on what adapters read")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout on the input of the adapters")
     target_modules: str | list[str] = Field(
         "all-linear", description="published names (or their last parts, or patterns) of layers that get one"
     )
-    adapter: str | None = Field(None, description="folder or Hub id of a published adapter to begin with")
+    adapter: str | None = Field(None, description="folder or Hub id of a published adapter to start from")
     merge: bool = Field(
         False,
-        description="put whole weights with the adapters added into the bundle, which then stands alone; by default it "
+        description="write merged weights into the bundle, which then needs no base model; by default it "
         "holds the adapters and reads the other weights from the published model",
     )
 
@@ -36,30 +36,30 @@ class SequenceModelConfig(Strict):
         "pretrained_model, the folder or Hub id of a published checkpoint"
     )
     pretrained_model: bool = Field(False, description="load published weights")
-    freeze_pretrained_model: bool = Field(False, description="keep all loaded weights as they are")
+    freeze_pretrained_model: bool = Field(False, description="freeze all loaded weights")
     pretrained_parts: Literal["all", "encoder", "decoder"] = Field(
-        "all", description="load published weights for one side of an encoder-decoder only; the other one is fresh"
+        "all", description="load published weights for one side of an encoder-decoder; initialize the other randomly"
     )
     resize_token_embeddings: bool = Field(
-        False, description="give the loaded model rows for the tokens that its tokenizer has beyond its vocabulary"
+        False, description="extend the embeddings to the tokens that were added to the tokenizer"
     )
     freeze: list[str] = Field(
         [],
-        description="published names or patterns of tensors to keep as they are; encoder or decoder for a whole side",
+        description="published names or patterns of tensors to freeze; encoder or decoder for a whole side",
     )
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] | None = Field(
         None,
-        description="how attention is computed: spelt out, by the kernel that torch chooses (the default where one "
-        "serves), by its flash kernel on a GPU in half precision",
+        description="how attention is computed: explicitly, by the kernel that torch chooses (the default where one "
+        "applies), by its flash kernel on a GPU in half precision",
     )
     gradient_checkpointing: bool = Field(
         False,
-        description="activation checkpointing: training keeps only what stands between layers and computes each layer "
-        "twice; the same gradients from far less memory, about a third slower",
+        description="activation checkpointing: training keeps only the states between layers and recomputes the "
+        "rest; the same gradients with far less memory, about a third slower",
     )
-    lora: LoraConfig | None = Field(None, description="adapters that are trained in place of the loaded weights")
+    lora: LoraConfig | None = Field(None, description="low-rank adapters (LoRA), trained instead of the loaded weights")
     revision: str | None = Field(None, description="revision on the Hub")
-    pool: Pool = Field("avg", description="how token states become one vector; pooler: the architecture's own")
+    pool: Pool = Field("avg", description="how hidden states are pooled to one vector; pooler: the architecture's own")
     model_init_config: dict[str, Any] = Field(
-        default_factory=dict, description="options of the architecture, by their documented names"
+        default_factory=dict, description="options of the architecture, by their names in transformers"
     )

@@ -44,7 +44,7 @@ class CacheConfig(Strict):
     dir: str | None = Field(None, description="the folder; $XDG_CACHE_HOME/eir_seq or ~/.cache/eir_seq if absent")
     max_size: Size | None = Field(
         "20GB",
-        description="beyond it what no run uses is removed, the least recently used first, after something was added; "
+        description="above it, the least recently used entries that no run uses are evicted after an addition; "
         "null: no limit",
     )
 

@@ -230,7 +230,7 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
         return unknown_option(group or option, option, sorted(error.options or ()), source)
     if (sweep := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?: |\n|:|$)", text)) is not None:
         key, _, value = sweep.group(1).lstrip("+").partition("=")
-        hint = f"{value} stands for several jobs; add -m to run them all"
+        hint = f"{value} describes several jobs; add -m to run them all"
         if "(" not in value and not exclusive(key, value.split(",")):
             hint += f", or write [{value}] for a list"
             hint += f", '{key}=\"{value}\"' for a text" if '"' not in value and not options_of(key) else ""

@@ -10,11 +10,11 @@ class HiddenTokens:
     """Single tokens are hidden.
 
     Attributes:
-        probability: share of a text's tokens that are hidden.
+        probability: fraction of a text's tokens that are selected.
         mean_span_length: tokens hidden side by side, on average.
-        whole_words: hide all tokens of a word, or none.
-        mask_share: share of the hidden tokens that become the mask token.
-        random_share: share of them that become any token; the rest stays.
+        whole_words: mask all tokens of a word together.
+        mask_share: fraction of the selected tokens that become the mask token.
+        random_share: fraction of the selected tokens that become a random token; the rest stay unchanged.
         draws: whether the batch has a random number for each token, too.
     """
 
@@ -31,7 +31,7 @@ class RemovedSpans:
     """Spans become sentinels; a decoder writes them (https://arxiv.org/abs/1910.10683).
 
     Attributes:
-        density: share of a text's tokens that are taken out.
+        density: fraction of a text's tokens that are selected.
         mean_span_length: tokens of a span, on average.
     """
 
@@ -48,7 +48,7 @@ class NoisedText:
         mask_share: share of tokens in spans that one mask token stands for.
         mean_span_length: of these spans (Poisson).
         permute_sentences: put the sentences into any order.
-        delete_probability: share of the other tokens that are left out.
+        delete_probability: fraction of the other tokens that are deleted.
     """
 
     mask_share: float

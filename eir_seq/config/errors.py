@@ -113,7 +113,7 @@ class Kind:
         if annotation is bool:
             return "true or false"
         if annotation is int:
-            return _with_limits("a whole number", self.limits)
+            return _with_limits("an integer", self.limits)
         if annotation is float:
             return _with_limits("a number", self.limits)
         if annotation is str:

@@ -13,9 +13,9 @@ class OptimizerBase(Strict):
     """What every optimizer has."""
 
     lr: float = Field(1e-3, gt=0, le=100, description="learning rate, after the warm-up")
-    weight_decay: float = Field(0.01, ge=0, description="not applied to biases, norms and other vectors")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay; not applied to biases, norms and other vectors")
     layer_decay: float | None = Field(
-        None, gt=0, le=1, description="factor on the learning rate from each backbone layer to the one below"
+        None, gt=0, le=1, description="layer-wise learning-rate decay: factor from each backbone layer to the one below"
     )
 
 
@@ -33,15 +33,15 @@ class SgdConfig(OptimizerBase):
     """Stochastic gradient descent with momentum."""
 
     type: Literal["sgd"] = "sgd"
-    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last update that is kept")
-    nesterov: bool = Field(False, description="look ahead by the momentum")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum: share of the last update that is kept")
+    nesterov: bool = Field(False, description="Nesterov momentum")
 
 
 class AdafactorConfig(OptimizerBase):
     """Adafactor: factored second moments, memory of rows plus columns instead of their product."""
 
     type: Literal["adafactor"] = "adafactor"
-    beta2_decay: float = Field(-0.8, le=0, description="exponent by which the second moments forget less with time")
+    beta2_decay: float = Field(-0.8, le=0, description="exponent of the decay schedule of the second moments")
 
 
 OptimizerConfig = Annotated[
@@ -55,11 +55,11 @@ class SchedulerConfig(Strict):
 
     type: Literal["constant", "linear", "cosine", "one-cycle"] = "linear"
     warmup: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.06, description="steps (whole number) or share of all steps over which the rate rises from zero"
+        0.06, description="steps (integer) or fraction of all steps over which the rate rises from zero"
     )
     final_ratio: float = Field(0.0, ge=0, le=1, description="rate at the end, as a share of lr (linear, cosine)")
     extend: Literal["rescale", "continue"] = Field(
         "rescale",
-        description="when a run gets another end: rescale computes the rate over all steps anew, so that it jumps; "
+        description="when a run is extended: rescale recomputes the schedule over all steps, so the rate jumps; "
         "continue keeps the schedule that the run had, then its last rate",
     )

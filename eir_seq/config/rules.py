@@ -70,7 +70,7 @@ def _missing_files(data: DataConfig) -> Iterator[Fault]:
     for key, path in paths.items():
         if folders and os.path.isfile(path):
             message = f"{given[key]} is a file, and data.{folders[0]} is a folder of text files"
-            yield Fault(f"data.{key}", f"{message}; give files alone, or folders alone")
+            yield Fault(f"data.{key}", f"{message}; give only files, or only folders")
 
 
 def _missing_file(place: str, value: str) -> Iterator[Fault]:
@@ -85,7 +85,7 @@ def _missing_file(place: str, value: str) -> Iterator[Fault]:
     except OSError:
         yield Fault(place, f"no such file or folder: {value!r} (nor {str(path.parent)!r})")
         return
-    hint = "; a fraction such as 0.2 stands without quotes" if _FRACTION.fullmatch(value) else nearest(path.name, names)
+    hint = "; write a fraction such as 0.2 without quotes" if _FRACTION.fullmatch(value) else nearest(path.name, names)
     yield Fault(place, f"no such file or folder: {value!r}{hint}")
 
 

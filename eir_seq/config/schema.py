@@ -51,11 +51,11 @@ class DataConfig(Strict):
         "experiment",
     )
     id: str | None = Field(None, description="column that names each row; row numbers if absent")
-    group: str | None = Field(None, description="column whose rows stay together when the validation part is drawn")
+    group: str | None = Field(None, description="column of groups whose rows stay in the same split")
     stratify: str | None = Field(
-        "auto", description="column whose classes keep their shares; auto: the first classification output"
+        "auto", description="column to stratify splits by; auto: the first classification output"
     )
-    split_seed: int = Field(0, ge=0, description="seed of the validation draw; the same for every `seed`")
+    split_seed: int = Field(0, ge=0, description="seed of the random splits; the same for every `seed`")
     delimiter: Delimiter | None = Field(
         None, description=r"field separator of CSV files (a tab is \t); by file suffix if absent"
     )
@@ -67,7 +67,7 @@ class DataConfig(Strict):
         description="values of a target column that mean that there is no label",
     )
     on_bad_row: Literal["error", "skip"] = Field(
-        "error", description="skip counts and lists rows without text or with a label that cannot be used"
+        "error", description="skip leaves out rows without text or with an unusable label, counts and lists them"
     )
     on_missing: Literal["error", "keep"] = Field(
         "error",
@@ -80,10 +80,10 @@ class DataConfig(Strict):
     max_tokens: Positive | None = Field(None, description="upper bound of padded tokens per batch (over all inputs)")
     length_buckets: bool = Field(True, description="batches of rows of similar length, to save padding")
     packing: Literal["auto", "never"] = Field(
-        "auto", description="compute no padding where the architecture can (block-diagonal attention)"
+        "auto", description="skip padding where the architecture supports it (block-diagonal attention)"
     )
     weighted_sampling: str | None = Field(
-        None, description="classification output whose classes are drawn equally often"
+        None, description="classification output whose classes are sampled equally often"
     )
     num_workers: int = Field(0, ge=0, le=256, description="processes that prepare batches")
     cache_dir: str | None = Field(None, description="the earlier name of cache.dir")
@@ -121,7 +121,7 @@ class EarlyStoppingConfig(Strict):
     """Stop when the monitored value no longer improves."""
 
     patience: Positive = Field(3, description="evaluations without improvement")
-    min_delta: float = Field(0.0, ge=0, description="less than this is no improvement")
+    min_delta: float = Field(0.0, ge=0, description="smallest change that counts as an improvement")
 
 
 class MonitorConfig(Strict):
@@ -136,13 +136,13 @@ class TrainerConfig(Strict):
     """How long, how precisely and where to train."""
 
     max_epochs: Positive | None = Field(10, description="passes over the training rows")
-    max_steps: Positive | None = Field(None, description="optimizer steps; the earlier of both limits ends the run")
+    max_steps: Positive | None = Field(None, description="optimizer steps; whichever limit is hit first ends the run")
     precision: Literal["32", "bf16-mixed", "16-mixed", 32] = Field(
-        "32", description="number format of the computation; mixed keeps the weights in 32 bits"
+        "32", description="floating-point precision; mixed keeps the weights in 32 bits"
     )
     gradient_clip: float | None = Field(1.0, gt=0, description="upper bound of the gradient norm")
     accumulate: Positive = Field(1, description="batches per optimizer step")
-    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device; auto: the fastest there is")
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device; auto: the fastest available")
     devices: Positive | Literal["auto"] = Field(1, description="how many of them")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; torch's own choice if absent")
     validate_every: Positive | None = Field(None, description="steps between evaluations; each epoch if absent")
@@ -155,8 +155,8 @@ class TrainerConfig(Strict):
         description="keep the last checkpoint of a finished run, so that it can be extended; by default only its best "
         "weights stay, in the bundle",
     )
-    monitor: MonitorConfig = Field(MonitorConfig(), description="what the best checkpoint is best in")
-    early_stopping: EarlyStoppingConfig | None = Field(None, description="end the run when it no longer gets better")
+    monitor: MonitorConfig = Field(MonitorConfig(), description="metric that selects the best checkpoint")
+    early_stopping: EarlyStoppingConfig | None = Field(None, description="stop a run that no longer improves")
 
 
 # ------------------------------------------------------------------------------------------------ tracker, run
@@ -207,17 +207,17 @@ class ExperimentConfig(Strict):
         description="name of the experiment; by default that of its file",
     )
     note: str | None = Field(None, description="printed first, e.g. what the data are and how to get the real ones")
-    seed: int = Field(0, ge=0, lt=2**63, description="what every random decision of the run derives from")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random decision of the run")
     data: DataConfig = Field(description="source of the rows")
     inputs: dict[Name, InputConfig] = Field(min_length=1)
-    fusion: FusionConfig = Field(MlpResidualFusionConfig(), description="how the inputs are brought together")
+    fusion: FusionConfig = Field(MlpResidualFusionConfig(), description="how the inputs are fused")
     outputs: dict[Name, OutputConfig] = Field(min_length=1)
-    optimizer: OptimizerConfig = Field(AdamWConfig(), description="how weights change")
-    scheduler: SchedulerConfig = Field(SchedulerConfig(), description="how the learning rate changes")
-    trainer: TrainerConfig = Field(TrainerConfig(), description="how long, how precisely and where to train")
+    optimizer: OptimizerConfig = Field(AdamWConfig(), description="optimizer and learning rate")
+    scheduler: SchedulerConfig = Field(SchedulerConfig(), description="learning-rate schedule")
+    trainer: TrainerConfig = Field(TrainerConfig(), description="length of training, precision, device, evaluation")
     tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
-    run: RunConfig = Field(RunConfig(), description="where the run's files go")
-    cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are kept")
+    run: RunConfig = Field(RunConfig(), description="the run folder")
+    cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are cached")
 
     @property
     def source(self) -> str:

@@ -57,7 +57,7 @@ class LanguagesConfig(Strict):
 class TaskTypesConfig(Strict):
     """The type of the task of a row (ernie)."""
 
-    column: str | None = Field(None, description="column with a whole number")
+    column: str | None = Field(None, description="column with an integer")
     value: int | None = Field(None, ge=0, description="the type of all rows")
 
     @model_validator(mode="after")
@@ -72,9 +72,9 @@ class GlobalAttentionConfig(Strict):
 
     first: bool = Field(True, description="the first token")
     question: Literal["column", "pair_column"] | None = Field(
-        None, description="all tokens of the one of two texts that asks"
+        None, description="all tokens of the text that is the question"
     )
-    every: int | None = Field(None, ge=1, description="the first token and each that many behind it")
+    every: int | None = Field(None, ge=1, description="every k-th token, starting with the first")
     column: str | None = Field(
         None, description="column with a list of {start, end}, in characters of the text: the tokens there"
     )
@@ -96,12 +96,12 @@ class PictureConfig(ColumnConfig):
     """A picture (git)."""
 
     column: str = Field(
-        description="column with the name of a picture's file, beside the data file; with num_image_with_embedding a "
+        description="column with the name of an image file, relative to the data file; with num_image_with_embedding a "
         "list of so many, the frames of a video"
     )
     resize: Literal["crop", "squeeze"] | None = Field(
         None,
-        description="crop: scaled by the shorter side, the middle is taken; squeeze: all of it becomes a square; by "
+        description="crop: resized by the shorter side, then center-cropped; squeeze: resized to a square; by "
         "default that of the pretrained model, or crop",
     )
 
@@ -117,14 +117,14 @@ class TensorsConfig(Strict):
     visual_embeds: ColumnConfig | None = Field(
         None, description="column with vectors of regions: a .npy file (beside the data file), or a list of lists"
     )
-    pixel_values: PictureConfig | None = Field(None, description="picture that the text is about")
+    pixel_values: PictureConfig | None = Field(None, description="image that the text is about")
     global_attention_mask: GlobalAttentionConfig | None = Field(
-        None, description="tokens that see the whole text; where it is not given, the first one"
+        None, description="global tokens, which attend to the whole text; by default the first one"
     )
     langs: LanguagesConfig | None = Field(None, description="languages")
     task_type_ids: TaskTypesConfig | None = Field(None, description="type of the task")
-    input_shape_ids: SignsConfig | None = Field(None, description="how tokens look")
-    input_pronunciation_ids: SignsConfig | None = Field(None, description="how tokens sound")
+    input_shape_ids: SignsConfig | None = Field(None, description="glyph ids of the tokens")
+    input_pronunciation_ids: SignsConfig | None = Field(None, description="pronunciation ids of the tokens")
 
     def given(self) -> dict[str, Strict]:
         """The entries that are there."""

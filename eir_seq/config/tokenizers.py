@@ -12,7 +12,7 @@ from eir_seq.config.strict import Positive, Strict
 class TokenizerBase(Strict):
     """What every tokenizer that is fitted on training rows can do."""
 
-    lowercase: bool = Field(False, description="fold case before the text is cut")
+    lowercase: bool = Field(False, description="lowercase before tokenization")
     normalization: Literal["nfc", "nfkc"] | None = Field("nfc", description="Unicode normalization")
 
 
@@ -49,7 +49,7 @@ class TrainedTokenizerConfig(TokenizerBase):
         8000,
         ge=16,
         le=2_000_000,
-        description="upper bound of the learnt vocabulary, special tokens included; bpe: 261 or more",
+        description="upper bound of the learned vocabulary, special tokens included; bpe: 261 or more",
     )
     min_freq: Positive = Field(2, description="pairs rarer than this are not merged (bpe, wordpiece)")
 
@@ -69,7 +69,7 @@ class PublishedTokenizerConfig(Strict):
     revision: str | None = Field(None, description="revision on the Hub")
     options: dict[str, Any] = Field(
         default_factory=dict,
-        description="instead of what its files say, by the published names: src_lang, tgt_lang, legacy, ...",
+        description="override those of its files: src_lang, tgt_lang, legacy, ...",
     )
 
     @field_validator("options")
@@ -79,7 +79,9 @@ class PublishedTokenizerConfig(Strict):
             raise ValueError(f"{', '.join(sorted(places))}: not an option of a tokenizer; it says where to find one")
         drawn = options.get("sp_model_kwargs")
         if isinstance(drawn, dict) and drawn.get("enable_sampling"):
-            message = "sp_model_kwargs.enable_sampling: an experiment encodes each text once, so nothing is drawn anew"
+            message = (
+                "sp_model_kwargs.enable_sampling: an experiment encodes each text once, so nothing would be sampled"
+            )
             raise ValueError(message)
         return options
 

@@ -218,7 +218,7 @@ def _quotas(parts: list[Rows], capacities: list[int], class_rows: list[Rows], nu
 
 
 def apportion(shares: NDArray[np.floating[Any]], total: int) -> NDArray[np.int64]:
-    """Whole numbers next to `shares` that sum to `total` (largest remainders)."""
+    """Integers next to `shares` that sum to `total` (largest remainders)."""
     counts: NDArray[np.int64] = np.floor(shares + 1e-9).astype(np.int64)
     missing = total - int(counts.sum())
     counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1

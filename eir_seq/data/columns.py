@@ -66,7 +66,7 @@ def counts(column: pa.ChunkedArray) -> dict[Any, int]:
 def as_text(values: pa.ChunkedArray, *, whole_numbers_only: bool = False) -> pa.ChunkedArray:
     """A column as text; raises `TypeError` naming the type where it is none of text, number and truth value.
 
-    Whole numbers keep all their digits; with `whole_numbers_only` fractions are refused, otherwise 1.0 becomes "1".
+    Integers keep all their digits; with `whole_numbers_only` fractions are refused, otherwise 1.0 becomes "1".
     """
     kind = values.type
     if pa.types.is_dictionary(kind):

@@ -105,7 +105,7 @@ class _Filler:
             raise UserError(*faults)
         self.top_k = generation.get("top_k", CANDIDATES)
         if not isinstance(self.top_k, int) or not 0 < self.top_k <= len(self.vocabulary.ordinary):
-            message = f"{self.top_k!r} is not a whole number from 1 to {len(self.vocabulary.ordinary)}"
+            message = f"{self.top_k!r} is not an integer from 1 to {len(self.vocabulary.ordinary)}"
             raise UserError(Fault("generation.top_k", message))
 
     def _writer(self, output: FittedOutput) -> Writer:

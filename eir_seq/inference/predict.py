@@ -145,7 +145,9 @@ def _complete(
     besides, rows, left_out = reads_besides(bundle), None, None
     if besides is not None and (prompt is not None or is_prompt_file(str(test))):
         place = "prompt" if prompt is not None else "data.test"
-        raise UserError(Fault(place, f"the model of {run} reads {besides} beside a text; give a table with its rows"))
+        raise UserError(
+            Fault(place, f"the model of {run} reads {besides} in addition to a text; give a table with its rows")
+        )
     if prompt is not None:
         prompts = {"1": prompt}
     elif is_prompt_file(str(test)):

@@ -42,9 +42,13 @@ class Predictor:
         UserError: there is no such accelerator.
 
     Example:
-        predictor = Predictor(read_bundle(Path("runs/reviews/bundle")))
-        predictor.predict([{"text": "A quiet triumph."}])
-        # [{'sentiment': 'positive', 'sentiment_p(negative)': 0.08, 'sentiment_p(positive)': 0.92}]
+        >>> from pathlib import Path
+        >>> from eir_seq.inference.predictor import Predictor
+        >>> from eir_seq.training.bundle import read_bundle
+        >>> predictor = Predictor(read_bundle(Path("runs/moods/bundle")))
+        >>> [row] = predictor.predict([{"text": "a warm and kind day"}])
+        >>> list(row)
+        ['mood', 'mood_p(bad)', 'mood_p(good)', 'score']
     """
 
     def __init__(self, bundle: Bundle, *, batch_size: int | None = None, accelerator: str = "auto") -> None:

@@ -169,7 +169,7 @@ def _subtitle(run: RunFiles) -> list[str]:
 
 
 def _minute(time: object) -> str | None:
-    """An ISO time, as people read it."""
+    """A human-readable form of an ISO time."""
     return str(time)[:16].replace("T", " ") + str(time)[19:].replace("+00:00", " UTC") if time else None
 
 
@@ -209,7 +209,7 @@ def _last_lines(log: Path) -> list[str]:
 
 
 def _number(value: float | None, decimals: int = 3) -> str:
-    """A value as people read it: fixed decimals near one, significant digits elsewhere, thousands apart."""
+    """A human-readable value: fixed decimals near one, significant digits elsewhere, thousands apart."""
     if value is None:
         return "–"
     if isinstance(value, int):

@@ -43,7 +43,7 @@ class Draw:
     epoch: int | None = None
 
     def below(self, bound: int, *purpose: int | str) -> int:
-        """A whole number from 0 to ``bound - 1`` for one purpose, e.g. an input's name and a row."""
+        """An integer from 0 to ``bound - 1`` for one purpose, e.g. an input's name and a row."""
         return derive_seed(self.seed, "draw", self._when, *purpose) % bound
 
     def generator(self, *purpose: int | str) -> np.random.Generator:

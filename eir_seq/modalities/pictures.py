@@ -178,7 +178,7 @@ def _sides(given: Any) -> tuple[Any, Any]:
 
 
 def published_moments(content: Mapping[str, Any], channels: int, place: str) -> tuple[list[float], list[float]] | None:
-    """Mean and deviation of each channel, from 0 to 1, that a published model takes off; None where it does not say.
+    """Mean and standard deviation of each channel, from 0 to 1, of a published processor; None where it does not say.
 
     Raises:
         UserError: they are no such numbers.

@@ -89,7 +89,13 @@ def find(model_type: str) -> Entry:
 
 
 def list_models() -> list[str]:
-    """The published `model_type` strings of all architectures."""
+    """The published `model_type` strings of all architectures.
+
+    Example:
+        >>> from eir_seq.models import list_models
+        >>> list_models()[:3]
+        ['albert', 'bart', 'bert']
+    """
     return sorted(CATALOGUE)
 
 

@@ -1,4 +1,4 @@
-"""The one door to models: build from options, or load a published checkpoint."""
+"""The public model factory: build a model from options, or load a published checkpoint."""
 
 from __future__ import annotations
 
@@ -57,16 +57,24 @@ def create_model(
     task: str = "base",
     attn_implementation: str | None = None,
 ) -> Model:
-    """A fresh model, initialized by its documented scheme.
+    """A new model, initialized as in transformers.
 
     Args:
-        model_type: name in the catalogue; a documented class name ("BertForMaskedLM") names type and task at once.
-        model_init_config: options by their documented names, defaults for the rest; or all of them, checked before.
+        model_type: name in the catalogue; a class name of transformers ("BertForMaskedLM") names type and task at once.
+        model_init_config: options by their names in transformers, defaults for the rest; or a config object.
         task: "base", "encoder", "masked-lm", "causal-lm", "seq2seq-lm", "sequence-classification", ...
         attn_implementation: how attention is computed, see `Model.set_attn_implementation`.
 
     Raises:
         UserError: unknown type, task or options.
+
+    Example:
+        >>> import torch
+        >>> from eir_seq.models import create_model
+        >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        >>> model = create_model("bert", {"vocab_size": 100, **sizes}, task="sequence-classification")
+        >>> model(input_ids=torch.tensor([[2, 7, 8, 3]])).logits.shape
+        torch.Size([1, 2])
     """
     model_type, task = _by_class_name(model_type, task)
     if isinstance(model_init_config, ModelConfig):
@@ -123,6 +131,16 @@ def from_pretrained(
 
     Raises:
         UserError: no such model, unreadable files, tensors that are missing or of another shape.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from eir_seq.models import create_model, from_pretrained
+        >>> folder = mkdtemp()
+        >>> sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 100, "n_positions": 32}
+        >>> create_model("gpt2", sizes, task="causal-lm").save_pretrained(folder)
+        >>> model = from_pretrained(folder, task="sequence-classification", num_labels=3)
+        >>> model.load_report.initialised
+        ('head.out.weight',)
     """
     folder = locate(folder_or_hub_id, revision=revision, local_files_only=local_files_only)
     content = read_config(folder)
@@ -258,7 +276,7 @@ def _fault_of_task(model: Model, config: ModelConfig) -> str | None:
     plain = "".join(f", {name}=False" for name in ("is_decoder",) if getattr(own, name, False))
     return (
         f"task {model.task!r} needs {', '.join(told)}, so tensors have other shapes: load it for another task "
-        f"(task={other!r}{plain}), or begin those tensors anew (ignore_mismatched_sizes=True)"
+        f"(task={other!r}{plain}), or initialize those tensors (ignore_mismatched_sizes=True)"
     )
 
 

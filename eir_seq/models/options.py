@@ -41,7 +41,7 @@ def option(
 
 
 def size(default: int | None, meaning: str) -> Any:
-    """An option that counts something: a whole number from 1 on."""
+    """An option that counts something: an integer from 1 on."""
     return option(default, meaning, minimum=1)
 
 
@@ -268,7 +268,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _type_name(hint: Any, *, spoken: bool = False) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    words = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     plain = {int: "int", float: "float", bool: "bool", str: "str", type(None): "null"}
     if hint in words:
         return words[hint] if spoken else plain[hint]

@@ -36,6 +36,7 @@ class ModelOutput(dict[str, Any]):
     an index, a slice and `to_tuple` give values. It is a pytree, so that `torch.export` and `torch.func` take it.
 
     Example:
+        >>> import torch
         >>> output = ModelOutput.of(logits=torch.zeros(2), loss=torch.ones(()))
         >>> loss, logits = output[:2]
         >>> output[0] is output["loss"] is output.loss

@@ -127,14 +127,14 @@ def _whole(name: str, number: Any) -> int:
     try:
         return index(number)
     except TypeError:
-        raise UserError(Fault(name, f"{number!r} is not a whole number")) from None
+        raise UserError(Fault(name, f"{number!r} is not an integer")) from None
 
 
 def _rounded(size: int, multiple: int | None) -> int:
     if multiple is None:
         return size
     if (multiple := _whole("pad_to_multiple_of", multiple)) < 1:
-        raise UserError(Fault("pad_to_multiple_of", f"{multiple!r} is not a whole number from 1 on"))
+        raise UserError(Fault("pad_to_multiple_of", f"{multiple!r} is not an integer from 1 on"))
     return -(-size // multiple) * multiple
 
 

@@ -67,7 +67,7 @@ def as_ids(ids: Any) -> list[int]:
     """The ids of one text as a list: of a number, of several in a list, an array, or a tensor on any device.
 
     Raises:
-        ValueError: these are not whole numbers, or those of several texts.
+        ValueError: these are not integers, or those of several texts.
 
     Example:
         >>> as_ids(7), as_ids(range(3))
@@ -77,7 +77,7 @@ def as_ids(ids: Any) -> list[int]:
     try:
         return list(map(index, values)) if isinstance(values, Iterable) else [index(values)]
     except TypeError as error:
-        message = "token ids of one text are whole numbers, in a list, an array or a tensor of one dimension"
+        message = "token ids of one text are integers, in a list, an array or a tensor of one dimension"
         raise ValueError(f"{message}; batch_decode takes several texts") from error
 
 

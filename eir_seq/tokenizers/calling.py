@@ -43,7 +43,7 @@ class Filling:
         if self.padding_side not in SIDES:
             raise UserError(Fault("padding_side", f"{self.padding_side!r} is not one of {', '.join(SIDES)}"))
         if self.pad_to_multiple_of is not None and self.pad_to_multiple_of < 1:
-            message = f"{self.pad_to_multiple_of} is not a whole number from 1 on"
+            message = f"{self.pad_to_multiple_of} is not an integer from 1 on"
             raise UserError(Fault("pad_to_multiple_of", message))
         if self.return_tensors not in (None, *TENSORS):
             message = f"{self.return_tensors!r} is not one of {', '.join(TENSORS)}, None"

@@ -90,6 +90,14 @@ def load_tokenizer(
 
     Raises:
         UserError: nothing there, out of reach, a broken file, a format that is not known, or an option that it lacks.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from eir_seq.tokenizers import load_tokenizer, train_tokenizer
+        >>> folder = mkdtemp()
+        >>> files = train_tokenizer("character", ["ACGT"]).save_pretrained(folder)
+        >>> load_tokenizer(folder).tokenize("GATTACA")
+        ['G', 'A', 'T', 'T', 'A', 'C', 'A']
     """
     patterns = [*VOCABULARY_FILES, *CONFIG_FILES]
     folder = local_folder(

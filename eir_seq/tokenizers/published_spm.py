@@ -77,7 +77,7 @@ def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name
     plain = backend({}, TextOptions(), "", {})
     usual = SENTENCEPIECE[lineage] if lineage else _usual_pieces(plain)
     if usual is None:
-        raise files.fault(name, "what architecture it belongs to is not said: config.json is missing beside it")
+        raise files.fault(name, "its architecture is unknown, because there is no config.json next to it")
     specials = config.specials(usual)
     further: dict[int, AddedToken] = {}
     additional = config.additional()

@@ -57,6 +57,14 @@ def train_tokenizer(
 
     Raises:
         UserError: unknown type or option, a vocabulary too small for its type, or texts without a single token.
+
+    Example:
+        >>> from eir_seq.tokenizers import train_tokenizer
+        >>> tokenizer = train_tokenizer("word", ["a bird sings", "a bird flies"], lowercase=True)
+        >>> tokenizer.tokenize("A bird swims")
+        ['a', 'bird', '[UNK]']
+        >>> tokenizer("A bird").input_ids
+        [2, 5, 6, 3]
     """
     typed = _typed_config(config, options) if isinstance(config, str) else config
     assert isinstance(config, str) or not options, "options go with a type given by name"

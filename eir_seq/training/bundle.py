@@ -53,7 +53,7 @@ ADAPTERS, PRETRAINED, COPIES = "adapters", "pretrained", "base"
 ADAPTER_WEIGHTS = f"{ADAPTER_FILE}.safetensors"
 BASE = "base.json"
 """The published models that adapters stand beside."""
-HOW_TO_MERGE = "lora.merge: true makes bundles that stand alone"
+HOW_TO_MERGE = "lora.merge: true makes self-contained bundles"
 
 __all__ = ["WEIGHTS", "Bundle", "read_bundle", "write_bundle", "write_models"]
 
@@ -321,7 +321,7 @@ def read_bundle(folder: Path) -> Bundle:
         if not base:
             raise
         places = " and ".join(f"that of {found['model']} to {folder / COPIES / name}" for name, found in base.items())
-        hint = f"holds adapters alone; copy the folder of the model that they were trained beside, {places}"
+        hint = f"holds only adapters; copy the folder of their base model, {places}"
         raise UserError(
             Fault(str(folder), f"{hint} ({HOW_TO_MERGE}). Where it was, it {error.faults[0].message}")
         ) from None

@@ -170,7 +170,7 @@ def _newest_fitting(
             return path
         if path is not None:
             rejected.append((path, problem))
-    hint = f"put it back, or remove {store.folder} to train the run anew"
+    hint = f"put it back, or remove {store.folder} to train the run again"
     raise UserError(Fault("run.dir", f"{rejected[0][1] if rejected else problem}, and no checkpoint fits it; {hint}"))
 
 

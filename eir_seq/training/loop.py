@@ -409,7 +409,7 @@ def best_step_of(checkpoint: Path) -> int | None:
 
 
 def noted(checkpoint: Path, key: str) -> int | None:
-    """A whole number of the `RunState` in a resumable checkpoint; None if it is not there or damaged."""
+    """An integer of the `RunState` in a resumable checkpoint; None if it is not there or damaged."""
     value = recorded(checkpoint).get(key)
     assert value is None or isinstance(value, int)
     return value

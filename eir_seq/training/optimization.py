@@ -78,7 +78,7 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[s
             decay = config.weight_decay if parameter.dim() > 1 else 0.0
             groups.setdefault((scales.get(name, 1.0), decay), []).append(parameter)
     if not groups:
-        raise UserError("every parameter of the network is frozen; nothing could be learnt")
+        raise UserError("every parameter of the network is frozen; there is nothing to train")
     return [
         {"params": parameters, "lr": config.lr * scale, "weight_decay": decay}
         for (scale, decay), parameters in sorted(groups.items(), key=lambda group: group[0])

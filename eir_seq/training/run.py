@@ -221,7 +221,7 @@ class _Run:
         return result
 
     def failed(self, error: BaseException) -> None:
-        """Note how the run ended; what is wrong is said by who catches the error."""
+        """Record how the run ended; the caller reports the error."""
         self.console.end_bar()
         if isinstance(error, Stopped):
             reason = f"stopped by signal {error.signum}"

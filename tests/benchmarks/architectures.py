@@ -277,7 +277,7 @@ def main() -> None:
         own += [f"--reviews={arguments.reviews}"]
         own += [f"--width={arguments.width}"] * bool(arguments.width)
         own += ["--no-dropout"] * arguments.no_dropout + ["--equal"] * arguments.equal
-        print("| model | ours, MB | theirs, MB | ratio |\n|---|---|---|---|")
+        print("| model | eir_seq, MB | transformers, MB | ratio |\n|---|---|---|---|")
         for subject in subjects:
             print(memory(subject, own), flush=True)
 

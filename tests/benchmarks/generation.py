@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print("| model | | batch | prompt | cpu | wall | new tokens / s, ours | theirs |")
+    print("| model | | batch | prompt | cpu | wall | new tokens / s, eir_seq | transformers |")
     print("|---|---|---|---|---|---|---|---|")
     for name in args.models:
         task, published, options = MODELS[name]

@@ -89,7 +89,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         (["predict", "run=conf", "accelerator=gpus"], "accelerator: 'gpus' is not one of 'auto', 'cpu', 'gpu', 'mps'; did"),
         (["predict", "conf"], "conf: not of the form key=value; did you mean data.test=conf? (command line)"),
         (["predict", "run=conf", "data=rows.csv"], "data: 'rows.csv' is not a mapping; write data.test=rows.csv, in YAML"),
-        (["predict", "run=conf", "batch_size=0"], "batch_size: 0 is not a whole number >= 1"),
+        (["predict", "run=conf", "batch_size=0"], "batch_size: 0 is not an integer >= 1"),
     ],
 )  # fmt: skip
 def test_wrong_words_are_one_line(words: list[str], line: str, capsys: Capture) -> None:

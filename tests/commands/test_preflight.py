@@ -121,7 +121,7 @@ def test_every_command_finds_it_before_torch_in_little_time(project: Path) -> No
 
 def test_missing_columns_are_told_with_all_else_that_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(capsys, "outputs.y.column=lable", "inputs.t.column=txt", "seed=x", "run.dir=conf") == [
-        "seed: 'x' is not a whole number >= 0 and < 2**63",
+        "seed: 'x' is not an integer >= 0 and < 2**63",
         f"outputs.y.column: no column 'lable' in rows.csv; did you mean 'label'? {HAS}",
         f"inputs.t.column: no column 'txt' in rows.csv; did you mean 'text'? {HAS}",
     ]
@@ -192,7 +192,7 @@ def test_files_that_are_no_tables(content: bytes, message: str, capsys: pytest.C
     assert line.startswith(message)
     Path("odd.xlsx").write_bytes(b"PK")
     (line,) = refused(capsys, "data.train=odd.xlsx")
-    assert line.startswith("data.train: odd.xlsx: the format is told by the file's suffix")
+    assert line.startswith("data.train: odd.xlsx: the format is determined by the file's suffix")
 
 
 def test_the_labels_of_a_folder(capsys: pytest.CaptureFixture[str]) -> None:

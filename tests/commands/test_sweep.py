@@ -240,7 +240,7 @@ def test_multirun_tells_of_failures_and_goes_on_in_the_same_folder(
     [
         (["seed=1,2", "optimizer.lrr=1,2"], "optimizer.lrr: unknown key; did you mean 'lr'? (command line)"),
         (["seed=1,2", "+nowhere=1,2"], "nowhere: unknown key; keys here: "),
-        (["seed=1,two"], "seed: 'two' is not a whole number >= 0 and < 2**63 (command line)"),
+        (["seed=1,two"], "seed: 'two' is not an integer >= 0 and < 2**63 (command line)"),
         (
             ["inputs.review.model.model_init_config.hidden_size=64,65"],
             "inputs.review.model.model_init_config.hidden_size: 65 is not divisible by num_attention_heads 2 "
@@ -264,7 +264,7 @@ def test_multirun_tells_of_failures_and_goes_on_in_the_same_folder(
         (["scheduler=linear,"], "scheduler: 'linear,' has a comma without a value; leave it out (scheduler=linear) ("),
         (["seed=1,,2"], """seed: '1,,2' has a comma without a value; leave it out (seed=1,2), or for a text write """),
         (["scheduler=glob(x*)"], "scheduler: an axis of the sweep without values (command line)"),
-        (["scheduler=glob(c*)", "seed=x"], "seed: 'x' is not a whole number"),
+        (["scheduler=glob(c*)", "seed=x"], "seed: 'x' is not an integer"),
         (
             ["seed=interval(1,2)"],
             "seed: an interval holds no values to run one by one; name them (1,2,3) or write range(",
@@ -272,7 +272,7 @@ def test_multirun_tells_of_failures_and_goes_on_in_the_same_folder(
         (["experiment=mine,mime"], "experiment: no option 'mime' ("),
         (["seed=1,2", "run.dir=x"], "run.dir: each job of a sweep has its own; hydra.sweep.dir=DIR names the sweep's"),
         (["seed=range(0,1000)", "data.batch_size=range(1,1000)"], "--multirun: the axes make 999000 jobs; at most"),
-        (["seed=1,2", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs: 0 is not a whole number >= 1 (command line)"),
+        (["seed=1,2", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs: 0 is not an integer >= 1 (command line)"),
         (["seed=1,2", "hydra.launcher.n_job=2"], "hydra.launcher.n_job: unknown key (command line)"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",

@@ -113,7 +113,7 @@ def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
     done = _run(tmp_path, "experiment=mine", "seed=x", "--debug")
     assert done.returncode == 2
     assert "Traceback" in done.stderr
-    assert "seed: 'x' is not a whole number" in done.stderr
+    assert "seed: 'x' is not an integer" in done.stderr
 
 
 def test_a_good_file_may_have_a_byte_order_mark_and_windows_lines(

@@ -39,7 +39,7 @@ PARQUET = parquet(id=["1", "2"], text=["a", "b"], sentiment=["x", "y"])
 CASES: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
     "empty file": ("a.csv", "", {}, r"^data\.train: \S+a\.csv is empty$"),
     "header only": ("a.csv", "id,text,sentiment\n", {}, r"^data\.train: \S+a\.csv has a header and no rows$"),
-    "unknown suffix": ("a.xlsx", "x", {}, r"^data\.train: .*told by the file's suffix, one of \.csv, \.tsv"),
+    "unknown suffix": ("a.xlsx", "x", {}, r"^data\.train: .*determined by the file's suffix, one of \.csv, \.tsv"),
     "Excel as csv": ("a.csv", b"PK\x03\x04rest", {}, r"zip archive or an Excel workbook; save the table as CSV"),
     "missing text column": (
         "a.csv",
@@ -200,7 +200,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
         {},
         r"a\.csv\.gz: the compressed file is truncated",
     ),
-    "gzip of nothing known": ("a.gz", gzip.compress(b"x"), {}, r"told by the file's suffix"),
+    "gzip of nothing known": ("a.gz", gzip.compress(b"x"), {}, r"determined by the file's suffix"),
     "fraction of no row": ("a.csv", GOOD, {"validation": 0.01}, r"data\.validation: 0\.01 of 20 rows is no row"),
     "class with a single row": (
         "a.csv",

@@ -49,7 +49,7 @@ def test_every_key_stands_in_the_reference_with_its_meaning(generate: ModuleType
 def test_ranges_and_choices_are_readable(generate: ModuleType) -> None:
     reference = generate.config_reference()
     assert "| `lr` | number > 0 and <= 100 | `0.001` |" in reference
-    assert "| `max_length` | whole number >= 3 or `average`, `max` | `512` |" in reference
+    assert "| `max_length` | integer >= 3 or `average`, `max` | `512` |" in reference
     assert "| `column` | text | required | column that holds the text |" in reference
 
 

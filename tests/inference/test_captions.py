@@ -121,7 +121,9 @@ def test_captions_are_written_while_it_learns(folder: Path) -> None:
 
 def test_pictures_are_needed(folder: Path) -> None:
     bundle = folder / "run" / "bundle"
-    with pytest.raises(UserError, match=r"prompt: .* reads pixel_values beside a text; give a table with its rows"):
+    with pytest.raises(
+        UserError, match=r"prompt: .* reads pixel_values in addition to a text; give a table with its rows"
+    ):
         predict(bundle, prompt="a red", output=folder / "out.csv")
     path = folder / "bad.csv"
     path.write_text("id,picture\n1,pictures/0-0.png\n2,pictures/none.png\n3,\n")

@@ -54,11 +54,11 @@ def test_boxes(tmp_path: Path) -> None:
         "bad.jsonl line 1: 'boxes' has 1 boxes for 2 words",
         "bad.jsonl line 2: 'boxes' has at word 2 the box [0, 0, 1001, 10], which is not within 0 and 1000",
         "bad.jsonl line 3: 'boxes' has at word 1 the box [20, 0, 10, 10], whose right or bottom edge is before the other",
-        "bad.jsonl line 3: 'boxes' has at word 2 [0, 0, 10], not [left, top, right, bottom] in whole numbers",
+        "bad.jsonl line 3: 'boxes' has at word 2 [0, 0, 10], not [left, top, right, bottom] in integers",
         "bad.jsonl line 4: 'boxes' is missing",
         "bad.jsonl line 5: 'boxes' is \"12, 13\", not a list of boxes",
         "bad.jsonl line 8: 'boxes' has at word 1 the box [0, -1, 10, 10], which is not within 0 and 1000",
-        "bad.jsonl line 8: 'boxes' has at word 2 [0, 0, 1.5, 2], not [left, top, right, bottom] in whole numbers",
+        "bad.jsonl line 8: 'boxes' has at word 2 [0, 0, 1.5, 2], not [left, top, right, bottom] in integers",
         'bad.jsonl line 6: \'content\' is "a b", not a list of words such as ["a", "b"] (is_split_into_words)',
         "bad.jsonl line 7: 'content' has no word",
     ]
@@ -95,7 +95,7 @@ def test_entities(tmp_path: Path) -> None:
         "bad.jsonl line 1: 'entities' has as entity 1 the characters 3 to 8 of a text of 7",
         "bad.jsonl line 2: 'entities' has as entity 1 the characters 3 to 3 of a text of 7",
         'bad.jsonl line 3: \'entities\' has as entity 1 {"begin": 3, "end": 7}, not {start, end, name}',
-        'bad.jsonl line 4: \'entities\' has as entity 1 {"start": "3", "end": 7}, whose start and end are not whole numbers',
+        'bad.jsonl line 4: \'entities\' has as entity 1 {"start": "3", "end": 7}, whose start and end are not integers',
         "bad.jsonl line 5: 'entities' has as entity 1 the name 5, not a text",
         "bad.jsonl line 6: 'entities' is not valid JSON: Expecting ',' delimiter: line 1 column 13 (char 12)",
         "bad.jsonl line 7: 'entities' is {\"start\": 3}, not a list of entities {start, end, name}",
@@ -179,8 +179,8 @@ def test_languages_and_types_of_tasks(tmp_path: Path) -> None:
         "bad.jsonl line 4: 'lang' is missing",
     ]
     assert lines_of("ernie", tmp_path, {2: {"task": 3}, 5: {"task": -1}}) == [
-        "bad.jsonl line 3: 'task' has the type \"3\", not a whole number from 0 to 2 (task_type_vocab_size)",
-        "bad.jsonl line 6: 'task' has the type \"-1\", not a whole number from 0 to 2 (task_type_vocab_size)",
+        "bad.jsonl line 3: 'task' has the type \"3\", not an integer from 0 to 2 (task_type_vocab_size)",
+        "bad.jsonl line 6: 'task' has the type \"-1\", not an integer from 0 to 2 (task_type_vocab_size)",
     ]
 
 

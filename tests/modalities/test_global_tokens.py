@@ -88,7 +88,7 @@ def test_who_knows_no_global_tokens_refuses() -> None:
     ("cell", "problem"),
     [
         ("1-2", 'is "1-2", not a list of spans {start, end}'),
-        ([{"start": 1}], 'has as span 1 {"start": 1}, not {start, end} in whole numbers'),
+        ([{"start": 1}], 'has as span 1 {"start": 1}, not {start, end} in integers'),
         ([{"start": 0, "end": 1}, {"start": 2, "end": 9}], "has as span 2 the characters 2 to 9 of a text of 4"),
     ],
 )

@@ -138,7 +138,9 @@ def test_lengths_by_the_training_rows() -> None:
 
 
 def test_a_length_without_room_for_text_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^inputs\.review\.max_length: 4 leaves no room beside the 3 special tokens"):
+    with pytest.raises(
+        UserError, match=r"^inputs\.review\.max_length: 4 leaves no room for text next to the 3 special tokens"
+    ):
         fit(texts("ab", other=["cd"]), max_length=4, pair_column="other")
 
 

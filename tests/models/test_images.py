@@ -105,7 +105,7 @@ def test_pixels_that_cannot_be(shape: tuple[int, ...], message: str) -> None:
     ("vision", "place", "message"),
     [
         ({"hiden_size": 8}, "vision_config.hiden_size", "not an option of 'git_vision_model'.*'hidden_size'"),
-        ({"hidden_size": "wide"}, "vision_config.hidden_size", "'wide' is not a whole number"),
+        ({"hidden_size": "wide"}, "vision_config.hidden_size", "'wide' is not an integer"),
         ({"image_size": 0}, "vision_config.image_size", "below the least value 1"),
         ({"hidden_size": 30, "num_attention_heads": 4}, "vision_config.hidden_size", "30 is not divisible by"),
         ({"patch_size": 400}, "vision_config.patch_size", "400 is more than image_size 224"),

@@ -108,7 +108,7 @@ def test_a_number_of_another_type(tmp_path: Path) -> None:
         assert type(model.config.vocab_size) is int  # type: ignore[attr-defined]
     model.save_pretrained(tmp_path)
     for wrong in (1.5, "130"):
-        with pytest.raises(UserError, match=r"new_num_tokens: .* is not a whole number"):
+        with pytest.raises(UserError, match=r"new_num_tokens: .* is not an integer"):
             model.resize_token_embeddings(wrong)  # type: ignore[arg-type]
 
 

@@ -176,7 +176,7 @@ def test_metrics_do_not_depend_on_the_unit(scale: float) -> None:
 
 def test_targets_whose_loss_would_overflow_are_named() -> None:
     fitted = Regression("score", RegressionOutputConfig(column="score")).fit({"score": [1e-300, 2e-300]})
-    with pytest.raises(UserError, match=r"0.5 in column 'score' is more than 1e\+15 deviations .*\(row 'b'\)"):
+    with pytest.raises(UserError, match=r"0.5 in column 'score' is more than 1e\+15 standard deviations .*\(row 'b'\)"):
         fitted.targets({"score": [1e-300, 0.5]}, ["a", "b"])
 
 

@@ -13,14 +13,14 @@ from tests.parity.harness import difference, gradients, inputs_of, pair, publish
 
 HEADER = f"""# Parity
 
-Each architecture against `transformers` {transformers.__version__}, which is not needed to run anything: a tiny model
-of theirs gets noise on every weight and is saved; ours reads the files. Listed are the greatest absolute differences in
-float32 at real tokens, over the states of all layers and over all gradients, with padding on the right, computed
-without padding where the architecture can. The tests (`tests/parity`) also compare padding on the left, attention
-weights, every head with its loss, decoding token by token, and files in both directions. A name behind `@` is a
-documented variant.
+Each architecture against `transformers` {transformers.__version__}, which is not needed to run anything: a tiny
+transformers model gets noise on every weight and is saved; eir_seq loads the files. The table lists the largest
+absolute differences in float32 at real tokens, over the hidden states of all layers and over all gradients, with right
+padding, and unpadded where the architecture supports it. The tests (`tests/parity`) also compare left padding,
+attention weights, every head with its loss, decoding token by token, and files in both directions. A name after `@`
+is a variant.
 
-`python -m tests.parity.table` measures this table anew.
+`python -m tests.parity.table` regenerates this table.
 
 | model | tasks | states | gradients |
 |---|---|---|---|

@@ -97,7 +97,7 @@ def test_names_of_the_width_of_a_step() -> None:
 
 
 def test_whole_numbers_learn() -> None:
-    """Trained in whole numbers, a model fits a few texts; two passes may share one backward pass."""
+    """Trained in integers, a model fits a few texts; two passes may share one backward pass."""
     torch.manual_seed(0)
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     model = create_model("ibert", bertish(quant_mode=True, **off, **IDS), task="sequence-classification").train()

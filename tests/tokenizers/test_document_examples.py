@@ -364,7 +364,7 @@ def assert_any_container(tokenizer: Tokenizer) -> None:
         assert tokenizer.build_inputs_with_special_tokens(given(ids), given(ids[:2])) == framed
         assert tokenizer.get_special_tokens_mask(given(ids), already_has_special_tokens=True) == mask
     for several in (torch.tensor([ids]), [ids], ["1"], torch.tensor([0.5])):
-        with pytest.raises(ValueError, match="token ids of one text are whole numbers"):
+        with pytest.raises(ValueError, match="token ids of one text are integers"):
             tokenizer.decode(several)
 
 

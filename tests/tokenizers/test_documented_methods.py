@@ -352,7 +352,7 @@ def test_the_calls_faults(bart: Path, tmp_path: Path) -> None:
         ({"padding": "longst"}, "padding: 'longst' is not one of True, False, longest, max_length, do_not_pad"),
         ({"padding": "max_length"}, "max_length: padding='max_length' needs it"),
         ({"padding": True, "padding_side": "both"}, "padding_side: 'both' is not one of right, left"),
-        ({"padding": True, "pad_to_multiple_of": 0}, "pad_to_multiple_of: 0 is not a whole number from 1 on"),
+        ({"padding": True, "pad_to_multiple_of": 0}, "pad_to_multiple_of: 0 is not an integer from 1 on"),
     ):
         with pytest.raises(UserError) as raised:
             ours(**{"text": ["a", "the film is long"], **arguments})

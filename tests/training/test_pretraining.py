@@ -276,7 +276,7 @@ BPE = {"type": "bpe", "vocab_size": 270}
         (
             "masked_lm",
             {"more": {"label": {"type": "classification", "column": "label"}}},
-            "outputs.text: is predicted beside others (label); a masked_lm output stands alone in its experiment",
+            "outputs.text: a masked_lm output cannot be combined with others (label)",
         ),
         (
             "masked_lm",

@@ -245,7 +245,7 @@ def test_rows_without_a_text_to_write(tmp_path: Path) -> None:
     [
         (
             {"outputs": {**output(), "stars": {"type": "regression", "column": "stars"}}},
-            "outputs.capitals: is predicted beside others (stars); a seq2seq_lm output stands alone in its experiment",
+            "outputs.capitals: a seq2seq_lm output cannot be combined with others (stars)",
         ),
         (
             {"inputs": {"source": {"type": "sequence", "column": "low", "model": {"model_type": "gpt2"}}}},

@@ -44,4 +44,6 @@ def read_table(path: str, config: DataConfig, wanted: Wanted, place: str) -> Raw
     if suffix in ARROW and not packed:
         return read_arrow(path, wanted, place)
     allowed = ", ".join([*DELIMITED, *JSON, *PARQUET, *ARROW, *CONLL, TEXT])
-    raise UserError(Fault(place, f"{path}: the format is told by the file's suffix, one of {allowed} (text also .gz)"))
+    raise UserError(
+        Fault(place, f"{path}: the format is determined by the file's suffix, one of {allowed} (text also .gz)")
+    )

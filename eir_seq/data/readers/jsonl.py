@@ -58,7 +58,8 @@ def read_json(path: str, wanted: Wanted, place: str, *, skip_broken: bool) -> Ra
 
 def _rows(file: IO[str], path: str, place: str, wanted: Wanted) -> tuple[Iterable[Any], str]:
     """The rows, as lines that are still to be parsed or as parsed values, and whether they count by line or row."""
-    start = file.read(BLOCK).lstrip()[:1]
+    pieces = (piece.lstrip() for piece in iter(lambda: file.read(1 << 12), ""))
+    start = next(filter(None, pieces), "")[:1]
     file.seek(0)
     if start == "[":
         return _List(file, path, place).items(), "row"
@@ -159,7 +160,7 @@ class _List:
                 yield self._value()
         self._expect("]")
         if self._next():
-            raise self._fault("something stands behind the end of the list")
+            raise self._fault("there is more after the end of the list")
 
     def _next(self) -> str:
         """The next character that is no space, "" at the end of the file."""
@@ -222,7 +223,7 @@ class _Object(dict[str, Any]):
 class _Columns:
     """The values of the wanted keys, row by row, each column of one type.
 
-    They are kept as text, so that whole numbers keep all their digits; those of columns that are read as numbers, as
+    They are kept as text, so that integers keep all their digits; those of columns that are read as numbers, as
     numbers.
     """
 
@@ -280,7 +281,7 @@ class _Columns:
         return None
 
     def table(self, names: Iterable[str]) -> pa.Table:
-        """The columns with these names; whole numbers keep all their digits, as text."""
+        """The columns with these names; integers keep all their digits, as text."""
         self._flush()
         table = self._spool.table()
         return pa.table(

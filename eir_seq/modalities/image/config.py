@@ -23,15 +23,16 @@ class ImageInputConfig(BackboneInputBase):
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.image.preprocess:ImageModality"
 
     type: Literal["image"]
-    column: str = Field(description="column with the name of a picture's file, beside the data file")
+    column: str = Field(description="column with the name of an image file, relative to the data file")
     size: Positive | None = Field(
-        None, description="pixels from side to side; by default 32, or those of the pretrained model"
+        None, description="image height and width in pixels; by default 32, or that of the pretrained model"
     )
     resize: Literal["squeeze", "crop"] | None = Field(
-        None, description="squeeze (default): all of a picture becomes a square; crop: its middle does"
+        None, description="squeeze (default): resize the whole image to a square; crop: center crop"
     )
     colours: Annotated[int, Field(ge=2, le=65_536)] | None = Field(
-        None, description="colours that stand for those of the training rows (512), or for the pretrained model's own"
+        None,
+        description="size of the palette that is fitted to the training images (512); a pretrained model has its own",
     )
     model: SequenceModelConfig = Field(description="the backbone, which reads one token per pixel")
 

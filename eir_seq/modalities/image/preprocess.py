@@ -135,7 +135,7 @@ class ImageModality(Modality):
         model = self.config.model
         files = TokenizerFiles(local_folder(model.model_type, allow_patterns=[PREPROCESSING], revision=model.revision))
         if not files.has(PREPROCESSING):
-            message = f"has no {PREPROCESSING}, which holds the colours that the model learnt by"
+            message = f"has no {PREPROCESSING}, which holds the model's palette"
             raise UserError(Fault(f"inputs.{self.name}.model.model_type", f"{model.model_type!r} {message}"))
         content, place = files.json(PREPROCESSING), str(files.folder / PREPROCESSING)
         given = content.get("size", SIZE)

@@ -28,22 +28,22 @@ class SequenceInputConfig(BackboneInputBase):
 
     type: Literal["sequence"] = "sequence"
     column: str = Field(description="column that holds the text")
-    pair_column: str | None = Field(None, description="column of a second text, joined behind the first")
+    pair_column: str | None = Field(None, description="column of a second text, appended to the first")
     is_split_into_words: bool = Field(
         False, description="the column holds lists of words (in CSV a JSON list), not texts"
     )
     tensors: TensorsConfig = Field(
-        TensorsConfig(), description="what the architecture reads beside tokens: boxes, entities, languages ..."
+        TensorsConfig(), description="what the architecture reads in addition to tokens: boxes, entities, languages ..."
     )
     max_length: Annotated[int, Field(ge=3)] | Literal["average", "max"] = Field(
         512, description="tokens per text, special tokens included; average and max are those of the training rows"
     )
     truncation: Literal["head", "tail", "middle-out", "random", "uniform"] = Field(
         "head",
-        description="what to keep of longer texts; random: a window drawn anew in each training epoch and the head in "
-        "evaluation; uniform: windows drawn in evaluation too",
+        description="which part of longer texts to keep; random: a new window in each training epoch and the head in "
+        "evaluation; uniform: random windows in evaluation too",
     )
-    max_characters: Positive = Field(200_000, description="longer texts are cut before they are tokenized")
+    max_characters: Positive = Field(200_000, description="longer texts are truncated before tokenization")
     tokenizer: TokenizerConfig | None = Field(
         None, description="by default words; with a pretrained model the published one"
     )
@@ -118,7 +118,7 @@ def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) 
             reason = "without tokenizer.path; model.revision names that of the model"
             yield from ignored(place, tokenizer, "revision", reason)
     elif pretrained and tokenizer is not None:
-        message = f"{tokenizer.type!r} gives other ids than the pretrained model learnt; leave tokenizer out"
+        message = f"{tokenizer.type!r} gives other ids than the pretrained model was trained with; leave tokenizer out"
         yield Fault(place, message)
     if isinstance(tokenizer, TrainedTokenizerConfig) and tokenizer.type == "unigram":
         yield from ignored(place, tokenizer, "min_freq", "with type 'unigram'")

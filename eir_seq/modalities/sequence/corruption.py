@@ -70,7 +70,7 @@ def _begins(tokens: list[str]) -> Flags | None:
 
 
 def positive_parts(generator: Generator, total: int, parts: int) -> Numbers:
-    """Whole numbers >= 1 that sum to `total`, (parts,), each such series equally likely."""
+    """Integers >= 1 that sum to `total`, (parts,), each such series equally likely."""
     cuts = np.sort(generator.choice(total - 1, parts - 1, replace=False)) + 1
     return np.asarray(np.diff(np.concatenate([[0], cuts, [total]])), np.int64)
 

@@ -124,7 +124,9 @@ class SequenceModality(Modality):
         max_length = config.max_length if isinstance(config.max_length, int) else wanted[config.max_length]
         room = max_length - tokenizer.num_specials(pair=config.pair_column is not None)
         if room < (1 if config.pair_column is None else 2):
-            message = f"{max_length} leaves no room beside the {max_length - room} special tokens of the format"
+            message = (
+                f"{max_length} leaves no room for text next to the {max_length - room} special tokens of the format"
+            )
             raise UserError(Fault(f"inputs.{self.name}.max_length", message))
         statistics = {
             "rows": len(lengths),

@@ -50,7 +50,7 @@ class Seq2SeqModality(SequenceModality):
         fitted = FittedSeq2Seq(**known, target_column=column, target_max_length=most)
         specials = fitted.target_specials
         if most <= specials:
-            message = f"max_length {most} leaves no room beside the {specials} special tokens of a target"
+            message = f"max_length {most} leaves no room for text next to the {specials} special tokens of a target"
             raise UserError(Fault("outputs", message))
         lengths = np.concatenate([[len(ids) for ids in fitted.target_ids(part)] for part in _parts(train_rows, column)])
         described = {"mean": round(float(lengths.mean()), 1), "max": int(lengths.max())}

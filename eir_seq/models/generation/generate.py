@@ -264,7 +264,7 @@ def _max_length(model: GeneratingModel, options: GenerationOptions, prompt: int,
     elif options.max_length is not None:
         length = options.max_length
         if length <= before:
-            raise UserError(Fault("max_length", f"{length} leaves no room behind a prompt of {before} tokens"))
+            raise UserError(Fault("max_length", f"{length} leaves no room after a prompt of {before} tokens"))
     else:
         length = min(before + NEW_TOKENS, max(most or 0, before + 1) if most else before + NEW_TOKENS)
     if most is not None and length > most:

@@ -49,6 +49,14 @@ class GenerationMethods(GeneratingModel):
 
         Raises:
             UserError: a ValueError that names all that is wrong with the options and the prompt.
+
+        Example:
+            >>> import torch
+            >>> from eir_seq.models import create_model
+            >>> sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 100, "n_positions": 32}
+            >>> model = create_model("gpt2", {**sizes, "eos_token_id": 99, "bos_token_id": 99}, task="causal-lm")
+            >>> model.generate(torch.tensor([[5, 6]]), max_new_tokens=4, min_new_tokens=4, num_beams=2).shape
+            torch.Size([1, 6])
         """
         return generate(self, _prompt(input_ids, inputs), attention_mask, **options)
 

@@ -32,9 +32,7 @@ class GenerationOptions(Options):
     min_new_tokens: int | None = option(None, "tokens to generate before a text may end", minimum=0)
     min_length: int = option(0, "the same, those of the prompt counted in", minimum=0)
     max_time: float | None = option(None, "seconds after which no further token is begun", minimum=0)
-    stop_strings: list[str] | str | None = option(
-        None, "texts that end a continuation as soon as they stand in it (needs tokenizer)"
-    )
+    stop_strings: list[str] | str | None = option(None, "texts that stop generation (needs tokenizer)")
     num_return_sequences: int = option(1, "texts per prompt: samples, or the best beams", minimum=1)
 
     do_sample: bool = option(False, "tokens are drawn by their chances instead of taking the likeliest")
@@ -43,18 +41,18 @@ class GenerationOptions(Options):
         50, "only this many of the likeliest tokens are drawn from; 0: all (sampling)", minimum=0
     )
     top_p: float | None = option(
-        1.0, "only the likeliest tokens that together have this chance (sampling)", minimum=0.0, maximum=1.0
+        1.0, "nucleus sampling: only the likeliest tokens with this total probability", minimum=0.0, maximum=1.0
     )
     min_p: float | None = option(
-        None, "only tokens with this share of the likeliest token's chance (sampling)", minimum=0.0, maximum=1.0
+        None, "only tokens with this share of the highest probability (sampling)", minimum=0.0, maximum=1.0
     )
     typical_p: float | None = option(
         1.0,
-        "only the tokens whose surprise is nearest to the expected one, together of this chance (sampling)",
+        "locally typical sampling: tokens nearest to the expected information content, with this total probability",
         minimum=0.0,
         maximum=1.0,
     )
-    epsilon_cutoff: float = option(0.0, "only tokens of at least this chance (sampling)", minimum=0.0, maximum=1.0)
+    epsilon_cutoff: float = option(0.0, "only tokens of at least this probability (sampling)", minimum=0.0, maximum=1.0)
     eta_cutoff: float = option(
         0.0, "the same, with a bound that falls where the scores are undecided (sampling)", minimum=0.0, maximum=1.0
     )
@@ -82,11 +80,11 @@ class GenerationOptions(Options):
     )
     bad_words_ids: list[list[int]] | None = option(None, "runs of tokens that never occur")
     sequence_bias: list[list[Any]] | None = option(
-        None, "pairs of a run of tokens and what is added to the score of its last token where the others stand"
+        None, "pairs of a token sequence and the bias on the score of its last token after the others"
     )
     suppress_tokens: list[int] | None = option(None, "tokens that never occur")
     begin_suppress_tokens: list[int] | None = option(None, "tokens that do not occur at the first place")
-    forced_bos_token_id: int | None = option(None, "token behind a prompt of one token (a target language, say)")
+    forced_bos_token_id: int | None = option(None, "first generated token (for example the target language)")
     forced_eos_token_id: int | list[int] | None = option(None, "token at the last place that max_length leaves")
     exponential_decay_length_penalty: list[float] | None = option(
         None, "from this many new tokens on, the end becomes likelier by this factor for every further one: [40, 1.05]"
@@ -102,7 +100,7 @@ class GenerationOptions(Options):
     )
 
     use_cache: bool = option(True, "earlier tokens are kept instead of computed again")
-    return_dict_in_generate: bool = option(False, "return a GenerationOutput instead of the sequences alone")
+    return_dict_in_generate: bool = option(False, "return a GenerationOutput instead of sequences")
     output_scores: bool = option(False, "the output holds the changed scores of every step, and those of beams")
     output_logits: bool = option(False, "the output holds the scores of every step as the model gave them")
 

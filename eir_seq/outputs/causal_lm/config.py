@@ -30,16 +30,16 @@ class CausalLmOutputConfig(GeneratingOutputBase):
     type: Literal["causal_lm"] = "causal_lm"
     documents: DocumentLayout | None = Field(
         None,
-        description="packed (default): all texts one behind the other, cut into blocks of max_length tokens that may "
+        description="packed (default): all texts concatenated and cut into blocks of max_length tokens that may "
         "span texts; separate: blocks of one text only. Beside other outputs, rows are read as those need them",
     )
     prompts: list[str] = Field(
         default=[""],
-        description="beginnings of the texts that are generated at each evaluation; '' leaves all to the model",
+        description="prompts of the texts that are generated at each evaluation; '' is the empty prompt",
     )
     generation: dict[str, Any] = Field(
         default={"max_new_tokens": 200, "do_sample": True},
-        description="how texts are generated, there and by `predict`: options of generate by their documented names; "
+        description="how texts are generated, there and by `predict`: options of generate; "
         "models from scratch write texts of max_length tokens at most",
     )
 

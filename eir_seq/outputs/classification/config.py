@@ -28,10 +28,12 @@ class ClassificationOutputConfig(LinearOutputBase):
 
     type: Literal["classification"] = "classification"
     loss: Literal["cross-entropy", "focal"] = Field(
-        "cross-entropy", description="focal counts rows less that are easy already"
+        "cross-entropy", description="focal down-weights rows that are already easy"
     )
     focal_gamma: float = Field(2.0, ge=0, description="how strongly the focal loss discounts easy rows")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="label smoothing: share of the target spread over all classes"
+    )
     class_weights: Literal["balanced"] | dict[str, float] | None = Field(
         None, description="balanced: inversely to the class frequency of the training rows; or by class name"
     )

@@ -17,10 +17,10 @@ class DenoisingOutputConfig(RestoredOutputBase):
 
     type: Literal["denoising"] = "denoising"
     mask_share: float = Field(
-        0.3, ge=0, lt=1, description="share of tokens in spans that one mask token stands for (Poisson lengths)"
+        0.3, ge=0, lt=1, description="fraction of tokens in spans that one mask token replaces (Poisson lengths)"
     )
-    permute_sentences: bool = Field(True, description="put the sentences of a text into any order")
-    delete_probability: float = Field(0.0, ge=0, lt=1, description="share of the other tokens that are left out")
+    permute_sentences: bool = Field(True, description="shuffle the sentences of a text")
+    delete_probability: float = Field(0.0, ge=0, lt=1, description="fraction of the other tokens that are deleted")
 
     @property
     def corruption(self) -> NoisedText:

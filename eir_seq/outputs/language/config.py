@@ -55,9 +55,9 @@ class CorruptedOutputBase(TokenOutputBase):
 class MaskedOutputBase(CorruptedOutputBase):
     """What outputs have that hide single tokens."""
 
-    mask_probability: float = Field(0.15, gt=0, lt=1, description="share of a text's tokens that are hidden")
-    whole_words: bool = Field(False, description="hide all tokens of a word, or none")
-    mean_span_length: float = Field(1.0, ge=1, description="tokens hidden side by side, on average; 1: one by one")
+    mask_probability: float = Field(0.15, gt=0, lt=1, description="fraction of a text's tokens that are selected")
+    whole_words: bool = Field(False, description="mask all tokens of a word together")
+    mean_span_length: float = Field(1.0, ge=1, description="mean length of masked spans in tokens; 1: single tokens")
     documents: DocumentLayout | None = Field(
         None,
         description="as of causal_lm, full blocks of max_length tokens; by default one text per row, as other inputs",
@@ -97,13 +97,11 @@ class RestoredOutputBase(CorruptedOutputBase, GeneratingOutputBase):
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = (("perplexity", "loss"),)
     TASK: ClassVar[str] = "seq2seq-lm"
 
-    mean_span_length: float = Field(3.0, ge=1, description="tokens of a span that is taken out, on average")
+    mean_span_length: float = Field(3.0, ge=1, description="mean length of a masked span in tokens")
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of the target spread over the whole vocabulary, in training"
+        0.0, ge=0, lt=1, description="share of the target spread over the whole vocabulary, in training only"
     )
-    generation: dict[str, Any] = Field(
-        default_factory=dict, description="how `predict` writes: options of generate by their documented names"
-    )
+    generation: dict[str, Any] = Field(default_factory=dict, description="how `predict` writes: options of generate")
 
     def text_faults(self, sections: Sections, source: SequenceInputConfig, place: str, output: str) -> Iterator[Fault]:
         """What belongs to words and pairs would no longer fit a text."""

@@ -32,8 +32,8 @@ def alone(sections: Sections, name: str, kind: str) -> Iterator[Fault]:
     """Other outputs beside one that has the backbone to itself."""
     if len(sections.output_names) > 1:
         others = ", ".join(other for other in sections.output_names if other != name)
-        message = f"is predicted beside others ({others}); a {kind} output stands alone in its experiment"
-        why = "it has the backbone to itself; give the others an experiment of their own"
+        message = f"a {kind} output cannot be combined with others ({others})"
+        why = "it has the backbone to itself; put the others into another experiment"
         yield Fault(f"outputs.{name}", f"{message}: {why}")
 
 

@@ -26,8 +26,13 @@ class MaskedLmOutputConfig(MaskedOutputBase):
     TASK: ClassVar[str] = "masked-lm"
 
     type: Literal["masked_lm"] = "masked_lm"
-    mask_share: float = Field(0.8, ge=0, le=1, description="share of the hidden tokens that become the mask token")
-    random_share: float = Field(0.1, ge=0, le=1, description="share of them that become any token; the rest stays")
+    mask_share: float = Field(0.8, ge=0, le=1, description="fraction of the selected tokens that become the mask token")
+    random_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="fraction of the selected tokens that become a random token; the rest stay unchanged",
+    )
 
     @property
     def corruption(self) -> HiddenTokens:

@@ -23,7 +23,7 @@ class RegressionOutputConfig(LinearOutputBase):
     TARGET: ClassVar[str] = "number"
 
     type: Literal["regression"] = "regression"
-    loss: Literal["mse", "mae", "huber"] = Field(
-        "mse", description="squared, absolute, or squared near zero and absolute beyond"
+    loss: Literal["mse", "mae", "huber"] = Field("mse", description="squared error, absolute error, or Huber loss")
+    standardize: bool = Field(
+        True, description="standardize the target by mean and standard deviation of the training rows"
     )
-    standardize: bool = Field(True, description="learn the target in units of its deviation over the training rows")

@@ -50,7 +50,7 @@ class RegressionState(Strict):
 
 
 class FittedRegression(FittedOutput):
-    """A regression output that knows its scale. Loss and raw outputs are in deviations where `standardize` is set."""
+    """A regression output that knows its scale. Loss and raw outputs are standardized where `standardize` is set."""
 
     config: RegressionOutputConfig
 
@@ -78,7 +78,7 @@ class FittedRegression(FittedOutput):
         scaled = (exact - self._offset) / self._scale
         far = (~(scaled.abs() <= MAX_SCALED)).nonzero().flatten().tolist()
         if far:
-            column, units = self.config.column, "deviations from the mean of the training rows"
+            column, units = self.config.column, "standard deviations from the mean of the training rows"
             how = f"more than {MAX_SCALED:g} {units}" if self.config.standardize else f"more than {MAX_SCALED:g}"
             hint = "" if self.config.standardize else f"; outputs.{self.name}.standardize=true scales such numbers"
             what = f"{numbers[far[0]]!r} in column {column!r} is {how} ({row_names(far, ids)}){hint}"
@@ -93,7 +93,7 @@ class FittedRegression(FittedOutput):
         return nn.Sequential(nn.Dropout(self.config.dropout), linear)
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, (batch,); the Huber loss turns linear one unit of the loss (one deviation) off."""
+        """Loss of each row, (batch,); the Huber loss is linear beyond one unit (one standard deviation)."""
         return _LOSSES[self.config.loss](raw.float().squeeze(1), target.float(), reduction="none")
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
@@ -145,12 +145,12 @@ class FittedRegression(FittedOutput):
         return {self.name: self._restored(raw.detach().cpu().squeeze(1)).tolist()}
 
     def describe(self) -> dict[str, Any]:
-        """Mean and deviation over the training rows."""
+        """Mean and standard deviation over the training rows."""
         return {
             "type": "regression",
             "column": self.config.column,
             "mean": self._state.mean,
-            "deviation": self._state.deviation,
+            "standard deviation": self._state.deviation,
         }
 
     def _numbers(self, rows: Rows, ids: Sequence[str] | None) -> list[float]:
@@ -169,7 +169,7 @@ class Regression(Output):
     config: RegressionOutputConfig
 
     def fit(self, train_rows: Rows) -> FittedRegression:
-        """Mean and deviation of the target over the training rows.
+        """Mean and standard deviation of the target over the training rows.
 
         Raises:
             UserError: a value is not a number, too large or too small; or all are the same and cannot be standardized.

@@ -68,7 +68,7 @@ def residuals(true: NDArray[np.float64], predicted: NDArray[np.float64], unit: s
         right.set(xlabel="rows")
         right.xaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
 
-    text = f"Residuals of {unit}: mean {difference.mean():.4g}, deviation {difference.std():.4g}"
+    text = f"Residuals of {unit}: mean {difference.mean():.4g}, standard deviation {difference.std():.4g}"
     return figure_of("Residuals", text, draw, height=3.6)
 
 

@@ -45,8 +45,10 @@ class ReplacedTokenDetectionOutputConfig(MaskedOutputBase):
     FILLS: ClassVar[bool] = False
 
     type: Literal["replaced_token_detection"] = "replaced_token_detection"
-    detection_weight: float = Field(50.0, gt=0, description="weight of the detection beside the generator's loss")
-    generator: GeneratorConfig = Field(GeneratorConfig(), description="the model that proposes tokens")
+    detection_weight: float = Field(50.0, gt=0, description="weight of the detection loss relative to the generator's")
+    generator: GeneratorConfig = Field(
+        GeneratorConfig(), description="the small masked language model that proposes replacements"
+    )
 
     @property
     def corruption(self) -> HiddenTokens:

@@ -44,21 +44,21 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
 
     type: Literal["seq2seq_lm"] = "seq2seq_lm"
     max_length: int = Field(
-        512, ge=3, description="tokens per target, special tokens included; of longer ones the beginning is learnt"
+        512, ge=3, description="tokens per target, special tokens included; longer ones are truncated"
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of the target spread over the whole vocabulary, in training"
+        0.0, ge=0, lt=1, description="share of the target spread over the whole vocabulary, in training only"
     )
     generation: dict[str, Any] = Field(
         default_factory=dict,
-        description="how texts are written, in evaluations and by `predict`: options of generate by their documented "
-        "names; max_new_tokens is by default the length of the longest training target",
+        description="how texts are generated, in evaluations and by `predict`: options of generate; "
+        "max_new_tokens is by default the length of the longest training target",
     )
     generate_rows: int = Field(
-        200, ge=0, description="validation rows, evenly spread, whose texts are written at each evaluation; of test all"
+        200, ge=0, description="evenly spaced validation rows for which texts are generated at each evaluation; 0: none"
     )
     bleu_tokenizer: Literal["13a", "intl", "zh", "char", "none"] = Field(
-        "13a", description="how BLEU cuts texts into words: as mteval does, by all of Unicode, for Chinese, ..."
+        "13a", description="tokenization for BLEU: as in mteval, by Unicode, for Chinese, ..."
     )
 
     @property

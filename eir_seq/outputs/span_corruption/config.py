@@ -17,7 +17,7 @@ class SpanCorruptionOutputConfig(RestoredOutputBase):
     SENTINELS: ClassVar[int] = 100
 
     type: Literal["span_corruption"] = "span_corruption"
-    noise_density: float = Field(0.15, gt=0, lt=1, description="share of a text's tokens that are taken out")
+    noise_density: float = Field(0.15, gt=0, lt=1, description="fraction of a text's tokens that are masked")
 
     @property
     def corruption(self) -> RemovedSpans:

@@ -164,7 +164,7 @@ class FittedTokenClassification(FittedOutput):
         del target
         if are_entity_tags(self.tags):
             return {}
-        reason = f"tags such as {', '.join(map(repr, self.tags[:3]))} mark no entities (O, and types behind B- and I-)"
+        reason = f"tags such as {', '.join(map(repr, self.tags[:3]))} mark no entities (O, and types after B- and I-)"
         return dict.fromkeys(("entity_f1", "entity_precision", "entity_recall"), reason)
 
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def _number_trials() -> dict[str, Trial]:
         "beyond 2^63": Trial(_score(lambda row: 2**64 + row * 4096)),
         "one bit apart": Trial(_score(lambda row: repr(1 + (row % 2) * 2.3e-16))),
         "a test row far away": Trial(
-            _score(lambda row: 1e-300 * (row % 7)), "1e+15 deviations", test=_score(lambda _: 1)
+            _score(lambda row: 1e-300 * (row % 7)), "1e+15 standard deviations", test=_score(lambda _: 1)
         ),
         "1e-30 beside 1e30": Trial(_score(lambda row: (1e-30, 1e30)[row % 2])),
     }

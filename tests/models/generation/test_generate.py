@@ -337,7 +337,7 @@ def test_options_of_the_model(gpt2: Model, tmp_path: Path) -> None:
     longer = again.generate(ALONE, max_length=12, num_beams=1, eos_token_id=119)
     assert longer.shape[1] == 12  # type: ignore[union-attr]
     (tmp_path / "generation_config.json").write_text('{"num_beams": "two"}')
-    with pytest.raises(UserError, match=r"num_beams: 'two' is not a whole number \(the model's own"):
+    with pytest.raises(UserError, match=r"num_beams: 'two' is not an integer \(the model's own"):
         from_pretrained(tmp_path).generate(ALONE)
 
 
@@ -356,7 +356,7 @@ def test_old_files_keep_them_among_the_options(gpt2: Model, tmp_path: Path) -> N
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"max_new_token": 3}, "max_new_token: not an option of generate; did you mean 'max_new_tokens'?"),
     "another way": ({"penalty_alpha": 0.6}, "penalty_alpha: this way of generating is not supported"),
-    "type": ({"num_beams": 1.5}, "num_beams: 1.5 is not a whole number"),
+    "type": ({"num_beams": 1.5}, "num_beams: 1.5 is not an integer"),
     "range": ({"top_p": 1.5, "do_sample": True}, "top_p: 1.5 is above the greatest value 1.0"),
     "groups": ({"num_beams": 4, "num_beam_groups": 3}, "num_beam_groups: 3 does not divide num_beams 4"),
     "zero temperature": ({"temperature": 0.0, "do_sample": True}, "say do_sample=False"),
@@ -369,7 +369,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "scores nowhere": ({"output_scores": True}, "output_scores: needs return_dict_in_generate=True"),
     "two lengths": ({"max_length": 9}, "give max_length or max_new_tokens, not both"),
     "too long": ({"max_new_tokens": 60}, r"a text of 65 tokens \(prompt: 5\) is longer than the model's 64 positions"),
-    "no room": ({"max_new_tokens": None, "max_length": 5}, "5 leaves no room behind a prompt of 5 tokens"),
+    "no room": ({"max_new_tokens": None, "max_length": 5}, "5 leaves no room after a prompt of 5 tokens"),
     "least above most": ({"min_new_tokens": 9}, "min_new_tokens: 9 is more than the text may have"),
     "no tokenizer": ({"stop_strings": "a"}, "stop_strings: need tokenizer="),
     "two seeds": ({**SAMPLED, "generator": torch.Generator()}, "give seed or generator, not both"),

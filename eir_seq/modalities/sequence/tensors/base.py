@@ -129,7 +129,7 @@ def tensor(values: NDArray[Any]) -> Tensor:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value of a cell is a whole number (files may hold it as a float)."""
+    """Whether a value of a cell is an integer (files may hold it as a float)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
 
 

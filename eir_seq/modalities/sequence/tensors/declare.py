@@ -346,7 +346,7 @@ def _read_signs(source: Signs, config: SequenceInputConfig, tokenizer: Tokenizer
 
 
 def _check_numbers(numbers: Any, size: int | None, path: Path, option: str) -> None:
-    """Raise `UserError` unless `numbers` maps names to whole numbers below `size`."""
+    """Raise `UserError` unless `numbers` maps names to integers below `size`."""
     if not isinstance(numbers, dict):
         raise UserError(Fault(str(path), "a mapping of names to numbers is expected"))
     for name, number in numbers.items():

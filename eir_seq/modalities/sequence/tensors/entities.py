@@ -47,7 +47,7 @@ class Entities(TensorSource):
             if not isinstance(entity, dict) or not {"start", "end"} <= entity.keys() <= _KEYS:
                 yield f"has as entity {number} {shown(entity)}, not {{start, end, name}}"
             elif not (is_whole(entity["start"]) and is_whole(entity["end"])):
-                yield f"has as entity {number} {shown(entity)}, whose start and end are not whole numbers"
+                yield f"has as entity {number} {shown(entity)}, whose start and end are not integers"
             elif not 0 <= entity["start"] < entity["end"] <= len(content.text):
                 span = f"{shown(entity['start'])} to {shown(entity['end'])}"
                 yield f"has as entity {number} the characters {span} of a text of {len(content.text)}"

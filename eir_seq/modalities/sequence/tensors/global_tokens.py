@@ -23,7 +23,7 @@ class GlobalTokens(TensorSource):
     """`global_attention_mask`: 1 at all tokens that any of its rules names, 0 elsewhere.
 
     `first`: the first token. `question`: all tokens of the text of "column", or of that of "pair_column".
-    `every`: the first token and each that many behind it. `column`: a list of `{start, end}` in characters of the text,
+    `every`: every k-th token, starting with the first. `column`: a list of `{start, end}` in characters of the text,
     whose tokens are global as far as truncation leaves them.
     """
 
@@ -46,7 +46,7 @@ class GlobalTokens(TensorSource):
         assert content.text is not None
         for number, span in enumerate(cell, 1):
             if not isinstance(span, dict) or span.keys() != {"start", "end"} or not all(map(is_whole, span.values())):
-                yield f"has as span {number} {shown(span)}, not {{start, end}} in whole numbers"
+                yield f"has as span {number} {shown(span)}, not {{start, end}} in integers"
             elif not 0 <= span["start"] < span["end"] <= len(content.text):
                 yield (
                     f"has as span {number} the characters {shown(span['start'])} to {shown(span['end'])} of a text of "

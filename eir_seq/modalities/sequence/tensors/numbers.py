@@ -91,7 +91,7 @@ class TaskTypes(TensorSource):
     def problems(self, cell: Any, content: Content) -> Iterator[str]:  # noqa: ARG002
         """A type that is none."""
         if not _whole_text(cell) or not 0 <= int(cell) < self.count:
-            yield f"has the type {shown(cell)}, not a whole number from 0 to {self.count - 1} (task_type_vocab_size)"
+            yield f"has the type {shown(cell)}, not an integer from 0 to {self.count - 1} (task_type_vocab_size)"
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
         """One number per row."""

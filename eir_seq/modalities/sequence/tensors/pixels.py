@@ -23,7 +23,7 @@ MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 
 
 @dataclass(frozen=True)
 class Picture(TensorSource):
-    """`pixel_values`: a picture's channels, from 0 to 1, less their `mean`, by their `deviation`.
+    """`pixel_values`: a picture's channels, from 0 to 1, less their `mean`, divided by their `deviation`.
 
     `tokens`: those that the model makes of it, which stand in front of the text. `frames`: a row holds so many
     pictures, a video. Other fields are those of `Scaling`.

@@ -50,7 +50,7 @@ class Boxes(TensorSource):
             return
         for number, box in enumerate(cell, 1):
             if not (isinstance(box, list) and len(box) == 4 and all(map(is_whole, box))):
-                yield f"has at word {number} {shown(box)}, not [left, top, right, bottom] in whole numbers"
+                yield f"has at word {number} {shown(box)}, not [left, top, right, bottom] in integers"
             elif not all(0 <= edge <= self.largest for edge in box):
                 yield f"has at word {number} the box {shown(box)}, which is not within 0 and {self.largest}"
             elif box[2] < box[0] or box[3] < box[1]:

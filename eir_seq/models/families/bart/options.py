@@ -25,8 +25,8 @@ class LikeBart(ModelConfig):
     decoder_layers: int = layers(12, "layers of the decoder")
     decoder_ffn_dim: int = size(4096, "inner width of the decoder's feed-forward blocks")
     decoder_attention_heads: int = size(16, "attention heads of the decoder's layers; they divide d_model")
-    encoder_layerdrop: float = rate(0.0, "chance of an encoder layer to be left out in training")
-    decoder_layerdrop: float = rate(0.0, "chance of a decoder layer to be left out in training")
+    encoder_layerdrop: float = rate(0.0, "probability of skipping an encoder layer in training (LayerDrop)")
+    decoder_layerdrop: float = rate(0.0, "probability of skipping a decoder layer in training (LayerDrop)")
     activation_function: str = option("gelu", "activation of the feed-forward blocks", choices=ACTIVATIONS)
     d_model: int = size(1024, "width of the token states")
     dropout: float = rate(0.1, "dropout on embeddings and on the output of every sublayer")
@@ -36,9 +36,10 @@ class LikeBart(ModelConfig):
     scale_embedding: bool = option(False, "token vectors are multiplied by the square root of d_model")
     use_cache: bool = option(True, "the decoder returns its keys and values")
     add_cross_attention: bool = option(
-        True, "a decoder alone (task causal-lm) can attend to encoder_hidden_states; beside an encoder it always does"
+        True,
+        "cross-attention in a standalone decoder (task causal-lm); with an encoder it is always there",
     )
-    is_encoder_decoder: bool = option(True, "encoder and decoder; the decoder alone is a task", choices=(True,))
+    is_encoder_decoder: bool = option(True, "encoder and decoder; for the decoder alone use its task", choices=(True,))
     pad_token_id: int = option(1, "id of the padding token, whose fresh vector is zero", minimum=0)
     eos_token_id: int | None = option(2, "id of the token that ends a text")
     forced_eos_token_id: int | None = option(

@@ -24,7 +24,7 @@ class WithBlocks(ModelConfig):
     block_size: int = size(64, "tokens of a block")
     num_random_blocks: int = option(
         3,
-        "random blocks that a block looks at; in evaluation the first block stands for each of them, as published",
+        "random blocks that a block attends to; in evaluation the first block replaces them, as in transformers",
         minimum=0,
     )
     use_bias: bool = option(True, "biases in the projections of queries, keys and values")

@@ -16,7 +16,7 @@ KINDS = ("c2p", "p2c")
 class DisentangledConfig(EncoderConfig):
     """Options that both versions have."""
 
-    type_vocab_size: int = option(0, "number of segment types (token_type_ids); 0: segments are not told", minimum=0)
+    type_vocab_size: int = option(0, "number of segment types (token_type_ids); 0: no segment embeddings", minimum=0)
     layer_norm_eps: float = option(1e-7, "added to the variance in layer norms", minimum=0.0)
     max_position_embeddings: int = size(
         512, "rows of the position table, the longest text in tokens where position_biased_input is on"

@@ -26,9 +26,9 @@ class DebertaV2Config(DisentangledConfig):
     )
     share_att_key: bool = option(False, "distances are projected by the layers' own queries and keys")
     norm_rel_ebd: str = option("none", "norm on the vectors of distances", choices=("none", "layer_norm"))
-    conv_kernel_size: int = option(0, "width of a convolution beside the first layer; 0: there is none", minimum=0)
+    conv_kernel_size: int = option(0, "kernel size of a convolution parallel to the first layer; 0: none", minimum=0)
     conv_groups: int = size(1, "groups of channels of that convolution")
-    conv_act: str = option("tanh", "activation behind that convolution", choices=ACTIVATIONS)
+    conv_act: str = option("tanh", "activation after that convolution", choices=ACTIVATIONS)
     attention_head_size: int | None = size(None, "width of a head: hidden_size / num_attention_heads")
 
     @property

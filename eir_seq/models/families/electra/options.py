@@ -29,6 +29,6 @@ class ElectraConfig(BertConfig):
     )
     summary_use_proj: bool = option(True, "the multiple-choice head projects that state")
     summary_activation: str | None = option(
-        "gelu", "activation behind that projection, null for none", choices=ACTIVATIONS
+        "gelu", "activation after that projection, null for none", choices=ACTIVATIONS
     )
-    summary_last_dropout: float = rate(0.1, "dropout behind that activation")
+    summary_last_dropout: float = rate(0.1, "dropout after that activation")

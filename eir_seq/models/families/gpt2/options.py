@@ -63,9 +63,9 @@ class SummaryOfChoices(ModelConfig):
         choices=("last", "first", "mean", "cls_index"),
     )
     summary_use_proj: bool = option(True, "that state is projected; else it is itself the scores of its choice")
-    summary_activation: str | None = option(None, "activation behind that projection", choices=("tanh",))
+    summary_activation: str | None = option(None, "activation after that projection", choices=("tanh",))
     summary_proj_to_labels: bool = option(True, "that projection gives one score per choice, not n_embd")
-    summary_first_dropout: float = rate(0.1, "dropout in front of that projection")
+    summary_first_dropout: float = rate(0.1, "dropout before that projection")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ class GPTNeoXConfig(LikeGPTNeoX):
 
     intermediate_size: int = size(24576, "inner width of the feed-forward block")
     hidden_dropout: float = rate(0.0, "dropout on embeddings and on the output of every sublayer")
-    classifier_dropout: float = rate(0.1, "dropout in front of the token classification")
+    classifier_dropout: float = rate(0.1, "dropout before the token classification head")
     bos_token_id: int | None = option(0, "id of the token that begins a text")
     eos_token_id: int | None = option(2, "id of the token that ends a text")
     tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")

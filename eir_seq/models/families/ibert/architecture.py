@@ -14,7 +14,7 @@ from eir_seq.models.families.roberta.architecture import roberta_like
 
 
 def ibert_plan(c: IBertConfig, *, pooler: bool = True) -> StackPlan:
-    """Roberta; in whole numbers no text is packed, since what is masked there keeps a place in the sum of weights."""
+    """Roberta; in integers no text is packed, since what is masked there keeps a place in the sum of weights."""
     return StackPlan(
         embeddings=QuantizedEmbeddings.Config(c),
         layers=(QuantizedLayer.Config(c),) * c.num_hidden_layers,

@@ -1,6 +1,6 @@
-"""Arithmetic with whole numbers only (I-BERT, https://arxiv.org/abs/2101.01321).
+"""Arithmetic with integers only (I-BERT, https://arxiv.org/abs/2101.01321).
 
-A tensor of whole numbers travels as (numbers times scale, scale). Rounding is passed over in the gradient. Where the
+A tensor of integers travels as (numbers times scale, scale). Rounding is passed over in the gradient. Where the
 scale is None, the tensor is plain floating point. Ranges of activations are buffers that follow training.
 """
 
@@ -34,19 +34,19 @@ class _Through(torch.autograd.Function):
 
 
 def floor(x: Tensor) -> Tensor:
-    """The whole number below, passed over in the gradient."""
+    """The integer below, passed over in the gradient."""
     rounded: Tensor = _Through.apply(x.detach().floor(), x, None)
     return rounded
 
 
 def round_(x: Tensor) -> Tensor:
-    """The nearest whole number, passed over in the gradient."""
+    """The nearest integer, passed over in the gradient."""
     rounded: Tensor = _Through.apply(x.detach().round(), x, None)
     return rounded
 
 
 def to_whole(x: Tensor, bits: int, scale: Tensor) -> Tensor:
-    """Whole numbers of so many bits for `x`; `scale` broadcasts against it."""
+    """Integers of so many bits for `x`; `scale` broadcasts against it."""
     largest = 2 ** (bits - 1) - 1
     with torch.no_grad():
         whole = (1.0 / scale * x).round().clamp(-largest, largest - 1)
@@ -60,7 +60,7 @@ def scale_of(low: Tensor, high: Tensor, bits: int) -> Tensor:
 
 
 def _rescaled(x: Tensor, scale: Tensor, target: Tensor) -> Tensor:
-    """Whole numbers of `x` on another scale, by a product with a number of 31 bits and a shift, as chips do it."""
+    """Integers of `x` on another scale, by a product with a number of 31 bits and a shift, as chips do it."""
     whole = (x / scale).round().double()
     mantissa, exponent = torch.frexp(scale.double() / target.float().double())
     mantissa = mantissa.sign() * (mantissa.abs() * 2.0**31 + 0.5).floor()
@@ -161,7 +161,7 @@ class QuantizedLinear(Linear):
 
 
 class IntegerLayerNorm(nn.Module):
-    """Layer norm whose square root and division are those of whole numbers (section 3.5)."""
+    """Layer norm whose square root and division are those of integers (section 3.5)."""
 
     def __init__(self, size: int, eps: float, whole: bool) -> None:
         super().__init__()

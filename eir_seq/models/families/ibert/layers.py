@@ -74,10 +74,10 @@ class QuantizedEmbeddings(Configured):
         """Token ids (...) or vectors (..., hidden) -> (..., hidden).
 
         Raises:
-            ValueError: whole numbers are asked of weights in half precision.
+            ValueError: integers are asked of weights in half precision.
         """
         if self.requantize.whole and self.tokens.weight.dtype in (torch.float16, torch.bfloat16):
-            raise ValueError("quant_mode needs weights in float32: half precision does not hold its whole numbers")
+            raise ValueError("quant_mode needs weights in float32: half precision does not hold its integers")
         x, scale = self.tokens.rows(ids) if ids is not None else (vectors, None)
         assert x is not None
         x, scale = self.sum(
@@ -95,7 +95,7 @@ def quantized_product(linear: nn.Module, x: Tensor, scale: Tensor | None = None)
 
 
 class QuantizedAttention(Attention):
-    """Attention that notes the ranges of its activations, and computes with whole numbers if asked."""
+    """Attention that notes the ranges of its activations, and computes with integers if asked."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):
@@ -169,7 +169,7 @@ class QuantizedLayer(Configured):
         self.integer_gelu = c.in_whole_numbers("gelu")
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        """States of the context's layout -> the same; whole numbers are never rounded to half precision."""
+        """States of the context's layout -> the same; integers are never rounded to half precision."""
         if self.whole:
             with torch.autocast(x.device.type, enabled=False):
                 return self._layer(x, ctx)

@@ -11,18 +11,18 @@ from eir_seq.models.options import option
 
 @dataclass(frozen=True, kw_only=True)
 class IBertConfig(CountedPositions):
-    """Options of ibert: roberta that can compute with whole numbers."""
+    """Options of ibert: roberta that can compute with integers."""
 
     model_type: ClassVar[str] = "ibert"
 
     hidden_act: str = option(
-        "gelu", "activation of the feed-forward block; only this one has a form in whole numbers", choices=("gelu",)
+        "gelu", "activation of the feed-forward block; only this one has a form in integers", choices=("gelu",)
     )
     position_embedding_type: str = option(
-        "absolute", "a learned table; scores by distance have no form in whole numbers", choices=("absolute",)
+        "absolute", "a learned table; scores by distance have no form in integers", choices=("absolute",)
     )
     quant_mode: bool = option(
-        False, "compute with whole numbers; the ranges of activations are learnt by training with either value"
+        False, "compute with integers; activation ranges are learned in training with either value"
     )
     force_dequant: str = option(
         "none",
@@ -31,5 +31,5 @@ class IBertConfig(CountedPositions):
     )
 
     def in_whole_numbers(self, part: str) -> bool:
-        """Whether `part` (gelu, softmax or layernorm) is computed with whole numbers."""
+        """Whether `part` (gelu, softmax or layernorm) is computed with integers."""
         return self.quant_mode and self.force_dequant not in (part, "nonlinear")

@@ -15,7 +15,7 @@ class ImageGPTConfig(LikeGPT2):
 
     model_type: ClassVar[str] = "imagegpt"
 
-    vocab_size: int = size(513, "number of colours, and one token behind them that begins every image")
+    vocab_size: int = size(513, "number of colours, plus one start token")
     n_positions: int = size(1024, "rows of the position table: the most pixels of an image")
     n_embd: int = size(512, "width of the token states")
     n_layer: int = layers(24, "number of layers")

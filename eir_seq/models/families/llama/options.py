@@ -11,7 +11,7 @@ from eir_seq.models.rope_options import MEANING, longest_text, scaling_kind, sca
 
 KV_HEADS = "heads of keys and values; as many as query heads if absent"
 
-WINDOW = "how many tokens a token sees, itself and those in front of it; the whole text if absent"
+WINDOW = "sliding window: how many tokens a token attends to, itself included; the whole text if absent"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ class M2M100Config(LikeBart):
     model_type: ClassVar[str] = "m2m_100"
 
     vocab_size: int = size(128112, "number of tokens in the vocabulary")
-    encoder_layerdrop: float = rate(0.05, "chance of an encoder layer to be left out in training")
-    decoder_layerdrop: float = rate(0.05, "chance of a decoder layer to be left out in training")
+    encoder_layerdrop: float = rate(0.05, "probability of skipping an encoder layer in training (LayerDrop)")
+    decoder_layerdrop: float = rate(0.05, "probability of skipping a decoder layer in training (LayerDrop)")
     activation_function: str = option("relu", "activation of the feed-forward blocks", choices=ACTIVATIONS)
     attention_dropout: float = rate(0.1, "dropout on attention weights")
     classifier_dropout: float = rate(0.0, "kept for published files: this architecture has no classification head")
@@ -32,7 +32,7 @@ class M2M100Config(LikeBart):
         2, "id of the token that ends a text, or several of them"
     )
     forced_bos_token_id: int | None = option(
-        None, "id that a generated text begins with behind decoder_start_token_id: that of the target's language"
+        None, "first generated id after decoder_start_token_id: that of the target language"
     )
     forced_eos_token_id: int | None = option(
         None, "id that a generated text ends with where its greatest length is reached"

@@ -28,16 +28,16 @@ class MambaConfig(ModelConfig):
     bos_token_id: int | None = option(0, "id of the token that begins a text")
     eos_token_id: int | None = option(0, "id of the token that ends a text")
     expand: int = size(2, "inner channels per channel of the token states")
-    conv_kernel: int = size(4, "tokens that the convolution in front of the scan sees, the current one included")
+    conv_kernel: int = size(4, "kernel size of the convolution before the scan, the current token included")
     use_bias: bool = option(False, "the projections into and out of the mixer have biases")
     use_conv_bias: bool = option(True, "the convolution has a bias")
-    hidden_act: str = option("silu", "activation behind the convolution and of the gate", choices=ACTIVATIONS)
+    hidden_act: str = option("silu", "activation after the convolution and of the gate", choices=ACTIVATIONS)
     initializer_range: float = option(0.1, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     residual_in_fp32: bool = option(True, "sums over layers are kept in float32 where weights are narrower")
     time_step_rank: int | str = option("auto", "inner width of the projection to time steps; auto: hidden_size / 16")
     time_step_scale: float = option(1.0, "factor on fresh weights of that projection", minimum=0.0)
-    time_step_min: float = option(0.001, "smallest time step that fresh biases stand for", minimum=0.0)
-    time_step_max: float = option(0.1, "largest time step that fresh biases stand for", minimum=0.0)
+    time_step_min: float = option(0.001, "smallest time step of initial biases", minimum=0.0)
+    time_step_max: float = option(0.1, "largest time step of initial biases", minimum=0.0)
     time_step_init_scheme: str = option(
         "random",
         "fresh weights of that projection: evenly distributed (random, uniform) or all alike (constant)",
@@ -47,7 +47,7 @@ class MambaConfig(ModelConfig):
     rescale_prenorm_residual: bool = option(
         False, "fresh weights out of the mixer are divided by the root of num_hidden_layers"
     )
-    use_cache: bool = option(True, "return the state behind the last token, if asked for")
+    use_cache: bool = option(True, "return the state after the last token on request")
 
     @property
     def inner_size(self) -> int:
@@ -61,7 +61,7 @@ class MambaConfig(ModelConfig):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if isinstance(self.time_step_rank, str) and self.time_step_rank != "auto":
-            yield "time_step_rank", f"{self.time_step_rank!r} is neither 'auto' nor a whole number"
+            yield "time_step_rank", f"{self.time_step_rank!r} is neither 'auto' nor an integer"
         elif self.rank < 1:
             yield "time_step_rank", f"{self.time_step_rank} is below the least value 1"
         if not 0 < self.time_step_min <= self.time_step_max:

@@ -37,7 +37,7 @@ class MobileBertConfig(EncoderConfig):
         "no_norm", "a learned scale and shift only, or layer norms", choices=("no_norm", "layer_norm")
     )
     classifier_activation: bool = option(
-        True, "the pooler has a layer with tanh; else it gives the first token's state"
+        True, "the pooler has a layer with tanh; otherwise it returns the first token's state"
     )
     classifier_dropout: float | None = rate(None, "dropout of the classification head; hidden_dropout_prob if absent")
 

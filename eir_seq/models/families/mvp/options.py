@@ -17,6 +17,6 @@ class MvpConfig(BartConfig):
 
     vocab_size: int = size(50267, "number of tokens in the vocabulary")
     num_labels: int = size(2, "number of classes (or values) of a classification head")
-    use_prompt: bool = option(False, "learned keys and values stand in front of those of the texts, in every layer")
+    use_prompt: bool = option(False, "prompt tuning: learned keys and values precede those of the text in every layer")
     prompt_length: int = size(100, "how many of them")
     prompt_mid_dim: int = size(800, "inner width of the networks that make them")

@@ -32,10 +32,10 @@ class NllbMoeConfig(M2M100Config):
         choices=("all", "sampling", "random"),
     )
     normalize_router_prob_before_dropping: bool = option(
-        False, "the weights of a token's two experts add up to one before tokens are turned away, not after"
+        False, "routing weights of a token's two experts are normalized before capacity is applied, not after"
     )
     batch_prioritized_routing: bool = option(
-        False, "tokens queue up for experts by the chance of their best one, not by their places"
+        False, "experts take tokens in order of their routing probability, not of their position"
     )
     router_bias: bool = option(False, "the router's linear layer has a bias")
     router_dtype: str = option("float32", "precision of the router", choices=("float32", "float16", "bfloat16"))

@@ -16,7 +16,7 @@ class LikeOPT(ModelConfig):
     max_positions_option: ClassVar[str | None] = "max_position_embeddings"
 
     max_position_embeddings: int = size(2048, "the longest text in tokens")
-    layerdrop: float = rate(0.0, "chance of a layer to be left out in training")
+    layerdrop: float = rate(0.0, "probability of skipping a layer in training (LayerDrop)")
     use_cache: bool = option(True, "return keys and values")
     pad_token_id: int | None = option(1, "id of the padding token, whose fresh vector is zero")
     bos_token_id: int | None = option(0, "id of the token that begins a text")

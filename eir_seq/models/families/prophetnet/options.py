@@ -44,9 +44,10 @@ class ProphetNetConfig(ModelConfig):
     disable_ngram_loss: bool = option(False, "only the stream that predicts the next token is trained")
     eps: float = rate(0.0, "share of the targets that is spread over the vocabulary (label smoothing)")
     add_cross_attention: bool = option(
-        True, "a decoder alone (task causal-lm) can attend to encoder_hidden_states; beside an encoder it always does"
+        True,
+        "cross-attention in a standalone decoder (task causal-lm); with an encoder it is always there",
     )
-    is_encoder_decoder: bool = option(True, "encoder and decoder; the decoder alone is a task", choices=(True,))
+    is_encoder_decoder: bool = option(True, "encoder and decoder; for the decoder alone use its task", choices=(True,))
     use_cache: bool = option(True, "the decoder returns its keys and values")
     decoder_start_token_id: int = option(
         0, "id that the decoder begins with, in generation and where it is fed shifted labels", minimum=0

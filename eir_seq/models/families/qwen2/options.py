@@ -23,7 +23,9 @@ class Qwen2Config(LlamaLikeConfig):
     bos_token_id: int | None = option(None, "id of the token that begins a text")
     eos_token_id: int | list[int] | None = option(None, "id (or ids) of the token that ends a text")
     use_sliding_window: bool = option(False, "upper layers see sliding_window tokens instead of the whole text")
-    sliding_window: int | None = size(4096, "how many tokens those layers see, each itself and those in front of it")
+    sliding_window: int | None = size(
+        4096, "sliding window: how many tokens those layers attend to, the current one included"
+    )
     max_window_layers: int = option(28, "how many layers from below see the whole text even so", minimum=0)
     layer_types: list[str] | None = option(
         None, "per layer, full_attention or sliding_attention; by max_window_layers if absent"

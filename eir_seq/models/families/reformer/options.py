@@ -30,18 +30,18 @@ class ReformerConfig(ModelConfig):
         "kind of attention of each layer: within chunks of the text (local), or of tokens with like hashes (lsh)",
     )
     local_attn_chunk_length: int = size(64, "tokens of a chunk in layers of local attention")
-    local_num_chunks_before: int = option(1, "chunks in front of its own that a token looks at there", minimum=0)
-    local_num_chunks_after: int = option(0, "chunks behind its own that a token looks at there", minimum=0)
+    local_num_chunks_before: int = option(1, "preceding chunks that a token attends to there", minimum=0)
+    local_num_chunks_after: int = option(0, "following chunks that a token attends to there", minimum=0)
     local_attention_probs_dropout_prob: float = rate(0.05, "dropout on attention weights there")
     lsh_attn_chunk_length: int = size(64, "tokens of a chunk in layers of attention by hashes")
-    lsh_num_chunks_before: int = option(1, "chunks in front of its own that a token looks at there", minimum=0)
-    lsh_num_chunks_after: int = option(0, "chunks behind its own that a token looks at there", minimum=0)
+    lsh_num_chunks_before: int = option(1, "preceding chunks that a token attends to there", minimum=0)
+    lsh_num_chunks_after: int = option(0, "following chunks that a token attends to there", minimum=0)
     lsh_attention_probs_dropout_prob: float = rate(0.0, "dropout on attention weights there")
     num_hashes: int = size(1, "how often tokens are hashed; more hashes miss fewer of the keys that matter")
     num_buckets: int | list[int] | None = option(
         None, "different hashes, even; or factors of it, each even; chosen by the length if absent", minimum=2
     )
-    hash_seed: int | None = option(None, "seed of the hashes; drawn anew at each call if absent", minimum=0)
+    hash_seed: int | None = option(None, "seed of the hashes; new hashes at each call if absent", minimum=0)
     axial_pos_embds: bool = option(True, "a position's vector is made of one per axis of axial_pos_shape")
     axial_pos_shape: list[int] = option([64, 64], "how positions are laid out over axes", minimum=1)
     axial_pos_embds_dim: list[int] = option(

@@ -23,7 +23,8 @@ class RoCBertConfig(BertConfig):
     shape_embed_dim: int = size(512, "width of the vectors of looks")
     shape_vocab_size: int = size(24858, "number of looks")
     concat_input: bool = option(
-        True, "the vectors of token, looks and sound are concatenated and projected; if false, averaged behind the norm"
+        True,
+        "token, glyph and pronunciation embeddings are concatenated and projected; if false, averaged after the norm",
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ class SqueezeBertConfig(EncoderConfig):
     q_groups: int = size(4, "groups of channels in the projection to queries")
     k_groups: int = size(4, "groups of channels in the projection to keys")
     v_groups: int = size(4, "groups of channels in the projection to values")
-    post_attention_groups: int = size(1, "groups of channels in the projection behind attention")
+    post_attention_groups: int = size(1, "groups of channels in the output projection of attention")
     intermediate_groups: int = size(4, "groups of channels in the first layer of the feed-forward block")
     output_groups: int = size(4, "groups of channels in the second layer of the feed-forward block")
 

@@ -33,7 +33,7 @@ class LikeT5(ModelConfig):
     dropout_rate: float = rate(0.1, "dropout everywhere")
     layer_norm_epsilon: float = option(1e-6, "added to the mean square in RMS norms", minimum=0.0)
     initializer_factor: float = option(1.0, "factor on the standard deviation of fresh weights", minimum=0.0)
-    is_encoder_decoder: bool = option(True, "encoder and decoder; the encoder alone is a task", choices=(True,))
+    is_encoder_decoder: bool = option(True, "encoder and decoder; for the encoder alone use its task", choices=(True,))
     use_cache: bool = option(True, "the decoder returns its keys and values")
     pad_token_id: int | None = option(0, "id of the padding token")
     eos_token_id: int | None = option(1, "id of the token that ends a text")

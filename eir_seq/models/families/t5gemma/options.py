@@ -89,7 +89,7 @@ class T5GemmaConfig(ModelConfig):
     decoder: dict[str, Any] | None = option(None, "options of the decoder; those of the encoder if absent")
     is_encoder_decoder: bool = option(True, "whether classes that predict labels have a decoder, too")
     dropout_rate: float = rate(0.0, "dropout everywhere")
-    classifier_dropout_rate: float = rate(0.0, "dropout in front of the layer that predicts labels")
+    classifier_dropout_rate: float = rate(0.0, "dropout before the classification layer")
     attention_dropout: float = rate(0.0, "dropout on attention weights")
     tie_word_embeddings: bool = option(
         True,

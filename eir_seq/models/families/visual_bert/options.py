@@ -17,7 +17,7 @@ class VisualBertConfig(EncoderConfig):
 
     visual_embedding_dim: int = size(512, "width of the vectors of regions (visual_embeds)")
     bypass_transformer: bool = option(
-        False, "regions pass by the layers and meet the text in one layer more, behind them"
+        False, "regions skip the layers and join the text in one additional layer after them"
     )
     special_visual_initialize: bool = option(
         True, "fresh tables of positions and segments of regions begin as copies of those of the text"

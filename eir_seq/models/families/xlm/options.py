@@ -73,13 +73,13 @@ class XLMConfig(ModelConfig):
         "a classification head projects that state; false is refused: published heads have no other linear layer",
         choices=(True,),
     )
-    summary_activation: str | None = option(None, "activation behind that projection", choices=ACTIVATIONS)
+    summary_activation: str | None = option(None, "activation after that projection", choices=ACTIVATIONS)
     summary_proj_to_labels: bool = option(
         True,
         "that projection has the width of the classes; false is refused: published heads predict by it",
         choices=(True,),
     )
-    summary_first_dropout: float = rate(0.1, "dropout in front of that projection")
+    summary_first_dropout: float = rate(0.1, "dropout before that projection")
     start_n_top: int = size(5, "begins of answers that the searching question-answering head follows")
     end_n_top: int = size(5, "ends of answers that it gives for each begin")
     mask_token_id: int | None = option(0, "id of the token whose place is predicted when text is generated")
@@ -120,5 +120,5 @@ class FlaubertConfig(XLMConfig):
 
     model_type: ClassVar[str] = "flaubert"
 
-    pre_norm: bool = option(False, "norms stand in front of the sublayers instead of behind; none follows the last")
-    layerdrop: float = rate(0.0, "chance that a layer is left out of a pass in training")
+    pre_norm: bool = option(False, "pre-norm instead of post-norm; no norm follows the last layer")
+    layerdrop: float = rate(0.0, "probability of skipping a layer in training (LayerDrop)")

@@ -47,7 +47,7 @@ class XLNetConfig(ModelConfig):
     use_mems_eval: bool = option(True, "mems are returned in evaluation, unless use_mems says otherwise")
     use_mems_train: bool = option(False, "mems are returned in training, unless use_mems says otherwise")
     bi_data: bool = option(False, "the second half of a batch counts distances backwards; batches are even")
-    clamp_len: int = option(-1, "distances beyond this one count as this one; below 1: all are told apart", minimum=-1)
+    clamp_len: int = option(-1, "larger distances count as this one; below 1: no clamping", minimum=-1)
     same_length: bool = option(
         False, "each token sees equally many tokens, those of mems included (needs attn_type: uni)"
     )
@@ -58,13 +58,13 @@ class XLNetConfig(ModelConfig):
         choices=("last", "first", "mean", "cls_index"),
     )
     summary_use_proj: bool = option(True, "a classification head projects that state first")
-    summary_activation: str | None = option("tanh", "activation behind that projection", choices=ACTIVATIONS)
+    summary_activation: str | None = option("tanh", "activation after that projection", choices=ACTIVATIONS)
     summary_proj_to_labels: bool = option(
         False,
         "documented with true, but published heads put a layer of their own behind the projection, which reads d_model "
         "channels: a model with such a head takes false only",
     )
-    summary_last_dropout: float = rate(0.1, "dropout behind that activation")
+    summary_last_dropout: float = rate(0.1, "dropout after that activation")
     start_n_top: int = size(5, "begins of answers that the searching question-answering head follows")
     end_n_top: int = size(5, "ends of answers that it gives for each begin")
     pad_token_id: int | None = option(5, "id of the padding token")

@@ -20,7 +20,7 @@ from eir_seq.models.layers.positions.alibi import Alibi
 from eir_seq.models.layers.positions.rotary import Rotary
 
 LEAST_BLOCK = 256
-"""Queries that are taken at once where a window is narrower."""
+"""Query chunk size if the window is smaller."""
 
 
 class Attention(DotProduct):

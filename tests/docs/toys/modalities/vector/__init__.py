@@ -1,0 +1,1 @@
+"""A toy kind of input: columns of numbers."""

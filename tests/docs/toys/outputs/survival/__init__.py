@@ -1,0 +1,1 @@
+"""A toy kind of output: how long until an event."""
