@@ -20,8 +20,9 @@ from eir_seq.errors import Fault, UserError
 
 def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[Fault]:
     """What would stop a run later, of the valid sections; `config` is there where all of them are."""
-    if sections.tracker is not None and sections.tracker.type != "csv" and not is_installed(sections.tracker.type):
-        yield Fault("tracker.type", missing_package(sections.tracker.type))
+    package = None if sections.tracker is None else sections.tracker.PACKAGE
+    if package is not None and not is_installed(package):
+        yield Fault("tracker.type", missing_package(package))
     for name, source in sections.inputs.items():
         yield from source.preflight(f"inputs.{name}")
     if config is not None:

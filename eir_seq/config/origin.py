@@ -110,6 +110,21 @@ class Origin:
                     faults.append(Fault(place, message, located(file, inner)))
         return faults
 
+    def named_plugins(self) -> list[Fault]:
+        """Plug-ins that anything but config.yaml names."""
+        message = (
+            f"is no key of an experiment, which may come from elsewhere, while plug-ins are code; name them with "
+            f"--plugins MODULE or in your own conf/{CONFIG_NAME}.yaml"
+        )
+        named = [key for key in self._keys if key.partition(".")[0] == "plugins"]
+        faults = [Fault("plugins", message, COMMAND_LINE)] if named else []
+        for package, path in self.composed_files():
+            file = read_yaml(path)
+            if path.stem != CONFIG_NAME and (key := _inside("plugins", package)) in file.lines:
+                assert key is not None
+                faults.append(Fault("plugins", message, located(file, key)))
+        return faults
+
     @staticmethod
     def _sets(override: Override, place: str, prefix: str) -> bool:
         if place == prefix or not isinstance(override._value, dict):

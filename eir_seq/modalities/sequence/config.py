@@ -11,9 +11,10 @@ from pydantic import Field
 from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.inputs import BackboneInputBase
+from eir_seq.config.kinds import TokenizerConfig
 from eir_seq.config.strict import Positive
 from eir_seq.config.tensors import TensorsConfig
-from eir_seq.config.tokenizers import PublishedTokenizerConfig, TokenizerConfig, TrainedTokenizerConfig
+from eir_seq.config.tokenizers import PublishedTokenizerConfig, TokenizerBase
 from eir_seq.errors import Fault, UserError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class SequenceInputConfig(BackboneInputBase):
         return raw.get("max_length", 512), "max_length"
 
 
-def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) -> Iterator[Fault]:
+def _tokenizer(place: str, tokenizer: TokenizerBase | None, pretrained: bool) -> Iterator[Fault]:
     from eir_seq.config.sections import ignored
 
     if isinstance(tokenizer, PublishedTokenizerConfig):
@@ -120,8 +121,8 @@ def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) 
     elif pretrained and tokenizer is not None:
         message = f"{tokenizer.type!r} gives other ids than the pretrained model learnt; leave tokenizer out"
         yield Fault(place, message)
-    if isinstance(tokenizer, TrainedTokenizerConfig) and tokenizer.type == "unigram":
-        yield from ignored(place, tokenizer, "min_freq", "with type 'unigram'")
+    if tokenizer is not None:
+        yield from tokenizer.faults(place)
 
 
 def _tensors(place: str, config: SequenceInputConfig) -> Iterator[Fault]:
