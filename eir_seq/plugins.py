@@ -26,7 +26,7 @@ from eir_seq.registry import GROUPS
 
 GROUP = "eir_seq.plugins"
 """The group of entry points."""
-NAME_KEYS = frozenset(("type", "model_type", "metric"))
+NAME_KEYS = frozenset(("type", "model_type", "source", "metric"))
 """Keys of an experiment whose values are names of entries."""
 READERS_OF_REGISTRIES = ("eir_seq.config.kinds", "eir_seq.models.catalogue")
 """Modules that read the registries when they are imported."""
@@ -89,14 +89,14 @@ def needed(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def missing(entries: Mapping[str, str]) -> list[Fault]:
-    """A fault for each of some entries, as `needed` gave them, that nothing registers here."""
+    """A fault for each plug-in of which some entries, as `needed` gave them, are registered by nothing here."""
+    lacking: dict[str, list[str]] = {}
+    for entry, origin in entries.items():
+        if _is_new(entry):
+            lacking.setdefault(origin, []).append(entry)
+    remedy = "which is not here; install it, or name its module with --plugins"
     return [
-        Fault(
-            entry,
-            f"the plug-in {origin} provides it, which is not here; install it, or name its module with --plugins",
-        )
-        for entry, origin in entries.items()
-        if _is_new(entry)
+        Fault("", f"needs {', '.join(found)} of the plug-in {origin}, {remedy}") for origin, found in lacking.items()
     ]
 
 

@@ -183,6 +183,16 @@ TOKENIZERS = Registry(
 )
 """Config classes of tokenizers."""
 
+SOURCES = Registry(
+    "sources",
+    {
+        "sample": "eir_seq.data.readers:FILES",
+        "table": "eir_seq.data.readers:FILES",
+        "hub": "eir_seq.data.readers.hub:HUB",
+    },
+)
+"""Where rows come from (`eir_seq.data.readers.base.Reader`), by the name that ``data.source`` uses."""
+
 READERS = Registry(
     "readers",
     {
@@ -213,6 +223,7 @@ GROUPS: dict[str, Registry] = {
         SCHEDULERS,
         TRACKERS,
         TOKENIZERS,
+        SOURCES,
         READERS,
         ARCHITECTURES,
         CALLBACKS,

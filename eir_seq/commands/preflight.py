@@ -38,7 +38,7 @@ def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[F
 
 def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = True) -> Iterator[Fault]:
     """What the headers of the tables show: files that cannot be read, columns that are missing."""
-    if data.source == "hub":
+    if not data.reads_files:
         return
     train = data.train
     if data.source == "sample" and train is None and data.name is not None:

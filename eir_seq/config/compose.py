@@ -157,7 +157,7 @@ def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Comp
         raise UserError(*_no_experiment(raw))
     for place in origin.unset():
         _set(raw, place.split("."), "???")
-    raw = without_foreign_keys(raw, ExperimentConfig, origin.chosen_on_command_line)
+    raw = without_foreign_keys(raw, ExperimentConfig, origin.chosen_on_command_line, origin.is_set)
     with_catalogue_names(raw)
     notes = without_foreign_options(raw, origin)
     with_tokenizer_types(raw)

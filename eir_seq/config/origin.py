@@ -66,6 +66,16 @@ class Origin:
         """Whether an override set this key, or (for ``GROUP.type``) chose the group."""
         return place in self._keys or (place.endswith(".type") and place.removesuffix(".type") in self._keys)
 
+    def is_set(self, place: str) -> bool:
+        """Whether a file or an override sets this very key, which otherwise has the default of the schema."""
+        overridden = any(
+            override.key_or_group == prefix and self._sets(override, place, prefix)
+            for prefix in prefixes(place)
+            for override in self._overrides
+        )
+        inner = ((_inside(place, package), path) for package, path in self.composed_files())
+        return overridden or any(key in read_yaml(path).lines for key, path in inner if key is not None)
+
     def name_sources(self, faults: Sequence[Fault], raw: dict[str, Any]) -> list[Fault]:
         """The faults with their sources; faults at places that are no config paths stay as they are."""
         named = []

@@ -51,7 +51,7 @@ def _source_keys(sections: Sections) -> Iterator[Fault]:
         if data.train is None:
             yield Fault("data.train", "is missing; name the split to train on, e.g. train")
         yield from ignored("data", data, "labels delimiter", "with data.source: hub")
-    else:
+    elif data.source == "table":
         if data.train is None:
             yield Fault("data.train", "is missing; name the file or folder to train on")
         yield from ignored("data", data, "name subset revision", "with data.source: table (hub or sample have it)")

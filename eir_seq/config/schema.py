@@ -22,15 +22,21 @@ from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText, Token
 from eir_seq.config.strict import Delimiter, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.trackers import CsvTrackerConfig
-from eir_seq.registry import INPUTS, OUTPUTS
+from eir_seq.registry import INPUTS, OUTPUTS, SOURCES
 
 # ---------------------------------------------------------------------------------------------------------- data
+
+
+if TYPE_CHECKING:
+    SourceName = str
+else:
+    SourceName = Literal[tuple(SOURCES)]
 
 
 class DataConfig(Strict):
     """Where the rows come from, how they are split, and how they become batches."""
 
-    source: Literal["sample", "table", "hub"] = Field("table", description="a shipped sample, files, or a Hub dataset")
+    source: SourceName = Field("table", description="a shipped sample, files, or a Hub dataset")
     name: str | None = Field(None, description="name of the shipped sample or id of the Hub dataset")
     subset: str | None = Field(None, description="configuration of the Hub dataset")
     revision: str | None = Field(None, description="revision of the Hub dataset")
@@ -83,6 +89,11 @@ class DataConfig(Strict):
     )
     num_workers: int = Field(0, ge=0, le=256, description="processes that prepare batches")
     cache_dir: str | None = Field(None, description="the earlier name of cache.dir")
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether `train`, `validation` and `test` name files and folders."""
+        return self.source in ("sample", "table")
 
     @property
     def reads_sample(self) -> bool:

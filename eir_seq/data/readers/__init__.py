@@ -28,3 +28,6 @@ def read_table(path: str, config: DataConfig, wanted: Wanted, place: str) -> Raw
         message = f"{path}: the format is told by the file's suffix, one of {allowed} (text also .gz)"
         raise UserError(Fault(place, message))
     return reader.read(path, wanted, place, config)
+
+
+FILES = Reader(lambda path, wanted, place, data: read_table(path, data, wanted, place))
