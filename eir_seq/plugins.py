@@ -102,8 +102,6 @@ def missing(entries: Mapping[str, str]) -> list[Fault]:
 
 def _names(value: Any, key: str = "") -> Iterator[str]:
     if isinstance(value, Mapping):
-        if key == "callbacks":
-            yield from map(str, value)
         for inner, item in value.items():
             yield from _names(item, str(inner))
     elif isinstance(value, list):

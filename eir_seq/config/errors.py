@@ -167,7 +167,7 @@ def without_foreign_keys(
     given: Any,
     model: type[BaseModel],
     chosen: Callable[[str], bool],
-    is_set: Callable[[str], bool] = lambda place: True,
+    is_set: Callable[[str], bool],
 ) -> Any:
     """`given` without the keys of variants that are not used, where the variant's `type` was `chosen` elsewhere.
 
