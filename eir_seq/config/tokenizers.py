@@ -30,6 +30,11 @@ class TokenizerBase(Strict):
         """What stands between the words of a text that it is trained on, where rows are lists of words."""
         return " "
 
+    @property
+    def published(self) -> PublishedTokenizerConfig | None:
+        """The tokenizer as a published one, where it is loaded rather than learnt."""
+        return None
+
     def faults(self, place: str) -> Iterator[Fault]:
         """Options that have no effect beside others.
 
@@ -125,6 +130,11 @@ class PublishedTokenizerConfig(TokenizerBase):
         default_factory=dict,
         description="instead of what its files say, by the published names: src_lang, tgt_lang, legacy, ...",
     )
+
+    @property
+    def published(self) -> PublishedTokenizerConfig:
+        """The tokenizer itself."""
+        return self
 
     @field_validator("options")
     @classmethod

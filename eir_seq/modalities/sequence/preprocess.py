@@ -146,11 +146,12 @@ class SequenceModality(Modality):
 
     def _tokenizer(self, train_rows: Rows) -> Tokenizer:
         config, model = self.config, self.config.model
-        choice = config.tokenizer
+        declared = config.tokenizer
+        if declared is None:
+            declared = PublishedTokenizerConfig() if model.pretrained_model else WordTokenizerConfig()
+        choice = declared.published
         if choice is None:
-            choice = PublishedTokenizerConfig() if model.pretrained_model else WordTokenizerConfig()
-        if not isinstance(choice, PublishedTokenizerConfig):
-            return self._train(choice, train_rows)
+            return self._train(declared, train_rows)
         place = f"inputs.{self.name}.tokenizer.path"
         if choice.path is None and not model.pretrained_model:
             raise UserError(Fault(place, "give the folder or Hub id of the tokenizer (the model is not pretrained)"))
