@@ -17,14 +17,20 @@ from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
 from eir_seq.models.option_checks import build_config
 from eir_seq.models.options import Options, describe, flat
-from eir_seq.registry import OUTPUTS
+from eir_seq.registry import FUSIONS, INPUTS, OPTIMIZERS, OUTPUTS, SCHEDULERS, TOKENIZERS, TRACKERS, Registry
 
 Schema = dict[str, Any]
+
+
+def _kinds(registry: Registry) -> list[str]:
+    """The classes of a registry."""
+    return list(dict.fromkeys(config.__name__ for config in registry.values()))
+
 
 # The sections of an experiment in the order of a file, each with the classes that it may be made of.
 SECTIONS = {
     "data": ["DataConfig"],
-    "inputs.NAME": ["SequenceInputConfig", "ImageInputConfig"],
+    "inputs.NAME": _kinds(INPUTS),
     "inputs.NAME.tensors": ["TensorsConfig"],
     "inputs.NAME.tensors.bbox, visual_embeds": ["ColumnConfig"],
     "inputs.NAME.tensors.pixel_values": ["PictureConfig"],
@@ -36,27 +42,16 @@ SECTIONS = {
     "inputs.NAME.tensors.input_shape_ids, input_pronunciation_ids": ["SignsConfig"],
     "inputs.NAME.model": ["SequenceModelConfig"],
     "inputs.NAME.model.lora": ["LoraConfig"],
-    "inputs.NAME.tokenizer": [
-        "WordTokenizerConfig",
-        "CharacterTokenizerConfig",
-        "ByteTokenizerConfig",
-        "TrainedTokenizerConfig",
-        "PublishedTokenizerConfig",
-    ],
-    "fusion": [
-        "MlpResidualFusionConfig",
-        "ConcatFusionConfig",
-        "AttentionFusionConfig",
-        "GatedExpertsFusionConfig",
-    ],
-    "outputs.NAME": [config.__name__ for config in OUTPUTS.values()],
+    "inputs.NAME.tokenizer": _kinds(TOKENIZERS),
+    "fusion": _kinds(FUSIONS),
+    "outputs.NAME": _kinds(OUTPUTS),
     "outputs.NAME.generator": ["GeneratorConfig"],
-    "optimizer": ["AdamWConfig", "SgdConfig", "AdafactorConfig"],
-    "scheduler": ["SchedulerConfig"],
+    "optimizer": _kinds(OPTIMIZERS),
+    "scheduler": _kinds(SCHEDULERS),
     "trainer": ["TrainerConfig"],
     "trainer.monitor": ["MonitorConfig"],
     "trainer.early_stopping": ["EarlyStoppingConfig"],
-    "tracker": ["CsvTrackerConfig", "WandbTrackerConfig", "TensorboardTrackerConfig"],
+    "tracker": _kinds(TRACKERS),
     "run": ["RunConfig"],
     "cache": ["CacheConfig"],
 }

@@ -12,6 +12,9 @@ from typing import Any
 
 from eir_seq.errors import Fault, UserError, nearest
 
+OURS = "eir_seq"
+"""Origin of the entries that ship."""
+
 
 class Registry(Mapping[str, Any]):
     """Entries of one group by name, imported when they are looked up.
@@ -30,7 +33,7 @@ class Registry(Mapping[str, Any]):
     def __init__(self, group: str, entries: Mapping[str, str]) -> None:
         self.group = group
         self._targets = dict(entries)
-        self._origins = dict.fromkeys(entries, "eir_seq")
+        self._origins = dict.fromkeys(entries, OURS)
         self._loaded: dict[str, Any] = {}
 
     def add(self, name: str, target: str, origin: str) -> None:
@@ -58,12 +61,17 @@ class Registry(Mapping[str, Any]):
         """The package or module that registered the entry."""
         return self._origins[name]
 
+    @property
+    def added(self) -> dict[str, str]:
+        """The entries from outside, and the package or module that registered each."""
+        return {name: origin for name, origin in self._origins.items() if origin != OURS}
+
     def __getitem__(self, name: str) -> Any:
         """The entry, imported.
 
         Raises:
             KeyError: there is no such entry.
-            UserError: an entry from outside cannot be imported.
+            UserError: the module of an entry from outside is not there or raises.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
@@ -82,10 +90,11 @@ class Registry(Mapping[str, Any]):
         target, origin = self._targets[name], self._origins[name]
         try:
             return imported(target)
-        except (ImportError, AttributeError) as error:
-            if origin == "eir_seq":
+        except Exception as error:
+            if origin == OURS:
                 raise
-            message = f"{self.group}.{name} ({target}) cannot be imported: {error}"
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            message = f"{self.group}.{name} ({target}) cannot be imported: {reason}"
             raise UserError(Fault(f"plug-in {origin}", message)) from error
 
 
@@ -125,7 +134,101 @@ OUTPUTS = Registry(
 METRICS = Registry("metrics", {})
 """Metrics that others add to kinds of outputs, as ``TYPE.NAME``; each kind has its own in its config class."""
 
-GROUPS: dict[str, Registry] = {registry.group: registry for registry in (INPUTS, OUTPUTS, METRICS)}
+FUSIONS = Registry(
+    "fusions",
+    {
+        "concat": "eir_seq.config.fusion:ConcatFusionConfig",
+        "mlp-residual": "eir_seq.config.fusion:MlpResidualFusionConfig",
+        "attention": "eir_seq.config.fusion:AttentionFusionConfig",
+        "gated-experts": "eir_seq.config.fusion:GatedExpertsFusionConfig",
+    },
+)
+"""Config classes of fusions."""
+
+OPTIMIZERS = Registry(
+    "optimizers",
+    {
+        "adamw": "eir_seq.config.optimization:AdamWConfig",
+        "sgd": "eir_seq.config.optimization:SgdConfig",
+        "adafactor": "eir_seq.config.optimization:AdafactorConfig",
+    },
+)
+"""Config classes of optimizers."""
+
+SCHEDULERS = Registry(
+    "schedulers",
+    dict.fromkeys(("constant", "linear", "cosine", "one-cycle"), "eir_seq.config.optimization:SchedulerConfig"),
+)
+"""Config classes of learning rate schedules."""
+
+TRACKERS = Registry(
+    "trackers",
+    {
+        "csv": "eir_seq.config.trackers:CsvTrackerConfig",
+        "wandb": "eir_seq.config.trackers:WandbTrackerConfig",
+        "tensorboard": "eir_seq.config.trackers:TensorboardTrackerConfig",
+    },
+)
+"""Config classes of experiment trackers."""
+
+TOKENIZERS = Registry(
+    "tokenizers",
+    {
+        "word": "eir_seq.config.tokenizers:WordTokenizerConfig",
+        "character": "eir_seq.config.tokenizers:CharacterTokenizerConfig",
+        "byte": "eir_seq.config.tokenizers:ByteTokenizerConfig",
+        **dict.fromkeys(("bpe", "wordpiece", "unigram"), "eir_seq.config.tokenizers:TrainedTokenizerConfig"),
+        "published": "eir_seq.config.tokenizers:PublishedTokenizerConfig",
+    },
+)
+"""Config classes of tokenizers."""
+
+SOURCES = Registry(
+    "sources",
+    {
+        "sample": "eir_seq.data.readers:FILES",
+        "table": "eir_seq.data.readers:FILES",
+        "hub": "eir_seq.data.readers.hub:HUB",
+    },
+)
+"""Where rows come from (`eir_seq.data.readers.base.Reader`), by the name that ``data.source`` uses."""
+
+READERS = Registry(
+    "readers",
+    {
+        **dict.fromkeys(("csv", "tsv", "tab"), "eir_seq.data.readers.delimited:DELIMITED"),
+        **dict.fromkeys(("jsonl", "ndjson", "json"), "eir_seq.data.readers.jsonl:JSON_LINES"),
+        **dict.fromkeys(("parquet", "pq"), "eir_seq.data.readers.columnar:PARQUET"),
+        **dict.fromkeys(("arrow", "feather", "ipc"), "eir_seq.data.readers.columnar:ARROW"),
+        **dict.fromkeys(("conll", "bio", "iob"), "eir_seq.data.readers.conll:CONLL"),
+        "txt": "eir_seq.data.readers.text:TEXT",
+    },
+)
+"""Readers of table files (`eir_seq.data.readers.base.Reader`) by the suffix of the file."""
+
+ARCHITECTURES = Registry("architectures", {})
+"""Catalogue entries (`eir_seq.models.entry.Entry`) that others add; each family of ours has its own in ``entry.py``."""
+
+CALLBACKS = Registry("callbacks", {})
+"""Config classes of Lightning callbacks, by the name that ``trainer.callbacks`` uses."""
+
+GROUPS: dict[str, Registry] = {
+    registry.group: registry
+    for registry in (
+        INPUTS,
+        OUTPUTS,
+        METRICS,
+        FUSIONS,
+        OPTIMIZERS,
+        SCHEDULERS,
+        TRACKERS,
+        TOKENIZERS,
+        SOURCES,
+        READERS,
+        ARCHITECTURES,
+        CALLBACKS,
+    )
+}
 """All registries by the name of their group."""
 
 

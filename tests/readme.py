@@ -55,6 +55,19 @@ def blocks(document: Path, *languages: str) -> Iterator[Block]:
             yield Block(document, line, language, textwrap.dedent(match[3]))
 
 
+def named_files(document: Path) -> dict[str, str]:
+    """Python blocks of a document that begin with the name of a file, such as ``# my_project/plugins.py``."""
+    named = ((re.match(r"# (\w+/\w+\.py)\n", block.text), block.text) for block in blocks(document, "python"))
+    return {match[1]: text for match, text in named if match is not None}
+
+
+def write_named_files(document: Path, folder: Path) -> None:
+    """Write them below `folder`."""
+    for name, text in named_files(document).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+
+
 def command_lines(block: Block) -> Iterator[str]:
     """The lines of a ``bash`` block, and those of a ``console`` block behind ``$``; a backslash continues a line."""
     for line in block.text.replace("\\\n", " ").splitlines():

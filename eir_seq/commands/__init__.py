@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from eir_seq import plugins
 from eir_seq.errors import EXIT_RUN_FAILED, EXIT_USER, Fault, RunFailed, UserError, nearest, printable
 from eir_seq.machine import failure_of, raise_file_limit, silence
 
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    if "--plugins" in words[:-1]:
+        at = words.index("--plugins")
+        words[at : at + 2] = [f"--plugins={words[at + 1]}"]
     # Torch's threads wait for each other at full speed by default. Where other work shares the cores (jobs of a sweep,
     # say), that was measured to cost ten times the whole step. Asleep at once they wait at no cost, but waking them
     # costs small models half a step on an idle machine. A thousand turns (some microseconds) lie between, see
@@ -40,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     raise_file_limit()
     try:
-        code = _dispatch(words)
+        plugins.load(named_plugins(words))
+        code = _dispatch([word for word in words if not word.startswith("--plugins=")])
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -58,6 +63,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         silence(sys.stdout)  # what it still holds would fail again at the end of the process
         return _report(failure.with_traceback(error.__traceback__), EXIT_RUN_FAILED, debug)
+
+
+def named_plugins(words: Sequence[str]) -> list[str]:
+    """The modules of ``--plugins=MODULE,MODULE``, and those of ``plugins:`` in the user's own config.yaml.
+
+    Raises:
+        UserError: what stands there is no list of modules.
+    """
+    named = [word.removeprefix("--plugins=").split(",") for word in words if word.startswith("--plugins=")]
+    if "--plugins" in words or any("" in modules for modules in named):
+        raise UserError(Fault("--plugins", "name modules, such as --plugins my_project.plugins", "command line"))
+    modules = [module for modules in named for module in modules]
+    if os.environ.get("EIR_SEQ_CONF") or "--config-dir" in " ".join(words) or os.path.isfile("conf/config.yaml"):
+        from eir_seq.config.folders import modules_in_conf
+
+        modules += modules_in_conf(words)
+    return list(dict.fromkeys(modules))
 
 
 def _dispatch(words: list[str]) -> int:

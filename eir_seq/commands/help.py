@@ -31,6 +31,7 @@ Examples:
 
 Every key of the YAML can be set on the command line by its path. `--cfg job` prints the composed config, `check` tries
 it out, `schema` lists all keys. Config files come from --config-dir DIR, $EIR_SEQ_CONF, ./conf and the package.
+--plugins MODULE[,MODULE] (or `plugins:` in your conf/config.yaml) adds kinds of your own to any command.
 """
 
 _TRAIN = """\
@@ -44,6 +45,7 @@ continues an unfinished run.
   -m, --multirun           one job per combination of comma-separated values, each in a process of its own;
                            hydra.launcher.n_jobs=N jobs at once, hydra.sweep.dir=DIR names (or continues) the sweep
   --config-dir DIR         a further folder with config files, found before all others
+  --plugins MODULE[,...]   modules that add kinds of inputs, outputs, optimizers ... of your own
   -sc install=bash|zsh|fish  shell completion for the `eir_seq` command: eval "$(eir_seq -sc install=bash)"
   --debug                  show tracebacks
 """

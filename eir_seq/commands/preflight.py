@@ -20,8 +20,9 @@ from eir_seq.errors import Fault, UserError
 
 def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[Fault]:
     """What would stop a run later, of the valid sections; `config` is there where all of them are."""
-    if sections.tracker is not None and sections.tracker.type != "csv" and not is_installed(sections.tracker.type):
-        yield Fault("tracker.type", missing_package(sections.tracker.type))
+    package = None if sections.tracker is None else sections.tracker.PACKAGE
+    if package is not None and not is_installed(package):
+        yield Fault("tracker.type", missing_package(package))
     for name, source in sections.inputs.items():
         yield from source.preflight(f"inputs.{name}")
     if config is not None:
@@ -37,7 +38,7 @@ def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[F
 
 def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = True) -> Iterator[Fault]:
     """What the headers of the tables show: files that cannot be read, columns that are missing."""
-    if data.source == "hub":
+    if not data.reads_files:
         return
     train = data.train
     if data.source == "sample" and train is None and data.name is not None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from eir_seq import plugins
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import within
 from eir_seq.inference.jobs import JOBS, Job, Status, read_jobs
@@ -244,7 +245,8 @@ def job_command(overrides: Sequence[str], run_dir: Path) -> list[str]:
     if not re.fullmatch(r"[\w./-]+", text):
         # Hydra's quotes: a backslash stands for itself unless a quote follows.
         text = "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
-    return [sys.executable, "-m", "eir_seq", "train", *overrides, f"run.dir={text}"]
+    modules = [f"--plugins={','.join(plugins.loaded())}"] if plugins.loaded() else []
+    return [sys.executable, "-m", "eir_seq", "train", *modules, *overrides, f"run.dir={text}"]
 
 
 def _now() -> str:

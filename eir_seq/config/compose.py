@@ -150,11 +150,14 @@ def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Comp
     origin = Origin(tuple(overrides))
     if idle := origin.idle_hydra_keys():
         raise UserError(*idle)
+    if faults := origin.named_plugins():
+        raise UserError(*faults)
+    raw.pop("plugins", None)  # of the user's own config.yaml, which the command line has read
     if "experiment" not in choices and not {"inputs", "outputs"} & raw.keys():
         raise UserError(*_no_experiment(raw))
     for place in origin.unset():
         _set(raw, place.split("."), "???")
-    raw = without_foreign_keys(raw, ExperimentConfig, origin.chosen_on_command_line)
+    raw = without_foreign_keys(raw, ExperimentConfig, origin.chosen_on_command_line, origin.is_set)
     with_catalogue_names(raw)
     notes = without_foreign_options(raw, origin)
     with_tokenizer_types(raw)

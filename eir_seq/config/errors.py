@@ -163,8 +163,15 @@ def _is_below(path: tuple[str, ...], found: Mapping[tuple[str, ...], list[_Found
     return any(len(other) > len(path) and other[: len(path)] == path for other in found)
 
 
-def without_foreign_keys(given: Any, model: type[BaseModel], chosen: Callable[[str], bool]) -> Any:
+def without_foreign_keys(
+    given: Any,
+    model: type[BaseModel],
+    chosen: Callable[[str], bool],
+    is_set: Callable[[str], bool],
+) -> Any:
     """`given` without the keys of variants that are not used, where the variant's `type` was `chosen` elsewhere.
+
+    Keys that nothing `is_set` to, defaults of another variant, go in any case.
 
     ``fusion=concat`` on a command line takes the place of whatever fusion a file describes; sizes that the file gives
     for its own choice and that the new one does not have mean nothing then.
@@ -177,10 +184,10 @@ def without_foreign_keys(given: Any, model: type[BaseModel], chosen: Callable[[s
             member = kind.chosen(value) if kind.discriminator else None
             if member is None or member.model is None:
                 return value
-            if chosen(dotted((*path, "type"))):
-                others = {name for other in kind.members if other.model for name in other.model.model_fields}
-                foreign = others - set(member.model.model_fields)
-                value = {key: item for key, item in value.items() if key not in foreign or chosen(dotted((*path, key)))}
+            others = {name for other in kind.members if other.model for name in other.model.model_fields}
+            foreign = others - set(member.model.model_fields)
+            keeps = chosen if chosen(dotted((*path, "type"))) else is_set
+            value = {key: item for key, item in value.items() if key not in foreign or keeps(dotted((*path, key)))}
             return visit(member, value, path)
         if kind.model is not None:
             fields = kind.model.model_fields

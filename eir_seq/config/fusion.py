@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from eir_seq.config.strict import Positive, Strict
 
 
-class ConcatFusionConfig(Strict):
+class FusionBase(Strict):
+    """What every fusion has."""
+
+    IMPLEMENTATION: ClassVar[str]
+    """``module:Class`` of the `eir_seq.fusion.Fusion`, called as ``(config, sizes, outputs)``."""
+
+    if TYPE_CHECKING:
+        type: str
+
+
+class ConcatFusionConfig(FusionBase):
     """The features of all inputs side by side."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.fusion.layers:ConcatFusion"
 
     type: Literal["concat"] = "concat"
 
 
-class MlpResidualFusionConfig(Strict):
+class MlpResidualFusionConfig(FusionBase):
     """Residual feed-forward blocks on the concatenated features (EIR's default)."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.fusion.layers:MlpResidualFusion"
 
     type: Literal["mlp-residual"] = "mlp-residual"
     num_layers: Positive = Field(2, description="residual blocks")
@@ -25,8 +39,10 @@ class MlpResidualFusionConfig(Strict):
     stochastic_depth: float = Field(0.1, ge=0, lt=1, description="probability of leaving a block out in training")
 
 
-class AttentionFusionConfig(Strict):
+class AttentionFusionConfig(FusionBase):
     """A small transformer over one token per input."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.fusion.layers:AttentionFusion"
 
     type: Literal["attention"] = "attention"
     num_layers: Positive = Field(2, description="transformer layers")
@@ -35,18 +51,12 @@ class AttentionFusionConfig(Strict):
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout in each layer")
 
 
-class GatedExpertsFusionConfig(Strict):
+class GatedExpertsFusionConfig(FusionBase):
     """Experts shared by all outputs, mixed by one gate per output (MMoE)."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.fusion.layers:GatedExpertsFusion"
 
     type: Literal["gated-experts"] = "gated-experts"
     num_experts: Positive = Field(8, description="experts that all outputs share")
     hidden_size: Positive = Field(64, description="width of each expert")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout in each expert")
-
-
-FusionConfig = Annotated[
-    Union[  # noqa: UP007
-        ConcatFusionConfig, MlpResidualFusionConfig, AttentionFusionConfig, GatedExpertsFusionConfig
-    ],
-    Field(discriminator="type"),
-]

@@ -66,6 +66,16 @@ class Origin:
         """Whether an override set this key, or (for ``GROUP.type``) chose the group."""
         return place in self._keys or (place.endswith(".type") and place.removesuffix(".type") in self._keys)
 
+    def is_set(self, place: str) -> bool:
+        """Whether a file or an override sets this very key, which otherwise has the default of the schema."""
+        overridden = any(
+            override.key_or_group == prefix and self._sets(override, place, prefix)
+            for prefix in prefixes(place)
+            for override in self._overrides
+        )
+        inner = ((_inside(place, package), path) for package, path in self.composed_files())
+        return overridden or any(key in read_yaml(path).lines for key, path in inner if key is not None)
+
     def name_sources(self, faults: Sequence[Fault], raw: dict[str, Any]) -> list[Fault]:
         """The faults with their sources; faults at places that are no config paths stay as they are."""
         named = []
@@ -108,6 +118,21 @@ class Origin:
                 if leaf and place.startswith("hydra.") and place not in known and not _sweeps(place):
                     message = "has no effect in a file; run.dir and run.root say where a run goes"
                     faults.append(Fault(place, message, located(file, inner)))
+        return faults
+
+    def named_plugins(self) -> list[Fault]:
+        """Plug-ins that anything but config.yaml names."""
+        message = (
+            f"is no key of an experiment, which may come from elsewhere, while plug-ins are code; name them with "
+            f"--plugins MODULE or in your own conf/{CONFIG_NAME}.yaml"
+        )
+        named = [key for key in self._keys if key.partition(".")[0] == "plugins"]
+        faults = [Fault("plugins", message, COMMAND_LINE)] if named else []
+        for package, path in self.composed_files():
+            file = read_yaml(path)
+            if path.stem != CONFIG_NAME and (key := _inside("plugins", package)) in file.lines:
+                assert key is not None
+                faults.append(Fault("plugins", message, located(file, key)))
         return faults
 
     @staticmethod

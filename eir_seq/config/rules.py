@@ -12,7 +12,6 @@ from pathlib import Path
 
 from eir_seq.config.columns import columns_of
 from eir_seq.config.metrics import find_metric, nearest_metric
-from eir_seq.config.optimization import SgdConfig
 from eir_seq.config.outputs import ColumnOutputBase, TokenOutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.config.sections import Sections, ignored
@@ -52,7 +51,7 @@ def _source_keys(sections: Sections) -> Iterator[Fault]:
         if data.train is None:
             yield Fault("data.train", "is missing; name the split to train on, e.g. train")
         yield from ignored("data", data, "labels delimiter", "with data.source: hub")
-    else:
+    elif data.source == "table":
         if data.train is None:
             yield Fault("data.train", "is missing; name the file or folder to train on")
         yield from ignored("data", data, "name subset revision", "with data.source: table (hub or sample have it)")
@@ -182,24 +181,11 @@ def _half_precision(sections: Sections) -> Iterator[Fault]:
             yield Fault(place, message)
 
 
-def _scheduler(sections: Sections) -> Iterator[Fault]:
-    scheduler = sections.scheduler
-    if scheduler is None:
-        return
-    if scheduler.type in ("constant", "one-cycle"):
-        yield from ignored(
-            "scheduler", scheduler, "final_ratio", f"with type {scheduler.type!r} (linear and cosine have it)"
-        )
-    trainer = sections.trainer
-    steps = None if trainer is None else trainer.max_steps
-    if steps is not None and isinstance(scheduler.warmup, int) and scheduler.warmup >= steps:
-        yield Fault("scheduler.warmup", f"{scheduler.warmup} steps do not end before max_steps {steps}")
-
-
-def _optimizer(sections: Sections) -> Iterator[Fault]:
-    optimizer = sections.optimizer
-    if isinstance(optimizer, SgdConfig) and optimizer.nesterov and optimizer.momentum == 0:
-        yield Fault("optimizer.nesterov", "needs momentum above 0")
+def _optimization(sections: Sections) -> Iterator[Fault]:
+    if sections.optimizer is not None:
+        yield from sections.optimizer.faults()
+    if sections.scheduler is not None:
+        yield from sections.scheduler.faults(sections)
 
 
 def _inputs(sections: Sections) -> Iterator[Fault]:
@@ -282,8 +268,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _token_outputs,
     _missing,
     _outputs,
-    _optimizer,
-    _scheduler,
+    _optimization,
     _limits,
     _half_precision,
     _monitor,

@@ -7,29 +7,36 @@ torch, so that a config error is reported in a fraction of a second.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
-from operator import or_
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Literal, Union
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from eir_seq.config.cache import CacheConfig
-from eir_seq.config.fusion import FusionConfig, MlpResidualFusionConfig
+from eir_seq.config.fusion import MlpResidualFusionConfig
 from eir_seq.config.inputs import InputBase
-from eir_seq.config.optimization import AdamWConfig, OptimizerConfig, SchedulerConfig
+from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
+from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
+from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
 from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText, TokenOutputBase
-from eir_seq.config.strict import DefaultType, Delimiter, Fraction, Name, Positive
+from eir_seq.config.strict import Delimiter, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
-from eir_seq.registry import INPUTS, OUTPUTS
+from eir_seq.config.trackers import CsvTrackerConfig
+from eir_seq.registry import INPUTS, OUTPUTS, SOURCES
 
 # ---------------------------------------------------------------------------------------------------------- data
+
+
+if TYPE_CHECKING:
+    SourceName = str
+else:
+    SourceName = Literal[tuple(SOURCES)]
 
 
 class DataConfig(Strict):
     """Where the rows come from, how they are split, and how they become batches."""
 
-    source: Literal["sample", "table", "hub"] = Field("table", description="a shipped sample, files, or a Hub dataset")
+    source: SourceName = Field("table", description="a shipped sample, files, or a Hub dataset")
     name: str | None = Field(None, description="name of the shipped sample or id of the Hub dataset")
     subset: str | None = Field(None, description="configuration of the Hub dataset")
     revision: str | None = Field(None, description="revision of the Hub dataset")
@@ -89,6 +96,11 @@ class DataConfig(Strict):
     cache_dir: str | None = Field(None, description="the earlier name of cache.dir")
 
     @property
+    def reads_files(self) -> bool:
+        """Whether `train`, `validation` and `test` name files and folders."""
+        return self.source in ("sample", "table")
+
+    @property
     def reads_sample(self) -> bool:
         """Whether the training rows are those of a shipped sample; a file in its place is read as any other."""
         return self.source == "sample" and self.train is None
@@ -99,11 +111,7 @@ class DataConfig(Strict):
 if TYPE_CHECKING:
     InputConfig = InputBase
 else:
-    InputConfig = Annotated[
-        reduce(or_, INPUTS.values()),
-        Field(discriminator="type"),
-        DefaultType("sequence"),
-    ]
+    InputConfig = union(INPUTS, InputBase, "sequence")
 
 
 # ------------------------------------------------------------------------------------------------------- outputs
@@ -111,7 +119,7 @@ else:
 if TYPE_CHECKING:
     OutputConfig = OutputBase
 else:
-    OutputConfig = Annotated[reduce(or_, OUTPUTS.values()), Field(discriminator="type")]
+    OutputConfig = union(OUTPUTS, OutputBase)
 
 
 # ------------------------------------------------------------------------------------------------------- trainer
@@ -159,36 +167,7 @@ class TrainerConfig(Strict):
     early_stopping: EarlyStoppingConfig | None = Field(None, description="stop a run that no longer improves")
 
 
-# ------------------------------------------------------------------------------------------------ tracker, run
-
-
-class CsvTrackerConfig(Strict):
-    """metrics.csv only, which every run writes."""
-
-    type: Literal["csv"] = "csv"
-
-
-class WandbTrackerConfig(Strict):
-    """Weights & Biases beside metrics.csv; the key comes from the environment only."""
-
-    type: Literal["wandb"] = "wandb"
-    project: str = Field("eir_seq", description="project that the run appears in")
-    entity: str | None = Field(None, description="user or team; that of the key if absent")
-    mode: Literal["online", "offline"] | None = Field(None, description="WANDB_MODE decides if absent")
-    group: str | None = Field(None, description="by default the id of the sweep")
-    tags: list[str] = Field([], description="labels to find the run by")
-
-
-class TensorboardTrackerConfig(Strict):
-    """TensorBoard event files in the run folder, beside metrics.csv."""
-
-    type: Literal["tensorboard"] = "tensorboard"
-
-
-TrackerConfig = Annotated[
-    Union[CsvTrackerConfig, WandbTrackerConfig, TensorboardTrackerConfig],  # noqa: UP007
-    Field(discriminator="type"),
-]
+# ---------------------------------------------------------------------------------------------------------- run
 
 
 class RunConfig(Strict):
@@ -213,7 +192,7 @@ class ExperimentConfig(Strict):
     fusion: FusionConfig = Field(MlpResidualFusionConfig(), description="how the inputs are fused")
     outputs: dict[Name, OutputConfig] = Field(min_length=1)
     optimizer: OptimizerConfig = Field(AdamWConfig(), description="optimizer and learning rate")
-    scheduler: SchedulerConfig = Field(SchedulerConfig(), description="learning-rate schedule")
+    scheduler: AnySchedulerConfig = Field(SchedulerConfig(), description="learning-rate schedule")
     trainer: TrainerConfig = Field(TrainerConfig(), description="length of training, precision, device, evaluation")
     tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
     run: RunConfig = Field(RunConfig(), description="the run folder")

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from eir_seq.config.cache import CacheConfig
-from eir_seq.config.optimization import OptimizerConfig, SchedulerConfig
+from eir_seq.config.optimization import OptimizerBase, SchedulerBase
 from eir_seq.config.outputs import DocumentLayout, OutputBase
 from eir_seq.config.schema import (
     DataConfig,
     InputConfig,
     RunConfig,
-    TrackerConfig,
     TrainerConfig,
     document_layout,
     token_inputs,
 )
+from eir_seq.config.trackers import TrackerBase
 from eir_seq.errors import Fault
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ class Sections:
     outputs: Mapping[str, OutputBase]
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
-    optimizer: OptimizerConfig | None
-    scheduler: SchedulerConfig | None
+    optimizer: OptimizerBase | None
+    scheduler: SchedulerBase | None
     trainer: TrainerConfig | None
     run: RunConfig | None
-    tracker: TrackerConfig | None
+    tracker: TrackerBase | None
     cache: CacheConfig | None = None
 
     @property

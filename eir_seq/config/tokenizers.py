@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from eir_seq.config.strict import Positive, Strict
+from eir_seq.errors import Fault
 
 
 class TokenizerBase(Strict):
+    """What every tokenizer has."""
+
+    IMPLEMENTATION: ClassVar[str | None] = None
+    """``module:function``, called as ``(config, texts)``, that learns a `tokenizers.Tokenizer` from training texts. Its
+    vocabulary begins with [PAD] [UNK] [CLS] [SEP] [MASK]. None: it is published, not learnt."""
+    LEARNS: ClassVar[bool] = True
+    """Whether its vocabulary depends on the training texts."""
+    SPACES_APART: ClassVar[bool] = False
+    """Whether a space is a token of its own, rather than part of the word after it."""
+
+    if TYPE_CHECKING:
+        type: str
+
+    @property
+    def separator(self) -> str:
+        """What stands between the words of a text that it is trained on, where rows are lists of words."""
+        return " "
+
+    @property
+    def published(self) -> PublishedTokenizerConfig | None:
+        """The tokenizer as a published one, where it is loaded rather than learnt."""
+        return None
+
+    def faults(self, place: str) -> Iterator[Fault]:
+        """Options that have no effect beside others.
+
+        Args:
+            place: the config path of the tokenizer.
+        """
+        del place
+        yield from ()
+
+
+class NormalizingTokenizerBase(TokenizerBase):
     """What every tokenizer that is fitted on training rows can do."""
 
     lowercase: bool = Field(False, description="lowercase before tokenization")
     normalization: Literal["nfc", "nfkc"] | None = Field("nfc", description="Unicode normalization")
 
 
-class WordTokenizerConfig(TokenizerBase):
+class WordTokenizerConfig(NormalizingTokenizerBase):
     """Words by white space or by words and punctuation."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.tokenizers.training:train_words"
 
     type: Literal["word"] = "word"
     split_on: str | None = Field(
@@ -26,23 +64,37 @@ class WordTokenizerConfig(TokenizerBase):
     min_freq: Positive = Field(1, description="rarer words become the unknown token")
     max_vocab_size: Positive | None = Field(None, description="keep only that many of the most frequent words")
 
+    @property
+    def separator(self) -> str:
+        """What words are split at."""
+        return self.split_on or " "
 
-class CharacterTokenizerConfig(TokenizerBase):
+
+class CharacterTokenizerConfig(NormalizingTokenizerBase):
     """One token per character, for peptides, DNA and the like."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.tokenizers.training:train_words"
+    SPACES_APART: ClassVar[bool] = True
 
     type: Literal["character"] = "character"
     min_freq: Positive = Field(1, description="rarer characters become the unknown token")
     max_vocab_size: Positive | None = Field(None, description="keep only that many of the most frequent characters")
 
 
-class ByteTokenizerConfig(Strict):
+class ByteTokenizerConfig(TokenizerBase):
     """One token per UTF-8 byte; nothing is unknown."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.tokenizers.training:byte_tokenizer"
+    LEARNS: ClassVar[bool] = False
+    SPACES_APART: ClassVar[bool] = True
 
     type: Literal["byte"] = "byte"
 
 
-class TrainedTokenizerConfig(TokenizerBase):
+class TrainedTokenizerConfig(NormalizingTokenizerBase):
     """Subwords learnt from the training rows."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.tokenizers.training:train_subwords"
 
     type: Literal["bpe", "wordpiece", "unigram"]
     vocab_size: int = Field(
@@ -60,8 +112,15 @@ class TrainedTokenizerConfig(TokenizerBase):
             raise ValueError("at least 261 is expected for bpe: 256 bytes and 5 special tokens")
         return vocab_size
 
+    def faults(self, place: str) -> Iterator[Fault]:
+        """The unigram model merges nothing."""
+        from eir_seq.config.sections import ignored
 
-class PublishedTokenizerConfig(Strict):
+        if self.type == "unigram":
+            yield from ignored(place, self, "min_freq", "with type 'unigram'")
+
+
+class PublishedTokenizerConfig(TokenizerBase):
     """The tokenizer of a published checkpoint: a folder or a Hub id."""
 
     type: Literal["published"] = "published"
@@ -71,6 +130,11 @@ class PublishedTokenizerConfig(Strict):
         default_factory=dict,
         description="override those of its files: src_lang, tgt_lang, legacy, ...",
     )
+
+    @property
+    def published(self) -> PublishedTokenizerConfig:
+        """The tokenizer itself."""
+        return self
 
     @field_validator("options")
     @classmethod
@@ -84,15 +148,3 @@ class PublishedTokenizerConfig(Strict):
             )
             raise ValueError(message)
         return options
-
-
-TokenizerConfig = Annotated[
-    Union[  # noqa: UP007
-        WordTokenizerConfig,
-        CharacterTokenizerConfig,
-        ByteTokenizerConfig,
-        TrainedTokenizerConfig,
-        PublishedTokenizerConfig,
-    ],
-    Field(discriminator="type"),
-]

@@ -20,7 +20,7 @@ from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.columns import counts
 from eir_seq.data.missing import said
 from eir_seq.data.readers import read_table
-from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, wanted_of
+from eir_seq.data.readers.base import FaultLog, RawTable, Reader, Wanted, wanted_of
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
 from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles, text_fault
 from eir_seq.data.spelling import same_but_for_spelling, spelling_warnings
@@ -28,6 +28,7 @@ from eir_seq.data.splits import draw_groups, draw_rows, pick_rows
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
+from eir_seq.registry import SOURCES
 from eir_seq.rows import Rows
 from eir_seq.spool import content_hash, filtered
 
@@ -164,7 +165,7 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     optional = roles.prompts if need_targets else roles.prompts.union(roles.of("target"))
     if roles.missing is not None and not need_targets:
         optional = optional.union(roles.of("input"))
-    if any(os.path.isdir(path) for path in sources.values()) and data.source != "hub":
+    if any(os.path.isdir(path) for path in sources.values()) and data.reads_files:
         raws, roles = _read_folders(sources, data, roles, optional)
     elif data.labels is not None and all(map(os.path.isfile, sources.values())):
         message = "only a folder of text files is joined with a table of labels; none of the sources is a folder"
@@ -208,19 +209,14 @@ def _sources(data: DataConfig) -> dict[str, str]:
         train = train or "train"
     given = {"train": train, "validation": data.validation, "test": data.test}
     sources = {split: path for split, path in given.items() if isinstance(path, str)}
-    if data.source != "hub":
+    if data.reads_files:
         sources = {split: os.path.expanduser(path) for split, path in sources.items()}
     return sources
 
 
 def _read(path: str, split: str, data: DataConfig, wanted: Wanted) -> RawTable:
-    place = f"data.{split}"
-    if data.source == "hub":
-        from eir_seq.data.readers.hub import read_hub
-
-        assert data.name is not None
-        return read_hub(data.name, path, wanted, place, subset=data.subset, revision=data.revision)
-    return read_table(path, data, wanted, place)
+    reader: Reader = SOURCES[data.source]
+    return reader.read(path, wanted, f"data.{split}", data)
 
 
 def _read_folders(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from eir_seq.config.fusion import AttentionFusionConfig, GatedExpertsFusionConfig, MlpResidualFusionConfig
+from eir_seq.config.fusion import AttentionFusionConfig, FusionBase, GatedExpertsFusionConfig, MlpResidualFusionConfig
 from eir_seq.errors import Fault, UserError
 
 
@@ -71,7 +71,7 @@ class Fusion(nn.Module):
 class ConcatFusion(Fusion):
     """The features of all inputs side by side."""
 
-    def __init__(self, sizes: dict[str, int], outputs: list[str]) -> None:
+    def __init__(self, _config: FusionBase, sizes: dict[str, int], outputs: list[str]) -> None:
         super().__init__(sizes, outputs)
         self.output_size = self.total_size
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from eir_seq.config.corruption import RemovedSpans
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.config.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.sequence.corruption import Vocabulary
 from eir_seq.modalities.sequence.seq2seq import target_frame
@@ -162,7 +161,8 @@ class _Filler:
         if number in self.tokenizer.encode_batch([first])[0].ids:
             return self.tokenizer.encode_batch([prompt])[0].ids
         parts = re.split(f"({'|'.join(map(re.escape, marks))})", prompt)
-        if not isinstance(self.fitted.config.tokenizer, CharacterTokenizerConfig | ByteTokenizerConfig):
+        tokenizer = self.fitted.config.tokenizer
+        if tokenizer is None or not tokenizer.SPACES_APART:
             # a space belongs to the word behind it, which is missing
             parts = [part.rstrip() if mark else part for part, mark in zip(parts, [*parts[1:], ""], strict=True)]
         encodings = iter(self.tokenizer.encode_batch([part for part in parts[::2] if part]))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from eir_seq import plugins
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models import families
 from eir_seq.models.entry import TENSOR_INPUTS, Entry
+from eir_seq.registry import ARCHITECTURES, imported
 
 if TYPE_CHECKING:
     from eir_seq.models.architecture import Architecture
@@ -74,6 +76,9 @@ def _entries_of_families() -> Iterator[tuple[str, Entry]]:
 
 for _model_type, _entry in sorted(_entries_of_families()):
     register(_model_type, _entry)
+plugins.discover()
+for _model_type, _entry in ARCHITECTURES.items():
+    register(_model_type, _entry)
 
 
 def find(model_type: str) -> Entry:
@@ -101,16 +106,11 @@ def list_models() -> list[str]:
 
 def config_class(model_type: str) -> type[ModelConfig]:
     """The dataclass of an architecture's options (torch-free)."""
-    loaded: type[ModelConfig] = _load(find(model_type).config)
+    loaded: type[ModelConfig] = imported(find(model_type).config)
     return loaded
 
 
 def architecture(model_type: str) -> Architecture:
     """How an architecture is built (imports torch)."""
-    loaded: Architecture = _load(find(model_type).architecture)
+    loaded: Architecture = imported(find(model_type).architecture)
     return loaded
-
-
-def _load(target: str) -> Any:
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)

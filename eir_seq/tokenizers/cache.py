@@ -42,8 +42,11 @@ class TokenizerCache:
         """Where tokenizers are kept."""
         return self._cache.folder
 
-    def get(self, state: str, learn: Callable[[], Tokenizer]) -> Tokenizer:
-        """The tokenizer that `learn` gives; `state` says what it learns from: the texts, by their hash, and options."""
+    def get(self, state: str, learn: Callable[[], Tokenizer], *, code: str = _CODE) -> Tokenizer:
+        """The tokenizer that `learn` gives; `state` says what it learns from: the texts, by their hash, and options.
+
+        `code`: the module of the function that learns it.
+        """
         learnt: list[Tokenizer] = []
 
         def build(folder: Path, renew: Callable[[], None]) -> Label | None:  # noqa: ARG001
@@ -58,7 +61,7 @@ class TokenizerCache:
         def read(folder: Path, mark: Mark | None) -> Tokenizer:  # noqa: ARG001
             return load_tokenizer(folder, local_files_only=True)
 
-        name = f"tokenizer-{hashlib.sha256(f'{code_version(_CODE)} {state}'.encode()).hexdigest()}"
+        name = f"tokenizer-{hashlib.sha256(f'{code_version(_CODE, code)} {state}'.encode()).hexdigest()}"
         try:
             known = self._cache.get(name, build, read)
         except OSError as error:

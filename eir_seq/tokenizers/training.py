@@ -16,16 +16,17 @@ from pydantic import TypeAdapter, ValidationError
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as RustTokenizer
 
+from eir_seq.config.kinds import TokenizerConfig
 from eir_seq.config.tokenizers import (
     ByteTokenizerConfig,
     CharacterTokenizerConfig,
-    PublishedTokenizerConfig,
+    NormalizingTokenizerBase,
     TokenizerBase,
-    TokenizerConfig,
     TrainedTokenizerConfig,
     WordTokenizerConfig,
 )
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.registry import TOKENIZERS, imported
 from eir_seq.tokenizers.backend import SpecialTokens
 from eir_seq.tokenizers.byte_level import byte_symbols
 from eir_seq.tokenizers.framing import read_framing
@@ -34,7 +35,6 @@ from eir_seq.tokenizers.tokenizer import Tokenizer
 
 SPECIALS = SpecialTokens(unk="[UNK]", sep="[SEP]", pad="[PAD]", cls="[CLS]", mask="[MASK]")
 SPECIAL_LIST = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-TYPES = ("word", "character", "byte", "bpe", "wordpiece", "unigram")
 BYTE_ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 MAX_VOCAB = 2**31 - 1
 
@@ -43,7 +43,7 @@ _GUARD = pre_tokenizers.Split(Regex(rf"\[(?=(?:{'|'.join(token[1:-1] for token i
 
 
 def train_tokenizer(
-    config: TokenizerConfig | str, texts: Iterable[str], *, sentinels: int = 0, **options: Any
+    config: TokenizerBase | str, texts: Iterable[str], *, sentinels: int = 0, **options: Any
 ) -> Tokenizer:
     """Learn a tokenizer from texts.
 
@@ -68,26 +68,17 @@ def train_tokenizer(
     """
     typed = _typed_config(config, options) if isinstance(config, str) else config
     assert isinstance(config, str) or not options, "options go with a type given by name"
-    match typed:
-        case ByteTokenizerConfig():
-            rust = _byte()
-        case CharacterTokenizerConfig() | WordTokenizerConfig():
-            rust = _words(typed, texts)
-        case TrainedTokenizerConfig(type="bpe"):
-            rust = _bpe(typed, texts)
-        case TrainedTokenizerConfig(type="wordpiece"):
-            rust = _wordpiece(typed, texts)
-        case TrainedTokenizerConfig():
-            rust = _unigram(typed, texts)
-        case PublishedTokenizerConfig():
-            raise UserError(Fault("type", "a published tokenizer is loaded, not trained"))
+    if typed.IMPLEMENTATION is None:
+        raise UserError(Fault("type", "a published tokenizer is loaded, not trained"))
+    rust: RustTokenizer = imported(typed.IMPLEMENTATION)(typed, texts)
     return _finished(rust, [f"<extra_id_{number}>" for number in range(sentinels)])
 
 
-def _typed_config(kind: str, options: dict[str, Any]) -> TokenizerConfig:
-    if kind not in TYPES:
-        raise UserError(Fault("type", f"{kind!r} is not one of {', '.join(TYPES)}{nearest(kind, TYPES)}"))
-    adapter: TypeAdapter[TokenizerConfig] = TypeAdapter(TokenizerConfig)
+def _typed_config(kind: str, options: dict[str, Any]) -> TokenizerBase:
+    types = [name for name in TOKENIZERS if TOKENIZERS[name].IMPLEMENTATION is not None]
+    if kind not in types:
+        raise UserError(Fault("type", f"{kind!r} is not one of {', '.join(types)}{nearest(kind, types)}"))
+    adapter: TypeAdapter[TokenizerBase] = TypeAdapter(TokenizerConfig)
     try:
         return adapter.validate_python({"type": kind, **options})
     except ValidationError as error:
@@ -111,7 +102,7 @@ def _finished(rust: RustTokenizer, further: Sequence[str]) -> Tokenizer:
     return Tokenizer(backend, SPECIALS, read_framing(rust.post_processor))
 
 
-def _normalizer(config: TokenizerBase, *more: Any) -> Any:
+def _normalizer(config: NormalizingTokenizerBase, *more: Any) -> Any:
     steps: list[Any] = (
         [{"nfc": normalizers.NFC, "nfkc": normalizers.NFKC}[config.normalization]()] if (config.normalization) else []
     )
@@ -139,7 +130,7 @@ def _refuse_empty(rust: RustTokenizer) -> RustTokenizer:
 # -------------------------------------------------------------------------------------- words, characters, bytes
 
 
-def _words(config: WordTokenizerConfig | CharacterTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
+def train_words(config: WordTokenizerConfig | CharacterTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
     """A vocabulary of whole words, or of characters: the most frequent first, equally frequent ones by the alphabet."""
     rust = RustTokenizer(models.WordLevel({}, unk_token="[UNK]"))
     rust.normalizer = _normalizer(config)
@@ -158,7 +149,7 @@ def _words(config: WordTokenizerConfig | CharacterTokenizerConfig, texts: Iterab
     return _refuse_empty(rust)
 
 
-def _byte() -> RustTokenizer:
+def byte_tokenizer(_config: ByteTokenizerConfig, _texts: Iterable[str]) -> RustTokenizer:
     """Byte b has id b + 5."""
     symbols = byte_symbols()
     vocab = {token: number for number, token in enumerate([*SPECIAL_LIST, *symbols])}
@@ -169,6 +160,11 @@ def _byte() -> RustTokenizer:
 
 
 # --------------------------------------------------------------------------------------------------- subwords
+
+
+def train_subwords(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
+    """A vocabulary of subwords, by one of three methods."""
+    return {"bpe": _bpe, "wordpiece": _wordpiece, "unigram": _unigram}[config.type](config, texts)
 
 
 def _bpe(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:

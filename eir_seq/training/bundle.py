@@ -26,6 +26,7 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
+from eir_seq import plugins
 from eir_seq.config.backbones import LoraConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
@@ -53,6 +54,8 @@ ADAPTERS, PRETRAINED, COPIES = "adapters", "pretrained", "base"
 ADAPTER_WEIGHTS = f"{ADAPTER_FILE}.safetensors"
 BASE = "base.json"
 """The published models that adapters stand beside."""
+PLUGINS = "plugins.json"
+"""The plug-ins that the config needs, by what each of them provides."""
 HOW_TO_MERGE = "lora.merge: true makes self-contained bundles"
 
 __all__ = ["WEIGHTS", "Bundle", "read_bundle", "write_bundle", "write_models"]
@@ -150,6 +153,8 @@ def write_bundle(
         (partial / CONFIG).write_text(
             yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
+        if needed := plugins.needed(plain(config)):
+            (partial / PLUGINS).write_text(json.dumps(needed, indent=2) + "\n", encoding="utf-8")
         (partial / "outputs").mkdir()
         for name, output in outputs.items():
             output.save(partial / "outputs" / f"{name}.json")
@@ -282,11 +287,22 @@ def _read_base(path: Path, inputs: Mapping[str, Any]) -> dict[str, dict[str, str
     return base
 
 
+def _check_plugins(path: Path) -> None:
+    """Raise `UserError` for each plug-in that a bundle needs and that is not here."""
+    if not path.exists():
+        return
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(origin, str) for origin in content.values()):
+        raise UserError(Fault(str(path), "does not name plug-ins by what they provide"))
+    if faults := plugins.missing(content):
+        raise UserError(*(fault.under(str(path.parent)) for fault in faults))
+
+
 def read_bundle(folder: Path) -> Bundle:
     """The bundle in `folder`; the network is on the CPU and in evaluation mode.
 
     Raises:
-        UserError: the folder is none, or is damaged.
+        UserError: the folder is none, or is damaged, or needs a plug-in that is not here.
     """
     from eir_seq.modalities import load_modality
     from eir_seq.training.assemble import build_network
@@ -296,6 +312,7 @@ def read_bundle(folder: Path) -> Bundle:
     problem = verify_folder(folder)
     if problem is not None:
         raise UserError(Fault(str(folder), f"the bundle is damaged: {problem}"))
+    _check_plugins(folder / PLUGINS)
     try:
         config = ExperimentConfig.model_validate(read_config(folder / CONFIG))
     except ValueError as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from eir_seq import __version__
+from eir_seq import __version__, plugins
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.training.folder import MANIFEST, config_hash, read_object, write_json
@@ -58,6 +58,7 @@ class RunManifest:
             "split_seed": config.data.split_seed,
             "data": self.data,
             "versions": versions(),
+            "plugins": plugins.registered(),
             "git": git_state(),
             "sessions": sessions,
         }

@@ -10,9 +10,20 @@ from torch import nn
 from torch.optim import SGD, Adafactor, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from eir_seq.config.optimization import AdafactorConfig, AdamWConfig, OptimizerConfig, SchedulerConfig
+from eir_seq.config.optimization import (
+    AdafactorConfig,
+    AdamWConfig,
+    OptimizerBase,
+    SchedulerBase,
+    SchedulerConfig,
+    SgdConfig,
+)
 from eir_seq.config.schema import TrainerConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.registry import imported
+
+Groups = list[dict[str, Any]]
+"""Parameters with their learning rate and weight decay, as torch's optimizers take them."""
 
 ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_END = 1 / 25 / 1e4
@@ -39,7 +50,7 @@ def total_steps(config: TrainerConfig, batches_per_epoch: int) -> int:
     return min(limits)
 
 
-def build_optimizer(network: nn.Module, config: OptimizerConfig, *, fused: bool = True) -> Optimizer:
+def build_optimizer(network: nn.Module, config: OptimizerBase, *, fused: bool = True) -> Optimizer:
     """The optimizer over all trainable parameters of `network`.
 
     Args:
@@ -51,17 +62,29 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig, *, fused: bool 
         UserError: nothing is trainable, or nesterov without momentum.
     """
     groups = parameter_groups(network, config)
-    if isinstance(config, AdamWConfig):
-        beta1, beta2 = config.betas
-        return AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=fused)
-    if isinstance(config, AdafactorConfig):
-        return Adafactor(groups, lr=config.lr, beta2_decay=config.beta2_decay)
-    if config.nesterov and not config.momentum:
-        raise UserError(Fault("optimizer.nesterov", "needs optimizer.momentum above 0"))
+    optimizer: Optimizer = imported(config.IMPLEMENTATION)(config, groups, fused)
+    return optimizer
+
+
+def adamw(config: AdamWConfig, groups: Groups, fused: bool) -> AdamW:
+    """See `OptimizerBase.IMPLEMENTATION`."""
+    beta1, beta2 = config.betas
+    return AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=fused)
+
+
+def adafactor(config: AdafactorConfig, groups: Groups, _fused: bool) -> Adafactor:
+    """See `OptimizerBase.IMPLEMENTATION`."""
+    return Adafactor(groups, lr=config.lr, beta2_decay=config.beta2_decay)
+
+
+def sgd(config: SgdConfig, groups: Groups, _fused: bool) -> SGD:
+    """See `OptimizerBase.IMPLEMENTATION`; raises `UserError` for nesterov without momentum."""
+    if faults := list(config.faults()):
+        raise UserError(*faults)
     return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
 
 
-def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, config: OptimizerBase) -> Groups:
     """Trainable parameters by weight decay and learning rate.
 
     Vectors (biases, norms) are not decayed. With `layer_decay`, layer ``i`` of ``L`` backbone layers learns at
@@ -97,7 +120,13 @@ def _layer_scales(network: nn.Module, factor: float) -> Iterator[tuple[str, floa
                 yield (f"{prefix}.{name}" if prefix else name), factor ** (top + 1 - layer)
 
 
-def learning_rate_factor(config: SchedulerConfig, total: int) -> Callable[[int], float]:
+def learning_rate_factor(config: SchedulerBase, total: int) -> Callable[[int], float]:
+    """The factor on the learning rate as a function of the steps done, for a run of `total` steps."""
+    factor: Callable[[int], float] = imported(config.IMPLEMENTATION)(config, total)
+    return factor
+
+
+def warmup_and_decay(config: SchedulerConfig, total: int) -> Callable[[int], float]:
     """The factor on the learning rate as a function of the steps done, for a run of `total` steps.
 
     linear and cosine fall to `final_ratio` behind the warm-up. one-cycle (Smith and Topin 2019, arXiv:1708.07120)
@@ -124,7 +153,7 @@ def learning_rate_factor(config: SchedulerConfig, total: int) -> Callable[[int],
 
 
 def schedule_steps(
-    config: SchedulerConfig, lr: float, *, before: int | None, step: int, total: int
+    config: SchedulerBase, lr: float, *, before: int | None, step: int, total: int
 ) -> tuple[int, str | None]:
     """The steps that the schedule of a run covers, and what is to be said about it.
 
@@ -165,7 +194,7 @@ def schedule_steps(
     )
 
 
-def build_scheduler(optimizer: Optimizer, config: SchedulerConfig, total: int) -> LambdaLR:
+def build_scheduler(optimizer: Optimizer, config: SchedulerBase, total: int) -> LambdaLR:
     """A scheduler to be stepped once per optimizer step."""
     return LambdaLR(optimizer, learning_rate_factor(config, total))
 

@@ -19,9 +19,11 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from eir_seq.config.packages import is_installed, missing_package
-from eir_seq.config.schema import ExperimentConfig, TensorboardTrackerConfig, WandbTrackerConfig
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.trackers import TrackerBase, WandbTrackerConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
+from eir_seq.registry import imported
 from eir_seq.training.folder import plain
 from eir_seq.training.redaction import redact
 
@@ -44,15 +46,9 @@ def build_trackers(config: ExperimentConfig, run_dir: Path) -> list[Logger]:
         UserError: the tracker's package is not installed.
     """
     tracker = config.tracker
-    if isinstance(tracker, WandbTrackerConfig):
-        _require("wandb")
-        return [_wandb(tracker, config, run_dir)]
-    if isinstance(tracker, TensorboardTrackerConfig):
-        _require("tensorboard")
-        board = TensorBoardLogger(save_dir=run_dir, name="tensorboard", version="")
-        board.log_hyperparams({"cfg": plain(config)})
-        return [board]
-    return []
+    if tracker.PACKAGE is not None and not is_installed(tracker.PACKAGE):
+        raise UserError(Fault("tracker.type", missing_package(tracker.PACKAGE)))
+    return [] if tracker.IMPLEMENTATION is None else [imported(tracker.IMPLEMENTATION)(tracker, config, run_dir)]
 
 
 def finish_trackers(trackers: Sequence[Logger], exit_code: int = 0) -> None:
@@ -65,12 +61,15 @@ def finish_trackers(trackers: Sequence[Logger], exit_code: int = 0) -> None:
             tracker.experiment.close()
 
 
-def _require(package: str) -> None:
-    if not is_installed(package):
-        raise UserError(Fault("tracker.type", missing_package(package)))
+def tensorboard_logger(_tracker: TrackerBase, config: ExperimentConfig, run_dir: Path) -> TensorBoardLogger:
+    """Event files in the run folder."""
+    board = TensorBoardLogger(save_dir=run_dir, name="tensorboard", version="")
+    board.log_hyperparams({"cfg": plain(config)})
+    return board
 
 
-def _wandb(tracker: WandbTrackerConfig, config: ExperimentConfig, run_dir: Path) -> WandbLogger:
+def wandb_logger(tracker: WandbTrackerConfig, config: ExperimentConfig, run_dir: Path) -> WandbLogger:
+    """A run of Weights & Biases, offline where it has to be."""
     import wandb
 
     mode = tracker.mode or os.environ.get("WANDB_MODE", "online")

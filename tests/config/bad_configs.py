@@ -82,7 +82,7 @@ MISSPELT = [
     cli("key-of-another-section", "trainer.batch_size=8", "trainer.batch_size: unknown key; did you mean data.batch_size?"),
     cli("key-without-its-section", "lr=0.1", "lr: unknown key; did you mean optimizer.lr?"),
     cli("option-one-level-off", "inputs.review.hidden_size=8", f"inputs.review.hidden_size: unknown key; did you mean {OPTIONS}.hidden_size?"),
-    cli("key-like-nothing", "scheduler.zzz=1", "scheduler.zzz: unknown key; keys here: type, warmup, final_ratio, extend"),
+    cli("key-like-nothing", "scheduler.zzz=1", "scheduler.zzz: unknown key; keys here: extend, type, warmup, final_ratio"),
     cli(
         "required-key-misspelt",
         "inputs={b: {type: sequence, colum: text, model: {model_type: bert}}}",

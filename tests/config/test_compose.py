@@ -11,8 +11,9 @@ from eir_seq.config.compose import Composed, compose_experiment
 from eir_seq.config.folders import conf_dir, options_of
 from eir_seq.config.fusion import ConcatFusionConfig, MlpResidualFusionConfig
 from eir_seq.config.optimization import AdafactorConfig, SgdConfig
-from eir_seq.config.schema import ExperimentConfig, WandbTrackerConfig
+from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.tokenizers import PublishedTokenizerConfig
+from eir_seq.config.trackers import WandbTrackerConfig
 from eir_seq.errors import Fault, UserError
 from tests.config.project import MINE, make_project, with_line
 

@@ -19,7 +19,7 @@ from eir_seq.config.validation import validate_experiment
 from eir_seq.training.run import train
 from tests.docs.example_files import named_in, published, tables
 from tests.models.tiny import OPTIONS
-from tests.readme import DOCUMENTS, FAST, ROOT, Block, blocks, command_lines, commands, run
+from tests.readme import DOCUMENTS, FAST, ROOT, Block, blocks, command_lines, commands, run, write_named_files
 
 RUNNABLE = ("bash", "console", "python", "yaml")
 SHOWN = ("csv", "text")
@@ -284,6 +284,8 @@ BEFORE = {
 @pytest.mark.parametrize("document", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
 def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_named_files(document, tmp_path)
     torch.manual_seed(0)
     space: dict[str, Any] = {}
     exec(PRELUDE, space)

@@ -6,7 +6,7 @@ import torch
 from eir_seq.config.fusion import (
     AttentionFusionConfig,
     ConcatFusionConfig,
-    FusionConfig,
+    FusionBase,
     GatedExpertsFusionConfig,
     MlpResidualFusionConfig,
 )
@@ -14,7 +14,7 @@ from eir_seq.errors import UserError
 from eir_seq.fusion import build_fusion
 from eir_seq.fusion.layers import StochasticDepth
 
-CONFIGS: list[FusionConfig] = [
+CONFIGS: list[FusionBase] = [
     ConcatFusionConfig(),
     MlpResidualFusionConfig(hidden_size=16),
     AttentionFusionConfig(hidden_size=16, num_heads=4),
@@ -30,14 +30,14 @@ def features(batch: int = 4) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.type)
 class TestEveryFusion:
-    def test_gives_each_output_its_features(self, config: FusionConfig) -> None:
+    def test_gives_each_output_its_features(self, config: FusionBase) -> None:
         fusion = build_fusion(config, SIZES, ["items", "b"])
         fused = fusion(features())
         assert {name: tuple(value.shape) for name, value in fused.items()} == dict.fromkeys(
             ["items", "b"], (4, fusion.output_size)
         )
 
-    def test_every_input_and_parameter_takes_part(self, config: FusionConfig) -> None:
+    def test_every_input_and_parameter_takes_part(self, config: FusionBase) -> None:
         fusion = build_fusion(config, SIZES, ["a", "b"]).eval()
         given = {name: value.requires_grad_() for name, value in features().items()}
         sum((value**2).sum() for value in fusion(given).values()).backward()
@@ -45,13 +45,13 @@ class TestEveryFusion:
         assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in given.values())
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in fusion.parameters())
 
-    def test_rows_do_not_see_each_other_in_evaluation(self, config: FusionConfig) -> None:
+    def test_rows_do_not_see_each_other_in_evaluation(self, config: FusionBase) -> None:
         fusion = build_fusion(config, SIZES, ["a"]).eval()
         full = fusion(features())["a"]
         alone = fusion({name: value[2:3] for name, value in features().items()})["a"]
         torch.testing.assert_close(full[2:3], alone, atol=1e-6, rtol=0)
 
-    def test_one_input_is_enough(self, config: FusionConfig) -> None:
+    def test_one_input_is_enough(self, config: FusionBase) -> None:
         fusion = build_fusion(config, {"text": 6}, ["a"])
         assert fusion({"text": torch.randn(2, 6)})["a"].shape == (2, fusion.output_size)
 

@@ -9,7 +9,7 @@ import os
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +133,19 @@ class Wanted:
         if faults:
             raise UserError(*faults)
         return {name: positions[name] for name in self.places if name in positions}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How table files of a format are read.
+
+    `read(path, wanted, place, data)` gives the wanted columns; it asks `Wanted.resolve` as soon as it knows the names
+    of all columns. `place` is the config key that names the file, `data` the section. `gzip`: it opens files with
+    `open_bytes` or `open_text`, so that they may be compressed.
+    """
+
+    read: Callable[[str, Wanted, str, DataConfig], RawTable]
+    gzip: bool = False
 
 
 def wanted_of(columns: Columns, data: DataConfig, optional: frozenset[str] = frozenset()) -> Wanted:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eir_seq.data.readers.base import RawTable, Wanted, file_record, reading
+from eir_seq.data.readers.base import RawTable, Reader, Wanted, file_record, reading
 from eir_seq.errors import Fault, UserError
 from eir_seq.spool import ROWS_PER_BATCH, Spool
 
@@ -62,3 +62,7 @@ def _finish(
         raise UserError(Fault(place, f"{path} has columns and no rows"))
     table = spool.table()
     return RawTable(path, table, record=file_record(path, table))
+
+
+PARQUET = Reader(lambda path, wanted, place, _data: read_parquet(path, wanted, place))
+ARROW = Reader(lambda path, wanted, place, _data: read_arrow(path, wanted, place))

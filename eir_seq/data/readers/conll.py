@@ -7,7 +7,16 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, has_surrogate, open_text, undecodable
+from eir_seq.data.readers.base import (
+    FaultLog,
+    RawTable,
+    Reader,
+    Wanted,
+    file_record,
+    has_surrogate,
+    open_text,
+    undecodable,
+)
 from eir_seq.errors import Fault, UserError
 
 WORDS, TAGS = "words", "tags"
@@ -61,3 +70,6 @@ def read_conll(path: str, wanted: Wanted, place: str) -> RawTable:
         )
     table = pa.table(columns)
     return RawTable(path, table, np.asarray(starts, np.int64), record=file_record(path, table))
+
+
+CONLL = Reader(lambda path, wanted, place, _data: read_conll(path, wanted, place), gzip=True)

@@ -11,7 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from eir_seq.data.readers.base import FaultLog, RawTable, Wanted, file_record, has_surrogate, open_text, undecodable
+from eir_seq.config.schema import DataConfig
+from eir_seq.data.readers.base import (
+    FaultLog,
+    RawTable,
+    Reader,
+    Wanted,
+    file_record,
+    has_surrogate,
+    open_text,
+    undecodable,
+)
 from eir_seq.errors import Fault, UserError
 from eir_seq.spool import ROWS_PER_BATCH, Spool
 
@@ -188,3 +198,12 @@ def _ragged_hint(quote: str | None, start: int, end: int) -> str:
     if end > start:
         return f"; a quote holds lines {start} to {end} together (data.quote=null reads quotes as ordinary characters)"
     return "; quote fields that hold the delimiter or line ends"
+
+
+def _read(path: str, wanted: Wanted, place: str, data: DataConfig) -> RawTable:
+    suffix = path.lower().removesuffix(".gz").rpartition(".")[2]
+    delimiter = data.delimiter or ("," if suffix == "csv" else "\t")
+    return read_delimited(path, wanted, place, delimiter=delimiter, quote=data.quote)
+
+
+DELIMITED = Reader(_read, gzip=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from eir_seq.data.readers.base import RawTable, Wanted
+from eir_seq.config.schema import DataConfig
+from eir_seq.data.readers.base import RawTable, Reader, Wanted
 from eir_seq.errors import Fault, UserError, nearest
 
 
@@ -83,3 +84,11 @@ def _explain(error: Exception, name: str, split: str, subset: str | None, revisi
     if isinstance(error, FileNotFoundError):  # DatasetNotFoundError is one too
         return f"no data set {name!r} on the Hub or as a folder (a private one needs HF_TOKEN in the environment)"
     return f"{name} cannot be loaded: {type(error).__name__}: {text[:300]}"
+
+
+def _read(path: str, wanted: Wanted, place: str, data: DataConfig) -> RawTable:
+    assert data.name is not None, "the split of a dataset is named without it"
+    return read_hub(data.name, path, wanted, place, subset=data.subset, revision=data.revision)
+
+
+HUB = Reader(_read)

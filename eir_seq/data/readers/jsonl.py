@@ -13,7 +13,8 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from eir_seq.data.readers.base import BadRow, FaultLog, RawTable, Wanted, file_record, open_text
+from eir_seq.config.schema import DataConfig
+from eir_seq.data.readers.base import BadRow, FaultLog, RawTable, Reader, Wanted, file_record, open_text
 from eir_seq.errors import Fault, UserError
 from eir_seq.spool import ROWS_PER_BATCH, Spool
 
@@ -333,3 +334,10 @@ def _typed(value: Any, *, structured: bool) -> tuple[str | None, str | None]:
             return "broken", f"byte 0x{code - 0xDC00:02x}, which is not UTF-8, at position {error.start}"
         return "broken", f"half a character (\\u{code:04x}) at position {error.start}"
     return kind, text
+
+
+def _read(path: str, wanted: Wanted, place: str, data: DataConfig) -> RawTable:
+    return read_json(path, wanted, place, skip_broken=data.on_bad_row == "skip")
+
+
+JSON_LINES = Reader(_read, gzip=True)

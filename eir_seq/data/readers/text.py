@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from eir_seq.data.readers.base import RawTable, Wanted, file_record, open_text
+from eir_seq.data.readers.base import RawTable, Reader, Wanted, file_record, open_text
 from eir_seq.data.readers.folder import TEXT_COLUMN
 
 
@@ -19,3 +19,6 @@ def read_text(path: str, wanted: Wanted, place: str) -> RawTable:
     name = wanted.rename.get(TEXT_COLUMN, TEXT_COLUMN)
     table = pa.table({name: pa.chunked_array([pa.array([text], pa.large_string())])})
     return RawTable(path, table, files=[path], record=file_record(path, table))
+
+
+TEXT = Reader(lambda path, wanted, place, _data: read_text(path, wanted, place), gzip=True)

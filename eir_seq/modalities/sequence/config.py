@@ -11,9 +11,10 @@ from pydantic import Field
 from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.inputs import BackboneInputBase
+from eir_seq.config.kinds import TokenizerConfig
 from eir_seq.config.strict import Positive
 from eir_seq.config.tensors import TensorsConfig
-from eir_seq.config.tokenizers import PublishedTokenizerConfig, TokenizerConfig, TrainedTokenizerConfig
+from eir_seq.config.tokenizers import TokenizerBase
 from eir_seq.errors import Fault, UserError
 
 if TYPE_CHECKING:
@@ -79,13 +80,10 @@ class SequenceInputConfig(BackboneInputBase):
     def preflight(self, place: str) -> Iterator[Fault]:
         """What backbone and tokenizer need."""
         yield from super().preflight(place)
-        tokenizer = self.tokenizer
-        if isinstance(tokenizer, PublishedTokenizerConfig):
-            named, options = tokenizer.path, tokenizer.options
-        else:
-            named, options = None, {}
-        if tokenizer is not None and not isinstance(tokenizer, PublishedTokenizerConfig):
+        published = None if self.tokenizer is None else self.tokenizer.published
+        if self.tokenizer is not None and published is None:
             return
+        named, options = (None, {}) if published is None else (published.path, published.options)
         key = f"{place}.tokenizer.path" if named is not None else f"{place}.model.model_type"
         where = Path(named).expanduser() if named is not None else self.folder
         if where is None:
@@ -108,20 +106,21 @@ class SequenceInputConfig(BackboneInputBase):
         return raw.get("max_length", 512), "max_length"
 
 
-def _tokenizer(place: str, tokenizer: TokenizerConfig | None, pretrained: bool) -> Iterator[Fault]:
+def _tokenizer(place: str, tokenizer: TokenizerBase | None, pretrained: bool) -> Iterator[Fault]:
     from eir_seq.config.sections import ignored
 
-    if isinstance(tokenizer, PublishedTokenizerConfig):
-        if tokenizer.path is None and not pretrained:
+    if tokenizer is None:
+        return
+    if (published := tokenizer.published) is not None:
+        if published.path is None and not pretrained:
             yield Fault(f"{place}.path", "is missing; without a pretrained model it has no default")
-        if tokenizer.path is None:
+        if published.path is None:
             reason = "without tokenizer.path; model.revision names that of the model"
-            yield from ignored(place, tokenizer, "revision", reason)
-    elif pretrained and tokenizer is not None:
+            yield from ignored(place, published, "revision", reason)
+    elif pretrained:
         message = f"{tokenizer.type!r} gives other ids than the pretrained model was trained with; leave tokenizer out"
         yield Fault(place, message)
-    if isinstance(tokenizer, TrainedTokenizerConfig) and tokenizer.type == "unigram":
-        yield from ignored(place, tokenizer, "min_freq", "with type 'unigram'")
+    yield from tokenizer.faults(place)
 
 
 def _tensors(place: str, config: SequenceInputConfig) -> Iterator[Fault]:

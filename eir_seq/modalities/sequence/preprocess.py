@@ -17,9 +17,8 @@ import pyarrow as pa
 from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.config.tokenizers import (
-    ByteTokenizerConfig,
     PublishedTokenizerConfig,
-    TokenizerConfig,
+    TokenizerBase,
     WordTokenizerConfig,
 )
 from eir_seq.errors import Fault, UserError
@@ -149,11 +148,12 @@ class SequenceModality(Modality):
 
     def _tokenizer(self, train_rows: Rows) -> Tokenizer:
         config, model = self.config, self.config.model
-        choice = config.tokenizer
+        declared = config.tokenizer
+        if declared is None:
+            declared = PublishedTokenizerConfig() if model.pretrained_model else WordTokenizerConfig()
+        choice = declared.published
         if choice is None:
-            choice = PublishedTokenizerConfig() if model.pretrained_model else WordTokenizerConfig()
-        if not isinstance(choice, PublishedTokenizerConfig):
-            return self._train(choice, train_rows)
+            return self._train(declared, train_rows)
         place = f"inputs.{self.name}.tokenizer.path"
         if choice.path is None and not model.pretrained_model:
             raise UserError(Fault(place, "give the folder or Hub id of the tokenizer (the model is not pretrained)"))
@@ -167,18 +167,20 @@ class SequenceModality(Modality):
             )
             raise UserError(*faults) from error
 
-    def _train(self, choice: TokenizerConfig, rows: Rows) -> Tokenizer:
+    def _train(self, choice: TokenizerBase, rows: Rows) -> Tokenizer:
         """The tokenizer that is learnt from the training texts, or was in a run before."""
 
         def learn() -> Tokenizer:
             return train_tokenizer(choice, self._texts(rows), sentinels=self.sentinels)
 
-        if self.cache is None or isinstance(choice, ByteTokenizerConfig):
+        if self.cache is None or not choice.LEARNS:
             return learn()
         config = self.config.model_dump(mode="json", exclude={"model", "max_length", "truncation", "modality_dropout"})
         texts = content_hash(rows.select_columns(self._text_columns).table)
         state = [type(self).__name__, config, choice.model_dump(mode="json"), self.sentinels, self._text_columns, texts]
-        return self.cache.get(json.dumps(state, sort_keys=True), learn)
+        assert choice.IMPLEMENTATION is not None, "a published tokenizer is not trained"
+        code = choice.IMPLEMENTATION.partition(":")[0]
+        return self.cache.get(json.dumps(state, sort_keys=True), learn, code=code)
 
     @property
     def _text_columns(self) -> list[str]:
@@ -187,10 +189,10 @@ class SequenceModality(Modality):
 
     def _texts(self, rows: Rows) -> Iterator[str]:
         config = self.config
-        separator = config.tokenizer.split_on if isinstance(config.tokenizer, WordTokenizerConfig) else None
+        separator = " " if config.tokenizer is None else config.tokenizer.separator
         for batch in batches_of(rows, self._text_columns):
             contents = map(self.cells.content, batch[config.column])
-            yield from (joined(content, separator or " ")[: config.max_characters] for content in contents)
+            yield from (joined(content, separator)[: config.max_characters] for content in contents)
             if config.pair_column is not None:
                 yield from (text[: config.max_characters] for text in batch[config.pair_column])
 

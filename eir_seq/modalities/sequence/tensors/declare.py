@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from eir_seq.config.tensors import EntitiesConfig, GlobalAttentionConfig
-from eir_seq.config.tokenizers import PublishedTokenizerConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities.pictures import MODES, PREPROCESSING, Scaling, published_moments, published_scaling
 from eir_seq.modalities.sequence.config import SequenceInputConfig
@@ -311,15 +310,14 @@ _TENSORS = {
 
 def _files(config: SequenceInputConfig) -> TokenizerFiles | None:
     """The folder of a published tokenizer; None where it is trained."""
-    choice, model = config.tokenizer, config.model
-    if isinstance(choice, PublishedTokenizerConfig) and choice.path is not None:
-        name, revision = choice.path, choice.revision
-    elif choice is None and not model.pretrained_model:
+    declared, model = config.tokenizer, config.model
+    published = None if declared is None else declared.published
+    if published is None and (declared is not None or not model.pretrained_model):
         return None
-    elif choice is None or isinstance(choice, PublishedTokenizerConfig):
-        name, revision = model.model_type, model.revision
+    if published is not None and published.path is not None:
+        name, revision = published.path, published.revision
     else:
-        return None
+        name, revision = model.model_type, model.revision
     wanted = [CONFIG_FILE, ENTITY_FILE, *SIGN_FILES.values()]
     return TokenizerFiles(local_folder(name, allow_patterns=wanted, revision=revision))
 
