@@ -125,7 +125,10 @@ OUTPUTS = Registry(
 METRICS = Registry("metrics", {})
 """Metrics that others add to kinds of outputs, as ``TYPE.NAME``; each kind has its own in its config class."""
 
-GROUPS: dict[str, Registry] = {registry.group: registry for registry in (INPUTS, OUTPUTS, METRICS)}
+CALLBACKS = Registry("callbacks", {})
+"""Config classes of Lightning callbacks, by the name that ``trainer.callbacks`` uses."""
+
+GROUPS: dict[str, Registry] = {registry.group: registry for registry in (INPUTS, OUTPUTS, METRICS, CALLBACKS)}
 """All registries by the name of their group."""
 
 
