@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import signal
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.batching import TrainingOrder, batch_costs, shard
+from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, shard
 from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.source import Splits
@@ -41,6 +41,8 @@ class EpochSampler(Sampler[BatchKey]):
     def __init__(self, order: TrainingOrder, rank: int = 0, world_size: int = 1) -> None:
         self.order, self.rank, self.world_size = order, rank, world_size
         self.epoch = self.skip = 0
+        self.fixed = False
+        """Whether the batches of every epoch are those of the first."""
 
     def set_position(self, epoch: int, batches_done: int) -> None:
         """The next iterator begins behind `batches_done` batches of `epoch`."""
@@ -57,11 +59,15 @@ class EpochSampler(Sampler[BatchKey]):
 
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self.epoch
-        batches = shard(self.order.batches(epoch), self.rank, self.world_size)[self.skip :]
+        batches = self.batches(epoch)[self.skip :]
         return (BatchKey(tuple(batch.tolist()), epoch) for batch in batches)
 
+    def batches(self, epoch: int) -> list[Rows]:
+        """The rows of each batch of an epoch that are this process's."""
+        return shard(self.order.batches(0 if self.fixed else epoch), self.rank, self.world_size)
 
-class FixedSampler(Sampler[BatchKey]):
+
+class FixedSampler(SequentialSampler):
     """The same batches each time."""
 
     def __init__(self, keys: list[BatchKey]) -> None:
@@ -70,7 +76,7 @@ class FixedSampler(Sampler[BatchKey]):
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __iter__(self) -> Iterator[BatchKey]:
+    def __iter__(self) -> Iterator[BatchKey]:  # type: ignore[override]  # the dataset makes whole batches
         return iter(self.keys)
 
 
@@ -104,6 +110,8 @@ class DataModule(pl.LightningDataModule):
             max_size=config.cache.max_bytes,
             source=config.source,
         )
+        self.grouped: Callable[[DataLoader[Batch], int], Any] = lambda batches, size: batches
+        """Makes training batches know the optimizer step of so many that they are part of, for a `TrainingModule`."""
         self._progress = progress
         self._sampler: EpochSampler | None = None
         self._loaders: dict[str, DataLoader[Batch]] = {}
@@ -111,6 +119,11 @@ class DataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Encode all splits; a second call does nothing. Raises `UserError` where rows or sizes do not fit."""
         del stage  # what is encoded is cached, and all stages of a run need it
+        if self.trainer is not None and self.trainer.world_size != self.world_size:
+            message = (
+                f"{self.trainer.world_size} processes share the rows, and the data module serves {self.world_size}"
+            )
+            raise UserError(Fault("lightning.Trainer", f"{message}; give it devices=1"))
         if self.encoded:
             return
         for split, rows in self.splits.items():
@@ -156,12 +169,12 @@ class DataModule(pl.LightningDataModule):
             batches: how many from there on do; where they hold more than `COMPARED_ROWS`, fewer.
             beyond: rows of a batch. One that takes no more is left out, and so is an evaluation's beside training's.
         """
-        split, order = self.encoded["train"], self._training_sampler.order
+        split, sampler = self.encoded["train"], self._training_sampler
         cost = float(batch_costs(split.lengths, [np.array(beyond)])[0]) if beyond else 0.0
-        batches = min(batches, max(1, COMPARED_ROWS // len(split)) * len(self._training_sampler))
+        batches = min(batches, max(1, COMPARED_ROWS // len(split)) * len(sampler))
         train = evaluated = None
         while batches > 0:
-            chosen = shard(order.batches(epoch), self.rank, self.world_size)[batches_done:][:batches]
+            chosen = sampler.batches(epoch)[batches_done:][:batches]
             costs = batch_costs(split.lengths, chosen)
             if costs.max() > cost:
                 cost, train = float(costs.max()), BatchKey(tuple(chosen[costs.argmax()].tolist()), epoch)
@@ -173,9 +186,33 @@ class DataModule(pl.LightningDataModule):
                 evaluated = self.encoded["validation"][keys[int(costs.argmax())]]
         return None if train is None else split[train], evaluated
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> Any:
         """Training batches from the position on."""
-        return self._loader("train", self._training_sampler)
+        batches = self._loader("train", self._training_sampler)
+        if self.trainer is None:
+            return batches
+        self._training_sampler.fixed |= self.trainer.overfit_batches > 0
+        return self.grouped(batches, self.trainer.accumulate_grad_batches)
+
+    def state_dict(self) -> dict[str, int]:
+        """The position in the training batches, which a trainer that has this data module keeps in its checkpoints."""
+        loop = None if self.trainer is None else self.trainer.fit_loop
+        if loop is None:
+            return {}
+        epoch, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current.processed
+        if epoch.started == epoch.processed:  # between two epochs
+            return {"epoch": epoch.processed, "batches_done": 0}
+        whole = batches >= self.trainer.num_training_batches
+        return {"epoch": epoch.processed + whole, "batches_done": 0 if whole else batches}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on at the position of a checkpoint."""
+        if state_dict:
+            self.set_position(state_dict["epoch"], state_dict["batches_done"])
+
+    def teardown(self, stage: str | None = None) -> None:
+        """`close`: the trainer is done."""
+        self.close()
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Every validation row once; no batches where there is no validation split."""

@@ -28,6 +28,8 @@ class Evaluation:
     """Raw outputs by output name, (rows, width), on the CPU."""
     targets: dict[str, Tensor]
     """Targets by output name, (rows,), on the CPU; only of outputs whose rows have labels."""
+    rows: list[int]
+    """Their positions in the split."""
     values: dict[tuple[str, str], float]
     """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses."""
     written: dict[str, Writer] = field(default_factory=dict)
@@ -74,46 +76,74 @@ def evaluate(
     Raises:
         RunFailed: a raw output or a loss is not finite.
     """
-    kept: dict[str, KeptRows] = {name: KeptRows() for name in outputs}
-    labels: dict[str, KeptRows] = {}
-    seen: list[Tensor] = []
-    ids: list[str] = []
+    gathered = Gathered(outputs, writers)
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
-            here = batch["row"]
-            for name, raw in network(on_device["inputs"]).items():
-                kept[name].add(raw.float(), here)
-                if name in batch["targets"]:
-                    labels.setdefault(name, KeptRows()).add(batch["targets"][name], here)
+            gathered.add(batch, network(on_device["inputs"]))
             for writer in writers:
-                writer.write(here.tolist(), on_device["inputs"][writer.input])
-            seen.append(here)
-            ids += batch["id"]
+                writer.write(batch["row"].tolist(), on_device["inputs"][writer.input])
             between()
-    rows = torch.cat(seen) if seen else torch.empty(0, dtype=torch.long)
-    order = rows.argsort()
-    places = torch.empty(int(rows.max()) + 1 if seen else 0, dtype=torch.long)
-    places[rows[order]] = torch.arange(len(rows))
-    raws = {name: found.take(places) for name, found in kept.items() if seen}
-    targets = {name: found.take(places) for name, found in labels.items()}
-    values = {
-        (name, metric): value
-        for name, target in targets.items()
-        for metric, value in measure(outputs[name], raws[name], target).items()
-    }
-    values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
-    if all((name, "loss") in values for name in outputs):
-        values["", "loss"] = sum(output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
-        if not math.isfinite(values["", "loss"]):
-            raise RunFailed("the loss of the evaluation is not finite")
-    return Evaluation(
-        ids=[ids[index] for index in order.tolist()],
-        raw=raws,
-        targets=targets,
-        values=values,
-        written={writer.name: writer for writer in writers},
-    )
+    return gathered.measured()
+
+
+class Gathered:
+    """Raw outputs and targets of an evaluation, batch by batch, on the CPU.
+
+    Args:
+        outputs: the fitted outputs by name. One without targets is predicted and not measured.
+        writers: what writes texts for the same rows, which are measured, too.
+    """
+
+    def __init__(self, outputs: Mapping[str, FittedOutput], writers: Sequence[Writer] = ()) -> None:
+        self.outputs, self.writers = outputs, writers
+        self._raw = {name: KeptRows() for name in outputs}
+        self._targets: dict[str, KeptRows] = {}
+        self._rows: list[Tensor] = []
+        self._ids: list[str] = []
+
+    def add(self, batch: Batch, raw: Mapping[str, Tensor]) -> None:
+        """Keep the raw outputs (batch, ...) of a batch, and its targets."""
+        here = batch["row"].cpu()
+        for name, values in raw.items():
+            self._raw[name].add(values.float(), here)
+            if name in batch["targets"]:
+                self._targets.setdefault(name, KeptRows()).add(batch["targets"][name], here)
+        self._rows.append(here)
+        self._ids += batch["id"]
+
+    def measured(self) -> Evaluation:
+        """The evaluation of all rows so far, which are forgotten.
+
+        Raises:
+            RunFailed: a raw output or a loss is not finite.
+        """
+        rows = torch.cat(self._rows) if self._rows else torch.empty(0, dtype=torch.long)
+        order = rows.argsort()
+        places = torch.empty(int(rows.max()) + 1 if len(rows) else 0, dtype=torch.long)
+        places[rows[order]] = torch.arange(len(rows))
+        raws = {name: found.take(places) for name, found in self._raw.items() if self._rows}
+        targets = {name: found.take(places) for name, found in self._targets.items()}
+        outputs, writers = self.outputs, self.writers
+        values = {
+            (name, metric): value
+            for name, target in targets.items()
+            for metric, value in measure(outputs[name], raws[name], target).items()
+        }
+        values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
+        if all((name, "loss") in values for name in outputs):
+            weighted = (output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
+            values["", "loss"] = sum(weighted)
+            if not math.isfinite(values["", "loss"]):
+                raise RunFailed("the loss of the evaluation is not finite")
+        return Evaluation(
+            ids=[self._ids[index] for index in order.tolist()],
+            rows=rows[order].tolist(),
+            raw=raws,
+            targets=targets,
+            values=values,
+            written={writer.name: writer for writer in writers},
+        )
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

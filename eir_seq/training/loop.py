@@ -23,7 +23,7 @@ from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.checkpoints import STATE, CheckpointStore, read_json
 from eir_seq.training.evaluation import Batch, Evaluation, evaluate
 from eir_seq.training.metrics_file import Measurement, MetricsFile
-from eir_seq.training.module import TrainingModule
+from eir_seq.training.module import TrainingModule, metric_key
 from eir_seq.training.rehearsal import rehearse
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
@@ -398,7 +398,7 @@ class RunLoop(Callback):
 
 def log_to_trackers(trackers: Sequence[Logger], measurements: Sequence[Measurement], step: int) -> None:
     """Give measurements to Lightning loggers as ``split/output/metric``."""
-    named = {"/".join(filter(None, (m.split, m.output, m.metric))): m.value for m in measurements}
+    named = {metric_key(m.split, m.output, m.metric): m.value for m in measurements}
     for tracker in trackers:
         tracker.log_metrics(named, step=step)
 
