@@ -104,7 +104,7 @@ def _validation_needed(sections: Sections) -> Iterator[Fault]:
     if sections.trainer.early_stopping is not None:
         yield Fault("trainer.early_stopping", f"cannot work {reason}")
     yield from ignored("trainer.monitor", sections.trainer.monitor, "output metric mode", reason)
-    yield from ignored("trainer", sections.trainer, "validate_every", reason)
+    yield from ignored("trainer", sections.trainer, "validate_every limit_val_batches", reason)
 
 
 def _weighted_sampling(sections: Sections) -> Iterator[Fault]:
@@ -165,6 +165,10 @@ def _limits(sections: Sections) -> Iterator[Fault]:
         return
     if trainer.max_epochs is None and trainer.max_steps is None:
         yield Fault("trainer.max_epochs", "is null and so is max_steps; the run would never end")
+    if trainer.overfit_batches is not None:
+        yield from ignored("trainer", trainer, "limit_train_batches limit_val_batches", "with trainer.overfit_batches")
+    if trainer.deterministic:
+        yield from ignored("trainer", trainer, "benchmark", "with trainer.deterministic: what is fastest would decide")
     if trainer.precision == "16-mixed" and trainer.accelerator == "cpu":
         yield Fault("trainer.precision", "'16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32'")
 

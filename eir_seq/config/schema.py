@@ -127,6 +127,9 @@ class MonitorConfig(Strict):
     mode: Literal["min", "max"] | None = Field(None, description="by the metric if absent")
 
 
+BatchLimit = Positive | Annotated[float, Field(gt=0, le=1)]
+
+
 class TrainerConfig(Strict):
     """How long, how precisely and where to train."""
 
@@ -152,6 +155,31 @@ class TrainerConfig(Strict):
     )
     monitor: MonitorConfig = Field(MonitorConfig(), description="what the best checkpoint is best in")
     early_stopping: EarlyStoppingConfig | None = Field(None, description="end the run when it no longer gets better")
+    limit_train_batches: BatchLimit | None = Field(
+        None, description="use that many batches of each epoch (whole number), or that share of them; all if absent"
+    )
+    limit_val_batches: BatchLimit | None = Field(None, description="the same for evaluations of validation rows")
+    limit_test_batches: BatchLimit | None = Field(None, description="the same for test rows")
+    overfit_batches: BatchLimit | None = Field(
+        None,
+        description="train on the same batches in every epoch, so many or that share of them, and use as many "
+        "validation batches: a model that cannot learn them by heart has a fault",
+    )
+    profiler: Literal["simple", "advanced"] | None = Field(
+        None, description="measure where the time goes, by hook or by function; written to RUN/profile/"
+    )
+    detect_anomaly: bool = Field(False, description="name the operation whose gradient is not a number; slow")
+    deterministic: bool | Literal["warn"] = Field(
+        False, description="use deterministic algorithms alone; an operation that has none ends the run, or warns"
+    )
+    benchmark: bool = Field(False, description="let cuDNN try its algorithms and take the fastest; for fixed sizes")
+
+    def limit_of(self, split: str) -> int | float | None:
+        """How many batches of a split are used, or which share; None: all."""
+        limits = {"train": self.limit_train_batches, "validation": self.limit_val_batches}
+        if split in limits and self.overfit_batches is not None:
+            return self.overfit_batches
+        return limits.get(split, self.limit_test_batches)
 
 
 # ------------------------------------------------------------------------------------------------ tracker, run

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, shard
+from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, batches_within, shard
 from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.source import Splits
@@ -38,8 +38,10 @@ class EpochSampler(Sampler[BatchKey]):
     ahead of training, and what they have taken says nothing about what was trained on.
     """
 
-    def __init__(self, order: TrainingOrder, rank: int = 0, world_size: int = 1) -> None:
-        self.order, self.rank, self.world_size = order, rank, world_size
+    def __init__(
+        self, order: TrainingOrder, rank: int = 0, world_size: int = 1, limit: int | float | None = None
+    ) -> None:
+        self.order, self.rank, self.world_size, self.limit = order, rank, world_size, limit
         self.epoch = self.skip = 0
         self.fixed = False
         """Whether the batches of every epoch are those of the first."""
@@ -54,8 +56,13 @@ class EpochSampler(Sampler[BatchKey]):
         if epoch != self.epoch:
             self.set_position(epoch, 0)
 
-    def __len__(self) -> int:
+    @property
+    def whole(self) -> int:
+        """Batches of an epoch without the limit."""
         return self.order.batches_per_epoch // self.world_size
+
+    def __len__(self) -> int:
+        return batches_within(self.limit, self.whole)
 
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self.epoch
@@ -64,7 +71,7 @@ class EpochSampler(Sampler[BatchKey]):
 
     def batches(self, epoch: int) -> list[Rows]:
         """The rows of each batch of an epoch that are this process's."""
-        return shard(self.order.batches(0 if self.fixed else epoch), self.rank, self.world_size)
+        return shard(self.order.batches(0 if self.fixed else epoch), self.rank, self.world_size)[: len(self)]
 
 
 class FixedSampler(SequentialSampler):
@@ -110,7 +117,7 @@ class DataModule(pl.LightningDataModule):
             max_size=config.cache.max_bytes,
             source=config.source,
         )
-        self.grouped: Callable[[DataLoader[Batch], int], Any] = lambda batches, size: batches
+        self.grouped: Callable[[DataLoader[Batch], int], Any] | None = None
         """Makes training batches know the optimizer step of so many that they are part of, for a `TrainingModule`."""
         self._progress = progress
         self._sampler: EpochSampler | None = None
@@ -120,10 +127,8 @@ class DataModule(pl.LightningDataModule):
         """Encode all splits; a second call does nothing. Raises `UserError` where rows or sizes do not fit."""
         del stage  # what is encoded is cached, and all stages of a run need it
         if self.trainer is not None and self.trainer.world_size != self.world_size:
-            message = (
-                f"{self.trainer.world_size} processes share the rows, and the data module serves {self.world_size}"
-            )
-            raise UserError(Fault("lightning.Trainer", f"{message}; give it devices=1"))
+            message = f"its {self.trainer.world_size} processes would share the rows; give it devices=1"
+            raise UserError(Fault("lightning.Trainer", message))
         if self.encoded:
             return
         for split, rows in self.splits.items():
@@ -137,10 +142,13 @@ class DataModule(pl.LightningDataModule):
                 progress=self._progress,
             )
             self.warnings += warnings
+        if "train" in self.encoded:
+            limit = self.config.trainer.limit_of("train")
+            self._sampler = EpochSampler(self._training_order(), self.rank, self.world_size, limit)
+            self._sampler.fixed = self.config.trainer.overfit_batches is not None
+        self.warnings += self._limits()
         for warning in self.warnings:
             log.warning(warning)
-        if "train" in self.encoded:
-            self._sampler = EpochSampler(self._training_order(), self.rank, self.world_size)
 
     def close(self) -> None:
         """End the processes that prepare batches, which otherwise outlive the last batch by half a minute."""
@@ -180,7 +188,7 @@ class DataModule(pl.LightningDataModule):
                 cost, train = float(costs.max()), BatchKey(tuple(chosen[costs.argmax()].tolist()), epoch)
             epoch, batches_done, batches = epoch + 1, 0, batches - len(chosen)
         if "validation" in self.encoded:
-            keys = self.encoded["validation"].in_order(self.config.data)
+            keys = self._evaluation_keys("validation")
             costs = batch_costs(self.encoded["validation"].lengths, [np.array(key.rows) for key in keys])
             if costs.max() > cost:
                 evaluated = self.encoded["validation"][keys[int(costs.argmax())]]
@@ -192,7 +200,7 @@ class DataModule(pl.LightningDataModule):
         if self.trainer is None:
             return batches
         self._training_sampler.fixed |= self.trainer.overfit_batches > 0
-        return self.grouped(batches, self.trainer.accumulate_grad_batches)
+        return self.grouped(batches, self.trainer.accumulate_grad_batches) if self.grouped else batches
 
     def state_dict(self) -> dict[str, int]:
         """The position in the training batches, which a trainer that has this data module keeps in its checkpoints."""
@@ -212,6 +220,7 @@ class DataModule(pl.LightningDataModule):
 
     def teardown(self, stage: str | None = None) -> None:
         """`close`: the trainer is done."""
+        del stage
         self.close()
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
@@ -274,8 +283,23 @@ class DataModule(pl.LightningDataModule):
             return []
         if split in self._loaders:
             return self._loaders[split]
+        return self._loader(split, FixedSampler(self._evaluation_keys(split)[self.rank :: self.world_size]))
+
+    def _evaluation_keys(self, split: str) -> list[BatchKey]:
+        """The batches of an evaluation. Where not all are used, those are spread over all, which go by length."""
         keys = self.encoded[split].in_order(self.config.data)
-        return self._loader(split, FixedSampler(keys[self.rank :: self.world_size]))
+        used = batches_within(self.config.trainer.limit_of(split), len(keys))
+        return [keys[index * len(keys) // used] for index in range(used)]
+
+    def _limits(self) -> Iterator[str]:
+        """What is to be said where not all batches are used."""
+        settings = self.config.trainer
+        for split, encoded in self.encoded.items():
+            if (limit := settings.limit_of(split)) is None:
+                continue
+            whole = self._training_sampler.whole if split == "train" else len(encoded.in_order(self.config.data))
+            same = ", the same in every epoch" if split == "train" and settings.overfit_batches is not None else ""
+            yield f"only {batches_within(limit, whole):,} of {whole:,} batches of {split} are used{same}"
 
     def _loader(self, split: str, sampler: Sampler[BatchKey]) -> DataLoader[Batch]:
         if split not in self._loaders:

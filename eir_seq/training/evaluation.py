@@ -37,11 +37,14 @@ class Evaluation:
 
     def columns(self, outputs: Mapping[str, FittedOutput], rows: Rows) -> dict[str, dict[str, list[Any]]]:
         """The columns of the table of predictions by output: the true values, where `rows` have them, then its own."""
-        return {
-            name: (output.truth(rows) if name in self.targets else {})
-            | (self.written[name].columns() if name in self.written else output.decode(self.raw[name]))
-            for name, output in outputs.items()
-        }
+        found = {}
+        for name, output in outputs.items():
+            of_split = output.truth(rows) if name in self.targets else {}
+            if name in self.written:
+                of_split |= self.written[name].columns()
+            columns = {column: [values[row] for row in self.rows] for column, values in of_split.items()}
+            found[name] = columns if name in self.written else columns | output.decode(self.raw[name])
+        return found
 
     def by_output(self) -> dict[str, dict[str, float]]:
         """The values as ``{output: {metric: value}}``, without the sum of losses."""

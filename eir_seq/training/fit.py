@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
@@ -143,10 +145,25 @@ def fit(
             limit_val_batches=0,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
+            profiler=_profiler(config, run_dir),
+            detect_anomaly=config.trainer.detect_anomaly,
+            deterministic=config.trainer.deterministic or None,
+            benchmark=config.trainer.benchmark or None,
         )
         with signals.deferred():
             _run(trainer, module, data, checkpoint, signals, loop)
     return loop
+
+
+_REFUSED = re.compile(r"Function '\w+' returned nan values.*|\S+ does not have a deterministic implementation")
+"""What torch says under `trainer.detect_anomaly` and `trainer.deterministic`."""
+
+
+def _profiler(config: ExperimentConfig, run_dir: Path) -> Profiler | None:
+    kinds: dict[str | None, type[SimpleProfiler | AdvancedProfiler]]
+    kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+    kind = kinds.get(config.trainer.profiler)
+    return None if kind is None else kind(dirpath=run_dir / "profile", filename=config.trainer.profiler)
 
 
 def _newest_fitting(
@@ -245,6 +262,8 @@ def _run(
         signals.check()
         if out_of_memory(error):
             raise memory_failure(f"step {loop.state.step + 1}", batch_shape(loop.batch)) from error
+        if isinstance(error, RuntimeError) and (match := _REFUSED.search(str(error))):
+            raise RunFailed(f"step {loop.state.step + 1}: {match[0]}") from error
         raise
 
 
@@ -255,6 +274,19 @@ def _refuse_full_disk(network: Network, folder: Path) -> None:
     needed, free = 2 * (weights + 2 * trainable), free_bytes(folder)
     if free < needed:
         raise RunFailed(f"{folder}: checkpoints need about {needed:,} bytes, {free:,} are free")
+
+
+@contextmanager
+def flags_restored() -> Iterator[None]:
+    """Puts back what `trainer.deterministic` and `trainer.benchmark` set for the whole process."""
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    flags = cudnn.deterministic, cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark = flags
 
 
 @contextmanager

@@ -50,6 +50,8 @@ MAY_CHANGE = (
     "trainer.keep_optimizer_state",
     "scheduler.extend",
     "trainer.checkpoint_every",
+    "trainer.profiler",
+    "trainer.detect_anomaly",
 )
 """Config keys that a continued run may have other values for: none of them changes what a step computes. With other
 limits `scheduler.extend` says how the learning rate goes on."""

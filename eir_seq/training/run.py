@@ -22,7 +22,7 @@ from eir_seq.training.checksums import CHECKSUMS, checksums, wrong_files
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
 from eir_seq.training.evaluation import Evaluation, evaluate
-from eir_seq.training.fit import fit, resumable, schedule_from
+from eir_seq.training.fit import fit, flags_restored, resumable, schedule_from
 from eir_seq.training.folder import (
     CACHE,
     CONFIG,
@@ -197,7 +197,7 @@ class _Run:
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
         parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE))
-        with contextlib.closing(parts.data):
+        with contextlib.closing(parts.data), flags_restored():
             result = self._phases(parts, start)
         self.console.say(f"done in {duration(time.monotonic() - start)}: {self.path}")
         return result
@@ -360,9 +360,10 @@ class _Run:
         folder.mkdir(exist_ok=True)
         for split, found in evaluations.items():
             rows = dict(parts.splits.items())[split]
-            assert found.ids == list(parts.data.encoded[split].ids), (
-                f"the evaluation of {split} did not see every row once"
-            )
+            ids, limit = list(parts.data.encoded[split].ids), self.config.trainer.limit_of(split)
+            assert found.ids == [ids[row] for row in found.rows], f"the evaluation of {split} mixed up rows"
+            assert limit or len(ids) == len(found.ids), f"the evaluation of {split} did not see every row once"
+            shown = {name: parts.shown(split, name) for name in parts.inputs}
             for name, output in parts.outputs.items():
                 if name not in found.targets:
                     continue
@@ -372,6 +373,6 @@ class _Run:
                     found.raw[name],
                     found.targets[name],
                     found.ids,
-                    inputs={input_: parts.shown(split, input_) for input_ in parts.inputs},
+                    inputs={input_: [values[row] for row in found.rows] for input_, values in shown.items()},
                 )
             write_predictions(folder / f"{split}.csv", found.ids, found.columns(parts.outputs, rows))

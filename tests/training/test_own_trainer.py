@@ -105,5 +105,5 @@ def test_a_trainer_without_an_end_or_of_several_processes_is_refused(config: Any
         world_size = 2
 
     experiment.data.trainer = Two(logger=False, accelerator="cpu", devices=1)
-    with pytest.raises(UserError, match="2 processes share the rows.*devices=1"):
+    with pytest.raises(UserError, match=r"its 2 processes would share the rows; give it devices=1"):
         experiment.data.setup()
