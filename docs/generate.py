@@ -17,7 +17,7 @@ from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
 from eir_seq.models.option_checks import build_config
 from eir_seq.models.options import Options, describe, flat
-from eir_seq.registry import OUTPUTS
+from eir_seq.registry import CALLBACKS, OUTPUTS
 
 Schema = dict[str, Any]
 
@@ -56,6 +56,7 @@ SECTIONS = {
     "trainer": ["TrainerConfig"],
     "trainer.monitor": ["MonitorConfig"],
     "trainer.early_stopping": ["EarlyStoppingConfig"],
+    "callbacks.NAME": [config.__name__ for config in CALLBACKS.values()],
     "tracker": ["CsvTrackerConfig", "WandbTrackerConfig", "TensorboardTrackerConfig"],
     "run": ["RunConfig"],
     "cache": ["CacheConfig"],

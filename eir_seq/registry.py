@@ -125,8 +125,15 @@ OUTPUTS = Registry(
 METRICS = Registry("metrics", {})
 """Metrics that others add to kinds of outputs, as ``TYPE.NAME``; each kind has its own in its config class."""
 
-CALLBACKS = Registry("callbacks", {})
-"""Config classes of Lightning callbacks, by the name that ``trainer.callbacks`` uses."""
+CALLBACKS = Registry(
+    "callbacks",
+    {
+        "rich_progress": "eir_seq.config.callbacks:RichProgressConfig",
+        "learning_rate_monitor": "eir_seq.config.callbacks:LearningRateMonitorConfig",
+        "device_stats": "eir_seq.config.callbacks:DeviceStatsConfig",
+    },
+)
+"""Config classes of Lightning callbacks."""
 
 GROUPS: dict[str, Registry] = {registry.group: registry for registry in (INPUTS, OUTPUTS, METRICS, CALLBACKS)}
 """All registries by the name of their group."""

@@ -104,7 +104,7 @@ def _validation_needed(sections: Sections) -> Iterator[Fault]:
     if sections.trainer.early_stopping is not None:
         yield Fault("trainer.early_stopping", f"cannot work {reason}")
     yield from ignored("trainer.monitor", sections.trainer.monitor, "output metric mode", reason)
-    yield from ignored("trainer", sections.trainer, "validate_every limit_val_batches", reason)
+    yield from ignored("trainer", sections.trainer, "validate_every", reason)
 
 
 def _weighted_sampling(sections: Sections) -> Iterator[Fault]:

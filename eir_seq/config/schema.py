@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 from pydantic import Field
 
 from eir_seq.config.cache import CacheConfig
+from eir_seq.config.callbacks import CallbackBase
 from eir_seq.config.fusion import FusionConfig, MlpResidualFusionConfig
 from eir_seq.config.inputs import InputBase
 from eir_seq.config.optimization import AdamWConfig, OptimizerConfig, SchedulerConfig
 from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText, TokenOutputBase
 from eir_seq.config.strict import DefaultType, Delimiter, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
-from eir_seq.registry import INPUTS, OUTPUTS
+from eir_seq.registry import CALLBACKS, INPUTS, OUTPUTS
 
 # ---------------------------------------------------------------------------------------------------------- data
 
@@ -214,6 +215,12 @@ TrackerConfig = Annotated[
 ]
 
 
+if TYPE_CHECKING:
+    CallbackConfig = CallbackBase
+else:
+    CallbackConfig = Annotated[reduce(or_, CALLBACKS.values()), Field(discriminator="type")]
+
+
 class RunConfig(Strict):
     """Where the run's files go."""
 
@@ -238,6 +245,9 @@ class ExperimentConfig(Strict):
     optimizer: OptimizerConfig = Field(AdamWConfig(), description="how weights change")
     scheduler: SchedulerConfig = Field(SchedulerConfig(), description="how the learning rate changes")
     trainer: TrainerConfig = Field(TrainerConfig(), description="how long, how precisely and where to train")
+    callbacks: dict[Name, CallbackConfig] = Field(
+        default_factory=dict, description="Lightning callbacks by names of your choice, called in this order"
+    )
     tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
     run: RunConfig = Field(RunConfig(), description="where the run's files go")
     cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are kept")

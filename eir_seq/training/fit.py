@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
@@ -21,6 +21,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.machine import free_bytes
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.training.callbacks import RunLogger, shows_progress
 from eir_seq.training.checkpoints import (
     STATE,
     CheckpointStore,
@@ -81,6 +82,7 @@ def fit(
     signals: SignalGuard,
     validate: bool = True,
     trackers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
     samples: Samples | None = None,
 ) -> RunLoop:
     """Train `network`, from the newest intact checkpoint of the run if there is one.
@@ -135,12 +137,12 @@ def fit(
             precision=config.trainer.precision,
             accumulate_grad_batches=config.trainer.accumulate,
             max_epochs=-1,  # the loop says when to stop: total steps come from both limits
-            callbacks=[loop],
+            callbacks=[*callbacks, loop],
             plugins=[FolderCheckpointIO(), LightningEnvironment()],
             default_root_dir=run_dir,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
+            logger=RunLogger(loop.note, run_dir) if callbacks else False,
+            log_every_n_steps=loop.every,
+            enable_progress_bar=shows_progress(callbacks),
             enable_model_summary=False,
             limit_val_batches=0,
             num_sanity_val_steps=0,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 
 from eir_seq import machine
 from eir_seq.config.schema import ExperimentConfig
@@ -17,6 +18,7 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
+from eir_seq.training.callbacks import build_callbacks, shows_progress
 from eir_seq.training.checkpoints import CheckpointStore, verify_folder
 from eir_seq.training.checksums import CHECKSUMS, checksums, wrong_files
 from eir_seq.training.console import Console, duration
@@ -67,6 +69,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         Stopped: SIGTERM or SIGINT; the state is saved.
     """
     device, monitor = check_config(config)
+    callbacks = build_callbacks(config)
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
         console.log_to(folder.path / LOG)
         if faults := [
@@ -104,7 +107,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         if config.note:
             console.log(config.note)  # the command has said it
         manifest = RunManifest(folder.path, config, device)
-        run = _Run(config, folder, manifest, console, signals, device, monitor)
+        run = _Run(config, folder, manifest, console, signals, device, monitor, callbacks)
         try:
             result = run.execute()
         except BaseException as raised:
@@ -181,6 +184,7 @@ class _Run:
         signals: SignalGuard,
         device: torch.device,
         monitor: Monitor,
+        callbacks: Sequence[Callback],
     ) -> None:
         self.config = config
         self.folder = folder
@@ -190,6 +194,7 @@ class _Run:
         self.signals = signals
         self.device = device
         self.monitor = monitor
+        self.callbacks = callbacks
         self.store = CheckpointStore(self.path / "checkpoints", config.trainer.keep_checkpoints)
         self.report = ReportData()
         self.trackers: list[Any] = []
@@ -275,6 +280,7 @@ class _Run:
 
     def _fit(self, parts: Parts) -> RunLoop:
         start = time.monotonic()
+        self.console.shows_bar = not shows_progress(self.callbacks)
         loop = fit(
             self.config,
             parts.network,
@@ -287,6 +293,7 @@ class _Run:
             signals=self.signals,
             validate=parts.splits.validation is not None,
             trackers=self.trackers,
+            callbacks=self.callbacks,
             samples=Samples(self.config, parts.inputs, parts.outputs, self.path, dict(parts.splits.items())),
         )
         self.console.end_bar()
