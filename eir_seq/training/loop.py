@@ -27,6 +27,7 @@ from eir_seq.training.checkpoints import STATE, CheckpointStore, read_json, unsa
 from eir_seq.training.evaluation import Batch, Evaluation, evaluate
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.module import TrainingModule, metric_key
+from eir_seq.training.optimization import steps_per_epoch
 from eir_seq.training.rehearsal import rehearse
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
@@ -227,6 +228,9 @@ class RunLoop(Checkpoint):
             factors = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
             for group, (rate, factor) in zip(schedule.optimizer.param_groups, factors, strict=True):
                 group["lr"] = rate * factor(schedule.last_epoch)
+        if trainer.progress_bar_callback is not None:  # it says of how many epochs this is one
+            steps = steps_per_epoch(self.module.batches_per_epoch, self.config.trainer.accumulate)
+            trainer.fit_loop.max_epochs = max(math.ceil(self.module.total_steps / steps), self.state.epoch + 1)
         self._settle(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
