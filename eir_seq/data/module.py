@@ -197,20 +197,22 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> Any:
         """Training batches from the position on."""
         batches = self._loader("train", self._training_sampler)
-        if self.trainer is None:
+        trainer: Any = self.trainer
+        if trainer is None:
             return batches
-        self._training_sampler.fixed |= self.trainer.overfit_batches > 0
-        return self.grouped(batches, self.trainer.accumulate_grad_batches) if self.grouped else batches
+        self._training_sampler.fixed |= trainer.overfit_batches > 0
+        return self.grouped(batches, trainer.accumulate_grad_batches) if self.grouped else batches
 
     def state_dict(self) -> dict[str, int]:
         """The position in the training batches, which a trainer that has this data module keeps in its checkpoints."""
-        loop = None if self.trainer is None else self.trainer.fit_loop
-        if loop is None:
+        trainer: Any = self.trainer
+        if trainer is None:
             return {}
+        loop = trainer.fit_loop
         epoch, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current.processed
         if epoch.started == epoch.processed:  # between two epochs
             return {"epoch": epoch.processed, "batches_done": 0}
-        whole = batches >= self.trainer.num_training_batches
+        whole = batches >= trainer.num_training_batches
         return {"epoch": epoch.processed + whole, "batches_done": 0 if whole else batches}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -301,7 +303,7 @@ class DataModule(pl.LightningDataModule):
             same = ", the same in every epoch" if split == "train" and settings.overfit_batches is not None else ""
             yield f"only {batches_within(limit, whole):,} of {whole:,} batches of {split} are used{same}"
 
-    def _loader(self, split: str, sampler: Sampler[BatchKey]) -> DataLoader[Batch]:
+    def _loader(self, split: str, sampler: Sampler[Any]) -> DataLoader[Batch]:
         if split not in self._loaders:
             workers = self._workers
             with warnings.catch_warnings():  # more processes than cores are the user's choice

@@ -216,7 +216,7 @@ FILES = [
 
 DATA = "imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample"
 EXPERIMENTS = ", ".join(sorted([*(path.stem for path in (conf_dir() / "experiment").glob("*.yaml")), "mine"]))
-KEYS = "name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, tracker, run, cache"
+KEYS = "name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, callbacks, tracker, run, cache"
 PACKAGE = "# @package _global_\n"
 
 

@@ -122,8 +122,9 @@ def test_detect_anomaly_names_the_operation(tmp_path: Path, monkeypatch: pytest.
         def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
             return gradient * torch.nan
 
+    undefined: Any = Undefined
     monkeypatch.setattr(
-        "tests.training.fakes.Encoder.forward", lambda self, values: Undefined.apply(self.linear(values))
+        "tests.training.fakes.Encoder.forward", lambda self, values: undefined.apply(self.linear(values))
     )
     with pytest.raises(RunFailed, match=r"^step 1: Function 'UndefinedBackward' returned nan values"):
         run(experiment(trainer={"detect_anomaly": True}), tmp_path)
