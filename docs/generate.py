@@ -17,7 +17,7 @@ from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
 from eir_seq.models.option_checks import build_config
 from eir_seq.models.options import Options, describe, flat
-from eir_seq.registry import FUSIONS, INPUTS, OPTIMIZERS, OUTPUTS, SCHEDULERS, TOKENIZERS, TRACKERS, Registry
+from eir_seq.registry import CALLBACKS, FUSIONS, INPUTS, OPTIMIZERS, OUTPUTS, SCHEDULERS, TOKENIZERS, TRACKERS, Registry
 
 Schema = dict[str, Any]
 
@@ -51,6 +51,7 @@ SECTIONS = {
     "trainer": ["TrainerConfig"],
     "trainer.monitor": ["MonitorConfig"],
     "trainer.early_stopping": ["EarlyStoppingConfig"],
+    "callbacks.NAME": _kinds(CALLBACKS),
     "tracker": _kinds(TRACKERS),
     "run": ["RunConfig"],
     "cache": ["CacheConfig"],

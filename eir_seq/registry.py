@@ -209,8 +209,15 @@ READERS = Registry(
 ARCHITECTURES = Registry("architectures", {})
 """Catalogue entries (`eir_seq.models.entry.Entry`) that others add; each family of ours has its own in ``entry.py``."""
 
-CALLBACKS = Registry("callbacks", {})
-"""Config classes of Lightning callbacks, by the name that ``trainer.callbacks`` uses."""
+CALLBACKS = Registry(
+    "callbacks",
+    {
+        "rich_progress": "eir_seq.config.callbacks:RichProgressConfig",
+        "learning_rate_monitor": "eir_seq.config.callbacks:LearningRateMonitorConfig",
+        "device_stats": "eir_seq.config.callbacks:DeviceStatsConfig",
+    },
+)
+"""Config classes of Lightning callbacks."""
 
 GROUPS: dict[str, Registry] = {
     registry.group: registry

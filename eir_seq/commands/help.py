@@ -8,7 +8,7 @@ from eir_seq.commands import COMMANDS
 from eir_seq.config.folders import config_folders, options_of
 from eir_seq.files import read_small
 
-GROUPS = ("data", "fusion", "optimizer", "scheduler", "trainer", "tracker")
+GROUPS = ("data", "fusion", "optimizer", "scheduler", "trainer", "callbacks", "tracker", "debug")
 
 _OVERVIEW = """\
 eir_seq trains sequence models on your own data from one YAML file.

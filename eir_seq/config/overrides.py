@@ -55,6 +55,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 def normalized(overrides: Sequence[str]) -> list[str]:
     """Overrides as Hydra takes them, whether or not the user wrote a ``+``.
 
+    `debug` comes last, so that its options win over those of the experiment, wherever it stands.
     A value may be set whether or not a YAML file names its key: validation knows the keys, and names all unknown ones
     at once. A group that config.yaml does not choose (``experiment``) is added.
 
@@ -85,7 +86,7 @@ def normalized(overrides: Sequence[str]) -> list[str]:
             result.append(f"++{bare}")
     if faults:
         raise UserError(*faults)
-    return result
+    return sorted(result, key=lambda text: text.lstrip("+").startswith("debug="))
 
 
 def _faults_of_choice(override: Override, is_chosen: bool) -> Iterator[Fault]:

@@ -164,6 +164,10 @@ def _limits(sections: Sections) -> Iterator[Fault]:
         return
     if trainer.max_epochs is None and trainer.max_steps is None:
         yield Fault("trainer.max_epochs", "is null and so is max_steps; the run would never end")
+    if trainer.overfit_batches is not None:
+        yield from ignored("trainer", trainer, "limit_train_batches limit_val_batches", "with trainer.overfit_batches")
+    if trainer.deterministic and trainer.benchmark:
+        yield Fault("trainer.benchmark", "cannot be combined with trainer.deterministic: what is fastest would decide")
     if trainer.precision == "16-mixed" and trainer.accelerator == "cpu":
         yield Fault("trainer.precision", "'16-mixed' needs a GPU; on a CPU use 'bf16-mixed' or '32'")
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from eir_seq.config.cache import CacheConfig
+from eir_seq.config.callbacks import CallbackBase
 from eir_seq.config.fusion import MlpResidualFusionConfig
 from eir_seq.config.inputs import InputBase
 from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
@@ -22,7 +23,7 @@ from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText, Token
 from eir_seq.config.strict import Delimiter, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.trackers import CsvTrackerConfig
-from eir_seq.registry import INPUTS, OUTPUTS, SOURCES
+from eir_seq.registry import CALLBACKS, INPUTS, OUTPUTS, SOURCES
 
 # ---------------------------------------------------------------------------------------------------------- data
 
@@ -140,6 +141,9 @@ class MonitorConfig(Strict):
     mode: Literal["min", "max"] | None = Field(None, description="by the metric if absent")
 
 
+BatchLimit = Positive | Annotated[float, Field(gt=0, le=1)]
+
+
 class TrainerConfig(Strict):
     """How long, how precisely and where to train."""
 
@@ -165,9 +169,40 @@ class TrainerConfig(Strict):
     )
     monitor: MonitorConfig = Field(MonitorConfig(), description="metric that selects the best checkpoint")
     early_stopping: EarlyStoppingConfig | None = Field(None, description="stop a run that no longer improves")
+    limit_train_batches: BatchLimit | None = Field(
+        None, description="use that many batches of each epoch (an integer), or that share of them; all if absent"
+    )
+    limit_val_batches: BatchLimit | None = Field(None, description="the same for evaluations of validation rows")
+    limit_test_batches: BatchLimit | None = Field(None, description="the same for test rows")
+    overfit_batches: BatchLimit | None = Field(
+        None,
+        description="train on the same batches in every epoch, so many or that share of them, and use as many "
+        "validation batches: a model that cannot learn them by heart has a fault",
+    )
+    profiler: Literal["simple", "advanced"] | None = Field(
+        None, description="measure where the time goes, by hook or by function; written to RUN/profile/"
+    )
+    detect_anomaly: bool = Field(False, description="name the operation whose gradient is not a number; slow")
+    deterministic: bool | Literal["warn"] = Field(
+        False, description="use deterministic algorithms alone; an operation that has none ends the run, or warns"
+    )
+    benchmark: bool = Field(False, description="let cuDNN try its algorithms and take the fastest; for fixed sizes")
+
+    def limit_of(self, split: str) -> int | float | None:
+        """How many batches of a split are used, or which share; None: all."""
+        limits = {"train": self.limit_train_batches, "validation": self.limit_val_batches}
+        if split in limits and self.overfit_batches is not None:
+            return self.overfit_batches
+        return limits.get(split, self.limit_test_batches)
 
 
 # ---------------------------------------------------------------------------------------------------------- run
+
+
+if TYPE_CHECKING:
+    CallbackConfig = CallbackBase
+else:
+    CallbackConfig = union(CALLBACKS, CallbackBase)
 
 
 class RunConfig(Strict):
@@ -194,6 +229,9 @@ class ExperimentConfig(Strict):
     optimizer: OptimizerConfig = Field(AdamWConfig(), description="optimizer and learning rate")
     scheduler: AnySchedulerConfig = Field(SchedulerConfig(), description="learning-rate schedule")
     trainer: TrainerConfig = Field(TrainerConfig(), description="length of training, precision, device, evaluation")
+    callbacks: dict[Name, CallbackConfig] = Field(
+        default_factory=dict, description="Lightning callbacks by names of your choice, called in this order"
+    )
     tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
     run: RunConfig = Field(RunConfig(), description="the run folder")
     cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are cached")

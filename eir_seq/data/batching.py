@@ -94,6 +94,13 @@ class TrainingOrder:
         return rows[np.argsort(self._totals[rows], kind="stable")]
 
 
+def batches_within(limit: int | float | None, batches: int) -> int:
+    """How many of so many batches a limit leaves: a number, a share (at least one), or all (None)."""
+    if limit is None:
+        return batches
+    return min(limit, batches) if isinstance(limit, int) else max(1, int(limit * batches))
+
+
 def evaluation_batches(
     lengths: NDArray[np.int64], *, batch_size: int, max_tokens: int | None = None, length_buckets: bool = True
 ) -> list[Rows]:

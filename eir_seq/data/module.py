@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import signal
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.batching import TrainingOrder, batch_costs, shard
+from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, batches_within, shard
 from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.missing import Missing
@@ -39,9 +39,13 @@ class EpochSampler(Sampler[BatchKey]):
     ahead of training, and what they have taken says nothing about what was trained on.
     """
 
-    def __init__(self, order: TrainingOrder, rank: int = 0, world_size: int = 1) -> None:
-        self.order, self.rank, self.world_size = order, rank, world_size
+    def __init__(
+        self, order: TrainingOrder, rank: int = 0, world_size: int = 1, limit: int | float | None = None
+    ) -> None:
+        self.order, self.rank, self.world_size, self.limit = order, rank, world_size, limit
         self.epoch = self.skip = 0
+        self.fixed = False
+        """Whether the batches of every epoch are those of the first."""
 
     def set_position(self, epoch: int, batches_done: int) -> None:
         """The next iterator begins behind `batches_done` batches of `epoch`."""
@@ -53,16 +57,25 @@ class EpochSampler(Sampler[BatchKey]):
         if epoch != self.epoch:
             self.set_position(epoch, 0)
 
-    def __len__(self) -> int:
+    @property
+    def whole(self) -> int:
+        """Batches of an epoch without the limit."""
         return self.order.batches_per_epoch // self.world_size
+
+    def __len__(self) -> int:
+        return batches_within(self.limit, self.whole)
 
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self.epoch
-        batches = shard(self.order.batches(epoch), self.rank, self.world_size)[self.skip :]
+        batches = self.batches(epoch)[self.skip :]
         return (BatchKey(tuple(batch.tolist()), epoch) for batch in batches)
 
+    def batches(self, epoch: int) -> list[Rows]:
+        """The rows of each batch of an epoch that are this process's."""
+        return shard(self.order.batches(0 if self.fixed else epoch), self.rank, self.world_size)[: len(self)]
 
-class FixedSampler(Sampler[BatchKey]):
+
+class FixedSampler(SequentialSampler):
     """The same batches each time."""
 
     def __init__(self, keys: list[BatchKey]) -> None:
@@ -71,7 +84,7 @@ class FixedSampler(Sampler[BatchKey]):
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __iter__(self) -> Iterator[BatchKey]:
+    def __iter__(self) -> Iterator[BatchKey]:  # type: ignore[override]  # the dataset makes whole batches
         return iter(self.keys)
 
 
@@ -105,6 +118,8 @@ class DataModule(pl.LightningDataModule):
             max_size=config.cache.max_bytes,
             source=config.source,
         )
+        self.grouped: Callable[[DataLoader[Batch], int], Any] | None = None
+        """Makes training batches know the optimizer step of so many that they are part of, for a `TrainingModule`."""
         self._progress = progress
         self._sampler: EpochSampler | None = None
         self._loaders: dict[str, DataLoader[Batch]] = {}
@@ -112,6 +127,9 @@ class DataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Encode all splits; a second call does nothing. Raises `UserError` where rows or sizes do not fit."""
         del stage  # what is encoded is cached, and all stages of a run need it
+        if self.trainer is not None and self.trainer.world_size != self.world_size:
+            message = f"its {self.trainer.world_size} processes would share the rows; give it devices=1"
+            raise UserError(Fault("lightning.Trainer", message))
         if self.encoded:
             return
         for split, rows in self.splits.items():
@@ -129,10 +147,13 @@ class DataModule(pl.LightningDataModule):
                 },
             )
             self.warnings += warnings
+        if "train" in self.encoded:
+            limit = self.config.trainer.limit_of("train")
+            self._sampler = EpochSampler(self._training_order(), self.rank, self.world_size, limit)
+            self._sampler.fixed = self.config.trainer.overfit_batches is not None
+        self.warnings += self._limits()
         for warning in self.warnings:
             log.warning(warning)
-        if "train" in self.encoded:
-            self._sampler = EpochSampler(self._training_order(), self.rank, self.world_size)
 
     def close(self) -> None:
         """End the processes that prepare batches, which otherwise outlive the last batch by half a minute."""
@@ -161,26 +182,53 @@ class DataModule(pl.LightningDataModule):
             batches: how many from there on do; where they hold more than `COMPARED_ROWS`, fewer.
             beyond: rows of a batch. One that takes no more is left out, and so is an evaluation's beside training's.
         """
-        split, order = self.encoded["train"], self._training_sampler.order
+        split, sampler = self.encoded["train"], self._training_sampler
         cost = float(batch_costs(split.lengths, [np.array(beyond)])[0]) if beyond else 0.0
-        batches = min(batches, max(1, COMPARED_ROWS // len(split)) * len(self._training_sampler))
+        batches = min(batches, max(1, COMPARED_ROWS // len(split)) * len(sampler))
         train = evaluated = None
         while batches > 0:
-            chosen = shard(order.batches(epoch), self.rank, self.world_size)[batches_done:][:batches]
+            chosen = sampler.batches(epoch)[batches_done:][:batches]
             costs = batch_costs(split.lengths, chosen)
             if costs.max() > cost:
                 cost, train = float(costs.max()), BatchKey(tuple(chosen[costs.argmax()].tolist()), epoch)
             epoch, batches_done, batches = epoch + 1, 0, batches - len(chosen)
         if "validation" in self.encoded:
-            keys = self.encoded["validation"].in_order(self.config.data)
+            keys = self._evaluation_keys("validation")
             costs = batch_costs(self.encoded["validation"].lengths, [np.array(key.rows) for key in keys])
             if costs.max() > cost:
                 evaluated = self.encoded["validation"][keys[int(costs.argmax())]]
         return None if train is None else split[train], evaluated
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> Any:
         """Training batches from the position on."""
-        return self._loader("train", self._training_sampler)
+        batches = self._loader("train", self._training_sampler)
+        trainer: Any = self.trainer
+        if trainer is None:
+            return batches
+        self._training_sampler.fixed |= trainer.overfit_batches > 0
+        return self.grouped(batches, trainer.accumulate_grad_batches) if self.grouped else batches
+
+    def state_dict(self) -> dict[str, int]:
+        """The position in the training batches, which a trainer that has this data module keeps in its checkpoints."""
+        trainer: Any = self.trainer
+        if trainer is None:
+            return {}
+        loop = trainer.fit_loop
+        epoch, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current.processed
+        if epoch.started == epoch.processed:  # between two epochs
+            return {"epoch": epoch.processed, "batches_done": 0}
+        whole = batches >= trainer.num_training_batches
+        return {"epoch": epoch.processed + whole, "batches_done": 0 if whole else batches}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on at the position of a checkpoint."""
+        if state_dict:
+            self.set_position(state_dict["epoch"], state_dict["batches_done"])
+
+    def teardown(self, stage: str | None = None) -> None:
+        """`close`: the trainer is done."""
+        del stage
+        self.close()
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Every validation row once; no batches where there is no validation split."""
@@ -247,10 +295,25 @@ class DataModule(pl.LightningDataModule):
             return []
         if split in self._loaders:
             return self._loaders[split]
-        keys = self.encoded[split].in_order(self.config.data)
-        return self._loader(split, FixedSampler(keys[self.rank :: self.world_size]))
+        return self._loader(split, FixedSampler(self._evaluation_keys(split)[self.rank :: self.world_size]))
 
-    def _loader(self, split: str, sampler: Sampler[BatchKey]) -> DataLoader[Batch]:
+    def _evaluation_keys(self, split: str) -> list[BatchKey]:
+        """The batches of an evaluation. Where not all are used, those are spread over all, which go by length."""
+        keys = self.encoded[split].in_order(self.config.data)
+        used = batches_within(self.config.trainer.limit_of(split), len(keys))
+        return [keys[index * len(keys) // used] for index in range(used)]
+
+    def _limits(self) -> Iterator[str]:
+        """What is to be said where not all batches are used."""
+        settings = self.config.trainer
+        for split, encoded in self.encoded.items():
+            if (limit := settings.limit_of(split)) is None:
+                continue
+            whole = self._training_sampler.whole if split == "train" else len(encoded.in_order(self.config.data))
+            same = ", the same in every epoch" if split == "train" and settings.overfit_batches is not None else ""
+            yield f"only {batches_within(limit, whole):,} of {whole:,} batches of {split} are used{same}"
+
+    def _loader(self, split: str, sampler: Sampler[Any]) -> DataLoader[Batch]:
         if split not in self._loaders:
             workers = self._workers
             with warnings.catch_warnings():  # more processes than cores are the user's choice

@@ -150,8 +150,9 @@ def write_bundle(
                 share(adapters / name / ADAPTER_WEIGHTS, partial / ADAPTERS / name / ADAPTER_WEIGHTS)
         if base:
             (partial / BASE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
+        predicting = config.model_copy(update={"callbacks": {}})
         (partial / CONFIG).write_text(
-            yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True), encoding="utf-8"
+            yaml.safe_dump(plain(predicting), sort_keys=False, allow_unicode=True), encoding="utf-8"
         )
         if needed := plugins.needed(plain(config)):
             (partial / PLUGINS).write_text(json.dumps(needed, indent=2) + "\n", encoding="utf-8")

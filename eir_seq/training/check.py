@@ -17,6 +17,7 @@ from eir_seq.data.batching import batch_costs
 from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import LENGTH
 from eir_seq.training.assemble import Parts, assemble
+from eir_seq.training.callbacks import build_callbacks
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
@@ -88,6 +89,7 @@ def check(config: ExperimentConfig) -> CheckResult:
         RunFailed: the first step's loss is not finite, or memory does not suffice.
     """
     device, monitor = check_config(config)
+    build_callbacks(config)
     with Console() as console:
         parts = assemble(config, console)
     check_parts(config, parts.splits, parts.outputs, monitor, parts.targets)

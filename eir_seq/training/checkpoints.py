@@ -189,8 +189,28 @@ def _to_json(value: Any, path: str, tensors: dict[str, Tensor], names: dict[tupl
     if isinstance(value, list | tuple):
         items = [_to_json(item, f"{path}/{index}", tensors, names) for index, item in enumerate(value)]
         return items if isinstance(value, list) else {"$tuple": items}
-    assert value is None or isinstance(value, bool | int | float | str), f"{path}: {type(value)} cannot be saved"
+    assert _is_plain(value), f"{path}: {type(value)} cannot be saved"
     return value
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def unsavable(value: Any, path: str = "") -> str | None:
+    """Where a tree holds what `write_state` cannot write, and what it is; None if it can write all of it."""
+    if isinstance(value, Mapping):
+        items: Any = value.items()
+        if bad := next((key for key in value if not _is_plain(key)), None):
+            return f"{path}: a key of type {type(bad).__name__}"
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    elif _is_plain(value) or isinstance(value, Tensor):
+        return None
+    else:
+        return f"{path}: a {type(value).__name__} (numbers, texts, lists, mappings and tensors can be saved)"
+    found = (unsavable(item, f"{path}.{key}" if path else str(key)) for key, item in items)
+    return next(filter(None, found), None)
 
 
 def _from_json(value: Any, tensors: dict[str, Tensor]) -> Any:

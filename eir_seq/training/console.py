@@ -35,6 +35,8 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stdout
         self.terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.shows_bar = True
+        """Whether training has a bar; off where a callback shows one."""
         self._log: Path | None = None
         self._early: list[str] = []
         self._bar: Progress | None = None
@@ -115,7 +117,7 @@ class Console:
         now = time.monotonic()
         if self._first_step is None:
             self._first_step = (step, now)
-        if self.terminal:
+        if self.terminal and self.shows_bar:
             self._advance(step, total, epoch, loss)
         elif now - self._last_line >= LINE_SECONDS:
             self._last_line = now

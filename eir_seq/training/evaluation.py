@@ -31,6 +31,8 @@ class Evaluation:
     """Raw outputs by output name, (rows, width), on the CPU."""
     targets: dict[str, Tensor]
     """Targets by output name, (labelled rows,), on the CPU; only of outputs whose rows have labels."""
+    rows: list[int]
+    """Their positions in the split."""
     values: dict[tuple[str, str], float]
     """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses."""
     written: dict[str, Writer] = field(default_factory=dict)
@@ -56,9 +58,9 @@ class Evaluation:
         if output.name not in self.targets:
             return {}
         if (places := self.labelled.get(output.name)) is None:
-            return output.truth(rows)
+            return output.truth(rows.select(self.rows))
         found = {}
-        for column, values in output.truth(rows.select(places)).items():
+        for column, values in output.truth(rows.select([self.rows[place] for place in places])).items():
             found[column] = [""] * len(self.ids)
             for place, value in zip(places, values, strict=True):
                 found[column][place] = value
@@ -66,7 +68,10 @@ class Evaluation:
 
     def _predicted(self, output: FittedOutput) -> dict[str, list[Any]]:
         name = output.name
-        columns = self.written[name].columns() if name in self.written else output.decode(self.raw[name])
+        if (writer := self.written.get(name)) is None:
+            columns = output.decode(self.raw[name])
+        else:
+            columns = {column: [values[row] for row in self.rows] for column, values in writer.columns().items()}
         for values in columns.values():
             for row in self.unread.get(name, ()):
                 values[row] = ""
@@ -105,63 +110,100 @@ def evaluate(
     Raises:
         RunFailed: a raw output or a loss is not finite.
     """
-    kept: dict[str, KeptRows] = {name: KeptRows() for name in outputs}
-    labels: dict[str, KeptRows] = {}
-    labelled: dict[str, list[Tensor]] = {}
-    unread: dict[str, list[int]] = {}
-    seen: list[Tensor] = []
-    ids: list[str] = []
+    gathered = Gathered(outputs, writers)
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
-            here = batch["row"]
-            present = batch.get("present", {})
-            for name, raw in network(on_device["inputs"], on_device.get("present", {})).items():
-                kept[name].add(raw.float(), here)
-                read = network.token_inputs.get(name)
-                if read in present:
-                    unread.setdefault(name, []).extend(here[~present[read]].tolist())
-                if name not in batch["targets"]:
-                    continue
-                target, of = batch["targets"][name], here
-                if (places := batch.get("labelled", {}).get(name)) is not None:
-                    target, of = target[places], here[places]
-                    labelled.setdefault(name, []).append(of)
-                labels.setdefault(name, KeptRows()).add(target, of)
+            raw = network(on_device["inputs"], on_device.get("present", {}))
+            gathered.add(batch, raw, network.token_inputs)
             for writer in writers:
-                writer.write(here.tolist(), on_device["inputs"][writer.input])
-            seen.append(here)
-            ids += batch["id"]
+                writer.write(batch["row"].tolist(), on_device["inputs"][writer.input])
             between()
-    rows = torch.cat(seen) if seen else torch.empty(0, dtype=torch.long)
-    order, places = _ordered(rows)
-    raws = {name: found.take(places) for name, found in kept.items() if seen}
-    known = {name: torch.cat(found) for name, found in labelled.items()}
-    targets = {
-        name: found.take(places if name not in known else _ordered(known[name])[1]) for name, found in labels.items()
-    }
-    some = {name: places[found.sort().values] for name, found in known.items()}
-    values = {
-        (name, metric): value
-        for name, target in targets.items()
-        for metric, value in measure(
-            outputs[name], raws[name] if name not in some else raws[name][some[name]], target
-        ).items()
-    }
-    values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
-    if all((name, "loss") in values for name in outputs):
-        values["", "loss"] = sum(output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
-        if not math.isfinite(values["", "loss"]):
-            raise RunFailed("the loss of the evaluation is not finite")
-    return Evaluation(
-        ids=[ids[index] for index in order.tolist()],
-        raw=raws,
-        targets=targets,
-        values=values,
-        written={writer.name: writer for writer in writers},
-        labelled={name: found.tolist() for name, found in some.items()},
-        unread={name: places[torch.tensor(found, dtype=torch.long)].tolist() for name, found in unread.items()},
-    )
+    return gathered.measured()
+
+
+class Gathered:
+    """Raw outputs and targets of an evaluation, batch by batch, on the CPU.
+
+    Args:
+        outputs: the fitted outputs by name. One without targets is predicted and not measured.
+        writers: what writes texts for the same rows, which are measured, too.
+    """
+
+    def __init__(self, outputs: Mapping[str, FittedOutput], writers: Sequence[Writer] = ()) -> None:
+        self.outputs, self.writers = outputs, writers
+        self._raw = {name: KeptRows() for name in outputs}
+        self._targets: dict[str, KeptRows] = {}
+        self._labelled: dict[str, list[Tensor]] = {}
+        self._unread: dict[str, list[int]] = {}
+        self._rows: list[Tensor] = []
+        self._ids: list[str] = []
+
+    def add(self, batch: Batch, raw: Mapping[str, Tensor], token_inputs: Mapping[str, str]) -> None:
+        """Keep the raw outputs (batch, ...) of a batch, and its targets.
+
+        Args:
+            batch: the batch.
+            raw: by output.
+            token_inputs: the input whose tokens an output reads, of outputs that read tokens.
+        """
+        here, present = batch["row"].cpu(), batch.get("present", {})
+        for name, values in raw.items():
+            self._raw[name].add(values.float(), here)
+            read = token_inputs.get(name)
+            if read in present:
+                self._unread.setdefault(name, []).extend(here[~present[read].cpu()].tolist())
+            if name not in batch["targets"]:
+                continue
+            target, of = batch["targets"][name], here
+            if (places := batch.get("labelled", {}).get(name)) is not None:
+                target, of = target[places], here[places.cpu()]
+                self._labelled.setdefault(name, []).append(of)
+            self._targets.setdefault(name, KeptRows()).add(target, of)
+        self._rows.append(here)
+        self._ids += batch["id"]
+
+    def measured(self) -> Evaluation:
+        """The evaluation of all rows so far, which are forgotten.
+
+        Raises:
+            RunFailed: a raw output or a loss is not finite.
+        """
+        rows = torch.cat(self._rows) if self._rows else torch.empty(0, dtype=torch.long)
+        order, places = _ordered(rows)
+        raws = {name: found.take(places) for name, found in self._raw.items() if self._rows}
+        known = {name: torch.cat(found) for name, found in self._labelled.items()}
+        targets = {
+            name: found.take(_ordered(known[name])[1] if name in known else places)
+            for name, found in self._targets.items()
+        }
+        labelled = {name: places[found.sort().values] for name, found in known.items()}
+        outputs, writers = self.outputs, self.writers
+        values = {
+            (name, metric): value
+            for name, target in targets.items()
+            for metric, value in measure(
+                outputs[name], raws[name][labelled[name]] if name in labelled else raws[name], target
+            ).items()
+        }
+        values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
+        if all((name, "loss") in values for name in outputs):
+            weighted = (output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
+            values["", "loss"] = sum(weighted)
+            if not math.isfinite(values["", "loss"]):
+                raise RunFailed("the loss of the evaluation is not finite")
+        return Evaluation(
+            ids=[self._ids[index] for index in order.tolist()],
+            rows=rows[order].tolist(),
+            raw=raws,
+            targets=targets,
+            values=values,
+            written={writer.name: writer for writer in writers},
+            labelled={name: found.tolist() for name, found in labelled.items()},
+            unread={
+                name: places[torch.tensor(found, dtype=torch.long)].tolist() for name, found in self._unread.items()
+            },
+        )
 
 
 def _ordered(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,13 +13,15 @@ from typing import Any, Protocol
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.machine import free_bytes
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.training.callbacks import RunLogger, shows_progress
 from eir_seq.training.checkpoints import (
     STATE,
     CheckpointStore,
@@ -79,6 +82,7 @@ def fit(
     signals: SignalGuard,
     validate: bool = True,
     trackers: Sequence[Logger] = (),
+    callbacks: Sequence[Callback] = (),
     samples: Samples | None = None,
 ) -> RunLoop:
     """Train `network`, from the newest intact checkpoint of the run if there is one.
@@ -133,20 +137,35 @@ def fit(
             precision=config.trainer.precision,
             accumulate_grad_batches=config.trainer.accumulate,
             max_epochs=-1,  # the loop says when to stop: total steps come from both limits
-            callbacks=[loop],
+            callbacks=[*callbacks, loop],
             plugins=[FolderCheckpointIO(), LightningEnvironment()],
             default_root_dir=run_dir,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
+            logger=RunLogger(loop.note, run_dir) if callbacks else False,
+            log_every_n_steps=loop.every,
+            enable_progress_bar=shows_progress(callbacks),
             enable_model_summary=False,
             limit_val_batches=0,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
+            profiler=_profiler(config, run_dir),
+            detect_anomaly=config.trainer.detect_anomaly,
+            deterministic=config.trainer.deterministic or None,
+            benchmark=config.trainer.benchmark or None,
         )
         with signals.deferred():
             _run(trainer, module, data, checkpoint, signals, loop)
     return loop
+
+
+_REFUSED = re.compile(r"Function '\w+' returned nan values.*|\S+ does not have a deterministic implementation")
+"""What torch says under `trainer.detect_anomaly` and `trainer.deterministic`."""
+
+
+def _profiler(config: ExperimentConfig, run_dir: Path) -> Profiler | None:
+    kinds: dict[str | None, type[SimpleProfiler | AdvancedProfiler]]
+    kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+    kind = kinds.get(config.trainer.profiler)
+    return None if kind is None else kind(dirpath=run_dir / "profile", filename=config.trainer.profiler)
 
 
 def _newest_fitting(
@@ -245,6 +264,8 @@ def _run(
         signals.check()
         if out_of_memory(error):
             raise memory_failure(f"step {loop.state.step + 1}", batch_shape(loop.batch)) from error
+        if isinstance(error, RuntimeError) and (match := _REFUSED.search(str(error))):
+            raise RunFailed(f"step {loop.state.step + 1}: {match[0]}") from error
         raise
 
 
@@ -255,6 +276,19 @@ def _refuse_full_disk(network: Network, folder: Path) -> None:
     needed, free = 2 * (weights + 2 * trainable), free_bytes(folder)
     if free < needed:
         raise RunFailed(f"{folder}: checkpoints need about {needed:,} bytes, {free:,} are free")
+
+
+@contextmanager
+def flags_restored() -> Iterator[None]:
+    """Puts back what `trainer.deterministic` and `trainer.benchmark` set for the whole process."""
+    cudnn = torch.backends.cudnn
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    flags = cudnn.deterministic, cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        cudnn.deterministic, cudnn.benchmark = flags
 
 
 @contextmanager

@@ -50,6 +50,8 @@ MAY_CHANGE = (
     "trainer.keep_optimizer_state",
     "scheduler.extend",
     "trainer.checkpoint_every",
+    "trainer.profiler",
+    "trainer.detect_anomaly",
 )
 """Config keys that a continued run may have other values for: none of them changes what a step computes. With other
 limits `scheduler.extend` says how the learning rate goes on."""
@@ -260,13 +262,17 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
         before: Any = read_config(path / CONFIG)
     except UserError as error:
         raise UserError(*(Fault("run.dir", f"{fault.place} {fault.message}") for fault in error.faults)) from None
+    earlier = None
     try:
         with contextlib.suppress(ValueError):  # else an earlier version wrote it, and other keys are compared as well
-            before = plain(ExperimentConfig.model_validate(before))  # keys that are new since then have their defaults
+            earlier = ExperimentConfig.model_validate(before)
+            before = plain(earlier)  # keys that are new since then have their defaults
         then, now = dict(flat(before)), dict(flat(plain(config)))
     except AttributeError:
         raise UserError(Fault("run.dir", f"{path / CONFIG} is not a run's config")) from None
-    changed = sorted(key for key in then.keys() | now.keys() if then.get(key) != now.get(key))
+    differing = {key for key in then.keys() | now.keys() if then.get(key) != now.get(key)}
+    changed = sorted(differing - {"callbacks"})  # which is a leaf where there are none
+    may_change = (*MAY_CHANGE, *_observers(earlier, config))
     faults = [
         Fault(
             key,
@@ -274,11 +280,18 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
             "remove the folder)",
         )
         for key in changed
-        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in may_change)
     ]
     if faults:
         raise UserError(*faults)
     return changed
+
+
+def _observers(*configs: ExperimentConfig | None) -> list[str]:
+    """Config paths of callbacks that leave training as it is, in all of the configs that have them."""
+    found = [item for config in configs if config is not None for item in config.callbacks.items()]
+    steering = {name for name, callback in found if not callback.OBSERVES}
+    return [f"callbacks.{name}" for name in dict(found).keys() - steering]
 
 
 def plain(config: ExperimentConfig) -> dict[str, Any]:

@@ -49,6 +49,11 @@ class Groups:
     def __len__(self) -> int:
         return len(self.batches)
 
+    @property
+    def sampler(self) -> Any:
+        """That of the batches, whose ``set_epoch`` the trainer calls; None where they have none."""
+        return getattr(self.batches, "sampler", None)
+
     def __iter__(self) -> Iterator[Batch]:
         """Each batch with `counts` of its own, and `step_counts` and `step_rows` of the whole optimizer step."""
         return self._grouped(iter(self.batches))  # the sampler reads its position now, not at the first batch

@@ -1,8 +1,9 @@
 """What happens between the steps: evaluations, early stopping, the best weights, checkpoints, signals.
 
-`RunLoop` is a Lightning callback. The trainer's own validation loop and checkpointing stay off: evaluation and saving
-happen here, at the end of optimizer steps only, so that every checkpoint is a state between two steps and a resumed
-run goes on with exactly what the uninterrupted one would have done next.
+`RunLoop` is the trainer's checkpoint callback, which is called after all others. The trainer's own validation loop
+stays off: evaluation and saving happen here, at the end of optimizer steps only (after the last one of an epoch, at the
+end of the epoch), so that every checkpoint is a state between two steps and a resumed run goes on with exactly what the
+uninterrupted one would have done next.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.training.checkpoints import STATE, CheckpointStore, read_json
+from eir_seq.training.checkpoints import STATE, CheckpointStore, read_json, unsavable
 from eir_seq.training.evaluation import Batch, Evaluation, evaluate
 from eir_seq.training.metrics_file import Measurement, MetricsFile
-from eir_seq.training.module import TrainingModule
+from eir_seq.training.module import TrainingModule, metric_key
+from eir_seq.training.optimization import steps_per_epoch
 from eir_seq.training.rehearsal import rehearse
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
@@ -117,7 +121,7 @@ class Monitor:
         return value < than - by if self.mode == "min" else value > than + by
 
 
-class RunLoop(Callback):
+class RunLoop(Checkpoint):
     """Steers a run between its steps.
 
     Args:
@@ -169,7 +173,9 @@ class RunLoop(Callback):
         self.steps_done = self.rows_done = 0  # by this process
         self._saved: tuple[int, bool] | None = None
         self._consistent = True  # the state, the weights and metrics.csv belong to the same step
-        self._every = math.ceil(module.total_steps / POINTS)
+        self._unsettled = False  # an epoch ends, and so does its last step
+        self._asked_to_stop = False
+        self.every = math.ceil(module.total_steps / POINTS)
 
     @property
     def finished(self) -> bool:
@@ -180,6 +186,8 @@ class RunLoop(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the run's state, and put the trainer's counters between two steps (or two epochs)."""
+        if (problem := unsavable(checkpoint["callbacks"])) is not None:
+            raise RunFailed(f"a callback's state holds what a checkpoint cannot: {problem}")
         checkpoint[STATE_KEY] = asdict(self.state)
         loops = checkpoint["loops"]
         # The trainer saves its counters as they are inside a hook: a batch processed and not completed. Resuming from
@@ -220,6 +228,9 @@ class RunLoop(Callback):
             factors = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
             for group, (rate, factor) in zip(schedule.optimizer.param_groups, factors, strict=True):
                 group["lr"] = rate * factor(schedule.last_epoch)
+        if trainer.progress_bar_callback is not None:  # it says of how many epochs this is one
+            steps = steps_per_epoch(self.module.batches_per_epoch, self.config.trainer.accumulate)
+            trainer.fit_loop.max_epochs = max(math.ceil(self.module.total_steps / steps), self.state.epoch + 1)
         self._settle(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -238,23 +249,43 @@ class RunLoop(Callback):
         done, settings = batch_idx + 1, self.config.trainer
         self.rows_done += len(batch["id"])
         epoch_ends = done == self.module.batches_per_epoch
+        if trainer.should_stop:  # a callback wants the run to end: at the end of a step
+            self._asked_to_stop, trainer.should_stop = True, False
         if done % settings.accumulate and not epoch_ends:
             return
         state = self.state
         state.step = trainer.global_step
         state.epoch, state.batches_done = (trainer.current_epoch + epoch_ends), (0 if epoch_ends else done)
-        at_end = state.step >= self.module.total_steps
+        state.stopped_early |= self._asked_to_stop
+        at_end = self.finished
         state.evaluation_due = at_end or (
             epoch_ends if settings.validate_every is None else state.step % settings.validate_every == 0
         )
         self.steps_done += 1
         self.module.zero_grad()  # not in the next step: they would lie among what its forward pass keeps
         self.progress.step(state.step, self.module.total_steps, self._epoch(), self._training_loss)
-        if state.evaluation_due or state.step % self._every == 0:
+        if state.evaluation_due or state.step % self.every == 0:
             self._write_training_losses()
+        if trainer.progress_bar_callback is not None and (loss := self._training_loss()) is not None:
+            pl_module.log("loss", loss, prog_bar=True, logger=False, batch_size=1)
         self._consistent = True
+        if epoch_ends:
+            self._unsettled = True  # until the callbacks have seen the end of the epoch
+        else:
+            self._after_step(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same after the last step of an epoch."""
+        if not self._unsettled:  # a run that ends within an epoch
+            return
+        self._unsettled = False
+        if trainer.should_stop:
+            self.state.stopped_early = self.state.evaluation_due = True
+        self._after_step(trainer)
+
+    def _after_step(self, trainer: Trainer) -> None:
         self._settle(trainer)
-        if self.steps_done == 1 and self.module.total_steps - state.step >= REHEARSED_STEPS:
+        if self.steps_done == 1 and self.module.total_steps - self.state.step >= REHEARSED_STEPS:
             self._rehearse()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -289,6 +320,7 @@ class RunLoop(Callback):
         evaluated = state.evaluation_due
         if evaluated:
             self._evaluate(trainer)
+            self.state.stopped_early |= trainer.should_stop  # by a callback
         save = evaluated if settings.checkpoint_every is None else state.step % settings.checkpoint_every == 0
         if state.step and (save or self.finished):
             self._save(trainer)
@@ -322,6 +354,7 @@ class RunLoop(Callback):
             state.evaluation_due = False
             return
         start = time.perf_counter()
+        self._call_hooks(trainer, "on_validation_start", "on_validation_epoch_start")
         found = evaluate(
             self.module.network,
             self.outputs,
@@ -342,11 +375,19 @@ class RunLoop(Callback):
         written = []
         if self.samples is not None:
             written = self.samples.write(self.module.network, self._epoch(), state.step, found.written.values())
+        self._call_hooks(trainer, "on_validation_epoch_end", "on_validation_end")
         state.evaluation_due = False
         self._consistent = True
         self.progress.evaluated(measurements, best=state.best_step == state.step)
         for sample in written:
             self.progress.say(f"{sample.output} writes: {sample.shown}\n")
+
+    def _call_hooks(self, trainer: Trainer, *names: str) -> None:
+        """Those of the other callbacks, around an evaluation that is not the trainer's own."""
+        for name in names:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if callback is not self:
+                    getattr(callback, name)(trainer, self.module)
 
     def _compare(self, found: Evaluation) -> None:
         state, early = self.state, self.config.trainer.early_stopping
@@ -391,14 +432,20 @@ class RunLoop(Callback):
             ]
         )
 
+    def note(self, values: Mapping[str, float]) -> None:
+        """Write what callbacks have measured."""
+        self._record([Measurement(self._epoch(), self.state.step, "train", "", *item) for item in values.items()])
+
     def _record(self, measurements: Sequence[Measurement]) -> None:
+        named = {metric_key(m.split, m.output, m.metric): torch.tensor(m.value) for m in measurements}
+        self.module.trainer.callback_metrics.update(named)
         self.metrics.append(measurements)
         log_to_trackers(self.trackers, measurements, step=self.state.step)
 
 
 def log_to_trackers(trackers: Sequence[Logger], measurements: Sequence[Measurement], step: int) -> None:
     """Give measurements to Lightning loggers as ``split/output/metric``."""
-    named = {"/".join(filter(None, (m.split, m.output, m.metric))): m.value for m in measurements}
+    named = {metric_key(m.split, m.output, m.metric): m.value for m in measurements}
     for tracker in trackers:
         tracker.log_metrics(named, step=step)
 

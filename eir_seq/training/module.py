@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.errors import RunFailed
+from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.base import FittedOutput, row_names
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.randomness import derive_seed
-from eir_seq.training.evaluation import Batch
+from eir_seq.training.evaluation import Batch, Gathered
 from eir_seq.training.groups import RunningLosses, loss_terms, weighted_loss
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor
@@ -25,6 +26,10 @@ from eir_seq.training.optimization import build_optimizer, build_scheduler, lear
 class TrainingModule(LightningModule):
     """One optimizer step at a time.
 
+    In a run a `RunLoop` evaluates and notes the losses. In a user's own ``lightning.Trainer`` (`load_experiment`) the
+    trainer does both by its hooks: ``train/loss`` is logged at each step, ``validation/OUTPUT/METRIC`` and
+    ``test/OUTPUT/METRIC`` at the end of each evaluation, and the schedule covers the trainer's own number of steps.
+
     Args:
         network: encoders, fusion and heads.
         outputs: the fitted outputs by name.
@@ -32,6 +37,7 @@ class TrainingModule(LightningModule):
         batches_per_epoch: batches in every epoch.
         total_steps: optimizer steps of the whole run.
         schedule_steps: those that the schedule covers; all of them if absent.
+        in_run: whether a `RunLoop` is among the trainer's callbacks.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class TrainingModule(LightningModule):
         batches_per_epoch: int,
         total_steps: int,
         schedule_steps: int | None = None,
+        in_run: bool = True,
     ) -> None:
         super().__init__()
         self.network = network
@@ -51,7 +58,9 @@ class TrainingModule(LightningModule):
         self.batches_per_epoch = batches_per_epoch
         self.total_steps = total_steps
         self.schedule_steps = total_steps if schedule_steps is None else schedule_steps
+        self.in_run = in_run
         self.running = RunningLosses()
+        self._gathered = Gathered(self.outputs)
         self._group: list[tuple[list[str], dict[str, Tensor]]] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -68,9 +77,50 @@ class TrainingModule(LightningModule):
         raw = self.network(batch["inputs"], batch.get("present", {}))
         terms = loss_terms(self.outputs, raw, batch)
         self._group.append((batch["id"], {name: rows.detach().isfinite().all(dim=1) for name, rows in terms.items()}))
-        self.running.add(terms, batch["counts"])
+        if self.in_run:
+            self.running.add(terms, batch["counts"])
+        else:
+            own = weighted_loss(self.outputs, {name: rows.detach() for name, rows in terms.items()}, batch["counts"])
+            self.log("train/loss", own, prog_bar=True, batch_size=len(batch["id"]))
         total = weighted_loss(self.outputs, terms, batch["step_counts"])
-        return total * self.config.trainer.accumulate  # by which the trainer divides
+        return total * self.trainer.accumulate_grad_batches  # by which the trainer divides
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the rows of the evaluation before."""
+        self._gathered = Gathered(self.outputs)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs of a batch: metrics are functions of all rows at once, however these are cut."""
+        self._gathered.add(batch, self.network(batch["inputs"], batch.get("present", {})), self.network.token_inputs)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``validation/loss`` and ``validation/OUTPUT/METRIC``.
+
+        Raises:
+            RunFailed: the loss is not finite.
+        """
+        self._log_measured("validation")
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the rows of the evaluation before."""
+        self._gathered = Gathered(self.outputs)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the outputs of a batch."""
+        self._gathered.add(batch, self.network(batch["inputs"], batch.get("present", {})), self.network.token_inputs)
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/loss`` and ``test/OUTPUT/METRIC``; raises `RunFailed` where the loss is not finite."""
+        self._log_measured("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """The ids of a batch under ``id``, and the columns of each output's predictions under its name."""
+        raw = self.network(batch["inputs"])
+        return {"id": batch["id"], **{name: out.decode(raw[name].float().cpu()) for name, out in self.outputs.items()}}
+
+    def _log_measured(self, split: str) -> None:
+        gathered, self._gathered = self._gathered, Gathered(self.outputs)
+        self.log_dict({metric_key(split, *key): value for key, value in gathered.measured().values.items()})
 
     def configure_gradient_clipping(
         self,
@@ -90,12 +140,14 @@ class TrainingModule(LightningModule):
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = get_total_norm(gradients)
         self._refuse_non_finite(group, norm)
-        if (clip := self.config.trainer.gradient_clip) is not None:
+        if gradient_clip_val is not None:  # that of a user's own trainer
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif (clip := self.config.trainer.gradient_clip) is not None:
             clip_grads_with_norm_(parameters, clip, norm)
 
     def _refuse_non_finite(self, group: list[tuple[list[str], dict[str, Tensor]]], norm: Tensor) -> None:
         finite = [rows.all() for _, losses in group for rows in losses.values()]
-        if self.config.trainer.precision != "16-mixed":  # there the gradient scaler skips steps that overflow
+        if self.trainer.precision != "16-mixed":  # there the gradient scaler skips steps that overflow
             finite.append(norm.isfinite())
         if torch.stack([value.to(norm.device) for value in finite]).all():
             return
@@ -113,13 +165,27 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and the schedule, which advances with every optimizer step."""
-        fused = self.config.trainer.precision != "16-mixed" and self.device.type in ("cpu", "cuda", "mps")
+        if not self.in_run:
+            self.schedule_steps = _steps_of(self.trainer)
+        fused = self.trainer.precision != "16-mixed" and self.device.type in ("cpu", "cuda", "mps")
         optimizer = build_optimizer(self.network, self.config.optimizer, fused=fused)
         scheduler = build_scheduler(optimizer, self.config.scheduler, self.schedule_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 HINT = "the weights of the last checkpoint are sound; a lower optimizer.lr or a look at these rows may help"
+
+
+def metric_key(split: str, output: str, metric: str) -> str:
+    """What trackers and callbacks call a value: ``split/output/metric``, without what is empty."""
+    return "/".join(filter(None, (split, output, metric)))
+
+
+def _steps_of(trainer: Trainer) -> int:
+    steps = trainer.estimated_stepping_batches
+    if math.isinf(steps):
+        raise UserError(Fault("lightning.Trainer", "has no end; give it max_epochs or max_steps, which schedules need"))
+    return int(steps)
 
 
 def _named(ids: list[str]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 
 from eir_seq import machine
 from eir_seq.config.schema import ExperimentConfig
@@ -17,12 +18,13 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
+from eir_seq.training.callbacks import build_callbacks, shows_progress
 from eir_seq.training.checkpoints import CheckpointStore, verify_folder
 from eir_seq.training.checksums import CHECKSUMS, checksums, wrong_files
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
 from eir_seq.training.evaluation import Evaluation, evaluate
-from eir_seq.training.fit import fit, resumable, schedule_from
+from eir_seq.training.fit import fit, flags_restored, resumable, schedule_from
 from eir_seq.training.folder import (
     CACHE,
     CONFIG,
@@ -67,6 +69,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         Stopped: SIGTERM or SIGINT; the state is saved.
     """
     device, monitor = check_config(config)
+    callbacks = build_callbacks(config)
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
         console.log_to(folder.path / LOG)
         if faults := [
@@ -104,7 +107,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         if config.note:
             console.log(config.note)  # the command has said it
         manifest = RunManifest(folder.path, config, device)
-        run = _Run(config, folder, manifest, console, signals, device, monitor)
+        run = _Run(config, folder, manifest, console, signals, device, monitor, callbacks)
         try:
             result = run.execute()
         except BaseException as raised:
@@ -181,6 +184,7 @@ class _Run:
         signals: SignalGuard,
         device: torch.device,
         monitor: Monitor,
+        callbacks: Sequence[Callback],
     ) -> None:
         self.config = config
         self.folder = folder
@@ -190,6 +194,7 @@ class _Run:
         self.signals = signals
         self.device = device
         self.monitor = monitor
+        self.callbacks = callbacks
         self.store = CheckpointStore(self.path / "checkpoints", config.trainer.keep_checkpoints)
         self.report = ReportData()
         self.trackers: list[Any] = []
@@ -197,7 +202,7 @@ class _Run:
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
         parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE))
-        with contextlib.closing(parts.data):
+        with contextlib.closing(parts.data), flags_restored():
             result = self._phases(parts, start)
         self.console.say(f"done in {duration(time.monotonic() - start)}: {self.path}")
         return result
@@ -276,6 +281,7 @@ class _Run:
 
     def _fit(self, parts: Parts) -> RunLoop:
         start = time.monotonic()
+        self.console.shows_bar = not shows_progress(self.callbacks)
         loop = fit(
             self.config,
             parts.network,
@@ -288,6 +294,7 @@ class _Run:
             signals=self.signals,
             validate=parts.splits.validation is not None,
             trackers=self.trackers,
+            callbacks=self.callbacks,
             samples=Samples(self.config, parts.inputs, parts.outputs, self.path, dict(parts.splits.items())),
         )
         self.console.end_bar()
@@ -361,9 +368,10 @@ class _Run:
         folder.mkdir(exist_ok=True)
         for split, found in evaluations.items():
             rows = dict(parts.splits.items())[split]
-            assert found.ids == list(parts.data.encoded[split].ids), (
-                f"the evaluation of {split} did not see every row once"
-            )
+            ids, limit = list(parts.data.encoded[split].ids), self.config.trainer.limit_of(split)
+            assert found.ids == [ids[row] for row in found.rows], f"the evaluation of {split} mixed up rows"
+            assert limit or len(ids) == len(found.ids), f"the evaluation of {split} did not see every row once"
+            shown = {name: parts.shown(split, name) for name in parts.inputs}
             for name, output in parts.outputs.items():
                 if name not in found.targets:
                     continue
@@ -377,9 +385,7 @@ class _Run:
                     found.targets[name],
                     [found.ids[place] for place in places],
                     inputs={
-                        input_: [shown[place] for place in places]
-                        for input_ in parts.inputs
-                        for shown in (parts.shown(split, input_),)
+                        input_: [values[found.rows[place]] for place in places] for input_, values in shown.items()
                     },
                 )
             write_predictions(folder / f"{split}.csv", found.ids, found.columns(parts.outputs, rows))

@@ -43,7 +43,7 @@ def text(id: str, yaml: str | bytes, *lines: str) -> Bad:
 
 
 MISSPELT = [
-    inside("key-number-top", "  max_epochs: 1", "1: 3", "1: unknown key; keys here: name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, tracker, run, cache (conf/experiment/mine.yaml:29)"),
+    inside("key-number-top", "  max_epochs: 1", "1: 3", "1: unknown key; keys here: name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, callbacks, tracker, run, cache (conf/experiment/mine.yaml:29)"),
     inside("key-hydra", "  max_epochs: 1", "hydra: { run: { dir: x } }", "hydra.run.dir: has no effect in a file; run.dir and run.root say where a run goes (conf/experiment/mine.yaml:29)"),
     inside("no-home", "  max_epochs: 1", "run: { dir: ~nouser/x }", "run.dir: '~nouser/x': no home folder is known for '~nouser'; write ./~nouser for a folder of that name (conf/experiment/mine.yaml:29)"),
     text(
@@ -147,6 +147,12 @@ COMBINATIONS = [
     cli("heads", f"{OPTIONS}.hidden_size=65", f"{OPTIONS}.hidden_size: 65 is not divisible by num_attention_heads 2"),
     cli("max-length", "inputs.review.max_length=513", "inputs.review.max_length: 513 tokens are more than the 512 positions of 'longformer'; lower it or raise model_init_config.max_position_embeddings"),
     cli("no-end", "trainer.max_epochs=null", "trainer.max_epochs: is null and so is max_steps; the run would never end"),
+    cli("limit-share", "trainer.limit_val_batches=0", "trainer.limit_val_batches: 0 is neither a whole number >= 1 nor a number > 0 and <= 1"),
+    cli("overfit-and-limit", ("trainer.overfit_batches=2", "trainer.limit_train_batches=3"), "trainer.limit_train_batches: has no effect with trainer.overfit_batches"),
+    cli("deterministic-benchmark", ("trainer.deterministic=true", "trainer.benchmark=true"), "trainer.benchmark: cannot be combined with trainer.deterministic: what is fastest would decide"),
+    cli("callback-type", "callbacks.x.type=rich_progres", "callbacks.x.type: 'rich_progres' is not one of 'rich_progress', 'learning_rate_monitor', 'device_stats'; did you mean 'rich_progress'?"),
+    cli("callback-option", ("callbacks.x.type=rich_progress", "callbacks.x.refresh_rat=2"), "callbacks.x.refresh_rat: unknown key; did you mean 'refresh_rate'?"),
+    cli("debug-option", "debug=fast", "debug: no option 'fast' (there are anomaly, fast_run, overfit, profiler; looked in conf/debug); did you mean 'fast_run'?"),
     cli("monitor-output", "trainer.monitor.output=sentimen", "trainer.monitor.output: 'sentimen' is not an output (there are: 'sentiment', 'stars'); did you mean 'sentiment'?"),
     cli("monitor-metric", ("trainer.monitor.output=stars", "trainer.monitor.metric=acuracy"), "trainer.monitor.metric: 'acuracy' is not a metric of a regression output ('loss', 'mae', 'rmse', 'r2', 'pearson', 'spearman')"),
     cli("monitor-mode", ("trainer.monitor.output=stars", "trainer.monitor.metric=r2", "trainer.monitor.mode=min"), "trainer.monitor.mode: 'min' would keep the lowest r2, which is its worst value"),
@@ -210,7 +216,7 @@ FILES = [
 
 DATA = "imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample"
 EXPERIMENTS = ", ".join(sorted([*(path.stem for path in (conf_dir() / "experiment").glob("*.yaml")), "mine"]))
-KEYS = "name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, tracker, run, cache"
+KEYS = "name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, callbacks, tracker, run, cache"
 PACKAGE = "# @package _global_\n"
 
 
