@@ -1,9 +1,10 @@
 """``python -m tests.campaign``: inject faults, and print a table of what was tried, right and wrong.
 
-    python -m tests.campaign --seed 0                 # all parts, about an hour on 2 cores
+    python -m tests.campaign --seed 0 --jobs 2        # all parts
     python -m tests.campaign --parts disk,damaged     # some of them
     python -m tests.campaign --share 0.05             # a sample
-    python -m tests.campaign --write docs/reliability.md
+    python -m tests.campaign --results results        # keeps what each case gave, so that a later call
+    python -m tests.campaign --results results --resume --write docs/reliability.md  # runs the others
 
 The exit code is 1 if anything went wrong. Wrong cases are printed with their names; ``--only NAME`` runs one again.
 """
@@ -17,10 +18,12 @@ import json
 import pkgutil
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
@@ -28,17 +31,44 @@ from typing import cast
 from tests.campaign import parts as parts_package
 from tests.campaign.case import Case, Part
 
+PAUSE = 20.0
+"""Seconds between lines that tell how far a part is."""
 MARKS = ("<!-- campaign -->", "<!-- /campaign -->")
 
 
 @dataclass
 class Line:
-    """One line of the table."""
+    """One line of the table: what the cases of a part gave."""
 
     part: str
-    tried: int = 0
+    right: list[str] = field(default_factory=list)
     wrong: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def tried(self) -> int:
+        return len(self.right) + len(self.wrong)
+
+    def note(self, case: str, wrong: str | None) -> None:
+        """Keep what a case gave, in place of what it gave before."""
+        self.right = [name for name in self.right if name != case]
+        self.wrong.pop(case, None)
+        if wrong:
+            self.wrong[case] = wrong
+        else:
+            self.right.append(case)
+
+    def save(self, results: Path) -> None:
+        results.mkdir(parents=True, exist_ok=True)
+        path = results / f"{self.part}.json"
+        path.with_suffix(".new").write_text(json.dumps(asdict(self), indent=1))
+        path.with_suffix(".new").replace(path)
+
+    @classmethod
+    def saved(cls, part: str, results: Path) -> Line:
+        """The line that was saved, or an empty one."""
+        path = results / f"{part}.json"
+        return cls(**json.loads(path.read_text())) if path.is_file() else cls(part)
 
 
 def names() -> list[str]:
@@ -65,20 +95,40 @@ def run_case(case: Case, keep: Path | None = None) -> str | None:
     return wrong
 
 
-def run_part(name: str, seed: int, share: float, only: str | None, keep: Path | None) -> Line:
-    """All cases of a part, one after the other."""
-    line = Line(name)
-    start = time.monotonic()
-    for case in load(name).cases(seed, share):
-        if only is not None and only not in case.name:
-            continue
-        line.tried += 1
-        wrong = run_case(case, keep)
+def run_part(name: str, options: argparse.Namespace) -> Line:
+    """The cases of a part, one after the other; what each gave is saved at once."""
+    kept = Line.saved(name, options.results)
+    line = kept if options.only or options.resume else Line(name)
+    start = said = time.monotonic()
+    before = line.seconds
+    cases = [case for case in load(name).cases(options.seed, options.share) if (options.only or "") in case.name]
+    if options.resume:
+        cases = [case for case in cases if case.name not in line.right]
+    for number, case in enumerate(cases, 1):
+        wrong = run_case(case, options.keep)
+        line.note(case.name, wrong)
+        line.seconds = before + time.monotonic() - start
+        line.save(options.results)
         if wrong:
-            line.wrong[case.name] = wrong
             print(f"wrong: {name}: {case.name}: {wrong}", flush=True)
-    line.seconds = time.monotonic() - start
+        if time.monotonic() - said > PAUSE or number == len(cases):
+            said = time.monotonic()
+            print(f"{name}: {number} of {len(cases)} done, {len(line.wrong)} wrong", flush=True)
     return line
+
+
+def run_parts(parts: list[str], options: argparse.Namespace) -> None:
+    """Each part in a process of its own, so many at a time."""
+    words = ["--seed", str(options.seed), "--share", str(options.share), "--results", str(options.results)]
+    words += ["--only", options.only] if options.only else []
+    words += ["--keep", str(options.keep)] if options.keep else []
+    words += ["--resume"] if options.resume else []
+
+    def run(part: str) -> None:
+        subprocess.run([sys.executable, "-m", "tests.campaign", "--parts", part, "--quiet", *words])
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(run, parts))
 
 
 def table(lines: list[Line], seed: int) -> str:
@@ -99,25 +149,37 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="the share of cases to run")
     parser.add_argument("--only", help="only cases whose name contains this")
     parser.add_argument("--keep", type=Path, help="copy the folders of wrong cases here")
-    parser.add_argument("--results", type=Path, help="a JSON file that keeps the lines of parts run before")
+    parser.add_argument("--results", type=Path, help="a folder that keeps what each case gave")
     parser.add_argument("--write", type=Path, help="a page whose table is replaced")
+    parser.add_argument("--resume", action="store_true", help="leave out what the results say is right")
+    parser.add_argument("--jobs", type=int, default=1, help="parts to run at the same time")
+    parser.add_argument("--quiet", action="store_true", help="print no table")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background, by commands as well
-    lines = {}
-    if options.results and options.results.exists():
-        lines = {line["part"]: Line(**line) for line in json.loads(options.results.read_text())}
-    for name in options.parts.split(","):
-        lines[name] = run_part(name, options.seed, options.share, options.only, options.keep)
-        print(f"{name}: {lines[name].tried} tried, {len(lines[name].wrong)} wrong", flush=True)
-        if options.results:
-            options.results.write_text(json.dumps([asdict(line) for line in lines.values()], indent=1))
-    text = table([lines[name] for name in sorted(lines)], options.seed)
+    with contextlib.ExitStack() as stack:
+        if options.results is None:
+            options.results = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="campaign-results-")))
+        return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the parts and show what they gave."""
+    parts = options.parts.split(",") if options.parts else []
+    if len(parts) == 1:
+        run_part(parts[0], options)
+    else:
+        run_parts(parts, options)
+    lines = [Line.saved(part, options.results) for part in (parts if options.quiet else names())]
+    lines = [line for line in lines if line.tried]
+    if options.quiet:
+        return int(any(line.wrong for line in lines))
+    text = table(lines, options.seed)
     print(text)
     if options.write:
         page = options.write.read_text()
         before, _, rest = page.partition(MARKS[0])
         options.write.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
-    return int(any(line.wrong for line in lines.values()))
+    return int(any(line.wrong for line in lines))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import functools
 import os
 import random
 import resource
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,7 +30,11 @@ def cases(seed: int, share: float) -> Sequence[Case]:
     ]
     found += [Case(f"{most} handles, sweep", partial(handles_of_sweep, most)) for most in (16, 64)]
     found += [Case(f"full output of {' '.join(words[:1])}", partial(full_output, words)) for words in PRINTING]
-    if os.getuid() == 0:
+    if os.getuid() == 0 and not _readable_by_all():
+        print(
+            "limits: other users cannot read this installation of Python; limits of processes are not tried", flush=True
+        )
+    elif os.getuid() == 0:
         found += [
             Case(f"{extra} more processes, {workers} workers", partial(processes, extra, workers))
             for extra, workers in ((0, 0), (0, 2), (3, 8))
@@ -44,6 +49,12 @@ def cases(seed: int, share: float) -> Sequence[Case]:
 
 
 PRINTING = (["train"], ["models", "list"], ["schema"], ["--help"], ["check"], ["train", "--cfg", "job"])
+
+
+def _readable_by_all() -> bool:
+    """Whether a user without rights can run the program from here."""
+    places = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__), Path(tempfile.gettempdir())]
+    return all(part.stat().st_mode & 0o005 == 0o005 for path in places for part in path.resolve().parents)
 
 
 def _apart(check: Callable[[Path], str | None], folder: Path) -> str | None:
