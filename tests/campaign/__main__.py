@@ -16,6 +16,7 @@ import contextlib
 import importlib
 import json
 import pkgutil
+import random
 import shutil
 import signal
 import subprocess
@@ -104,6 +105,7 @@ def run_part(name: str, options: argparse.Namespace) -> Line:
     cases = [case for case in load(name).cases(options.seed, options.share) if (options.only or "") in case.name]
     if options.resume:
         cases = [case for case in cases if case.name not in line.right]
+    random.Random(options.seed).shuffle(cases)  # a part that is stopped has tried some of every kind
     for number, case in enumerate(cases, 1):
         wrong = run_case(case, options.keep)
         line.note(case.name, wrong)

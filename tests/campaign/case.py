@@ -18,8 +18,11 @@ from typing import Protocol
 IMPORTED = (
     "datasets", "matplotlib.figure", "eir_seq.commands.check", "eir_seq.commands.predict", "eir_seq.commands.runs",
     "eir_seq.commands.train", "eir_seq.data.module", "eir_seq.data.source", "eir_seq.inference.predict",
-    "eir_seq.inference.report", "eir_seq.models.families.bert", "eir_seq.outputs.classification",
-    "eir_seq.outputs.regression", "eir_seq.training.run",
+    "eir_seq.inference.report", "eir_seq.models.families.bert.architecture", "eir_seq.models.families.bert.heads",
+    "eir_seq.models.families.bert.keymap", "eir_seq.models.families.bert.options", "eir_seq.models.families.bert.plan",
+    "eir_seq.models.heads.pretraining", "eir_seq.outputs.classification.output",
+    "eir_seq.outputs.classification.report", "eir_seq.outputs.regression.output", "eir_seq.outputs.regression.report",
+    "eir_seq.training.run",
 )  # fmt: skip
 """Modules that commands import."""
 EXIT_CODES = (0, 2, 3, 130, 143)
@@ -72,16 +75,20 @@ class Outcome:
 
 
 def command(
-    arguments: Sequence[str], folder: Path, *, prepare: Callable[[], object] | None = None, seconds: float = 60.0
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    prepare: Callable[[], object] | None = None,
+    seconds: float = 60.0,
+    drawings: bool = False,
 ) -> Outcome:
-    """Run ``eir_seq ARGUMENTS`` in `folder`, in a forked child.
+    """Run ``eir_seq ARGUMENTS`` in `folder`, in a forked child; its reports have no drawings unless asked for.
 
     The parent imports the program once, so that a command takes a tenth of the time of a new interpreter. `prepare`
     runs in the child before the command: it sets limits, or installs what kills the process. The parent must not have
     computed anything with torch: a child of a process with OpenMP threads could hang.
     """
-    started = _start(arguments, folder, prepare)
-    return started.wait(seconds)
+    return start(arguments, folder, prepare, drawings=drawings).wait(seconds)
 
 
 @dataclass
@@ -117,12 +124,14 @@ class Started:
         )
 
 
-def start(arguments: Sequence[str], folder: Path, prepare: Callable[[], object] | None = None) -> Started:
+def start(
+    arguments: Sequence[str],
+    folder: Path,
+    prepare: Callable[[], object] | None = None,
+    *,
+    drawings: bool = False,
+) -> Started:
     """Like `command`, without waiting for the end."""
-    return _start(arguments, folder, prepare)
-
-
-def _start(arguments: Sequence[str], folder: Path, prepare: Callable[[], object] | None) -> Started:
     import_all()
     number = time.monotonic_ns()
     files = (folder.parent / f".out{number}", folder.parent / f".err{number}")
@@ -140,6 +149,8 @@ def _start(arguments: Sequence[str], folder: Path, prepare: Callable[[], object]
         _redirect(files)
         os.chdir(folder)
         os.environ.pop("EIR_SEQ_CONF", None)
+        if not drawings:
+            draw_nothing()
         if prepare is not None:
             prepare()
         from eir_seq.commands import main
@@ -173,6 +184,19 @@ def _resident() -> int:
     """What a forked child has from the start: the pages of files are not among it."""
     _, resident, files, *_ = map(int, Path("/proc/self/statm").read_text().split())
     return (resident - files) * resource.getpagesize()
+
+
+def undrawn(title: str, text: str, draw: object, *, width: float = 0, height: float = 0, note: str = "") -> object:
+    """A plot without a drawing, in the place of `eir_seq.outputs.reporting.plots.figure_of`."""
+    return Plot(title, "<svg/>", note)  # type: ignore[name-defined]  # noqa: F821
+
+
+def draw_nothing() -> None:
+    """In a child: leave out the drawings of reports, which take most of the time of a small run."""
+    from eir_seq.outputs.reporting import plots
+
+    # Modules that imported the function have it as well.
+    plots.figure_of.__code__ = undrawn.__code__
 
 
 def import_all() -> None:

@@ -196,17 +196,7 @@ def tables(project: Path) -> list[str]:
     return words
 
 
-def fast() -> None:
-    """Reports without the drawings, which take most of the time of a small run."""
-    from eir_seq.inference import report_plots
-
-    def undrawn(title: str, *_: object, **__: object) -> report_plots.Plot:
-        return report_plots.Plot(title, "<svg/>")
-
-    report_plots._figure = undrawn
-
-
-def _run(words: Sequence[str], project: Path, prepare: Callable[[], object] = fast, code: int = 0) -> None:
+def _run(words: Sequence[str], project: Path, prepare: Callable[[], object] | None = None, code: int = 0) -> None:
     ended = command(words, project, prepare=prepare)
     assert ended.code == code, ended.err
 
@@ -341,7 +331,7 @@ def damaged(kind: str, name: Path, damage: Callable[[Path, Random], None], numbe
         if wrong is not None:
             return wrong
     extends = kind == "finished" and random.random() < 0.35
-    ended = command([*words, EXTENDED] if extends else words, folder, prepare=fast)
+    ended = command([*words, EXTENDED] if extends else words, folder)
     wrong = ended.fault([0, 2, 3])
     if wrong is None and ended.code:
         wrong = _told(ended.err, named)
@@ -359,7 +349,7 @@ def _content(path: Path) -> bytes | None:
 
 def _read(kind: str, what: str, named: Sequence[str], folder: Path) -> str | None:
     words, written = reading(what)
-    ended = command(words, folder, prepare=fast)
+    ended = command(words, folder)
     wrong = ended.fault([0, 2, 3])
     if wrong is None and ended.code:
         wrong = _told(ended.err, named)
@@ -393,6 +383,6 @@ def damaged_table(
             experiment["outputs"] = {"tag": {"type": "token_classification", "column": "tags"}}
             experiment["inputs"]["text"] |= {"column": "words", "is_split_into_words": True}
             del experiment["data"]["id"], experiment["data"]["test"], experiment["fusion"]
-    ended = command(["check", *words, f"data.train={name}"], folder, prepare=fast)
+    ended = command(["check", *words, f"data.train={name}"], folder)
     wrong = ended.fault([0, 2])
     return _told(ended.err, [name.name, "data."]) if wrong is None and ended.code else wrong

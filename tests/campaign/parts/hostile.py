@@ -50,7 +50,7 @@ def template() -> Path:
     prepare(project)
     shutil.copytree(damaged.template("published")[0] / "published", project / "published")
     words = ["+experiment=texts", "run.dir=run", "trainer.keep_optimizer_state=true"]
-    ended = command(words, project, prepare=damaged.fast)
+    ended = command(words, project)
     assert ended.code == 0, ended.err
     shutil.copytree(project / "run" / "bundle", project / "bundle")
     return project
@@ -102,7 +102,6 @@ def _made(maker: Maker, folder: Path) -> list[str]:
 
 def _guarded() -> None:
     """Bound processor time, and end the process where it is about to start a program."""
-    damaged.fast()
     os.environ.pop("RUST_BACKTRACE", None)  # for whoever looks for a fault of the tokenizers library
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
 

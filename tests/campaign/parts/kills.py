@@ -191,12 +191,9 @@ def different(found: dict[str, bytes], wanted: dict[str, bytes]) -> str | None:
 
 
 def light(folder: Path) -> None:
-    """Have a command draw no plots, keep every vocabulary, and put nothing outside of `folder`."""
-    from eir_seq.inference import report_plots
+    """Have a command keep every vocabulary, and put nothing outside of `folder`."""
     from eir_seq.tokenizers.cache import TokenizerCache
 
-    plot = report_plots.Plot("", "")
-    report_plots._figure = lambda *_, **__: plot
     TokenizerCache.__init__.__kwdefaults__["seconds"] = 0.0
     os.environ |= {"TMPDIR": str(folder / "tmp"), "XDG_CACHE_HOME": str(folder / "tmp" / "cache")}
     tempfile.tempdir = str(folder / "tmp")

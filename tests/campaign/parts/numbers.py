@@ -225,7 +225,7 @@ def tried(trial: Trial, folder: Path) -> str | None:
     path.write_text("# @package _global_\n" + yaml.safe_dump(content, sort_keys=False))
     _rewrite(folder / "train.csv", trial.change, folder / "train.csv", trial.rows)
     _rewrite(folder / "test.csv", trial.test or trial.change, folder / "test.csv", 12)
-    ended = command(words, folder, seconds=120)
+    ended = command(words, folder, seconds=120, drawings=True)
     if trial.refused is not None:
         wrong = ended.fault([2])
         said = lines(ended.err)
