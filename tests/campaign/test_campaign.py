@@ -9,22 +9,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaign.__main__ import names
+from tests.campaign.__main__ import SAMPLE, names
 
-SHARES: dict[str, float] = {
-    "cache": 0.03, "damaged": 0.015, "disk": 0.04, "hostile": 0.01, "kills": 0.008, "limits": 0.03, "numbers": 0.02,
-    "signals": 0.01, "soak": 0.5,
-}  # fmt: skip
-"""The share of each part's cases that fits a few seconds."""
-SLOW = {"signals", "soak"}
+SLOW = ("signals", "soak")
 """Parts of which one case takes a minute; `tests.training.test_kill` sends signals to forked runs."""
+TRACED = (sys.platform, platform.machine()) == ("linux", "x86_64")
+"""Whether the tracer of `kills` knows the system calls."""
 
 
-@pytest.mark.parametrize("part", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in names()])
-def test_sample(part: str, tmp_path: Path) -> None:
-    """In a process of its own, which computes nothing with torch and can fork."""
-    if part == "kills" and (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        pytest.skip("its tracer knows the system calls of Linux on x86_64")
-    command = [sys.executable, "-m", "tests.campaign", "--parts", part, "--share", str(SHARES.get(part, 0.02))]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300)
+def test_every_part_has_a_sample() -> None:
+    assert sorted(SAMPLE) == names()
+
+
+def test_fast_parts() -> None:
+    """In one process of its own, which imports the program once, computes nothing with torch and can fork."""
+    _run([part for part in names() if part not in SLOW and (part != "kills" or TRACED)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", SLOW)
+def test_slow_part(part: str) -> None:
+    _run([part])
+
+
+def _run(parts: list[str]) -> None:
+    command = [sys.executable, "-m", "tests.campaign", "--parts", ",".join(parts), "--sample"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=600)
     assert ended.returncode == 0, ended.stdout + ended.stderr

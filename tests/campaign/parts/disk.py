@@ -42,9 +42,9 @@ def cases(seed: int, share: float) -> Sequence[Case]:
         Case(f"predict-{number}", partial(_apart, partial(predictions, draw.random(), number % 3)))
         for number in range(PREDICTIONS)
     ]
-    found += [Case(f"sweep-{number}", partial(_apart, partial(sweep, draw.random()))) for number in range(SWEEPS)]
     found += [Case(f"compare-{number}", partial(_apart, partial(compare, number))) for number in range(2)]
     found += [Case(f"read-only-{what}", partial(_apart, partial(read_only, what))) for what in READ_ONLY]
+    found += [Case(f"sweep-{number}", partial(_apart, partial(sweep, draw.random()))) for number in range(SWEEPS)]
     return draw.sample(found, max(1, round(len(found) * share))) if share < 1 else found
 
 

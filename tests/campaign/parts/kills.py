@@ -71,6 +71,14 @@ class Whole:
 
     operations: list[Operation]
     left: dict[str, bytes]
+    processes: set[int]
+
+    def name_of(self, number: int) -> str:
+        """An operation, named without what is another in every process."""
+        name = f"{number} {self.operations[number]}"
+        for process in sorted(self.processes, reverse=True):
+            name = re.sub(rf"\b{process}\b(-\d+-[0-9a-f]{{8}})?", "PROCESS", name)
+        return name
 
 
 def cases(seed: int, share: float) -> Sequence[Case]:
@@ -80,9 +88,8 @@ def cases(seed: int, share: float) -> Sequence[Case]:
         points = kills(scenario)
         count = max(1, round(len(points) * share))
         for kill in sorted(Random(f"{seed} {scenario.name}").sample(points, count), key=lambda kill: kill.number):
-            operation = whole(scenario).operations[kill.number]
             within = "" if kill.bytes is None else f", after {kill.bytes} bytes"
-            name = f"{scenario.name}: {kill.number} {operation}{within}{', alone' if kill.alone else ''}"
+            name = f"{scenario.name}: {whole(scenario).name_of(kill.number)}{within}{', alone' if kill.alone else ''}"
             found.append(Case(name, partial(killed, scenario, kill)))
     return found
 
@@ -130,7 +137,7 @@ def whole(scenario: Scenario) -> Whole:
         prepared(scenario, folder)
         ended = traced(scenario.words, folder, prepare=partial(light, folder))
         assert ended.code == 0, ended.err
-        return Whole(ended.operations, left(folder))
+        return Whole(ended.operations, left(folder), ended.processes)
 
 
 def prepared(scenario: Scenario, folder: Path) -> None:
