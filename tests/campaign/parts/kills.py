@@ -13,7 +13,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from random import Random
@@ -33,6 +33,8 @@ WANTED = "the same command ends with the same bits of every file, and leaves not
 COMMAND = ("experiment=small",)
 EXTENDED = (*COMMAND, "trainer.max_epochs=3")
 SWEEP = ("-m", *COMMAND, "seed=1,2", "hydra.sweep.dir=sweep")
+VARYING = 4
+"""Operations that a command may do less than another time, as it logs lines that depend on the time."""
 REPEATABLE = re.compile(
     r"(.+/)?(metrics\.csv|result\.json|config\.yaml|(predictions|bundle|checkpoints)/.+)|cache/.+\.arrow|[^/]+"
 )
@@ -111,8 +113,13 @@ def spread(numbers: Sequence[int], count: int) -> list[int]:
 
 def killed(scenario: Scenario, kill: Kill, folder: Path) -> str | None:
     """Kill the command, start it again, and compare what it leaves."""
-    prepared(scenario, folder)
-    ended = traced(scenario.words, folder, kill, prepare=partial(light, folder))
+    for number in range(kill.number, max(-1, kill.number - VARYING), -1):
+        prepared(scenario, folder)
+        ended = traced(scenario.words, folder, replace(kill, number=number), prepare=partial(light, folder))
+        if ended.killed is not None or ended.code:
+            break
+        shutil.rmtree(folder)
+        folder.mkdir()
     if ended.killed is None:
         return f"the operation never came; exit code {ended.code}: {ended.err[-300:]}"
     if ended.code != -9 and not (kill.alone and scenario.words == SWEEP and ended.code == 3):
