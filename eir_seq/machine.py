@@ -10,7 +10,9 @@ import os
 import re
 import resource
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import UnsupportedOperation
@@ -89,6 +91,23 @@ def raise_file_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """While PyTorch is imported, have Ctrl-C end the process at once, with exit code 130.
+
+    Its C++ code calls Python while it is loaded, and would abort at a `KeyboardInterrupt`. Nothing is written before.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield  # somebody else decides what a signal does
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def loader_processes(wanted: int, loaders: int) -> tuple[int, str]:

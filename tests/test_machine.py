@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -96,3 +98,40 @@ def test_without_shared_memory_there_are_no_loader_processes(tmp_path: Path, mon
 
 if not sys.platform.startswith("linux"):
     pytest.skip("limits of other systems have other names", allow_module_level=True)
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+from eir_seq import commands
+try:
+    commands._dispatch(sys.argv[1:])
+except KeyboardInterrupt:
+    os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("words", [["experiment=imdb_longformer"], ["check", "experiment=imdb_longformer"]])
+def test_an_interrupt_while_torch_is_imported_raises_nothing(words: list[str], tmp_path: Path) -> None:
+    """PyTorch aborts at exceptions that come in its C++ code."""
+    root = str(Path(machine.__file__).parents[1])
+    command = [sys.executable, "-c", INTERRUPTED, *words]
+    ended = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, timeout=120)
+    assert ended.returncode == 130
+
+
+def test_who_ignores_interrupts_goes_on_to() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with machine.importing():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

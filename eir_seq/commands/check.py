@@ -6,6 +6,7 @@ from eir_seq.commands.preflight import preflight
 from eir_seq.commands.train import parse_flags
 from eir_seq.config.compose import compose_experiment
 from eir_seq.errors import UserError
+from eir_seq.machine import importing
 from eir_seq.training.redaction import redact
 
 _HELP = """\
@@ -25,7 +26,8 @@ def run(arguments: list[str]) -> int:
     composed = compose_experiment(flags.overrides, preflight)
     for line in filter(None, (composed.config.note, *composed.notes)):
         print(redact(line), flush=True)
-    from eir_seq.training.check import check
+    with importing():
+        from eir_seq.training.check import check
 
     try:
         print(check(composed.config))

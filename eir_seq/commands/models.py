@@ -9,6 +9,7 @@ import sys
 from typing import Any, NoReturn
 
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.machine import importing
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, config_class, find, list_models
 from eir_seq.models.options import describe, flat
 
@@ -95,13 +96,14 @@ def _show(name: str, *, as_json: bool, tensors: bool) -> None:
 
 def _show_tensors(name: str, *, as_json: bool) -> None:
     """Published names of the tensors of the base class by default, numbers of layers as ``*``."""
-    import torch
+    with importing():
+        import torch
 
-    from eir_seq.models.catalogue import architecture
-    from eir_seq.models.lora import linear_modules
-    from eir_seq.models.model import Model
-    from eir_seq.models.names import published_names
-    from eir_seq.models.option_checks import build_config
+        from eir_seq.models.catalogue import architecture
+        from eir_seq.models.lora import linear_modules
+        from eir_seq.models.model import Model
+        from eir_seq.models.names import published_names
+        from eir_seq.models.option_checks import build_config
 
     with torch.device("meta"):
         model = Model(architecture(name), build_config(name), "base")

@@ -16,6 +16,7 @@ from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import Strict
 from eir_seq.config.strict import Delimiter, Positive
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.machine import importing
 
 _HELP = """\
   python -m eir_seq predict run=RUN [data.test=FILE] [KEY=VALUE ...]
@@ -79,7 +80,8 @@ def run(arguments: list[str]) -> int:
     bundle = run_dir / "bundle" if (run_dir / "bundle").is_dir() else run_dir
     if faults := list(prediction_faults(bundle, config.data.test, config.data.reading)):
         raise UserError(*faults)
-    from eir_seq.inference.predict import predict
+    with importing():
+        from eir_seq.inference.predict import predict
 
     written = predict(
         Path(config.run),

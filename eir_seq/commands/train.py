@@ -13,7 +13,7 @@ from eir_seq.commands.preflight import preflight
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.machine import say
+from eir_seq.machine import importing, say
 from eir_seq.training.redaction import redact
 
 
@@ -36,8 +36,9 @@ def run(arguments: list[str]) -> int:
     composed = compose_experiment(flags.overrides, preflight)
     for line in filter(None, (composed.config.note, *composed.notes)):
         say(str(redact(line)), sys.stdout)
-    from eir_seq.inference.report import write_report
-    from eir_seq.training.run import train as train_experiment
+    with importing():
+        from eir_seq.inference.report import write_report
+        from eir_seq.training.run import train as train_experiment
 
     try:
         train_experiment(composed.config, finish=write_report)
