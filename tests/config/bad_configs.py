@@ -147,7 +147,7 @@ COMBINATIONS = [
     cli("heads", f"{OPTIONS}.hidden_size=65", f"{OPTIONS}.hidden_size: 65 is not divisible by num_attention_heads 2"),
     cli("max-length", "inputs.review.max_length=513", "inputs.review.max_length: 513 tokens are more than the 512 positions of 'longformer'; lower it or raise model_init_config.max_position_embeddings"),
     cli("no-end", "trainer.max_epochs=null", "trainer.max_epochs: is null and so is max_steps; the run would never end"),
-    cli("limit-share", "trainer.limit_val_batches=0", "trainer.limit_val_batches: 0 is neither a whole number >= 1 nor a number > 0 and <= 1"),
+    cli("limit-share", "trainer.limit_val_batches=0", "trainer.limit_val_batches: 0 is neither an integer >= 1 nor a number > 0 and <= 1"),
     cli("overfit-and-limit", ("trainer.overfit_batches=2", "trainer.limit_train_batches=3"), "trainer.limit_train_batches: has no effect with trainer.overfit_batches"),
     cli("deterministic-benchmark", ("trainer.deterministic=true", "trainer.benchmark=true"), "trainer.benchmark: cannot be combined with trainer.deterministic: what is fastest would decide"),
     cli("callback-type", "callbacks.x.type=rich_progres", "callbacks.x.type: 'rich_progres' is not one of 'rich_progress', 'learning_rate_monitor', 'device_stats'; did you mean 'rich_progress'?"),

@@ -231,7 +231,7 @@ def test_published_weights_on_the_command_line_leave_all_options_of_the_file() -
     assert composed.config.inputs["review"].model.model_init_config == {}
     assert composed.config.inputs["review"].tokenizer is None
     assert len(composed.notes) == 2
-    with pytest.raises(UserError, match="'byte' gives other ids than the pretrained model learnt"):
+    with pytest.raises(UserError, match="'byte' gives other ids than the pretrained model was trained with"):
         compose_experiment(["experiment=imdb_longformer", *words, "inputs.review.tokenizer={type: byte}"])
 
 
