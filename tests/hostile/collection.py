@@ -259,7 +259,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "gzip: one cell": (table("a.csv.gz", unpacked_to(b"id,text,label\n1,", b"x")), "packed to less than 1/200"),
     "gzip: zeros": (table("a.csv.gz", unpacked_to(b"id,text,label\n", b"\0")), "packed to less than 1/200"),
     "gzip: one JSON line": (table("a.jsonl.gz", unpacked_to(b'{"text": "', b"x")), "packed to less than 1/200"),
-    "gzip: a JSON list": (table("a.json.gz", unpacked_to(b"[", b"[],")), "packed to less than 1/200"),
+    "gzip: a JSON list": (table("a.json.gz", unpacked_to(b"[", b"[],")), "a list where a JSON object is expected"),
     "gzip: tags": (table("a.conll.gz", unpacked_to(b"", b"x")), "packed to less than 1/200"),
     "gzip: cut": (table("a.csv.gz", lambda path: path.write_bytes(gzip.compress(ROWS.encode())[:30])), "damaged"),
     "table: a pipe": (table("a.csv", os.mkfifo), "is a pipe, socket or device"),

@@ -187,5 +187,5 @@ def test_a_published_model_without_its_colours(tmp_path: Path) -> None:
     (folder / "preprocessor_config.json").unlink()
     model = {"model_type": str(folder), "pretrained_model": True}
     config = experiment(tmp_path, rows=8, model=model, size=None, colours=None)
-    with pytest.raises(UserError, match=r"has no preprocessor_config\.json, which holds the colours"):
+    with pytest.raises(UserError, match=r"has no preprocessor_config\.json, which holds the model's palette"):
         ImageModality("picture", config.inputs["picture"]).fit(load_splits(config).train, 0)

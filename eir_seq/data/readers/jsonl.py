@@ -19,6 +19,8 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.spool import ROWS_PER_BATCH, Spool
 
 CHARACTERS_PER_BATCH = 1 << 23
+MOST_BROKEN = 10_000
+"""Broken rows after which a file is refused without a look at the rest."""
 MOST_WHOLE = 1 << 26
 """Characters that are parsed at once: of one row in a list, or of all rows where they span lines and are in no list."""
 BLOCK, CUT = 1 << 20, 16
@@ -45,6 +47,8 @@ def read_json(path: str, wanted: Wanted, place: str, *, skip_broken: bool) -> Ra
                 faults.add("broken JSON", f"{path} {unit} {number}", reason)
                 row = BadRow(f"{unit} {number}", f"{path} {unit} {number}", reason, before=len(columns.lines))
                 columns.broken.append(row)
+                if not skip_broken and len(columns.broken) == MOST_BROKEN:
+                    break
     if not skip_broken:
         faults.raise_any()
     if not columns.lines:
