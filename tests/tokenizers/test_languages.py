@@ -199,7 +199,7 @@ def test_from_the_vocabulary_alone(case: tuple[str, Folder], tmp_path: Path) -> 
     if kind == "m2m100":
         assert load(bare, **options).fingerprint() == expected.fingerprint()  # the files tell
     else:
-        with pytest.raises(UserError, match="what architecture it belongs to is not said"):
+        with pytest.raises(UserError, match="its architecture is unknown"):
             load(bare)
     model_type = {"m2m100": "m2m_100", "mbart": "mbart"}[kind]
     (bare / "config.json").write_text(json.dumps({"model_type": model_type}))

@@ -157,7 +157,7 @@ def test_a_bundle_holds_what_was_trained_alone(base: Path, finished: Path, tmp_p
     moved = base.with_name("moved")
     base.rename(moved)
     try:
-        with pytest.raises(UserError, match=r"holds adapters alone; copy .*/base/text \(lora\.merge: true") as refused:
+        with pytest.raises(UserError, match=r"holds only adapters; copy .*/base/text \(lora\.merge: true") as refused:
             read_bundle(folder)
         assert len(refused.value.faults) == 1
         shutil.copytree(moved, folder / "base" / "text")
