@@ -1,4 +1,4 @@
-"""The version of the code behind a result that is cached: sources and libraries, so that an edit makes it anew."""
+"""The version of the code that made a cached result: sources and libraries, so that an edit makes it anew."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _MARK = re.compile(rf"\.used-by-{_OWNER}-[0-9a-f]{{8}}")
 _TEMPORARY = re.compile(rf"\..+-{_OWNER}-[0-9a-f]{{8}}\.tmp")
 _PAUSE = 0.05
 _SILENT = 5.0
-"""Seconds of waiting that nobody is told of."""
+"""Seconds of waiting without a message."""
 
 
 class Mark:

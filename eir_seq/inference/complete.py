@@ -68,7 +68,7 @@ def complete(
     *,
     csv_safe: bool = False,
 ) -> list[str]:
-    """What the model writes behind each prompt, also as a table: id, NAME_prompt, NAME.
+    """What the model writes after each prompt, also as a table: id, NAME_prompt, NAME.
 
     The same prompts in batches of the same size give the same texts: what is drawn depends on the run's seed.
 
@@ -102,7 +102,7 @@ def completions(
     rows: Rows | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
-    """What the model writes behind each prompt; `rows` of them are needed where it reads more than a text."""
+    """What the model writes after each prompt; `rows` of them are needed where it reads more than a text."""
     write_behind = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer)).eval())
     fitted: Any = bundle.inputs[output.input]
     size = config.data.eval_batch_size or config.data.batch_size

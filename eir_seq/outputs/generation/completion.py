@@ -53,7 +53,7 @@ class Completer:
     def __call__(
         self, prompts: Sequence[str], *, seed: int, tensors: Mapping[str, Tensor] = MappingProxyType({})
     ) -> list[str]:
-        """What the model writes behind each prompt; drawn texts depend on `seed`.
+        """What the model writes after each prompt; drawn texts depend on `seed`.
 
         `tensors`: what it reads besides, such as pixel_values, each (prompts, ...).
 
