@@ -9,7 +9,7 @@ from pydantic import Field
 
 from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import Column, ColumnType
-from eir_seq.config.inputs import BackboneInputBase
+from eir_seq.config.inputs import EncoderInputBase
 from eir_seq.config.strict import Positive
 from eir_seq.errors import Fault
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from eir_seq.config.sections import Sections
 
 
-class ImageInputConfig(BackboneInputBase):
+class ImageInputConfig(EncoderInputBase):
     """Pictures, read colour by colour as imagegpt reads them."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.image.preprocess:ImageModality"
