@@ -10,7 +10,7 @@ from pydantic import Field
 
 from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.packages import is_installed, missing_package
-from eir_seq.config.strict import Positive, Strict
+from eir_seq.config.strict import Positive, Strict, ignored
 from eir_seq.errors import Fault
 
 WEIGHTS = (".safetensors", ".bin")
@@ -86,8 +86,6 @@ class SequenceModelConfig(EncoderBase):
 
     def faults(self, place: str) -> Iterator[Fault]:
         """Options that have no effect beside others."""
-        from eir_seq.config.sections import ignored
-
         yield from _few_parameters(place, self)
         if not self.pretrained_model:
             keys = "freeze_pretrained_model pretrained_parts resize_token_embeddings revision"
@@ -106,8 +104,6 @@ class SequenceModelConfig(EncoderBase):
 
 
 def _few_parameters(place: str, model: SequenceModelConfig) -> Iterator[Fault]:
-    from eir_seq.config.sections import ignored
-
     if model.lora is None:
         if model.freeze_pretrained_model:
             if model.pretrained_parts == "all":

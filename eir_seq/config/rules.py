@@ -14,7 +14,8 @@ from eir_seq.config.columns import columns_of
 from eir_seq.config.metrics import find_metric, nearest_metric
 from eir_seq.config.outputs import ColumnOutputBase, TokenOutputBase
 from eir_seq.config.schema import DataConfig
-from eir_seq.config.sections import Sections, ignored
+from eir_seq.config.sections import Sections
+from eir_seq.config.strict import ignored
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from eir_seq.errors import Fault
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -71,3 +73,11 @@ class ByName:
         """The place in the union of the class that a name belongs to."""
         tag = self.of(name)
         return self.names.index(tag) if tag in self.names else len(self.names)
+
+
+def ignored(place: str, section: BaseModel, keys: str, reason: str) -> Iterator[Fault]:
+    """A fault for each of `keys` that differs from its default although `reason`."""
+    for key in keys.split():
+        field = type(section).model_fields[key]
+        if getattr(section, key) != field.get_default(call_default_factory=True):
+            yield Fault(f"{place}.{key}", f"has no effect {reason}")

@@ -12,7 +12,7 @@ from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.inputs import EncoderInputBase
 from eir_seq.config.kinds import TokenizerConfig
-from eir_seq.config.strict import Positive
+from eir_seq.config.strict import Positive, ignored
 from eir_seq.config.tensors import TensorsConfig
 from eir_seq.config.tokenizers import TokenizerBase
 from eir_seq.errors import Fault, UserError
@@ -107,8 +107,6 @@ class SequenceInputConfig(EncoderInputBase):
 
 
 def _tokenizer(place: str, tokenizer: TokenizerBase | None, pretrained: bool) -> Iterator[Fault]:
-    from eir_seq.config.sections import ignored
-
     if tokenizer is None:
         return
     if (published := tokenizer.published) is not None:

@@ -10,6 +10,7 @@ from pydantic import Field
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.metrics import Metric
 from eir_seq.config.outputs import LinearOutputBase
+from eir_seq.config.strict import ignored
 from eir_seq.errors import Fault
 from eir_seq.outputs.classification.metrics import HEADLINES, METRICS
 
@@ -45,8 +46,6 @@ class ClassificationOutputConfig(LinearOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Options of a loss that is not chosen."""
-        from eir_seq.config.sections import ignored
-
         del sections
         if self.loss != "focal":
             yield from ignored(f"outputs.{name}", self, "focal_gamma", f"with loss {self.loss!r}")
