@@ -16,13 +16,14 @@ from eir_seq.config.corruption import RemovedSpans
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.sequence.corruption import Vocabulary
-from eir_seq.modalities.sequence.seq2seq import target_frame
+from eir_seq.models.heads.base import IGNORED
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
-from eir_seq.outputs.generation.writing import IGNORED, Writer
+from eir_seq.outputs.generation.writing import Writer
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.randomness import derive_seed
 from eir_seq.tokenizers import Tokenizer
+from eir_seq.tokenizers.targets import target_frame
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.console import Console
 from eir_seq.training.devices import pick_device

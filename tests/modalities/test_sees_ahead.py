@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eir_seq.modalities.encoders.loading import sees_ahead
+from eir_seq.backbones import sees_ahead
 from eir_seq.models.catalogue import CATALOGUE
 from tests.models.tiny import tiny
 

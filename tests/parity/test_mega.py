@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from eir_seq.backbones import sees_ahead
 from eir_seq.errors import UserError
-from eir_seq.modalities.encoders.loading import sees_ahead
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.model import Model
 from tests.parity.cases import CASES, VOCABULARY, Case

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from eir_seq.errors import UserError
-from eir_seq.modalities.sequence.seq2seq import target_end, target_frame
 from eir_seq.models import list_models
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
+from eir_seq.tokenizers.targets import target_end, target_frame
 from tests.tokenizers.corpus import CONTROL, OWN, lines
 
 pytest.importorskip("transformers", reason="the oracle is not installed")

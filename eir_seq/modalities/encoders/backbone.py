@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from eir_seq.backbones import SEQ2SEQ, build_backbone, set_pooler, vocabulary_of
 from eir_seq.config.backbones import Pool, SequenceModelConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.base import Encoder
-from eir_seq.modalities.encoders.loading import SEQ2SEQ, build_backbone, set_pooler, vocabulary_of
-from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq, target_frame
+from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 from eir_seq.modalities.sequence.tensors.declare import check_sizes, not_given
 from eir_seq.models.heads.base import Head
 from eir_seq.models.layers.attention.dot_product import FLASH
@@ -24,6 +24,7 @@ from eir_seq.models.output import TokenStates
 from eir_seq.models.pruning import PRUNED
 from eir_seq.models.transformers_backend import AUTO, TransformersModel
 from eir_seq.tokenizers import Tokenizer
+from eir_seq.tokenizers.targets import target_frame
 
 if TYPE_CHECKING:
     from eir_seq.modalities.image.preprocess import FittedImage
@@ -195,7 +196,15 @@ def build_sequence_encoder(
     it should predict.
     """
     config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
-    backbone = build_backbone(fitted, pretrained=pretrained, task=task)
+    backbone = build_backbone(
+        config,
+        tokenizer,
+        place,
+        sources=fitted.sources,
+        stored=fitted.backbone,
+        pretrained=pretrained,
+        task=task,
+    )
     options: Any = backbone.config.get_text_config() if isinstance(backbone, TransformersModel) else backbone.config
     faults = []
     vocab_size = vocabulary_of(backbone)

@@ -24,8 +24,9 @@ from eir_seq.modalities.sequence.corruption import (
     masked,
 )
 from eir_seq.modalities.sequence.preprocess import FittedSequence
-from eir_seq.modalities.sequence.seq2seq import IGNORED, padded_labels, target_frame
+from eir_seq.models.heads.base import IGNORED
 from eir_seq.tokenizers.framing import FIRST
+from eir_seq.tokenizers.targets import padded_labels, target_frame
 
 
 @dataclass(frozen=True)

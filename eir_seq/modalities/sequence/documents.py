@@ -40,8 +40,8 @@ from eir_seq.modalities.sequence.preprocess import (
     SequenceModality,
     batches_of,
 )
-from eir_seq.modalities.sequence.truncation import without_end
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
+from eir_seq.tokenizers.targets import without_end
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from eir_seq.config.outputs import TargetText
@@ -20,17 +19,14 @@ from eir_seq.files import read_json
 from eir_seq.modalities.base import LENGTH, Draw, RowSource, ragged
 from eir_seq.modalities.sequence.batches import SequenceCollator
 from eir_seq.modalities.sequence.preprocess import STATE_FILE, FittedSequence, SequenceModality, batches_of
-from eir_seq.modalities.sequence.truncation import Ids, without_end
-from eir_seq.tokenizers import Tokenizer
-from eir_seq.tokenizers.framing import FIRST
+from eir_seq.modalities.sequence.truncation import Ids
+from eir_seq.tokenizers.targets import encode_targets, padded_labels, target_end, target_frame
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
 
 TARGET_IDS, TARGET_LENGTH = "target_ids", "target_length"
 """Encoded columns: what the decoder is to write, special tokens included, and how long that is; 0 without a target."""
-IGNORED = -100
-"""Label behind the end of a target, and of tokens that are not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,13 +108,9 @@ class FittedSeq2Seq(FittedSequence):
 
         All end with the token that ends a text, those that are cut too, and those that spell it themselves once.
         """
-        limit, room = self.config.max_characters, self.target_max_length - self.target_specials
-        before, behind = self.target_frame
-        encodings = self.tokenizer.encode_targets([(text or "")[:limit] for text in texts])
-        return [
-            np.array([] if text is None else [*before, *without_end(encoding.ids, self.end)[:room], *behind], np.int32)
-            for text, encoding in zip(texts, encodings, strict=True)
-        ]
+        limit = self.config.max_characters
+        cut = [None if text is None else text[:limit] for text in texts]
+        return encode_targets(self.tokenizer, cut, self.target_max_length, f"inputs.{self.name}.tokenizer")
 
     def fingerprint(self) -> str:
         """Hash of all that `encode` depends on."""
@@ -163,33 +155,6 @@ class Seq2SeqCollator(SequenceCollator):
     def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
         """Those of the sources, and `labels` (batch, target length): ids of the targets, `IGNORED` behind their end."""
         return {**super().__call__(encoded, rows, draw), "labels": padded_labels(encoded.sequences(TARGET_IDS, rows))}
-
-
-def padded_labels(targets: Sequence[Ids]) -> Tensor:
-    """Targets as labels, (rows, length), `IGNORED` behind their ends."""
-    labels = np.full((len(targets), max(1, *map(len, targets))), IGNORED, np.int64)
-    for row, ids in enumerate(targets):
-        labels[row, : len(ids)] = ids
-    return torch.from_numpy(labels)
-
-
-def target_end(tokenizer: Tokenizer, place: str) -> int:
-    """The token that ends a written text; raises `UserError` at `place` where there is none."""
-    end = next((i for i in (tokenizer.eos_id, tokenizer.sep_id) if i is not None), None)
-    if end is None:
-        raise UserError(Fault(place, "has no token that ends a text (eos or sep), which one that is written needs"))
-    return end
-
-
-def target_frame(tokenizer: Tokenizer, place: str) -> tuple[list[int], list[int]]:
-    """The special tokens in front of a target and behind it; one that ends it is among the latter."""
-    try:
-        end, parts = target_end(tokenizer, place), [part.token for part in tokenizer.target_framing.single]
-    except UserError as error:
-        options = f"{place}.options"
-        raise UserError(*(fault.under(options) if fault.place != place else fault for fault in error.faults)) from error
-    before, behind = parts[: parts.index(FIRST)], parts[parts.index(FIRST) + 1 :]
-    return before, behind if end in behind else [*behind, end]
 
 
 def _parts(rows: Rows, column: str) -> Iterator[list[str]]:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int32]
 Numbers = NDArray[np.int64]
 Kept = TypeVar("Kept", Ids, Numbers)
-Text = TypeVar("Text", Ids, list[int])
 Strategy = Literal["head", "tail", "middle-out", "random", "uniform"]
 
 
@@ -29,14 +28,6 @@ def shares(length: int, pair_length: int, budget: int) -> tuple[int, int]:
     if pair_length <= half:
         return budget - pair_length, pair_length
     return budget - half, half
-
-
-def without_end(ids: Text, end: int) -> Text:
-    """The ids of a text without end tokens that it spells at its end, where one is set anyway."""
-    length = len(ids)
-    while length and ids[length - 1] == end:
-        length -= 1
-    return ids[:length]
 
 
 def cut(ids: Kept, keep: int, strategy: Strategy) -> Kept:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eir_seq.errors import UserError
 from eir_seq.models.generation.generate import check_call
+from eir_seq.models.heads.base import IGNORED
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import HasEncoders, completer
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
@@ -20,8 +21,6 @@ from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
-
-IGNORED = -100
 
 
 @dataclass

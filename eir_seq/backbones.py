@@ -1,10 +1,11 @@
-"""Which model reads an input: from scratch, from published weights, or as a bundle holds it."""
+"""The model that reads an input or writes an output: from scratch, from published weights, or as a bundle holds it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import torch
 
@@ -24,11 +25,6 @@ from eir_seq.models.transformers_backend import (
     rebuild_transformers,
     transformers_options,
 )
-from eir_seq.tokenizers import Tokenizer
-
-if TYPE_CHECKING:
-    from eir_seq.modalities.image.preprocess import ColourTokens, FittedImage
-    from eir_seq.modalities.sequence.preprocess import FittedSequence
 
 CAUSAL, SEQ2SEQ = "causal-lm", "seq2seq-lm"
 
@@ -49,11 +45,39 @@ TOKEN_OPTIONS = {
 """Options of architectures that name a token, and the attribute of the tokenizer that holds its id."""
 
 
-def build_backbone(fitted: FittedSequence | FittedImage, *, pretrained: bool, task: str | None) -> Any:
-    """The model that an input's config names, fitted to its tokenizer, with the head of `task`.
+class Tokens(Protocol):
+    """What a model has to know of its tokens: their number, and ids of special ones, see `TOKEN_OPTIONS`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens."""
+
+
+class Derives(Protocol):
+    """Tensors beside the tokens that decide options of the model."""
+
+    def derived_options(self) -> dict[str, Any]:
+        """Those options by name."""
+
+
+def build_backbone(
+    config: SequenceModelConfig,
+    tokenizer: Tokens,
+    place: str,
+    *,
+    sources: Mapping[str, Derives] = MappingProxyType({}),
+    stored: Mapping[str, Any] | None = None,
+    pretrained: bool,
+    task: str | None,
+) -> Any:
+    """The model that a config names, fitted to the tokenizer, with the head of `task`.
 
     Args:
-        fitted: the input.
+        config: the section `model`.
+        tokenizer: of what the model reads, or writes.
+        place: config path of what the section belongs to, such as ``inputs.text``.
+        sources: further tensors that the model reads.
+        stored: type and options of the model, as the bundle has them.
         pretrained: whether published weights are read; without them the model is built as the bundle says.
         task: of the catalogue; by default what reads an input.
 
@@ -61,16 +85,14 @@ def build_backbone(fitted: FittedSequence | FittedImage, *, pretrained: bool, ta
         UserError: options that do not exist or do not fit together, a task that the architecture does not have, or a
             language model that sees what it should predict.
     """
-    config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
     if not config.pretrained_model:
-        backbone = _from_scratch(fitted, task)
-    elif pretrained or fitted.backbone is None:
+        backbone = _from_scratch(config, tokenizer, place, sources, task)
+    elif pretrained or stored is None:
         backbone = _published(config, place, task)
         rows = vocabulary_of(backbone)
         if config.resize_token_embeddings and rows is not None and tokenizer.vocab_size > rows:
             backbone.resize_token_embeddings(tokenizer.vocab_size)
     else:
-        stored = dict(fitted.backbone)
         if stored["model_type"] == AUTO:
             backbone = rebuild_transformers(stored["options"])
         else:
@@ -90,8 +112,9 @@ def vocabulary_of(backbone: Any) -> int | None:
     return getattr(options, "vocab_size", None)
 
 
-def _from_scratch(fitted: FittedSequence | FittedImage, task: str | None) -> Any:
-    config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
+def _from_scratch(
+    config: SequenceModelConfig, tokenizer: Tokens, place: str, sources: Mapping[str, Derives], task: str | None
+) -> Any:
     if config.model_type == AUTO:
         _refuse_beyond(task, place)
         return _beyond_from_scratch(config, tokenizer, place)
@@ -107,7 +130,7 @@ def _from_scratch(fitted: FittedSequence | FittedImage, task: str | None) -> Any
         token_id = getattr(tokenizer, attribute)
         if option in known and option not in given and (token_id is not None or _may_be_none(known[option])):
             options[option] = token_id
-    for source in fitted.sources.values():
+    for source in sources.values():
         options |= {name: value for name, value in source.derived_options().items() if name not in given}
     if task == CAUSAL and "is_decoder" in known:
         options.setdefault("is_decoder", True)
@@ -141,7 +164,7 @@ def _writing_options(known: Mapping[str, dataclasses.Field[Any]], tokenizer: Any
     return own
 
 
-def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokenizer | ColourTokens, place: str) -> Any:
+def _beyond_from_scratch(config: SequenceModelConfig, tokenizer: Tokens, place: str) -> Any:
     try:
         known = transformers_options(config.model_init_config["model_type"])
         derived = {"vocab_size": tokenizer.vocab_size}
