@@ -11,8 +11,8 @@ def with_catalogue_names(raw: dict[str, Any]) -> None:
     """Put the catalogue's name of an architecture for its synonyms, in place."""
     from eir_seq.models.catalogue import SYNONYMS
 
-    inputs = raw.get("inputs")
-    for given in inputs.values() if isinstance(inputs, dict) else ():
+    sections = [section for key in ("inputs", "outputs") if isinstance(section := raw.get(key), dict)]
+    for given in (given for section in sections for given in section.values()):
         model = given.get("model") if isinstance(given, dict) else None
         if isinstance(model, dict) and not model.get("pretrained_model") and isinstance(model.get("model_type"), str):
             model["model_type"] = SYNONYMS.get(model["model_type"], model["model_type"])

@@ -5,7 +5,7 @@ A kind is declared in ``eir_seq/outputs/KIND/config.py`` by a subclass of `Outpu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -101,6 +101,21 @@ class OutputBase(Strict):
         return None
 
     @property
+    def reads_tokens(self) -> bool:
+        """Whether it reads the states of one input's tokens (`TokenOutputBase`), not the fused vector."""
+        return False
+
+    def state_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
+        """Of all inputs those whose states its head reads by itself; none where it reads the fused vector."""
+        del inputs
+        return ()
+
+    @property
+    def writes_texts(self) -> bool:
+        """Whether texts are written for rows of an evaluation."""
+        return self.target_text is not None
+
+    @property
     def target_text(self) -> TargetText | None:
         """The texts that a decoder learns to write from its input."""
         return None
@@ -153,6 +168,11 @@ class TokenOutputBase(OutputBase):
     """What every output has that reads the states of one input's tokens instead of the fused vector."""
 
     input: Name | None = Field(None, description="the sequence input; needed where there are several")
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it reads the states of one input's tokens."""
+        return True
 
 
 class GeneratingOutputBase(TokenOutputBase):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from eir_seq.config.columns import columns_of
 from eir_seq.config.metrics import find_metric, nearest_metric
-from eir_seq.config.outputs import ColumnOutputBase, TokenOutputBase
+from eir_seq.config.outputs import ColumnOutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.config.sections import Sections
 from eir_seq.config.strict import ignored
@@ -216,25 +216,28 @@ def _outputs(sections: Sections) -> Iterator[Fault]:
 def _token_outputs(sections: Sections) -> Iterator[Fault]:
     """Outputs that read the tokens of one input: that it is there, and that nothing is configured that nobody reads."""
     sequences = [name for name, config in sections.inputs.items() if config.HAS_TOKENS]
-    reading = {name: config for name, config in sections.outputs.items() if isinstance(config, TokenOutputBase)}
+    reading = {name: config for name, config in sections.outputs.items() if config.reads_tokens}
     for name, config in reading.items():
-        if config.input is None and len(sequences) > 1:
+        chosen = getattr(config, "input", None)
+        if chosen is None and len(sequences) > 1:
             yield Fault(f"outputs.{name}.input", f"is missing; say whose tokens are read: {', '.join(sequences)}")
-        elif config.input in sections.input_names and config.input not in sections.inputs:
+        elif chosen in sections.input_names and chosen not in sections.inputs:
             continue  # its own faults are told
-        elif config.input is not None and config.input not in sequences:
+        elif chosen is not None and chosen not in sequences:
             listed = ", ".join(map(repr, sequences)) or "none"
-            message = f"{config.input!r} is not a sequence input (there are: {listed})"
-            yield Fault(f"outputs.{name}.input", message + nearest(config.input, sequences))
-    if not reading or len(sections.outputs) < len(sections.output_names) or len(reading) < len(sections.outputs):
+            message = f"{chosen!r} is not a sequence input (there are: {listed})"
+            yield Fault(f"outputs.{name}.input", message + nearest(chosen, sequences))
+    from_states = {name: config.state_inputs(sections.input_names) for name, config in sections.outputs.items()}
+    unfused = {name for name in sections.outputs if name in reading or from_states[name]}
+    if not unfused or len(sections.outputs) < len(sections.output_names) or len(unfused) < len(sections.outputs):
         return
-    read = set(sections.token_inputs.values())
-    if not read <= set(sequences):
+    read = {*sections.token_inputs.values(), *(name for names in from_states.values() for name in names)}
+    if not read <= set(sections.input_names):
         return
     for name, source in sections.inputs.items():
         if name not in read:
             yield Fault(f"inputs.{name}", "nothing reads it: no output is predicted from all inputs")
-        elif source.backbone is not None:
+        elif source.backbone is not None and name in sections.token_inputs.values():
             yield from ignored(f"inputs.{name}.model", source.backbone, "pool", "as outputs read the single tokens")
 
 
@@ -245,7 +248,7 @@ def _missing(sections: Sections) -> Iterator[Fault]:
         yield from ignored("data", sections.data, "on_missing", reason)
     read_whole = len(sections.outputs) < len(sections.output_names) or len(sections.token_inputs) < len(
         sections.outputs
-    )
+    )  # by the fusion, or by a head that reads states
     for name, declared in sections.inputs.items():
         reason = "with one input, which each row keeps" if alone else "where outputs read single tokens alone"
         if alone or not read_whole:

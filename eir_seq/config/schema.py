@@ -19,7 +19,7 @@ from eir_seq.config.inputs import InputBase
 from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
 from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
 from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
-from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText, TokenOutputBase
+from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText
 from eir_seq.config.strict import Delimiter, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.trackers import CsvTrackerConfig
@@ -254,6 +254,12 @@ class ExperimentConfig(Strict):
         return token_inputs(self.inputs, self.outputs)
 
     @property
+    def state_inputs(self) -> dict[str, tuple[str, ...]]:
+        """For each output whose head reads states of inputs by itself, these inputs."""
+        found = {name: tuple(config.state_inputs(list(self.inputs))) for name, config in self.outputs.items()}
+        return {name: inputs for name, inputs in found.items() if inputs}
+
+    @property
     def written(self) -> dict[str, TargetText]:
         """By input, the texts that a decoder learns to write from it."""
         found = {name: text for name, config in self.outputs.items() if (text := config.target_text) is not None}
@@ -274,8 +280,8 @@ def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, Output
     """For each output that reads token states, the input that they are of; one that does not say which has the only."""
     sequences = [name for name, config in inputs.items() if config.HAS_TOKENS]
     only = sequences[0] if len(sequences) == 1 else ""
-    reading = {name: config for name, config in outputs.items() if isinstance(config, TokenOutputBase)}
-    return {name: config.input or only for name, config in reading.items()}
+    reading = {name: config for name, config in outputs.items() if config.reads_tokens}
+    return {name: getattr(config, "input", None) or only for name, config in reading.items()}
 
 
 def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputBase]) -> DocumentLayout | None:

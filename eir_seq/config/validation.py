@@ -162,7 +162,7 @@ def _annotation(name: str) -> Any:
 
 
 def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Any, str]]:
-    """For each input with a readable model: config path of the model, the model, tokens of a row, and their key."""
+    """Of each readable model: its config path, the model, tokens of a row (or of a target), and the key of these."""
     inputs = raw.get("inputs")
     for name, config in inputs.items() if isinstance(inputs, Mapping) else ():
         model = config.get("model") if isinstance(config, Mapping) else None
@@ -171,6 +171,11 @@ def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], An
             tokens = INPUTS[kind].tokens_of(config) if kind in INPUTS else None
             if tokens is not None:
                 yield f"inputs.{name}.model", model, *tokens
+    outputs = raw.get("outputs")
+    for name, config in outputs.items() if isinstance(outputs, Mapping) else ():
+        model = config.get("model") if isinstance(config, Mapping) else None
+        if isinstance(model, Mapping) and isinstance(model.get("model_type"), str):
+            yield f"outputs.{name}.model", model, config.get("max_length"), "max_length"
 
 
 def _options(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,6 +278,8 @@ def _tensors_not_taken(raw: Mapping[str, Any], place: str, architecture: str) ->
     from eir_seq.models.catalogue import TENSORS
 
     source = place.removesuffix(".model")
+    if not source.startswith("inputs."):
+        return
     entries = {str(name): entry for name, entry in raw["inputs"].items()}  # a key may be a number, which is a fault
     given = entries[source.removeprefix("inputs.")].get("tensors")
     own = [kind for kind, models in TENSORS.items() if architecture in models]

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eir_seq.config.outputs import TokenOutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.batching import evaluation_batches
 from eir_seq.data.encoded import Progress
@@ -214,7 +213,7 @@ def _some(masks: Mapping[str, Mask]) -> dict[str, Mask]:
 
 
 def _reads(output: FittedOutput, name: str) -> bool:
-    return isinstance(output.config, TokenOutputBase) and output.input == name
+    return output.config.reads_tokens and output.input == name
 
 
 def _some_targets(

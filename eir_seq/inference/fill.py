@@ -19,6 +19,7 @@ from eir_seq.modalities.sequence.corruption import Vocabulary
 from eir_seq.models.heads.base import IGNORED
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
+from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.generation.writing import Writer
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.randomness import derive_seed
@@ -114,21 +115,10 @@ class _Filler:
         before, behind = target_frame(self.tokenizer, f"inputs.{self.fitted.name}.tokenizer")
         places, longest = self.encoder.backbone.config.target_positions(), self.fitted.max_length
         longest = longest if places is None else min(longest, places - 1)
-        return Writer(
-            name=self.output.name,
-            generation=options,
-            input=self.fitted.name,
-            encoder=self.encoder,
-            tokenizer=self.tokenizer,
-            end=behind[-1],
-            before=before,
-            behind=behind,
-            longest=longest,
-            sources=(),
-            true=(),
-            rows=frozenset(),
-            seed=self.seed,
+        source = TextSource(
+            [self.fitted.name], lambda batch: batch, self.encoder, self.tokenizer, before, behind, behind[-1], longest
         )
+        return Writer(self.output.name, options, source, sources=(), true=(), rows=frozenset(), seed=self.seed)
 
     @property
     def marks(self) -> dict[str, int]:

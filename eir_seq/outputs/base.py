@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from eir_seq.config.outputs import OutputBase, TokenOutputBase
+from eir_seq.config.outputs import OutputBase
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.files import read_json
 from eir_seq.machine import writing
@@ -60,9 +60,9 @@ class FittedOutput(ABC):
     @property
     def input(self) -> str:
         """The input whose tokens are read, of an output that reads tokens."""
-        assert isinstance(self.config, TokenOutputBase)
-        assert self.config.input is not None, "settled before the output was built"
-        return self.config.input
+        chosen: str | None = getattr(self.config, "input", None)
+        assert chosen is not None, "settled before the output was built"
+        return chosen
 
     @property
     @abstractmethod
@@ -102,8 +102,17 @@ class FittedOutput(ABC):
     def build_head(self, in_features: int) -> nn.Module:
         """Fused features (batch, in_features) to raw outputs (batch, output_size): dropout, then linear.
 
-        Where the config is a `TokenOutputBase`, the head is called with `TokenStates` of that width instead.
+        Where the config `reads_tokens`, the head is called with `TokenStates` of that width instead.
         """
+
+    def build_state_head(self, sizes: Mapping[str, int], *, pretrained: bool) -> nn.Module:
+        """Of an output with `state_inputs`: ``head({input: TokenStates}, target)`` to raw outputs (batch, output_size).
+
+        Args:
+            sizes: width of the states of each input.
+            pretrained: load published weights, where there are any.
+        """
+        raise AssertionError((self.config, sizes, pretrained))
 
     @abstractmethod
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
@@ -149,6 +158,15 @@ class FittedOutput(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the run's manifest and report say about this output."""
+
+    def text_source(self, network: Any, inputs: Mapping[str, Any]) -> Any:
+        """What it writes texts for rows with (`eir_seq.outputs.generation.source.TextSource`); None: it writes none.
+
+        Args:
+            network: the trained network.
+            inputs: the fitted inputs.
+        """
+        del network, inputs
 
     def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
         """Metrics of texts that it wrote, each beside the true one; none by default."""

@@ -156,22 +156,29 @@ def build_network(
             source = token_inputs[name]
             encoders[source] = with_generator(encoders[source], changes, source, name)
     sizes: dict[str, int] = {name: _size(encoder) for name, encoder in encoders.items()}
-    fused = [name for name in outputs if name not in token_inputs]
+    state_inputs = config.state_inputs
+    fused = [name for name in outputs if name not in token_inputs and name not in state_inputs]
     fusion = None
     if fused:
         width = "state_size" if reads_states(config.fusion) else "output_size"
         fusion = build_fusion(config.fusion, {name: _size(encoder, width) for name, encoder in encoders.items()}, fused)
-    read = {
-        name: sizes[token_inputs[name]] if fusion is None or name in token_inputs else fusion.output_size
-        for name in outputs
-    }
-    heads = {name: output.build_head(read[name]) for name, output in outputs.items()}
+    heads = {}
+    for name, output in outputs.items():
+        if name in state_inputs:
+            widths = {source: _size(encoders[source], "state_size") for source in state_inputs[name]}
+            heads[name] = output.build_state_head(widths, pretrained=pretrained is True)
+        else:
+            assert name in token_inputs or fusion is not None
+            heads[name] = output.build_head(
+                sizes[token_inputs[name]] if name in token_inputs else fusion.output_size  # type: ignore[union-attr]
+            )
     lacking = [
         name
         for name, declared in config.inputs.items()
         if config.data.on_missing == "keep" or declared.modality_dropout
     ]
-    return Network(encoders, fusion, heads, token_inputs, lacking if fusion is not None and len(encoders) > 1 else ())
+    may_lack = (fusion is not None or state_inputs) and len(encoders) > 1
+    return Network(encoders, fusion, heads, token_inputs, state_inputs, lacking if may_lack else ())
 
 
 def _size(encoder: torch.nn.Module, width: str = "output_size") -> int:

@@ -162,7 +162,7 @@ class _Trial:
         precision = autocast(self.device, str(self.config.trainer.precision))
         with evaluation_mode(self.network), torch.inference_mode(), precision:
             batch = to_device(batch, self.device)
-            self.network(batch["inputs"], batch.get("present", {}))
+            self.network.run(batch)
 
     def timed(self, action: Any, batch: Batch) -> float:
         """Seconds that an action takes."""

@@ -114,10 +114,10 @@ def evaluate(
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
-            raw = network(on_device["inputs"], on_device.get("present", {}))
+            raw = network.run(on_device)
             gathered.add(batch, raw, network.token_inputs)
             for writer in writers:
-                writer.write(batch["row"].tolist(), on_device["inputs"][writer.input])
+                writer.write(batch["row"].tolist(), on_device)
             between()
     return gathered.measured()
 

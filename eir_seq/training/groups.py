@@ -100,7 +100,7 @@ def batch_loss(network: Network, outputs: Mapping[str, FittedOutput], batch: Bat
     """The weighted loss of a batch that is a whole optimizer step."""
     counts = loss_counts(network, outputs, batch)
     batch = to_device(batch, device)
-    raw = network(batch["inputs"], batch.get("present", {}))
+    raw = network.run(batch)
     return weighted_loss(outputs, loss_terms(outputs, raw, batch), counts)
 
 

@@ -74,7 +74,7 @@ class TrainingModule(LightningModule):
         for name in self.outputs:
             if isinstance(head := self.network.head(name), Seq2SeqLmHead):
                 head.tokens_per_text = batch["step_counts"][name][0] / batch["step_rows"]
-        raw = self.network(batch["inputs"], batch.get("present", {}))
+        raw = self.network.run(batch)
         terms = loss_terms(self.outputs, raw, batch)
         self._group.append((batch["id"], {name: rows.detach().isfinite().all(dim=1) for name, rows in terms.items()}))
         if self.in_run:
@@ -91,7 +91,7 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs of a batch: metrics are functions of all rows at once, however these are cut."""
-        self._gathered.add(batch, self.network(batch["inputs"], batch.get("present", {})), self.network.token_inputs)
+        self._gathered.add(batch, self.network.run(batch), self.network.token_inputs)
 
     def on_validation_epoch_end(self) -> None:
         """Log ``validation/loss`` and ``validation/OUTPUT/METRIC``.
@@ -107,7 +107,7 @@ class TrainingModule(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the outputs of a batch."""
-        self._gathered.add(batch, self.network(batch["inputs"], batch.get("present", {})), self.network.token_inputs)
+        self._gathered.add(batch, self.network.run(batch), self.network.token_inputs)
 
     def on_test_epoch_end(self) -> None:
         """Log ``test/loss`` and ``test/OUTPUT/METRIC``; raises `RunFailed` where the loss is not finite."""
@@ -115,7 +115,7 @@ class TrainingModule(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """The ids of a batch under ``id``, and the columns of each output's predictions under its name."""
-        raw = self.network(batch["inputs"])
+        raw = self.network.run(batch)
         return {"id": batch["id"], **{name: out.decode(raw[name].float().cpu()) for name, out in self.outputs.items()}}
 
     def _log_measured(self, split: str) -> None:

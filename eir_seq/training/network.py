@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +25,8 @@ class Network(nn.Module):
             head reads it.
         heads: by output name; ``(batch, fusion.output_size)``, or `TokenStates`, to the raw output ``(batch, ...)``.
         token_inputs: for each output that reads token states, the input that they are of.
+        state_inputs: for each output whose head is called as ``head({input: TokenStates}, target)``, these inputs; the
+            target is None where a batch has none.
         absent: inputs that a row may lack: a learned vector takes the place of what their encoder gives.
     """
 
@@ -34,23 +36,38 @@ class Network(nn.Module):
         fusion: Fusion | None,
         heads: Mapping[str, nn.Module],
         token_inputs: Mapping[str, str] = MappingProxyType({}),
+        state_inputs: Mapping[str, Sequence[str]] = MappingProxyType({}),
         absent: Collection[str] = (),
     ) -> None:
         super().__init__()
-        assert fusion is not None or heads.keys() == token_inputs.keys(), "a head has nothing to read"
-        self.token_inputs = dict(token_inputs)
+        unfused = token_inputs.keys() | state_inputs.keys()
+        assert fusion is not None or heads.keys() == unfused, "a head has nothing to read"
+        self.token_inputs, self.state_inputs = dict(token_inputs), dict(state_inputs)
         self._encoders = {name: _key(name) for name in encoders}
         self._heads = {name: _key(name) for name in heads}
         self.encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
         self.fusion = fusion
         self.heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
         self.reads_states = fusion is not None and fusion.READS_STATES
-        width = "state_size" if self.reads_states else "output_size"
-        sizes: dict[str, Any] = {name: getattr(encoders[name], width) for name in absent}
-        self.absence = nn.ParameterDict({_key(name): torch.zeros(size) for name, size in sizes.items()})
+        self.absence, self.state_absence = nn.ParameterDict(), nn.ParameterDict()
+        read_by_heads = {name for names in state_inputs.values() for name in names}
+        for name in absent:
+            encoder: Any = encoders[name]
+            if fusion is not None and not self.reads_states:
+                self.absence[_key(name)] = torch.zeros(encoder.output_size)
+            if self.reads_states or name in read_by_heads:
+                self.state_absence[_key(name)] = torch.zeros(encoder.state_size)
+
+    def run(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Raw outputs ``{output: (batch, width)}`` of a batch of the data module."""
+        raw: dict[str, Tensor] = self(batch["inputs"], batch.get("present", {}), batch.get("targets", {}))
+        return raw
 
     def forward(
-        self, inputs: Mapping[str, Mapping[str, Tensor]], present: Mapping[str, Tensor] = MappingProxyType({})
+        self,
+        inputs: Mapping[str, Mapping[str, Tensor]],
+        present: Mapping[str, Tensor] = MappingProxyType({}),
+        targets: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> dict[str, Tensor]:
         """Raw outputs ``{output: (batch, width)}`` of a batch's ``inputs``.
 
@@ -59,19 +76,36 @@ class Network(nn.Module):
         nothing.
         """
         tokens = {}
-        for name in dict.fromkeys(self.token_inputs.values()):
-            encoder: Any = self.encoder(name)
-            tokens[name] = encoder.read(**inputs[name])
+        for name in dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads)):
+            if inputs[name]:
+                encoder: Any = self.encoder(name)
+                tokens[name] = encoder.read(**inputs[name])
         fused: Mapping[str, Tensor] = {}
         if self.fusion is not None:
             read = self._states if self.reads_states else self._vector
             fused = self.fusion(
                 {name: read(name, inputs[name], tokens.get(name), present.get(name)) for name in self._encoders}
             )
-        return {
-            name: self.heads[key](tokens[self.token_inputs[name]] if name in self.token_inputs else fused[name])
-            for name, key in self._heads.items()
+        states = {
+            name: self._states(name, inputs[name], tokens.get(name), present.get(name)) for name in self._read_by_heads
         }
+        raw: dict[str, Tensor] = {}
+        for name, key in self._heads.items():
+            head = self.heads[key]
+            if name in self.state_inputs:
+                raw[name] = head({input_: states[input_] for input_ in self.state_inputs[name]}, targets.get(name))
+            else:
+                raw[name] = head(tokens[self.token_inputs[name]] if name in self.token_inputs else fused[name])
+        return raw
+
+    def states_for(self, output: str, batch: Mapping[str, Any]) -> dict[str, TokenStates]:
+        """What the head of an output that reads states gets of a batch, by input."""
+        inputs, present = batch["inputs"], batch.get("present", {})
+        return {name: self._states(name, inputs[name], None, present.get(name)) for name in self.state_inputs[output]}
+
+    @property
+    def _read_by_heads(self) -> list[str]:
+        return list(dict.fromkeys(name for names in self.state_inputs.values() for name in names))
 
     def _vector(
         self, name: str, tensors: Mapping[str, Tensor], tokens: TokenStates | None, present: Tensor | None
@@ -95,7 +129,7 @@ class Network(nn.Module):
         key = self._encoders[name]
         if not tensors:
             assert present is not None
-            states = self.absence[key].expand(len(present), 1, -1)
+            states = self.state_absence[key].expand(len(present), 1, -1)
             return TokenStates(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
         encoder: Any = self.encoders[key]
         found: TokenStates = encoder.read(**tensors) if tokens is None else tokens
@@ -103,7 +137,7 @@ class Network(nn.Module):
             return found
         first = torch.arange(found.mask.shape[1], device=found.mask.device) == 0
         mask = torch.where(present[:, None], found.mask, first)
-        states = torch.where(present[:, None, None], found.states, self.absence[key].to(found.states.dtype))
+        states = torch.where(present[:, None, None], found.states, self.state_absence[key].to(found.states.dtype))
         return replace(found, states=states, mask=mask)
 
     def head(self, name: str) -> nn.Module:
@@ -131,8 +165,8 @@ class Network(nn.Module):
         parts |= {f"outputs.{name}": self.heads[key] for name, key in self._heads.items()}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         for name, key in self._encoders.items():
-            if key in self.absence:
-                counts[f"inputs.{name}"] += self.absence[key].numel()
+            vectors = [absence[key] for absence in (self.absence, self.state_absence) if key in absence]
+            counts[f"inputs.{name}"] += sum(vector.numel() for vector in vectors)
         counts["total"] = sum(p.numel() for p in self.parameters())
         counts["trainable"] = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return counts

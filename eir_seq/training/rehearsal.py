@@ -63,7 +63,7 @@ def rehearse(
                 autocast(device, precision),
             ):
                 batch = to_device(evaluated, device)
-                network(batch["inputs"], batch.get("present", {}))
+                network.run(batch)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class Samples:
         self.rows = rows[:ROWS]
         self.seed, self.inputs, self.all_outputs = config.seed, inputs, outputs
         self.outputs = [output for output in outputs.values() if output.config.sample_prompts]
-        writes = any(output.config.target_text is not None for output in outputs.values())
+        writes = any(output.config.writes_texts for output in outputs.values())
         self.file = AppendedFile(run_dir / SAMPLES, Sample._fields) if self.outputs or writes else None
 
     def writers(self, network: Network) -> list[Writer]:

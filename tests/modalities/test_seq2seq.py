@@ -16,6 +16,7 @@ from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import Draw, Purpose
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.seq2seq import TARGET_LENGTH, FittedSeq2Seq
+from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.generation.writing import Writer
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
@@ -141,13 +142,7 @@ def test_what_was_learnt_is_written(model_type: str) -> None:
     work = Writer(
         name="text",
         generation={},
-        input="source",
-        encoder=encoder.eval(),
-        tokenizer=fitted.tokenizer,
-        end=fitted.end,
-        before=before,
-        behind=behind,
-        longest=8,
+        source=TextSource(["source"], dict, encoder.eval(), fitted.tokenizer, before, behind, fitted.end, 8),
         sources=ROWS["from"],
         true=ROWS["to"],
         rows=frozenset(range(3)),

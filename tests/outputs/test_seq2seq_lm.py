@@ -13,6 +13,7 @@ from eir_seq.modalities.encoders.backbone import Seq2SeqEncoder
 from eir_seq.models import create_model
 from eir_seq.models.heads.token_nll import token_nll
 from eir_seq.outputs import build_output, load_output
+from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.generation.writing import Writer, spread
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm
@@ -109,13 +110,7 @@ def writer(reader: Seq2SeqEncoder, rows: frozenset[int], **options: Any) -> Writ
         name="text",
         generation=fitted(**options).config.generation,
         measure=fitted(**options).measure_texts,
-        input="from",
-        encoder=reader,
-        tokenizer=TOKENIZER,
-        end=END,
-        before=[],
-        behind=[END],
-        longest=6,
+        source=TextSource(["from"], dict, reader, TOKENIZER, [], [END], END, 6),
         sources=["a", "b", "c"],
         true=["x", None, "z"],
         rows=rows,

@@ -73,7 +73,7 @@ class SumOfStates(Fusion):
 def test_a_fusion_may_read_states_and_a_missing_input_is_one_learnt_state() -> None:
     encoders = {"one": Encoder(), "two": Encoder()}
     network = Network(encoders, SumOfStates(), {"label": nn.Identity()}, absent=("two",))
-    torch.nn.init.constant_(network.absence["of_two"], 0.5)
+    torch.nn.init.constant_(network.state_absence["of_two"], 0.5)
     there = {"one": {"input_ids": IDS}, "two": {"input_ids": IDS}}
     first, second = ((e.table(IDS) * (IDS > 0)[..., None]).sum(dim=1) for e in encoders.values())
     torch.testing.assert_close(network(there)["label"], first + second)

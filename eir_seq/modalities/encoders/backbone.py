@@ -146,6 +146,10 @@ class Seq2SeqEncoder(SequenceEncoder):
 
     begun: int = 0
 
+    def example(self, end: int) -> dict[str, Tensor]:
+        """Arguments of `generate` for a source of one token; `end` ends a text."""
+        return {"input_ids": torch.tensor([[end]], device=next(self.parameters()).device)}
+
     def learnt(self, labels: Tensor) -> Tensor:
         """The labels (batch, target length) without the tokens that the decoder begins with anyway."""
         return labels[:, self.begun :] if labels.shape[1] > self.begun else labels  # else no row has a target

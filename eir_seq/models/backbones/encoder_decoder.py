@@ -46,7 +46,7 @@ class EncoderDecoder(nn.Module):
     def __init__(self, plan: EncoderDecoderPlan) -> None:
         super().__init__()
         self.plan = plan
-        self.encoder: Stack = plan.encoder.build()
+        self.encoder: Any = plan.encoder.build()
         self.decoder: Stack = plan.decoder.build()
         if plan.shared_tokens:
             self.decoder.embeddings.tokens = self.encoder.embeddings.tokens
@@ -59,11 +59,20 @@ class EncoderDecoder(nn.Module):
     @property
     def pack(self) -> bool:
         """Whether padding is left out of the computation."""
-        return self.encoder.pack
+        return self.decoder.pack
 
     @pack.setter
     def pack(self, pack: bool) -> None:
-        self.encoder.pack = self.decoder.pack = pack
+        for stack in self._stacks:
+            stack.pack = pack
+
+    def drop_encoder(self) -> None:
+        """Keep the decoder alone, which then attends to `encoder_outputs` that others make."""
+        self.encoder = None
+
+    @property
+    def _stacks(self) -> list[Stack]:
+        return [self.decoder] if self.encoder is None else [self.encoder, self.decoder]
 
     def forward(
         self,
@@ -94,6 +103,8 @@ class EncoderDecoder(nn.Module):
             ValueError: no decoder tokens, or the faults that `Stack.forward` names.
         """
         if encoder_outputs is None:
+            if self.encoder is None:
+                raise ValueError("there is no encoder: give encoder_outputs")
             encoded = self.encoder(
                 input_ids,
                 attention_mask,
@@ -149,5 +160,5 @@ class EncoderDecoder(nn.Module):
 
     def _asks(self, side: Stack, wanted: bool | None) -> bool | None:
         """Whether a side is asked for the scores of its routers: not if only the other one has any."""
-        routed = [stack for stack in (self.encoder, self.decoder) if stack.plan.output_router_logits is not None]
+        routed = [stack for stack in self._stacks if stack.plan.output_router_logits is not None]
         return wanted if side in routed or not routed else None

@@ -67,9 +67,18 @@ def generate(
     return output if work.options.return_dict_in_generate else output.sequences
 
 
-def check_call(model: GeneratingModel, input_ids: Tensor, *, tokenizer: Decodes | None = None, **options: Any) -> None:
+def check_call(
+    model: GeneratingModel,
+    input_ids: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    *,
+    tokenizer: Decodes | None = None,
+    **options: Any,
+) -> None:
     """Raise what `generate` would raise of these options and prompts (batch, length), and generate nothing."""
-    _prepare(model, input_ids, torch.ones_like(input_ids), tokenizer, (), None, options)
+    if input_ids is not None and attention_mask is None:
+        attention_mask = torch.ones_like(input_ids)
+    _prepare(model, input_ids, attention_mask, tokenizer, (), None, options)
 
 
 def stream(

@@ -72,4 +72,4 @@ class CausalLmOutputConfig(GeneratingOutputBase):
             yield Fault(f"{place}.pair_column", "a language model reads one text, not a pair")
         if layout is not None:
             yield from block_faults(source, place)
-        yield from headless(source, f"{place}.model.model_type", "causal-lm")
+        yield from headless(source.model, f"{place}.model.model_type", "causal-lm")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from eir_seq.models.generation.generate import check_call
 from eir_seq.models.generation.options import NEW_TOKENS, build_options
 from eir_seq.models.model import Model
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.generation.source import WritingNetwork
 from eir_seq.tokenizers import Tokenizer
 
 SINGLE = {"num_return_sequences": 1, "return_dict_in_generate": False}
@@ -34,13 +35,6 @@ def check_generation(generation: Mapping[str, Any], place: str) -> None:
         faults += error.faults
     if faults:
         raise UserError(*(fault.under(place) for fault in faults))
-
-
-class HasEncoders(Protocol):
-    """A network, as far as writing texts needs it."""
-
-    def encoder(self, name: str, /) -> Any:
-        """The encoder of an input, whose `backbone` generates."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ class Completer:
         return whole[len(before) :] if whole.startswith(before) else alone
 
 
-def completer(output: FittedOutput, inputs: Mapping[str, Any], network: HasEncoders) -> Completer:
+def completer(output: FittedOutput, inputs: Mapping[str, Any], network: WritingNetwork) -> Completer:
     """What completes prompts by a language-model output of the network."""
     fitted = inputs[output.input]
     begin, end = fitted.frame

@@ -14,10 +14,10 @@ from eir_seq.errors import UserError
 from eir_seq.models.generation.generate import check_call
 from eir_seq.models.heads.base import IGNORED
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.generation.completion import HasEncoders, completer
+from eir_seq.outputs.generation.completion import completer
+from eir_seq.outputs.generation.source import TextSource, WritingNetwork, shown
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.randomness import derive_seed
-from eir_seq.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
@@ -30,13 +30,7 @@ class Writer:
     Attributes:
         name: of the output.
         generation: options of `generate`.
-        input: what texts are written from.
-        encoder: of that input, called by its `read`; its `backbone` generates.
-        tokenizer: of both sides.
-        end: the token that ends a text.
-        before: special tokens in front of a target.
-        behind: those behind it.
-        longest: tokens that a text has at most, where `generation` does not say.
+        source: what it writes from, and with.
         sources: the text of each row.
         true: what should be written from it, None where that is not known.
         rows: those to write for.
@@ -48,13 +42,7 @@ class Writer:
 
     name: str
     generation: Mapping[str, Any]
-    input: str
-    encoder: Any
-    tokenizer: Tokenizer
-    end: int
-    before: Sequence[int]
-    behind: Sequence[int]
-    longest: int
+    source: TextSource
     sources: Sequence[str]
     true: Sequence[str | None]
     rows: frozenset[int]
@@ -63,47 +51,50 @@ class Writer:
     texts: dict[int, str] = field(default_factory=dict)
     scores: dict[int, float] = field(default_factory=dict)
 
-    def write(self, rows: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
-        """Write for those of a batch's rows that are wanted; `tensors` (batch, ...) are the encoder's."""
+    def write(self, rows: Sequence[int], batch: Mapping[str, Any]) -> None:
+        """Write for those of a batch's rows that are wanted."""
         wanted = [place for place, row in enumerate(rows) if row in self.rows]
         if not wanted:
             return
-        chosen = {name: x[wanted] for name, x in tensors.items() if name != "labels"}
+        encoder, tokenizer = self.source.encoder, self.source.tokenizer
+        chosen = {name: x[wanted] for name, x in self.source.read(batch).items() if name != "labels"}
         labels = self.generated(chosen, derive_seed(self.seed, "texts", self.name, rows[wanted[0]]))
-        sums, counts = Seq2SeqLmHead(0.0)(self.encoder.read(**chosen, labels=labels)).float().unbind(dim=1)
+        sums, counts = Seq2SeqLmHead(0.0)(encoder.read(**chosen, labels=labels)).float().unbind(dim=1)
         found = zip(wanted, labels.tolist(), (-sums / counts.clamp(min=1)).tolist(), strict=True)
         for place, ids, score in found:
-            known = [token for token in ids if 0 <= token < self.tokenizer.vocab_size]  # models may have spare ids
-            text = self.tokenizer.decode(known, skip_special_tokens=True)
+            known = [token for token in ids if 0 <= token < tokenizer.vocab_size]  # models may have spare ids
+            text = tokenizer.decode(known, skip_special_tokens=True)
             self.texts[rows[place]], self.scores[rows[place]] = text, score
 
     def generated(self, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
         """What the decoder writes up to the end, (rows, length), framed as targets are; `IGNORED` behind that."""
         own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
-        ids: Tensor = self._asked(self.encoder.backbone.generate, seed, **self.encoder.inputs_of(**own))
-        start, new = ids[:, : self.encoder.begun], ids[:, 1:]  # a decoder begins with one token
-        ended = (new == self.end).cumsum(dim=1)
-        return torch.cat((start, new.masked_fill((ended > 1) | ((ended == 1) & (new != self.end)), IGNORED)), dim=1)
+        encoder, end = self.source.encoder, self.source.end
+        ids: Tensor = self._asked(encoder.backbone.generate, seed, **encoder.inputs_of(**own))
+        start, new = ids[:, : encoder.begun], ids[:, 1:]  # a decoder begins with one token
+        ended = (new == end).cumsum(dim=1)
+        return torch.cat((start, new.masked_fill((ended > 1) | ((ended == 1) & (new != end)), IGNORED)), dim=1)
 
     def check(self) -> None:
         """Raise `UserError` for options of `generation` by which nothing could be written, and write nothing."""
-        model = self.encoder.backbone
-        self._asked(partial(check_call, model), 0, input_ids=torch.tensor([[self.end]], device=model.device))
+        encoder = self.source.encoder
+        self._asked(partial(check_call, encoder.backbone), 0, **encoder.example(self.source.end))
 
-    def _asked(self, generate: Callable[..., Any], seed: int, **inputs: Tensor) -> Any:
+    def _asked(self, generate: Callable[..., Any], seed: int, **inputs: Any) -> Any:
         """What `generate` makes of inputs with the options of this output."""
-        options: dict[str, Any] = {"eos_token_id": self.end, **self.generation}
+        source = self.source
+        options: dict[str, Any] = {"eos_token_id": source.end, **self.generation}
         if options.get("max_length") is None:
-            options["max_new_tokens"] = options.get("max_new_tokens") or self.longest
+            options["max_new_tokens"] = options.get("max_new_tokens") or source.longest
         if options.get("do_sample"):
             options.setdefault("seed", seed)
-        model = self.encoder.backbone
-        if before := self.before[self.encoder.begun :]:  # texts begin as targets do: with the token of their language
+        model = source.encoder.backbone
+        if before := source.before[source.encoder.begun :]:  # texts begin as targets do: with that of their language
             options.setdefault("forced_bos_token_id", before[0])
         if model.head.config.decoder_start_id is None:  # its training begins with the token that a target ends with
-            options.setdefault("decoder_start_token_id", self.behind[-1])
+            options.setdefault("decoder_start_token_id", source.behind[-1])
         try:
-            return generate(**inputs, tokenizer=self.tokenizer, **options)
+            return generate(**inputs, tokenizer=source.tokenizer, **options)
         except UserError as error:
             raise UserError(*(fault.under(f"outputs.{self.name}.generation") for fault in error.faults)) from None
 
@@ -129,7 +120,7 @@ def spread(rows: int, count: int) -> frozenset[int]:
 
 
 def build_writers(
-    network: HasEncoders,
+    network: WritingNetwork,
     inputs: Mapping[str, Any],
     outputs: Mapping[str, FittedOutput],
     rows: Rows,
@@ -140,32 +131,19 @@ def build_writers(
     """One writer per output that learns to write texts: for all rows of the split, or as many as its config says."""
     found = []
     for output in outputs.values():
-        wanted, generation = output.config.target_text, output.config.generation_options
-        if wanted is None:
+        source = output.text_source(network, inputs)
+        if source is None:
             continue
+        column, generation, count = source.column, output.config.generation_options, rows.num_rows
         assert generation is not None
-        fitted = inputs[output.input]
-        encoder = network.encoder(output.input)
-        backbone = encoder.backbone
-        longest, count = int(fitted.target_statistics["max"]), rows.num_rows
-        if (most := backbone.config.target_positions()) is not None:
-            longest = min(longest, most - 1)
-        before, behind = fitted.target_frame
-        true = list(rows[wanted.column]) if wanted.column in rows.column_names else [None] * count
         found.append(
             Writer(
                 output.name,
                 generation,
-                output.input,
-                encoder,
-                fitted.tokenizer,
-                fitted.end,
-                before,
-                behind,
-                longest,
-                sources=fitted.show(rows[:]),
-                true=true,
-                rows=frozenset(range(count)) if all_rows else spread(count, wanted.generate_rows),
+                source,
+                sources=shown(inputs, source.inputs, rows),
+                true=list(rows[column]) if column in rows.column_names else [None] * count,
+                rows=frozenset(range(count)) if all_rows else spread(count, source.rows),
                 seed=seed,
                 measure=output.measure_texts,
             )
@@ -174,7 +152,7 @@ def build_writers(
 
 
 def check_writing(
-    network: HasEncoders,
+    network: WritingNetwork,
     inputs: Mapping[str, Any],
     outputs: Mapping[str, FittedOutput],
     rows: Rows | None,

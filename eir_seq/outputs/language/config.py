@@ -45,7 +45,7 @@ class CorruptedOutputBase(TokenOutputBase):
         from eir_seq.outputs.language.rules import headless
 
         del output
-        yield from headless(source, place, self.TASK)
+        yield from headless(source.model, place, self.TASK)
 
     def text_faults(self, sections: Sections, source: SequenceInputConfig, place: str, output: str) -> Iterator[Fault]:
         """Texts of the input at `place` that cannot be corrupted so."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from eir_seq.config.schema import InputConfig
+from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.sections import Sections
 from eir_seq.config.strict import ignored
 from eir_seq.errors import Fault
@@ -14,13 +14,10 @@ if TYPE_CHECKING:
     from eir_seq.modalities.sequence.config import SequenceInputConfig
 
 
-def headless(source: InputConfig, place: str, task: str) -> Iterator[Fault]:
+def headless(backbone: SequenceModelConfig, place: str, task: str) -> Iterator[Fault]:
     """A backbone from scratch without the language-model head of a task."""
     from eir_seq.models.catalogue import CATALOGUE
 
-    backbone = source.backbone
-    if backbone is None:
-        return
     name = backbone.model_type
     if backbone.pretrained_model or (name in CATALOGUE and task in CATALOGUE[name].tasks):
         return

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import ColumnType
+from eir_seq.config.kinds import TokenizerConfig
 from eir_seq.config.metrics import LOSS, PERPLEXITY, Metric
 from eir_seq.config.outputs import ColumnOutputBase, GeneratingOutputBase, TargetText
-from eir_seq.errors import Fault
+from eir_seq.config.strict import Name, ignored
+from eir_seq.errors import Fault, nearest
 
 if TYPE_CHECKING:
     from eir_seq.config.sections import Sections
 
 
 class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
-    """A text written from that of a sequence input, by the backbone's own decoder: a translation, a summary."""
+    """A text: a translation or a summary by the decoder of the input's backbone, or one that a decoder of its own
+    (`model`) writes from any inputs."""
 
     COLUMN_TYPE: ClassVar[ColumnType] = ColumnType.TEXT
     IMPLEMENTATION: ClassVar[str] = "eir_seq.outputs.seq2seq_lm.output:Seq2SeqLm"
@@ -43,6 +47,15 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
     """Metrics that no text has to be written for."""
 
     type: Literal["seq2seq_lm"] = "seq2seq_lm"
+    model: SequenceModelConfig | None = Field(
+        None,
+        description="a decoder of its own, which attends to the states of the inputs: any encoder-decoder of the "
+        "catalogue, of which the encoder is left out; by default the backbone of the sequence input writes",
+    )
+    inputs: list[Name] | None = Field(None, min_length=1, description="inputs that `model` attends to; by default all")
+    tokenizer: TokenizerConfig | None = Field(
+        None, description="of what `model` writes; by default words, with a pretrained model the published one"
+    )
     max_length: int = Field(
         512, ge=3, description="tokens per target, special tokens included; longer ones are truncated"
     )
@@ -62,21 +75,58 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
     )
 
     @property
-    def target_text(self) -> TargetText:
-        """The column of the targets, and their longest length."""
-        return self
+    def reads_tokens(self) -> bool:
+        """Whether the backbone of an input writes."""
+        return self.model is None
+
+    def state_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
+        """What a decoder of its own attends to."""
+        if self.model is None:
+            return ()
+        return list(inputs) if self.inputs is None else self.inputs
+
+    @property
+    def writes_texts(self) -> bool:
+        """It always does."""
+        return True
+
+    @property
+    def target_text(self) -> TargetText | None:
+        """The column of the targets, and their longest length, where the backbone of an input writes."""
+        return self if self.model is None else None
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """Other outputs beside it, a backbone without a decoder, metrics of texts that are not written."""
+        """Other outputs beside one that has a backbone to itself, no decoder, metrics of texts that are not written."""
         from eir_seq.outputs.language.rules import alone, headless
 
-        yield from alone(sections, name, self.type)
-        here = sections.token_inputs[name]
-        source = sections.inputs.get(here)
-        if source is not None:
-            yield from headless(source, f"inputs.{here}.model.model_type", "seq2seq-lm")
+        if self.model is None:
+            yield from alone(sections, name, self.type)
+            yield from ignored(f"outputs.{name}", self, "inputs tokenizer", "without a model of its own")
+            here = sections.token_inputs[name]
+            source = sections.inputs.get(here)
+            if source is not None and source.backbone is not None:
+                yield from headless(source.backbone, f"inputs.{here}.model.model_type", "seq2seq-lm")
+        else:
+            yield from self._decoder_faults(name, self.model, sections)
         if self.generate_rows == 0 and sections.trainer is not None:
             monitor = sections.trainer.monitor
             if monitor.metric in self.metrics() and monitor.metric not in self.OF_TOKENS:
                 message = f"{monitor.metric!r} is measured on written texts; outputs.{name}.generate_rows is 0"
                 yield Fault("trainer.monitor.metric", message)
+
+    def _decoder_faults(self, name: str, model: SequenceModelConfig, sections: Sections) -> Iterator[Fault]:
+        from eir_seq.outputs.language.rules import headless
+
+        place = f"outputs.{name}"
+        for number, source in enumerate(self.inputs or ()):
+            if source not in sections.input_names:
+                listed = ", ".join(map(repr, sections.input_names))
+                message = f"{source!r} is no input (there are: {listed}){nearest(source, sections.input_names)}"
+                yield Fault(f"{place}.inputs[{number}]", message)
+        yield from ignored(place, self, "input", "with a model of its own; `inputs` names what it attends to")
+        yield from headless(model, f"{place}.model.model_type", "seq2seq-lm")
+        yield from model.faults(f"{place}.model")
+        unread = "pool lora freeze freeze_pretrained_model pretrained_parts resize_token_embeddings"
+        yield from ignored(f"{place}.model", model, unread, "on the decoder of an output")
+        if self.tokenizer is not None:
+            yield from self.tokenizer.faults(f"{place}.tokenizer")

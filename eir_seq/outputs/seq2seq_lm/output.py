@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from eir_seq.config.strict import Strict
-from eir_seq.outputs.base import Output, Rows
+from eir_seq.outputs.base import FittedOutput, Output, Rows
+from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.outputs.language.scores import FittedTokenScores
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
+from eir_seq.tokenizers import load_tokenizer
 
 
 class Seq2SeqLmState(Strict):
@@ -21,6 +25,8 @@ class Seq2SeqLmState(Strict):
     type: Literal["seq2seq_lm"] = "seq2seq_lm"
     name: str
     config: Seq2SeqLmOutputConfig
+    longest: int | None = Field(None, description="tokens of the longest training target of a decoder of its own")
+    backbone: dict[str, Any] | None = Field(None, description="type and options of a pretrained decoder of its own")
 
 
 class FittedSeq2SeqLm(FittedTokenScores):
@@ -31,7 +37,7 @@ class FittedSeq2SeqLm(FittedTokenScores):
     """
 
     config: Seq2SeqLmOutputConfig
-    backbone_task = "seq2seq-lm"
+    backbone_task: str | None = "seq2seq-lm"
 
     def truth(self, rows: Rows) -> dict[str, list[Any]]:
         """The column NAME_true with the texts."""
@@ -52,6 +58,21 @@ class FittedSeq2SeqLm(FittedTokenScores):
         del raw
         return {}
 
+    def text_source(self, network: Any, inputs: Mapping[str, Any]) -> TextSource:
+        """The backbone of the input, which writes from it."""
+        name, fitted = self.input, inputs[self.input]
+        encoder, longest = network.encoder(name), int(fitted.target_statistics["max"])
+        if (places := encoder.backbone.config.target_positions()) is not None:
+            longest = min(longest, places - 1)
+
+        def read(batch: Mapping[str, Any]) -> Mapping[str, Tensor]:
+            tensors: Mapping[str, Tensor] = batch["inputs"][name]
+            return tensors
+
+        before, behind = fitted.target_frame
+        rows, column = self.config.generate_rows, self.config.column
+        return TextSource([name], read, encoder, fitted.tokenizer, before, behind, fitted.end, longest, column, rows)
+
     def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
         """Metrics of written texts, each beside the true one."""
         from eir_seq.outputs.seq2seq_lm.text_metrics import text_metrics
@@ -64,7 +85,30 @@ class FittedSeq2SeqLm(FittedTokenScores):
 
 
 class Seq2SeqLm(Output):
-    """A sequence-to-sequence output as declared; what there is to fit, the tokenizer, its input fits."""
+    """A sequence-to-sequence output as declared.
+
+    Its input fits the tokenizer, unless the output has a decoder of its own (`eir_seq.outputs.seq2seq_lm.from_states`).
+    """
 
     STATE = Seq2SeqLmState
     FITTED = FittedSeq2SeqLm
+    config: Seq2SeqLmOutputConfig
+
+    def fit(self, train_rows: Rows) -> FittedOutput:
+        """Learn the tokenizer of a decoder of its own."""
+        if self.config.model is None:
+            return super().fit(train_rows)
+        from eir_seq.outputs.seq2seq_lm.from_states import fit_text_from_states
+
+        return fit_text_from_states(self.name, self.config, train_rows)
+
+    @classmethod
+    def restore(cls, content: Mapping[str, Any], path: Path) -> FittedOutput:
+        """The fitted output, with the tokenizer that stands beside `path`."""
+        fitted = super().restore(content, path)
+        if fitted.config.reads_tokens:
+            return fitted
+        from eir_seq.outputs.seq2seq_lm.from_states import FittedTextFromStates, tokenizer_folder
+
+        tokenizer = load_tokenizer(tokenizer_folder(path), local_files_only=True)
+        return FittedTextFromStates(cast(Seq2SeqLmState, fitted.state), tokenizer)
