@@ -28,7 +28,7 @@ class StateDecoder(Seq2SeqLmHead):
         model.body.drop_encoder()
         self.backbone, self.begun = model, begun
         self.projections = nn.ModuleDict(
-            {_key(name): nn.Linear(size, _memory_size(model)) for name, size in sizes.items()}
+            {_key(name): _projection(size, _memory_size(model)) for name, size in sizes.items()}
         )
 
     def forward(self, states: Mapping[str, TokenStates], labels: Tensor | None) -> Tensor:  # type: ignore[override]
@@ -77,6 +77,11 @@ class StateDecoder(Seq2SeqLmHead):
         states = head.states(output)
         found = TokenStates(states, labels >= 0, {"labels": labels}, head)
         return replace(found, further_loss=head.further_loss(output, inputs))
+
+
+def _projection(size: int, memory: int) -> nn.Module:
+    """Normalized, as the last layer of an encoder is: attention of the decoder expects states of that scale."""
+    return nn.Sequential(nn.Linear(size, memory), nn.LayerNorm(memory))
 
 
 def _memory_size(model: Any) -> int:
