@@ -45,7 +45,7 @@ inputs:
 fusion: { type: mean, hidden_size: 8 }
 outputs:
   events: { type: count, column: events }
-optimizer: { type: radam, lr: 0.01 }
+optimizer: { type: rprop, lr: 0.01 }
 scheduler: { type: inverse-sqrt, warmup: 5 }
 trainer: { max_epochs: 2, accelerator: cpu, keep_optimizer_state: true, monitor: { output: events, metric: zeros } }
 tracker: { type: lightning-csv }
@@ -132,7 +132,7 @@ def test_a_module_adds_one_of_each(project: Path) -> None:
         "fusions.mean",
         "inputs.measures",
         "metrics.count.zeros",
-        "optimizers.radam",
+        "optimizers.rprop",
         "outputs.count",
         "schedulers.inverse-sqrt",
         "sources.sqlite",
