@@ -47,7 +47,7 @@ class AdaBelief(Optimizer):
         super().__init__(params, {**defaults, "decoupled_weight_decay": decoupled_weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; gives what `closure` gives, which computes the gradients."""
         loss = None
         if closure is not None:

@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.machine import free_bytes
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.training.averaging import Averaging
 from eir_seq.training.callbacks import RunLogger, shows_progress
 from eir_seq.training.checkpoints import (
     STATE,
@@ -33,11 +34,12 @@ from eir_seq.training.checkpoints import (
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch
 from eir_seq.training.groups import Groups
-from eir_seq.training.loop import Monitor, Progress, RunLoop, noted, recorded
+from eir_seq.training.loop import Progress, RunLoop
 from eir_seq.training.metrics_file import AppendedFile, MetricsFile
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import learning_rate_factor, schedule_steps, total_steps
+from eir_seq.training.run_state import Monitor, noted, recorded
 from eir_seq.training.samples import SAMPLES, Samples
 from eir_seq.training.signals import SignalGuard
 
@@ -58,6 +60,10 @@ class Data(Protocol):
         self, epoch: int, batches_done: int, batches: int, beyond: Sequence[int]
     ) -> tuple[Batch | None, Batch | None]:
         """Of so many training batches from a position on, and of those of an evaluation, the ones for most memory."""
+        ...
+
+    def statistics_batches(self) -> Iterable[Batch]:
+        """Batches of training rows that do not depend on the position, for the statistics of batch norms."""
         ...
 
     def train_dataloader(self) -> Any:
@@ -115,6 +121,11 @@ def fit(
         total_steps=total,
         schedule_steps=covered,
     )
+    averaging = None
+    if config.trainer.averaging is not None:
+        averaging = Averaging(network, config.trainer.averaging, module.schedule_steps)
+    if config.trainer.compile:
+        network.compile()  # in place: names of parameters stay as they are
     loop = RunLoop(
         config,
         module,
@@ -128,8 +139,9 @@ def fit(
         signals=signals,
         trackers=trackers,
         samples=samples,
+        averaging=averaging,
     )
-    _refuse_full_disk(network, store.folder)
+    _refuse_full_disk(network, store.folder, averages=averaging is not None)
     with quiet_lightning():
         trainer = Trainer(
             accelerator="gpu" if device.type == "cuda" else device.type,
@@ -154,6 +166,8 @@ def fit(
         )
         with signals.deferred():
             _run(trainer, module, data, checkpoint, signals, loop)
+    if loop.state.best_step is None and (last := loop.evaluated_network()) is not network:
+        network.load_tensors(last.tensors())  # no evaluation has chosen: the average counts as the best
     return loop
 
 
@@ -269,11 +283,11 @@ def _run(
         raise
 
 
-def _refuse_full_disk(network: Network, folder: Path) -> None:
-    """Refuse to start where not even two checkpoints (weights and two moments each) would fit."""
+def _refuse_full_disk(network: Network, folder: Path, *, averages: bool) -> None:
+    """Refuse to start where not even two checkpoints (weights, two moments and maybe an average each) would fit."""
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     trainable = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
-    needed, free = 2 * (weights + 2 * trainable), free_bytes(folder)
+    needed, free = 2 * (weights * (1 + averages) + 2 * trainable), free_bytes(folder)
     if free < needed:
         raise RunFailed(f"{folder}: checkpoints need about {needed:,} bytes, {free:,} are free")
 

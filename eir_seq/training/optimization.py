@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -94,7 +93,7 @@ def parameter_groups(network: nn.Module, config: OptimizerBase, beside: Iterable
 
 
 def hidden_matrices(network: nn.Module) -> set[str]:
-    """Names of the matrices of hidden layers: neither embeddings nor heads, nor what a backbone has above its layers."""
+    """Names of the matrices of hidden layers: not of embeddings, heads, or what a backbone has above its layers."""
     outer: set[int] = set()
     for name, module in network.named_modules():
         if isinstance(module, nn.Embedding):

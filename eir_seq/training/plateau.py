@@ -19,6 +19,10 @@ def warmup_steps(config: PlateauConfig, total: int) -> int:
     return config.warmup if isinstance(config.warmup, int) else round(config.warmup * total)
 
 
+Better = Callable[[float, float | None, float], bool]
+"""Whether a value is better than another one (None: than none) by more than a third."""
+
+
 @dataclass
 class Plateau:
     """What a plateau schedule remembers of the evaluations; counts as `torch.optim.lr_scheduler.ReduceLROnPlateau`."""
@@ -38,7 +42,7 @@ class Plateau:
         Args:
             value: the monitored value.
             config: the schedule.
-            better: whether a value is better than another one by more than something.
+            better: what an improvement is.
         """
         if better(value, self.best, config.min_delta):
             self.best, self.without_improvement = value, 0

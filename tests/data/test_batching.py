@@ -56,7 +56,7 @@ def test_evaluation_holds_every_row_once(lengths, batch_size, max_tokens, bucket
 def test_weighted_sampling_draws_classes_equally_often(rows, batch_size, max_tokens, world_size) -> None:
     lengths, classes = np.array([length for length, _ in rows]), [label for _, label in rows]
     order = TrainingOrder(
-        lengths, batch_size=batch_size, seed=0, max_tokens=max_tokens, classes=classes, world_size=world_size
+        lengths, batch_size=batch_size, seed=0, max_tokens=max_tokens, classes=[classes], world_size=world_size
     )
     for epoch in range(2):
         batches = order.batches(epoch)
@@ -72,7 +72,7 @@ def test_weighted_sampling_draws_classes_equally_often(rows, batch_size, max_tok
 
 def test_rows_of_a_rare_class_take_turns_before_one_repeats() -> None:
     classes = ["a"] * 90 + ["b"] * 10
-    order = TrainingOrder(np.ones(100, int), batch_size=10, seed=0, classes=classes)
+    order = TrainingOrder(np.ones(100, int), batch_size=10, seed=0, classes=[classes])
     counts = np.bincount([row for batch in order.batches(0) for row in batch], minlength=100)
     assert set(counts[90:]) == {5}
     assert counts[:90].max() == 1
