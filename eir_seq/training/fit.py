@@ -125,7 +125,7 @@ def fit(
     if config.trainer.averaging is not None:
         averaging = Averaging(network, config.trainer.averaging, module.schedule_steps)
     if config.trainer.compile:
-        network.compile()  # in place: names of parameters stay as they are
+        network.compile(dynamic=True)  # in place: names of parameters stay as they are
     loop = RunLoop(
         config,
         module,
