@@ -6,10 +6,9 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -32,47 +31,16 @@ from eir_seq.training.checkpoints import (
     verify_folder,
 )
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
-from eir_seq.training.evaluation import Batch
 from eir_seq.training.groups import Groups
-from eir_seq.training.loop import Progress, RunLoop
+from eir_seq.training.loop import RunLoop
 from eir_seq.training.metrics_file import AppendedFile, MetricsFile
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import learning_rate_factor, schedule_steps, total_steps
+from eir_seq.training.protocols import Data, Progress
 from eir_seq.training.run_state import Monitor, noted, recorded
 from eir_seq.training.samples import SAMPLES, Samples
 from eir_seq.training.signals import SignalGuard
-
-
-class Data(Protocol):
-    """What training asks of a data module."""
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Training batches, the same number in every epoch."""
-        ...
-
-    def set_position(self, epoch: int, batches_done: int) -> None:
-        """The next training batches are those of `epoch` behind the first `batches_done`."""
-        ...
-
-    def costliest_batches(
-        self, epoch: int, batches_done: int, batches: int, beyond: Sequence[int]
-    ) -> tuple[Batch | None, Batch | None]:
-        """Of so many training batches from a position on, and of those of an evaluation, the ones for most memory."""
-        ...
-
-    def statistics_batches(self) -> Iterable[Batch]:
-        """Batches of training rows that do not depend on the position, for the statistics of batch norms."""
-        ...
-
-    def train_dataloader(self) -> Any:
-        """The training batches from the position on."""
-        ...
-
-    def val_dataloader(self) -> Any:
-        """The validation batches."""
-        ...
 
 
 def fit(

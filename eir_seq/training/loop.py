@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -29,52 +29,20 @@ from eir_seq.training.evaluation import Batch, Evaluation, evaluate
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.module import TrainingModule, metric_key
 from eir_seq.training.network import Network
-from eir_seq.training.optimization import steps_per_epoch
+from eir_seq.training.optimization import set_rates, steps_per_epoch
 from eir_seq.training.plateau import Plateau, warmup_steps
+from eir_seq.training.protocols import Position, Progress
 from eir_seq.training.rehearsal import rehearse
 from eir_seq.training.run_state import STATE_KEY, Monitor, RunState, best_step_of
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
+from eir_seq.training.trackers import log_to_trackers
 
 POINTS = 200
 """How many times a run notes its training loss, at most; evaluations come on top."""
 AVERAGING_KEY = "averaging"
 REHEARSED_STEPS = 50
 """Steps that have to be ahead for the largest batches to be tried first: they cost up to three or four."""
-
-
-class Position(Protocol):
-    """The part of the data module that the loop steers."""
-
-    def set_position(self, epoch: int, batches_done: int) -> None:
-        """The next training batches are those of `epoch` behind the first `batches_done`."""
-        ...
-
-    def costliest_batches(
-        self, epoch: int, batches_done: int, batches: int, beyond: Sequence[int]
-    ) -> tuple[Batch | None, Batch | None]:
-        """Of so many training batches from a position on, and of those of an evaluation, the ones for most memory."""
-        ...
-
-    def statistics_batches(self) -> Iterable[Batch]:
-        """Batches of training rows that do not depend on the position, for the statistics of batch norms."""
-        ...
-
-
-class Progress(Protocol):
-    """Where the loop reports to the person who watches."""
-
-    def say(self, text: str) -> None:
-        """A line."""
-        ...
-
-    def step(self, step: int, total: int, epoch: int, loss: Callable[[], float | None]) -> None:
-        """A step was done."""
-        ...
-
-    def evaluated(self, measurements: Sequence[Measurement], best: bool) -> None:
-        """An evaluation was done."""
-        ...
 
 
 class RunLoop(Checkpoint):
@@ -388,12 +356,8 @@ class RunLoop(Checkpoint):
         self.state.plateau = asdict(plateau)
 
     def _set_rates(self, trainer: Trainer) -> None:
-        """Give the optimizer the rates of the schedule as it now is."""
         for held in trainer.lr_scheduler_configs:
-            schedule: Any = held.scheduler
-            factors = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
-            for group, (rate, factor) in zip(schedule.optimizer.param_groups, factors, strict=True):
-                group["lr"] = rate * factor(schedule.last_epoch)
+            set_rates(held.scheduler)  # type: ignore[arg-type]
 
     def _compare(self, found: Evaluation, network: Network) -> None:
         state, early = self.state, self.config.trainer.early_stopping
@@ -451,10 +415,3 @@ class RunLoop(Checkpoint):
         self.module.trainer.callback_metrics.update(named)
         self.metrics.append(measurements)
         log_to_trackers(self.trackers, measurements, step=self.state.step)
-
-
-def log_to_trackers(trackers: Sequence[Logger], measurements: Sequence[Measurement], step: int) -> None:
-    """Give measurements to Lightning loggers as ``split/output/metric``."""
-    named = {metric_key(m.split, m.output, m.metric): m.value for m in measurements}
-    for tracker in trackers:
-        tracker.log_metrics(named, step=step)

@@ -198,5 +198,12 @@ def build_scheduler(
     return LambdaLR(optimizer, factor or learning_rate_factor(config, total))
 
 
+def set_rates(scheduler: LambdaLR) -> None:
+    """Give the optimizer the rates that its schedule has now; for factors that have changed since the last step."""
+    factors = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    for group, (rate, factor) in zip(scheduler.optimizer.param_groups, factors, strict=True):
+        group["lr"] = rate * factor(scheduler.last_epoch)
+
+
 def _cosine(start: float, end: float, done: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2

@@ -39,7 +39,7 @@ from eir_seq.training.folder import (
     write_json,
     write_text,
 )
-from eir_seq.training.loop import RunLoop, log_to_trackers
+from eir_seq.training.loop import RunLoop
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.optimization import total_steps
@@ -48,7 +48,7 @@ from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.run_state import Monitor, RunState, best_step_of
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard, Stopped
-from eir_seq.training.trackers import build_trackers, finish_trackers
+from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_trackers
 
 Finish = Callable[[Path], object]
 

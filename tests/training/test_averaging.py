@@ -79,7 +79,7 @@ def test_killed_anywhere(averaging: dict[str, Any], tmp_path: Path) -> None:
     config = experiment(trainer={"averaging": averaging, "validate_every": 4, "checkpoint_every": 3})
     whole = run(config, tmp_path)
     expected = outcome(tmp_path, whole)
-    for kill in (1, 6, 13, 20):
+    for kill in (6, 20):
         folder = tmp_path / str(kill)
         with pytest.raises(Killed):
             run(config, folder, stop_at(kill))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from eir_seq.config.fusion import ConcatFusionConfig, FusionBase, MlpResidualFusionConfig
 from eir_seq.config.schema import TrainerConfig
 from eir_seq.config.training import FixedWeightingConfig, GradNormConfig, UncertaintyWeightingConfig
 from eir_seq.errors import UserError
@@ -19,7 +20,7 @@ from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.network import Network
 from eir_seq.training.run import train
 from eir_seq.training.weighting import GradNorm, LossWeighting, UncertaintyWeighting
-from tests.training.fakes import FEATURES, Encoder, experiment
+from tests.training.fakes import FEATURES, Encoder
 from tests.training.table import table_experiment
 
 OUTPUTS: dict[str, Any] = {
@@ -30,10 +31,10 @@ OUTPUTS: dict[str, Any] = {
 GRADNORM: dict[str, Any] = {**OUTPUTS, "a": ClassificationOutputConfig(column="a")}
 
 
-def network(fusion: str = "mlp-residual") -> Network:
+def network(fusion: FusionBase | None = None) -> Network:
     torch.manual_seed(0)
-    config = experiment(fusion={"type": fusion, "hidden_size": 8, "dropout": 0.0, "stochastic_depth": 0.0})
-    fused = build_fusion(config.fusion, {"x": Encoder.output_size}, list(OUTPUTS))
+    config = fusion or MlpResidualFusionConfig(hidden_size=8, dropout=0.0, stochastic_depth=0.0)
+    fused = build_fusion(config, {"x": Encoder.output_size}, list(OUTPUTS))
     net = Network({"x": Encoder()}, fused, {name: nn.Linear(fused.output_size, 1) for name in OUTPUTS})
     return net.eval()
 
@@ -151,7 +152,7 @@ def test_gradnorm_leaves_out_outputs_without_targets_and_values_that_are_not_fin
 
 
 def test_gradnorm_needs_something_to_share() -> None:
-    net = network("concat")
+    net = network(ConcatFusionConfig())
     encoder: Any = net.encoder("x")
     (shared,) = GradNorm(GradNormConfig(), GRADNORM, net)._candidates
     assert shared is encoder.linear.weight
