@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from eir_seq.config.optimization import PlateauConfig
 from eir_seq.config.validation import validate_experiment
 from eir_seq.errors import UserError
+from eir_seq.inference.report import RunFiles, render_report
 from eir_seq.training import loop as loop_module
 from eir_seq.training.console import Console
 from eir_seq.training.experiment import load_experiment
@@ -245,6 +246,8 @@ def test_the_average_over_outputs(tmp_path: Path) -> None:
     values = [float(row["value"]) for row in rows if row["metric"] == "average" and row["split"] == "validation"]
     assert max(values) == result["monitor"]["value"]
     assert "average " in (tmp_path / "run" / "log.txt").read_text()
+    report = render_report(RunFiles.read(tmp_path / "run"))
+    assert report.count("Average over outputs") >= 3, "a card for each split, and the curve"
 
 
 def test_the_average_of_one_output(tmp_path: Path) -> None:
