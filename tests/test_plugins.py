@@ -124,8 +124,8 @@ def test_a_module_adds_one_of_each(project: Path) -> None:
     found = json.loads(done.stdout)
     assert found["before"] == ["my_project.plugins"], "something is imported before it is used"
     assert not found["torch"], "options are known without torch"
-    assert {"CountConfig", "MeasuresConfig", "MeanConfig", "RAdamConfig", "CodonsConfig"} <= set(found["definitions"])
-    assert found["types"] == ["MeanConfig", "RAdamConfig", "InverseSqrtConfig", "LightningCsvConfig"]
+    assert {"CountConfig", "MeasuresConfig", "MeanConfig", "RpropConfig", "CodonsConfig"} <= set(found["definitions"])
+    assert found["types"] == ["MeanConfig", "RpropConfig", "InverseSqrtConfig", "LightningCsvConfig"]
     assert found["rows"] == [{"sequence": "ACGTAC"}, {"sequence": "GGG"}]
     assert set(found["needed"]) == {
         "architectures.tiny",

@@ -229,14 +229,14 @@ def instead(id: str, old: str, new: str, *lines: str) -> Bad:
 HERE = "conf/experiment/mine.yaml"
 CHOICES = [
     *[cli(f"null-{group}", f"{group}=null", f"{group}: null is no option (there are {options}); ~{group} leaves the group out") for group, options in (
-        ("data", DATA), ("fusion", "attention, concat, gated-experts, mlp-residual"), ("optimizer", "adafactor, adamw, sgd"), ("scheduler", "constant, cosine, linear, one-cycle"), ("tracker", "csv, tensorboard, wandb"), ("trainer", "cpu, default, gpu, try"))],
-    cli("no-options", "scheduler=[]", "scheduler: [] is no option (there are constant, cosine, linear, one-cycle); ~scheduler leaves the group out"),
+        ("data", DATA), ("fusion", "attention, concat, gated-experts, mlp-residual"), ("optimizer", "adabelief, adadelta, adafactor, adagrad, adam, adamax, adamw, asgd, muon, nadam, radam, rmsprop, sgd"), ("scheduler", "constant, cosine, linear, one-cycle, plateau"), ("tracker", "csv, tensorboard, wandb"), ("trainer", "cpu, default, gpu, try"))],
+    cli("no-options", "scheduler=[]", "scheduler: [] is no option (there are constant, cosine, linear, one-cycle, plateau); ~scheduler leaves the group out"),
     cli("several-options", "scheduler=[linear,cosine]", "scheduler: 'linear' and 'cosine' exclude each other; name one, or run a job with each: -m scheduler=linear,cosine"),
-    cli("one-of-several", "scheduler=[linear,cosin]", "scheduler: no option 'cosin' (there are constant, cosine, linear, one-cycle; looked in conf/scheduler); did you mean 'cosine'?"),
-    cli("null-in-a-sweep", ("-m", "scheduler=linear,null"), "scheduler: null is no option (there are constant, cosine, linear, one-cycle); ~scheduler leaves the group out"),
-    cli("number", "scheduler=3", "scheduler: no option '3' (there are constant, cosine, linear, one-cycle; looked in conf/scheduler)"),
-    cli("truth-value", "scheduler=true", "scheduler: no option 'true' (there are constant, cosine, linear, one-cycle; looked in conf/scheduler)"),
-    cli("empty", "scheduler=", "scheduler: no option '' (there are constant, cosine, linear, one-cycle; looked in conf/scheduler)"),
+    cli("one-of-several", "scheduler=[linear,cosin]", "scheduler: no option 'cosin' (there are constant, cosine, linear, one-cycle, plateau; looked in conf/scheduler); did you mean 'cosine'?"),
+    cli("null-in-a-sweep", ("-m", "scheduler=linear,null"), "scheduler: null is no option (there are constant, cosine, linear, one-cycle, plateau); ~scheduler leaves the group out"),
+    cli("number", "scheduler=3", "scheduler: no option '3' (there are constant, cosine, linear, one-cycle, plateau; looked in conf/scheduler)"),
+    cli("truth-value", "scheduler=true", "scheduler: no option 'true' (there are constant, cosine, linear, one-cycle, plateau; looked in conf/scheduler)"),
+    cli("empty", "scheduler=", "scheduler: no option '' (there are constant, cosine, linear, one-cycle, plateau; looked in conf/scheduler)"),
     cli("group-twice", ("scheduler=linear", "scheduler=cosine"), "scheduler: is chosen twice (linear and cosine); name one"),
     cli("experiment-twice", "experiment=mine", "experiment: is chosen twice (mine and mine); name one"),
     cli("leave-out-what-is-not-there", "~fusio", "~fusio: there is no such key to delete"),
