@@ -111,7 +111,7 @@ VALUES = [
     cli("number-for-text", "data.id=7", "data.id: 7 is not text; put it in quotes"),
     cli("text-for-character", "data.quote=ab", "data.quote: 'ab' is not a single character"),
     cli("text-for-list", "data.missing_labels=none", "data.missing_labels: 'none' is not a list of values, each text; write [none]"),
-    cli("unknown-metric", "trainer.monitor=avrage", "trainer.monitor.output: is missing; say whose avrage it is: 'mood', 'stars'"),
+    cli("number-for-metric", "trainer.monitor=3", "trainer.monitor: 3 is not a mapping"),
     cli("number-for-mapping", "trainer.early_stopping=3", "trainer.early_stopping: 3 is not a mapping; write trainer.early_stopping.patience=3, in YAML early_stopping: {patience: 3}"),
     cli("truth-for-mapping", "trainer.early_stopping=true", "trainer.early_stopping: true is not a mapping"),
     cli("fraction-in-quotes", ("data=table", "data.train=conf", "data.validation='0.2'"), "data.validation: no such file or folder: '0.2'; write a fraction such as 0.2 without quotes"),
