@@ -70,6 +70,7 @@ class Averaging:
             device: where both are.
             precision: the trainer's precision.
         """
+        self.network.to(device)  # behind the network, which leaves its device when training ends
         names = [name for name, part in network.named_modules() if isinstance(part, _BatchNorm) and part.training]
         norms = [part for name in names if (part := self.network.get_submodule(name)).track_running_stats]
         if norms:
