@@ -51,6 +51,8 @@ SECTIONS = {
     "trainer": ["TrainerConfig"],
     "trainer.monitor": ["MonitorConfig"],
     "trainer.early_stopping": ["EarlyStoppingConfig"],
+    "trainer.averaging": ["EmaConfig", "SwaConfig"],
+    "trainer.loss_weighting": ["FixedWeightingConfig", "UncertaintyWeightingConfig", "GradNormConfig"],
     "callbacks.NAME": _kinds(CALLBACKS),
     "tracker": _kinds(TRACKERS),
     "run": ["RunConfig"],

@@ -155,13 +155,26 @@ OPTIMIZERS = Registry(
         "adamw": "eir_seq.config.optimization:AdamWConfig",
         "sgd": "eir_seq.config.optimization:SgdConfig",
         "adafactor": "eir_seq.config.optimization:AdafactorConfig",
+        "adam": "eir_seq.config.optimizers:AdamConfig",
+        "nadam": "eir_seq.config.optimizers:NAdamConfig",
+        "radam": "eir_seq.config.optimizers:RAdamConfig",
+        "adamax": "eir_seq.config.optimizers:AdamaxConfig",
+        "adabelief": "eir_seq.config.optimizers:AdaBeliefConfig",
+        "rmsprop": "eir_seq.config.optimizers:RmsPropConfig",
+        "adagrad": "eir_seq.config.optimizers:AdagradConfig",
+        "adadelta": "eir_seq.config.optimizers:AdadeltaConfig",
+        "asgd": "eir_seq.config.optimizers:AsgdConfig",
+        "muon": "eir_seq.config.optimizers:MuonConfig",
     },
 )
 """Config classes of optimizers."""
 
 SCHEDULERS = Registry(
     "schedulers",
-    dict.fromkeys(("constant", "linear", "cosine", "one-cycle"), "eir_seq.config.optimization:SchedulerConfig"),
+    {
+        **dict.fromkeys(("constant", "linear", "cosine", "one-cycle"), "eir_seq.config.optimization:SchedulerConfig"),
+        "plateau": "eir_seq.config.optimization:PlateauConfig",
+    },
 )
 """Config classes of learning rate schedules."""
 

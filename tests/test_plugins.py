@@ -45,7 +45,7 @@ inputs:
 fusion: { type: mean, hidden_size: 8 }
 outputs:
   events: { type: count, column: events }
-optimizer: { type: radam, lr: 0.01 }
+optimizer: { type: rprop, lr: 0.01 }
 scheduler: { type: inverse-sqrt, warmup: 5 }
 trainer: { max_epochs: 2, accelerator: cpu, keep_optimizer_state: true, monitor: { output: events, metric: zeros } }
 tracker: { type: lightning-csv }
@@ -124,15 +124,15 @@ def test_a_module_adds_one_of_each(project: Path) -> None:
     found = json.loads(done.stdout)
     assert found["before"] == ["my_project.plugins"], "something is imported before it is used"
     assert not found["torch"], "options are known without torch"
-    assert {"CountConfig", "MeasuresConfig", "MeanConfig", "RAdamConfig", "CodonsConfig"} <= set(found["definitions"])
-    assert found["types"] == ["MeanConfig", "RAdamConfig", "InverseSqrtConfig", "LightningCsvConfig"]
+    assert {"CountConfig", "MeasuresConfig", "MeanConfig", "RpropConfig", "CodonsConfig"} <= set(found["definitions"])
+    assert found["types"] == ["MeanConfig", "RpropConfig", "InverseSqrtConfig", "LightningCsvConfig"]
     assert found["rows"] == [{"sequence": "ACGTAC"}, {"sequence": "GGG"}]
     assert set(found["needed"]) == {
         "architectures.tiny",
         "fusions.mean",
         "inputs.measures",
         "metrics.count.zeros",
-        "optimizers.radam",
+        "optimizers.rprop",
         "outputs.count",
         "schedulers.inverse-sqrt",
         "sources.sqlite",

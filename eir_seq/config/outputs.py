@@ -55,6 +55,10 @@ class OutputBase(Strict):
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """The metric that stands large in the report and those beside it; the first of these lines whose large metric was
     measured. By default the first of all metrics but the loss, and the next three."""
+    AVERAGED: ClassVar[tuple[str, ...]] = ("loss",)
+    """Metrics whose mean is its part of the average over outputs; one that is to be small counts as one minus it."""
+    UNCERTAINTY_SCALE: ClassVar[float] = 1.0
+    """Factor of the precision in uncertainty weighting: 1/2 for squared errors, 1 for the log-likelihood of classes."""
     TARGET: ClassVar[str] = "class"
     """What a target is called in messages."""
     UNLABELLED: ClassVar[str] = "none is scored"

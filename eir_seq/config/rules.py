@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eir_seq.config.columns import columns_of
-from eir_seq.config.metrics import find_metric, nearest_metric
+from eir_seq.config.metrics import AVERAGE, find_metric, nearest_metric
 from eir_seq.config.outputs import ColumnOutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.config.sections import Sections
 from eir_seq.config.strict import ignored
+from eir_seq.config.training_rules import training_faults
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
 
@@ -108,12 +109,16 @@ def _validation_needed(sections: Sections) -> Iterator[Fault]:
 
 
 def _weighted_sampling(sections: Sections) -> Iterator[Fault]:
-    if sections.data is None or (name := sections.data.weighted_sampling) is None:
-        return
-    if name not in sections.output_names:
-        yield _unknown_output("data.weighted_sampling", name, sections)
-    elif name in sections.outputs and sections.outputs[name].class_column is None:
-        yield Fault("data.weighted_sampling", f"output {name!r} has no classes; it is a {sections.outputs[name].type}")
+    names = [] if sections.data is None else sections.data.sampled_by
+    if not names and sections.data is not None and sections.data.weighted_sampling is not None:
+        yield Fault("data.weighted_sampling", "names no output; leave it out, or write null")
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            yield Fault("data.weighted_sampling", f"names {name!r} twice")
+        elif name not in sections.output_names:
+            yield _unknown_output("data.weighted_sampling", name, sections)
+        elif name in sections.outputs and (config := sections.outputs[name]).class_column is None:
+            yield Fault("data.weighted_sampling", f"output {name!r} has no classes; it is a {config.type}")
 
 
 def _unknown_output(place: str, name: str, sections: Sections) -> Fault:
@@ -126,14 +131,15 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
         return
     monitor = sections.trainer.monitor
     name = monitor.output
-    if name is None and monitor.metric != "loss" and len(sections.output_names) > 1:
+    of_all = monitor.output is None and monitor.metric == AVERAGE
+    if name is None and monitor.metric not in ("loss", AVERAGE) and len(sections.output_names) > 1:
         listed = ", ".join(map(repr, sections.output_names))
         yield Fault("trainer.monitor.output", f"is missing; say whose {monitor.metric} it is: {listed}")
         return
-    if name is None and monitor.metric != "loss" and sections.output_names:
+    if name is None and monitor.metric not in ("loss", AVERAGE) and sections.output_names:
         name = sections.output_names[0]
     if name is None:
-        better = "min"
+        better = "max" if of_all else "min"
     elif name not in sections.output_names:
         yield _unknown_output("trainer.monitor.output", name, sections)
         return
@@ -280,6 +286,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _limits,
     _half_precision,
     _monitor,
+    training_faults,
     _run,
     _cache,
 )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.callbacks import CallbackBase
@@ -23,6 +23,7 @@ from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText
 from eir_seq.config.strict import Delimiter, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.trackers import CsvTrackerConfig
+from eir_seq.config.training import AveragingConfig, FixedWeightingConfig, WeightingConfig
 from eir_seq.registry import CALLBACKS, INPUTS, OUTPUTS, SOURCES
 
 # ---------------------------------------------------------------------------------------------------------- data
@@ -90,11 +91,19 @@ class DataConfig(Strict):
     packing: Literal["auto", "never"] = Field(
         "auto", description="skip padding where the architecture supports it (block-diagonal attention)"
     )
-    weighted_sampling: str | None = Field(
-        None, description="classification output whose classes are sampled equally often"
+    weighted_sampling: str | list[str] | None = Field(
+        None,
+        description="classification output whose classes are sampled equally often; of several outputs, rows are "
+        "sampled by the mean of the inverse frequencies of their classes",
     )
     num_workers: int = Field(0, ge=0, le=256, description="processes that prepare batches")
     cache_dir: str | None = Field(None, description="the earlier name of cache.dir")
+
+    @property
+    def sampled_by(self) -> list[str]:
+        """The outputs by whose classes rows are sampled."""
+        given = self.weighted_sampling
+        return [given] if isinstance(given, str) else given or []
 
     @property
     def reads_files(self) -> bool:
@@ -131,14 +140,27 @@ class EarlyStoppingConfig(Strict):
 
     patience: Positive = Field(3, description="evaluations without improvement")
     min_delta: float = Field(0.0, ge=0, description="smallest change that counts as an improvement")
+    after_steps: int = Field(0, ge=0, description="evaluations up to this step use up no patience")
+    after_epochs: int = Field(0, ge=0, description="the same up to the end of this epoch")
 
 
 class MonitorConfig(Strict):
     """The value by which the best checkpoint is chosen."""
 
-    output: str | None = Field(None, description="output name; absent: the sum of losses")
-    metric: str = Field("loss", description="metric of that output on the validation rows")
+    output: str | None = Field(None, description="output name; absent: the sum of losses, or the average")
+    metric: str = Field(
+        "loss", description="metric of that output on the validation rows; average: the mean over all outputs"
+    )
     mode: Literal["min", "max"] | None = Field(None, description="by the metric if absent")
+
+
+Monitored = Annotated[
+    MonitorConfig,
+    BeforeValidator(
+        lambda value: {"metric": value} if isinstance(value, str) else value, json_schema_input_type=MonitorConfig | str
+    ),
+]
+"""What is monitored; a name alone is that of the metric."""
 
 
 BatchLimit = Positive | Annotated[float, Field(gt=0, le=1)]
@@ -153,7 +175,17 @@ class TrainerConfig(Strict):
         "32", description="floating-point precision; mixed keeps the weights in 32 bits"
     )
     gradient_clip: float | None = Field(1.0, gt=0, description="upper bound of the gradient norm")
+    gradient_noise: float | None = Field(
+        None, gt=0, description="standard deviation of normal noise that is added to the (clipped) gradient"
+    )
     accumulate: Positive = Field(1, description="batches per optimizer step")
+    averaging: AveragingConfig | None = Field(
+        None, description="an average of the weights, which is evaluated and kept in place of the last ones"
+    )
+    loss_weighting: WeightingConfig = Field(
+        FixedWeightingConfig(), description="how the losses of several outputs are weighted"
+    )
+    compile: bool = Field(False, description="compile the network by torch.compile; the first steps are slow")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device; auto: the fastest available")
     devices: Positive | Literal["auto"] = Field(1, description="how many of them")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; torch's own choice if absent")
@@ -167,8 +199,11 @@ class TrainerConfig(Strict):
         description="keep the last checkpoint of a finished run, so that it can be extended; by default only its best "
         "weights stay, in the bundle",
     )
-    monitor: MonitorConfig = Field(MonitorConfig(), description="metric that selects the best checkpoint")
+    monitor: Monitored = Field(MonitorConfig(), description="metric that selects the best checkpoint")
     early_stopping: EarlyStoppingConfig | None = Field(None, description="stop a run that no longer improves")
+    train_metrics: bool = Field(
+        False, description="also measure the training rows of the last steps, as they were when trained on"
+    )
     limit_train_batches: BatchLimit | None = Field(
         None, description="use that many batches of each epoch (an integer), or that share of them; all if absent"
     )

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from eir_seq import __version__
+from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import open_regular, read_text, reason
 from eir_seq.inference.prediction_table import PredictionTable, read_predictions
@@ -105,6 +106,13 @@ class RunFiles:
         return {str(name): Kind.of(str(type_)) for name, type_ in types.items() if type_}
 
     @property
+    def average(self) -> dict[str, float]:
+        """The average over outputs by split, of a finished run whose outputs have one."""
+        given = self.result.get(AVERAGE)
+        found = given.items() if isinstance(given, dict) else ()
+        return {str(split): float(value) for split, value in found if isinstance(value, int | float)}
+
+    @property
     def metrics(self) -> Values:
         """Metrics by split and output: those of the result, else the last ones that were measured."""
         found: dict[str, dict[str, dict[str, float]]] = {}
@@ -146,7 +154,7 @@ def render_report(run: RunFiles) -> str:
     return environment.get_template("report.html.j2").render(
         run=run,
         title=run.name,
-        cards=cards(run.metrics, kinds, rows, final=bool(run.result), labelled=run.data.labelled),
+        cards=cards(run.metrics, kinds, rows, final=bool(run.result), labelled=run.data.labelled, average=run.average),
         curves=learning_plots(run.measurements, kinds, run.best_step),
         outputs=output_sections(run.metrics, run.predictions, kinds, run.data, run.samples),
         metric_splits=list(run.metrics),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput, KeptRows, measure
 from eir_seq.outputs.generation.writing import Writer
@@ -34,7 +35,8 @@ class Evaluation:
     rows: list[int]
     """Their positions in the split."""
     values: dict[tuple[str, str], float]
-    """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses."""
+    """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses, and
+    ``("", "average")`` the mean of what outputs declare as `OutputBase.AVERAGED`."""
     written: dict[str, Writer] = field(default_factory=dict)
     """Texts that outputs wrote, by output name."""
     labelled: dict[str, list[int]] = field(default_factory=dict)
@@ -95,6 +97,7 @@ def evaluate(
     precision: str = "32",
     between: Callable[[], None] = lambda: None,
     writers: Sequence[Writer] = (),
+    average: bool = False,
 ) -> Evaluation:
     """Run `network` over all batches without learning and measure every output.
 
@@ -106,11 +109,12 @@ def evaluate(
         precision: the trainer's precision; the forward pass runs as it does in training.
         between: called after each batch; may raise to leave early.
         writers: have outputs write texts for rows, which are measured, too.
+        average: give the average over outputs also where there is one output alone.
 
     Raises:
         RunFailed: a raw output or a loss is not finite.
     """
-    gathered = Gathered(outputs, writers)
+    gathered = Gathered(outputs, writers, average=average)
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
@@ -128,10 +132,14 @@ class Gathered:
     Args:
         outputs: the fitted outputs by name. One without targets is predicted and not measured.
         writers: what writes texts for the same rows, which are measured, too.
+        average: give the average over outputs also where there is one output alone.
     """
 
-    def __init__(self, outputs: Mapping[str, FittedOutput], writers: Sequence[Writer] = ()) -> None:
+    def __init__(
+        self, outputs: Mapping[str, FittedOutput], writers: Sequence[Writer] = (), *, average: bool = False
+    ) -> None:
         self.outputs, self.writers = outputs, writers
+        self._averages = average or len(outputs) > 1
         self._raw = {name: KeptRows() for name in outputs}
         self._targets: dict[str, KeptRows] = {}
         self._labelled: dict[str, list[Tensor]] = {}
@@ -192,6 +200,8 @@ class Gathered:
             values["", "loss"] = sum(weighted)
             if not math.isfinite(values["", "loss"]):
                 raise RunFailed("the loss of the evaluation is not finite")
+        if self._averages and (average := average_of(outputs, values)) is not None:
+            values["", AVERAGE] = average
         return Evaluation(
             ids=[self._ids[index] for index in order.tolist()],
             rows=rows[order].tolist(),
@@ -204,6 +214,22 @@ class Gathered:
                 name: places[torch.tensor(found, dtype=torch.long)].tolist() for name, found in self._unread.items()
             },
         )
+
+
+def average_of(outputs: Mapping[str, FittedOutput], values: Mapping[tuple[str, str], float]) -> float | None:
+    """The mean over outputs of the mean of their metrics `OutputBase.AVERAGED`; None where one of these is undefined.
+
+    A metric that is to be small, such as a loss, counts as one minus its value.
+    """
+    means = []
+    for name, output in outputs.items():
+        parts = []
+        for metric in output.config.AVERAGED:
+            if (value := values.get((name, metric))) is None:
+                return None
+            parts.append(value if output.config.metrics()[metric].better == "max" else 1 - value)
+        means.append(math.fsum(parts) / len(parts))
+    return math.fsum(means) / len(means)
 
 
 def _ordered(rows: Tensor) -> tuple[Tensor, Tensor]:

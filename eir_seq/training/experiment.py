@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import Fault, UserError
 from eir_seq.training.assemble import assemble
 from eir_seq.training.console import Console
 from eir_seq.training.groups import Groups
@@ -48,6 +49,8 @@ def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
         >>> lightning.Trainer(max_epochs=1).fit(experiment.module, experiment.data)  # doctest: +SKIP
     """
     config = experiment if isinstance(experiment, ExperimentConfig) else compose_experiment(experiment).config
+    if faults := list(_of_runs_alone(config)):
+        raise UserError(*faults)
     with Console() as console:
         parts = assemble(config, console)
     network, outputs, data = parts.network, parts.outputs, parts.data
@@ -55,3 +58,14 @@ def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
     steps = data.batches_per_epoch
     module = TrainingModule(network, outputs, config, batches_per_epoch=steps, total_steps=steps, in_run=False)
     return Experiment(config, module, data)
+
+
+def _of_runs_alone(config: ExperimentConfig) -> Iterator[Fault]:
+    """Options that would change what is learnt and that a trainer of one's own does not have."""
+    reason = "needs a run; a lightning.Trainer of your own does not have it"
+    if config.trainer.averaging is not None:
+        yield Fault("trainer.averaging", f"{reason} (lightning.pytorch.callbacks.WeightAveraging does the like)")
+    if config.scheduler.FOLLOWS_MONITOR:
+        yield Fault("scheduler.type", f"{config.scheduler.type!r} {reason}")
+    if config.trainer.compile:
+        yield Fault("trainer.compile", f"{reason}; call experiment.module.network.compile()")

@@ -148,6 +148,18 @@ class Network(nn.Module):
         """The encoder of an input."""
         return self.encoders[self._encoders[name]]
 
+    def shared_parameters(self, outputs: Collection[str]) -> list[nn.Parameter]:
+        """The parameters of the encoders and the fusion that all of `outputs` read, in this order."""
+        fused = [name for name in outputs if name not in self.token_inputs]
+        encoders = set(self._encoders)
+        for name in outputs:
+            if name in self.token_inputs:
+                encoders &= {self.token_inputs[name]}
+        parts = [self.encoders[key] for name, key in self._encoders.items() if name in encoders]
+        if self.fusion is not None and len(fused) == len(outputs):
+            parts.append(self.fusion)
+        return [parameter for part in parts for parameter in part.parameters()]
+
     def learnt(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
         """A batch's ``inputs`` with those labels alone that losses are computed of."""
         found = dict(inputs)

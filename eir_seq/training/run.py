@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback
 
 from eir_seq import machine
+from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.generation.writing import build_writers, check_writing
@@ -38,15 +39,16 @@ from eir_seq.training.folder import (
     write_json,
     write_text,
 )
-from eir_seq.training.loop import Monitor, RunLoop, RunState, best_step_of, log_to_trackers
+from eir_seq.training.loop import RunLoop
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.optimization import total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
+from eir_seq.training.run_state import Monitor, RunState, best_step_of
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard, Stopped
-from eir_seq.training.trackers import build_trackers, finish_trackers
+from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_trackers
 
 Finish = Callable[[Path], object]
 
@@ -328,6 +330,7 @@ class _Run:
                     writers=build_writers(
                         network, parts.inputs, parts.outputs, rows, seed=seed, all_rows=split == "test"
                     ),
+                    average=self.monitor.metric == AVERAGE,
                 )
         network.to("cpu")
         self._measure_test(found, state)
@@ -357,8 +360,10 @@ class _Run:
             "stopped_early": state.stopped_early,
             "best_step": state.best_step,
             "monitor": {**asdict(self.monitor), "value": state.best_value},
-            "loss": {
-                split: found.values["", "loss"] for split, found in evaluations.items() if ("", "loss") in found.values
+            **{
+                metric: {split: found.values["", metric] for split, found in evaluations.items()}
+                for metric in ("loss", AVERAGE)
+                if all(("", metric) in found.values for found in evaluations.values())
             },
             **{split: found.by_output() for split, found in evaluations.items()},
         }

@@ -26,6 +26,7 @@ class ClassificationOutputConfig(LinearOutputBase):
     REPORT: ClassVar[str] = "eir_seq.outputs.classification.report:section"
     METRICS: ClassVar[tuple[Metric, ...]] = METRICS
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = HEADLINES
+    AVERAGED: ClassVar[tuple[str, ...]] = ("mcc", "auroc", "average_precision")
 
     type: Literal["classification"] = "classification"
     loss: Literal["cross-entropy", "focal"] = Field(

@@ -20,6 +20,8 @@ class RegressionOutputConfig(LinearOutputBase):
     REPORT: ClassVar[str] = "eir_seq.outputs.regression.report:section"
     METRICS: ClassVar[tuple[Metric, ...]] = METRICS
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = HEADLINES
+    AVERAGED: ClassVar[tuple[str, ...]] = ("loss", "r2", "pearson")
+    UNCERTAINTY_SCALE: ClassVar[float] = 0.5
     TARGET: ClassVar[str] = "number"
 
     type: Literal["regression"] = "regression"
