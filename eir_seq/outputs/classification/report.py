@@ -67,6 +67,14 @@ def section(given: Predicted) -> Section | None:
     else:
         found.notes.append(f"All rows are of class {true[0]}: ROC and precision-recall curves are not defined.")
     found.plots.append(reliability(calibration(targets, probabilities)))
+    if thresholds := given.described.get("thresholds"):
+        assert isinstance(thresholds, Mapping)
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in list(thresholds.items())[:SERIES])
+        more = f" and {len(names) - SERIES} more" if len(names) > SERIES else ""
+        found.notes.append(
+            "The class whose probability is largest as a multiple of its threshold is predicted. Thresholds, chosen on "
+            f"the validation rows: {shown}{more}."
+        )
     add_classes(found, class_rows(names, confusion, rocs, recalls), confusion)
 
     def worst(position: int, row: WorstRow) -> Worst:
