@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from eir_seq.outputs.regression.config import RegressionOutputConfig
+from eir_seq.outputs.regression.metrics import GAUSSIAN_LEVELS
 
-GAUSSIAN_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Levels at which the calibration of Gaussians is measured; the outermost ones bound the interval of 90 %."""
 LARGEST_LOG_RATE = 69.0
 """Rates above are cut: e^69 is about 1e30."""
 SMALLEST_STEP = 1e-3

@@ -37,4 +37,6 @@ METRICS = (
     Metric("calibration_error", "Calibration error", "min", "coverage", per_class=True, aliases=("miscalibration",)),
     Metric("interval_width", "Width of the interval", "min", "width of the interval", per_class=True, monitored=False),
 )
+GAUSSIAN_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Levels at which the calibration of Gaussians is measured; the outermost ones bound the interval of 90 %."""
 HEADLINES = (("rmse", "mae", "r2", "spearman"),)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from eir_seq.outputs.regression.metrics import METRICS
+from eir_seq.outputs.regression.metrics import GAUSSIAN_LEVELS, METRICS
 from eir_seq.outputs.reporting.plots import COLOURS, INK, Plot, figure_of, plot
 from eir_seq.outputs.reporting.sections import Cell, Predicted, Section, Table, Worst, WorstRow
 
@@ -118,7 +118,8 @@ class _Column:
 
 def _quantile_table(column: _Column) -> Table:
     """How many targets lie below each quantile, and within the intervals around the median."""
-    true, quantiles = column.true, column.quantiles
+    true, every = column.true, column.quantiles
+    quantiles = every if set(every) != set(LEVELS) else {level: every[level] for level in GAUSSIAN_LEVELS}
     rows: list[tuple[Cell, ...]] = [
         (f"below quantile {level:g}", level, float((true <= values).mean()), None)
         for level, values in quantiles.items()
@@ -133,7 +134,8 @@ def _quantile_table(column: _Column) -> Table:
 
 
 def _column_table(given: Predicted, columns: Sequence[str]) -> Table:
-    metrics = [metric for metric in METRICS if metric.per_class and f"{metric.name}({columns[0]})" in given.metrics]
+    wanted = ("mae", "rmse", "r2", "spearman", "coverage", "calibration_error")
+    metrics = [metric for metric in METRICS if metric.name in wanted and metric.name in given.metrics]
     rows = [(column, *(given.metrics.get(f"{metric.name}({column})") for metric in metrics)) for column in columns]
     return Table("By column", ["Column", *(metric.title for metric in metrics)], rows)
 
