@@ -23,6 +23,7 @@ from eir_seq.outputs.classes.thresholds import best_shift
 from eir_seq.outputs.multi_label.config import MultiLabelOutputConfig
 from eir_seq.outputs.multi_label.metrics import METRICS
 
+MAX_LABELS = 10_000
 MAX_LABELS_LISTED = 100
 """Metrics of single labels are given for up to that many labels; beyond, only the averages."""
 _OF_LABELS = tuple(metric.name for metric in METRICS if metric.per_class)
@@ -316,6 +317,9 @@ class MultiLabel(Output):
         if not any(yes and no for yes, no in zip(positives, negatives, strict=True)):
             what = "has no labels" if not labels else "has no label that some training rows have and others have not"
             raise UserError(Fault(place, f"{'target' if self.config.names else repr(self.config.column)} {what}"))
+        if len(labels) > MAX_LABELS:
+            message = f"column {self.config.column!r} has {len(labels):,} labels, of which there may be {MAX_LABELS:,}"
+            raise UserError(Fault(place, message))
         if isinstance(self.config.pos_weight, dict):
             place = f"outputs.{self.name}.pos_weight"
             faults = [
@@ -366,7 +370,7 @@ def _lists(cells: Sequence[Any], config: MultiLabelOutputConfig) -> tuple[list[l
     for row, cell in enumerate(cells):
         try:
             found = _labels(cell, config.delimiter)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = []
             faulty.append(row)
         lists.append(list(dict.fromkeys(found)))
