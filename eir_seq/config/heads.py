@@ -10,6 +10,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from eir_seq.config.strict import Name, Positive, Strict
+from eir_seq.errors import nearest
 
 
 class LinearHeadConfig(Strict):
@@ -36,13 +37,21 @@ class SharedHeadConfig(MlpResidualHeadConfig):
     group: Name = Field("shared", description="outputs with shared heads of one group share their experts")
 
 
+def _named(value: Any) -> Any:
+    """The mapping that a name stands for."""
+    names = ("linear", "mlp-residual", "shared")
+    if not isinstance(value, str):
+        return value
+    if value not in names:
+        raise ValueError(f"{value!r} is not one of {', '.join(map(repr, names))}{nearest(value, names)}")
+    return {"type": value}
+
+
 class _ByName:
     """Takes the name of a head for a head of that type with its defaults."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(
-            lambda value: {"type": value} if isinstance(value, str) else value, handler(source)
-        )
+        return core_schema.no_info_before_validator_function(_named, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         found = handler(schema)

@@ -168,7 +168,7 @@ class ColumnsOutputBase(OutputBase):
 
     column: str | None = Field(None, description="column that holds the target")
     names: list[str] | None = Field(
-        None, alias="columns", min_length=1, description="columns that hold the target, in place of `column`"
+        None, alias="columns", description="columns that hold the target, in place of `column`"
     )
 
     @property
@@ -191,7 +191,7 @@ class ColumnsOutputBase(OutputBase):
     def column_faults(self, name: str) -> Iterator[Fault]:
         """Neither of `column` and `columns`, both, or one name twice."""
         place = f"outputs.{name}"
-        if self.column is None and self.names is None:
+        if self.column is None and not self.names:
             yield Fault(f"{place}.column", f"is missing; name the column of the {self.TARGET}, or several by columns")
         elif self.column is not None and self.names is not None:
             yield Fault(f"{place}.columns", "cannot be given beside column; keep one of them")

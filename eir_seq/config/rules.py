@@ -146,7 +146,7 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
         output = sections.outputs[name]
         metric = find_metric(monitor.metric, output.metrics())
         if metric is None:
-            known = output.monitored()
+            known = {key: value for key, value in output.monitored().items() if key not in output.unmeasured()}
             yield Fault(
                 "trainer.monitor.metric",
                 f"{monitor.metric!r} is not a metric of a {output.type} output ({', '.join(map(repr, known))})"

@@ -171,7 +171,8 @@ LONGER = {
 def completed(fragment: dict[str, Any], table: Path) -> dict[str, Any]:
     """An experiment around a part of one; what the part has is kept."""
     sequence = {"type": "sequence", "column": "text"}
-    if "outputs" not in fragment and any(words in str(fragment) for words in ("'shared'", "pretrained_parts")):  # encoder-decoders that write
+    writes = any(words in str(fragment) for words in ("'shared'", "pretrained_parts"))  # as encoder-decoders do
+    if writes and "outputs" not in fragment:
         fragment = {"inputs": {"text": fragment}, "outputs": {"summary": {"type": "seq2seq_lm", "column": "summary"}}}
     if fragment.keys() & {"model", "tokenizer"}:
         fragment = {"inputs": {"text": fragment}}

@@ -29,7 +29,7 @@ class OrdinalOutputConfig(LinearOutputBase):
 
     type: Literal["ordinal"] = "ordinal"
     order: list[str] | None = Field(
-        None, min_length=2, description="levels from the lowest to the highest; by value if absent and all are numbers"
+        None, description="levels from the lowest to the highest; by value if absent and all are numbers"
     )
     link: Literal["logit", "probit"] = Field(
         "logit", description="distribution of the noise around the score: logistic (proportional odds) or normal"
@@ -41,8 +41,10 @@ class OrdinalOutputConfig(LinearOutputBase):
         return self.column
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """A level that is named twice."""
+        """Too few levels, or one that is named twice."""
         del sections
         order = self.order or []
+        if self.order is not None and len(order) < 2:
+            yield Fault(f"outputs.{name}.order", f"{order} has fewer than two levels")
         if twice := next((level for level in order if order.count(level) > 1), None):
             yield Fault(f"outputs.{name}.order", f"names {twice!r} twice")
