@@ -109,7 +109,7 @@ def test_the_loss_is_the_mean_of_torchs_over_known_cells(weights: Any) -> None:
     assert measure(output, raw.detach(), target)["loss"] == pytest.approx(float(total.detach()), rel=1e-6)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(st.integers(1, 30), st.integers(2, 4), st.integers(0, 2**20), st.sampled_from([0.0, 0.3]))
 def test_metrics_are_those_of_scikit_learn_on_known_cells(rows: int, labels: int, seed: int, unknown: float) -> None:
     names = [f"l{index}" for index in range(labels)]
@@ -143,8 +143,10 @@ def test_thresholds_are_the_best_of_each_label_and_are_stored(tmp_path: Path) ->
     before, after = measure(output, raw, target), measure(calibrated, raw, target)
     for index, label in enumerate("ab"):
         known = ~target[:, index].isnan()
-        tried = [sk.f1_score(target[known, index], raw[known, index] > x) for x in np.linspace(-6, 6, 4001)]
-        assert after[f"f1({label})"] == pytest.approx(max(tried)) > before[f"f1({label})"]
+        true, logits = target[known, index].numpy(), raw[known, index].numpy()
+        tried = [sk.f1_score(true, logits > x) for x in [-9.0, *logits]]  # a decision changes nowhere else
+        assert after[f"f1({label})"] == pytest.approx(max(tried))
+        assert after[f"f1({label})"] > before[f"f1({label})"]
     assert calibrated.state.thresholds[2] == 0.5  # no row has it
     calibrated.save(tmp_path / "many.json")
     loaded = load_output(tmp_path / "many.json")

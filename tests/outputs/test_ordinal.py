@@ -87,7 +87,7 @@ def test_the_head_begins_at_the_shares_and_keeps_its_order(link: str) -> None:
     assert (module(torch.randn(5, 2)).diff(dim=1) > 0).all()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(st.integers(1, 40), st.integers(0, 2**20))
 def test_metrics_are_those_of_scikit_learn(rows: int, seed: int) -> None:
     output, raw = fitted(), cuts(rows, 3, seed)
