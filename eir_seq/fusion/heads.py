@@ -39,7 +39,9 @@ class GatedTrunk(nn.Module):
 
     def __init__(self, in_features: int, experts: nn.ModuleList) -> None:
         super().__init__()
-        self.output_size = int(experts[0].output_size)
+        first = experts[0]
+        assert isinstance(first, ResidualTrunk)
+        self.output_size = first.output_size
         self.experts = experts
         self.gate = nn.Linear(in_features, len(experts)) if len(experts) > 1 else None
 
@@ -49,7 +51,8 @@ class GatedTrunk(nn.Module):
             alone: Tensor = self.experts[0](x)
             return alone
         found = torch.stack([expert(x) for expert in self.experts], dim=-2)
-        return (self.gate(x).softmax(dim=-1)[..., None] * found).sum(dim=-2)
+        mixed: Tensor = (self.gate(x).softmax(dim=-1)[..., None] * found).sum(dim=-2)
+        return mixed
 
 
 class TrunkHead(nn.Module):

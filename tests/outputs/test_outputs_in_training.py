@@ -168,7 +168,7 @@ def test_shared_heads_share_experts_and_have_gates_of_their_own(finished: Path) 
     heads = {name: network.head(name) for name in OUTPUTS}
     sharing = [heads[name] for name in ("mood", "grade", "size")]
     assert all(isinstance(head, TrunkHead) for head in sharing)
-    experts = [dict(head.trunk.experts.named_parameters()) for head in sharing]  # type: ignore[union-attr,operator]
+    experts = [dict(head.trunk.experts.named_parameters()) for head in sharing]  # type: ignore[union-attr]
     assert all(found[name] is value for found in experts for name, value in experts[0].items())
     gates = [head.trunk.gate.weight for head in sharing]  # type: ignore[union-attr]
     assert not torch.equal(gates[0], gates[1])  # type: ignore[arg-type]

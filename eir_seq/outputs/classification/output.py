@@ -377,7 +377,7 @@ class Classification(Output):
 
     def _check_decisions(self, classes: list[str]) -> None:
         """Raise `UserError` where costs or thresholds name what is no class."""
-        named = {}
+        named: dict[str, str] = {}
         for true, row in (self.config.costs or {}).items():
             named |= {f"costs.{true}": true} | {f"costs.{true}.{predicted}": predicted for predicted in row}
         wanted = None if self.config.thresholds is None else threshold_metric(self.config.thresholds)

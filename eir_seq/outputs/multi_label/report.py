@@ -79,8 +79,8 @@ def section(given: Predicted) -> Section | None:
 
     def worst(position: int, row: WorstRow) -> Worst:
         wrong = bool(((true != predicted) & known)[position].any())
-        texts = (_joined(given[column][position]) for column in (f"{name}_true", name))
-        return Worst(row, *texts, f"{row.error:.3f}", wrong)
+        expected, guess = (_joined(given[column][position]) for column in (f"{name}_true", name))
+        return Worst(row, expected, guess, f"{row.error:.3f}", wrong)
 
     found.worst, found.worst_measure = given.worst_rows(worst), "Mean loss"
     return found

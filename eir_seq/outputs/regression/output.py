@@ -322,7 +322,9 @@ class Regression(Output):
         Raises:
             UserError: a value is not a number, too large or too small; or all are the same and cannot be standardized.
         """
-        scales, faults, rows = [], [], 0
+        scales: list[tuple[float, float]] = []
+        faults: list[Fault] = []
+        rows = 0
         for column in self.config.targets:
             values = list(train_rows[column])
             rows = len(values)

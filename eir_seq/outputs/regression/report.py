@@ -100,7 +100,8 @@ class _Column:
         there = ~np.isnan(true)
 
         def numbers(label: str) -> Floats:
-            return np.array(given[f"{label}{brackets}"], dtype=np.float64)[there]
+            values: Floats = np.array(given[f"{label}{brackets}"], dtype=np.float64)[there]
+            return values
 
         levels, quantiles = given.described.get("quantiles"), {}
         if isinstance(levels, Sequence):
