@@ -133,6 +133,10 @@ OUTPUTS = Registry(
 )
 """Config classes of outputs."""
 
+ENCODERS = Registry("encoders", {})
+"""Config classes of encoders as ``INPUT.NAME``: what `model.model_type` of a kind of input may be besides the
+architectures of the catalogue."""
+
 METRICS = Registry("metrics", {})
 """Metrics that others add to kinds of outputs, as ``TYPE.NAME``; each kind has its own in its config class."""
 
@@ -225,6 +229,7 @@ GROUPS: dict[str, Registry] = {
     registry.group: registry
     for registry in (
         INPUTS,
+        ENCODERS,
         OUTPUTS,
         METRICS,
         FUSIONS,

@@ -86,7 +86,7 @@ def _dispatch(words: list[str]) -> int:
     if words and words[0] in ("help", "--help", "-h") and len(words) == 1:
         from eir_seq.commands.help import overview
 
-        print(overview())
+        print(overview(COMMANDS))
         return 0
     if words == ["--version"]:
         from eir_seq import __version__

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from eir_seq.commands import COMMANDS
 from eir_seq.config.folders import config_folders, options_of
 from eir_seq.files import read_small
 
@@ -51,11 +51,11 @@ continues an unfinished run.
 """
 
 
-def overview() -> str:
-    """What a newcomer needs: commands, experiments, groups, examples."""
+def overview(commands: Mapping[str, str]) -> str:
+    """What a newcomer needs: commands (what each is for, by name), experiments, groups, examples."""
     experiments = [f"  {name:<18} {summary(f'experiment/{name}')}".rstrip() for name in options_of("experiment")]
     return _OVERVIEW.format(
-        commands="\n".join(f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items()),
+        commands="\n".join(f"  {name:<10} {meaning}" for name, meaning in commands.items()),
         experiments="\n".join(experiments),
         groups="\n".join(f"  {group:<10} {', '.join(options_of(group))}" for group in GROUPS),
     )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from eir_seq.config.strict import Positive, Strict
+from eir_seq.config.encoders import EncoderBase
+from eir_seq.config.packages import is_installed, missing_package
+from eir_seq.config.strict import Positive, Strict, ignored
+from eir_seq.errors import Fault
+
+WEIGHTS = (".safetensors", ".bin")
+ADAPTER = "adapter_config.json"
 
 Pool = Literal["avg", "max", "first", "last", "pooler"]
 
@@ -28,8 +36,10 @@ class LoraConfig(Strict):
     )
 
 
-class SequenceModelConfig(Strict):
-    """The backbone of a sequence input."""
+class SequenceModelConfig(EncoderBase):
+    """An architecture of the catalogue, which reads tokens."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.encoders.backbone:SequenceEncoder"
 
     model_type: str = Field(
         description="name in the catalogue, or auto for a type beyond it (named in model_init_config); with "
@@ -63,3 +73,49 @@ class SequenceModelConfig(Strict):
     model_init_config: dict[str, Any] = Field(
         default_factory=dict, description="options of the architecture, by their names in transformers"
     )
+
+    @property
+    def backbone(self) -> Self:
+        """The config itself."""
+        return self
+
+    @property
+    def folder(self) -> Path | None:
+        """Where a pretrained backbone may stand: a folder, if it is no name on the Hub."""
+        return Path(self.model_type).expanduser() if self.pretrained_model else None
+
+    def faults(self, place: str) -> Iterator[Fault]:
+        """Options that have no effect beside others."""
+        yield from _few_parameters(place, self)
+        if not self.pretrained_model:
+            keys = "freeze_pretrained_model pretrained_parts resize_token_embeddings revision"
+            yield from ignored(place, self, keys, "without pretrained_model: true")
+
+    def preflight(self, place: str) -> Iterator[Fault]:
+        """Its folders and package."""
+        if self.model_type == "auto" and not is_installed("transformers"):
+            yield Fault(f"{place}.model_type", missing_package("transformers"))
+        folder = self.folder
+        if folder is not None and folder.is_dir() and not any(path.suffix in WEIGHTS for path in folder.iterdir()):
+            yield Fault(f"{place}.model_type", f"{folder} holds no weights (*{' or *'.join(WEIGHTS)})")
+        adapter = None if self.lora is None or self.lora.adapter is None else Path(self.lora.adapter).expanduser()
+        if adapter is not None and adapter.is_dir() and not (adapter / ADAPTER).is_file():
+            yield Fault(f"{place}.lora.adapter", f"{adapter} holds no {ADAPTER}, so it is no adapter folder")
+
+
+def _few_parameters(place: str, model: SequenceModelConfig) -> Iterator[Fault]:
+    if model.lora is None:
+        if model.freeze_pretrained_model:
+            if model.pretrained_parts == "all":
+                yield from ignored(place, model, "gradient_checkpointing", "with freeze_pretrained_model: true")
+            yield from ignored(place, model, "freeze", "with freeze_pretrained_model: true, which keeps all")
+        return
+    if not model.pretrained_model:
+        yield Fault(f"{place}.lora", "needs pretrained_model: true; it keeps the other weights, which would be random")
+    else:
+        yield from ignored(place, model, "freeze_pretrained_model freeze", "with lora, which keeps all other weights")
+    if not model.lora.target_modules:
+        yield Fault(f"{place}.lora.target_modules", "is empty; name layers, or leave it out for all linear ones")
+    if model.lora.adapter is not None:
+        reason = "with adapter, which brings its own"
+        yield from ignored(f"{place}.lora", model.lora, "rank alpha dropout target_modules", reason)

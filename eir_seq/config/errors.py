@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union
 
 import annotated_types
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Discriminator, ValidationError
 from pydantic.fields import FieldInfo
 
-from eir_seq.config.strict import DefaultType
+from eir_seq.config.strict import ByName, DefaultType
 from eir_seq.errors import Fault, nearest
 
 _MAIN_KEYS = ("type", "model_type", "dir", "metric", "patience", "train", "test")
@@ -33,7 +33,12 @@ class Kind:
 
     annotation: Any
     limits: tuple[Any, ...] = ()
-    discriminator: str | None = None
+    discriminator: str | ByName | None = None
+
+    @property
+    def key(self) -> str:
+        """The key that says of which member of a union a mapping is."""
+        return self.discriminator.key if isinstance(self.discriminator, ByName) else self.discriminator or "type"
 
     @property
     def default_type(self) -> str | None:
@@ -48,12 +53,17 @@ class Kind:
             annotation, *extras = typing.get_args(annotation)
             for extra in extras:
                 collected.extend(extra.metadata if isinstance(extra, FieldInfo) else [extra])
-                discriminator = getattr(extra, "discriminator", None) or discriminator
+                if not isinstance(extra, Discriminator):
+                    discriminator = getattr(extra, "discriminator", None) or discriminator
         if _is_union(annotation):
             members = [member for member in typing.get_args(annotation) if member is not type(None)]
             if len(members) == 1:
                 return Kind.of(members[0], collected, discriminator)
-        return Kind(annotation, tuple(collected), discriminator)
+        owners = (
+            getattr(limit.discriminator, "__self__", None) for limit in collected if isinstance(limit, Discriminator)
+        )
+        by_name = next((owner for owner in owners if isinstance(owner, ByName)), None)
+        return Kind(annotation, tuple(collected), discriminator or by_name)
 
     @staticmethod
     def of_field(field: FieldInfo) -> Kind:
@@ -75,11 +85,13 @@ class Kind:
 
     def tagged(self, tag: str) -> Kind | None:
         """The member of a discriminated union that carries `tag`."""
-        return next((member for member in self.members if tag in member.tags(self.discriminator or "type")), None)
+        if isinstance(self.discriminator, ByName):
+            return self.members[self.discriminator.place(tag)]
+        return next((member for member in self.members if tag in member.tags(self.key)), None)
 
     def chosen(self, value: Mapping[str, Any]) -> Kind | None:
         """The member of a discriminated union that a mapping is of."""
-        tag = value.get(self.discriminator or "type", self.default_type)
+        tag = value.get(self.key, self.default_type)
         return None if tag is None else self.tagged(str(tag))
 
     def tags(self, discriminator: str) -> tuple[Any, ...]:
@@ -249,7 +261,7 @@ def _locate(error: Any, model: type[BaseModel]) -> _Found:
             owner, kind = None, kind.items
         path.append(str(part))
     if error["type"] in _TAG and kind is not None:
-        path.append(kind.discriminator or "type")
+        path.append(kind.key)
     if error["loc"] and error["loc"][-1] == "[key]" and not isinstance(error["input"], str):
         path[-1] = yaml_text(error["input"])  # pydantic shows true as 1
     return _Found(tuple(path), owner, kind, error)
@@ -288,7 +300,7 @@ def _message(
     if error["type"] == "value_error":
         return str(error["msg"]).removeprefix("Value error, ")
     if error["type"] in _TAG and kind is not None:
-        tags = [tag for member in kind.members for tag in member.tags(kind.discriminator or "type")]
+        tags = [tag for member in kind.members for tag in member.tags(kind.key)]
         listed = ", ".join(map(repr, tags))
         if error["type"] == "union_tag_not_found":
             return f"is missing; one of {listed}"

@@ -6,23 +6,19 @@ A kind is declared in ``eir_seq/modalities/KIND/config.py`` by a subclass of `In
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import Column
-from eir_seq.config.packages import is_installed, missing_package
+from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault
 
 if TYPE_CHECKING:
+    from eir_seq.config.backbones import SequenceModelConfig
     from eir_seq.config.sections import Sections
     from eir_seq.modalities.sequence.config import SequenceInputConfig
-
-WEIGHTS = (".safetensors", ".bin")
-ADAPTER = "adapter_config.json"
 
 
 class InputBase(Strict):
@@ -85,61 +81,22 @@ class InputBase(Strict):
         return None
 
 
-class BackboneInputBase(InputBase):
-    """What every input has that an architecture of the catalogue reads; it has a field `model`."""
+class EncoderInputBase(InputBase):
+    """What every input has whose `model` chooses the encoder that reads it."""
 
     if TYPE_CHECKING:
-        model: SequenceModelConfig
+        model: EncoderBase
 
     @property
-    def backbone(self) -> SequenceModelConfig:
-        """The architecture that reads it."""
-        return self.model
+    def backbone(self) -> SequenceModelConfig | None:
+        """The architecture of the catalogue that reads it, where one does."""
+        return self.model.backbone
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """Options of the backbone that have no effect beside others."""
-        from eir_seq.config.sections import ignored
-
+        """Options of the encoder that do not fit together."""
         del sections
-        place = f"inputs.{name}.model"
-        yield from _few_parameters(place, self.model)
-        if not self.model.pretrained_model:
-            keys = "freeze_pretrained_model pretrained_parts resize_token_embeddings revision"
-            yield from ignored(place, self.model, keys, "without pretrained_model: true")
+        yield from self.model.faults(f"inputs.{name}.model")
 
     def preflight(self, place: str) -> Iterator[Fault]:
-        """The backbone's folders and package."""
-        model = self.model
-        if model.model_type == "auto" and not is_installed("transformers"):
-            yield Fault(f"{place}.model.model_type", missing_package("transformers"))
-        folder = self.folder
-        if folder is not None and folder.is_dir() and not any(path.suffix in WEIGHTS for path in folder.iterdir()):
-            yield Fault(f"{place}.model.model_type", f"{folder} holds no weights (*{' or *'.join(WEIGHTS)})")
-        adapter = None if model.lora is None or model.lora.adapter is None else Path(model.lora.adapter).expanduser()
-        if adapter is not None and adapter.is_dir() and not (adapter / ADAPTER).is_file():
-            yield Fault(f"{place}.model.lora.adapter", f"{adapter} holds no {ADAPTER}, so it is no adapter folder")
-
-    @property
-    def folder(self) -> Path | None:
-        """Where a pretrained backbone may stand: a folder, if it is no name on the Hub."""
-        return Path(self.model.model_type).expanduser() if self.model.pretrained_model else None
-
-
-def _few_parameters(place: str, model: SequenceModelConfig) -> Iterator[Fault]:
-    from eir_seq.config.sections import ignored
-
-    if model.lora is None:
-        if model.freeze_pretrained_model:
-            if model.pretrained_parts == "all":
-                yield from ignored(place, model, "gradient_checkpointing", "with freeze_pretrained_model: true")
-            yield from ignored(place, model, "freeze", "with freeze_pretrained_model: true, which keeps all")
-        return
-    if not model.pretrained_model:
-        yield Fault(f"{place}.lora", "needs pretrained_model: true; it keeps the other weights, which would be random")
-    else:
-        yield from ignored(place, model, "freeze_pretrained_model freeze", "with lora, which keeps all other weights")
-    if not model.lora.target_modules:
-        yield Fault(f"{place}.lora.target_modules", "is empty; name layers, or leave it out for all linear ones")
-    if model.lora.adapter is not None:
-        reason = "with adapter, which brings its own"
-        yield from ignored(f"{place}.lora", model.lora, "rank alpha dropout target_modules", reason)
+        """What the encoder needs."""
+        yield from self.model.preflight(f"{place}.model")

@@ -6,16 +6,17 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from eir_seq import plugins
+from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.fusion import FusionBase
 from eir_seq.config.optimization import OptimizerBase, SchedulerBase
-from eir_seq.config.strict import DefaultType, Strict
+from eir_seq.config.strict import ByName, DefaultType, Strict
 from eir_seq.config.tokenizers import TokenizerBase
 from eir_seq.config.trackers import TrackerBase
 from eir_seq.errors import Fault, UserError
-from eir_seq.registry import FUSIONS, OPTIMIZERS, SCHEDULERS, TOKENIZERS, TRACKERS, Registry
+from eir_seq.registry import ENCODERS, FUSIONS, OPTIMIZERS, SCHEDULERS, TOKENIZERS, TRACKERS, Registry
 
 plugins.discover()
 
@@ -31,24 +32,60 @@ def union(registry: Registry, base: type[Strict], default: str | None = None) ->
     Raises:
         UserError: an entry from outside is no such class, or has another `type`.
     """
-    kinds = dict.fromkeys(_checked(registry, name, base) for name in registry)
-    if len(kinds) == 1:
-        return next(iter(kinds))
-    tagged: Any = Annotated[reduce(or_, kinds), Field(discriminator="type")]
-    return tagged if default is None else Annotated[tagged, DefaultType(default)]
+    return _tagged({name: _checked(registry, name, base) for name in registry}, "type", default)
 
 
-def _checked(registry: Registry, name: str, base: type[Strict]) -> type[Strict]:
-    kind = registry[name]
-    entry = f"{registry.group}.{name}"
+def encoders(kind: str, *, default: str | None = None, otherwise: type[EncoderBase] | None = None) -> Any:
+    """The type of `model` of a kind of input: any encoder that is registered for it as ``KIND.NAME``.
+
+    Args:
+        kind: of the input.
+        default: the encoder of a section without `model_type`.
+        otherwise: what any other `model_type` is, such as the architectures of the catalogue.
+
+    Raises:
+        UserError: an entry from outside is no config class of an encoder, or has another `model_type`.
+    """
+    named = {
+        entry.partition(".")[2]: _checked(ENCODERS, entry, EncoderBase, "model_type")
+        for entry in ENCODERS
+        if entry.partition(".")[0] == kind
+    }
+    if otherwise is None:
+        return _tagged(named, "model_type", default)
+    if not named:
+        return otherwise
+    key = ByName("model_type", tuple(named), "catalogue")
+    members = [Annotated[config, Tag(name)] for name, config in named.items()]
+    return Annotated[reduce(or_, [*members, Annotated[otherwise, Tag(key.rest)]]), Discriminator(key.tag)]
+
+
+def _tagged(kinds: dict[str, type[Strict]], key: str, default: str | None) -> Any:
+    different = dict.fromkeys(kinds.values())
+    tagged: Any = next(iter(different))
+    if len(different) > 1:
+        tagged = Annotated[reduce(or_, different), Field(discriminator=key)]
+    return tagged if default is None else Annotated[tagged, DefaultType(default, key)]
+
+
+def _checked(registry: Registry, entry_name: str, base: type[Strict], key: str = "type") -> type[Any]:
+    kind: type[Any] = registry[entry_name]
+    entry, name = f"{registry.group}.{entry_name}", entry_name.rpartition(".")[2]
     problem = None
     if not isinstance(kind, type) or not issubclass(kind, base):
         problem = f"{entry} is {kind!r}, which is no subclass of {base.__module__}.{base.__name__}"
-    elif "type" not in kind.model_fields or name not in get_args(kind.model_fields["type"].annotation):
-        problem = f'{entry}: {kind.__name__} needs a field type: Literal["{name}"] = "{name}"'
+    elif key not in kind.model_fields or not _has_name(kind, key, name):
+        problem = f'{entry}: {kind.__name__} needs a field {key}: Literal["{name}"] = "{name}"'
     if problem is not None:
-        raise UserError(Fault(f"plug-in {registry.origin(name)}", problem))
-    return kind  # type: ignore[no-any-return]
+        raise UserError(Fault(f"plug-in {registry.origin(entry_name)}", problem))
+    return kind
+
+
+def _has_name(kind: type[Strict], key: str, name: str) -> bool:
+    """Whether the field `key` is of that name, or of text that begins with it and a slash (``timm/NAME``)."""
+    field = kind.model_fields[key]
+    patterns = [limit.pattern for limit in field.metadata if getattr(limit, "pattern", None)]
+    return name in get_args(field.annotation) or any(str(pattern).startswith(f"^{name}/") for pattern in patterns)
 
 
 if TYPE_CHECKING:

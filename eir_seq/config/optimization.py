@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from eir_seq.config.strict import Strict
+from eir_seq.config.strict import Strict, ignored
 from eir_seq.errors import Fault
 
 if TYPE_CHECKING:
@@ -104,8 +104,6 @@ class SchedulerConfig(SchedulerBase):
 
     def faults(self, sections: Sections) -> Iterator[Fault]:
         """Options without effect, and a warm-up that is longer than the run."""
-        from eir_seq.config.sections import ignored
-
         if self.type in ("constant", "one-cycle"):
             yield from ignored("scheduler", self, "final_ratio", f"with type {self.type!r} (linear and cosine have it)")
         steps = None if sections.trainer is None else sections.trainer.max_steps

@@ -15,7 +15,8 @@ from eir_seq.config.heads import SharedHeadConfig
 from eir_seq.config.metrics import find_metric, nearest_metric
 from eir_seq.config.outputs import HeadOutputBase, TokenOutputBase
 from eir_seq.config.schema import DataConfig
-from eir_seq.config.sections import Sections, ignored
+from eir_seq.config.sections import Sections
+from eir_seq.config.strict import ignored
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
 

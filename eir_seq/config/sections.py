@@ -1,12 +1,10 @@
-"""The sections of an experiment as rules see them, and the fault that every one of them may find."""
+"""The sections of an experiment as rules see them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel
 
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.optimization import OptimizerBase, SchedulerBase
@@ -20,7 +18,6 @@ from eir_seq.config.schema import (
     token_inputs,
 )
 from eir_seq.config.trackers import TrackerBase
-from eir_seq.errors import Fault
 
 if TYPE_CHECKING:
     from eir_seq.modalities.sequence.config import SequenceInputConfig
@@ -59,11 +56,3 @@ class Sections:
     def layout(self) -> DocumentLayout | None:
         """How the texts of a language model stand in its rows; None where rows are not those of a language model."""
         return document_layout(self.inputs, self.outputs)
-
-
-def ignored(place: str, section: BaseModel, keys: str, reason: str) -> Iterator[Fault]:
-    """A fault for each of `keys` that differs from its default although `reason`."""
-    for key in keys.split():
-        field = type(section).model_fields[key]
-        if getattr(section, key) != field.get_default(call_default_factory=True):
-            yield Fault(f"{place}.{key}", f"has no effect {reason}")

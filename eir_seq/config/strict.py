@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from eir_seq.errors import Fault
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -29,9 +31,10 @@ class Strict(BaseModel):
 
 @dataclass(frozen=True)
 class DefaultType:
-    """Stands beside a union of config classes: a mapping without `type` is of this one."""
+    """Stands beside a union of config classes: a mapping without `key` is of this one."""
 
     default_type: str
+    key: str = "type"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """The union's own schema, with the type filled in first."""
@@ -39,4 +42,42 @@ class DefaultType:
 
     def fill(self, value: Any) -> Any:
         """The mapping with its type."""
-        return {"type": self.default_type, **value} if isinstance(value, Mapping) else value
+        return {self.key: self.default_type, **value} if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True)
+class ByName:
+    """The discriminator of a union in which one class takes all names that are not those of the others.
+
+    Attributes:
+        key: that holds the name.
+        names: those of the other classes, in the order of the union; ``NAME/anything`` belongs to NAME, too.
+        rest: the tag of the last class, which takes the rest.
+    """
+
+    key: str
+    names: tuple[str, ...]
+    rest: str
+
+    def tag(self, value: Any) -> str | None:
+        """The tag of a mapping or of a config; None where it has no name."""
+        name = value.get(self.key) if isinstance(value, Mapping) else getattr(value, self.key, None)
+        return self.of(name) if isinstance(name, str) else None
+
+    def of(self, name: str) -> str:
+        """The tag of a name."""
+        first = name.partition("/")[0]
+        return first if first in self.names else self.rest
+
+    def place(self, name: str) -> int:
+        """The place in the union of the class that a name belongs to."""
+        tag = self.of(name)
+        return self.names.index(tag) if tag in self.names else len(self.names)
+
+
+def ignored(place: str, section: BaseModel, keys: str, reason: str) -> Iterator[Fault]:
+    """A fault for each of `keys` that differs from its default although `reason`."""
+    for key in keys.split():
+        field = type(section).model_fields[key]
+        if getattr(section, key) != field.get_default(call_default_factory=True):
+            yield Fault(f"{place}.{key}", f"has no effect {reason}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from eir_seq.config.strict import Positive, Strict
+from eir_seq.config.strict import Positive, Strict, ignored
 from eir_seq.errors import Fault
 
 
@@ -114,8 +114,6 @@ class TrainedTokenizerConfig(NormalizingTokenizerBase):
 
     def faults(self, place: str) -> Iterator[Fault]:
         """The unigram model merges nothing."""
-        from eir_seq.config.sections import ignored
-
         if self.type == "unigram":
             yield from ignored(place, self, "min_freq", "with type 'unigram'")
 

@@ -6,16 +6,25 @@ from eir_seq.config.fusion import FusionBase
 from eir_seq.fusion.layers import Fusion
 from eir_seq.registry import imported
 
-__all__ = ["Fusion", "build_fusion"]
+__all__ = ["Fusion", "build_fusion", "reads_states"]
 
 
 def build_fusion(config: FusionBase, sizes: dict[str, int], outputs: list[str]) -> Fusion:
-    """The fusion that `config` describes, for inputs of the given feature sizes.
+    """The fusion that `config` describes.
 
-    The result maps ``{input: (batch, size)}`` to ``{output: (batch, fusion.output_size)}``.
+    Args:
+        config: the section of the experiment.
+        sizes: by input, the width of what the fusion reads: of states where it reads those, else of vectors.
+        outputs: which get fused features, ``{output: (batch, fusion.output_size)}``.
 
     Raises:
         UserError: the hidden size cannot be divided among the attention heads.
     """
     fusion: Fusion = imported(config.IMPLEMENTATION)(config, sizes, outputs)
     return fusion
+
+
+def reads_states(config: FusionBase) -> bool:
+    """Whether the fusion reads the states of inputs, not one vector of each."""
+    kind: type[Fusion] = imported(config.IMPLEMENTATION)
+    return kind.READS_STATES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -49,8 +51,13 @@ class ResidualBlock(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Base of all fusions: ``{input: (batch, size)}`` -> ``{output: (batch, output_size)}``."""
+    """Base of all fusions: ``{input: (batch, size)}`` -> ``{output: (batch, output_size)}``.
 
+    One that `READS_STATES` gets `TokenStates` in place of vectors: the states (batch, length, size) of each input with
+    their mask, of length 1 where the encoder gives a vector.
+    """
+
+    READS_STATES: ClassVar[bool] = False
     output_size: int
 
     def __init__(self, sizes: dict[str, int], outputs: list[str]) -> None:
@@ -59,7 +66,7 @@ class Fusion(nn.Module):
         self.outputs = list(outputs)
         self.total_size = sum(sizes.values())
 
-    def concatenate(self, features: dict[str, Tensor]) -> Tensor:
+    def concatenate(self, features: dict[str, Any]) -> Tensor:
         """All features side by side, in the order of the config. Shape: ``(batch, total_size)``."""
         return torch.cat([features[name] for name in self.inputs], dim=-1)
 
@@ -75,7 +82,7 @@ class ConcatFusion(Fusion):
         super().__init__(sizes, outputs)
         self.output_size = self.total_size
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""
         return self.shared(self.concatenate(features))
 
@@ -95,7 +102,7 @@ class MlpResidualFusion(Fusion):
         )
         self.final_norm = nn.LayerNorm(config.hidden_size)
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""
         return self.shared(self.final_norm(self.blocks(self.project(self.concatenate(features)))))
 
@@ -124,7 +131,7 @@ class AttentionFusion(Fusion):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""
         tokens = torch.stack([self.project[_key(name)](features[name]) for name in self.inputs], dim=1)
         summary = tokens.new_zeros(tokens.shape[0], 1, tokens.shape[2])
@@ -149,7 +156,7 @@ class GatedExpertsFusion(Fusion):
         )
         self.gates = nn.ModuleDict({_key(name): nn.Linear(self.total_size, config.num_experts) for name in outputs})
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""
         x = self.concatenate(features)
         experts = torch.stack([expert(x) for expert in self.experts], dim=1)  # (batch, experts, hidden)

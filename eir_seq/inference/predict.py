@@ -13,10 +13,18 @@ from eir_seq.config.cache import CacheConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.source import Splits, load_test
 from eir_seq.errors import Fault, UserError
-from eir_seq.inference.complete import complete, is_prompt_file, language_model, read_prompts, reads_besides
 from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.predictor import Predictor
-from eir_seq.inference.source_texts import rows_of_texts, text_writer, writing
+from eir_seq.inference.prompts import (
+    complete,
+    is_prompt_file,
+    language_model,
+    read_prompts,
+    reads_besides,
+    rows_of_texts,
+    text_writer,
+    writing,
+)
 from eir_seq.machine import cannot_write
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions

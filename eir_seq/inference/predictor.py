@@ -16,12 +16,12 @@ from eir_seq.data.missing import Missing
 from eir_seq.data.readers.base import RawTable
 from eir_seq.data.rows import check_rows, column_roles
 from eir_seq.errors import Fault, RunFailed, UserError
-from eir_seq.inference.complete import completions, language_model, reads_besides
+from eir_seq.inference.prompts import completions, language_model, reads_besides
 from eir_seq.modalities.base import FittedModality
+from eir_seq.outputs.generation.writing import build_writers
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
 from eir_seq.training.evaluation import Evaluation, evaluate
-from eir_seq.training.writers import build_writers
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows

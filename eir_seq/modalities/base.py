@@ -13,11 +13,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from eir_seq.config.inputs import InputBase
 from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText
 from eir_seq.config.schema import DataConfig
 from eir_seq.randomness import derive_seed, generator
+from eir_seq.registry import imported
 
 if TYPE_CHECKING:
+    from eir_seq.modalities.encoders.base import Encoder
     from eir_seq.rows import Rows
     from eir_seq.tokenizers.cache import TokenizerCache
 
@@ -135,6 +138,7 @@ class FittedModality(ABC):
     """Features whose sum is what a row costs, if it has them."""
 
     name: str
+    config: InputBase
 
     @property
     @abstractmethod
@@ -194,13 +198,15 @@ class FittedModality(ABC):
     def describe(self) -> dict[str, Any]:
         """What `check` and the report say about this input."""
 
-    @abstractmethod
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> nn.Module:
-        """A module with `output_size`; called with a collated batch it gives ``(batch, output_size)``.
+        """An `eir_seq.modalities.encoders.base.Encoder` of what the collator makes; by default the config's `model`.
 
-        Without `pretrained` published weights are not loaded, because others will be put in their place. `task`: build
-        the backbone with the head of that task, which an output uses.
+        Any module with an `output_size` will do that gives (batch, output_size), where no fusion or output reads
+        states. Without `pretrained` published weights are not loaded, because others will be put in their place.
+        `task`: build the backbone with the head of that task, which an output uses.
         """
+        encoder: type[Encoder] = imported(self.config.model.IMPLEMENTATION)  # type: ignore[attr-defined]
+        return encoder.build(self, data, pretrained=pretrained, task=task)
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:

@@ -20,7 +20,7 @@ from eir_seq.rows import Rows
 class JsonFittedModality(FittedModality):
     """A fitted input whose `state`, what `JsonModality.learn` gave, is plain data.
 
-    It needs `encode`, `collator` and `build_encoder`.
+    It needs `encode` and `collator`, and `build_encoder` where the config has no `model`.
     """
 
     def __init__(self, name: str, config: InputBase, state: Any) -> None:

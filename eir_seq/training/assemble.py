@@ -11,7 +11,7 @@ import torch
 
 from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.fusion import build_fusion
+from eir_seq.fusion import build_fusion, reads_states
 from eir_seq.fusion.heads import TrunkHead, build_trunks
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
@@ -159,7 +159,10 @@ def build_network(
             encoders[source] = with_generator(encoders[source], changes, source, name)
     sizes: dict[str, int] = {name: _size(encoder) for name, encoder in encoders.items()}
     fused = [name for name in outputs if name not in token_inputs]
-    fusion = build_fusion(config.fusion, sizes, fused) if fused else None
+    fusion = None
+    if fused:
+        width = "state_size" if reads_states(config.fusion) else "output_size"
+        fusion = build_fusion(config.fusion, {name: _size(encoder, width) for name, encoder in encoders.items()}, fused)
     read = {
         name: sizes[token_inputs[name]] if fusion is None or name in token_inputs else fusion.output_size
         for name in outputs
@@ -182,8 +185,8 @@ def build_network(
     return Network(encoders, fusion, heads, token_inputs, lacking if fusion is not None and len(encoders) > 1 else ())
 
 
-def _size(encoder: torch.nn.Module) -> int:
-    size = encoder.output_size
+def _size(encoder: torch.nn.Module, width: str = "output_size") -> int:
+    size = getattr(encoder, width)
     assert isinstance(size, int)
     return size
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.fusion import Fusion
+from eir_seq.models.output import TokenStates
 
 
 class Network(nn.Module):
@@ -17,8 +19,10 @@ class Network(nn.Module):
 
     Args:
         encoders: by input name; called with the input's collated tensors, gives ``(batch, output_size)``. Those whose
-            tokens a head reads have ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)`` besides.
-        fusion: ``{input: (batch, size)}`` to ``{output: (batch, fusion.output_size)}``; None where no head reads it.
+            states a head or the fusion reads have ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)``
+            besides, see `eir_seq.modalities.encoders.base.Encoder`.
+        fusion: vectors, or states where it reads those, to ``{output: (batch, fusion.output_size)}``; None where no
+            head reads it.
         heads: by output name; ``(batch, fusion.output_size)``, or `TokenStates`, to the raw output ``(batch, ...)``.
         token_inputs: for each output that reads token states, the input that they are of.
         absent: inputs that a row may lack: a learned vector takes the place of what their encoder gives.
@@ -40,7 +44,9 @@ class Network(nn.Module):
         self.encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
         self.fusion = fusion
         self.heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
-        sizes: dict[str, Any] = {name: encoders[name].output_size for name in absent}
+        self.reads_states = fusion is not None and fusion.READS_STATES
+        width = "state_size" if self.reads_states else "output_size"
+        sizes: dict[str, Any] = {name: getattr(encoders[name], width) for name in absent}
         self.absence = nn.ParameterDict({_key(name): torch.zeros(size) for name, size in sizes.items()})
 
     def forward(
@@ -58,21 +64,47 @@ class Network(nn.Module):
             tokens[name] = encoder.read(**inputs[name])
         fused: Mapping[str, Tensor] = {}
         if self.fusion is not None:
-            features = {}
-            for name, key in self._encoders.items():
-                encoder = self.encoders[key]
-                if not inputs[name]:
-                    features[name] = self.absence[key].expand(len(present[name]), -1)
-                    continue
-                features[name] = encoder.pool_tokens(tokens[name]) if name in tokens else encoder(**inputs[name])
-                if name in present:
-                    vector = self.absence[key].to(features[name].dtype)
-                    features[name] = torch.where(present[name][:, None], features[name], vector)
-            fused = self.fusion(features)
+            read = self._states if self.reads_states else self._vector
+            fused = self.fusion(
+                {name: read(name, inputs[name], tokens.get(name), present.get(name)) for name in self._encoders}
+            )
         return {
             name: self.heads[key](tokens[self.token_inputs[name]] if name in self.token_inputs else fused[name])
             for name, key in self._heads.items()
         }
+
+    def _vector(
+        self, name: str, tensors: Mapping[str, Tensor], tokens: TokenStates | None, present: Tensor | None
+    ) -> Tensor:
+        """The vector of each row, (batch, size); the learned one where a row lacks the input."""
+        key = self._encoders[name]
+        if not tensors:
+            assert present is not None
+            learnt: Tensor = self.absence[key]
+            return learnt.expand(len(present), -1)
+        encoder: Any = self.encoders[key]
+        vector: Tensor = encoder(**tensors) if tokens is None else encoder.pool_tokens(tokens)
+        if present is None:
+            return vector
+        return torch.where(present[:, None], vector, self.absence[key].to(vector.dtype))
+
+    def _states(
+        self, name: str, tensors: Mapping[str, Tensor], tokens: TokenStates | None, present: Tensor | None
+    ) -> TokenStates:
+        """The states of each row; the learned vector is the only one where a row lacks the input."""
+        key = self._encoders[name]
+        if not tensors:
+            assert present is not None
+            states = self.absence[key].expand(len(present), 1, -1)
+            return TokenStates(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
+        encoder: Any = self.encoders[key]
+        found: TokenStates = encoder.read(**tensors) if tokens is None else tokens
+        if present is None:
+            return found
+        first = torch.arange(found.mask.shape[1], device=found.mask.device) == 0
+        mask = torch.where(present[:, None], found.mask, first)
+        states = torch.where(present[:, None, None], found.states, self.absence[key].to(found.states.dtype))
+        return replace(found, states=states, mask=mask)
 
     def head(self, name: str) -> nn.Module:
         """The head of an output."""

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback
 from eir_seq import machine
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.outputs.generation.writing import build_writers, check_writing
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
@@ -43,10 +44,9 @@ from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.optimization import total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
-from eir_seq.training.samples import Samples, check_writing
+from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers
-from eir_seq.training.writers import build_writers
 
 Finish = Callable[[Path], object]
 

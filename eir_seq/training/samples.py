@@ -13,18 +13,16 @@ from torch import Tensor
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.data.missing import Missing, rows_where
-from eir_seq.errors import UserError
 from eir_seq.files import open_text
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.generation.completion import Completer
-from eir_seq.outputs.generation.writing import Writer
+from eir_seq.outputs.generation.completion import completer
+from eir_seq.outputs.generation.writing import Writer, build_writers
 from eir_seq.randomness import derive_seed
 from eir_seq.training.metrics_file import AppendedFile
 from eir_seq.training.network import Network
-from eir_seq.training.writers import build_writers
 
 SAMPLES = "samples.csv"
 ROWS = 4
@@ -108,34 +106,6 @@ class Samples:
         if self.file is not None:
             self.file.append(found)
         return found
-
-
-def completer(output: FittedOutput, inputs: Mapping[str, Any], network: Network) -> Completer:
-    """What completes prompts by a language-model output of the network."""
-    fitted = inputs[output.input]
-    begin, end = fitted.frame
-    backbone: Any = network.encoder(output.input).backbone
-    # Places beyond the longest row of training are known to those who were trained on them: published models.
-    longest = backbone.max_positions if fitted.config.model.pretrained_model else fitted.max_length
-    generation = output.config.generation_options
-    assert generation is not None
-    return Completer(backbone, fitted.tokenizer, begin, end, generation, longest)
-
-
-def check_writing(
-    network: Network, inputs: Mapping[str, Any], outputs: Mapping[str, FittedOutput], rows: Rows | None, *, seed: int
-) -> None:
-    """Raise `UserError` for options of generation by which these models could not write, before they are trained."""
-    for output in outputs.values():
-        if output.config.sample_prompts:
-            try:
-                completer(output, inputs, network).check()
-            except UserError as error:
-                place = f"outputs.{output.name}.generation"
-                raise UserError(*(fault.under(place) for fault in error.faults)) from None
-    if rows is not None:
-        for writer in build_writers(network, inputs, outputs, rows.select(range(1)), seed=seed, all_rows=True):
-            writer.check()
 
 
 def tensors_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from eir_seq.config.backbones import Pool, SequenceModelConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.modalities.encoders.base import Encoder
 from eir_seq.modalities.encoders.loading import SEQ2SEQ, build_backbone, set_pooler, vocabulary_of
 from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq, target_frame
 from eir_seq.modalities.sequence.tensors.declare import check_sizes, not_given
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class SequenceEncoder(nn.Module):
+class SequenceEncoder(Encoder):
     """Token ids to one vector per row.
 
     `pool`: ``avg`` and ``max`` over all real tokens (the special ones included, padding not), ``first`` and ``last``
@@ -46,12 +47,17 @@ class SequenceEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.hidden_size = self.output_size = hidden_size
+        self.hidden_size = self.state_size = self.output_size = hidden_size
         self.pool, self.frozen, self.num_types = pool, frozen, num_types
         self.marks_first = "global_attention_mask" in getattr(backbone, "features", ())
         for module in frozen:
             module.requires_grad_(False)
         self.train()  # loaded weights come in evaluation mode
+
+    @classmethod
+    def build(cls, fitted: Any, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> Any:
+        """See `build_sequence_encoder`."""
+        return build_sequence_encoder(fitted, data, pretrained=pretrained, task=task)
 
     def train(self, mode: bool = True) -> SequenceEncoder:
         """Training mode for all but what is frozen."""
@@ -64,11 +70,7 @@ class SequenceEncoder(nn.Module):
         """Models that others can load, by the folder below that of the input."""
         return {"": self.backbone}
 
-    def forward(self, **tensors: Tensor) -> Tensor:
-        """The tensors that `read` takes; gives ``(batch, output_size)``."""
-        return self.pool_tokens(self.read(**tensors))
-
-    def read(
+    def read(  # type: ignore[override]  # the tensors by name
         self,
         input_ids: Tensor,
         attention_mask: Tensor,

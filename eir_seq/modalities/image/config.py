@@ -9,15 +9,15 @@ from pydantic import Field
 
 from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import Column, ColumnType
-from eir_seq.config.inputs import BackboneInputBase
-from eir_seq.config.strict import Positive
+from eir_seq.config.inputs import EncoderInputBase
+from eir_seq.config.strict import Positive, ignored
 from eir_seq.errors import Fault
 
 if TYPE_CHECKING:
     from eir_seq.config.sections import Sections
 
 
-class ImageInputConfig(BackboneInputBase):
+class ImageInputConfig(EncoderInputBase):
     """Pictures, read colour by colour as imagegpt reads them."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.image.preprocess:ImageModality"
@@ -42,8 +42,6 @@ class ImageInputConfig(BackboneInputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Those of the backbone, and options that a pretrained one decides."""
-        from eir_seq.config.sections import ignored
-
         yield from super().faults(name, sections)
         if self.model.pretrained_model:
             reason = "with a pretrained model, which has its own"

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import Column, ColumnType
-from eir_seq.config.inputs import BackboneInputBase
+from eir_seq.config.inputs import EncoderInputBase
 from eir_seq.config.kinds import TokenizerConfig
-from eir_seq.config.strict import Positive
+from eir_seq.config.strict import Positive, ignored
 from eir_seq.config.tensors import TensorsConfig
 from eir_seq.config.tokenizers import TokenizerBase
 from eir_seq.errors import Fault, UserError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eir_seq.config.sections import Sections
 
 
-class SequenceInputConfig(BackboneInputBase):
+class SequenceInputConfig(EncoderInputBase):
     """Text or any other sequence of symbols."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.sequence.preprocess:SequenceModality"
@@ -85,7 +85,7 @@ class SequenceInputConfig(BackboneInputBase):
             return
         named, options = (None, {}) if published is None else (published.path, published.options)
         key = f"{place}.tokenizer.path" if named is not None else f"{place}.model.model_type"
-        where = Path(named).expanduser() if named is not None else self.folder
+        where = Path(named).expanduser() if named is not None else self.model.folder
         if where is None:
             return
         try:
@@ -107,8 +107,6 @@ class SequenceInputConfig(BackboneInputBase):
 
 
 def _tokenizer(place: str, tokenizer: TokenizerBase | None, pretrained: bool) -> Iterator[Fault]:
-    from eir_seq.config.sections import ignored
-
     if tokenizer is None:
         return
     if (published := tokenizer.published) is not None:

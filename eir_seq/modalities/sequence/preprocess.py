@@ -41,7 +41,6 @@ from eir_seq.tokenizers.cache import TokenizerCache
 from eir_seq.tokenizers.framing import FIRST
 
 if TYPE_CHECKING:
-    from eir_seq.modalities.encoders.backbone import SequenceEncoder
     from eir_seq.rows import Rows
 
 log = logging.getLogger(__name__)
@@ -396,15 +395,13 @@ class FittedSequence(FittedModality):
             return texts
         return [f"{text} | {pair}" for text, pair in zip(texts, rows[self.config.pair_column], strict=True)]
 
-    def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> SequenceEncoder:
+    def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> Any:
         """The backbone with its pooling; raises `UserError` where model and tokenizer do not fit together.
 
         Without `pretrained` a backbone that was loaded before is built with fresh weights. With `task` the backbone has
         the head of that task.
         """
-        from eir_seq.modalities.encoders.backbone import build_sequence_encoder
-
-        encoder = build_sequence_encoder(self, data, pretrained=pretrained, task=task)
+        encoder: Any = super().build_encoder(data, pretrained=pretrained, task=task)
         if self.config.model.pretrained_model:
             self.backbone = encoder.describe_backbone()
         return encoder

@@ -10,6 +10,7 @@ from pydantic import Field
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.metrics import Metric
 from eir_seq.config.outputs import LinearOutputBase
+from eir_seq.config.strict import ignored
 from eir_seq.errors import Fault, nearest
 from eir_seq.outputs.classes.names import DECISION_METRICS, threshold_metric
 from eir_seq.outputs.classification.metrics import HEADLINES, METRICS
@@ -71,9 +72,9 @@ class ClassificationOutputConfig(LinearOutputBase):
         return {} if self.costs is not None else {"cost": "without costs"}
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """Options of a loss that is not chosen, and two ways to decide."""
-        from eir_seq.config.sections import ignored
-
+from eir_seq.config.strict import ignored
+from eir_seq.errors import Fault, nearest
+from eir_seq.outputs.classes.names import DECISION_METRICS, threshold_metric
         del sections
         place = f"outputs.{name}"
         if self.loss != "focal":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.models.generation.generate import check_call
 from eir_seq.models.generation.options import NEW_TOKENS, build_options
 from eir_seq.models.model import Model
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.tokenizers import Tokenizer
 
 SINGLE = {"num_return_sequences": 1, "return_dict_in_generate": False}
@@ -33,6 +34,13 @@ def check_generation(generation: Mapping[str, Any], place: str) -> None:
         faults += error.faults
     if faults:
         raise UserError(*(fault.under(place) for fault in faults))
+
+
+class HasEncoders(Protocol):
+    """A network, as far as writing texts needs it."""
+
+    def encoder(self, name: str, /) -> Any:
+        """The encoder of an input, whose `backbone` generates."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,18 @@ class Completer:
             self.tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, [*prompt, *new], new)
         )
         return whole[len(before) :] if whole.startswith(before) else alone
+
+
+def completer(output: FittedOutput, inputs: Mapping[str, Any], network: HasEncoders) -> Completer:
+    """What completes prompts by a language-model output of the network."""
+    fitted = inputs[output.input]
+    begin, end = fitted.frame
+    backbone: Any = network.encoder(output.input).backbone
+    # Places beyond the longest row of training are known to those who were trained on them: published models.
+    longest = backbone.max_positions if fitted.config.model.pretrained_model else fitted.max_length
+    generation = output.config.generation_options
+    assert generation is not None
+    return Completer(backbone, fitted.tokenizer, begin, end, generation, longest)
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

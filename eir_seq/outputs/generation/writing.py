@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from eir_seq.errors import UserError
 from eir_seq.models.generation.generate import check_call
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.generation.completion import HasEncoders, completer
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.randomness import derive_seed
 from eir_seq.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from eir_seq.rows import Rows
 
 IGNORED = -100
 
@@ -122,3 +127,69 @@ class Writer:
 def spread(rows: int, count: int) -> frozenset[int]:
     """`count` of so many rows, evenly spread; all where there are no more."""
     return frozenset(range(rows)) if count >= rows else frozenset(i * rows // count for i in range(count))
+
+
+def build_writers(
+    network: HasEncoders,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, FittedOutput],
+    rows: Rows,
+    *,
+    seed: int,
+    all_rows: bool,
+) -> list[Writer]:
+    """One writer per output that learns to write texts: for all rows of the split, or as many as its config says."""
+    found = []
+    for output in outputs.values():
+        wanted, generation = output.config.target_text, output.config.generation_options
+        if wanted is None:
+            continue
+        assert generation is not None
+        fitted = inputs[output.input]
+        encoder = network.encoder(output.input)
+        backbone = encoder.backbone
+        longest, count = int(fitted.target_statistics["max"]), rows.num_rows
+        if (most := backbone.config.target_positions()) is not None:
+            longest = min(longest, most - 1)
+        before, behind = fitted.target_frame
+        true = list(rows[wanted.column]) if wanted.column in rows.column_names else [None] * count
+        found.append(
+            Writer(
+                output.name,
+                generation,
+                output.input,
+                encoder,
+                fitted.tokenizer,
+                fitted.end,
+                before,
+                behind,
+                longest,
+                sources=fitted.show(rows[:]),
+                true=true,
+                rows=frozenset(range(count)) if all_rows else spread(count, wanted.generate_rows),
+                seed=seed,
+                measure=output.measure_texts,
+            )
+        )
+    return found
+
+
+def check_writing(
+    network: HasEncoders,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, FittedOutput],
+    rows: Rows | None,
+    *,
+    seed: int,
+) -> None:
+    """Raise `UserError` for options of generation by which these models could not write, before they are trained."""
+    for output in outputs.values():
+        if output.config.sample_prompts:
+            try:
+                completer(output, inputs, network).check()
+            except UserError as error:
+                place = f"outputs.{output.name}.generation"
+                raise UserError(*(fault.under(place) for fault in error.faults)) from None
+    if rows is not None:
+        for writer in build_writers(network, inputs, outputs, rows.select(range(1)), seed=seed, all_rows=True):
+            writer.check()

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from eir_seq.config.schema import InputConfig
-from eir_seq.config.sections import Sections, ignored
+from eir_seq.config.sections import Sections
+from eir_seq.config.strict import ignored
 from eir_seq.errors import Fault
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from pydantic import Field
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.metrics import Metric
 from eir_seq.config.outputs import ColumnsOutputBase, HeadOutputBase
+from eir_seq.config.strict import ignored
 from eir_seq.errors import Fault
 from eir_seq.outputs.multi_label.metrics import HEADLINES, METRICS
 
@@ -52,8 +53,6 @@ class MultiLabelOutputConfig(HeadOutputBase, ColumnsOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Columns, and a delimiter where there is no list."""
-        from eir_seq.config.sections import ignored
-
         del sections
         yield from self.column_faults(name)
         if self.names is not None:

@@ -10,7 +10,7 @@ from pydantic import Field
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.metrics import Metric
 from eir_seq.config.outputs import ColumnsOutputBase, HeadOutputBase
-from eir_seq.config.strict import Fraction
+from eir_seq.config.strict import Fraction, ignored
 from eir_seq.errors import Fault
 from eir_seq.outputs.regression.metrics import HEADLINES, METRICS
 
@@ -63,8 +63,6 @@ class RegressionOutputConfig(HeadOutputBase, ColumnsOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Columns, and options of losses that are not chosen."""
-        from eir_seq.config.sections import ignored
-
         del sections
         place = f"outputs.{name}"
         yield from self.column_faults(name)

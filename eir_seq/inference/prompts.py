@@ -1,8 +1,9 @@
-"""Have the language model of a finished run complete prompts."""
+"""Have the models of a finished run write texts for prompts: continue them, or write from them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,16 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.encoded import Progress
 from eir_seq.data.readers import TEXT
 from eir_seq.data.readers.base import check_file, open_text
-from eir_seq.data.rows import text_fault
+from eir_seq.data.rows import ID, text_fault
 from eir_seq.errors import Fault, UserError
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.generation.completion import check_generation
+from eir_seq.outputs.generation.completion import check_generation, completer
 from eir_seq.outputs.predictions import LeftOut, write_predictions
 from eir_seq.randomness import derive_seed
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.console import Console
 from eir_seq.training.devices import pick_device
-from eir_seq.training.samples import completer, tensors_beside
+from eir_seq.training.samples import tensors_beside
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
@@ -114,3 +115,25 @@ def completions(
         if progress is not None:
             progress("completing", len(texts), len(prompts))
     return texts
+
+
+def text_writer(bundle: Bundle) -> FittedOutput | None:
+    """The sequence-to-sequence output of a bundle."""
+    return next((output for output in bundle.outputs.values() if output.config.target_text is not None), None)
+
+
+def writing(bundle: Bundle, output: FittedOutput, generation: Mapping[str, Any]) -> Bundle:
+    """The bundle with other options of generation; raises `UserError` for those that `generate` does not have."""
+    changed = output.writing_with(generation)
+    check_generation(changed.config.generation_options or {}, "generation")
+    return replace(bundle, outputs={**bundle.outputs, output.name: changed})
+
+
+def rows_of_texts(bundle: Bundle, output: FittedOutput, prompt: str | None, test: str | None) -> Rows:
+    """A source text, or those that stand in a file line by line, as rows without targets."""
+    from eir_seq.rows import Rows
+
+    texts = {"1": prompt} if prompt is not None else read_prompts(str(test))
+    fitted = bundle.inputs[output.input]
+    columns = {ID: list(texts), fitted.config.column: list(texts.values())}
+    return Rows.of({**columns, fitted.target_column: [None] * len(texts)})
