@@ -72,9 +72,7 @@ class ClassificationOutputConfig(LinearOutputBase):
         return {} if self.costs is not None else {"cost": "without costs"}
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-from eir_seq.config.strict import ignored
-from eir_seq.errors import Fault, nearest
-from eir_seq.outputs.classes.names import DECISION_METRICS, threshold_metric
+        """Options of a loss that is not chosen, and two ways to decide."""
         del sections
         place = f"outputs.{name}"
         if self.loss != "focal":
