@@ -18,7 +18,8 @@ from eir_seq.config.validation import validate_experiment
 from eir_seq.errors import UserError
 from eir_seq.fusion.heads import TrunkHead, build_trunks
 from eir_seq.inference.predict import predict
-from eir_seq.inference.report import write_report
+from eir_seq.inference.report import RunFiles
+from eir_seq.inference.report_sections import output_sections
 from eir_seq.models.output import TokenStates
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.run import train
@@ -92,7 +93,7 @@ def experiment(folder: Path, run: str = "run") -> ExperimentConfig:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outputs")
-    train(experiment(folder), finish=write_report)
+    train(experiment(folder))
     return folder
 
 
@@ -128,16 +129,17 @@ def test_gaps_are_left_out_and_shown(finished: Path) -> None:
 
 
 def test_the_report_shows_every_output(finished: Path) -> None:
-    page = (finished / "run" / "report" / "index.html").read_text()
-    for words in (
-        "By label",
-        "By level",
-        "By column",
-        "Calibration of quantiles",
-        "Expected ranks",
-        "Thresholds, chosen",
-    ):
-        assert words in page
+    run = RunFiles.read(finished / "run")
+    shown = output_sections(run.metrics, {"test": run.predictions["test"]}, run.kinds, run.data)
+    sections = {output.name: split.shown for output in shown for split in output.splits}
+    assert sections.keys() == OUTPUTS.keys()
+    assert all(section.plots and section.worst for section in sections.values())
+    assert any("Thresholds, chosen on" in note for note in sections["mood"].notes)
+    assert [len(row) for row in sections["many"].tables[0].rows] == [9, 9]
+    assert [name for name, _ in sections["grade"].matrix] == ["low", "mid", "high"]
+    captions = {name: [table.caption for table in section.tables] for name, section in sections.items()}
+    assert captions["size"] == ["By column", "Coverage of h", "Coverage of w"]
+    assert captions["stars"] == ["Coverage of stars"]
 
 
 def test_a_stopped_run_chooses_the_same_thresholds(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
