@@ -190,3 +190,10 @@ def test_faults_of_all_columns_are_reported() -> None:
     assert "column 'c' has no training rows" in text
     assert all(fault.place == "outputs.y.columns" for fault in caught.value.faults)
     assert math.isnan(fitted().targets({"h": [None], "w": [1.0]})[0, 0].item())
+
+
+@pytest.mark.parametrize("options", [{"columns": ["h", "w"], "loss": "gaussian"}, {"columns": ["h", "w"]}])
+def test_a_batch_without_a_target(options: Any) -> None:
+    output = fitted(ROWS, **options)
+    assert output.loss_terms(torch.zeros(0, output.output_size), torch.zeros(0, 2)).shape == (0, 2)
+    assert output.loss_counts({}, torch.zeros(0, 2)).shape == (0, 2)

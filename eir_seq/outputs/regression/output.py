@@ -146,7 +146,7 @@ class FittedRegression(FittedOutput):
         return (~self._by_column(target).squeeze(-1).isnan()).float()
 
     def _by_column(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), len(self.columns), -1)
+        return x.reshape(len(x), len(self.columns), x.shape[1:].numel() // len(self.columns))
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """Loss, and in the target's own units MAE, RMSE, MAPE, R2, explained variance and correlations.
