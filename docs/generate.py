@@ -45,6 +45,7 @@ SECTIONS = {
     "inputs.NAME.tokenizer": _kinds(TOKENIZERS),
     "fusion": _kinds(FUSIONS),
     "outputs.NAME": _kinds(OUTPUTS),
+    "outputs.NAME.head": ["LinearHeadConfig", "MlpResidualHeadConfig", "SharedHeadConfig"],
     "outputs.NAME.generator": ["GeneratorConfig"],
     "optimizer": _kinds(OPTIMIZERS),
     "scheduler": _kinds(SCHEDULERS),

@@ -118,6 +118,8 @@ OUTPUTS = Registry(
     {
         "classification": "eir_seq.outputs.classification.config:ClassificationOutputConfig",
         "regression": "eir_seq.outputs.regression.config:RegressionOutputConfig",
+        "multi_label": "eir_seq.outputs.multi_label.config:MultiLabelOutputConfig",
+        "ordinal": "eir_seq.outputs.ordinal.config:OrdinalOutputConfig",
         "causal_lm": "eir_seq.outputs.causal_lm.config:CausalLmOutputConfig",
         "token_classification": "eir_seq.outputs.token_classification.config:TokenClassificationOutputConfig",
         "seq2seq_lm": "eir_seq.outputs.seq2seq_lm.config:Seq2SeqLmOutputConfig",

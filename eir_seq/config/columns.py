@@ -27,6 +27,7 @@ _ORDER: dict[Role, tuple[ColumnType, ...]] = {
 _NOUNS = {
     ("target", ColumnType.TEXT): "text to be written",
     ("target", ColumnType.LIST): "list of tags",
+    ("target", ColumnType.JSON): "list of labels",
     ("target", ColumnType.CATEGORY): "class",
 }
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.fusion import build_fusion, reads_states
+from eir_seq.fusion.heads import TrunkHead, build_trunks
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
 from eir_seq.modalities.encoders.replacing import with_generator
@@ -162,16 +164,22 @@ def build_network(
     if fused:
         width = "state_size" if reads_states(config.fusion) else "output_size"
         fusion = build_fusion(config.fusion, {name: _size(encoder, width) for name, encoder in encoders.items()}, fused)
-    heads = {}
+    read = {name: sizes[source] for name, source in token_inputs.items()}
+    if fusion is not None:
+        read |= dict.fromkeys(fused, fusion.output_size)
+    trunks = build_trunks(
+        {name: output.config.head for name, output in outputs.items() if isinstance(output.config, HeadOutputBase)},
+        read,
+    )
+    heads: dict[str, torch.nn.Module] = {}
     for name, output in outputs.items():
         if name in state_inputs:
             widths = {source: _size(encoders[source], "state_size") for source in state_inputs[name]}
             heads[name] = output.build_state_head(widths, pretrained=pretrained is True)
+        elif name in trunks:
+            heads[name] = TrunkHead(trunks[name], output.build_head(trunks[name].output_size))
         else:
-            assert name in token_inputs or fusion is not None
-            heads[name] = output.build_head(
-                sizes[token_inputs[name]] if name in token_inputs else fusion.output_size  # type: ignore[union-attr]
-            )
+            heads[name] = output.build_head(read[name])
     lacking = [
         name
         for name, declared in config.inputs.items()

@@ -171,7 +171,8 @@ LONGER = {
 def completed(fragment: dict[str, Any], table: Path) -> dict[str, Any]:
     """An experiment around a part of one; what the part has is kept."""
     sequence = {"type": "sequence", "column": "text"}
-    if any(words in str(fragment) for words in ("'shared'", "pretrained_parts")):  # encoder-decoders that write
+    writes = any(words in str(fragment) for words in ("'shared'", "pretrained_parts"))  # as encoder-decoders do
+    if writes and "outputs" not in fragment:
         fragment = {"inputs": {"text": fragment}, "outputs": {"summary": {"type": "seq2seq_lm", "column": "summary"}}}
     if fragment.keys() & {"model", "tokenizer"}:
         fragment = {"inputs": {"text": fragment}}
@@ -239,13 +240,17 @@ def row_for(experiment: dict[str, Any], number: int) -> dict[str, Any]:
         row[declared["column"]] = words if declared.get("is_split_into_words") else " ".join(words)
     values = {
         "classification": ["negative", "positive"][number % 2],
-        "regression": number / 10,
+        "regression": number % 10 + 1,
+        "multi_label": [["a"], ["b", "a"]][number % 2],
+        "ordinal": number % 3,
         "token_classification": ["O", "B"] * (len(words) // 2),
         "seq2seq_lm": " ".join(words[:5]),
     }
     for declared in experiment["outputs"].values():
         if "column" in declared:
-            row[declared["column"]] = values[declared["type"]]
+            row[declared["column"]] = declared.get("order", [values[declared["type"]]] * 3)[number % 3]
+        for place, column in enumerate(declared.get("columns", ())):
+            row[column] = (number + place) % 2
     return row
 
 
