@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eir_seq.config.columns import columns_of
+from eir_seq.config.heads import SharedHeadConfig
 from eir_seq.config.metrics import find_metric, nearest_metric
-from eir_seq.config.outputs import ColumnOutputBase, TokenOutputBase
+from eir_seq.config.outputs import HeadOutputBase, TokenOutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.config.sections import Sections
 from eir_seq.config.strict import ignored
@@ -101,6 +102,9 @@ def _validation_needed(sections: Sections) -> Iterator[Fault]:
     if sections.data is None or sections.trainer is None or sections.data.validation is not None:
         return
     reason = "as there are no validation rows (data.validation: null)"
+    for name, output in sections.outputs.items():
+        if (key := output.calibrated_by) is not None:
+            yield Fault(f"outputs.{name}.{key}", f"cannot be chosen {reason}")
     if sections.trainer.early_stopping is not None:
         yield Fault("trainer.early_stopping", f"cannot work {reason}")
     yield from ignored("trainer.monitor", sections.trainer.monitor, "output metric mode", reason)
@@ -149,6 +153,9 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
                 f"{monitor.metric!r} is not a metric of a {output.type} output ({', '.join(map(repr, known))})"
                 f"{nearest_metric(monitor.metric, known.values())}",
             )
+            return
+        if (reason := output.unmeasured().get(metric.name)) is not None:
+            yield Fault("trainer.monitor.metric", f"{metric.name!r} of outputs.{name} is not measured {reason}")
             return
         better = metric.better
     if monitor.mode not in (None, better):
@@ -206,11 +213,27 @@ def _inputs(sections: Sections) -> Iterator[Fault]:
 def _outputs(sections: Sections) -> Iterator[Fault]:
     for name, config in sections.outputs.items():
         yield from config.faults(name, sections)
-        if not isinstance(config, ColumnOutputBase):
-            continue
-        if sections.data is not None and config.column == sections.data.id:
-            message = f"{config.column!r} is the id of the rows (data.id), not a {config.TARGET}"
-            yield Fault(f"outputs.{name}.column", message)
+        for column, read in config.columns().items():
+            if sections.data is not None and column == sections.data.id:
+                message = f"{column!r} is the id of the rows (data.id), not a {config.TARGET}"
+                yield Fault(f"outputs.{name}.{read.key}", message)
+
+
+def _shared_heads(sections: Sections) -> Iterator[Fault]:
+    """Heads that share what they do not have in common, or with nobody."""
+    groups: dict[str, dict[str, SharedHeadConfig]] = {}
+    for name, config in sections.outputs.items():
+        if isinstance(config, HeadOutputBase) and isinstance(config.head, SharedHeadConfig):
+            groups.setdefault(config.head.group, {})[name] = config.head
+    for group, heads in groups.items():
+        first, *others = heads
+        if not others and len(sections.outputs) == len(sections.output_names):
+            message = f"no other output has a shared head of group {group!r}; 'mlp-residual' is one for itself"
+            yield Fault(f"outputs.{first}.head", message)
+        for name in others:
+            if heads[name] != heads[first]:
+                message = f"differs from outputs.{first}.head, with which it shares its layers (group {group!r})"
+                yield Fault(f"outputs.{name}.head", message)
 
 
 def _token_outputs(sections: Sections) -> Iterator[Fault]:
@@ -273,6 +296,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _token_outputs,
     _missing,
     _outputs,
+    _shared_heads,
     _optimization,
     _limits,
     _half_precision,

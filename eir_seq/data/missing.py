@@ -28,18 +28,21 @@ RESOLUTION = 2**53
 class Missing:
     """What rows of an experiment may lack.
 
-    A row lacks an input if all columns that the input needs are null, and a target if one of its columns is. A target
-    of an output that reads the tokens of an input is missing, too, where that input is.
+    A row lacks an input if all columns that the input needs are null, and a target if one of its columns is (of an
+    output that takes part of them, if all are). A target of an output that reads the tokens of an input is missing,
+    too, where that input is.
 
     Attributes:
         inputs: by input, the columns that it needs.
         outputs: by output, the columns of its target.
         token_inputs: for each output that reads tokens, the input that they are of.
+        partial: outputs whose rows may lack some of their columns.
     """
 
     inputs: Mapping[str, tuple[str, ...]]
     outputs: Mapping[str, tuple[str, ...]]
     token_inputs: Mapping[str, str]
+    partial: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, config: ExperimentConfig) -> Missing | None:
@@ -48,7 +51,8 @@ class Missing:
             return None
         inputs = {name: _needed(declared) for name, declared in config.inputs.items()}
         outputs = {name: _needed(declared) for name, declared in config.outputs.items()}
-        return cls(inputs, outputs, config.token_inputs)
+        partial = frozenset(name for name, declared in config.outputs.items() if declared.PARTIAL)
+        return cls(inputs, outputs, config.token_inputs, partial)
 
     def present(self, table: pa.Table) -> dict[str, Mask]:
         """By input, which rows have it, (rows,)."""
@@ -59,7 +63,8 @@ class Missing:
         present = self.present(table)
         found = {}
         for name, columns in self.outputs.items():
-            found[name] = np.logical_and.reduce([_valid(table, column) for column in columns] or [_every(table)])
+            combined = np.logical_or if name in self.partial else np.logical_and
+            found[name] = combined.reduce([_valid(table, column) for column in columns] or [_every(table)])
             if name in self.token_inputs:
                 found[name] = found[name] & present[self.token_inputs[name]]
         return found

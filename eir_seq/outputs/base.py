@@ -133,6 +133,25 @@ class FittedOutput(ABC):
         A metric that these rows leave undefined is absent from the result; no value is ever nan.
         """
 
+    def calibrated(self, raw: Tensor, target: Tensor) -> Self:
+        """The output as `predict` uses it, settled on validation rows with the best weights; by default as it is.
+
+        It is called once, when training is done, if `config.calibrated_by` names a key; what it chooses is part of the
+        state that `save` writes. It depends on the arguments alone, so that a resumed run chooses the same.
+
+        Args:
+            raw: raw outputs of the validation rows that have a target, (rows, output_size), on the CPU.
+            target: their targets, (rows, ...).
+        """
+        del raw, target
+        return self
+
+    @property
+    def parts(self) -> Collection[str]:
+        """What may stand in brackets behind a metric of a single class, label or column."""
+        found: Collection[str] = self.describe().get("classes", {})
+        return found
+
     def undefined(self, target: Tensor) -> dict[str, str]:
         """Metrics that these targets leave undefined whatever is predicted, each with the reason."""
         del target

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.fusion import build_fusion, reads_states
+from eir_seq.fusion.heads import TrunkHead, build_trunks
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
 from eir_seq.modalities.encoders.replacing import with_generator
@@ -165,7 +167,16 @@ def build_network(
         name: sizes[token_inputs[name]] if fusion is None or name in token_inputs else fusion.output_size
         for name in outputs
     }
-    heads = {name: output.build_head(read[name]) for name, output in outputs.items()}
+    configs = {name: output.config for name, output in outputs.items()}
+    trunks = build_trunks(
+        {name: declared.head for name, declared in configs.items() if isinstance(declared, HeadOutputBase)}, read
+    )
+    heads = {
+        name: TrunkHead(trunks[name], output.build_head(trunks[name].output_size))
+        if name in trunks
+        else output.build_head(read[name])
+        for name, output in outputs.items()
+    }
     lacking = [
         name
         for name, declared in config.inputs.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -120,6 +120,19 @@ def evaluate(
                 writer.write(batch["row"].tolist(), on_device["inputs"][writer.input])
             between()
     return gathered.measured()
+
+
+def calibrate(outputs: Mapping[str, FittedOutput], found: Evaluation) -> tuple[dict[str, FittedOutput], Evaluation]:
+    """The outputs that are calibrated on an evaluation of the validation rows, and its values with these."""
+    settled, values = {}, dict(found.values)
+    for name, output in outputs.items():
+        if output.config.calibrated_by is None or name not in found.targets:
+            continue
+        raw, target = found.of_labelled(name)[0], found.targets[name]
+        settled[name] = output.calibrated(raw, target)
+        values = {key: value for key, value in values.items() if key[0] != name}
+        values |= {(name, metric): value for metric, value in measure(settled[name], raw, target).items()}
+    return settled, replace(found, values=values)
 
 
 class Gathered:

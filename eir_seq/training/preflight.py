@@ -78,7 +78,7 @@ def check_parts(
     if splits.validation is None and (monitor.output or monitor.metric != "loss"):
         faults.append(Fault("trainer.monitor", "needs validation rows; data.validation is null"))
     class_name = monitor.metric.partition("(")[2].removesuffix(")")
-    classes = outputs[monitor.output].describe().get("classes", {}) if monitor.output else {}
+    classes = outputs[monitor.output].parts if monitor.output else ()
     if class_name and class_name not in classes:
         faults.append(
             Fault(
@@ -91,6 +91,11 @@ def check_parts(
     if reason is not None:
         place = f"{monitor.metric!r} of outputs.{monitor.output} is undefined on the validation rows: {reason}"
         faults.append(Fault("trainer.monitor.metric", f"{place}; monitor loss, or choose other validation rows"))
+    for name, output in outputs.items():
+        key = output.config.calibrated_by
+        if key is not None and name not in targets.get("validation", {}):
+            message = f"is chosen on validation rows, none of which has a target of outputs.{name}"
+            faults.append(Fault(f"outputs.{name}.{key}", message))
     wanted = [monitor.output] if monitor.output else list(outputs)
     for name in wanted if splits.validation is not None else ():
         if name not in targets.get("validation", {}):

@@ -24,7 +24,7 @@ from eir_seq.training.checkpoints import CheckpointStore, verify_folder
 from eir_seq.training.checksums import CHECKSUMS, checksums, wrong_files
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
-from eir_seq.training.evaluation import Evaluation, evaluate
+from eir_seq.training.evaluation import Evaluation, calibrate, evaluate
 from eir_seq.training.fit import fit, flags_restored, resumable, schedule_from
 from eir_seq.training.folder import (
     CACHE,
@@ -329,6 +329,10 @@ class _Run:
                         network, parts.inputs, parts.outputs, rows, seed=seed, all_rows=split == "test"
                     ),
                 )
+            if split == "validation" and split in found:
+                settled, found[split] = calibrate(parts.outputs, found[split])
+                parts.outputs.update(settled)
+                self.report.outputs |= {name: output.describe() for name, output in settled.items()}
         network.to("cpu")
         self._measure_test(found, state)
         return found
