@@ -118,6 +118,7 @@ OUTPUTS = Registry(
     {
         "classification": "eir_seq.outputs.classification.config:ClassificationOutputConfig",
         "regression": "eir_seq.outputs.regression.config:RegressionOutputConfig",
+        "survival": "eir_seq.outputs.survival.config:SurvivalOutputConfig",
         "causal_lm": "eir_seq.outputs.causal_lm.config:CausalLmOutputConfig",
         "token_classification": "eir_seq.outputs.token_classification.config:TokenClassificationOutputConfig",
         "seq2seq_lm": "eir_seq.outputs.seq2seq_lm.config:Seq2SeqLmOutputConfig",

@@ -98,6 +98,11 @@ class OutputBase(Strict):
         return None
 
     @property
+    def calibrated_on_train(self) -> bool:
+        """Whether it is calibrated on the training rows, with the best weights."""
+        return False
+
+    @property
     def corruption(self) -> Corruption | None:
         """How the texts of its input are corrupted, where it learns by restoring them."""
         return None

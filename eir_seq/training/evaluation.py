@@ -95,17 +95,19 @@ def evaluate(
     precision: str = "32",
     between: Callable[[], None] = lambda: None,
     writers: Sequence[Writer] = (),
+    metrics: bool = True,
 ) -> Evaluation:
     """Run `network` over all batches without learning and measure every output.
 
     Args:
         network: the network; put into evaluation mode for the while, its own modes restored afterwards.
-        outputs: the fitted outputs by name.
+        outputs: the fitted outputs by name; others that the network has are left out.
         batches: the batches of a split, each row once. An output without targets is predicted and not measured.
         device: where the network is.
         precision: the trainer's precision; the forward pass runs as it does in training.
         between: called after each batch; may raise to leave early.
         writers: have outputs write texts for rows, which are measured, too.
+        metrics: without them nothing is measured.
 
     Raises:
         RunFailed: a raw output or a loss is not finite.
@@ -115,11 +117,11 @@ def evaluate(
         for batch in batches:
             on_device = to_device(batch, device)
             raw = network(on_device["inputs"], on_device.get("present", {}))
-            gathered.add(batch, raw, network.token_inputs)
+            gathered.add(batch, {name: raw[name] for name in outputs}, network.token_inputs)
             for writer in writers:
                 writer.write(batch["row"].tolist(), on_device["inputs"][writer.input])
             between()
-    return gathered.measured()
+    return gathered.measured(metrics=metrics)
 
 
 def calibrate(outputs: Mapping[str, FittedOutput], found: Evaluation) -> tuple[dict[str, FittedOutput], Evaluation]:
@@ -176,8 +178,8 @@ class Gathered:
         self._rows.append(here)
         self._ids += batch["id"]
 
-    def measured(self) -> Evaluation:
-        """The evaluation of all rows so far, which are forgotten.
+    def measured(self, *, metrics: bool = True) -> Evaluation:
+        """The evaluation of all rows so far, which are forgotten; without `metrics` it has no values.
 
         Raises:
             RunFailed: a raw output or a loss is not finite.
@@ -194,13 +196,13 @@ class Gathered:
         outputs, writers = self.outputs, self.writers
         values = {
             (name, metric): value
-            for name, target in targets.items()
+            for name, target in (targets.items() if metrics else ())
             for metric, value in measure(
                 outputs[name], raws[name][labelled[name]] if name in labelled else raws[name], target
             ).items()
         }
         values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
-        if all((name, "loss") in values for name in outputs):
+        if metrics and all((name, "loss") in values for name in outputs):
             weighted = (output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
             values["", "loss"] = sum(weighted)
             if not math.isfinite(values["", "loss"]):
