@@ -47,37 +47,50 @@ def hazard_terms(logits: Tensor, survived: Tensor, failed: Tensor) -> Tensor:
 
     Args:
         logits: of the hazard of each interval, (rows, intervals).
-        survived: how many intervals a row survived, (rows,).
+        survived: the share of each interval that a row survived, (rows, intervals).
         failed: the number of the interval of its event, -1 without one, (rows,).
 
     Example:
-        >>> hazard_terms(torch.zeros(2, 3), torch.tensor([1, 3]), torch.tensor([1, -1])).exp()
-        tensor([4., 8.])
+        >>> survived = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.5]])
+        >>> hazard_terms(torch.zeros(2, 3), survived, torch.tensor([1, -1])).exp()
+        tensor([4.0000, 5.6569])
     """
     number = torch.arange(logits.shape[1], device=logits.device)
-    alive = functional.softplus(logits) * (number < survived[:, None])
     event = functional.softplus(-logits) * (number == failed[:, None])
-    return (alive + event).sum(dim=1)
+    return (survived * functional.softplus(logits) + event).sum(dim=1)
 
 
 def intervals(time: Tensor, event: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
-    """How many intervals each row survived, (rows,), and the number of that of its event, -1 without one, (rows,).
+    """The share of each interval that a row survived, (rows, intervals), and that of its event, -1 without, (rows,).
 
-    A censored row survives those that end before it is censored, or then. An event after the last interval is none.
+    A row with an event survives the intervals before. One that is censored within an interval survives it in part: at a
+    constant hazard, an interval survived to the share s has the probability (1 - hazard) ** s. Without that, the rows
+    censored in an interval would count as if they had left before it, and hazards would be too high. An event after the
+    last interval is none.
 
     Args:
         time: of the event or of censoring, (rows,).
         event: whether there was one, (rows,).
         edges: upper ends of the intervals, which they include, (intervals,).
+
+    Example:
+        >>> time, event = torch.tensor([1.5, 3.0]), torch.tensor([True, False])
+        >>> intervals(time, event, torch.tensor([1.0, 2.0, 6.0]))
+        (tensor([[1.0000, 0.0000, 0.0000],
+                [1.0000, 1.0000, 0.2500]]), tensor([ 1, -1]))
     """
     within = torch.bucketize(time, edges)
-    failed = torch.where(event & (within < len(edges)), within, -1)
-    return torch.where(event, within, torch.bucketize(time, edges, right=True)), failed
+    starts = torch.cat([edges.new_zeros(1), edges[:-1]])
+    survived = ((time[:, None] - starts) / (edges - starts)).clamp(0, 1)
+    before = torch.arange(len(edges), device=time.device) < within[:, None]
+    return (
+        torch.where(event[:, None], before.to(survived.dtype), survived),
+        torch.where(event & (within < len(edges)), within, -1),
+    )
 
 
 def interval_hazards(time: Tensor, event: Tensor, edges: Tensor) -> Tensor:
-    """The share of rows at risk that had an event in each interval (a life table), (intervals,); arguments as above."""
+    """The hazard of each interval, (intervals,), at which rows are most likely; arguments as of `intervals`."""
     survived, failed = intervals(time, event, edges)
-    number = torch.arange(len(edges))[:, None]
-    events, others = (failed == number).sum(dim=1), (survived > number).sum(dim=1)
-    return events / (events + others).clamp(min=1)
+    events = (failed == torch.arange(len(edges))[:, None]).sum(dim=1)
+    return events / (events + survived.sum(dim=0)).clamp(min=1)

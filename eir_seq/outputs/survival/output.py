@@ -42,7 +42,7 @@ class EventState(Strict):
     name: str
     count: int = Field(ge=1, description="training rows that had it")
     edges: list[float] = Field(description="upper ends of the intervals of a discrete model")
-    hazards: list[float] = Field(description="share of the training rows at risk that had it in each interval")
+    hazards: list[float] = Field(description="hazard of each interval over the training rows")
     survival: Steps = Field(description="Kaplan-Meier curve of the training rows")
     censoring: Steps = Field(description="Kaplan-Meier curve of censoring in the training rows")
     grid: list[float] = Field(description="times at which metrics are computed")
@@ -98,7 +98,7 @@ class FittedSurvival(FittedOutput):
         found = {}
         for number, event in enumerate(self.events):
             suffix = f"({event.name})" if len(self.events) > 1 else ""
-            found[f"{self.name}_time{suffix}"] = target[:, number, 0].tolist()
+            found[f"{self.name}_time{suffix}"] = [float(shown(time)) for time in target[:, number, 0].tolist()]
             found[f"{self.name}_event{suffix}"] = target[:, number, 1].long().tolist()
         return found
 
@@ -335,7 +335,7 @@ class Survival(Output):
                 faults.append(Fault(f"{place}.time", f"all events of {name!r} are at time 0"))
         last = float(target[:, :, 0].max()) if len(target) else 0.0
         for key, given in (("times", config.times or []), ("horizon", [config.horizon] if config.horizon else [])):
-            if beyond := [time for time in given if time > last]:
+            if beyond := [time for time in given if np.float32(time) > last]:
                 what = f"{shown(beyond[0])} is beyond the last time of the training rows, {shown(last)}"
                 faults.append(Fault(f"{place}.{key}", f"{what}; nothing is known of it"))
         if faults:

@@ -19,6 +19,8 @@ MOST_GROUPS, LEAST_ROWS = 4, 20
 HORIZONS = 3
 """Times of which calibration is shown."""
 
+COX_LOSS = "The loss of a Cox model grows with the number of rows that it compares: a batch in training, all rows here."
+
 
 @dataclass(frozen=True)
 class _Event:
@@ -51,6 +53,8 @@ def section(given: Predicted) -> Section | None:
     if not kept:
         return None
     found = Section(worst_measure=f"Error of the risk until {shown(horizon)}")
+    if described["model"] == "cox":
+        found.notes.append(COX_LOSS)
     read = [_read(given, event, kept, described) for event in events]
     if described["competing"]:
         followed = np.logical_or.reduce([event.happened for event in read])
@@ -63,7 +67,7 @@ def section(given: Predicted) -> Section | None:
 
     def worst(position: int, row: WorstRow) -> Worst:
         place = places[position]
-        true = [f"{'event' if e.happened[place] else 'no event'} until {shown(e.time[place])}" for e in read]
+        true = [f"{'event at' if e.happened[place] else 'no event until'} {shown(e.time[place])}" for e in read]
         risks = [f"{e.risk[place]:.2f}" for e in read]
         if several:
             true, risks = ([f"{e.name}: {x}" for e, x in zip(read, xs, strict=True)] for xs in (true, risks))
