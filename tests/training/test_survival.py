@@ -108,7 +108,7 @@ def test_the_risk_that_is_learnt_ranks_rows_as_the_true_one_does(tmp_path: Path,
         given = experiment(tmp_path, model=model) | {"seed": seed, "run": {"dir": str(tmp_path / f"run {seed}")}}
         measured = train(validate_experiment(given))["test"]["life"]
         found.append(measured["c_index"])
-        # that of the Kaplan-Meier curve alone is 0.21
+        # that of the Kaplan-Meier curve alone is 0.20, that of the true curves 0.14
         assert measured["integrated_brier"] < 0.15
     # a row's standard error of the c-index of 1,000 rows is about 0.01; all see the same rows
     assert np.mean(found) > true - 0.01
