@@ -6,8 +6,8 @@ A kind is declared in ``eir_seq/outputs/KIND/config.py`` by a subclass of `Outpu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import ConfigDict, Field
 
@@ -42,6 +42,20 @@ class TargetText(Protocol):
     def generate_rows(self) -> int:
         """Validation rows whose texts are written at each evaluation."""
         ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that an output has about a text.
+
+    Attributes:
+        column: that holds it.
+        stride: tokens of the text by which overlapping windows of longer texts are apart; None: only their begins are
+            read.
+    """
+
+    column: str
+    stride: int | None
 
 
 class OutputBase(Strict):
@@ -121,6 +135,16 @@ class OutputBase(Strict):
     def target_text(self) -> TargetText | None:
         """The texts that a decoder learns to write from its input."""
         return None
+
+    @property
+    def asked(self) -> Asked | None:
+        """The question that stands in front of the text of its input."""
+        return None
+
+    def with_text(self, column: str) -> Self:
+        """The output as it is with the column of the text that its input reads."""
+        del column
+        return self
 
     @property
     def generator_options(self) -> dict[str, Any] | None:

@@ -169,6 +169,11 @@ class FittedOutput(ABC):
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """Prediction columns by name; the first has the output's name, shape of `raw`: (rows, output_size)."""
 
+    def decode_rows(self, raw: Tensor, rows: Callable[[], Rows]) -> dict[str, list[Any]]:
+        """As `decode`, for an output whose predictions are parts of what stands in the columns of the rows."""
+        del rows
+        return self.decode(raw)
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the run's manifest and report say about this output."""

@@ -47,7 +47,7 @@ class Evaluation:
 
         Cells are empty where a row has no true value, or no prediction.
         """
-        return {name: self._truth(output, rows) | self._predicted(output) for name, output in outputs.items()}
+        return {name: self._truth(output, rows) | self._predicted(output, rows) for name, output in outputs.items()}
 
     def of_labelled(self, name: str) -> tuple[Tensor, list[int]]:
         """The raw outputs of the rows that have a label, (labelled rows, width), and these rows."""
@@ -66,10 +66,11 @@ class Evaluation:
                 found[column][place] = value
         return found
 
-    def _predicted(self, output: FittedOutput) -> dict[str, list[Any]]:
+    def _predicted(self, output: FittedOutput, rows: SplitRows) -> dict[str, list[Any]]:
+        """The columns of an output's predictions; empty where a row has none."""
         name = output.name
         if (writer := self.written.get(name)) is None:
-            columns = output.decode(self.raw[name])
+            columns = output.decode_rows(self.raw[name], lambda: rows.select(self.rows))
         else:
             columns = {column: [values[row] for row in self.rows] for column, values in writer.columns().items()}
         for values in columns.values():
