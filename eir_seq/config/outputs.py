@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 DocumentLayout = Literal["packed", "separate"]
 
 
+NO_ANSWER = -2
+"""Place in a text of the first token of a sequence, which stands for no answer; tokens outside of the text have -1."""
+
+
 class TargetText(Protocol):
     """The texts that a decoder learns to write from an input."""
 

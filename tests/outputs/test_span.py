@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from eir_seq.config.outputs import NO_ANSWER
 from eir_seq.config.validation import validate_experiment
 from eir_seq.data.dataset import BatchKey
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.inference.predictor import Predictor
 from eir_seq.inference.report import write_report
-from eir_seq.modalities.sequence.questions import NO_ANSWER, windows
+from eir_seq.modalities.sequence.questions import windows
 from eir_seq.outputs import build_output
 from eir_seq.outputs.span.answers import best_answers
 from eir_seq.outputs.span.config import SpanOutputConfig
@@ -38,9 +39,8 @@ def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
     draw, found = random.Random(seed), []
     for number in range(count):
         said = {kind: draw.choice(values) for kind, values in KINDS.items() if draw.random() < 0.8}
-        parts = [f"the {kind} is {value}" for kind, value in said.items()] + draw.choices(
-            ["it rains", "so be it"], k=fill
-        )
+        parts = [f"the {kind} is {value}" for kind, value in said.items()]
+        parts += draw.choices(["it rains", "so be it"], k=3)
         draw.shuffle(parts)
         context, asked = ". ".join(parts) + ".", draw.choice(list(KINDS))
         answer = said.get(asked)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from eir_seq.config.outputs import Asked
+from eir_seq.config.outputs import NO_ANSWER, Asked
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
 from eir_seq.modalities.base import LENGTH, TOKENS, Draw, RowSource, ragged
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 STARTS, ENDS = "starts", "ends"
 """Encoded columns: the characters where each token of a text begins and ends."""
-NO_ANSWER = -2
-"""Offset of the first token of a sequence, which stands for no answer; other tokens outside of the text have -1."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eir_seq.modalities.cells import parse_cell
-from eir_seq.modalities.sequence.questions import NO_ANSWER
+from eir_seq.config.outputs import NO_ANSWER
 
 Spans = list[tuple[str, int]]
 TRIED = 20
@@ -40,9 +40,9 @@ def read_answers(cells: Sequence[Any], starts: Sequence[Any] | None) -> list[Spa
 def _squad(cell: Any) -> Spans | str:
     shown = repr(str(cell)[:SHOWN])
     try:
-        value = parse_cell(cell)
-    except ValueError as error:
-        return str(error)
+        value = json.loads(cell)
+    except (ValueError, RecursionError):
+        return f"is {shown}, not JSON"
     if isinstance(value, list):  # as in the files of SQuAD: one object per answer
         if not all(isinstance(item, dict) and {"text", "answer_start"} <= item.keys() for item in value):
             return f"is {shown}, a list whose items are no answers (text, answer_start)"

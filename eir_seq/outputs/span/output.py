@@ -13,9 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from eir_seq.config.outputs import NO_ANSWER
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.sequence.questions import NO_ANSWER
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs.base import FittedOutput, Output, Rows, row_names
 from eir_seq.outputs.span.answers import Answer, Spans, best_answers, misplaced, read_answers

@@ -85,14 +85,14 @@ class SurvivalOutputConfig(HeadOutputBase):
         from eir_seq.config.sections import ignored
 
         place = f"outputs.{name}"
-        times = None if isinstance(self.time, str) else self.time
+        times = [self.time] if isinstance(self.time, str) else self.time
         events = [self.event] if isinstance(self.event, str) else self.event
-        if times is not None and len(times) != len(events):
+        if not isinstance(self.time, str) and len(times) != len(events):
             yield Fault(f"{place}.time", f"has {len(times)} columns, and event has {len(events)}; give one for each")
-        for key, columns in (("time", times or []), ("event", events), ("causes", self.causes or [])):
+        for key, columns in (("time", times), ("event", events), ("causes", self.causes or [])):
             if twice := [column for number, column in enumerate(columns) if column in columns[:number]]:
                 yield Fault(f"{place}.{key}", f"{twice[0]!r} is there twice")
-        if both := set(events) & set(times or [self.time]):
+        if both := set(events) & set(times):
             yield Fault(f"{place}.event", f"column {min(both)!r} holds the times already")
         if self.causes is not None and len(events) > 1:
             yield Fault(f"{place}.causes", "needs one column of events")

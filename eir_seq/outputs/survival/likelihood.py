@@ -25,7 +25,7 @@ def cox_terms(log_hazard: Tensor, time: Tensor, event: Tensor) -> Tensor:
     """
     order = time.argsort(descending=True, stable=True)
     x, happened = log_hazard[order], event[order]
-    _, group, sizes = time[order].unique_consecutive(return_inverse=True, return_counts=True)
+    _, group, sizes = torch.unique_consecutive(time[order], return_inverse=True, return_counts=True)
     last = sizes.cumsum(0) - 1
     # rows at risk are those up to the last one of the same time
     at_risk = x.logcumsumexp(0)[last][group]

@@ -235,7 +235,7 @@ class FittedSurvival(FittedOutput):
 
     def _by_event(self, raw: Tensor) -> list[Tensor]:
         """Raw outputs of each event, (rows, 1 or intervals)."""
-        return list(raw.split([1 if self._is_cox else len(event.edges) for event in self.events], dim=1))
+        return list(torch.split(raw, [1 if self._is_cox else len(event.edges) for event in self.events], dim=1))
 
     def _hazard(self, raw: Tensor, times: Floats) -> Floats:
         """Cumulative hazard of each event at some times, (rows, events, times), constant behind the last one known."""
@@ -261,7 +261,7 @@ class FittedSurvival(FittedOutput):
         steps = (event.baseline.times if event.baseline is not None else event.edges for event in self.events)
         nodes = np.unique(np.concatenate([times, *map(np.array, steps)]))
         chunk = max(1, HELD // (len(nodes) * len(self.events)))
-        return np.concatenate([self._incidence(part, nodes, times) for part in raw.split(chunk)])
+        return np.concatenate([self._incidence(part, nodes, times) for part in torch.split(raw, chunk)])
 
     def _incidence(self, raw: Tensor, nodes: Floats, times: Floats) -> Floats:
         """Cumulative incidence of competing events: of those without an event before, who have this one."""
@@ -342,14 +342,14 @@ class Survival(Output):
             raise UserError(*faults)
         known = target[target[:, :, 1] > 0][:, 0].double().numpy()
         known = known[known > 0]
-        times = np.float32(sorted(set(config.times or _quantiles(known, np.linspace(0.1, 0.9, 9)))))
+        times = np.array(config.times or _quantiles(known, np.linspace(0.1, 0.9, 9)), np.float32)
         horizon = np.float32(config.horizon or _quantiles(known, np.array([0.5]))[0])
         state = SurvivalState(
             name=self.name,
             config=config,
             rows=len(target),
             events=[self._event(number, target) for number in range(len(config.names))],
-            times=times.astype(np.float64).tolist(),
+            times=np.unique(times).tolist(),
             horizon=float(horizon),
         )
         return FittedSurvival(state)
@@ -375,7 +375,8 @@ class Survival(Output):
 
 def _quantiles(values: Floats, shares: Floats) -> list[float]:
     """Distinct quantiles, each of which is one of the values."""
-    return np.unique(np.quantile(values, shares, method="inverted_cdf")).tolist()
+    found: list[float] = np.unique(np.quantile(values, shares, method="inverted_cdf")).tolist()
+    return found
 
 
 def _ids(rows: Rows) -> Sequence[str] | None:
