@@ -181,10 +181,10 @@ class QuestionCollator(SequenceCollator):
         starts, ends = encoded.sequences(STARTS, rows), encoded.sequences(ENDS, rows)
         pieces: list[tuple[int, Numbers]] = []
         for index, row in enumerate(rows):
-            kept, begins = windows(len(texts[index]), len(questions[index]), self.room, self.stride)
+            size, begins = windows(len(texts[index]), len(questions[index]), self.room, self.stride)
             if draw.epoch is not None:
                 begins = [begins[draw.below(len(begins), self.name, row, "window")]]
-            pieces += [(index, np.arange(begin, min(begin + kept, len(texts[index])))) for begin in begins]
+            pieces += [(index, np.arange(begin, min(begin + size, len(texts[index])))) for begin in begins]
         specials = sum(part.token >= 0 for part in self.parts)
         longest = self.room // 2
         lengths = np.array([specials + len(kept) + min(len(questions[index]), longest) for index, kept in pieces])

@@ -112,4 +112,4 @@ def best_answers(raw: NDArray[np.float32], count: int, longest: int, *, may_lack
     probabilities = np.exp(scores - scores.max())
     probabilities /= probabilities.sum()
     order = (-scores).argsort(kind="stable")[:count].tolist()
-    return [Answer(*spans[place], float(probabilities[place])) for place in order]
+    return [Answer(spans[place][0], spans[place][1], float(probabilities[place])) for place in order]

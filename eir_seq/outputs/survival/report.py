@@ -67,10 +67,10 @@ def section(given: Predicted) -> Section | None:
 
     def worst(position: int, row: WorstRow) -> Worst:
         place = places[position]
-        true = [f"{'event at' if e.happened[place] else 'no event until'} {shown(e.time[place])}" for e in read]
-        risks = [f"{e.risk[place]:.2f}" for e in read]
-        if several:
-            true, risks = ([f"{e.name}: {x}" for e, x in zip(read, xs, strict=True)] for xs in (true, risks))
+        happened = [e for e in read if e.happened[place]]
+        true = [f"{e.name if several else 'event'} at {shown(e.time[place])}" for e in happened]
+        risks = [f"{e.name}: {e.risk[place]:.2f}" if several else f"{e.risk[place]:.2f}" for e in read]
+        true = true or [f"none until {shown(max(e.time[place] for e in read))}"]
         return Worst(row, "; ".join(true), "; ".join(risks), f"{row.error:.2f}")
 
     found.worst = given.worst_rows(worst)
