@@ -10,7 +10,7 @@ from pydantic import Field
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.metrics import Metric
 from eir_seq.config.outputs import HeadOutputBase
-from eir_seq.config.strict import Positive
+from eir_seq.config.strict import Positive, ignored
 from eir_seq.errors import Fault
 from eir_seq.outputs.survival.metrics import HEADLINES, METRICS
 
@@ -82,8 +82,6 @@ class SurvivalOutputConfig(HeadOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Columns that do not pair, and options that would have no effect."""
-        from eir_seq.config.sections import ignored
-
         place = f"outputs.{name}"
         times = [self.time] if isinstance(self.time, str) else self.time
         events = [self.event] if isinstance(self.event, str) else self.event
