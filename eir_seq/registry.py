@@ -120,8 +120,10 @@ OUTPUTS = Registry(
         "regression": "eir_seq.outputs.regression.config:RegressionOutputConfig",
         "multi_label": "eir_seq.outputs.multi_label.config:MultiLabelOutputConfig",
         "ordinal": "eir_seq.outputs.ordinal.config:OrdinalOutputConfig",
+        "survival": "eir_seq.outputs.survival.config:SurvivalOutputConfig",
         "causal_lm": "eir_seq.outputs.causal_lm.config:CausalLmOutputConfig",
         "token_classification": "eir_seq.outputs.token_classification.config:TokenClassificationOutputConfig",
+        "span": "eir_seq.outputs.span.config:SpanOutputConfig",
         "seq2seq_lm": "eir_seq.outputs.seq2seq_lm.config:Seq2SeqLmOutputConfig",
         "masked_lm": "eir_seq.outputs.masked_lm.config:MaskedLmOutputConfig",
         "replaced_token_detection": (

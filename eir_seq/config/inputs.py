@@ -6,7 +6,7 @@ A kind is declared in ``eir_seq/modalities/KIND/config.py`` by a subclass of `In
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -52,6 +52,11 @@ class InputBase(Strict):
     def fits_blocks(self) -> bool:
         """Whether its texts may be joined and cut into blocks of tokens, as language models read them."""
         return False
+
+    def with_question(self, column: str) -> Self:
+        """The input with a question beside each text, where it can have one and has no second text."""
+        del column
+        return self
 
     def columns(self) -> dict[str, Column]:
         """The columns that it reads, by name."""

@@ -6,8 +6,8 @@ A kind is declared in ``eir_seq/outputs/KIND/config.py`` by a subclass of `Outpu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import ConfigDict, Field
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from eir_seq.config.sections import Sections
 
 DocumentLayout = Literal["packed", "separate"]
+
+
+NO_ANSWER = -2
+"""Place in a text of the first token of a sequence, which stands for no answer; tokens outside of the text have -1."""
 
 
 class TargetText(Protocol):
@@ -42,6 +46,20 @@ class TargetText(Protocol):
     def generate_rows(self) -> int:
         """Validation rows whose texts are written at each evaluation."""
         ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that an output has about a text.
+
+    Attributes:
+        column: that holds it.
+        stride: tokens of the text by which overlapping windows of longer texts are apart; None: only their begins are
+            read.
+    """
+
+    column: str
+    stride: int | None
 
 
 class OutputBase(Strict):
@@ -102,6 +120,11 @@ class OutputBase(Strict):
         return None
 
     @property
+    def calibrated_on_train(self) -> bool:
+        """Whether it is calibrated on the training rows, with the best weights."""
+        return False
+
+    @property
     def corruption(self) -> Corruption | None:
         """How the texts of its input are corrupted, where it learns by restoring them."""
         return None
@@ -135,6 +158,16 @@ class OutputBase(Strict):
     def target_text(self) -> TargetText | None:
         """The texts that a decoder learns to write from its input."""
         return None
+
+    @property
+    def asked(self) -> Asked | None:
+        """The question that stands in front of the text of its input."""
+        return None
+
+    def with_text(self, column: str) -> Self:
+        """The output as it is with the column of the text that its input reads."""
+        del column
+        return self
 
     @property
     def generator_options(self) -> dict[str, Any] | None:

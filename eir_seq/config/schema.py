@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.callbacks import CallbackBase
@@ -19,7 +19,7 @@ from eir_seq.config.inputs import InputBase
 from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
 from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
 from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
-from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText
+from eir_seq.config.outputs import Asked, DocumentLayout, OutputBase, TargetText
 from eir_seq.config.strict import Delimiter, Fraction, Name, Positive
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.trackers import CsvTrackerConfig
@@ -271,6 +271,16 @@ class ExperimentConfig(Strict):
     run: RunConfig = Field(RunConfig(), description="the run folder")
     cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are cached")
 
+    @model_validator(mode="after")
+    def _with_questions(self) -> Self:
+        """Inputs read the questions that outputs ask about them, and these outputs know the column of the text."""
+        for name, output in list(self.outputs.items()):
+            source = self.inputs.get(self.token_inputs.get(name, ""))
+            if output.asked is not None and source is not None and source.text is not None:
+                self.inputs[self.token_inputs[name]] = source.with_question(output.asked.column)
+                self.outputs[name] = output.with_text(source.text.column)
+        return self
+
     @property
     def source(self) -> str:
         """What rows are of, for people: the experiment and its training data."""
@@ -299,6 +309,12 @@ class ExperimentConfig(Strict):
         """By input, the texts that a decoder learns to write from it."""
         found = {name: text for name, config in self.outputs.items() if (text := config.target_text) is not None}
         return {self.token_inputs[name]: text for name, text in found.items()}
+
+    @property
+    def asked(self) -> dict[str, Asked]:
+        """By input, the question about its texts."""
+        found = {name: asked for name, config in self.outputs.items() if (asked := config.asked) is not None}
+        return {self.token_inputs[name]: asked for name, asked in found.items()}
 
     @property
     def sentinels(self) -> dict[str, int]:

@@ -87,7 +87,10 @@ class Predictor:
         found: list[dict[str, Any]] = [{} for _ in rows]
         for name, output in self.bundle.outputs.items():
             written = evaluation.written.get(name)
-            columns = output.decode(evaluation.raw[name]) if written is None else written.columns()
+            if written is not None:
+                columns = written.columns()
+            else:
+                columns = output.decode_rows(evaluation.raw[name], lambda: checked)
             for column, values in columns.items():
                 for row, value in zip(found, values, strict=True):
                     row[column] = value

@@ -120,6 +120,9 @@ class FittedOutput(ABC):
 
         The loss of any set of rows is the sum over terms of the term's sum over these rows, divided by the sum of what
         `loss_counts` gives for them. Class weights and weights of terms are inside, the output's loss weight is not.
+
+        Where a loss compares rows (a partial likelihood), what a row adds depends on the other rows of the call:
+        those of a micro-batch in training, all of them in an evaluation.
         """
 
     def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
@@ -146,7 +149,8 @@ class FittedOutput(ABC):
         """The output as `predict` uses it, settled on validation rows with the best weights; by default as it is.
 
         It is called once, when training is done, if `config.calibrated_by` names a key; what it chooses is part of the
-        state that `save` writes. It depends on the arguments alone, so that a resumed run chooses the same.
+        state that `save` writes. It depends on the arguments alone, so that a resumed run chooses the same. With
+        `config.calibrated_on_train` it gets the training rows instead.
 
         Args:
             raw: raw outputs of the validation rows that have a target, (rows, output_size), on the CPU.
@@ -173,6 +177,11 @@ class FittedOutput(ABC):
     @abstractmethod
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """Prediction columns by name; the first has the output's name, shape of `raw`: (rows, output_size)."""
+
+    def decode_rows(self, raw: Tensor, rows: Callable[[], Rows]) -> dict[str, list[Any]]:
+        """As `decode`, for an output whose predictions are parts of what stands in the columns of the rows."""
+        del rows
+        return self.decode(raw)
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     layout, written, sentinels = config.document_layout, config.written, config.sentinels
     cache = TokenizerCache(config.cache_dir or default_folder(), max_size=config.cache.max_bytes, source=config.source)
     modalities = {
-        name: build_modality(name, declared, Purpose(layout, written.get(name), sentinels.get(name, 0), cache))
+        name: build_modality(
+            name, declared, Purpose(layout, written.get(name), sentinels.get(name, 0), cache, config.asked.get(name))
+        )
         for name, declared in config.inputs.items()
     }
     with console.phase("reading rows") as found:

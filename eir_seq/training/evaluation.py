@@ -49,7 +49,7 @@ class Evaluation:
 
         Cells are empty where a row has no true value, or no prediction.
         """
-        return {name: self._truth(output, rows) | self._predicted(output) for name, output in outputs.items()}
+        return {name: self._truth(output, rows) | self._predicted(output, rows) for name, output in outputs.items()}
 
     def of_labelled(self, name: str) -> tuple[Tensor, list[int]]:
         """The raw outputs of the rows that have a label, (labelled rows, width), and these rows."""
@@ -68,10 +68,11 @@ class Evaluation:
                 found[column][place] = value
         return found
 
-    def _predicted(self, output: FittedOutput) -> dict[str, list[Any]]:
+    def _predicted(self, output: FittedOutput, rows: SplitRows) -> dict[str, list[Any]]:
+        """The columns of an output's predictions; empty where a row has none."""
         name = output.name
         if (writer := self.written.get(name)) is None:
-            columns = output.decode(self.raw[name])
+            columns = output.decode_rows(self.raw[name], lambda: rows.select(self.rows))
         else:
             columns = {column: [values[row] for row in self.rows] for column, values in writer.columns().items()}
         for values in columns.values():
@@ -98,18 +99,20 @@ def evaluate(
     between: Callable[[], None] = lambda: None,
     writers: Sequence[Writer] = (),
     average: bool = False,
+    metrics: bool = True,
 ) -> Evaluation:
     """Run `network` over all batches without learning and measure every output.
 
     Args:
         network: the network; put into evaluation mode for the while, its own modes restored afterwards.
-        outputs: the fitted outputs by name.
+        outputs: the fitted outputs by name; others that the network has are left out.
         batches: the batches of a split, each row once. An output without targets is predicted and not measured.
         device: where the network is.
         precision: the trainer's precision; the forward pass runs as it does in training.
         between: called after each batch; may raise to leave early.
         writers: have outputs write texts for rows, which are measured, too.
         average: give the average over outputs also where there is one output alone.
+        metrics: without them nothing is measured.
 
     Raises:
         RunFailed: a raw output or a loss is not finite.
@@ -119,11 +122,11 @@ def evaluate(
         for batch in batches:
             on_device = to_device(batch, device)
             raw = network.run(on_device)
-            gathered.add(batch, raw, network.token_inputs)
+            gathered.add(batch, {name: raw[name] for name in outputs}, network.token_inputs)
             for writer in writers:
                 writer.write(batch["row"].tolist(), on_device)
             between()
-    return gathered.measured()
+    return gathered.measured(metrics=metrics)
 
 
 def calibrate(outputs: Mapping[str, FittedOutput], found: Evaluation) -> tuple[dict[str, FittedOutput], Evaluation]:
@@ -184,8 +187,8 @@ class Gathered:
         self._rows.append(here)
         self._ids += batch["id"]
 
-    def measured(self) -> Evaluation:
-        """The evaluation of all rows so far, which are forgotten.
+    def measured(self, *, metrics: bool = True) -> Evaluation:
+        """The evaluation of all rows so far, which are forgotten; without `metrics` it has no values.
 
         Raises:
             RunFailed: a raw output or a loss is not finite.
@@ -202,13 +205,13 @@ class Gathered:
         outputs, writers = self.outputs, self.writers
         values = {
             (name, metric): value
-            for name, target in targets.items()
+            for name, target in (targets.items() if metrics else ())
             for metric, value in measure(
                 outputs[name], raws[name][labelled[name]] if name in labelled else raws[name], target
             ).items()
         }
         values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
-        if all((name, "loss") in values for name in outputs):
+        if metrics and all((name, "loss") in values for name in outputs):
             weighted = (output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
             values["", "loss"] = sum(weighted)
             if not math.isfinite(values["", "loss"]):

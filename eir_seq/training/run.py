@@ -20,6 +20,7 @@ from eir_seq.outputs.generation.writing import build_writers, check_writing
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
+from eir_seq.training.calibration import calibrate_on_train
 from eir_seq.training.callbacks import build_callbacks, shows_progress
 from eir_seq.training.checkpoints import CheckpointStore, verify_folder
 from eir_seq.training.checksums import CHECKSUMS, checksums, wrong_files
@@ -316,6 +317,7 @@ class _Run:
         if state.best_step is not None:
             parts.network.load_tensors(self.store.read_best(state.best_step))
         network = parts.network.to(self.device)
+        calibrate_on_train(network, parts, self.config, device=self.device)
         found = {}
         for split in ("validation", "test"):
             batches = parts.batches(split)

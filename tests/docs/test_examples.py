@@ -6,7 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +251,23 @@ def row_for(experiment: dict[str, Any], number: int) -> dict[str, Any]:
             row[declared["column"]] = declared.get("order", [values[declared["type"]]] * 3)[number % 3]
         for place, column in enumerate(declared.get("columns", ())):
             row[column] = (number + place) % 2
+    for declared in experiment["outputs"].values():
+        row |= of_columns(declared, number)
     return row
+
+
+def of_columns(declared: dict[str, Any], number: int) -> Iterator[tuple[str, Any]]:
+    """The columns of an output that has no single one."""
+    if declared["type"] == "survival":
+        times, events = (
+            [names] if isinstance(names, str) else names for names in (declared["time"], declared["event"])
+        )
+        yield from ((name, 1 + (7 * number + place) % 40) for place, name in enumerate(times))
+        causes = ["0", *declared.get("causes", ["1"])]
+        yield from ((name, causes[(number + place) % len(causes)]) for place, name in enumerate(events))
+    elif declared["type"] == "span":
+        yield declared["question"], "who sees a kite ?"
+        yield declared["answers"], {"text": ["boat"], "answer_start": [8]}
 
 
 # --------------------------------------------------------------------------------------------------------- Python

@@ -145,7 +145,7 @@ def test_saved_and_loaded_output_is_the_same(tmp_path: Path) -> None:
         (None, "cannot be read"),
         ('{"type": "regre', "not JSON"),
         ("[]", "not a saved output"),
-        ('{"type": "survival"}', "none of classification, regression"),
+        ('{"type": "ranking"}', "none of classification, regression"),
         ('{"type": "regression", "name": "rating"}', "config"),
         (
             '{"type": "classification", "name": "k", "config": {"column": "l"}, "classes": ["a", "a"], "counts": [1]}',

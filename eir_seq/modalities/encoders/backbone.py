@@ -79,6 +79,8 @@ class SequenceEncoder(Encoder):
         word_ids: Tensor | None = None,
         word_counts: Tensor | None = None,
         labels: Tensor | None = None,
+        offsets: Tensor | None = None,
+        window_rows: Tensor | None = None,
         **own: Tensor,
     ) -> TokenStates:
         """What the backbone makes of the tokens, before they are pooled.
@@ -89,7 +91,9 @@ class SequenceEncoder(Encoder):
             token_type_ids: (batch, length); left out where the backbone has no embedding for them.
             word_ids: (batch, length), the number of each token's word, and
             word_counts: (batch,), the words of each row, and
-            labels: (batch, length), tokens to be found; for outputs, not for the backbone.
+            labels: (batch, length), tokens to be found, and
+            offsets: (batch, length, 2), the characters of each token, and
+            window_rows: (batch,), the rows of the data that these are windows of; for outputs, not for the backbone.
             own: documented tensors of the architecture.
         """
         mask = attention_mask.bool()
@@ -102,7 +106,13 @@ class SequenceEncoder(Encoder):
         behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
         if behind is not None and states.shape[1] > mask.shape[1]:
             mask = torch.cat((mask, behind), dim=1)
-        asked = {"word_ids": word_ids, "word_counts": word_counts, "labels": labels}
+        asked = {
+            "word_ids": word_ids,
+            "word_counts": word_counts,
+            "labels": labels,
+            "offsets": offsets,
+            "window_rows": window_rows,
+        }
         for_outputs = {name: x for name, x in asked.items() if x is not None}
         further = head.further_loss(output, inputs) if isinstance(head, Head) else None
         return TokenStates(states, mask, inputs | for_outputs, head, output.get("pooler_output"), further)

@@ -60,6 +60,10 @@ class SequenceInputConfig(EncoderInputBase):
                 found.setdefault(column, Column(ColumnType.JSON, f"tensors.{kind}.column"))
         return found
 
+    def with_question(self, column: str) -> Self:
+        """The question is its second text."""
+        return self if self.pair_column else self.model_copy(update={"pair_column": column})
+
     @property
     def text(self) -> Self:
         """The input itself."""

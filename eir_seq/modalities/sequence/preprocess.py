@@ -79,15 +79,25 @@ class SequenceModality(Modality):
             from eir_seq.modalities.sequence.documents import DocumentsModality
 
             return DocumentsModality(name, config, purpose.layout, cache=purpose.cache)
+        if purpose.asked is not None:
+            from eir_seq.modalities.sequence.questions import QuestionModality
+
+            return QuestionModality(name, config, asked=purpose.asked, sentinels=purpose.sentinels, cache=purpose.cache)
         return SequenceModality(name, config, sentinels=purpose.sentinels, cache=purpose.cache)
 
     @classmethod
     def load(cls, folder: Path) -> FittedSequence:
         """The fitted input of the kind that the folder's ``input.json`` names."""
         from eir_seq.modalities.sequence.documents import FittedDocuments
+        from eir_seq.modalities.sequence.questions import FittedQuestions
         from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 
-        kinds = {"sequence": FittedSequence, "documents": FittedDocuments, "seq2seq": FittedSeq2Seq}
+        kinds = {
+            "sequence": FittedSequence,
+            "documents": FittedDocuments,
+            "seq2seq": FittedSeq2Seq,
+            "questions": FittedQuestions,
+        }
         path = folder / STATE_FILE
         try:
             kind = json.loads(read_text(path))["type"]

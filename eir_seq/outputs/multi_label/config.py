@@ -26,6 +26,7 @@ class MultiLabelOutputConfig(HeadOutputBase, ColumnsOutputBase):
     IMPLEMENTATION: ClassVar[str] = "eir_seq.outputs.multi_label.output:MultiLabel"
     REPORT: ClassVar[str] = "eir_seq.outputs.multi_label.report:section"
     METRICS: ClassVar[tuple[Metric, ...]] = METRICS
+    AVERAGED: ClassVar[tuple[str, ...]] = ("f1", "auroc", "average_precision")
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = HEADLINES
     TARGET: ClassVar[str] = "list of labels"
 

@@ -24,6 +24,7 @@ class OrdinalOutputConfig(LinearOutputBase):
     IMPLEMENTATION: ClassVar[str] = "eir_seq.outputs.ordinal.output:Ordinal"
     REPORT: ClassVar[str] = "eir_seq.outputs.ordinal.report:section"
     METRICS: ClassVar[tuple[Metric, ...]] = METRICS
+    AVERAGED: ClassVar[tuple[str, ...]] = ("kappa",)
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = HEADLINES
     TARGET: ClassVar[str] = "level"
 
