@@ -113,6 +113,8 @@ def _folds(sections: Sections) -> Iterator[Fault]:
         return
     if data.test is not None:
         yield Fault("data.test", "cannot be combined with data.folds: the rows of each fold are its test rows")
+    if "fold" in sections.output_names:
+        yield Fault("outputs.fold", "is the name of a column of out_of_fold.csv; give the output another")
     if data.fold is not None and data.fold >= data.folds:
         yield Fault("data.fold", f"{data.fold} is not one of the {data.folds} folds, 0 to {data.folds - 1}")
 

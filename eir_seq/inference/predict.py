@@ -212,6 +212,10 @@ def find_bundle(run: Path) -> Path:
         return run / BUNDLE
     if not run.is_dir():
         raise UserError(Fault("run", f"{run} is not a folder"))
+    if (run / "fold_0").is_dir():
+        raise UserError(
+            Fault("run", f"{run} holds the folds of a cross-validation; name one, such as {run / 'fold_0'}")
+        )
     if (run / "result.json").exists():
         hint = "train with its run.dir makes it again, if a checkpoint is left"
         raise UserError(Fault("run", f"the run in {run} is finished, but its bundle is gone; {hint}"))

@@ -68,6 +68,9 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         RunFailed: a value is not finite, or memory or disk are full; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT; the state is saved.
     """
+    if config.data.folds is not None and config.data.fold is None:
+        message = "is missing; eir_seq.training.folds.cross_validate trains one run for each"
+        raise UserError(Fault("data.fold", message))
     device, monitor = check_config(config)
     callbacks = build_callbacks(config)
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
