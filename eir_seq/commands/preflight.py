@@ -15,7 +15,8 @@ from eir_seq.config.columns import Columns, columns_of
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.config.sections import Sections
-from eir_seq.errors import Fault, UserError
+from eir_seq.config.start_from import modules_of
+from eir_seq.errors import Fault, UserError, nearest
 
 
 def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[Fault]:
@@ -32,8 +33,29 @@ def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[F
             check_destination(config)
         except UserError as error:
             yield from error.faults
+        yield from start_faults(config)
     if sections.data is not None:
         yield from table_faults(sections.data, columns_of(sections.data, sections.inputs, sections.outputs))
+
+
+def start_faults(config: ExperimentConfig) -> Iterator[Fault]:
+    """What is wrong with a warm start by the names of runs and modules."""
+    start = config.start_from
+    if start is None:
+        return
+    from eir_seq.training.folder import read_config
+
+    folder = Path(start.run).expanduser()
+    if not folder.is_dir():
+        names = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        yield Fault("start_from.run", f"no such folder: {start.run!r}{nearest(folder.name, names)}")
+        return
+    try:
+        other = read_config(folder / "config.yaml")
+        modules: list[str] | None = modules_of(other["inputs"], other["outputs"])
+    except (UserError, KeyError, TypeError):
+        modules = None  # reading the bundle says what is wrong with it
+    yield from start.faults(modules_of(config.inputs, config.outputs), modules)
 
 
 def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = True) -> Iterator[Fault]:

@@ -20,6 +20,8 @@ from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, u
 from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
 from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
 from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText
+from eir_seq.config.start_from import StartFromConfig
+from eir_seq.config.strict import Delimiter, Fraction, Name, Positive, Several
 from eir_seq.config.strict import Delimiter, Fraction, Name, Positive, Several
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.trackers import CsvTrackerConfig
@@ -255,6 +257,7 @@ class ExperimentConfig(Strict):
         default_factory=dict, description="Lightning callbacks by names of your choice, called in this order"
     )
     tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
+    start_from: StartFromConfig | None = Field(None, description="weights of another run to begin with")
     run: RunConfig = Field(RunConfig(), description="the run folder")
     cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are cached")
 

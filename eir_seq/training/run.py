@@ -253,6 +253,10 @@ class _Run:
             raise UserError(
                 Fault("data", f"the rows are not those that the run in {self.path} began with; name another run.dir")
             )
+        started = self.manifest.started
+        if self.folder.resumed and started is not None and started.get("sha256") != (parts.started or {}).get("sha256"):
+            message = f"is not the run that {self.path} began with: its files have changed"
+            raise UserError(Fault("start_from.run", message))
         check_parts(self.config, parts.splits, parts.outputs, self.monitor, parts.targets)
         newest = next(iter(self.store.resumable()), None)
         schedule_from(self.config, newest, total_steps(self.config.trainer, parts.data.batches_per_epoch))
@@ -262,6 +266,8 @@ class _Run:
 
     def _begin(self, parts: Parts) -> None:
         self.manifest.describe_data(parts.splits.describe())
+        if parts.started is not None:
+            self.manifest.describe_start(parts.started)
         self.folder.forget_result()  # before the config says what the run is going to be
         if not self.folder.resumed or self.folder.extended:
             self.folder.write_config()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,8 @@ class SequenceModality(Modality):
     config: SequenceInputConfig
     sentinels: int = field(default=0, kw_only=True)
     cache: TokenizerCache | None = field(default=None, kw_only=True, compare=False)
+    given: Tokenizer | None = field(default=None, kw_only=True)
+    """The tokenizer of another run, which takes the place of its own."""
 
     @classmethod
     def build(cls, name: str, config: SequenceInputConfig, purpose: Purpose) -> SequenceModality:
@@ -145,7 +147,13 @@ class SequenceModality(Modality):
         contents = [self.cells.content(text) for text in train_rows[self.config.column]]
         return {kind: source.fit(_cells_of(source, train_rows), contents) for kind, source in sources.items()}
 
+    def adopting(self, fitted: FittedSequence) -> SequenceModality:
+        """The same input with the tokenizer of another run."""
+        return replace(self, given=fitted.tokenizer)
+
     def _tokenizer(self, train_rows: Rows) -> Tokenizer:
+        if self.given is not None:
+            return self.given
         config, model = self.config, self.config.model
         declared = config.tokenizer
         if declared is None:
@@ -276,6 +284,10 @@ class FittedSequence(FittedModality):
     @property
     def _room(self) -> int:
         return self.max_length - self.tokenizer.num_specials(pair=self.config.pair_column is not None)
+
+    def same_state(self, other: FittedModality) -> bool:
+        """Whether the tokenizers give the same ids."""
+        return isinstance(other, FittedSequence) and other.tokenizer.fingerprint() == self.tokenizer.fingerprint()
 
     def fingerprint(self) -> str:
         """Hash of the tokenizer and of the options that `encode` looks at."""
