@@ -18,6 +18,7 @@ from eir_seq.config.fusion import MlpResidualFusionConfig
 from eir_seq.config.inputs import InputBase
 from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
 from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
+from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
 from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText
 from eir_seq.config.start_from import StartFromConfig
@@ -209,6 +210,11 @@ class TrainerConfig(Strict):
     detect_anomaly: bool = Field(False, description="name the operation whose gradient is not a number; slow")
     deterministic: bool | Literal["warn"] = Field(
         False, description="use deterministic algorithms alone; an operation that has none ends the run, or warns"
+    )
+    latents: LatentsConfig | None = Field(
+        None,
+        description="layers whose states are written for validation and test rows, by the best weights, to "
+        "RUN/latents/; a list of layers will do",
     )
     benchmark: bool = Field(False, description="let cuDNN try its algorithms and take the fastest; for fixed sizes")
 

@@ -183,6 +183,11 @@ class Network(nn.Module):
             if shared or name in names
         }
 
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the outputs."""
+        return list(self._heads)
+
     def head(self, name: str) -> nn.Module:
         """The head of an output."""
         return self.heads[self._heads[name]]

@@ -38,6 +38,7 @@ from eir_seq.training.folder import (
     write_json,
     write_text,
 )
+from eir_seq.training.latents import check_layers, write_latents
 from eir_seq.training.loop import Monitor, RunLoop, RunState, best_step_of, log_to_trackers
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
@@ -218,6 +219,7 @@ class _Run:
         evaluations = self._evaluate_best(parts, loop.state)
         result = self._result(loop.state, evaluations)
         self._write_predictions(parts, evaluations)
+        self._write_latents(parts, evaluations)
         best = loop.state.best_step
         weights = None if best is None else self.store.best(best) / WEIGHTS
         write_models(self.path, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
@@ -258,6 +260,8 @@ class _Run:
             message = f"is not the run that {self.path} began with: its files have changed"
             raise UserError(Fault("start_from.run", message))
         check_parts(self.config, parts.splits, parts.outputs, self.monitor, parts.targets)
+        if self.config.trainer.latents is not None:
+            check_layers(parts.network, self.config.trainer.latents, parts.outputs, "trainer.latents")
         newest = next(iter(self.store.resumable()), None)
         schedule_from(self.config, newest, total_steps(self.config.trainer, parts.data.batches_per_epoch))
         check_writing(parts.network, parts.inputs, parts.outputs, parts.splits.train, seed=self.config.seed)
@@ -371,6 +375,25 @@ class _Run:
             },
             **{split: found.by_output() for split, found in evaluations.items()},
         }
+
+    def _write_latents(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
+        if (latents := self.config.trainer.latents) is None:
+            return
+        network = parts.network.to(self.device)
+        for split, found in evaluations.items():
+            write_latents(
+                network,
+                latents,
+                parts.batches(split),
+                self.path / "latents" / split,
+                device=self.device,
+                precision=str(self.config.trainer.precision),
+                evaluation=found,
+                colours=found.columns(parts.outputs, dict(parts.splits.items())[split]),
+                seed=self.config.seed,
+                place="trainer.latents",
+            )
+        network.to("cpu")
 
     def _write_predictions(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
         folder = self.path / "predictions"
