@@ -51,8 +51,10 @@ SECTIONS = {
     "trainer": ["TrainerConfig"],
     "trainer.monitor": ["MonitorConfig"],
     "trainer.early_stopping": ["EarlyStoppingConfig"],
+    "trainer.latents": ["LatentsConfig"],
     "callbacks.NAME": _kinds(CALLBACKS),
     "tracker": _kinds(TRACKERS),
+    "start_from": ["StartFromConfig"],
     "run": ["RunConfig"],
     "cache": ["CacheConfig"],
 }
