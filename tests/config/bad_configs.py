@@ -122,8 +122,6 @@ VALUES = [
     cli("fold-without-folds", "data.fold=1", "data.fold: has no effect without data.folds"),
     cli("fold-beyond", ("data.folds=3", "data.fold=3"), "data.fold: 3 is not one of the 3 folds, 0 to 2"),
     cli("folds-and-test", ("data.folds=3", "data.test=0.1"), "data.test: cannot be combined with data.folds: the rows of each fold are its test rows"),
-    cli("start-from-nowhere", ("+start_from.run=conf/experimen", "+start_from.load={fusion: fusion}"), "start_from.run: no such folder: 'conf/experimen'; did you mean 'experiment'?"),
-    cli("start-from-no-module", ("+start_from.run=conf", "+start_from.load={inputs.revew: inputs.text}"), "start_from.load.inputs.revew: 'inputs.revew' is in no module (fusion, inputs.review, outputs.sentiment, outputs.stars); did you mean 'inputs.review'?"),
     cli("no-file", ("data=table", "data.train="), "data.train: is empty; name a file or folder"),
     cli("union", "inputs.review.max_length=true", "inputs.review.max_length: true is neither an integer >= 3 nor one of 'average', 'max'"),
     cli("union-near", "inputs.review.max_length=averag", "inputs.review.max_length: 'averag' is neither an integer >= 3 nor one of 'average', 'max'; did you mean 'average'?"),
