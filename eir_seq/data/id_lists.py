@@ -63,7 +63,7 @@ def _names(path: str, data: DataConfig) -> list[str]:
         if Path(path.removesuffix(".gz")).suffix.lower() in JSON:
             with open_text(path, "") as file:
                 first = json.loads(file.readline(LINE))
-            return [data.rename.get(name, name) for name in first] if isinstance(first, dict) else []
+            return [data.rename.get(str(name), str(name)) for name in first] if isinstance(first, dict) else []
         read_table(path, data, found, "")
     except _NamesRead:
         return found.found

@@ -165,10 +165,10 @@ def assign_folds(
     for code, count in enumerate(counts.tolist()):
         rows = np.flatnonzero(class_codes == code)
         rows = rows[np.argsort(rank[rows])]
-        sizes = np.full(folds, count // folds)
-        sizes[(first + np.arange(count % folds)) % folds] += 1  # the rows that are over go to the next folds in turn
+        quotas = np.full(folds, count // folds, np.int64)
+        quotas[(first + np.arange(count % folds)) % folds] += 1  # the rows that are over go to the next folds in turn
         first = (first + count) % folds
-        found[rows] = np.repeat(np.arange(folds), sizes)
+        found[rows] = np.repeat(np.arange(folds), quotas)
     return found
 
 

@@ -165,7 +165,8 @@ def _out_of_fold(folder: Path, numbers: Mapping[str, int], folds: int) -> str:
     names = ["id", FOLD, *(name for name in columns if name != "id")]
     text = io.StringIO()
     returns = any("\r" in value for _, row in rows for value in row.values())
-    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    # A lone carriage return ends a line for readers, and Python's writer quotes it only where it ends its own.
+    quoting: Any = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(row for _, row in rows)

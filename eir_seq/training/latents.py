@@ -299,23 +299,23 @@ def _draw(path: Path, title: str, places: NDArray[np.float32], names: tuple[str,
     figure = Figure(figsize=(7, 5.5), layout="constrained")
     axes: Axes = figure.add_subplot()
     known = np.array([value is not None for value in colours])
-    axes.scatter(*places[~known].T, s=14, color="0.75", linewidths=0)
+
+    def scatter(chosen: NDArray[np.float32], **options: Any) -> Any:
+        return axes.scatter(chosen[:, 0], chosen[:, 1], s=14, linewidths=0, **options)
+
+    scatter(places[~known], color="0.75")
     values = [value for value in colours if value is not None]
     if values and all(isinstance(value, int | float) for value in values):
-        drawn = axes.scatter(*places[known].T, s=14, c=[float(value) for value in values], linewidths=0)
-        figure.colorbar(drawn, ax=axes)
+        figure.colorbar(scatter(places[known], c=[float(value) for value in values]), ax=axes)
     elif values:
         texts = np.array([str(value) for value in values])
         classes, counts = np.unique(texts, return_counts=True)
         shown = [str(name) for name in classes[np.argsort(-counts, kind="stable")][:MANY_CLASSES]]
         for number, name in enumerate(sorted(shown)):
-            chosen = places[known][texts == name]
-            axes.scatter(
-                *chosen.T, s=14, color=f"C{number}" if len(shown) <= 10 else _tab20(number), label=name, linewidths=0
-            )
-        others = places[known][~np.isin(texts, shown)]
-        if len(others):
-            axes.scatter(*others.T, s=14, color="0.6", label="others", linewidths=0)
+            colour = f"C{number}" if len(shown) <= 10 else _tab20(number)
+            scatter(places[known][texts == name], color=colour, label=name)
+        if len(others := places[known][~np.isin(texts, shown)]):
+            scatter(others, color="0.6", label="others")
         axes.legend(frameon=False, fontsize=8)
     axes.set(title=title, xlabel=names[0], ylabel=names[1])
     partial = path.with_name(f".partial-{path.name}")

@@ -42,8 +42,8 @@ def starting(source: Path, folder: Path, load: dict[str, str] | None = None, **c
     for name in ("train.csv", "test.csv"):
         if not (folder / name).exists():
             shutil.copy(source / name, folder / name)
-    keys = {key: changes.pop(key) for key in ("fitted", "allow_missing", "freeze") if key in changes}
-    start = {"run": str(source / "run"), "load": load or MODULES, **keys}
+    keys: dict[str, Any] = {key: changes.pop(key) for key in ("fitted", "allow_missing", "freeze") if key in changes}
+    start: dict[str, Any] = {"run": str(source / "run"), "load": load or MODULES, **keys}
     return table_experiment(folder, start_from=start, trainer={"max_epochs": 1}, **changes)
 
 
