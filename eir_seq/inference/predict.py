@@ -102,6 +102,8 @@ def predict(
         if language_model(bundle) is not None:
             return _complete(run, folder, bundle, config, test, prompt, generation, destination, console, csv_safe)
         fills, prompted = gap_filler(bundle), prompt is not None or is_prompt_file(str(test))
+        if latents is not None and fills is not None and prompted:
+            raise UserError(Fault("latents", "are written of rows of a table, not of prompts"))
         if fills is not None and prompted:
             return _fill(run, folder, bundle, fills, config, test, prompt, generation, destination, console, csv_safe)
         writes = text_writer(bundle)

@@ -6,15 +6,22 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
 from eir_seq.commands.preflight import start_faults
+from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import UserError
+from eir_seq.modalities.base import Collator
+from eir_seq.modalities.json_state import JsonFittedModality, JsonModality
+from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.rows import Rows
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import Bundle, read_bundle
 from eir_seq.training.console import Console
@@ -45,6 +52,10 @@ def starting(source: Path, folder: Path, load: dict[str, str] | None = None, **c
     keys: dict[str, Any] = {key: changes.pop(key) for key in ("fitted", "allow_missing", "freeze") if key in changes}
     start: dict[str, Any] = {"run": str(source / "run"), "load": load or MODULES, **keys}
     return table_experiment(folder, start_from=start, trainer={"max_epochs": 1}, **changes)
+
+
+def table_experiment_input() -> Any:
+    return SequenceInputConfig(column="text", model=SequenceModelConfig(model_type="bert"))
 
 
 def parts_of(config: ExperimentConfig) -> Parts:
@@ -183,6 +194,35 @@ def test_another_scale_is_told_or_taken_over(source: Path, bundle: Bundle, tmp_p
     assert parts.outputs["score"].state == bundle.outputs["score"].state
 
 
+class Scaled(JsonFittedModality):
+    """A fitted input that learnt a mean."""
+
+    @property
+    def collator(self) -> Collator:
+        raise AssertionError("it makes no batches")
+
+    def encode(self, rows: Mapping[str, Sequence[Any]]) -> dict[str, pa.Array]:
+        raise AssertionError("it encodes nothing")
+
+
+class Means(JsonModality):
+    FITTED = Scaled
+
+    def learn(self, train_rows: Rows, seed: int) -> Any:
+        return {"mean": sum(train_rows["score"]) / len(train_rows)}
+
+
+def test_any_input_can_take_what_another_learnt() -> None:
+    config = table_experiment_input()
+    other = Means("old", config).fit(Rows.of({"score": [1.0, 3.0]}), 0)
+    own = Means("new", config).fit(Rows.of({"score": [1.0, 5.0]}), 0)
+    assert not own.same_state(other)
+    assert own.same_state(Means("another", config).fit(Rows.of({"score": [3.0]}), 0))
+    taken = Means("new", config).adopting(other).fit(Rows.of({"score": [1.0, 5.0]}), 0)
+    assert isinstance(taken, Scaled)
+    assert (taken.name, taken.state, other.name) == ("new", {"mean": 2.0}, "old")
+
+
 def test_a_run_notes_what_it_began_with(source: Path, tmp_path: Path) -> None:
     config = starting(source, tmp_path, freeze=["inputs.text"])
     train(config)
@@ -196,3 +236,23 @@ def test_a_run_notes_what_it_began_with(source: Path, tmp_path: Path) -> None:
     same = {name: torch.equal(before[name], after[name]) for name in before}
     assert all(found for name, found in same.items() if name.startswith("inputs.text"))
     assert not all(found for name, found in same.items() if name.startswith("fusion"))
+
+
+def test_a_run_goes_on_from_the_same_start_alone(source: Path, tmp_path: Path) -> None:
+    config = starting(source, tmp_path)
+    kept = {"max_epochs": 1, "keep_optimizer_state": True}
+    train(config.model_copy(update={"trainer": config.trainer.model_copy(update=kept)}))
+    longer = config.model_copy(update={"trainer": config.trainer.model_copy(update={**kept, "max_epochs": 2})})
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    hashes = manifest["start_from"]["sha256"]
+    changed = {
+        **manifest,
+        "start_from": {**manifest["start_from"], "sha256": {**hashes, "model.safetensors": "0" * 64}},
+    }
+    path.write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(UserError, match=r"start_from\.run: is not the run that .* began with: its files have changed"):
+        train(longer)
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    assert train(longer)["epochs"] == 2
+    assert json.loads(path.read_text(encoding="utf-8"))["start_from"]["sha256"] == hashes
