@@ -23,7 +23,6 @@ from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
 from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText
 from eir_seq.config.start_from import StartFromConfig
 from eir_seq.config.strict import Delimiter, Fraction, Name, Positive, Several
-from eir_seq.config.strict import Delimiter, Fraction, Name, Positive, Several
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.trackers import CsvTrackerConfig
 from eir_seq.registry import CALLBACKS, INPUTS, OUTPUTS, SOURCES

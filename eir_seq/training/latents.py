@@ -48,7 +48,7 @@ def check_layers(network: Network, config: LatentsConfig, outputs: Iterable[str]
 
 def layers_of(network: Network) -> dict[str, nn.Module]:
     """The modules of a network by their public names."""
-    sections = ("encoders", "heads", "absence", "")
+    sections = ("encoders", "heads", "absence", "state_absence", "")
     return {network.public_name(name): module for name, module in network.named_modules() if name not in sections}
 
 
@@ -142,7 +142,7 @@ def _collected(
             seen.clear()
             tokens.clear()
             on_device = to_device(batch, device)
-            network(on_device["inputs"], on_device.get("present", {}))
+            network.run(on_device)
             for layer in config.layers:
                 module, *within = layer.split(".")
                 source = within[0] if module == "inputs" else ""
