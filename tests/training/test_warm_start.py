@@ -17,11 +17,16 @@ import torch
 from eir_seq.commands.preflight import start_faults
 from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.tokenizers import WordTokenizerConfig
 from eir_seq.errors import UserError
 from eir_seq.modalities.base import Collator
 from eir_seq.modalities.json_state import JsonFittedModality, JsonModality
 from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
+from eir_seq.outputs.seq2seq_lm.from_states import FittedTextFromStates
+from eir_seq.outputs.seq2seq_lm.output import Seq2SeqLmState
 from eir_seq.rows import Rows
+from eir_seq.tokenizers import train_tokenizer
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import Bundle, read_bundle
 from eir_seq.training.console import Console
@@ -256,3 +261,14 @@ def test_a_run_goes_on_from_the_same_start_alone(source: Path, tmp_path: Path) -
     path.write_text(json.dumps(manifest), encoding="utf-8")
     assert train(longer)["epochs"] == 2
     assert json.loads(path.read_text(encoding="utf-8"))["start_from"]["sha256"] == hashes
+
+
+def test_an_output_that_writes_takes_the_tokenizer_along() -> None:
+    choice, config = WordTokenizerConfig(), Seq2SeqLmOutputConfig(column="summary")
+    first, second = (train_tokenizer(choice, [text]) for text in ("a warm day", "a cold day"))
+    other = FittedTextFromStates(Seq2SeqLmState(name="old", config=config), first)
+    own = FittedTextFromStates(Seq2SeqLmState(name="new", config=config), second)
+    assert not own.same_state(other)
+    taken = other.renamed("new", config)
+    assert (taken.name, taken.tokenizer) == ("new", first)
+    assert taken.same_state(other)
