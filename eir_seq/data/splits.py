@@ -130,7 +130,7 @@ def assign_folds(
 
     Example:
         >>> assign_folds([str(row) for row in range(6)], 3, seed=0).tolist()
-        [1, 2, 2, 0, 0, 1]
+        [1, 0, 0, 1, 2, 2]
     """
     if folds > len(ids):
         raise UserError(Fault("data.folds", f"{folds} folds of {len(ids)} rows: some would have none"))
