@@ -54,8 +54,10 @@ SECTIONS = {
     "trainer.early_stopping": ["EarlyStoppingConfig"],
     "trainer.averaging": ["EmaConfig", "SwaConfig"],
     "trainer.loss_weighting": ["FixedWeightingConfig", "UncertaintyWeightingConfig", "GradNormConfig"],
+    "trainer.latents": ["LatentsConfig"],
     "callbacks.NAME": _kinds(CALLBACKS),
     "tracker": _kinds(TRACKERS),
+    "start_from": ["StartFromConfig"],
     "run": ["RunConfig"],
     "cache": ["CacheConfig"],
 }

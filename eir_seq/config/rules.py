@@ -70,7 +70,7 @@ def _missing_files(data: DataConfig) -> Iterator[Fault]:
     paths = {key: os.path.expanduser(value) for key, value in given.items() if isinstance(value, str)}
     folders = [key for key, path in paths.items() if os.path.isdir(path)]
     for key, path in paths.items():
-        if folders and os.path.isfile(path):
+        if folders and os.path.isfile(path) and (key == "train" or "train" not in folders):  # else it may list ids
             message = f"{given[key]} is a file, and data.{folders[0]} is a folder of text files"
             yield Fault(f"data.{key}", f"{message}; give only files, or only folders")
 
@@ -87,16 +87,38 @@ def _missing_file(place: str, value: str) -> Iterator[Fault]:
     except OSError:
         yield Fault(place, f"no such file or folder: {value!r} (nor {str(path.parent)!r})")
         return
-    hint = "; write a fraction such as 0.2 without quotes" if _FRACTION.fullmatch(value) else nearest(path.name, names)
+    if _FRACTION.fullmatch(value):
+        hint = "; write a fraction such as 0.2 without quotes"
+    else:
+        hint = "; write a number of rows without quotes" if value.isdecimal() else nearest(path.name, names)
     yield Fault(place, f"no such file or folder: {value!r}{hint}")
 
 
 def _validation_draw(sections: Sections) -> Iterator[Fault]:
     data = sections.data
-    if data is None or isinstance(data.validation, float) or isinstance(data.test, float):
+    if (
+        data is None
+        or data.folds is not None
+        or any(isinstance(part, int | float) for part in (data.validation, data.test))
+    ):
         return
     reason = "without data.validation" if data.validation is None else "when data.validation names a file or split"
     yield from ignored("data", data, "group stratify split_seed", f"{reason}; it guides the draw of a fraction")
+
+
+def _folds(sections: Sections) -> Iterator[Fault]:
+    data = sections.data
+    if data is None:
+        return
+    if data.folds is None:
+        yield from ignored("data", data, "fold", "without data.folds")
+        return
+    if data.test is not None:
+        yield Fault("data.test", "cannot be combined with data.folds: the rows of each fold are its test rows")
+    if "fold" in sections.output_names:
+        yield Fault("outputs.fold", "is the name of a column of out_of_fold.csv; give the output another")
+    if data.fold is not None and data.fold >= data.folds:
+        yield Fault("data.fold", f"{data.fold} is not one of the {data.folds} folds, 0 to {data.folds - 1}")
 
 
 def _validation_needed(sections: Sections) -> Iterator[Fault]:
@@ -299,6 +321,7 @@ def _cache(sections: Sections) -> Iterator[Fault]:
 _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _source_keys,
     _validation_draw,
+    _folds,
     _validation_needed,
     _weighted_sampling,
     _inputs,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.callbacks import CallbackBase
@@ -18,9 +18,11 @@ from eir_seq.config.fusion import MlpResidualFusionConfig
 from eir_seq.config.inputs import InputBase
 from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
 from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
+from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
 from eir_seq.config.outputs import Asked, DocumentLayout, OutputBase, TargetText
-from eir_seq.config.strict import Delimiter, Fraction, Name, Positive
+from eir_seq.config.start_from import StartFromConfig
+from eir_seq.config.strict import Delimiter, Fraction, Name, Positive, Several
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.trackers import CsvTrackerConfig
 from eir_seq.config.training import AveragingConfig, FixedWeightingConfig, WeightingConfig
@@ -47,12 +49,21 @@ class DataConfig(Strict):
         description="file (csv, tsv, jsonl, parquet, arrow; txt is one text) or folder of one text file per id; a "
         "split for hub; in place of the sample if that is the source",
     )
-    validation: str | Fraction | None = Field(
-        0.1, description="file, Hub split, or fraction of the training rows (of a single text, its last part)"
+    validation: str | Fraction | Several | None = Field(
+        0.1,
+        description="fraction of the training rows (0.1; of a single text, its last part), number of them (500), file "
+        "of their ids (.txt with one per line, or a table of ids alone), file of other rows, or Hub split",
     )
-    test: str | Fraction | None = Field(
-        None, description="file, folder, Hub split, or fraction of the training rows, drawn as that of `validation`"
+    test: str | Fraction | Several | None = Field(
+        None,
+        description="as `validation`, or a folder; a fraction or number of the training rows is drawn as that of "
+        "`validation`",
     )
+    folds: Several | None = Field(
+        None,
+        description="cross-validation: a run for each of that many parts of the training rows, which are its test rows",
+    )
+    fold: int | None = Field(None, ge=0, description="train only this one of the folds, counted from 0")
     labels: str | None = Field(None, description="table of labels by id, for a folder of one text file per id")
     rename: dict[str, str] = Field(
         default_factory=dict,
@@ -62,7 +73,7 @@ class DataConfig(Strict):
     id: str | None = Field(None, description="column that names each row; row numbers if absent")
     group: str | None = Field(None, description="column of groups whose rows stay in the same split")
     stratify: str | None = Field(
-        "auto", description="column to stratify splits by; auto: the first classification output"
+        "auto", description="column to stratify splits and folds by; auto: the first classification output"
     )
     split_seed: int = Field(0, ge=0, description="seed of the random splits; the same for every `seed`")
     delimiter: Delimiter | None = Field(
@@ -98,6 +109,19 @@ class DataConfig(Strict):
     )
     num_workers: int = Field(0, ge=0, le=256, description="processes that prepare batches")
     cache_dir: str | None = Field(None, description="the earlier name of cache.dir")
+
+    @field_validator("validation", "test", mode="before")
+    @classmethod
+    def _is_share(cls, value: Any) -> Any:
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and not (0 < value < 1 or value in range(2, 2**63))
+        ):
+            raise ValueError(
+                f"{value} is neither a fraction of the rows, such as 0.1, nor a number of rows, such as 500"
+            )
+        return value
 
     @property
     def sampled_by(self) -> list[str]:
@@ -221,6 +245,11 @@ class TrainerConfig(Strict):
     deterministic: bool | Literal["warn"] = Field(
         False, description="use deterministic algorithms alone; an operation that has none ends the run, or warns"
     )
+    latents: LatentsConfig | None = Field(
+        None,
+        description="layers whose states are written for validation and test rows, by the best weights, to "
+        "RUN/latents/; a list of layers will do",
+    )
     benchmark: bool = Field(False, description="let cuDNN try its algorithms and take the fastest; for fixed sizes")
 
     def limit_of(self, split: str) -> int | float | None:
@@ -268,6 +297,7 @@ class ExperimentConfig(Strict):
         default_factory=dict, description="Lightning callbacks by names of your choice, called in this order"
     )
     tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
+    start_from: StartFromConfig | None = Field(None, description="weights of another run to begin with")
     run: RunConfig = Field(RunConfig(), description="the run folder")
     cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are cached")
 

@@ -20,7 +20,7 @@ from eir_seq.machine import cannot_write
 from eir_seq.training.checksums import CHECKSUMS, wrong_files
 from eir_seq.training.folder import read_config
 
-REPETITIONS = ("seed", "data.split_seed")
+REPETITIONS = ("seed", "data.split_seed", "data.fold")
 """Config keys whose values repeat a run rather than change what it does."""
 APART_FROM_SETTINGS = ("note", "run.", "tracker.", "trainer.threads", "cache.", "data.num_workers", "data.cache_dir")
 """Config keys in which runs of one row may differ besides; a dot at the end stands for the whole section."""

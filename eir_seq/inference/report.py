@@ -149,7 +149,7 @@ def render_report(run: RunFiles) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "seconds": _seconds, "svg": Markup, "words": _words}
+    environment.filters |= {"number": number_text, "seconds": _seconds, "svg": Markup, "words": _words}
     kinds, rows = run.kinds, {split: len(table.ids) for split, table in run.predictions.items()}
     return environment.get_template("report.html.j2").render(
         run=run,
@@ -216,7 +216,7 @@ def _last_lines(log: Path) -> list[str]:
         return []
 
 
-def _number(value: float | None, decimals: int = 3) -> str:
+def number_text(value: float | None, decimals: int = 3) -> str:
     """A human-readable value: fixed decimals near one, significant digits elsewhere, thousands apart."""
     if value is None:
         return "–"

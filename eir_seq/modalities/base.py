@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -208,6 +209,16 @@ class FittedModality(ABC):
         encoder: type[Encoder] = imported(self.config.model.IMPLEMENTATION)  # type: ignore[attr-defined]
         return encoder.build(self, data, pretrained=pretrained, task=task)
 
+    def renamed(self, name: str, config: Any) -> Self:
+        """What was fitted, as the input `name` that has this config."""
+        found = copy.copy(self)
+        found.name, found.config = name, config
+        return found
+
+    def same_state(self, other: Self) -> bool:
+        """Whether `other`, of the same type, learnt the same from its training rows, on which weights depend."""
+        return other.renamed(self.name, self.config).fingerprint() == self.fingerprint()
+
     @abstractmethod
     def save(self, folder: str | Path) -> None:
         """Write ``input.json`` and what else was fitted, as JSON and safetensors, never as pickle."""
@@ -232,6 +243,9 @@ class Purpose:
 class Modality(ABC):
     """One kind of input, as configured."""
 
+    name: str
+    config: Any
+
     @classmethod
     @abstractmethod
     def build(cls, name: str, config: Any, purpose: Purpose) -> Modality:
@@ -247,6 +261,45 @@ class Modality(ABC):
         """How rows are checked beyond the types of their columns."""
         return None
 
+    def adopting(self, fitted: Any) -> Modality:
+        """The same input, which learns nothing itself: it takes what the fitted one of another run learnt."""
+        return Adopted(self, fitted)
+
     @abstractmethod
     def fit(self, train_rows: Rows, seed: int) -> FittedModality:
         """Learn from the training rows what encoding needs."""
+
+
+class Adopted(Modality):
+    """An input that takes what the one of another run learnt.
+
+    Args:
+        modality: as configured.
+        fitted: of the other run, of the same type.
+    """
+
+    def __init__(self, modality: Modality, fitted: FittedModality) -> None:
+        self.name, self.config = modality.name, modality.config
+        self._modality, self._fitted = modality, fitted
+
+    @classmethod
+    def build(cls, name: str, config: Any, purpose: Purpose) -> Modality:
+        """There is none without the other run."""
+        del name, config, purpose
+        raise AssertionError("it is made of an input and what was fitted")
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedModality:
+        """What is fitted is of the kind of the other run."""
+        del folder
+        raise AssertionError("it is made of an input and what was fitted")
+
+    @property
+    def cells(self) -> Cells | None:
+        """As configured."""
+        return self._modality.cells
+
+    def fit(self, train_rows: Rows, seed: int) -> FittedModality:
+        """What the other run fitted, under this name and config."""
+        del train_rows, seed
+        return self._fitted.renamed(self.name, self.config)

@@ -41,6 +41,9 @@ class FittedOutput(ABC):
         state: what `save` writes; it has a `name` and a `config`.
     """
 
+    LEARNT: ClassVar[tuple[str, ...] | None] = None
+    """Fields of the state by which raw outputs are read, such as the classes; None: all that it learnt."""
+
     name: str
     config: OutputBase
     backbone_task: str | None = None
@@ -56,6 +59,16 @@ class FittedOutput(ABC):
         """All that `save` writes."""
         state: BaseModel = self._state
         return state
+
+    def renamed(self, name: str, config: OutputBase) -> Self:
+        """What was fitted, as the output `name` that has this config."""
+        return type(self)(self.state.model_copy(update={"name": name, "config": config}))
+
+    def same_state(self, other: FittedOutput) -> bool:
+        """Whether raw outputs of `other`, of the same type, mean the same: its classes, its scale."""
+        own, others = (part.state.model_dump(exclude={"name", "config", "type"}) for part in (self, other))
+        learnt = own.keys() | others.keys() if self.LEARNT is None else set(self.LEARNT)
+        return all(own.get(name) == others.get(name) for name in learnt)
 
     @property
     def input(self) -> str:

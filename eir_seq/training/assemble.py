@@ -38,6 +38,8 @@ class Parts:
     outputs: dict[str, FittedOutput]
     data: DataModule
     network: Network
+    started: dict[str, Any] | None = None
+    """What the run began with, for the manifest, if it is another run's."""
 
     def batches(self, split: str) -> Any:
         """Batches of every row of a split once; None where there is no such split."""
@@ -83,6 +85,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     from eir_seq.data.missing import Missing, rows_where
     from eir_seq.data.module import DataModule
     from eir_seq.data.source import load_splits
+    from eir_seq.training.warm_start import WarmStart
 
     missing = Missing.of(config)
     layout, written, sentinels = config.document_layout, config.written, config.sentinels
@@ -93,6 +96,9 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         )
         for name, declared in config.inputs.items()
     }
+    start = WarmStart.open(config)
+    if start is not None:
+        modalities = start.prepared(modalities)
     with console.phase("reading rows") as found:
         splits = load_splits(config, modalities)
         found += [f"{split} {rows.num_rows:,}" for split, rows in splits.items()]
@@ -115,18 +121,24 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         if name in config.token_inputs:
             output = output.model_copy(update={"input": config.token_inputs[name]})
         rows = rows_where(splits.train, labelled[name]) if name in labelled else splits.train
-        outputs[name] = build_output(name, output).fit(rows)
+        fitted = build_output(name, output).fit(rows)
+        outputs[name] = fitted if start is None else start.output(name, fitted)
+    if start is not None:
+        start.check(inputs, outputs)
     with console.phase("encoding") as found:
         data = DataModule(config, splits, inputs, outputs, fallback_cache=fallback_cache, progress=console.progress)
         data.setup()
         found.append(f"{data.batches_per_epoch:,} batches per epoch")
     with console.phase("building the network") as found:
         network = build_network(config, inputs, outputs)
+        if start is not None:
+            start.load_into(network)
+            found.append(f"{start.record['tensors']:,} tensors of {start.config.run}")
         counts = network.count_parameters()
         found.append(f"{counts['total']:,} parameters")
         if counts["trainable"] < counts["total"]:
             found.append(f"{counts['trainable']:,} of them trained")
-    return Parts(splits, inputs, outputs, data, network)
+    return Parts(splits, inputs, outputs, data, network, None if start is None else start.record)
 
 
 def build_network(

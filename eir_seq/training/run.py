@@ -40,6 +40,7 @@ from eir_seq.training.folder import (
     write_json,
     write_text,
 )
+from eir_seq.training.latents import check_layers, write_latents
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
@@ -71,6 +72,9 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         RunFailed: a value is not finite, or memory or disk are full; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT; the state is saved.
     """
+    if config.data.folds is not None and config.data.fold is None:
+        message = "is missing; eir_seq.training.folds.cross_validate trains one run for each"
+        raise UserError(Fault("data.fold", message))
     device, monitor = check_config(config)
     callbacks = build_callbacks(config)
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
@@ -218,6 +222,7 @@ class _Run:
         evaluations = self._evaluate_best(parts, loop.state)
         result = self._result(loop.state, evaluations)
         self._write_predictions(parts, evaluations)
+        self._write_latents(parts, evaluations)
         best = loop.state.best_step
         weights = None if best is None else self.store.best(best) / WEIGHTS
         write_models(self.path, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
@@ -253,7 +258,13 @@ class _Run:
             raise UserError(
                 Fault("data", f"the rows are not those that the run in {self.path} began with; name another run.dir")
             )
+        started = self.manifest.started
+        if self.folder.resumed and started is not None and started.get("sha256") != (parts.started or {}).get("sha256"):
+            message = f"is not the run that {self.path} began with: its files have changed"
+            raise UserError(Fault("start_from.run", message))
         check_parts(self.config, parts.splits, parts.outputs, self.monitor, parts.targets)
+        if self.config.trainer.latents is not None:
+            check_layers(parts.network, self.config.trainer.latents, parts.outputs, "trainer.latents")
         newest = next(iter(self.store.resumable()), None)
         schedule_from(self.config, newest, total_steps(self.config.trainer, parts.data.batches_per_epoch))
         check_writing(parts.network, parts.inputs, parts.outputs, parts.splits.train, seed=self.config.seed)
@@ -262,6 +273,8 @@ class _Run:
 
     def _begin(self, parts: Parts) -> None:
         self.manifest.describe_data(parts.splits.describe())
+        if parts.started is not None:
+            self.manifest.describe_start(parts.started)
         self.folder.forget_result()  # before the config says what the run is going to be
         if not self.folder.resumed or self.folder.extended:
             self.folder.write_config()
@@ -373,6 +386,25 @@ class _Run:
             },
             **{split: found.by_output() for split, found in evaluations.items()},
         }
+
+    def _write_latents(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
+        if (latents := self.config.trainer.latents) is None:
+            return
+        network = parts.network.to(self.device)
+        for split, found in evaluations.items():
+            write_latents(
+                network,
+                latents,
+                parts.batches(split),
+                self.path / "latents" / split,
+                device=self.device,
+                precision=str(self.config.trainer.precision),
+                evaluation=found,
+                colours=found.columns(parts.outputs, dict(parts.splits.items())[split]),
+                seed=self.config.seed,
+                place="trainer.latents",
+            )
+        network.to("cpu")
 
     def _write_predictions(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
         folder = self.path / "predictions"

@@ -129,6 +129,7 @@ def shorter(words: Sequence[str]) -> list[str]:
 def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """What the command line makes of `arguments` up to the point where data would be read or a network built."""
     monkeypatch.setattr("eir_seq.training.run.train", lambda *_, **__: None)
+    monkeypatch.setattr("eir_seq.training.folds.cross_validate", lambda *_, **__: None)
     monkeypatch.setattr("eir_seq.training.check.check", lambda *_: "")
     monkeypatch.setattr("eir_seq.inference.predict.predict", lambda *_, **__: Path())
     monkeypatch.setattr(multirun, "through_hydra", lambda *_: None)
@@ -146,6 +147,7 @@ def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 # ----------------------------------------------------------------------------------------------------------- YAML
 
 PLAIN = {
+    "start_from:": "tests/training/test_warm_start.py trains from another run",
     "type: image": "tests/docs/test_picture_examples.py builds these inputs",
     "tensors:": "tests/docs/test_tensor_examples.py builds these inputs, tests/modalities trains with such",
 }

@@ -64,6 +64,8 @@ class FittedClassification(FittedOutput):
     them in one batch, and does not depend on how rows meet in batches.
     """
 
+    LEARNT = ("classes",)
+
     config: ClassificationOutputConfig
 
     def __init__(self, state: ClassificationState) -> None:
