@@ -109,6 +109,7 @@ INPUTS = Registry(
     {
         "sequence": "eir_seq.modalities.sequence.config:SequenceInputConfig",
         "image": "eir_seq.modalities.image.config:ImageInputConfig",
+        "array": "eir_seq.modalities.array.config:ArrayInputConfig",
     },
 )
 """Config classes of inputs."""
@@ -131,7 +132,16 @@ OUTPUTS = Registry(
 )
 """Config classes of outputs."""
 
-ENCODERS = Registry("encoders", {})
+ENCODERS = Registry(
+    "encoders",
+    {
+        "array.cnn": "eir_seq.modalities.array.encoder_configs:CnnConfig",
+        "array.lcl": "eir_seq.modalities.array.encoder_configs:LclConfig",
+        "array.transformer": "eir_seq.modalities.array.encoder_configs:TransformerConfig",
+        "array.linear": "eir_seq.modalities.array.encoder_configs:LinearConfig",
+        "array.identity": "eir_seq.modalities.array.encoder_configs:IdentityConfig",
+    },
+)
 """Config classes of encoders as ``INPUT.NAME``: what `model.model_type` of a kind of input may be besides the
 architectures of the catalogue."""
 

@@ -83,6 +83,8 @@ class TrainingModule(LightningModule):
             own = weighted_loss(self.outputs, {name: rows.detach() for name, rows in terms.items()}, batch["counts"])
             self.log("train/loss", own, prog_bar=True, batch_size=len(batch["id"]))
         total = weighted_loss(self.outputs, terms, batch["step_counts"])
+        if (penalty := self.network.penalty()) is not None:
+            total = total + penalty * (len(batch["id"]) / batch["step_rows"])
         return total * self.trainer.accumulate_grad_batches  # by which the trainer divides
 
     def on_validation_epoch_start(self) -> None:

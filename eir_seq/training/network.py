@@ -148,6 +148,11 @@ class Network(nn.Module):
         """The encoder of an input."""
         return self.encoders[self._encoders[name]]
 
+    def penalty(self) -> Tensor | None:
+        """What encoders add to the loss of a training step; None for nothing."""
+        found = [own for encoder in self.encoders.values() if (own := getattr(encoder, "penalty", _none)()) is not None]
+        return torch.stack(found).sum() if found else None
+
     def learnt(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
         """A batch's ``inputs`` with those labels alone that losses are computed of."""
         found = dict(inputs)
@@ -189,6 +194,10 @@ class Network(nn.Module):
         missing = [name for name in self.tensors() if name in absent]
         if missing or unexpected:
             raise RuntimeError(f"missing {', '.join(missing) or 'none'}; unknown {', '.join(unexpected) or 'none'}")
+
+
+def _none() -> None:
+    """The penalty of an encoder that is no `Encoder`."""
 
 
 def _key(name: str) -> str:
