@@ -110,6 +110,7 @@ INPUTS = Registry(
         "sequence": "eir_seq.modalities.sequence.config:SequenceInputConfig",
         "image": "eir_seq.modalities.image.config:ImageInputConfig",
         "array": "eir_seq.modalities.array.config:ArrayInputConfig",
+        "omics": "eir_seq.modalities.omics.config:OmicsInputConfig",
     },
 )
 """Config classes of inputs."""
@@ -140,6 +141,12 @@ ENCODERS = Registry(
         "array.transformer": "eir_seq.modalities.array.encoder_configs:TransformerConfig",
         "array.linear": "eir_seq.modalities.array.encoder_configs:LinearConfig",
         "array.identity": "eir_seq.modalities.array.encoder_configs:IdentityConfig",
+        "omics.genome-local-net": "eir_seq.modalities.omics.encoder_configs:GenomeLocalNetConfig",
+        "omics.genome-local-net-informed-moe": "eir_seq.modalities.omics.encoder_configs:GroupedGenomeLocalNetConfig",
+        "omics.lcl-simple": "eir_seq.modalities.omics.encoder_configs:SimpleLclConfig",
+        "omics.cnn": "eir_seq.modalities.omics.encoder_configs:CnnConfig",
+        "omics.linear": "eir_seq.modalities.omics.encoder_configs:LinearConfig",
+        "omics.identity": "eir_seq.modalities.omics.encoder_configs:IdentityConfig",
     },
 )
 """Config classes of encoders as ``INPUT.NAME``: what `model.model_type` of a kind of input may be besides the
