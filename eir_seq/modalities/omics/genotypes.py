@@ -37,12 +37,14 @@ class Plink:
 
     Attributes:
         path: of the .bed file.
+        count: of samples.
         samples: the place of each sample.
         repeated: ids that several samples have.
         snps: of the .bim file.
     """
 
     path: str
+    count: int
     samples: Mapping[str, int]
     repeated: frozenset[str]
     snps: Snps
@@ -67,9 +69,7 @@ class Plink:
 
         rows = [self.place(sample) for sample in samples]
         columns: Any = slice(None) if selected is None else np.asarray(selected)
-        with open_bed(
-            self.path, iid_count=len(self.samples), sid_count=len(self.snps), properties={}, num_threads=1
-        ) as bed:
+        with open_bed(self.path, iid_count=self.count, sid_count=len(self.snps), properties={}, num_threads=1) as bed:
             found = bed.read(index=(np.asarray(rows), columns), dtype="int8", order="C")
         codes: Codes = np.where(found < 0, MISSING, found).astype(np.uint8)
         return codes
@@ -114,9 +114,7 @@ def _open_plink(path: str, size: int, time: int) -> Plink:
         )
     places = {sample: place for place, sample in enumerate(samples)}
     repeated = frozenset(sample for sample, count in Counter(samples).items() if count > 1)
-    if repeated:  # so that their number is that of the file
-        places |= {f"\0{place}": place for place, sample in enumerate(samples) if places[sample] != place}
-    return Plink(path, places, repeated, snps)
+    return Plink(path, len(samples), places, repeated, snps)
 
 
 def _reason(error: Exception) -> str:
@@ -181,8 +179,8 @@ def array_problem(array: NDArray[Any], count: int | None, source: str) -> str | 
         part = np.asarray(array[:, start : start + SNPS_AT_ONCE])
         ones = part == 1
         if not (ones | (part == 0)).all():
-            value = part[~(ones | (part == 0))][0]
-            return f"an array with the value {value}; one-hot genotypes are 0 and 1"
+            value = float(part[~(ones | (part == 0))][0])
+            return f"an array with the value {value:g}; one-hot genotypes are 0 and 1"
         calls = ones.sum(axis=0)
         wrong = np.flatnonzero((calls > 1) if len(part) == LAYOUTS[0] else (calls != 1))
         if wrong.size:

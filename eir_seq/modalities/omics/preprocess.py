@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +98,8 @@ class GenotypeCells:
     name: str
     config: OmicsInputConfig
     panel: Panel
+    _compared: dict[str, str | None] = field(default_factory=dict)
+    """By PLINK file, why its SNPs are not those that are read."""
 
     is_demanding = True
 
@@ -153,19 +155,26 @@ class GenotypeCells:
             files = open_plink(cell)
         except (OSError, ValueError) as error:
             return f"names {cell[0]}, which cannot be read ({error})"
+        if files.path not in self._compared:
+            self._compared[files.path] = self._foreign(files.snps)
+        if (problem := self._compared[files.path]) is not None:
+            return f"names {cell[0]}, which {problem}"
         try:
             files.place(cell[3])
         except ValueError as error:
             return f"is {cell[3]!r}: {error}"
-        snps, panel = files.snps, self.panel
-        if panel.count is not None and len(snps) != panel.count:
-            return f"names {cell[0]}, which has {len(snps):,} SNPs; {panel.source} {panel.count:,}"
-        if panel.snps is not None:
-            read = snps if panel.selected is None else snps.select(panel.selected)
-            if read is not panel.snps and (difference := panel.snps.difference(read)) is not None:
-                return f"names {cell[0]}, which has other SNPs ({difference})"
-        self._note(Panel(len(snps), snps=snps))
+        self._note(Panel(len(files.snps), snps=files.snps))
         return None
+
+    def _foreign(self, snps: Snps) -> str | None:
+        """Why the SNPs of a file are not those that are read."""
+        panel = self.panel
+        if panel.count is not None and len(snps) != panel.count:
+            return f"has {len(snps):,} SNPs; {panel.source} {panel.count:,}"
+        if panel.snps is None:
+            return None
+        difference = panel.snps.difference(snps if panel.selected is None else snps.select(panel.selected))
+        return None if difference is None else f"has other SNPs ({difference})"
 
     def _note(self, panel: Panel) -> None:
         """The first genotypes say which SNPs all others have, where no file does."""
