@@ -62,6 +62,7 @@ def fitted_on(arrays: list[np.ndarray], folder: Path, **changes: Any) -> Any:
     config = experiment(folder, [f"{name},{'ab'[place % 2]}" for place, name in enumerate(names)], **changes)
     modality = build_modality("scan", config.inputs["scan"])
     rows = load_splits(config, {"scan": modality}).train
+    assert rows is not None
     return modality.fit(rows, 0), rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ def fitted_on(folder: Path, cells: list[str], **changes: Any) -> Any:
     config = experiment(folder, cells, **changes)
     modality = build_modality("genes", config.inputs["genes"])
     rows = load_splits(config, {"genes": modality}).train
+    assert rows is not None
     fitted = modality.fit(rows, 0)
     batch = fitted.collator(EncodedInMemory(fitted, rows[:]), range(rows.num_rows), Draw(0, 0))
     names = [name.rpartition("/")[2] for name in fitted.show(rows[:])]
@@ -171,7 +172,7 @@ def test_a_bundle_keeps_the_snps(tmp_path: Path) -> None:
     files = {"snp_file": str(tmp_path / "snps.bim"), "subset_snps_file": str(tmp_path / "subset.txt")}
     fitted, _ = fitted_on(tmp_path, cells, **files)
     fitted.save(tmp_path / "fitted")
-    again = load_modality(tmp_path / "fitted")
+    again: Any = load_modality(tmp_path / "fitted")
     assert again.fingerprint() == fitted.fingerprint()
     assert again.snps == fitted.snps
     assert again.describe() == fitted.describe() | {"snps": 2}
@@ -327,7 +328,7 @@ def test_genotypes_tell_the_class(tmp_path: Path) -> None:
     assert list(csv.DictReader(again.read_text().splitlines())) == list(csv.DictReader(first.splitlines()))
 
 
-FULL: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+FULL: dict[str, tuple[dict[str, Any], Mapping[str, Any], int]] = {
     "genome-local-net": ({"model_type": "genome-local-net"}, {**CLASS, **HEIGHT}, 12),
     "lcl-simple": ({"model_type": "lcl-simple"}, {**CLASS, **HEIGHT}, 12),
     "cnn": ({"model_type": "cnn", "model_init_config": {"channel_exp_base": 3, "dropout": 0.05}}, CLASS, 20),

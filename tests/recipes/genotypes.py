@@ -32,7 +32,8 @@ def make_codes(number: int, random: np.random.Generator, snps: int = SNPS) -> tu
 
 def one_hot(codes: np.ndarray, rows: int = 3) -> np.ndarray:
     """Codes (SNPs,) as (rows, SNPs); with three rows, missing calls are all zero."""
-    return (codes == np.arange(rows)[:, None]).astype(np.int8)
+    values: np.ndarray = (codes == np.arange(rows)[:, None]).astype(np.int8)
+    return values
 
 
 def make_genotypes(rows: int = 3, snps: int = SNPS) -> MakeRow:

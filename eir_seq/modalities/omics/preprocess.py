@@ -200,7 +200,7 @@ class OmicsModality(Modality):
         return FittedOmics.load(folder)
 
     @cached_property
-    def cells(self) -> GenotypeCells:  # type: ignore[override]  # read once, as it reads files
+    def cells(self) -> GenotypeCells:
         """How its column is read and checked, the same for all splits; raises `UserError` for files of SNPs."""
         return GenotypeCells(self.name, self.config, Panel.of(self.name, self.config))
 
