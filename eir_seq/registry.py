@@ -136,17 +136,17 @@ OUTPUTS = Registry(
 ENCODERS = Registry(
     "encoders",
     {
-        "array.cnn": "eir_seq.modalities.array.encoder_configs:CnnConfig",
-        "array.lcl": "eir_seq.modalities.array.encoder_configs:LclConfig",
-        "array.transformer": "eir_seq.modalities.array.encoder_configs:TransformerConfig",
-        "array.linear": "eir_seq.modalities.array.encoder_configs:LinearConfig",
-        "array.identity": "eir_seq.modalities.array.encoder_configs:IdentityConfig",
+        "array.cnn": "eir_seq.modalities.array.encoder_configs:ArrayCnnConfig",
+        "array.lcl": "eir_seq.modalities.array.encoder_configs:ArrayLclConfig",
+        "array.transformer": "eir_seq.modalities.array.encoder_configs:ArrayTransformerConfig",
+        "array.linear": "eir_seq.modalities.array.encoder_configs:ArrayLinearConfig",
+        "array.identity": "eir_seq.modalities.array.encoder_configs:ArrayIdentityConfig",
         "omics.genome-local-net": "eir_seq.modalities.omics.encoder_configs:GenomeLocalNetConfig",
         "omics.genome-local-net-informed-moe": "eir_seq.modalities.omics.encoder_configs:GroupedGenomeLocalNetConfig",
-        "omics.lcl-simple": "eir_seq.modalities.omics.encoder_configs:SimpleLclConfig",
-        "omics.cnn": "eir_seq.modalities.omics.encoder_configs:CnnConfig",
-        "omics.linear": "eir_seq.modalities.omics.encoder_configs:LinearConfig",
-        "omics.identity": "eir_seq.modalities.omics.encoder_configs:IdentityConfig",
+        "omics.lcl-simple": "eir_seq.modalities.omics.encoder_configs:OmicsSimpleLclConfig",
+        "omics.cnn": "eir_seq.modalities.omics.encoder_configs:OmicsCnnConfig",
+        "omics.linear": "eir_seq.modalities.omics.encoder_configs:OmicsLinearConfig",
+        "omics.identity": "eir_seq.modalities.omics.encoder_configs:OmicsIdentityConfig",
     },
 )
 """Config classes of encoders as ``INPUT.NAME``: what `model.model_type` of a kind of input may be besides the

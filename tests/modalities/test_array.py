@@ -226,7 +226,7 @@ def test_an_l1_penalty_is_the_same_for_micro_batches(tmp_path: Path) -> None:
         model = {"model_type": "linear", "model_init_config": {"l1": l1}}
         inputs = {"scan": {"type": "array", "column": "scan", "model": model}}
         scores(
-            tables, inputs, HEIGHT, epochs=3, run=tmp_path / name, fusion={"type": "concat"},
+            tables, inputs, HEIGHT, epochs=1, run=tmp_path / name, fusion={"type": "concat"},
             data={"batch_size": size, "validation": 4 / 20}, trainer={"accumulate": accumulate},
         )  # fmt: skip
         tensors = load_file(tmp_path / name / "bundle" / "model.safetensors")

@@ -20,7 +20,7 @@ from eir_seq.inference.predict import predict
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.omics.augmentation import MISSING, Augmentation
-from eir_seq.modalities.omics.config import AugmentationConfig
+from eir_seq.modalities.omics.config import OmicsAugmentationConfig
 from tests.recipes import CLASS, HEIGHT, scores, write_tables
 from tests.recipes.genotypes import make_codes, make_genotypes, one_hot, write_bim
 
@@ -201,7 +201,7 @@ def test_augmentation_is_counted(tmp_path: Path) -> None:
 def test_how_much_augmentation_changes() -> None:
     """The share of missing calls has the mean of its beta distribution; shuffling keeps how often each code occurs."""
     row = np.tile(np.arange(3, dtype=np.uint8), 100)
-    lose = Augmentation("genes", AugmentationConfig.model_validate({"missing": {"alpha": 2.0, "beta": 6.0}}))
+    lose = Augmentation("genes", OmicsAugmentationConfig.model_validate({"missing": {"alpha": 2.0, "beta": 6.0}}))
     changed = np.stack([lose(row, place, Draw(0, 0)) for place in range(400)])
     lost = changed == MISSING
     assert abs(lost.mean() - 0.25) < 0.02  # less the calls that both ways lose; four standard errors
@@ -209,7 +209,7 @@ def test_how_much_augmentation_changes() -> None:
     assert longest > 5  # a block
     assert np.array_equal(changed[~lost], np.broadcast_to(row, changed.shape)[~lost])
     shuffle = Augmentation(
-        "genes", AugmentationConfig.model_validate({"missing": None, "shuffle": {"alpha": 2.0, "beta": 2.0}})
+        "genes", OmicsAugmentationConfig.model_validate({"missing": None, "shuffle": {"alpha": 2.0, "beta": 2.0}})
     )
     shuffled = shuffle(row, 0, Draw(0, 0))
     assert not np.array_equal(shuffled, row)

@@ -10,7 +10,7 @@ from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.inputs import EncoderInputBase
 from eir_seq.config.kinds import encoders
-from eir_seq.modalities.array.encoder_configs import CnnConfig
+from eir_seq.modalities.array.encoder_configs import ArrayCnnConfig
 
 if TYPE_CHECKING:
     ArrayEncoder = EncoderBase
@@ -39,7 +39,7 @@ class ArrayInputConfig(EncoderInputBase):
     missing_mask: bool = Field(
         False, description="a second set of channels that is 1 where a value is missing (NaN), else 0"
     )
-    model: ArrayEncoder = Field(CnnConfig(), description="the encoder")
+    model: ArrayEncoder = Field(ArrayCnnConfig(), description="the encoder")
 
     def columns(self) -> dict[str, Column]:
         """The column of arrays."""

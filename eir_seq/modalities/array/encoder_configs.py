@@ -9,8 +9,8 @@ from pydantic import Field
 from eir_seq.config.encoders import EncoderBase
 from eir_seq.modalities.encoders.options import (
     CnnOptions,
-    IdentityOptions,
-    LinearOptions,
+    GridIdentityOptions,
+    GridLinearOptions,
     PatchLclOptions,
     PatchTransformerOptions,
 )
@@ -18,7 +18,7 @@ from eir_seq.modalities.encoders.options import (
 _OPTIONS = "its options"
 
 
-class CnnConfig(EncoderBase):
+class ArrayCnnConfig(EncoderBase):
     """A residual convolutional network over one or two dimensions."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.encoders.grids:CnnEncoder"
@@ -27,7 +27,7 @@ class CnnConfig(EncoderBase):
     model_init_config: CnnOptions = Field(CnnOptions(), description=_OPTIONS)
 
 
-class LclConfig(EncoderBase):
+class ArrayLclConfig(EncoderBase):
     """Locally connected residual blocks: neighbours are read together, with weights of their own at each place."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.encoders.grids:LclEncoder"
@@ -36,7 +36,7 @@ class LclConfig(EncoderBase):
     model_init_config: PatchLclOptions = Field(PatchLclOptions(), description=_OPTIONS)
 
 
-class TransformerConfig(EncoderBase):
+class ArrayTransformerConfig(EncoderBase):
     """A transformer over patches (Dosovitskiy et al. 2021, arXiv:2010.11929)."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.encoders.patch_transformer:PatchTransformerEncoder"
@@ -45,19 +45,19 @@ class TransformerConfig(EncoderBase):
     model_init_config: PatchTransformerOptions = Field(description=_OPTIONS)
 
 
-class LinearConfig(EncoderBase):
+class ArrayLinearConfig(EncoderBase):
     """One linear layer."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.encoders.grids:LinearEncoder"
 
     model_type: Literal["linear"] = "linear"
-    model_init_config: LinearOptions = Field(LinearOptions(), description=_OPTIONS)
+    model_init_config: GridLinearOptions = Field(GridLinearOptions(), description=_OPTIONS)
 
 
-class IdentityConfig(EncoderBase):
+class ArrayIdentityConfig(EncoderBase):
     """The values themselves, one behind another."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.encoders.grids:IdentityEncoder"
 
     model_type: Literal["identity"] = "identity"
-    model_init_config: IdentityOptions = Field(IdentityOptions(), description=_OPTIONS)
+    model_init_config: GridIdentityOptions = Field(GridIdentityOptions(), description=_OPTIONS)

@@ -16,9 +16,9 @@ from eir_seq.modalities.encoders.layers.residual_cnn import ResidualCnn
 from eir_seq.modalities.encoders.options import (
     BlockOptions,
     CnnOptions,
-    IdentityOptions,
+    GridIdentityOptions,
+    GridLinearOptions,
     LclOptions,
-    LinearOptions,
     PatchLclOptions,
 )
 from eir_seq.models.output import TokenStates
@@ -115,7 +115,7 @@ class LclEncoder(FlattenedStates):
 class LinearEncoder(VectorEncoder):
     """One linear layer on all values."""
 
-    def __init__(self, options: LinearOptions, fitted: FittedGrid) -> None:
+    def __init__(self, options: GridLinearOptions, fitted: FittedGrid) -> None:
         super().__init__()
         self.options, self.output_size = options, options.output_size
         self.linear = nn.Linear(math.prod(fitted.grid), options.output_size)
@@ -133,7 +133,7 @@ class LinearEncoder(VectorEncoder):
 class IdentityEncoder(VectorEncoder):
     """All values, one behind another."""
 
-    def __init__(self, options: IdentityOptions, fitted: FittedGrid) -> None:
+    def __init__(self, options: GridIdentityOptions, fitted: FittedGrid) -> None:
         super().__init__()
         del options
         self.output_size = math.prod(fitted.grid)

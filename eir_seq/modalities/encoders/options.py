@@ -13,7 +13,7 @@ Factor = Annotated[float, Field(gt=0)]
 Sides = Annotated[list[Positive], Field(min_length=1, max_length=3)]
 
 
-class IdentityOptions(Strict):
+class GridIdentityOptions(Strict):
     """None."""
 
 
@@ -25,7 +25,7 @@ class PenaltyOptions(Strict):
     )
 
 
-class LinearOptions(PenaltyOptions):
+class GridLinearOptions(PenaltyOptions):
     """Options of a linear layer."""
 
     output_size: Positive = Field(32, description="size of the vector")

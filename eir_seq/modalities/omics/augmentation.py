@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eir_seq.modalities.base import Draw
-from eir_seq.modalities.omics.config import AugmentationConfig
+from eir_seq.modalities.omics.config import OmicsAugmentationConfig
 
 Codes = NDArray[np.uint8]
 MISSING = 3
@@ -25,7 +25,7 @@ class Augmentation:
     """
 
     name: str
-    config: AugmentationConfig
+    config: OmicsAugmentationConfig
 
     def __call__(self, codes: Codes, row: int, draw: Draw) -> Codes:
         """The codes of a row, (SNPs,), as training reads them."""

@@ -34,7 +34,7 @@ class BetaConfig(Strict):
     beta: Annotated[float, Field(gt=0)] = Field(description="its second parameter; the mean is alpha / (alpha + beta)")
 
 
-class AugmentationConfig(Strict):
+class OmicsAugmentationConfig(Strict):
     """What training does to the genotypes of each row, anew in each epoch."""
 
     missing: BetaConfig | None = Field(
@@ -68,8 +68,8 @@ class OmicsInputConfig(EncoderInputBase):
     missing_as: Literal["zeros", "category"] = Field(
         "zeros", description="how the encoder sees a missing call: as zeros, or as a fourth category"
     )
-    augmentation: AugmentationConfig = Field(
-        AugmentationConfig(), description="random changes of the genotypes of training rows"
+    augmentation: OmicsAugmentationConfig = Field(
+        OmicsAugmentationConfig(), description="random changes of the genotypes of training rows"
     )
     model: OmicsEncoder = Field(GenomeLocalNetConfig(), description="the encoder")
 

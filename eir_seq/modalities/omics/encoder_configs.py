@@ -10,9 +10,9 @@ from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.strict import Positive
 from eir_seq.modalities.encoders.options import (
     CnnOptions,
-    IdentityOptions,
+    GridIdentityOptions,
+    GridLinearOptions,
     LclOptions,
-    LinearOptions,
     PenaltyOptions,
 )
 
@@ -61,7 +61,7 @@ class GroupedGenomeLocalNetConfig(GenotypeEncoderBase):
     model_init_config: GroupOptions = Field(GroupOptions(), description=_OPTIONS)
 
 
-class SimpleLclConfig(GenotypeEncoderBase):
+class OmicsSimpleLclConfig(GenotypeEncoderBase):
     """A single locally connected layer."""
 
     READER: ClassVar[str] = "eir_seq.modalities.omics.encoders:SimpleLcl"
@@ -70,7 +70,7 @@ class SimpleLclConfig(GenotypeEncoderBase):
     model_init_config: SimpleLclOptions = Field(SimpleLclOptions(), description=_OPTIONS)
 
 
-class CnnConfig(GenotypeEncoderBase):
+class OmicsCnnConfig(GenotypeEncoderBase):
     """A residual convolutional network along the SNPs; options of the height have no effect."""
 
     READER: ClassVar[str] = f"{_GRIDS}:CnnEncoder"
@@ -79,19 +79,19 @@ class CnnConfig(GenotypeEncoderBase):
     model_init_config: CnnOptions = Field(CnnOptions(), description=_OPTIONS)
 
 
-class LinearConfig(GenotypeEncoderBase):
+class OmicsLinearConfig(GenotypeEncoderBase):
     """One linear layer."""
 
     READER: ClassVar[str] = f"{_GRIDS}:LinearEncoder"
 
     model_type: Literal["linear"] = "linear"
-    model_init_config: LinearOptions = Field(LinearOptions(), description=_OPTIONS)
+    model_init_config: GridLinearOptions = Field(GridLinearOptions(), description=_OPTIONS)
 
 
-class IdentityConfig(GenotypeEncoderBase):
+class OmicsIdentityConfig(GenotypeEncoderBase):
     """The one-hot values themselves."""
 
     READER: ClassVar[str] = f"{_GRIDS}:IdentityEncoder"
 
     model_type: Literal["identity"] = "identity"
-    model_init_config: IdentityOptions = Field(IdentityOptions(), description=_OPTIONS)
+    model_init_config: GridIdentityOptions = Field(GridIdentityOptions(), description=_OPTIONS)
