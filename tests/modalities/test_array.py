@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,6 +23,7 @@ from eir_seq.inference.predict import predict
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.array import preprocess
 from eir_seq.modalities.base import Draw
+from eir_seq.training.run import train
 from tests.recipes import CLASS, HEIGHT, scores, write_tables
 from tests.recipes.arrays import make_array
 
@@ -142,6 +145,45 @@ def test_arrays_in_the_table_and_in_archives(tmp_path: Path) -> None:
         for cell in rows["scan"]
     }
     assert found == {(1, 2), (3, 4), (5, 6), (7, 8), (9, -1)}
+
+
+def test_rows_may_lack_arrays_or_genotypes(tmp_path: Path) -> None:
+    """Arrays in a column of lists, genotypes in files; some rows have one of them alone."""
+    random = np.random.default_rng(0)
+    scans: list[Any] = [random.normal(size=(2, 6)).tolist() if row % 4 else None for row in range(16)]
+    genes = [f"{row}.npy" if row % 4 < 2 else None for row in range(16)]
+    for row in range(16):
+        np.save(tmp_path / f"{row}.npy", np.eye(3, 9)[:, random.permutation(9)])
+    table = pa.table({"scan": scans, "genes": genes, "side": ["a", "b"] * 8})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    run = tmp_path / "run"
+    train(
+        validate_experiment(
+            {
+                "data": {
+                    "train": str(tmp_path / "rows.parquet"),
+                    "cache_dir": str(tmp_path / "cache"),
+                    "validation": 0.25,
+                    "on_missing": "keep",
+                },
+                "inputs": {
+                    "scan": {
+                        "type": "array",
+                        "column": "scan",
+                        "model": {"model_type": "cnn"},
+                        "modality_dropout": 0.1,
+                    },
+                    "genes": {"type": "omics", "column": "genes", "model": {"model_type": "linear"}},
+                },
+                "fusion": {"type": "concat"},
+                "outputs": {"side": {"type": "classification", "column": "side"}},
+                "trainer": {"max_steps": 2, "accelerator": "cpu"},
+                "run": {"dir": str(run)},
+            }
+        )
+    )
+    written = predict(run / "bundle", test=str(tmp_path / "rows.parquet"), output=tmp_path / "all.csv").read_text()
+    assert len(written.splitlines()) == 17
 
 
 def test_a_bundle_keeps_what_was_fitted(tmp_path: Path) -> None:
