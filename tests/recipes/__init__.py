@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torchmetrics.functional import matthews_corrcoef, r2_score
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.training.run import train
@@ -108,12 +110,11 @@ def scores(
 
 
 def _mcc(predicted: Sequence[str], true: Sequence[str]) -> float:
-    from sklearn.metrics import matthews_corrcoef
-
-    return float(matthews_corrcoef(true, predicted))
+    numbers = {name: number for number, name in enumerate(sorted({*predicted, *true}))}
+    found, expected = (torch.tensor([numbers[name] for name in names]) for names in (predicted, true))
+    return float(matthews_corrcoef(found, expected, task="multiclass", num_classes=max(2, len(numbers))))
 
 
 def _r2(predicted: Sequence[str], true: Sequence[str]) -> float:
-    from sklearn.metrics import r2_score
-
-    return float(r2_score(np.array(true, float), np.array(predicted, float)))
+    found, expected = (torch.tensor([float(value) for value in values]) for values in (predicted, true))
+    return float(r2_score(found, expected))

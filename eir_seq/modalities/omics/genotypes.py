@@ -70,9 +70,9 @@ class Plink:
         rows = [self.place(sample) for sample in samples]
         columns: Any = slice(None) if selected is None else np.asarray(selected)
         with open_bed(self.path, iid_count=self.count, sid_count=len(self.snps), properties={}, num_threads=1) as bed:
-            found = bed.read(index=(np.asarray(rows), columns), dtype="int8", order="C")
-        codes: Codes = np.where(found < 0, MISSING, found).astype(np.uint8)
-        return codes
+            found: NDArray[np.int8] = bed.read(index=(np.asarray(rows), columns), dtype="int8", order="C")
+        found[found < 0] = MISSING
+        return found.view(np.uint8)
 
 
 def open_plink(cell: Sequence[Any]) -> Plink:
