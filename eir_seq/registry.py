@@ -109,6 +109,8 @@ INPUTS = Registry(
     {
         "sequence": "eir_seq.modalities.sequence.config:SequenceInputConfig",
         "image": "eir_seq.modalities.image.config:ImageInputConfig",
+        "array": "eir_seq.modalities.array.config:ArrayInputConfig",
+        "omics": "eir_seq.modalities.omics.config:OmicsInputConfig",
     },
 )
 """Config classes of inputs."""
@@ -135,7 +137,22 @@ OUTPUTS = Registry(
 )
 """Config classes of outputs."""
 
-ENCODERS = Registry("encoders", {})
+ENCODERS = Registry(
+    "encoders",
+    {
+        "array.cnn": "eir_seq.modalities.array.encoder_configs:ArrayCnnConfig",
+        "array.lcl": "eir_seq.modalities.array.encoder_configs:ArrayLclConfig",
+        "array.transformer": "eir_seq.modalities.array.encoder_configs:ArrayTransformerConfig",
+        "array.linear": "eir_seq.modalities.array.encoder_configs:ArrayLinearConfig",
+        "array.identity": "eir_seq.modalities.array.encoder_configs:ArrayIdentityConfig",
+        "omics.genome-local-net": "eir_seq.modalities.omics.encoder_configs:GenomeLocalNetConfig",
+        "omics.genome-local-net-informed-moe": "eir_seq.modalities.omics.encoder_configs:GroupedGenomeLocalNetConfig",
+        "omics.lcl-simple": "eir_seq.modalities.omics.encoder_configs:OmicsSimpleLclConfig",
+        "omics.cnn": "eir_seq.modalities.omics.encoder_configs:OmicsCnnConfig",
+        "omics.linear": "eir_seq.modalities.omics.encoder_configs:OmicsLinearConfig",
+        "omics.identity": "eir_seq.modalities.omics.encoder_configs:OmicsIdentityConfig",
+    },
+)
 """Config classes of encoders as ``INPUT.NAME``: what `model.model_type` of a kind of input may be besides the
 architectures of the catalogue."""
 

@@ -98,6 +98,8 @@ class TrainingModule(LightningModule):
             present=[name for name, counts in batch["step_counts"].items() if any(counts)],
             scale=1.0 if scaler is None else scaler.get_scale(),
         )
+        if (penalty := self.network.penalty()) is not None:
+            total = total + penalty * (len(batch["id"]) / batch["step_rows"])
         return total * self.trainer.accumulate_grad_batches  # by which the trainer divides
 
     def on_validation_epoch_start(self) -> None:

@@ -198,15 +198,22 @@ class Network(nn.Module):
 
     def shared_parameters(self, outputs: Collection[str]) -> list[nn.Parameter]:
         """The parameters of the encoders and the fusion that all of `outputs` read, in this order."""
-        fused = [name for name in outputs if name not in self.token_inputs]
+        fused = [name for name in outputs if name not in self.token_inputs and name not in self.state_inputs]
         encoders = set(self._encoders)
         for name in outputs:
             if name in self.token_inputs:
                 encoders &= {self.token_inputs[name]}
+            elif name in self.state_inputs:
+                encoders &= set(self.state_inputs[name])
         parts = [self.encoders[key] for name, key in self._encoders.items() if name in encoders]
         if self.fusion is not None and len(fused) == len(outputs):
             parts.append(self.fusion)
         return [parameter for part in parts for parameter in part.parameters()]
+
+    def penalty(self) -> Tensor | None:
+        """What encoders add to the loss of a training step; None for nothing."""
+        found = [own for encoder in self.encoders.values() if (own := getattr(encoder, "penalty", _none)()) is not None]
+        return torch.stack(found).sum() if found else None
 
     def learnt(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
         """A batch's ``inputs`` with those labels alone that losses are computed of."""
@@ -249,6 +256,10 @@ class Network(nn.Module):
         missing = [name for name in self.tensors() if name in absent]
         if missing or unexpected:
             raise RuntimeError(f"missing {', '.join(missing) or 'none'}; unknown {', '.join(unexpected) or 'none'}")
+
+
+def _none() -> None:
+    """The penalty of an encoder that is no `Encoder`."""
 
 
 def _key(name: str) -> str:

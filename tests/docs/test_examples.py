@@ -149,6 +149,8 @@ def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 PLAIN = {
     "start_from:": "tests/training/test_warm_start.py trains from another run",
     "type: image": "tests/docs/test_picture_examples.py builds these inputs",
+    "type: array": "tests/docs/test_grid_examples.py trains with these",
+    "type: omics": "tests/docs/test_grid_examples.py trains with these",
     "tensors:": "tests/docs/test_tensor_examples.py builds these inputs, tests/modalities trains with such",
 }
 """Examples whose rows are more than texts and labels: they are not trained with here."""
