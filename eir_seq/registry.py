@@ -131,7 +131,15 @@ OUTPUTS = Registry(
 )
 """Config classes of outputs."""
 
-ENCODERS = Registry("encoders", {})
+ENCODERS = Registry(
+    "encoders",
+    {
+        "image.cnn": "eir_seq.modalities.image.encoders.config:CnnConfig",
+        "image.resnet": "eir_seq.modalities.image.encoders.config:ResNetConfig",
+        "image.vit": "eir_seq.modalities.image.encoders.config:VitConfig",
+        "image.timm": "eir_seq.modalities.image.encoders.config:TimmConfig",
+    },
+)
 """Config classes of encoders as ``INPUT.NAME``: what `model.model_type` of a kind of input may be besides the
 architectures of the catalogue."""
 
@@ -242,6 +250,15 @@ GROUPS: dict[str, Registry] = {
     )
 }
 """All registries by the name of their group."""
+
+
+def encoders_of(kind: str) -> tuple[str, ...]:
+    """The names of the encoders of a kind of input.
+
+    >>> "cnn" in encoders_of("image")
+    True
+    """
+    return tuple(name for entry in ENCODERS for of, _, name in [entry.partition(".")] if of == kind)
 
 
 def unknown(registry: Registry, name: str) -> str:
