@@ -40,7 +40,7 @@ def test_every_key_stands_in_the_reference_with_its_meaning(generate: ModuleType
             for key, field in definitions[name]["properties"].items():
                 row = next(line for line in reference.splitlines() if line.startswith(f"| `{key}` |"))
                 assert row.count("|") == 5
-                if key == "type":
+                if key == "type" or "const" in field:
                     continue
                 assert field.get("description"), f"{name}.{key} says not what it means"
                 assert field["description"].replace("|", "&#124;") in reference

@@ -19,7 +19,7 @@ from eir_seq.modalities.base import Draw, RowSource, stacked
 from eir_seq.modalities.image.augmentation import augmented
 from eir_seq.modalities.image.cells import PictureCells, pixels_of, shown
 from eir_seq.modalities.image.config import AugmentationConfig, ImageInputConfig
-from eir_seq.modalities.image.encoders.base import Published
+from eir_seq.modalities.image.encoders.base import ImageEncoder, Published
 from eir_seq.modalities.json_state import JsonFittedModality
 from eir_seq.modalities.pictures import BILINEAR, Pixels, Scaling
 from eir_seq.registry import imported
@@ -56,7 +56,9 @@ class FittedPixels(JsonFittedModality):
         """
         place = f"inputs.{name}"
         encoder = imported(config.model.IMPLEMENTATION)
-        published: Published = encoder.published(config.model, config.channels, f"{place}.model")
+        published = Published()
+        if issubclass(encoder, ImageEncoder):
+            published = encoder.published(config.model, config.channels, f"{place}.model")
         scaling, shape = _scaling(config, published)
         if config.mean is not None and config.std is not None:
             mean, std = config.mean, config.std
@@ -71,6 +73,11 @@ class FittedPixels(JsonFittedModality):
         return isinstance(other, FittedPixels) and (self.name, self._content()) == (other.name, other._content())
 
     __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Channels, height and width of what the encoder reads."""
+        return (self.config.channels, *self.shape)
 
     @property
     def cells(self) -> PictureCells:

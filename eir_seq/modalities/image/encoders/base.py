@@ -93,7 +93,7 @@ class ImageEncoder(Encoder):
         """Training mode for all but what is frozen."""
         super().train(mode)
         for module in self.frozen:
-            module.eval()
+            nn.Module.train(module, mode=False)  # the encoder itself may be among them
         return self
 
 

@@ -12,6 +12,7 @@ from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.strict import Positive, Strict
 from eir_seq.errors import Fault, nearest
+from eir_seq.modalities.encoders.options import CnnOptions
 from eir_seq.models.options import ACTIVATIONS
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
@@ -35,39 +36,31 @@ class ImageEncoderBase(EncoderBase):
         return None
 
 
-class CnnOptions(Strict):
-    """A residual convolutional network: a convolution, then stages of residual blocks, each at half the resolution."""
+class ImageCnnOptions(CnnOptions):
+    """Options of a residual convolutional network, with defaults for pictures."""
 
-    channels: Positive = Field(32, description="channels of the first convolution and the first stage")
-    blocks: list[Positive] | None = Field(
-        None,
-        min_length=1,
-        description="residual blocks of each stage; every stage but the first halves height and width and doubles the "
-        "channels (at most 512); by default one each, until neither side has more than 4 pixels",
+    channel_exp_base: int = Field(5, ge=0, le=12, description="two to this power channels")
+    kernel_width: Positive = Field(3, description="width of the kernels; at most that of what they read")
+    kernel_height: Positive = Field(3, description="height of the kernels; at most that of what they read")
+    down_stride_width: Positive = Field(2, description="stride along the width where the size is reduced")
+    down_stride_height: Positive = Field(2, description="stride along the height where the size is reduced")
+    first_conv_reduces: bool = Field(False, description="whether the first layer reduces the size")
+    down_sample_every_n_blocks: Positive = Field(
+        1, description="blocks from one reduction of the size to the next, where layers does not say"
     )
-    kernel_size: Positive = Field(3, description="height and width of the kernels of the blocks")
-    first_kernel_size: Positive | None = Field(None, description="that of the first convolution; kernel_size if absent")
-    first_stride: Positive = Field(1, description="stride of the first convolution")
-    dilation: Positive = Field(1, description="dilation of the kernels of the blocks")
-    dropout: Rate = Field(0.0, description="dropout in each block")
-    stochastic_depth: Rate = Field(0.0, description="probability that a row skips a block in training")
-    pool: Literal["flatten", "avg", "max"] = Field(
-        "flatten",
-        description="how the last feature map becomes a vector: flatten keeps where in the picture something is, avg "
-        "and max do not",
-    )
+    cutoff: Positive = Field(16, description="blocks are added until at most so many positions are left")
     output_size: Positive | None = Field(
-        None, description="width of the vector, by a linear layer; by default 256 with flatten, else that of the map"
+        256, description="size of the vector, by a linear layer; null: all features side by side"
     )
 
 
 class CnnConfig(ImageEncoderBase):
-    """A residual convolutional network of the size that you say (He et al. 2016, arXiv:1603.05027)."""
+    """A residual convolutional network (He et al. 2016, arXiv:1603.05027), which keeps where something is."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.image.encoders.cnn:Cnn"
 
     model_type: Literal["cnn"] = "cnn"
-    model_init_config: CnnOptions = Field(CnnOptions(), description="its options")
+    model_init_config: ImageCnnOptions = Field(ImageCnnOptions(), description="its options")
 
 
 class _WithWeights(ImageEncoderBase):

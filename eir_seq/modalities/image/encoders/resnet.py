@@ -114,9 +114,8 @@ def check_channels(channels: int, wanted: int, place: str) -> None:
     """Raises `UserError` where an input has other channels than published weights read."""
     if channels != wanted:
         modes = {1: "L", 3: "RGB", 4: "RGBA"}
-        hint = (
-            f"set mode: {modes[wanted]}; gray pictures get three equal channels" if wanted == 3 else "set another mode"
-        )
+        hint = f"set mode: {modes[wanted]}" if wanted in modes else "no mode fits"
+        hint += ", which gives gray pictures three equal channels" if wanted == 3 else ""
         message = f"read {wanted} channels, mode {modes[channels]} has {channels}; {hint}"
         raise UserError(Fault(place, message))
 

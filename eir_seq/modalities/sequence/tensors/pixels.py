@@ -34,6 +34,7 @@ class Picture(TensorSource):
     resize: Resize = "crop"
     edge: int | None = None
     resample: int = BICUBIC
+    width: int | None = None
     mean: list[float] = field(default_factory=lambda: list(MEAN))
     deviation: list[float] = field(default_factory=lambda: list(DEVIATION))
     tokens: int = 0
@@ -45,7 +46,7 @@ class Picture(TensorSource):
     @property
     def scaling(self) -> Scaling:
         """How the picture becomes pixels."""
-        return Scaling(self.size, self.channels, self.resize, self.edge, self.resample)
+        return Scaling(self.size, self.channels, self.resize, self.edge, self.resample, self.width)
 
     def resolve(self, cell: Any, folder: Path) -> Any:
         """See `locate_picture`."""
