@@ -91,8 +91,10 @@ def computed(tensors: dict[str, Tensor], depth: int, x: Tensor) -> Tensor:
     """The published computation, step by step: features (batch, channels) behind the mean over places."""
 
     def norm(name: str, x: Tensor) -> Tensor:
-        found = {leaf: tensors[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias")}
-        return F.batch_norm(x, **found, training=False, eps=1e-5)
+        mean, variance, weight, bias = (
+            tensors[f"{name}.{leaf}"] for leaf in ("running_mean", "running_var", "weight", "bias")
+        )
+        return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=1e-5)
 
     def convolved(name: str, x: Tensor, stride: int, padding: int) -> Tensor:
         return F.conv2d(x, tensors[f"{name}.weight"], stride=stride, padding=padding)
@@ -140,7 +142,7 @@ def test_published_resnets_load_and_compute_the_same(depth: int, tmp_path: Path)
 def test_names_and_shapes_of_deeper_ones() -> None:
     for depth in (34, 50):
         with torch.device("meta"):
-            own = ResNet(ResNetOptions(depth=depth), 3).state_dict()  # type: ignore[arg-type]
+            own = ResNet(ResNetOptions(depth=depth), 3).state_dict()
         expected = {name: shape for name, shape in published_shapes(depth).items() if not name.startswith("fc.")}
         assert {name: tuple(x.shape) for name, x in own.items()} == expected
 
@@ -312,7 +314,7 @@ class FakeModel(nn.Module):
         self.norm = nn.BatchNorm2d(width)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        maps = self.norm(self.stem(x))
+        maps: Tensor = self.norm(self.stem(x))
         return maps.permute(0, 2, 3, 1) if self.last else maps
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:

@@ -13,7 +13,7 @@ from eir_seq.config.backbones import Pool, SequenceModelConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.base import Encoder
-from eir_seq.modalities.encoders.loading import SEQ2SEQ, build_backbone, set_pooler, vocabulary_of
+from eir_seq.modalities.encoders.loading import SEQ2SEQ, build_backbone, model_of, set_pooler, vocabulary_of
 from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq, target_frame
 from eir_seq.modalities.sequence.tensors.declare import check_sizes, not_given
 from eir_seq.models.heads.base import Head
@@ -194,7 +194,7 @@ def build_sequence_encoder(
     beyond the embeddings, a pooler or a task that the architecture does not have, or a language model that sees what
     it should predict.
     """
-    config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
+    config, tokenizer, place = model_of(fitted), fitted.tokenizer, f"inputs.{fitted.name}"
     backbone = build_backbone(fitted, pretrained=pretrained, task=task)
     options: Any = backbone.config.get_text_config() if isinstance(backbone, TransformersModel) else backbone.config
     faults = []

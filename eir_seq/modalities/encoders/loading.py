@@ -49,6 +49,13 @@ TOKEN_OPTIONS = {
 """Options of architectures that name a token, and the attribute of the tokenizer that holds its id."""
 
 
+def model_of(fitted: FittedSequence | FittedImage) -> SequenceModelConfig:
+    """The architecture of the catalogue that reads an input of tokens."""
+    config = fitted.config.backbone
+    assert config is not None, "encoders of other kinds build themselves"
+    return config
+
+
 def build_backbone(fitted: FittedSequence | FittedImage, *, pretrained: bool, task: str | None) -> Any:
     """The model that an input's config names, fitted to its tokenizer, with the head of `task`.
 
@@ -61,7 +68,7 @@ def build_backbone(fitted: FittedSequence | FittedImage, *, pretrained: bool, ta
         UserError: options that do not exist or do not fit together, a task that the architecture does not have, or a
             language model that sees what it should predict.
     """
-    config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
+    config, tokenizer, place = model_of(fitted), fitted.tokenizer, f"inputs.{fitted.name}"
     if not config.pretrained_model:
         backbone = _from_scratch(fitted, task)
     elif pretrained or fitted.backbone is None:
@@ -91,7 +98,7 @@ def vocabulary_of(backbone: Any) -> int | None:
 
 
 def _from_scratch(fitted: FittedSequence | FittedImage, task: str | None) -> Any:
-    config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
+    config, tokenizer, place = model_of(fitted), fitted.tokenizer, f"inputs.{fitted.name}"
     if config.model_type == AUTO:
         _refuse_beyond(task, place)
         return _beyond_from_scratch(config, tokenizer, place)

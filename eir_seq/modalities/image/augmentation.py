@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,7 +70,7 @@ def _changes(config: AugmentationConfig) -> Callable[[Tensor], Tensor]:
 
     def change(picture: Tensor) -> Tensor:
         gray = picture.shape[1] == 1 and config.policy != "none"  # operations on colors take three channels
-        x: Any = picture.expand(-1, 3, -1, -1) if gray else picture
+        x = picture.expand(-1, 3, -1, -1) if gray else picture
         for step in steps:
             x = step(x)
         return x[:, :1] if gray else x

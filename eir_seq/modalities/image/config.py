@@ -40,7 +40,7 @@ class AugmentationConfig(Strict):
         "of one strength (RandAugment; arXiv:1909.13719)",
     )
     operations: Annotated[int, Field(ge=1, le=15)] = Field(2, description="operations of rand per picture")
-    magnitude: Annotated[float, Field(gt=0, lt=30)] = Field(10, description="strength of rand")
+    magnitude: Annotated[int, Field(ge=1, le=29)] = Field(10, description="strength of rand")
     horizontal_flip: Probability = Field(0.0, description="probability of exchanging left and right")
     vertical_flip: Probability = Field(0.0, description="probability of exchanging top and bottom")
 

@@ -11,7 +11,7 @@ from eir_seq.models.output import TokenStates
 class Cnn(CnnEncoder):
     """`pixel_values` (batch, channels, height, width) to the positions that are left, and to a vector."""
 
-    def read(self, pixel_values: Tensor) -> TokenStates:
+    def read(self, pixel_values: Tensor) -> TokenStates:  # type: ignore[override]  # the tensor by name
         """States (batch, positions, channels).
 
         Args:

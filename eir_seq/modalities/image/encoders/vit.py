@@ -208,7 +208,7 @@ def resized(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     side = round((positions.shape[1] - 1) ** 0.5)
     if (side, side) == grid or side**2 != positions.shape[1] - 1:
         return positions
-    square = positions[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    square = positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     found = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
     return torch.cat((positions[:, :1], found.flatten(2).transpose(1, 2)), 1)
 
