@@ -10,7 +10,7 @@ from pydantic import Field
 
 from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.packages import is_installed, missing_package
-from eir_seq.config.strict import Positive, Strict
+from eir_seq.config.strict import Positive, Strict, ignored
 from eir_seq.errors import Fault, nearest
 from eir_seq.modalities.encoders.options import CnnOptions
 from eir_seq.models.options import ACTIVATIONS
@@ -71,8 +71,6 @@ class _WithWeights(ImageEncoderBase):
 
     def faults(self, place: str) -> Iterator[Fault]:
         """Freezing of weights that are random, and twice."""
-        from eir_seq.config.sections import ignored
-
         if self.published is None:
             yield from ignored(place, self, "freeze_pretrained_model freeze", "without published weights")
         elif self.freeze_pretrained_model:
@@ -157,8 +155,6 @@ class VitConfig(_WithWeights):
 
     def faults(self, place: str) -> Iterator[Fault]:
         """Heads that do not divide the width; options that published weights decide."""
-        from eir_seq.config.sections import ignored
-
         yield from super().faults(place)
         options, here = self.model_init_config, f"{place}.model_init_config"
         if self.weights is not None:
