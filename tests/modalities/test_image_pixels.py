@@ -301,6 +301,7 @@ NEITHER = "is neither one of cnn, resnet, vit, timm nor in the catalogue; did yo
         (of("resnet", depth=19), "depth: 19 is not one of 18, 34, 50, 101, 152"),
         ({"model": {"model_type": "resnet", "freeze": ["bn1"]}}, "freeze: has no effect without published weights"),
         (of("cnn", kernel=3), "model_init_config.kernel: unknown key"),
+        (of("timm"), "model_type: 'timm' is not timm/NAME"),
         (of("timm/x", in_chans=3), "model_init_config.in_chans: is decided by the input"),
     ],
 )
