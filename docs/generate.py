@@ -62,7 +62,7 @@ SECTIONS = {
     "inputs.NAME.tensors.langs": ["LanguagesConfig"],
     "inputs.NAME.tensors.task_type_ids": ["TaskTypesConfig"],
     "inputs.NAME.tensors.input_shape_ids, input_pronunciation_ids": ["SignsConfig"],
-    "inputs.NAME.augmentation": ["OmicsAugmentationConfig"],
+    "inputs.NAME.augmentation": ["AugmentationConfig", "OmicsAugmentationConfig"],
     "inputs.NAME.augmentation.missing, shuffle": ["BetaConfig"],
     "inputs.NAME.model": ["SequenceModelConfig", *_kinds(ENCODERS)],
     "inputs.NAME.model.model_init_config": list(_encoder_options()),

@@ -140,6 +140,10 @@ OUTPUTS = Registry(
 ENCODERS = Registry(
     "encoders",
     {
+        "image.cnn": "eir_seq.modalities.image.encoders.config:CnnConfig",
+        "image.resnet": "eir_seq.modalities.image.encoders.config:ResNetConfig",
+        "image.vit": "eir_seq.modalities.image.encoders.config:VitConfig",
+        "image.timm": "eir_seq.modalities.image.encoders.config:TimmConfig",
         "array.cnn": "eir_seq.modalities.array.encoder_configs:ArrayCnnConfig",
         "array.lcl": "eir_seq.modalities.array.encoder_configs:ArrayLclConfig",
         "array.transformer": "eir_seq.modalities.array.encoder_configs:ArrayTransformerConfig",
@@ -276,6 +280,15 @@ GROUPS: dict[str, Registry] = {
     )
 }
 """All registries by the name of their group."""
+
+
+def encoders_of(kind: str) -> tuple[str, ...]:
+    """The names of the encoders of a kind of input.
+
+    >>> "cnn" in encoders_of("image")
+    True
+    """
+    return tuple(name for entry in ENCODERS for of, _, name in [entry.partition(".")] if of == kind)
 
 
 def unknown(registry: Registry, name: str) -> str:

@@ -132,6 +132,8 @@ class Kind:
             if any(getattr(limit, "max_length", None) == 1 for limit in _flat(self.limits)):
                 return "a single character"
             pattern = next((limit.pattern for limit in _flat(self.limits) if getattr(limit, "pattern", None)), None)
+            if pattern is not None and re.fullmatch(r"\^[\w-]+/", pattern):
+                return f"{pattern[1:]}NAME"
             return "text" if pattern is None else "a name of letters, digits, '-' and '_' that begins with a letter"
         if origin is list:
             return f"a list of {_length(self.limits)}values, each {self.items}"

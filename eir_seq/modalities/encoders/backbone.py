@@ -200,6 +200,13 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     return states[torch.arange(len(states), device=states.device), index]
 
 
+def model_of(fitted: FittedSequence | FittedImage) -> SequenceModelConfig:
+    """The architecture of the catalogue that reads an input of tokens."""
+    config = fitted.config.backbone
+    assert config is not None, "encoders of other kinds build themselves"
+    return config
+
+
 def build_sequence_encoder(
     fitted: FittedSequence | FittedImage, data: DataConfig, *, pretrained: bool, task: str | None = None
 ) -> SequenceEncoder:
@@ -209,7 +216,7 @@ def build_sequence_encoder(
     beyond the embeddings, a pooler or a task that the architecture does not have, or a language model that sees what
     it should predict.
     """
-    config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
+    config, tokenizer, place = model_of(fitted), fitted.tokenizer, f"inputs.{fitted.name}"
     backbone = build_backbone(
         config,
         tokenizer,
