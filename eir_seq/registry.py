@@ -109,6 +109,7 @@ INPUTS = Registry(
     {
         "sequence": "eir_seq.modalities.sequence.config:SequenceInputConfig",
         "image": "eir_seq.modalities.image.config:ImageInputConfig",
+        "tabular": "eir_seq.modalities.tabular.config:TabularInputConfig",
     },
 )
 """Config classes of inputs."""
@@ -131,7 +132,14 @@ OUTPUTS = Registry(
 )
 """Config classes of outputs."""
 
-ENCODERS = Registry("encoders", {})
+ENCODERS = Registry(
+    "encoders",
+    {
+        "tabular.mlp": "eir_seq.modalities.tabular.encoders.config:MlpConfig",
+        "tabular.ft-transformer": "eir_seq.modalities.tabular.encoders.config:FtTransformerConfig",
+        "tabular.linear": "eir_seq.modalities.tabular.encoders.config:LinearConfig",
+    },
+)
 """Config classes of encoders as ``INPUT.NAME``: what `model.model_type` of a kind of input may be besides the
 architectures of the catalogue."""
 

@@ -33,6 +33,19 @@ class ColumnType(StrEnum):
 
 
 @dataclass(frozen=True)
+class ColumnGuess:
+    """What a column of a table is likely to hold.
+
+    Attributes:
+        type: a category, a number, or None for neither.
+        reason: for people.
+    """
+
+    type: ColumnType | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class Column:
     """A column that an input or output reads.
 

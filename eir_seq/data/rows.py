@@ -137,7 +137,9 @@ def check_rows(
             texts = nothing if name not in raw.table.column_names else convert(name, place, text_of)
             columns[name] = texts if texts is None else texts.fill_null("")
         elif roles.missing is not None and not need_targets and name not in raw.table.column_names:
-            columns[name], empty[name] = nothing, dict.fromkeys(range(num_rows), "is missing")
+            columns[name] = nothing
+            if not all(use.may_miss for use in uses):
+                empty[name] = dict.fromkeys(range(num_rows), "is missing")
         elif kind.is_structured:
             columns[name] = cells = convert(name, place, as_cells)
             if roles.missing is not None and cells is not None:
@@ -153,10 +155,10 @@ def check_rows(
         elif (values := convert(name, place, partial(_typed, kind, markers))) is not None:
             columns[name], wrong = values
             note(name, wrong)
-            lacking = {row: "is missing" for row in null_rows(columns[name]).tolist() if row not in wrong}
             if all(use.may_miss for use in uses):
-                pass
-            elif roles.missing is None:
+                continue
+            lacking = {row: "is missing" for row in null_rows(columns[name]).tolist() if row not in wrong}
+            if roles.missing is None:
                 note(name, lacking)
             else:
                 empty[name] = lacking

@@ -67,6 +67,20 @@ class Parts:
         return [next(shown) if there else "" for there in mask.tolist()]
 
 
+def settled(config: ExperimentConfig, console: Console) -> ExperimentConfig:
+    """The experiment with the names of columns that it leaves to the data; see `eir_seq.data.settle`.
+
+    Raises:
+        UserError: the training table cannot be read, or has no such columns.
+    """
+    from eir_seq.data.settle import settle
+
+    config, decided = settle(config)
+    for line in decided:
+        console.say(line)
+    return config
+
+
 def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None) -> Parts:
     """Read the rows, fit inputs and outputs on the training rows, encode, and build the network.
 
