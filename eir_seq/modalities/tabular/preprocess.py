@@ -133,8 +133,8 @@ class FittedTabular(JsonFittedModality):
             plain.get(_plain(name), UNSEEN) if index is None else KNOWN + index
             for name, index in zip(codes.dictionary.to_pylist(), known, strict=True)
         ]
-        ids = np.array([*by_code, MISSING], np.int32)[codes.indices.fill_null(len(by_code)).to_numpy()]
-        return ids
+        ids = np.array([*by_code, MISSING], np.int32)
+        return np.asarray(ids[codes.indices.fill_null(len(by_code)).to_numpy()])
 
     def review(self, encoded: RowSource, split: str) -> list[str]:
         """A warning where many categories of a split are unseen."""
