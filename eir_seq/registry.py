@@ -110,6 +110,7 @@ INPUTS = Registry(
         "sequence": "eir_seq.modalities.sequence.config:SequenceInputConfig",
         "image": "eir_seq.modalities.image.config:ImageInputConfig",
         "tabular": "eir_seq.modalities.tabular.config:TabularInputConfig",
+        "bytes": "eir_seq.modalities.bytes.config:BytesInputConfig",
     },
 )
 """Config classes of inputs."""

@@ -27,6 +27,7 @@ from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.targets import target_frame
 
 if TYPE_CHECKING:
+    from eir_seq.modalities.bytes.preprocess import FittedBytes
     from eir_seq.modalities.image.preprocess import FittedImage
     from eir_seq.modalities.sequence.preprocess import FittedSequence
 
@@ -191,7 +192,7 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
 
 
 def build_sequence_encoder(
-    fitted: FittedSequence | FittedImage, data: DataConfig, *, pretrained: bool, task: str | None = None
+    fitted: FittedSequence | FittedImage | FittedBytes, data: DataConfig, *, pretrained: bool, task: str | None = None
 ) -> SequenceEncoder:
     """The backbone that the input's config names, fitted to its tokenizer; with the head of `task`, if given.
 
