@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from eir_seq.config.template import Template
+
 
 class ColumnType(StrEnum):
     """The type that a column is read as, and checked for."""
@@ -53,8 +55,10 @@ class Column:
         type: what it is read as.
         key: the key below the section that names it, such as ``tensors.bbox.column``.
         may_miss: whether a row may have no value there, which is then null.
+        template: what it is made of, where it is no column of the table.
     """
 
     type: ColumnType
     key: str = "column"
     may_miss: bool = False
+    template: Template | None = None

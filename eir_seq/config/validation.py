@@ -34,7 +34,20 @@ _AUTO = "auto"
 """Type of a model from scratch that is not in the catalogue."""
 
 _PATHS = frozenset(
-    ("adapter", "cache_dir", "dir", "file", "labels", "model_type", "path", "root", "test", "train", "validation")
+    (
+        "adapter",
+        "cache_dir",
+        "dir",
+        "file",
+        "labels",
+        "model_type",
+        "path",
+        "root",
+        "test",
+        "train",
+        "validation",
+        "vocab_file",
+    )
 )
 """Keys whose values may be paths."""
 

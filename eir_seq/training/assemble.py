@@ -169,7 +169,6 @@ def build_network(
         if (changes := output.config.generator_options) is not None:
             source = token_inputs[name]
             encoders[source] = with_generator(encoders[source], changes, source, name)
-    sizes: dict[str, int] = {name: _size(encoder) for name, encoder in encoders.items()}
     state_inputs = config.state_inputs
     fused = [name for name in outputs if name not in token_inputs and name not in state_inputs]
     fusion = None
@@ -184,7 +183,7 @@ def build_network(
         else:
             assert name in token_inputs or fusion is not None
             heads[name] = output.build_head(
-                sizes[token_inputs[name]] if name in token_inputs else fusion.output_size  # type: ignore[union-attr]
+                _size(encoders[token_inputs[name]], "state_size") if name in token_inputs else fusion.output_size  # type: ignore[union-attr]
             )
     lacking = [
         name

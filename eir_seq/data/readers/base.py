@@ -160,7 +160,9 @@ class Reader:
 
 
 def wanted_of(columns: Columns, data: DataConfig, optional: frozenset[str] = frozenset()) -> Wanted:
-    """What an experiment reads of a table; `optional` columns may be absent."""
+    """What an experiment reads of a table; `optional` columns may be absent, and so may what these are made of."""
+    parts = (template.columns for name, template in columns.templates.items() if name in optional)
+    optional = optional.union(*parts)
     kinds = {"structured": columns.structured, "numbers": columns.numbers}
     return Wanted(columns.places, optional, data.rename, **kinds, folder=data.cache_dir)
 
