@@ -175,16 +175,16 @@ def build_network(
     if fused:
         width = "state_size" if reads_states(config.fusion) else "output_size"
         fusion = build_fusion(config.fusion, {name: _size(encoder, width) for name, encoder in encoders.items()}, fused)
+    read = {name: _size(encoders[source], "state_size") for name, source in token_inputs.items()}
+    if fusion is not None:
+        read |= dict.fromkeys(fused, fusion.output_size)
     heads = {}
     for name, output in outputs.items():
         if name in state_inputs:
             widths = {source: _size(encoders[source], "state_size") for source in state_inputs[name]}
             heads[name] = output.build_state_head(widths, pretrained=pretrained is True)
         else:
-            assert name in token_inputs or fusion is not None
-            heads[name] = output.build_head(
-                _size(encoders[token_inputs[name]], "state_size") if name in token_inputs else fusion.output_size  # type: ignore[union-attr]
-            )
+            heads[name] = output.build_head(read[name])
     lacking = [
         name
         for name, declared in config.inputs.items()

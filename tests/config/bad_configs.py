@@ -127,7 +127,7 @@ VALUES = [
     cli("mapping-empty", "~inputs.review", "inputs: must hold at least one entry"),
     cli("not-a-mapping", f"{MODEL}=longformer", f"{MODEL}: 'longformer' is not a mapping; write {MODEL}.model_type=longformer, in YAML model: {{model_type: longformer}}"),
     cli("input-name", "+inputs={2x: {type: sequence, column: a, model: {model_type: bert}}}", "inputs.2x: is not a name of letters, digits, '-' and '_' that begins with a letter"),
-    cli("input-type", "inputs.review.type=sequenc", "inputs.review.type: 'sequenc' is not one of 'sequence', 'image'; did you mean 'sequence'?"),
+    cli("input-type", "inputs.review.type=sequenc", "inputs.review.type: 'sequenc' is not one of 'sequence', 'image', 'tabular', 'bytes'; did you mean 'sequence'?"),
     cli("tokenizer-type", "inputs.review.tokenizer.type=wrd", "inputs.review.tokenizer.type: 'wrd' is not one of 'word', 'character', 'byte', 'bpe', 'wordpiece', 'unigram', 'published'; did you mean 'word'?"),
     cli("output-type", "outputs.stars.type=regresion", "outputs.stars.type: 'regresion' is not one of 'classification', 'regression', 'causal_lm', 'token_classification', 'seq2seq_lm', 'masked_lm', 'replaced_token_detection', 'span_corruption', 'denoising'; did you mean 'regression'?"),
     cli("fusion-type", "fusion.type=mlp", "fusion.type: 'mlp' is not one of 'concat', 'mlp-residual', 'attention', 'gated-experts'; did you mean 'mlp-residual'?"),
