@@ -385,6 +385,8 @@ def test_two_tables_and_a_text_may_read_one_column(tmp_path: Path) -> None:
     config = experiment(tmp_path, trainer={"max_steps": 2}, rows=30)
     raw = config.model_dump(mode="json")
     raw["inputs"]["again"] = {**raw["inputs"]["clinic"], "model": model("ft-transformer")}
+    text = {"text": "{ward}", "model": {"model_type": "sequence-default", "model_init_config": SMALL}}
+    raw["inputs"] |= {"words": text, "characters": {**text, "tokenizer": {"type": "character"}}}
     result = train(validate_experiment(raw))
     assert result["status"] == "finished"
     assert json.loads((tmp_path / "run/bundle/inputs/again/input.json").read_text())["name"] == "again"
