@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from eir_seq.config.strict import Positive, Strict, ignored
+from eir_seq.config.vocab_file import read_vocab_file
 from eir_seq.errors import Fault, UserError
 
 
@@ -82,15 +83,11 @@ class ListedTokenizerBase(NormalizingTokenizerBase):
 
     def faults(self, place: str) -> Iterator[Fault]:
         """What limits a learnt vocabulary does not limit one in a file."""
-        from eir_seq.config.sections import ignored
-
         if self.vocab_file is not None:
             yield from ignored(place, self, "min_freq max_vocab_size", "with vocab_file")
 
     def preflight(self, place: str) -> Iterator[Fault]:
         """A vocabulary file that cannot be used."""
-        from eir_seq.config.vocab_file import read_vocab_file
-
         if self.vocab_file is None:
             return
         try:

@@ -10,6 +10,7 @@ from pydantic import Field
 from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.inputs import EncoderInputBase
+from eir_seq.config.strict import ignored
 from eir_seq.errors import Fault
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ class BytesInputConfig(EncoderInputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Those of the backbone, a published one, and options without effect."""
-        from eir_seq.config.sections import ignored
-
         yield from super().faults(name, sections)
         place = f"inputs.{name}"
         if self.model.pretrained_model:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from eir_seq.config.encoders import EncoderBase
-from eir_seq.config.strict import Positive, Strict
+from eir_seq.config.strict import Positive, Strict, ignored
 from eir_seq.errors import Fault
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -38,8 +38,6 @@ class NumericOptions(Strict):
 
     def faults(self, place: str) -> Iterator[Fault]:
         """Options of embeddings that are not chosen."""
-        from eir_seq.config.sections import ignored
-
         chosen = self.numeric_embedding
         if chosen != "piecewise-linear":
             yield from ignored(place, self, "bins", f"with numeric_embedding: {chosen}")
@@ -59,8 +57,6 @@ class MlpOptions(NumericOptions):
 
     def faults(self, place: str) -> Iterator[Fault]:
         """Options of embeddings that are not chosen."""
-        from eir_seq.config.sections import ignored
-
         yield from super().faults(place)
         if self.numeric_embedding == "linear":
             yield from ignored(place, self, "numeric_embedding_size", "with numeric_embedding: linear")
