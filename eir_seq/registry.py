@@ -136,9 +136,9 @@ OUTPUTS = Registry(
 ENCODERS = Registry(
     "encoders",
     {
-        "tabular.mlp": "eir_seq.modalities.tabular.encoders.config:MlpConfig",
+        "tabular.mlp": "eir_seq.modalities.tabular.encoders.config:TabularMlpConfig",
         "tabular.ft-transformer": "eir_seq.modalities.tabular.encoders.config:FtTransformerConfig",
-        "tabular.linear": "eir_seq.modalities.tabular.encoders.config:LinearConfig",
+        "tabular.linear": "eir_seq.modalities.tabular.encoders.config:TabularLinearConfig",
     },
 )
 """Config classes of encoders as ``INPUT.NAME``: what `model.model_type` of a kind of input may be besides the

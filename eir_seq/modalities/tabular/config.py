@@ -14,7 +14,7 @@ from eir_seq.config.inputs import EncoderInputBase
 from eir_seq.config.kinds import encoders
 from eir_seq.config.strict import Fraction, Positive
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.modalities.tabular.encoders.config import MlpConfig
+from eir_seq.modalities.tabular.encoders.config import TabularMlpConfig
 
 if TYPE_CHECKING:
     from eir_seq.config.sections import Sections
@@ -49,7 +49,7 @@ class TabularInputConfig(EncoderInputBase):
         0.01,
         description="share of the categories of training rows that are read as unseen, so that their vector learns",
     )
-    model: TabularModelConfig = Field(MlpConfig(), description="the encoder")
+    model: TabularModelConfig = Field(TabularMlpConfig(), description="the encoder")
 
     @property
     def named(self) -> dict[str, list[str]]:

@@ -45,7 +45,7 @@ class NumericOptions(Strict):
             yield from ignored(place, self, "frequencies frequency_scale", f"with numeric_embedding: {chosen}")
 
 
-class MlpOptions(NumericOptions):
+class TabularMlpOptions(NumericOptions):
     """Options of `mlp`."""
 
     num_layers: int = Field(2, ge=0, description="residual blocks")
@@ -62,13 +62,13 @@ class MlpOptions(NumericOptions):
             yield from ignored(place, self, "numeric_embedding_size", "with numeric_embedding: linear")
 
 
-class MlpConfig(EncoderBase):
+class TabularMlpConfig(EncoderBase):
     """Residual feed-forward blocks on the vectors of all columns side by side."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.tabular.encoders.mlp:MlpEncoder"
 
     model_type: Literal["mlp"] = "mlp"
-    model_init_config: MlpOptions = Field(MlpOptions(), description="its options")
+    model_init_config: TabularMlpOptions = Field(TabularMlpOptions(), description="its options")
 
     @property
     def bins(self) -> int:
@@ -116,16 +116,16 @@ class FtTransformerConfig(EncoderBase):
             yield Fault(f"{place}.model_init_config.num_heads", message)
 
 
-class LinearOptions(Strict):
+class TabularLinearOptions(Strict):
     """Options of `linear`."""
 
     hidden_size: Positive = Field(128, description="size of the feature vector")
 
 
-class LinearConfig(EncoderBase):
+class TabularLinearConfig(EncoderBase):
     """A linear layer on numbers and one-hot categories."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.tabular.encoders.mlp:LinearEncoder"
 
     model_type: Literal["linear"] = "linear"
-    model_init_config: LinearOptions = Field(LinearOptions(), description="its options")
+    model_init_config: TabularLinearOptions = Field(TabularLinearOptions(), description="its options")

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from eir_seq.modalities.encoders.base import VectorEncoder
 from eir_seq.modalities.encoders.layers.residual_mlp import ResidualMlp
 from eir_seq.modalities.tabular.encoders.columns import CategoryVectors, EmbeddedNumbers, PlainNumbers
-from eir_seq.modalities.tabular.encoders.config import LinearOptions, MlpOptions
+from eir_seq.modalities.tabular.encoders.config import TabularLinearOptions, TabularMlpOptions
 from eir_seq.modalities.tabular.preprocess import FittedTabular
 
 
 class MlpEncoder(VectorEncoder):
     """Residual feed-forward blocks on the vectors of all columns side by side."""
 
-    def __init__(self, options: MlpOptions, fitted: FittedTabular) -> None:
+    def __init__(self, options: TabularMlpOptions, fitted: FittedTabular) -> None:
         super().__init__()
         self.output_size = options.hidden_size
         self.category_vectors: nn.Module | None = None
@@ -52,7 +52,7 @@ class MlpEncoder(VectorEncoder):
 class LinearEncoder(VectorEncoder):
     """A linear layer on numbers and one-hot categories."""
 
-    def __init__(self, options: LinearOptions, fitted: FittedTabular) -> None:
+    def __init__(self, options: TabularLinearOptions, fitted: FittedTabular) -> None:
         super().__init__()
         self.output_size = options.hidden_size
         columns = len(fitted.counts) + len(fitted.config.continuous)
