@@ -109,6 +109,8 @@ INPUTS = Registry(
     {
         "sequence": "eir_seq.modalities.sequence.config:SequenceInputConfig",
         "image": "eir_seq.modalities.image.config:ImageInputConfig",
+        "tabular": "eir_seq.modalities.tabular.config:TabularInputConfig",
+        "bytes": "eir_seq.modalities.bytes.config:BytesInputConfig",
         "array": "eir_seq.modalities.array.config:ArrayInputConfig",
         "omics": "eir_seq.modalities.omics.config:OmicsInputConfig",
     },
@@ -140,6 +142,9 @@ OUTPUTS = Registry(
 ENCODERS = Registry(
     "encoders",
     {
+        "tabular.mlp": "eir_seq.modalities.tabular.encoders.config:TabularMlpConfig",
+        "tabular.ft-transformer": "eir_seq.modalities.tabular.encoders.config:FtTransformerConfig",
+        "tabular.linear": "eir_seq.modalities.tabular.encoders.config:TabularLinearConfig",
         "image.cnn": "eir_seq.modalities.image.encoders.config:CnnConfig",
         "image.resnet": "eir_seq.modalities.image.encoders.config:ResNetConfig",
         "image.vit": "eir_seq.modalities.image.encoders.config:VitConfig",

@@ -42,6 +42,7 @@ inputs:
     tokenizer: { type: codons }
     model: { model_type: tiny, model_init_config: { hidden_size: 8 } }
   values: { type: measures, names: [a, b] }
+  table: { type: tabular, continuous: [a, b], model: { model_type: cross } }
 fusion: { type: mean, hidden_size: 8 }
 outputs:
   events: { type: count, column: events }
@@ -115,7 +116,7 @@ def test_the_page_shows_each_kind_in_few_lines() -> None:
 
 def test_the_page_shows_every_group() -> None:
     shown = set(re.findall(r'^    "(\w+)\.[\w.-]+": "my_project\.', named_files(PAGE)["my_project/plugins.py"], re.M))
-    assert shown == GROUPS.keys() - {"callbacks", "encoders"}
+    assert shown == GROUPS.keys() - {"callbacks"}
 
 
 def test_a_module_adds_one_of_each(project: Path) -> None:
@@ -129,6 +130,7 @@ def test_a_module_adds_one_of_each(project: Path) -> None:
     assert found["rows"] == [{"sequence": "ACGTAC"}, {"sequence": "GGG"}]
     assert set(found["needed"]) == {
         "architectures.tiny",
+        "encoders.tabular.cross",
         "fusions.mean",
         "inputs.measures",
         "metrics.count.zeros",

@@ -47,6 +47,7 @@ _PATHS = frozenset(
         "test",
         "train",
         "validation",
+        "vocab_file",
     )
 )
 """Keys whose values may be paths."""

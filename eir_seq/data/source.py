@@ -183,7 +183,7 @@ def _inputs(config: ExperimentConfig) -> Inputs:
 
 def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_targets: bool) -> dict[str, CheckedRows]:
     """The checked rows of every file or Hub split that the config names; faults of all of them are raised together."""
-    sources = {split: path for split, path in _sources(data).items() if split in only}
+    sources = {split: path for split, path in source_paths(data).items() if split in only}
     faults = FaultLog()
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
@@ -221,7 +221,7 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     return parts
 
 
-def _sources(data: DataConfig) -> dict[str, str]:
+def source_paths(data: DataConfig) -> dict[str, str]:
     """The file, folder or Hub split of each part that is given as one."""
     train = data.train
     if data.source == "sample":

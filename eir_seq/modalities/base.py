@@ -54,6 +54,19 @@ class Draw:
         """A numpy generator for one purpose."""
         return generator(self.seed, "draw", self._when, *purpose)
 
+    def uniforms(self, rows: Sequence[int], count: int, *purpose: int | str) -> NDArray[np.float64]:
+        """`count` numbers from 0 to 1 for each of some rows, (rows, count), for one purpose.
+
+        Those of a row do not depend on the other rows. A counter is mixed by the last steps of splitmix64.
+        """
+        key = np.uint64(derive_seed(self.seed, "draw", self._when, *purpose) % 2**64)
+        counter = np.asarray(rows, np.uint64)[:, None] * np.uint64(count) + np.arange(1, count + 1, dtype=np.uint64)
+        x: NDArray[Any] = key + counter * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        uniform: NDArray[np.float64] = ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+        return uniform
+
     @property
     def _when(self) -> int | str:
         return "evaluation" if self.epoch is None else self.epoch
@@ -170,6 +183,10 @@ class FittedModality(ABC):
 
         `LENGTH` is among them where rows cost more the longer they are.
         """
+
+    def encode_table(self, table: pa.Table) -> dict[str, pa.Array]:
+        """The same of Arrow columns, without a Python object per cell where a kind overrides this."""
+        return self.encode({name: table.column(name).to_pylist() for name in table.column_names})
 
     def arrange(self, encoded: RowSource, ids: list[str]) -> tuple[RowSource, list[str]]:
         """The rows that batches are made of, and their ids; by default those of the data."""

@@ -71,6 +71,20 @@ class Parts:
         return [next(shown) if there else "" for there in mask.tolist()]
 
 
+def settled(config: ExperimentConfig, console: Console) -> ExperimentConfig:
+    """The experiment with the names of columns that it leaves to the data; see `eir_seq.data.settle`.
+
+    Raises:
+        UserError: the training table cannot be read, or has no such columns.
+    """
+    from eir_seq.data.settle import settle
+
+    config, decided = settle(config)
+    for line in decided:
+        console.say(line)
+    return config
+
+
 def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None) -> Parts:
     """Read the rows, fit inputs and outputs on the training rows, encode, and build the network.
 
@@ -171,14 +185,13 @@ def build_network(
         if (changes := output.config.generator_options) is not None:
             source = token_inputs[name]
             encoders[source] = with_generator(encoders[source], changes, source, name)
-    sizes: dict[str, int] = {name: _size(encoder) for name, encoder in encoders.items()}
     state_inputs = config.state_inputs
     fused = [name for name in outputs if name not in token_inputs and name not in state_inputs]
     fusion = None
     if fused:
         width = "state_size" if reads_states(config.fusion) else "output_size"
         fusion = build_fusion(config.fusion, {name: _size(encoder, width) for name, encoder in encoders.items()}, fused)
-    read = {name: sizes[source] for name, source in token_inputs.items()}
+    read = {name: _size(encoders[source], "state_size") for name, source in token_inputs.items()}
     if fusion is not None:
         read |= dict.fromkeys(fused, fusion.output_size)
     trunks = build_trunks(

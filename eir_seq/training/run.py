@@ -18,7 +18,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.generation.writing import build_writers, check_writing
 from eir_seq.outputs.predictions import write_predictions
-from eir_seq.training.assemble import Parts, assemble
+from eir_seq.training.assemble import Parts, assemble, settled
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
 from eir_seq.training.calibration import calibrate_on_train
 from eir_seq.training.callbacks import build_callbacks, shows_progress
@@ -208,6 +208,7 @@ class _Run:
 
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
+        self.config = settled(self.config, self.console)
         parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE))
         with contextlib.closing(parts.data), flags_restored():
             result = self._phases(parts, start)

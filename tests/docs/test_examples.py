@@ -151,6 +151,9 @@ PLAIN = {
     "type: image": "tests/docs/test_picture_examples.py builds these inputs",
     "type: array": "tests/docs/test_grid_examples.py trains with these",
     "type: omics": "tests/docs/test_grid_examples.py trains with these",
+    "type: tabular": "tests/docs/test_table_examples.py trains with these",
+    "type: bytes": "tests/docs/test_table_examples.py trains with these",
+    'text: "{': "tests/docs/test_table_examples.py trains with these",
     "tensors:": "tests/docs/test_tensor_examples.py builds these inputs, tests/modalities trains with such",
 }
 """Examples whose rows are more than texts and labels: they are not trained with here."""
@@ -192,7 +195,7 @@ def completed(fragment: dict[str, Any], table: Path) -> dict[str, Any]:
     inputs = fragment.get("inputs") or {named: {}}
     inputs = {
         name: declared
-        if declared.get("type") == "image"
+        if declared.get("type", "sequence") != "sequence" or "text" in declared
         else {**sequence, **declared, "model": declared.get("model", model)}
         for name, declared in inputs.items()
     }

@@ -192,7 +192,7 @@ class SequenceModality(Modality):
         def learn() -> Tokenizer:
             return train_tokenizer(choice, self._texts(rows), sentinels=self.sentinels)
 
-        if self.cache is None or not choice.LEARNS:
+        if self.cache is None or not choice.learns:
             return learn()
         config = self.config.model_dump(mode="json", exclude={"model", "max_length", "truncation", "modality_dropout"})
         texts = content_hash(rows.select_columns(self._text_columns).table)
