@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.callbacks import CallbackBase
-from eir_seq.config.fusion import MlpResidualFusionConfig
+from eir_seq.config.fusion import AutoFusionConfig
 from eir_seq.config.inputs import InputBase
 from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
 from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
@@ -288,7 +288,7 @@ class ExperimentConfig(Strict):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random decision of the run")
     data: DataConfig = Field(description="source of the rows")
     inputs: dict[Name, InputConfig] = Field(min_length=1)
-    fusion: FusionConfig = Field(MlpResidualFusionConfig(), description="how the inputs are fused")
+    fusion: FusionConfig = Field(AutoFusionConfig(), description="how the inputs are fused")
     outputs: dict[Name, OutputConfig] = Field(min_length=1)
     optimizer: OptimizerConfig = Field(AdamWConfig(), description="optimizer and learning rate")
     scheduler: AnySchedulerConfig = Field(SchedulerConfig(), description="learning-rate schedule")

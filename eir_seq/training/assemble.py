@@ -11,7 +11,7 @@ import torch
 
 from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.fusion import build_fusion, reads_states
+from eir_seq.fusion import build_fusion
 from eir_seq.fusion.heads import TrunkHead, build_trunks
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
@@ -189,11 +189,11 @@ def build_network(
     fused = [name for name in outputs if name not in token_inputs and name not in state_inputs]
     fusion = None
     if fused:
-        width = "state_size" if reads_states(config.fusion) else "output_size"
+        width = "state_size" if config.fusion.chosen(list(encoders)).reads_states else "output_size"
         fusion = build_fusion(config.fusion, {name: _size(encoder, width) for name, encoder in encoders.items()}, fused)
     read = {name: _size(encoders[source], "state_size") for name, source in token_inputs.items()}
     if fusion is not None:
-        read |= dict.fromkeys(fused, fusion.output_size)
+        read |= {name: fusion.size_of(name) for name in fused}
     trunks = build_trunks(
         {name: output.config.head for name, output in outputs.items() if isinstance(output.config, HeadOutputBase)},
         read,

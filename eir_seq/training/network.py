@@ -21,9 +21,9 @@ class Network(nn.Module):
         encoders: by input name; called with the input's collated tensors, gives ``(batch, output_size)``. Those whose
             states a head or the fusion reads have ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)``
             besides, see `eir_seq.modalities.encoders.base.Encoder`.
-        fusion: vectors, or states where it reads those, to ``{output: (batch, fusion.output_size)}``; None where no
+        fusion: vectors, or states where it reads those, to ``{output: (batch, fusion.size_of(output))}``; None where no
             head reads it.
-        heads: by output name; ``(batch, fusion.output_size)``, or `TokenStates`, to the raw output ``(batch, ...)``.
+        heads: by output name; ``(batch, fusion.size_of(name))``, or `TokenStates`, to the raw output ``(batch, ...)``.
         token_inputs: for each output that reads token states, the input that they are of.
         state_inputs: for each output whose head is called as ``head({input: TokenStates}, target)``, these inputs; the
             target is None where a batch has none.
@@ -48,7 +48,7 @@ class Network(nn.Module):
         self.encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
         self.fusion = fusion
         self.heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
-        self.reads_states = fusion is not None and fusion.READS_STATES
+        self.reads_states = fusion is not None and fusion.reads_states
         self.absence, self.state_absence = nn.ParameterDict(), nn.ParameterDict()
         read_by_heads = {name for names in state_inputs.values() for name in names}
         self.frozen: tuple[nn.Module, ...] = ()
