@@ -79,7 +79,8 @@ class PassThroughFusionConfig(FusionBase):
 
     def faults(self, sections: Sections) -> Iterator[Fault]:
         """Outputs and inputs that do not exist, and outputs of which it is not said what they read."""
-        reading = [name for name in sections.output_names if name not in sections.token_inputs]
+        own = {name for name, output in sections.outputs.items() if output.state_inputs(sections.input_names)}
+        reading = [name for name in sections.output_names if name not in {*own, *sections.token_inputs}]
         for output, source in self.inputs.items():
             if output not in sections.output_names:
                 message = f"{output!r} is not an output (there are: {', '.join(map(repr, sections.output_names))})"

@@ -22,6 +22,7 @@ from eir_seq.randomness import derive_seed
 from eir_seq.spool import default_folder
 from eir_seq.tokenizers.cache import TokenizerCache
 from eir_seq.training.console import Console
+from eir_seq.training.mixing import Mixer
 from eir_seq.training.network import Network
 
 if TYPE_CHECKING:
@@ -213,7 +214,10 @@ def build_network(
         if config.data.on_missing == "keep" or declared.modality_dropout
     ]
     may_lack = (fusion is not None or state_inputs) and len(encoders) > 1
-    return Network(encoders, fusion, heads, token_inputs, state_inputs, lacking if may_lack else ())
+    network = Network(encoders, fusion, heads, token_inputs, state_inputs, lacking if may_lack else ())
+    if config.trainer.mixing is not None:
+        network.mixer = Mixer(config.trainer.mixing, network)
+    return network
 
 
 def _size(encoder: torch.nn.Module, width: str = "output_size") -> int:

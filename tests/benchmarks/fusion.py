@@ -1,9 +1,9 @@
 """Whether every fusion learns what bare mean pooling learns: ``python -m tests.benchmarks.fusion``.
 
 Every architecture of the catalogue, tiny, learns three easy tasks from 180 rows in 48 steps, several seeds each: once
-with mean pooling and a linear layer and nothing between them (`bare`), and with each fusion. Encoders begin with the same
-weights and see the same batches, so that differences come from the fusion. Results are kept in a JSON file; a second call
-computes what is missing there.
+with mean pooling and a linear layer and nothing between them (`bare`), and with each fusion. Encoders begin with the
+same weights and see the same batches, so that differences come from the fusion. Results are kept in a JSON file; a
+second call computes what is missing there.
 """
 
 from __future__ import annotations
@@ -287,7 +287,8 @@ def put(tables: Mapping[str, str]) -> None:
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         before, found, rest = page.partition(begin)
         _, closed, after = rest.partition(end)
-        assert found and closed, f"{PAGE} has no marks of {name}"
+        assert found, f"{PAGE} has no marks of {name}"
+        assert closed, f"{PAGE} has no marks of {name}"
         page = f"{before}{begin}{lines}\n{end}{after}"
     PAGE.write_text(page, encoding="utf-8")
 
