@@ -148,7 +148,7 @@ def layer_options(config: TransformerFusionBase, hidden: int) -> dict[str, Any]:
 def start(layers: nn.Module) -> None:
     """Fresh weights for each of several layers, which torch makes as copies of one; each begins as the identity."""
     for name, parameter in layers.named_parameters():
-        if name.endswith(("out_proj.weight", "linear2.weight")):  # the last layer of a branch, see `ResidualBlock`
+        if ".out_proj." in name or ".linear2." in name:  # the last layer of a branch, see `ResidualBlock`
             nn.init.zeros_(parameter)
         elif parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)

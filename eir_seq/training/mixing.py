@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from eir_seq.config.mixing import MixingConfig
+from eir_seq.config.mixing import MixingConfig, Way
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities.encoders.base import Encoder
 from eir_seq.modalities.encoders.mixing import Mixing, Pairs, tables
@@ -40,8 +40,24 @@ class Mixer:
             if not _is_encoder(name) and find_layer(network, name) is None:
                 known = layer_names(network)
                 faults.append(Fault(f"{PLACE}.layers", f"the network has no layer {name!r}{nearest(name, known)}"))
+        for name in network.input_names if config.type != "manifold" else ():
+            try:
+                embeddings_of(network.encoder(name))
+            except UserError as error:
+                faults += [fault.under(f"inputs.{name}") for fault in error.faults]
+            if config.inputs.get(name, "mixup") != "mixup" and not self._cuts(network.encoder(name)):
+                message = f"inputs.{name} cannot be cut, as its tokens belong together; it is mixed by mixup"
+                faults.append(Fault(f"{PLACE}.inputs.{name}", message))
         if faults:
             raise UserError(*faults)
+
+    @staticmethod
+    def _cuts(encoder: nn.Module) -> bool:
+        return getattr(encoder, "cut_axes", None) != 0
+
+    def way(self, network: Network, name: str) -> Way:
+        """How an input is mixed."""
+        return self.config.way(name) if self._cuts(network.encoder(name)) else "mixup"
 
     def outputs(self, network: Network, batch: Batch) -> tuple[dict[str, Tensor], Batch]:
         """Raw outputs of a batch that has been paired, and the batch with the shares that its rows have in them.
@@ -57,7 +73,7 @@ class Mixer:
         with ExitStack() as stack:
             for name, tensors in batch["inputs"].items():
                 seed = derive_seed(batch["mixing"]["seed"], name)
-                mixing = Mixing(pairs.partner, pairs.share, self.config.way(name), seed)
+                mixing = Mixing(pairs.partner, pairs.share, self.way(network, name), seed)
                 encoder = network.encoder(name)
                 inputs[name], share = _mixed(encoder, dict(tensors), mixing) if tensors else ({}, pairs.share)
                 if mixing.way == "mixup":

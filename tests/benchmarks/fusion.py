@@ -59,6 +59,8 @@ FUSIONS: dict[str, dict[str, Any]] = {
     "gated-experts": {"type": "gated-experts"},
 }
 BARE = "bare"
+OWN = {"splinter": {"question_token_id": 0}}
+"""Options of tokens that the small vocabularies here lack."""
 KINDS = {"good": ("bright", "warm", "kind"), "bad": ("grey", "cold", "rude")}
 OTHERS = ("day", "and", "a")
 
@@ -141,7 +143,8 @@ def experiment(cell: Cell, folder: Path) -> ExperimentConfig:
     for split, rows in (("train", ROWS), ("validation", HELD_OUT)):
         if not (path := folder / f"{cell.task}-{split}.csv").exists():
             write_table(path, task, rows, seed=rows)
-    model = {"model_type": cell.model_type, "model_init_config": sizes(OPTIONS[cell.model_type])}
+    options = sizes(OPTIONS[cell.model_type]) | OWN.get(cell.model_type, {})
+    model = {"model_type": cell.model_type, "model_init_config": options}
     text = {"type": "sequence", "max_length": 16, "tokenizer": {"type": "word"}, "model": model}
     return ExperimentConfig.model_validate(
         {

@@ -14,7 +14,6 @@ from eir_seq.config.backbones import Pool, SequenceModelConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.base import Encoder
-from eir_seq.modalities.encoders.mixing import Mixing
 from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 from eir_seq.modalities.sequence.tensors.declare import check_sizes, not_given
 from eir_seq.models.heads.base import Head
@@ -44,6 +43,8 @@ class SequenceEncoder(Encoder):
     Where a backbone knows global tokens and the input names none (``tensors.global_attention_mask``), the first one is
     global: it sees the whole text, and all see it.
     """
+
+    cut_axes = 0
 
     def __init__(
         self,
@@ -148,15 +149,8 @@ class SequenceEncoder(Encoder):
             return flat_states(tokens.states, tokens.mask, self.max_length)
         return pool_states(tokens.states, tokens.mask, self.pool)
 
-    def mix(self, tensors: dict[str, Tensor], mixing: Mixing) -> tuple[dict[str, Tensor], Tensor]:
-        """Tokens are always mixed by their vectors (Guo et al. 2019, arXiv:1905.08941): a cut would tear words apart.
-
-        The mixture is as long as the longer text; behind the end of the shorter one it holds the vector of padding.
-        """
-        return mixing.numbers(tensors), mixing.share
-
     def mixed_embeddings(self) -> list[nn.Module]:
-        """The table of token vectors.
+        """The table of token vectors: these are mixed (Guo et al. 2019, arXiv:1905.08941).
 
         Raises:
             UserError: the backbone has no such table.
@@ -164,13 +158,8 @@ class SequenceEncoder(Encoder):
         try:
             return [self.backbone.get_input_embeddings()]  # type: ignore[operator]
         except (AttributeError, NotImplementedError):
-            kind = (
-                type(self.backbone).__name__
-                if not hasattr(self.backbone, "config")
-                else self.backbone.config.model_type
-            )
-            message = f"{kind!r} has no table of token vectors that could be mixed; use type: manifold"
-            raise UserError(Fault("trainer.mixing", message)) from None
+            message = f"{self.describe_backbone()['model_type']!r} has no table of token vectors that could be mixed"
+            raise UserError(Fault("model.model_type", f"{message}; use trainer.mixing.type=manifold")) from None
 
     def describe_backbone(self) -> dict[str, Any]:
         """Type and options with which `create_model` builds the same backbone without weights."""

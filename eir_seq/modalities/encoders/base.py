@@ -25,7 +25,8 @@ class Encoder(nn.Module, ABC):
     state_size: int
     """Width of the states."""
     cut_axes: ClassVar[int | None] = None
-    """How many of the last axes of the tensors are positions, for `mix`; by the number of axes if None."""
+    """How many of the last axes of the tensors are positions, for `mix`; by the number of axes if None. 0: a cut would
+    tear apart what belongs together, such as the tokens of a word, and weighted sums take its place."""
 
     @classmethod
     def build(cls, fitted: Any, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> Self:
