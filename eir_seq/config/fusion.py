@@ -35,6 +35,11 @@ class FusionBase(Strict):
         del inputs
         return self
 
+    def describe(self, inputs: Sequence[str]) -> str:
+        """For people: its type, and that of the fusion that it stands for."""
+        chosen = self.chosen(inputs)
+        return self.type if chosen is self else f"{chosen.type} (by {self.type})"
+
     def faults(self, sections: Sections) -> Iterator[Fault]:
         """What its options demand of each other and of the rest of the experiment."""
         del sections

@@ -29,7 +29,8 @@ class AttentionPool(nn.Module):
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """States (batch, length, size) where `mask` (batch, length) is True to (batch, size)."""
         scores = (states @ self.query / states.shape[-1] ** 0.5).masked_fill(~mask, torch.finfo(states.dtype).min)
-        return (scores.softmax(dim=-1)[..., None] * states.masked_fill(~mask[..., None], 0.0)).sum(dim=1)
+        pooled: Tensor = (scores.softmax(dim=-1)[..., None] * states.masked_fill(~mask[..., None], 0.0)).sum(dim=1)
+        return pooled
 
 
 class MeanPool(nn.Module):

@@ -120,7 +120,7 @@ def _in_place(values: Tensor, rows: Tensor | None, batch: int) -> Tensor:
 
 def _by_shares(own: Tensor, others: Tensor, batch: Batch) -> Tensor:
     """Values (batch, terms) of rows and of what is mixed into them, weighted by their shares."""
-    share = batch["mixing"]["share"].to(own.dtype)[:, None]
+    share: Tensor = batch["mixing"]["share"].to(own.dtype)[:, None]
     return share * own + (1 - share) * others
 
 

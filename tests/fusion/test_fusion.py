@@ -152,7 +152,7 @@ def test_each_output_reads_its_own_input() -> None:
 
 def test_a_dropout_of_each_place() -> None:
     def fusion(**dropouts: float) -> Any:
-        config = MlpResidualFusionConfig(**{"dropout": 0.0, "stochastic_depth": 0.0, **dropouts})
+        config = MlpResidualFusionConfig.model_validate({"dropout": 0.0, "stochastic_depth": 0.0, **dropouts})
         torch.manual_seed(3)
         return noisy(build_fusion(config, {"text": 6}, ["y"]).train())
 

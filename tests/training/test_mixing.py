@@ -149,7 +149,8 @@ class Categories(VectorEncoder):
         self.table = nn.Embedding(9, 2)
 
     def encode(self, codes: Tensor) -> Tensor:  # type: ignore[override]
-        return self.table(codes).flatten(1).square()
+        found: Tensor = self.table(codes).flatten(1).square()
+        return found
 
 
 def network() -> Network:
@@ -300,7 +301,7 @@ def test_texts_are_mixed_by_the_vectors_of_their_tokens(parts_of: Any) -> None:
     net = copy.deepcopy(parts.network).eval()
     encoder: Any = net.encoder("text")
     ids = torch.randint(3, 9, (4, 7))
-    given = {
+    given: dict[str, Any] = {
         "inputs": {"text": {"input_ids": ids, "attention_mask": torch.ones(4, 7, dtype=torch.bool)}},
         "mixing": {"partner": PARTNER, "share": SHARE, "seed": 0},
     }
