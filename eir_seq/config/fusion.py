@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from eir_seq.config.strict import Name, Positive, Strict
+from eir_seq.config.strict import Name, Positive, Strict, ignored
 from eir_seq.errors import Fault, nearest
 
 if TYPE_CHECKING:
@@ -232,8 +232,6 @@ class GatedExpertsFusionConfig(FusionBase):
 
     def faults(self, sections: Sections) -> Iterator[Fault]:
         """Options without effect."""
-        from eir_seq.config.sections import ignored
-
         del sections
         if self.num_layers == 0:
             yield from ignored("fusion", self, "stochastic_depth", "without blocks (fusion.num_layers)")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from eir_seq.config.strict import Name, Strict
+from eir_seq.config.strict import Name, Strict, ignored
 from eir_seq.errors import Fault, nearest
 
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ class MixingConfig(Strict):
 
     def faults(self, sections: Sections) -> Iterator[Fault]:
         """Options without effect, unknown inputs, and outputs whose targets cannot be mixed."""
-        from eir_seq.config.sections import ignored
-
         place = "trainer.mixing"
         if self.type == "manifold":
             yield from ignored(place, self, "inputs", "with type 'manifold', which mixes no inputs")
