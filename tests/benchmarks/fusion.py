@@ -215,6 +215,8 @@ def measure(wanted: Sequence[Cell], path: Path) -> dict[str, float | None]:
     """Scores by cell, None where an architecture refuses; what the file at `path` holds is not computed again."""
     done: dict[str, float | None] = json.loads(path.read_text()) if path.exists() else {}
     missing = [cell for cell in wanted if str(cell) not in done]
+    if not missing:
+        return done
     expected = sum(SECONDS * TASKS[cell.task].inputs / 2 for cell in missing)
     print(f"{len(missing):,} of {len(wanted):,} cells to compute, about {expected / 60:.0f} minutes", flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -305,11 +307,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="so many, from 0 on")
     parser.add_argument("--lr", type=float, default=0.01, help="learning rate of AdamW")
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help=f"default: {RESULTS}")
+    parser.add_argument("--tables", action="store_true", help="compute nothing: the tables of what there is")
     parser.add_argument("--write", action="store_true", help=f"also into {PAGE.relative_to(ROOT)}")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    scores = measure(list(cells(arguments)), arguments.results)
+    wanted = [] if arguments.tables else list(cells(arguments))
+    scores = measure(wanted, arguments.results)
     tables = {"fusions": by_fusion(scores, arguments), "architectures": by_type(scores, arguments)}
     for lines in tables.values():
         print(f"\n{lines}")
