@@ -75,6 +75,8 @@ class MixingConfig(Strict):
                 yield Fault(place, f"{reason}, which must stay as they are; use type: manifold, without layers")
             elif not read and not output.has_row_losses:
                 yield Fault(place, f"the loss of outputs.{name} ({output.type}) is not a sum over rows")
+        if sections.trainer is not None and sections.trainer.compile and (self.type != "manifold" or self.layers):
+            yield Fault("trainer.compile", f"cannot be combined with {place} but for type: manifold, without layers")
         whole = len(sections.outputs) == len(sections.output_names) > 0
         if whole and not any(output.has_row_losses for output in sections.outputs.values()):
             yield Fault(place, "has no effect: no output has targets that could be mixed")

@@ -376,3 +376,24 @@ def test_outputs_about_single_tokens_refuse_mixed_inputs() -> None:
         validate_experiment(content)
     message = "trainer.mixing: outputs.tags is about the single tokens of inputs.text, which must stay as they are"
     assert any(str(fault).startswith(message) for fault in caught.value.faults)
+
+
+def test_genotypes_are_mixed_as_one_hot_values_and_cut_as_codes() -> None:
+    from eir_seq.modalities.omics.encoders import GenotypeEncoder
+
+    class Reader(VectorEncoder):
+        output_size = 6
+
+        def encode(self, **tensors: Tensor) -> Tensor:
+            return tensors["values"].flatten(1)
+
+    encoder = GenotypeEncoder(Reader(), 3)
+    codes = torch.tensor([[0, 1], [2, 3]], dtype=torch.uint8)  # 3: missing, all zeros
+    mixing = Mixing(torch.tensor([1, 0]), torch.tensor([0.75, 1.0]), "mixup", 0)
+    tensors, share = encoder.mix({"codes": codes}, mixing)
+    expected = 0.75 * encoder.expand(codes[:1]) + 0.25 * encoder.expand(codes[1:])
+    torch.testing.assert_close(encoder(**tensors)[:1], expected.flatten(1))
+    assert share.tolist() == [0.75, 1.0]
+    cut, _ = encoder.mix({"codes": codes}, Mixing(torch.tensor([1, 0]), torch.tensor([0.5, 1.0]), "cutmix", 0))
+    assert cut["codes"].dtype == torch.uint8
+    assert sorted(cut["codes"][0].tolist()) in ([0, 3], [1, 2])
