@@ -50,6 +50,7 @@ optimizer: { type: rprop, lr: 0.01 }
 scheduler: { type: inverse-sqrt, warmup: 5 }
 trainer: { max_epochs: 2, accelerator: cpu, keep_optimizer_state: true, monitor: { output: events, metric: zeros } }
 tracker: { type: lightning-csv }
+callbacks: { norm: { type: weight-norm } }
 run: { dir: run }
 """
 USED = """
@@ -116,7 +117,7 @@ def test_the_page_shows_each_kind_in_few_lines() -> None:
 
 def test_the_page_shows_every_group() -> None:
     shown = set(re.findall(r'^    "(\w+)\.[\w.-]+": "my_project\.', named_files(PAGE)["my_project/plugins.py"], re.M))
-    assert shown == GROUPS.keys() - {"callbacks"}
+    assert shown == GROUPS.keys()
 
 
 def test_a_module_adds_one_of_each(project: Path) -> None:
@@ -130,6 +131,7 @@ def test_a_module_adds_one_of_each(project: Path) -> None:
     assert found["rows"] == [{"sequence": "ACGTAC"}, {"sequence": "GGG"}]
     assert set(found["needed"]) == {
         "architectures.tiny",
+        "callbacks.weight-norm",
         "encoders.tabular.cross",
         "fusions.mean",
         "inputs.measures",
