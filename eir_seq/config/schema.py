@@ -117,7 +117,7 @@ class DataConfig(Strict):
         if (
             isinstance(value, int | float)
             and not isinstance(value, bool)
-            and not (0 < value < 1 or value in range(2, 2**63))
+            and not (0 < value < 1 or (value >= 2 and (isinstance(value, int) or value.is_integer())))
         ):
             raise ValueError(
                 f"{value} is neither a fraction of the rows, such as 0.1, nor a number of rows, such as 500"

@@ -140,7 +140,7 @@ def test_a_list_of_ids_is_not_predicted(config: Config, tmp_path: Path, train: s
         load_test(config(train=train, test=path))
 
 
-@pytest.mark.parametrize("value", [0, 1, 1.0, -3, 0.0, 2.5])
+@pytest.mark.parametrize("value", [0, 1, 1.0, -3, 0.0, 2.5, float("inf"), float("nan")])
 def test_numbers_that_mean_no_part(config: Config, value: float) -> None:
     with pytest.raises(ValidationError, match=r"neither a fraction of the rows, such as 0\.1, nor a number of rows"):
         config(train="a.csv", validation=value)
