@@ -54,7 +54,7 @@ class Tokens(Protocol):
 
 
 class Derives(Protocol):
-    """Tensors beside the tokens that decide options of the model."""
+    """Tensors other than the tokens that decide options of the model."""
 
     def derived_options(self) -> dict[str, Any]:
         """Those options by name."""
@@ -204,7 +204,7 @@ def _published(config: SequenceModelConfig, place: str, task: str | None) -> Any
 
 
 def _task(model_type: str) -> str:
-    """Of an encoder-decoder only the encoder, which has a task of its own, reads an input."""
+    """Of an encoder-decoder only the encoder, which has its own task, reads an input."""
     return "encoder" if "encoder" in architecture(model_type).tasks else "base"
 
 

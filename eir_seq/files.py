@@ -1,6 +1,6 @@
 """Files that others named or made: opened only where they are regular files, and read up to a size.
 
-All faults are an `OSError` with one sentence, which callers put beside the name of the file.
+All faults are an `OSError` with one sentence, which callers put next to the name of the file.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class ConfigClass:
 
 @dataclass(frozen=True)
 class PartClass:
-    """The class of options that stand inside of those of an architecture."""
+    """The class of options nested in those of an architecture."""
 
     name: str
     options: type[Options]

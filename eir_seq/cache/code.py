@@ -67,7 +67,7 @@ def _version_of(names: frozenset[str]) -> str:
 
 
 def _is_own(module: str) -> bool:
-    """Whether a module is one whose source is looked at: ours, and that of classes from elsewhere, but no library."""
+    """Whether the source of a module is hashed: modules of eir_seq and of classes from elsewhere, but no library."""
     if module.partition(".")[0] in sys.stdlib_module_names:
         return False
     path = _file(module)

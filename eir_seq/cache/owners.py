@@ -1,7 +1,7 @@
 """Marks that processes leave in shared folders: empty files whose names say which process left them.
 
 Locks of `fcntl` are not reliable on network file systems. Here only what every file system does at once is used:
-creating, renaming and removing. A mark outlives the process that left it, so that whoever finds one asks whether that
+creating, renaming and removing. A mark outlives the process that left it, so that whoever finds one checks whether that
 process is alive: by its id and start time on the same machine, by the age of the mark on another one.
 """
 
@@ -161,7 +161,7 @@ def temporary_name(name: str) -> str:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a dead process left this: a temporary file or folder, or a lock that nobody holds."""
+    """Whether a dead process left this: a temporary file or folder, or a lock that nothing holds."""
     with contextlib.suppress(OSError):
         if match := _TEMPORARY.fullmatch(path.name):
             return not may_live(match[1], path.stat().st_mtime)

@@ -54,7 +54,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Found:
-    """What stands in a cache folder. Times are seconds since 1970."""
+    """What is in a cache folder. Times are seconds since 1970."""
 
     path: Path
     label: Label
@@ -128,7 +128,7 @@ class Cache:
             else:
                 raise OSError(errno.EIO, "what is read is not what was written", str(self.folder / name))
         if built is not None:
-            built.release()  # `read` has a mark of its own
+            built.release()  # `read` has its own mark
             self.shrink()
         return found
 
@@ -237,7 +237,7 @@ def _is_entry(path: Path) -> bool:
 
 
 def _look_at(path: Path) -> Found | None:
-    """What stands at a path, from its manifest and the sizes of its files; None where it has just gone."""
+    """What is at a path, from its manifest and the sizes of its files; None where it has just gone."""
     try:
         status = path.lstat()
         size = sum(file.lstat().st_size for file in _files(path))
@@ -334,7 +334,7 @@ def _hash_of(content: dict[str, Any]) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Put the names in a folder on the disk, where that can be asked for."""
+    """Put the names in a folder on the disk, where the system supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

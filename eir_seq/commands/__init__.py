@@ -1,6 +1,6 @@
 """The commands of ``python -m eir_seq`` and what the process ends with.
 
-Exit codes: 0 done; 1 a fault of ours (with the traceback); 2 the user's config or data; 3 the run failed (non-finite
+Exit codes: 0 done; 1 a bug in eir_seq (with the traceback); 2 the user's config or data; 3 the run failed (non-finite
 loss, memory, disk); 130 and 143 stopped by a signal. ``--debug`` shows the traceback of codes 2 and 3, too.
 """
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(error, EXIT_RUN_FAILED, debug)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `| head` closed our output; there is nobody left to tell
+    except BrokenPipeError:  # `| head` closed our output; nobody reads it any more
         silence(sys.stdout)
         return 0
     except Exception as error:
@@ -69,7 +69,7 @@ def named_plugins(words: Sequence[str]) -> list[str]:
     """The modules of ``--plugins=MODULE,MODULE``, and those of ``plugins:`` in the user's own config.yaml.
 
     Raises:
-        UserError: what stands there is no list of modules.
+        UserError: what is there is no list of modules.
     """
     named = [word.removeprefix("--plugins=").split(",") for word in words if word.startswith("--plugins=")]
     if "--plugins" in words or any("" in modules for modules in named):

@@ -45,7 +45,7 @@ def show(flags: argparse.Namespace) -> int:
 
 
 def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> None:
-    """Call `hydra.main` with a command line; its complaints become ours.
+    """Call `hydra.main` with a command line; its error messages become `UserError`.
 
     Raises:
         UserError: what Hydra refuses.

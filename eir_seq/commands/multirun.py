@@ -1,4 +1,4 @@
-"""``-m``: Hydra makes the list of jobs, each of which then runs in a process of its own."""
+"""``-m``: Hydra makes the list of jobs, each of which then runs in its own process."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class PredictDataConfig(Strict):
 
     @property
     def reading(self) -> dict[str, Any]:
-        """The keys that were given beside `test`. null stands for itself where the run's config has it, too."""
+        """The keys that were given besides `test`. null stands for itself where the run's config has it, too."""
         given = {name: getattr(self, name) for name in self.model_fields_set - {"test"}}
         return {name: x for name, x in given.items() if x is not None or name in ("id", "delimiter", "quote")}
 

@@ -20,7 +20,7 @@ Pool = Literal["avg", "max", "first", "last", "pooler", "none"]
 
 
 class LoraConfig(Strict):
-    """Adapters of low rank beside linear layers, which learn in place of the weights (arXiv:2106.09685)."""
+    """Low-rank adapters of linear layers, trained instead of the weights (arXiv:2106.09685)."""
 
     rank: Positive = Field(8, description="rank of the adapters")
     alpha: Annotated[float, Field(gt=0)] = Field(16.0, description="their factor is alpha / rank")
@@ -85,11 +85,11 @@ class SequenceModelConfig(EncoderBase):
 
     @property
     def folder(self) -> Path | None:
-        """Where a pretrained backbone may stand: a folder, if it is no name on the Hub."""
+        """Where a pretrained backbone may be: a folder, if it is no name on the Hub."""
         return Path(self.model_type).expanduser() if self.pretrained_model else None
 
     def faults(self, place: str) -> Iterator[Fault]:
-        """Options that have no effect beside others."""
+        """Options that have no effect given others."""
         yield from _few_parameters(place, self)
         if not self.pretrained_model:
             keys = "freeze_pretrained_model pretrained_parts resize_token_embeddings revision"

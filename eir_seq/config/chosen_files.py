@@ -124,7 +124,7 @@ def _defaults_faults(file: YamlFile, entries: Any, group: str) -> Iterator[Fault
 def _lists_for_mappings(
     file: YamlFile, given: Mapping[str, Any], known: Mapping[str, Any], path: tuple[str, ...]
 ) -> Iterator[Fault]:
-    """Lists that stand where a mapping is merged into another."""
+    """Lists in places where a mapping is merged into another."""
     for key, value in given.items():
         inner = known.get(key)
         if isinstance(inner, Mapping):

@@ -1,7 +1,7 @@
 """From the YAML files and the overrides of a command line to a validated `ExperimentConfig`.
 
-Hydra composes; what it says about mistakes is told in our words, together with all that validation finds. Config files
-come from ``$EIR_SEQ_CONF``, from ``./conf`` of the working directory and from the shipped ``conf``, in this order.
+Hydra composes; its errors are reworded and reported together with all that validation finds. Config files come
+ from ``$EIR_SEQ_CONF``, from ``./conf`` of the working directory and from the shipped ``conf``, in this order.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Composed:
     notes: tuple[str, ...] = ()
 
     def with_sources(self, error: UserError) -> UserError:
-        """The same faults; each that stands at a config key also names the file or override that set the key."""
+        """The same faults; each that is at a config key also names the file or override that set the key."""
         return UserError(*self.origin.name_sources(error.faults, self.config.model_dump()))
 
 
@@ -138,7 +138,7 @@ def hydra_ready() -> Iterator[None]:
 
 
 def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Composed:
-    """Compose and validate with the Hydra that stands ready; `overrides` are normalized."""
+    """Compose and validate with the initialized Hydra; `overrides` are normalized."""
     loader = GlobalHydra.instance().config_loader()
     check_chosen_files(overrides, schema_defaults())
     with told_by_us(overrides, composing=True):
@@ -203,7 +203,7 @@ def told_by_us(overrides: Sequence[str] = (), *, composing: bool = False) -> Ite
     """Turns what Hydra and OmegaConf raise about a user's mistake into a `UserError`.
 
     While `composing` only they are at work, and they raise anything (ValueError, TypeError, AssertionError, errors of
-    their parsers); all of it is about what the user wrote. Elsewhere an exception of another kind is a bug of ours.
+    their parsers); all of it is about what the user wrote. Elsewhere an exception of another kind is a bug in eir_seq.
     """
     try:
         yield

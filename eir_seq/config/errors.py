@@ -1,7 +1,7 @@
 """What pydantic finds wrong with a config, in one readable line per fault.
 
 Pydantic reports one error per member of a union and puts union tags into its locations; here each config path gets one
-line that says what was given and what is allowed, with the nearest name for whatever was misspelt.
+line that says what was given and what is allowed, with the nearest name for whatever was misspelled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNKNOWN, _MISSING, _TAG = "extra_forbidden", "missing", ("union_tag_invalid", "
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value must be: a type annotation and the constraints beside it."""
+    """What a value must be: a type annotation and its constraints."""
 
     annotation: Any
     limits: tuple[Any, ...] = ()
@@ -324,7 +324,7 @@ def _message(
 
 
 def _hint_for_single_value(found: _Found, kind: Kind) -> str:
-    """How to write what stands as a single value where a mapping or a list is wanted."""
+    """How to write a single value where a mapping or a list is wanted."""
     value, place = found.error["input"], dotted(found.path)
     models = [member.model for member in kind.members if member.model is not None]
     if isinstance(value, list | Mapping):

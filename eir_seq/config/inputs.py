@@ -54,7 +54,7 @@ class InputBase(Strict):
         return False
 
     def with_question(self, column: str) -> Self:
-        """The input with a question beside each text, where it can have one and has no second text."""
+        """The input with a question paired with each text, where it can have one and has no second text."""
         del column
         return self
 

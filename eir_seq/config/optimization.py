@@ -21,7 +21,7 @@ class OptimizerBase(Strict):
     """``module:function`` of the torch optimizer, called as ``(config, groups, fused)``: parameter groups with their
     learning rate and weight decay, and whether fused kernels may be used."""
     MATRICES: ClassVar[bool] = False
-    """Whether the matrices of hidden layers are parameter groups of their own, with ``matrices: True``."""
+    """Whether the matrices of hidden layers form separate parameter groups, with ``matrices: True``."""
 
     if TYPE_CHECKING:
         type: str
@@ -37,7 +37,7 @@ class OptimizerBase(Strict):
 
 
 class TorchOptimizer(OptimizerBase):
-    """An optimizer whose fields, beside those of every optimizer, are the arguments of a class."""
+    """An optimizer whose fields, besides those of every optimizer, are the arguments of a class."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.training.optimizers:of_class"
     CLASS: ClassVar[str]

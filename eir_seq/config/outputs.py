@@ -72,7 +72,7 @@ class OutputBase(Strict):
     METRICS: ClassVar[tuple[Metric, ...]]
     """All that is measured; others may add to it (`metrics`)."""
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    """The metric that stands large in the report and those beside it; the first of these lines whose large metric was
+    """The metric that is shown large in the report, and those next to it: the first of these tuples whose large metric was
     measured. By default the first of all metrics but the loss, and the next three."""
     AVERAGED: ClassVar[tuple[str, ...]] = ("loss",)
     """Metrics whose mean is its part of the average over outputs; one that is to be small counts as one minus it."""
@@ -131,7 +131,7 @@ class OutputBase(Strict):
 
     @property
     def layout(self) -> DocumentLayout | None:
-        """How texts stand in rows where this output is alone; None for one text per row."""
+        """How texts are laid out in rows where this output is alone; None for one text per row."""
         return None
 
     @property
@@ -161,7 +161,7 @@ class OutputBase(Strict):
 
     @property
     def asked(self) -> Asked | None:
-        """The question that stands in front of the text of its input."""
+        """The question that precedes the text of its input."""
         return None
 
     def with_text(self, column: str) -> Self:
@@ -171,7 +171,7 @@ class OutputBase(Strict):
 
     @property
     def generator_options(self) -> dict[str, Any] | None:
-        """Options of a second, smaller model beside the backbone, where it has one."""
+        """Options of a second, smaller model alongside the backbone, where it has one."""
         return None
 
     @property
@@ -195,7 +195,7 @@ class OutputBase(Strict):
 
 
 class ColumnOutputBase(OutputBase):
-    """What every output has whose target stands in a column."""
+    """What every output has whose target is in a column."""
 
     COLUMN_TYPE: ClassVar[ColumnType]
     """What the target is read as."""
@@ -208,7 +208,7 @@ class ColumnOutputBase(OutputBase):
 
 
 class ColumnsOutputBase(OutputBase):
-    """What every output has whose target stands in one column or in several."""
+    """What every output has whose target is in one column or in several."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -252,14 +252,14 @@ class ColumnsOutputBase(OutputBase):
 
 
 class HeadOutputBase(OutputBase):
-    """What every output has whose head ends in a linear layer of its own."""
+    """What every output has whose head ends in its own linear layer."""
 
     head: HeadConfig = Field(default_factory=LinearHeadConfig, description="layers before the last linear one")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layer")
 
 
 class LinearOutputBase(HeadOutputBase, ColumnOutputBase):
-    """What every output has whose target stands in one column and whose head ends in a linear layer."""
+    """What every output has whose target is in one column and whose head ends in a linear layer."""
 
 
 class TokenOutputBase(OutputBase):

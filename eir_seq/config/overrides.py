@@ -55,7 +55,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 def normalized(overrides: Sequence[str]) -> list[str]:
     """Overrides as Hydra takes them, whether or not the user wrote a ``+``.
 
-    `debug` comes last, so that its options win over those of the experiment, wherever it stands.
+    `debug` comes last, so that its options win over those of the experiment, whatever its position.
     A value may be set whether or not a YAML file names its key: validation knows the keys, and names all unknown ones
     at once. A group that config.yaml does not choose (``experiment``) is added.
 

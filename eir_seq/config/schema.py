@@ -353,7 +353,7 @@ class ExperimentConfig(Strict):
 
     @property
     def document_layout(self) -> DocumentLayout | None:
-        """How the texts of a language model stand in its rows; None where rows are not those of a language model."""
+        """How the rows of a language model hold its texts; None where rows are not those of a language model."""
         return document_layout(self.inputs, self.outputs)
 
 
@@ -366,7 +366,7 @@ def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, Output
 
 
 def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputBase]) -> DocumentLayout | None:
-    """How texts stand in rows where a language model is all there is; None where rows have other targets, too."""
+    """How rows hold texts if a language model is the only output; None if rows have other targets, too."""
     if not len(inputs) == len(outputs) == 1:
         return None
     (source,), (config,) = inputs.values(), outputs.values()

@@ -54,5 +54,5 @@ class Sections:
 
     @property
     def layout(self) -> DocumentLayout | None:
-        """How the texts of a language model stand in its rows; None where rows are not those of a language model."""
+        """How the rows of a language model hold its texts; None where rows are not those of a language model."""
         return document_layout(self.inputs, self.outputs)

@@ -32,7 +32,7 @@ class Strict(BaseModel):
 
 @dataclass(frozen=True)
 class DefaultType:
-    """Stands beside a union of config classes: a mapping without `key` is of this one."""
+    """Annotates a union of config classes: a mapping without `key` is of this one."""
 
     default_type: str
     key: str = "type"

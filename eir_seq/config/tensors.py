@@ -1,4 +1,4 @@
-"""What an architecture reads beside a text's tokens, and where it comes from: the section ``inputs.NAME.tensors``."""
+"""What an architecture reads besides a text's tokens, and where it comes from: the section ``inputs.NAME.tensors``."""
 
 from __future__ import annotations
 

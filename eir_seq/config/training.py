@@ -12,7 +12,7 @@ from eir_seq.config.strict import Positive, Strict
 
 
 class AveragingBase(Strict):
-    """An average of the weights beside those that are trained; it is what is evaluated and kept."""
+    """An average of the trained weights, evaluated and kept instead of them."""
 
     if TYPE_CHECKING:
         type: str

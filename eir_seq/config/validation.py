@@ -165,7 +165,7 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
 
 
 def _annotation(name: str) -> Any:
-    """The type of a section, with the discriminator that pydantic keeps beside it."""
+    """The type of a section, with the discriminator that pydantic keeps next to it."""
     from typing import Annotated
 
     field = ExperimentConfig.model_fields[name]
@@ -198,7 +198,7 @@ def _options(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _architecture(model: Mapping[str, Any]) -> str | None:
-    """The catalogue name of a model, as far as it can be told without a network."""
+    """The catalogue name of a model, as far as it is known without a network."""
     from eir_seq.models.catalogue import CATALOGUE
 
     model_type = str(model["model_type"])
@@ -288,7 +288,7 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _tensors_not_taken(raw: Mapping[str, Any], place: str, architecture: str) -> Iterator[Fault]:
-    """Inputs beside tokens that no options make the architecture take; `place` is that of the model."""
+    """Inputs other than tokens that no options make the architecture take; `place` is that of the model."""
     from eir_seq.models.catalogue import TENSORS
 
     source = place.removesuffix(".model")
@@ -316,7 +316,7 @@ def _config_class(architecture: str) -> Any:
 
 
 def _problem_beyond(name: Any) -> str | None:
-    """What is wrong with the type that stands behind `auto`, or None; its options are checked when it is built."""
+    """What is wrong with the type that `auto` resolves to, or None; its options are checked when it is built."""
     from eir_seq.models.catalogue import CATALOGUE
 
     if not isinstance(name, str):

@@ -32,7 +32,7 @@ FORMAT = 3
 """Changes with the layout of the files, so that older ones are not read."""
 ROWS_PER_CHUNK = 1024
 FORGOTTEN = 64
-"""Chunks after which mapped rows are let go of."""
+"""Chunks after which mapped rows are released."""
 _FILE = "rows.arrow"
 
 Progress = Callable[[str, int, int], None]

@@ -1,4 +1,4 @@
-"""Rows that lack an input or a target (`data.on_missing: keep`): which they are, and how they stand in batches."""
+"""Rows that lack an input or a target (`data.on_missing: keep`): which they are, and how they are batched."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def without_blanks(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 class PresentRows:
     """The encoded rows that have an input, read by all rows of a split: one that lacks it gets the shortest of them.
 
-    What stands there is not used: the network puts a learned vector in the place of what it makes of that row.
+    What is there is not used: the network substitutes a learned vector for its encoding of that row.
 
     Attributes:
         source: the encoded rows that have the input; None where no row has it, and there are no features.

@@ -50,7 +50,7 @@ class EpochSampler(Sampler[BatchKey]):
         """Whether the batches of every epoch are those of the first."""
 
     def set_position(self, epoch: int, batches_done: int) -> None:
-        """The next iterator begins behind `batches_done` batches of `epoch`."""
+        """The next iterator begins after `batches_done` batches of `epoch`."""
         assert 0 <= batches_done <= len(self), f"{batches_done} of {len(self)} batches done"
         self.epoch, self.skip = epoch, batches_done
 
@@ -170,7 +170,7 @@ class DataModule(pl.LightningDataModule):
         return len(self._training_sampler)
 
     def set_position(self, epoch: int, batches_done: int) -> None:
-        """The next training batches are those of `epoch` behind the first `batches_done`."""
+        """The next training batches are those of `epoch` after the first `batches_done`."""
         self._training_sampler.set_position(epoch, batches_done)
 
     def costliest_batches(
@@ -182,7 +182,7 @@ class DataModule(pl.LightningDataModule):
             epoch: the first epoch.
             batches_done: how many of its batches do not count.
             batches: how many from there on do; where they hold more than `COMPARED_ROWS`, fewer.
-            beyond: rows of a batch. One that takes no more is left out, and so is an evaluation's beside training's.
+            beyond: rows of a batch. One that takes no more is left out, and so is an evaluation's next to training's.
         """
         split, sampler = self.encoded["train"], self._training_sampler
         cost = float(batch_costs(split.lengths, [np.array(beyond)])[0]) if beyond else 0.0
@@ -289,7 +289,7 @@ class DataModule(pl.LightningDataModule):
 
     @cached_property
     def _workers(self) -> int:
-        """Processes per loader: fewer than were asked for where the machine's limits allow no more."""
+        """Processes per loader: fewer than were requested where the machine's limits allow no more."""
         wanted = self.config.data.num_workers
         workers, reason = loader_processes(wanted, len(self.encoded))
         if workers < wanted:

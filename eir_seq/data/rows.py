@@ -76,8 +76,8 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
 class CheckedRows:
     """The usable rows of one file: column `id`, texts and classes as text, cells as JSON, numbers as float64.
 
-    `skipped` are those that were left out, in the order of the file; `positions` is the row of the file, counted from 0
-    and unreadable ones included, in which each of them stands.
+    `skipped` are those that were left out, in the order of the file; `positions` are their row numbers in the
+    file, counted from 0, unreadable rows included.
     """
 
     table: pa.Table

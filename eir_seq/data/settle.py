@@ -48,7 +48,7 @@ class _Names(Wanted):
 
 @dataclass
 class _Table:
-    """The training table, or the table of labels beside a folder of texts."""
+    """The training table, or the table of labels next to a folder of texts."""
 
     data: DataConfig
 
@@ -78,7 +78,7 @@ class _Table:
         return wanted.found
 
     def guess(self, names: Sequence[str], place: str) -> dict[str, ColumnGuess]:
-        """What some of its columns hold; `place` is the config path of the input that asks."""
+        """What some of its columns hold; `place` is the config path of the input concerned."""
         if not names:
             return {}
         wanted = Wanted(dict.fromkeys(names, place), rename=self.data.rename, structured=frozenset(names))

@@ -19,7 +19,7 @@ def check_tags(
 ) -> list[str | None]:
     """The tags of each row as a JSON list of texts, None where they are missing; notes what is wrong with others.
 
-    `cells` and `texts` are the input that the words stand in, rows that have `reasons` already are left alone. `first`:
+    `cells` and `texts` are the input that holds the words, rows that have `reasons` already are left alone. `first`:
     the row of the file with which these begin.
     """
     found: list[str | None] = []

@@ -23,7 +23,7 @@ from eir_seq.training.folder import read_config
 REPETITIONS = ("seed", "data.split_seed", "data.fold")
 """Config keys whose values repeat a run rather than change what it does."""
 APART_FROM_SETTINGS = ("note", "run.", "tracker.", "trainer.threads", "cache.", "data.num_workers", "data.cache_dir")
-"""Config keys in which runs of one row may differ besides; a dot at the end stands for the whole section."""
+"""Config keys in which runs of one row may differ as well; a dot at the end stands for the whole section."""
 _FOLD = re.compile(r"(fold[-_ ]?)\d+", re.IGNORECASE)
 """The number of a fold in the name of a data file, e.g. ``fold_3.csv``."""
 
@@ -179,7 +179,7 @@ def _is_apart(key: str, over: Sequence[str]) -> bool:
 
 
 def _comparable(key: str, value: Any) -> str:
-    """A value as it is told apart from others: that of a data file without the number of its fold."""
+    """A value as it is distinguished from others: that of a data file without the number of its fold."""
     if key.startswith("data.") and isinstance(value, str):
         value = _FOLD.sub(r"\1", value)
     return json.dumps(value, sort_keys=True)

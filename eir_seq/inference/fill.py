@@ -154,7 +154,7 @@ class _Filler:
         parts = re.split(f"({'|'.join(map(re.escape, marks))})", prompt)
         tokenizer = self.fitted.config.tokenizer
         if tokenizer is None or not tokenizer.SPACES_APART:
-            # a space belongs to the word behind it, which is missing
+            # a space belongs to the word after it, which is missing
             parts = [part.rstrip() if mark else part for part, mark in zip(parts, [*parts[1:], ""], strict=True)]
         encodings = iter(self.tokenizer.encode_batch([part for part in parts[::2] if part]))
         return [

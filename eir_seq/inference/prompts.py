@@ -34,7 +34,7 @@ def language_model(bundle: Bundle) -> FittedOutput | None:
 
 
 def reads_besides(bundle: Bundle) -> str | None:
-    """What the language model of a bundle reads beside a text, such as pixel_values."""
+    """What the language model of a bundle reads besides a text, such as pixel_values."""
     output = language_model(bundle)
     sources = {} if output is None else bundle.inputs[output.input].sources
     return next((kind for kind, source in sources.items() if source.per_row), None)
@@ -130,7 +130,7 @@ def writing(bundle: Bundle, output: FittedOutput, generation: Mapping[str, Any])
 
 
 def rows_of_texts(bundle: Bundle, output: FittedOutput, prompt: str | None, test: str | None) -> Rows:
-    """A source text, or those that stand in a file line by line, as rows without targets."""
+    """A source text, or those that are in a file line by line, as rows without targets."""
     from eir_seq.rows import Rows
 
     texts = {"1": prompt} if prompt is not None else read_prompts(str(test))

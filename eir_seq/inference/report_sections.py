@@ -126,7 +126,7 @@ def cards(
 
 
 def headline(kind: Kind, measured: Mapping[str, Metric]) -> list[str]:
-    """The metric that stands large and those beside it, of those that were measured."""
+    """The metric that is shown large and those next to it, of those that were measured."""
     lines = kind.config.HEADLINES if kind.config is not None else ()
     for line in lines:
         if line[0] in measured:

@@ -26,11 +26,11 @@ UNREADABLE = (
 
 
 def locate_array(cell: Any, folder: Path, member: str | None = None) -> Any:
-    """A file's name as `locate` gives it, with the member behind it for a ``.npz`` file; lists as they are.
+    """A file's name as `locate` gives it, with the member after it for a ``.npz`` file; lists as they are.
 
     Args:
         cell: a list of numbers, or the name of a file, ``FILE.npz:MEMBER`` for one of several arrays.
-        folder: where the data file stands.
+        folder: where the data file is.
         member: of ``.npz`` files whose cell does not name one.
 
     Raises:

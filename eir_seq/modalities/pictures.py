@@ -1,4 +1,4 @@
-"""Pictures in files or in cells: found beside the data, checked, and scaled to arrays of pixels of one shape."""
+"""Pictures in files or in cells: found next to the data, checked, and scaled to arrays of pixels of one shape."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ LONGEST_SHAPE = 200
 
 
 NAME = "name"
-"""Key of the file name beside the bytes of a picture, where it is known."""
+"""Key of the file name next to the bytes of a picture, where it is known."""
 
 
 def locate_picture(cell: Any, folder: Path) -> Any:
     """The picture of a cell: its file, as `locate` gives it, or its bytes.
 
-    Bytes stand in the cell itself or, as in image columns of the Hub, under ``bytes`` beside a ``path``.
+    Bytes are in the cell itself or, as in image columns of the Hub, under ``bytes`` next to a ``path``.
 
     Raises:
         ValueError: the file is no regular one, or a link that leads out of the folder.
@@ -184,7 +184,7 @@ def _impossible_shape(size: tuple[int, int]) -> str | None:
 
 @contextmanager
 def opened_picture(source: str | bytes) -> Iterator[Image]:
-    """The header of a picture in one of `FORMATS`, whatever the file's name; its pixels are decoded when asked for.
+    """The header of a picture in one of `FORMATS`, whatever the file's name; its pixels are decoded on request.
 
     Raises what `_unreadable` lists where the file, or the bytes, hold none.
     """

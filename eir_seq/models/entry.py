@@ -22,7 +22,7 @@ TENSOR_INPUTS = (
     "bbox", "xpaths", "entities", "visual_embeds", "pixel_values", "global_attention_mask", "langs", "task_type_ids",
     "input_shape_ids", "input_pronunciation_ids",
 )  # fmt: skip
-"""Inputs beside tokens that columns of a table can give."""
+"""Inputs other than tokens that columns of a table can give."""
 
 
 class Export(NamedTuple):

@@ -49,7 +49,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         hidden_size: width of `last_hidden_state`.
         max_positions: longest text in tokens, None for no bound.
         features: documented inputs of the architecture itself (global_attention_mask, bbox, ...).
-        generation_config: its own defaults of the options of `generate`, by name; saved beside the weights.
+        generation_config: its own defaults of the options of `generate`, by name; saved next to the weights.
     """
 
     def __init__(self, architecture: Architecture, config: ModelConfig, task: str) -> None:
@@ -165,7 +165,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         return output
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """(batch, length) labels moved right behind the decoder's first token, -100 as padding."""
+        """(batch, length) labels moved right after the decoder's first token, -100 as padding."""
         writer = self.architecture.tasks.get("seq2seq-lm")
         if writer is None or writer.head is None:
             raise ValueError(f"{self.config.model_type!r} has no decoder that reads labels")

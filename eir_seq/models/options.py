@@ -63,7 +63,7 @@ class Options:
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other documented names of options: alias -> name."""
     parts: ClassVar[Mapping[str, type[Options]]] = {}
-    """Options that are mappings of options themselves: name -> what may stand in it."""
+    """Options that are mappings of options themselves: name -> what may be in it."""
 
     if not TYPE_CHECKING:  # options are checked by their own names
 
@@ -187,7 +187,7 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 
 def describe(config: type[Options]) -> list[dict[str, Any]]:
-    """For each option: name, default, type and meaning; where it is a part, also the `options` that may stand in it."""
+    """For each option: name, default, type and meaning; where it is a part, also the `options` that may be in it."""
     hints = typing.get_type_hints(config)
     return [
         {
@@ -223,7 +223,7 @@ def overridden(config: type[Options], options: Mapping[str, Any], changes: Mappi
 
 
 def flat(described: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same options in one list, those of a part behind it and named by their path."""
+    """The same options in one list, those of a part after it and named by their path."""
     for option in described:
         yield {name: value for name, value in option.items() if name != "options"}
         for inner in flat(option.get("options", [])):

@@ -73,7 +73,7 @@ def _problems(scaling: Mapping[str, Any], channels: int, max_positions: int, ori
     """Faults of a `rope_scaling`, one after the other; later ones rely on there being no earlier.
 
     `channels`: those of a head that are rotated. `max_positions`: max_position_embeddings. `original`: the length of
-    texts in the pretraining as the config names it, beside `rope_scaling`.
+    texts in the pretraining as the config names it, next to `rope_scaling`.
     """
     kind = scaling_kind(scaling)
     if kind not in NEEDED:

@@ -17,7 +17,7 @@ from eir_seq.models.names import is_adapter
 
 
 def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors in place of parameters and buffers, everywhere that a (tied) parameter stands."""
+    """Put tensors in place of parameters and buffers, at each place of a (tied) parameter."""
     places: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         for leaf, parameter in module._parameters.items():

@@ -24,7 +24,7 @@ def read_chat_templates(files: TokenizerFiles, config: TokenizerConfigFiles) -> 
     """The templates of a folder by name, mostly one that is called `default`.
 
     Raises:
-        UserError: something else than a template stands in their place.
+        UserError: something other than a template is in their place.
     """
     given = config.options.get("chat_template")
     if files.has(CHAT_TEMPLATE_FILE) and "chat_template" not in config.chosen:
@@ -75,7 +75,7 @@ def render(
 ) -> str:
     """The text of a conversation.
 
-    `chosen` is the name of a template or one itself; `variables` are what it can ask for beside `messages`.
+    `chosen` is the name of a template or one itself; `variables` are what it can ask for besides `messages`.
 
     Raises:
         UserError: no template, none of that name, or one that is broken or refuses the conversation.

@@ -15,7 +15,7 @@ from eir_seq.tokenizers.tokenizer import Tokenizer
 
 
 class ClosedTokenizer(Tokenizer):
-    """Texts to token ids and back; a text, or two one behind the other, is closed by `</s>`."""
+    """Texts to token ids and back; a text, or two one after the other, is closed by `</s>`."""
 
     def __init__(self, backend: Backend, specials: SpecialTokens) -> None:
         number = None if specials.eos is None else backend.token_to_id(specials.eos)

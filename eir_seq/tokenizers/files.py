@@ -1,4 +1,4 @@
-"""The files of a published tokenizer: found, bounded in size, read, and every fault told with the file's name."""
+"""The files of a published tokenizer: found, bounded in size, read, and every fault reported with the file's name."""
 
 from __future__ import annotations
 
@@ -115,9 +115,9 @@ class Options(dict[str, Any]):
 
 
 class TokenizerConfigFiles:
-    """What the JSON files beside a vocabulary say about it: its class, its special and its added tokens.
+    """What the JSON files next to a vocabulary say about it: its class, its special and its added tokens.
 
-    `chosen` options stand above those of the files.
+    `chosen` options take precedence over those of the files.
     """
 
     def __init__(self, files: TokenizerFiles, chosen: Mapping[str, Any] | None = None) -> None:
@@ -130,7 +130,7 @@ class TokenizerConfigFiles:
         self.options = Options(self.options, self.chosen)
 
     def fault(self, option: str, message: str) -> UserError:
-        """The error about an option, which was chosen or stands in the files."""
+        """The error about an option, which was chosen or is in the files."""
         if option.split(".")[0] in self.chosen:
             return UserError(Fault(option, message))
         return self._files.fault(CONFIG_FILE, f"{option}: {message}")
@@ -209,7 +209,7 @@ class TokenizerConfigFiles:
         return None if value is None or value > LONGEST else int(value)
 
     def specials_in_text(self) -> bool:
-        """Whether special tokens that stand in a text are read as such."""
+        """Whether special tokens that are in a text are read as such."""
         return not self.flag("split_special_tokens", False)
 
     def sampling(self) -> Sampling:

@@ -166,7 +166,7 @@ def _read_pieces(
 
 
 def _read_with_begin(files: TokenizerFiles, config: TokenizerConfigFiles, name: str, known: PieceFormat) -> Tokenizer:
-    """Llama's and Gemma's models: byte-pair encoding behind a token that begins each text."""
+    """Llama's and Gemma's models: byte-pair encoding after a token that begins each text."""
     known, flags = with_begin(config, known, default=True)
     options: dict[str, Any] = dict(flags)
     text = TextOptions(close=True)

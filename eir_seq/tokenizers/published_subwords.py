@@ -37,7 +37,7 @@ from eir_seq.tokenizers.rust import TOKENIZER_FILE, RustBackend, library_errors
 from eir_seq.tokenizers.tokenizer import CONFIG_FILE, Tokenizer
 from eir_seq.tokenizers.words import WordBackend
 
-# How a text falls into words before bytes are merged: as of GPT-2, but digits stand alone and line breaks end a word.
+# How a text falls into words before bytes are merged: as of GPT-2, but digits are separate and line breaks end a word.
 _QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )

@@ -1,4 +1,4 @@
-"""Published vocabularies of models that write texts: sentencepiece models whose pieces have ids of their own."""
+"""Published vocabularies of models that write texts: sentencepiece models whose pieces have their own ids."""
 
 from __future__ import annotations
 

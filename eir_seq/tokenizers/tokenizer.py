@@ -173,7 +173,7 @@ class Tokenizer(Vocabulary):
         Args:
             token_ids: of one text, in a list, an array or a tensor; or a single id.
             skip_special_tokens: leave special tokens out.
-            clean_up_tokenization_spaces: take the spaces in front of punctuation marks away; as the attribute of that
+            clean_up_tokenization_spaces: take the spaces before punctuation marks away; as the attribute of that
                 name if None.
 
         Raises:
@@ -234,9 +234,9 @@ class Tokenizer(Vocabulary):
         Args:
             text: a text, texts, or with `is_split_into_words` a list of words or several.
             text_pair: the second texts.
-            text_target: what is to be written; gives `labels` beside a text, alone `input_ids`.
+            text_target: what is to be written; gives `labels` alongside a text, alone `input_ids`.
             padding: True or "longest" fills up to the longest, "max_length" to that; False or "do_not_pad": none.
-            padding_side: "right", or "left" as prompts stand that are to be written on; by default the attribute.
+            padding_side: "right", or "left", as for prompts to be continued; by default the attribute.
             pad_to_multiple_of: padded lengths are multiples of it.
             truncation: cut to `max_length` tokens, specials included; of a pair the longer one first (True or
                 "longest_first"), or "only_first" or "only_second". By default `model_max_length`.
@@ -336,7 +336,7 @@ class Tokenizer(Vocabulary):
             continue_final_message: end with the last message, still open.
             padding: as in a call, and so are `padding_side`, `truncation`, `max_length` and `return_tensors`.
             return_dict: give what a call gives, not the `input_ids` alone.
-            variables: what else the template asks for.
+            variables: further variables of the template.
 
         Raises:
             UserError: no template, or one that is broken or refuses the conversation.

@@ -1,4 +1,4 @@
-"""Tokenizers learnt from the training texts. The same texts give the same vocabulary, on any machine, in any process.
+"""Tokenizers learned from the training texts. The same texts give the same vocabulary, on any machine, in any process.
 
 All of them have the special tokens [PAD] [UNK] [CLS] [SEP] [MASK] as ids 0 to 4 and frame a text as `[CLS] a [SEP]`, a
 pair as `[CLS] a [SEP] b [SEP]` with type ids 0 and 1. Special tokens are never read from a text: "[SEP]" written in one
@@ -53,7 +53,7 @@ def train_tokenizer(
             `unigram`) together with the keys of its config as `options`.
         texts: training texts, read once; more than memory holds for all types but `wordpiece` and `unigram`, whose
             distinct words must fit.
-        sentinels: special tokens <extra_id_0>, <extra_id_1> ... that stand for gaps, behind all others.
+        sentinels: special tokens <extra_id_0>, <extra_id_1> ... that stand for gaps, after all others.
         options: e.g. `vocab_size=8000, lowercase=True`.
 
     Raises:
@@ -253,7 +253,7 @@ def _repeated(counts: Counter[str], alphabet: set[str], end: str = "") -> Iterat
 
 
 def _unigram(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
-    """The unigram language model over subwords (Kudo 2018), learnt by sentencepiece.
+    """The unigram language model over subwords (Kudo 2018), learned by sentencepiece.
 
     The trainer of `tokenizers` sums in the order of its threads and hash tables, so its result differs from run to run.
     """

@@ -61,7 +61,7 @@ class Parts:
         return {split: tokens for split, tokens in found.items() if tokens}
 
     def shown(self, split: str, name: str) -> list[str]:
-        """What stands in an input, row by row, for people."""
+        """What is in an input, row by row, for people."""
         rows, encoded = dict(self.splits.items())[split], self.data.encoded[split]
         mask = encoded.present.get(name)
         if mask is None:
@@ -90,7 +90,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
 
     Args:
         config: the experiment.
-        console: is told about each phase.
+        console: is notified of each phase.
         fallback_cache: where encoded rows go if the cache folder cannot be written.
 
     Raises:

@@ -86,7 +86,7 @@ class Console:
     def phase(self, what: str) -> Iterator[list[str]]:
         """A part of the preparations: a spinner on a terminal, then one line with its time.
 
-        What is appended to the list that this gives is put behind the name of the phase.
+        What is appended to the list that this gives is put after the name of the phase.
         """
         found: list[str] = []
         start = self._last_line = time.monotonic()
@@ -114,7 +114,7 @@ class Console:
     # ------------------------------------------------------------------------------------------------- training
 
     def step(self, step: int, total: int, epoch: int, loss: Callable[[], float | None]) -> None:
-        """A training step was done; `loss` gives the recent mean loss and is asked only when it is shown."""
+        """A training step was done; `loss` gives the recent mean loss and is called only when it is shown."""
         now = time.monotonic()
         if self._first_step is None:
             self._first_step = (step, now)

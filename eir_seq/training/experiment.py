@@ -62,7 +62,7 @@ def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
 
 
 def _of_runs_alone(config: ExperimentConfig) -> Iterator[Fault]:
-    """Options that would change what is learnt and that a trainer of one's own does not have."""
+    """Options that would change what is learned and that your own trainer does not have."""
     reason = "needs a run; a lightning.Trainer of your own does not have it"
     if config.trainer.averaging is not None:
         yield Fault("trainer.averaging", f"{reason} (lightning.pytorch.callbacks.WeightAveraging does the like)")

@@ -69,7 +69,7 @@ LIMITS = ("trainer.max_epochs", "trainer.max_steps")
 class RunFolder:
     """The folder of one run, owned by this process while it is entered.
 
-    Entering makes the folder if needed, takes its lock, and checks what stands in it. A folder that this call made is
+    Entering makes the folder if needed, takes its lock, and checks what is in it. A folder that this call made is
     removed again on leaving if the run came to nothing (`keep` was not called).
 
     Raises, on entering:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MANY_CLASSES = 20
-"""Classes that have colours of their own in a picture."""
+"""Classes that have their own colours in a picture."""
 
 
 def check_layers(network: Network, config: LatentsConfig, outputs: Iterable[str], place: str) -> None:

@@ -120,7 +120,7 @@ class RunLoop(Checkpoint):
             checkpoint[AVERAGING_KEY] = self.averaging.state()
         loops = checkpoint["loops"]
         # The trainer saves its counters as they are inside a hook: a batch processed and not completed. Resuming from
-        # that has a path of its own for each place of saving; resuming from between two steps has one.
+        # that has its own path for each place of saving; resuming from between two steps has one.
         fit: dict[str, Any] = loops["fit_loop"]
         fit["state_dict"] = {}
         epochs, batches = fit["epoch_progress"], fit["epoch_loop.batch_progress"]
@@ -158,7 +158,7 @@ class RunLoop(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Catch up on an evaluation that a signal cut short; do not train on when all is done."""
-        self.signals.install()  # the trainer has just set handlers of its own
+        self.signals.install()  # the trainer has just set its own handlers
         self._set_rates(trainer)  # those that were loaded are those of the schedule as it was
         if trainer.progress_bar_callback is not None:  # it says of how many epochs this is one
             steps = steps_per_epoch(self.module.batches_per_epoch, self.config.trainer.accumulate)

@@ -187,7 +187,7 @@ class TrainingModule(LightningModule):
         raise RunFailed(f"step {step}: the gradient is not finite (batch of {_named(rows)}); {HINT}")
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of one step, counted from 1 (of the heads, where layers have rates of their own)."""
+        """The learning rate of one step, counted from 1 (of the heads, where layers have their own rates)."""
         return self.config.optimizer.lr * self._rate_factor()(step - 1)
 
     def _rate_factor(self) -> Callable[[int], float]:

@@ -263,4 +263,4 @@ def _none() -> None:
 
 
 def _key(name: str) -> str:
-    return f"of_{name}"  # ModuleDict refuses names of its own attributes, such as "keys"
+    return f"of_{name}"  # ModuleDict refuses the names of its attributes, such as "keys"

@@ -42,7 +42,7 @@ class Sample(NamedTuple):
     output: str
     prompt: str
     text: str
-    """What the model wrote behind the prompt, or from it."""
+    """What the model wrote after the prompt, or from it."""
     true: str = ""
     """What it should have written, where that is known."""
 
@@ -119,7 +119,7 @@ def tensors_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) ->
 
 
 def files_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> list[str]:
-    """The name of the (first) file in which that stands, row by row."""
+    """The name of the (first) file that holds it, row by row."""
     column = next(source.column for source in fitted.sources.values() if source.per_row)
     assert column is not None
     first = (parse_cell(cell)[0] for cell in rows[column])

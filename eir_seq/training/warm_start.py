@@ -86,7 +86,7 @@ class WarmStart:
         return fitted
 
     def check(self, inputs: Mapping[str, FittedModality], outputs: Mapping[str, FittedOutput]) -> None:
-        """Raise `UserError` for inputs and outputs whose weights depend on something that they learnt otherwise."""
+        """Raise `UserError` for inputs and outputs whose weights depend on something that they learned otherwise."""
         if self.config.fitted != "same":
             return
         faults = []

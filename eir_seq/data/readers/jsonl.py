@@ -150,7 +150,7 @@ def _parsed(text: str) -> Any:
 
 
 def _values(text: str) -> Iterator[Any]:
-    """The JSON values that stand one after another in a text."""
+    """The JSON values that follow one another in a text."""
     decoder = json.JSONDecoder(object_pairs_hook=_Object)
     start = 0
     while (start := _SPACE.match(text, start).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too

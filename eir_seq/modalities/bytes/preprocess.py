@@ -77,7 +77,7 @@ class ByteCells:
 
 
 class FittedBytes(JsonFittedModality):
-    """An input of bytes. Byte b has the id b + 5, after the special tokens; a file stands without any of them."""
+    """An input of bytes. Byte b has the id b + 5, after the special tokens; files have none of them."""
 
     config: BytesInputConfig
     vocabulary_key, length_key = "model.model_init_config", "max_length"

@@ -110,7 +110,7 @@ class SequenceEncoder(Encoder):
         head = getattr(self.backbone, "head", None)
         output: Any = self.backbone.run_body(inputs)  # type: ignore[operator]
         states: Tensor = head.states(output) if isinstance(head, Head) else output.last_hidden_state
-        if "pixel_values" in own:  # an image, whose states stand in front of those of the text
+        if "pixel_values" in own:  # an image, whose states precede those of the text
             states = states[:, -mask.shape[1] :]
         behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
         if behind is not None and states.shape[1] > mask.shape[1]:
@@ -162,7 +162,7 @@ class Seq2SeqEncoder(SequenceEncoder):
 
     `begun`: how many tokens of every target the decoder begins with anyway, 1 where a target begins with its start
     token. Labels leave that out: where positions are relative, a repeated start token has the state of the first one,
-    so that neither what follows the one nor what follows the other could be learnt.
+    so that neither what follows the one nor what follows the other could be learned.
     """
 
     begun: int = 0
@@ -176,12 +176,12 @@ class Seq2SeqEncoder(SequenceEncoder):
         return labels[:, self.begun :] if labels.shape[1] > self.begun else labels  # else no row has a target
 
     def read(self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor, **tensors: Any) -> TokenStates:  # type: ignore[override]
-        """States of the decoder at each token of the target, from the true tokens in front of it.
+        """States of the decoder at each token of the target, from the true tokens before it.
 
         Args:
             input_ids: (batch, length), the source.
             attention_mask: (batch, length), True at real tokens.
-            labels: (batch, target length), negative behind the end of a target.
+            labels: (batch, target length), negative after the end of a target.
             tensors: what else the source has.
         """
         head: Any = self.backbone.head
@@ -198,7 +198,7 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     """States ``(batch, length, hidden)`` of real tokens (mask True) to ``(batch, hidden)``."""
     if pool == "avg":
         weights = mask.unsqueeze(-1).to(states.dtype)
-        # Not a product with the mask alone: what stands at padding may be anything, infinite too.
+        # Not a product with the mask alone: what is at padding may be anything, infinite too.
         return states.masked_fill(~mask.unsqueeze(-1), 0.0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
     if pool == "max":
         return states.masked_fill(~mask.unsqueeze(-1), torch.finfo(states.dtype).min).amax(dim=1)

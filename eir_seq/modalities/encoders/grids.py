@@ -131,7 +131,7 @@ class LinearEncoder(VectorEncoder):
 
 
 class IdentityEncoder(VectorEncoder):
-    """All values, one behind another."""
+    """All values, one after another."""
 
     def __init__(self, options: GridIdentityOptions, fitted: FittedGrid) -> None:
         super().__init__()

@@ -57,7 +57,7 @@ class ReplacingEncoder(nn.Module):
             draws: (batch, length), random numbers from 0 to 1 for hidden tokens.
             tensors: what else the input has.
 
-        The inputs have, besides: `replaced` (batch, length) bool, tokens that are not the text's own; `generator_nll`
+        The inputs also have: `replaced` (batch, length) bool, tokens that are not the text's own; `generator_nll`
         (batch,), the generator's summed negative log-likelihood; `hidden` (batch,), the number of hidden tokens.
         """
         hidden, head = labels >= 0, self.generator.head

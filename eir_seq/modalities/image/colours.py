@@ -44,7 +44,7 @@ class Colours:
 
     @classmethod
     def published(cls, clusters: Any, channels: int, place: str) -> Colours:
-        """The colours that a published model learnt by; raises `UserError` where they are none."""
+        """The colours that a published model was trained with; raises `UserError` if there are none."""
         if not isinstance(clusters, list) or not clusters or not all(is_numbers(c, channels) for c in clusters):
             raise UserError(Fault(place, f"clusters are no list of colours of {channels} numbers each"))
         return cls([list(map(float, centre)) for centre in clusters])

@@ -22,7 +22,7 @@ from eir_seq.modalities.omics.snps import Snps, lines_of, read_bim
 
 BED = ".bed"
 MAGIC = b"\x6c\x1b\x01"
-"""How .bed files begin whose genotypes stand SNP by SNP."""
+"""The first bytes of .bed files in SNP-major order."""
 SAMPLES_PER_BYTE = 4
 FAM_FIELDS = 6
 LAYOUTS = (3, 4)
@@ -50,7 +50,7 @@ class Plink:
     snps: Snps
 
     def place(self, sample: str) -> int:
-        """Where a sample stands; raises `ValueError` where there is none of that id, or several."""
+        """Where a sample is; raises `ValueError` where there is none of that id, or several."""
         fam = Path(self.path).with_suffix(".fam").name
         if sample in self.repeated:
             raise ValueError(f"{fam} has several samples with that id")
@@ -126,7 +126,7 @@ def locate_plink(cell: str, folder: Path, plink: str | None) -> Any:
 
     Args:
         cell: ``FILE.bed:SAMPLE``, or the id of a sample of `plink`.
-        folder: where the data file stands.
+        folder: where the data file is.
         plink: a .bed file.
 
     Raises:

@@ -41,7 +41,7 @@ class Snps:
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """Where each id stands; the last one of those that occur twice."""
+        """Where each id is; the last one of those that occur twice."""
         return {name: place for place, name in enumerate(self.ids)}
 
     def select(self, places: Sequence[int]) -> Snps:

@@ -187,7 +187,7 @@ class SequenceModality(Modality):
             raise UserError(*faults) from error
 
     def _train(self, choice: TokenizerBase, rows: Rows) -> Tokenizer:
-        """The tokenizer that is learnt from the training texts, or was in a run before."""
+        """The tokenizer that is learned from the training texts, or was in a run before."""
 
         def learn() -> Tokenizer:
             return train_tokenizer(choice, self._texts(rows), sentinels=self.sentinels)
@@ -217,7 +217,7 @@ class SequenceModality(Modality):
 
 
 def batches_of(rows: Rows, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
-    """Some columns of all rows, batch by batch; what was read of a mapped table is let go of."""
+    """Some columns of all rows, batch by batch; what was read of a mapped table is released."""
     part = rows.select_columns(columns)
     for number, start in enumerate(range(0, rows.num_rows, ROWS_PER_BATCH)):
         yield part[start : start + ROWS_PER_BATCH]
@@ -317,7 +317,7 @@ class FittedSequence(FittedModality):
 
         Texts are cut to `max_characters` first. Ids are truncated already unless their window is drawn later, or other
         columns speak of their places. `length` counts special tokens and is what remains after truncation, and what
-        stands behind the text, such as entities; `tokens` is the text before truncation.
+        follows the text, such as entities; `tokens` is the text before truncation.
         """
         contents = [self.cells.content(text) for text in rows[self.config.column]]
         spans = any(source.reads_offsets for source in self.sources.values())
@@ -415,7 +415,7 @@ class FittedSequence(FittedModality):
         }
 
     def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
-        """What stands in the texts of some rows, for people."""
+        """What is in the texts of some rows, for people."""
         texts = [joined(self.cells.content(text), " ") for text in rows[self.config.column]]
         if self.config.pair_column is None:
             return texts

@@ -57,7 +57,7 @@ class QuestionModality(SequenceModality):
 
 @dataclass(kw_only=True)
 class FittedQuestions(FittedSequence):
-    """A text and the question about it, which stands first.
+    """A text and the question about it, which comes first.
 
     `stride`: tokens by which windows are apart; None: longer texts are cut.
     """
@@ -66,7 +66,7 @@ class FittedQuestions(FittedSequence):
 
     @property
     def least_room(self) -> int:
-        """Tokens of a text beside the longest question: questions get half of the room at most."""
+        """Tokens left for a text next to the longest question: questions get half of the room at most."""
         return self._room - self._room // 2
 
     @property

@@ -1,4 +1,4 @@
-"""Folders of published models: ``config.json`` beside safetensors (or an old ``pytorch_model.bin``)."""
+"""Folders of published models: ``config.json`` next to safetensors (or an old ``pytorch_model.bin``)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The options that a published config gives; what is none of ours is kept under ``published``.
+    """The options that a published config gives; unknown ones are kept under ``published``.
 
     Raises:
         UserError: an option with an impossible value.

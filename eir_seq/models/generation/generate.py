@@ -243,7 +243,7 @@ def _mask(
 
 
 def _decoder_prompt(inputs: Inputs, ids: Tensor | None, options: GenerationOptions) -> Tensor:
-    """The decoder's first tokens: those given, behind its start token."""
+    """The decoder's first tokens: those given, after its start token."""
     source = next(
         x for x in (ids, inputs.get("inputs_embeds"), (inputs.get("encoder_outputs") or (None,))[0]) if x is not None
     )
@@ -266,7 +266,7 @@ def _decoder_prompt(inputs: Inputs, ids: Tensor | None, options: GenerationOptio
 
 
 def _max_length(model: GeneratingModel, options: GenerationOptions, prompt: int, offset: int) -> int:
-    """The length of a text in ids at most. Vectors in front of it (`offset`) count for `max_length` too."""
+    """The length of a text in ids at most. Vectors before it (`offset`) count for `max_length` too."""
     most, before = model.config.target_positions(), prompt + offset
     if options.max_new_tokens is not None:
         length = before + options.max_new_tokens

@@ -167,7 +167,7 @@ def bias_runs(ids: Tensor, scores: Tensor, *, runs: list[tuple[list[int], float]
 
 
 def favour_end(ids: Tensor, scores: Tensor, *, ends: list[int], begin: int, factor: float) -> Tensor:
-    """Raise the scores of `ends`, where they are not banned, by a factor per token behind place `begin`."""
+    """Raise the scores of `ends`, where they are not banned, by a factor per token after place `begin`."""
     if (beyond := ids.shape[1] - begin) <= 0:
         return scores
     scores = scores.clone()

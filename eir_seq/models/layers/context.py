@@ -81,9 +81,9 @@ class Context:
     ) -> Tensor | None:
         """(batch or 1, 1, queries or 1, keys) bool of who may look at whom among padded tokens; None if everyone may.
 
-        The keys are the last ones but for `behind`, the queries the last of them but for `ahead`; keys in front of the
+        The keys are the last ones but for `behind`, the queries the last of them but for `ahead`; keys before the
         first token that `self.keys` knows are all real (a prefix).
-        `window`: a query sees itself and tokens nearer than this, a causal one only those in front of it.
+        `window`: a query sees itself and tokens nearer than this, a causal one only those before it.
         A row that may look at nothing (padding on the left) may look at itself, so that its weights stay finite.
         """
 

@@ -1,4 +1,4 @@
-"""One class out of several: softmax cross-entropy or focal loss over classes learnt from the training rows."""
+"""One class out of several: softmax cross-entropy or focal loss over classes learned from the training rows."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ class Classification(Output):
         """Classes (sorted; by value where all are numbers), their counts and weights, from the training rows.
 
         Raises:
-            UserError: fewer than two classes, a class of its own for each row, or class weights that do not name
+            UserError: fewer than two classes, one class per row, or class weights that do not name
                 exactly the classes.
         """
         labels = [class_name(value) for value in train_rows[self.config.column]]

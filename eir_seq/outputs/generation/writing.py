@@ -67,7 +67,7 @@ class Writer:
             self.texts[rows[place]], self.scores[rows[place]] = text, score
 
     def generated(self, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
-        """What the decoder writes up to the end, (rows, length), framed as targets are; `IGNORED` behind that."""
+        """What the decoder writes up to the end, (rows, length), framed as targets are; `IGNORED` after that."""
         own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
         encoder, end = self.source.encoder, self.source.end
         ids: Tensor = self._asked(encoder.backbone.generate, seed, **encoder.inputs_of(**own))

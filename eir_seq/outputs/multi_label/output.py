@@ -1,4 +1,4 @@
-"""Any number of labels out of several: a binary decision for each, learnt with binary cross-entropy."""
+"""Any number of labels out of several: a binary decision for each, learned with binary cross-entropy."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class FittedMultiLabel(FittedOutput):
     def truth(self, rows: Rows) -> dict[str, list[Any]]:
         """The column NAME_true with the labels of each row as a JSON list.
 
-        Where labels are columns, NAME_unknown besides, with those of which a row has no value.
+        Where labels are columns, also NAME_unknown, with those of which a row has no value.
         """
         target = self.targets(rows)
         found = {f"{self.name}_true": [self._listed(row == 1) for row in target]}

@@ -229,7 +229,7 @@ class FittedRegression(FittedOutput):
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """The column NAME with the predicted value in the target's own units; NAME(COLUMN) of several columns.
 
-        With quantiles NAME_qLEVEL besides, with Gaussians the standard deviation in NAME_std.
+        With quantiles also NAME_qLEVEL, with Gaussians the standard deviation in NAME_std.
         """
         columns: dict[str, list[Any]] = {}
         for index, column in enumerate(self.columns):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
-    """A text: a translation or a summary by the decoder of the input's backbone, or one that a decoder of its own
+    """A text: a translation or a summary by the decoder of the input's backbone, or one that its own decoder
     (`model`) writes from any inputs."""
 
     COLUMN_TYPE: ClassVar[ColumnType] = ColumnType.TEXT
@@ -80,7 +80,7 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
         return self.model is None
 
     def state_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
-        """What a decoder of its own attends to."""
+        """What its own decoder attends to."""
         if self.model is None:
             return ()
         return list(inputs) if self.inputs is None else self.inputs
@@ -96,7 +96,7 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
         return self if self.model is None else None
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """Other outputs beside one that has a backbone to itself, no decoder, metrics of texts that are not written."""
+        """Other outputs next to one with an exclusive backbone, no decoder, metrics of texts that nothing generates."""
         from eir_seq.outputs.language.rules import alone, headless
 
         if self.model is None:

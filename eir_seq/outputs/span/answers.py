@@ -1,4 +1,4 @@
-"""Answers as they stand in the data, checked against their texts; answers as they are predicted."""
+"""Answers as given in the data, checked against their texts; answers as they are predicted."""
 
 from __future__ import annotations
 

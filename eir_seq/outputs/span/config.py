@@ -52,7 +52,7 @@ class SpanOutputConfig(TokenOutputBase):
 
     @property
     def asked(self) -> Asked:
-        """The question in front of the text."""
+        """The question before the text."""
         return Asked(self.question, self.stride)
 
     def with_text(self, column: str) -> Self:

@@ -1,6 +1,6 @@
 """Time until an event: Cox and discrete-time models, metrics weighted for censoring, predicted risk and survival.
 
-With several events, each has hazards of its own (cause-specific): the others censor it. The risk of one of several
+With several events, each has its own hazards (cause-specific): the others censor it. The risk of one of several
 competing `causes` is its cumulative incidence.
 """
 
@@ -238,7 +238,7 @@ class FittedSurvival(FittedOutput):
         return list(torch.split(raw, [1 if self._is_cox else len(event.edges) for event in self.events], dim=1))
 
     def _hazard(self, raw: Tensor, times: Floats) -> Floats:
-        """Cumulative hazard of each event at some times, (rows, events, times), constant behind the last one known."""
+        """Cumulative hazard of each event at some times, (rows, events, times), constant after the last one known."""
         found = []
         for event, own in zip(self.events, self._by_event(raw.double()), strict=True):
             if self._is_cox:

@@ -76,7 +76,7 @@ class Timm(ImageEncoder):
         self.model.load_state_dict(loaded.state_dict())
 
     def published_names(self) -> dict[str, str]:
-        """Ours by those of the package."""
+        """Parameter names here by those of the package."""
         return {name.removeprefix("model."): name for name in self.state_dict()}
 
     def read(self, *, pixel_values: Tensor) -> TokenStates:  # type: ignore[override]  # the tensor by name
@@ -108,7 +108,7 @@ def _package(name: str, place: str) -> Any:
     """Timm, if it can be imported and has such a model."""
     try:
         timm: Any = importlib.import_module("timm")
-    except Exception as error:  # torchvision, which it imports, fails in many ways beside another torch
+    except Exception as error:  # torchvision, which it imports, fails in many ways with another torch
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         message = f"timm cannot be imported ({reason}); it needs a torchvision that fits torch {torch.__version__}"
         raise UserError(Fault(f"{place}.model_type", message)) from error

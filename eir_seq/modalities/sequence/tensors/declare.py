@@ -92,7 +92,7 @@ def check_sizes(sources: Mapping[str, TensorSource], options: Any, place: str) -
 
 
 def not_given(sources: Mapping[str, TensorSource], taken: Sequence[str]) -> list[str]:
-    """Entries that a model with these inputs could read and that are not there, nor have a rule of their own then."""
+    """Entries that a model with these inputs could read and that are not there, nor have their own rule then."""
     wanted = {kind: tensors for kind, tensors in _TENSORS.items() if kind != "global_attention_mask"}
     return [kind for kind, tensors in wanted.items() if set(tensors) <= set(taken) and kind not in sources]
 

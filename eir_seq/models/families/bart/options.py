@@ -1,4 +1,4 @@
-"""Options of bart and its kin: encoder-decoders with tables of positions, each side with its own layers and heads."""
+"""Options of bart and similar models: encoder-decoders with position tables, layers and heads set for each side."""
 
 from __future__ import annotations
 

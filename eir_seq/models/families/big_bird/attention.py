@@ -54,7 +54,7 @@ class BlockSparseAttention(Attention):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):
-        """`block_size`: tokens of a block. `random_blocks`: how many a block looks at besides, drawn by `seed`.
+        """`block_size`: tokens of a block. `random_blocks`: how many further ones a block attends to, drawn by `seed`.
 
         `max_positions`: the longest text in tokens, for which blocks of `PAPER_LENGTHS` are drawn.
         """
@@ -97,7 +97,7 @@ class BlockSparseAttention(Attention):
         return mixed * layout.mask[..., None] if blank else mixed  # type: ignore[index]
 
     def _cut(self, x: Tensor, ctx: Context) -> Tensor:
-        """(..., heads, head_size) -> (batch, heads, blocks, block size, head_size), zero behind the text."""
+        """(..., heads, head_size) -> (batch, heads, blocks, block size, head_size), zero after the text."""
         size = self.config.block_size
         padded = F.pad(ctx.layout.pad(x), (0, 0, 0, 0, 0, -ctx.layout.length % size))
         return padded.transpose(1, 2).unflatten(2, (-1, size))

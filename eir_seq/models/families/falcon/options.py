@@ -61,7 +61,7 @@ class FalconConfig(ModelConfig):
 
     @property
     def norms_of_layer(self) -> int:
-        """Norms in front of the sublayers of a layer with `parallel_attn`."""
+        """Norms before the sublayers of a layer with `parallel_attn`."""
         return self.num_ln_in_parallel_attn or (2 if self.new_decoder_architecture else 1)
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -174,7 +174,7 @@ class IntegerLayerNorm(nn.Module):
     def forward(self, x: Tensor, scale: Tensor | None) -> Scaled:
         """(..., size) -> (..., size)."""
         if not self.whole or scale is None:
-            # spelled out: torch's own kernel rounds otherwise, which a requantization behind it makes a whole step
+            # spelled out: torch's own kernel rounds otherwise, which a requantization after it makes a whole step
             centred = x - x.mean(-1, keepdim=True)
             return centred / (self.eps + centred.square().mean(-1, keepdim=True)).sqrt() * self.weight + self.bias, None
         whole = x / scale

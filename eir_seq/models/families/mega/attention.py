@@ -150,13 +150,13 @@ class MegaAttention(Configured):
         weights = self._weights(query, key, bias, look, count, ctx)
         if ctx.attentions is not None:
             shown = weights
-            if size >= whole:  # as tokens stand in the text; those of chunks stand as chunks do
+            if size >= whole:  # in the order of the tokens; those of chunks in the order of chunks
                 shown = rows.collect(rows.collect(weights[:, 0]).mT).mT[:, None]
             ctx.attentions.append(shown)
         return rows.collect((self._dropped(weights) @ value).flatten(1, 2))
 
     def _next(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context) -> Tensor:
-        """The same for tokens (batch, new, width) behind those that the cache holds.
+        """The same for tokens (batch, new, width) after those that the cache holds.
 
         Only the last tokens are kept if all look at chunks, and queries are taken as many at once.
         """

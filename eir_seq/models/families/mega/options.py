@@ -83,7 +83,7 @@ class MegaConfig(ModelConfig):
         """A decoder whose average runs in one direction is the head's to want.
 
         Raises:
-            UserError: tokens of a decoder would be averaged with those behind them.
+            UserError: tokens of a decoder would be averaged with those after them.
         """
         if task == "causal-lm":
             return replace(self, is_decoder=True, bidirectional=False)

@@ -76,7 +76,7 @@ class LocalSelfAttention(Configured):
 
     @staticmethod
     def _real(x: Tensor, ctx: Context) -> Tensor:
-        """(batch, tokens) bool, False behind the text."""
+        """(batch, tokens) bool, False after the text."""
         layout = ctx.layout
         mask = x.new_ones(layout.batch, layout.length, dtype=torch.bool) if layout.mask is None else layout.mask
         return F.pad(mask, (0, x.shape[1] - layout.length))
@@ -109,7 +109,7 @@ class LocalSelfAttention(Configured):
         *,
         whole: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attention of (batch, heads, tokens, head_size), whose tokens stand at `places` (batch, heads, tokens).
+        """Attention of (batch, heads, tokens, head_size), whose tokens are at `places` (batch, heads, tokens).
 
         `itself`: score of a token with itself, where it is not that of its query and key. `whole`: all look at all.
         Gives the weighted sums, the weights and the logarithms (batch, heads, tokens) of what they were divided by.

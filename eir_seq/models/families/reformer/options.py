@@ -72,7 +72,7 @@ class ReformerConfig(ModelConfig):
         """Whether it is a decoder is the head's to decide.
 
         Raises:
-            UserError: tokens of a decoder would look at chunks behind their own.
+            UserError: tokens of a decoder would look at chunks after their own.
         """
         if task == "causal-lm":
             after = [name for name in ("local_num_chunks_after", "lsh_num_chunks_after") if getattr(self, name)]

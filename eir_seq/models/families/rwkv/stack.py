@@ -25,14 +25,14 @@ class RwkvPlan(StackPlan):
 
 
 class RwkvStack(RecurrentStack):
-    """A stack that takes and returns its cache as the documented `state` too, in evaluation without being asked."""
+    """A stack that takes and returns its cache as the documented `state` too, in evaluation by default."""
 
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:
         """See `Stack.forward`.
 
         Args:
             inputs: those of every stack, and `state`, in place of `past_key_values`: five tensors (batch, channels,
-                layers) behind an earlier text. They are the last inputs of the channel mixing and of the time mixing,
+                layers) after an earlier text. They are the last inputs of the channel mixing and of the time mixing,
                 and numerator, denominator and greatest logarithm of the averages. A mask is of the new tokens only.
 
         Raises:

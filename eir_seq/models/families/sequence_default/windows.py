@@ -1,4 +1,4 @@
-"""A stack over windows side by side: each text is cut, and its pieces are read as texts of their own."""
+"""A stack over windows side by side: each text is cut, and its pieces are read as their own texts."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Windows(nn.Module):
         )
 
     def _cut(self, x: Tensor | None) -> Tensor | None:
-        """(batch, length, ...) -> (batch * windows, size, ...), zero behind the end."""
+        """(batch, length, ...) -> (batch * windows, size, ...), zero after the end."""
         if x is None:
             return None
         missing = -x.shape[1] % self.plan.size

@@ -80,7 +80,7 @@ class T5Config(LikeT5):
 
 @dataclass(frozen=True, kw_only=True)
 class MT5Config(T5Config):
-    """Options of mt5: t5 with a gate in the feed-forward block and a language-model head of its own."""
+    """Options of mt5: t5 with a gate in the feed-forward block and its own language-model head."""
 
     model_type: ClassVar[str] = "mt5"
 

@@ -90,7 +90,7 @@ def xlm_rows(c: XLMConfig) -> Iterator[Row]:
 
 
 def with_mask(c: XLMConfig, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Inputs with a mask, where the caller gave `lengths` (batch,) instead, or only ids with padding behind the texts.
+    """Inputs with a mask, where the caller gave `lengths` (batch,) instead, or only ids with padding after the texts.
 
     Raises:
         ValueError: both of mask and lengths, lengths beyond the texts, or languages that the model does not tell.
@@ -117,7 +117,7 @@ def with_mask(c: XLMConfig, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _predict_behind(c: XLMConfig, inputs: dict[str, Any], _: None) -> dict[str, Any]:
-    """Inputs that predict the place behind the text, where the token stands that hides others."""
+    """Inputs that predict the place after the text, where the mask token is."""
     hidden = c.mask_index if c.mask_token_id is None else c.mask_token_id
     given = {name: x for name, x in inputs.items() if name not in ("token_type_ids", "use_cache")}
     given["input_ids"] = ids = F.pad(inputs["input_ids"], (0, 1), value=hidden)

@@ -75,7 +75,7 @@ class XLNetConfig(ModelConfig):
         """Checks the summary of heads that have one.
 
         Raises:
-            UserError: the projection has not the width that the layer behind it reads.
+            UserError: the projection has not the width that the layer after it reads.
         """
         if task in ("sequence-classification", "multiple-choice") and self.summary_proj_to_labels:
             why = f"true cannot be with task {task!r}: behind the projection a layer reads d_model channels; set false"

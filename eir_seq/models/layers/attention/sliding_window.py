@@ -21,7 +21,7 @@ from eir_seq.models.layers.linear import Linear
 class Globals:
     """The global tokens of a batch.
 
-    `place`: (batch, globals) where they stand among all tokens of the layout, None if there are none. `real`: which of
+    `place`: (batch, globals) where they are among all tokens of the layout, None if there are none. `real`: which of
     these are any. `seen`: (...) bool in the layout, True at real tokens that are none.
     """
 
@@ -54,7 +54,7 @@ class Globals:
 class SlidingWindowAttention(InPieces):
     """Each token sees `reach` tokens to each side and all global tokens; a global token sees its whole text.
 
-    Global tokens have projections of their own for looking at others; as keys of others they use the common ones.
+    Global tokens have their own projections for looking at others; as keys of others they use the common ones.
     """
 
     @dataclass(frozen=True, kw_only=True)
