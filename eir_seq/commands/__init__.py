@@ -18,11 +18,11 @@ from eir_seq.machine import failure_of, raise_file_limit, silence
 
 COMMANDS = {
     "train": "train an experiment (the default command)",
-    "check": "validate an experiment, look through its data and try one step",
+    "check": "validate an experiment and its data, and try one step",
     "predict": "predict rows of a file with a finished run",
     "models": "list the architectures, or show the options of one",
     "runs": "compare finished runs",
-    "cache": "list or clean what is kept of the data between runs",
+    "cache": "list or clean cached rows and tokenizers",
     "schema": "print the JSON schema of an experiment, for editors",
 }
 """Each is a module of this package with ``run(arguments: list[str]) -> int``."""
@@ -101,7 +101,7 @@ def _dispatch(words: list[str]) -> int:
 
         listed, word = ", ".join(COMMANDS), words[0]
         hint = f"; did you mean experiment={word}?" if word in options_of("experiment") else nearest(word, COMMANDS)
-        raise UserError(Fault(word, f"not a command; there are {listed}{hint}"))
+        raise UserError(Fault(word, f"not a command; choose from {listed}{hint}"))
     module = importlib.import_module(f"eir_seq.commands.{command}")
     code: int = module.run(words)
     return code

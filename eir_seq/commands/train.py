@@ -108,7 +108,7 @@ def parse_flags(arguments: list[str]) -> argparse.Namespace:
     if flags.config_name is not None or flags.config_path is not None:
         faults.append(Fault("--config-name", "config files come from ./conf, $EIR_SEQ_CONF or --config-dir DIR"))
     if flags.experimental_rerun is not None:
-        faults.append(Fault("--experimental-rerun", "it would load a pickle; a run is repeated from its config.yaml"))
+        faults.append(Fault("--experimental-rerun", "it would load a pickle; repeat a run from its config.yaml"))
     if faults:
         raise UserError(*faults)
     if flags.config_dir is not None:

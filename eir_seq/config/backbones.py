@@ -23,7 +23,7 @@ class LoraConfig(Strict):
     """Low-rank adapters of linear layers, trained instead of the weights (arXiv:2106.09685)."""
 
     rank: Positive = Field(8, description="rank of the adapters")
-    alpha: Annotated[float, Field(gt=0)] = Field(16.0, description="their factor is alpha / rank")
+    alpha: Annotated[float, Field(gt=0)] = Field(16.0, description="scaling factor: alpha / rank")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout on the input of the adapters")
     target_modules: str | list[str] = Field(
         "all-linear", description="published names (or their last parts, or patterns) of layers that get one"
@@ -42,7 +42,7 @@ class SequenceModelConfig(EncoderBase):
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.encoders.backbone:SequenceEncoder"
 
     model_type: str = Field(
-        description="name in the catalogue, or auto for a type beyond it (named in model_init_config); with "
+        description="name in the catalogue, or auto for a type outside it (named in model_init_config); with "
         "pretrained_model, the folder or Hub id of a published checkpoint"
     )
     pretrained_model: bool = Field(False, description="load published weights")

@@ -106,7 +106,7 @@ class SchedulerBase(Strict):
         type: str
     extend: Literal["rescale", "continue"] = Field(
         "rescale",
-        description="when a run gets another end: rescale computes the rate over all steps anew, so that it jumps; "
+        description="when a run is extended: rescale recomputes the rate over all steps, so that it jumps; "
         "continue keeps the schedule that the run had, then its last rate",
     )
 
@@ -147,7 +147,7 @@ class PlateauConfig(SchedulerBase):
     warmup: Warmup = Field(
         0.06, description="steps (integer) or fraction of all steps over which the rate rises from zero"
     )
-    factor: float = Field(0.1, gt=0, lt=1, description="by which the rate is multiplied at each reduction")
+    factor: float = Field(0.1, gt=0, lt=1, description="factor on the rate at each reduction")
     patience: int = Field(3, ge=0, description="evaluations without improvement that are tolerated")
     min_delta: float = Field(0.0, ge=0, description="smallest change of trainer.monitor that counts as an improvement")
     cooldown: int = Field(0, ge=0, description="evaluations after a reduction that are not counted")

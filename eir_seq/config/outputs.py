@@ -72,8 +72,8 @@ class OutputBase(Strict):
     METRICS: ClassVar[tuple[Metric, ...]]
     """All that is measured; others may add to it (`metrics`)."""
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    """The metric that is shown large in the report, and those next to it: the first of these tuples whose large metric was
-    measured. By default the first of all metrics but the loss, and the next three."""
+    """The metric that is shown large in the report, and those next to it: the first tuple whose first was measured.
+    By default the first of all metrics but the loss, and the next three."""
     AVERAGED: ClassVar[tuple[str, ...]] = ("loss",)
     """Metrics whose mean is its part of the average over outputs; one that is to be small counts as one minus it."""
     UNCERTAINTY_SCALE: ClassVar[float] = 1.0
@@ -246,7 +246,7 @@ class ColumnsOutputBase(OutputBase):
         if self.column is None and not self.names:
             yield Fault(f"{place}.column", f"is missing; name the column of the {self.TARGET}, or several by columns")
         elif self.column is not None and self.names is not None:
-            yield Fault(f"{place}.columns", "cannot be given beside column; keep one of them")
+            yield Fault(f"{place}.columns", "cannot be combined with column; keep one of them")
         elif twice := next((column for column in self.targets if self.targets.count(column) > 1), None):
             yield Fault(f"{place}.columns", f"names {twice!r} twice")
 

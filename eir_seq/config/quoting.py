@@ -60,7 +60,7 @@ def refused(words: Sequence[str], index: int, reason: str) -> tuple[Fault, int]:
             text = "" if options_of(place) else f", or for a text write {quoted}"
             message = f"{value!r} has a comma without a value; leave it out ({fewer}){text}"
             return Fault(place, message, COMMAND_LINE), 1
-        why = "cannot be written so" if value.lstrip()[:1] in ("[", "{") else "needs quotes of its own"
+        why = "cannot be written so" if value.lstrip()[:1] in ("[", "{") else "needs its own quotes"
         return Fault(place, f"{value!r} {why}; write {quoted}", COMMAND_LINE), 1
     return Fault(place, f"{value!r}: {reason}", COMMAND_LINE), 1
 

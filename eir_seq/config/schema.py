@@ -61,9 +61,9 @@ class DataConfig(Strict):
     )
     folds: Several | None = Field(
         None,
-        description="cross-validation: a run for each of that many parts of the training rows, which are its test rows",
+        description="cross-validation: number of folds of the training rows; each is the test set of one run",
     )
-    fold: int | None = Field(None, ge=0, description="train only this one of the folds, counted from 0")
+    fold: int | None = Field(None, ge=0, description="train only this fold, counted from 0")
     labels: str | None = Field(None, description="table of labels by id, for a folder of one text file per id")
     rename: dict[str, str] = Field(
         default_factory=dict,
@@ -215,9 +215,7 @@ class TrainerConfig(Strict):
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; torch's own choice if absent")
     validate_every: Positive | None = Field(None, description="steps between evaluations; each epoch if absent")
     checkpoint_every: Positive | None = Field(None, description="steps between checkpoints; each evaluation if absent")
-    keep_checkpoints: Positive = Field(
-        2, description="how many of the newest resumable checkpoints stay while the run is not finished"
-    )
+    keep_checkpoints: Positive = Field(2, description="number of most recent checkpoints kept until the run finishes")
     keep_optimizer_state: bool = Field(
         False,
         description="keep the last checkpoint of a finished run, so that it can be extended; by default only its best "
@@ -239,16 +237,16 @@ class TrainerConfig(Strict):
         "validation batches: a model that cannot learn them by heart has a fault",
     )
     profiler: Literal["simple", "advanced"] | None = Field(
-        None, description="measure where the time goes, by hook or by function; written to RUN/profile/"
+        None, description="profile by hook or by function; written to RUN/profile/"
     )
-    detect_anomaly: bool = Field(False, description="name the operation whose gradient is not a number; slow")
+    detect_anomaly: bool = Field(False, description="report the operation that gives a NaN gradient; slow")
     deterministic: bool | Literal["warn"] = Field(
-        False, description="use deterministic algorithms alone; an operation that has none ends the run, or warns"
+        False, description="use deterministic algorithms only; an operation without one ends the run, or warns"
     )
     latents: LatentsConfig | None = Field(
         None,
         description="layers whose states are written for validation and test rows, by the best weights, to "
-        "RUN/latents/; a list of layers will do",
+        "RUN/latents/; or just a list of layers",
     )
     benchmark: bool = Field(False, description="let cuDNN try its algorithms and take the fastest; for fixed sizes")
 
@@ -296,8 +294,10 @@ class ExperimentConfig(Strict):
     callbacks: dict[Name, CallbackConfig] = Field(
         default_factory=dict, description="Lightning callbacks by names of your choice, called in this order"
     )
-    tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
-    start_from: StartFromConfig | None = Field(None, description="weights of another run to begin with")
+    tracker: TrackerConfig = Field(
+        CsvTrackerConfig(), description="where metrics are logged in addition to metrics.csv"
+    )
+    start_from: StartFromConfig | None = Field(None, description="weights of another run to start from")
     run: RunConfig = Field(RunConfig(), description="the run folder")
     cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are cached")
 

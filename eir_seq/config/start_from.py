@@ -22,8 +22,8 @@ class StartFromConfig(Strict):
     )
     fitted: Literal["same", "take", "own"] = Field(
         "same",
-        description="what loaded inputs and outputs learnt from training rows (vocabulary, categories, normalization): "
-        "same: it must be that of the other run; take: it is taken over; own: it is not looked at",
+        description="what loaded inputs and outputs learned from training rows (vocabulary, categories, "
+        "normalization): same: it must be that of the other run; take: it is taken over; own: it is not checked",
     )
     allow_missing: bool | list[str] = Field(
         False,

@@ -72,7 +72,7 @@ class ListedTokenizerBase(NormalizingTokenizerBase):
 
     vocab_file: str | None = Field(
         None,
-        description="file with the vocabulary, in place of one that is learnt: a JSON object {token: id} or a token "
+        description="file with the vocabulary, instead of a learned one: a JSON object {token: id} or a token "
         "per line; special tokens come first, others follow in the order of the file",
     )
 
@@ -103,7 +103,7 @@ class WordTokenizerConfig(ListedTokenizerBase):
 
     type: Literal["word"] = "word"
     split_on: str | None = Field(
-        None, min_length=1, description="separator between words; absent: words and punctuation marks apart"
+        None, min_length=1, description="separator between words; absent: words and punctuation marks are split"
     )
     min_freq: Positive = Field(1, description="rarer words become the unknown token")
     max_vocab_size: Positive | None = Field(None, description="keep only that many of the most frequent words")

@@ -256,7 +256,7 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             message = f"{part!r} is no part of {architecture!r}, which has one side only"
             yield Fault(f"{place}.pretrained_parts", message)
         if model.get("pool") == "pooler" and architecture not in POOLERS:
-            message = f"{architecture!r} has no pooler of its own; use avg, max, first or last"
+            message = f"{architecture!r} has no pooler; use avg, max, first or last"
             yield Fault(f"{place}.pool", message)
         yield from _tensors_not_taken(raw, place, architecture)
         given = dict(_options(model))

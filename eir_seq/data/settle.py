@@ -117,7 +117,7 @@ def settle(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
 def guess_type(column: pa.ChunkedArray, markers: Collection[str]) -> ColumnGuess:
     """What a column is likely to hold, and why.
 
-    Truth values and whole numbers of at most `FEW` different values are categories, other numbers are numbers; texts
+    Truth values and integers with at most `FEW` different values are categories, other numbers are numbers; texts
     are categories unless most of them differ.
 
     >>> guess_type(pa.chunked_array([["1.5", "2", "NA"]]), {"NA"})
@@ -141,7 +141,7 @@ def guess_type(column: pa.ChunkedArray, markers: Collection[str]) -> ColumnGuess
         values: Any = numbers.drop_null().to_numpy()
         whole = bool((values == np.floor(values)).all())
         if whole and distinct <= FEW:
-            return ColumnGuess(ColumnType.CATEGORY, f"whole numbers of at most {FEW} different values")
+            return ColumnGuess(ColumnType.CATEGORY, f"integers with at most {FEW} different values")
         if whole and distinct == len(column) and values.max() - values.min() == distinct - 1:
             return ColumnGuess(None, "it numbers the rows")
         return ColumnGuess(ColumnType.NUMBER, "numbers")

@@ -53,9 +53,9 @@ def spelling_warnings(counts: Mapping[str, int], column: str, place: str, unit: 
     for values, reason in groups[:SHOWN]:
         listed = [f"{value!r} ({counts[value]:,} {unit})" for value in values]
         alike = ", ".join(listed[:-1]) + f" and {listed[-1]}"
-        lines.append(f"{place}: {alike} of {column!r} differ only in {reason}; each is a {kind} of its own")
+        lines.append(f"{place}: {alike} of {column!r} differ only in {reason}; each is a separate {kind}")
     if len(groups) > SHOWN:
-        lines.append(f"{place}: {len(groups) - SHOWN} more groups of values of {column!r} are spelt alike")
+        lines.append(f"{place}: {len(groups) - SHOWN} more groups of values of {column!r} are spelled alike")
     return lines
 
 

@@ -294,7 +294,7 @@ def _problem(model: nn.Module, name: str, matrices: Mapping[str, Tensor], known:
     inputs, outputs = layers[0].in_features, sum(layer.out_features for layer in layers)
     a, b = matrices["A"].shape, matrices["B"].shape
     if (len(a), len(b)) != (2, 2) or (a[1], b[0]) != (inputs, outputs) or a[0] != b[1]:
-        return f"A has shape {list(a)} and B {list(b)}, beside a layer of {inputs} inputs and {outputs} outputs"
+        return f"A has shape {list(a)} and B {list(b)}, for a layer of {inputs} inputs and {outputs} outputs"
     return None
 
 

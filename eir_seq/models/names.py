@@ -52,7 +52,7 @@ def _upright(row: Any) -> Any:
 def published_names(model: Any) -> dict[str, Named]:
     """Every parameter by its published name, as the base class has it, without the prefix of a head's class."""
     own = {name: x for name, x in model.named_parameters() if not is_adapter(name)}
-    if not hasattr(model, "declared"):  # a model beyond the catalogue has no names but the published ones
+    if not hasattr(model, "declared"):  # a model outside the catalogue has no names but the published ones
         bare = ((name.removeprefix("body."), name) for name in own)
         return {name: Named(Same(name, name), (ours,), (name,)) for name, ours in bare}
     found = {}

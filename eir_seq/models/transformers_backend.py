@@ -171,7 +171,7 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        message = "a model beyond the catalogue needs transformers: pip install 'eir_seq[transformers]'"
+        message = "a model outside the catalogue needs transformers: pip install 'eir_seq[transformers]'"
         raise UserError(Fault("model_type", message)) from None
     return transformers
 

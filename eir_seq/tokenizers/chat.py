@@ -57,7 +57,7 @@ def render_all(
 ) -> str | list[str]:
     """The text of a conversation, or those of several; see `render`."""
     if options.get("add_generation_prompt") and options.get("continue_final_message"):
-        message = "goes not together with add_generation_prompt: the answer has begun"
+        message = "cannot be combined with add_generation_prompt: the answer has begun"
         raise UserError(Fault("continue_final_message", message))
     every: Sequence[Any] = conversations
     if not every or isinstance(every[0], Mapping):

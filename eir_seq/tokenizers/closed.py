@@ -20,7 +20,7 @@ class ClosedTokenizer(Tokenizer):
     def __init__(self, backend: Backend, specials: SpecialTokens) -> None:
         number = None if specials.eos is None else backend.token_to_id(specials.eos)
         if number is None:
-            raise UserError(Fault("eos_token", "this format cannot do without it"))
+            raise UserError(Fault("eos_token", "this format needs it"))
         first, eos = Part(FIRST, 0), Part(number, 0)
         super().__init__(backend, specials, Framing(single=(first, eos), pair=(first, Part(SECOND, 0), eos)))
 

@@ -208,7 +208,7 @@ class TranslationTokenizer(Tokenizer):
 
     def _needed_eos(self) -> int:
         if self.eos_id is None:
-            raise UserError(Fault("eos_token", "this format cannot do without it"))
+            raise UserError(Fault("eos_token", "this format needs it"))
         return self.eos_id
 
     def _options(self) -> dict[str, Any]:

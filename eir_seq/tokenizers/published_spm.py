@@ -161,7 +161,7 @@ def _read_pieces(
     try:
         framing = framing_of(known, specials, backend.token_to_id)
     except KeyError as error:
-        raise files.fault(CONFIG_FILE, f"this format cannot do without its {error.args[0]}") from error
+        raise files.fault(CONFIG_FILE, f"this format needs its {error.args[0]}") from error
     return Tokenizer(backend, specials, framing)
 
 
@@ -199,5 +199,5 @@ def _sentinels(config: TokenizerConfigFiles, additional: list[AddedToken] | None
 
 def _needed(files: TokenizerFiles, token: str | None) -> str:
     if token is None:
-        raise files.fault(CONFIG_FILE, "this format cannot do without its cls, sep and eos tokens")
+        raise files.fault(CONFIG_FILE, "this format needs its cls, sep and eos tokens")
     return token

@@ -149,7 +149,7 @@ def read_vocabulary(files: TokenizerFiles, name: str, *, unk: str | None) -> Map
         if type(number) is not int or not 0 <= number <= MAX_ID:
             raise files.fault(name, f"{piece!r}: an id is expected, not {number!r}")
     if unk is None:
-        raise files.fault(CONFIG_FILE, "this format cannot do without its unk token")
+        raise files.fault(CONFIG_FILE, "this format needs its unk token")
     if unk not in vocabulary:
         raise files.fault(name, f"its unk token {unk!r} is not in it")
     return vocabulary

@@ -124,7 +124,7 @@ def _encodable(texts: Iterable[str]) -> Iterator[str]:
 
 def _refuse_empty(rust: RustTokenizer) -> RustTokenizer:
     if rust.get_vocab_size(with_added_tokens=False) <= len(SPECIAL_LIST):
-        raise UserError(Fault("", "the training texts hold not a single token that is frequent enough"))
+        raise UserError(Fault("", "no token of the training texts is frequent enough"))
     return rust
 
 
@@ -202,7 +202,7 @@ def _count_words(rust: RustTokenizer, texts: Iterable[str]) -> Counter[str]:
     for text in _encodable(texts):
         counts.update(word for word, _ in split(normalize(text)))
     if not counts:
-        raise UserError(Fault("", "the training texts hold not a single token that is frequent enough"))
+        raise UserError(Fault("", "no token of the training texts is frequent enough"))
     return counts
 
 

@@ -351,7 +351,7 @@ def read_bundle(folder: Path) -> Bundle:
     for name, found in base.items():
         published = _published_weights(network, name)
         if _hash(published) != found["sha256"]:
-            hint = f"{found['model']} is not the model that the adapters of inputs.{name} were trained beside"
+            hint = f"{found['model']} is not the model that the adapters of inputs.{name} were trained with"
             raise UserError(Fault(str(folder), f"{hint}: its weights differ ({HOW_TO_MERGE})"))
         tensors |= published
     try:

@@ -65,7 +65,7 @@ def _of_runs_alone(config: ExperimentConfig) -> Iterator[Fault]:
     """Options that would change what is learned and that your own trainer does not have."""
     reason = "needs a run; a lightning.Trainer of your own does not have it"
     if config.trainer.averaging is not None:
-        yield Fault("trainer.averaging", f"{reason} (lightning.pytorch.callbacks.WeightAveraging does the like)")
+        yield Fault("trainer.averaging", f"{reason} (lightning.pytorch.callbacks.WeightAveraging is similar)")
     if config.scheduler.FOLLOWS_MONITOR:
         yield Fault("scheduler.type", f"{config.scheduler.type!r} {reason}")
     if config.trainer.compile:

@@ -290,7 +290,7 @@ NEITHER = "is neither one of cnn, resnet, vit, timm nor in the catalogue; did yo
         ({"crop_pct": 0.5}, "crop_pct: has no effect without resize: crop or random-crop"),
         ({"resize": "crop", "crop_pct": 1.5}, "crop_pct: 1.5 is not a number > 0 and <= 1"),
         ({"mean": [0.5], "std": [0.5] * 3}, "mean: has 1 numbers; mode RGB has 3 channels"),
-        ({"mean": [0.5] * 3}, "std: is missing beside mean"),
+        ({"mean": [0.5] * 3}, "std: is missing; mean is given"),
         ({"mean": [0.5] * 3, "std": [0.0] * 3}, "std[0]: 0.0 is not a number > 0"),
         ({"mode": "CMYK"}, "mode: 'CMYK' is not one of 'L', 'RGB', 'RGBA'"),
         ({"augmentation": "trivail"}, "nor a mapping; did you mean 'trivial'"),

@@ -179,7 +179,7 @@ def _warning(path: str, merged: Sequence[tuple[int, int]]) -> str:
     shown = ", ".join(f"{start}-{end}" for start, end in merged[:LINES_SHOWN])
     more = f" and {len(merged) - LINES_SHOWN} more" if len(merged) > LINES_SHOWN else ""
     return (
-        f"{path} lines {shown}{more}: a quoted field holds what look like rows of their own; if its quotes are "
+        f"{path} lines {shown}{more}: a quoted field holds what look like separate rows; if its quotes are "
         "ordinary characters, data.quote=null reads each line as a row"
     )
 

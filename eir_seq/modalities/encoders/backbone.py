@@ -263,7 +263,7 @@ def build_sequence_encoder(
             faults.append(Fault(here, f"{length} {what} are more than {positions}"))
     has_pooler = set_pooler(backbone, config.pool == "pooler")
     if config.pool == "pooler" and not has_pooler:
-        message = f"{config.model_type!r} has no pooler of its own; use avg, max, first or last"
+        message = f"{config.model_type!r} has no pooler; use avg, max, first or last"
         faults.append(Fault(f"{place}.model.pool", message))
     if config.pool == "none" and (task == SEQ2SEQ or "visual_embeds" in fitted.sources):
         message = "'none' needs the states of max_length tokens; where others are written or regions follow, pool them"
@@ -305,7 +305,7 @@ def build_sequence_encoder(
 
 def _compute_by(backbone: Any, attn_implementation: str, place: str) -> None:
     if isinstance(backbone, TransformersModel):
-        message = "models beyond the catalogue compute as their own code says"
+        message = "models outside the catalogue compute as their own code says"
         raise UserError(Fault(f"{place}.attn_implementation", message))
     try:
         backbone.set_attn_implementation(attn_implementation)

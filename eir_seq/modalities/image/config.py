@@ -156,7 +156,7 @@ class ImageInputConfig(EncoderInputBase):
                 message = f"has {len(values)} numbers; mode {self.mode or 'RGB'} has {self.channels} channels"
                 yield Fault(f"{place}.{key}", message)
             if values is not None and getattr(self, other) is None:
-                yield Fault(f"{place}.{other}", f"is missing beside {key}")
+                yield Fault(f"{place}.{other}", f"is missing; {key} is given")
         yield from self._faults_of_augmentation(f"{place}.augmentation")
         if isinstance(self.model, ImageEncoderBase) and self.shape is not None:
             problem = self.model.problem_with_size(*self.shape)

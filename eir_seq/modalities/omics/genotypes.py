@@ -94,7 +94,7 @@ def _open_plink(path: str, size: int, time: int) -> Plink:
     try:
         snps = read_bim(bim)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{bim.name} beside it cannot be read ({_reason(error)})") from None
+        raise ValueError(f"{bim.name} next to it cannot be read ({_reason(error)})") from None
     samples = []
     try:
         for number, line in lines_of(fam):
@@ -102,7 +102,7 @@ def _open_plink(path: str, size: int, time: int) -> Plink:
                 raise ValueError(f"line {number} has {len(fields)} fields, not {FAM_FIELDS}")
             samples.append(fields[1])
     except (OSError, ValueError) as error:
-        raise ValueError(f"{fam.name} beside it cannot be read ({_reason(error)})") from None
+        raise ValueError(f"{fam.name} next to it cannot be read ({_reason(error)})") from None
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise ValueError("it is no .bed file with the genotypes SNP by SNP")

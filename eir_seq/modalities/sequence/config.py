@@ -122,7 +122,7 @@ class SequenceInputConfig(EncoderInputBase):
         if self.template is None:
             return
         if self.column != self.written:
-            yield Fault(f"{place}.text", "cannot be given beside column; keep one of them")
+            yield Fault(f"{place}.text", "cannot be combined with column; keep one of them")
         if self.is_split_into_words:
             yield Fault(f"{place}.is_split_into_words", "must be false: text joins texts, not lists of words")
         targets = {column: name for name, output in sections.outputs.items() for column in output.columns()}

@@ -50,7 +50,7 @@ class QuestionModality(SequenceModality):
         known = {declared.name: getattr(fitted, declared.name) for declared in fields(fitted)}
         found = FittedQuestions(**known, stride=self.asked.stride)
         if self.asked.stride is not None and self.asked.stride > (room := found.least_room):
-            message = f"{self.asked.stride} is more than the {room} tokens of a text beside the longest question"
+            message = f"{self.asked.stride} is more than the {room} tokens left for a text next to the longest question"
             raise UserError(Fault("outputs", f"stride {message} (inputs.{self.name}.max_length {found.max_length})"))
         return found
 

@@ -203,7 +203,7 @@ def defaults_of(model: GeneratingModel) -> dict[str, Any]:
     if start is not None:  # what the decoder began with in training
         found.setdefault("decoder_start_token_id", start)
     if unread := [name for name in OTHER_METHODS if found.get(name)]:
-        logger.warning("the model asks for a way of generating that is not supported: %s", ", ".join(unread))
+        logger.warning("the model's config requests an unsupported generation method: %s", ", ".join(unread))
     return found
 
 

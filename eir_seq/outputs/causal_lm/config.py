@@ -31,7 +31,7 @@ class CausalLmOutputConfig(GeneratingOutputBase):
     documents: DocumentLayout | None = Field(
         None,
         description="packed (default): all texts concatenated and cut into blocks of max_length tokens that may "
-        "span texts; separate: blocks of one text only. Beside other outputs, rows are read as those need them",
+        "span texts; separate: blocks of one text only. Next to other outputs, rows are read as those need them",
     )
     prompts: list[str] = Field(
         default=[""],

@@ -41,4 +41,4 @@ def block_faults(source: SequenceInputConfig, place: str) -> Iterator[Fault]:
         message = f"{source.max_length!r} has no meaning for blocks of tokens; give their length as a number"
         yield Fault(f"{place}.max_length", message)
     unread = "truncation max_characters is_split_into_words"
-    yield from ignored(place, source, unread, "as a language model reads texts whole")
+    yield from ignored(place, source, unread, "as a language model reads full texts")

@@ -34,7 +34,7 @@ class MultiLabelOutputConfig(HeadOutputBase, ColumnsOutputBase):
     delimiter: str | None = Field(
         None,
         min_length=1,
-        description="what stands between the labels of a cell of `column`; without it, cells are lists",
+        description="separator of the labels in a cell of `column`; without it, cells are lists",
     )
     pos_weight: Literal["balanced"] | dict[str, float] | None = Field(
         None,

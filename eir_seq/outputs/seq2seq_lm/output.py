@@ -25,8 +25,8 @@ class Seq2SeqLmState(Strict):
     type: Literal["seq2seq_lm"] = "seq2seq_lm"
     name: str
     config: Seq2SeqLmOutputConfig
-    longest: int | None = Field(None, description="tokens of the longest training target of a decoder of its own")
-    backbone: dict[str, Any] | None = Field(None, description="type and options of a pretrained decoder of its own")
+    longest: int | None = Field(None, description="tokens of the longest training target of its own decoder")
+    backbone: dict[str, Any] | None = Field(None, description="type and options of its own pretrained decoder")
 
 
 class FittedSeq2SeqLm(FittedTokenScores):

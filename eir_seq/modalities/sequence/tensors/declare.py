@@ -179,7 +179,7 @@ def _xpaths(entry: Any, c: Any, config: SequenceInputConfig) -> TensorSource | N
     if tags is None:
         if config.model.pretrained_model:
             raise UserError(
-                Fault("", "the tokenizer's tokenizer_config.json has no tags_dict, by which the model learnt")
+                Fault("", "the tokenizer's tokenizer_config.json has no tags_dict, with which the model was trained")
             )
         return source
     assert files is not None

@@ -28,7 +28,7 @@ class MegaConfig(ModelConfig):
     )
     shared_representation_size: int = size(64, "width of queries and keys; even, if relative_positional_bias is rotary")
     use_chunking: bool = option(
-        False, "tokens look at their own chunk of the text only, so that attention costs no more than the length"
+        False, "tokens attend only within their chunk, so that the cost of attention is linear in the length"
     )
     chunk_size: int = option(
         NO_CHUNKS,
@@ -88,7 +88,7 @@ class MegaConfig(ModelConfig):
         if task == "causal-lm":
             return replace(self, is_decoder=True, bidirectional=False)
         if self.is_decoder and self.bidirectional:
-            why = "is_decoder: true needs false, or each token would be averaged with those behind it"
+            why = "is_decoder: true needs false, or each token would be averaged with those after it"
             raise UserError(Fault("bidirectional", why))
         return self
 

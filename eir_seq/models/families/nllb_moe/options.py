@@ -16,8 +16,8 @@ class NllbMoeConfig(M2M100Config):
     model_type: ClassVar[str] = "nllb-moe"
 
     num_experts: int = option(128, "feed-forward blocks of a sparse layer, of which a token takes two", minimum=2)
-    encoder_sparse_step: int = option(4, "every so many layers of the encoder one is sparse; 0: none", minimum=0)
-    decoder_sparse_step: int = option(4, "every so many layers of the decoder one is sparse; 0: none", minimum=0)
+    encoder_sparse_step: int = option(4, "every n-th layer of the encoder is sparse; 0: none", minimum=0)
+    decoder_sparse_step: int = option(4, "every n-th layer of the decoder is sparse; 0: none", minimum=0)
     expert_capacity: int | None = size(
         64, "tokens of a batch that an expert takes in training; absent: twice its fair share. Others pass it by"
     )

@@ -42,7 +42,7 @@ class NystromformerConfig(ApproximateEncoderConfig):
     inv_coeff_init_option: bool = option(
         False,
         "the iteration for the pseudo-inverse starts from each matrix's own scale; else, as published weights were "
-        "trained, from one scale of the whole batch, which lets texts of a batch touch each other a little",
+        "trained, from one scale of the whole batch, so that texts of a batch influence each other slightly",
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -78,7 +78,7 @@ class ReformerConfig(ModelConfig):
             after = [name for name in ("local_num_chunks_after", "lsh_num_chunks_after") if getattr(self, name)]
             if after:
                 raise UserError(
-                    *(Fault(name, f"{getattr(self, name)}: a decoder sees 0 chunks behind") for name in after)
+                    *(Fault(name, f"{getattr(self, name)}: a decoder sees 0 chunks after") for name in after)
                 )
         return replace(self, is_decoder=task == "causal-lm") if task in ("causal-lm", "masked-lm") else self
 

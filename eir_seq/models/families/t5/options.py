@@ -75,7 +75,7 @@ class T5Config(LikeT5):
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.feed_forward_proj.removeprefix("gated-") not in ACTIVATIONS:
             allowed = ", ".join(ACTIVATIONS)
-            yield "feed_forward_proj", f"{self.feed_forward_proj!r} is not one of {allowed}, or one behind 'gated-'"
+            yield "feed_forward_proj", f"{self.feed_forward_proj!r} is not one of {allowed}, or one after 'gated-'"
 
 
 @dataclass(frozen=True, kw_only=True)

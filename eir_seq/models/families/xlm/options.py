@@ -36,7 +36,7 @@ class XLMConfig(ModelConfig):
     causal: bool = option(
         False, "each token sees only the places up to its own; padding among them counts as text of zeros, as published"
     )
-    asm: bool = option(False, "the language-model head is an adaptive softmax, whose logits are logarithms of chances")
+    asm: bool = option(False, "the language-model head is an adaptive softmax, whose logits are log-probabilities")
     asm_cutoffs: list[int] = option(
         [8000, 20000], "ids at which the clusters of rarer tokens of an adaptive softmax begin"
     )
@@ -65,7 +65,7 @@ class XLMConfig(ModelConfig):
     summary_type: str = option(
         "first",
         "state of a text that a classification head reads: that of the first place, of the last, or the mean, padding "
-        "counted in; cls_index is the last too, as published heads are told no place",
+        "counted in; cls_index is the last too, as published heads get no position",
         choices=("last", "first", "mean", "cls_index"),
     )
     summary_use_proj: bool = option(

@@ -154,7 +154,7 @@ def by_buckets(readers: Tensor, writers: Tensor, values: Tensor, buckets: int) -
 def _weighted(
     readers: Tensor, asked: Tensor, writers: Tensor, offered: Tensor, vectors: Tensor, buckets: int
 ) -> Tensor:
-    """The same of `vectors`, each times the product of `offered` at its writer and `asked` at its reader, (.., channels)."""
+    """The same of `vectors`, each times the product of its `offered` and the reader's `asked`, (.., channels)."""
     total = torch.zeros_like(vectors)
     for ask, offer in zip(asked.split(CHANNELS, -1), offered.split(CHANNELS, -1), strict=True):
         outer = by_buckets(readers, writers, offer[..., None] * vectors[..., None, :], buckets)
