@@ -11,7 +11,7 @@ from eir_seq.files import read_small
 GROUPS = ("data", "fusion", "optimizer", "scheduler", "trainer", "callbacks", "tracker", "debug")
 
 _OVERVIEW = """\
-eir_seq trains sequence models on your own data from one YAML file.
+eir_seq trains sequence and multimodal models on your own data from one YAML file.
 
   python -m eir_seq [COMMAND] [KEY=VALUE ...]
 
