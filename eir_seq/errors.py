@@ -61,7 +61,7 @@ class UserError(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A run that was set up well could not go on (non-finite loss, memory, disk); exit code 3."""
+    """A run that was set up well could not continue (non-finite loss, memory, disk); exit code 3."""
 
 
 def nearest(name: str, allowed: Iterable[str], *, cutoff: float = 0.6) -> str:

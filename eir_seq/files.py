@@ -70,7 +70,7 @@ def reason(error: OSError) -> str:
 
 
 def read_text(path: str | os.PathLike[str], most: int = SMALL) -> str:
-    """The same as text; raises `UnicodeDecodeError` where it is not UTF-8."""
+    """The same as text; raises `UnicodeDecodeError` if it is not UTF-8."""
     return read_small(path, most).decode("utf-8")
 
 

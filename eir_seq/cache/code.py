@@ -1,4 +1,4 @@
-"""The version of the code that made a cached result: sources and libraries, so that an edit makes it anew."""
+"""The version of the code that made a cached result: sources and libraries, so that an edit rebuilds it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _is_own(module: str) -> bool:
 
 
 def _file(module: str) -> Path | None:
-    """The source of a module of a package that is loaded; None where there is none (a name that is no module)."""
+    """The source of a module of a package that is loaded; None if there is none (a name that is no module)."""
     package, *rest = module.split(".")
     loaded = sys.modules.get(package)
     folders = list(getattr(loaded, "__path__", ()))

@@ -176,8 +176,8 @@ def is_leftover(path: Path) -> bool:
 class Lock:
     """The right to build something, which one process at a time has: a folder with that process's mark.
 
-    It saves work and protects nothing: whoever has waited too long goes on, so that two may do the same work. Use
-    ``with lock:``, which waits; raises `OSError` where the folder cannot be made.
+    It saves work and protects nothing: whoever has waited too long continues, so that two may do the same work. Use
+    ``with lock:``, which waits; raises `OSError` if the folder cannot be made.
     """
 
     SUFFIX = ".lock"
@@ -208,7 +208,7 @@ class Lock:
             self.path.rmdir()  # unless another process has taken it
 
     def renew(self) -> None:
-        """A sign of life, so that others go on waiting."""
+        """A sign of life, so that others keep waiting."""
         assert self._mark is not None
         self._mark.renew(after=PATIENCE / 10)
 

@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
         "clean",
         help="remove leftovers of killed runs, damaged and outdated entries, and what the options select",
         description="Remove what killed runs, damage and earlier versions left, and whatever else is asked for. What "
-        "a run uses stays. All of it is made again when it is needed.",
+        "a run uses stays. Everything is rebuilt on demand.",
     )
     for command in (listing, cleaning):
         command.add_argument("--dir", type=Path, help="the cache folder, as cache.dir names it; default: the user's")

@@ -34,7 +34,7 @@ MAX_JOBS = 10_000
 class ProcessLauncher(Launcher):
     """Hydra's launcher for local sweeps; `eir_seq.commands.sweep` does the work.
 
-    It never raises for a job that failed, so that a sweeper that works in batches goes on; `finished` remembers.
+    It never raises for a job that failed, so that a sweeper that works in batches continues; `finished` remembers.
     """
 
     finished: tuple[Sweep, list[Job]] | None = None

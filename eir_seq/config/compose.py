@@ -257,7 +257,7 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
 
 
 def _culprit(overrides: Sequence[str]) -> str | None:
-    """The override without which the others can be composed; None where there is no such one."""
+    """The override without which the others can be composed; None if there is no such one."""
     loader = GlobalHydra.instance().config_loader()
     for index, override in enumerate(overrides):
         with suppress(Exception):

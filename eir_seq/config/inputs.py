@@ -88,7 +88,7 @@ class InputBase(Strict):
         taken: Collection[str],
         guess: Callable[[Sequence[str]], Mapping[str, ColumnGuess]],
     ) -> tuple[Self, list[str]]:
-        """The same input with the names of all its columns, and what was decided, for people.
+        """The same input with the names of all its columns, and what was decided, in readable form.
 
         Args:
             place: the config path of the input.
@@ -106,7 +106,7 @@ class InputBase(Strict):
     def tokens_of(cls, raw: Mapping[str, Any]) -> tuple[Any, str] | None:
         """Tokens of the longest row and the key that says it, of a section that is not yet checked.
 
-        None where no architecture of the catalogue reads the input.
+        None if no architecture of the catalogue reads the input.
         """
         del raw
         return None

@@ -161,7 +161,7 @@ class Origin:
 
 
 def file_of_config(config_path: str) -> Path | None:
-    """The file that Hydra reads for a config like ``data/imdb``; None where there is none."""
+    """The file that Hydra reads for a config like ``data/imdb``; None if there is none."""
     with suppress(Exception):  # only ever used to say where a fault is
         loader = GlobalHydra.instance().config_loader()
         assert isinstance(loader, ConfigLoaderImpl)
@@ -193,7 +193,7 @@ def _sweeps(place: str) -> bool:
 
 
 def _inside(place: str, package: str) -> str | None:
-    """A config path as a file of that package writes it; None where it lies outside of the package."""
+    """A config path as a file of that package writes it; None if it lies outside of the package."""
     if not package:
         return place
     return place.removeprefix(f"{package}.") if place.startswith(f"{package}.") else None

@@ -116,7 +116,7 @@ class OutputBase(Strict):
 
     @property
     def calibrated_by(self) -> str | None:
-        """The key by which it is calibrated on the validation rows, with the best weights; None where it is not."""
+        """The key by which it is calibrated on the validation rows, with the best weights; None if it is not."""
         return None
 
     @property
@@ -150,7 +150,7 @@ class OutputBase(Strict):
         return False
 
     def state_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
-        """Of all inputs those whose states its head reads by itself; none where it reads the fused vector."""
+        """Of all inputs those whose states its head reads by itself; none if it reads the fused vector."""
         del inputs
         return ()
 

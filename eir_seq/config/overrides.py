@@ -107,7 +107,7 @@ def _faults_of_choice(override: Override, is_chosen: bool) -> Iterator[Fault]:
 
 
 def exclusive(group: str, options: Sequence[Any]) -> str | None:
-    """That options of a group are variants of one section, of which the last would win; None where they add up."""
+    """That options of a group are variants of one section, of which the last would win; None if they add up."""
     variants = [repr(str(option)) for option in options if _has_type(group, str(option))]
     return f"{' and '.join(variants)} exclude each other" if len(variants) > 1 else None
 

@@ -74,7 +74,7 @@ def as_list(text: str) -> str:
 
 
 def mended(key: str, value: str) -> list[str]:
-    """Overrides that set `key` to what `value` was meant to be; none where that cannot be determined."""
+    """Overrides that set `key` to what `value` was meant to be; none if that cannot be determined."""
     meant: Any = value
     if value.lstrip()[:1] in ("[", "{"):
         try:

@@ -85,7 +85,7 @@ class DataConfig(Strict):
     )
     missing_labels: list[str] = Field(
         default=["", "NA", "N/A", "NaN", "nan", "None", "null", "NULL"],
-        description="values of a target column that mean that there is no label",
+        description="values of a target column that stand for a missing label",
     )
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="skip leaves out rows without text or with an unusable label, counts and lists them"
@@ -235,8 +235,8 @@ class TrainerConfig(Strict):
     limit_test_batches: BatchLimit | None = Field(None, description="the same for test rows")
     overfit_batches: BatchLimit | None = Field(
         None,
-        description="train on the same batches in every epoch, so many or that share of them, and use as many "
-        "validation batches: a model that cannot learn them by heart has a fault",
+        description="train on the same batches in every epoch, a number or a share of them, and use as many "
+        "validation batches: a correct model overfits them",
     )
     profiler: Literal["simple", "advanced"] | None = Field(
         None, description="profile by hook or by function; written to RUN/profile/"
@@ -355,7 +355,7 @@ class ExperimentConfig(Strict):
 
     @property
     def document_layout(self) -> DocumentLayout | None:
-        """How the rows of a language model hold its texts; None where rows are not those of a language model."""
+        """How the rows of a language model hold its texts; None if rows are not those of a language model."""
         return document_layout(self.inputs, self.outputs)
 
 

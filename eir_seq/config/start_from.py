@@ -39,7 +39,7 @@ class StartFromConfig(Strict):
 
         Args:
             own: modules of this experiment.
-            other: those of the other run; None where they are not known.
+            other: those of the other run; None if they are not known.
         """
         known = [("", set(own))] if other is None else [("", set(own)), (f" of {self.run}", set(other))]
         for here, there in self.load.items():

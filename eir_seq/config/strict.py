@@ -61,7 +61,7 @@ class ByName:
     rest: str
 
     def tag(self, value: Any) -> str | None:
-        """The tag of a mapping or of a config; None where it has no name."""
+        """The tag of a mapping or of a config; None if it has no name."""
         name = value.get(self.key) if isinstance(value, Mapping) else getattr(value, self.key, None)
         return self.of(name) if isinstance(name, str) else None
 

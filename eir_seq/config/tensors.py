@@ -97,7 +97,7 @@ class PictureConfig(ColumnConfig):
 
     column: str = Field(
         description="column with the name of an image file, relative to the data file; with num_image_with_embedding a "
-        "list of so many, the frames of a video"
+        "list of that many, the frames of a video"
     )
     resize: Literal["crop", "squeeze"] | None = Field(
         None,

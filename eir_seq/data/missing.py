@@ -48,7 +48,7 @@ class Missing:
 
     @classmethod
     def of(cls, config: ExperimentConfig) -> Missing | None:
-        """What rows may lack; None where each has to have everything."""
+        """What rows may lack; None if each has to have everything."""
         if config.data.on_missing == "error":
             return None
         needed = {name: _needed(declared) for name, declared in config.inputs.items()}
@@ -164,7 +164,7 @@ class PresentRows:
     What is there is not used: the network substitutes a learned vector for its encoding of that row.
 
     Attributes:
-        source: the encoded rows that have the input; None where no row has it, and there are no features.
+        source: the encoded rows that have the input; None if no row has it, and there are no features.
         places: of each row of the split in `source`, (rows,).
     """
 
@@ -183,7 +183,7 @@ class PresentRows:
 
     @property
     def features(self) -> Collection[str]:
-        """The features that there are."""
+        """The available features."""
         return () if self.source is None else self.source.features
 
     def numbers(self, feature: str) -> NDArray[Any]:

@@ -127,7 +127,7 @@ class DataModule(pl.LightningDataModule):
         self._loaders: dict[str, DataLoader[Batch]] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """Encode all splits; a second call does nothing. Raises `UserError` where rows or sizes do not fit."""
+        """Encode all splits; a second call does nothing. Raises `UserError` if rows or sizes do not fit."""
         del stage  # what is encoded is cached, and all stages of a run need it
         if self.trainer is not None and self.trainer.world_size != self.world_size:
             message = f"its {self.trainer.world_size} processes would share the rows; give it devices=1"
@@ -224,7 +224,7 @@ class DataModule(pl.LightningDataModule):
         return {"epoch": epoch.processed + whole, "batches_done": 0 if whole else batches}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on at the position of a checkpoint."""
+        """Continue at the position of a checkpoint."""
         if state_dict:
             self.set_position(state_dict["epoch"], state_dict["batches_done"])
 
@@ -241,11 +241,11 @@ class DataModule(pl.LightningDataModule):
         return (self.encoded["train"][keys[index * len(keys) // used]] for index in range(used))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Every validation row once; no batches where there is no validation split."""
+        """Every validation row once; no batches if there is no validation split."""
         return self._evaluation_loader("validation")
 
     def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Every test row once; no batches where there is no test split."""
+        """Every test row once; no batches if there is no test split."""
         return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch] | list[Any]:

@@ -88,7 +88,7 @@ class _Table:
 
 
 def settle(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
-    """The experiment with the names of all columns that it reads, and what was decided, for people.
+    """The experiment with the names of all columns that it reads, and what was decided, in readable form.
 
     Raises:
         UserError: the training table cannot be read, or has no such columns.

@@ -301,7 +301,7 @@ def _default_id(data: DataConfig) -> str:
 
 
 def _label_ids(labels: RawTable, column: str) -> list[str]:
-    """The ids of the label table; raises `UserError` where one occurs twice."""
+    """The ids of the label table; raises `UserError` if one occurs twice."""
     only_ids = RawTable(labels.source, labels.table.select([column]), labels.lines)
     checked = check_rows(only_ids, Roles(column), skip_bad=False, missing_labels=[], id_prefix="", need_targets=False)
     return list(checked.table.column(ID).to_pylist())

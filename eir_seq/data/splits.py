@@ -93,7 +93,7 @@ def draw_groups(
     """Mask of the rows of the drawn groups; rows of a group stay together.
 
     Groups are taken in a random order as long as each brings the classes of the drawn part closer to `fraction` of all.
-    Raises `UserError` where there are fewer than two groups.
+    Raises `UserError` if there are fewer than two groups.
     """
     names, group_codes = _codes(groups)
     if len(names) < 2:

@@ -227,9 +227,7 @@ def _read_runs(folder: Path) -> Iterator[Run]:
             ) from None
         wrong = dict(wrong_files(run_dir, ("config.yaml", "manifest.json", "result.json")))
         if faults := [
-            Fault(
-                str(run_dir / name), f"is {problem}; put it back, or remove {run_dir / CHECKSUMS} to take it as it is"
-            )
+            Fault(str(run_dir / name), f"is {problem}; restore it, or remove {run_dir / CHECKSUMS} to take it as it is")
             for name, problem in wrong.items()
             if name in ("config.yaml", "manifest.json")
         ]:

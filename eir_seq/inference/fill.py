@@ -53,7 +53,7 @@ def fill_gaps(
     """Fill the gaps of prompts; the table has the columns id, NAME_prompt, NAME, the text without gaps.
 
     Gaps are written as the tokenizer's mask token or, of `span_corruption`, as its sentinels <extra_id_0> ... For masks
-    of a masked language model there is NAME_candidates, too: for each of them the likeliest tokens and their
+    of a masked language model there is NAME_candidates, too: for each of them the most likely tokens and their
     probabilities, as JSON.
 
     Args:

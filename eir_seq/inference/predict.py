@@ -281,7 +281,7 @@ def _config(
 
 
 def _left_out(config: ExperimentConfig, splits: Splits) -> list[LeftOut] | None:
-    """The rows without a prediction; None where the config makes them an error."""
+    """The rows without a prediction; None if the config makes them an error."""
     rows = [LeftOut(row.id, row.position, row.reason) for row in splits.skipped]
     return rows if rows or config.data.on_bad_row == "skip" else None
 

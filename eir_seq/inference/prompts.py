@@ -46,7 +46,7 @@ def is_prompt_file(path: str) -> bool:
 
 
 def read_prompts(path: str) -> dict[str, str]:
-    """The lines of a text file by their numbers, blank ones left out; raises `UserError` where there is none."""
+    """The lines of a text file by their numbers, blank ones left out; raises `UserError` if there is none."""
     path = str(Path(path).expanduser())
     check_file(path, "data.test")
     with open_text(path, "data.test") as file:

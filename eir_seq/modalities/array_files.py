@@ -22,7 +22,7 @@ NPZ = ".npz"
 UNREADABLE = (
     OSError, ValueError, TypeError, EOFError, OverflowError, MemoryError, RuntimeError, zlib.error, zipfile.BadZipFile
 )  # fmt: skip
-"""What `load_array` raises where there is no array."""
+"""What `load_array` raises if there is no array."""
 
 
 def locate_array(cell: Any, folder: Path, member: str | None = None) -> Any:
@@ -52,7 +52,7 @@ def is_array_file(cell: Any) -> bool:
 
 
 def name_of(cell: Any) -> str:
-    """The file and member of a cell that `locate_array` gave, or its numbers, for people."""
+    """The file and member of a cell that `locate_array` gave, or its numbers, in readable form."""
     if not is_array_file(cell):
         return shown(cell)
     return ":".join([cell[0], *cell[3:]])

@@ -80,7 +80,7 @@ class RowSource(Protocol):
 
     @property
     def features(self) -> Collection[str]:
-        """The features that there are."""
+        """The available features."""
 
     def numbers(self, feature: str) -> NDArray[Any]:
         """One number per row, ``(rows,)``."""
@@ -193,16 +193,16 @@ class FittedModality(ABC):
         return encoded, ids
 
     def review(self, encoded: RowSource, split: str) -> list[str]:
-        """Warnings about the encoded rows of a split; raises `UserError` where they cannot be used at all."""
+        """Warnings about the encoded rows of a split; raises `UserError` if they cannot be used at all."""
         del encoded, split
         return []
 
     @abstractmethod
     def show(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:
-        """What is in some rows, for people."""
+        """What is in some rows, in readable form."""
 
     def show_arranged(self, rows: Rows, encoded: RowSource, count: int) -> list[str]:
-        """What is in the `count` rows that batches are made of, for people.
+        """What is in the `count` rows that batches are made of, in readable form.
 
         Args:
             rows: of the data.
@@ -271,7 +271,7 @@ class Modality(ABC):
     @classmethod
     @abstractmethod
     def load(cls, folder: Path) -> FittedModality:
-        """A fitted input that `FittedModality.save` wrote; raises `UserError` where files are missing or damaged."""
+        """A fitted input that `FittedModality.save` wrote; raises `UserError` if files are missing or damaged."""
 
     @property
     def cells(self) -> Cells | None:

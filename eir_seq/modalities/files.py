@@ -45,7 +45,7 @@ def is_file(cell: Any) -> bool:
 
 
 def open_cell(path: str) -> IO[bytes]:
-    """The file that a cell names; raises `OSError` where it is no regular file any more, or too large."""
+    """The file that a cell names; raises `OSError` if it is no regular file any more, or too large."""
     return open_regular(path, MOST_BYTES)
 
 

@@ -30,7 +30,7 @@ BILINEAR, BICUBIC = 2, 3
 FILTERS = range(6)
 """Numbers of the ways of resampling, in published files as in Pillow."""
 MODES = {3: "RGB", 1: "L", 4: "RGBA"}
-"""How pictures of so many channels are called."""
+"""How pictures of that many channels are called."""
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
 """Kinds of pictures whose values are bytes, so that they can be turned into colours or grey without loss of range."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
@@ -69,7 +69,7 @@ def source_of(cell: Any) -> str | bytes:
 
 
 def name_of(cell: Any) -> str:
-    """What to call a picture that `locate_picture` found, for people."""
+    """What to call a picture that `locate_picture` found, in readable form."""
     if isinstance(cell, Mapping):
         return str(cell.get(NAME) or f"{len(bytes_of(cell)):,} bytes")
     path: str = cell[0]
@@ -173,7 +173,7 @@ def problem(cell: Any, channels: int) -> Iterator[str]:
 
 
 def _impossible_shape(size: tuple[int, int]) -> str | None:
-    """What is wrong with the size of a picture, as its header tells it; None where it can be decoded."""
+    """What is wrong with the size of a picture, as its header tells it; None if it can be decoded."""
     width, height = size
     if width * height <= MOST_PIXELS and max(size) <= LONGEST_SHAPE * min(size):
         return None
@@ -241,7 +241,7 @@ def _sides(given: Any) -> tuple[Any, Any]:
 
 
 def published_moments(content: Mapping[str, Any], channels: int, place: str) -> tuple[list[float], list[float]] | None:
-    """Mean and standard deviation of each channel, from 0 to 1, of a published processor; None where it does not say.
+    """Mean and standard deviation of each channel, from 0 to 1, of a published processor; None if it does not say.
 
     Raises:
         UserError: they are no such numbers.
@@ -260,7 +260,7 @@ def published_moments(content: Mapping[str, Any], channels: int, place: str) -> 
 
 
 def is_numbers(values: Any, count: int) -> bool:
-    """Whether `values` are so many finite numbers."""
+    """Whether `values` are that many finite numbers."""
     return (
         isinstance(values, Sequence)
         and len(values) == count

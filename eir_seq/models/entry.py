@@ -29,7 +29,7 @@ class Export(NamedTuple):
     """What `torch.export` makes of an architecture.
 
     Attributes:
-        refused: why the architecture does not export with dynamic batch and length; None where it does.
+        refused: why the architecture does not export with dynamic batch and length; None if it does.
         operations: of this library, which has to be imported where the program runs.
         note: what a program does in another way than the model.
         lengths: which lengths a program takes, where not all that the model takes.

@@ -266,7 +266,7 @@ def _formats() -> str:
 
 
 def _fault_of_task(model: Model, config: ModelConfig) -> str | None:
-    """Why tensors have other shapes, where the class of the task changes options; None where it changes none."""
+    """Why tensors have other shapes, where the class of the task changes options; None if it changes none."""
     own = model.config
     changed = {name: getattr(own, name) for name in fields(type(own)) if getattr(own, name) != getattr(config, name)}
     told = [f"{name}: {value} (the file has {getattr(config, name)})" for name, value in changed.items()]
@@ -365,7 +365,7 @@ def _by_class_name(name: str, task: str) -> tuple[str, str]:
 
 
 def class_named(name: str) -> tuple[str, str] | None:
-    """Model type and task of a documented class name ("BertForMaskedLM"), None where no class has that name."""
+    """Model type and task of a documented class name ("BertForMaskedLM"), None if no class has that name."""
     for model_type, entry in CATALOGUE.items():
         family = entry.config.partition(":")[2].removesuffix("Config")
         if name.startswith(family):  # only these architectures are imported

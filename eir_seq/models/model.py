@@ -106,7 +106,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
                 `output_hidden_states` are what the published config says if None.
             cache_position: (new tokens,) places of the tokens that no cache holds yet, from 0 on. They follow from the
                 cache: published code takes them, and here they are only checked.
-            inputs: further tensors. `logits_to_keep`: without targets, a head predicts at so many of the last tokens
+            inputs: further tensors. `logits_to_keep`: without targets, a head predicts at that many of the last tokens
                 only, 0 for all of them; or (places,) where it does.
         """
         if isinstance(past_key_values, (tuple, list)):

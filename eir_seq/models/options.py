@@ -119,7 +119,7 @@ class ModelConfig(Options):
         return ANSWERS[name] if given is None else bool(given)
 
     def target_vocabulary(self) -> int | None:
-        """Tokens that texts are written with, or None where the architecture knows no tokens."""
+        """Tokens that texts are written with, or None if the architecture knows no tokens."""
         return getattr(self, "vocab_size", None)
 
     def with_vocabulary(self, size: int) -> Self:
@@ -160,7 +160,7 @@ class ModelConfig(Options):
         return self
 
     def position_limit(self) -> int | None:
-        """The longest sequence in tokens, or None where the architecture sets no bound."""
+        """The longest sequence in tokens, or None if the architecture sets no bound."""
         return None if self.max_positions_option is None else int(getattr(self, self.max_positions_option))
 
 

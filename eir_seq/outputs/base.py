@@ -261,7 +261,7 @@ class Output(ABC):
 
     @classmethod
     def restore(cls, content: Mapping[str, Any], path: Path) -> FittedOutput:
-        """The fitted output whose state was read from the file `path`; raises `UserError` where it is none."""
+        """The fitted output whose state was read from the file `path`; raises `UserError` if it is none."""
         try:
             state = TypeAdapter(cls.STATE).validate_json(json.dumps(content))
         except ValidationError as error:

@@ -28,7 +28,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Which token plays which role; None where the format has no such token."""
+    """Which token plays which role; None if the format has no such token."""
 
     bos: str | None = None
     eos: str | None = None
@@ -40,7 +40,7 @@ class SpecialTokens:
 
 
 class RoleToken:
-    """The token of a role under its published name, `eos_token` say, read only; None where the format has none."""
+    """The token of a role under its published name, `eos_token` say, read only; None if the format has none."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name, self.role = name, name.partition("_")[0]

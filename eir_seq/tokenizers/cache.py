@@ -26,7 +26,7 @@ class TokenizerCache:
     Args:
         folder: the cache folder.
         max_size: bytes that it may have.
-        source: what they are trained on, for people.
+        source: what they are trained on, in readable form.
         seconds: one that is trained faster is not kept; `SECONDS` if absent.
     """
 

@@ -41,7 +41,7 @@ def read_chat_templates(files: TokenizerFiles, config: TokenizerConfigFiles) -> 
 
 
 def templates_as_json(templates: Mapping[str, str]) -> dict[str, Any]:
-    """As a tokenizer config holds them, nothing where there are none."""
+    """As a tokenizer config holds them, nothing if there are none."""
     if not templates:
         return {}
     if templates.keys() == {DEFAULT}:

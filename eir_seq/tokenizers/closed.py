@@ -47,7 +47,7 @@ class MarianTokenizer(ClosedTokenizer):
 
     @property
     def target_framing(self) -> Framing:
-        """The framing of a text that is to be written, with the ids of the targets."""
+        """The framing of a target text, with the ids of the targets."""
         return self._target.framing
 
     @property
@@ -83,6 +83,6 @@ class MarianTokenizer(ClosedTokenizer):
         return super()._add(tokens)
 
     def seed_sampling(self, seed: int) -> None:
-        """Begin anew what is drawn, on both sides."""
+        """Restart what is drawn, on both sides."""
         super().seed_sampling(seed)
         self._target.seed_sampling(seed)

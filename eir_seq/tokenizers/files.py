@@ -198,7 +198,7 @@ class TokenizerConfigFiles:
         return value
 
     def longest(self) -> int | None:
-        """`model_max_length`, None where there is no limit, which files write as a number beyond all lengths.
+        """`model_max_length`, None if there is no limit, which files write as a number beyond all lengths.
 
         Raises:
             UserError: it is something else.

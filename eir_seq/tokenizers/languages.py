@@ -150,7 +150,7 @@ class TranslationTokenizer(Tokenizer):
 
     @property
     def target_framing(self) -> Framing:
-        """The framing of a text that is to be written.
+        """The framing of a target text.
 
         Raises:
             UserError: `tgt_lang` is not set.

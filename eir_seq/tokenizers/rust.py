@@ -21,7 +21,7 @@ from eir_seq.tokenizers.byte_level import option_of, text_of_tokens
 
 TOKENIZER_FILE = "tokenizer.json"
 
-# The thread pool of the library does not survive a fork. Said once and for all, it neither warns nor hangs: the main
+# The thread pool of the library does not survive a fork. Set once, it neither warns nor hangs: the main
 # process tokenizes in parallel, forked workers do not.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 if hasattr(os, "register_at_fork"):

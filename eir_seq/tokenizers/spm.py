@@ -48,7 +48,7 @@ class TextOptions:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Subword regularization (Kudo 2018) and BPE dropout (Provilkov et al. 2020): a text is cut anew in each call.
+    """Subword regularization (Kudo 2018) and BPE dropout (Provilkov et al. 2020): a text is segmented randomly.
 
     `nbest_size`: 0 or 1 for none, above for one of that many best, below for any; `alpha`: how much better cuts are
     preferred, for BPE the probability of leaving out a merge.
@@ -147,7 +147,7 @@ class SentencePieceBackend:
         return self._added.special_ids
 
     def seed(self, seed: int) -> None:
-        """Begin anew what is drawn; only of effect with `Sampling`."""
+        """Restart what is drawn; only of effect with `Sampling`."""
         self._seed, self._calls = seed, 0
 
     def token_to_id(self, token: str) -> int | None:

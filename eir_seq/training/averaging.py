@@ -45,7 +45,7 @@ class Averaging:
         return copy
 
     def begin(self, step: int, device: torch.device) -> None:
-        """Training goes on from a step on a device; a start that was moved beyond it takes effect."""
+        """Training continues from a step on a device; a start that was moved beyond it takes effect."""
         self._average.module.to(device)  # the counter stays on the CPU: asking for it does not wait for the device
         if step < self.start:
             self._average.n_averaged.zero_()
@@ -82,7 +82,7 @@ class Averaging:
         return {"updates": int(self._average.n_averaged), "network": self.network.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue from `state`."""
         self._average.n_averaged.fill_(state["updates"])
         self.network.load_state_dict(state["network"])
 

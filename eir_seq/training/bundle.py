@@ -261,7 +261,7 @@ def _held(network: Network, model: Any, file: Path) -> dict[str, Tensor]:
 
 
 def _shared(network: Network, inputs: Mapping[str, Any], pretrained: Path | None, folder: Path) -> set[str]:
-    """Share the files of published weights with `folder`; gives the tensors that they hold, bit for bit."""
+    """Share the files of published weights with `folder`; returns the tensors that they hold, bit for bit."""
     found: set[str] = set()
     if pretrained is None:
         return found

@@ -55,7 +55,7 @@ def shows_progress(callbacks: Sequence[Callback]) -> bool:
 
 
 class RunLogger(Logger):
-    """Gives what callbacks log to the run, which writes it to metrics.csv and its trackers.
+    """Passes what callbacks log to the run, which writes it to metrics.csv and its trackers.
 
     Args:
         note: takes the values by name.

@@ -32,7 +32,7 @@ def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
 
     The trainer decides how long and where to train, and in which precision; `trainer.gradient_clip` holds unless it has
     a ``gradient_clip_val``. Its ``accumulate_grad_batches`` makes the step that one batch of all rows would make. Give
-    it ``devices=1``. Its own checkpoints hold the position in the training batches, so that training goes on from the
+    it ``devices=1``. Its own checkpoints hold the position in the training batches, so that training continues from the
     middle of an epoch with the batches that come next.
 
     Args:

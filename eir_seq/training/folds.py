@@ -36,7 +36,7 @@ class FoldMetric:
     output: str
     metric: str
     values: tuple[float | None, ...]
-    """By fold; None where it is undefined."""
+    """By fold; None if it is undefined."""
 
     @property
     def mean(self) -> float | None:

@@ -2,8 +2,8 @@
 
 `RunLoop` is the trainer's checkpoint callback, which is called after all others. The trainer's own validation loop
 stays off: evaluation and saving happen here, at the end of optimizer steps only (after the last one of an epoch, at the
-end of the epoch), so that every checkpoint is a state between two steps and a resumed run goes on with exactly what the
-uninterrupted one would have done next.
+end of the epoch), so that every checkpoint is a state between two steps and a resumed run continues exactly as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RunLoop(Checkpoint):
         module: the training module.
         outputs: the fitted outputs by name.
         position: the data module.
-        validation: gives the batches of the validation rows anew; None without validation rows.
+        validation: returns new batches of the validation rows; None without validation rows.
         store: the run's checkpoints.
         metrics: the run's metrics.csv.
         monitor: what makes an evaluation the best.

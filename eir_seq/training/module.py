@@ -127,7 +127,7 @@ class TrainingModule(LightningModule):
         self._gathered.add(batch, self.network.run(batch), self.network.token_inputs)
 
     def on_test_epoch_end(self) -> None:
-        """Log ``test/loss`` and ``test/OUTPUT/METRIC``; raises `RunFailed` where the loss is not finite."""
+        """Log ``test/loss`` and ``test/OUTPUT/METRIC``; raises `RunFailed` if the loss is not finite."""
         self._log_measured("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Position(Protocol):
     def costliest_batches(
         self, epoch: int, batches_done: int, batches: int, beyond: Sequence[int]
     ) -> tuple[Batch | None, Batch | None]:
-        """Of so many training batches from a position on, and of those of an evaluation, the ones for most memory."""
+        """Of that many training batches from a position on, and of those of an evaluation, the ones for most memory."""
         ...
 
     def statistics_batches(self) -> Iterable[Batch]:

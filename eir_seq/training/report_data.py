@@ -69,7 +69,7 @@ class ReportData(BaseModel):
     outputs: dict[str, dict[str, Any]] = {}
     """`FittedOutput.describe` by output."""
     fusion: str | None = None
-    """What fuses the inputs; None where no output reads it."""
+    """What fuses the inputs; None if no output reads it."""
     parameters: dict[str, int] = {}
     """Parameters by part of the network; ``total`` and ``trainable`` among them."""
     seconds: dict[str, float] = {}

@@ -48,7 +48,7 @@ class Sample(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """Prompt and text, for people."""
+        """Prompt and text, in readable form."""
         return f"{self.prompt}\n→ {self.text}\n= {self.true}" if self.true else f"{self.prompt}{self.text}"
 
 
@@ -127,7 +127,7 @@ def files_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> l
 
 
 def read_samples(run_dir: Path) -> list[Sample]:
-    """All lines of a run's samples.csv; none where there is no such file."""
+    """All lines of a run's samples.csv; none if there is no such file."""
     path = run_dir / SAMPLES
     if not path.exists():
         return []

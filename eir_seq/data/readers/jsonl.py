@@ -118,7 +118,7 @@ def _lists(value: Mapping[str, Any]) -> list[str]:
 
 
 def _list_inside(value: Mapping[str, Any], path: str, place: str) -> list[Any]:
-    """The list of objects that an object holds; raises `UserError` where there is none, or more than one."""
+    """The list of objects that an object holds; raises `UserError` if there is none, or more than one."""
     lists = _lists(value)
     if len(lists) == 1:
         found: list[Any] = value[lists[0]]
@@ -168,7 +168,7 @@ class _List:
         self._line = 1
 
     def items(self) -> Iterator[Any]:
-        """Its items; raises `UserError` where it is broken."""
+        """Its items; raises `UserError` if it is broken."""
         self._expect("[")
         if self._next() != "]":
             yield self._value()
@@ -197,11 +197,11 @@ class _List:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._position)
-                if end + 2 < len(self._text) or self._ended:  # a number may go on
+                if end + 2 < len(self._text) or self._ended:  # a number may continue
                     self._position = end
                     return value
             except json.JSONDecodeError as error:
-                # Of a value that goes on in the next block, the end is what cannot be parsed, or a text has none.
+                # Of a value that continues in the next block, the end is what cannot be parsed, or a text has none.
                 cut = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - CUT
                 if self._ended or not cut:
                     self._position = error.pos

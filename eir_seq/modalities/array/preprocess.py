@@ -201,7 +201,7 @@ class FittedArray(FittedModality):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedArray:
-        """What `save` wrote; raises `UserError` where it is missing or damaged."""
+        """What `save` wrote; raises `UserError` if it is missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
             state = read_json(path)
@@ -258,7 +258,7 @@ def grid_of(shape: tuple[int, ...], channels_first: bool | None) -> Shape:
 
 
 def read_array(cell: str, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
-    """The array of a cell as float32; raises `UserError` where there is none any more, or it has another shape."""
+    """The array of a cell as float32; raises `UserError` if there is none any more, or it has another shape."""
     value = parse_cell(cell)
     try:
         array = _as_float(load_array(value))

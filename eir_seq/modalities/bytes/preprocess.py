@@ -160,7 +160,7 @@ class FittedBytes(JsonFittedModality):
         }
 
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> SequenceEncoder:
-        """The backbone with its pooling; raises `UserError` where it does not fit the bytes."""
+        """The backbone with its pooling; raises `UserError` if it does not fit the bytes."""
         from eir_seq.modalities.encoders.backbone import build_sequence_encoder
 
         return build_sequence_encoder(self, data, pretrained=pretrained, task=task)

@@ -144,7 +144,7 @@ class IdentityEncoder(VectorEncoder):
 
 
 def patches(grid: Shape, sides: list[int], name: str) -> Patches:
-    """The patches of an input; raises `UserError` where they are larger than it."""
+    """The patches of an input; raises `UserError` if they are larger than it."""
     try:
         return Patches(grid, sides)
     except ValueError as error:

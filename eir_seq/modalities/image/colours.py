@@ -23,7 +23,7 @@ class Colours:
 
     @classmethod
     def fit(cls, pixels: NDArray[np.uint8], count: int, random: np.random.Generator) -> Colours:
-        """`count` colours that stand for `pixels` (number, channels), or all of them where there are no more.
+        """`count` colours that stand for `pixels` (number, channels), or all of them if there are no more.
 
         K-means from centres that are drawn apart (https://dl.acm.org/doi/10.5555/1283383.1283494).
         """

@@ -32,7 +32,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentationConfig(Strict):
-    """Random changes of training pictures, drawn anew in each epoch."""
+    """Random changes of training pictures, redrawn in each epoch."""
 
     policy: Literal["none", "trivial", "rand"] = Field(
         "none",

@@ -205,7 +205,7 @@ class FittedImage(FittedModality):
         }
 
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> SequenceEncoder:
-        """The backbone with its pooling; raises `UserError` where the model does not fit the pictures."""
+        """The backbone with its pooling; raises `UserError` if the model does not fit the pictures."""
         from eir_seq.modalities.encoders.backbone import build_sequence_encoder
 
         encoder = build_sequence_encoder(self, data, pretrained=pretrained, task=task)
@@ -230,7 +230,7 @@ class FittedImage(FittedModality):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedImage:
-        """What `save` wrote; raises `UserError` where it is missing or damaged."""
+        """What `save` wrote; raises `UserError` if it is missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
             state = read_json(path)

@@ -35,7 +35,7 @@ class BetaConfig(Strict):
 
 
 class OmicsAugmentationConfig(Strict):
-    """What training does to the genotypes of each row, anew in each epoch."""
+    """Random changes of the genotypes of a training row, redrawn in each epoch."""
 
     missing: BetaConfig | None = Field(
         BetaConfig(alpha=1.0, beta=5.0),

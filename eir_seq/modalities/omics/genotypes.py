@@ -50,7 +50,7 @@ class Plink:
     snps: Snps
 
     def place(self, sample: str) -> int:
-        """Where a sample is; raises `ValueError` where there is none of that id, or several."""
+        """Where a sample is; raises `ValueError` if there is none of that id, or several."""
         fam = Path(self.path).with_suffix(".fam").name
         if sample in self.repeated:
             raise ValueError(f"{fam} has several samples with that id")
@@ -122,7 +122,7 @@ def _reason(error: Exception) -> str:
 
 
 def locate_plink(cell: str, folder: Path, plink: str | None) -> Any:
-    """``[path, bytes, time, sample]`` of a cell that names a sample of PLINK files; None where it names none.
+    """``[path, bytes, time, sample]`` of a cell that names a sample of PLINK files; None if it names none.
 
     Args:
         cell: ``FILE.bed:SAMPLE``, or the id of a sample of `plink`.
@@ -163,11 +163,11 @@ def codes_of(array: NDArray[Any], selected: NDArray[np.int64] | None) -> Codes:
 
 
 def array_problem(array: NDArray[Any], count: int | None, source: str) -> str | None:
-    """Why an array holds no genotypes, as the end of a sentence; None where it does.
+    """Why an array holds no genotypes, as the end of a sentence; None if it does.
 
     Args:
         array: any one.
-        count: SNPs that it has to have; None where it is not known.
+        count: SNPs that it has to have; None if it is not known.
         source: what says so.
     """
     if array.ndim != 2 or array.shape[0] not in LAYOUTS:

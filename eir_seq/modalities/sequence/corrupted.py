@@ -73,7 +73,7 @@ class MaskingCollator:
 
 @dataclass(frozen=True)
 class RestoringCollator:
-    """Takes something out of what another collator makes; what is to be written are `labels`.
+    """Takes something out of what another collator makes; the target becomes `labels`.
 
     `front`, `back`: special tokens around a text. `before`, `behind`: those around a target.
     """

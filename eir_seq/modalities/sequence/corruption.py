@@ -24,7 +24,7 @@ class Vocabulary:
 
     `special`: (vocabulary,) those that stay as they are. `ordinary`: ids of the others, holes left out. `mask`: of the
     token that stands for hidden ones. `sentinels`: of those that stand for spans. `begins`: (vocabulary,) those that a
-    word begins with, None where that is not known. `ends`: (vocabulary,) those that a sentence ends with.
+    word begins with, None if that is not known. `ends`: (vocabulary,) those that a sentence ends with.
     """
 
     special: Flags
@@ -152,7 +152,7 @@ def masked(
 
 
 class Corruption(Protocol):
-    """A text to what is read and what is to be written."""
+    """Splits a text into what is read and the target."""
 
     def __call__(self, generator: Generator, ids: Numbers) -> tuple[Numbers, Numbers]:
         """Ids without the special tokens of a format to source and target; neither is longer than the text, but for

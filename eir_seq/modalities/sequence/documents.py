@@ -167,7 +167,7 @@ class FittedDocuments(FittedSequence):
         return tokens, unknown / max(1, int(tokens.sum()))
 
     def review(self, encoded: RowSource, split: str) -> list[str]:
-        """Warnings about unknown tokens; raises `UserError` where there are no others."""
+        """Warnings about unknown tokens; raises `UserError` if there are no others."""
         tokens = int(encoded.numbers(TOKENS).sum())
         if not tokens:
             raise UserError(Fault(f"inputs.{self.name}.tokenizer", f"makes no token of the {split} texts"))
@@ -198,7 +198,7 @@ class FittedDocuments(FittedSequence):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedDocuments:
-        """What `save` wrote; raises `UserError` where files are missing or damaged."""
+        """What `save` wrote; raises `UserError` if files are missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
             state = read_json(path)
@@ -218,7 +218,7 @@ class TokenBlocks:
 
     The documents follow one another in a stream, ``begin`` before each and ``end`` after it (a single
     token between two of them where both are the same). ``packed`` blocks are cut from the stream; ``separate`` ones
-    from each document. In training, packed blocks begin at another place in each epoch, and the last one goes on at the
+    from each document. In training, packed blocks begin elsewhere in each epoch, and the last one continues at the
     stream's start: all are full.
     """
 

@@ -120,7 +120,7 @@ class SequenceModality(Modality):
     def fit(self, train_rows: Rows, seed: int) -> FittedSequence:
         """Train or load the tokenizer, and settle `max_length`, on the training rows.
 
-        Raises `UserError` where the texts have no token, or where `max_length` has no room for any.
+        Raises `UserError` if the texts have no token, or where `max_length` has no room for any.
         """
         del seed  # tokenizers are trained without randomness
         config = self.config
@@ -379,7 +379,7 @@ class FittedSequence(FittedModality):
     def review(self, encoded: RowSource, split: str) -> list[str]:
         """Warnings about texts that were cut before they were read, and about unknown tokens.
 
-        Raises `UserError` where every token of the split is unknown.
+        Raises `UserError` if every token of the split is unknown.
         """
         warnings = []
         tokens, unknown = encoded.numbers(TOKENS), encoded.numbers(UNKNOWN)
@@ -415,14 +415,14 @@ class FittedSequence(FittedModality):
         }
 
     def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
-        """What is in the texts of some rows, for people."""
+        """What is in the texts of some rows, in readable form."""
         texts = [joined(self.cells.content(text), " ") for text in rows[self.config.column]]
         if self.config.pair_column is None:
             return texts
         return [f"{text} | {pair}" for text, pair in zip(texts, rows[self.config.pair_column], strict=True)]
 
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> Any:
-        """The backbone with its pooling; raises `UserError` where model and tokenizer do not fit together.
+        """The backbone with its pooling; raises `UserError` if model and tokenizer do not fit together.
 
         Without `pretrained` a backbone that was loaded before is built with fresh weights. With `task` the backbone has
         the head of that task.
@@ -451,7 +451,7 @@ class FittedSequence(FittedModality):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedSequence:
-        """What `save` wrote; raises `UserError` where files are missing or damaged."""
+        """What `save` wrote; raises `UserError` if files are missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
             state = read_json(path)

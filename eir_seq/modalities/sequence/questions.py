@@ -134,7 +134,7 @@ class FittedQuestions(FittedSequence):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedQuestions:
-        """What `save` wrote; raises `UserError` where files are missing or damaged."""
+        """What `save` wrote; raises `UserError` if files are missing or damaged."""
         fitted = super().load(folder)
         assert isinstance(fitted, cls)
         stride = read_json(Path(folder) / STATE_FILE).get("stride")
@@ -173,7 +173,7 @@ class QuestionCollator(SequenceCollator):
     def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
         """Those of sequences, each with a question and a window, and `offsets` and `window_rows`.
 
-        In training each row has one of its windows, drawn anew in each epoch; otherwise it has all of them, one after
+        In training each row has one of its windows, redrawn in each epoch; otherwise it has all of them, one after
         another. `offsets` (sequences, length, 2) are the characters of the text's tokens, -1 at other tokens but for
         `NO_ANSWER` at the first. `window_rows` (sequences,) are the rows' numbers in the batch.
         """

@@ -1,4 +1,4 @@
-"""A text and the text that is to be written from it: the same tokenizer for both, the target as labels of a decoder."""
+"""A text and the target text from it: the same tokenizer for both, the target as labels of a decoder."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class FittedSeq2Seq(FittedSequence):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedSeq2Seq:
-        """What `save` wrote; raises `UserError` where files are missing or damaged."""
+        """What `save` wrote; raises `UserError` if files are missing or damaged."""
         fitted = super().load(folder)
         assert isinstance(fitted, cls)
         path = Path(folder) / STATE_FILE

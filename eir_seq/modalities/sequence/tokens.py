@@ -21,7 +21,7 @@ _BYTE_SPACE = "\u0120"
 class Tokens:
     """Of each row: `ids`; `words`, the number of each token's word (-1 for none); `offsets`, its characters.
 
-    `words` and `offsets` (tokens, 2) are None where they are not known. `shortened`: 1 for rows that were cut.
+    `words` and `offsets` (tokens, 2) are None if they are not known. `shortened`: 1 for rows that were cut.
     """
 
     ids: list[Ids]

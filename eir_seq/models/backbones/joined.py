@@ -30,7 +30,7 @@ class OtherTokens(Protocol):
     def build(self) -> nn.Module:
         """A module that is called with a dict of the given inputs and the module of the text's embeddings.
 
-        It gives the states (batch, others, hidden) and their mask (batch, others), or None where there are none.
+        It gives the states (batch, others, hidden) and their mask (batch, others), or None if there are none.
         """
         ...
 

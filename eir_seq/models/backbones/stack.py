@@ -29,7 +29,7 @@ class StackPlan:
     the one before it. `lists_embeddings`: it begins with the embeddings; else with the state after the first layer,
     and the state after `final_norm` comes last, besides the one before it.
     `pooler`: makes `pooler_output` of the states.
-    `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
+    `cached`: the stack can continue from cached keys and values. `features`: documented inputs that mixers read.
     `packable`: whether padding may be left out; `packs_behind`: only where all of it follows the texts;
     `packs_holes`: also where masked tokens are between real ones, which no layer may then count.
     `embeds_padding`: not of the embeddings, where tokens see neighbours.

@@ -99,7 +99,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_generation(folder: Path) -> dict[str, Any]:
-    """The contents of ``generation_config.json``: defaults of the options of `generate`; empty where there is none.
+    """The contents of ``generation_config.json``: defaults of the options of `generate`; empty if there is none.
 
     Raises:
         UserError: unreadable, or no JSON object.

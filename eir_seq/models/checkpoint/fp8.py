@@ -60,7 +60,7 @@ def _block(config: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _parallel(scale: Tensor, shape: torch.Size, block: tuple[int, int]) -> Tensor | None:
-    """A scale that is multiplied with a weight of this shape; None where it fits none."""
+    """A scale that is multiplied with a weight of this shape; None if it fits none."""
     if scale.numel() == 1:
         return scale.reshape(())
     if not shape or len(shape) < 2:

@@ -237,7 +237,7 @@ def _mask(
         row = int((mask[:, -1] == 0).nonzero()[0, 0])
         hint = "; if that is no padding, say so by an attention_mask of ones" if guessed else ""
         raise UserError(
-            Fault("input_ids", f"row {row} ends with padding: a decoder goes on from the last token, pad left{hint}")
+            Fault("input_ids", f"row {row} ends with padding: a decoder continues from the last token, pad left{hint}")
         )
     return mask
 

@@ -1,4 +1,4 @@
-"""One token after the other: the likeliest, or one that is drawn."""
+"""One token after the other: the most likely, or one that is drawn."""
 
 from __future__ import annotations
 

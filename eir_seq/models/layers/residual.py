@@ -16,7 +16,7 @@ class LayerPlan:
     """The sublayers of a layer, and how they meet the residual stream.
 
     `residual`: where norms are (`PreNorm`, `PostNorm` ...). `mixer`: the token mixer, which moves information between
-    tokens (attention as a rule). `mlp`: the feed-forward block. `dropout` falls on what each sublayer adds;
+    tokens (usually attention). `mlp`: the feed-forward block. `dropout` falls on what each sublayer adds;
     `mixer_dropout` overrides it for the mixer. `skipped`: probability to be left out in training (LayerDrop,
     https://arxiv.org/abs/1909.11556).
     """
@@ -52,7 +52,7 @@ class Layer(nn.Module):
         self.skipped = plan.skipped
 
     def skips(self) -> bool:
-        """Whether this pass leaves the layer out; drawn anew at each call."""
+        """Whether this pass leaves the layer out; redrawn at each call."""
         return self.training and self.skipped > 0 and float(torch.rand(())) < self.skipped
 
 

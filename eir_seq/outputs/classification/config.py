@@ -69,7 +69,7 @@ class ClassificationOutputConfig(LinearOutputBase):
         return None if self.thresholds is None else "thresholds"
 
     def unmeasured(self) -> dict[str, str]:
-        """The mean cost, where there are no costs."""
+        """The mean cost, if there are no costs."""
         return {} if self.costs is not None else {"cost": "without costs"}
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:

@@ -32,7 +32,7 @@ class Writer:
         generation: options of `generate`.
         source: what it writes from, and with.
         sources: the text of each row.
-        true: what should be written from it, None where that is not known.
+        true: what should be written from it, None if that is not known.
         rows: those to write for.
         seed: of texts that are drawn.
         measure: metrics of written texts and the true ones.
@@ -99,7 +99,7 @@ class Writer:
             raise UserError(*(fault.under(f"outputs.{self.name}.generation") for fault in error.faults)) from None
 
     def metrics(self) -> dict[str, float]:
-        """Those of the texts that were written where there is a true one; none where there is no such text."""
+        """Those of the texts that were written where there is a true one; none if there is no such text."""
         pairs = [(text, true) for row, text in self.texts.items() if (true := self.true[row]) is not None]
         if not pairs or self.measure is None:
             return {}
@@ -115,7 +115,7 @@ class Writer:
 
 
 def spread(rows: int, count: int) -> frozenset[int]:
-    """`count` of so many rows, evenly spread; all where there are no more."""
+    """`count` of that many rows, evenly spread; all if there are no more."""
     return frozenset(range(rows)) if count >= rows else frozenset(i * rows // count for i in range(count))
 
 

@@ -53,7 +53,7 @@ class MultiLabelOutputConfig(HeadOutputBase, ColumnsOutputBase):
         return None if self.thresholds is None else "thresholds"
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """Columns, and a delimiter where there is no list."""
+        """Columns, and a delimiter if there is no list."""
         del sections
         yield from self.column_faults(name)
         if self.names is not None:

@@ -354,7 +354,7 @@ def _cells(values: Sequence[Any]) -> list[float]:
 def _read(
     cells: Sequence[Any], config: MultiLabelOutputConfig, place: str, ids: Sequence[str] | None
 ) -> list[list[str]]:
-    """The labels of each row; raises `UserError` where a cell is no list."""
+    """The labels of each row; raises `UserError` if a cell is no list."""
     lists, faulty = _lists(cells, config)
     if faulty:
         hint = "" if config.delimiter else "; for labels separated by a character, give delimiter"

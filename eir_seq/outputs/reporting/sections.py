@@ -1,6 +1,6 @@
 """The section of a report that a kind of output fills, and what it is given for that.
 
-A kind names a function in `OutputBase.REPORT` that takes `Predicted` and gives a `Section`, or None where there is
+A kind names a function in `OutputBase.REPORT` that takes `Predicted` and gives a `Section`, or None if there is
 nothing to show. It reads its own columns of the table of predictions, as its `truth` and `decode` name them.
 
 Example:

@@ -64,7 +64,7 @@ class Timm(ImageEncoder):
         return Published(scaling, (_of_channels(known.mean, channels), _of_channels(known.std, channels)))
 
     def load_published(self, weights: str, place: str) -> None:
-        """Get the weights from the Hub, through the package; raises `UserError` where that fails."""
+        """Get the weights from the Hub, through the package; raises `UserError` if that fails."""
         timm = _package(weights, place)
         try:
             loaded = timm.create_model(weights, pretrained=True, **self.arguments)
@@ -119,7 +119,7 @@ def _package(name: str, place: str) -> Any:
 
 
 def _of_channels(values: Any, channels: int) -> list[float]:
-    """Moments of colors for so many channels: their mean for gray, and as for no change of transparency."""
+    """Moments of colors for that many channels: their mean for gray, and as for no change of transparency."""
     found = [float(value) for value in values]
     if len(found) == channels:
         return found

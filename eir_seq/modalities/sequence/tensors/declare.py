@@ -101,7 +101,7 @@ def not_given(sources: Mapping[str, TensorSource], taken: Sequence[str]) -> list
 
 
 def _options(config: SequenceInputConfig, place: str) -> ModelConfig | None:
-    """The options of the backbone before it is built; None where it is none of the catalogue's."""
+    """The options of the backbone before it is built; None if it is not one of the catalogue's."""
     model = config.model
     if not model.pretrained_model:
         if model.model_type not in CATALOGUE:
@@ -309,7 +309,7 @@ _TENSORS = {
 
 
 def _files(config: SequenceInputConfig) -> TokenizerFiles | None:
-    """The folder of a published tokenizer; None where it is trained."""
+    """The folder of a published tokenizer; None if it is trained."""
     declared, model = config.tokenizer, config.model
     published = None if declared is None else declared.published
     if published is None and (declared is not None or not model.pretrained_model):

@@ -119,7 +119,7 @@ class Entities(TensorSource):
 
 
 def touched(span: Mapping[str, Any], covered: NDArray[np.int64]) -> tuple[int, int]:
-    """First token that characters from start to end touch and the one after the last; equal where there is none.
+    """First token that characters from start to end touch and the one after the last; equal if there is none.
 
     `covered`: (tokens, 2) characters of the tokens.
     """

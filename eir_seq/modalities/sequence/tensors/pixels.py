@@ -25,7 +25,7 @@ MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 
 class Picture(TensorSource):
     """`pixel_values`: a picture's channels, from 0 to 1, less their `mean`, divided by their `deviation`.
 
-    `tokens`: those that the model makes of it, which precede the text. `frames`: a row holds so many
+    `tokens`: those that the model makes of it, which precede the text. `frames`: a row holds that many
     pictures, a video. Other fields are those of `Scaling`.
     """
 

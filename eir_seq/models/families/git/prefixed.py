@@ -39,7 +39,7 @@ class PrefixedAttention(Attention):
 class PrefixedPlan:
     """`encoder` reads the other tokens by themselves, and `layers` read what `prefix` makes of them before a text.
 
-    `prefix`: its module is called with the given inputs and the encoder. `cached`: layers can go on from a cache.
+    `prefix`: its module is called with the given inputs and the encoder. `cached`: layers can continue from a cache.
     """
 
     embeddings: EmbeddingsPlan
@@ -64,9 +64,9 @@ class PrefixedPlan:
 
 
 class Prefixed(nn.Module):
-    """The prefix never sees the text, so it is read first, into a cache from which the text goes on.
+    """The prefix never sees the text, so it is read first, into a cache from which the text continues.
 
-    States and attention weights cover the prefix and the text, in this order. Where a pass goes on from a cache that
+    States and attention weights cover the prefix and the text, in this order. Where a pass continues from a cache that
     holds a text, the prefix is in it and is not read again.
     """
 

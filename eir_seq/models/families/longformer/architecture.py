@@ -108,7 +108,7 @@ def mark_choice(c: LongformerConfig, inputs: Inputs) -> Inputs:
 
 
 def _question_end(c: LongformerConfig, inputs: Inputs) -> Tensor:
-    """(..., 1) place of the first separator; the length where there is none."""
+    """(..., 1) place of the first separator; the length if there is none."""
     ids = inputs["input_ids"]
     return _places(inputs).masked_fill(ids != c.sep_token_id, ids.shape[-1]).amin(-1, keepdim=True)
 

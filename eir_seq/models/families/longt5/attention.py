@@ -1,6 +1,6 @@
 """Attention to the tokens nearby and to sums of all others (LongT5, https://arxiv.org/abs/2112.07916).
 
-Nearby tokens are looked at piece by piece, as in `banded_attention`: time and memory grow linearly with the length.
+Nearby tokens are attended to piece by piece, as in `banded_attention`: time and memory grow linearly with the length.
 With sums there is one column more per summed block, so that a part grows with length times length / block.
 """
 
@@ -73,7 +73,7 @@ class Sums:
         return cls(block, slot, known)
 
     def add(self, x: Tensor) -> Tensor:
-        """States (tokens, hidden) -> their sums (batch, sums, hidden), zero where there is none."""
+        """States (tokens, hidden) -> their sums (batch, sums, hidden), zero if there is none."""
         sums = x.new_zeros((self.known.numel() + 1, x.shape[-1])).index_add(0, self.slot, x)
         return sums[:-1].unflatten(0, self.known.shape)
 

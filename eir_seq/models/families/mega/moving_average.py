@@ -45,7 +45,7 @@ class ExponentialMovingAverage(Configured):
         self.residual = nn.Parameter(torch.empty(config.hidden_size))
 
     def forward(self, x: Tensor, rows: LeftAligned, cache: Cache | None) -> Tensor:
-        """States of the layout that `rows` is of -> the same; with a cache those go on from earlier ones."""
+        """States of the layout that `rows` is of -> the same; with a cache those continue from earlier ones."""
         inputs = at_least_float32(rows.spread(x))
         with torch.autocast(x.device.type, enabled=False):
             if cache is None:

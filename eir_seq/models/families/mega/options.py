@@ -32,7 +32,7 @@ class MegaConfig(ModelConfig):
     )
     chunk_size: int = option(
         NO_CHUNKS,
-        "tokens of a chunk; unless -1, simple biases know so many distances, with or without chunks",
+        "tokens of a chunk; unless -1, simple biases cover that many distances, with or without chunks",
         minimum=NO_CHUNKS,
     )
     truncation: int | None = size(None, "tokens that the moving average reaches in a direction; all if absent")

@@ -81,7 +81,7 @@ class PromptedScorer(Scorer):
 
 
 class PromptedAttention(Attention):
-    """Every query may look at the prompts of its layer too, which no mask hides and no cache holds."""
+    """Every query may attend to the prompts of its layer too, which no mask hides and no cache holds."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):

@@ -27,7 +27,7 @@ class NllbMoeConfig(M2M100Config):
     moe_token_dropout: float = rate(0.2, "dropout on what experts give; in evaluation so much is taken off it")
     second_expert_policy: str = option(
         "all",
-        "the second best expert is taken always, by scores with noise (sampling), or as often as twice its chance "
+        "the second best expert is taken always, by scores with noise (sampling), or with twice its probability "
         "(random); in evaluation too",
         choices=("all", "sampling", "random"),
     )

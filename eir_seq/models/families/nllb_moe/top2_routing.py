@@ -54,9 +54,9 @@ class Top2Experts(Configured):
 
         `capacity`: tokens that an expert takes at most, of all texts of a batch together; None: twice its fair share.
         `evaluated_share`: of the batch's places (padding counts), the same in evaluation; 0 or less: `capacity`.
-        `second`: the second expert is taken always, by scores with noise ("sampling"), or as often as twice its chance
+        `second`: the second expert is taken always, by scores with noise ("sampling"), or with twice its probability
         ("random"). `normalizes_all`: weights add up to one before tokens are turned away, not after.
-        `by_importance`: tokens queue up by their best chance, not by their places. `routes_padding`: padding too.
+        `by_importance`: tokens queue up by their best probability, not by their places. `routes_padding`: padding too.
         """
 
         experts: BiasedExperts.Config

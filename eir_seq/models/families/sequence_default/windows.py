@@ -36,7 +36,7 @@ class WindowsPlan:
 
 
 class Windows(nn.Module):
-    """Reads windows as rows of a larger batch; position ids go on from window to window."""
+    """Reads windows as rows of a larger batch; position ids continue from window to window."""
 
     def __init__(self, plan: WindowsPlan) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from eir_seq.models.layers.residual import Layer, LayerPlan, PostNorm, PreNorm
 
 
 class LanguageEmbedding(nn.Embedding, Configured):
-    """A vector per language; none where the caller does not tell the languages."""
+    """A vector per language; none if the caller does not tell the languages."""
 
     @dataclass(frozen=True)
     class Config(Configured.Config):

@@ -79,7 +79,7 @@ def between_real(mask: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True)
 class DisentangledScorer(Scorer):
-    """Padding looks at all tokens alike."""
+    """Padding attends to all tokens alike."""
 
     def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """See `Scorer`."""

@@ -1,4 +1,4 @@
-"""Multi-head attention, dense: every query may look at every key that its mask leaves."""
+"""Multi-head attention, dense: every query may attend to every key that its mask leaves."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class Attention(DotProduct):
         return mixed.transpose(1, 2).flatten(2)
 
     def _prefixed(self, key: Tensor, value: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """(batch, heads, keys, head_size) each, after those that every query may look at, where there are such."""
+        """(batch, heads, keys, head_size) each, after those that every query may attend to, where there are such."""
         return key, value
 
     def _attend_packed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:

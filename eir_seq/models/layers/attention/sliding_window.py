@@ -1,7 +1,7 @@
 """Attention in a sliding window, with a few global tokens (Longformer, https://arxiv.org/abs/2004.05150).
 
-Texts are taken in pieces about as long as the window reaches to one side; each piece looks at itself, at as many tokens
-on both sides and at the global tokens. Time and memory grow linearly with the length.
+Texts are cut into blocks about as long as one side of the window; each block attends to itself, to as many tokens
+on both sides and to the global tokens. Time and memory grow linearly with the length.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class SlidingWindowAttention(InPieces):
                     torch.arange(x, y, device=seen.device) for x, y in ((start, end), (first, min(length, end + reach)))
                 )
                 mask = ((row[:, None] - column).abs() <= reach) & seen[:, None, first : end + reach]
-                # a token that is not seen looks at itself, so that its weights stay finite
+                # a token that is not seen attends to itself, so that its weights stay finite
                 mask = mask | ((row[:, None] == column) & ~seen[:, start:end, None])
                 if marked.place is not None:
                     mask = torch.cat((marked.real[own, None].expand(-1, end - start, -1), mask), -1)
