@@ -364,9 +364,10 @@ def _problem_opened_as(model: Mapping[str, Any]) -> str | None:
 
 
 def _kind(raw: Mapping[str, Any], place: str) -> str:
-    """The type of the input whose model has that config path."""
+    """The type of the input whose model has that config path; the decoder of an output reads tokens, as a sequence."""
     entries = {str(name): entry for name, entry in raw["inputs"].items()}  # a key may be a number, which is a fault
-    return str(entries[place.removeprefix("inputs.").removesuffix(".model")].get("type", "sequence"))
+    entry = entries.get(place.removeprefix("inputs.").removesuffix(".model"), {})
+    return str(entry.get("type", "sequence"))
 
 
 def _problem_with_type(model: Mapping[str, Any], encoders: Sequence[str]) -> str | None:
