@@ -141,7 +141,7 @@ def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Comp
     """Compose and validate with the initialized Hydra; `overrides` are normalized."""
     loader = GlobalHydra.instance().config_loader()
     check_chosen_files(overrides, schema_defaults())
-    with told_by_us(overrides, composing=True):
+    with reworded(overrides, composing=True):
         composed = loader.load_configuration(CONFIG_NAME, list(overrides), RunMode.RUN, from_shell=True)
         choices = dict(composed.hydra.runtime.choices)
         raw = _plain(composed)
@@ -181,9 +181,9 @@ def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 def _no_experiment(raw: dict[str, Any]) -> list[Fault]:
     names = ", ".join(options_of("experiment"))
-    misspelt = [key for key in raw if key not in ExperimentConfig.model_fields and nearest(key, ["experiment"])]
-    if misspelt:
-        return [Fault(key, "unknown key; did you mean 'experiment'?", "command line") for key in misspelt]
+    misspelled = [key for key in raw if key not in ExperimentConfig.model_fields and nearest(key, ["experiment"])]
+    if misspelled:
+        return [Fault(key, "unknown key; did you mean 'experiment'?", "command line") for key in misspelled]
     return [Fault("experiment", f"none is chosen; write experiment=NAME with one of: {names}")]
 
 
@@ -199,7 +199,7 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def told_by_us(overrides: Sequence[str] = (), *, composing: bool = False) -> Iterator[None]:
+def reworded(overrides: Sequence[str] = (), *, composing: bool = False) -> Iterator[None]:
     """Turns what Hydra and OmegaConf raise about a user's mistake into a `UserError`.
 
     While `composing` only they are at work, and they raise anything (ValueError, TypeError, AssertionError, errors of

@@ -180,7 +180,7 @@ class PublishedTokenizerConfig(TokenizerBase):
 
     @field_validator("options")
     @classmethod
-    def _no_place_and_no_chance(cls, options: dict[str, Any]) -> dict[str, Any]:
+    def _no_place_and_no_sampling(cls, options: dict[str, Any]) -> dict[str, Any]:
         if places := options.keys() & {"revision", "local_files_only", "path"}:
             raise ValueError(f"{', '.join(sorted(places))}: not an option of a tokenizer; it says where to find one")
         drawn = options.get("sp_model_kwargs")

@@ -82,8 +82,8 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     faults += list(_check_models(raw))
     faults += check_rules(sections)
     if look is not None:
-        told = {fault.place for fault in faults}
-        faults += [fault for fault in look(sections, config) if fault.place not in told]
+        reported = {fault.place for fault in faults}
+        faults += [fault for fault in look(sections, config) if fault.place not in reported]
     if faults or config is None:
         raise UserError(*sorted(set(faults), key=faults.index))
     return config

@@ -94,16 +94,16 @@ class Missing:
         """
         present = self.present(table)
         anything = np.logical_or.reduce(list(present.values()))
-        told: set[int] = set()
+        reported: set[int] = set()
         for column, reasons in empty.items():
             readers = [mask for name, mask in present.items() if column in self.inputs[name] and name not in self.loose]
             needed = ~anything | np.logical_or.reduce(readers or [~_every(table)])
             found = [(column, row, reason) for row, reason in reasons.items() if needed[row]]
-            told.update(row for _, row, _ in found)
+            reported.update(row for _, row, _ in found)
             yield from found
         first = next(column for columns in self.inputs.values() for column in columns)
         for row in np.flatnonzero(~anything).tolist():
-            if row not in told:
+            if row not in reported:
                 yield first, row, "is missing, and so is every other column of the inputs"
 
     def counts(self, table: pa.Table) -> dict[str, int]:

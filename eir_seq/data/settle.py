@@ -106,8 +106,8 @@ def settle(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
         fixed = {*columns.of("target"), *([config.data.group] if config.data.group else []), columns.id}
         used = set(columns_of(config.data, others, {}).of("input"))
 
-        def guess(asked: Sequence[str], place: str = place) -> Mapping[str, ColumnGuess]:
-            return table.guess(asked, place)
+        def guess(wanted: Sequence[str], place: str = place) -> Mapping[str, ColumnGuess]:
+            return table.guess(wanted, place)
 
         inputs[name], decided = inputs[name].settled(place, [n for n in names if n not in fixed], used, guess)
         said += decided

@@ -272,16 +272,16 @@ def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
 def _problems(folder: Path, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
     """Jobs that failed, then runs that are not finished and belong to no such job."""
     finished = {run.name for run in runs if run.metrics is not None}
-    told = set()
+    named = set()
     for jobs_folder in sorted(path.parent for path in folder.rglob(JOBS) if path.is_dir()):
         for job in read_jobs(jobs_folder):
             name = str((jobs_folder / str(job.number)).relative_to(folder))
             if job.status != "done" and name not in finished:
-                told.add(name)
+                named.add(name)
                 words = " ".join(word.lstrip("+") for word in job.overrides)
                 yield f"{name} ({words})", f"{job.status}{f': {job.message}' if job.message else ''}"
     for run in runs:
-        if run.metrics is None and run.name not in told:
+        if run.metrics is None and run.name not in named:
             yield run.name, run.status
 
 

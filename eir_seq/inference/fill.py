@@ -73,9 +73,9 @@ def fill_gaps(
     texts: list[str] = []
     candidates: list[list[list[tuple[str, float]]]] = []
     for start in range(0, len(rows), size):
-        filled, likeliest = fill(rows[start : start + size], start)
+        filled, most_likely = fill(rows[start : start + size], start)
         texts += filled
-        candidates += likeliest
+        candidates += most_likely
         console.progress("filling", len(texts), len(rows))
     columns: dict[str, list[Any]] = {f"{output.name}_prompt": list(prompts.values()), output.name: texts}
     if candidates:

@@ -80,8 +80,8 @@ class Predictor:
         writes = language_model(self.bundle)
         if writes is not None:
             source: Any = self.bundle.config.inputs[writes.input]
-            beside = checked if reads_besides(self.bundle) is not None else None
-            texts = completions(self.bundle, writes, self._config, list(checked[source.column]), beside)
+            further = checked if reads_besides(self.bundle) is not None else None
+            texts = completions(self.bundle, writes, self._config, list(checked[source.column]), further)
             return [{writes.name: text} for text in texts]
         evaluation, _ = self.evaluate(checked)
         found: list[dict[str, Any]] = [{} for _ in rows]

@@ -20,7 +20,7 @@ from eir_seq.randomness import derive_seed
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.console import Console
 from eir_seq.training.devices import pick_device
-from eir_seq.training.samples import tensors_beside
+from eir_seq.training.samples import further_tensors
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
@@ -104,14 +104,14 @@ def completions(
     progress: Progress | None = None,
 ) -> list[str]:
     """What the model writes after each prompt; `rows` of them are needed where it reads more than a text."""
-    write_behind = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer)).eval())
+    write = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer)).eval())
     fitted: Any = bundle.inputs[output.input]
     size = config.data.eval_batch_size or config.data.batch_size
     texts: list[str] = []
     for start in range(0, len(prompts), size):
         seed = derive_seed(config.seed, "completions", start)
-        own = {} if rows is None else tensors_beside(fitted, rows[start : start + size])
-        texts += write_behind(prompts[start : start + size], seed=seed, tensors=own)
+        own = {} if rows is None else further_tensors(fitted, rows[start : start + size])
+        texts += write(prompts[start : start + size], seed=seed, tensors=own)
         if progress is not None:
             progress("completing", len(texts), len(prompts))
     return texts

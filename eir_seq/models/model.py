@@ -297,8 +297,8 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         """Write ``config.json`` and the weights in published names, so that others can open them."""
         pair = isinstance(self.body, EncoderDecoder)
         config = published_config(self.config, self.declared.published, is_encoder_decoder=pair)
-        told = {"dtype", "torch_dtype"} & config.keys()
-        config |= dict.fromkeys(told, str(self.dtype).removeprefix("torch."))
+        given = {"dtype", "torch_dtype"} & config.keys()
+        config |= dict.fromkeys(given, str(self.dtype).removeprefix("torch."))
         write(Path(folder), config, self.published_tensors(), self.generation_config)
 
     def computed_tensors(self) -> Tensors:

@@ -102,15 +102,15 @@ class TokenizerFiles:
 
 
 class Options(dict[str, Any]):
-    """Options that remember which of them were `asked` for."""
+    """Options that remember which of them were requested."""
 
     def __init__(self, *layers: Mapping[str, Any]) -> None:
         super().__init__({name: value for layer in layers for name, value in layer.items()})
-        self.asked: set[str] = set()
+        self.requested: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
         """The option, or the default."""
-        self.asked.add(name)
+        self.requested.add(name)
         return super().get(name, default)
 
 
@@ -137,9 +137,9 @@ class TokenizerConfigFiles:
 
     def refuse_unread(self, name: str) -> None:
         """Raise `UserError` about chosen options that the vocabulary of that file has no use for."""
-        unread = [option for option in self.chosen if option not in self.options.asked]
+        unread = [option for option in self.chosen if option not in self.options.requested]
         if unread:
-            known = sorted(self.options.asked - {"tokenizer_class"})
+            known = sorted(self.options.requested - {"tokenizer_class"})
             message = f"not an option of a tokenizer from {name}"
             raise UserError(*(Fault(option, message + nearest(option, known)) for option in unread))
 

@@ -153,8 +153,8 @@ def _reader(
         raise config.fault("sp_model_kwargs", "only a sentencepiece model can draw, and there is none")
     texts = files.has("vocab.txt") or (files.has("vocab.json") and files.has("merges.txt"))
     known = config.lineage() in (None, *WORDPIECE, *BYTE_BPE, *WORD_BPE)
-    beside = models if draws else models or (texts and known)
-    if files.has(TOKENIZER_FILE) and ((use_fast and not draws) or not beside):
+    alternatives = models if draws else models or (texts and known)
+    if files.has(TOKENIZER_FILE) and ((use_fast and not draws) or not alternatives):
         return _from_tokenizer_json, TOKENIZER_FILE
     if files.has("vocab.txt"):
         return read_wordpiece, "vocab.txt"

@@ -71,7 +71,7 @@ class Published:
     class_name: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     model_file: str = "spiece.model"
-    beside: Mapping[str, bytes] = field(default_factory=dict)
+    other_files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class SentencePieceBackend:
@@ -367,7 +367,7 @@ class SentencePieceBackend:
 
     def files(self) -> dict[str, bytes]:
         """The published model, and the files next to it."""
-        return {self._published.model_file: self._model, **self._published.beside}
+        return {self._published.model_file: self._model, **self._published.other_files}
 
     vocabulary_files = files
 

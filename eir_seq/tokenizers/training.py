@@ -288,9 +288,9 @@ def _unigram(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokeni
         pad_id=-1,
         minloglevel=2,
     )
-    learnt = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    learned = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     # Six decimals are what single precision has, and short enough that JSON brings them back exactly.
-    pieces = [(learnt.id_to_piece(i), round(learnt.get_score(i), 6)) for i in range(1, learnt.get_piece_size())]
+    pieces = [(learned.id_to_piece(i), round(learned.get_score(i), 6)) for i in range(1, learned.get_piece_size())]
     vocab = [(token, 0.0) for token in SPECIAL_LIST] + [piece for piece in pieces if piece[0] not in SPECIAL_LIST]
     rust.model = models.Unigram(vocab, unk_id=SPECIAL_LIST.index("[UNK]"), byte_fallback=False)
     return rust

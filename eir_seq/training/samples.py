@@ -95,9 +95,9 @@ class Samples:
         for output in self.outputs:
             complete = completer(output, self.inputs, network)
             prompts = shown = output.config.sample_prompts
-            tensors = tensors_beside(self.inputs[output.input], self.rows)
+            tensors = further_tensors(self.inputs[output.input], self.rows)
             if tensors:
-                names = files_beside(self.inputs[output.input], self.rows)
+                names = further_files(self.inputs[output.input], self.rows)
                 prompts = prompts[:1] * len(names)
                 shown = [f"[{name}] {prompt}" for name, prompt in zip(names, prompts, strict=True)]
             seed = derive_seed(self.seed, "samples", output.name, step)
@@ -108,7 +108,7 @@ class Samples:
         return found
 
 
-def tensors_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+def further_tensors(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
     """What the model reads besides the tokens of some rows, such as pictures."""
     names = [name for source in fitted.sources.values() if source.per_row for name in source.tensors]
     if not names:
@@ -118,7 +118,7 @@ def tensors_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) ->
     return {name: batch[name] for name in names}
 
 
-def files_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> list[str]:
+def further_files(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> list[str]:
     """The name of the (first) file that holds it, row by row."""
     column = next(source.column for source in fitted.sources.values() if source.per_row)
     assert column is not None

@@ -104,8 +104,8 @@ def _refuse_columns(value: Any, path: str, place: str, wanted: Wanted) -> None:
     if not isinstance(value, _Object):
         return
     cells = {wanted.rename.get(key, key): isinstance(item, list | dict) for key, item in value.items()}
-    asked = {name: cells[name] for name in wanted.places if name in cells}
-    if all(asked.values()) and asked.keys() - wanted.structured:
+    requested = {name: cells[name] for name in wanted.places if name in cells}
+    if all(requested.values()) and requested.keys() - wanted.structured:
         message = f"{path} holds columns, not rows; write one object per row (pandas: to_json(..., orient='records'))"
         raise UserError(Fault(place, message))
 

@@ -68,8 +68,8 @@ class ReplacingEncoder(nn.Module):
         text = torch.where(hidden, labels, input_ids)
         read = input_ids.masked_scatter(hidden, drawn(states, draws[hidden], head.scores))
         found = self.encoder.read(read, attention_mask, **tensors)
-        asked = {"replaced": read != text, "generator_nll": row_sums(nll, hidden), "hidden": hidden.sum(dim=1)}
-        return replace(found, inputs={**found.inputs, **asked})
+        found_tokens = {"replaced": read != text, "generator_nll": row_sums(nll, hidden), "hidden": hidden.sum(dim=1)}
+        return replace(found, inputs={**found.inputs, **found_tokens})
 
 
 @torch.no_grad()

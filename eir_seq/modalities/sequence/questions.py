@@ -95,9 +95,9 @@ class FittedQuestions(FittedSequence):
         tokens, lengths = [], []
         for text, question in zip(read.ids, asked.ids, strict=True):
             kept, starts = windows(len(text), len(question), self._room, self.stride)
-            beside = specials + min(len(question), self._room // 2)
+            overhead = specials + min(len(question), self._room // 2)
             tokens.append(specials + len(text) + len(question))
-            lengths.append(sum(min(kept, len(text) - start) + beside for start in starts))
+            lengths.append(sum(min(kept, len(text) - start) + overhead for start in starts))
         unknown = [self._count_unknown(a) + self._count_unknown(b) for a, b in zip(read.ids, asked.ids, strict=True)]
         return {
             TOKENS: pa.array(tokens, pa.int32()),

@@ -182,7 +182,7 @@ class Stack(CheckpointsLayers):
             memory = memory.to(self.embeddings.tokens.weight.dtype)
             memory_layout = Layout.padded(memory.shape[0], memory.shape[1], encoder_attention_mask)
         packs = self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions)
-        if packs and (not self.plan.packs_behind or layout.padded_behind):
+        if packs and (not self.plan.packs_behind or layout.right_padded):
             layout = layout.without_padding(with_holes=self.plan.packs_holes)
             if layout.packed and memory_layout is not None:
                 memory_layout = self._packed_memory(memory_layout, device)

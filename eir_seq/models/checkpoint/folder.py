@@ -59,9 +59,9 @@ def locate(
     """
     folder = Path(name)
     if folder.is_dir():
-        told_by = WANTED[kind][0][0]
-        if not (folder / told_by).is_file():
-            raise UserError(Fault(str(folder), f"holds no {told_by}, so it is no {kind} folder"))
+        marker = WANTED[kind][0][0]
+        if not (folder / marker).is_file():
+            raise UserError(Fault(str(folder), f"holds no {marker}, so it is no {kind} folder"))
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

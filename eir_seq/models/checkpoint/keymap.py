@@ -29,7 +29,7 @@ class Same:
         """Take this row's tensors out of `published`, yield them under our names."""
         for leaf in LEAVES:
             if self.theirs + leaf in published:
-                yield self.ours + leaf, _turned(published.pop(self.theirs + leaf), self.transpose)
+                yield self.ours + leaf, _transposed(published.pop(self.theirs + leaf), self.transpose)
 
     def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
         """The inverse of `pull`."""
@@ -93,7 +93,7 @@ class Fused:
         shares = self.shares or (1,) * len(self.ours)
         for leaf in (".weight", ".bias"):
             if self.theirs + leaf in published:
-                whole = _turned(published.pop(self.theirs + leaf), self.transpose)
+                whole = _transposed(published.pop(self.theirs + leaf), self.transpose)
                 pieces = whole.unflatten(0, (self.groups, sum(shares), -1)).split(shares, 1)
                 for name, part in zip(self.ours, pieces, strict=True):
                     yield name + leaf, part.flatten(0, 2).contiguous()
@@ -103,7 +103,7 @@ class Fused:
         for leaf in (".weight", ".bias"):
             if self.ours[0] + leaf in ours:
                 parts = [ours.pop(name + leaf).unflatten(0, (self.groups, -1)) for name in self.ours]
-                yield self.theirs + leaf, _turned(torch.cat(parts, 1).flatten(0, 1), self.transpose)
+                yield self.theirs + leaf, _transposed(torch.cat(parts, 1).flatten(0, 1), self.transpose)
 
 
 @dataclass(frozen=True)
@@ -211,5 +211,5 @@ def to_published(rows: Iterable[Row], ours: Tensors) -> Tensors:
     return moved
 
 
-def _turned(tensor: Tensor, transpose: bool) -> Tensor:
+def _transposed(tensor: Tensor, transpose: bool) -> Tensor:
     return tensor.t().contiguous() if transpose and tensor.dim() == 2 else tensor

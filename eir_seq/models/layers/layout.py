@@ -34,7 +34,7 @@ class Layout:
         return self.index is not None
 
     @property
-    def padded_behind(self) -> bool:
+    def right_padded(self) -> bool:
         """Whether no padding precedes a real token."""
         return self.mask is None or bool((self.mask[:, 1:] <= self.mask[:, :-1]).all())
 

@@ -75,7 +75,7 @@ class Completer:
         options = self._options(wanted, seed)
         texts = self.model.generate(ids.to(device), mask.to(device), tokenizer=self.tokenizer, **own, **options)
         assert isinstance(texts, Tensor)
-        return [self._behind(row, new) for row, new in zip(rows, texts[:, ids.shape[1] :].tolist(), strict=True)]
+        return [self._continuation(row, new) for row, new in zip(rows, texts[:, ids.shape[1] :].tolist(), strict=True)]
 
     def check(self) -> None:
         """Raise `UserError` for options by which nothing could be written after any prompt, and write nothing."""
@@ -95,7 +95,7 @@ class Completer:
             options.setdefault("seed", seed)
         return options
 
-    def _behind(self, prompt: list[int], new: list[int]) -> str:
+    def _continuation(self, prompt: list[int], new: list[int]) -> str:
         """The text of new tokens; a space that belongs to the first of them is found from what precedes it."""
         if self.end is not None and self.end in new:
             new = new[: new.index(self.end)]

@@ -70,7 +70,7 @@ class Writer:
         """What the decoder writes up to the end, (rows, length), framed as targets are; `IGNORED` after that."""
         own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
         encoder, end = self.source.encoder, self.source.end
-        ids: Tensor = self._asked(encoder.backbone.generate, seed, **encoder.inputs_of(**own))
+        ids: Tensor = self._with_options(encoder.backbone.generate, seed, **encoder.inputs_of(**own))
         start, new = ids[:, : encoder.begun], ids[:, 1:]  # a decoder begins with one token
         ended = (new == end).cumsum(dim=1)
         return torch.cat((start, new.masked_fill((ended > 1) | ((ended == 1) & (new != end)), IGNORED)), dim=1)
@@ -78,9 +78,9 @@ class Writer:
     def check(self) -> None:
         """Raise `UserError` for options of `generation` by which nothing could be written, and write nothing."""
         encoder = self.source.encoder
-        self._asked(partial(check_call, encoder.backbone), 0, **encoder.example(self.source.end))
+        self._with_options(partial(check_call, encoder.backbone), 0, **encoder.example(self.source.end))
 
-    def _asked(self, generate: Callable[..., Any], seed: int, **inputs: Any) -> Any:
+    def _with_options(self, generate: Callable[..., Any], seed: int, **inputs: Any) -> Any:
         """What `generate` makes of inputs with the options of this output."""
         source = self.source
         options: dict[str, Any] = {"eos_token_id": source.end, **self.generation}

@@ -118,8 +118,8 @@ class AnswersBehindQuestion(QuestionAnswering):
         if (lengths := inputs.get("question_lengths")) is None:
             return found
         places = torch.arange(states.shape[1], device=states.device)
-        asked = (places > 0) & (places < lengths.reshape(-1, 1))
-        return {name: x - asked.to(x.dtype) * min(1e6, torch.finfo(x.dtype).max / 2) for name, x in found.items()}
+        in_question = (places > 0) & (places < lengths.reshape(-1, 1))
+        return {name: x - in_question.to(x.dtype) * min(1e6, torch.finfo(x.dtype).max / 2) for name, x in found.items()}
 
 
 def find_question(c: BigBirdConfig, inputs: Inputs) -> Inputs:

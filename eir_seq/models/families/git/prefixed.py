@@ -134,12 +134,12 @@ class Prefixed(nn.Module):
         return ModelOutput.of(
             last_hidden_state=torch.cat((before.last_hidden_state, output.last_hidden_state), 1),
             past_key_values=cache if kept else None,
-            hidden_states=_behind(before.hidden_states, output.hidden_states, 1),
-            attentions=_behind(_unseen(before.attentions, x.shape[1]), output.attentions, 2),
+            hidden_states=_joined(before.hidden_states, output.hidden_states, 1),
+            attentions=_joined(_unseen(before.attentions, x.shape[1]), output.attentions, 2),
         )
 
 
-def _behind(
+def _joined(
     first: tuple[Tensor, ...] | None, second: tuple[Tensor, ...] | None, dimension: int
 ) -> tuple[Tensor, ...] | None:
     if first is None or second is None:

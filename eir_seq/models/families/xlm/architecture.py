@@ -116,7 +116,7 @@ def with_mask(c: XLMConfig, inputs: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
-def _predict_behind(c: XLMConfig, inputs: dict[str, Any], _: None) -> dict[str, Any]:
+def _predict_next(c: XLMConfig, inputs: dict[str, Any], _: None) -> dict[str, Any]:
     """Inputs that predict the place after the text, where the mask token is."""
     hidden = c.mask_index if c.mask_token_id is None else c.mask_token_id
     given = {name: x for name, x in inputs.items() if name not in ("token_type_ids", "use_cache")}
@@ -150,7 +150,7 @@ SUMMARY_ROW = Same("sequence_summary.summary", "project")
 SEARCH_ROWS: HeadRows = tuple(Same(f"qa_outputs.{row.theirs}", row.ours) for row in ANSWER_SEARCH_ROWS)
 
 HEADS = {
-    "masked-lm": TaskHead("WithLMHeadModel", _language_model, _language_model_rows, decoding=Decoding(_predict_behind)),
+    "masked-lm": TaskHead("WithLMHeadModel", _language_model, _language_model_rows, decoding=Decoding(_predict_next)),
     "sequence-classification": TaskHead("ForSequenceClassification", _classification, (SUMMARY_ROW,)),
     "token-classification": TaskHead(
         "ForTokenClassification",
