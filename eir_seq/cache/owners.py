@@ -32,7 +32,7 @@ FORGOTTEN = 24 * 3600.0
 """Seconds after which a mark of another machine that was not renewed counts no more."""
 
 PATIENCE = 600.0
-"""Seconds without a sign of life after which whoever holds a lock is not waited for."""
+"""Seconds without a heartbeat after which the holder of a lock is given up."""
 
 _OWNER = r"([0-9a-f]{12}-\d+-\d+)"
 """A process in a file name: machine, process id, start time."""
@@ -70,7 +70,7 @@ class Mark:
         self._remover = weakref.finalize(self, _remove, self.path, os.getpid())
 
     def renew(self, after: float = RENEWED) -> None:
-        """A sign of life, where the last one was given `after` seconds ago."""
+        """A heartbeat, if the last one was `after` seconds ago."""
         if time.monotonic() - self._renewed >= after:
             self._renewed = time.monotonic()
             with contextlib.suppress(OSError):
@@ -122,7 +122,7 @@ def may_live(owner: str, seen: float) -> bool:
 
     Args:
         owner: the name.
-        seen: when it gave its last sign of life, which counts if it is of another machine (or container).
+        seen: time of its last heartbeat, which counts if it is of another machine (or container).
     """
     machine, process, start = owner.split("-")
     if machine != _machine():
@@ -208,7 +208,7 @@ class Lock:
             self.path.rmdir()  # unless another process has taken it
 
     def renew(self) -> None:
-        """A sign of life, so that others keep waiting."""
+        """A heartbeat, so that others keep waiting."""
         assert self._mark is not None
         self._mark.renew(after=PATIENCE / 10)
 

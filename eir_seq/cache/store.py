@@ -320,7 +320,7 @@ def verify(folder: Path) -> None:
 
 
 def _measure(file: IO[bytes]) -> dict[str, Any]:
-    """Size and hash. XXH3 finds damage at the speed of memory. It stops no forger, nor would another hash: whoever can
+    """Size and hash. XXH3 detects damage at memory speed. It does not stop forgery, nor would another hash: whoever can
     write here can write manifests, too."""
     digest, size, block = xxhash.xxh3_128(), 0, memoryview(bytearray(_BLOCK))
     while count := file.readinto(block):  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """Conversations as texts: the chat template that is published with a tokenizer.
 
-A template is a program from a file that strangers wrote: it runs in jinja2's sandbox, which lets it neither reach
+A template is a program from an untrusted file: it runs in jinja2's sandbox, which lets it neither reach
 into Python nor change what it is given, and in a process whose time and memory are bounded (`chat_process`).
 """
 

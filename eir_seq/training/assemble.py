@@ -95,7 +95,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         fallback_cache: where encoded rows go if the cache folder cannot be written.
 
     Raises:
-        UserError: data or config are at fault.
+        UserError: data or config are invalid.
     """
     from eir_seq.data.missing import Missing, rows_where
     from eir_seq.data.module import DataModule

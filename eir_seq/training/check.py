@@ -90,7 +90,7 @@ def check(config: ExperimentConfig) -> CheckResult:
     """Read the data, fit inputs and outputs, build the network, and try steps.
 
     Raises:
-        UserError: config or data are at fault.
+        UserError: config or data are invalid.
         RunFailed: the first step's loss is not finite, or memory does not suffice.
     """
     device, monitor = check_config(config)

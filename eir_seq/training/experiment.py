@@ -39,7 +39,7 @@ def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
         experiment: the words of a command line (``experiment=NAME``, ``GROUP=OPTION``, ``KEY=VALUE``), or a config.
 
     Raises:
-        UserError: data or config are at fault.
+        UserError: data or config are invalid.
 
     Example:
         >>> import lightning

@@ -76,7 +76,7 @@ def cross_validate(
         ``deviation``, and under ``monitor`` the mean of the monitored one.
 
     Raises:
-        UserError: config, data or folder are at fault.
+        UserError: config, data or folder are invalid.
         RunFailed: of a fold; the finished ones stay.
         Stopped: SIGTERM or SIGINT; the state of the fold is saved.
     """

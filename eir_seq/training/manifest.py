@@ -1,4 +1,4 @@
-"""manifest.json: what a run was computed from and with, so that it can be repeated and trusted."""
+"""manifest.json: what a run was computed from and with, so that it can be reproduced."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         under ``validation`` and ``test`` the metrics of the best weights by output.
 
     Raises:
-        UserError: config, data or run folder are at fault; nothing is left behind.
+        UserError: config, data or run folder are invalid; nothing is written.
         RunFailed: a value is not finite, or memory or disk are full; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT; the state is saved.
     """

@@ -12,7 +12,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.pictures import is_numbers
 
 ROUNDS = 20
-"""Rounds of the search for colours; by then centres hardly move."""
+"""Iterations of k-means; by then centres hardly move."""
 
 
 @dataclass(frozen=True)

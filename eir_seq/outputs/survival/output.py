@@ -337,7 +337,7 @@ class Survival(Output):
         for key, given in (("times", config.times or []), ("horizon", [config.horizon] if config.horizon else [])):
             if beyond := [time for time in given if np.float32(time) > last]:
                 what = f"{shown(beyond[0])} is beyond the last time of the training rows, {shown(last)}"
-                faults.append(Fault(f"{place}.{key}", f"{what}; nothing is known of it"))
+                faults.append(Fault(f"{place}.{key}", f"{what}; survival there is unknown"))
         if faults:
             raise UserError(*faults)
         known = target[target[:, :, 1] > 0][:, 0].double().numpy()

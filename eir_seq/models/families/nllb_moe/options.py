@@ -39,7 +39,7 @@ class NllbMoeConfig(M2M100Config):
     )
     router_bias: bool = option(False, "the router's linear layer has a bias")
     router_dtype: str = option("float32", "precision of the router", choices=("float32", "float16", "bfloat16"))
-    router_ignore_padding_tokens: bool = option(False, "padding is routed too, and takes the room of tokens")
+    router_ignore_padding_tokens: bool = option(False, "padding is routed too, and uses capacity of the experts")
     output_router_logits: bool = option(
         False, "the weights of experts are returned, and how unevenly they are used enters the loss"
     )

@@ -84,9 +84,7 @@ class XLMConfig(ModelConfig):
     end_n_top: int = size(5, "ends of answers that it gives for each begin")
     mask_token_id: int | None = option(0, "id of the token whose place is predicted when text is generated")
     lang_id: int = option(0, "number of the language that text is generated in, where there are several", minimum=0)
-    pad_token_id: int | None = option(
-        2, "id that texts are filled up with by whoever makes batches; the model itself goes by pad_index"
-    )
+    pad_token_id: int | None = option(2, "padding id that batches are made with; the model itself uses pad_index")
     bos_token_id: int | None = option(0, "id of the token that begins a generated text")
     tie_word_embeddings: bool = option(
         True, "one table for token embeddings and the language-model head; an adaptive softmax has its own in any case"

@@ -58,7 +58,7 @@ def agreement(query: Tensor, key: Tensor, length: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Which weights fall out, redrawn for each block of queries, the same in both passes."""
+    """Which weights are dropped, redrawn for each block of queries, the same in both passes."""
 
     rate: float = 0.0
     seed: int = 0
