@@ -1,4 +1,4 @@
-"""Arrays of numbers: read, checked, normalised by what the training rows hold."""
+"""Arrays of numbers: read, checked, normalized by statistics of the training rows."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class FittedArray(FittedModality):
         return [name_of(parse_cell(cell)) for cell in rows[self.config.column]]
 
     def describe(self) -> dict[str, Any]:
-        """Shape, normalisation and encoder."""
+        """Shape, normalization and encoder."""
         return {
             "type": "array",
             "column": self.config.column,

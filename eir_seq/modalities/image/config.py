@@ -73,7 +73,7 @@ class ImageInputConfig(EncoderInputBase):
         "else 64 (cnn), 224 (resnet, vit, timm) or 32 (one token per pixel)",
     )
     mode: Literal["L", "RGB", "RGBA"] | None = Field(
-        None, description="channels of the pixels: gray, colors (default), or colors and transparency"
+        None, description="channels of the pixels: gray, RGB colours (default), or colours with transparency"
     )
     resize: Literal["squeeze", "crop", "random-crop"] | None = Field(
         None,
@@ -166,7 +166,7 @@ class ImageInputConfig(EncoderInputBase):
         if self.augments.policy != "rand":
             yield from ignored(place, self.augments, "operations magnitude", "without policy: rand")
         if self.augments.policy != "none" and self.mode == "RGBA":
-            yield Fault(place, f"policy {self.augments.policy!r} changes colors or gray; of RGBA, use flips alone")
+            yield Fault(place, f"policy {self.augments.policy!r} changes colours or gray; with RGBA, use flips only")
 
     def preflight(self, place: str) -> Iterator[Fault]:
         """What the model needs, and the package that augments."""

@@ -49,7 +49,7 @@ class ClassificationOutputConfig(LinearOutputBase):
     )
     thresholds: str | None = Field(
         None,
-        description="metric that the decision thresholds maximise on the validation rows, with the best weights: "
+        description="metric that the decision thresholds maximize on the validation rows, with the best weights: "
         "accuracy, balanced_accuracy, f1, f1(CLASS) or mcc; without it, the most probable class is predicted",
     )
     costs: dict[str, dict[str, float]] | None = Field(

@@ -261,7 +261,7 @@ class FittedClassification(FittedOutput):
         return raw.argmax(dim=1)
 
     def calibrated(self, raw: Tensor, target: Tensor) -> Self:
-        """With the thresholds that maximise a metric on the validation rows."""
+        """With the thresholds that maximize a metric on the validation rows."""
         if self.config.thresholds is None:
             return self
         wanted = threshold_metric(self.config.thresholds)

@@ -43,7 +43,7 @@ class MultiLabelOutputConfig(HeadOutputBase, ColumnsOutputBase):
     )
     thresholds: Literal["accuracy", "balanced_accuracy", "f1", "mcc"] | None = Field(
         None,
-        description="metric that each label's decision threshold maximises on the validation rows, with the best "
+        description="metric that each label's decision threshold maximizes on the validation rows, with the best "
         "weights; 0.5 without it",
     )
 

@@ -245,7 +245,7 @@ class FittedMultiLabel(FittedOutput):
         return raw.double().sigmoid() > torch.tensor(self._state.thresholds, dtype=torch.float64)
 
     def calibrated(self, raw: Tensor, target: Tensor) -> Self:
-        """With the threshold of each label that maximises a metric on the validation rows.
+        """With the threshold of each label that maximizes a metric on the validation rows.
 
         A label that all of these rows have, or none, keeps 0.5.
         """

@@ -1,4 +1,4 @@
-"""Exact match and F1 of answers, with the normalisation of SQuAD (Rajpurkar et al. 2016)."""
+"""Exact match and F1 of answers, with the normalization of SQuAD (Rajpurkar et al. 2016)."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def _package(name: str, place: str) -> Any:
 
 
 def _of_channels(values: Any, channels: int) -> list[float]:
-    """Moments of colors for that many channels: their mean for gray, and as for no change of transparency."""
+    """Moments of colours for that many channels: their mean for gray, and as for no change of transparency."""
     found = [float(value) for value in values]
     if len(found) == channels:
         return found
