@@ -295,7 +295,7 @@ NEITHER = "is neither one of cnn, resnet, vit, timm nor in the catalogue; did yo
         ({"mode": "CMYK"}, "mode: 'CMYK' is not one of 'L', 'RGB', 'RGBA'"),
         ({"augmentation": "trivail"}, "nor a mapping; did you mean 'trivial'"),
         ({"augmentation": {"magnitude": 5}}, "augmentation.magnitude: has no effect without policy: rand"),
-        ({"augmentation": "rand", "mode": "RGBA"}, "augmentation: policy 'rand' changes colors or gray"),
+        ({"augmentation": "rand", "mode": "RGBA"}, "augmentation: policy 'rand' changes colours or gray"),
         ({**of("vit", patch_size=8), "size": 20}, "size: 20 x 20 pixels are not divisible into patches of 8"),
         (of("vit", hidden_size=10), "hidden_size: 10 is not divisible by num_attention_heads 12"),
         (of("resnet", depth=19), "depth: 19 is not one of 18, 34, 50, 101, 152"),
