@@ -49,7 +49,7 @@ class BlockSparseAttention(Attention):
     """Attention between blocks; of all to all where texts are too short for it.
 
     Blocks are those of the batch as it is padded, the last one included, as in published models. Random blocks are
-    drawn in training, permanently for a length; in evaluation the first block stands for each of them.
+    drawn in training, once per length; in evaluation the first block stands for each of them.
     """
 
     @dataclass(frozen=True, kw_only=True)
