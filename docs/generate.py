@@ -113,7 +113,8 @@ def config_reference() -> str:
 
 
 def _title(name: str, definition: Schema) -> str:
-    """What distinguishes a class from the others of its place: its type, or the encoders whose options it holds."""
+    """What distinguishes a class from the others of its place: its type, the encoders whose options it
+    holds, or what it describes."""
     properties = definition["properties"]
     for key in ("type", "model_type"):
         if key in properties:
@@ -121,7 +122,10 @@ def _title(name: str, definition: Schema) -> str:
             types = [kind["const"]] if "const" in kind else kind.get("enum", [])
             pattern = str(kind.get("pattern", "")).removeprefix("^")
             return f"{key} {' or '.join(types) or (f'{pattern}NAME' if pattern else 'of the catalogue')}"
-    return f"options of {', '.join(_encoder_options()[name])}"
+    encoders = _encoder_options().get(name)
+    if encoders:
+        return f"options of {', '.join(encoders)}"
+    return str(definition["description"]).partition(",")[0].removesuffix(".")
 
 
 def _section(name: str, place: str, definition: Schema, *, alone: bool) -> Iterator[str]:

@@ -1,3 +1,3 @@
-"""Train sequence models on your own data from one YAML file."""
+"""Train sequence and multimodal models on your own data from one YAML file."""
 
 __version__ = "0.2.0"

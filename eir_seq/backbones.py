@@ -54,7 +54,7 @@ class Tokens(Protocol):
 
 
 class Derives(Protocol):
-    """Tensors beside the tokens that decide options of the model."""
+    """Tensors other than the tokens that decide options of the model."""
 
     def derived_options(self) -> dict[str, Any]:
         """Those options by name."""
@@ -186,7 +186,7 @@ def _published(config: SequenceModelConfig, place: str, task: str | None) -> Any
         if model_type not in CATALOGUE:
             _refuse_beyond(task, place)
             if config.pretrained_parts != "all":
-                message = "models beyond the catalogue are loaded whole"
+                message = "models outside the catalogue are loaded whole"
                 raise UserError(Fault(f"{place}.model.pretrained_parts", message))
             return load_transformers(folder, overrides)
         opened_as = overrides.get("model_type", model_type)  # a bart checkpoint may be opened as mvp
@@ -204,13 +204,13 @@ def _published(config: SequenceModelConfig, place: str, task: str | None) -> Any
 
 
 def _task(model_type: str) -> str:
-    """Of an encoder-decoder only the encoder, which has a task of its own, reads an input."""
+    """Of an encoder-decoder only the encoder, which has its own task, reads an input."""
     return "encoder" if "encoder" in architecture(model_type).tasks else "base"
 
 
 def _refuse_beyond(task: str | None, place: str) -> None:
     if task is not None:
-        message = f"models beyond the catalogue have no {task} head here; see `eir_seq models list --task {task}`"
+        message = f"models outside the catalogue have no {task} head here; see `eir_seq models list --task {task}`"
         raise UserError(Fault(f"{place}.model.model_type", message))
 
 

@@ -20,7 +20,7 @@ LONGEST_LINE = 4000
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with what the user gave: where it stands, what is wrong, and in which file.
+    """One thing that is wrong with what the user gave: where it is, what is wrong, and in which file.
 
     `place` is a config path (``inputs.review.max_length``) or a position in a data file
     (``reviews.csv row 17``); empty where the message says it all.
@@ -39,7 +39,7 @@ class Fault:
         return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
     def under(self, prefix: str) -> Fault:
-        """The same fault, seen from one level further out: its place gets ``prefix.`` in front."""
+        """The same fault, seen from one level further out: its place is prefixed with ``prefix.``."""
         return Fault(f"{prefix}.{self.place}" if self.place else prefix, self.message, self.source)
 
 
@@ -61,7 +61,7 @@ class UserError(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A run that was set up well could not go on (non-finite loss, memory, disk); exit code 3."""
+    """A run that was set up well could not continue (non-finite loss, memory, disk); exit code 3."""
 
 
 def nearest(name: str, allowed: Iterable[str], *, cutoff: float = 0.6) -> str:

@@ -1,6 +1,6 @@
 """Files that others named or made: opened only where they are regular files, and read up to a size.
 
-All faults are an `OSError` with one sentence, which callers put beside the name of the file.
+All faults are an `OSError` with one sentence, which callers put next to the name of the file.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def reason(error: OSError) -> str:
 
 
 def read_text(path: str | os.PathLike[str], most: int = SMALL) -> str:
-    """The same as text; raises `UnicodeDecodeError` where it is not UTF-8."""
+    """The same as text; raises `UnicodeDecodeError` if it is not UTF-8."""
     return read_small(path, most).decode("utf-8")
 
 

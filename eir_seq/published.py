@@ -82,7 +82,7 @@ class ConfigClass:
             UserError: unknown options, or values that cannot be.
         """
         if self.model_type is None:
-            raise UserError(Fault(self.name, "has no options of its own; it reads those of a folder (from_pretrained)"))
+            raise UserError(Fault(self.name, "has no options; it reads those of a folder (from_pretrained)"))
         options, answers = split_answers(options)
         config = build_config(self.model_type, {name: _plain(value) for name, value in options.items()})
         return replace(config, published={**config.published, **answers})
@@ -95,7 +95,7 @@ class ConfigClass:
 
 @dataclass(frozen=True)
 class PartClass:
-    """The class of options that stand inside of those of an architecture."""
+    """The class of options nested in those of an architecture."""
 
     name: str
     options: type[Options]

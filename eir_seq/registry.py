@@ -260,7 +260,7 @@ READERS = Registry(
 """Readers of table files (`eir_seq.data.readers.base.Reader`) by the suffix of the file."""
 
 ARCHITECTURES = Registry("architectures", {})
-"""Catalogue entries (`eir_seq.models.entry.Entry`) that others add; each family of ours has its own in ``entry.py``."""
+"""Catalogue entries (`eir_seq.models.entry.Entry`) added from outside; built-in ones are in ``entry.py``."""
 
 CALLBACKS = Registry(
     "callbacks",

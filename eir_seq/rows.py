@@ -43,7 +43,7 @@ class Rows:
         return names
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column as Arrow values; raises `KeyError` where there is none of that name."""
+        """One column as Arrow values; raises `KeyError` if there is none of that name."""
         return self.table.column(name)
 
     def select(self, rows: Sequence[int]) -> Rows:

@@ -107,7 +107,7 @@ class Spool:
 
 
 def filtered(table: pa.Table, keep: NDArray[np.bool_], folder: str | Path | None) -> pa.Table:
-    """The rows of a table where `keep` is true, in a spool of their own; the table itself where that is every row."""
+    """The rows of a table where `keep` is true, in their own spool; the table itself where that is every row."""
     if keep.all():
         return table
     spool, start = Spool(folder), 0
@@ -137,7 +137,7 @@ def content_hash(table: pa.Table) -> str:
 
 
 def _bytes(texts: pa.StringArray) -> memoryview:
-    """The bytes of all texts, one behind the other."""
+    """The bytes of all texts, one after the other."""
     _, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, np.int32)
     first, last = bounds[texts.offset], bounds[texts.offset + len(texts)]
@@ -145,7 +145,7 @@ def _bytes(texts: pa.StringArray) -> memoryview:
 
 
 def forget_pages() -> None:
-    """Let go of what was read of spooled tables: it comes back from the file when it is read again."""
+    """Release what was read of spooled tables: it comes back from the file when it is read again."""
     for pages in list(_PAGES):
         pages.madvise(mmap.MADV_DONTNEED)
 

@@ -1,4 +1,4 @@
-"""The cache folder: what can be made again from the data, e.g. encoded rows and trained tokenizers.
+"""The cache folder: what can be rebuilt from the data, e.g. encoded rows and trained tokenizers.
 
 `Cache` keeps entries, each a folder with a manifest. They are verified when they are read, built by one process at a
 time, and removed when the folder grows too large, the least recently used first. `code_version` is the part of an

@@ -1,4 +1,4 @@
-"""The version of the code that made a cached result: sources and libraries, so that an edit makes it anew."""
+"""The version of the code that made a cached result: sources and libraries, so that an edit rebuilds it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _version_of(names: frozenset[str]) -> str:
 
 
 def _is_own(module: str) -> bool:
-    """Whether a module is one whose source is looked at: ours, and that of classes from elsewhere, but no library."""
+    """Whether the source of a module is hashed: modules of eir_seq and of classes from elsewhere, but no library."""
     if module.partition(".")[0] in sys.stdlib_module_names:
         return False
     path = _file(module)
@@ -76,7 +76,7 @@ def _is_own(module: str) -> bool:
 
 
 def _file(module: str) -> Path | None:
-    """The source of a module of a package that is loaded; None where there is none (a name that is no module)."""
+    """The source of a module of a package that is loaded; None if there is none (a name that is no module)."""
     package, *rest = module.split(".")
     loaded = sys.modules.get(package)
     folders = list(getattr(loaded, "__path__", ()))

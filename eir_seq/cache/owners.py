@@ -1,7 +1,7 @@
 """Marks that processes leave in shared folders: empty files whose names say which process left them.
 
 Locks of `fcntl` are not reliable on network file systems. Here only what every file system does at once is used:
-creating, renaming and removing. A mark outlives the process that left it, so that whoever finds one asks whether that
+creating, renaming and removing. A mark outlives the process that left it, so that whoever finds one checks whether that
 process is alive: by its id and start time on the same machine, by the age of the mark on another one.
 """
 
@@ -32,7 +32,7 @@ FORGOTTEN = 24 * 3600.0
 """Seconds after which a mark of another machine that was not renewed counts no more."""
 
 PATIENCE = 600.0
-"""Seconds without a sign of life after which whoever holds a lock is not waited for."""
+"""Seconds without a heartbeat after which the holder of a lock is given up."""
 
 _OWNER = r"([0-9a-f]{12}-\d+-\d+)"
 """A process in a file name: machine, process id, start time."""
@@ -70,7 +70,7 @@ class Mark:
         self._remover = weakref.finalize(self, _remove, self.path, os.getpid())
 
     def renew(self, after: float = RENEWED) -> None:
-        """A sign of life, where the last one was given `after` seconds ago."""
+        """A heartbeat, if the last one was `after` seconds ago."""
         if time.monotonic() - self._renewed >= after:
             self._renewed = time.monotonic()
             with contextlib.suppress(OSError):
@@ -122,7 +122,7 @@ def may_live(owner: str, seen: float) -> bool:
 
     Args:
         owner: the name.
-        seen: when it gave its last sign of life, which counts if it is of another machine (or container).
+        seen: time of its last heartbeat, which counts if it is of another machine (or container).
     """
     machine, process, start = owner.split("-")
     if machine != _machine():
@@ -161,7 +161,7 @@ def temporary_name(name: str) -> str:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a dead process left this: a temporary file or folder, or a lock that nobody holds."""
+    """Whether a dead process left this: a temporary file or folder, or a lock that nothing holds."""
     with contextlib.suppress(OSError):
         if match := _TEMPORARY.fullmatch(path.name):
             return not may_live(match[1], path.stat().st_mtime)
@@ -176,8 +176,8 @@ def is_leftover(path: Path) -> bool:
 class Lock:
     """The right to build something, which one process at a time has: a folder with that process's mark.
 
-    It saves work and protects nothing: whoever has waited too long goes on, so that two may do the same work. Use
-    ``with lock:``, which waits; raises `OSError` where the folder cannot be made.
+    It saves work and protects nothing: whoever has waited too long continues, so that two may do the same work. Use
+    ``with lock:``, which waits; raises `OSError` if the folder cannot be made.
     """
 
     SUFFIX = ".lock"
@@ -208,7 +208,7 @@ class Lock:
             self.path.rmdir()  # unless another process has taken it
 
     def renew(self) -> None:
-        """A sign of life, so that others go on waiting."""
+        """A heartbeat, so that others keep waiting."""
         assert self._mark is not None
         self._mark.renew(after=PATIENCE / 10)
 

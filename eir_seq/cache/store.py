@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FORMAT = 1
-"""Of manifests; entries with another one are built anew."""
+"""Of manifests; entries with another one are rebuilt."""
 MANIFEST = "manifest.json"
 TRIES = 3
 EARLIER_LEFTOVER_SECONDS = 24 * 3600.0
@@ -42,7 +42,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Label:
-    """What an entry holds, for people.
+    """What an entry holds, in readable form.
 
     `kind`: encoded rows, tokenizer. `of`: the experiment and the data that it was made of.
     """
@@ -54,7 +54,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Found:
-    """What stands in a cache folder. Times are seconds since 1970."""
+    """What is in a cache folder. Times are seconds since 1970."""
 
     path: Path
     label: Label
@@ -103,9 +103,9 @@ class Cache:
         Args:
             name: of the entry.
             build: writes files into an empty folder; None: they are not to be kept, and None is returned. Where it
-                takes minutes, it calls its second argument now and then, so that others go on waiting.
+                takes minutes, it calls its second argument now and then, so that others keep waiting.
             read: reads the files of a folder, which are verified. What uses them later on keeps the mark for as long
-                (None where the folder cannot be written).
+                (None if the folder cannot be written).
 
         Raises:
             OSError: the folder cannot be written, or gives back something else than was written.
@@ -128,7 +128,7 @@ class Cache:
             else:
                 raise OSError(errno.EIO, "what is read is not what was written", str(self.folder / name))
         if built is not None:
-            built.release()  # `read` has a mark of its own
+            built.release()  # `read` has its own mark
             self.shrink()
         return found
 
@@ -138,7 +138,7 @@ class Cache:
         return sorted((entry for entry in found if entry is not None), key=lambda entry: (entry.used, entry.path))
 
     def remove(self, entry: Found) -> bool:
-        """Remove an entry unless a process uses it; gives whether it is gone."""
+        """Remove an entry unless a process uses it; returns whether it is gone."""
         aside = self.folder / temporary_name(entry.path.name)
         try:
             os.rename(entry.path, aside)
@@ -177,7 +177,7 @@ class Cache:
             return []
 
     def _open(self, name: str, read: Callable[[Path, Mark | None], T], *, repair: bool = False) -> T | None:
-        """What is read of an entry; None where it is absent or damaged, and removed in the latter case to `repair`."""
+        """What is read of an entry; None if it is absent or damaged, and removed in the latter case to `repair`."""
         path, mark = self.folder / name, None
         with contextlib.suppress(OSError):
             mark = Mark(path)
@@ -194,7 +194,7 @@ class Cache:
             if isinstance(error, OSError) and error.errno in _NOT_DAMAGE:
                 raise
             if repair and os.path.lexists(path):
-                log.warning("%s is damaged (%s) and is made again", path, _reason(error))
+                log.warning("%s is damaged (%s) and is rebuilt", path, _reason(error))
                 self._discard(path)
         if mark is not None:
             mark.release()
@@ -208,7 +208,7 @@ class Cache:
     def _build(
         self, name: str, build: Callable[[Path, Callable[[], None]], Label | None], renew: Callable[[], None]
     ) -> Mark | None:
-        """Build an entry aside and give it its name; None where it is not to be kept."""
+        """Build an entry aside and give it its name; None if it is not to be kept."""
         temporary, path = self.folder / temporary_name(name), self.folder / name
         temporary.mkdir()
         try:
@@ -237,7 +237,7 @@ def _is_entry(path: Path) -> bool:
 
 
 def _look_at(path: Path) -> Found | None:
-    """What stands at a path, from its manifest and the sizes of its files; None where it has just gone."""
+    """What is at a path, from its manifest and the sizes of its files; None if it has just gone."""
     try:
         status = path.lstat()
         size = sum(file.lstat().st_size for file in _files(path))
@@ -320,7 +320,7 @@ def verify(folder: Path) -> None:
 
 
 def _measure(file: IO[bytes]) -> dict[str, Any]:
-    """Size and hash. XXH3 finds damage at the speed of memory. It stops no forger, nor would another hash: whoever can
+    """Size and hash. XXH3 detects damage at memory speed. It does not stop forgery, nor would another hash: whoever can
     write here can write manifests, too."""
     digest, size, block = xxhash.xxh3_128(), 0, memoryview(bytearray(_BLOCK))
     while count := file.readinto(block):  # type: ignore[attr-defined]
@@ -334,7 +334,7 @@ def _hash_of(content: dict[str, Any]) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Put the names in a folder on the disk, where that can be asked for."""
+    """Put the names in a folder on the disk, where the system supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,6 +1,6 @@
 """The commands of ``python -m eir_seq`` and what the process ends with.
 
-Exit codes: 0 done; 1 a fault of ours (with the traceback); 2 the user's config or data; 3 the run failed (non-finite
+Exit codes: 0 done; 1 a bug in eir_seq (with the traceback); 2 the user's config or data; 3 the run failed (non-finite
 loss, memory, disk); 130 and 143 stopped by a signal. ``--debug`` shows the traceback of codes 2 and 3, too.
 """
 
@@ -18,11 +18,11 @@ from eir_seq.machine import failure_of, raise_file_limit, silence
 
 COMMANDS = {
     "train": "train an experiment (the default command)",
-    "check": "validate an experiment, look through its data and try one step",
+    "check": "validate an experiment and its data, and try one step",
     "predict": "predict rows of a file with a finished run",
     "models": "list the architectures, or show the options of one",
     "runs": "compare finished runs",
-    "cache": "list or clean what is kept of the data between runs",
+    "cache": "list or clean cached rows and tokenizers",
     "schema": "print the JSON schema of an experiment, for editors",
 }
 """Each is a module of this package with ``run(arguments: list[str]) -> int``."""
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(error, EXIT_RUN_FAILED, debug)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `| head` closed our output; there is nobody left to tell
+    except BrokenPipeError:  # `| head` closed our output; nobody reads it any more
         silence(sys.stdout)
         return 0
     except Exception as error:
@@ -69,7 +69,7 @@ def named_plugins(words: Sequence[str]) -> list[str]:
     """The modules of ``--plugins=MODULE,MODULE``, and those of ``plugins:`` in the user's own config.yaml.
 
     Raises:
-        UserError: what stands there is no list of modules.
+        UserError: what is there is no list of modules.
     """
     named = [word.removeprefix("--plugins=").split(",") for word in words if word.startswith("--plugins=")]
     if "--plugins" in words or any("" in modules for modules in named):
@@ -101,7 +101,7 @@ def _dispatch(words: list[str]) -> int:
 
         listed, word = ", ".join(COMMANDS), words[0]
         hint = f"; did you mean experiment={word}?" if word in options_of("experiment") else nearest(word, COMMANDS)
-        raise UserError(Fault(word, f"not a command; there are {listed}{hint}"))
+        raise UserError(Fault(word, f"not a command; choose from {listed}{hint}"))
     module = importlib.import_module(f"eir_seq.commands.{command}")
     code: int = module.run(words)
     return code

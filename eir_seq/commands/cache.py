@@ -23,21 +23,23 @@ def run(arguments: list[str]) -> int:
     """List or remove what is cached."""
     parser = UserParser(prog="python -m eir_seq cache", description="Encoded rows and trained tokenizers.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="list|clean", parser_class=UserParser)
-    listing = commands.add_parser("list", help="what is cached, the last used first")
+    listing = commands.add_parser("list", help="list the entries, most recently used first")
     cleaning = commands.add_parser(
         "clean",
-        help="remove what killed runs, damage and earlier versions left, and whatever else is asked for",
+        help="remove leftovers of killed runs, damaged and outdated entries, and what the options select",
         description="Remove what killed runs, damage and earlier versions left, and whatever else is asked for. What "
-        "a run uses stays. All of it is made again when it is needed.",
+        "a run uses stays. Everything is rebuilt on demand.",
     )
     for command in (listing, cleaning):
         command.add_argument("--dir", type=Path, help="the cache folder, as cache.dir names it; default: the user's")
-    cleaning.add_argument("--older-than", type=_seconds, metavar="AGE", help="not used for that long: 30d, 12h, 2w")
     cleaning.add_argument(
-        "--max-size", type=_bytes, metavar="SIZE", help="the least recently used, until so much is left: 5GB"
+        "--older-than", type=_seconds, metavar="AGE", help="remove entries not used for that long: 30d, 12h, 2w"
+    )
+    cleaning.add_argument(
+        "--max-size", type=_bytes, metavar="SIZE", help="remove the least recently used entries down to that size: 5GB"
     )
     cleaning.add_argument("--all", action="store_true", help="everything")
-    cleaning.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    cleaning.add_argument("--dry-run", action="store_true", help="only show what would be removed")
     flags = parser.parse_args(arguments)
     folder = (flags.dir or default_folder()).expanduser()
     if flags.dir is not None and not folder.is_dir():

@@ -12,7 +12,7 @@ from eir_seq.training.redaction import redact
 _HELP = """\
   python -m eir_seq check experiment=NAME [GROUP=OPTION ...] [KEY=VALUE ...]
 
-Validates the config, looks through the data, fits tokenizers, runs one step on two rows and prints parameters, token
+Validates the config, checks the data, fits tokenizers, runs one step on two rows and prints parameters, token
 counts and an estimate of memory and time. Takes the same words as `train` and leaves no files.
 """
 

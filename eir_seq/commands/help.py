@@ -11,7 +11,7 @@ from eir_seq.files import read_small
 GROUPS = ("data", "fusion", "optimizer", "scheduler", "trainer", "callbacks", "tracker", "debug")
 
 _OVERVIEW = """\
-eir_seq trains sequence models on your own data from one YAML file.
+eir_seq trains sequence and multimodal models on your own data from one YAML file.
 
   python -m eir_seq [COMMAND] [KEY=VALUE ...]
 
@@ -42,7 +42,7 @@ continues an unfinished run.
 
   --cfg job|all|hydra      print the composed config and stop (with --resolve: interpolations filled in)
   --info defaults-tree     print which files the config is made of (also: searchpath, plugins, config)
-  -m, --multirun           one job per combination of comma-separated values, each in a process of its own;
+  -m, --multirun           one job per combination of comma-separated values, each in its own process;
                            hydra.launcher.n_jobs=N jobs at once, hydra.sweep.dir=DIR names (or continues) the sweep
   --config-dir DIR         a further folder with config files, found before all others
   --plugins MODULE[,...]   modules that add kinds of inputs, outputs, optimizers ... of your own

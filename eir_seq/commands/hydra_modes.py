@@ -13,7 +13,7 @@ import hydra
 from omegaconf import DictConfig
 
 from eir_seq.commands import COMMANDS
-from eir_seq.config.compose import compose_experiment, set_up_hydra, told_by_us, version_base
+from eir_seq.config.compose import compose_experiment, reworded, set_up_hydra, version_base
 from eir_seq.config.folders import CONFIG_NAME, conf_dir
 from eir_seq.config.overrides import normalized
 from eir_seq.errors import UserError
@@ -45,7 +45,7 @@ def show(flags: argparse.Namespace) -> int:
 
 
 def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> None:
-    """Call `hydra.main` with a command line; its complaints become ours.
+    """Call `hydra.main` with a command line; its error messages become `UserError`.
 
     Raises:
         UserError: what Hydra refuses.
@@ -58,7 +58,7 @@ def through_hydra(words: Sequence[str], task: Callable[[DictConfig], Any]) -> No
     sys.argv = ["eir_seq", *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing a traceback and exiting with code 1
     try:
-        with told_by_us():
+        with reworded():
             hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **version_base())(task)()
     finally:
         sys.argv = before[0]

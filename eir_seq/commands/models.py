@@ -65,7 +65,9 @@ def _about(name: str) -> dict[str, Any]:
 def _with_task(task: str) -> list[str]:
     known = sorted({other for entry in CATALOGUE.values() for other in entry.tasks})
     if task not in known:
-        raise UserError(Fault("--task", f"{task!r} is not a task; there are {', '.join(known)}{nearest(task, known)}"))
+        raise UserError(
+            Fault("--task", f"{task!r} is not a task; choose from {', '.join(known)}{nearest(task, known)}")
+        )
     return [name for name in list_models() if task in CATALOGUE[name].tasks]
 
 

@@ -1,4 +1,4 @@
-"""``-m``: Hydra makes the list of jobs, each of which then runs in a process of its own."""
+"""``-m``: Hydra makes the list of jobs, each of which then runs in its own process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MAX_JOBS = 10_000
 class ProcessLauncher(Launcher):
     """Hydra's launcher for local sweeps; `eir_seq.commands.sweep` does the work.
 
-    It never raises for a job that failed, so that a sweeper that works in batches goes on; `finished` remembers.
+    It never raises for a job that failed, so that a sweeper that works in batches continues; `finished` remembers.
     """
 
     finished: tuple[Sweep, list[Job]] | None = None
@@ -93,9 +93,7 @@ def sweep(words: Sequence[str]) -> int:
     if stopped is not None:
         return int(stopped.code or 1)
     if failed:
-        print(
-            f"{len(failed)} of {len(jobs)} jobs failed; what they printed is in {done.folder / 'jobs'}", file=sys.stderr
-        )
+        print(f"{len(failed)} of {len(jobs)} jobs failed; their output is in {done.folder / 'jobs'}", file=sys.stderr)
         return EXIT_RUN_FAILED
     return 0
 
@@ -192,4 +190,4 @@ def _print_table(sweep: Sweep, jobs: Sequence[Job]) -> None:
 
 
 def _never_called(_config: DictConfig) -> Any:
-    raise AssertionError("the launcher runs jobs in processes of their own")
+    raise AssertionError("the launcher runs each job in its own process")

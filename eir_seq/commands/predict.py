@@ -41,11 +41,11 @@ class PredictDataConfig(Strict):
     rename: dict[str, str] | None = Field(None, description="old column name: new one")
     delimiter: Delimiter | None = Field(None, description=r"field separator of CSV files (a tab is \t)")
     quote: str | None = Field(None, min_length=1, max_length=1, description="quote of CSV and TSV files")
-    missing_labels: list[str] | None = Field(None, description="values that mean that there is no label")
+    missing_labels: list[str] | None = Field(None, description="values that stand for a missing label")
 
     @property
     def reading(self) -> dict[str, Any]:
-        """The keys that were given beside `test`. null stands for itself where the run's config has it, too."""
+        """The keys that were given besides `test`. null stands for itself where the run's config has it, too."""
         given = {name: getattr(self, name) for name in self.model_fields_set - {"test"}}
         return {name: x for name, x in given.items() if x is not None or name in ("id", "delimiter", "quote")}
 
@@ -61,13 +61,13 @@ class PredictConfig(Strict):
     batch_size: Positive | None = Field(None, description="rows per batch; that of the run if absent")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device")
     prompt: str | None = Field(
-        None, description="a text to complete, to translate, to sum up, with gaps to fill; in place of a file"
+        None, description="a text to complete, translate or summarize, or with gaps to fill; instead of a file"
     )
     generation: dict[str, Any] = Field(
-        {}, description="options of generate in place of the run's, e.g. generation.temperature=0.5"
+        {}, description="options of generate that override the run's, e.g. generation.temperature=0.5"
     )
     latents: LatentsConfig | None = Field(
-        None, description="layers whose states are written beside the table, e.g. latents=[fusion]"
+        None, description="layers whose states are written next to the table, e.g. latents=[fusion]"
     )
     csv_safe: bool = Field(
         False, description="put ' before cells that a spreadsheet would take for a formula (= + - @)"

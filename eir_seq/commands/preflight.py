@@ -82,7 +82,7 @@ def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = Tru
     if not need_targets and data.on_missing == "keep":
         optional = optional.union(columns.of("input"))
     wanted = wanted_of(columns, data, optional)
-    told: set[Fault] = set()
+    reported: set[Fault] = set()
     for split, path in paths.items():
         if not os.path.exists(path):
             continue  # which the rules of the config have said
@@ -91,8 +91,8 @@ def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = Tru
         try:
             check_header(path, data, wanted, f"data.{split}")
         except UserError as error:
-            yield from (fault for fault in error.faults if fault not in told)
-            told.update(error.faults)
+            yield from (fault for fault in error.faults if fault not in reported)
+            reported.update(error.faults)
 
 
 def prediction_faults(bundle: Path, test: str | None, reading: Mapping[str, Any]) -> Iterator[Fault]:

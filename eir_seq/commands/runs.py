@@ -14,7 +14,7 @@ WIDE = 200
 
 
 def run(arguments: list[str]) -> int:
-    """Compare runs: print tables and write them beside the runs."""
+    """Compare runs: print tables and write them next to the runs."""
     parser = UserParser(prog="python -m eir_seq runs", description="Results of finished runs.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="compare", parser_class=UserParser)
     comparing = commands.add_parser("compare", help="one row per setting, mean and standard deviation over seeds")

@@ -59,7 +59,7 @@ def _defaults() -> dict[str, Any]:
     groups = ("data", "fusion", "optimizer", "scheduler", "trainer", "tracker")
     choices = {f"override /{group}": {"anyOf": [{"enum": options_of(group)}, {"type": "string"}]} for group in groups}
     entry = {"anyOf": [{"type": "string"}, {"type": "object", "properties": choices}]}
-    return {"type": "array", "items": entry, "description": "which options of the groups this experiment takes"}
+    return {"type": "array", "items": entry, "description": "the option of each group that this experiment uses"}
 
 
 def _options_of(name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The jobs of a sweep: each a process of its own, none of which can take the others down.
+"""The jobs of a sweep: each in its own process, none of which can take the others down.
 
 A sweep is a folder: ``jobs/N.json`` (status of job N, written whole or not at all), ``jobs/N.log`` (what it printed)
-and ``N/`` (its run folder). Jobs are known by their overrides: the same sweep again repeats no finished job, goes on
+and ``N/`` (its run folder). Jobs are known by their overrides: the same sweep again repeats no finished job, continues
 with stopped and failed ones, and may have more jobs than before.
 """
 

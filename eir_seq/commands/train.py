@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def run(arguments: list[str]) -> int:
-    """Train, or do what a flag of Hydra asks for."""
+    """Train, or do what one of Hydra's flags requests."""
     if "--help" in arguments or "-h" in arguments:
         from eir_seq.commands.help import train
 
@@ -103,12 +103,12 @@ def parse_flags(arguments: list[str]) -> argparse.Namespace:
             override = f"; did you mean {word.lstrip('-')}?" if equals else ""
             hint = override if is_override else nearest(flag, known) or override
             faults.append(Fault(word, f"not a flag{hint}", "command line"))
-        else:  # an override behind a flag that argparse did not expect there
+        else:  # an override after a flag that argparse did not expect there
             flags.overrides.append(word)
     if flags.config_name is not None or flags.config_path is not None:
         faults.append(Fault("--config-name", "config files come from ./conf, $EIR_SEQ_CONF or --config-dir DIR"))
     if flags.experimental_rerun is not None:
-        faults.append(Fault("--experimental-rerun", "it would load a pickle; a run is repeated from its config.yaml"))
+        faults.append(Fault("--experimental-rerun", "it would load a pickle; repeat a run from its config.yaml"))
     if faults:
         raise UserError(*faults)
     if flags.config_dir is not None:
@@ -138,7 +138,7 @@ def _refuse_without_effect(flags: argparse.Namespace) -> None:
 
 
 def _use_config_dir(folder: str) -> None:
-    """Put a folder in front of ``$EIR_SEQ_CONF``, where the jobs of a sweep find it, too."""
+    """Put a folder before ``$EIR_SEQ_CONF``, where the jobs of a sweep find it, too."""
     if not os.path.isdir(folder):
         raise UserError(Fault("--config-dir", f"{folder!r} is not a folder", "command line"))
     others = os.environ.get("EIR_SEQ_CONF")

@@ -20,10 +20,10 @@ Pool = Literal["avg", "max", "first", "last", "pooler", "none"]
 
 
 class LoraConfig(Strict):
-    """Adapters of low rank beside linear layers, which learn in place of the weights (arXiv:2106.09685)."""
+    """Low-rank adapters of linear layers, trained instead of the weights (arXiv:2106.09685)."""
 
     rank: Positive = Field(8, description="rank of the adapters")
-    alpha: Annotated[float, Field(gt=0)] = Field(16.0, description="their factor is alpha / rank")
+    alpha: Annotated[float, Field(gt=0)] = Field(16.0, description="scaling factor: alpha / rank")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout on the input of the adapters")
     target_modules: str | list[str] = Field(
         "all-linear", description="published names (or their last parts, or patterns) of layers that get one"
@@ -42,7 +42,7 @@ class SequenceModelConfig(EncoderBase):
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.encoders.backbone:SequenceEncoder"
 
     model_type: str = Field(
-        description="name in the catalogue, or auto for a type beyond it (named in model_init_config); with "
+        description="name in the catalogue, or auto for a type outside it (named in model_init_config); with "
         "pretrained_model, the folder or Hub id of a published checkpoint"
     )
     pretrained_model: bool = Field(False, description="load published weights")
@@ -85,11 +85,11 @@ class SequenceModelConfig(EncoderBase):
 
     @property
     def folder(self) -> Path | None:
-        """Where a pretrained backbone may stand: a folder, if it is no name on the Hub."""
+        """Where a pretrained backbone may be: a folder, if it is no name on the Hub."""
         return Path(self.model_type).expanduser() if self.pretrained_model else None
 
     def faults(self, place: str) -> Iterator[Fault]:
-        """Options that have no effect beside others."""
+        """Options that have no effect given others."""
         yield from _few_parameters(place, self)
         if not self.pretrained_model:
             keys = "freeze_pretrained_model pretrained_parts resize_token_embeddings revision"

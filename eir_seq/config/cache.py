@@ -39,7 +39,7 @@ Size = Annotated[str, BeforeValidator(_size, json_schema_input_type=str | int)]
 
 
 class CacheConfig(Strict):
-    """What can be made again from the data: encoded rows, trained tokenizers."""
+    """What can be rebuilt from the data: encoded rows, trained tokenizers."""
 
     dir: str | None = Field(None, description="the folder; $XDG_CACHE_HOME/eir_seq or ~/.cache/eir_seq if absent")
     max_size: Size | None = Field(

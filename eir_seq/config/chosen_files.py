@@ -74,14 +74,14 @@ def _defaults_faults(file: YamlFile, entries: Any, group: str) -> Iterator[Fault
         return Fault("defaults", message, f"{shown(file.path)}:{file.lines.get(place, file.lines['defaults'])}")
 
     if not isinstance(entries, list):
-        yield fault("is a list: each entry on a line of its own, as in '- override /data: table'", "defaults")
+        yield fault("is a list: each entry on its own line, as in '- override /data: table'", "defaults")
         return
     chosen, seen, last_override = groups_of_primary_config(), set[str](), ""
     groups = sorted({path.name for folder in config_folders() for path in folder.iterdir() if path.is_dir()})
     for index, entry in enumerate(entries):
         if isinstance(entry, str):
             if last_override and entry != "_self_":
-                yield fault(f"{entry!r} must be above {last_override!r}; overrides stand last", "defaults", str(index))
+                yield fault(f"{entry!r} must be above {last_override!r}; overrides come last", "defaults", str(index))
             continue
         if not isinstance(entry, dict) or len(entry) != 1:
             message = f"{entry!r} is no entry of it; write for example '- override /data: table'"
@@ -124,7 +124,7 @@ def _defaults_faults(file: YamlFile, entries: Any, group: str) -> Iterator[Fault
 def _lists_for_mappings(
     file: YamlFile, given: Mapping[str, Any], known: Mapping[str, Any], path: tuple[str, ...]
 ) -> Iterator[Fault]:
-    """Lists that stand where a mapping is merged into another."""
+    """Lists in places where a mapping is merged into another."""
     for key, value in given.items():
         inner = known.get(key)
         if isinstance(inner, Mapping):

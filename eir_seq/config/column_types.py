@@ -24,9 +24,9 @@ class ColumnType(StrEnum):
     JSON = "json"
     """Any JSON value: text, a list, an object."""
     FILE = "file"
-    """The name of a file beside the data."""
+    """The name of a file next to the data."""
     ARRAY = "array"
-    """Numbers: a list (of lists), or the name of a .npy file beside the data."""
+    """Numbers: a list (of lists), or the name of a .npy file next to the data."""
 
     @property
     def is_structured(self) -> bool:

@@ -116,7 +116,7 @@ class Columns:
         return Columns(self.id, tuple(kept))
 
     def clashes(self) -> list[Fault]:
-        """Columns that cannot be read in all the ways that are asked for."""
+        """Columns that cannot be read in all the requested ways."""
         by_column: dict[str, list[Use]] = {}
         for use in sorted(self.uses, key=lambda use: (use.role, use.type) not in _NOUNS):
             by_column.setdefault(use.column, []).append(use)

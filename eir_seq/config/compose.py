@@ -1,7 +1,7 @@
 """From the YAML files and the overrides of a command line to a validated `ExperimentConfig`.
 
-Hydra composes; what it says about mistakes is told in our words, together with all that validation finds. Config files
-come from ``$EIR_SEQ_CONF``, from ``./conf`` of the working directory and from the shipped ``conf``, in this order.
+Hydra composes; its errors are reworded and reported together with all that validation finds. Config files come
+ from ``$EIR_SEQ_CONF``, from ``./conf`` of the working directory and from the shipped ``conf``, in this order.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Composed:
     notes: tuple[str, ...] = ()
 
     def with_sources(self, error: UserError) -> UserError:
-        """The same faults; each that stands at a config key also names the file or override that set the key."""
+        """The same faults; each that is at a config key also names the file or override that set the key."""
         return UserError(*self.origin.name_sources(error.faults, self.config.model_dump()))
 
 
@@ -138,10 +138,10 @@ def hydra_ready() -> Iterator[None]:
 
 
 def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Composed:
-    """Compose and validate with the Hydra that stands ready; `overrides` are normalized."""
+    """Compose and validate with the initialized Hydra; `overrides` are normalized."""
     loader = GlobalHydra.instance().config_loader()
     check_chosen_files(overrides, schema_defaults())
-    with told_by_us(overrides, composing=True):
+    with reworded(overrides, composing=True):
         composed = loader.load_configuration(CONFIG_NAME, list(overrides), RunMode.RUN, from_shell=True)
         choices = dict(composed.hydra.runtime.choices)
         raw = _plain(composed)
@@ -181,9 +181,9 @@ def _set(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
 
 def _no_experiment(raw: dict[str, Any]) -> list[Fault]:
     names = ", ".join(options_of("experiment"))
-    misspelt = [key for key in raw if key not in ExperimentConfig.model_fields and nearest(key, ["experiment"])]
-    if misspelt:
-        return [Fault(key, "unknown key; did you mean 'experiment'?", "command line") for key in misspelt]
+    misspelled = [key for key in raw if key not in ExperimentConfig.model_fields and nearest(key, ["experiment"])]
+    if misspelled:
+        return [Fault(key, "unknown key; did you mean 'experiment'?", "command line") for key in misspelled]
     return [Fault("experiment", f"none is chosen; write experiment=NAME with one of: {names}")]
 
 
@@ -199,11 +199,11 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def told_by_us(overrides: Sequence[str] = (), *, composing: bool = False) -> Iterator[None]:
+def reworded(overrides: Sequence[str] = (), *, composing: bool = False) -> Iterator[None]:
     """Turns what Hydra and OmegaConf raise about a user's mistake into a `UserError`.
 
     While `composing` only they are at work, and they raise anything (ValueError, TypeError, AssertionError, errors of
-    their parsers); all of it is about what the user wrote. Elsewhere an exception of another kind is a bug of ours.
+    their parsers); all of it is about what the user wrote. Elsewhere an exception of another kind is a bug in eir_seq.
     """
     try:
         yield
@@ -257,7 +257,7 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
 
 
 def _culprit(overrides: Sequence[str]) -> str | None:
-    """The override without which the others can be composed; None where there is no such one."""
+    """The override without which the others can be composed; None if there is no such one."""
     loader = GlobalHydra.instance().config_loader()
     for index, override in enumerate(overrides):
         with suppress(Exception):

@@ -1,7 +1,7 @@
 """What pydantic finds wrong with a config, in one readable line per fault.
 
 Pydantic reports one error per member of a union and puts union tags into its locations; here each config path gets one
-line that says what was given and what is allowed, with the nearest name for whatever was misspelt.
+line that says what was given and what is allowed, with the nearest name for whatever was misspelled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNKNOWN, _MISSING, _TAG = "extra_forbidden", "missing", ("union_tag_invalid", "
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value must be: a type annotation and the constraints beside it."""
+    """What a value must be: a type annotation and its constraints."""
 
     annotation: Any
     limits: tuple[Any, ...] = ()
@@ -117,10 +117,10 @@ class Kind:
             return " or ".join(dict.fromkeys(map(str, members)))
         annotation, origin = self.annotation, typing.get_origin(self.annotation)
         if origin is Literal:
-            spelt: dict[str, Any] = {}
+            spelled: dict[str, Any] = {}
             for value in typing.get_args(annotation):
-                spelt.setdefault(str(value), value)
-            values = list(spelt.values())
+                spelled.setdefault(str(value), value)
+            values = list(spelled.values())
             return f"one of {', '.join(map(repr, values))}" if len(values) > 1 else repr(values[0])
         if annotation is bool:
             return "true or false"
@@ -161,15 +161,15 @@ def faults_of(
     by_path: dict[tuple[str, ...], list[_Found]] = {}
     for item in found:
         by_path.setdefault(item.path, []).append(item)
-    misspelt = _misspelt_required(found)
+    misspelled = _misspelled_required(found)
     faults = []
     for path, items in by_path.items():
         first = items[0]
         if isinstance(first.error["input"], Mapping) and _is_below(path, by_path) and first.error["type"] not in _TAG:
             continue  # another member of a union, while what is below says what is wrong with the mapping
-        if first.error["type"] == _MISSING and path in misspelt.values():
+        if first.error["type"] == _MISSING and path in misspelled.values():
             continue
-        faults.append(Fault(dotted(path), _message(first, misspelt.get(path), model, given, places)))
+        faults.append(Fault(dotted(path), _message(first, misspelled.get(path), model, given, places)))
     return faults
 
 
@@ -269,7 +269,7 @@ def _locate(error: Any, model: type[BaseModel]) -> _Found:
     return _Found(tuple(path), owner, kind, error)
 
 
-def _misspelt_required(found: Sequence[_Found]) -> dict[tuple[str, ...], tuple[str, ...]]:
+def _misspelled_required(found: Sequence[_Found]) -> dict[tuple[str, ...], tuple[str, ...]]:
     """Unknown keys that are close to a missing one: their path -> the missing path."""
     pairs: dict[tuple[str, ...], tuple[str, ...]] = {}
     missing = [item.path for item in found if item.error["type"] == _MISSING]
@@ -324,7 +324,7 @@ def _message(
 
 
 def _hint_for_single_value(found: _Found, kind: Kind) -> str:
-    """How to write what stands as a single value where a mapping or a list is wanted."""
+    """How to write a single value where a mapping or a list is wanted."""
     value, place = found.error["input"], dotted(found.path)
     models = [member.model for member in kind.members if member.model is not None]
     if isinstance(value, list | Mapping):

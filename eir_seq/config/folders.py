@@ -18,7 +18,7 @@ CONFIG_NAME = "config"
 
 
 def conf_dir() -> Path:
-    """The shipped config folder: inside the installed package, else beside it in a checkout."""
+    """The shipped config folder: inside the installed package, else next to it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "conf"
     return inside if (inside / "config.yaml").is_file() else package.parent / "conf"
@@ -102,7 +102,7 @@ def modules_in_conf(words: Sequence[str]) -> list[str]:
 
 
 class UserConfFirst(SearchPathPlugin):
-    """Puts the user's config folders in front of the shipped one."""
+    """Puts the user's config folders before the shipped one."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Prepend them, so that their order stays."""

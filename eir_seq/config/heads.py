@@ -1,4 +1,4 @@
-"""Heads of outputs, as typed data: what stands between the fused features and an output's last linear layer."""
+"""Heads of outputs, as typed data: what is between the fused features and an output's last linear layer."""
 
 from __future__ import annotations
 

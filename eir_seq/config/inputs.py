@@ -54,7 +54,7 @@ class InputBase(Strict):
         return False
 
     def with_question(self, column: str) -> Self:
-        """The input with a question beside each text, where it can have one and has no second text."""
+        """The input with a question paired with each text, where it can have one and has no second text."""
         del column
         return self
 
@@ -88,7 +88,7 @@ class InputBase(Strict):
         taken: Collection[str],
         guess: Callable[[Sequence[str]], Mapping[str, ColumnGuess]],
     ) -> tuple[Self, list[str]]:
-        """The same input with the names of all its columns, and what was decided, for people.
+        """The same input with the names of all its columns, and what was decided, in readable form.
 
         Args:
             place: the config path of the input.
@@ -106,7 +106,7 @@ class InputBase(Strict):
     def tokens_of(cls, raw: Mapping[str, Any]) -> tuple[Any, str] | None:
         """Tokens of the longest row and the key that says it, of a section that is not yet checked.
 
-        None where no architecture of the catalogue reads the input.
+        None if no architecture of the catalogue reads the input.
         """
         del raw
         return None

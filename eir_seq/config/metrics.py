@@ -26,7 +26,7 @@ class Metric:
         monitored: whether `trainer.monitor.metric` may name it.
         share_of_rows: a share of rows, of which the report gives a confidence interval.
         aliases: other names under which people look for it.
-        function: ``module:name`` of what computes it; None where the output's `evaluate` does. It is called as
+        function: ``module:name`` of what computes it; None if the output's `evaluate` does. It is called as
             ``function(output, raw, target)`` with raw outputs (rows, output_size) and targets (rows, ...), both on the
             CPU, and gives a number, or None where these rows leave the metric undefined.
 
@@ -68,7 +68,7 @@ def nearest_metric(name: str, known: Iterable[Metric]) -> str:
 
 
 def find_metric(name: str, metrics: Mapping[str, Metric]) -> Metric | None:
-    """The metric that `trainer.monitor.metric` names, ``NAME`` or ``NAME(CLASS)``; None where there is none."""
+    """The metric that `trainer.monitor.metric` names, ``NAME`` or ``NAME(CLASS)``; None if there is none."""
     base, _, of_class = name.partition("(")
     metric = metrics.get(base)
     if metric is None or not metric.monitored:

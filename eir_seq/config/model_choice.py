@@ -62,7 +62,7 @@ def without_foreign_options(raw: dict[str, Any], origin: Origin) -> list[str]:
 
     Options that the chosen architecture has, too, stay (bert's sizes serve roberta), and so does all that the command
     line sets. A type beyond the catalogue keeps none. With published weights neither options nor tokenizer of a file
-    stay: they belong to another model. Where the kind of input has encoders of its own, other keys of the model that
+    stay: they belong to another model. Where the kind of input has its own encoders, other keys of the model that
     the chosen one lacks go, too.
     """
     from eir_seq.models.catalogue import CATALOGUE, config_class

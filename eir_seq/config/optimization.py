@@ -21,7 +21,7 @@ class OptimizerBase(Strict):
     """``module:function`` of the torch optimizer, called as ``(config, groups, fused)``: parameter groups with their
     learning rate and weight decay, and whether fused kernels may be used."""
     MATRICES: ClassVar[bool] = False
-    """Whether the matrices of hidden layers are parameter groups of their own, with ``matrices: True``."""
+    """Whether the matrices of hidden layers form separate parameter groups, with ``matrices: True``."""
 
     if TYPE_CHECKING:
         type: str
@@ -37,7 +37,7 @@ class OptimizerBase(Strict):
 
 
 class TorchOptimizer(OptimizerBase):
-    """An optimizer whose fields, beside those of every optimizer, are the arguments of a class."""
+    """An optimizer whose fields, besides those of every optimizer, are the arguments of a class."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.training.optimizers:of_class"
     CLASS: ClassVar[str]
@@ -106,7 +106,7 @@ class SchedulerBase(Strict):
         type: str
     extend: Literal["rescale", "continue"] = Field(
         "rescale",
-        description="when a run gets another end: rescale computes the rate over all steps anew, so that it jumps; "
+        description="when a run is extended: rescale recomputes the rate over all steps, so that it jumps; "
         "continue keeps the schedule that the run had, then its last rate",
     )
 
@@ -147,7 +147,7 @@ class PlateauConfig(SchedulerBase):
     warmup: Warmup = Field(
         0.06, description="steps (integer) or fraction of all steps over which the rate rises from zero"
     )
-    factor: float = Field(0.1, gt=0, lt=1, description="by which the rate is multiplied at each reduction")
+    factor: float = Field(0.1, gt=0, lt=1, description="factor on the rate at each reduction")
     patience: int = Field(3, ge=0, description="evaluations without improvement that are tolerated")
     min_delta: float = Field(0.0, ge=0, description="smallest change of trainer.monitor that counts as an improvement")
     cooldown: int = Field(0, ge=0, description="evaluations after a reduction that are not counted")

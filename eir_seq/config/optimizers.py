@@ -1,4 +1,4 @@
-"""Further optimizers as typed data: each is a class of torch (or ours) and the arguments that it takes.
+"""Further optimizers as typed data: each is a class of torch (or of eir_seq) and the arguments that it takes.
 
 Weight decay is 0 by default where the class adds it to the gradient (L2), which adaptive rates then distort
 (Loshchilov and Hutter 2019, arXiv:1711.05101).

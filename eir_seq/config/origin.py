@@ -35,7 +35,7 @@ class Origin:
 
     def source_of(self, place: str) -> str | None:
         """``command line`` or ``file:line`` for a config path; for a missing key that of the mapping around it."""
-        place = next(prefixes(place))  # keys that are digits stand in brackets
+        place = next(prefixes(place))  # keys that are digits are in brackets
         if any(key.startswith(f"{place}.") for key in self._keys):
             return COMMAND_LINE
         for prefix in prefixes(place):  # overrides come last, so they win whatever a file says
@@ -161,8 +161,8 @@ class Origin:
 
 
 def file_of_config(config_path: str) -> Path | None:
-    """The file that Hydra reads for a config like ``data/imdb``; None where there is none."""
-    with suppress(Exception):  # only ever used to say where a fault stands
+    """The file that Hydra reads for a config like ``data/imdb``; None if there is none."""
+    with suppress(Exception):  # only ever used to say where a fault is
         loader = GlobalHydra.instance().config_loader()
         assert isinstance(loader, ConfigLoaderImpl)
         for source in loader.repository.get_sources():
@@ -193,7 +193,7 @@ def _sweeps(place: str) -> bool:
 
 
 def _inside(place: str, package: str) -> str | None:
-    """A config path as a file of that package writes it; None where it lies outside of the package."""
+    """A config path as a file of that package writes it; None if it lies outside of the package."""
     if not package:
         return place
     return place.removeprefix(f"{package}.") if place.startswith(f"{package}.") else None

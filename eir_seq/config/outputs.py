@@ -72,8 +72,8 @@ class OutputBase(Strict):
     METRICS: ClassVar[tuple[Metric, ...]]
     """All that is measured; others may add to it (`metrics`)."""
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    """The metric that stands large in the report and those beside it; the first of these lines whose large metric was
-    measured. By default the first of all metrics but the loss, and the next three."""
+    """The metric that is shown large in the report, and those next to it: the first tuple whose first was measured.
+    By default the first of all metrics but the loss, and the next three."""
     AVERAGED: ClassVar[tuple[str, ...]] = ("loss",)
     """Metrics whose mean is its part of the average over outputs; one that is to be small counts as one minus it."""
     UNCERTAINTY_SCALE: ClassVar[float] = 1.0
@@ -116,7 +116,7 @@ class OutputBase(Strict):
 
     @property
     def calibrated_by(self) -> str | None:
-        """The key by which it is calibrated on the validation rows, with the best weights; None where it is not."""
+        """The key by which it is calibrated on the validation rows, with the best weights; None if it is not."""
         return None
 
     @property
@@ -136,7 +136,7 @@ class OutputBase(Strict):
 
     @property
     def layout(self) -> DocumentLayout | None:
-        """How texts stand in rows where this output is alone; None for one text per row."""
+        """How texts are laid out in rows where this output is alone; None for one text per row."""
         return None
 
     @property
@@ -150,7 +150,7 @@ class OutputBase(Strict):
         return False
 
     def state_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
-        """Of all inputs those whose states its head reads by itself; none where it reads the fused vector."""
+        """Of all inputs those whose states its head reads by itself; none if it reads the fused vector."""
         del inputs
         return ()
 
@@ -166,7 +166,7 @@ class OutputBase(Strict):
 
     @property
     def asked(self) -> Asked | None:
-        """The question that stands in front of the text of its input."""
+        """The question that precedes the text of its input."""
         return None
 
     def with_text(self, column: str) -> Self:
@@ -176,7 +176,7 @@ class OutputBase(Strict):
 
     @property
     def generator_options(self) -> dict[str, Any] | None:
-        """Options of a second, smaller model beside the backbone, where it has one."""
+        """Options of a second, smaller model alongside the backbone, where it has one."""
         return None
 
     @property
@@ -200,7 +200,7 @@ class OutputBase(Strict):
 
 
 class ColumnOutputBase(OutputBase):
-    """What every output has whose target stands in a column."""
+    """What every output has whose target is in a column."""
 
     COLUMN_TYPE: ClassVar[ColumnType]
     """What the target is read as."""
@@ -213,7 +213,7 @@ class ColumnOutputBase(OutputBase):
 
 
 class ColumnsOutputBase(OutputBase):
-    """What every output has whose target stands in one column or in several."""
+    """What every output has whose target is in one column or in several."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -251,20 +251,20 @@ class ColumnsOutputBase(OutputBase):
         if self.column is None and not self.names:
             yield Fault(f"{place}.column", f"is missing; name the column of the {self.TARGET}, or several by columns")
         elif self.column is not None and self.names is not None:
-            yield Fault(f"{place}.columns", "cannot be given beside column; keep one of them")
+            yield Fault(f"{place}.columns", "cannot be combined with column; keep one of them")
         elif twice := next((column for column in self.targets if self.targets.count(column) > 1), None):
             yield Fault(f"{place}.columns", f"names {twice!r} twice")
 
 
 class HeadOutputBase(OutputBase):
-    """What every output has whose head ends in a linear layer of its own."""
+    """What every output has whose head ends in its own linear layer."""
 
     head: HeadConfig = Field(default_factory=LinearHeadConfig, description="layers before the last linear one")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layer")
 
 
 class LinearOutputBase(HeadOutputBase, ColumnOutputBase):
-    """What every output has whose target stands in one column and whose head ends in a linear layer."""
+    """What every output has whose target is in one column and whose head ends in a linear layer."""
 
 
 class TokenOutputBase(OutputBase):

@@ -55,7 +55,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 def normalized(overrides: Sequence[str]) -> list[str]:
     """Overrides as Hydra takes them, whether or not the user wrote a ``+``.
 
-    `debug` comes last, so that its options win over those of the experiment, wherever it stands.
+    `debug` comes last, so that its options win over those of the experiment, whatever its position.
     A value may be set whether or not a YAML file names its key: validation knows the keys, and names all unknown ones
     at once. A group that config.yaml does not choose (``experiment``) is added.
 
@@ -107,7 +107,7 @@ def _faults_of_choice(override: Override, is_chosen: bool) -> Iterator[Fault]:
 
 
 def exclusive(group: str, options: Sequence[Any]) -> str | None:
-    """That options of a group are variants of one section, of which the last would win; None where they add up."""
+    """That options of a group are variants of one section, of which the last would win; None if they add up."""
     variants = [repr(str(option)) for option in options if _has_type(group, str(option))]
     return f"{' and '.join(variants)} exclude each other" if len(variants) > 1 else None
 

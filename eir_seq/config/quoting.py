@@ -1,7 +1,7 @@
 """Words of a command line that Hydra's grammar refuses, and the form of them that it takes.
 
 Hydra reads a value as an expression: a space, a parenthesis or an accent makes it a syntax error unless the value has
-quotes of its own, inside those of the shell. What is suggested here was parsed and means what the user wrote.
+its own quotes, inside those of the shell. What is suggested here was parsed and means what the user wrote.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def refused(words: Sequence[str], index: int, reason: str) -> tuple[Fault, int]:
             text = "" if options_of(place) else f", or for a text write {quoted}"
             message = f"{value!r} has a comma without a value; leave it out ({fewer}){text}"
             return Fault(place, message, COMMAND_LINE), 1
-        why = "cannot be written so" if value.lstrip()[:1] in ("[", "{") else "needs quotes of its own"
+        why = "cannot be written so" if value.lstrip()[:1] in ("[", "{") else "needs its own quotes"
         return Fault(place, f"{value!r} {why}; write {quoted}", COMMAND_LINE), 1
     return Fault(place, f"{value!r}: {reason}", COMMAND_LINE), 1
 
@@ -74,7 +74,7 @@ def as_list(text: str) -> str:
 
 
 def mended(key: str, value: str) -> list[str]:
-    """Overrides that set `key` to what `value` was meant to be; none where that cannot be told."""
+    """Overrides that set `key` to what `value` was meant to be; none if that cannot be determined."""
     meant: Any = value
     if value.lstrip()[:1] in ("[", "{"):
         try:
@@ -94,7 +94,7 @@ def _forms(key: str, meant: Any) -> list[str]:
         return [word]
     if not isinstance(meant, dict) or not meant:
         return []
-    parts = [_forms(f"{key}.{name}", item) for name, item in meant.items()]  # a key that cannot stand in braces
+    parts = [_forms(f"{key}.{name}", item) for name, item in meant.items()]  # a key that cannot be in braces
     return [form for part in parts for form in part] if all(parts) else []
 
 
@@ -131,7 +131,7 @@ def _key_value(text: str) -> str:
 
 
 def _better_key(key: str) -> str | None:
-    """The key that a misspelt one was meant to be: without spaces and brackets, parts joined by single dots."""
+    """The key that a misspelled one was meant to be: without spaces and brackets, parts joined by single dots."""
     sign = key[: len(key) - len(key.lstrip("+~"))]
     parts = re.split(r"[\s.:/\[\]\"']+", key[len(sign) :])
     better = sign + ".".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""What sections of an experiment demand of each other, and options that would have no effect where they stand.
+"""What sections of an experiment demand of each other, and options that would have no effect.
 
 Nothing here opens a data file; that files exist is checked, as it costs nothing and saves a start.
 """
@@ -248,7 +248,7 @@ def _outputs(sections: Sections) -> Iterator[Fault]:
 
 
 def _shared_heads(sections: Sections) -> Iterator[Fault]:
-    """Heads that share what they do not have in common, or with nobody."""
+    """Heads that share options they do not have in common, or that no other head shares."""
     groups: dict[str, dict[str, SharedHeadConfig]] = {}
     for name, config in sections.outputs.items():
         if isinstance(config, HeadOutputBase) and isinstance(config.head, SharedHeadConfig):
@@ -265,7 +265,7 @@ def _shared_heads(sections: Sections) -> Iterator[Fault]:
 
 
 def _token_outputs(sections: Sections) -> Iterator[Fault]:
-    """Outputs that read the tokens of one input: that it is there, and that nothing is configured that nobody reads."""
+    """Outputs that read the tokens of one input: that it exists, and that no unused option is set."""
     sequences = [name for name, config in sections.inputs.items() if config.HAS_TOKENS]
     reading = {name: config for name, config in sections.outputs.items() if config.reads_tokens}
     for name, config in reading.items():
@@ -273,7 +273,7 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
         if chosen is None and len(sequences) > 1:
             yield Fault(f"outputs.{name}.input", f"is missing; say whose tokens are read: {', '.join(sequences)}")
         elif chosen in sections.input_names and chosen not in sections.inputs:
-            continue  # its own faults are told
+            continue  # its own faults are reported
         elif chosen is not None and chosen not in sequences:
             listed = ", ".join(map(repr, sequences)) or "none"
             message = f"{chosen!r} is not a sequence input (there are: {listed})"

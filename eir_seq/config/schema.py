@@ -62,9 +62,9 @@ class DataConfig(Strict):
     )
     folds: Several | None = Field(
         None,
-        description="cross-validation: a run for each of that many parts of the training rows, which are its test rows",
+        description="cross-validation: number of folds of the training rows; each is the test set of one run",
     )
-    fold: int | None = Field(None, ge=0, description="train only this one of the folds, counted from 0")
+    fold: int | None = Field(None, ge=0, description="train only this fold, counted from 0")
     labels: str | None = Field(None, description="table of labels by id, for a folder of one text file per id")
     rename: dict[str, str] = Field(
         default_factory=dict,
@@ -85,7 +85,7 @@ class DataConfig(Strict):
     )
     missing_labels: list[str] = Field(
         default=["", "NA", "N/A", "NaN", "nan", "None", "null", "NULL"],
-        description="values of a target column that mean that there is no label",
+        description="values of a target column that stand for a missing label",
     )
     on_bad_row: Literal["error", "skip"] = Field(
         "error", description="skip leaves out rows without text or with an unusable label, counts and lists them"
@@ -217,9 +217,7 @@ class TrainerConfig(Strict):
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; torch's own choice if absent")
     validate_every: Positive | None = Field(None, description="steps between evaluations; each epoch if absent")
     checkpoint_every: Positive | None = Field(None, description="steps between checkpoints; each evaluation if absent")
-    keep_checkpoints: Positive = Field(
-        2, description="how many of the newest resumable checkpoints stay while the run is not finished"
-    )
+    keep_checkpoints: Positive = Field(2, description="number of most recent checkpoints kept until the run finishes")
     keep_optimizer_state: bool = Field(
         False,
         description="keep the last checkpoint of a finished run, so that it can be extended; by default only its best "
@@ -237,20 +235,20 @@ class TrainerConfig(Strict):
     limit_test_batches: BatchLimit | None = Field(None, description="the same for test rows")
     overfit_batches: BatchLimit | None = Field(
         None,
-        description="train on the same batches in every epoch, so many or that share of them, and use as many "
-        "validation batches: a model that cannot learn them by heart has a fault",
+        description="train on the same batches in every epoch, a number or a share of them, and use as many "
+        "validation batches: a correct model overfits them",
     )
     profiler: Literal["simple", "advanced"] | None = Field(
-        None, description="measure where the time goes, by hook or by function; written to RUN/profile/"
+        None, description="profile by hook or by function; written to RUN/profile/"
     )
-    detect_anomaly: bool = Field(False, description="name the operation whose gradient is not a number; slow")
+    detect_anomaly: bool = Field(False, description="report the operation that gives a NaN gradient; slow")
     deterministic: bool | Literal["warn"] = Field(
-        False, description="use deterministic algorithms alone; an operation that has none ends the run, or warns"
+        False, description="use deterministic algorithms only; an operation without one ends the run, or warns"
     )
     latents: LatentsConfig | None = Field(
         None,
         description="layers whose states are written for validation and test rows, by the best weights, to "
-        "RUN/latents/; a list of layers will do",
+        "RUN/latents/; or just a list of layers",
     )
     benchmark: bool = Field(False, description="let cuDNN try its algorithms and take the fastest; for fixed sizes")
 
@@ -298,8 +296,10 @@ class ExperimentConfig(Strict):
     callbacks: dict[Name, CallbackConfig] = Field(
         default_factory=dict, description="Lightning callbacks by names of your choice, called in this order"
     )
-    tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
-    start_from: StartFromConfig | None = Field(None, description="weights of another run to begin with")
+    tracker: TrackerConfig = Field(
+        CsvTrackerConfig(), description="where metrics are logged in addition to metrics.csv"
+    )
+    start_from: StartFromConfig | None = Field(None, description="weights of another run to start from")
     run: RunConfig = Field(RunConfig(), description="the run folder")
     cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are cached")
 
@@ -355,7 +355,7 @@ class ExperimentConfig(Strict):
 
     @property
     def document_layout(self) -> DocumentLayout | None:
-        """How the texts of a language model stand in its rows; None where rows are not those of a language model."""
+        """How the rows of a language model hold its texts; None if rows are not those of a language model."""
         return document_layout(self.inputs, self.outputs)
 
 
@@ -368,7 +368,7 @@ def token_inputs(inputs: Mapping[str, InputConfig], outputs: Mapping[str, Output
 
 
 def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputBase]) -> DocumentLayout | None:
-    """How texts stand in rows where a language model is all there is; None where rows have other targets, too."""
+    """How rows hold texts if a language model is the only output; None if rows have other targets, too."""
     if not len(inputs) == len(outputs) == 1:
         return None
     (source,), (config,) = inputs.values(), outputs.values()

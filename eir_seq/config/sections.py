@@ -50,11 +50,11 @@ class Sections:
         return token_inputs(self.inputs, self.outputs)
 
     def text_of(self, output: str) -> SequenceInputConfig | None:
-        """The text whose tokens an output reads; None where that input is none, or is not valid."""
+        """The text whose tokens an output reads; None if that input is none, or is not valid."""
         source = self.inputs.get(self.token_inputs[output])
         return None if source is None else source.text
 
     @property
     def layout(self) -> DocumentLayout | None:
-        """How the texts of a language model stand in its rows; None where rows are not those of a language model."""
+        """How the rows of a language model hold its texts; None if rows are not those of a language model."""
         return document_layout(self.inputs, self.outputs)

@@ -22,8 +22,8 @@ class StartFromConfig(Strict):
     )
     fitted: Literal["same", "take", "own"] = Field(
         "same",
-        description="what loaded inputs and outputs learnt from training rows (vocabulary, categories, normalization): "
-        "same: it must be that of the other run; take: it is taken over; own: it is not looked at",
+        description="what loaded inputs and outputs learned from training rows (vocabulary, categories, "
+        "normalization): same: it must be that of the other run; take: it is taken over; own: it is not checked",
     )
     allow_missing: bool | list[str] = Field(
         False,
@@ -39,7 +39,7 @@ class StartFromConfig(Strict):
 
         Args:
             own: modules of this experiment.
-            other: those of the other run; None where they are not known.
+            other: those of the other run; None if they are not known.
         """
         known = [("", set(own))] if other is None else [("", set(own)), (f" of {self.run}", set(other))]
         for here, there in self.load.items():

@@ -32,7 +32,7 @@ class Strict(BaseModel):
 
 @dataclass(frozen=True)
 class DefaultType:
-    """Stands beside a union of config classes: a mapping without `key` is of this one."""
+    """Annotates a union of config classes: a mapping without `key` is of this one."""
 
     default_type: str
     key: str = "type"
@@ -61,7 +61,7 @@ class ByName:
     rest: str
 
     def tag(self, value: Any) -> str | None:
-        """The tag of a mapping or of a config; None where it has no name."""
+        """The tag of a mapping or of a config; None if it has no name."""
         name = value.get(self.key) if isinstance(value, Mapping) else getattr(value, self.key, None)
         return self.of(name) if isinstance(name, str) else None
 

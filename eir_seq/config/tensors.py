@@ -1,4 +1,4 @@
-"""What an architecture reads beside a text's tokens, and where it comes from: the section ``inputs.NAME.tensors``."""
+"""What an architecture reads besides a text's tokens, and where it comes from: the section ``inputs.NAME.tensors``."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class PictureConfig(ColumnConfig):
 
     column: str = Field(
         description="column with the name of an image file, relative to the data file; with num_image_with_embedding a "
-        "list of so many, the frames of a video"
+        "list of that many, the frames of a video"
     )
     resize: Literal["crop", "squeeze"] | None = Field(
         None,

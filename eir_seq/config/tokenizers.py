@@ -17,23 +17,23 @@ class TokenizerBase(Strict):
 
     IMPLEMENTATION: ClassVar[str | None] = None
     """``module:function``, called as ``(config, texts)``, that learns a `tokenizers.Tokenizer` from training texts. Its
-    vocabulary begins with [PAD] [UNK] [CLS] [SEP] [MASK]. None: it is published, not learnt."""
+    vocabulary begins with [PAD] [UNK] [CLS] [SEP] [MASK]. None: it is published, not learned."""
     LEARNS: ClassVar[bool] = True
     """Whether its vocabulary depends on the training texts."""
     SPACES_APART: ClassVar[bool] = False
-    """Whether a space is a token of its own, rather than part of the word after it."""
+    """Whether a space is its own token, rather than part of the word after it."""
 
     if TYPE_CHECKING:
         type: str
 
     @property
     def separator(self) -> str:
-        """What stands between the words of a text that it is trained on, where rows are lists of words."""
+        """What is between the words of a text that it is trained on, where rows are lists of words."""
         return " "
 
     @property
     def published(self) -> PublishedTokenizerConfig | None:
-        """The tokenizer as a published one, where it is loaded rather than learnt."""
+        """The tokenizer as a published one, where it is loaded rather than learned."""
         return None
 
     @property
@@ -51,7 +51,7 @@ class TokenizerBase(Strict):
         yield from ()
 
     def faults(self, place: str) -> Iterator[Fault]:
-        """Options that have no effect beside others.
+        """Options that have no effect given others.
 
         Args:
             place: the config path of the tokenizer.
@@ -72,7 +72,7 @@ class ListedTokenizerBase(NormalizingTokenizerBase):
 
     vocab_file: str | None = Field(
         None,
-        description="file with the vocabulary, in place of one that is learnt: a JSON object {token: id} or a token "
+        description="file with the vocabulary, instead of a learned one: a JSON object {token: id} or a token "
         "per line; special tokens come first, others follow in the order of the file",
     )
 
@@ -82,7 +82,7 @@ class ListedTokenizerBase(NormalizingTokenizerBase):
         return self.vocab_file is None
 
     def faults(self, place: str) -> Iterator[Fault]:
-        """What limits a learnt vocabulary does not limit one in a file."""
+        """What limits a learned vocabulary does not limit one in a file."""
         if self.vocab_file is not None:
             yield from ignored(place, self, "min_freq max_vocab_size", "with vocab_file")
 
@@ -103,7 +103,7 @@ class WordTokenizerConfig(ListedTokenizerBase):
 
     type: Literal["word"] = "word"
     split_on: str | None = Field(
-        None, min_length=1, description="separator between words; absent: words and punctuation marks apart"
+        None, min_length=1, description="separator between words; absent: words and punctuation marks are split"
     )
     min_freq: Positive = Field(1, description="rarer words become the unknown token")
     max_vocab_size: Positive | None = Field(None, description="keep only that many of the most frequent words")
@@ -136,7 +136,7 @@ class ByteTokenizerConfig(TokenizerBase):
 
 
 class TrainedTokenizerConfig(NormalizingTokenizerBase):
-    """Subwords learnt from the training rows."""
+    """Subwords learned from the training rows."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.tokenizers.training:train_subwords"
 
@@ -180,7 +180,7 @@ class PublishedTokenizerConfig(TokenizerBase):
 
     @field_validator("options")
     @classmethod
-    def _no_place_and_no_chance(cls, options: dict[str, Any]) -> dict[str, Any]:
+    def _no_place_and_no_sampling(cls, options: dict[str, Any]) -> dict[str, Any]:
         if places := options.keys() & {"revision", "local_files_only", "path"}:
             raise ValueError(f"{', '.join(sorted(places))}: not an option of a tokenizer; it says where to find one")
         drawn = options.get("sp_model_kwargs")

@@ -1,4 +1,4 @@
-"""Experiment trackers beside metrics.csv, as typed data."""
+"""Experiment trackers next to metrics.csv, as typed data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TrackerBase(Strict):
     """``module:function``, called as ``(tracker, experiment, run_dir)``, of the Lightning logger; None: there is none.
     """
     PACKAGE: ClassVar[str | None] = None
-    """The package that it needs beside ours."""
+    """The package that it requires besides eir_seq."""
 
     if TYPE_CHECKING:
         type: str
@@ -29,7 +29,7 @@ class CsvTrackerConfig(TrackerBase):
 
 
 class WandbTrackerConfig(TrackerBase):
-    """Weights & Biases beside metrics.csv; the key comes from the environment only."""
+    """Weights & Biases next to metrics.csv; the key comes from the environment only."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.training.trackers:wandb_logger"
     PACKAGE: ClassVar[str] = "wandb"
@@ -43,7 +43,7 @@ class WandbTrackerConfig(TrackerBase):
 
 
 class TensorboardTrackerConfig(TrackerBase):
-    """TensorBoard event files in the run folder, beside metrics.csv."""
+    """TensorBoard event files in the run folder, next to metrics.csv."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.training.trackers:tensorboard_logger"
     PACKAGE: ClassVar[str] = "tensorboard"

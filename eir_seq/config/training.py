@@ -12,7 +12,7 @@ from eir_seq.config.strict import Positive, Strict
 
 
 class AveragingBase(Strict):
-    """An average of the weights beside those that are trained; it is what is evaluated and kept."""
+    """An average of the trained weights, evaluated and kept instead of them."""
 
     if TYPE_CHECKING:
         type: str
@@ -41,7 +41,7 @@ class SwaConfig(AveragingBase):
     )
     every: Positive | None = Field(None, description="steps between weights that are averaged; each epoch if absent")
     lr: float | None = Field(
-        None, gt=0, le=100, description="learning rate from the start on; the schedule goes on if absent"
+        None, gt=0, le=100, description="learning rate from the start on; the schedule continues if absent"
     )
     anneal: int = Field(0, ge=0, description="steps over which the rate reaches lr, along a cosine")
 

@@ -82,8 +82,8 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     faults += list(_check_models(raw))
     faults += check_rules(sections)
     if look is not None:
-        told = {fault.place for fault in faults}
-        faults += [fault for fault in look(sections, config) if fault.place not in told]
+        reported = {fault.place for fault in faults}
+        faults += [fault for fault in look(sections, config) if fault.place not in reported]
     if faults or config is None:
         raise UserError(*sorted(set(faults), key=faults.index))
     return config
@@ -167,7 +167,7 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
 
 
 def _annotation(name: str) -> Any:
-    """The type of a section, with the discriminator that pydantic keeps beside it."""
+    """The type of a section, with the discriminator that pydantic keeps next to it."""
     from typing import Annotated
 
     field = ExperimentConfig.model_fields[name]
@@ -200,7 +200,7 @@ def _options(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _architecture(model: Mapping[str, Any]) -> str | None:
-    """The catalogue name of a model, as far as it can be told without a network."""
+    """The catalogue name of a model, as far as it is known without a network."""
     from eir_seq.models.catalogue import CATALOGUE
 
     model_type = str(model["model_type"])
@@ -258,7 +258,7 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             message = f"{part!r} is no part of {architecture!r}, which has one side only"
             yield Fault(f"{place}.pretrained_parts", message)
         if model.get("pool") == "pooler" and architecture not in POOLERS:
-            message = f"{architecture!r} has no pooler of its own; use avg, max, first or last"
+            message = f"{architecture!r} has no pooler; use avg, max, first or last"
             yield Fault(f"{place}.pool", message)
         yield from _tensors_not_taken(raw, place, architecture)
         given = dict(_options(model))
@@ -290,7 +290,7 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _tensors_not_taken(raw: Mapping[str, Any], place: str, architecture: str) -> Iterator[Fault]:
-    """Inputs beside tokens that no options make the architecture take; `place` is that of the model."""
+    """Inputs other than tokens that no options make the architecture take; `place` is that of the model."""
     from eir_seq.models.catalogue import TENSORS
 
     source = place.removesuffix(".model")
@@ -318,7 +318,7 @@ def _config_class(architecture: str) -> Any:
 
 
 def _problem_beyond(name: Any) -> str | None:
-    """What is wrong with the type that stands behind `auto`, or None; its options are checked when it is built."""
+    """What is wrong with the type that `auto` resolves to, or None; its options are checked when it is built."""
     from eir_seq.models.catalogue import CATALOGUE
 
     if not isinstance(name, str):
@@ -364,9 +364,10 @@ def _problem_opened_as(model: Mapping[str, Any]) -> str | None:
 
 
 def _kind(raw: Mapping[str, Any], place: str) -> str:
-    """The type of the input whose model has that config path."""
+    """The type of the input whose model has that config path; the decoder of an output reads tokens, as a sequence."""
     entries = {str(name): entry for name, entry in raw["inputs"].items()}  # a key may be a number, which is a fault
-    return str(entries[place.removeprefix("inputs.").removesuffix(".model")].get("type", "sequence"))
+    entry = entries.get(place.removeprefix("inputs.").removesuffix(".model"), {})
+    return str(entry.get("type", "sequence"))
 
 
 def _problem_with_type(model: Mapping[str, Any], encoders: Sequence[str]) -> str | None:

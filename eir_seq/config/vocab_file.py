@@ -41,7 +41,7 @@ def _of_lines(text: str, name: str) -> list[str]:
         if not token:
             raise UserError(Fault(name, f"line {number} is empty; each line is a token"))
         if token in seen:
-            raise UserError(Fault(name, f"line {number}: {token!r} stands in line {seen[token]} already"))
+            raise UserError(Fault(name, f"line {number}: {token!r} is already in line {seen[token]}"))
         seen[token] = number
     return lines
 
@@ -64,7 +64,7 @@ def _of_json(text: str, name: str) -> list[str]:
     by_id: dict[int, str] = {}
     for token, number in content.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise UserError(Fault(name, f"the id of {token!r} is {str(number)[:40]}, not a whole number from 0 on"))
+            raise UserError(Fault(name, f"the id of {token!r} is {str(number)[:40]}, not an integer from 0 on"))
         if not token:
             raise UserError(Fault(name, "the empty text is no token"))
         if number in by_id:

@@ -1,6 +1,6 @@
 """The YAML files of a config, read strictly and with the line of every key.
 
-Hydra reads files through `StrictFileSource`, so that what YAML would swallow (a key that stands twice, a tag that
+Hydra reads files through `StrictFileSource`, so that what YAML would swallow (a duplicate key, a tag that
 builds an object, an alias that grows without bound) is refused with file and line, in the shipped files and in the
 user's alike.
 """
@@ -38,7 +38,7 @@ _PLAIN_TAGS = frozenset(
 
 @dataclass(frozen=True)
 class YamlFile:
-    """One file: its text, for every key path (dotted, relative to the file) the line it stands on, and the paths that
+    """One file: its text, for every key path (dotted, relative to the file) the line it is on, and the paths that
     it leaves to others to set (``???``)."""
 
     path: Path

@@ -100,7 +100,7 @@ class TrainingOrder:
 
 
 def batches_within(limit: int | float | None, batches: int) -> int:
-    """How many of so many batches a limit leaves: a number, a share (at least one), or all (None)."""
+    """How many of that many batches a limit leaves: a number, a share (at least one), or all (None)."""
     if limit is None:
         return batches
     return min(limit, batches) if isinstance(limit, int) else max(1, int(limit * batches))

@@ -192,7 +192,7 @@ def as_cells(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _chunks(column: pa.ChunkedArray) -> Iterator[tuple[int, pa.Array]]:
-    """The chunks with the row where each begins; what was read of mapped ones is let go of."""
+    """The chunks with the row where each begins; what was read of mapped ones is released."""
     start = 0
     for number, chunk in enumerate(column.chunks):
         yield start, chunk

@@ -96,7 +96,7 @@ class EncodedSplit:
         return {name: values[masks[name]] if name in masks else values for name, values in self.targets.items()}
 
     def numbers(self, name: str, feature: str) -> NDArray[Any]:
-        """One number for each row that has the input, (rows that have it,); empty where there is no such feature."""
+        """One number for each row that has the input, (rows that have it,); empty if there is no such feature."""
         source = self.inputs[name]
         if feature not in source.features:
             return np.empty(0, np.int64)
@@ -161,7 +161,7 @@ def encode_split(
     """Encode all inputs of a split, and warnings about them.
 
     An output whose column has a missing label in any row has no targets, as in rows to be predicted; where rows may
-    lack targets (`missing`), one whose column has no label at all. Raises `UserError` where the rows cannot be used
+    lack targets (`missing`), one whose column has no label at all. Raises `UserError` if the rows cannot be used
     (classes that training did not have, nothing but unknown tokens).
 
     `dropout`: by input the probability that a row loses it in training. `mixing`: how training rows are mixed.

@@ -32,7 +32,7 @@ FORMAT = 3
 """Changes with the layout of the files, so that older ones are not read."""
 ROWS_PER_CHUNK = 1024
 FORGOTTEN = 64
-"""Chunks after which mapped rows are let go of."""
+"""Chunks after which mapped rows are released."""
 _FILE = "rows.arrow"
 
 Progress = Callable[[str, int, int], None]
@@ -79,7 +79,7 @@ class EncodedRows:
 
     @property
     def features(self) -> list[str]:
-        """The features that there are."""
+        """The available features."""
         names: list[str] = self._chunks.schema.names
         return names
 
@@ -122,7 +122,7 @@ class EncodedInMemory:
 
     @property
     def features(self) -> list[str]:
-        """The features that there are."""
+        """The available features."""
         return list(self._encoded)
 
     def numbers(self, feature: str) -> NDArray[Any]:
@@ -148,7 +148,7 @@ class EncodingCache:
         folder: the cache folder; the user's one if absent.
         fallback: see above.
         max_size: bytes that the cache folder may have, see `Cache`.
-        source: whose rows they are, for people.
+        source: whose rows they are, in readable form.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class EncodingCache:
     ) -> EncodedRows:
         """The encoded rows, from the cache where they are there and intact.
 
-        Raises `RunFailed` where neither the cache folder nor the temporary one takes them (disk full).
+        Raises `RunFailed` if neither the cache folder nor the temporary one takes them (disk full).
         """
         table = rows.select_columns(list(dict.fromkeys(fitted.columns))).table
         state = f"{FORMAT} {_code_of(fitted)} {fitted.fingerprint()} {content_hash(table)}"

@@ -57,7 +57,7 @@ def is_id_list(path: str, data: DataConfig, columns: Columns) -> bool:
 
 
 def _names(path: str, data: DataConfig) -> list[str]:
-    """The columns of a table, renamed; none where it cannot be read, which its reader tells."""
+    """The columns of a table, renamed; none if it cannot be read, which its reader reports."""
     found = _Names({}, rename=data.rename)
     try:
         if Path(path.removesuffix(".gz")).suffix.lower() in JSON:

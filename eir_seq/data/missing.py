@@ -1,4 +1,4 @@
-"""Rows that lack an input or a target (`data.on_missing: keep`): which they are, and how they stand in batches."""
+"""Rows that lack an input or a target (`data.on_missing: keep`): which they are, and how they are batched."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Missing:
 
     @classmethod
     def of(cls, config: ExperimentConfig) -> Missing | None:
-        """What rows may lack; None where each has to have everything."""
+        """What rows may lack; None if each has to have everything."""
         if config.data.on_missing == "error":
             return None
         needed = {name: _needed(declared) for name, declared in config.inputs.items()}
@@ -94,16 +94,16 @@ class Missing:
         """
         present = self.present(table)
         anything = np.logical_or.reduce(list(present.values()))
-        told: set[int] = set()
+        reported: set[int] = set()
         for column, reasons in empty.items():
             readers = [mask for name, mask in present.items() if column in self.inputs[name] and name not in self.loose]
             needed = ~anything | np.logical_or.reduce(readers or [~_every(table)])
             found = [(column, row, reason) for row, reason in reasons.items() if needed[row]]
-            told.update(row for _, row, _ in found)
+            reported.update(row for _, row, _ in found)
             yield from found
         first = next(column for columns in self.inputs.values() for column in columns)
         for row in np.flatnonzero(~anything).tolist():
-            if row not in told:
+            if row not in reported:
                 yield first, row, "is missing, and so is every other column of the inputs"
 
     def counts(self, table: pa.Table) -> dict[str, int]:
@@ -161,10 +161,10 @@ def without_blanks(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 class PresentRows:
     """The encoded rows that have an input, read by all rows of a split: one that lacks it gets the shortest of them.
 
-    What stands there is not used: the network puts a learned vector in the place of what it makes of that row.
+    What is there is not used: the network substitutes a learned vector for its encoding of that row.
 
     Attributes:
-        source: the encoded rows that have the input; None where no row has it, and there are no features.
+        source: the encoded rows that have the input; None if no row has it, and there are no features.
         places: of each row of the split in `source`, (rows,).
     """
 
@@ -183,7 +183,7 @@ class PresentRows:
 
     @property
     def features(self) -> Collection[str]:
-        """The features that there are."""
+        """The available features."""
         return () if self.source is None else self.source.features
 
     def numbers(self, feature: str) -> NDArray[Any]:

@@ -50,7 +50,7 @@ class EpochSampler(Sampler[BatchKey]):
         """Whether the batches of every epoch are those of the first."""
 
     def set_position(self, epoch: int, batches_done: int) -> None:
-        """The next iterator begins behind `batches_done` batches of `epoch`."""
+        """The next iterator begins after `batches_done` batches of `epoch`."""
         assert 0 <= batches_done <= len(self), f"{batches_done} of {len(self)} batches done"
         self.epoch, self.skip = epoch, batches_done
 
@@ -127,7 +127,7 @@ class DataModule(pl.LightningDataModule):
         self._loaders: dict[str, DataLoader[Batch]] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """Encode all splits; a second call does nothing. Raises `UserError` where rows or sizes do not fit."""
+        """Encode all splits; a second call does nothing. Raises `UserError` if rows or sizes do not fit."""
         del stage  # what is encoded is cached, and all stages of a run need it
         if self.trainer is not None and self.trainer.world_size != self.world_size:
             message = f"its {self.trainer.world_size} processes would share the rows; give it devices=1"
@@ -171,7 +171,7 @@ class DataModule(pl.LightningDataModule):
         return len(self._training_sampler)
 
     def set_position(self, epoch: int, batches_done: int) -> None:
-        """The next training batches are those of `epoch` behind the first `batches_done`."""
+        """The next training batches are those of `epoch` after the first `batches_done`."""
         self._training_sampler.set_position(epoch, batches_done)
 
     def costliest_batches(
@@ -183,7 +183,7 @@ class DataModule(pl.LightningDataModule):
             epoch: the first epoch.
             batches_done: how many of its batches do not count.
             batches: how many from there on do; where they hold more than `COMPARED_ROWS`, fewer.
-            beyond: rows of a batch. One that takes no more is left out, and so is an evaluation's beside training's.
+            beyond: rows of a batch. One that takes no more is left out, and so is an evaluation's next to training's.
         """
         split, sampler = self.encoded["train"], self._training_sampler
         cost = float(batch_costs(split.lengths, [np.array(beyond)])[0]) if beyond else 0.0
@@ -224,7 +224,7 @@ class DataModule(pl.LightningDataModule):
         return {"epoch": epoch.processed + whole, "batches_done": 0 if whole else batches}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on at the position of a checkpoint."""
+        """Continue at the position of a checkpoint."""
         if state_dict:
             self.set_position(state_dict["epoch"], state_dict["batches_done"])
 
@@ -241,11 +241,11 @@ class DataModule(pl.LightningDataModule):
         return (self.encoded["train"][keys[index * len(keys) // used]] for index in range(used))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Every validation row once; no batches where there is no validation split."""
+        """Every validation row once; no batches if there is no validation split."""
         return self._evaluation_loader("validation")
 
     def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Every test row once; no batches where there is no test split."""
+        """Every test row once; no batches if there is no test split."""
         return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch] | list[Any]:
@@ -290,7 +290,7 @@ class DataModule(pl.LightningDataModule):
 
     @cached_property
     def _workers(self) -> int:
-        """Processes per loader: fewer than were asked for where the machine's limits allow no more."""
+        """Processes per loader: fewer than were requested where the machine's limits allow no more."""
         wanted = self.config.data.num_workers
         workers, reason = loader_processes(wanted, len(self.encoded))
         if workers < wanted:

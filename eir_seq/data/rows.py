@@ -57,7 +57,7 @@ class Roles(Columns):
 
 
 def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | FittedModality]) -> Roles:
-    """The roles of the columns that an experiment names; raises `UserError` where one column has two of them."""
+    """The roles of the columns that an experiment names; raises `UserError` if one column has two of them."""
     columns = columns_of(config.data, config.inputs, config.outputs)
     if faults := columns.clashes():
         raise UserError(*faults)
@@ -76,8 +76,8 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
 class CheckedRows:
     """The usable rows of one file: column `id`, texts and classes as text, cells as JSON, numbers as float64.
 
-    `skipped` are those that were left out, in the order of the file; `positions` is the row of the file, counted from 0
-    and unreadable ones included, in which each of them stands.
+    `skipped` are those that were left out, in the order of the file; `positions` are their row numbers in the
+    file, counted from 0, unreadable rows included.
     """
 
     table: pa.Table
@@ -290,7 +290,7 @@ def _tags(
     columns: Mapping[str, pa.ChunkedArray | None],
     reasons: dict[int, list[str]],
 ) -> pa.ChunkedArray:
-    """Lists of tags, null where there is none; notes those that do not fit the words of their row."""
+    """Lists of tags, null if there is none; notes those that do not fit the words of their row."""
     words = roles.tagged[name]
     texts = columns.get(words.column)
     if texts is None:  # it is of a type that cannot be read
@@ -316,7 +316,7 @@ def _kind(reason: str, roles: Roles) -> str:
 def _check_cells(
     raw: RawTable, roles: Roles, columns: Mapping[str, pa.ChunkedArray], reasons: dict[int, list[str]]
 ) -> dict[str, pa.ChunkedArray]:
-    """Note what is wrong with cells; gives the columns in which names of files became those of files found."""
+    """Note what is wrong with cells; returns the columns in which names of files became those of files found."""
     folder = Path(raw.source) if os.path.isdir(raw.source) else Path(raw.source).parent
     names = dict.fromkeys(name for cells in roles.demanding for name in (cells.column, *cells.places))
     found: dict[str, list[pa.Array]] = {name: [] for cells in roles.demanding for name in cells.resolved}

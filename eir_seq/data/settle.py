@@ -48,7 +48,7 @@ class _Names(Wanted):
 
 @dataclass
 class _Table:
-    """The training table, or the table of labels beside a folder of texts."""
+    """The training table, or the table of labels next to a folder of texts."""
 
     data: DataConfig
 
@@ -78,7 +78,7 @@ class _Table:
         return wanted.found
 
     def guess(self, names: Sequence[str], place: str) -> dict[str, ColumnGuess]:
-        """What some of its columns hold; `place` is the config path of the input that asks."""
+        """What some of its columns hold; `place` is the config path of the input concerned."""
         if not names:
             return {}
         wanted = Wanted(dict.fromkeys(names, place), rename=self.data.rename, structured=frozenset(names))
@@ -88,7 +88,7 @@ class _Table:
 
 
 def settle(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
-    """The experiment with the names of all columns that it reads, and what was decided, for people.
+    """The experiment with the names of all columns that it reads, and what was decided, in readable form.
 
     Raises:
         UserError: the training table cannot be read, or has no such columns.
@@ -106,8 +106,8 @@ def settle(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
         fixed = {*columns.of("target"), *([config.data.group] if config.data.group else []), columns.id}
         used = set(columns_of(config.data, others, {}).of("input"))
 
-        def guess(asked: Sequence[str], place: str = place) -> Mapping[str, ColumnGuess]:
-            return table.guess(asked, place)
+        def guess(wanted: Sequence[str], place: str = place) -> Mapping[str, ColumnGuess]:
+            return table.guess(wanted, place)
 
         inputs[name], decided = inputs[name].settled(place, [n for n in names if n not in fixed], used, guess)
         said += decided
@@ -117,7 +117,7 @@ def settle(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
 def guess_type(column: pa.ChunkedArray, markers: Collection[str]) -> ColumnGuess:
     """What a column is likely to hold, and why.
 
-    Truth values and whole numbers of at most `FEW` different values are categories, other numbers are numbers; texts
+    Truth values and integers with at most `FEW` different values are categories, other numbers are numbers; texts
     are categories unless most of them differ.
 
     >>> guess_type(pa.chunked_array([["1.5", "2", "NA"]]), {"NA"})
@@ -141,7 +141,7 @@ def guess_type(column: pa.ChunkedArray, markers: Collection[str]) -> ColumnGuess
         values: Any = numbers.drop_null().to_numpy()
         whole = bool((values == np.floor(values)).all())
         if whole and distinct <= FEW:
-            return ColumnGuess(ColumnType.CATEGORY, f"whole numbers of at most {FEW} different values")
+            return ColumnGuess(ColumnType.CATEGORY, f"integers with at most {FEW} different values")
         if whole and distinct == len(column) and values.max() - values.min() == distinct - 1:
             return ColumnGuess(None, "it numbers the rows")
         return ColumnGuess(ColumnType.NUMBER, "numbers")

@@ -70,7 +70,7 @@ class Splits:
     files: tuple[dict[str, Any], ...] = ()
     skipped: tuple[SkippedRow, ...] = ()
     warnings: tuple[str, ...] = ()
-    """What can be used and yet looks wrong: rows that quotes hold together, classes that are spelt alike."""
+    """What can be used and yet looks wrong: rows that quotes hold together, classes that are spelled alike."""
     missing: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By split and config path of an input or output: how many rows lack it (`data.on_missing: keep`)."""
 
@@ -301,7 +301,7 @@ def _default_id(data: DataConfig) -> str:
 
 
 def _label_ids(labels: RawTable, column: str) -> list[str]:
-    """The ids of the label table; raises `UserError` where one occurs twice."""
+    """The ids of the label table; raises `UserError` if one occurs twice."""
     only_ids = RawTable(labels.source, labels.table.select([column]), labels.lines)
     checked = check_rows(only_ids, Roles(column), skip_bad=False, missing_labels=[], id_prefix="", need_targets=False)
     return list(checked.table.column(ID).to_pylist())
@@ -318,7 +318,7 @@ def _check_overlap(folder: str, ids: Sequence[str], table: str, label_ids: Seque
 
 
 def _shared_ids(parts: dict[str, CheckedRows]) -> list[str]:
-    """Messages about ids that stand in two splits, which would let training see what it is judged on."""
+    """Messages about ids that are in two splits, which would let training see what it is judged on."""
     messages = []
     for first, second in combinations(parts, 2):
         ids = parts[second].table.column(ID)
@@ -344,7 +344,7 @@ def _stratum(table: pa.Table, data: DataConfig, roles: Roles) -> pa.ChunkedArray
     classes = table.column(column)
     if not classes.null_count:
         return classes
-    # Rows without a class are a stratum of their own; a single one, which cannot be in both parts, joins the largest.
+    # Rows without a class are their own stratum; a single one, which cannot be in both parts, joins the largest.
     known = counts(classes.drop_null())
     stratum = "" if classes.null_count > 1 else max(known, key=lambda name: known[name], default="")
     return classes.fill_null(stratum)

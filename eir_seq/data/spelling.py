@@ -27,10 +27,10 @@ _RULES: dict[str, Callable[[str], str]] = {
 }
 
 
-def spelt_alike(counts: Mapping[str, int]) -> list[tuple[list[str], str]]:
+def similar_spellings(counts: Mapping[str, int]) -> list[tuple[list[str], str]]:
     """Groups of values that differ by spaces, case, the form of a number or of Unicode alone, and by which of them.
 
-    >>> spelt_alike({"neg": 24, "pos": 30, "neg ": 6})
+    >>> similar_spellings({"neg": 24, "pos": 30, "neg ": 6})
     [(['neg', 'neg '], 'spaces')]
     """
     groups: dict[str, list[str]] = {}
@@ -48,14 +48,14 @@ def _reason(values: Sequence[str]) -> str:
 
 def spelling_warnings(counts: Mapping[str, int], column: str, place: str, unit: str, kind: str) -> list[str]:
     """A line for each group of classes that look like one, `counts` by class; `unit` is what they count."""
-    groups = spelt_alike(counts)
+    groups = similar_spellings(counts)
     lines = []
     for values, reason in groups[:SHOWN]:
         listed = [f"{value!r} ({counts[value]:,} {unit})" for value in values]
         alike = ", ".join(listed[:-1]) + f" and {listed[-1]}"
-        lines.append(f"{place}: {alike} of {column!r} differ only in {reason}; each is a {kind} of its own")
+        lines.append(f"{place}: {alike} of {column!r} differ only in {reason}; each is a separate {kind}")
     if len(groups) > SHOWN:
-        lines.append(f"{place}: {len(groups) - SHOWN} more groups of values of {column!r} are spelt alike")
+        lines.append(f"{place}: {len(groups) - SHOWN} more groups of values of {column!r} are spelled alike")
     return lines
 
 

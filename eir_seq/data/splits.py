@@ -41,7 +41,7 @@ def draw_rows(
         rows: all rows of which this is a fraction, where others were drawn before; the number of `ids` if absent.
 
     Raises:
-        UserError: the share is no row at all or every row, or a class has a single row, which cannot stand in both
+        UserError: the share is no row at all or every row, or a class has a single row, which cannot be in both
             parts (where others were drawn before, it stays).
     """
     whole = len(ids) if rows is None else rows
@@ -93,7 +93,7 @@ def draw_groups(
     """Mask of the rows of the drawn groups; rows of a group stay together.
 
     Groups are taken in a random order as long as each brings the classes of the drawn part closer to `fraction` of all.
-    Raises `UserError` where there are fewer than two groups.
+    Raises `UserError` if there are fewer than two groups.
     """
     names, group_codes = _codes(groups)
     if len(names) < 2:
@@ -110,7 +110,7 @@ def draw_groups(
         if np.abs(target - drawn - table[group]).sum() < np.abs(target - drawn).sum():
             drawn, taken[group] = drawn + table[group], True
     sizes = table.sum(axis=1)
-    if not taken.any():  # every group is larger than what is asked for
+    if not taken.any():  # every group is larger than what is requested
         taken[order[np.argmin(sizes[order])]] = True
     if taken.all():
         taken[order[np.argmax(sizes[order])]] = False

@@ -17,9 +17,9 @@ def check_tags(
     reasons: dict[int, list[str]],
     first: int = 0,
 ) -> list[str | None]:
-    """The tags of each row as a JSON list of texts, None where they are missing; notes what is wrong with others.
+    """The tags of each row as a JSON list of texts, None if they are missing; notes what is wrong with others.
 
-    `cells` and `texts` are the input that the words stand in, rows that have `reasons` already are left alone. `first`:
+    `cells` and `texts` are the input that holds the words, rows that have `reasons` already are left alone. `first`:
     the row of the file with which these begin.
     """
     found: list[str | None] = []

@@ -23,7 +23,7 @@ from eir_seq.training.folder import read_config
 REPETITIONS = ("seed", "data.split_seed", "data.fold")
 """Config keys whose values repeat a run rather than change what it does."""
 APART_FROM_SETTINGS = ("note", "run.", "tracker.", "trainer.threads", "cache.", "data.num_workers", "data.cache_dir")
-"""Config keys in which runs of one row may differ besides; a dot at the end stands for the whole section."""
+"""Config keys in which runs of one row may differ as well; a dot at the end stands for the whole section."""
 _FOLD = re.compile(r"(fold[-_ ]?)\d+", re.IGNORECASE)
 """The number of a fold in the name of a data file, e.g. ``fold_3.csv``."""
 
@@ -179,7 +179,7 @@ def _is_apart(key: str, over: Sequence[str]) -> bool:
 
 
 def _comparable(key: str, value: Any) -> str:
-    """A value as it is told apart from others: that of a data file without the number of its fold."""
+    """A value as it is distinguished from others: that of a data file without the number of its fold."""
     if key.startswith("data.") and isinstance(value, str):
         value = _FOLD.sub(r"\1", value)
     return json.dumps(value, sort_keys=True)
@@ -227,9 +227,7 @@ def _read_runs(folder: Path) -> Iterator[Run]:
             ) from None
         wrong = dict(wrong_files(run_dir, ("config.yaml", "manifest.json", "result.json")))
         if faults := [
-            Fault(
-                str(run_dir / name), f"is {problem}; put it back, or remove {run_dir / CHECKSUMS} to take it as it is"
-            )
+            Fault(str(run_dir / name), f"is {problem}; restore it, or remove {run_dir / CHECKSUMS} to take it as it is")
             for name, problem in wrong.items()
             if name in ("config.yaml", "manifest.json")
         ]:
@@ -274,16 +272,16 @@ def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
 def _problems(folder: Path, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
     """Jobs that failed, then runs that are not finished and belong to no such job."""
     finished = {run.name for run in runs if run.metrics is not None}
-    told = set()
+    named = set()
     for jobs_folder in sorted(path.parent for path in folder.rglob(JOBS) if path.is_dir()):
         for job in read_jobs(jobs_folder):
             name = str((jobs_folder / str(job.number)).relative_to(folder))
             if job.status != "done" and name not in finished:
-                told.add(name)
+                named.add(name)
                 words = " ".join(word.lstrip("+") for word in job.overrides)
                 yield f"{name} ({words})", f"{job.status}{f': {job.message}' if job.message else ''}"
     for run in runs:
-        if run.metrics is None and run.name not in told:
+        if run.metrics is None and run.name not in named:
             yield run.name, run.status
 
 

@@ -162,7 +162,7 @@ def _setting(section: Section, keys: tuple[str, ...], place: int) -> Column:
 
 
 def _metric(section: Section, name: str) -> Column:
-    # Of the metrics, those of the validation rows stand to the left of those of the test rows.
+    # Of the metrics, those of the validation rows are to the left of those of the test rows.
     headline = name.partition(".")[2] == section.headline.metric
     place = 20_000 + 2 * (not headline) + (not name.startswith("validation."))
     return Column(name, tuple(mean_and_deviation(row.values(name)) for row in section.rows), place)

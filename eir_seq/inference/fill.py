@@ -53,7 +53,7 @@ def fill_gaps(
     """Fill the gaps of prompts; the table has the columns id, NAME_prompt, NAME, the text without gaps.
 
     Gaps are written as the tokenizer's mask token or, of `span_corruption`, as its sentinels <extra_id_0> ... For masks
-    of a masked language model there is NAME_candidates, too: for each of them the likeliest tokens and their
+    of a masked language model there is NAME_candidates, too: for each of them the most likely tokens and their
     probabilities, as JSON.
 
     Args:
@@ -73,9 +73,9 @@ def fill_gaps(
     texts: list[str] = []
     candidates: list[list[list[tuple[str, float]]]] = []
     for start in range(0, len(rows), size):
-        filled, likeliest = fill(rows[start : start + size], start)
+        filled, most_likely = fill(rows[start : start + size], start)
         texts += filled
-        candidates += likeliest
+        candidates += most_likely
         console.progress("filling", len(texts), len(rows))
     columns: dict[str, list[Any]] = {f"{output.name}_prompt": list(prompts.values()), output.name: texts}
     if candidates:
@@ -154,7 +154,7 @@ class _Filler:
         parts = re.split(f"({'|'.join(map(re.escape, marks))})", prompt)
         tokenizer = self.fitted.config.tokenizer
         if tokenizer is None or not tokenizer.SPACES_APART:
-            # a space belongs to the word behind it, which is missing
+            # a space belongs to the word after it, which is missing
             parts = [part.rstrip() if mark else part for part, mark in zip(parts, [*parts[1:], ""], strict=True)]
         encodings = iter(self.tokenizer.encode_batch([part for part in parts[::2] if part]))
         return [

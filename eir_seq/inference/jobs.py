@@ -18,7 +18,7 @@ Status = Literal["waiting", "running", "done", "failed", "stopped"]
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep and how it stands."""
+    """One job of a sweep and its status."""
 
     number: int
     overrides: tuple[str, ...]

@@ -60,11 +60,11 @@ def predict(
     With `data.on_bad_row=skip`, of the run or in `reading`, rows that cannot be used have no prediction, and the table
     has a column ``not predicted`` that says why. Otherwise such a row is an error.
 
-    Labels are not needed. Where each row of an output has one, its metrics are printed and written beside the table
+    Labels are not needed. Where each row of an output has one, its metrics are printed and written next to the table
     (``NAME.metrics.json``). The same rows in batches of the same sizes give the same bytes.
 
     Of a language model the rows are prompts, one per line of a text file or per row of a table, and the table holds
-    what it writes behind them. Of a sequence-to-sequence output they may be the lines of a text file, too. Lines and
+    what it writes after them. Of a sequence-to-sequence output they may be the lines of a text file, too. Lines and
     prompts of a masked language model, or of one that restores spans or texts, have gaps, which it fills.
 
     Args:
@@ -81,7 +81,7 @@ def predict(
             run's.
         csv_safe: put a quote (') before cells of the table that a spreadsheet would take for a formula: that begin with
             ``=``, ``+``, ``-``, ``@``, a tab or the end of a line, and are no numbers.
-        latents: layers whose states are written as well, into the folder ``NAME.latents`` beside the table.
+        latents: layers whose states are written as well, into the folder ``NAME.latents`` next to the table.
 
     Raises:
         UserError: no bundle, or one that is damaged; rows that cannot be used; a table that cannot be written.
@@ -281,7 +281,7 @@ def _config(
 
 
 def _left_out(config: ExperimentConfig, splits: Splits) -> list[LeftOut] | None:
-    """The rows without a prediction; None where the config makes them an error."""
+    """The rows without a prediction; None if the config makes them an error."""
     rows = [LeftOut(row.id, row.position, row.reason) for row in splits.skipped]
     return rows if rows or config.data.on_bad_row == "skip" else None
 

@@ -1,4 +1,4 @@
-"""Predict rows with a bundle, in memory: what `predict` does with those of a file, and other programs with theirs."""
+"""Predict rows with a bundle, in memory: as `predict` does with those of a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from eir_seq.rows import Rows
 
 MOST_IN_MEMORY = 10_000
-"""Rows up to which encoded ones stay in memory; those of more stand in a temporary folder."""
+"""Rows up to which encoded ones stay in memory; those of more are in a temporary folder."""
 
 
 class Predictor:
@@ -80,8 +80,8 @@ class Predictor:
         writes = language_model(self.bundle)
         if writes is not None:
             source: Any = self.bundle.config.inputs[writes.input]
-            beside = checked if reads_besides(self.bundle) is not None else None
-            texts = completions(self.bundle, writes, self._config, list(checked[source.column]), beside)
+            further = checked if reads_besides(self.bundle) is not None else None
+            texts = completions(self.bundle, writes, self._config, list(checked[source.column]), further)
             return [{writes.name: text} for text in texts]
         evaluation, _ = self.evaluate(checked)
         found: list[dict[str, Any]] = [{} for _ in rows]

@@ -20,7 +20,7 @@ from eir_seq.randomness import derive_seed
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.console import Console
 from eir_seq.training.devices import pick_device
-from eir_seq.training.samples import tensors_beside
+from eir_seq.training.samples import further_tensors
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
@@ -34,7 +34,7 @@ def language_model(bundle: Bundle) -> FittedOutput | None:
 
 
 def reads_besides(bundle: Bundle) -> str | None:
-    """What the language model of a bundle reads beside a text, such as pixel_values."""
+    """What the language model of a bundle reads besides a text, such as pixel_values."""
     output = language_model(bundle)
     sources = {} if output is None else bundle.inputs[output.input].sources
     return next((kind for kind, source in sources.items() if source.per_row), None)
@@ -46,7 +46,7 @@ def is_prompt_file(path: str) -> bool:
 
 
 def read_prompts(path: str) -> dict[str, str]:
-    """The lines of a text file by their numbers, blank ones left out; raises `UserError` where there is none."""
+    """The lines of a text file by their numbers, blank ones left out; raises `UserError` if there is none."""
     path = str(Path(path).expanduser())
     check_file(path, "data.test")
     with open_text(path, "data.test") as file:
@@ -104,14 +104,14 @@ def completions(
     progress: Progress | None = None,
 ) -> list[str]:
     """What the model writes after each prompt; `rows` of them are needed where it reads more than a text."""
-    write_behind = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer)).eval())
+    write = completer(output, bundle.inputs, bundle.network.to(pick_device(config.trainer)).eval())
     fitted: Any = bundle.inputs[output.input]
     size = config.data.eval_batch_size or config.data.batch_size
     texts: list[str] = []
     for start in range(0, len(prompts), size):
         seed = derive_seed(config.seed, "completions", start)
-        own = {} if rows is None else tensors_beside(fitted, rows[start : start + size])
-        texts += write_behind(prompts[start : start + size], seed=seed, tensors=own)
+        own = {} if rows is None else further_tensors(fitted, rows[start : start + size])
+        texts += write(prompts[start : start + size], seed=seed, tensors=own)
         if progress is not None:
             progress("completing", len(texts), len(prompts))
     return texts
@@ -130,7 +130,7 @@ def writing(bundle: Bundle, output: FittedOutput, generation: Mapping[str, Any])
 
 
 def rows_of_texts(bundle: Bundle, output: FittedOutput, prompt: str | None, test: str | None) -> Rows:
-    """A source text, or those that stand in a file line by line, as rows without targets."""
+    """A source text, or those that are in a file line by line, as rows without targets."""
     from eir_seq.rows import Rows
 
     texts = {"1": prompt} if prompt is not None else read_prompts(str(test))

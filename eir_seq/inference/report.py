@@ -98,7 +98,7 @@ class RunFiles:
         """The kind of each output, as the run noted it, or else as its config says."""
         try:
             declared = yaml.safe_load(self.config)
-        except yaml.YAMLError:  # it is shown as it stands
+        except yaml.YAMLError:  # it is shown as is
             declared = None
         outputs = declared.get("outputs") if isinstance(declared, dict) else None
         types = {name: output.get("type") for name, output in outputs.items()} if isinstance(outputs, dict) else {}

@@ -13,7 +13,7 @@ from eir_seq.outputs.reporting.plots import COLOURS, INK, SERIES, Plot, legend_b
 from eir_seq.training.report_data import LengthSummary
 
 NOISY = 40
-"""From so many points on, a training loss is drawn as its running mean, with the values themselves faint behind."""
+"""From that many points on, a training loss is drawn as its running mean over the faint values."""
 
 _DASHES = {"train": (0, (4, 2)), "validation": "solid", "test": (0, (1, 1))}
 

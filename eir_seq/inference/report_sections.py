@@ -27,7 +27,7 @@ AVERAGE_TITLE = "Average over outputs"
 
 @dataclass(frozen=True)
 class Kind:
-    """The kind of an output: its name in configs, and its config class; None where it is not installed."""
+    """The kind of an output: its name in configs, and its config class; None if it is not installed."""
 
     name: str
     config: type[OutputBase] | None
@@ -96,7 +96,7 @@ def cards(
         values: metrics.
         kinds: by output.
         rows: number of rows that were predicted, by split.
-        final: not the last ones of a run that goes on.
+        final: not the last ones of a run that continues.
         labelled: by split and output, the rows that were measured, where some have no target.
         average: by split, the average over outputs.
     """
@@ -126,7 +126,7 @@ def cards(
 
 
 def headline(kind: Kind, measured: Mapping[str, Metric]) -> list[str]:
-    """The metric that stands large and those beside it, of those that were measured."""
+    """The metric that is shown large and those next to it, of those that were measured."""
     lines = kind.config.HEADLINES if kind.config is not None else ()
     for line in lines:
         if line[0] in measured:

@@ -23,7 +23,7 @@ def build_modality(name: str, config: InputBase, purpose: Purpose | None = None)
 
 
 def load_modality(folder: str | Path) -> FittedModality:
-    """A fitted input that `save` wrote; raises `UserError` where the folder holds none."""
+    """A fitted input that `save` wrote; raises `UserError` if the folder holds none."""
     from eir_seq.modalities.base import STATE_FILE
 
     path = Path(folder) / STATE_FILE

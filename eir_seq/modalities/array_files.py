@@ -22,15 +22,15 @@ NPZ = ".npz"
 UNREADABLE = (
     OSError, ValueError, TypeError, EOFError, OverflowError, MemoryError, RuntimeError, zlib.error, zipfile.BadZipFile
 )  # fmt: skip
-"""What `load_array` raises where there is no array."""
+"""What `load_array` raises if there is no array."""
 
 
 def locate_array(cell: Any, folder: Path, member: str | None = None) -> Any:
-    """A file's name as `locate` gives it, with the member behind it for a ``.npz`` file; lists as they are.
+    """A file's name as `locate` gives it, with the member after it for a ``.npz`` file; lists as they are.
 
     Args:
         cell: a list of numbers, or the name of a file, ``FILE.npz:MEMBER`` for one of several arrays.
-        folder: where the data file stands.
+        folder: where the data file is.
         member: of ``.npz`` files whose cell does not name one.
 
     Raises:
@@ -52,7 +52,7 @@ def is_array_file(cell: Any) -> bool:
 
 
 def name_of(cell: Any) -> str:
-    """The file and member of a cell that `locate_array` gave, or its numbers, for people."""
+    """The file and member of a cell that `locate_array` gave, or its numbers, in readable form."""
     if not is_array_file(cell):
         return shown(cell)
     return ":".join([cell[0], *cell[3:]])

@@ -75,12 +75,12 @@ class Draw:
 class RowSource(Protocol):
     """Encoded rows, wherever they are stored: features by name, each of one dtype.
 
-    A feature has one number per row, a sequence of its own length per row, or an array of one shape per row.
+    A feature has one number per row, a sequence of any length per row, or an array of one shape per row.
     """
 
     @property
     def features(self) -> Collection[str]:
-        """The features that there are."""
+        """The available features."""
 
     def numbers(self, feature: str) -> NDArray[Any]:
         """One number per row, ``(rows,)``."""
@@ -124,7 +124,7 @@ class Cells(Protocol):
 
     @property
     def column(self) -> str:
-        """The column of the text, or of what stands in its place."""
+        """The column of the text, or of what is in its place."""
 
     @property
     def places(self) -> dict[str, str]:
@@ -142,7 +142,7 @@ class Cells(Protocol):
         """The value of a cell, its files found; raises `ValueError` with the reason where it is none."""
 
     def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:
-        """All that is wrong with a row: what stands in its text column and the values of its other columns."""
+        """All that is wrong with a row: what is in its text column and the values of its other columns."""
 
 
 class FittedModality(ABC):
@@ -193,16 +193,16 @@ class FittedModality(ABC):
         return encoded, ids
 
     def review(self, encoded: RowSource, split: str) -> list[str]:
-        """Warnings about the encoded rows of a split; raises `UserError` where they cannot be used at all."""
+        """Warnings about the encoded rows of a split; raises `UserError` if they cannot be used at all."""
         del encoded, split
         return []
 
     @abstractmethod
     def show(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:
-        """What stands in some rows, for people."""
+        """What is in some rows, in readable form."""
 
     def show_arranged(self, rows: Rows, encoded: RowSource, count: int) -> list[str]:
-        """What stands in the `count` rows that batches are made of, for people.
+        """What is in the `count` rows that batches are made of, in readable form.
 
         Args:
             rows: of the data.
@@ -233,7 +233,7 @@ class FittedModality(ABC):
         return found
 
     def same_state(self, other: Self) -> bool:
-        """Whether `other`, of the same type, learnt the same from its training rows, on which weights depend."""
+        """Whether `other`, of the same type, learned the same from its training rows, on which weights depend."""
         return other.renamed(self.name, self.config).fingerprint() == self.fingerprint()
 
     @abstractmethod
@@ -271,7 +271,7 @@ class Modality(ABC):
     @classmethod
     @abstractmethod
     def load(cls, folder: Path) -> FittedModality:
-        """A fitted input that `FittedModality.save` wrote; raises `UserError` where files are missing or damaged."""
+        """A fitted input that `FittedModality.save` wrote; raises `UserError` if files are missing or damaged."""
 
     @property
     def cells(self) -> Cells | None:
@@ -279,7 +279,7 @@ class Modality(ABC):
         return None
 
     def adopting(self, fitted: Any) -> Modality:
-        """The same input, which learns nothing itself: it takes what the fitted one of another run learnt."""
+        """The same input, which learns nothing itself: it takes what the fitted one of another run learned."""
         return Adopted(self, fitted)
 
     @abstractmethod
@@ -288,7 +288,7 @@ class Modality(ABC):
 
 
 class Adopted(Modality):
-    """An input that takes what the one of another run learnt.
+    """An input that takes what the one of another run learned.
 
     Args:
         modality: as configured.

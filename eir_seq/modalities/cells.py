@@ -35,7 +35,7 @@ def write_cell(value: Any) -> str:
 
 
 def bytes_of(value: Mapping[str, Any]) -> bytes:
-    """The bytes that an object of a cell stands for; raises `ValueError` where it is none."""
+    """The bytes that an object of a cell stands for; raises `ValueError` if it is none."""
     try:
         return base64.b64decode(value[BASE64], validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error):

@@ -17,7 +17,7 @@ MOST_BYTES = 256 * MEGABYTE
 def locate(cell: Any, folder: Path) -> Any:
     """A file's name as ``[path, bytes, time]``, so that what was encoded from another state of it is not reused.
 
-    Names are relative to `folder`, in which the data file stands. Where there is no such file, the path is text.
+    Names are relative to `folder`, which holds the data file. Where there is no such file, the path is text.
 
     Raises:
         ValueError: it is no regular file, or a link that leads out of the folder.
@@ -45,7 +45,7 @@ def is_file(cell: Any) -> bool:
 
 
 def open_cell(path: str) -> IO[bytes]:
-    """The file that a cell names; raises `OSError` where it is no regular file any more, or too large."""
+    """The file that a cell names; raises `OSError` if it is no regular file any more, or too large."""
     return open_regular(path, MOST_BYTES)
 
 

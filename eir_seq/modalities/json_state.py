@@ -53,7 +53,7 @@ class JsonFittedModality(FittedModality):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """What `save` wrote; raises `UserError` where it is missing or damaged."""
+        """What `save` wrote; raises `UserError` if it is missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
             content = read_json(path)

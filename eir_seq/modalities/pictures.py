@@ -1,4 +1,4 @@
-"""Pictures in files or in cells: found beside the data, checked, and scaled to arrays of pixels of one shape."""
+"""Pictures in files or in cells: found next to the data, checked, and scaled to arrays of pixels of one shape."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BILINEAR, BICUBIC = 2, 3
 FILTERS = range(6)
 """Numbers of the ways of resampling, in published files as in Pillow."""
 MODES = {3: "RGB", 1: "L", 4: "RGBA"}
-"""How pictures of so many channels are called."""
+"""How pictures of that many channels are called."""
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
 """Kinds of pictures whose values are bytes, so that they can be turned into colours or grey without loss of range."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
@@ -41,13 +41,13 @@ LONGEST_SHAPE = 200
 
 
 NAME = "name"
-"""Key of the file name beside the bytes of a picture, where it is known."""
+"""Key of the file name next to the bytes of a picture, where it is known."""
 
 
 def locate_picture(cell: Any, folder: Path) -> Any:
     """The picture of a cell: its file, as `locate` gives it, or its bytes.
 
-    Bytes stand in the cell itself or, as in image columns of the Hub, under ``bytes`` beside a ``path``.
+    Bytes are in the cell itself or, as in image columns of the Hub, under ``bytes`` next to a ``path``.
 
     Raises:
         ValueError: the file is no regular one, or a link that leads out of the folder.
@@ -69,7 +69,7 @@ def source_of(cell: Any) -> str | bytes:
 
 
 def name_of(cell: Any) -> str:
-    """What to call a picture that `locate_picture` found, for people."""
+    """What to call a picture that `locate_picture` found, in readable form."""
     if isinstance(cell, Mapping):
         return str(cell.get(NAME) or f"{len(bytes_of(cell)):,} bytes")
     path: str = cell[0]
@@ -173,7 +173,7 @@ def problem(cell: Any, channels: int) -> Iterator[str]:
 
 
 def _impossible_shape(size: tuple[int, int]) -> str | None:
-    """What is wrong with the size of a picture, as its header tells it; None where it can be decoded."""
+    """What is wrong with the size of a picture, as its header tells it; None if it can be decoded."""
     width, height = size
     if width * height <= MOST_PIXELS and max(size) <= LONGEST_SHAPE * min(size):
         return None
@@ -184,7 +184,7 @@ def _impossible_shape(size: tuple[int, int]) -> str | None:
 
 @contextmanager
 def opened_picture(source: str | bytes) -> Iterator[Image]:
-    """The header of a picture in one of `FORMATS`, whatever the file's name; its pixels are decoded when asked for.
+    """The header of a picture in one of `FORMATS`, whatever the file's name; its pixels are decoded on request.
 
     Raises what `_unreadable` lists where the file, or the bytes, hold none.
     """
@@ -241,7 +241,7 @@ def _sides(given: Any) -> tuple[Any, Any]:
 
 
 def published_moments(content: Mapping[str, Any], channels: int, place: str) -> tuple[list[float], list[float]] | None:
-    """Mean and standard deviation of each channel, from 0 to 1, of a published processor; None where it does not say.
+    """Mean and standard deviation of each channel, from 0 to 1, of a published processor; None if it does not say.
 
     Raises:
         UserError: they are no such numbers.
@@ -260,7 +260,7 @@ def published_moments(content: Mapping[str, Any], channels: int, place: str) -> 
 
 
 def is_numbers(values: Any, count: int) -> bool:
-    """Whether `values` are so many finite numbers."""
+    """Whether `values` are that many finite numbers."""
     return (
         isinstance(values, Sequence)
         and len(values) == count

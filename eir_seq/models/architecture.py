@@ -53,9 +53,9 @@ class Task:
     """One documented class of an architecture.
 
     `published`: its class name. `plan`, `head`: options -> parts. `body_rows`, `head_rows`: options -> key table of
-    each; `prefix` stands in front of the body's published names in this class. `prepare`: options and documented
+    each; `prefix` precedes the body's published names in this class. `prepare`: options and documented
     inputs -> inputs, where this class completes them. `decoding`: how it generates, where it does in its own way.
-    `prefixes`: what may stand in front of the body's names in files of other classes.
+    `prefixes`: what may precede the body's names in files of other classes.
     """
 
     published: str
@@ -77,7 +77,7 @@ class Task:
 class TaskHead:
     """How one documented class differs from the base class.
 
-    `suffix`: what its name has behind the family's. `plan`, `body_rows`, `prefix`: where they are not the family's.
+    `suffix`: what its name has after the family's. `plan`, `body_rows`, `prefix`: where they are not the family's.
     """
 
     suffix: str
@@ -124,7 +124,7 @@ def declare_tasks(
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Everything the factory needs to know. `prefixes`: what may stand in front of the body's names in a file."""
+    """Everything the factory needs to know. `prefixes`: what may precede the body's names in a file."""
 
     tasks: Mapping[str, Task]
     prefixes: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Models that cannot be: larger than the memory, or than the file that they are to be read from.
 
-Both are told while the model is built, by the first parameter that is too many: before anything is written to memory.
+Both are reported while the model is built, at the first parameter that exceeds the bound, before memory is written.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from eir_seq.errors import Fault, UserError
 
 GIGABYTE = 1 << 30
 NUMBERS_PER_NUMBER, FRESH_NUMBERS = 4, 1 << 22
-"""Numbers in parameters for each in a file (tied ones are counted at each place), and beside all of them."""
+"""Numbers in parameters for each in a file (tied ones are counted at each place), and in addition to them."""
 TENSORS_PER_TENSOR, FRESH_TENSORS = 64, 1000
-"""Parameters that may be made of one in a file (experts that are published as one tensor), and beside all of them."""
+"""Parameters that may be made of one in a file (experts that are published as one tensor), and in addition to them."""
 
 
 @contextmanager

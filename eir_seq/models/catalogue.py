@@ -32,7 +32,7 @@ POOLERS: list[str] = []
 """Those whose base model has a pooler: one vector per text that a learned layer makes of its states."""
 
 TENSORS: dict[str, list[str]] = {kind: [] for kind in TENSOR_INPUTS}
-"""For each input beside tokens, those that take it, some of them with the options that switch it on."""
+"""For each input other than tokens, those that take it, some of them with the options that switch it on."""
 
 SYNONYMS: dict[str, str] = {}
 """Documented names of models that are another architecture, tokenizer apart."""

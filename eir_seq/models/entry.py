@@ -22,14 +22,14 @@ TENSOR_INPUTS = (
     "bbox", "xpaths", "entities", "visual_embeds", "pixel_values", "global_attention_mask", "langs", "task_type_ids",
     "input_shape_ids", "input_pronunciation_ids",
 )  # fmt: skip
-"""Inputs beside tokens that columns of a table can give."""
+"""Inputs other than tokens that columns of a table can give."""
 
 
 class Export(NamedTuple):
     """What `torch.export` makes of an architecture.
 
     Attributes:
-        refused: why the architecture does not export with dynamic batch and length; None where it does.
+        refused: why the architecture does not export with dynamic batch and length; None if it does.
         operations: of this library, which has to be imported where the program runs.
         note: what a program does in another way than the model.
         lengths: which lengths a program takes, where not all that the model takes.

@@ -247,8 +247,8 @@ def _labels(overrides: dict[str, Any]) -> dict[str, Any]:
 
 def _stored_dtype(content: dict[str, Any], held: dict[str, Tensor]) -> torch.dtype:
     """The number format of a published model: as its config says, or that of its first weight."""
-    if (told := content.get("dtype", content.get("torch_dtype"))) is not None:
-        return _dtype(told)
+    if (given := content.get("dtype", content.get("torch_dtype"))) is not None:
+        return _dtype(given)
     floats = (x.dtype for x in held.values() if x.is_floating_point())
     return next(floats, torch.get_default_dtype())
 
@@ -266,16 +266,16 @@ def _formats() -> str:
 
 
 def _fault_of_task(model: Model, config: ModelConfig) -> str | None:
-    """Why tensors have other shapes, where the class of the task changes options; None where it changes none."""
+    """Why tensors have other shapes, where the class of the task changes options; None if it changes none."""
     own = model.config
     changed = {name: getattr(own, name) for name in fields(type(own)) if getattr(own, name) != getattr(config, name)}
-    told = [f"{name}: {value} (the file has {getattr(config, name)})" for name, value in changed.items()]
-    if not told:
+    changes = [f"{name}: {value} (the file has {getattr(config, name)})" for name, value in changed.items()]
+    if not changes:
         return None
     other = "masked-lm" if "masked-lm" in model.architecture.tasks and model.task != "masked-lm" else "base"
     plain = "".join(f", {name}=False" for name in ("is_decoder",) if getattr(own, name, False))
     return (
-        f"task {model.task!r} needs {', '.join(told)}, so tensors have other shapes: load it for another task "
+        f"task {model.task!r} needs {', '.join(changes)}, so tensors have other shapes: load it for another task "
         f"(task={other!r}{plain}), or initialize those tensors (ignore_mismatched_sizes=True)"
     )
 
@@ -365,7 +365,7 @@ def _by_class_name(name: str, task: str) -> tuple[str, str]:
 
 
 def class_named(name: str) -> tuple[str, str] | None:
-    """Model type and task of a documented class name ("BertForMaskedLM"), None where no class has that name."""
+    """Model type and task of a documented class name ("BertForMaskedLM"), None if no class has that name."""
     for model_type, entry in CATALOGUE.items():
         family = entry.config.partition(":")[2].removesuffix("Config")
         if name.startswith(family):  # only these architectures are imported

@@ -30,7 +30,7 @@ from eir_seq.models.names import Named, adapters, is_adapter, published_names
 
 ALL_LINEAR = "all-linear"
 FRONT = "base_model.model."
-"""What stands in front of a published name in an adapter's file."""
+"""What precedes a published name in an adapter's file."""
 WEIGHTS = "adapter_model"
 DEFAULT_ALPHA = 8
 """What an adapter's config that tells no lora_alpha means."""
@@ -72,7 +72,7 @@ def add_lora(
         alpha: the adapters' factor is alpha / rank.
         dropout: on what adapters read.
         target_modules: published names of linear layers, their last parts (``q_proj``) or patterns (``h.0.*``); a
-            published layer that is several of ours (gpt2's ``c_attn``) has one adapter, of its whole width.
+            published layer that is several layers here (gpt2's ``c_attn``) has one adapter, of its whole width.
             ``"all-linear"``: all of the body.
 
     Raises:
@@ -132,12 +132,12 @@ def load_adapter(model: nn.Module, folder_or_hub_id: str | Path, *, revision: st
 
 
 def save_adapter(model: nn.Module, folder: str | Path, *, base_model: str | None = None) -> None:
-    """Write the adapters, and whole tensors that are trained beside them, under published names.
+    """Write the adapters, and whole tensors that are trained with them, under published names.
 
     Args:
         model: with adapters.
         folder: is made if it is not there.
-        base_model: folder or Hub id of the weights that the adapters stand beside.
+        base_model: folder or Hub id of the weights that the adapters belong to.
     """
     folder = Path(folder)
     tensors: dict[str, Tensor] = {}
@@ -187,7 +187,7 @@ def save_adapter(model: nn.Module, folder: str | Path, *, base_model: str | None
 
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> None:
-    """Add what the adapters learnt to the weights, in place, and take the adapters off.
+    """Add what the adapters learned to the weights, in place, and take the adapters off.
 
     The model computes the same up to rounding. What was frozen stays so.
     """
@@ -199,7 +199,7 @@ def merge_lora(model: nn.Module) -> None:
 
 
 def _layers(model: nn.Module, named: Named) -> list[Linear]:
-    """Our layers of a published one; torch's own become ours, of the same parameters."""
+    """Our layers of a published one; torch's own are replaced, with the same parameters."""
     layers = []
     for parameter in named.ours:
         name = parameter.removesuffix(".weight")
@@ -294,7 +294,7 @@ def _problem(model: nn.Module, name: str, matrices: Mapping[str, Tensor], known:
     inputs, outputs = layers[0].in_features, sum(layer.out_features for layer in layers)
     a, b = matrices["A"].shape, matrices["B"].shape
     if (len(a), len(b)) != (2, 2) or (a[1], b[0]) != (inputs, outputs) or a[0] != b[1]:
-        return f"A has shape {list(a)} and B {list(b)}, beside a layer of {inputs} inputs and {outputs} outputs"
+        return f"A has shape {list(a)} and B {list(b)}, for a layer of {inputs} inputs and {outputs} outputs"
     return None
 
 

@@ -49,7 +49,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         hidden_size: width of `last_hidden_state`.
         max_positions: longest text in tokens, None for no bound.
         features: documented inputs of the architecture itself (global_attention_mask, bbox, ...).
-        generation_config: its own defaults of the options of `generate`, by name; saved beside the weights.
+        generation_config: its own defaults of the options of `generate`, by name; saved next to the weights.
     """
 
     def __init__(self, architecture: Architecture, config: ModelConfig, task: str) -> None:
@@ -106,7 +106,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
                 `output_hidden_states` are what the published config says if None.
             cache_position: (new tokens,) places of the tokens that no cache holds yet, from 0 on. They follow from the
                 cache: published code takes them, and here they are only checked.
-            inputs: further tensors. `logits_to_keep`: without targets, a head predicts at so many of the last tokens
+            inputs: further tensors. `logits_to_keep`: without targets, a head predicts at that many of the last tokens
                 only, 0 for all of them; or (places,) where it does.
         """
         if isinstance(past_key_values, (tuple, list)):
@@ -165,7 +165,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         return output
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """(batch, length) labels moved right behind the decoder's first token, -100 as padding."""
+        """(batch, length) labels moved right after the decoder's first token, -100 as padding."""
         writer = self.architecture.tasks.get("seq2seq-lm")
         if writer is None or writer.head is None:
             raise ValueError(f"{self.config.model_type!r} has no decoder that reads labels")
@@ -297,8 +297,8 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         """Write ``config.json`` and the weights in published names, so that others can open them."""
         pair = isinstance(self.body, EncoderDecoder)
         config = published_config(self.config, self.declared.published, is_encoder_decoder=pair)
-        told = {"dtype", "torch_dtype"} & config.keys()
-        config |= dict.fromkeys(told, str(self.dtype).removeprefix("torch."))
+        given = {"dtype", "torch_dtype"} & config.keys()
+        config |= dict.fromkeys(given, str(self.dtype).removeprefix("torch."))
         write(Path(folder), config, self.published_tensors(), self.generation_config)
 
     def computed_tensors(self) -> Tensors:

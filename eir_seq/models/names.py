@@ -50,9 +50,9 @@ def _upright(row: Any) -> Any:
 
 
 def published_names(model: Any) -> dict[str, Named]:
-    """Every parameter by its published name, as the base class has it, without what a head's class puts in front."""
+    """Every parameter by its published name, as the base class has it, without the prefix of a head's class."""
     own = {name: x for name, x in model.named_parameters() if not is_adapter(name)}
-    if not hasattr(model, "declared"):  # a model beyond the catalogue has no names but the published ones
+    if not hasattr(model, "declared"):  # a model outside the catalogue has no names but the published ones
         bare = ((name.removeprefix("body."), name) for name in own)
         return {name: Named(Same(name, name), (ours,), (name,)) for name, ours in bare}
     found = {}
@@ -69,7 +69,7 @@ def published_names(model: Any) -> dict[str, Named]:
             names: tuple[str, ...] = ()
             left.taken.clear()
             for published, _ in row.push(left):
-                names = tuple(left.taken) or names  # one of ours may be several published ones
+                names = tuple(left.taken) or names  # one tensor may be several published ones
                 left.taken.clear()
                 if names and part + names[0] in own:
                     found[published] = Named(row, tuple(part + name for name in names), names)

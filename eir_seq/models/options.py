@@ -63,7 +63,7 @@ class Options:
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other documented names of options: alias -> name."""
     parts: ClassVar[Mapping[str, type[Options]]] = {}
-    """Options that are mappings of options themselves: name -> what may stand in it."""
+    """Options that are mappings of options themselves: name -> what may be in it."""
 
     if not TYPE_CHECKING:  # options are checked by their own names
 
@@ -119,7 +119,7 @@ class ModelConfig(Options):
         return ANSWERS[name] if given is None else bool(given)
 
     def target_vocabulary(self) -> int | None:
-        """Tokens that texts are written with, or None where the architecture knows no tokens."""
+        """Tokens that texts are written with, or None if the architecture knows no tokens."""
         return getattr(self, "vocab_size", None)
 
     def with_vocabulary(self, size: int) -> Self:
@@ -160,7 +160,7 @@ class ModelConfig(Options):
         return self
 
     def position_limit(self) -> int | None:
-        """The longest sequence in tokens, or None where the architecture sets no bound."""
+        """The longest sequence in tokens, or None if the architecture sets no bound."""
         return None if self.max_positions_option is None else int(getattr(self, self.max_positions_option))
 
 
@@ -187,7 +187,7 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 
 def describe(config: type[Options]) -> list[dict[str, Any]]:
-    """For each option: name, default, type and meaning; where it is a part, also the `options` that may stand in it."""
+    """For each option: name, default, type and meaning; where it is a part, also the `options` that may be in it."""
     hints = typing.get_type_hints(config)
     return [
         {
@@ -223,7 +223,7 @@ def overridden(config: type[Options], options: Mapping[str, Any], changes: Mappi
 
 
 def flat(described: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same options in one list, those of a part behind it and named by their path."""
+    """The same options in one list, those of a part after it and named by their path."""
     for option in described:
         yield {name: value for name, value in option.items() if name != "options"}
         for inner in flat(option.get("options", [])):

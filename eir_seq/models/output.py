@@ -90,7 +90,7 @@ class TokenStates:
 
     Attributes:
         states: (batch, length, hidden).
-        mask: (batch, length) bool, True at real tokens; what stands in `states` elsewhere means nothing.
+        mask: (batch, length) bool, True at real tokens; what is in `states` elsewhere means nothing.
         inputs: the tensors that were read, by name: input_ids (batch, length) and what else the input has.
         head: the backbone's own head, where it was built with one.
         pooler_output: (batch, hidden), of the backbone's own pooler.

@@ -73,7 +73,7 @@ def _problems(scaling: Mapping[str, Any], channels: int, max_positions: int, ori
     """Faults of a `rope_scaling`, one after the other; later ones rely on there being no earlier.
 
     `channels`: those of a head that are rotated. `max_positions`: max_position_embeddings. `original`: the length of
-    texts in the pretraining as the config names it, beside `rope_scaling`.
+    texts in the pretraining as the config names it, next to `rope_scaling`.
     """
     kind = scaling_kind(scaling)
     if kind not in NEEDED:
@@ -105,9 +105,9 @@ def _problems(scaling: Mapping[str, Any], channels: int, max_positions: int, ori
         if (original or max_positions) < 2:
             yield "'longrope' needs an old length of more than one token"
         if length not in (None, original):
-            yield f"'longrope' reads {LENGTH} from beside rope_scaling, not from within"
+            yield f"'longrope' reads {LENGTH} next to rope_scaling, not within it"
         if original is None and scaling.get("factor") is None and scaling.get("attention_factor") is None:
-            yield f"'longrope' needs a factor, an attention_factor, or {LENGTH} beside rope_scaling"
+            yield f"'longrope' needs a factor, an attention_factor, or {LENGTH} next to rope_scaling"
 
 
 def _positive(value: Any) -> bool:

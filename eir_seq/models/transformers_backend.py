@@ -30,7 +30,7 @@ class TransformersModel(nn.Module):
         config: the options, an object of transformers.
         hidden_size: width of `last_hidden_state`.
         max_positions: longest text in tokens, None for no bound.
-        features: documented inputs that it takes beside ids and mask.
+        features: documented inputs that it takes besides ids and mask.
         pack: always False; padding is computed and masked.
     """
 
@@ -171,7 +171,7 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        message = "a model beyond the catalogue needs transformers: pip install 'eir_seq[transformers]'"
+        message = "a model outside the catalogue needs transformers: pip install 'eir_seq[transformers]'"
         raise UserError(Fault("model_type", message)) from None
     return transformers
 
@@ -210,7 +210,7 @@ def _max_positions(body: nn.Module, config: Any) -> int | None:
     if not isinstance(bound, int) or bound <= 0:
         return None
     for name, module in body.named_modules():
-        # tables that count from behind the padding token, as roberta's
+        # tables that count from after the padding token, as roberta's
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             return bound - int(module.padding_idx) - 1
     return bound

@@ -17,7 +17,7 @@ from eir_seq.models.names import is_adapter
 
 
 def assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors in place of parameters and buffers, everywhere that a (tied) parameter stands."""
+    """Put tensors in place of parameters and buffers, at each place of a (tied) parameter."""
     places: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         for leaf, parameter in module._parameters.items():
@@ -39,7 +39,7 @@ class Vocabulary:
     """What a `Model` does with its token tables."""
 
     def get_input_embeddings(self: Any) -> nn.Embedding:
-        """The table of token vectors; of an encoder-decoder the encoder's, which is the decoder's as a rule."""
+        """The table of token vectors; of an encoder-decoder the encoder's, which is usually the decoder's."""
         side = self.body.encoder if isinstance(self.body, EncoderDecoder) else self.body
         table: nn.Embedding = side.embeddings.tokens
         return table
@@ -75,7 +75,7 @@ class Vocabulary:
 
         The rows of tokens that stay are kept; further ones begin by the model's own scheme, those of biases with zero.
         Beside adapters (`add_lora`) tables with fresh rows are trained and saved, whichever came first. Optimizers have
-        to be made anew.
+        to be rebuilt.
 
         Args:
             new_num_tokens: rows of the tables; as many as now if absent.

@@ -25,7 +25,7 @@ def load_output(path: Path) -> FittedOutput:
     """The fitted output that `FittedOutput.save` wrote.
 
     Raises:
-        UserError: the file is missing, truncated or not one of ours.
+        UserError: the file is missing, truncated or was not written by eir_seq.
     """
     from eir_seq.outputs.base import read_state
 

@@ -42,7 +42,7 @@ class FittedOutput(ABC):
     """
 
     LEARNT: ClassVar[tuple[str, ...] | None] = None
-    """Fields of the state by which raw outputs are read, such as the classes; None: all that it learnt."""
+    """Fields of the state by which raw outputs are read, such as the classes; None: all that it learned."""
 
     name: str
     config: OutputBase
@@ -174,7 +174,7 @@ class FittedOutput(ABC):
 
     @property
     def parts(self) -> Collection[str]:
-        """What may stand in brackets behind a metric of a single class, label or column."""
+        """What may be in brackets after a metric of a single class, label or column."""
         found: Collection[str] = self.describe().get("classes", {})
         return found
 
@@ -192,7 +192,7 @@ class FittedOutput(ABC):
         """Prediction columns by name; the first has the output's name, shape of `raw`: (rows, output_size)."""
 
     def decode_rows(self, raw: Tensor, rows: Callable[[], Rows]) -> dict[str, list[Any]]:
-        """As `decode`, for an output whose predictions are parts of what stands in the columns of the rows."""
+        """As `decode`, for an output whose predictions are parts of what is in the columns of the rows."""
         del rows
         return self.decode(raw)
 
@@ -210,7 +210,7 @@ class FittedOutput(ABC):
         del network, inputs
 
     def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
-        """Metrics of texts that it wrote, each beside the true one; none by default."""
+        """Metrics of generated texts, each with its reference; none by default."""
         del written, true
         return {}
 
@@ -261,7 +261,7 @@ class Output(ABC):
 
     @classmethod
     def restore(cls, content: Mapping[str, Any], path: Path) -> FittedOutput:
-        """The fitted output whose state was read from the file `path`; raises `UserError` where it is none."""
+        """The fitted output whose state was read from the file `path`; raises `UserError` if it is none."""
         try:
             state = TypeAdapter(cls.STATE).validate_json(json.dumps(content))
         except ValidationError as error:
@@ -291,12 +291,12 @@ class KeptRows:
         Args:
             places: the place in the result by the row's position.
 
-        Rows with values per word, (batch, words, width), get zeros behind the last.
+        Rows with values per word, (batch, words, width), get zeros after the last.
         """
         first = self._parts[0]
         shape = [max(part.shape[axis] for part in self._parts) for axis in range(1, first.dim())]
         joined = first.new_zeros(sum(map(len, self._parts)), *shape)
-        while self._parts:  # what is copied is let go of, and zeros take no memory before
+        while self._parts:  # what is copied is released, and zeros take no memory before
             part, rows = self._parts.pop(), self._rows.pop()
             inside: Any = (places[rows], *(slice(size) for size in part.shape[1:]))
             joined[inside] = part
@@ -339,7 +339,7 @@ class OutputMetrics:
 
 
 def measure(output: FittedOutput, raw: Tensor, target: Tensor) -> dict[str, float]:
-    """All metrics of whole rows, those of `evaluate` and those that have functions of their own.
+    """All metrics of whole rows, those of `evaluate` and those that have their own functions.
 
     Args:
         output: the fitted output.
@@ -378,7 +378,7 @@ def read_state(path: Path, kinds: Collection[str]) -> tuple[str, Mapping[str, An
     """The kind of the saved output at `path`, one of `kinds`, and its contents.
 
     Raises:
-        UserError: the file is missing, truncated or not one of ours.
+        UserError: the file is missing, truncated or was not written by eir_seq.
     """
     try:
         content = read_json(path)

@@ -47,7 +47,7 @@ def write_predictions(
         path: the file to write; its folder must exist.
         ids: id of each row.
         columns: by output, what `FittedOutput.truth` (where that is known) and `FittedOutput.decode` give.
-        left_out: rows that could not be used, by position. They stand in their places with empty cells, and a last
+        left_out: rows that could not be used, by position. They keep their places, with empty cells, and a last
             column, `NOT_PREDICTED`, has the reason; it is empty in all other rows. None: there is no such column.
         csv_safe: put a quote (') before cells that a spreadsheet would take for a formula.
 

@@ -1,4 +1,4 @@
-"""Text to token ids: vocabularies learnt from training texts, and published ones."""
+"""Text to token ids: vocabularies learned from training texts, and published ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens that stand beside a vocabulary: found in a text before the rest of it is cut."""
+"""Tokens added to a vocabulary: found in a text before the rest of it is cut."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tokenizers import AddedToken
 
 
 class AddedTokens:
-    """Added tokens by id; without `in_text` those that stand in a text are characters like any others."""
+    """Added tokens by id; without `in_text` those that are in a text are characters like any others."""
 
     def __init__(self, by_id: Mapping[int, AddedToken], *, in_text: bool) -> None:
         self.by_id, self.in_text = dict(by_id), in_text

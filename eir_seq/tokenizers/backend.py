@@ -18,7 +18,7 @@ class Encoding:
     """The tokens of a text, or of a text and its pair, before special tokens are set around them.
 
     `ids`, `type_ids` and `offsets` are equally long. `type_ids` say which text a token is from (0 or 1). `offsets`
-    are (start, end) in characters of that text, None unless they were asked for.
+    are (start, end) in characters of that text, None unless they were requested.
     """
 
     ids: list[int]
@@ -28,7 +28,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Which token plays which role; None where the format has no such token."""
+    """Which token plays which role; None if the format has no such token."""
 
     bos: str | None = None
     eos: str | None = None
@@ -40,7 +40,7 @@ class SpecialTokens:
 
 
 class RoleToken:
-    """The token of a role under its published name, `eos_token` say, read only; None where the format has none."""
+    """The token of a role under its published name, `eos_token` say, read only; None if the format has none."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name, self.role = name, name.partition("_")[0]
@@ -88,13 +88,13 @@ class Backend(Protocol):
         """All tokens with their ids."""
 
     def added_vocabulary(self) -> dict[str, int]:
-        """The tokens beside the vocabulary with their ids."""
+        """The tokens outside the vocabulary with their ids."""
 
     def add_tokens(self, tokens: Sequence[AddedToken]) -> int:
-        """Set tokens beside the vocabulary; how many of them are new."""
+        """Set tokens outside the vocabulary; how many of them are new."""
 
     def seed(self, seed: int) -> None:
-        """Begin anew what is drawn by chance, where anything is."""
+        """Restart the random state, if there is any."""
 
     def files(self) -> dict[str, bytes]:
         """All that is needed to build it again, by file name."""
@@ -103,4 +103,4 @@ class Backend(Protocol):
         """The published files of the vocabulary alone."""
 
     def options(self) -> dict[str, Any]:
-        """What the tokenizer config has to say beside those files."""
+        """What the tokenizer config adds to those files."""

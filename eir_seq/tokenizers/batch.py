@@ -9,7 +9,7 @@ from typing import Any, Self
 from eir_seq.errors import Fault, UserError
 
 SPACED = (".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re")
-"""Marks and endings in front of which `cleaned_up` takes a space away."""
+"""Marks and endings before which `cleaned_up` takes a space away."""
 
 
 class BatchEncoding(dict[str, Any]):
@@ -82,7 +82,7 @@ def as_ids(ids: Any) -> list[int]:
 
 
 def cleaned_up(text: str) -> str:
-    """The text without the spaces that splitting into words sets in front of punctuation marks and English endings.
+    """The text without the spaces that splitting into words sets before punctuation marks and English endings.
 
     Example:
         >>> cleaned_up("it is n't here , is it ?")

@@ -36,7 +36,7 @@ def is_byte_level(rust: RustTokenizer) -> bool:
 
 
 def option_of(rust: RustTokenizer, component: str, name: str) -> bool | None:
-    """A byte-level option of the pre_tokenizer or post_processor, None where it has no such option."""
+    """A byte-level option of the pre_tokenizer or post_processor, None if it has no such option."""
     return next((part[name] for part in _parts(_state(rust, component)) if name in part), None)
 
 

@@ -26,7 +26,7 @@ class TokenizerCache:
     Args:
         folder: the cache folder.
         max_size: bytes that it may have.
-        source: what they are trained on, for people.
+        source: what they are trained on, in readable form.
         seconds: one that is trained faster is not kept; `SECONDS` if absent.
     """
 
@@ -47,15 +47,15 @@ class TokenizerCache:
 
         `code`: the module of the function that learns it.
         """
-        learnt: list[Tokenizer] = []
+        learned: list[Tokenizer] = []
 
         def build(folder: Path, renew: Callable[[], None]) -> Label | None:  # noqa: ARG001
             start = time.monotonic()
-            if not learnt:
-                learnt.append(learn())
+            if not learned:
+                learned.append(learn())
             if time.monotonic() - start < self._seconds:
                 return None
-            learnt[0].save(folder)
+            learned[0].save(folder)
             return Label("tokenizer", self._source)
 
         def read(folder: Path, mark: Mark | None) -> Tokenizer:  # noqa: ARG001
@@ -68,5 +68,5 @@ class TokenizerCache:
             log.info("%s: the tokenizer cannot be kept (%s)", self.folder, error)
             known = None
         if known is None:
-            known = learnt[0] if learnt else learn()
+            known = learned[0] if learned else learn()
         return known

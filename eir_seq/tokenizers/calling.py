@@ -105,7 +105,7 @@ def call(
     """See `Tokenizer.__call__`."""
     how = how.checked(words=tokenizer.add_prefix_space is not False)
     if text is None and text_target is None:
-        raise UserError(Fault("text", "give a text, or with text_target one that is to be written"))
+        raise UserError(Fault("text", "give a text, or a target text as text_target"))
     several = {how.batched(texts) for texts in (text, text_target) if texts is not None}
     if len(several) > 1:
         raise UserError(Fault("text_target", "give one text for one source, or a list for a list"))

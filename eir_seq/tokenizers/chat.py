@@ -1,6 +1,6 @@
 """Conversations as texts: the chat template that is published with a tokenizer.
 
-A template is a program from a file that strangers wrote: it runs in jinja2's sandbox, which lets it neither reach
+A template is a program from an untrusted file: it runs in jinja2's sandbox, which lets it neither reach
 into Python nor change what it is given, and in a process whose time and memory are bounded (`chat_process`).
 """
 
@@ -24,7 +24,7 @@ def read_chat_templates(files: TokenizerFiles, config: TokenizerConfigFiles) -> 
     """The templates of a folder by name, mostly one that is called `default`.
 
     Raises:
-        UserError: something else than a template stands in their place.
+        UserError: something other than a template is in their place.
     """
     given = config.options.get("chat_template")
     if files.has(CHAT_TEMPLATE_FILE) and "chat_template" not in config.chosen:
@@ -41,7 +41,7 @@ def read_chat_templates(files: TokenizerFiles, config: TokenizerConfigFiles) -> 
 
 
 def templates_as_json(templates: Mapping[str, str]) -> dict[str, Any]:
-    """As a tokenizer config holds them, nothing where there are none."""
+    """As a tokenizer config holds them, nothing if there are none."""
     if not templates:
         return {}
     if templates.keys() == {DEFAULT}:
@@ -57,7 +57,7 @@ def render_all(
 ) -> str | list[str]:
     """The text of a conversation, or those of several; see `render`."""
     if options.get("add_generation_prompt") and options.get("continue_final_message"):
-        message = "goes not together with add_generation_prompt: the answer has begun"
+        message = "cannot be combined with add_generation_prompt: the answer has begun"
         raise UserError(Fault("continue_final_message", message))
     every: Sequence[Any] = conversations
     if not every or isinstance(every[0], Mapping):
@@ -75,7 +75,7 @@ def render(
 ) -> str:
     """The text of a conversation.
 
-    `chosen` is the name of a template or one itself; `variables` are what it can ask for beside `messages`.
+    `chosen` is the name of a template or one itself; `variables` are what it can ask for besides `messages`.
 
     Raises:
         UserError: no template, none of that name, or one that is broken or refuses the conversation.

@@ -1,4 +1,4 @@
-"""Renders chat templates in a process of its own, which is ended where one takes too long or too much memory.
+"""Renders chat templates in its own process, which is ended where one takes too long or too much memory.
 
 A template is a program: jinja2's sandbox keeps it from reaching into Python, and bounds neither its loops nor the texts
 that it builds. The process is started at the first conversation, stays for those that follow, and ends with its parent.

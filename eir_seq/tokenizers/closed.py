@@ -15,12 +15,12 @@ from eir_seq.tokenizers.tokenizer import Tokenizer
 
 
 class ClosedTokenizer(Tokenizer):
-    """Texts to token ids and back; a text, or two one behind the other, is closed by `</s>`."""
+    """Texts to token ids and back; a text, or two one after the other, is closed by `</s>`."""
 
     def __init__(self, backend: Backend, specials: SpecialTokens) -> None:
         number = None if specials.eos is None else backend.token_to_id(specials.eos)
         if number is None:
-            raise UserError(Fault("eos_token", "this format cannot do without it"))
+            raise UserError(Fault("eos_token", "this format needs it"))
         first, eos = Part(FIRST, 0), Part(number, 0)
         super().__init__(backend, specials, Framing(single=(first, eos), pair=(first, Part(SECOND, 0), eos)))
 
@@ -47,7 +47,7 @@ class MarianTokenizer(ClosedTokenizer):
 
     @property
     def target_framing(self) -> Framing:
-        """The framing of a text that is to be written, with the ids of the targets."""
+        """The framing of a target text, with the ids of the targets."""
         return self._target.framing
 
     @property
@@ -83,6 +83,6 @@ class MarianTokenizer(ClosedTokenizer):
         return super()._add(tokens)
 
     def seed_sampling(self, seed: int) -> None:
-        """Begin anew what is drawn, on both sides."""
+        """Restart what is drawn, on both sides."""
         super().seed_sampling(seed)
         self._target.seed_sampling(seed)

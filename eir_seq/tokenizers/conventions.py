@@ -16,10 +16,10 @@ from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
 
 @dataclass(frozen=True)
 class Format:
-    """The special tokens of a format, and where they stand around a text and a pair.
+    """The special tokens of a format, and where they are around a text and a pair.
 
-    `single` and `pair` list roles, `a` and `b` for the texts, and other tokens as they are; what stands behind `|` has
-    the type 1. `mask_lstrip`: the mask takes the space in front of it. `further` are special tokens without a role.
+    `single` and `pair` list roles, `a` and `b` for the texts, and other tokens as they are; what follows `|` has
+    the type 1. `mask_lstrip`: the mask takes the space before it. `further` are special tokens without a role.
     """
 
     specials: SpecialTokens
@@ -228,7 +228,7 @@ def unknown_format(files: TokenizerFiles, name: str, lineage: str, known: Iterab
 
 
 def framing_of(known: Format, specials: SpecialTokens, id_of: Callable[[str], int | None]) -> Framing:
-    """Where the special tokens of a format stand, by their ids.
+    """Where the special tokens of a format are, by their ids.
 
     Raises:
         KeyError: with the role or the token that is missing.
@@ -279,7 +279,7 @@ def add_special_tokens(
 ) -> dict[int, AddedToken]:
     """All added tokens by id: those that the files number, `further` special ones with theirs, and those of the roles.
 
-    The latter have the ids of `vocabulary`; what it lacks gets those behind all others.
+    The latter have the ids of `vocabulary`; what it lacks gets those after all others.
     """
     added = dict(config.added())
     taken = {token.content for token in added.values()}

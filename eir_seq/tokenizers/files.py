@@ -1,4 +1,4 @@
-"""The files of a published tokenizer: found, bounded in size, read, and every fault told with the file's name."""
+"""The files of a published tokenizer: found, bounded in size, read, and every fault reported with the file's name."""
 
 from __future__ import annotations
 
@@ -102,22 +102,22 @@ class TokenizerFiles:
 
 
 class Options(dict[str, Any]):
-    """Options that remember which of them were `asked` for."""
+    """Options that remember which of them were requested."""
 
     def __init__(self, *layers: Mapping[str, Any]) -> None:
         super().__init__({name: value for layer in layers for name, value in layer.items()})
-        self.asked: set[str] = set()
+        self.requested: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
         """The option, or the default."""
-        self.asked.add(name)
+        self.requested.add(name)
         return super().get(name, default)
 
 
 class TokenizerConfigFiles:
-    """What the JSON files beside a vocabulary say about it: its class, its special and its added tokens.
+    """What the JSON files next to a vocabulary say about it: its class, its special and its added tokens.
 
-    `chosen` options stand above those of the files.
+    `chosen` options take precedence over those of the files.
     """
 
     def __init__(self, files: TokenizerFiles, chosen: Mapping[str, Any] | None = None) -> None:
@@ -130,16 +130,16 @@ class TokenizerConfigFiles:
         self.options = Options(self.options, self.chosen)
 
     def fault(self, option: str, message: str) -> UserError:
-        """The error about an option, which was chosen or stands in the files."""
+        """The error about an option, which was chosen or is in the files."""
         if option.split(".")[0] in self.chosen:
             return UserError(Fault(option, message))
         return self._files.fault(CONFIG_FILE, f"{option}: {message}")
 
     def refuse_unread(self, name: str) -> None:
         """Raise `UserError` about chosen options that the vocabulary of that file has no use for."""
-        unread = [option for option in self.chosen if option not in self.options.asked]
+        unread = [option for option in self.chosen if option not in self.options.requested]
         if unread:
-            known = sorted(self.options.asked - {"tokenizer_class"})
+            known = sorted(self.options.requested - {"tokenizer_class"})
             message = f"not an option of a tokenizer from {name}"
             raise UserError(*(Fault(option, message + nearest(option, known)) for option in unread))
 
@@ -198,7 +198,7 @@ class TokenizerConfigFiles:
         return value
 
     def longest(self) -> int | None:
-        """`model_max_length`, None where there is no limit, which files write as a number beyond all lengths.
+        """`model_max_length`, None if there is no limit, which files write as a number beyond all lengths.
 
         Raises:
             UserError: it is something else.
@@ -209,7 +209,7 @@ class TokenizerConfigFiles:
         return None if value is None or value > LONGEST else int(value)
 
     def specials_in_text(self) -> bool:
-        """Whether special tokens that stand in a text are read as such."""
+        """Whether special tokens that are in a text are read as such."""
         return not self.flag("split_special_tokens", False)
 
     def sampling(self) -> Sampling:

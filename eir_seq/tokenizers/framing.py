@@ -1,4 +1,4 @@
-"""Where the special tokens of a format stand around one text or a pair of texts, as a value."""
+"""Where the special tokens of a format are around one text or a pair of texts, as a value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Part(NamedTuple):
 class Framing:
     """The order of special tokens and texts, for a single text and for a pair.
 
-    `once`: a special token is left out behind a text that ends with it already.
+    `once`: a special token is left out after a text that ends with it already.
     """
 
     single: tuple[Part, ...]

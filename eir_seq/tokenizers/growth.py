@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from eir_seq.errors import Fault, UserError
 
 MOST = 1000
-"""Characters that may become of one. In published tokenizers it is at most 324: ligatures that are spelt out, twice."""
+"""Characters that one may become. In published tokenizers at most 324: ligatures that are spelled out, twice."""
 STEPS = ("normalizer", "pre_tokenizer", "decoder")
 UNICODE = {"NFD": 4, "NFKD": 18, "NFC": 3, "NFKC": 18}
 """Most characters of which one consists, by form (https://unicode.org/faq/normalization.html)."""
@@ -70,13 +70,13 @@ def _growth(component: Mapping[str, Any]) -> int:
 
 
 def _longest_replacement(charsmap: bytes) -> int:
-    """Characters of the longest text that sentencepiece's table puts in the place of another."""
+    """Characters of the longest text that sentencepiece's table substitutes for another."""
     trie = int.from_bytes(charsmap[:4], "little")
     return max(1, *map(len, charsmap[4 + trie :].decode("utf-8", "replace").split("\0")))
 
 
 def _matches_nothing(pattern: str) -> bool:
-    """Whether an expression may match between two characters; what cannot be told, may."""
+    """Whether an expression may match between two characters; if in doubt, yes."""
     try:
         return re.search(pattern, "") is not None
     except (re.error, RecursionError, OverflowError):

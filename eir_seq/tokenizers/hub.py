@@ -29,7 +29,7 @@ def local_folder(
     if folder.exists():
         raise UserError(Fault(name, "a folder is expected, this is a file"))
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
-        near = nearest(folder.name, _names_beside(folder))
+        near = nearest(folder.name, _sibling_names(folder))
         raise UserError(Fault(name, f"no such folder{near}"))
 
     from huggingface_hub import snapshot_download
@@ -70,7 +70,7 @@ _OUT_OF_REACH = (
 )
 
 
-def _names_beside(folder: Path) -> list[str]:
+def _sibling_names(folder: Path) -> list[str]:
     try:
         return [entry.name for entry in folder.parent.iterdir() if entry.is_dir()]
     except OSError:

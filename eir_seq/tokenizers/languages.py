@@ -1,6 +1,6 @@
 """Formats that name the language of a text by a token: M2M100, mBART, mBART-50, NLLB and PLBart.
 
-The codes stand in the order of their ids.
+The codes are in the order of their ids.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ PLBART, PLBART_FURTHER = "java python en_XX", "javascript php ruby go"
 class Languages:
     """How a format names languages.
 
-    `tokens` by code; `first`: the token stands in front of the text, else behind `</s>`; `default` is the language of
+    `tokens` by code; `first`: the token precedes the text, else after `</s>`; `default` is the language of
     sources where none is set; `options` are those of the tokenizer config that decided on it; `optional`: a text may
-    stand without a language.
+    are without a language.
     """
 
     tokens: Mapping[str, str]
@@ -150,7 +150,7 @@ class TranslationTokenizer(Tokenizer):
 
     @property
     def target_framing(self) -> Framing:
-        """The framing of a text that is to be written.
+        """The framing of a target text.
 
         Raises:
             UserError: `tgt_lang` is not set.
@@ -208,7 +208,7 @@ class TranslationTokenizer(Tokenizer):
 
     def _needed_eos(self) -> int:
         if self.eos_id is None:
-            raise UserError(Fault("eos_token", "this format cannot do without it"))
+            raise UserError(Fault("eos_token", "this format needs it"))
         return self.eos_id
 
     def _options(self) -> dict[str, Any]:

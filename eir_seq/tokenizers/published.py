@@ -83,9 +83,9 @@ def load_tokenizer(
         folder_or_hub_id: the folder or the repository.
         revision: of the repository.
         local_files_only: look into the Hub's cache only.
-        use_fast: read tokenizer.json where it lies beside the files of the vocabulary; a sentencepiece model is what
+        use_fast: read tokenizer.json where it lies next to the files of the vocabulary; a sentencepiece model is what
             draws (`sp_model_kwargs`), and is read then in any case.
-        options: what shall stand in tokenizer_config.json instead, by the published names (`legacy=False`,
+        options: what shall be in tokenizer_config.json instead, by the published names (`legacy=False`,
             `src_lang="en"`, `sp_model_kwargs={"enable_sampling": True, "nbest_size": -1, "alpha": 0.1}` ...).
 
     Raises:
@@ -153,8 +153,8 @@ def _reader(
         raise config.fault("sp_model_kwargs", "only a sentencepiece model can draw, and there is none")
     texts = files.has("vocab.txt") or (files.has("vocab.json") and files.has("merges.txt"))
     known = config.lineage() in (None, *WORDPIECE, *BYTE_BPE, *WORD_BPE)
-    beside = models if draws else models or (texts and known)
-    if files.has(TOKENIZER_FILE) and ((use_fast and not draws) or not beside):
+    alternatives = models if draws else models or (texts and known)
+    if files.has(TOKENIZER_FILE) and ((use_fast and not draws) or not alternatives):
         return _from_tokenizer_json, TOKENIZER_FILE
     if files.has("vocab.txt"):
         return read_wordpiece, "vocab.txt"

@@ -161,12 +161,12 @@ def _read_pieces(
     try:
         framing = framing_of(known, specials, backend.token_to_id)
     except KeyError as error:
-        raise files.fault(CONFIG_FILE, f"this format cannot do without its {error.args[0]}") from error
+        raise files.fault(CONFIG_FILE, f"this format needs its {error.args[0]}") from error
     return Tokenizer(backend, specials, framing)
 
 
 def _read_with_begin(files: TokenizerFiles, config: TokenizerConfigFiles, name: str, known: PieceFormat) -> Tokenizer:
-    """Llama's and Gemma's models: byte-pair encoding behind a token that begins each text."""
+    """Llama's and Gemma's models: byte-pair encoding after a token that begins each text."""
     known, flags = with_begin(config, known, default=True)
     options: dict[str, Any] = dict(flags)
     text = TextOptions(close=True)
@@ -199,5 +199,5 @@ def _sentinels(config: TokenizerConfigFiles, additional: list[AddedToken] | None
 
 def _needed(files: TokenizerFiles, token: str | None) -> str:
     if token is None:
-        raise files.fault(CONFIG_FILE, "this format cannot do without its cls, sep and eos tokens")
+        raise files.fault(CONFIG_FILE, "this format needs its cls, sep and eos tokens")
     return token

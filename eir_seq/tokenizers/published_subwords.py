@@ -37,7 +37,7 @@ from eir_seq.tokenizers.rust import TOKENIZER_FILE, RustBackend, library_errors
 from eir_seq.tokenizers.tokenizer import CONFIG_FILE, Tokenizer
 from eir_seq.tokenizers.words import WordBackend
 
-# How a text falls into words before bytes are merged: as of GPT-2, but digits stand alone and line breaks end a word.
+# How a text falls into words before bytes are merged: as of GPT-2, but digits are separate and line breaks end a word.
 _QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -101,7 +101,7 @@ def _byte_bpe(
 ) -> Tokenizer:
     known = BYTE_BPE[lineage or ("roberta" if {"<s>", "</s>"} <= vocab.keys() else "gpt2")]
     specials = config.specials(known.specials)
-    with library_errors(os.fspath(files.folder / "merges.txt"), "does not fit to vocab.json"):
+    with library_errors(os.fspath(files.folder / "merges.txt"), "does not fit vocab.json"):
         rust = RustTokenizer(models.BPE(vocab, read_merges(files)))
     prefix_space = bool(config.flag("add_prefix_space", False))
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
@@ -133,7 +133,7 @@ def _word_bpe(files: TokenizerFiles, config: TokenizerConfigFiles, vocab: dict[s
     if specials.unk not in vocab:
         raise files.fault("vocab.json", f"its unk token {specials.unk!r} is not in it")
     if lineage == "openaigpt":
-        with library_errors(os.fspath(files.folder / "merges.txt"), "does not fit to vocab.json"):
+        with library_errors(os.fspath(files.folder / "merges.txt"), "does not fit vocab.json"):
             merges = read_merges(files)
             rust = RustTokenizer(models.BPE(vocab, merges, unk_token=specials.unk, end_of_word_suffix="</w>"))
         rust.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -177,7 +177,7 @@ def _framing(files: TokenizerFiles, name: str, known: Format, specials: SpecialT
     try:
         return framing_of(known, specials, rust.token_to_id)
     except KeyError as error:
-        raise files.fault(name, f"this format cannot do without its {error.args[0]}") from error
+        raise files.fault(name, f"this format needs its {error.args[0]}") from error
 
 
 def post_processor(framing: Framing, rust: RustTokenizer) -> Any:

@@ -1,4 +1,4 @@
-"""Published vocabularies of models that write texts: sentencepiece models whose pieces have ids of their own."""
+"""Published vocabularies of models that write texts: sentencepiece models whose pieces have their own ids."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def read_with_languages(files: TokenizerFiles, config: TokenizerConfigFiles, nam
     assert languages is not None
     model, place, sampling = files.read(name), os.fspath(files.folder / name), config.sampling()
     pieces = SentencePieceBackend(model, {}, place=place).pieces
-    beside: dict[str, bytes] = {}
+    other_files: dict[str, bytes] = {}
     if lineage == "m2m100":
         vocabulary = read_vocabulary(files, "vocab.json", unk=specials.unk)
-        beside["vocab.json"] = files.read("vocab.json")
+        other_files["vocab.json"] = files.read("vocab.json")
     else:
         vocabulary = own_ids(pieces, FAIRSEQ, first_piece=3)
     first = len(vocabulary) if lineage == "m2m100" else len(pieces) + 1
@@ -47,7 +47,7 @@ def read_with_languages(files: TokenizerFiles, config: TokenizerConfigFiles, nam
     additional = config.additional() or []
     added = add_special_tokens(config, specials, additional, vocabulary, further)
     listed = _listed([*further.values(), *additional], specials)
-    published = Published(CLASS_NAMES[lineage], listed, "sentencepiece.bpe.model", beside)
+    published = Published(CLASS_NAMES[lineage], listed, "sentencepiece.bpe.model", other_files)
     backend = SentencePieceBackend(
         model,
         added,
@@ -103,7 +103,7 @@ def read_marian(files: TokenizerFiles, config: TokenizerConfigFiles) -> Tokenize
     contents = {name: files.read(name) for name in ("source.spm", "target.spm", *vocabularies)}
     options = {"separate_vocabs": separate, "source_lang": config.text("source_lang")}
     options |= {"target_lang": config.text("target_lang")}
-    beside = {name: content for name, content in contents.items() if name != "source.spm"}
+    other_files = {name: content for name, content in contents.items() if name != "source.spm"}
 
     def backend(name: str, vocabulary: Mapping[str, int]) -> SentencePieceBackend:
         return SentencePieceBackend(
@@ -111,7 +111,7 @@ def read_marian(files: TokenizerFiles, config: TokenizerConfigFiles) -> Tokenize
             add_special_tokens(config, specials, config.additional() or [], vocabulary, {}, mask_lstrip=False),
             place=os.fspath(files.folder / name),
             text_options=TextOptions(target_code=True, split_special_tokens=not config.specials_in_text()),
-            published=Published("MarianTokenizer", options, "source.spm", beside),
+            published=Published("MarianTokenizer", options, "source.spm", other_files),
             vocabulary=vocabulary,
             unk=specials.unk or "",
             sampling=config.sampling(),
@@ -149,7 +149,7 @@ def read_vocabulary(files: TokenizerFiles, name: str, *, unk: str | None) -> Map
         if type(number) is not int or not 0 <= number <= MAX_ID:
             raise files.fault(name, f"{piece!r}: an id is expected, not {number!r}")
     if unk is None:
-        raise files.fault(CONFIG_FILE, "this format cannot do without its unk token")
+        raise files.fault(CONFIG_FILE, "this format needs its unk token")
     if unk not in vocabulary:
         raise files.fault(name, f"its unk token {unk!r} is not in it")
     return vocabulary

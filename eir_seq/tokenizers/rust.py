@@ -21,7 +21,7 @@ from eir_seq.tokenizers.byte_level import option_of, text_of_tokens
 
 TOKENIZER_FILE = "tokenizer.json"
 
-# The thread pool of the library does not survive a fork. Said once and for all, it neither warns nor hangs: the main
+# The thread pool of the library does not survive a fork. Set once, it neither warns nor hangs: the main
 # process tokenizes in parallel, forked workers do not.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 if hasattr(os, "register_at_fork"):
@@ -43,8 +43,8 @@ def library_errors(place: str, message: str) -> Iterator[None]:
 class RustBackend:
     """A `tokenizers.Tokenizer`, without its truncation and padding.
 
-    `errors`: see `byte_level.ERRORS`; of byte-level vocabularies alone. `published` options (the class above all) stand
-    in the tokenizer config, for formats that tokenizer.json cannot express.
+    `errors`: see `byte_level.ERRORS`; of byte-level vocabularies alone. `published` options (the class above all) are
+    written to the tokenizer config, for formats that tokenizer.json cannot express.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class RustBackend:
         return {token.content: i for i, token in sorted(self._rust.get_added_tokens_decoder().items())}
 
     def add_tokens(self, tokens: Sequence[AddedToken]) -> int:
-        """Set tokens beside the vocabulary; how many of them are new."""
+        """Set tokens outside the vocabulary; how many of them are new."""
         before = self._rust.get_vocab_size(with_added_tokens=True)
         with library_errors("new_tokens", "cannot be added"):
             self._rust.add_tokens(list(tokens))
@@ -142,7 +142,7 @@ class RustBackend:
         """The standard tokenizer.json."""
         content: str = self._rust.to_str()
         if isinstance(self._rust.model, Unigram):
-            # The library reads long decimals with an error in the last place: write some that it reads as they stand.
+            # The library reads long decimals with an error in the last place: write some that it reads back exactly.
             for _ in range(20):
                 read_again: str = RustTokenizer.from_str(content).to_str()
                 if read_again == content:

@@ -28,11 +28,11 @@ class TextOptions:
     """What a format does to a text around sentencepiece.
 
     `normalize` and what follows belong to ALBERT and XLNet: white space to single spaces, quotes, accents, case, and
-    commas behind digits cut off. `prefix_once` is T5's corrected way (`legacy: false`): the space that sentencepiece
-    sets before a text is set before the whole text only, and not again behind each special token. `target_code` is
+    commas after digits cut off. `prefix_once` is T5's corrected way (`legacy: false`): the space that sentencepiece
+    sets before a text is set before the whole text only, and not again after each special token. `target_code` is
     Marian's way to name the language to translate into: `>>fra<<` at the beginning of a text is one token.
-    `split_special_tokens`: added tokens that stand in a text are characters like any others. `close`: in decoded texts
-    added tokens stand without spaces around them, and spaces at the ends stay (Llama and Gemma).
+    `split_special_tokens`: added tokens that are in a text are characters like any others. `close`: in decoded texts
+    added tokens have no spaces around them, and spaces at the ends stay (Llama and Gemma).
     """
 
     normalize: bool = False
@@ -48,7 +48,7 @@ class TextOptions:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Subword regularization (Kudo 2018) and BPE dropout (Provilkov et al. 2020): a text is cut anew in each call.
+    """Subword regularization (Kudo 2018) and BPE dropout (Provilkov et al. 2020): a text is segmented randomly.
 
     `nbest_size`: 0 or 1 for none, above for one of that many best, below for any; `alpha`: how much better cuts are
     preferred, for BPE the probability of leaving out a merge.
@@ -66,12 +66,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Published:
-    """How a sentencepiece tokenizer is written: the model's file, others beside it, and the class with its options."""
+    """How a sentencepiece tokenizer is written: the model's file, others next to it, and the class with its options."""
 
     class_name: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     model_file: str = "spiece.model"
-    beside: Mapping[str, bytes] = field(default_factory=dict)
+    other_files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class SentencePieceBackend:
@@ -147,7 +147,7 @@ class SentencePieceBackend:
         return self._added.special_ids
 
     def seed(self, seed: int) -> None:
-        """Begin anew what is drawn; only of effect with `Sampling`."""
+        """Restart what is drawn; only of effect with `Sampling`."""
         self._seed, self._calls = seed, 0
 
     def token_to_id(self, token: str) -> int | None:
@@ -182,7 +182,7 @@ class SentencePieceBackend:
         return dict(self._added.ids)
 
     def add_tokens(self, tokens: Sequence[AddedToken]) -> int:
-        """Set tokens beside the vocabulary; how many of them are new."""
+        """Set tokens outside the vocabulary; how many of them are new."""
         before = self.vocab_size
         self._added = self._added.extended(tokens, self.token_to_id, before)
         return self.vocab_size - before
@@ -199,7 +199,7 @@ class SentencePieceBackend:
         lone_space = [self._pieces.piece_to_id(SPACE)] if self._text.prefix_once else None
         for number, piece, start, length in segments:
             if isinstance(piece, int):
-                if ids[number] == lone_space and piece in self.special_ids:  # the set space, with no word behind it
+                if ids[number] == lone_space and piece in self.special_ids:  # the set space, with no word after it
                     ids[number], spans[number] = [], []
                 ids[number].append(piece)
                 spans[number].append((start, start + length))
@@ -219,7 +219,7 @@ class SentencePieceBackend:
     def _segments(self, text: str) -> list[tuple[int | str, int, int]]:
         """The text cut at added tokens: their ids and the strings between, each with its start and length in the text.
 
-        A code of a language in front of a string counts as an added token where the format knows such codes.
+        A language code before a string counts as an added token where the format knows such codes.
         """
         shift = 0
         if self._text.prefix_once and text:
@@ -272,7 +272,7 @@ class SentencePieceBackend:
             sentencepiece.set_random_generator_seed((self._seed * 1_000_003 + self._calls) % 2**31)
             self._calls += 1
             options = {"enable_sampling": True, "nbest_size": self._sampling.nbest_size, "alpha": self._sampling.alpha}
-            options["num_threads"] = 1  # each thread has a generator of its own
+            options["num_threads"] = 1  # each thread has its own generator
         if not offsets and self._vocabulary is None and not options:
             rows = self._pieces.encode(texts, out_type=int)
             return [(row[self._guard_length :] if guard else row, []) for row, guard in zip(rows, guarded, strict=True)]
@@ -349,7 +349,7 @@ class SentencePieceBackend:
     def decode(self, ids: list[int], *, skip_specials: bool) -> str:
         """Text of the ids."""
         parts: list[str] = []
-        run: list[Any] = []  # numbers of the model, or pieces where these have ids of their own
+        run: list[Any] = []  # numbers of the model, or pieces where these have their own ids
         for number in [*ids, None]:
             token = None if number is None else self._added.by_id.get(number)
             if number is not None and token is None:
@@ -366,8 +366,8 @@ class SentencePieceBackend:
         return "".join(parts) if self._text.close else " ".join(parts).strip()
 
     def files(self) -> dict[str, bytes]:
-        """The published model, and what stands beside it."""
-        return {self._published.model_file: self._model, **self._published.beside}
+        """The published model, and the files next to it."""
+        return {self._published.model_file: self._model, **self._published.other_files}
 
     vocabulary_files = files
 

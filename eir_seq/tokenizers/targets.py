@@ -25,7 +25,7 @@ def encode_targets(tokenizer: Tokenizer, texts: Sequence[str | None], most: int,
 
     Args:
         tokenizer: of the texts.
-        texts: the targets; None where there is none, which becomes no token.
+        texts: the targets; None if there is none, which becomes no token.
         most: tokens of a target, special ones included.
         place: config path of the tokenizer.
 
@@ -41,7 +41,7 @@ def encode_targets(tokenizer: Tokenizer, texts: Sequence[str | None], most: int,
 
 
 def padded_labels(targets: Sequence[NDArray[np.int32]]) -> Tensor:
-    """Targets as labels, (rows, length), `IGNORED` behind their ends."""
+    """Targets as labels, (rows, length), `IGNORED` after their ends."""
     labels = np.full((len(targets), max(1, *map(len, targets))), IGNORED, np.int64)
     for row, ids in enumerate(targets):
         labels[row, : len(ids)] = ids
@@ -49,7 +49,7 @@ def padded_labels(targets: Sequence[NDArray[np.int32]]) -> Tensor:
 
 
 def target_end(tokenizer: Tokenizer, place: str) -> int:
-    """The token that ends a written text; raises `UserError` at `place` where there is none."""
+    """The token that ends a written text; raises `UserError` at `place` if there is none."""
     end = next((i for i in (tokenizer.eos_id, tokenizer.sep_id) if i is not None), None)
     if end is None:
         raise UserError(Fault(place, "has no token that ends a text (eos or sep), which one that is written needs"))
@@ -57,7 +57,7 @@ def target_end(tokenizer: Tokenizer, place: str) -> int:
 
 
 def target_frame(tokenizer: Tokenizer, place: str) -> tuple[list[int], list[int]]:
-    """The special tokens in front of a target and behind it; one that ends it is among the latter."""
+    """The special tokens before and after a target; one that ends it is among the latter."""
     try:
         end, parts = target_end(tokenizer, place), [part.token for part in tokenizer.target_framing.single]
     except UserError as error:

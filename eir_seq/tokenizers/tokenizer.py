@@ -102,17 +102,17 @@ class Tokenizer(Vocabulary):
 
     @property
     def target_vocab_size(self) -> int:
-        """One more than the largest id of a text that is to be written."""
+        """One more than the largest id of a target text."""
         return self.vocab_size
 
     @property
     def target_language_id(self) -> int | None:
-        """The token that names the language to write in, None where the format names none."""
+        """The token that names the language to write in, None if the format names none."""
         return None
 
     @property
     def add_prefix_space(self) -> bool | None:
-        """Whether a byte-level vocabulary reads the first word as any other, None where there is no such choice."""
+        """Whether a byte-level vocabulary reads the first word as any other, None if there is no such choice."""
         option: bool | None = self._backend.options().get("add_prefix_space")
         return option
 
@@ -173,7 +173,7 @@ class Tokenizer(Vocabulary):
         Args:
             token_ids: of one text, in a list, an array or a tensor; or a single id.
             skip_special_tokens: leave special tokens out.
-            clean_up_tokenization_spaces: take the spaces in front of punctuation marks away; as the attribute of that
+            clean_up_tokenization_spaces: take the spaces before punctuation marks away; as the attribute of that
                 name if None.
 
         Raises:
@@ -205,7 +205,7 @@ class Tokenizer(Vocabulary):
         return self._backend.token_to_id(token)
 
     def seed_sampling(self, seed: int) -> None:
-        """Begin anew what `sp_model_kwargs` lets the vocabulary draw; the same calls then give the same tokens."""
+        """Restart what `sp_model_kwargs` lets the vocabulary draw; the same calls then give the same tokens."""
         self._backend.seed(seed)
 
     # ------------------------------------------------------------------------------- methods with published names
@@ -234,9 +234,9 @@ class Tokenizer(Vocabulary):
         Args:
             text: a text, texts, or with `is_split_into_words` a list of words or several.
             text_pair: the second texts.
-            text_target: what is to be written; gives `labels` beside a text, alone `input_ids`.
+            text_target: the target; gives `labels` alongside a text, alone `input_ids`.
             padding: True or "longest" fills up to the longest, "max_length" to that; False or "do_not_pad": none.
-            padding_side: "right", or "left" as prompts stand that are to be written on; by default the attribute.
+            padding_side: "right", or "left", as for prompts to be continued; by default the attribute.
             pad_to_multiple_of: padded lengths are multiples of it.
             truncation: cut to `max_length` tokens, specials included; of a pair the longer one first (True or
                 "longest_first"), or "only_first" or "only_second". By default `model_max_length`.
@@ -336,7 +336,7 @@ class Tokenizer(Vocabulary):
             continue_final_message: end with the last message, still open.
             padding: as in a call, and so are `padding_side`, `truncation`, `max_length` and `return_tensors`.
             return_dict: give what a call gives, not the `input_ids` alone.
-            variables: what else the template asks for.
+            variables: further variables of the template.
 
         Raises:
             UserError: no template, or one that is broken or refuses the conversation.

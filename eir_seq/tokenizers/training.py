@@ -1,4 +1,4 @@
-"""Tokenizers learnt from the training texts. The same texts give the same vocabulary, on any machine, in any process.
+"""Tokenizers learned from the training texts. The same texts give the same vocabulary, on any machine, in any process.
 
 All of them have the special tokens [PAD] [UNK] [CLS] [SEP] [MASK] as ids 0 to 4 and frame a text as `[CLS] a [SEP]`, a
 pair as `[CLS] a [SEP] b [SEP]` with type ids 0 and 1. Special tokens are never read from a text: "[SEP]" written in one
@@ -53,7 +53,7 @@ def train_tokenizer(
             `unigram`) together with the keys of its config as `options`.
         texts: training texts, read once; more than memory holds for all types but `wordpiece` and `unigram`, whose
             distinct words must fit.
-        sentinels: special tokens <extra_id_0>, <extra_id_1> ... that stand for gaps, behind all others.
+        sentinels: special tokens <extra_id_0>, <extra_id_1> ... that stand for gaps, after all others.
         options: e.g. `vocab_size=8000, lowercase=True`.
 
     Raises:
@@ -124,7 +124,7 @@ def _encodable(texts: Iterable[str]) -> Iterator[str]:
 
 def _refuse_empty(rust: RustTokenizer) -> RustTokenizer:
     if rust.get_vocab_size(with_added_tokens=False) <= len(SPECIAL_LIST):
-        raise UserError(Fault("", "the training texts hold not a single token that is frequent enough"))
+        raise UserError(Fault("", "no token of the training texts is frequent enough"))
     return rust
 
 
@@ -202,7 +202,7 @@ def _count_words(rust: RustTokenizer, texts: Iterable[str]) -> Counter[str]:
     for text in _encodable(texts):
         counts.update(word for word, _ in split(normalize(text)))
     if not counts:
-        raise UserError(Fault("", "the training texts hold not a single token that is frequent enough"))
+        raise UserError(Fault("", "no token of the training texts is frequent enough"))
     return counts
 
 
@@ -253,7 +253,7 @@ def _repeated(counts: Counter[str], alphabet: set[str], end: str = "") -> Iterat
 
 
 def _unigram(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
-    """The unigram language model over subwords (Kudo 2018), learnt by sentencepiece.
+    """The unigram language model over subwords (Kudo 2018), learned by sentencepiece.
 
     The trainer of `tokenizers` sums in the order of its threads and hash tables, so its result differs from run to run.
     """
@@ -288,9 +288,9 @@ def _unigram(config: TrainedTokenizerConfig, texts: Iterable[str]) -> RustTokeni
         pad_id=-1,
         minloglevel=2,
     )
-    learnt = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    learned = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     # Six decimals are what single precision has, and short enough that JSON brings them back exactly.
-    pieces = [(learnt.id_to_piece(i), round(learnt.get_score(i), 6)) for i in range(1, learnt.get_piece_size())]
+    pieces = [(learned.id_to_piece(i), round(learned.get_score(i), 6)) for i in range(1, learned.get_piece_size())]
     vocab = [(token, 0.0) for token in SPECIAL_LIST] + [piece for piece in pieces if piece[0] not in SPECIAL_LIST]
     rust.model = models.Unigram(vocab, unk_id=SPECIAL_LIST.index("[UNK]"), byte_fallback=False)
     return rust

@@ -26,7 +26,7 @@ class Vocabulary:
         return self._backend.vocabulary()
 
     def get_added_vocab(self) -> dict[str, int]:
-        """The tokens that stand beside the vocabulary, special ones above all, with their ids."""
+        """The tokens outside the vocabulary, special ones above all, with their ids."""
         return self._backend.added_vocabulary()
 
     def add_tokens(

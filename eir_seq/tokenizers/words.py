@@ -22,8 +22,8 @@ _MAX_CACHED = 100_000
 class WordBackend:
     """The words of a text, each cut by the merges; pieces that the vocabulary lacks get the id of `unk`.
 
-    `conversational`: as Blenderbot-small reads a text, in lower case, with punctuation marks as words of their own and
-    `__newln__` for a line break behind a word; else as CTRL does, for which a line break is the end of its word.
+    `conversational`: as Blenderbot-small reads a text, in lower case, with punctuation marks as their own words and
+    `__newln__` for a line break after a word; else as CTRL does, for which a line break is the end of its word.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class WordBackend:
         return dict(self._added.ids)
 
     def add_tokens(self, tokens: Sequence[AddedToken]) -> int:
-        """Set tokens beside the vocabulary; how many of them are new."""
+        """Set tokens outside the vocabulary; how many of them are new."""
         before = self.vocab_size
         self._added = self._added.extended(tokens, self.token_to_id, before)
         return self.vocab_size - before
@@ -100,7 +100,7 @@ class WordBackend:
                     yield self._vocabulary.get(piece, unk), (shift + first, shift + last)
 
     def _of_word(self, word: str) -> Iterator[tuple[str, tuple[int, int]]]:
-        """The pieces of a word, a line break behind it included, and their characters."""
+        """The pieces of a word, a line break after it included, and their characters."""
         if not self._conversational:
             parts, origins = [word], list(range(len(word)))
         else:

@@ -48,7 +48,7 @@ class AdaBelief(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; gives what `closure` gives, which computes the gradients."""
+        """One step; returns what `closure` gives, which computes the gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -43,7 +43,7 @@ class Parts:
     """What the run began with, for the manifest, if it is another run's."""
 
     def batches(self, split: str) -> Any:
-        """Batches of every row of a split once; None where there is no such split."""
+        """Batches of every row of a split once; None if there is no such split."""
         if getattr(self.splits, split) is None:
             return None
         return self.data.val_dataloader() if split == "validation" else self.data.test_dataloader()
@@ -62,7 +62,7 @@ class Parts:
         return {split: tokens for split, tokens in found.items() if tokens}
 
     def shown(self, split: str, name: str) -> list[str]:
-        """What stands in an input, row by row, for people."""
+        """What is in an input, row by row, in readable form."""
         rows, encoded = dict(self.splits.items())[split], self.data.encoded[split]
         mask = encoded.present.get(name)
         if mask is None:
@@ -91,11 +91,11 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
 
     Args:
         config: the experiment.
-        console: is told about each phase.
+        console: is notified of each phase.
         fallback_cache: where encoded rows go if the cache folder cannot be written.
 
     Raises:
-        UserError: data or config are at fault.
+        UserError: data or config are invalid.
     """
     from eir_seq.data.missing import Missing, rows_where
     from eir_seq.data.module import DataModule

@@ -1,4 +1,4 @@
-"""Averages of the weights beside those that are trained: exponential moving (EMA) and stochastic (SWA)."""
+"""Averages of the trained weights: exponential moving (EMA) and stochastic (SWA)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Averaging:
         return copy
 
     def begin(self, step: int, device: torch.device) -> None:
-        """Training goes on from a step on a device; a start that was moved behind it takes effect."""
+        """Training continues from a step on a device; a start that was moved beyond it takes effect."""
         self._average.module.to(device)  # the counter stays on the CPU: asking for it does not wait for the device
         if step < self.start:
             self._average.n_averaged.zero_()
@@ -70,7 +70,7 @@ class Averaging:
             device: where both are.
             precision: the trainer's precision.
         """
-        self.network.to(device)  # behind the network, which leaves its device when training ends
+        self.network.to(device)  # follows the network, which leaves its device when training ends
         names = [name for name, part in network.named_modules() if isinstance(part, _BatchNorm) and part.training]
         norms = [part for name in names if (part := self.network.get_submodule(name)).track_running_stats]
         if norms:
@@ -82,7 +82,7 @@ class Averaging:
         return {"updates": int(self._average.n_averaged), "network": self.network.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken."""
+        """Continue from `state`."""
         self._average.n_averaged.fill_(state["updates"])
         self.network.load_state_dict(state["network"])
 
@@ -104,7 +104,7 @@ def first_step(config: AveragingBase, total: int) -> int:
 def averaged_rate(
     scheduled: Callable[[int], float], averaging: AveragingBase | None, optimizer: OptimizerBase, total: int
 ) -> Callable[[int], float]:
-    """The factor on the learning rate by the steps done: the scheduled one, until averaging has a rate of its own.
+    """The factor on the learning rate by the steps done: the scheduled one, until averaging has its own rate.
 
     Args:
         scheduled: the factor of the schedule.

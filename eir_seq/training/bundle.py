@@ -6,7 +6,7 @@ and a manifest of hashes.
 Of an input with adapters of low rank the weights file has what was trained alone; the rest is read from the published
 model, which ``base.json`` names with a hash of its weights; a copy of its folder at ``base/INPUT/`` is read in its
 place. ``adapters/INPUT/`` is the adapter as others read it.
-What stands in ``pretrained/``, weights under published names, the weights file does not have.
+What is in ``pretrained/``, weights under published names, the weights file does not have.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from eir_seq.training.network import Network
 ADAPTERS, PRETRAINED, COPIES = "adapters", "pretrained", "base"
 ADAPTER_WEIGHTS = f"{ADAPTER_FILE}.safetensors"
 BASE = "base.json"
-"""The published models that adapters stand beside."""
+"""The published models that adapters belong to."""
 PLUGINS = "plugins.json"
 """The plug-ins that the config needs, by what each of them provides."""
 HOW_TO_MERGE = "lora.merge: true makes self-contained bundles"
@@ -222,7 +222,7 @@ def _hash(tensors: Mapping[str, Tensor]) -> str:
 def write_pretrained(
     folder: Path, inputs: Mapping[str, Any], outputs: Mapping[str, FittedOutput], network: Network
 ) -> None:
-    """Write the backbones that learnt from texts alone to `folder`/INPUT, as `pretrained_model` reads them.
+    """Write the backbones that learned from texts alone to `folder`/INPUT, as `pretrained_model` reads them.
 
     That is ``config.json`` and weights in published names, and the tokenizer; ``generator`` has that of a detection of
     replaced tokens.
@@ -261,7 +261,7 @@ def _held(network: Network, model: Any, file: Path) -> dict[str, Tensor]:
 
 
 def _shared(network: Network, inputs: Mapping[str, Any], pretrained: Path | None, folder: Path) -> set[str]:
-    """Share the files of published weights with `folder`; gives the tensors that they hold, bit for bit."""
+    """Share the files of published weights with `folder`; returns the tensors that they hold, bit for bit."""
     found: set[str] = set()
     if pretrained is None:
         return found
@@ -276,7 +276,7 @@ def _shared(network: Network, inputs: Mapping[str, Any], pretrained: Path | None
 
 
 def _read_base(path: Path, inputs: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """The published models that the adapters of a bundle stand beside, by input."""
+    """The published models that the adapters of a bundle belong to, by input."""
     if not path.exists():
         return {}
     try:
@@ -332,7 +332,7 @@ def read_bundle(folder: Path) -> Bundle:
     files = [folder / WEIGHTS, *(folder / PRETRAINED).rglob(WEIGHTS)]
     elements = sum(math.prod(shape) for file in files for shape in shapes_in(file).values())
     try:
-        # Adapters stand beside a model that the bundle does not hold.
+        # Adapters belong to a model that the bundle does not hold.
         bounds = contextlib.nullcontext() if base else bounded_by_weights(elements, str(folder))
         with bounded_by_memory(), bounds:
             network = build_network(config, inputs, outputs, pretrained=frozenset(base))
@@ -351,7 +351,7 @@ def read_bundle(folder: Path) -> Bundle:
     for name, found in base.items():
         published = _published_weights(network, name)
         if _hash(published) != found["sha256"]:
-            hint = f"{found['model']} is not the model that the adapters of inputs.{name} were trained beside"
+            hint = f"{found['model']} is not the model that the adapters of inputs.{name} were trained with"
             raise UserError(Fault(str(folder), f"{hint}: its weights differ ({HOW_TO_MERGE})"))
         tensors |= published
     try:

@@ -1,4 +1,4 @@
-"""The callbacks that an experiment asks for, as Lightning's."""
+"""The callbacks that an experiment configures, as Lightning's."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def shows_progress(callbacks: Sequence[Callback]) -> bool:
 
 
 class RunLogger(Logger):
-    """Gives what callbacks log to the run, which writes it to metrics.csv and its trackers.
+    """Passes what callbacks log to the run, which writes it to metrics.csv and its trackers.
 
     Args:
         note: takes the values by name.
@@ -68,7 +68,7 @@ class RunLogger(Logger):
 
     @property
     def name(self) -> str:
-        """A name that Lightning asks for."""
+        """A name that Lightning requires."""
         return "run"
 
     @property

@@ -42,7 +42,7 @@ class CheckResult:
     tokens: dict[str, dict[str, int]]
     """Tokens after truncation by input and split."""
     fusion: str | None
-    """The fusion of the inputs; None where no output reads it."""
+    """The fusion of the inputs; None if no output reads it."""
     outputs: dict[str, dict[str, Any]]
     parameters: dict[str, int]
     loss: float
@@ -90,7 +90,7 @@ def check(config: ExperimentConfig) -> CheckResult:
     """Read the data, fit inputs and outputs, build the network, and try steps.
 
     Raises:
-        UserError: config or data are at fault.
+        UserError: config or data are invalid.
         RunFailed: the first step's loss is not finite, or memory does not suffice.
     """
     device, monitor = check_config(config)
@@ -141,7 +141,7 @@ def check(config: ExperimentConfig) -> CheckResult:
 
 
 class _Trial:
-    """Tries steps; the network learns a little and is thrown away."""
+    """Tries steps; the network learns a little and is discarded."""
 
     def __init__(self, config: ExperimentConfig, parts: Parts, device: torch.device) -> None:
         self.config = config
@@ -151,7 +151,7 @@ class _Trial:
         self.optimizer = build_optimizer(self.network, config.optimizer)
 
     def step(self, batch: Batch) -> float:
-        """Forward, backward, optimizer; gives the loss."""
+        """Forward, backward, optimizer; returns the loss."""
         try:
             with autocast(self.device, str(self.config.trainer.precision)):
                 loss = batch_loss(self.network, self.outputs, batch, self.device)

@@ -1,6 +1,6 @@
 """Checkpoints are folders: tensors as safetensors, all else as JSON, and a manifest of hashes written last.
 
-A folder is written beside its destination, flushed to the disk and then renamed, so that a reader finds a checkpoint
+A folder is written next to its destination, flushed to the disk and then renamed, so that a reader finds a checkpoint
 whole or not at all, whenever the process is killed. Nothing in it is pickled; reading one runs no code.
 """
 
@@ -43,7 +43,7 @@ def write_folder(destination: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write files into a new folder, which then appears at `destination` at once and for good.
 
     Raises:
-        RunFailed: the disk is full or fails; what stood beside the destination is as before.
+        RunFailed: the disk is full or fails; what was next to the destination is as before.
         FileExistsError: `destination` exists and is not empty.
     """
     partial = destination.with_name(f"{_PARTIAL}{destination.name}-{os.getpid()}")
@@ -60,7 +60,7 @@ def write_folder(destination: Path, fill: Callable[[Path], None]) -> None:
             },
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        for path in files:  # safetensors lets nobody else read what it writes, whatever the umask is
+        for path in files:  # safetensors makes its files unreadable for others, whatever the umask is
             path.chmod((partial / MANIFEST).stat().st_mode)
         flush_to_disk(partial / MANIFEST)
         for folder in {path.parent for path in files} | {partial}:

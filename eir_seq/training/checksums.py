@@ -22,7 +22,7 @@ _COVERED = (
     "predictions/*.csv",
     "report/*",
 )
-"""Bundle, adapters and published models have manifests of their own."""
+"""Bundle, adapters and published models have their own manifests."""
 
 
 def checksums(run: Path) -> str:

@@ -29,7 +29,7 @@ LINE_SECONDS = 30.0
 class Console:
     """Writes to a stream and, once `log_to` has named it, to a log file; shows bars where the stream is a terminal.
 
-    A stream that is closed (``| head``) or full does not end the run: the log goes on. While entered, warnings that the
+    A stream that is closed (``| head``) or full does not end the run. While entered, warnings that the
     package logs are said, too.
     """
 
@@ -86,7 +86,7 @@ class Console:
     def phase(self, what: str) -> Iterator[list[str]]:
         """A part of the preparations: a spinner on a terminal, then one line with its time.
 
-        What is appended to the list that this gives is put behind the name of the phase.
+        What is appended to the list that this gives is put after the name of the phase.
         """
         found: list[str] = []
         start = self._last_line = time.monotonic()
@@ -104,7 +104,7 @@ class Console:
         self.say(f"{what}{detail} ({time.monotonic() - start:.1f} s)")
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """How far a long part of the preparations is; seldom a line where there is no terminal."""
+        """How far a long part of the preparations is; seldom a line if there is no terminal."""
         if self._status is not None:
             self._status.update(f"{what}: {done:,} of {total:,} ...")
         elif time.monotonic() - self._last_line >= LINE_SECONDS:
@@ -114,7 +114,7 @@ class Console:
     # ------------------------------------------------------------------------------------------------- training
 
     def step(self, step: int, total: int, epoch: int, loss: Callable[[], float | None]) -> None:
-        """A training step was done; `loss` gives the recent mean loss and is asked only when it is shown."""
+        """A training step was done; `loss` gives the recent mean loss and is called only when it is shown."""
         now = time.monotonic()
         if self._first_step is None:
             self._first_step = (step, now)

@@ -12,7 +12,7 @@ def pick_device(config: TrainerConfig) -> torch.device:
     """The device that `trainer.accelerator` and `trainer.devices` stand for on this machine.
 
     Raises:
-        UserError: the machine has no such device, or not for that precision; or more than one is asked for.
+        UserError: the machine has no such device, or not for that precision; or more than one is requested.
     """
     faults: list[Fault] = []
     wanted = config.accelerator

@@ -104,7 +104,7 @@ def evaluate(
     """Run `network` over all batches without learning and measure every output.
 
     Args:
-        network: the network; put into evaluation mode for the while, its own modes restored afterwards.
+        network: the network; put into evaluation mode, and its modes restored afterwards.
         outputs: the fitted outputs by name; others that the network has are left out.
         batches: the batches of a split, each row once. An output without targets is predicted and not measured.
         device: where the network is.

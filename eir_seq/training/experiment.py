@@ -32,14 +32,14 @@ def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
 
     The trainer decides how long and where to train, and in which precision; `trainer.gradient_clip` holds unless it has
     a ``gradient_clip_val``. Its ``accumulate_grad_batches`` makes the step that one batch of all rows would make. Give
-    it ``devices=1``. Its own checkpoints hold the position in the training batches, so that training goes on from the
+    it ``devices=1``. Its own checkpoints hold the position in the training batches, so that training continues from the
     middle of an epoch with the batches that come next.
 
     Args:
         experiment: the words of a command line (``experiment=NAME``, ``GROUP=OPTION``, ``KEY=VALUE``), or a config.
 
     Raises:
-        UserError: data or config are at fault.
+        UserError: data or config are invalid.
 
     Example:
         >>> import lightning
@@ -62,10 +62,10 @@ def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
 
 
 def _of_runs_alone(config: ExperimentConfig) -> Iterator[Fault]:
-    """Options that would change what is learnt and that a trainer of one's own does not have."""
+    """Options that would change what is learned and that your own trainer does not have."""
     reason = "needs a run; a lightning.Trainer of your own does not have it"
     if config.trainer.averaging is not None:
-        yield Fault("trainer.averaging", f"{reason} (lightning.pytorch.callbacks.WeightAveraging does the like)")
+        yield Fault("trainer.averaging", f"{reason} (lightning.pytorch.callbacks.WeightAveraging is similar)")
     if config.scheduler.FOLLOWS_MONITOR:
         yield Fault("scheduler.type", f"{config.scheduler.type!r} {reason}")
     if config.trainer.compile:

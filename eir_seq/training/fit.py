@@ -61,7 +61,7 @@ def fit(
 ) -> RunLoop:
     """Train `network`, from the newest intact checkpoint of the run if there is one.
 
-    Gives the loop that steered the run, whose `state` tells where it ended.
+    Returns the loop that steered the run, whose `state` tells where it ended.
 
     Raises:
         RunFailed: a loss or gradient is not finite, memory or disk is full.
@@ -171,7 +171,7 @@ def _newest_fitting(
             return path
         if path is not None:
             rejected.append((path, problem))
-    hint = f"put it back, or remove {store.folder} to train the run again"
+    hint = f"restore it, or remove {store.folder} to train the run again"
     raise UserError(Fault("run.dir", f"{rejected[0][1] if rejected else problem}, and no checkpoint fits it; {hint}"))
 
 
@@ -187,7 +187,7 @@ def _unfitting(path: Path | None, store: CheckpointStore, files: Mapping[str, Ap
 
 
 def resumable(run_dir: Path) -> tuple[list[Path], str | None]:
-    """The checkpoints from which a run can go on, and what is wrong with the newest of the others."""
+    """The checkpoints from which a run can continue, and what is wrong with the newest of the others."""
     store = CheckpointStore(run_dir / "checkpoints", 1)
     files = {"metrics": MetricsFile(run_dir / "metrics.csv"), "samples": AppendedFile(run_dir / SAMPLES, ())}
     problems = {
@@ -199,7 +199,7 @@ def resumable(run_dir: Path) -> tuple[list[Path], str | None]:
 
 
 def schedule_from(config: ExperimentConfig, checkpoint: Path | None, total: int) -> tuple[int, str | None]:
-    """`schedule_steps` of a run of `total` steps that goes on from a checkpoint; None: that begins.
+    """`schedule_steps` of a run of `total` steps that continues from a checkpoint; None: that begins.
 
     Raises:
         UserError: the rest of the run would be trained at a rate of 0.

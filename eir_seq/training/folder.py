@@ -56,7 +56,7 @@ MAY_CHANGE = (
     "trainer.detect_anomaly",
 )
 """Config keys that a continued run may have other values for: none of them changes what a step computes. With other
-limits `scheduler.extend` says how the learning rate goes on."""
+limits `scheduler.extend` says how the learning rate continues."""
 
 CACHE = ".cache"
 """Where encoded rows go if the cache cannot take them."""
@@ -70,7 +70,7 @@ LIMITS = ("trainer.max_epochs", "trainer.max_steps")
 class RunFolder:
     """The folder of one run, owned by this process while it is entered.
 
-    Entering makes the folder if needed, takes its lock, and checks what stands in it. A folder that this call made is
+    Entering makes the folder if needed, takes its lock, and checks what is in it. A folder that this call made is
     removed again on leaving if the run came to nothing (`keep` was not called).
 
     Raises, on entering:
@@ -120,7 +120,7 @@ class RunFolder:
         return read_object(self.path / RESULT, "remove it to train what is missing of the run again")
 
     def forget_result(self) -> None:
-        """A finished run goes on, with another end: its result and its report are out of date."""
+        """A finished run continues, with another end: its result and its report are out of date."""
         (self.path / CHECKSUMS).unlink(missing_ok=True)
         (self.path / RESULT).unlink(missing_ok=True)
         (self.path / REPORT).unlink(missing_ok=True)
@@ -243,7 +243,7 @@ def check_destination(config: ExperimentConfig) -> None:
 
 
 def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
-    """The keys in which `config` differs from that of the run in a folder; None where there is no run in it.
+    """The keys in which `config` differs from that of the run in a folder; None if there is no run in it.
 
     Raises:
         UserError: foreign files, or a run that this config cannot continue.
@@ -273,7 +273,7 @@ def changed_keys(path: Path, config: ExperimentConfig) -> list[str] | None:
     except AttributeError:
         raise UserError(Fault("run.dir", f"{path / CONFIG} is not a run's config")) from None
     differing = {key for key in then.keys() | now.keys() if then.get(key) != now.get(key)}
-    changed = sorted(differing - {"callbacks"})  # which is a leaf where there are none
+    changed = sorted(differing - {"callbacks"})  # which is a leaf if there are none
     may_change = (*MAY_CHANGE, *_observers(earlier, config))
     faults = [
         Fault(

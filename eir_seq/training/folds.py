@@ -36,7 +36,7 @@ class FoldMetric:
     output: str
     metric: str
     values: tuple[float | None, ...]
-    """By fold; None where it is undefined."""
+    """By fold; None if it is undefined."""
 
     @property
     def mean(self) -> float | None:
@@ -76,7 +76,7 @@ def cross_validate(
         ``deviation``, and under ``monitor`` the mean of the monitored one.
 
     Raises:
-        UserError: config, data or folder are at fault.
+        UserError: config, data or folder are invalid.
         RunFailed: of a fold; the finished ones stay.
         Stopped: SIGTERM or SIGINT; the state of the fold is saved.
     """

@@ -51,7 +51,7 @@ class Groups:
 
     @property
     def sampler(self) -> Any:
-        """That of the batches, whose ``set_epoch`` the trainer calls; None where they have none."""
+        """That of the batches, whose ``set_epoch`` the trainer calls; None if they have none."""
         return getattr(self.batches, "sampler", None)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -189,6 +189,6 @@ class RunningLosses:
         return {"sums": dict(self.sums), "counts": dict(self.counts)}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on where `state` was taken."""
+        """Continue from `state`."""
         self.sums = {name: value.to(device) for name, value in state["sums"].items()}
         self.counts = dict(state["counts"])

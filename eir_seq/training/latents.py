@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MANY_CLASSES = 20
-"""Classes that have colours of their own in a picture."""
+"""Classes that have their own colours in a picture."""
 
 
 def check_layers(network: Network, config: LatentsConfig, outputs: Iterable[str], place: str) -> None:
@@ -121,7 +121,7 @@ def write_latents(
 class _Collected:
     def __init__(self, layers: Sequence[str]) -> None:
         self.states: dict[str, list[NDArray[np.float32] | None]] = {layer: [] for layer in layers}
-        """By layer the states of each row; None where it lacks the input that the layer reads."""
+        """By layer the states of each row; None if it lacks the input that the layer reads."""
         self.ids: list[str] = []
         self.rows: list[int] = []
 
@@ -285,7 +285,7 @@ _REDUCTIONS = {"pca": pca, "tsne": tsne}
 def _colours(
     config: LatentsConfig, columns: Mapping[str, Mapping[str, Sequence[Any]]], rows: int
 ) -> tuple[list[Any], str]:
-    """The value of each row by which it is coloured, and what that is; None and nothing where there is none."""
+    """The value of each row by which it is coloured, and what that is; None and nothing if there is none."""
     for name in columns if config.colour is None else (config.colour,):
         for column, title in ((f"{name}_true", f"{name}"), (name, f"{name}, predicted")):
             if len(values := columns.get(name, {}).get(column, ())) == rows:

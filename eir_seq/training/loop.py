@@ -2,8 +2,8 @@
 
 `RunLoop` is the trainer's checkpoint callback, which is called after all others. The trainer's own validation loop
 stays off: evaluation and saving happen here, at the end of optimizer steps only (after the last one of an epoch, at the
-end of the epoch), so that every checkpoint is a state between two steps and a resumed run goes on with exactly what the
-uninterrupted one would have done next.
+end of the epoch), so that every checkpoint is a state between two steps and a resumed run continues exactly as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RunLoop(Checkpoint):
         module: the training module.
         outputs: the fitted outputs by name.
         position: the data module.
-        validation: gives the batches of the validation rows anew; None without validation rows.
+        validation: returns new batches of the validation rows; None without validation rows.
         store: the run's checkpoints.
         metrics: the run's metrics.csv.
         monitor: what makes an evaluation the best.
@@ -120,7 +120,7 @@ class RunLoop(Checkpoint):
             checkpoint[AVERAGING_KEY] = self.averaging.state()
         loops = checkpoint["loops"]
         # The trainer saves its counters as they are inside a hook: a batch processed and not completed. Resuming from
-        # that has a path of its own for each place of saving; resuming from between two steps has one.
+        # that has its own path for each place of saving; resuming from between two steps has one.
         fit: dict[str, Any] = loops["fit_loop"]
         fit["state_dict"] = {}
         epochs, batches = fit["epoch_progress"], fit["epoch_loop.batch_progress"]
@@ -158,7 +158,7 @@ class RunLoop(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Catch up on an evaluation that a signal cut short; do not train on when all is done."""
-        self.signals.install()  # the trainer has just set handlers of its own
+        self.signals.install()  # the trainer has just set its own handlers
         self._set_rates(trainer)  # those that were loaded are those of the schedule as it was
         if trainer.progress_bar_callback is not None:  # it says of how many epochs this is one
             steps = steps_per_epoch(self.module.batches_per_epoch, self.config.trainer.accumulate)

@@ -1,4 +1,4 @@
-"""manifest.json: what a run was computed from and with, so that it can be repeated and trusted."""
+"""manifest.json: what a run was computed from and with, so that it can be reproduced."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class RunManifest:
         self.started = self._content["start_from"] = redact(started)
 
     def write(self) -> None:
-        """Write the manifest as it stands."""
+        """Write the manifest."""
         write_json(self.path, self._content)
 
     def end(self, reason: str) -> None:

@@ -50,7 +50,7 @@ class AppendedFile:
             os.truncate(self.path, size)
 
     def flush(self) -> tuple[int, str]:
-        """Wait until all lines are on the disk; gives the size in bytes and the sha256 of the file."""
+        """Wait until all lines are on the disk; returns the size in bytes and the sha256 of the file."""
         with writing(self.path):
             flush_to_disk(self.path)
         return self.path.stat().st_size, hash_file(self.path)

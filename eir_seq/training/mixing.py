@@ -163,7 +163,7 @@ def _is_encoder(name: str) -> bool:
 
 
 def find_layer(network: Network, name: str) -> nn.Module | None:
-    """The module called ``inputs.NAME.PATH`` or ``fusion.PATH``; None where there is none."""
+    """The module called ``inputs.NAME.PATH`` or ``fusion.PATH``; None if there is none."""
     part, _, path = name.partition(".")
     module: nn.Module | None = network.fusion if part == "fusion" else None
     if part == "inputs":

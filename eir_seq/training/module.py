@@ -127,7 +127,7 @@ class TrainingModule(LightningModule):
         self._gathered.add(batch, self.network.run(batch), self.network.token_inputs)
 
     def on_test_epoch_end(self) -> None:
-        """Log ``test/loss`` and ``test/OUTPUT/METRIC``; raises `RunFailed` where the loss is not finite."""
+        """Log ``test/loss`` and ``test/OUTPUT/METRIC``; raises `RunFailed` if the loss is not finite."""
         self._log_measured("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class TrainingModule(LightningModule):
         raise RunFailed(f"step {step}: the gradient is not finite (batch of {_named(rows)}); {HINT}")
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of one step, counted from 1 (of the heads, where layers have rates of their own)."""
+        """The learning rate of one step, counted from 1 (of the heads, where layers have their own rates)."""
         return self.config.optimizer.lr * self._rate_factor()(step - 1)
 
     def _rate_factor(self) -> Callable[[int], float]:

@@ -28,7 +28,7 @@ class Network(nn.Module):
         heads: by output name; ``(batch, fusion.size_of(name))``, or `TokenStates`, to the raw output ``(batch, ...)``.
         token_inputs: for each output that reads token states, the input that they are of.
         state_inputs: for each output whose head is called as ``head({input: TokenStates}, target)``, these inputs; the
-            target is None where a batch has none.
+            target is None if a batch has none.
         absent: inputs that a row may lack: a learned vector takes the place of what their encoder gives.
     """
 
@@ -265,7 +265,7 @@ class Network(nn.Module):
         }
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put what `tensors` gave in the place of the weights; raises `RuntimeError` where others are needed."""
+        """Put what `tensors` gave in the place of the weights; raises `RuntimeError` if others are needed."""
         absent, unexpected = self.load_state_dict(tensors, strict=False)
         missing = [name for name in self.tensors() if name in absent]
         if missing or unexpected:
@@ -277,4 +277,4 @@ def _none() -> None:
 
 
 def _key(name: str) -> str:
-    return f"of_{name}"  # ModuleDict refuses names of its own attributes, such as "keys"
+    return f"of_{name}"  # ModuleDict refuses the names of its attributes, such as "keys"

@@ -63,9 +63,9 @@ def parameter_groups(network: nn.Module, config: OptimizerBase, beside: Iterable
     """Trainable parameters by weight decay and learning rate, those of `beside` with the vectors.
 
     Vectors (biases, norms) are not decayed. With `layer_decay`, layer ``i`` of ``L`` backbone layers learns at
-    ``lr * layer_decay ** (L + 1 - i)`` and the embeddings, layer 0, slowest; what stands above the layers learns at
+    ``lr * layer_decay ** (L + 1 - i)`` and the embeddings, layer 0, slowest; what is above the layers learns at
     ``lr`` (Bao et al. 2022, arXiv:2106.08254, appendix). Where the optimizer wants it, the matrices of hidden layers
-    have groups of their own.
+    have their own groups.
 
     Raises:
         UserError: nothing is trainable.
@@ -126,7 +126,7 @@ def learning_rate_factor(config: SchedulerBase, total: int) -> Callable[[int], f
 def warmup_and_decay(config: SchedulerConfig, total: int) -> Callable[[int], float]:
     """The factor on the learning rate as a function of the steps done, for a run of `total` steps.
 
-    linear and cosine fall to `final_ratio` behind the warm-up. one-cycle (Smith and Topin 2019, arXiv:1708.07120)
+    linear and cosine fall to `final_ratio` after the warm-up. one-cycle (Smith and Topin 2019, arXiv:1708.07120)
     rises from 1/25 of the rate and ends at 1/250,000 of it, along cosines.
     """
     warmup = config.warmup if isinstance(config.warmup, int) else round(config.warmup * total)

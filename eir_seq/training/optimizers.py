@@ -18,7 +18,7 @@ Groups = list[dict[str, Any]]
 
 
 def of_class(config: TorchOptimizer, groups: Groups, fused: bool) -> Optimizer:
-    """The optimizer of a class, with the options of its config; raises `UserError` where these exclude each other."""
+    """The optimizer of a class, with the options of its config; raises `UserError` if these exclude each other."""
     if faults := list(config.faults()):
         raise UserError(*faults)
     options = {**config.options(), **({"fused": fused} if config.FUSED else {})}
@@ -78,7 +78,7 @@ class MuonWithAdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of both; gives what `closure` gives, which computes the gradients."""
+        """One step of both; returns what `closure` gives, which computes the gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -37,7 +37,7 @@ class Plateau:
     def evaluated(
         self, value: float, config: PlateauConfig, better: Callable[[float, float | None, float], bool]
     ) -> bool:
-        """Count an evaluation behind the warm-up; gives whether it reduced the rate.
+        """Count an evaluation after the warm-up; returns whether it reduced the rate.
 
         Args:
             value: the monitored value.

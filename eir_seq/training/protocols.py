@@ -1,4 +1,4 @@
-"""What training asks of the data and of the console."""
+"""What training requires of the data and of the console."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Position(Protocol):
     """The part of the data module that the loop steers."""
 
     def set_position(self, epoch: int, batches_done: int) -> None:
-        """The next training batches are those of `epoch` behind the first `batches_done`."""
+        """The next training batches are those of `epoch` after the first `batches_done`."""
         ...
 
     def costliest_batches(
         self, epoch: int, batches_done: int, batches: int, beyond: Sequence[int]
     ) -> tuple[Batch | None, Batch | None]:
-        """Of so many training batches from a position on, and of those of an evaluation, the ones for most memory."""
+        """Of that many training batches from a position on, and of those of an evaluation, the ones for most memory."""
         ...
 
     def statistics_batches(self) -> Iterable[Batch]:
@@ -28,7 +28,7 @@ class Position(Protocol):
 
 
 class Data(Position, Protocol):
-    """What training asks of a data module."""
+    """What training requires of a data module."""
 
     @property
     def batches_per_epoch(self) -> int:

@@ -1,4 +1,4 @@
-"""What a run leaves for its report beside metrics, predictions and manifest: ``report/data.json``.
+"""What a run leaves for its report besides metrics, predictions and manifest: ``report/data.json``.
 
 Training fills a `ReportData` and saves it; `eir_seq.inference.report` reads it. Every field may stay empty: the report
 then leaves its section out. So a run that failed early has a report, too.
@@ -69,7 +69,7 @@ class ReportData(BaseModel):
     outputs: dict[str, dict[str, Any]] = {}
     """`FittedOutput.describe` by output."""
     fusion: str | None = None
-    """What fuses the inputs; None where no output reads it."""
+    """What fuses the inputs; None if no output reads it."""
     parameters: dict[str, int] = {}
     """Parameters by part of the network; ``total`` and ``trainable`` among them."""
     seconds: dict[str, float] = {}
@@ -98,7 +98,7 @@ class ReportData(BaseModel):
             raw: its raw outputs (rows, output_size).
             target: its targets (rows,).
             ids: id of each row.
-            inputs: what stands in each row, by input name.
+            inputs: what is in each row, by input name.
         """
         errors = output.errors(raw.cpu(), target.cpu())
         worst = errors.argsort(descending=True, stable=True)[:WORST_ROWS].tolist()

@@ -68,7 +68,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         under ``validation`` and ``test`` the metrics of the best weights by output.
 
     Raises:
-        UserError: config, data or run folder are at fault; nothing is left behind.
+        UserError: config, data or run folder are invalid; nothing is written.
         RunFailed: a value is not finite, or memory or disk are full; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT; the state is saved.
     """
@@ -103,13 +103,13 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
                 without = unfit or "no checkpoint is left to make it from"
                 hint = f"{without}; remove {folder.path / RESULT} to train the run again"
                 raise UserError(Fault("run.dir", f"the run in {folder.path} is finished, but {missing}; {hint}"))
-            console.say(f"{folder.path}: {missing}; it is made again")
+            console.say(f"{folder.path}: {missing}; it is rebuilt")
         if result is not None and folder.extended is not None:
             kept, unfit = resumable(folder.path)
             if not kept:
                 why = f"the run in {folder.path} is finished and {unfit or 'kept no optimizer state'}"
                 hint = "with trainer.keep_optimizer_state=true if that run is to be extended later"
-                message = f"{why}, so that it cannot go on; train in another run.dir, {hint}"
+                message = f"{why}, so that it cannot continue; train in another run.dir, {hint}"
                 raise UserError(Fault(folder.extended, message))
         if config.note:
             console.log(config.note)  # the command has said it
@@ -147,10 +147,10 @@ def _missing(run: Path, config: ExperimentConfig, result: dict[str, Any], wrong:
     """What a finished run lacks of what it left; None if it is all there.
 
     Raises:
-        UserError: what is damaged cannot be made again.
+        UserError: what is damaged cannot be rebuilt.
     """
     if faults := [
-        Fault(str(run / name), f"is {wrong[name]}; put it back, or remove {run / CHECKSUMS} to take it as it is")
+        Fault(str(run / name), f"is {wrong[name]}; restore it, or remove {run / CHECKSUMS} to take it as it is")
         for name in (CONFIG, MANIFEST)
         if name in wrong
     ]:

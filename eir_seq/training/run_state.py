@@ -1,4 +1,4 @@
-"""Where a run stands, and the value by which its evaluations are compared."""
+"""The progress of a run, and the value by which its evaluations are compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STATE_KEY = "eir_seq"
 
 @dataclass
 class RunState:
-    """Where a run stands: all of it that is neither weights nor optimizer. Saved with every checkpoint."""
+    """The progress of a run: all state that is neither weights nor optimizer. Saved with every checkpoint."""
 
     epoch: int = 0
     """Epochs done."""

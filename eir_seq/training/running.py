@@ -54,6 +54,6 @@ class TrainingRows:
         return {name: [list(part) for part in kept] for name, kept in self._kept.items()}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on where `state` was taken."""
+        """Continue from `state`."""
         for name, parts in state.items():
             self._kept[name] = deque((raw.to(device), target.to(device)) for raw, target in parts)

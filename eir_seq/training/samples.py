@@ -42,13 +42,13 @@ class Sample(NamedTuple):
     output: str
     prompt: str
     text: str
-    """What the model wrote behind the prompt, or from it."""
+    """What the model wrote after the prompt, or from it."""
     true: str = ""
     """What it should have written, where that is known."""
 
     @property
     def shown(self) -> str:
-        """Prompt and text, for people."""
+        """Prompt and text, in readable form."""
         return f"{self.prompt}\n→ {self.text}\n= {self.true}" if self.true else f"{self.prompt}{self.text}"
 
 
@@ -95,9 +95,9 @@ class Samples:
         for output in self.outputs:
             complete = completer(output, self.inputs, network)
             prompts = shown = output.config.sample_prompts
-            tensors = tensors_beside(self.inputs[output.input], self.rows)
+            tensors = further_tensors(self.inputs[output.input], self.rows)
             if tensors:
-                names = files_beside(self.inputs[output.input], self.rows)
+                names = further_files(self.inputs[output.input], self.rows)
                 prompts = prompts[:1] * len(names)
                 shown = [f"[{name}] {prompt}" for name, prompt in zip(names, prompts, strict=True)]
             seed = derive_seed(self.seed, "samples", output.name, step)
@@ -108,7 +108,7 @@ class Samples:
         return found
 
 
-def tensors_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+def further_tensors(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
     """What the model reads besides the tokens of some rows, such as pictures."""
     names = [name for source in fitted.sources.values() if source.per_row for name in source.tensors]
     if not names:
@@ -118,8 +118,8 @@ def tensors_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) ->
     return {name: batch[name] for name in names}
 
 
-def files_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> list[str]:
-    """The name of the (first) file in which that stands, row by row."""
+def further_files(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """The name of the (first) file that holds it, row by row."""
     column = next(source.column for source in fitted.sources.values() if source.per_row)
     assert column is not None
     first = (parse_cell(cell)[0] for cell in rows[column])
@@ -127,7 +127,7 @@ def files_beside(fitted: FittedSequence, rows: Mapping[str, Sequence[str]]) -> l
 
 
 def read_samples(run_dir: Path) -> list[Sample]:
-    """All lines of a run's samples.csv; none where there is no such file."""
+    """All lines of a run's samples.csv; none if there is no such file."""
     path = run_dir / SAMPLES
     if not path.exists():
         return []

@@ -1,4 +1,4 @@
-"""Trackers beside metrics.csv: Weights & Biases and TensorBoard, as Lightning loggers.
+"""Trackers next to metrics.csv: Weights & Biases and TensorBoard, as Lightning loggers.
 
 A tracker never decides whether a run lives: without a key or a connection, Weights & Biases writes offline, to be sent
 later with ``wandb sync``.
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_trackers(config: ExperimentConfig, run_dir: Path) -> list[Logger]:
-    """The loggers that ``tracker`` asks for, writing inside the run folder; none for csv.
+    """The loggers that ``tracker`` selects, writing inside the run folder; none for csv.
 
     A resumed run continues the same Weights & Biases run, whose id is kept in ``RUN/wandb/run_id``.
     End each with `finish_trackers`.
@@ -105,7 +105,7 @@ def wandb_logger(tracker: WandbTrackerConfig, config: ExperimentConfig, run_dir:
             reason = str(error).strip().splitlines()[0]
             logger.warning("tracker: Weights & Biases cannot be reached (%s); writing offline", reason)
             mode = "offline"
-    # Offline, nobody can be asked what to resume; the same id joins the parts when they are sent.
+    # Offline, the server cannot say what to resume; the same id joins the parts when they are sent.
     return _logger(wandb.init(mode=cast(Any, mode), **options))
 
 

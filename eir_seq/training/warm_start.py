@@ -41,7 +41,7 @@ class WarmStart:
 
     @classmethod
     def open(cls, config: ExperimentConfig) -> WarmStart | None:
-        """Read the bundle that `start_from` names; None where there is no such section.
+        """Read the bundle that `start_from` names; None if there is no such section.
 
         Raises:
             UserError: there is none, or it is damaged, or one of the modules does not exist.
@@ -86,7 +86,7 @@ class WarmStart:
         return fitted
 
     def check(self, inputs: Mapping[str, FittedModality], outputs: Mapping[str, FittedOutput]) -> None:
-        """Raise `UserError` for inputs and outputs whose weights depend on something that they learnt otherwise."""
+        """Raise `UserError` for inputs and outputs whose weights depend on something that they learned otherwise."""
         if self.config.fitted != "same":
             return
         faults = []
@@ -184,7 +184,7 @@ class WarmStart:
 
 
 def renamed(name: str, pattern: str, target: str) -> str | None:
-    """The name with `target` in the place of `pattern`, a module or a pattern with *; None where it does not fit."""
+    """The name with `target` in the place of `pattern`, a module or a pattern with *; None if it does not fit."""
     if "*" not in pattern:
         fits = name == pattern or name.startswith(f"{pattern}.")
         return target + name[len(pattern) :] if fits else None

@@ -227,7 +227,7 @@ def test_multirun_tells_of_failures_and_goes_on_in_the_same_folder(
     words = ["-m", "experiment=mine", "seed=3,4", "hydra.sweep.dir=here"]
     assert main(words) == 3
     captured = capsys.readouterr()
-    assert captured.err == "1 of 2 jobs failed; what they printed is in here/jobs\n"
+    assert captured.err == "1 of 2 jobs failed; their output is in here/jobs\n"
     assert "failed: row 17 has a loss of nan" in captured.out
 
     assert main(words) == 3

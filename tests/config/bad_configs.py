@@ -44,7 +44,7 @@ def text(id: str, yaml: str | bytes, *lines: str) -> Bad:
 
 
 MISSPELT = [
-    inside("key-number-top", "  max_epochs: 1", "1: 3", "1: unknown key; keys here: name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, callbacks, tracker, run, cache (conf/experiment/mine.yaml:29)"),
+    inside("key-number-top", "  max_epochs: 1", "1: 3", "1: unknown key; keys here: name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, callbacks, tracker, start_from, run, cache (conf/experiment/mine.yaml:29)"),
     inside("key-hydra", "  max_epochs: 1", "hydra: { run: { dir: x } }", "hydra.run.dir: has no effect in a file; run.dir and run.root say where a run goes (conf/experiment/mine.yaml:29)"),
     inside("no-home", "  max_epochs: 1", "run: { dir: ~nouser/x }", "run.dir: '~nouser/x': no home folder is known for '~nouser'; write ./~nouser for a folder of that name (conf/experiment/mine.yaml:29)"),
     text(
@@ -169,7 +169,7 @@ COMBINATIONS = [
     cli("scheduler-extend", "scheduler.extend=rescal", "scheduler.extend: 'rescal' is not one of 'rescale', 'continue'; did you mean 'rescale'?"),
     cli("keep-optimizer-state", "trainer.keep_optimizer_state=3", "trainer.keep_optimizer_state: 3 is not true or false"),
     cli("ignored-final-ratio", ("scheduler=one-cycle", "scheduler.final_ratio=0.1"), "scheduler.final_ratio: has no effect with type 'one-cycle' (linear and cosine have it)"),
-    cli("column-and-columns", "outputs.stars.columns=[a,b]", "outputs.stars.columns: cannot be given beside column; keep one of them"),
+    cli("column-and-columns", "outputs.stars.columns=[a,b]", "outputs.stars.columns: cannot be combined with column; keep one of them"),
     cli("columns-text", "outputs.stars.columns=stars", "outputs.stars.columns: 'stars' is not a list of values, each text; write [stars]"),
     cli("columns-misspelt", "outputs.stars.colums=[a]", "outputs.stars.colums: unknown key; did you mean 'columns'?"),
     cli("no-column", "outputs.stars.column=null", "outputs.stars.column: is missing; name the column of the number, or several by columns"),
@@ -248,7 +248,7 @@ FILES = [
 
 DATA = "imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample"
 EXPERIMENTS = ", ".join(sorted([*(path.stem for path in (conf_dir() / "experiment").glob("*.yaml")), "mine"]))
-KEYS = "name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, callbacks, tracker, run, cache"
+KEYS = "name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, callbacks, tracker, start_from, run, cache"
 PACKAGE = "# @package _global_\n"
 
 
@@ -281,17 +281,17 @@ CHOICES = [
     text("nothing-in-it", "", f"experiment: the first line must be '# @package _global_', or the keys land under 'experiment' ({HERE}:1)"),
     instead("defaults-no-slash", "override /data", "override data", f"defaults: 'override data' is looked for below experiment; write '/data' with a slash ({HERE}:4)"),
     instead("defaults-no-override", "override /data", "/data", f"defaults: config.yaml chooses data already; write 'override /data: reviews_sample' ({HERE}:4)"),
-    instead("defaults-mapping", "  - override /data: reviews_sample\n  - override /fusion: mlp-residual\n", "  override /data: reviews_sample\n", f"defaults: is a list: each entry on a line of its own, as in '- override /data: table' ({HERE}:3)"),
+    instead("defaults-mapping", "  - override /data: reviews_sample\n  - override /fusion: mlp-residual\n", "  override /data: reviews_sample\n", f"defaults: is a list: each entry on its own line, as in '- override /data: table' ({HERE}:3)"),
     instead("defaults-group", "override /data", "override /dta", f"defaults: no group 'dta' (there are data, fusion, optimizer, scheduler, tracker, trainer); did you mean 'data'? ({HERE}:4)"),
     instead("defaults-twice", "override /fusion: mlp-residual", "override /data: table", f"defaults: overrides data twice; leave one ({HERE}:5)"),
     instead("defaults-number", "override /fusion: mlp-residual", "3", f"defaults: 3 is no entry of it; write for example '- override /data: table' ({HERE}:3)"),
-    instead("defaults-file-below", "override /fusion: mlp-residual", "base", f"defaults: 'base' must be above 'override /data'; overrides stand last ({HERE}:3)"),
+    instead("defaults-file-below", "override /fusion: mlp-residual", "base", f"defaults: 'base' must be above 'override /data'; overrides come last ({HERE}:3)"),
     instead("defaults-several", "/fusion: mlp-residual", "/fusion: [concat, attention]", f"defaults: 'concat' and 'attention' exclude each other; name one ({HERE}:5)"),
     instead("list-for-mapping", "  max_epochs: 1", "- max_epochs: 1", f"trainer: a list is not a mapping ({HERE}:27)"),
 ]
 
 QUOTING = [
-    *[cli(f"quotes-{value}", f"note={value}", f"note: {value!r} needs quotes of its own; write 'note=\"{value}\"'") for value in ("reviews (1).csv", "é", "a;b", "a#b", "~/a", "a!b", "a&b", "a=b", "f1(pos)", "it)")],
+    *[cli(f"quotes-{value}", f"note={value}", f"note: {value!r} needs its own quotes; write 'note=\"{value}\"'") for value in ("reviews (1).csv", "é", "a;b", "a#b", "~/a", "a!b", "a&b", "a=b", "f1(pos)", "it)")],
     cli("quotes-inside", "trainer.monitor={output: sentiment, metric: f1(pos)}", "trainer.monitor: '{output: sentiment, metric: f1(pos)}' cannot be written so; write 'trainer.monitor={output: sentiment, metric: \"f1(pos)\"}'"),
     cli("json-keys", 'outputs.sentiment.class_weights={"0": 1, "1": 2.5}', "outputs.sentiment.class_weights: '{\"0\": 1, \"1\": 2.5}' cannot be written so; write outputs.sentiment.class_weights.0=1 outputs.sentiment.class_weights.1=2.5"),
     cli("cut-by-the-shell", ("scheduler={type:", "linear}"), "scheduler: the shell cuts it at the spaces; write 'scheduler={type: linear}'"),
@@ -313,7 +313,7 @@ NAMES = [
     cli("metric-mse", ("trainer.monitor.output=stars", "trainer.monitor.metric=mse"), "trainer.monitor.metric: 'mse' is not a metric of a regression output ('loss', 'mae', 'rmse', 'mape', 'r2', 'explained_variance', 'pearson', 'spearman'); did you mean 'rmse'?"),
     *[cli(f"model-{name}", f"{MODEL}.model_type={name}", f"{MODEL}.model_type: {name!r} is not in the catalogue; did you mean {meant!r}?") for name, meant in (("BERT", "bert"), ("BertForMaskedLM", "bert"), ("deberta_v2", "deberta-v2"))],
     *[cli(f"model-{name}", f"{MODEL}.model_type={name}", f"{MODEL}.model_type: {name!r} is not in the catalogue; if it is a checkpoint, load it with pretrained_model: true; {meant!r} is the architecture, to train from scratch") for name, meant in (("bert-base-uncased", "bert"), ("t5-small", "t5"), ("roberta-large", "roberta"))],
-    cli("pooler", (f"{MODEL}.model_type=electra", f"{MODEL}.pool=pooler", f"~{MODEL}.model_init_config"), f"{MODEL}.pool: 'electra' has no pooler of its own; use avg, max, first or last"),
+    cli("pooler", (f"{MODEL}.model_type=electra", f"{MODEL}.pool=pooler", f"~{MODEL}.model_init_config"), f"{MODEL}.pool: 'electra' has no pooler; use avg, max, first or last"),
     cli("tensors", "+inputs.review.tensors.visual_embeds.column=boxes", "inputs.review.tensors.visual_embeds: 'longformer' takes no such tensor; it takes global_attention_mask"),
     cli("output-null", "outputs.stars=null", "outputs.stars: null is not a mapping; ~outputs.stars takes it away"),
     cli("output-text", "outputs.stars=regression", "outputs.stars: 'regression' is not a mapping; write outputs.stars.type=regression, in YAML stars: {type: regression}"),

@@ -221,7 +221,7 @@ def test_stray_quotes_of_a_table_of_labels(config: Config, tmp_path: Path) -> No
     labels = write(tmp_path / "labels.csv", as_csv(rows, header="id,note,sentiment"))
     folders = {part: str(tmp_path / part) for part in ("train", "test")}
     (warning,) = load_splits(config(**folders, labels=labels, validation=None)).warnings
-    assert warning.startswith(f"{labels} lines 3-4: a quoted field holds what look like rows of their own")
+    assert warning.startswith(f"{labels} lines 3-4: a quoted field holds what look like separate rows")
 
 
 def test_one_of_many_texts_of_several_lines_may_look_like_rows(config: Config, tmp_path: Path) -> None:
@@ -289,9 +289,9 @@ def test_tags_that_are_spelt_alike(config: Config, tmp_path: Path) -> None:
     splits = load_splits(config(train=path, id=None, validation=None, inputs={"w": words}, outputs={"t": tags}))
     assert splits.warnings == (
         "outputs.t.column: 'B-PER' (2 words) and 'B-Per' (1 words) of 'tags' differ only in upper and lower case; each "
-        "is a tag of its own",
-        "outputs.t.column: 'O' (2 words) and 'o' (1 words) of 'tags' differ only in upper and lower case; each is a tag "
-        "of its own",
+        "is a separate tag",
+        "outputs.t.column: 'O' (2 words) and 'o' (1 words) of 'tags' differ only in upper and lower case; each is a "
+        "separate tag",
     )
 
 

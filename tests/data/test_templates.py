@@ -92,7 +92,7 @@ def test_braces_and_repeated_columns() -> None:
         ({"text": "{}"}, "inputs.review.text: has no name of a column in the braces at character 1"),
         ({"text": "title"}, "inputs.review.text: names no column; write {NAME} for the text of one"),
         ({"text": "{title} {mood}"}, "inputs.review.text: column 'mood' is the target of outputs.mood"),
-        ({"column": "title"}, "inputs.review.text: cannot be given beside column; keep one of them"),
+        ({"column": "title"}, "inputs.review.text: cannot be combined with column; keep one of them"),
         ({"is_split_into_words": True}, "inputs.review.is_split_into_words: must be false: text joins texts"),
         ({"text": None}, "inputs.review.column: is missing"),
     ],

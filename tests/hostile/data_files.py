@@ -122,7 +122,7 @@ def tables() -> Iterator[tuple[str, Maker]]:
         "a device": lambda p: (p / "9.txt").symlink_to("/dev/zero"),
         "a loop": lambda p: (p / "9.txt").symlink_to("9.txt"),
         "a name that steers the terminal": lambda p: (p / f"{ESCAPE.replace('/', '')}.txt").write_bytes(b"\xff"),
-        "a name that is no text": lambda p: Path(os.fsdecode(os.fsencode(p) + b"/\xff\xfe.txt")).write_text("a"),
+        "a name that is not text": lambda p: Path(os.fsdecode(os.fsencode(p) + b"/\xff\xfe.txt")).write_text("a"),
     }
     for title, change in folders.items():
         yield f"texts: {title}", folder_of_texts(change)

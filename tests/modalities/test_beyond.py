@@ -96,7 +96,7 @@ def test_the_pooler_of_a_type_that_has_one() -> None:
     expected = body(input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"]).pooler_output
     torch.testing.assert_close(encoder(**tensors), expected, atol=1e-6, rtol=0)
     assert faults(model_type="auto", model_init_config=MODELS["qwen3"], pool="pooler") == [
-        "inputs.review.model.pool: 'auto' has no pooler of its own; use avg, max, first or last"
+        "inputs.review.model.pool: 'auto' has no pooler; use avg, max, first or last"
     ]
 
 
@@ -181,7 +181,7 @@ def test_unknown_options_and_types_are_refused() -> None:
 def test_without_the_library_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert faults(model_type="auto", model_init_config=MODELS["qwen3"]) == [
-        "inputs.review.model.model_type: a model beyond the catalogue needs transformers: "
+        "inputs.review.model.model_type: a model outside the catalogue needs transformers: "
         "pip install 'eir_seq[transformers]'"
     ]
 

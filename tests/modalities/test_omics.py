@@ -253,7 +253,7 @@ def test_plink_files_that_cannot_be_used(tmp_path: Path) -> None:
         "twin": r"is 'twin': all\.fam has several samples with that id",
         "cut.bed:s1": r"cut\.bed, which cannot be read \(it has 62 bytes, not 63 for the 10 samples of cut\.fam",
         "foreign.bed:s1": r"foreign\.bed, which has other SNPs \(SNP 3 is rs2 C A, not rs2 A C\)",
-        "alone.bed:s1": r"alone\.bed, which cannot be read \(alone\.bim beside it cannot be read",
+        "alone.bed:s1": r"alone\.bed, which cannot be read \(alone\.bim next to it cannot be read",
     }
     for name in ("cut", "foreign", "alone"):
         for suffix in (".bed", ".bim", ".fam"):

@@ -130,7 +130,7 @@ def test_options_of_the_user_stay() -> None:
         (
             {"model_type": "gpt2", "model_init_config": {"n_layer": 1, "n_embd": 8, "n_head": 2}, "pool": "pooler"},
             {},
-            r"^inputs\.review\.model\.pool: 'gpt2' has no pooler of its own; use avg, max, first or last$",
+            r"^inputs\.review\.model\.pool: 'gpt2' has no pooler; use avg, max, first or last$",
         ),
         (
             {"model_init_config": {**TINY, "hiden_size": 8}},

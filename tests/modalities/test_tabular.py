@@ -326,9 +326,9 @@ def test_guesses_go_by_type_and_by_how_many_values_differ() -> None:
         return found.type, found.reason
 
     assert guess([True, False]) == ("category", "truth values")
-    assert guess([1, 2, 1, None]) == ("category", "whole numbers of at most 10 different values")
+    assert guess([1, 2, 1, None]) == ("category", "integers with at most 10 different values")
     assert guess([1.5, 2, 1, None]) == ("number", "numbers")
-    assert guess(["1", "NA", "3", " 1"]) == ("category", "whole numbers of at most 10 different values")
+    assert guess(["1", "NA", "3", " 1"]) == ("category", "integers with at most 10 different values")
     assert guess([i % 11 for i in range(100)]) == ("number", "numbers")
     assert guess(["x", None]) == ("category", "texts")
     assert guess([[1], [2]])[0] is None

@@ -222,7 +222,7 @@ def test_targets_that_are_none(target_modules: Any, reason: str) -> None:
         ({"use_dora": True}, "use_dora", "adapters of this kind are not implemented"),
         ({"lora_alpha": "many"}, "lora_alpha", "'many' is not a number above 0"),
         ("name", "h.0.attn.c_atn", "the model has no linear layer of that name; did you mean 'h.0.attn.c_attn'?"),
-        ("shape", "h.0.attn.c_attn", "A has shape [2, 32] and B [32, 2], beside a layer of 32 inputs and 96 outputs"),
+        ("shape", "h.0.attn.c_attn", "A has shape [2, 32] and B [32, 2], for a layer of 32 inputs and 96 outputs"),
         ("lone", "h.0.attn.c_attn", "lora_B is missing"),
         ("embedding", "transformer.wte.lora_embedding_A", "adapters of this kind are not implemented"),
     ],

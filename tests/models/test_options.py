@@ -63,7 +63,7 @@ BAD: list[tuple[str, dict[str, Any], list[str]]] = [
     ("llama", {"rope_scaling": {"type": "longrope", "factor": 2.0, "short_factor": [1.0] * 64, "long_factor": [1.0]}},
         ["rope_scaling: 'longrope' needs a long_factor with one number above 0 for each of 64 pairs of channels"]),
     ("llama", {"rope_scaling": {"type": "longrope", "short_factor": [1.0] * 64, "long_factor": [2.0] * 64}},
-        ["rope_scaling: 'longrope' needs a factor, an attention_factor, or original_max_position_embeddings beside"]),
+        ["rope_scaling: 'longrope' needs a factor, an attention_factor, or original_max_position_embeddings next to"]),
     ("llama", {"rope_scaling": {"type": "yarn", "factor": 2.0}, "rope_theta": 1.0}, ["rope_theta: must exceed 1 with"]),
     ("llama", {"original_max_position_embeddings": 4}, ["original_max_position_embeddings: is for a rope_scaling of"]),
     ("phi", {"partial_rotary_factor": 0.4}, ["hidden_size: heads have 64 channels, of which 25 are rotated; RoPE"]),

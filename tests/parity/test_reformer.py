@@ -133,7 +133,7 @@ def test_a_decoder_looks_at_nothing_ahead() -> None:
     other = ids.clone()
     other[:, 15:] = 7
     torch.testing.assert_close(model(ids).logits[:, :15], model(other).logits[:, :15])
-    with pytest.raises(UserError, match="local_num_chunks_after: 1: a decoder sees 0 chunks behind"):
+    with pytest.raises(UserError, match="local_num_chunks_after: 1: a decoder sees 0 chunks after"):
         fresh("causal-lm", local_num_chunks_after=1)
 
 

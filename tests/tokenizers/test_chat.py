@@ -138,7 +138,7 @@ def test_faults(both: tuple[Tokenizer, Any], tmp_path: Path) -> None:
         ({"chat_template": "defalt"}, "'defalt' is not one of default; did you mean 'default'?"),
         ({"chat_template": "{{ 1 / 0 }}"}, "cannot render this conversation: division by zero"),
         ({"chat_template": "{{ '' }}", "continue_final_message": True}, "leaves out the end of the final message"),
-        ({"continue_final_message": True, "add_generation_prompt": True}, "goes not together with"),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "cannot be combined with"),
     ):
         with pytest.raises(UserError) as raised:
             ours.apply_chat_template(HELLO, **arguments)

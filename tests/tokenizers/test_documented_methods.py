@@ -340,7 +340,7 @@ def test_the_calls_faults(bart: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ({"truncation": True}, "max_length: truncation needs it"),
         ({"return_tensors": "tf"}, "return_tensors: 'tf' is not one of pt, np, None"),
-        ({"text": None}, "text: give a text, or with text_target one that is to be written"),
+        ({"text": None}, "text: give a text, or a target text as text_target"),
         ({"text_target": "one"}, "text_target: give one text for one source, or a list for a list"),
         ({"truncation": "longest", "max_length": 3}, "truncation: 'longest' is not one of True, False, longest_first"),
         (

@@ -219,14 +219,14 @@ def test_what_is_not_served_says_why(model_type: str, tmp_path: Path) -> None:
             "splinter",
             "vocab.txt",
             b"[UNK]\n[CLS]\n[SEP]\n.\n",
-            "vocab.txt: this format cannot do without its [QUESTION]",
+            "vocab.txt: this format needs its [QUESTION]",
         ),
         ("ctrl", "vocab.json", b'{"a": 0}', "vocab.json: its unk token '<unk>' is not in it"),
         ("ctrl", "merges.txt", b"a b c\n", "merges.txt: line 1: two tokens are expected"),
-        ("openai-gpt", "merges.txt", b"zz qq\n", "merges.txt: does not fit to vocab.json"),
+        ("openai-gpt", "merges.txt", b"zz qq\n", "merges.txt: does not fit vocab.json"),
         ("xlm-roberta", "sentencepiece.bpe.model", b"no", "not a sentencepiece model, or a broken one"),
         ("deberta-v2", "tokenizer_config.json", b'{"split_by_punct": true}', "split_by_punct: true is not supported"),
-        ("gemma", "tokenizer_config.json", b'{"bos_token": null}', "this format cannot do without its bos_token"),
+        ("gemma", "tokenizer_config.json", b'{"bos_token": null}', "this format needs its bos_token"),
     ],
 )
 def test_broken_files(model_type: str, file: str, content: bytes, message: str, tmp_path: Path) -> None:

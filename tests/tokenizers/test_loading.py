@@ -131,7 +131,7 @@ BROKEN: dict[str, tuple[dict[str, bytes], str]] = {
     "merges": ({"vocab.json": b'{"a": 0, "b": 1}', "merges.txt": b"#version: 0.2\na b c\n"}, "merges.txt: line 2"),
     "merges of another": (
         {"vocab.json": b'{"a": 0}', "merges.txt": b"a b\n"},
-        "merges.txt: does not fit to vocab.json",
+        "merges.txt: does not fit vocab.json",
     ),
     "ids": ({"vocab.json": b'{"a": -1}', "merges.txt": b"a b\n"}, "vocab.json: 'a': an id is expected, not -1"),
     "not byte-level": ({"vocab.json": b'{"a</w>": 0}', "merges.txt": b"a b\n"}, "not a byte-level vocabulary"),

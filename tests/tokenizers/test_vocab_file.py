@@ -35,13 +35,13 @@ def test_characters_by_lines(tmp_path: Path) -> None:
         ("v.json", "{", "is not valid JSON"),
         ("v.json", '{"a": 0, "a": 1}', "'a' occurs more than once"),
         ("v.json", '{"a": 0, "b": 0}', "'a' and 'b' have the same id 0"),
-        ("v.json", '{"a": -1}', "the id of 'a' is -1, not a whole number from 0 on"),
-        ("v.json", '{"a": true}', "the id of 'a' is True, not a whole number from 0 on"),
+        ("v.json", '{"a": -1}', "the id of 'a' is -1, not an integer from 0 on"),
+        ("v.json", '{"a": true}', "the id of 'a' is True, not an integer from 0 on"),
         ("v.json", '{"": 1}', "the empty text is no token"),
         ("v.json", "{}", "holds no token"),
         ("v.txt", "", "holds no token"),
         ("v.txt", "a\n\nb\n", "line 2 is empty; each line is a token"),
-        ("v.txt", "a\nb\na\n", "line 3: 'a' stands in line 1 already"),
+        ("v.txt", "a\nb\na\n", "line 3: 'a' is already in line 1"),
     ],
 )
 def test_files_that_are_no_vocabulary(tmp_path: Path, name: str, text: str, said: str) -> None:

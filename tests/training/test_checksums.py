@@ -63,7 +63,7 @@ def test_what_is_wrong_is_made_again(
 ) -> None:
     written = change(again / name)
     go_on(finished, again)
-    assert "it is made again" in capsys.readouterr().out
+    assert "it is rebuilt" in capsys.readouterr().out
     assert (again / name).read_bytes() != written
     assert not list(wrong_files(again))
     for same in ("predictions/test.csv", "metrics.csv", "bundle/model.safetensors"):

@@ -141,7 +141,7 @@ def test_what_a_finished_run_lacks_is_made_again(
             with pytest.raises(UserError, match="is finished, but its bundle is gone"):
                 find_bundle(trained.run)
         train(config, finish=report)
-        assert "it is made again" in capsys.readouterr().out
+        assert "it is rebuilt" in capsys.readouterr().out
         trained.check(1)
     shutil.rmtree(trained.run / "checkpoints")
     shutil.rmtree(weights.parent)

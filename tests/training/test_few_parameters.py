@@ -167,7 +167,7 @@ def test_a_bundle_holds_what_was_trained_alone(base: Path, finished: Path, tmp_p
         weights = load_file(base / "model.safetensors")
         weights["embeddings.LayerNorm.weight"] += 1e-3
         save_file(weights, base / "model.safetensors")
-        with pytest.raises(UserError, match=r"is not the model that the adapters of inputs\.text were trained beside"):
+        with pytest.raises(UserError, match=r"is not the model that the adapters of inputs\.text were trained with"):
             read_bundle(folder)
     finally:
         shutil.rmtree(base, ignore_errors=True)

@@ -240,7 +240,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     (line,) = refused(tmp_path, inputs={"text": {**source, "max_length": "max"}})
     assert line.startswith("inputs.text.max_length: 'max' has no meaning for blocks of tokens")
     (line,) = refused(tmp_path, inputs={"text": {**source, "truncation": "tail"}})
-    assert line == "inputs.text.truncation: has no effect as a language model reads texts whole"
+    assert line == "inputs.text.truncation: has no effect as a language model reads full texts"
     (line,) = refused(tmp_path, outputs={"text": {**output, "input": "txt"}})
     assert line == "outputs.text.input: 'txt' is not a sequence input (there are: 'text'); did you mean 'text'?"
     (line,) = refused(

@@ -271,7 +271,7 @@ BPE = {"type": "bpe", "vocab_size": 270}
         (
             "masked_lm",
             {"output": {"documents": "packed"}, "input": {"truncation": "random"}},
-            "inputs.text.truncation: has no effect as a language model reads texts whole",
+            "inputs.text.truncation: has no effect as a language model reads full texts",
         ),
         (
             "masked_lm",

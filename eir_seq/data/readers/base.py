@@ -32,7 +32,7 @@ FAULTS_SHOWN = 10
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used: which one, where it stands, and why.
+    """A row that cannot be used: which one, where it is, and why.
 
     `before`: readable rows of the file that precede it.
     """
@@ -45,7 +45,7 @@ class BadRow:
 
 @dataclass(frozen=True)
 class RawTable:
-    """The wanted columns of one file, as they stand there.
+    """The wanted columns of one file, as they are in it.
 
     `lines` holds the line on which each row starts, counted from 1, and `files` the file of each row where every row is
     a file; without both, rows are named by their number.
@@ -62,7 +62,7 @@ class RawTable:
     warnings: tuple[str, ...] = ()
 
     def place(self, row: int) -> str:
-        """Where a row stands, for messages."""
+        """Where a row is, for messages."""
         if self.files is not None:
             return self.files[row]
         return f"{self.source} row {row + 1}" if self.lines is None else f"{self.source} line {self.lines[row]}"
@@ -101,7 +101,7 @@ class FaultLog:
 
 @dataclass(frozen=True)
 class Wanted:
-    """The columns that an experiment needs and which config key asks for each; they may be renamed while reading.
+    """The columns that an experiment needs and which config key needs each; they may be renamed while reading.
 
     Values of `structured` columns may be lists and objects; those of `numbers` are read as numbers. `folder`: where
     tables are kept that are too large for memory, by default the user's cache folder.
@@ -119,7 +119,7 @@ class Wanted:
         renamed = [self.rename.get(name, name) for name in names]
         faults = []
         for name, count in Counter(renamed).items():
-            if count > 1 and name in self.places:  # columns that nobody reads may be called as they like
+            if count > 1 and name in self.places:  # unread columns may have any name
                 cause = "" if name in names and names.count(name) == count else " after data.rename"
                 faults.append(Fault(source, f"column {name!r} occurs {count} times{cause}; give each its own name"))
         if faults:
@@ -150,7 +150,7 @@ def _columns(names: Sequence[str]) -> str:
 class Reader:
     """How table files of a format are read.
 
-    `read(path, wanted, place, data)` gives the wanted columns; it asks `Wanted.resolve` as soon as it knows the names
+    `read(path, wanted, place, data)` gives the wanted columns; it calls `Wanted.resolve` as soon as it knows the names
     of all columns. `place` is the config key that names the file, `data` the section. `gzip`: it opens files with
     `open_bytes` or `open_text`, so that they may be compressed.
     """
@@ -260,7 +260,7 @@ def open_text(path: str, place: str, *, errors: str = "strict") -> Iterator[IO[s
     """A UTF-8 file as text, with or without a byte order mark, line ends as they are.
 
     With ``errors="surrogateescape"`` undecodable bytes are read as lone surrogates, so that a reader may pass over
-    those in columns that nobody wants.
+    those in unread columns.
     """
     with reading(path, place), open_bytes(path) as file:
         start = file.read(4)
@@ -278,7 +278,7 @@ def has_surrogate(text: str) -> bool:
 
 
 def undecodable(path: str, first_line: int = 1) -> str:
-    """Where the first bytes stand that are not UTF-8, from a line on."""
+    """Where the first bytes that are not UTF-8 are, from a line on."""
     offset, line = 0, 1
     with open_bytes(path) as file:
         # Bytes of one line never reach into the next: a line feed is no part of a longer UTF-8 character.

@@ -1,4 +1,4 @@
-"""CoNLL files: a word per line with its tags behind it, an empty line between sentences."""
+"""CoNLL files: a word per line with its tags after it, an empty line between sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CSV and TSV. Every value stays the text that stands in the file: "007" is not 7, and "NA" is not a missing value."""
+"""CSV and TSV. Every value stays the text that is in the file: "007" is not 7, and "NA" is not a missing value."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 def read_delimited(path: str, wanted: Wanted, place: str, *, delimiter: str, quote: str | None) -> RawTable:
     """The wanted columns of a delimited file, as text.
 
-    A record may span lines where it is quoted; a warning names those whose lines look like rows of their own, if they
+    A record may span lines where it is quoted; a warning names those whose lines look like their own rows, if they
     are at least half of those that span lines. Raises
     `UserError` naming the line of every record that has another number of fields than the header, of a quote that is
     never closed, or of bytes in a wanted column that are not UTF-8.
@@ -166,7 +166,7 @@ def _batch(names: list[str], columns: list[list[str]], lines: Sequence[int], pat
 def _holds_rows(row: Sequence[str], delimiter: str, *, spaced: bool) -> bool:
     """Whether each line of a record that spans lines would be a whole row if quotes were ordinary characters.
 
-    So it is where a quote that stands at the beginning of one row finds its end in another. Prose of several lines may
+    So it is where a quote that is at the beginning of one row finds its end in another. Prose of several lines may
     hold as many commas, but followed by spaces, which `spaced` tables have between their columns as well.
     """
     text = delimiter.join(row)
@@ -179,7 +179,7 @@ def _warning(path: str, merged: Sequence[tuple[int, int]]) -> str:
     shown = ", ".join(f"{start}-{end}" for start, end in merged[:LINES_SHOWN])
     more = f" and {len(merged) - LINES_SHOWN} more" if len(merged) > LINES_SHOWN else ""
     return (
-        f"{path} lines {shown}{more}: a quoted field holds what look like rows of their own; if its quotes are "
+        f"{path} lines {shown}{more}: a quoted field holds what look like separate rows; if its quotes are "
         "ordinary characters, data.quote=null reads each line as a row"
     )
 

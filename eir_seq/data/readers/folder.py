@@ -1,4 +1,4 @@
-"""A folder of one text file per row, named ``<id>.txt``, beside a table of labels by id."""
+"""A folder of one text file per row, named ``<id>.txt``, next to a table of labels by id."""
 
 from __future__ import annotations
 

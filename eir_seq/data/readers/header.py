@@ -1,6 +1,6 @@
 """Which columns a table has, from its beginning: what is wrong there shows before anything large is imported or read.
 
-The readers themselves look: each asks `Wanted.resolve` as soon as it knows the columns, and is stopped there. JSON has
+The readers themselves look: each calls `Wanted.resolve` as soon as it knows the columns, and is stopped there. JSON has
 no header; a small file is read whole, of a large one the first rows.
 """
 

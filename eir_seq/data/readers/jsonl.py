@@ -104,8 +104,8 @@ def _refuse_columns(value: Any, path: str, place: str, wanted: Wanted) -> None:
     if not isinstance(value, _Object):
         return
     cells = {wanted.rename.get(key, key): isinstance(item, list | dict) for key, item in value.items()}
-    asked = {name: cells[name] for name in wanted.places if name in cells}
-    if all(asked.values()) and asked.keys() - wanted.structured:
+    requested = {name: cells[name] for name in wanted.places if name in cells}
+    if all(requested.values()) and requested.keys() - wanted.structured:
         message = f"{path} holds columns, not rows; write one object per row (pandas: to_json(..., orient='records'))"
         raise UserError(Fault(place, message))
 
@@ -118,7 +118,7 @@ def _lists(value: Mapping[str, Any]) -> list[str]:
 
 
 def _list_inside(value: Mapping[str, Any], path: str, place: str) -> list[Any]:
-    """The list of objects that an object holds; raises `UserError` where there is none, or more than one."""
+    """The list of objects that an object holds; raises `UserError` if there is none, or more than one."""
     lists = _lists(value)
     if len(lists) == 1:
         found: list[Any] = value[lists[0]]
@@ -150,7 +150,7 @@ def _parsed(text: str) -> Any:
 
 
 def _values(text: str) -> Iterator[Any]:
-    """The JSON values that stand one after another in a text."""
+    """The JSON values that follow one another in a text."""
     decoder = json.JSONDecoder(object_pairs_hook=_Object)
     start = 0
     while (start := _SPACE.match(text, start).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too
@@ -168,7 +168,7 @@ class _List:
         self._line = 1
 
     def items(self) -> Iterator[Any]:
-        """Its items; raises `UserError` where it is broken."""
+        """Its items; raises `UserError` if it is broken."""
         self._expect("[")
         if self._next() != "]":
             yield self._value()
@@ -197,11 +197,11 @@ class _List:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._position)
-                if end + 2 < len(self._text) or self._ended:  # a number may go on
+                if end + 2 < len(self._text) or self._ended:  # a number may continue
                     self._position = end
                     return value
             except json.JSONDecodeError as error:
-                # Of a value that goes on in the next block, the end is what cannot be parsed, or a text has none.
+                # Of a value that continues in the next block, the end is what cannot be parsed, or a text has none.
                 cut = error.msg.startswith("Unterminated") or error.pos >= len(self._text) - CUT
                 if self._ended or not cut:
                     self._position = error.pos

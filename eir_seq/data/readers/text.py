@@ -11,7 +11,7 @@ from eir_seq.data.readers.folder import TEXT_COLUMN
 def read_text(path: str, wanted: Wanted, place: str) -> RawTable:
     """The text as the only row, line ends and all, in a column called ``text``.
 
-    Raises `UserError` where the file is no UTF-8 text or other columns are wanted.
+    Raises `UserError` if the file is no UTF-8 text or other columns are wanted.
     """
     wanted.resolve([TEXT_COLUMN], path)
     with open_text(path, place) as file:

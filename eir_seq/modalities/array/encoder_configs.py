@@ -28,7 +28,7 @@ class ArrayCnnConfig(EncoderBase):
 
 
 class ArrayLclConfig(EncoderBase):
-    """Locally connected residual blocks: neighbours are read together, with weights of their own at each place."""
+    """Locally connected residual blocks: neighbours are read together, with their own weights at each place."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.encoders.grids:LclEncoder"
 
@@ -55,7 +55,7 @@ class ArrayLinearConfig(EncoderBase):
 
 
 class ArrayIdentityConfig(EncoderBase):
-    """The values themselves, one behind another."""
+    """The values themselves, one after another."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.encoders.grids:IdentityEncoder"
 

@@ -1,4 +1,4 @@
-"""Arrays of numbers: read, checked, normalised by what the training rows hold."""
+"""Arrays of numbers: read, checked, normalized by statistics of the training rows."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class FittedArray(FittedModality):
         return [name_of(parse_cell(cell)) for cell in rows[self.config.column]]
 
     def describe(self) -> dict[str, Any]:
-        """Shape, normalisation and encoder."""
+        """Shape, normalization and encoder."""
         return {
             "type": "array",
             "column": self.config.column,
@@ -201,7 +201,7 @@ class FittedArray(FittedModality):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedArray:
-        """What `save` wrote; raises `UserError` where it is missing or damaged."""
+        """What `save` wrote; raises `UserError` if it is missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
             state = read_json(path)
@@ -258,7 +258,7 @@ def grid_of(shape: tuple[int, ...], channels_first: bool | None) -> Shape:
 
 
 def read_array(cell: str, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
-    """The array of a cell as float32; raises `UserError` where there is none any more, or it has another shape."""
+    """The array of a cell as float32; raises `UserError` if there is none any more, or it has another shape."""
     value = parse_cell(cell)
     try:
         array = _as_float(load_array(value))

@@ -77,7 +77,7 @@ class ByteCells:
 
 
 class FittedBytes(JsonFittedModality):
-    """An input of bytes. Byte b has the id b + 5, after the special tokens; a file stands without any of them."""
+    """An input of bytes. Byte b has the id b + 5, after the special tokens; files have none of them."""
 
     config: BytesInputConfig
     vocabulary_key, length_key = "model.model_init_config", "max_length"
@@ -160,7 +160,7 @@ class FittedBytes(JsonFittedModality):
         }
 
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> SequenceEncoder:
-        """The backbone with its pooling; raises `UserError` where it does not fit the bytes."""
+        """The backbone with its pooling; raises `UserError` if it does not fit the bytes."""
         from eir_seq.modalities.encoders.backbone import build_sequence_encoder
 
         return build_sequence_encoder(self, data, pretrained=pretrained, task=task)

@@ -1,1 +1,1 @@
-"""What reads preprocessed rows: backbones of the catalogue and what stands around them."""
+"""What reads preprocessed rows: backbones of the catalogue and what is around them."""

@@ -112,7 +112,7 @@ class SequenceEncoder(Encoder):
         head = getattr(self.backbone, "head", None)
         output: Any = self.backbone.run_body(inputs)  # type: ignore[operator]
         states: Tensor = head.states(output) if isinstance(head, Head) else output.last_hidden_state
-        if "pixel_values" in own:  # an image, whose states stand in front of those of the text
+        if "pixel_values" in own:  # an image, whose states precede those of the text
             states = states[:, -mask.shape[1] :]
         behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
         if behind is not None and states.shape[1] > mask.shape[1]:
@@ -176,7 +176,7 @@ class Seq2SeqEncoder(SequenceEncoder):
 
     `begun`: how many tokens of every target the decoder begins with anyway, 1 where a target begins with its start
     token. Labels leave that out: where positions are relative, a repeated start token has the state of the first one,
-    so that neither what follows the one nor what follows the other could be learnt.
+    so that neither what follows the one nor what follows the other could be learned.
     """
 
     begun: int = 0
@@ -190,12 +190,12 @@ class Seq2SeqEncoder(SequenceEncoder):
         return labels[:, self.begun :] if labels.shape[1] > self.begun else labels  # else no row has a target
 
     def read(self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor, **tensors: Any) -> TokenStates:  # type: ignore[override]
-        """States of the decoder at each token of the target, from the true tokens in front of it.
+        """States of the decoder at each token of the target, from the true tokens before it.
 
         Args:
             input_ids: (batch, length), the source.
             attention_mask: (batch, length), True at real tokens.
-            labels: (batch, target length), negative behind the end of a target.
+            labels: (batch, target length), negative after the end of a target.
             tensors: what else the source has.
         """
         head: Any = self.backbone.head
@@ -212,7 +212,7 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     """States ``(batch, length, hidden)`` of real tokens (mask True) to ``(batch, hidden)``."""
     if pool == "avg":
         weights = mask.unsqueeze(-1).to(states.dtype)
-        # Not a product with the mask alone: what stands at padding may be anything, infinite too.
+        # Not a product with the mask alone: what is at padding may be anything, infinite too.
         return states.masked_fill(~mask.unsqueeze(-1), 0.0).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
     if pool == "max":
         return states.masked_fill(~mask.unsqueeze(-1), torch.finfo(states.dtype).min).amax(dim=1)
@@ -277,7 +277,7 @@ def build_sequence_encoder(
             faults.append(Fault(here, f"{length} {what} are more than {positions}"))
     has_pooler = set_pooler(backbone, config.pool == "pooler")
     if config.pool == "pooler" and not has_pooler:
-        message = f"{config.model_type!r} has no pooler of its own; use avg, max, first or last"
+        message = f"{config.model_type!r} has no pooler; use avg, max, first or last"
         faults.append(Fault(f"{place}.model.pool", message))
     if config.pool == "none" and (task == SEQ2SEQ or "visual_embeds" in fitted.sources):
         message = "'none' needs the states of max_length tokens; where others are written or regions follow, pool them"
@@ -319,7 +319,7 @@ def build_sequence_encoder(
 
 def _compute_by(backbone: Any, attn_implementation: str, place: str) -> None:
     if isinstance(backbone, TransformersModel):
-        message = "models beyond the catalogue compute as their own code says"
+        message = "models outside the catalogue compute as their own code says"
         raise UserError(Fault(f"{place}.attn_implementation", message))
     try:
         backbone.set_attn_implementation(attn_implementation)

@@ -131,7 +131,7 @@ class LinearEncoder(VectorEncoder):
 
 
 class IdentityEncoder(VectorEncoder):
-    """All values, one behind another."""
+    """All values, one after another."""
 
     def __init__(self, options: GridIdentityOptions, fitted: FittedGrid) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class IdentityEncoder(VectorEncoder):
 
 
 def patches(grid: Shape, sides: list[int], name: str) -> Patches:
-    """The patches of an input; raises `UserError` where they are larger than it."""
+    """The patches of an input; raises `UserError` if they are larger than it."""
     try:
         return Patches(grid, sides)
     except ValueError as error:

@@ -34,7 +34,7 @@ class GridLinearOptions(PenaltyOptions):
 class BlockOptions(PenaltyOptions):
     """What networks of residual blocks have."""
 
-    channel_exp_base: int = Field(2, ge=0, le=12, description="two to this power channels")
+    channel_exp_base: int = Field(2, ge=0, le=12, description="log2 of the number of channels")
     first_channel_expansion: Positive = Field(1, description="factor on the channels of the first layer")
     dropout: Probability = Field(0.0, description="dropout in the residual blocks")
     stochastic_depth: Probability = Field(
@@ -49,36 +49,36 @@ class CnnOptions(BlockOptions):
     """Options of a residual convolutional network."""
 
     layers: list[Positive] | None = Field(
-        None, description="residual blocks between reductions of the size; by default as many as cutoff asks for"
+        None, description="residual blocks between downsampling blocks; by default as many as cutoff requires"
     )
-    kernel_width: Positive = Field(12, description="width of the kernels; at most that of what they read")
-    kernel_height: Positive = Field(4, description="height of the kernels; at most that of what they read")
+    kernel_width: Positive = Field(12, description="width of the kernels, at most that of their input")
+    kernel_height: Positive = Field(4, description="height of the kernels, at most that of their input")
     first_kernel_expansion_width: Factor = Field(1.0, description="factor on the first kernel's width")
     first_kernel_expansion_height: Factor = Field(1.0, description="factor on the first kernel's height")
-    down_stride_width: Positive = Field(4, description="stride along the width where the size is reduced")
-    down_stride_height: Positive = Field(1, description="stride along the height where the size is reduced")
+    down_stride_width: Positive = Field(4, description="stride along the width of downsampling blocks")
+    down_stride_height: Positive = Field(1, description="stride along the height of downsampling blocks")
     first_stride_expansion_width: Factor = Field(1.0, description="factor on the first stride along the width")
     first_stride_expansion_height: Factor = Field(1.0, description="factor on the first stride along the height")
     dilation_factor_width: Positive = Field(1, description="dilation of the kernels along the width")
     dilation_factor_height: Positive = Field(1, description="dilation of the kernels along the height")
-    first_conv_reduces: bool = Field(True, description="whether the first layer reduces the size")
+    first_conv_reduces: bool = Field(True, description="whether the first layer downsamples")
     down_sample_every_n_blocks: Positive = Field(
-        2, description="blocks from one reduction of the size to the next, where layers does not say"
+        2, description="blocks between two downsampling blocks, if layers is absent"
     )
-    cutoff: Positive = Field(32, description="blocks are added until at most so many positions are left")
-    attention_cutoff: int = Field(0, ge=0, description="self-attention follows blocks with at most so many positions")
+    cutoff: Positive = Field(32, description="blocks are added until at most this many positions are left")
+    attention_cutoff: int = Field(0, ge=0, description="self-attention follows blocks with at most this many positions")
 
 
 class LclOptions(BlockOptions):
     """Options of locally connected residual blocks."""
 
-    num_blocks: Positive | None = Field(None, description="residual blocks; by default as many as cutoff asks for")
+    num_blocks: Positive | None = Field(None, description="residual blocks; by default as many as cutoff requires")
     kernel_width: Positive = Field(16, description="features that a unit of a block reads")
     first_kernel_width: Positive | None = Field(
         None, description="positions that a unit of the first layer reads; by default kernel_width / 2 features"
     )
     num_chunks: Positive | None = Field(None, description="units of the first layer, in place of first_kernel_width")
-    cutoff: Positive = Field(1024, description="blocks are added until at most so many features are left")
+    cutoff: Positive = Field(1024, description="blocks are added until at most this many features are left")
     dropout: Probability = Field(0.1, description="dropout in the residual blocks")
 
 

@@ -57,7 +57,7 @@ class ReplacingEncoder(nn.Module):
             draws: (batch, length), random numbers from 0 to 1 for hidden tokens.
             tensors: what else the input has.
 
-        The inputs have, besides: `replaced` (batch, length) bool, tokens that are not the text's own; `generator_nll`
+        The inputs also have: `replaced` (batch, length) bool, tokens that are not the text's own; `generator_nll`
         (batch,), the generator's summed negative log-likelihood; `hidden` (batch,), the number of hidden tokens.
         """
         hidden, head = labels >= 0, self.generator.head
@@ -68,8 +68,8 @@ class ReplacingEncoder(nn.Module):
         text = torch.where(hidden, labels, input_ids)
         read = input_ids.masked_scatter(hidden, drawn(states, draws[hidden], head.scores))
         found = self.encoder.read(read, attention_mask, **tensors)
-        asked = {"replaced": read != text, "generator_nll": row_sums(nll, hidden), "hidden": hidden.sum(dim=1)}
-        return replace(found, inputs={**found.inputs, **asked})
+        found_tokens = {"replaced": read != text, "generator_nll": row_sums(nll, hidden), "hidden": hidden.sum(dim=1)}
+        return replace(found, inputs={**found.inputs, **found_tokens})
 
 
 @torch.no_grad()

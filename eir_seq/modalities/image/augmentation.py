@@ -69,7 +69,7 @@ def _changes(config: AugmentationConfig) -> Callable[[Tensor], Tensor]:
         steps.append(RandAugment(n=config.operations, m=config.magnitude))
 
     def change(picture: Tensor) -> Tensor:
-        gray = picture.shape[1] == 1 and config.policy != "none"  # operations on colors take three channels
+        gray = picture.shape[1] == 1 and config.policy != "none"  # operations on colours take three channels
         x = picture.expand(-1, 3, -1, -1) if gray else picture
         for step in steps:
             x = step(x)

@@ -37,7 +37,7 @@ class PictureCells:
         return frozenset({self.config.column})
 
     def read(self, column: str, text: str | None, folder: Path) -> Any:  # noqa: ARG002
-        """The picture of a cell; raises `ValueError` with the reason where there is none."""
+        """The picture of a cell; raises `ValueError` with the reason if there is none."""
         if not text or text.isspace():
             raise ValueError("is missing" if text is None else "is empty")
         return locate_picture(parse_cell(text), folder)
@@ -49,7 +49,7 @@ class PictureCells:
 
 
 def pixels_of(text: str, scaling: Scaling, column: str) -> Pixels:
-    """The pixels of a checked cell, (height, width, channels); raises `UserError` where a picture is broken inside."""
+    """The pixels of a checked cell, (height, width, channels); raises `UserError` if a picture is broken inside."""
     cell = parse_cell(text)
     return scaling.pixels(source_of(cell), f"{name_of(cell)} in column {column!r}")
 

@@ -12,7 +12,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.pictures import is_numbers
 
 ROUNDS = 20
-"""Rounds of the search for colours; by then centres hardly move."""
+"""Iterations of k-means; by then centres hardly move."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Colours:
 
     @classmethod
     def fit(cls, pixels: NDArray[np.uint8], count: int, random: np.random.Generator) -> Colours:
-        """`count` colours that stand for `pixels` (number, channels), or all of them where there are no more.
+        """`count` colours that stand for `pixels` (number, channels), or all of them if there are no more.
 
         K-means from centres that are drawn apart (https://dl.acm.org/doi/10.5555/1283383.1283494).
         """
@@ -44,7 +44,7 @@ class Colours:
 
     @classmethod
     def published(cls, clusters: Any, channels: int, place: str) -> Colours:
-        """The colours that a published model learnt by; raises `UserError` where they are none."""
+        """The colours that a published model was trained with; raises `UserError` if there are none."""
         if not isinstance(clusters, list) or not clusters or not all(is_numbers(c, channels) for c in clusters):
             raise UserError(Fault(place, f"clusters are no list of colours of {channels} numbers each"))
         return cls([list(map(float, centre)) for centre in clusters])

@@ -32,7 +32,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentationConfig(Strict):
-    """Random changes of training pictures, drawn anew in each epoch."""
+    """Random changes of training pictures, redrawn in each epoch."""
 
     policy: Literal["none", "trivial", "rand"] = Field(
         "none",
@@ -73,7 +73,7 @@ class ImageInputConfig(EncoderInputBase):
         "else 64 (cnn), 224 (resnet, vit, timm) or 32 (one token per pixel)",
     )
     mode: Literal["L", "RGB", "RGBA"] | None = Field(
-        None, description="channels of the pixels: gray, colors (default), or colors and transparency"
+        None, description="channels of the pixels: gray, RGB colours (default), or colours with transparency"
     )
     resize: Literal["squeeze", "crop", "random-crop"] | None = Field(
         None,
@@ -156,7 +156,7 @@ class ImageInputConfig(EncoderInputBase):
                 message = f"has {len(values)} numbers; mode {self.mode or 'RGB'} has {self.channels} channels"
                 yield Fault(f"{place}.{key}", message)
             if values is not None and getattr(self, other) is None:
-                yield Fault(f"{place}.{other}", f"is missing beside {key}")
+                yield Fault(f"{place}.{other}", f"is missing; {key} is given")
         yield from self._faults_of_augmentation(f"{place}.augmentation")
         if isinstance(self.model, ImageEncoderBase) and self.shape is not None:
             problem = self.model.problem_with_size(*self.shape)
@@ -166,7 +166,7 @@ class ImageInputConfig(EncoderInputBase):
         if self.augments.policy != "rand":
             yield from ignored(place, self.augments, "operations magnitude", "without policy: rand")
         if self.augments.policy != "none" and self.mode == "RGBA":
-            yield Fault(place, f"policy {self.augments.policy!r} changes colors or gray; of RGBA, use flips alone")
+            yield Fault(place, f"policy {self.augments.policy!r} changes colours or gray; with RGBA, use flips only")
 
     def preflight(self, place: str) -> Iterator[Fault]:
         """What the model needs, and the package that augments."""

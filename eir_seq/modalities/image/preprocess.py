@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from eir_seq.rows import Rows
 
 SIZE, COLOURS = 32, 512
-"""What imagegpt learnt from, where the config does not say otherwise."""
+"""What imagegpt learned from, where the config does not say otherwise."""
 CHANNELS = 3
 PICTURES_MEASURED, PIXELS_MEASURED = 500, 60_000
 """Of training pictures, and of their pixels together, by which colours are found."""
@@ -117,7 +117,7 @@ class ImageModality(Modality):
 
 @dataclass(frozen=True)
 class ColourTokens:
-    """What a backbone is told of the tokens: colours from 0 on, and behind them the one that begins every picture."""
+    """What a backbone has to know about the tokens: colours from 0 on, then the one that begins every picture."""
 
     colours: int
     pad_id = eos_id = sep_id = cls_id = mask_id = unk_id = None
@@ -162,7 +162,7 @@ class FittedImage(FittedModality):
 
     @property
     def tokenizer(self) -> ColourTokens:
-        """What a backbone is told of the tokens."""
+        """What a backbone has to know about the tokens."""
         return ColourTokens(len(self.colours))
 
     @property
@@ -172,7 +172,7 @@ class FittedImage(FittedModality):
 
     @property
     def collator(self) -> ColourCollator:
-        """Puts the token that begins a picture in front."""
+        """Prepends the token that begins a picture."""
         return ColourCollator(self.tokenizer.bos_id)
 
     def fingerprint(self) -> str:
@@ -205,7 +205,7 @@ class FittedImage(FittedModality):
         }
 
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> SequenceEncoder:
-        """The backbone with its pooling; raises `UserError` where the model does not fit the pictures."""
+        """The backbone with its pooling; raises `UserError` if the model does not fit the pictures."""
         from eir_seq.modalities.encoders.backbone import build_sequence_encoder
 
         encoder = build_sequence_encoder(self, data, pretrained=pretrained, task=task)
@@ -230,7 +230,7 @@ class FittedImage(FittedModality):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedImage:
-        """What `save` wrote; raises `UserError` where it is missing or damaged."""
+        """What `save` wrote; raises `UserError` if it is missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
             state = read_json(path)
@@ -247,7 +247,7 @@ class FittedImage(FittedModality):
 
 @dataclass(frozen=True)
 class ColourCollator:
-    """Colours of pixels to tensors; `begin` stands in front of each picture."""
+    """Colours of pixels to tensors; `begin` precedes each picture."""
 
     begin: int
 

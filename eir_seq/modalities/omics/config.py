@@ -35,7 +35,7 @@ class BetaConfig(Strict):
 
 
 class OmicsAugmentationConfig(Strict):
-    """What training does to the genotypes of each row, anew in each epoch."""
+    """Random changes of the genotypes of a training row, redrawn in each epoch."""
 
     missing: BetaConfig | None = Field(
         BetaConfig(alpha=1.0, beta=5.0),
@@ -54,9 +54,11 @@ class OmicsInputConfig(EncoderInputBase):
     type: Literal["omics"] = "omics"
     column: str = Field(
         description="column with the names of .npy files (3 x SNPs or 4 x SNPs, one-hot), or with ids of samples in "
-        "PLINK files (FILE.bed:SAMPLE, or SAMPLE beside plink)"
+        "PLINK files (FILE.bed:SAMPLE, or SAMPLE with plink)"
     )
-    plink: str | None = Field(None, description="a .bed file, beside which .bim and .fam stand, for cells of mere ids")
+    plink: str | None = Field(
+        None, description="a .bed file next to its .bim and .fam files, for cells that hold only ids"
+    )
     snp_file: str | None = Field(
         None, description="a .bim file with the SNPs of the .npy files; PLINK files have their own"
     )

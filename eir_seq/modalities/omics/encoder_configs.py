@@ -23,7 +23,7 @@ _GRIDS = "eir_seq.modalities.encoders.grids"
 class SimpleLclOptions(PenaltyOptions):
     """Options of a single locally connected layer."""
 
-    num_chunks: Positive = Field(64, description="chunks of neighbouring SNPs, each with weights of its own")
+    num_chunks: Positive = Field(64, description="chunks of neighbouring SNPs, each with its own weights")
     features: Positive = Field(12, description="features of each chunk")
 
 
@@ -31,7 +31,7 @@ class GroupOptions(LclOptions):
     """Options of branches for groups of SNPs."""
 
     group_size: Positive = Field(16, description="features of a group")
-    cutoff: Positive = Field(64, description="blocks are added to a branch until at most so many features are left")
+    cutoff: Positive = Field(64, description="blocks are added to a branch until at most this many features are left")
 
 
 class GenotypeEncoderBase(EncoderBase):

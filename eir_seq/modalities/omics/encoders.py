@@ -109,7 +109,7 @@ class SimpleLcl(GridEncoder):
 class GroupExperts(GridEncoder):
     """A branch for each named group of SNPs; a gate that reads all groups weighs them.
 
-    The groups are the states. The vector is their weighted sum, and their features side by side behind it.
+    The groups are the states. The vector is their weighted sum, and their features side by side after it.
     """
 
     def __init__(self, options: GroupOptions, fitted: Any) -> None:

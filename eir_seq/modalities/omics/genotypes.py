@@ -22,7 +22,7 @@ from eir_seq.modalities.omics.snps import Snps, lines_of, read_bim
 
 BED = ".bed"
 MAGIC = b"\x6c\x1b\x01"
-"""How .bed files begin whose genotypes stand SNP by SNP."""
+"""The first bytes of .bed files in SNP-major order."""
 SAMPLES_PER_BYTE = 4
 FAM_FIELDS = 6
 LAYOUTS = (3, 4)
@@ -50,7 +50,7 @@ class Plink:
     snps: Snps
 
     def place(self, sample: str) -> int:
-        """Where a sample stands; raises `ValueError` where there is none of that id, or several."""
+        """Where a sample is; raises `ValueError` if there is none of that id, or several."""
         fam = Path(self.path).with_suffix(".fam").name
         if sample in self.repeated:
             raise ValueError(f"{fam} has several samples with that id")
@@ -94,7 +94,7 @@ def _open_plink(path: str, size: int, time: int) -> Plink:
     try:
         snps = read_bim(bim)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{bim.name} beside it cannot be read ({_reason(error)})") from None
+        raise ValueError(f"{bim.name} next to it cannot be read ({_reason(error)})") from None
     samples = []
     try:
         for number, line in lines_of(fam):
@@ -102,7 +102,7 @@ def _open_plink(path: str, size: int, time: int) -> Plink:
                 raise ValueError(f"line {number} has {len(fields)} fields, not {FAM_FIELDS}")
             samples.append(fields[1])
     except (OSError, ValueError) as error:
-        raise ValueError(f"{fam.name} beside it cannot be read ({_reason(error)})") from None
+        raise ValueError(f"{fam.name} next to it cannot be read ({_reason(error)})") from None
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise ValueError("it is no .bed file with the genotypes SNP by SNP")
@@ -122,11 +122,11 @@ def _reason(error: Exception) -> str:
 
 
 def locate_plink(cell: str, folder: Path, plink: str | None) -> Any:
-    """``[path, bytes, time, sample]`` of a cell that names a sample of PLINK files; None where it names none.
+    """``[path, bytes, time, sample]`` of a cell that names a sample of PLINK files; None if it names none.
 
     Args:
         cell: ``FILE.bed:SAMPLE``, or the id of a sample of `plink`.
-        folder: where the data file stands.
+        folder: where the data file is.
         plink: a .bed file.
 
     Raises:
@@ -163,11 +163,11 @@ def codes_of(array: NDArray[Any], selected: NDArray[np.int64] | None) -> Codes:
 
 
 def array_problem(array: NDArray[Any], count: int | None, source: str) -> str | None:
-    """Why an array holds no genotypes, as the end of a sentence; None where it does.
+    """Why an array holds no genotypes, as the end of a sentence; None if it does.
 
     Args:
         array: any one.
-        count: SNPs that it has to have; None where it is not known.
+        count: SNPs that it has to have; None if it is not known.
         source: what says so.
     """
     if array.ndim != 2 or array.shape[0] not in LAYOUTS:

@@ -41,9 +41,9 @@ class Panel:
     """Which SNPs files have, and which of them are read.
 
     Attributes:
-        count: SNPs of a file; None where it is not known yet.
-        source: what says so, for people.
-        snps: those that are read; None where they have no names.
+        count: SNPs of a file; None if it is not known yet.
+        source: what says so, in readable form.
+        snps: those that are read; None if they have no names.
         selected: their places in a file, in order; None for all.
         groups: for each group the places of its SNPs among those that are read.
     """
@@ -239,7 +239,7 @@ class FittedOmics(FittedModality):
 
     @property
     def snps(self) -> Snps | None:
-        """The SNPs that the encoder reads, in order; None where they have no names."""
+        """The SNPs that the encoder reads, in order; None if they have no names."""
         return self.panel.snps
 
     @property
@@ -327,7 +327,7 @@ class FittedOmics(FittedModality):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedOmics:
-        """What `save` wrote; raises `UserError` where it is missing or damaged."""
+        """What `save` wrote; raises `UserError` if it is missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
             state = read_json(path)

@@ -41,7 +41,7 @@ class Snps:
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """Where each id stands; the last one of those that occur twice."""
+        """Where each id is; the last one of those that occur twice."""
         return {name: place for place, name in enumerate(self.ids)}
 
     def select(self, places: Sequence[int]) -> Snps:
@@ -49,7 +49,7 @@ class Snps:
         return Snps(tuple(self.fields[place] for place in places))
 
     def difference(self, other: Snps) -> str | None:
-        """Where another list first differs in id or alleles; None where it does not."""
+        """Where another list first differs in id or alleles; None if it does not."""
         for place, (mine, given) in enumerate(zip(self.fields, other.fields, strict=True), 1):
             if (mine[1], *mine[4:]) != (given[1], *given[4:]):
                 names = [" ".join((fields[1], *fields[4:])) for fields in (given, mine)]
@@ -138,7 +138,7 @@ def _found(names: Mapping[str, None], snps: Snps, path: str, place: str) -> list
     unknown = [name for name in names if name not in snps.places]
     if unknown:
         shown = ", ".join(map(repr, unknown[:SHOWN])) + (", ..." if len(unknown) > SHOWN else "")
-        message = f"{path} names {len(unknown):,} SNPs that there are not: {shown}"
+        message = f"{path} names {len(unknown):,} unknown SNPs: {shown}"
         raise UserError(Fault(place, message + nearest(unknown[0], list(snps.places)[:10_000])))
     repeated = [name for name, count in Counter(snps.ids).items() if count > 1 and name in names]
     if repeated:

@@ -39,7 +39,7 @@ class SequenceCollator:
         """`input_ids` and `attention_mask`, and `token_type_ids` where the format has types; ``(batch, length)``.
 
         Rows are padded on the right to the longest of the batch. The mask is True at tokens of the text. Where rows
-        know their words, `word_ids` are the numbers of the tokens' words, -1 where there is none, and `word_counts`
+        know their words, `word_ids` are the numbers of the tokens' words, -1 if there is none, and `word_counts`
         (batch,) say how many there are, those included that truncation leaves out.
         """
         first = encoded.sequences(IDS, rows)

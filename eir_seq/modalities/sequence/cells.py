@@ -1,4 +1,4 @@
-"""How the cells of a sequence input are read and checked: texts, lists of words, HTML, and what stands beside them."""
+"""How the cells of a sequence input are read and checked: texts, lists of words, HTML, and what accompanies them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class InputCells:
         return value
 
     def content(self, text: str) -> Content:
-        """What stands in the text column."""
+        """What is in the text column."""
         if self.config.is_split_into_words:
             return Content(words=parse_cell(text))
         if self.is_html:
@@ -73,7 +73,7 @@ class InputCells:
         return Content(text=text)
 
     def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:
-        """All that is wrong with a row: what stands in its text column and the values of its other columns."""
+        """All that is wrong with a row: what is in its text column and the values of its other columns."""
         column = self.config.column
         if self.config.is_split_into_words:
             problem = _words_problem(values[column])

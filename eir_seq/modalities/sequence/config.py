@@ -67,7 +67,7 @@ class SequenceInputConfig(EncoderInputBase):
     @model_validator(mode="before")
     @classmethod
     def _column_of_template(cls, given: Any) -> Any:
-        """The text of several columns is a column of its own, which has the template's name."""
+        """The text of several columns is its own column, which has the template's name."""
         if isinstance(given, Mapping) and isinstance(given.get("text"), str) and "column" not in given:
             return {**given, "column": given["text"]}
         return given
@@ -107,7 +107,7 @@ class SequenceInputConfig(EncoderInputBase):
 
     @property
     def fits_blocks(self) -> bool:
-        """Tensors beside a text belong to it and would not fit a block."""
+        """Tensors alongside a text belong to it and would not fit a block."""
         return not self.tensors.given()
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
@@ -122,7 +122,7 @@ class SequenceInputConfig(EncoderInputBase):
         if self.template is None:
             return
         if self.column != self.written:
-            yield Fault(f"{place}.text", "cannot be given beside column; keep one of them")
+            yield Fault(f"{place}.text", "cannot be combined with column; keep one of them")
         if self.is_split_into_words:
             yield Fault(f"{place}.is_split_into_words", "must be false: text joins texts, not lists of words")
         targets = {column: name for name, output in sections.outputs.items() for column in output.columns()}

@@ -31,7 +31,7 @@ from eir_seq.tokenizers.targets import padded_labels, target_frame
 
 @dataclass(frozen=True)
 class MaskingCollator:
-    """Hides tokens of what another collator makes. With `draws` there is a random number for each token besides."""
+    """Hides tokens of what another collator makes. With `draws` there is also a random number for each token."""
 
     inner: Collator
     name: str
@@ -73,7 +73,7 @@ class MaskingCollator:
 
 @dataclass(frozen=True)
 class RestoringCollator:
-    """Takes something out of what another collator makes; what is to be written are `labels`.
+    """Takes something out of what another collator makes; the target becomes `labels`.
 
     `front`, `back`: special tokens around a text. `before`, `behind`: those around a target.
     """

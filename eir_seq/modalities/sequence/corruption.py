@@ -24,7 +24,7 @@ class Vocabulary:
 
     `special`: (vocabulary,) those that stay as they are. `ordinary`: ids of the others, holes left out. `mask`: of the
     token that stands for hidden ones. `sentinels`: of those that stand for spans. `begins`: (vocabulary,) those that a
-    word begins with, None where that is not known. `ends`: (vocabulary,) those that a sentence ends with.
+    word begins with, None if that is not known. `ends`: (vocabulary,) those that a sentence ends with.
     """
 
     special: Flags
@@ -50,7 +50,7 @@ class Vocabulary:
         )
 
     def words(self, ids: Numbers, candidates: Flags) -> Numbers:
-        """The number of each token's word, (length,); those that are no candidates stand between words."""
+        """The number of each token's word, (length,); those that are no candidates are between words."""
         assert self.begins is not None
         behind = np.concatenate([[True], ~candidates[:-1]])
         return np.asarray(np.cumsum(self.begins[ids] | ~candidates | behind), np.int64)
@@ -141,7 +141,7 @@ def _whole_words(generator: Generator, words: Numbers, count: int) -> Flags:
 def masked(
     generator: Generator, ids: Numbers, vocabulary: Vocabulary, *, mask_share: float, random_share: float
 ) -> Numbers:
-    """What stands in place of hidden tokens, (tokens,): mostly the mask, sometimes any token, sometimes themselves."""
+    """What is in place of hidden tokens, (tokens,): mostly the mask, sometimes any token, sometimes themselves."""
     assert vocabulary.mask is not None
     lot = generator.random(len(ids))
     anything = vocabulary.ordinary[generator.integers(len(vocabulary.ordinary), size=len(ids))]
@@ -152,7 +152,7 @@ def masked(
 
 
 class Corruption(Protocol):
-    """A text to what is read and what is to be written."""
+    """Splits a text into what is read and the target."""
 
     def __call__(self, generator: Generator, ids: Numbers) -> tuple[Numbers, Numbers]:
         """Ids without the special tokens of a format to source and target; neither is longer than the text, but for
@@ -165,7 +165,7 @@ class Corruption(Protocol):
 
 @dataclass(frozen=True)
 class SpanCorruption:
-    """Spans are taken out, and written behind the sentinels that stand for them (T5, section 3.1.4).
+    """Spans are taken out, and written after the sentinels that stand for them (T5, section 3.1.4).
 
     A further sentinel ends the target. Spans are longer where there are not as many sentinels.
     """

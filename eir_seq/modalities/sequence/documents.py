@@ -1,6 +1,6 @@
-"""Documents for a language model: no text is cut or framed as a row; all tokens stand in blocks of `max_length`.
+"""Documents for a language model: no text is cut or framed as a row; all tokens are in blocks of `max_length`.
 
-Every token of a document is predicted exactly once from those in front of it, its end-of-text token too: each block
+Every token of a document is predicted exactly once from those before it, its end-of-text token too: each block
 begins with the last token of the one before.
 """
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PIECE = 1 << 16
-"""Characters of a long text that are tokenized at once; it is cut behind a line."""
+"""Characters of a long text that are tokenized at once; it is cut after a line."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ class FittedDocuments(FittedSequence):
 
     @property
     def end(self) -> int | None:
-        """The token behind every document."""
+        """The token after every document."""
         return next((i for i in (self.tokenizer.eos_id, self.tokenizer.sep_id) if i is not None), None)
 
     @property
     def begin(self) -> int:
-        """The token in front of every document; where the tokenizer has none of its own, the one that ends a text."""
+        """The token before every document; where the tokenizer has none of its own, the one that ends a text."""
         begin = self.end if self.tokenizer.bos_id is None else self.tokenizer.bos_id
         assert begin is not None
         return begin
@@ -167,7 +167,7 @@ class FittedDocuments(FittedSequence):
         return tokens, unknown / max(1, int(tokens.sum()))
 
     def review(self, encoded: RowSource, split: str) -> list[str]:
-        """Warnings about unknown tokens; raises `UserError` where there are no others."""
+        """Warnings about unknown tokens; raises `UserError` if there are no others."""
         tokens = int(encoded.numbers(TOKENS).sum())
         if not tokens:
             raise UserError(Fault(f"inputs.{self.name}.tokenizer", f"makes no token of the {split} texts"))
@@ -198,7 +198,7 @@ class FittedDocuments(FittedSequence):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedDocuments:
-        """What `save` wrote; raises `UserError` where files are missing or damaged."""
+        """What `save` wrote; raises `UserError` if files are missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
             state = read_json(path)
@@ -216,9 +216,9 @@ class FittedDocuments(FittedSequence):
 class TokenBlocks:
     """Encoded documents as rows of up to `length` tokens.
 
-    The documents stand one behind the other in a stream, ``begin`` in front of each and ``end`` behind it (a single
+    The documents follow one another in a stream, ``begin`` before each and ``end`` after it (a single
     token between two of them where both are the same). ``packed`` blocks are cut from the stream; ``separate`` ones
-    from each document. In training, packed blocks begin at another place in each epoch, and the last one goes on at the
+    from each document. In training, packed blocks begin elsewhere in each epoch, and the last one continues at the
     stream's start: all are full.
     """
 
@@ -230,13 +230,13 @@ class TokenBlocks:
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
-        """Where each document's `begin` stands in the stream; the last entry is the stream's length."""
+        """Where each document's `begin` is in the stream; the last entry is the stream's length."""
         extra = 1 if self.begin == self.end else 2
         return np.concatenate([[0], np.cumsum(self.documents.numbers(TOKENS).astype(np.int64) + extra)])
 
     @cached_property
     def ranges(self) -> NDArray[np.int64]:
-        """First place of each row and the one behind its last, (rows, 2); a place behind the stream is its first."""
+        """First place of each row and the one after its last, (rows, 2); a place after the stream is its first."""
         shared = int(self.begin == self.end)  # the token that ends a document begins the next one
         if self.layout == "packed":
             parts = [(0, int(self.starts[-1]) + shared)]

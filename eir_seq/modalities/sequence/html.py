@@ -20,7 +20,7 @@ class _Element:
     counts: dict[str, int] = field(default_factory=dict)
 
     def step(self) -> str:
-        """Its step in an xpath; numbered only where there are several."""
+        """Its step in an xpath; numbered only if there are several."""
         several = self.parent is not None and self.parent.counts[self.tag] > 1
         return f"{self.tag}[{self.number}]" if several else self.tag
 

@@ -120,7 +120,7 @@ class SequenceModality(Modality):
     def fit(self, train_rows: Rows, seed: int) -> FittedSequence:
         """Train or load the tokenizer, and settle `max_length`, on the training rows.
 
-        Raises `UserError` where the texts have no token, or where `max_length` has no room for any.
+        Raises `UserError` if the texts have no token, or where `max_length` has no room for any.
         """
         del seed  # tokenizers are trained without randomness
         config = self.config
@@ -187,7 +187,7 @@ class SequenceModality(Modality):
             raise UserError(*faults) from error
 
     def _train(self, choice: TokenizerBase, rows: Rows) -> Tokenizer:
-        """The tokenizer that is learnt from the training texts, or was in a run before."""
+        """The tokenizer that is learned from the training texts, or was in a run before."""
 
         def learn() -> Tokenizer:
             return train_tokenizer(choice, self._texts(rows), sentinels=self.sentinels)
@@ -217,7 +217,7 @@ class SequenceModality(Modality):
 
 
 def batches_of(rows: Rows, columns: list[str]) -> Iterator[dict[str, list[Any]]]:
-    """Some columns of all rows, batch by batch; what was read of a mapped table is let go of."""
+    """Some columns of all rows, batch by batch; what was read of a mapped table is released."""
     part = rows.select_columns(columns)
     for number, start in enumerate(range(0, rows.num_rows, ROWS_PER_BATCH)):
         yield part[start : start + ROWS_PER_BATCH]
@@ -317,7 +317,7 @@ class FittedSequence(FittedModality):
 
         Texts are cut to `max_characters` first. Ids are truncated already unless their window is drawn later, or other
         columns speak of their places. `length` counts special tokens and is what remains after truncation, and what
-        stands behind the text, such as entities; `tokens` is the text before truncation.
+        follows the text, such as entities; `tokens` is the text before truncation.
         """
         contents = [self.cells.content(text) for text in rows[self.config.column]]
         spans = any(source.reads_offsets for source in self.sources.values())
@@ -379,7 +379,7 @@ class FittedSequence(FittedModality):
     def review(self, encoded: RowSource, split: str) -> list[str]:
         """Warnings about texts that were cut before they were read, and about unknown tokens.
 
-        Raises `UserError` where every token of the split is unknown.
+        Raises `UserError` if every token of the split is unknown.
         """
         warnings = []
         tokens, unknown = encoded.numbers(TOKENS), encoded.numbers(UNKNOWN)
@@ -415,14 +415,14 @@ class FittedSequence(FittedModality):
         }
 
     def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
-        """What stands in the texts of some rows, for people."""
+        """What is in the texts of some rows, in readable form."""
         texts = [joined(self.cells.content(text), " ") for text in rows[self.config.column]]
         if self.config.pair_column is None:
             return texts
         return [f"{text} | {pair}" for text, pair in zip(texts, rows[self.config.pair_column], strict=True)]
 
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> Any:
-        """The backbone with its pooling; raises `UserError` where model and tokenizer do not fit together.
+        """The backbone with its pooling; raises `UserError` if model and tokenizer do not fit together.
 
         Without `pretrained` a backbone that was loaded before is built with fresh weights. With `task` the backbone has
         the head of that task.
@@ -451,7 +451,7 @@ class FittedSequence(FittedModality):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedSequence:
-        """What `save` wrote; raises `UserError` where files are missing or damaged."""
+        """What `save` wrote; raises `UserError` if files are missing or damaged."""
         path = Path(folder) / STATE_FILE
         try:
             state = read_json(path)

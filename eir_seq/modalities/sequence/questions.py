@@ -50,14 +50,14 @@ class QuestionModality(SequenceModality):
         known = {declared.name: getattr(fitted, declared.name) for declared in fields(fitted)}
         found = FittedQuestions(**known, stride=self.asked.stride)
         if self.asked.stride is not None and self.asked.stride > (room := found.least_room):
-            message = f"{self.asked.stride} is more than the {room} tokens of a text beside the longest question"
+            message = f"{self.asked.stride} is more than the {room} tokens left for a text next to the longest question"
             raise UserError(Fault("outputs", f"stride {message} (inputs.{self.name}.max_length {found.max_length})"))
         return found
 
 
 @dataclass(kw_only=True)
 class FittedQuestions(FittedSequence):
-    """A text and the question about it, which stands first.
+    """A text and the question about it, which comes first.
 
     `stride`: tokens by which windows are apart; None: longer texts are cut.
     """
@@ -66,7 +66,7 @@ class FittedQuestions(FittedSequence):
 
     @property
     def least_room(self) -> int:
-        """Tokens of a text beside the longest question: questions get half of the room at most."""
+        """Tokens left for a text next to the longest question: questions get half of the room at most."""
         return self._room - self._room // 2
 
     @property
@@ -95,9 +95,9 @@ class FittedQuestions(FittedSequence):
         tokens, lengths = [], []
         for text, question in zip(read.ids, asked.ids, strict=True):
             kept, starts = windows(len(text), len(question), self._room, self.stride)
-            beside = specials + min(len(question), self._room // 2)
+            overhead = specials + min(len(question), self._room // 2)
             tokens.append(specials + len(text) + len(question))
-            lengths.append(sum(min(kept, len(text) - start) + beside for start in starts))
+            lengths.append(sum(min(kept, len(text) - start) + overhead for start in starts))
         unknown = [self._count_unknown(a) + self._count_unknown(b) for a, b in zip(read.ids, asked.ids, strict=True)]
         return {
             TOKENS: pa.array(tokens, pa.int32()),
@@ -134,7 +134,7 @@ class FittedQuestions(FittedSequence):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedQuestions:
-        """What `save` wrote; raises `UserError` where files are missing or damaged."""
+        """What `save` wrote; raises `UserError` if files are missing or damaged."""
         fitted = super().load(folder)
         assert isinstance(fitted, cls)
         stride = read_json(Path(folder) / STATE_FILE).get("stride")
@@ -173,7 +173,7 @@ class QuestionCollator(SequenceCollator):
     def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
         """Those of sequences, each with a question and a window, and `offsets` and `window_rows`.
 
-        In training each row has one of its windows, drawn anew in each epoch; otherwise it has all of them, one after
+        In training each row has one of its windows, redrawn in each epoch; otherwise it has all of them, one after
         another. `offsets` (sequences, length, 2) are the characters of the text's tokens, -1 at other tokens but for
         `NO_ANSWER` at the first. `window_rows` (sequences,) are the rows' numbers in the batch.
         """

@@ -1,4 +1,4 @@
-"""A text and the text that is to be written from it: the same tokenizer for both, the target as labels of a decoder."""
+"""A text and the target text from it: the same tokenizer for both, the target as labels of a decoder."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class FittedSeq2Seq(FittedSequence):
 
     @property
     def target_frame(self) -> tuple[list[int], list[int]]:
-        """The special tokens in front of a target and behind it; one that ends it is among the latter."""
+        """The special tokens before and after a target; one that ends it is among the latter."""
         return target_frame(self.tokenizer, f"inputs.{self.name}.tokenizer")
 
     @property
@@ -138,7 +138,7 @@ class FittedSeq2Seq(FittedSequence):
 
     @classmethod
     def load(cls, folder: str | Path) -> FittedSeq2Seq:
-        """What `save` wrote; raises `UserError` where files are missing or damaged."""
+        """What `save` wrote; raises `UserError` if files are missing or damaged."""
         fitted = super().load(folder)
         assert isinstance(fitted, cls)
         path = Path(folder) / STATE_FILE
@@ -153,7 +153,7 @@ class Seq2SeqCollator(SequenceCollator):
     """Sources and targets to tensors."""
 
     def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
-        """Those of the sources, and `labels` (batch, target length): ids of the targets, `IGNORED` behind their end."""
+        """Those of the sources, and `labels` (batch, target length): ids of the targets, `IGNORED` after their end."""
         return {**super().__call__(encoded, rows, draw), "labels": padded_labels(encoded.sequences(TARGET_IDS, rows))}
 
 

@@ -1,4 +1,4 @@
-"""From what stands in the text column to token ids, each with its word or its characters where that is asked for."""
+"""From what is in the text column to token ids, each with its word or its characters where that is requested."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BYTE_SPACE = "\u0120"
 class Tokens:
     """Of each row: `ids`; `words`, the number of each token's word (-1 for none); `offsets`, its characters.
 
-    `words` and `offsets` (tokens, 2) are None where they are not known. `shortened`: 1 for rows that were cut.
+    `words` and `offsets` (tokens, 2) are None if they are not known. `shortened`: 1 for rows that were cut.
     """
 
     ids: list[Ids]
@@ -35,8 +35,8 @@ def tokenize(
 ) -> Tokens:
     """Tokens of texts, or of words one by one, from no more than their first `limit` characters.
 
-    `spaced`: words stand in a sentence, so that byte-level vocabularies take them with the space in front; the texts of
-    a page's nodes begin without.
+    `spaced`: words are part of a sentence, so that byte-level vocabularies read them with the preceding space; the
+    texts of a page's nodes begin without one.
     """
     if contents and contents[0].words is not None:
         tokens = _of_words(tokenizer, [content.words or () for content in contents], limit, spaced)

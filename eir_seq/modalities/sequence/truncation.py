@@ -14,7 +14,7 @@ Strategy = Literal["head", "tail", "middle-out", "random", "uniform"]
 
 
 def is_drawn(strategy: Strategy) -> bool:
-    """Whether the kept part is drawn anew, so that the whole sequence has to be stored."""
+    """Whether the kept part is redrawn, so that the whole sequence has to be stored."""
     return strategy in ("random", "uniform")
 
 

@@ -27,7 +27,7 @@ CATEGORIES, NUMBERS, FOREIGN = "categories", "numbers", "foreign"
 """Features: ids of categories (rows, columns), standard scores (rows, columns) with NaN for missing ones, and how many
 categories of a row are unseen."""
 FURTHEST = 1e6
-"""Standard deviations from the mean up to which numbers are told apart, so that their sums stay finite."""
+"""Standard deviations from the mean up to which numbers are distinguished, so that their sums stay finite."""
 UNSEEN_SHARE = 0.2
 """From this share of unseen categories on there is a warning."""
 SHOWN = 12
@@ -59,7 +59,7 @@ class FittedTabular(JsonFittedModality):
     """Columns with their categories, means and scales.
 
     `state`: by column, ``categories`` (a list of names by column), ``mean``, ``scale``, ``lacking`` (whether training
-    rows lack numbers) and ``edges`` of bins, in standard deviations, where an encoder asks for them.
+    rows lack numbers) and ``edges`` of bins, in standard deviations, where an encoder needs them.
     """
 
     config: TabularInputConfig

@@ -159,6 +159,6 @@ class EncoderDecoder(nn.Module):
         )
 
     def _asks(self, side: Stack, wanted: bool | None) -> bool | None:
-        """Whether a side is asked for the scores of its routers: not if only the other one has any."""
+        """Whether the scores of a side's routers are requested: not if only the other one has any."""
         routed = [stack for stack in self._stacks if stack.plan.output_router_logits is not None]
         return wanted if side in routed or not routed else None

@@ -1,4 +1,4 @@
-"""A stack over a text and other tokens behind it, such as its entities or the regions of an image."""
+"""A stack over a text and other tokens after it, such as its entities or the regions of an image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OtherTokens(Protocol):
     def build(self) -> nn.Module:
         """A module that is called with a dict of the given inputs and the module of the text's embeddings.
 
-        It gives the states (batch, others, hidden) and their mask (batch, others), or None where there are none.
+        It gives the states (batch, others, hidden) and their mask (batch, others), or None if there are none.
         """
         ...
 
@@ -111,7 +111,7 @@ def first_states(
     token_type_ids: Tensor | None = None,
     start: int = 0,
 ) -> Tensor:
-    """The embedded text (batch, length, hidden), behind `start` cached tokens; arguments as in `Stack.forward`.
+    """The embedded text (batch, length, hidden), after `start` cached tokens; arguments as in `Stack.forward`.
 
     Raises:
         ValueError: neither or both of ids and vectors, a mask of another shape.
@@ -137,7 +137,7 @@ class Joined(nn.Module):
         self.embeddings: Any = plan.embeddings.build()
         self.embeddings.others = plan.others.build()
         given = GivenStates.Config(plan.hidden_size)
-        # between a text and the others stands its padding, which matters to no layer: positions are in the first states
+        # the padding of a text precedes the others, which matters to no layer: positions are in the first states
         shared = StackPlan(embeddings=given, layers=plan.layers, features=(OTHERS,), packs_holes=True)
         self.stack: Stack = shared.build()
         self.closing = replace(shared, layers=(plan.closing,)).build() if plan.closing else None
@@ -203,7 +203,7 @@ class Joined(nn.Module):
         return output
 
     def _apart(self, output: ModelOutput, length: int) -> ModelOutput:
-        """Text under the documented names, the others under theirs."""
+        """Text under the documented names, the others under their own."""
         name, states, every = self.plan.name, output.last_hidden_state, output.hidden_states
         if states.shape[1] == length:
             return output

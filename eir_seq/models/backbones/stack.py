@@ -25,13 +25,13 @@ class StackPlan:
 
     `schedule`: numbers of the layers in the order in which they run, where some run more than once (shared weights).
     `score_bias`: one bias on the scores of all layers. `position_table`: makes the rows by which all mixers tell
-    positions (see `Context`). `norms_last_state`: `hidden_states` ends with the state behind `final_norm`, not with
-    that in front of it. `lists_embeddings`: it begins with the embeddings; else with the state behind the first layer,
-    and the state behind `final_norm` comes last, besides that in front of it.
+    positions (see `Context`). `norms_last_state`: `hidden_states` ends with the state after `final_norm`, not with
+    the one before it. `lists_embeddings`: it begins with the embeddings; else with the state after the first layer,
+    and the state after `final_norm` comes last, besides the one before it.
     `pooler`: makes `pooler_output` of the states.
-    `cached`: the stack can go on from cached keys and values. `features`: documented inputs that mixers read.
-    `packable`: whether padding may be left out; `packs_behind`: only where all of it stands behind the texts;
-    `packs_holes`: also where masked tokens stand between real ones, which no layer may then count.
+    `cached`: the stack can continue from cached keys and values. `features`: documented inputs that mixers read.
+    `packable`: whether padding may be left out; `packs_behind`: only where all of it follows the texts;
+    `packs_holes`: also where masked tokens are between real ones, which no layer may then count.
     `embeds_padding`: not of the embeddings, where tokens see neighbours.
     `blanks_padding`: states at padding, where it stays in, begin as zeros.
     `output_router_logits`: whether the scores of routers are returned where a call does not say; None: there are none.
@@ -182,7 +182,7 @@ class Stack(CheckpointsLayers):
             memory = memory.to(self.embeddings.tokens.weight.dtype)
             memory_layout = Layout.padded(memory.shape[0], memory.shape[1], encoder_attention_mask)
         packs = self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions)
-        if packs and (not self.plan.packs_behind or layout.padded_behind):
+        if packs and (not self.plan.packs_behind or layout.right_padded):
             layout = layout.without_padding(with_holes=self.plan.packs_holes)
             if layout.packed and memory_layout is not None:
                 memory_layout = self._packed_memory(memory_layout, device)
@@ -246,7 +246,7 @@ class Stack(CheckpointsLayers):
         )
 
     def _run(self, x: Tensor, ctx: Context, select: Callable[[int], None]) -> tuple[Tensor, list[Tensor]]:
-        """The first states -> those behind all layers, and all of them; `select` each layer by its number."""
+        """The first states -> those after all layers, and all of them; `select` each layer by its number."""
         states = [x]
         for number, place in enumerate(self.schedule):
             select(number)

@@ -1,4 +1,4 @@
-"""Folders of published models: ``config.json`` beside safetensors (or an old ``pytorch_model.bin``)."""
+"""Folders of published models: ``config.json`` next to safetensors (or an old ``pytorch_model.bin``)."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def locate(
     """
     folder = Path(name)
     if folder.is_dir():
-        told_by = WANTED[kind][0][0]
-        if not (folder / told_by).is_file():
-            raise UserError(Fault(str(folder), f"holds no {told_by}, so it is no {kind} folder"))
+        marker = WANTED[kind][0][0]
+        if not (folder / marker).is_file():
+            raise UserError(Fault(str(folder), f"holds no {marker}, so it is no {kind} folder"))
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -99,7 +99,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_generation(folder: Path) -> dict[str, Any]:
-    """The contents of ``generation_config.json``: defaults of the options of `generate`; empty where there is none.
+    """The contents of ``generation_config.json``: defaults of the options of `generate`; empty if there is none.
 
     Raises:
         UserError: unreadable, or no JSON object.
@@ -124,7 +124,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The options that a published config gives; what is none of ours is kept under ``published``.
+    """The options that a published config gives; unknown ones are kept under ``published``.
 
     Raises:
         UserError: an option with an impossible value.

@@ -1,4 +1,4 @@
-"""Weights that are published in 8 bits (fp8) beside the scales that they are multiplied by.
+"""Weights that are published in 8 bits (fp8) with the scales that they are multiplied by.
 
 The layouts are those of the documented quantizers: one scale per tensor or per output channel (`weight_scale`), or one
 per block of the weight (`weight_scale_inv`, which is multiplied by too, whatever its name says).
@@ -60,7 +60,7 @@ def _block(config: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _parallel(scale: Tensor, shape: torch.Size, block: tuple[int, int]) -> Tensor | None:
-    """A scale that is multiplied with a weight of this shape; None where it fits none."""
+    """A scale that is multiplied with a weight of this shape; None if it fits none."""
     if scale.numel() == 1:
         return scale.reshape(())
     if not shape or len(shape) < 2:

@@ -1,6 +1,6 @@
-"""Published tensor names against ours, as a table that is read in both directions.
+"""Maps published parameter names to those used here, in both directions.
 
-A row moves a parameter, or the weight and bias of a module, from a published name to ours; its inverse is exact.
+A row moves a parameter, or the weight and bias of a module, from its published name to ours; its inverse is exact.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Same:
         """Take this row's tensors out of `published`, yield them under our names."""
         for leaf in LEAVES:
             if self.theirs + leaf in published:
-                yield self.ours + leaf, _turned(published.pop(self.theirs + leaf), self.transpose)
+                yield self.ours + leaf, _transposed(published.pop(self.theirs + leaf), self.transpose)
 
     def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
         """The inverse of `pull`."""
@@ -45,7 +45,7 @@ class Computed(Same):
 
 @dataclass(frozen=True)
 class Alias(Same):
-    """Another published name of a tensor that has a row of its own: read, never written.
+    """Another published name of a tensor that has its own row: read, never written.
 
     Where a file holds both names, the first row counts.
     """
@@ -71,9 +71,9 @@ class Tree(Same):
 
 @dataclass(frozen=True)
 class Fused:
-    """One published module that holds several of ours along its output.
+    """One published module that holds several modules along its output.
 
-    The output is `groups` equal pieces; each holds a piece of every part of ours, one part after the other, which are
+    The output is `groups` equal pieces; each holds a piece of every part, one part after the other, which are
     as large as their `shares` of it (equal ones if there are none). So there are
 
     * queries, keys and values one after the other: no options; with fewer keys than queries, ``shares=(q, kv, kv)``
@@ -93,7 +93,7 @@ class Fused:
         shares = self.shares or (1,) * len(self.ours)
         for leaf in (".weight", ".bias"):
             if self.theirs + leaf in published:
-                whole = _turned(published.pop(self.theirs + leaf), self.transpose)
+                whole = _transposed(published.pop(self.theirs + leaf), self.transpose)
                 pieces = whole.unflatten(0, (self.groups, sum(shares), -1)).split(shares, 1)
                 for name, part in zip(self.ours, pieces, strict=True):
                     yield name + leaf, part.flatten(0, 2).contiguous()
@@ -103,12 +103,12 @@ class Fused:
         for leaf in (".weight", ".bias"):
             if self.ours[0] + leaf in ours:
                 parts = [ours.pop(name + leaf).unflatten(0, (self.groups, -1)) for name in self.ours]
-                yield self.theirs + leaf, _turned(torch.cat(parts, 1).flatten(0, 1), self.transpose)
+                yield self.theirs + leaf, _transposed(torch.cat(parts, 1).flatten(0, 1), self.transpose)
 
 
 @dataclass(frozen=True)
 class Stacked:
-    """Several published tensors (``*`` in the name stands for 0, 1, 2 ...) that are one of ours, with an axis more."""
+    """Several published tensors (``*`` in the name is 0, 1, 2 ...) that are one tensor here, with a further axis."""
 
     theirs: str
     ours: str
@@ -204,12 +204,12 @@ class Watched(dict[str, Tensor]):
 
 
 def to_published(rows: Iterable[Row], ours: Tensors) -> Tensors:
-    """Tensors under their published names; every tensor of ours must have a row."""
+    """Tensors under their published names; every tensor must have a row."""
     left = dict(ours)
     moved = {name: tensor for row in rows for name, tensor in row.push(left)}
     assert not left, f"no row of the key table names {sorted(left)[:3]}"
     return moved
 
 
-def _turned(tensor: Tensor, transpose: bool) -> Tensor:
+def _transposed(tensor: Tensor, transpose: bool) -> Tensor:
     return tensor.t().contiguous() if transpose and tensor.dim() == 2 else tensor

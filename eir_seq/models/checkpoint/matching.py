@@ -82,7 +82,7 @@ def _pulled(rows: Iterable[Row], left: Watched, part: str) -> Iterator[tuple[str
     for row in rows:
         names: list[str] = []
         for ours, tensor in row.pull(left):
-            names = left.taken or names  # several of ours may be one published
+            names = left.taken or names  # several tensors may be one published tensor
             left.taken = []
             yield part + ours, tensor, names
         if left.taken:
@@ -110,10 +110,10 @@ def _bare(model: Any, name: str) -> str:
 def unwrapped(model: Any, published: Tensors, source: str) -> tuple[Tensors, str]:
     """A file's tensors without what a wrapper put before all names (``module.``, ``_orig_mod.``), and that prefix.
 
-    Tensors that do not stand below the prefix keep their names.
+    Tensors without the prefix keep their names.
 
     Raises:
-        UserError: the model stands in the file more than once, below different prefixes.
+        UserError: the model is in the file more than once, below different prefixes.
     """
     prefix = _wrapping_prefix(_knows(model), list(published), source)
     if not prefix:

@@ -1,4 +1,4 @@
-"""What generation asks of a model."""
+"""What generation requires of a model."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ LOW = -1.0e9
 class Texts:
     """Several texts for each prompt: `ids` (batch, texts, length), their `scores` (batch, texts), and `rows`.
 
-    `rows`: (batch, texts, new tokens) the beam that each token continued, -1 behind the end. `whole`: (batch, texts)
+    `rows`: (batch, texts, new tokens) the beam that each token continued, -1 after the end. `whole`: (batch, texts)
     bool, which of them have come to their end.
     """
 
@@ -131,7 +131,7 @@ def beam_search(
 ) -> GenerationOutput:
     """The best continuations of texts (batch, length).
 
-    The first pass reads each prompt once; its beams part behind it.
+    The first pass reads each prompt once; beams diverge after it.
     """
     beams, batch = options.num_beams, len(ids)
     size = beams // options.num_beam_groups

@@ -203,7 +203,7 @@ def defaults_of(model: GeneratingModel) -> dict[str, Any]:
     if start is not None:  # what the decoder began with in training
         found.setdefault("decoder_start_token_id", start)
     if unread := [name for name in OTHER_METHODS if found.get(name)]:
-        logger.warning("the model asks for a way of generating that is not supported: %s", ", ".join(unread))
+        logger.warning("the model's config requests an unsupported generation method: %s", ", ".join(unread))
     return found
 
 
@@ -237,13 +237,13 @@ def _mask(
         row = int((mask[:, -1] == 0).nonzero()[0, 0])
         hint = "; if that is no padding, say so by an attention_mask of ones" if guessed else ""
         raise UserError(
-            Fault("input_ids", f"row {row} ends with padding: a decoder goes on from the last token, pad left{hint}")
+            Fault("input_ids", f"row {row} ends with padding: a decoder continues from the last token, pad left{hint}")
         )
     return mask
 
 
 def _decoder_prompt(inputs: Inputs, ids: Tensor | None, options: GenerationOptions) -> Tensor:
-    """The decoder's first tokens: those given, behind its start token."""
+    """The decoder's first tokens: those given, after its start token."""
     source = next(
         x for x in (ids, inputs.get("inputs_embeds"), (inputs.get("encoder_outputs") or (None,))[0]) if x is not None
     )
@@ -266,7 +266,7 @@ def _decoder_prompt(inputs: Inputs, ids: Tensor | None, options: GenerationOptio
 
 
 def _max_length(model: GeneratingModel, options: GenerationOptions, prompt: int, offset: int) -> int:
-    """The length of a text in ids at most. Vectors in front of it (`offset`) count for `max_length` too."""
+    """The length of a text in ids at most. Vectors before it (`offset`) count for `max_length` too."""
     most, before = model.config.target_positions(), prompt + offset
     if options.max_new_tokens is not None:
         length = before + options.max_new_tokens

@@ -38,13 +38,13 @@ class GenerationMethods(GeneratingModel):
             attention_mask: (batch, length), nonzero at real tokens; guessed from `pad_token_id` if absent.
             inputs: another name of `input_ids`.
             options: see `GenerationOptions`: max_new_tokens, num_beams, do_sample ... Their defaults are those of
-                `generation_config`. Further: `tokenizer` (whose `decode` spells stop_strings), `streamer` (told of
-                tokens by its `put` and `end`), `logits_processor` (functions of tokens and scores -> scores),
+                `generation_config`. Further: `tokenizer` (whose `decode` spells stop_strings), `streamer` (receives
+                tokens by `put` and `end`), `logits_processor` (functions of tokens and scores -> scores),
                 `generator` (torch's, instead of a seed), and further inputs of the model, tensors by their names.
 
         Returns:
             (batch * num_return_sequences, length) tokens: the prompt (a decoder's, where there is an encoder) and its
-            continuation, padded behind its end; only the continuation if the prompt was given as vectors. Or a
+            continuation, padded after its end; only the continuation if the prompt was given as vectors. Or a
             `GenerationOutput`, with return_dict_in_generate.
 
         Raises:

@@ -31,17 +31,15 @@ class GenerationOptions(Options):
     )
     min_new_tokens: int | None = option(None, "tokens to generate before a text may end", minimum=0)
     min_length: int = option(0, "the same, those of the prompt counted in", minimum=0)
-    max_time: float | None = option(None, "seconds after which no further token is begun", minimum=0)
+    max_time: float | None = option(None, "seconds after which generation stops", minimum=0)
     stop_strings: list[str] | str | None = option(None, "texts that stop generation (needs tokenizer)")
     num_return_sequences: int = option(1, "texts per prompt: samples, or the best beams", minimum=1)
 
-    do_sample: bool = option(False, "tokens are drawn by their chances instead of taking the likeliest")
-    temperature: float = option(1.0, "divides the scores: below one the likely tokens get likelier (sampling)")
-    top_k: int | None = option(
-        50, "only this many of the likeliest tokens are drawn from; 0: all (sampling)", minimum=0
-    )
+    do_sample: bool = option(False, "sample tokens by their probabilities instead of taking the most likely")
+    temperature: float = option(1.0, "divides the logits; below 1 the distribution is sharper (sampling)")
+    top_k: int | None = option(50, "sample only from this many most likely tokens; 0: all (sampling)", minimum=0)
     top_p: float | None = option(
-        1.0, "nucleus sampling: only the likeliest tokens with this total probability", minimum=0.0, maximum=1.0
+        1.0, "nucleus sampling: only the most likely tokens with this total probability", minimum=0.0, maximum=1.0
     )
     min_p: float | None = option(
         None, "only tokens with this share of the highest probability (sampling)", minimum=0.0, maximum=1.0
@@ -56,9 +54,9 @@ class GenerationOptions(Options):
     eta_cutoff: float = option(
         0.0, "the same, with a bound that falls where the scores are undecided (sampling)", minimum=0.0, maximum=1.0
     )
-    seed: int | None = option(None, "start of the random numbers: the same seed gives the same texts (sampling)")
+    seed: int | None = option(None, "random seed: the same seed gives the same texts (sampling)")
 
-    num_beams: int = option(1, "beginnings that are followed side by side; 1 for no beam search", minimum=1)
+    num_beams: int = option(1, "number of beams; 1 for no beam search", minimum=1)
     length_penalty: float = option(
         1.0, "power of the length that a beam's score is divided by: above zero favours long texts (beams)"
     )
@@ -67,7 +65,7 @@ class GenerationOptions(Options):
         "end as soon as there are num_beams finished texts (true), when a better one is unlikely (false), or when a "
         "better one is impossible (never) (beams)",
     )
-    num_beam_groups: int = option(1, "groups of beams that are kept apart from each other (beams)", minimum=1)
+    num_beam_groups: int = option(1, "groups of beams, for diverse beam search (beams)", minimum=1)
     diversity_penalty: float = option(
         0.0, "taken off a token's score for each time that an earlier group chose it at this place (beam groups)"
     )
@@ -89,17 +87,17 @@ class GenerationOptions(Options):
     exponential_decay_length_penalty: list[float] | None = option(
         None, "from this many new tokens on, the end becomes likelier by this factor for every further one: [40, 1.05]"
     )
-    renormalize_logits: bool = option(False, "scores become logarithms of chances again after all changes")
+    renormalize_logits: bool = option(False, "renormalize scores to log-probabilities after all changes")
     remove_invalid_values: bool = option(False, "scores that are not finite are replaced by finite ones")
 
     bos_token_id: int | None = option(None, "token that an absent prompt is replaced by")
-    pad_token_id: int | None = option(None, "token that fills up ended texts; by default the (first) end-of-text token")
+    pad_token_id: int | None = option(None, "token that pads finished texts; by default the (first) end-of-text token")
     eos_token_id: int | list[int] | None = option(None, "token (or several) that ends a text")
     decoder_start_token_id: int | list[int] | None = option(
         None, "first token of a decoder (one for each text if a list); by default that of its training"
     )
 
-    use_cache: bool = option(True, "earlier tokens are kept instead of computed again")
+    use_cache: bool = option(True, "cache earlier tokens instead of computing them again")
     return_dict_in_generate: bool = option(False, "return a GenerationOutput instead of sequences")
     output_scores: bool = option(False, "the output holds the changed scores of every step, and those of beams")
     output_logits: bool = option(False, "the output holds the scores of every step as the model gave them")
@@ -122,7 +120,7 @@ class GenerationOptions(Options):
     def problems_of(self, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Pairs (option, what is wrong), also for options that were `given` but that nothing would read."""
         if self.temperature == 0:
-            yield "temperature", "0 would always take the likeliest token: say do_sample=False"
+            yield "temperature", "0 would always take the most likely token: set do_sample=False"
         elif self.temperature < 0:
             yield "temperature", f"{self.temperature} must be above zero"
         for name in ("repetition_penalty", "encoder_repetition_penalty"):

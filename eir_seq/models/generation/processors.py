@@ -34,7 +34,7 @@ def processors_of(
     """The processors that the options ask for, in the order in which they run.
 
     Args:
-        source: (batch, length) tokens of the encoder, or of the prompt, `marked`; None where they are not known.
+        source: (batch, length) tokens of the encoder, or of the prompt, `marked`; None if they are not known.
         real: (batch, length) mask of the prompt: its padding is no text to repeat. None if all of it is real.
         prompt_length, max_length: of the texts as the processors see them.
         own: processors of the caller, between the penalties and the cuts of sampling.
@@ -167,7 +167,7 @@ def bias_runs(ids: Tensor, scores: Tensor, *, runs: list[tuple[list[int], float]
 
 
 def favour_end(ids: Tensor, scores: Tensor, *, ends: list[int], begin: int, factor: float) -> Tensor:
-    """Raise the scores of `ends`, where they are not banned, by a factor per token behind place `begin`."""
+    """Raise the scores of `ends`, where they are not banned, by a factor per token after place `begin`."""
     if (beyond := ids.shape[1] - begin) <= 0:
         return scores
     scores = scores.clone()
@@ -180,19 +180,19 @@ def favour_end(ids: Tensor, scores: Tensor, *, ends: list[int], begin: int, fact
 
 
 def keep_top_k(_: Tensor, scores: Tensor, *, count: int, keep: int) -> Tensor:
-    """The `count` likeliest tokens (https://arxiv.org/abs/1805.04833)."""
+    """The `count` most likely tokens (https://arxiv.org/abs/1805.04833)."""
     least = scores.topk(min(max(count, keep), scores.shape[1])).values[:, -1:]
     return scores.masked_fill(scores < least, NEVER)
 
 
 def keep_top_p(_: Tensor, scores: Tensor, *, mass: float, keep: int) -> Tensor:
-    """The likeliest tokens that together have the chance `mass` (https://arxiv.org/abs/1904.09751)."""
+    """The most likely tokens that together have the probability `mass` (https://arxiv.org/abs/1904.09751)."""
     rising, order = scores.sort()
     return _without(scores, order, rising.softmax(-1).cumsum(-1) <= 1 - mass, slice(-keep, None))
 
 
 def keep_min_p(_: Tensor, scores: Tensor, *, share: float, keep: int) -> Tensor:
-    """Tokens with at least this share of the likeliest one's chance (https://arxiv.org/abs/2407.01082)."""
+    """Tokens with at least this share of the highest probability (https://arxiv.org/abs/2407.01082)."""
     falling, order = scores.sort(descending=True)
     chances = falling.softmax(-1)
     return _without(scores, order, chances < share * chances[:, :1], slice(keep))
@@ -209,7 +209,7 @@ def keep_typical(_: Tensor, scores: Tensor, *, mass: float, keep: int) -> Tensor
 
 
 def keep_above(_: Tensor, scores: Tensor, *, chance: float, keep: int, by_entropy: bool = False) -> Tensor:
-    """Tokens above a chance, or above one that falls with the entropy (https://arxiv.org/abs/2210.15191)."""
+    """Tokens above a probability, or above one that falls with the entropy (https://arxiv.org/abs/2210.15191)."""
     chances = scores.softmax(-1)
     least: Tensor | float = chance
     if by_entropy:

@@ -1,4 +1,4 @@
-"""One token after the other: the likeliest, or one that is drawn."""
+"""One token after the other: the most likely, or one that is drawn."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class GenerationOutput:
 
     Attributes:
         sequences: (batch * num_return_sequences, length) tokens, those of the prompt first.
-        scores, logits: per step (rows, vocabulary), changed and as the model gave them, if asked for.
-        sequences_scores: (batch * num_return_sequences,) scores of beams, if asked for.
+        scores, logits: per step (rows, vocabulary), changed and as the model gave them, if requested.
+        sequences_scores: (batch * num_return_sequences,) scores of beams, if requested.
         beam_indices: (batch * num_return_sequences, new tokens) rows of `scores` that a text's tokens were taken from,
-            -1 behind its end; of beam search.
+            -1 after its end; of beam search.
     """
 
     sequences: Tensor
@@ -63,7 +63,7 @@ def search(
     generator: torch.Generator | None,
     trace: Trace,
 ) -> Iterator[Tensor]:
-    """Texts (rows, length) with one more token at each turn; behind its end a text is padded.
+    """Texts (rows, length) with one more token at each turn; after its end a text is padded.
 
     The first pass reads each prompt once, however many texts it begins.
     """

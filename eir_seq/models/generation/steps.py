@@ -78,7 +78,7 @@ class Steps:
         return logits.float()
 
     def _unread(self, ids: Tensor) -> Inputs:
-        """The tokens that are not in the cache, or all of them where there is none, and what belongs to them."""
+        """The tokens that are not in the cache, or all of them if there is none, and what belongs to them."""
         if self.kept is not None:
             read = self.kept.length
             new = {name: x if name == self.mask_name else x[:, read:] for name, x in self.growing.items()}

@@ -13,7 +13,7 @@ from torch import Tensor
 TOKENS_PER_CHARACTER = 4
 """A character is spelled by at most this many tokens (the bytes of UTF-8)."""
 LEEWAY = 8
-"""Tokens read besides: those without text, and a first one that some vocabularies spell otherwise."""
+"""Tokens also read: those without text, and a first one that some vocabularies spell otherwise."""
 
 
 class Decodes(Protocol):
@@ -55,7 +55,7 @@ class Stopping:
         return time.monotonic() - self._began
 
     def ends_with_string(self, ids: list[int]) -> bool:
-        """Whether the last token completes a stop string, which may stand across several tokens or end within it."""
+        """Whether the last token completes a stop string, which may span several tokens or end within it."""
         assert self.tokenizer is not None
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         pairs = zip(text, self.tokenizer.decode(ids[:-1], skip_special_tokens=True), strict=False)

@@ -28,13 +28,13 @@ class Streamer(Protocol):
 def pieces(tokens: Iterable[int], tokenizer: Decodes) -> Iterator[str]:
     """The text of one stream of tokens, piece by piece; a character is held back until all of its bytes are there."""
     ids: list[int] = []
-    told = ""
+    streamed = ""
     for token in tokens:
         ids.append(token)
         text = tokenizer.decode(ids, skip_special_tokens=True)
-        if text.startswith(told) and not text.endswith(UNFINISHED):
-            if len(text) > len(told):
-                yield text[len(told) :]
-            told = text
-    if ids and (rest := tokenizer.decode(ids, skip_special_tokens=True)[len(told) :]):
+        if text.startswith(streamed) and not text.endswith(UNFINISHED):
+            if len(text) > len(streamed):
+                yield text[len(streamed) :]
+            streamed = text
+    if ids and (rest := tokenizer.decode(ids, skip_special_tokens=True)[len(streamed) :]):
         yield rest

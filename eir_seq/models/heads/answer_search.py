@@ -67,11 +67,11 @@ class AnswerSearch(Head):
         begins = _without(self.begin(x).squeeze(-1), barred)
         starts: Tensor | None = inputs.get("start_positions")
         place: Tensor | None = inputs.get("cls_index")
-        told = x[:, -1] if place is None else _at(x, place.view(-1))
+        summary = x[:, -1] if place is None else _at(x, place.view(-1))
         if starts is not None:
             first = _at(x, starts.view(-1))
             ends = self._ends(x, first[:, None].expand_as(x), barred)
-            return {"start_logits": begins, "end_logits": ends, "cls_logits": self._unanswerable(first, told)}
+            return {"start_logits": begins, "end_logits": ends, "cls_logits": self._unanswerable(first, summary)}
         chances = begins.softmax(-1)
         best, best_places = chances.topk(self.config.begins, -1)
         firsts = x.gather(1, best_places[..., None].expand(-1, -1, x.shape[-1]))
@@ -83,7 +83,7 @@ class AnswerSearch(Head):
             "start_top_index": best_places,
             "end_top_log_probs": end_best.flatten(1),
             "end_top_index": end_places.flatten(1),
-            "cls_logits": self._unanswerable((chances[..., None] * x).sum(1), told),
+            "cls_logits": self._unanswerable((chances[..., None] * x).sum(1), summary),
         }
 
     def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
@@ -104,9 +104,9 @@ class AnswerSearch(Head):
         hidden = self.end_norm(torch.tanh(self.end_dense(torch.cat((x, first), -1))))
         return _without(self.end(hidden).squeeze(-1), barred)
 
-    def _unanswerable(self, first: Tensor, told: Tensor) -> Tensor:
+    def _unanswerable(self, first: Tensor, summary: Tensor) -> Tensor:
         """(batch, hidden) each -> (batch,)."""
-        scores: Tensor = self.none(torch.tanh(self.none_dense(torch.cat((first, told), -1)))).squeeze(-1)
+        scores: Tensor = self.none(torch.tanh(self.none_dense(torch.cat((first, summary), -1)))).squeeze(-1)
         return scores
 
 

@@ -53,7 +53,7 @@ class Head(Configured):
         return False
 
     def further_loss(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor | None:
-        """What the documented loss has besides that of the targets, a scalar; None where there is no such thing."""
+        """What the documented loss has besides that of the targets, a scalar; None if there is no such thing."""
         return None
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:

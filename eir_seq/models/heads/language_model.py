@@ -92,6 +92,6 @@ class LanguageModel(Head):
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over the tokens whose label is not -100."""
         if self.config.predicts == "next":
-            # states of other tokens may stand in front of the text
+            # states of other tokens may precede the text
             return token_loss(logits[:, -labels.shape[1] : -1], labels[:, 1:])
         return token_loss(logits, labels)

@@ -40,7 +40,7 @@ class RoutedTarget(LanguageModel):
 
         Args:
             layers: what the routers return, each (batch, length, experts).
-            real: (batch, length) bool, None where there is no padding.
+            real: (batch, length) bool, None if there is no padding.
         """
         raise NotImplementedError
 

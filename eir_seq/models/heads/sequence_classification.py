@@ -95,7 +95,7 @@ class SequenceClassification(Head):
 
 
 def shifted_right(ids: Tensor, start_id: int | None, padding_id: int = 0) -> Tensor:
-    """Decoder tokens from target tokens (batch, length): `start_id` in front, the last one dropped, -100 as padding.
+    """Decoder tokens from target tokens (batch, length): `start_id` first, the last one dropped, -100 as padding.
 
     Without a `start_id` each text begins with its own last token that is no padding (a language's, in mbart).
     """

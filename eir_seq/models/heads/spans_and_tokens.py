@@ -73,7 +73,7 @@ class QuestionAnswering(Head):
         return {"start_logits": start, "end_logits": end}
 
     def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
-        """Mean of the two cross-entropies; a place behind the text is left out."""
+        """Mean of the two cross-entropies; a place after the text is left out."""
         return span_loss(predictions["start_logits"], predictions["end_logits"], targets)
 
 
@@ -90,7 +90,7 @@ def span_loss(start: Tensor, end: Tensor, targets: Targets) -> Tensor | None:
 
 
 class MultipleChoice(Head):
-    """One score per choice: every choice is read as a text of its own, and another head scores it."""
+    """One score per choice: every choice is read as its own text, and another head scores it."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Head.Config):
@@ -123,5 +123,5 @@ class MultipleChoice(Head):
 
 
 def flat_choices(inputs: Mapping[str, Any]) -> Inputs:
-    """Every choice as a text of its own: (batch, choices, ...) -> (batch * choices, ...)."""
+    """Every choice as its own text: (batch, choices, ...) -> (batch * choices, ...)."""
     return {name: x.flatten(0, 1) if isinstance(x, Tensor) and name != "head_mask" else x for name, x in inputs.items()}

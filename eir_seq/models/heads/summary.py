@@ -22,9 +22,9 @@ class SummaryClassification(Head):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Head.Config):
-        """`reads`: which state. `project`: width of the projection, None for none. `activation`: behind it.
+        """`reads`: which state. `project`: width of the projection, None for none. `activation`: after it.
 
-        `first_dropout`, `last_dropout`: on the state and behind the activation. `classify`: whether a linear layer
+        `first_dropout`, `last_dropout`: on the state and after the activation. `classify`: whether a linear layer
         follows, with a `bias` or without; else the projection itself gives the predictions.
         """
 

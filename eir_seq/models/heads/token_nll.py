@@ -75,5 +75,5 @@ def _in_chunks(
 
 
 def row_sums(values: Tensor, places: Tensor) -> Tensor:
-    """The sum of what stands in each row, (batch,): `values` (n,) of the True `places` (batch, length), in order."""
+    """The sum of what is in each row, (batch,): `values` (n,) of the True `places` (batch, length), in order."""
     return values.new_zeros(len(places)).index_add(0, places.nonzero()[:, 0], values)

@@ -24,7 +24,7 @@ class _Slot:
     first: int = 0
 
     def append(self, key: Tensor, value: Tensor) -> None:
-        """Write those of new tokens behind the others; what is already there is copied only where room runs out."""
+        """Write those of new tokens after the others; what is already there is copied only where room runs out."""
         new, earlier = key.shape[2], self.filled()
         # what a gradient needs must not be written over, and a graph of dynamic sizes has no room to count
         if torch.is_grad_enabled() or torch.compiler.is_exporting():
@@ -97,7 +97,7 @@ class Cache:
         """Append keys and values (batch, heads, new tokens, head_size) to the slot of `mixer`; returns all of them.
 
         With a `window` the slot keeps no more than later tokens can see, `window` - 1 of them.
-        Without gradients the next call may write behind what is returned, in the same memory.
+        Without gradients the next call may write after what is returned, in the same memory.
         """
         if (slot := self._slots.get(mixer)) is None:
             slot = self._slots[mixer] = _Slot(key, value, key.shape[2])
@@ -128,11 +128,11 @@ class Cache:
         return self._memories.get(mixer)
 
     def keep_state(self, mixer: nn.Module, *state: Tensor) -> None:
-        """Keep copies of tensors (batch, ...) as the state of `mixer` behind the last token."""
+        """Keep copies of tensors (batch, ...) as the state of `mixer` after the last token."""
         self._states[mixer] = tuple(tensor.clone() for tensor in state)  # they may be views of a whole text
 
     def state(self, mixer: nn.Module) -> tuple[Tensor, ...] | None:
-        """The state of `mixer`; None in front of the first token."""
+        """The state of `mixer`; None before the first token."""
         return self._states.get(mixer)
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:

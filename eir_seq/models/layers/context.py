@@ -26,7 +26,7 @@ class Context:
     Attributes:
         layout: places of the tokens that are computed.
         positions: their position ids, in that layout.
-        keys: (batch, keys) mask of the tokens that may be looked at, cached ones included; None if all are real.
+        keys: (batch, keys) mask of the tokens that may be attended to, cached ones included; None if all are real.
         memory: states of the other side for cross-attention, with their layout.
         bias: added to the scores of every layer (T5).
         position_table: (rows, size) by position or distance, shared by all layers (roformer, deberta).
@@ -79,12 +79,12 @@ class Context:
     def mask(
         self, queries: int, keys: int, *, causal: bool, window: int | None = None, behind: int = 0, ahead: int = 0
     ) -> Tensor | None:
-        """(batch or 1, 1, queries or 1, keys) bool of who may look at whom among padded tokens; None if everyone may.
+        """(batch or 1, 1, queries or 1, keys) bool of who may attend to whom among padded tokens; None if everyone may.
 
-        The keys are the last ones but for `behind`, the queries the last of them but for `ahead`; keys in front of the
+        The keys are the last ones but for `behind`, the queries the last of them but for `ahead`; keys before the
         first token that `self.keys` knows are all real (a prefix).
-        `window`: a query sees itself and tokens nearer than this, a causal one only those in front of it.
-        A row that may look at nothing (padding on the left) may look at itself, so that its weights stay finite.
+        `window`: a query sees itself and tokens nearer than this, a causal one only those before it.
+        A row that may attend to nothing (padding on the left) may attend to itself, so that its weights stay finite.
         """
 
         def make() -> Tensor | None:

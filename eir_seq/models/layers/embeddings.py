@@ -52,7 +52,7 @@ class FeatureEmbedding(Protocol):
 
 
 class Embeddings(Configured):
-    """Token, position, segment and further vectors, summed, normed, dropped out, and projected if they are narrower."""
+    """Token, position, segment and further vectors, summed and normed, with dropout, projected if narrower."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):

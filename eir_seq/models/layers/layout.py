@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of a batch stand.
+    """The layout of the tokens of a batch.
 
     `mask`: (batch, length) bool, True at real tokens; None if all are real.
     `index`: (tokens,) places of the real tokens in the flattened rectangle, if packed.
@@ -34,8 +34,8 @@ class Layout:
         return self.index is not None
 
     @property
-    def padded_behind(self) -> bool:
-        """Whether no padding stands in front of a real token."""
+    def right_padded(self) -> bool:
+        """Whether no padding precedes a real token."""
         return self.mask is None or bool((self.mask[:, 1:] <= self.mask[:, :-1]).all())
 
     @classmethod

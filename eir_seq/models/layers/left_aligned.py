@@ -15,10 +15,10 @@ from eir_seq.models.layers.context import Context
 class LeftAligned:
     """A rectangle of whole pieces in which every text begins at the left, whichever side it is padded on.
 
-    Masked tokens between real ones keep their places. With a cache texts stand as they are given: where one begins is
+    Masked tokens between real ones keep their places. With a cache texts are laid out as given: where one begins is
     known from earlier passes only.
 
-    `real`: (batch, length) bool; `place`: (tokens,) where the tokens of the context's layout stand in the flattened
+    `real`: (batch, length) bool; `place`: (tokens,) where the tokens of the context's layout are in the flattened
     rectangle, None if they are where they should be.
     """
 
@@ -50,7 +50,9 @@ class LeftAligned:
         real = F.pad(layout.mask, (0, length - width))
         if ctx.cache is not None:
             return cls(real, None, width, False)
-        column = (columns[:width] - layout.mask.int().argmax(1, keepdim=True)) % width  # what is in front goes behind
+        column = (
+            columns[:width] - layout.mask.int().argmax(1, keepdim=True)
+        ) % width  # padding on the left moves to the right
         place = column + torch.arange(layout.batch, device=device)[:, None] * length
         return cls(torch.zeros_like(real).scatter(1, column, layout.mask), place.flatten(), width, False)
 
@@ -60,9 +62,9 @@ class LeftAligned:
         return (self.real * torch.arange(1, self.real.shape[1] + 1, device=self.real.device)).amax(1, keepdim=True)
 
     def spread(self, x: Tensor, *, blank: bool = True) -> Tensor:
-        """States of the context's layout -> (batch, length, ...), zero behind what the layout holds.
+        """States of the context's layout -> (batch, length, ...), zero after what the layout holds.
 
-        `blank`: also where no real token stands.
+        `blank`: also where there is no real token.
         """
         if self.place is None:
             rows = F.pad(x, (0, 0) * (x.dim() - 2) + (0, self.real.shape[1] - self.width))

@@ -137,7 +137,7 @@ class Linear(nn.Linear):
 
     def _product(self, x: Tensor) -> Tensor:
         if (
-            not torch.compiler.is_compiling()  # first: a graph of dynamic sizes must not depend on the sizes asked for
+            not torch.compiler.is_compiling()  # first: dynamic graphs must not depend on the requested sizes
             and _gains(x, self.weight)
             and self.weight.is_contiguous()
             and not torch.is_autocast_enabled("cpu")

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 class Lora(nn.Module):
-    """scale * b a x, of a rank far below the sizes of the layer beside it.
+    """scale * b a x, of a rank far below the sizes of the layer that it adapts.
 
     Attributes:
         a: (rank, in); the parts of a fused projection share one.

@@ -1,4 +1,4 @@
-"""Residual layers: where norms stand (pre-norm, post-norm, sandwich) and whether sublayers run in parallel."""
+"""Residual layers: where norms are (pre-norm, post-norm, sandwich) and whether sublayers run in parallel."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from eir_seq.models.layers.context import Context
 class LayerPlan:
     """The sublayers of a layer, and how they meet the residual stream.
 
-    `residual`: where norms stand (`PreNorm`, `PostNorm` ...). `mixer`: the token mixer, which moves information between
-    tokens (attention as a rule). `mlp`: the feed-forward block. `dropout` falls on what each sublayer adds;
+    `residual`: where norms are (`PreNorm`, `PostNorm` ...). `mixer`: the token mixer, which moves information between
+    tokens (usually attention). `mlp`: the feed-forward block. `dropout` falls on what each sublayer adds;
     `mixer_dropout` overrides it for the mixer. `skipped`: probability to be left out in training (LayerDrop,
     https://arxiv.org/abs/1909.11556).
     """
@@ -52,7 +52,7 @@ class Layer(nn.Module):
         self.skipped = plan.skipped
 
     def skips(self) -> bool:
-        """Whether this pass leaves the layer out; drawn anew at each call."""
+        """Whether this pass leaves the layer out; redrawn at each call."""
         return self.training and self.skipped > 0 and float(torch.rand(())) < self.skipped
 
 

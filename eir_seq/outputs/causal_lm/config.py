@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CausalLmOutputConfig(GeneratingOutputBase):
-    """Each token of a sequence input from those in front of it, by the backbone's own language-model head."""
+    """Each token of a sequence input from those before it, by the backbone's own language-model head."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.outputs.causal_lm.output:CausalLm"
     METRICS: ClassVar[tuple[Metric, ...]] = (
@@ -31,7 +31,7 @@ class CausalLmOutputConfig(GeneratingOutputBase):
     documents: DocumentLayout | None = Field(
         None,
         description="packed (default): all texts concatenated and cut into blocks of max_length tokens that may "
-        "span texts; separate: blocks of one text only. Beside other outputs, rows are read as those need them",
+        "span texts; separate: blocks of one text only. Next to other outputs, rows are read as those need them",
     )
     prompts: list[str] = Field(
         default=[""],
@@ -54,7 +54,7 @@ class CausalLmOutputConfig(GeneratingOutputBase):
         return self.prompts
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """Blocks of tokens beside other outputs, and inputs that a language model cannot read."""
+        """Blocks of tokens alongside other outputs, and inputs that a language model cannot read."""
         from eir_seq.outputs.language.rules import block_faults, headless
 
         inputs, layout = sections.token_inputs, sections.layout

@@ -1,4 +1,4 @@
-"""A language model: each token of an input predicted from those in front of it, by the backbone's own head."""
+"""A language model: each token of an input predicted from those before it, by the backbone's own head."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FittedCausalLm(FittedTokenScores):
         return torch.as_tensor(text_bytes.get(self.input, np.zeros(rows)), dtype=torch.float64)
 
     def build_head(self, in_features: int) -> CausalLmHead:
-        """Token states (batch, length, in_features) to raw outputs (batch, 2); without parameters of its own."""
+        """Token states (batch, length, in_features) to raw outputs (batch, 2); without its own parameters."""
         del in_features
         return CausalLmHead()
 

@@ -26,7 +26,7 @@ def sorted_classes(names: Any) -> list[str]:
 
 
 def number_of(text: str) -> float | None:
-    """The finite number that a text says; None where it says none."""
+    """The finite number that a text says; None if it says none."""
     try:
         number = float(text)
     except ValueError:
@@ -35,7 +35,7 @@ def number_of(text: str) -> float | None:
 
 
 def threshold_metric(name: str) -> tuple[str, str | None] | None:
-    """The metric and the class that ``f1`` or ``f1(CLASS)`` name; None where it is none of `DECISION_METRICS`.
+    """The metric and the class that ``f1`` or ``f1(CLASS)`` name; None if it is not one of `DECISION_METRICS`.
 
     Example:
         >>> threshold_metric("f1(spam)"), threshold_metric("mcc"), threshold_metric("auroc")

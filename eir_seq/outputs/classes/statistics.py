@@ -22,7 +22,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class in the table of classes; None where a value is undefined on these rows."""
+    """One class in the table of classes; None if a value is undefined on these rows."""
 
     name: str
     support: int

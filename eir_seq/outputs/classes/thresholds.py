@@ -1,4 +1,4 @@
-"""Decision thresholds that maximise a metric on given rows.
+"""Decision thresholds that maximize a metric on given rows.
 
 A row is predicted as the class with the highest score; a threshold is a shift of one class's score against the others.
 All shifts that change a decision are tried, so that the best one of a single class is found exactly (as Lipton et al.
@@ -17,7 +17,7 @@ ROUNDS = 5
 
 
 def best_shifts(scores: Floats, target: NDArray[np.int64], metric: str, of: int | None = None) -> Floats:
-    """The shift of each class's scores, (classes,), with which the decisions maximise a metric on these rows.
+    """The shift of each class's scores, (classes,), with which the decisions maximize a metric on these rows.
 
     One class after another gets its best shift, until none improves the metric (coordinate ascent). Of shifts that are
     equally good the one nearest to zero is taken, and a class that cannot improve the metric keeps its own.

@@ -49,7 +49,7 @@ class ClassificationOutputConfig(LinearOutputBase):
     )
     thresholds: str | None = Field(
         None,
-        description="metric that the decision thresholds maximise on the validation rows, with the best weights: "
+        description="metric that the decision thresholds maximize on the validation rows, with the best weights: "
         "accuracy, balanced_accuracy, f1, f1(CLASS) or mcc; without it, the most probable class is predicted",
     )
     costs: dict[str, dict[str, float]] | None = Field(
@@ -69,7 +69,7 @@ class ClassificationOutputConfig(LinearOutputBase):
         return None if self.thresholds is None else "thresholds"
 
     def unmeasured(self) -> dict[str, str]:
-        """The mean cost, where there are no costs."""
+        """The mean cost, if there are no costs."""
         return {} if self.costs is not None else {"cost": "without costs"}
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""One class out of several: softmax cross-entropy or focal loss over classes learnt from the training rows."""
+"""One class out of several: softmax cross-entropy or focal loss over classes learned from the training rows."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ class FittedClassification(FittedOutput):
         return raw.argmax(dim=1)
 
     def calibrated(self, raw: Tensor, target: Tensor) -> Self:
-        """With the thresholds that maximise a metric on the validation rows."""
+        """With the thresholds that maximize a metric on the validation rows."""
         if self.config.thresholds is None:
             return self
         wanted = threshold_metric(self.config.thresholds)
@@ -315,7 +315,7 @@ class Classification(Output):
         """Classes (sorted; by value where all are numbers), their counts and weights, from the training rows.
 
         Raises:
-            UserError: fewer than two classes, a class of its own for each row, or class weights that do not name
+            UserError: fewer than two classes, one class per row, or class weights that do not name
                 exactly the classes.
         """
         labels = [class_name(value) for value in train_rows[self.config.column]]

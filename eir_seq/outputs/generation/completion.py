@@ -1,4 +1,4 @@
-"""Texts that a language model writes behind a prompt."""
+"""Texts that a language model writes after a prompt."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_generation(generation: Mapping[str, Any], place: str) -> None:
 class Completer:
     """Completes prompts.
 
-    `begin`: tokens in front of every text; `end`: the token that ends one. `generation`: options of `generate`.
+    `begin`: tokens before every text; `end`: the token that ends one. `generation`: options of `generate`.
     `longest`: tokens that a text may have, with its prompt; None for no bound.
     """
 
@@ -57,7 +57,7 @@ class Completer:
     ) -> list[str]:
         """What the model writes after each prompt; drawn texts depend on `seed`.
 
-        `tensors`: what it reads besides, such as pixel_values, each (prompts, ...).
+        `tensors`: what else it reads, such as pixel_values, each (prompts, ...).
 
         A text ends at `longest`; of prompts beyond the half of it, the last part is read.
         """
@@ -75,10 +75,10 @@ class Completer:
         options = self._options(wanted, seed)
         texts = self.model.generate(ids.to(device), mask.to(device), tokenizer=self.tokenizer, **own, **options)
         assert isinstance(texts, Tensor)
-        return [self._behind(row, new) for row, new in zip(rows, texts[:, ids.shape[1] :].tolist(), strict=True)]
+        return [self._continuation(row, new) for row, new in zip(rows, texts[:, ids.shape[1] :].tolist(), strict=True)]
 
     def check(self) -> None:
-        """Raise `UserError` for options by which nothing could be written behind any prompt, and write nothing."""
+        """Raise `UserError` for options by which nothing could be written after any prompt, and write nothing."""
         options = self._options(int(self.generation.get("max_new_tokens") or NEW_TOKENS), 0)
         if self.longest is not None and "max_new_tokens" in options:
             options["max_new_tokens"] = max(1, min(options["max_new_tokens"], self.longest - 1))
@@ -95,8 +95,8 @@ class Completer:
             options.setdefault("seed", seed)
         return options
 
-    def _behind(self, prompt: list[int], new: list[int]) -> str:
-        """The text of new tokens; a space that belongs to the first of them is found by what stands in front."""
+    def _continuation(self, prompt: list[int], new: list[int]) -> str:
+        """The text of new tokens; a space that belongs to the first of them is found from what precedes it."""
         if self.end is not None and self.end in new:
             new = new[: new.index(self.end)]
         before, whole, alone = (

@@ -58,7 +58,7 @@ class TextSource:
 
 
 def shown(inputs: Mapping[str, Any], names: Sequence[str], rows: Rows) -> list[str]:
-    """What stands in some inputs, row by row, for people; an input that a row lacks is left out."""
+    """What is in some inputs, row by row, in readable form; an input that a row lacks is left out."""
     parts: list[list[str]] = [[] for _ in range(rows.num_rows)]
     for name in names:
         fitted = inputs[name]

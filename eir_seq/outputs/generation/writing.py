@@ -32,7 +32,7 @@ class Writer:
         generation: options of `generate`.
         source: what it writes from, and with.
         sources: the text of each row.
-        true: what should be written from it, None where that is not known.
+        true: what should be written from it, None if that is not known.
         rows: those to write for.
         seed: of texts that are drawn.
         measure: metrics of written texts and the true ones.
@@ -67,10 +67,10 @@ class Writer:
             self.texts[rows[place]], self.scores[rows[place]] = text, score
 
     def generated(self, tensors: Mapping[str, Tensor], seed: int) -> Tensor:
-        """What the decoder writes up to the end, (rows, length), framed as targets are; `IGNORED` behind that."""
+        """What the decoder writes up to the end, (rows, length), framed as targets are; `IGNORED` after that."""
         own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
         encoder, end = self.source.encoder, self.source.end
-        ids: Tensor = self._asked(encoder.backbone.generate, seed, **encoder.inputs_of(**own))
+        ids: Tensor = self._with_options(encoder.backbone.generate, seed, **encoder.inputs_of(**own))
         start, new = ids[:, : encoder.begun], ids[:, 1:]  # a decoder begins with one token
         ended = (new == end).cumsum(dim=1)
         return torch.cat((start, new.masked_fill((ended > 1) | ((ended == 1) & (new != end)), IGNORED)), dim=1)
@@ -78,9 +78,9 @@ class Writer:
     def check(self) -> None:
         """Raise `UserError` for options of `generation` by which nothing could be written, and write nothing."""
         encoder = self.source.encoder
-        self._asked(partial(check_call, encoder.backbone), 0, **encoder.example(self.source.end))
+        self._with_options(partial(check_call, encoder.backbone), 0, **encoder.example(self.source.end))
 
-    def _asked(self, generate: Callable[..., Any], seed: int, **inputs: Any) -> Any:
+    def _with_options(self, generate: Callable[..., Any], seed: int, **inputs: Any) -> Any:
         """What `generate` makes of inputs with the options of this output."""
         source = self.source
         options: dict[str, Any] = {"eos_token_id": source.end, **self.generation}
@@ -99,7 +99,7 @@ class Writer:
             raise UserError(*(fault.under(f"outputs.{self.name}.generation") for fault in error.faults)) from None
 
     def metrics(self) -> dict[str, float]:
-        """Those of the texts that were written where there is a true one; none where there is no such text."""
+        """Those of the texts that were written where there is a true one; none if there is no such text."""
         pairs = [(text, true) for row, text in self.texts.items() if (true := self.true[row]) is not None]
         if not pairs or self.measure is None:
             return {}
@@ -115,7 +115,7 @@ class Writer:
 
 
 def spread(rows: int, count: int) -> frozenset[int]:
-    """`count` of so many rows, evenly spread; all where there are no more."""
+    """`count` of that many rows, evenly spread; all if there are no more."""
     return frozenset(range(rows)) if count >= rows else frozenset(i * rows // count for i in range(count))
 
 

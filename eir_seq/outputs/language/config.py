@@ -25,7 +25,7 @@ class CorruptedOutputBase(TokenOutputBase):
     PRETRAINS: ClassVar[bool] = True
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """Other outputs beside it, a backbone without the head, texts that cannot be corrupted so."""
+        """Other outputs alongside it, a backbone without the head, texts that cannot be corrupted so."""
         from eir_seq.outputs.language.rules import alone
 
         yield from alone(sections, name, self.type)
@@ -65,11 +65,11 @@ class MaskedOutputBase(CorruptedOutputBase):
 
     @property
     def layout(self) -> DocumentLayout | None:
-        """How texts stand in rows; None for one text per row."""
+        """How texts are laid out in rows; None for one text per row."""
         return self.documents
 
     def text_faults(self, sections: Sections, source: SequenceInputConfig, place: str, output: str) -> Iterator[Fault]:
-        """Which tokens are hidden, and how texts stand in rows."""
+        """Which tokens are hidden, and how texts are laid out in rows."""
         from eir_seq.config.tokenizers import ByteTokenizerConfig, CharacterTokenizerConfig, WordTokenizerConfig
         from eir_seq.outputs.language.rules import block_faults
 

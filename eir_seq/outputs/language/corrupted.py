@@ -12,7 +12,7 @@ from eir_seq.outputs.language.scores import FittedTokenScores
 
 
 class FittedPretraining(FittedTokenScores):
-    """An output that learns from texts alone; what it is to find stands among the tensors of its input."""
+    """An output that learns from texts alone; what it is to find is among the tensors of its input."""
 
     config: CorruptedOutputBase
 
@@ -27,6 +27,6 @@ class FittedRestoring(FittedPretraining):
     config: RestoredOutputBase
 
     def build_head(self, in_features: int) -> nn.Module:
-        """Token states (batch, length, in_features) to raw outputs (batch, 2); without parameters of its own."""
+        """Token states (batch, length, in_features) to raw outputs (batch, 2); without its own parameters."""
         del in_features
         return Seq2SeqLmHead(self.config.label_smoothing)

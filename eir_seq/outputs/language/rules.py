@@ -27,7 +27,7 @@ def headless(backbone: SequenceModelConfig, place: str, task: str) -> Iterator[F
 
 
 def alone(sections: Sections, name: str, kind: str) -> Iterator[Fault]:
-    """Other outputs beside one that has the backbone to itself."""
+    """Other outputs alongside one that has the backbone to itself."""
     if len(sections.output_names) > 1:
         others = ", ".join(other for other in sections.output_names if other != name)
         message = f"a {kind} output cannot be combined with others ({others})"
@@ -36,9 +36,9 @@ def alone(sections: Sections, name: str, kind: str) -> Iterator[Fault]:
 
 
 def block_faults(source: SequenceInputConfig, place: str) -> Iterator[Fault]:
-    """What has no meaning where texts stand in blocks of tokens."""
+    """What has no meaning where texts are in blocks of tokens."""
     if not isinstance(source.max_length, int):
         message = f"{source.max_length!r} has no meaning for blocks of tokens; give their length as a number"
         yield Fault(f"{place}.max_length", message)
     unread = "truncation max_characters is_split_into_words"
-    yield from ignored(place, source, unread, "as a language model reads texts whole")
+    yield from ignored(place, source, unread, "as a language model reads full texts")

@@ -26,7 +26,7 @@ class FittedTokenScores(FittedOutput):
         return 2
 
     def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
-        """There is no target column: what is to be found stands among the tensors of the input."""
+        """There is no target column: what is to be found is among the tensors of the input."""
         raise AssertionError((rows, ids))
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class FittedMaskedLm(FittedPretraining):
     """A masked language model; raw outputs are those of `MaskedLmHead`."""
 
     def build_head(self, in_features: int) -> MaskedLmHead:
-        """Token states (batch, length, in_features) to raw outputs (batch, 3); without parameters of its own."""
+        """Token states (batch, length, in_features) to raw outputs (batch, 3); without its own parameters."""
         del in_features
         return MaskedLmHead()
 

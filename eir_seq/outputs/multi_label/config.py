@@ -34,7 +34,7 @@ class MultiLabelOutputConfig(HeadOutputBase, ColumnsOutputBase):
     delimiter: str | None = Field(
         None,
         min_length=1,
-        description="what stands between the labels of a cell of `column`; without it, cells are lists",
+        description="separator of the labels in a cell of `column`; without it, cells are lists",
     )
     pos_weight: Literal["balanced"] | dict[str, float] | None = Field(
         None,
@@ -43,7 +43,7 @@ class MultiLabelOutputConfig(HeadOutputBase, ColumnsOutputBase):
     )
     thresholds: Literal["accuracy", "balanced_accuracy", "f1", "mcc"] | None = Field(
         None,
-        description="metric that each label's decision threshold maximises on the validation rows, with the best "
+        description="metric that each label's decision threshold maximizes on the validation rows, with the best "
         "weights; 0.5 without it",
     )
 
@@ -53,7 +53,7 @@ class MultiLabelOutputConfig(HeadOutputBase, ColumnsOutputBase):
         return None if self.thresholds is None else "thresholds"
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """Columns, and a delimiter where there is no list."""
+        """Columns, and a delimiter if there is no list."""
         del sections
         yield from self.column_faults(name)
         if self.names is not None:

@@ -1,4 +1,4 @@
-"""Any number of labels out of several: a binary decision for each, learnt with binary cross-entropy."""
+"""Any number of labels out of several: a binary decision for each, learned with binary cross-entropy."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class FittedMultiLabel(FittedOutput):
     def truth(self, rows: Rows) -> dict[str, list[Any]]:
         """The column NAME_true with the labels of each row as a JSON list.
 
-        Where labels are columns, NAME_unknown besides, with those of which a row has no value.
+        Where labels are columns, also NAME_unknown, with those of which a row has no value.
         """
         target = self.targets(rows)
         found = {f"{self.name}_true": [self._listed(row == 1) for row in target]}
@@ -245,7 +245,7 @@ class FittedMultiLabel(FittedOutput):
         return raw.double().sigmoid() > torch.tensor(self._state.thresholds, dtype=torch.float64)
 
     def calibrated(self, raw: Tensor, target: Tensor) -> Self:
-        """With the threshold of each label that maximises a metric on the validation rows.
+        """With the threshold of each label that maximizes a metric on the validation rows.
 
         A label that all of these rows have, or none, keeps 0.5.
         """
@@ -354,7 +354,7 @@ def _cells(values: Sequence[Any]) -> list[float]:
 def _read(
     cells: Sequence[Any], config: MultiLabelOutputConfig, place: str, ids: Sequence[str] | None
 ) -> list[list[str]]:
-    """The labels of each row; raises `UserError` where a cell is no list."""
+    """The labels of each row; raises `UserError` if a cell is no list."""
     lists, faulty = _lists(cells, config)
     if faulty:
         hint = "" if config.delimiter else "; for labels separated by a character, give delimiter"

@@ -45,7 +45,7 @@ class OrdinalState(Strict):
 class CumulativeLink(nn.Module):
     """Cut points minus a linear score: (batch, features) to (batch, levels - 1), ascending in each row.
 
-    The first cut point is a parameter of its own, each further one a step (softplus) above the one before.
+    The first cut point is its own parameter, each further one a step (softplus) above the one before.
 
     Args:
         in_features: width of the features.

@@ -81,7 +81,7 @@ class FittedRegression(FittedOutput):
 
     @property
     def parts(self) -> Collection[str]:
-        """The columns, where there are several."""
+        """The columns, if there are several."""
         return self.columns if self._several else ()
 
     @property
@@ -97,7 +97,7 @@ class FittedRegression(FittedOutput):
         return found
 
     def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
-        """The target in the loss's units, FloatTensor (rows,), or (rows, columns) with NaN where there is none.
+        """The target in the loss's units, FloatTensor (rows,), or (rows, columns) with NaN if there is none.
 
         Raises:
             UserError: a value is not a number, is negative where counts are wanted, or is so far from the training
@@ -130,7 +130,7 @@ class FittedRegression(FittedOutput):
         return nn.Sequential(nn.Dropout(self.config.dropout), linear)
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each column, (batch, columns), divided by the number of columns; 0 where there is no target."""
+        """Loss of each column, (batch, columns), divided by the number of columns; 0 if there is no target."""
         raw, target = self._by_column(raw.float()), self._by_column(target.float()).squeeze(-1)
         absent = target.isnan()
         losses = self.form.losses(raw, target.masked_fill(absent, 0.0))
@@ -229,7 +229,7 @@ class FittedRegression(FittedOutput):
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """The column NAME with the predicted value in the target's own units; NAME(COLUMN) of several columns.
 
-        With quantiles NAME_qLEVEL besides, with Gaussians the standard deviation in NAME_std.
+        With quantiles also NAME_qLEVEL, with Gaussians the standard deviation in NAME_std.
         """
         columns: dict[str, list[Any]] = {}
         for index, column in enumerate(self.columns):

@@ -182,7 +182,7 @@ def predicted_against_true(
 
 
 def residuals(true: Floats, predicted: Floats, unit: str) -> Plot:
-    """Residuals over predicted values, and their distribution beside it."""
+    """Residuals over predicted values, and their distribution next to it."""
     (true, predicted), unit = _within_reach((true, predicted), unit)
     every = max(1, -(-len(true) // MAX_POINTS))
     difference = predicted - true

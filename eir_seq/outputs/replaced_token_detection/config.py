@@ -52,7 +52,7 @@ class ReplacedTokenDetectionOutputConfig(MaskedOutputBase):
 
     @property
     def corruption(self) -> HiddenTokens:
-        """Hidden tokens become the mask token; the generator draws what stands in their places."""
+        """Hidden tokens become the mask token; the generator draws what is in their places."""
         return HiddenTokens(self.mask_probability, self.mean_span_length, self.whole_words, draws=True)
 
     @property

@@ -62,7 +62,7 @@ class FittedReplacedTokenDetection(FittedPretraining):
         return 7
 
     def build_head(self, in_features: int) -> ReplacedTokenHead:
-        """Token states (batch, length, in_features) to raw outputs (batch, 7); without parameters of its own."""
+        """Token states (batch, length, in_features) to raw outputs (batch, 7); without its own parameters."""
         del in_features
         return ReplacedTokenHead()
 

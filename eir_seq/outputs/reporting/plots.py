@@ -104,7 +104,7 @@ def figure_of(
 def _inline(svg: str, text: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(?<=<g) id="[^"]*"', "", svg)  # names of groups, which nothing refers to
-    # All plots share the page, so what each refers to gets a name of its own.
+    # All plots share the page, so what each refers to gets its own name.
     own = hashlib.sha256((text + svg).encode()).hexdigest()[:8]
     svg = re.sub(r'( id="|"#|\(#)', rf"\g<1>p{own}-", svg)
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

@@ -1,6 +1,6 @@
 """The section of a report that a kind of output fills, and what it is given for that.
 
-A kind names a function in `OutputBase.REPORT` that takes `Predicted` and gives a `Section`, or None where there is
+A kind names a function in `OutputBase.REPORT` that takes `Predicted` and gives a `Section`, or None if there is
 nothing to show. It reads its own columns of the table of predictions, as its `truth` and `decode` name them.
 
 Example:
@@ -27,7 +27,7 @@ Cell = str | int | float | None
 
 
 class WorstRow(BaseModel):
-    """A row on which the model is most wrong, with what stood in its inputs."""
+    """A row on which the model is most wrong, with what was in its inputs."""
 
     id: str
     error: float
@@ -102,7 +102,7 @@ class Table:
         caption: above it.
         columns: titles.
         rows: cells, as many as there are columns; numbers are rounded for people.
-        texts: how many of the first columns hold text, which stands at the left.
+        texts: how many of the first columns hold text, which is at the left.
     """
 
     caption: str

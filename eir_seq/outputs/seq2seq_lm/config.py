@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
-    """A text: a translation or a summary by the decoder of the input's backbone, or one that a decoder of its own
+    """A text: a translation or a summary by the decoder of the input's backbone, or one that its own decoder
     (`model`) writes from any inputs."""
 
     COLUMN_TYPE: ClassVar[ColumnType] = ColumnType.TEXT
@@ -49,7 +49,7 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
     type: Literal["seq2seq_lm"] = "seq2seq_lm"
     model: SequenceModelConfig | None = Field(
         None,
-        description="a decoder of its own, which attends to the states of the inputs: any encoder-decoder of the "
+        description="its own decoder, which attends to the states of the inputs: any encoder-decoder of the "
         "catalogue, of which the encoder is left out; by default the backbone of the sequence input writes",
     )
     inputs: list[Name] | None = Field(None, min_length=1, description="inputs that `model` attends to; by default all")
@@ -80,7 +80,7 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
         return self.model is None
 
     def state_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
-        """What a decoder of its own attends to."""
+        """What its own decoder attends to."""
         if self.model is None:
             return ()
         return list(inputs) if self.inputs is None else self.inputs
@@ -96,12 +96,12 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
         return self if self.model is None else None
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """Other outputs beside one that has a backbone to itself, no decoder, metrics of texts that are not written."""
+        """Other outputs next to one with an exclusive backbone, no decoder, metrics of texts that nothing generates."""
         from eir_seq.outputs.language.rules import alone, headless
 
         if self.model is None:
             yield from alone(sections, name, self.type)
-            yield from ignored(f"outputs.{name}", self, "inputs tokenizer", "without a model of its own")
+            yield from ignored(f"outputs.{name}", self, "inputs tokenizer", "without its own model")
             here = sections.token_inputs[name]
             source = sections.inputs.get(here)
             if source is not None and source.backbone is not None:
@@ -123,7 +123,7 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
                 listed = ", ".join(map(repr, sections.input_names))
                 message = f"{source!r} is no input (there are: {listed}){nearest(source, sections.input_names)}"
                 yield Fault(f"{place}.inputs[{number}]", message)
-        yield from ignored(place, self, "input", "with a model of its own; `inputs` names what it attends to")
+        yield from ignored(place, self, "input", "with its own model; `inputs` names what it attends to")
         yield from headless(model, f"{place}.model.model_type", "seq2seq-lm")
         yield from model.faults(f"{place}.model")
         unread = "pool lora freeze freeze_pretrained_model pretrained_parts resize_token_embeddings"

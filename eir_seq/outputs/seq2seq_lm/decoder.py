@@ -36,7 +36,7 @@ class StateDecoder(Seq2SeqLmHead):
 
         Args:
             states: by input, each (batch, length, size).
-            labels: (batch, target length), negative behind the end of a target; None for zeros.
+            labels: (batch, target length), negative after the end of a target; None for zeros.
         """
         memory = self.inputs_of(**self.memory(states))
         if labels is None:
@@ -91,4 +91,4 @@ def _memory_size(model: Any) -> int:
 
 
 def _key(name: str) -> str:
-    return f"of_{name}"  # ModuleDict refuses names of its own attributes, such as "keys"
+    return f"of_{name}"  # ModuleDict refuses the names of its attributes, such as "keys"

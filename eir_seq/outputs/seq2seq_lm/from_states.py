@@ -23,9 +23,9 @@ from eir_seq.tokenizers.targets import encode_targets, padded_labels, target_end
 
 
 class FittedTextFromStates(FittedSeq2SeqLm):
-    """A sequence-to-sequence output with a decoder and a tokenizer of its own.
+    """A sequence-to-sequence output with its own decoder and tokenizer.
 
-    Targets are labels, (rows, longest target), -100 behind their ends.
+    Targets are labels, (rows, longest target), -100 after their ends.
     """
 
     backbone_task = None
@@ -49,7 +49,7 @@ class FittedTextFromStates(FittedSeq2SeqLm):
         return target_frame(self.tokenizer, f"{self._place}.tokenizer")
 
     def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
-        """The tokens of each text, Int32Tensor (rows, longest), -100 behind its end."""
+        """The tokens of each text, Int32Tensor (rows, longest), -100 after its end."""
         del ids
         column, config = rows[self.config.column], self.config
         return padded_labels(
@@ -114,7 +114,7 @@ class FittedTextFromStates(FittedSeq2SeqLm):
         }
 
     def save(self, path: Path) -> None:
-        """Write the state as JSON, and the files of the tokenizer into the folder beside it."""
+        """Write the state as JSON, and the files of the tokenizer into the folder next to it."""
         self.tokenizer.save(tokenizer_folder(path))
         super().save(path)
 

@@ -25,14 +25,14 @@ class Seq2SeqLmState(Strict):
     type: Literal["seq2seq_lm"] = "seq2seq_lm"
     name: str
     config: Seq2SeqLmOutputConfig
-    longest: int | None = Field(None, description="tokens of the longest training target of a decoder of its own")
-    backbone: dict[str, Any] | None = Field(None, description="type and options of a pretrained decoder of its own")
+    longest: int | None = Field(None, description="tokens of the longest training target of its own decoder")
+    backbone: dict[str, Any] | None = Field(None, description="type and options of its own pretrained decoder")
 
 
 class FittedSeq2SeqLm(FittedTokenScores):
     """A sequence-to-sequence output.
 
-    Raw outputs are those of `Seq2SeqLmHead`. Targets are zeros, (rows,): the texts stand among the tensors of the input
+    Raw outputs are those of `Seq2SeqLmHead`. Targets are zeros, (rows,): the texts are among the tensors of the input
     as labels. Metrics of written texts are those of `eir_seq.outputs.generation.writing`.
     """
 
@@ -49,7 +49,7 @@ class FittedSeq2SeqLm(FittedTokenScores):
         return torch.zeros(len(rows[self.config.column]))
 
     def build_head(self, in_features: int) -> Seq2SeqLmHead:
-        """Token states (batch, length, in_features) to raw outputs (batch, 2); without parameters of its own."""
+        """Token states (batch, length, in_features) to raw outputs (batch, 2); without its own parameters."""
         del in_features
         return Seq2SeqLmHead(self.config.label_smoothing)
 
@@ -74,7 +74,7 @@ class FittedSeq2SeqLm(FittedTokenScores):
         return TextSource([name], read, encoder, fitted.tokenizer, before, behind, fitted.end, longest, column, rows)
 
     def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
-        """Metrics of written texts, each beside the true one."""
+        """Metrics of generated texts, each with its reference."""
         from eir_seq.outputs.seq2seq_lm.text_metrics import text_metrics
 
         return text_metrics(written, true, bleu_tokenizer=self.config.bleu_tokenizer)
@@ -87,7 +87,7 @@ class FittedSeq2SeqLm(FittedTokenScores):
 class Seq2SeqLm(Output):
     """A sequence-to-sequence output as declared.
 
-    Its input fits the tokenizer, unless the output has a decoder of its own (`eir_seq.outputs.seq2seq_lm.from_states`).
+    Its input fits the tokenizer, unless the output has its own decoder (`eir_seq.outputs.seq2seq_lm.from_states`).
     """
 
     STATE = Seq2SeqLmState
@@ -95,7 +95,7 @@ class Seq2SeqLm(Output):
     config: Seq2SeqLmOutputConfig
 
     def fit(self, train_rows: Rows) -> FittedOutput:
-        """Learn the tokenizer of a decoder of its own."""
+        """Learn the tokenizer of its own decoder."""
         if self.config.model is None:
             return super().fit(train_rows)
         from eir_seq.outputs.seq2seq_lm.from_states import fit_text_from_states
@@ -104,7 +104,7 @@ class Seq2SeqLm(Output):
 
     @classmethod
     def restore(cls, content: Mapping[str, Any], path: Path) -> FittedOutput:
-        """The fitted output, with the tokenizer that stands beside `path`."""
+        """The fitted output, with the tokenizer next to `path`."""
         fitted = super().restore(content, path)
         if fitted.config.reads_tokens:
             return fitted

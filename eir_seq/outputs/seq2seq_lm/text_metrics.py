@@ -10,7 +10,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 class _Words:
-    """Runs of letters and digits in lower case: on English what ROUGE is published with, and any script besides."""
+    """Runs of letters and digits in lower case: on English what ROUGE is published with, and any script."""
 
     def tokenize(self, text: str) -> list[str]:
         """The words of a text."""

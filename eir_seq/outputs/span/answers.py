@@ -1,4 +1,4 @@
-"""Answers as they stand in the data, checked against their texts; answers as they are predicted."""
+"""Answers as given in the data, checked against their texts; answers as they are predicted."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def _squad(cell: Any) -> Spans | str:
     if len(texts) != len(starts):
         return f"has {len(texts)} texts and {len(starts)} values of answer_start"
     if wrong := [start for start in starts if not isinstance(start, int) or isinstance(start, bool)]:
-        return f"has an answer_start {wrong[0]!r} that is no whole number"
+        return f"has an answer_start {wrong[0]!r} that is not an integer"
     if wrong := [text for text in texts if not isinstance(text, str) or not text]:
-        return f"has an answer {wrong[0]!r} that is no text"
+        return f"has an answer {wrong[0]!r} that is not text"
     return list(zip(texts, starts, strict=True))
 
 

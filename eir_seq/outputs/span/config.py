@@ -44,7 +44,7 @@ class SpanOutputConfig(TokenOutputBase):
     )
     stride: Positive | None = Field(
         None,
-        description="longer texts are read in overlapping windows, so many tokens apart; by default their begin alone",
+        description="tokens between overlapping windows, in which longer texts are read; by default only the first is",
     )
     max_answer_length: Positive = Field(30, description="tokens of the longest answer that is predicted")
     n_best: Positive = Field(5, description="answers that predictions list")
@@ -52,7 +52,7 @@ class SpanOutputConfig(TokenOutputBase):
 
     @property
     def asked(self) -> Asked:
-        """The question in front of the text."""
+        """The question before the text."""
         return Asked(self.question, self.stride)
 
     def with_text(self, column: str) -> Self:
@@ -67,7 +67,7 @@ class SpanOutputConfig(TokenOutputBase):
         return found
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
-        """An input that is no text or has another second one, columns that are one, windows that others would read."""
+        """An input that is not text or has another second one, columns that are one, windows that others would read."""
         place, read, source = f"outputs.{name}", sections.token_inputs[name], sections.text_of(name)
         if self.answer_start == self.answers:
             yield Fault(f"{place}.answer_start", f"column {self.answers!r} holds the answers already")
@@ -90,7 +90,7 @@ class SpanOutputConfig(TokenOutputBase):
         for other in sections.outputs:
             of_tokens = sections.token_inputs.get(other)
             if other != name and of_tokens == read:
-                message = f"the tokens of {read!r} stand behind the questions of outputs.{name}"
+                message = f"the tokens of {read!r} follow the questions of outputs.{name}"
                 yield Fault(f"outputs.{other}.input", message)
             elif other != name and of_tokens is None and self.stride is not None:
                 yield Fault(f"{place}.stride", f"cannot be used: outputs.{other} reads one vector per text")

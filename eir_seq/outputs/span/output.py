@@ -209,7 +209,7 @@ class Span(Output):
     config: SpanOutputConfig
 
     def fit(self, train_rows: Rows) -> FittedSpan:
-        """Which training rows have an answer; raises `UserError` where none has, or where answers are not in place."""
+        """Which training rows have an answer; raises `UserError` if none has, or where answers are not in place."""
         answers = checked_answers(self.config, self.name, train_rows, _ids(train_rows))
         lacking = sum(not own for own in answers)
         if lacking == len(answers):

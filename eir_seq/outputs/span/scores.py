@@ -1,4 +1,4 @@
-"""Exact match and F1 of answers, with the normalisation of SQuAD (Rajpurkar et al. 2016)."""
+"""Exact match and F1 of answers, with the normalization of SQuAD (Rajpurkar et al. 2016)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def normalized(answer: str) -> str:
 
 
 def exact_match(answer: str, true: Sequence[str]) -> float:
-    """1 where the answer is one of the true ones; no answer is right where there is none.
+    """1 where the answer is one of the true ones; no answer is right if there is none.
 
     Example:
         >>> exact_match("the hat", ["Hat", "a red hat"])
@@ -32,7 +32,7 @@ def exact_match(answer: str, true: Sequence[str]) -> float:
 
 
 def f1(answer: str, true: Sequence[str]) -> float:
-    """F1 of the words of the answer and the most similar true one; no answer is right where there is none.
+    """F1 of the words of the answer and the most similar true one; no answer is right if there is none.
 
     Example:
         >>> f1("his red hat", ["a red hat"])

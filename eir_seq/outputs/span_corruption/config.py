@@ -11,7 +11,7 @@ from eir_seq.outputs.language.config import RestoredOutputBase
 
 
 class SpanCorruptionOutputConfig(RestoredOutputBase):
-    """The spans that are taken out of a text, each behind its sentinel (https://arxiv.org/abs/1910.10683)."""
+    """The spans that are taken out of a text, each after its sentinel (https://arxiv.org/abs/1910.10683)."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.outputs.span_corruption.output:SpanCorruption"
     SENTINELS: ClassVar[int] = 100

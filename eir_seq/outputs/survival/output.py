@@ -1,6 +1,6 @@
 """Time until an event: Cox and discrete-time models, metrics weighted for censoring, predicted risk and survival.
 
-With several events, each has hazards of its own (cause-specific): the others censor it. The risk of one of several
+With several events, each has its own hazards (cause-specific): the others censor it. The risk of one of several
 competing `causes` is its cumulative incidence.
 """
 
@@ -238,7 +238,7 @@ class FittedSurvival(FittedOutput):
         return list(torch.split(raw, [1 if self._is_cox else len(event.edges) for event in self.events], dim=1))
 
     def _hazard(self, raw: Tensor, times: Floats) -> Floats:
-        """Cumulative hazard of each event at some times, (rows, events, times), constant behind the last one known."""
+        """Cumulative hazard of each event at some times, (rows, events, times), constant after the last one known."""
         found = []
         for event, own in zip(self.events, self._by_event(raw.double()), strict=True):
             if self._is_cox:
@@ -337,7 +337,7 @@ class Survival(Output):
         for key, given in (("times", config.times or []), ("horizon", [config.horizon] if config.horizon else [])):
             if beyond := [time for time in given if np.float32(time) > last]:
                 what = f"{shown(beyond[0])} is beyond the last time of the training rows, {shown(last)}"
-                faults.append(Fault(f"{place}.{key}", f"{what}; nothing is known of it"))
+                faults.append(Fault(f"{place}.{key}", f"{what}; survival there is unknown"))
         if faults:
             raise UserError(*faults)
         known = target[target[:, :, 1] > 0][:, 0].double().numpy()

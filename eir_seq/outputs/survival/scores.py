@@ -31,7 +31,7 @@ def concordance(score: Floats, time: Floats, event: Mask, weight: Floats | None 
         weight: of each row with an event, (rows,).
 
     Returns:
-        None where no pair is comparable.
+        None if no pair is comparable.
 
     Example:
         >>> concordance(np.array([3.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0]), np.array([True, True, False]))

@@ -21,7 +21,7 @@ from eir_seq.outputs.token_classification.config import TokenClassificationOutpu
 from eir_seq.outputs.token_classification.spans import OUTSIDE, are_entity_tags, entity_scores
 
 NO_WORD = -100
-"""Target behind the last word of a row."""
+"""Target after the last word of a row."""
 
 
 class TokenClassificationState(Strict):
@@ -42,7 +42,7 @@ class TokenClassificationHead(nn.Module):
         self.dropout, self.out = nn.Dropout(dropout), nn.Linear(in_features, num_tags)
 
     def forward(self, tokens: TokenStates) -> Tensor:
-        """(batch, words, tags + 1): scores, and behind them 1 for a word, -1 for one that was not read, 0 for none.
+        """(batch, words, tags + 1): scores, and after them 1 for a word, -1 for one that was not read, 0 for none.
 
         A word is not read where truncation leaves it out, or where the tokenizer makes nothing of it.
         """
@@ -66,7 +66,7 @@ def _first_tokens(words: Tensor) -> tuple[Tensor, Tensor]:
 class FittedTokenClassification(FittedOutput):
     """A token classification output that knows its tags.
 
-    Targets are (rows, words), `NO_WORD` behind the last of a row. A word that truncation leaves out has no part in the
+    Targets are (rows, words), `NO_WORD` after the last of a row. A word that truncation leaves out has no part in the
     loss; its prediction is empty, and counts as wrong.
     """
 
@@ -144,7 +144,7 @@ class FittedTokenClassification(FittedOutput):
         guess = self._guess(raw, target.shape[1])
         true, predicted = target[words], guess[words]
         count = len(self.tags)
-        # what was not read is a tag of its own, which no word has
+        # what was not read is its own tag, which no word has
         confusion = torch.zeros(count, count + 1).index_put((true, predicted), torch.ones(()), accumulate=True).double()
         hits, there, guessed = confusion[:, :count].diag(), confusion.sum(1), confusion.sum(0)[:count]
         f1 = 2 * hits / (there + guessed).clamp(min=1)

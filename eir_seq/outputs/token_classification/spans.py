@@ -1,4 +1,4 @@
-"""Entities in a row of tags (BIO and its kin), and how many of them were found."""
+"""Entities in a row of tags (BIO and similar schemes), and how many of them were found."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _SAME = {"L": "E", "U": "S"}
 OUTSIDE = "O"
 
 Span = tuple[str, int, int]
-"""Type, first word, and the word behind the last."""
+"""Type, first word, and the word after the last."""
 
 
 def are_entity_tags(tags: Sequence[str]) -> bool:
-    """Whether all tags are O, or a type behind B-, I-, E- (L-) or S- (U-); O and another at least."""
+    """Whether all tags are O, or a type after B-, I-, E- (L-) or S- (U-); O and another at least."""
     return OUTSIDE in tags and len(tags) > 1 and all(tag == OUTSIDE or _TAG.fullmatch(tag) for tag in tags)
 
 
 def spans_of(tags: Sequence[str]) -> list[Span]:
     """The entities of a sentence as the CoNLL evaluation script counts them (Tjong Kim Sang & De Meulder 2003).
 
-    An entity begins at B or S, at I or E behind another entity's end, and wherever the type changes; so also an I
+    An entity begins at B or S, at I or E after another entity's end, and wherever the type changes; so also an I
     without its B begins one. Words without a tag ("") are outside.
     """
     found: list[Span] = []

@@ -14,7 +14,7 @@ from random import Random
 from tests.campaign.case import Case, Started, start
 
 TITLE = "20 epochs, with 0 and 2 loader processes"
-WANTED = "memory and descriptors as after epoch 2; no process, no shared memory and no file beside run and cache left"
+WANTED = "memory and descriptors as after epoch 2; no process, no shared memory and no file besides run and cache left"
 EPOCHS, WARM = 20, 2
 TOLERANCE = 1.05
 """Of resident memory: in a run so small that pages of late imports and the allocator's holes are a few percent."""

@@ -1,6 +1,6 @@
 """Locally connected layers: neighbours are read together as by a convolution, but no weights are shared.
 
-Where something stands is what it means, as with genetic variants; see "Deep integrative models for large-scale human
+Position carries the meaning, as with genetic variants; see "Deep integrative models for large-scale human
 genomics" (Sigurdsson et al. 2023, doi:10.1093/nar/gkad373).
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LocallyConnected(nn.Module):
-    """Cuts positions into chunks of `width` neighbours; each has weights of its own.
+    """Cuts positions into chunks of `width` neighbours; each has its own weights.
 
     Args:
         positions: how many there are; the last chunk is filled up with zeros.

@@ -82,7 +82,7 @@ class ImageEncoder(Encoder):
         return Published()
 
     def load_published(self, weights: str, place: str) -> None:
-        """Load the weights that the config names; raises `UserError` where they are of another architecture."""
+        """Load the weights that the config names; raises `UserError` if they are of another architecture."""
         raise NotImplementedError
 
     def published_names(self) -> dict[str, str]:
@@ -104,7 +104,7 @@ def feature_states(maps: Tensor) -> TokenStates:
 
 
 def frozen(model: nn.Module, names: Mapping[str, str], patterns: Sequence[str], place: str) -> tuple[nn.Module, ...]:
-    """Keep parameters as they are, in place; gives the modules all of whose parameters are kept.
+    """Keep parameters as they are, in place; returns the modules all of whose parameters are kept.
 
     Args:
         model: the encoder.
@@ -180,7 +180,7 @@ def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iter
 
 
 def weights_of(path: str) -> dict[str, Tensor]:
-    """The tensors of a file, pickled (tensors alone are read) or safetensors; raises `UserError` where it has none."""
+    """The tensors of a file, pickled (tensors alone are read) or safetensors; raises `UserError` if it has none."""
     from eir_seq.models.checkpoint.folder import read_pickled, read_safetensors
 
     file = Path(path).expanduser()

@@ -39,16 +39,16 @@ class ImageEncoderBase(EncoderBase):
 class ImageCnnOptions(CnnOptions):
     """Options of a residual convolutional network, with defaults for pictures."""
 
-    channel_exp_base: int = Field(5, ge=0, le=12, description="two to this power channels")
-    kernel_width: Positive = Field(3, description="width of the kernels; at most that of what they read")
-    kernel_height: Positive = Field(3, description="height of the kernels; at most that of what they read")
-    down_stride_width: Positive = Field(2, description="stride along the width where the size is reduced")
-    down_stride_height: Positive = Field(2, description="stride along the height where the size is reduced")
-    first_conv_reduces: bool = Field(False, description="whether the first layer reduces the size")
+    channel_exp_base: int = Field(5, ge=0, le=12, description="log2 of the number of channels")
+    kernel_width: Positive = Field(3, description="width of the kernels, at most that of their input")
+    kernel_height: Positive = Field(3, description="height of the kernels, at most that of their input")
+    down_stride_width: Positive = Field(2, description="stride along the width of downsampling blocks")
+    down_stride_height: Positive = Field(2, description="stride along the height of downsampling blocks")
+    first_conv_reduces: bool = Field(False, description="whether the first layer downsamples")
     down_sample_every_n_blocks: Positive = Field(
-        1, description="blocks from one reduction of the size to the next, where layers does not say"
+        1, description="blocks between two downsampling blocks, if layers is absent"
     )
-    cutoff: Positive = Field(16, description="blocks are added until at most so many positions are left")
+    cutoff: Positive = Field(16, description="blocks are added until at most this many positions are left")
     output_size: Positive | None = Field(
         256, description="size of the vector, by a linear layer; null: all features side by side"
     )

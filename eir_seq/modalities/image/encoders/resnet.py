@@ -83,7 +83,7 @@ class ResNet(ImageEncoder):
 
     @classmethod
     def published(cls, model: Any, channels: int, place: str) -> Published:
-        """Pictures as ImageNet's were prepared; raises `UserError` where the input has other channels."""
+        """Pictures as ImageNet's were prepared; raises `UserError` if the input has other channels."""
         if model.weights is None:
             return Published()
         check_channels(channels, 3, f"{place}.weights")
@@ -111,7 +111,7 @@ class ResNet(ImageEncoder):
 
 
 def check_channels(channels: int, wanted: int, place: str) -> None:
-    """Raises `UserError` where an input has other channels than published weights read."""
+    """Raises `UserError` if an input has other channels than published weights read."""
     if channels != wanted:
         modes = {1: "L", 3: "RGB", 4: "RGBA"}
         hint = f"set mode: {modes[wanted]}" if wanted in modes else "no mode fits"

@@ -64,7 +64,7 @@ class Timm(ImageEncoder):
         return Published(scaling, (_of_channels(known.mean, channels), _of_channels(known.std, channels)))
 
     def load_published(self, weights: str, place: str) -> None:
-        """Get the weights from the Hub, through the package; raises `UserError` where that fails."""
+        """Get the weights from the Hub, through the package; raises `UserError` if that fails."""
         timm = _package(weights, place)
         try:
             loaded = timm.create_model(weights, pretrained=True, **self.arguments)
@@ -76,7 +76,7 @@ class Timm(ImageEncoder):
         self.model.load_state_dict(loaded.state_dict())
 
     def published_names(self) -> dict[str, str]:
-        """Ours by those of the package."""
+        """Parameter names here by those of the package."""
         return {name.removeprefix("model."): name for name in self.state_dict()}
 
     def read(self, *, pixel_values: Tensor) -> TokenStates:  # type: ignore[override]  # the tensor by name
@@ -108,7 +108,7 @@ def _package(name: str, place: str) -> Any:
     """Timm, if it can be imported and has such a model."""
     try:
         timm: Any = importlib.import_module("timm")
-    except Exception as error:  # torchvision, which it imports, fails in many ways beside another torch
+    except Exception as error:  # torchvision, which it imports, fails in many ways with another torch
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         message = f"timm cannot be imported ({reason}); it needs a torchvision that fits torch {torch.__version__}"
         raise UserError(Fault(f"{place}.model_type", message)) from error
@@ -119,7 +119,7 @@ def _package(name: str, place: str) -> Any:
 
 
 def _of_channels(values: Any, channels: int) -> list[float]:
-    """Moments of colors for so many channels: their mean for gray, and as for no change of transparency."""
+    """Moments of colours for that many channels: their mean for gray, and as for no change of transparency."""
     found = [float(value) for value in values]
     if len(found) == channels:
         return found

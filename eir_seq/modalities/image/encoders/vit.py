@@ -35,7 +35,7 @@ from eir_seq.models.layers.residual import LayerPlan, PreNorm
 from eir_seq.models.output import TokenStates
 
 SPARE = ("classifier.*", "pooler.*", "decoder.*", "embeddings.mask_token")
-"""Published tensors beside those of the encoder: of heads, and of pretraining."""
+"""Published tensors outside the encoder: of heads, and of pretraining."""
 PREFIX = "vit."
 POSITIONS = "embeddings.position_embeddings"
 LAYER, OURS = "encoder.layer.{i}.", "body.layers.{i}."
@@ -179,7 +179,7 @@ class Vit(ImageEncoder):
         load_exactly(self, found, here, weights, kind=kind, spare=SPARE)
 
     def published_names(self) -> dict[str, str]:
-        """Ours by those of transformers."""
+        """Parameter names here by those of transformers."""
         own = self.state_dict()
         return {
             row.theirs + leaf: row.ours + leaf

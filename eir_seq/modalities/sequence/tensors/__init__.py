@@ -1,4 +1,4 @@
-"""What an architecture reads beside a text's tokens: one class per entry of ``inputs.NAME.tensors``."""
+"""What an architecture reads besides a text's tokens: one class per entry of ``inputs.NAME.tensors``."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Ids = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Content:
-    """What stands in the text column of a row: a text, or words; `xpaths`, one per word, where it is HTML."""
+    """What is in the text column of a row: a text, or words; `xpaths`, one per word, where it is HTML."""
 
     text: str | None = None
     words: Sequence[str] | None = None
@@ -63,7 +63,7 @@ class TensorSource(ABC):
     per_row: ClassVar[bool] = False
 
     def resolve(self, cell: Any, folder: Path) -> Any:  # noqa: ARG002
-        """The cell with files of `folder`, in which the data file stands, found."""
+        """The cell with files of `folder`, which holds the data file, found."""
         return cell
 
     @abstractmethod
@@ -83,7 +83,7 @@ class TensorSource(ABC):
         return {}
 
     def others(self, cells: Sequence[Any]) -> NDArray[np.int32]:
-        """Tokens that stand behind those of the text, ``(rows,)``."""
+        """Tokens that follow those of the text, ``(rows,)``."""
         return np.zeros(len(cells), np.int32)
 
     @abstractmethod

@@ -92,7 +92,7 @@ def check_sizes(sources: Mapping[str, TensorSource], options: Any, place: str) -
 
 
 def not_given(sources: Mapping[str, TensorSource], taken: Sequence[str]) -> list[str]:
-    """Entries that a model with these inputs could read and that are not there, nor have a rule of their own then."""
+    """Entries that a model with these inputs could read and that are not there, nor have their own rule then."""
     wanted = {kind: tensors for kind, tensors in _TENSORS.items() if kind != "global_attention_mask"}
     return [kind for kind, tensors in wanted.items() if set(tensors) <= set(taken) and kind not in sources]
 
@@ -101,7 +101,7 @@ def not_given(sources: Mapping[str, TensorSource], taken: Sequence[str]) -> list
 
 
 def _options(config: SequenceInputConfig, place: str) -> ModelConfig | None:
-    """The options of the backbone before it is built; None where it is none of the catalogue's."""
+    """The options of the backbone before it is built; None if it is not one of the catalogue's."""
     model = config.model
     if not model.pretrained_model:
         if model.model_type not in CATALOGUE:
@@ -179,7 +179,7 @@ def _xpaths(entry: Any, c: Any, config: SequenceInputConfig) -> TensorSource | N
     if tags is None:
         if config.model.pretrained_model:
             raise UserError(
-                Fault("", "the tokenizer's tokenizer_config.json has no tags_dict, by which the model learnt")
+                Fault("", "the tokenizer's tokenizer_config.json has no tags_dict, with which the model was trained")
             )
         return source
     assert files is not None
@@ -309,7 +309,7 @@ _TENSORS = {
 
 
 def _files(config: SequenceInputConfig) -> TokenizerFiles | None:
-    """The folder of a published tokenizer; None where it is trained."""
+    """The folder of a published tokenizer; None if it is trained."""
     declared, model = config.tokenizer, config.model
     published = None if declared is None else declared.published
     if published is None and (declared is not None or not model.pretrained_model):

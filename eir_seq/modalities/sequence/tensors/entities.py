@@ -70,7 +70,7 @@ class Entities(TensorSource):
         return {"entity_vocab_size": len(self.vocabulary)}
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
-        """The number of each entity, and the first token and the one behind the last that its characters touch."""
+        """The number of each entity, and the first token and the one after the last that its characters touch."""
         ids, spans = [], []
         for cell, covered in zip(cells, offsets, strict=True):
             found = [(self._number(entity), *touched(entity, covered)) for entity in cell]
@@ -119,7 +119,7 @@ class Entities(TensorSource):
 
 
 def touched(span: Mapping[str, Any], covered: NDArray[np.int64]) -> tuple[int, int]:
-    """First token that characters from start to end touch and the one behind the last; equal where there is none.
+    """First token that characters from start to end touch and the one after the last; equal if there is none.
 
     `covered`: (tokens, 2) characters of the tokens.
     """

@@ -54,7 +54,7 @@ class GlobalTokens(TensorSource):
                 )
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
-        """Of each span the first token and the one behind the last that its characters touch."""
+        """Of each span the first token and the one after the last that its characters touch."""
         if self.column is None:
             return {}
         spans = ([touched(span, covered) for span in cell] for cell, covered in zip(cells, offsets, strict=True))

@@ -145,7 +145,7 @@ def _whole_text(cell: Any) -> bool:
 
 
 def _next_known(words: Any) -> Any:
-    """The number of the next word for every token that has none (behind the last, the one before)."""
+    """The number of the next word for every token that has none (after the last, the one before)."""
     known = np.flatnonzero(words >= 0)
     if not len(known):
         return np.zeros_like(words)

@@ -1,4 +1,4 @@
-"""A picture beside a text (git)."""
+"""A picture alongside a text (git)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from eir_seq.modalities.pictures import BICUBIC, Resize, Scaling, locate_picture
 from eir_seq.modalities.sequence.tensors.base import Content, Places, TensorSource, tensor
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""Of each channel over the pictures that clip, and so git's encoder, learnt from (https://arxiv.org/abs/2103.00020)."""
+"""Of each channel over the pictures that clip, and so git's encoder, learned from (https://arxiv.org/abs/2103.00020)."""
 
 
 @dataclass(frozen=True)
 class Picture(TensorSource):
     """`pixel_values`: a picture's channels, from 0 to 1, less their `mean`, divided by their `deviation`.
 
-    `tokens`: those that the model makes of it, which stand in front of the text. `frames`: a row holds so many
+    `tokens`: those that the model makes of it, which precede the text. `frames`: a row holds that many
     pictures, a video. Other fields are those of `Scaling`.
     """
 

@@ -1,4 +1,4 @@
-"""Regions of an image beside a text (visual_bert)."""
+"""Regions of an image alongside a text (visual_bert)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Regions(TensorSource):
             yield "has vectors with values that are not finite"
 
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
-        """The vectors, one behind another."""
+        """The vectors, one after another."""
         return {"visual_embeds": ragged([self._vectors(cell).reshape(-1) for cell in cells], np.float32)}
 
     def others(self, cells: Sequence[Any]) -> NDArray[np.int32]:

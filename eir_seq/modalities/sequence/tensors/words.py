@@ -143,7 +143,7 @@ class XPaths(TensorSource):
 
 
 def steps_of(xpath: Any) -> list[tuple[str, int]] | None:
-    """Tag and number (0 where there is none) of each step of an xpath; None where it is none."""
+    """Tag and number (0 if there is none) of each step of an xpath; None if it is none."""
     if not isinstance(xpath, str):
         return None
     matches = [_STEP.fullmatch(step) for step in xpath.strip().split("/") if step.strip()]

@@ -111,7 +111,7 @@ class EmbeddedNumbers(nn.Module):
 class PiecewiseLinear(nn.Module):
     """Which part of each bin of its column a number fills (Gorishniy et al. 2022, arXiv:2203.05556, section 3.2).
 
-    Bins below the one of the number are 1, those above 0; the first and the last go on beyond their ends.
+    Bins below the one of the number are 1, those above 0; the first and the last continue beyond their ends.
 
     Args:
         edges: of each column, ascending; columns may have different numbers of bins.

@@ -53,7 +53,7 @@ class WholeDistances(LearnedDistances):
 
 
 def albert_attention(c: AlbertConfig) -> Attention.Config:
-    """Bert's attention; distances, if asked for, enter the scores as they are."""
+    """Bert's attention; distances, if requested, enter the scores as they are."""
     plain = bert_attention(c)
     if not isinstance(plain.distances, LearnedDistances.Config):
         return plain
@@ -97,7 +97,7 @@ def albert_rows(c: AlbertConfig) -> Iterator[Row]:
 
 
 class SentenceOrderPreTraining(PreTraining):
-    """Hidden tokens, and whether two texts stand in their order (section 3.1)."""
+    """Hidden tokens, and whether two texts are in order (section 3.1)."""
 
     targets = ("labels", "sentence_order_label")
     pairs_logits = "sop_logits"

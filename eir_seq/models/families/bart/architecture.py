@@ -1,4 +1,4 @@
-"""Bart and its kin: encoder-decoders of the toolkit that opt is from, told apart by norms, positions and classes.
+"""Bart and similar encoder-decoders, which differ in norms, positions and classes.
 
 Bart (https://arxiv.org/abs/1910.13461), mbart (https://arxiv.org/abs/2001.08210), plbart
 (https://arxiv.org/abs/2103.06333), blenderbot and blenderbot-small (https://arxiv.org/abs/2004.13637), pegasus
@@ -38,7 +38,7 @@ from eir_seq.models.layers.residual import Layer, LayerPlan, PostNorm, PreNorm
 
 
 def offset_positions(c: LikeBart) -> LearnedPositions.Config:
-    """Learned vectors with two unused rows in front of the first position's."""
+    """Learned vectors with two unused rows before the first position's."""
     return LearnedPositions.Config(count=c.max_position_embeddings, offset=OFFSET)
 
 
@@ -77,7 +77,7 @@ def bart_layer(c: LikeBart, residual: type[Layer], number: int, *, decoder: bool
 class Design:
     """How an architecture of the lineage differs from the others.
 
-    `residual`: where norms stand; `normed_embeddings`, `final_norm`: whether there is one behind the embeddings, behind
+    `residual`: where norms are; `normed_embeddings`, `final_norm`: whether there is one after the embeddings, after
     all layers. `positions`: options -> their table. `shifts`: decoder tokens that are not given come from the source's.
     `wraps`: a shifted text begins with its own last token. `logits_bias`: files hold a bias of the scores that is not
     trained. `scales_given`: a decoder scales given vectors too. `decoder_embeddings`: how a decoder makes its first
@@ -248,7 +248,7 @@ def bart_like_tasks(
 ) -> dict[str, Task]:
     """The classes that all have, and further `heads`.
 
-    `generator`: what the class of generation is called behind the family's name. `prefix`: what names of the body
+    `generator`: what the class of generation is called after the family's name. `prefix`: what names of the body
     begin with in classes with a head.
     """
     lm_rows = _target_rows if design.logits_bias else (Same("lm_head", "out"),)

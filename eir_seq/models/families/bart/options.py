@@ -1,4 +1,4 @@
-"""Options of bart and its kin: encoder-decoders with tables of positions, each side with its own layers and heads."""
+"""Options of bart and similar models: encoder-decoders with position tables, layers and heads set for each side."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class BlenderbotConfig(LikeBart):
     pad_token_id: int = option(0, "id of the padding token, whose fresh vector is zero", minimum=0)
     bos_token_id: int | None = option(1, "id of the token that begins a text")
     encoder_no_repeat_ngram_size: int | None = option(
-        3, "a generated text repeats no run of so many tokens of the source; 0 or null: it may", minimum=0
+        3, "a generated text repeats no run of this many tokens of the source; 0 or null: it may", minimum=0
     )
 
 

@@ -35,7 +35,7 @@ next_sentence = partial(
 
 
 def bert_pretraining(c: BertConfig) -> PreTraining.Config:
-    """Hidden tokens and the order of texts, learnt together."""
+    """Hidden tokens and the order of texts, learned together."""
     return PreTraining.Config(tokens=bert_language_model(c, "hidden"), pairs=next_sentence(c))
 
 

@@ -1,4 +1,4 @@
-"""From published parameter names of bert to ours."""
+"""From published parameter names of bert to those used here."""
 
 from __future__ import annotations
 

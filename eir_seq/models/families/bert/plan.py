@@ -57,7 +57,7 @@ def bert_embeddings(
 
 
 def bert_layer(c: EncoderWithoutSegments, residual: type[Layer] = PostNorm, mixer: Part | None = None) -> LayerPlan:
-    """Attention, over other states too if asked, and a feed-forward block."""
+    """Attention, over other states too if requested, and a feed-forward block."""
     return LayerPlan(
         residual=residual,
         hidden_size=c.hidden_size,

@@ -22,7 +22,7 @@ class BertGenerationConfig(WithDecoder, WithPositionKinds, EncoderWithoutSegment
     intermediate_size: int = size(4096, "inner width of the feed-forward block")
     position_embedding_type: str = option(
         "absolute",
-        "learned distances that enter the scores, beside the learned table of positions: by the query (relative_key), "
+        "learned distances that enter the scores, added to the learned position table: by the query (relative_key), "
         "by query and key (relative_key_query), or none (absolute)",
         choices=("absolute", "relative_key", "relative_key_query"),
     )

@@ -91,7 +91,7 @@ def _choice(c: BigBirdConfig) -> SequenceClassification.Config:
 
 
 class AnswersBehindQuestion(QuestionAnswering):
-    """Scores by one more feed-forward block; an answer lies behind the question, or at the first token (none)."""
+    """Scores by one more feed-forward block; an answer lies after the question, or at the first token (none)."""
 
     inputs = ("question_lengths",)
 
@@ -110,7 +110,7 @@ class AnswersBehindQuestion(QuestionAnswering):
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """`start_logits`, `end_logits`: (batch, length) each, low at tokens of the question.
 
-        `question_lengths`: (batch, 1), the first token and the separator behind the question included.
+        `question_lengths`: (batch, 1), the first token and the separator after the question included.
         """
         states: Tensor = output.last_hidden_state
         inner = self.dropout(self.mlp(self.dropout(states)))
@@ -118,12 +118,12 @@ class AnswersBehindQuestion(QuestionAnswering):
         if (lengths := inputs.get("question_lengths")) is None:
             return found
         places = torch.arange(states.shape[1], device=states.device)
-        asked = (places > 0) & (places < lengths.reshape(-1, 1))
-        return {name: x - asked.to(x.dtype) * min(1e6, torch.finfo(x.dtype).max / 2) for name, x in found.items()}
+        in_question = (places > 0) & (places < lengths.reshape(-1, 1))
+        return {name: x - in_question.to(x.dtype) * min(1e6, torch.finfo(x.dtype).max / 2) for name, x in found.items()}
 
 
 def find_question(c: BigBirdConfig, inputs: Inputs) -> Inputs:
-    """The question ends with the first separator, and what is behind it is of segment 1, where not given otherwise."""
+    """The question ends with the first separator, and what is after it is of segment 1, where not given otherwise."""
     lengths, ids = inputs.get("question_lengths"), inputs.get("input_ids")
     if lengths is None and ids is None:
         return inputs

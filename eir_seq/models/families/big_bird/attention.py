@@ -1,6 +1,6 @@
 """Attention between blocks of tokens (BigBird, https://arxiv.org/abs/2007.14062).
 
-The first and the last block of a text look at all of it. Every other block looks at itself, its two neighbours, the
+The first and the last block of a text look at all of it. Every other block attends to itself, its two neighbours, the
 first and the last block, and a few random ones. Time and memory grow linearly with the length.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PAPER_LENGTHS, PAPER_END = (1024, 3072, 4096), 1024
-"""Lengths for which random blocks are drawn as for the paper: among those of the first so many tokens."""
+"""Lengths for which random blocks are drawn as for the paper: among those of the first that many tokens."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class BlockSparseAttention(Attention):
     """Attention between blocks; of all to all where texts are too short for it.
 
     Blocks are those of the batch as it is padded, the last one included, as in published models. Random blocks are
-    drawn in training, once and for all for a length; in evaluation the first block stands for each of them.
+    drawn in training, once per length; in evaluation the first block stands for each of them.
     """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):
-        """`block_size`: tokens of a block. `random_blocks`: how many a block looks at besides, drawn by `seed`.
+        """`block_size`: tokens of a block. `random_blocks`: how many further ones a block attends to, drawn by `seed`.
 
         `max_positions`: the longest text in tokens, for which blocks of `PAPER_LENGTHS` are drawn.
         """
@@ -66,7 +66,7 @@ class BlockSparseAttention(Attention):
 
         @property
         def longest_full(self) -> int:
-            """Tokens of a text up to which all look at all."""
+            """Tokens of a text up to which all attend to all."""
             return (5 + 2 * self.random_blocks) * self.block_size
 
     config: Config
@@ -97,7 +97,7 @@ class BlockSparseAttention(Attention):
         return mixed * layout.mask[..., None] if blank else mixed  # type: ignore[index]
 
     def _cut(self, x: Tensor, ctx: Context) -> Tensor:
-        """(..., heads, head_size) -> (batch, heads, blocks, block size, head_size), zero behind the text."""
+        """(..., heads, head_size) -> (batch, heads, blocks, block size, head_size), zero after the text."""
         size = self.config.block_size
         padded = F.pad(ctx.layout.pad(x), (0, 0, 0, 0, 0, -ctx.layout.length % size))
         return padded.transpose(1, 2).unflatten(2, (-1, size))
@@ -168,7 +168,7 @@ def _between(ends: Tensor, rows: Tensor) -> Tensor:
 @lru_cache
 def _say_once(longest: int) -> None:
     logger.warning(
-        "texts of at most %d tokens are too short for block_sparse attention: all look at all there", longest
+        "texts of at most %d tokens are too short for block_sparse attention and get full attention", longest
     )
 
 

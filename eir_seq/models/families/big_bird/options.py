@@ -16,7 +16,7 @@ class WithBlocks(ModelConfig):
 
     attention_type: str = option(
         "block_sparse",
-        "who looks at whom in an encoder: blocks of tokens at their neighbours, at the ends of the text and at a few "
+        "attention pattern of an encoder: blocks of tokens attend to their neighbours, the ends of the text and a few "
         "random blocks (block_sparse; texts of at most (5 + 2 * num_random_blocks) * block_size tokens get full "
         "attention), or all at all (original_full); a decoder always has full attention",
         choices=("block_sparse", "original_full"),

@@ -38,7 +38,7 @@ HEADS = {
 
 
 class NormedResidual(Layer):
-    """Norm in front of each sublayer; what is added to is normed too."""
+    """Norm before each sublayer; what is added to is normed too."""
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""

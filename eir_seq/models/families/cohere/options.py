@@ -30,4 +30,4 @@ class CohereConfig(RotaryDecoderConfig):
     eos_token_id: int | list[int] | None = option(255001, "id (or ids) of the token that ends a text")
     tie_word_embeddings: bool = option(True, "one table for token embeddings and the language-model head")
     attention_bias: bool = option(False, "linear layers of attention have biases")
-    use_qk_norm: bool = option(False, "queries and keys are normed, every head by a scale of its own")
+    use_qk_norm: bool = option(False, "queries and keys are normed, each head with its own scale")

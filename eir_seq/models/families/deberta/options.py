@@ -25,7 +25,7 @@ class DisentangledConfig(EncoderConfig):
         False, "scores also compare contents with distances, with those that pos_att_type names"
     )
     max_relative_positions: int = option(
-        -1, "farthest distance with vectors of its own; max_position_embeddings if below 1", minimum=-1
+        -1, "largest distance with its own vectors; max_position_embeddings if below 1", minimum=-1
     )
     position_biased_input: bool = option(True, "vectors of positions are added to those of tokens")
     pos_att_type: list[str] | str | None = option(

@@ -30,7 +30,7 @@ from eir_seq.models.layers.norms.layer_norm import LayerNorm
 
 
 class ConvolvedLayer(Configured):
-    """A layer with a convolution over its input beside it: norm(layer(x) + act(convolution(x)))."""
+    """A layer with a convolution over its input in parallel: norm(layer(x) + act(convolution(x)))."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):
@@ -62,7 +62,7 @@ class ConvolvedLayer(Configured):
 
 
 def deberta_v2_plan(c: DebertaV2Config, *, pooler: bool = False) -> StackPlan:
-    """Far distances share rows; distances may be projected as tokens are; a convolution beside the first layer."""
+    """Far distances share rows; distances may be projected as tokens are; a convolution parallel to the first layer."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     distances = Distances(c.farthest, c.buckets) if c.relative_attention else None
     mixer = DisentangledAttention.Config(

@@ -24,7 +24,7 @@ NORM = LayerNorm.Config(eps=1e-12)
 
 
 def distilbert_plan(c: DistilBertConfig) -> StackPlan:
-    """Bert's layers without segments and pooler; attention's output is not dropped out."""
+    """Bert's layers without segments and pooler; no dropout on the output of attention."""
     table = SinusoidalPositions.Config if c.sinusoidal_pos_embds else LearnedPositions.Config
     layer = LayerPlan(
         residual=PostNorm,

@@ -30,7 +30,7 @@ from eir_seq.models.output import ModelOutput
 
 
 def electra_plan(c: ElectraConfig, *, pooler: bool = False) -> StackPlan:  # noqa: ARG001
-    """Bert with tables of their own width and no pooler."""
+    """Bert with embedding tables of another width and no pooler."""
     return bert_plan(c, pooler=False, embedding_size=c.embedding_size)
 
 

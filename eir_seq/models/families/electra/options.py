@@ -11,7 +11,7 @@ from eir_seq.models.options import ACTIVATIONS, option, rate, size
 
 @dataclass(frozen=True, kw_only=True)
 class ElectraConfig(BertConfig):
-    """Options of electra: bert's, a width of the tables of its own, and how a choice is summed up."""
+    """Options of electra: bert's, the width of the embedding tables, and how a choice is summed up."""
 
     model_type: ClassVar[str] = "electra"
 

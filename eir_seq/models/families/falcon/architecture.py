@@ -95,7 +95,7 @@ def _norm_rows(c: FalconConfig) -> tuple[Row, ...]:
 
 
 def falcon_rows(c: FalconConfig) -> Iterator[Row]:
-    """The key table of the body; behind each head of keys' queries stand its key and its value."""
+    """The key table of the body; the queries of each key head are followed by its key and its value."""
     yield Same("word_embeddings", "embeddings.tokens")
     yield from for_layers(
         c.num_hidden_layers,

@@ -61,7 +61,7 @@ class FalconConfig(ModelConfig):
 
     @property
     def norms_of_layer(self) -> int:
-        """Norms in front of the sublayers of a layer with `parallel_attn`."""
+        """Norms before the sublayers of a layer with `parallel_attn`."""
         return self.num_ln_in_parallel_attn or (2 if self.new_decoder_architecture else 1)
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -77,7 +77,7 @@ class FalconConfig(ModelConfig):
         if not new and self.num_kv_heads not in (None, heads, self.key_heads):
             yield "num_kv_heads", f"{self.num_kv_heads} of {heads} heads needs new_decoder_architecture"
         if new and not self.parallel_attn:
-            yield "parallel_attn", "new_decoder_architecture has no layers whose sublayers stand one behind the other"
+            yield "parallel_attn", "new_decoder_architecture has no layers with sequential sublayers"
         if not new and self.num_ln_in_parallel_attn == 2:
             yield "num_ln_in_parallel_attn", "two norms need new_decoder_architecture"
         if self.alibi and self.rope_scaling is not None:

@@ -43,7 +43,7 @@ class ProjectedEmbeddings(Embeddings):
 
 
 def fnet_plan(c: FNetConfig, *, pooler: bool = True) -> StackPlan:  # noqa: ARG001
-    """Bert's layers with a Fourier transform; nothing is dropped out of it. All classes have the pooler."""
+    """Bert's layers with a Fourier transform; without dropout. All classes have the pooler."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     layer = LayerPlan(
         residual=PostNorm,

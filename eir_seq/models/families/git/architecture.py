@@ -38,7 +38,7 @@ def vision_plan(c: GitVisionConfig) -> StackPlan:
 
 
 def git_plan(c: GitConfig) -> PrefixedPlan:
-    """Bert's layers as a decoder, behind the tokens of an image."""
+    """Bert's layers as a decoder, after the tokens of an image."""
     mixer = PrefixedAttention.Config(**{**vars(bert_attention(c)), "causal": True})
     return PrefixedPlan(
         embeddings=bert_embeddings(c),

@@ -78,7 +78,7 @@ class PatchEmbeddings(nn.Module):
 
 
 class ImagePrefix(nn.Module):
-    """Encoded images, or the frames of videos one behind the other, as tokens in front of a text."""
+    """Encoded images, or the frames of videos one after the other, as tokens before a text."""
 
     @dataclass(frozen=True)
     class Config:

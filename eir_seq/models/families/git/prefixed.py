@@ -1,4 +1,4 @@
-"""A decoder of a text behind a prefix of other tokens, such as the patches of an image."""
+"""A decoder of a text after a prefix of other tokens, such as the patches of an image."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class PrefixedAttention(Attention):
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixedPlan:
-    """`encoder` reads the other tokens by themselves, and `layers` read what `prefix` makes of them in front of a text.
+    """`encoder` reads the other tokens by themselves, and `layers` read what `prefix` makes of them before a text.
 
-    `prefix`: its module is called with the given inputs and the encoder. `cached`: layers can go on from a cache.
+    `prefix`: its module is called with the given inputs and the encoder. `cached`: layers can continue from a cache.
     """
 
     embeddings: EmbeddingsPlan
@@ -64,10 +64,10 @@ class PrefixedPlan:
 
 
 class Prefixed(nn.Module):
-    """The prefix never sees the text, so it is read first, into a cache from which the text goes on.
+    """The prefix never sees the text, so it is read first, into a cache from which the text continues.
 
-    States and attention weights cover the prefix and the text, in this order. Where a pass goes on from a cache that
-    holds a text, the prefix stands in it and is not read again.
+    States and attention weights cover the prefix and the text, in this order. Where a pass continues from a cache that
+    holds a text, the prefix is in it and is not read again.
     """
 
     def __init__(self, plan: PrefixedPlan) -> None:
@@ -83,7 +83,7 @@ class Prefixed(nn.Module):
 
     @property
     def pack(self) -> bool:
-        """Whether padding is left out of the computation; it stays in behind a prefix."""
+        """Whether padding is left out of the computation; it stays in after a prefix."""
         return self.decoder.pack
 
     @pack.setter
@@ -134,12 +134,12 @@ class Prefixed(nn.Module):
         return ModelOutput.of(
             last_hidden_state=torch.cat((before.last_hidden_state, output.last_hidden_state), 1),
             past_key_values=cache if kept else None,
-            hidden_states=_behind(before.hidden_states, output.hidden_states, 1),
-            attentions=_behind(_unseen(before.attentions, x.shape[1]), output.attentions, 2),
+            hidden_states=_joined(before.hidden_states, output.hidden_states, 1),
+            attentions=_joined(_unseen(before.attentions, x.shape[1]), output.attentions, 2),
         )
 
 
-def _behind(
+def _joined(
     first: tuple[Tensor, ...] | None, second: tuple[Tensor, ...] | None, dimension: int
 ) -> tuple[Tensor, ...] | None:
     if first is None or second is None:
@@ -148,5 +148,5 @@ def _behind(
 
 
 def _unseen(weights: tuple[Tensor, ...] | None, keys: int) -> tuple[Tensor, ...] | None:
-    """Attention weights with zeros for `keys` more keys behind."""
+    """Attention weights with zeros for `keys` more keys at the end."""
     return None if weights is None else tuple(F.pad(x, (0, keys)) for x in weights)

@@ -20,7 +20,7 @@ from eir_seq.models.output import ModelOutput
 class DoubleHeads(Head):
     """Scores of the next token for every choice of a text, and scores of the choices (gpt2, openai-gpt).
 
-    The documented `loss` is that of the tokens; that of the choices, `mc_loss`, stands beside it.
+    The documented `loss` is that of the tokens; that of the choices, `mc_loss`, is separate.
     """
 
     inputs = ("mc_token_ids", "mc_labels")
@@ -52,7 +52,7 @@ class DoubleHeads(Head):
         """Both scores, and the loss of the choices.
 
         Args:
-            output: of the body, choices as texts of their own.
+            output: of the body, choices as their own texts.
             inputs: with `mc_token_ids` (batch, choices), the place of the token whose state stands for its choice, and
                 `mc_labels` (batch,), the right choice.
 

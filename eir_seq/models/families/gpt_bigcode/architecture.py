@@ -47,7 +47,7 @@ LAYER, OURS = "h.{i}.", "layers.{i}."
 
 
 def gpt_bigcode_rows(c: GPTBigCodeConfig) -> Iterator[Row]:
-    """The key table of the body; behind each head of keys' queries stand its key and its value."""
+    """The key table of the body; the queries of each key head are followed by its key and its value."""
     yield Same("wte", "embeddings.tokens")
     yield Same("wpe", "embeddings.positions")
     yield from for_layers(

@@ -37,7 +37,7 @@ def _attention(c: LikeGPTNeoX, *, bias: bool, out_bias: bool) -> Attention.Confi
 
 
 def gpt_neox_plan(c: GPTNeoXConfig) -> StackPlan:
-    """Token table, layers whose sublayers stand side by side (or one behind the other), a final norm."""
+    """Token table, layers whose sublayers are side by side (or one after the other), a final norm."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
     layer = LayerPlan(
         residual=Parallel if c.use_parallel_residual else PreNorm,

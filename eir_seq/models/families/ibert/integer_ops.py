@@ -46,7 +46,7 @@ def round_(x: Tensor) -> Tensor:
 
 
 def to_whole(x: Tensor, bits: int, scale: Tensor) -> Tensor:
-    """Integers of so many bits for `x`; `scale` broadcasts against it."""
+    """Integers of that many bits for `x`; `scale` broadcasts against it."""
     largest = 2 ** (bits - 1) - 1
     with torch.no_grad():
         whole = (1.0 / scale * x).round().clamp(-largest, largest - 1)
@@ -55,7 +55,7 @@ def to_whole(x: Tensor, bits: int, scale: Tensor) -> Tensor:
 
 
 def scale_of(low: Tensor, high: Tensor, bits: int) -> Tensor:
-    """The scale by which a range fits into so many bits."""
+    """The scale by which a range fits into that many bits."""
     return torch.maximum(low.detach().abs(), high.detach().abs()).clamp(min=1e-8) / (2 ** (bits - 1) - 1)
 
 
@@ -68,7 +68,7 @@ def _rescaled(x: Tensor, scale: Tensor, target: Tensor) -> Tensor:
 
 
 class Requantize(nn.Module):
-    """Brings an activation, or the sum of two, to so many bits by the range that training has seen."""
+    """Brings an activation, or the sum of two, to that many bits by the range that training has seen."""
 
     def __init__(self, bits: int, whole: bool) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class IntegerLayerNorm(nn.Module):
     def forward(self, x: Tensor, scale: Tensor | None) -> Scaled:
         """(..., size) -> (..., size)."""
         if not self.whole or scale is None:
-            # spelled out: torch's own kernel rounds otherwise, which a requantization behind it makes a whole step
+            # spelled out: torch's own kernel rounds otherwise, which a requantization after it makes a whole step
             centred = x - x.mean(-1, keepdim=True)
             return centred / (self.eps + centred.square().mean(-1, keepdim=True)).sqrt() * self.weight + self.bias, None
         whole = x / scale

@@ -74,7 +74,7 @@ class QuantizedEmbeddings(Configured):
         """Token ids (...) or vectors (..., hidden) -> (..., hidden).
 
         Raises:
-            ValueError: integers are asked of weights in half precision.
+            ValueError: integer arithmetic with weights in half precision.
         """
         if self.requantize.whole and self.tokens.weight.dtype in (torch.float16, torch.bfloat16):
             raise ValueError("quant_mode needs weights in float32: half precision does not hold its integers")
@@ -95,7 +95,7 @@ def quantized_product(linear: nn.Module, x: Tensor, scale: Tensor | None = None)
 
 
 class QuantizedAttention(Attention):
-    """Attention that notes the ranges of its activations, and computes with integers if asked."""
+    """Attention that notes the ranges of its activations, and computes with integers if requested."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):

@@ -138,7 +138,7 @@ HEADS = {
 
 
 def question_answering(prefix: str) -> dict[str, TaskHead]:
-    """The head of span ends; what stands in front of the body's published names differs there."""
+    """The head of span ends; what precedes the body's published names differs there."""
     rows = (Same("qa_outputs", "out"),)
     return {"question-answering": TaskHead("ForQuestionAnswering", QuestionAnswering.Config.of, rows, prefix=prefix)}
 

@@ -94,21 +94,21 @@ def mark_first(c: LongformerConfig, inputs: Inputs) -> Inputs:  # noqa: ARG001
 
 
 def mark_question(c: LongformerConfig, inputs: Inputs) -> Inputs:
-    """All tokens in front of the first separator, the question, are global where the caller names none."""
+    """All tokens before the first separator, the question, are global where the caller names none."""
     if inputs.get("global_attention_mask") is not None or inputs.get("input_ids") is None:
         return inputs
     return {**inputs, "global_attention_mask": (_places(inputs) < _question_end(c, inputs)).long()}
 
 
 def mark_choice(c: LongformerConfig, inputs: Inputs) -> Inputs:
-    """All tokens behind the first two separators, the choice, are global where the caller names none."""
+    """All tokens after the first two separators, the choice, are global where the caller names none."""
     if inputs.get("global_attention_mask") is not None or inputs.get("input_ids") is None:
         return inputs
     return {**inputs, "global_attention_mask": (_places(inputs) > _question_end(c, inputs) + 1).long()}
 
 
 def _question_end(c: LongformerConfig, inputs: Inputs) -> Tensor:
-    """(..., 1) place of the first separator; the length where there is none."""
+    """(..., 1) place of the first separator; the length if there is none."""
     ids = inputs["input_ids"]
     return _places(inputs).masked_fill(ids != c.sep_token_id, ids.shape[-1]).amin(-1, keepdim=True)
 

@@ -1,4 +1,4 @@
-"""Longt5 (https://arxiv.org/abs/2112.07916): t5 whose encoder looks at tokens nearby and, if asked, at sums of all."""
+"""Longt5 (https://arxiv.org/abs/2112.07916): t5 whose encoder attends to nearby tokens and optionally to block sums."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _encoder_plan(c: LongT5Config) -> StackPlan:
         layers=tuple(replace(layer, mixer=mixer) for layer in layers),
         score_bias=None,
         position_table=BiasTable.Config(buckets=buckets, sums=summed is not None),
-        packs_behind=summed is not None,  # as published, padding in front of a text moves what is summed
+        packs_behind=summed is not None,  # as published, padding before a text moves what is summed
     )
 
 

@@ -1,6 +1,6 @@
 """Attention to the tokens nearby and to sums of all others (LongT5, https://arxiv.org/abs/2112.07916).
 
-Nearby tokens are looked at piece by piece, as in `banded_attention`: time and memory grow linearly with the length.
+Nearby tokens are attended to piece by piece, as in `banded_attention`: time and memory grow linearly with the length.
 With sums there is one column more per summed block, so that a part grows with length times length / block.
 """
 
@@ -37,8 +37,8 @@ class BiasTable(Configured):
         self.sums: RelativeBuckets | None = config.buckets.build() if config.sums else None
 
     def forward(self) -> Tensor:
-        """(2 m + 1, heads), or (2 m + 1, 2 heads) with those of sums behind; from distance -m to m, which is the
-        greatest that has a bias of its own."""
+        """(2 m + 1, heads), or (2 m + 1, 2 heads) with those of sums last; from distance -m to m, which is the
+        greatest that has its own bias."""
         most, device = self.tokens.config.max_distance, self.tokens.table.weight.device
         distance = torch.arange(-most, most + 1, device=device)
         parts = [self.tokens] if self.sums is None else [self.tokens, self.sums]
@@ -47,7 +47,7 @@ class BiasTable(Configured):
 
 @dataclass(frozen=True)
 class Sums:
-    """Which tokens are summed: whole blocks of a text, the tokens behind the last one joining it.
+    """Which tokens are summed: whole blocks of a text, the tokens after the last one joining it.
 
     `block`: (tokens,) number of each token's block in its text, -1 for none; `slot`: (tokens,) place of its sum among
     those of all texts, the last place for none; `known`: (batch, sums) bool, those that a text has.
@@ -73,7 +73,7 @@ class Sums:
         return cls(block, slot, known)
 
     def add(self, x: Tensor) -> Tensor:
-        """States (tokens, hidden) -> their sums (batch, sums, hidden), zero where there is none."""
+        """States (tokens, hidden) -> their sums (batch, sums, hidden), zero if there is none."""
         sums = x.new_zeros((self.known.numel() + 1, x.shape[-1])).index_add(0, self.slot, x)
         return sums[:-1].unflatten(0, self.known.shape)
 

@@ -26,5 +26,5 @@ class LongT5Config(T5Config):
     )
 
     def summed(self) -> int | None:
-        """Tokens per sum, None where nothing is summed."""
+        """Tokens per sum, None if nothing is summed."""
         return self.global_block_size if self.encoder_attention_type == "transient-global" else None

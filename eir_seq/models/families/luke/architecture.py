@@ -46,7 +46,7 @@ without_pooler = partial(luke_plan, pooler=False)
 
 
 def in_stack(rows: Iterator[Row], stack: str = "stack") -> Iterator[Row]:
-    """A key table of a stack whose layers stand inside another backbone."""
+    """A key table of a stack whose layers are inside another backbone."""
     for row in rows:
         if isinstance(row, Same) and row.ours.startswith("layers."):
             yield replace(row, ours=f"{stack}.{row.ours}")

@@ -1,4 +1,4 @@
-"""The layers of luke: entities beside words."""
+"""The layers of luke: entities alongside words."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from eir_seq.models.options import option, rate, size
 
 @dataclass(frozen=True, kw_only=True)
 class LukeConfig(CountedPositions):
-    """Options of luke: roberta's encoder that reads entities beside words."""
+    """Options of luke: roberta's encoder that reads entities alongside words."""
 
     model_type: ClassVar[str] = "luke"
 

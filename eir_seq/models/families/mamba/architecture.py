@@ -24,7 +24,7 @@ from eir_seq.models.output import ModelOutput
 
 @dataclass(frozen=True, kw_only=True)
 class MambaPlan(StackPlan):
-    """A stack whose cache has a documented name of its own."""
+    """A stack whose cache has its own documented name."""
 
     def build(self) -> MambaStack:
         """The stack."""

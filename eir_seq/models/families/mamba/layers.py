@@ -23,7 +23,7 @@ class SelectiveStateSpace(nn.Module):
     """A convolution over the last few tokens, then states whose time step, writing and reading depend on the token.
 
     Each inner channel has `state_size` numbers that fade at learned rates; a gate decides what leaves the mixer.
-    Padding counts as zeros in front of the convolution and behind it.
+    Padding counts as zeros before and after the convolution.
     """
 
     @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SelectiveStateSpace(nn.Module):
         return self.out(ctx.layout.pack(y) * self.activation(gate))
 
     def _begin(self, x: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
-        """The tokens in front of the convolution, (batch, kernel - 1, inner), and the state, (batch, size, inner)."""
+        """The tokens before the convolution, (batch, kernel - 1, inner), and the state, (batch, size, inner)."""
         kept = None if cache is None else cache.state(self)
         if kept is not None:
             return kept[0], kept[1]

@@ -30,7 +30,7 @@ def selective_scan(
         x, step: (batch, length, width).
         rates: (size, width), below zero.
         write, read: (batch, length, size).
-        start: (batch, size, width), the state in front of the first time.
+        start: (batch, size, width), the state before the first time.
 
     Returns:
         y, (batch, length, width), and the last state, like `start`. All of it is in float32 or better.

@@ -122,7 +122,7 @@ def mega_layer(c: MegaConfig) -> MegaLayer.Config:
 
 
 def simple_biases(c: MegaConfig) -> bool:
-    """Whether each distance has a number of its own."""
+    """Whether each distance has its own number."""
     return c.relative_positional_bias == "simple"
 
 

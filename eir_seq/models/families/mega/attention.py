@@ -46,7 +46,7 @@ class SimpleDistances(Configured):
         """(2 * length - 1,) for the distances (key minus query) of a text.
 
         Raises:
-            ValueError: there are not so many.
+            ValueError: there are not that many.
         """
         if length > self.longest:
             raise ValueError(f"a text of {length} tokens: distances are known up to {self.longest} tokens")
@@ -86,8 +86,8 @@ class MegaAttention(Configured):
         """What varies.
 
         `shared_size`: width of queries and keys; `inner_size`: of values. `distances`: what is added to scores.
-        `weighting`: softmax, or laplace or relu2, which weigh each key by itself. `chunk`: tokens look at their own
-        chunk of so many, None for all of the text. `dropout`: on the average and on the update. `drops_channels`: of
+        `weighting`: softmax, or laplace or relu2, which weigh each key by itself. `chunk`: tokens attend to their own
+        chunk of that many, None for all of the text. `dropout`: on the average and on the update. `drops_channels`: of
         states, for a whole text.
         """
 
@@ -143,22 +143,22 @@ class MegaAttention(Configured):
         real = rows.real.unflatten(1, (-1, size))
         count = real.cumsum(-1)[..., None] if causal else real.sum(-1)[..., None, None]
         if self.config.weighting == "softmax":
-            real = real | ~real.any(-1, keepdim=True)  # a chunk without a text looks at itself
+            real = real | ~real.any(-1, keepdim=True)  # a chunk without a text attends to itself
         look = real[..., None, :]
         look = look & look.new_ones(size, size).tril() if causal else look
         bias = by_distance(self.distances(size).expand(size, -1))
         weights = self._weights(query, key, bias, look, count, ctx)
         if ctx.attentions is not None:
             shown = weights
-            if size >= whole:  # as tokens stand in the text; those of chunks stand as chunks do
+            if size >= whole:  # in the order of the tokens; those of chunks in the order of chunks
                 shown = rows.collect(rows.collect(weights[:, 0]).mT).mT[:, None]
             ctx.attentions.append(shown)
         return rows.collect((self._dropped(weights) @ value).flatten(1, 2))
 
     def _next(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context) -> Tensor:
-        """The same for tokens (batch, new, width) behind those that the cache holds.
+        """The same for tokens (batch, new, width) after those that the cache holds.
 
-        Only the last tokens are kept if all look at chunks, and queries are taken as many at once.
+        Only the last tokens are kept if all attend to chunks, and queries are taken as many at once.
         """
         assert ctx.cache is not None
         new, chunk = query.shape[1], self.config.chunk
@@ -186,7 +186,7 @@ class MegaAttention(Configured):
         return torch.cat(mixed, 1)
 
     def _weights(self, query: Tensor, key: Tensor, bias: Tensor, look: Tensor, count: Tensor, ctx: Context) -> Tensor:
-        """(..., queries, keys); `count`: keys that a query may look at."""
+        """(..., queries, keys); `count`: keys that a query may attend to."""
         if self.config.weighting == "softmax":
             scores = (query * self.config.shared_size**-0.5) @ key.mT + bias.to(query.dtype)
             weights = scores.masked_fill(~look, torch.finfo(scores.dtype).min).softmax(-1)

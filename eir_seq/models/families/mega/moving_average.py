@@ -45,7 +45,7 @@ class ExponentialMovingAverage(Configured):
         self.residual = nn.Parameter(torch.empty(config.hidden_size))
 
     def forward(self, x: Tensor, rows: LeftAligned, cache: Cache | None) -> Tensor:
-        """States of the layout that `rows` is of -> the same; with a cache those go on from earlier ones."""
+        """States of the layout that `rows` is of -> the same; with a cache those continue from earlier ones."""
         inputs = at_least_float32(rows.spread(x))
         with torch.autocast(x.device.type, enabled=False):
             if cache is None:
@@ -70,7 +70,7 @@ class ExponentialMovingAverage(Configured):
         return geometric(written * weight, kept, reach if torch.compiler.is_exporting() else min(length, reach))
 
     def _faded(self, inputs: Tensor, cache: Cache) -> Tensor:
-        """(batch, length, hidden) -> the same; the cache holds the numbers behind the last token."""
+        """(batch, length, hidden) -> the same; the cache holds the numbers after the last token."""
         length, (written, kept, weight) = inputs.shape[1], self._rates()
         average = convolved(inputs, geometric(written * weight, kept, length), False)
         state = written * faded_sum(inputs.flip(1), kept)

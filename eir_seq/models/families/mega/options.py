@@ -28,11 +28,11 @@ class MegaConfig(ModelConfig):
     )
     shared_representation_size: int = size(64, "width of queries and keys; even, if relative_positional_bias is rotary")
     use_chunking: bool = option(
-        False, "tokens look at their own chunk of the text only, so that attention costs no more than the length"
+        False, "tokens attend only within their chunk, so that the cost of attention is linear in the length"
     )
     chunk_size: int = option(
         NO_CHUNKS,
-        "tokens of a chunk; unless -1, simple biases know so many distances, with or without chunks",
+        "tokens of a chunk; unless -1, simple biases cover that many distances, with or without chunks",
         minimum=NO_CHUNKS,
     )
     truncation: int | None = size(None, "tokens that the moving average reaches in a direction; all if absent")
@@ -83,12 +83,12 @@ class MegaConfig(ModelConfig):
         """A decoder whose average runs in one direction is the head's to want.
 
         Raises:
-            UserError: tokens of a decoder would be averaged with those behind them.
+            UserError: tokens of a decoder would be averaged with those after them.
         """
         if task == "causal-lm":
             return replace(self, is_decoder=True, bidirectional=False)
         if self.is_decoder and self.bidirectional:
-            why = "is_decoder: true needs false, or each token would be averaged with those behind it"
+            why = "is_decoder: true needs false, or each token would be averaged with those after it"
             raise UserError(Fault("bidirectional", why))
         return self
 

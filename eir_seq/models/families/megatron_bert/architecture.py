@@ -18,7 +18,7 @@ from eir_seq.models.layers.residual import PreNorm
 
 
 def pre_norm_rows(c: EncoderConfig, attention_norm: str, mlp_norm: str, final_norm: str) -> Iterator[Row]:
-    """Bert's key table with other names of norms: beside the attention's parts, in the layer, behind all layers."""
+    """Bert's key table with other names of norms: next to the attention's parts, in the layer, after all layers."""
     names = {
         "mixer_norm": f"attention.{attention_norm}",
         "cross_norm": f"crossattention.{attention_norm}",
@@ -35,7 +35,7 @@ def pre_norm_rows(c: EncoderConfig, attention_norm: str, mlp_norm: str, final_no
 
 
 def megatron_plan(c: MegatronBertConfig, *, pooler: bool = True) -> StackPlan:
-    """No norm on the embeddings, one behind the last layer."""
+    """No norm on the embeddings, one after the last layer."""
     return replace(
         bert_plan(c, pooler=pooler, residual=PreNorm),
         embeddings=replace(bert_embeddings(c), norm=None),

@@ -14,7 +14,7 @@ from eir_seq.models.layers.moe.experts import Experts
 
 
 class TopKExperts(Configured):
-    """A router scores all experts; each token goes through the best, weighted by their chances among themselves."""
+    """A router scores all experts; each token goes through the best, weighted by their normalized probabilities."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):

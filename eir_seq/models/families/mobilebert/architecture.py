@@ -23,7 +23,7 @@ from eir_seq.models.layers.norms.layer_norm import LayerNorm
 
 
 class WidenedLanguageModel(LanguageModel):
-    """Scores by the narrow token table, and by a table of its own for the channels that it lacks."""
+    """Scores by the narrow token table, and by its own table for the channels that it lacks."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(LanguageModel.Config):
@@ -100,7 +100,7 @@ def mobilebert_language_model(c: MobileBertConfig, predicts: Predicts) -> Widene
 
 
 def mobilebert_pretraining(c: MobileBertConfig) -> PreTraining.Config:
-    """Hidden tokens and the order of texts, learnt together."""
+    """Hidden tokens and the order of texts, learned together."""
     return PreTraining.Config(tokens=mobilebert_language_model(c, "hidden"), pairs=next_sentence(c))
 
 

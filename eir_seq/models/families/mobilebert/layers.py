@@ -119,7 +119,7 @@ def _narrowing(size: int, narrow: int, norm: Sized) -> nn.Module:
 
 
 class BottleneckLayer(Configured):
-    """Attention and several feed-forward blocks on narrow states, widened again behind them (section 3.1)."""
+    """Attention and several feed-forward blocks on narrow states, widened again after them (section 3.1)."""
 
     @dataclass(frozen=True)
     class Config(Configured.Config):

@@ -30,7 +30,7 @@ class MobileBertConfig(EncoderConfig):
         False, "queries, keys and values are all taken from the narrow states; else values from the wide ones"
     )
     key_query_shared_bottleneck: bool = option(
-        True, "queries and keys are taken from narrow states of their own (unless use_bottleneck_attention)"
+        True, "queries and keys are computed from separate narrow states (unless use_bottleneck_attention)"
     )
     num_feedforward_networks: int = size(4, "feed-forward blocks per layer")
     normalization_type: str = option(

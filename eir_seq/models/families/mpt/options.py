@@ -70,7 +70,7 @@ class MptConfig(ModelConfig):
         "name of the layer norm; both are the same",
         choices=("low_precision_layernorm", "layernorm"),
     )
-    use_cache: bool = option(False, "published models return keys and values unasked; here a call asks for them")
+    use_cache: bool = option(False, "published models always return keys and values; here a call requests them")
     initializer_range: float = option(0.02, "standard deviation of fresh weights (normal distribution)", minimum=0.0)
     pad_token_id: int | None = option(None, "id of the padding token, by which the last real token is found")
 

@@ -1,4 +1,4 @@
-"""Learned keys and values in front of those of the texts (https://arxiv.org/abs/2101.00190)."""
+"""Learned keys and values before those of the texts (https://arxiv.org/abs/2101.00190)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Prompts(Configured):
 
 
 class PromptedEmbeddings(Embeddings):
-    """First states, and beside them the prompts of all layers."""
+    """First states, and with them the prompts of all layers."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Embeddings.Config):
@@ -81,7 +81,7 @@ class PromptedScorer(Scorer):
 
 
 class PromptedAttention(Attention):
-    """Every query may look at the prompts of its layer too, which no mask hides and no cache holds."""
+    """Every query may attend to the prompts of its layer too, which no mask hides and no cache holds."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):

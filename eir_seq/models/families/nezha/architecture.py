@@ -61,7 +61,7 @@ class DistanceAttention(Attention):
         return super().forward(x, ctx)
 
     def _table(self, device: torch.device) -> Tensor:
-        """(2 * reach + 1, head_size), from the farthest token in front to the farthest behind."""
+        """(2 * reach + 1, head_size), from the farthest token before to the farthest after it."""
         return SinusoidalPositions.sinusoids(torch.arange(2 * self.config.reach + 1, device=device), self.head_size)
 
     def rows(self, queries: int, keys: int, device: torch.device) -> Tensor:

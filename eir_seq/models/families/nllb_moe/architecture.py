@@ -62,7 +62,7 @@ class Sparse(Design):
         return replace(
             super().stack(c, decoder=decoder),
             output_router_logits=c.output_router_logits if any(c.sparse(decoder=decoder)) else None,
-            packable=not c.router_ignore_padding_tokens,  # padding takes room of the experts
+            packable=not c.router_ignore_padding_tokens,  # padding uses capacity of the experts
         )
 
     def side_rows(self, c: LikeBart, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:

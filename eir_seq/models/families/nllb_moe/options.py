@@ -16,8 +16,8 @@ class NllbMoeConfig(M2M100Config):
     model_type: ClassVar[str] = "nllb-moe"
 
     num_experts: int = option(128, "feed-forward blocks of a sparse layer, of which a token takes two", minimum=2)
-    encoder_sparse_step: int = option(4, "every so many layers of the encoder one is sparse; 0: none", minimum=0)
-    decoder_sparse_step: int = option(4, "every so many layers of the decoder one is sparse; 0: none", minimum=0)
+    encoder_sparse_step: int = option(4, "every n-th layer of the encoder is sparse; 0: none", minimum=0)
+    decoder_sparse_step: int = option(4, "every n-th layer of the decoder is sparse; 0: none", minimum=0)
     expert_capacity: int | None = size(
         64, "tokens of a batch that an expert takes in training; absent: twice its fair share. Others pass it by"
     )
@@ -27,7 +27,7 @@ class NllbMoeConfig(M2M100Config):
     moe_token_dropout: float = rate(0.2, "dropout on what experts give; in evaluation so much is taken off it")
     second_expert_policy: str = option(
         "all",
-        "the second best expert is taken always, by scores with noise (sampling), or as often as twice its chance "
+        "the second best expert is taken always, by scores with noise (sampling), or with twice its probability "
         "(random); in evaluation too",
         choices=("all", "sampling", "random"),
     )
@@ -39,7 +39,7 @@ class NllbMoeConfig(M2M100Config):
     )
     router_bias: bool = option(False, "the router's linear layer has a bias")
     router_dtype: str = option("float32", "precision of the router", choices=("float32", "float16", "bfloat16"))
-    router_ignore_padding_tokens: bool = option(False, "padding is routed too, and takes the room of tokens")
+    router_ignore_padding_tokens: bool = option(False, "padding is routed too, and uses capacity of the experts")
     output_router_logits: bool = option(
         False, "the weights of experts are returned, and how unevenly they are used enters the loss"
     )

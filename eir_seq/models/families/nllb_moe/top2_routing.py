@@ -43,7 +43,7 @@ class BiasedExperts(Experts):
 
 
 class Top2Experts(Configured):
-    """A router scores all experts; tokens queue up for their best two, first choices in front of second ones.
+    """A router scores all experts; tokens queue up for their best two, first choices before second ones.
 
     Sources: https://arxiv.org/abs/2006.16668 (2.2), https://arxiv.org/abs/2207.04672 (6.2.1).
     """
@@ -54,9 +54,9 @@ class Top2Experts(Configured):
 
         `capacity`: tokens that an expert takes at most, of all texts of a batch together; None: twice its fair share.
         `evaluated_share`: of the batch's places (padding counts), the same in evaluation; 0 or less: `capacity`.
-        `second`: the second expert is taken always, by scores with noise ("sampling"), or as often as twice its chance
+        `second`: the second expert is taken always, by scores with noise ("sampling"), or with twice its probability
         ("random"). `normalizes_all`: weights add up to one before tokens are turned away, not after.
-        `by_importance`: tokens queue up by their best chance, not by their places. `routes_padding`: padding too.
+        `by_importance`: tokens queue up by their best probability, not by their places. `routes_padding`: padding too.
         """
 
         experts: BiasedExperts.Config
@@ -109,7 +109,7 @@ class Top2Experts(Configured):
         return chosen, (weights if config.normalizes_all else _shares(weights * kept)) * kept
 
     def _queues(self, chosen: Tensor, kept: Tensor, chances: Tensor) -> Tensor:
-        """(tokens, 2): how many tokens stand in front of each in the queues of its two experts."""
+        """(tokens, 2): how many tokens precede each in the queues of its two experts."""
         arrivals = F.one_hot(chosen, self.experts.count) * kept[..., None]
         if self.config.by_importance:
             order = chances.amax(-1).argsort(descending=True, stable=True)

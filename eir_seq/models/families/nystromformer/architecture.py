@@ -22,7 +22,7 @@ from eir_seq.models.layers.positions.absolute import LearnedPositions
 from eir_seq.models.layers.positions.position_ids import ArangePositionIds
 
 UNUSED_POSITIONS = 2
-"""Rows of the position table in front of the first token's."""
+"""Rows of the position table before the first token's."""
 
 
 def long_bert_plan(c: ApproximateEncoderConfig, mixer: Attention.Config) -> StackPlan:

@@ -41,9 +41,9 @@ def pseudo_inverse(matrix: Tensor, together: bool) -> Tensor:
 
 
 class NystromAttention(Attention):
-    """Means of pieces of the text, its landmarks, stand between queries and keys; a convolution of values is added.
+    """Means of pieces of the text, its landmarks, mediate between queries and keys; a convolution of values is added.
 
-    Each text has landmarks of its own real tokens: pieces of `piece` tokens, or in texts that would have more than
+    Each text has landmarks from its own real tokens: pieces of `piece` tokens, or in texts that would have more than
     `num_landmarks` of these, as many equal ones.
     """
 

@@ -32,7 +32,7 @@ class NystromformerConfig(ApproximateEncoderConfig):
     layer_norm_eps: float = option(1e-5, "added to the variance in layer norms", minimum=0.0)
     segment_means_seq_len: int = size(
         64,
-        "a text of so many tokens has num_landmarks landmarks, each the mean of equally many tokens; a shorter one has "
+        "a text of this many tokens has num_landmarks landmarks, each the mean of equally many; a shorter one has "
         "fewer of them, in a longer one they are means of more tokens. Equal to num_landmarks: dense attention",
     )
     num_landmarks: int = size(64, "landmarks of a text at most; they divide segment_means_seq_len")
@@ -42,7 +42,7 @@ class NystromformerConfig(ApproximateEncoderConfig):
     inv_coeff_init_option: bool = option(
         False,
         "the iteration for the pseudo-inverse starts from each matrix's own scale; else, as published weights were "
-        "trained, from one scale of the whole batch, which lets texts of a batch touch each other a little",
+        "trained, from one scale of the whole batch, so that texts of a batch influence each other slightly",
     )
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,7 @@ from eir_seq.models.layers.positions.position_ids import MaskPositionIds
 from eir_seq.models.layers.residual import LayerPlan, PostNorm, PreNorm
 
 OFFSET = 2
-"""Rows of the position table in front of that of position 0; the second one is for masked tokens."""
+"""Rows of the position table before that of position 0; the second one is for masked tokens."""
 
 CAUSAL_LM = TaskHead("ForCausalLM", next_token, (Same("lm_head", "out"),))
 
@@ -35,7 +35,7 @@ CLASSIFICATION = TaskHead("ForSequenceClassification", last_token_classification
 
 
 def toolkit_rows(count: int, front: str = "", own: str = "") -> Iterator[Row]:
-    """The key table of the layers and of the token table; `front` and `own` stand in front of their and our names."""
+    """The key table of the layers and of the token table; `front` and `own` precede their and our names."""
     yield Same(f"{front}embed_tokens", f"{own}embeddings.tokens")
     theirs, ours = f"{front}layers.{{i}}.", f"{own}layers.{{i}}."
     attentions = ((f"{theirs}self_attn", f"{ours}mixer"), (f"{theirs}encoder_attn", f"{ours}cross"))
@@ -54,7 +54,7 @@ def toolkit_rows(count: int, front: str = "", own: str = "") -> Iterator[Row]:
 
 
 class WidenedTokens(Embeddings):
-    """Token vectors of a width of their own, widened before positions are added."""
+    """Token vectors of another width, projected before positions are added."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Embeddings.Config):
@@ -84,7 +84,7 @@ class PlainNorm:
 
 @dataclass(frozen=True, kw_only=True)
 class Narrowing:
-    """What stands behind the last layer: an optional norm, and a linear layer to the width of the token table."""
+    """What follows the last layer: an optional norm, and a linear layer to the width of the token table."""
 
     norm: Sized | None
     size: int

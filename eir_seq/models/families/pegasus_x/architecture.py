@@ -87,7 +87,7 @@ class WithGlobals(Design):
         if decoder:
             return stack
         embeddings: Any = stack.embeddings
-        # as published, padding in front of a text moves its blocks
+        # as published, padding before a text moves its blocks
         return replace(
             stack,
             embeddings=EmbeddingsAndGlobals.Config(**vars(embeddings), num_global_tokens=c.num_global_tokens),

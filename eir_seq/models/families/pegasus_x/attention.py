@@ -1,6 +1,6 @@
 """Attention within blocks and to global tokens (PEGASUS-X, https://arxiv.org/abs/2208.04347).
 
-Every other layer has its blocks half a block further in front, so that what one layer keeps apart meets in the next.
+Every other layer has its blocks half a block earlier, so that what one layer keeps apart meets in the next.
 Time and memory grow linearly with the length.
 """
 

@@ -44,7 +44,7 @@ class LastRowPositions(LearnedPositions):
 
 
 class StreamEmbeddings(Embeddings):
-    """First states of the text and, behind them, of the streams that predict it: a vector per stream and position."""
+    """First states of the text and, after them, of the streams that predict it: a vector per stream and position."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Embeddings.Config):

@@ -41,7 +41,7 @@ class NgramAttention(Attention):
         self.biases = Linear(config.hidden_size, config.num_buckets * config.num_heads)
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
-        """(batch, streams * length, hidden) -> the same; one stream stands behind the other."""
+        """(batch, streams * length, hidden) -> the same; the streams follow one another."""
         query, own_key, own_value = (
             self._streams(self._heads(project(x))).transpose(2, 3) for project in (self.query, self.key, self.value)
         )  # (batch, streams, heads, length, head_size)
@@ -89,5 +89,5 @@ class NgramAttention(Attention):
         stream = torch.arange(self.config.streams, device=device)[:, None, None, None]
         distance = place[keys - queries :, None] - place
         look = (distance >= (stream - 1).clamp(min=0)) | ((stream > 0) & (place == 0))
-        behind = (distance + (stream > 0).long()).clamp(min=0)  # a predicted token stands one place further
+        behind = (distance + (stream > 0).long()).clamp(min=0)  # a predicted token is one place further
         return look, distance_buckets(behind, self.config.num_buckets, self.config.max_distance)

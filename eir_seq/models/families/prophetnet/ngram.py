@@ -16,7 +16,7 @@ from eir_seq.models.output import ModelOutput
 class NgramPlan(StackPlan):
     """A bill of materials.
 
-    Its embeddings give the states of all streams, one behind the other: (batch, streams * length, hidden); its mixers
+    Its embeddings give the states of all streams, one after the other: (batch, streams * length, hidden); its mixers
     append the weights of all to `attentions`: (batch, streams, heads, length, keys + 1), the last column being that of
     a predicting token itself. `streams`: all of them.
     """
@@ -37,7 +37,7 @@ class NgramStack(Stack):
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:
         """See `Stack.forward`.
 
-        Fields besides: `last_hidden_state_ngram` and `hidden_states_ngram`, (batch, n * length, hidden), of the n
+        Additional fields: `last_hidden_state_ngram` and `hidden_states_ngram`, (batch, n * length, hidden), of the n
         predicting streams; `ngram_attentions`: (batch, n, heads, length, keys + length), whose last columns are those
         of the stream's own tokens.
         """

@@ -59,7 +59,7 @@ class AxialPositions(Configured):
 
 
 class PartwiseLanguageModel(LanguageModel):
-    """Scores so many tokens at once."""
+    """Scores that many tokens at once."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(LanguageModel.Config):

@@ -1,6 +1,6 @@
 """Attention within chunks of tokens that are near, or of like hashes (Reformer, https://arxiv.org/abs/2001.04451).
 
-Each chunk looks at itself and at some chunks around it, those at the ends of the text at the other end. Chunks of the
+Each chunk attends to itself and to some chunks around it, those at the ends of the text at the other end. Chunks of the
 text itself cost time and memory linear in the length, chunks of tokens sorted by hashes one sort more.
 """
 
@@ -24,7 +24,7 @@ class LocalSelfAttention(Configured):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):
-        """`chunk`: tokens of a chunk; `before`, `after`: chunks around its own that a token looks at.
+        """`chunk`: tokens of a chunk; `before`, `after`: chunks around its own that a token attends to.
 
         `least`, `multiple`: texts longer than the one are filled up to a multiple of the other, for all layers alike;
         texts of at most one chunk get full attention.
@@ -76,7 +76,7 @@ class LocalSelfAttention(Configured):
 
     @staticmethod
     def _real(x: Tensor, ctx: Context) -> Tensor:
-        """(batch, tokens) bool, False behind the text."""
+        """(batch, tokens) bool, False after the text."""
         layout = ctx.layout
         mask = x.new_ones(layout.batch, layout.length, dtype=torch.bool) if layout.mask is None else layout.mask
         return F.pad(mask, (0, x.shape[1] - layout.length))
@@ -90,7 +90,7 @@ class LocalSelfAttention(Configured):
         return mixed, weights
 
     def _sees_all(self, length: int, ctx: Context) -> bool:
-        """Whether a token of such a text looks at each token once, so that nothing need be cut."""
+        """Whether a token of such a text attends to each token once, so that nothing need be cut."""
         config = self.config
         around = config.chunk * (1 + config.before + config.after)
         return length <= config.chunk or (length == around and ctx.attentions is None)
@@ -109,10 +109,10 @@ class LocalSelfAttention(Configured):
         *,
         whole: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attention of (batch, heads, tokens, head_size), whose tokens stand at `places` (batch, heads, tokens).
+        """Attention of (batch, heads, tokens, head_size), whose tokens are at `places` (batch, heads, tokens).
 
-        `itself`: score of a token with itself, where it is not that of its query and key. `whole`: all look at all.
-        Gives the weighted sums, the weights and the logarithms (batch, heads, tokens) of what they were divided by.
+        `itself`: score of a token with itself, where it is not that of its query and key. `whole`: all attend to all.
+        Returns the weighted sums, the weights and the logarithms (batch, heads, tokens) of what they were divided by.
         """
         chunk, around = self.config.chunk, places
         if not whole:
@@ -132,7 +132,7 @@ class LocalSelfAttention(Configured):
         return (mixed, weights, total) if whole else (mixed.flatten(2, 3), weights, total.flatten(2))
 
     def _neighbourhood(self, x: Tensor) -> Tensor:
-        """(batch, heads, chunks, chunk, ...) -> the same with what each chunk looks at, the ends look around."""
+        """(batch, heads, chunks, chunk, ...) -> the same with what each chunk attends to, the ends look around."""
         steps = range(-self.config.before, self.config.after + 1)
         return torch.cat([torch.cat((x[:, :, i:], x[:, :, :i]), 2) if i else x for i in steps], 3)
 
@@ -140,7 +140,7 @@ class LocalSelfAttention(Configured):
 class LshSelfAttention(LocalSelfAttention):
     """Attention within chunks of tokens sorted by hashes of their keys, which are their queries too.
 
-    A token looks at itself only where there is nothing else.
+    A token attends to itself only where there is nothing else.
     """
 
     @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,7 @@ class ReformerConfig(ModelConfig):
     layer_norm_eps: float = option(1e-12, "added to the variance in layer norms", minimum=0.0)
     is_decoder: bool = option(False, "each token sees only itself and those before; task causal-lm sets it")
     use_cache: bool = option(
-        True, "of published files; a text that grows is read anew here, as new tokens change the chunks of all"
+        True, "of published files; a text that grows is read again here, as new tokens change all chunks"
     )
     chunk_size_lm_head: int = option(0, "tokens that the language-model head scores at once; 0: all", minimum=0)
     classifier_dropout: float | None = rate(None, "dropout of the classification head; hidden_dropout_prob if absent")
@@ -72,13 +72,13 @@ class ReformerConfig(ModelConfig):
         """Whether it is a decoder is the head's to decide.
 
         Raises:
-            UserError: tokens of a decoder would look at chunks behind their own.
+            UserError: tokens of a decoder would attend to chunks after their own.
         """
         if task == "causal-lm":
             after = [name for name in ("local_num_chunks_after", "lsh_num_chunks_after") if getattr(self, name)]
             if after:
                 raise UserError(
-                    *(Fault(name, f"{getattr(self, name)}: a decoder sees 0 chunks behind") for name in after)
+                    *(Fault(name, f"{getattr(self, name)}: a decoder sees 0 chunks after") for name in after)
                 )
         return replace(self, is_decoder=task == "causal-lm") if task in ("causal-lm", "masked-lm") else self
 

@@ -54,7 +54,7 @@ class ReversibleStack(Stack):
         self.final_norm = plan.final_norm.build(plan.hidden_size) if plan.final_norm else None
 
     def _run(self, x: Tensor, ctx: Context, select: Callable[[int], None]) -> tuple[Tensor, list[Tensor]]:
-        """The embeddings -> both streams behind all layers, and the second one in front and behind each."""
+        """The embeddings -> both streams after all layers, and the second one before and after each."""
         layers: Any = list(self.layers)
         states = [x]
         if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -93,7 +93,7 @@ class _Pass:
         return first, second
 
     def backward(self, first: Tensor, second: Tensor, grads: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        """The streams behind all layers and their gradients -> those of both streams in front, and of parameters."""
+        """The streams after all layers and their gradients -> those of both streams in front, and of parameters."""
         grad_first, grad_second = grads
         self.ctx.attentions = None  # those of the pass itself are what was wanted
         found: list[tuple[Tensor, ...]] = []

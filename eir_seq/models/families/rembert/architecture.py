@@ -28,7 +28,7 @@ def rembert_rows(c: RemBertConfig) -> Iterator[Row]:
 
 
 def rembert_language_model(c: RemBertConfig, predicts: Predicts) -> LanguageModel.Config:
-    """Bert's, with a wide hidden layer and, as a rule, a token table of its own."""
+    """Bert's, with a wide hidden layer and, usually, its own token table."""
     return replace(bert_language_model(c, predicts), embedding_size=c.output_embedding_size)
 
 

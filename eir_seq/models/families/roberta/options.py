@@ -12,7 +12,7 @@ from eir_seq.models.options import option, size
 
 @dataclass(frozen=True, kw_only=True)
 class CountedPositions(EncoderConfig):
-    """Positions are counted over real tokens, from the number behind `pad_token_id` on."""
+    """Positions are counted over real tokens, from the number after `pad_token_id` on."""
 
     max_position_embeddings: int = size(
         512, "rows of the position table; a text has at most this many tokens less pad_token_id + 1"

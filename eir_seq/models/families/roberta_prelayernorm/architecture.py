@@ -16,7 +16,7 @@ from eir_seq.models.layers.residual import PreNorm
 
 
 def prelayernorm_plan(c: RobertaPreLayerNormConfig, *, pooler: bool = True) -> StackPlan:
-    """A norm on the embeddings and one behind the last layer, which `hidden_states` do not pass."""
+    """A norm on the embeddings and one after the last layer, which `hidden_states` do not pass."""
     assert c.pad_token_id is not None
     return replace(
         bert_plan(c, pooler=pooler, numbering=InputPositionIds(c.pad_token_id), residual=PreNorm),

@@ -37,7 +37,7 @@ class SignEmbeddings(Embeddings):
     class Config(Embeddings.Config):
         """`signs`: rows and width of the table of each kind. `concat`: vectors are concatenated and projected.
 
-        If not, they are averaged with bert's embeddings behind norm and dropout.
+        If not, they are averaged with bert's embeddings after norm and dropout.
         """
 
         signs: Mapping[str, tuple[int, int]]

@@ -22,7 +22,7 @@ from eir_seq.models.layers.norms.layer_norm import LayerNorm
 def rwkv_plan(c: RwkvConfig) -> RwkvPlan:
     """A normed token table, layers of time mixing and channel mixing, a final norm.
 
-    The published code leaves the mask unread, so that padding in front of a text is text; here it is nothing.
+    The published code leaves the mask unread, so that padding before a text is text; here it is nothing.
     """
     norm = LayerNorm.Config(eps=c.layer_norm_epsilon)
     every = c.rescale_every if c.rescale_every > 0 else c.num_hidden_layers + 1

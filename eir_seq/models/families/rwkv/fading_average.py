@@ -20,10 +20,10 @@ def fading_average(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, star
     Args:
         key, value: (batch, length, width), in float32 or better, like all that follows.
         rate, bonus: (width); `rate` above zero.
-        start: the sums in front of the first time.
+        start: the sums before the first time.
 
     Returns:
-        Averages, like `value`, and the sums behind the last time.
+        Averages, like `value`, and the sums after the last time.
     """
     maximum = _whole_maximum if torch.compiler.is_exporting() else _fading_maximum
     top = maximum(key.detach(), rate.detach(), start[2])

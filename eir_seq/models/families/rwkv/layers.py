@@ -15,23 +15,23 @@ from eir_seq.models.layers.precision import at_least_float32
 from eir_seq.models.layers.residual import Layer, LayerPlan
 
 NEVER = -1e38
-"""The greatest logarithm of a weight in front of the first token."""
+"""The greatest logarithm of a weight before the first token."""
 
 
 def shares(hidden_size: int) -> nn.Parameter:
-    """Per channel, how much of a token and how little of the one in front of it is read."""
+    """Per channel, how much of a token and how little of the one before it is read."""
     return nn.Parameter(torch.empty(1, 1, hidden_size))
 
 
 def mixed(before: Tensor, x: Tensor, share: nn.Parameter) -> Tensor:
-    """What is read of each token and of the one in front of it, states of any layout."""
+    """What is read of each token and of the one before it, states of any layout."""
     return torch.lerp(before, x, share[0, 0])
 
 
 def in_front(x: Tensor, last: Tensor | None, ctx: Context) -> tuple[Tensor, Tensor]:
-    """What `x` is at the token in front of each, in the layout of the context, and at the last token, (batch, hidden).
+    """What `x` is at the token before each, in the layout of the context, and at the last token, (batch, hidden).
 
-    Zeros stand in front of a text; `last`: what stands there instead, (batch, hidden).
+    Zeros precede a text; `last`: what is there instead, (batch, hidden).
     """
     x = ctx.layout.pad(x)
     if ctx.layout.mask is not None:
@@ -85,7 +85,7 @@ class TimeMixing(nn.Module):
 
 
 class ChannelMixing(nn.Module):
-    """A gated feed-forward block with squared rectifiers that also reads the token in front."""
+    """A gated feed-forward block with squared rectifiers that also reads the preceding token."""
 
     @dataclass(frozen=True)
     class Config:
@@ -116,7 +116,7 @@ class ChannelMixing(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class MixingPlan(LayerPlan):
-    """`halvings`: how often states are halved in evaluation in front of this layer; `halves`: once more behind it."""
+    """`halvings`: how often states are halved in evaluation before this layer; `halves`: once more after it."""
 
     halvings: int = 0
     halves: bool = False

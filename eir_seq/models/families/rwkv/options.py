@@ -26,7 +26,7 @@ class RwkvConfig(ModelConfig):
     bos_token_id: int | None = option(0, "id of the token that begins a text")
     eos_token_id: int | None = option(0, "id of the token that ends a text")
     rescale_every: int = option(
-        6, "in evaluation, hidden states are halved after every so many layers to fit float16; 0 or less: never"
+        6, "in evaluation, hidden states are halved after every n-th layer to fit float16; 0 or less: never"
     )
     tie_word_embeddings: bool = option(False, "one table for token embeddings and the language-model head")
     use_cache: bool = option(True, "return the state after the last token in evaluation")

@@ -25,20 +25,20 @@ class RwkvPlan(StackPlan):
 
 
 class RwkvStack(RecurrentStack):
-    """A stack that takes and returns its cache as the documented `state` too, in evaluation without being asked."""
+    """A stack that takes and returns its cache as the documented `state` too, in evaluation by default."""
 
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:
         """See `Stack.forward`.
 
         Args:
             inputs: those of every stack, and `state`, in place of `past_key_values`: five tensors (batch, channels,
-                layers) behind an earlier text. They are the last inputs of the channel mixing and of the time mixing,
+                layers) after an earlier text. They are the last inputs of the channel mixing and of the time mixing,
                 and numerator, denominator and greatest logarithm of the averages. A mask is of the new tokens only.
 
         Raises:
             ValueError: both of them are given, or not five tensors of these shapes; else as there.
         """
-        asked = inputs.get("use_cache") or inputs.get("past_key_values") is not None
+        keeps_state = inputs.get("use_cache") or inputs.get("past_key_values") is not None
         if (state := inputs.pop("state", None)) is not None:
             if inputs.get("past_key_values") is not None:
                 raise ValueError("give one of state and past_key_values: they are one cache")
@@ -48,7 +48,7 @@ class RwkvStack(RecurrentStack):
         output = super().forward(*args, **inputs)
         if inputs["use_cache"] and output.past_key_values is not None:
             output["state"] = self._state_of(output.past_key_values)
-        if not asked:
+        if not keeps_state:
             output.pop("past_key_values", None)
         return output
 

@@ -1,4 +1,4 @@
-"""A stack over windows side by side: each text is cut, and its pieces are read as texts of their own."""
+"""A stack over windows side by side: each text is cut, and its pieces are read as their own texts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WindowsPlan:
 
 
 class Windows(nn.Module):
-    """Reads windows as rows of a larger batch; position ids go on from window to window."""
+    """Reads windows as rows of a larger batch; position ids continue from window to window."""
 
     def __init__(self, plan: WindowsPlan) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Windows(nn.Module):
         )
 
     def _cut(self, x: Tensor | None) -> Tensor | None:
-        """(batch, length, ...) -> (batch * windows, size, ...), zero behind the end."""
+        """(batch, length, ...) -> (batch * windows, size, ...), zero after the end."""
         if x is None:
             return None
         missing = -x.shape[1] % self.plan.size

@@ -39,8 +39,8 @@ class _Side(nn.Module):
         self.match = Linear(size, size, bias=False)
 
     def forward(self, questions: Tensor, tokens: Tensor) -> Tensor:
-        asked = self.match(self.question_norm(F.gelu(self.question(questions))))
-        scores: Tensor = asked @ self.token_norm(F.gelu(self.token(tokens))).transpose(1, 2)
+        query = self.match(self.question_norm(F.gelu(self.question(questions))))
+        scores: Tensor = query @ self.token_norm(F.gelu(self.token(tokens))).transpose(1, 2)
         return scores
 
 

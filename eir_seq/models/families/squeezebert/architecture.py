@@ -41,7 +41,7 @@ class GroupedAttention(Attention):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Attention.Config):
-        """`groups`: of the projections to queries, keys and values, and behind attention."""
+        """`groups`: of the projections to queries, keys and values, and after attention."""
 
         groups: tuple[int, int, int, int]
 

@@ -28,7 +28,7 @@ class StableLmConfig(RotaryDecoderConfig):
     bos_token_id: int | None = option(0, "id of the token that begins a text")
     eos_token_id: int | list[int] | None = option(0, "id (or ids) of the token that ends a text")
     use_qkv_bias: bool = option(False, "linear layers of queries, keys and values have biases")
-    qk_layernorm: bool = option(False, "queries and keys are normed, every head by a scale of its own")
+    qk_layernorm: bool = option(False, "queries and keys are normed, each head with its own scale")
     use_parallel_residual: bool = option(False, "attention and feed-forward block read the same normed state")
     hidden_dropout: float = rate(0.0, "dropout on the output of feed-forward blocks")
     partial_rotary_factor: float = option(0.25, ROTATED, minimum=0.0, maximum=1.0)

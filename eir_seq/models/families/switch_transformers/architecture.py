@@ -48,7 +48,7 @@ def _stack(c: SwitchTransformersConfig, *, decoder: bool, routes: bool) -> Stack
             replace(layer, residual=PreNormMoe, mlp=experts) if routed else layer  # type: ignore[type-var]
             for layer, routed in zip(plan.layers, sparse, strict=True)
         ),
-        packs_behind=not c.router_ignore_padding_tokens,  # in front of a text, padding takes room of the experts
+        packs_behind=not c.router_ignore_padding_tokens,  # before a text, padding uses capacity of the experts
         output_router_logits=routes if any(sparse) else None,
     )
 

@@ -35,7 +35,7 @@ class SwitchTransformersConfig(LikeT5):
     )
     router_dtype: str = option("float32", "precision of the routers", choices=("float32", "float16", "bfloat16"))
     router_ignore_padding_tokens: bool = option(
-        False, "padding takes no room of an expert's capacity, and does not count in the routers' losses"
+        False, "padding uses no capacity of the experts, and does not count in the routers' losses"
     )
     router_z_loss_coef: float = option(0.001, "weight of the loss that keeps scores of routers small", minimum=0.0)
     router_aux_loss_coef: float = option(

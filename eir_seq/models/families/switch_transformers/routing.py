@@ -15,7 +15,7 @@ from eir_seq.models.layers.moe.experts import Experts, router_scores
 
 
 class SwitchExperts(Configured):
-    """Each token goes through its best expert, weighted by its chance, while that has room (arXiv 2101.03961, 2.2).
+    """Each token goes through its best expert, weighted by its probability, up to its capacity (arXiv 2101.03961, 2.2).
 
     Room is counted per text and per call, from the first token on; those that find none come out as zeros.
     """

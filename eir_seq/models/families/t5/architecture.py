@@ -148,7 +148,7 @@ def _token_classification(c: T5Config) -> TokenClassification.Config:
 
 
 def t5_language_model(c: LikeT5, head: type[LanguageModel] = LanguageModel, **own: Any) -> LanguageModel.Config:
-    """Scores of a target's tokens by `head`; `own`: what its config has besides."""
+    """Scores of a target's tokens by `head`; `own`: what else its config has."""
     return head.Config.of(
         c,
         predicts="target",

@@ -75,12 +75,12 @@ class T5Config(LikeT5):
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.feed_forward_proj.removeprefix("gated-") not in ACTIVATIONS:
             allowed = ", ".join(ACTIVATIONS)
-            yield "feed_forward_proj", f"{self.feed_forward_proj!r} is not one of {allowed}, or one behind 'gated-'"
+            yield "feed_forward_proj", f"{self.feed_forward_proj!r} is not one of {allowed}, or one after 'gated-'"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MT5Config(T5Config):
-    """Options of mt5: t5 with a gate in the feed-forward block and a language-model head of its own."""
+    """Options of mt5: t5 with a gate in the feed-forward block and its own language-model head."""
 
     model_type: ClassVar[str] = "mt5"
 

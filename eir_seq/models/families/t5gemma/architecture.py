@@ -136,7 +136,7 @@ def _reader_plan(c: T5GemmaConfig) -> EncoderDecoderPlan | StackPlan:
         replace(layer, mixer=ReaderAttention.Config(**{**vars(layer.mixer), "scorer": scorer}))  # type: ignore[type-var,attr-defined]
         for layer in decoder.layers
     )
-    # padding on the left stands behind the decoder's first token: left out, it would bring that into others' windows
+    # padding on the left follows the decoder's first token: left out, it would bring that into others' windows
     sides = {**vars(_plan(c)), "decoder": replace(decoder, layers=layers, packs_behind=True)}
     return ReaderPlan(**sides, start_id=c.bos_token_id, padding_id=c.pad_token_id)
 
@@ -203,7 +203,7 @@ class BoundedScores(LanguageModel):
 
 
 class BehindTheText(SequenceClassification):
-    """By the decoder's state at the last real token, which stands one place later there."""
+    """By the decoder's state at the last real token, which is one place later there."""
 
     def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:  # noqa: ARG002
         """The end of the text is known by its tokens."""

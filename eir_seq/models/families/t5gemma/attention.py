@@ -52,7 +52,7 @@ class ReaderScorer(BoundedScorer):
 class ReaderAttention(Attention):
     """A masked token that sees no other one weighs all tokens alike, as published.
 
-    Elsewhere nobody reads the state of a masked token. But the decoder of a `Reader` reads a text moved by one token,
+    Elsewhere nothing reads the state of a masked token. But the decoder of a `Reader` reads a text moved by one token,
     so that the first token of a text padded on the left is judged by the state of the padding before it.
     """
 

@@ -93,7 +93,7 @@ class T5GemmaConfig(ModelConfig):
     attention_dropout: float = rate(0.0, "dropout on attention weights")
     tie_word_embeddings: bool = option(
         True,
-        "one table for the decoder's tokens and the language-model head; for a head of its own, false here and in "
+        "one table for the decoder's tokens and the language-model head; for a separate head, false here and in "
         "decoder: false here alone gives it the encoder's table, as published code does",
     )
     vocab_size: int = size(256000, "number of tokens in the vocabulary")

@@ -92,7 +92,7 @@ class CopiedTables(Initialization):
 
 
 def visual_bert_plan(c: VisualBertConfig) -> JoinedPlan:
-    """Bert over a text and regions behind it; every published class has the pooler."""
+    """Bert over a text and regions after it; every published class has the pooler."""
     stack = bert_plan(c)
     return JoinedPlan(
         embeddings=stack.embeddings,
@@ -104,7 +104,7 @@ def visual_bert_plan(c: VisualBertConfig) -> JoinedPlan:
 
 
 def visual_bert_rows(c: VisualBertConfig) -> Iterator[Row]:
-    """Bert's key table, the tables of regions, and the layer behind."""
+    """Bert's key table, the tables of regions, and the layer that follows."""
     yield Same("embeddings.visual_projection", "embeddings.others.project")
     yield Same("embeddings.visual_token_type_embeddings", "embeddings.others.segments")
     yield Same("embeddings.visual_position_embeddings", "embeddings.others.positions")

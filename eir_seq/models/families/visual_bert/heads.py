@@ -38,7 +38,7 @@ class ImagePreTraining(PreTraining):
 
 
 class VisualQuestionAnswering(TokenClassification):
-    """Scores of answers (num_labels) from the state of the last word in front of the separator."""
+    """Scores of answers (num_labels) from the state of the last word before the separator."""
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """`logits`: (batch, num_labels)."""

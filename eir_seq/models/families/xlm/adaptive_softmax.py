@@ -32,7 +32,7 @@ class AdaptiveSoftmax(Head):
         )
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """`logits`: (batch, length, vocabulary) logarithms of chances."""
+        """`logits`: (batch, length, vocabulary) log-probabilities."""
         x: Tensor = output.last_hidden_state
         return {"logits": self.out.log_prob(x.flatten(0, 1)).unflatten(0, x.shape[:2])}
 

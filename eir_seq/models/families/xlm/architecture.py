@@ -90,7 +90,7 @@ def xlm_rows(c: XLMConfig) -> Iterator[Row]:
 
 
 def with_mask(c: XLMConfig, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Inputs with a mask, where the caller gave `lengths` (batch,) instead, or only ids with padding behind the texts.
+    """Inputs with a mask, where the caller gave `lengths` (batch,) instead, or only ids with padding after the texts.
 
     Raises:
         ValueError: both of mask and lengths, lengths beyond the texts, or languages that the model does not tell.
@@ -116,8 +116,8 @@ def with_mask(c: XLMConfig, inputs: dict[str, Any]) -> dict[str, Any]:
     return inputs
 
 
-def _predict_behind(c: XLMConfig, inputs: dict[str, Any], _: None) -> dict[str, Any]:
-    """Inputs that predict the place behind the text, where the token stands that hides others."""
+def _predict_next(c: XLMConfig, inputs: dict[str, Any], _: None) -> dict[str, Any]:
+    """Inputs that predict the place after the text, where the mask token is."""
     hidden = c.mask_index if c.mask_token_id is None else c.mask_token_id
     given = {name: x for name, x in inputs.items() if name not in ("token_type_ids", "use_cache")}
     given["input_ids"] = ids = F.pad(inputs["input_ids"], (0, 1), value=hidden)
@@ -150,7 +150,7 @@ SUMMARY_ROW = Same("sequence_summary.summary", "project")
 SEARCH_ROWS: HeadRows = tuple(Same(f"qa_outputs.{row.theirs}", row.ours) for row in ANSWER_SEARCH_ROWS)
 
 HEADS = {
-    "masked-lm": TaskHead("WithLMHeadModel", _language_model, _language_model_rows, decoding=Decoding(_predict_behind)),
+    "masked-lm": TaskHead("WithLMHeadModel", _language_model, _language_model_rows, decoding=Decoding(_predict_next)),
     "sequence-classification": TaskHead("ForSequenceClassification", _classification, (SUMMARY_ROW,)),
     "token-classification": TaskHead(
         "ForTokenClassification",

@@ -13,7 +13,7 @@ from eir_seq.models.layers.residual import Layer, LayerPlan, PostNorm, PreNorm
 
 
 class LanguageEmbedding(nn.Embedding, Configured):
-    """A vector per language; none where the caller does not tell the languages."""
+    """A vector per language; none if the caller does not tell the languages."""
 
     @dataclass(frozen=True)
     class Config(Configured.Config):
@@ -40,7 +40,7 @@ class BlankingPlan(LayerPlan):
 
 
 class _Blanking(Layer):
-    """States at padding are zeros again behind each layer."""
+    """States at padding are zeros again after each layer."""
 
     def __init__(self, plan: BlankingPlan) -> None:
         super().__init__(plan)
@@ -54,8 +54,8 @@ class _Blanking(Layer):
 
 
 class BlankingPostNorm(_Blanking, PostNorm):
-    """Norms behind the sublayers."""
+    """Norms after the sublayers."""
 
 
 class BlankingPreNorm(_Blanking, PreNorm):
-    """Norms in front of the sublayers."""
+    """Norms before the sublayers."""

@@ -36,7 +36,7 @@ class XLMConfig(ModelConfig):
     causal: bool = option(
         False, "each token sees only the places up to its own; padding among them counts as text of zeros, as published"
     )
-    asm: bool = option(False, "the language-model head is an adaptive softmax, whose logits are logarithms of chances")
+    asm: bool = option(False, "the language-model head is an adaptive softmax, whose logits are log-probabilities")
     asm_cutoffs: list[int] = option(
         [8000, 20000], "ids at which the clusters of rarer tokens of an adaptive softmax begin"
     )
@@ -65,7 +65,7 @@ class XLMConfig(ModelConfig):
     summary_type: str = option(
         "first",
         "state of a text that a classification head reads: that of the first place, of the last, or the mean, padding "
-        "counted in; cls_index is the last too, as published heads are told no place",
+        "counted in; cls_index is the last too, as published heads get no position",
         choices=("last", "first", "mean", "cls_index"),
     )
     summary_use_proj: bool = option(
@@ -84,9 +84,7 @@ class XLMConfig(ModelConfig):
     end_n_top: int = size(5, "ends of answers that it gives for each begin")
     mask_token_id: int | None = option(0, "id of the token whose place is predicted when text is generated")
     lang_id: int = option(0, "number of the language that text is generated in, where there are several", minimum=0)
-    pad_token_id: int | None = option(
-        2, "id that texts are filled up with by whoever makes batches; the model itself goes by pad_index"
-    )
+    pad_token_id: int | None = option(2, "padding id that batches are made with; the model itself uses pad_index")
     bos_token_id: int | None = option(0, "id of the token that begins a generated text")
     tie_word_embeddings: bool = option(
         True, "one table for token embeddings and the language-model head; an adaptive softmax has its own in any case"

@@ -16,7 +16,7 @@ from eir_seq.models.layers.residual import PreNorm
 
 
 def xl_plan(c: XLMRobertaXLConfig, *, pooler: bool = True) -> StackPlan:
-    """As megatron-bert with roberta's positions; nothing drops out behind the feed-forward block."""
+    """As megatron-bert with roberta's positions; nothing drops out after the feed-forward block."""
     assert c.pad_token_id is not None
     numbering: PositionIds = InputPositionIds(c.pad_token_id)
     layer = replace(bert_layer(c, PreNorm), dropout=0.0, mixer_dropout=c.hidden_dropout_prob)

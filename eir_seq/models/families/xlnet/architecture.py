@@ -100,11 +100,11 @@ def _language_model(c: XLNetConfig) -> LanguageModel.Config:
 
 
 OVERLAP = 2
-"""Tokens that are read again at each step of a growing text, now that others stand behind them."""
+"""Tokens that are read again at each step of a growing text, now that others follow them."""
 
 
-def _predict_behind(c: XLNetConfig, inputs: dict[str, Any], mems: tuple[Tensor, ...] | None) -> dict[str, Any]:
-    """Inputs that predict the place behind the text, which nothing sees; of earlier tokens there are mems."""
+def _predict_next(c: XLNetConfig, inputs: dict[str, Any], mems: tuple[Tensor, ...] | None) -> dict[str, Any]:
+    """Inputs that predict the place after the text, which nothing sees; of earlier tokens there are mems."""
     ids, mask = F.pad(inputs["input_ids"], (0, 1)), inputs["attention_mask"]
     if mems is not None:
         ids, mems = ids[:, -OVERLAP - 1 :], tuple(states[:-OVERLAP] for states in mems)
@@ -144,7 +144,7 @@ XLNET = Architecture(
                 "LMHeadModel",
                 _language_model,
                 (Same("lm_loss.weight", "out.weight"), Same("lm_loss.bias", "bias")),
-                decoding=Decoding(_predict_behind, keeps="mems"),
+                decoding=Decoding(_predict_next, keeps="mems"),
             ),
             "sequence-classification": TaskHead(
                 "ForSequenceClassification",

@@ -22,7 +22,7 @@ class StreamContext(Context):
     Attributes:
         distances: one (keys + queries - 1, hidden) table of vectors for the distances from keys - 1 down, or two: for
             the first and the second half of the batch.
-        segments: (batch, keys) segment ids, those of kept states in front; None if none were given.
+        segments: (batch, keys) segment ids, those of cached states first; None if none were given.
         look: (batch or 1, 1, queries, keys) bool of who sees whom among padded tokens; None if everyone does.
         causal: whether a packed token sees only itself and those before.
         kept: (batch, earlier, hidden) states of earlier tokens, input of the current layer.

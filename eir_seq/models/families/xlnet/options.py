@@ -54,14 +54,14 @@ class XLNetConfig(ModelConfig):
     summary_type: str = option(
         "last",
         "state of a text that a classification head reads: that of the last place, of the first, or the mean; "
-        "cls_index is the last too, as published heads are told no place",
+        "cls_index is the last too, as published heads get no position",
         choices=("last", "first", "mean", "cls_index"),
     )
     summary_use_proj: bool = option(True, "a classification head projects that state first")
     summary_activation: str | None = option("tanh", "activation after that projection", choices=ACTIVATIONS)
     summary_proj_to_labels: bool = option(
         False,
-        "documented with true, but published heads put a layer of their own behind the projection, which reads d_model "
+        "documented with true, but published heads apply another layer after the projection, which reads d_model "
         "channels: a model with such a head takes false only",
     )
     summary_last_dropout: float = rate(0.1, "dropout after that activation")
@@ -75,10 +75,10 @@ class XLNetConfig(ModelConfig):
         """Checks the summary of heads that have one.
 
         Raises:
-            UserError: the projection has not the width that the layer behind it reads.
+            UserError: the projection has not the width that the layer after it reads.
         """
         if task in ("sequence-classification", "multiple-choice") and self.summary_proj_to_labels:
-            why = f"true cannot be with task {task!r}: behind the projection a layer reads d_model channels; set false"
+            why = f"true cannot be with task {task!r}: after the projection a layer reads d_model channels; set false"
             raise UserError(Fault("summary_proj_to_labels", why))
         return self
 

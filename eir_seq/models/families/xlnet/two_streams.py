@@ -107,7 +107,7 @@ class TwoStreams(CheckpointsLayers):
             target_mapping: (batch, predictions, length), one at the token that each prediction is for.
             token_type_ids: (batch, length).
             head_mask: (heads,) or (layers, heads), factors on attention weights.
-            use_mems: whether to return `mems`. Asked for in this way (or given), they hold states of padding too;
+            use_mems: whether to return `mems`. Requested in this way (or given), they hold states of padding too;
                 else these may be zero.
 
         Raises:
@@ -228,7 +228,7 @@ class TwoStreams(CheckpointsLayers):
         return seen
 
     def _keep(self, states: Tensor, before: Tensor | None) -> Tensor:
-        """(batch, length, hidden) states behind those kept before -> (kept, batch, hidden), without history."""
+        """(batch, length, hidden) states after those kept before -> (kept, batch, hidden), without history."""
         states = states[:, : self.plan.reuses or None]
         if before is not None:
             states = torch.cat((before, states), 1)

@@ -12,7 +12,7 @@ from eir_seq.models.initialization import Initialization
 
 
 def yoso_plan(c: YosoConfig) -> StackPlan:
-    """Attention by the chance that hashes agree.
+    """Attention by the probability that hashes agree.
 
     A mask is honoured, as the paper has it, where the published code of today leaves padding in.
     """

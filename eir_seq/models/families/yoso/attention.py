@@ -1,7 +1,7 @@
-"""Attention by Bernoulli sampling (YOSO, https://arxiv.org/abs/2111.09714): weights are chances that hashes agree.
+"""Attention by Bernoulli sampling (YOSO, https://arxiv.org/abs/2111.09714): weights are hash collision probabilities.
 
-Queries and keys are unit vectors. A random plane separates two of them with a chance of their angle over pi, so a hash
-of `length` planes agrees with the chance (1 - angle / pi) ** length. That is the weight of a pair. It is computed for
+Queries and keys are unit vectors. A random plane separates two of them with probability angle / pi, so a hash of
+`length` planes agrees with probability (1 - angle / pi) ** length. That is the weight of a pair. It is computed for
 all pairs (time grows with the square of the length, memory does not), or estimated by hashes: values are summed per
 bucket, and every query reads its own bucket, in linear time.
 
@@ -45,7 +45,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def agreement(query: Tensor, key: Tensor, length: int) -> Tensor:
-    """(..., queries, size), (..., keys, size) unit vectors -> the chance that a hash of `length` planes agrees."""
+    """(..., queries, size), (..., keys, size) unit vectors -> the probability that a hash of `length` planes agrees."""
     cosine = (query @ key.transpose(-1, -2)).clamp(-1, 1)
     chance, power = 1 - cosine.acos() / math.pi, None
     while length:  # far faster than a general power
@@ -58,7 +58,7 @@ def agreement(query: Tensor, key: Tensor, length: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Which weights fall out, drawn anew for each block of queries, the same in both passes."""
+    """Which weights are dropped, redrawn for each block of queries, the same in both passes."""
 
     rate: float = 0.0
     seed: int = 0
@@ -154,7 +154,7 @@ def by_buckets(readers: Tensor, writers: Tensor, values: Tensor, buckets: int) -
 def _weighted(
     readers: Tensor, asked: Tensor, writers: Tensor, offered: Tensor, vectors: Tensor, buckets: int
 ) -> Tensor:
-    """The same of `vectors`, each times the product of what its writer offers and its reader asks, (.., channels)."""
+    """The same of `vectors`, each times the product of its `offered` and the reader's `asked`, (.., channels)."""
     total = torch.zeros_like(vectors)
     for ask, offer in zip(asked.split(CHANNELS, -1), offered.split(CHANNELS, -1), strict=True):
         outer = by_buckets(readers, writers, offer[..., None] * vectors[..., None, :], buckets)
@@ -212,9 +212,9 @@ def hadamard(x: Tensor) -> Tensor:
 
 
 class YosoAttention(Attention):
-    """Sums of values by the chance that hashes agree, scaled to length one; a convolution of values is added.
+    """Sums of values by the probability that hashes agree, scaled to length one; a convolution of values is added.
 
-    In training, hashes are drawn anew at every call; in evaluation they are always the same ones.
+    In training, hashes are redrawn at every call; in evaluation they are always the same ones.
     """
 
     @dataclass(frozen=True, kw_only=True)

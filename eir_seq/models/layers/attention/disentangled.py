@@ -70,7 +70,7 @@ class Distances:
 
 
 def between_real(mask: Tensor | None) -> Tensor | None:
-    """(batch, 1, 1, length) bool of keys -> (batch, 1, length, length): padding looks at nobody, so at all alike.
+    """(batch, 1, 1, length) bool of keys -> (batch, 1, length, length): padding attends to nothing, so to all alike.
 
     That matters to heads that read states at padding.
     """
@@ -79,7 +79,7 @@ def between_real(mask: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True)
 class DisentangledScorer(Scorer):
-    """Padding looks at all tokens alike."""
+    """Padding attends to all tokens alike."""
 
     def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """See `Scorer`."""

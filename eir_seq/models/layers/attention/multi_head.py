@@ -1,4 +1,4 @@
-"""Multi-head attention, dense: every query may look at every key that its mask leaves."""
+"""Multi-head attention, dense: every query may attend to every key that its mask leaves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Attention(DotProduct):
         `num_kv_heads`: heads of keys and values, each shared by a group of query heads (https://arxiv.org/abs/2305.13245).
         `memory_size`: width of the memory; given, this is cross-attention.
         `scale`: factor on the scores; by default one over the square root of the head size.
-        `window`: a query sees itself and tokens nearer than this, with `causal` only those in front of it.
+        `window`: a query sees itself and tokens nearer than this, with `causal` only those before it.
         `head_norm`: normalizes the heads of queries and keys before they are rotated.
         `distances`: a part that adds to the scores before they are scaled. `alibi`: scores fall with the distance.
         `scorer`: how queries and keys are compared, and what is made of the values.
@@ -176,7 +176,7 @@ class Attention(DotProduct):
         return mixed.transpose(1, 2).flatten(2)
 
     def _prefixed(self, key: Tensor, value: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:  # noqa: ARG002
-        """(batch, heads, keys, head_size) each, behind those that every query may look at, where there are such."""
+        """(batch, heads, keys, head_size) each, after those that every query may attend to, where there are such."""
         return key, value
 
     def _attend_packed(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, dropout: float) -> Tensor:

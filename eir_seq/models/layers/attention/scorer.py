@@ -28,7 +28,7 @@ class Pairs(NamedTuple):
     dropout: float = 0.0
 
     def visible(self, query: Tensor, key: Tensor) -> Tensor | None:
-        """Which keys each query may look at, as a mask; None: all."""
+        """Which keys each query may attend to, as a mask; None: all."""
         return causal_mask(query, key) if self.causal else self.mask
 
 

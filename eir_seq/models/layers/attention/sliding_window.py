@@ -1,7 +1,7 @@
 """Attention in a sliding window, with a few global tokens (Longformer, https://arxiv.org/abs/2004.05150).
 
-Texts are taken in pieces about as long as the window reaches to one side; each piece looks at itself, at as many tokens
-on both sides and at the global tokens. Time and memory grow linearly with the length.
+Texts are cut into blocks about as long as one side of the window; each block attends to itself, to as many tokens
+on both sides and to the global tokens. Time and memory grow linearly with the length.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eir_seq.models.layers.linear import Linear
 class Globals:
     """The global tokens of a batch.
 
-    `place`: (batch, globals) where they stand among all tokens of the layout, None if there are none. `real`: which of
+    `place`: (batch, globals) where they are among all tokens of the layout, None if there are none. `real`: which of
     these are any. `seen`: (...) bool in the layout, True at real tokens that are none.
     """
 
@@ -54,7 +54,7 @@ class Globals:
 class SlidingWindowAttention(InPieces):
     """Each token sees `reach` tokens to each side and all global tokens; a global token sees its whole text.
 
-    Global tokens have projections of their own for looking at others; as keys of others they use the common ones.
+    Global tokens have their own projections for looking at others; as keys of others they use the common ones.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class SlidingWindowAttention(InPieces):
                     torch.arange(x, y, device=seen.device) for x, y in ((start, end), (first, min(length, end + reach)))
                 )
                 mask = ((row[:, None] - column).abs() <= reach) & seen[:, None, first : end + reach]
-                # a token that is not seen looks at itself, so that its weights stay finite
+                # a token that is not seen attends to itself, so that its weights stay finite
                 mask = mask | ((row[:, None] == column) & ~seen[:, start:end, None])
                 if marked.place is not None:
                     mask = torch.cat((marked.real[own, None].expand(-1, end - start, -1), mask), -1)

@@ -91,7 +91,7 @@ class InPieces(DotProduct):
 
         Args:
             query: (batch, heads, tokens, head_size).
-            keys, values: (batch, heads, ..., head_size), one behind the other.
+            keys, values: (batch, heads, ..., head_size), one after the other.
             bias: makes a mask (bool), or what is added to the scores; broadcastable to (batch, heads, tokens, keys).
             length: tokens of the whole text.
             learned: whether gradients of the bias are wanted.
@@ -133,7 +133,7 @@ class InPieces(DotProduct):
         """Attention of texts (batch, heads, length, head_size) to `reach` tokens on each side and to `others`.
 
         Args:
-            others: further keys and values (batch, heads, others, head_size), in front of those of the text.
+            others: further keys and values (batch, heads, others, head_size), before those of the text.
             bias: that of a piece, by its number, see `_attend_piece`.
             how: `scale`, `dropout`, `learned` of `_attend_piece`.
 

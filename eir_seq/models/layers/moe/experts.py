@@ -17,7 +17,7 @@ from eir_seq.models.layers.linear import Linear, product
 
 @torch.library.custom_op("eir_seq::grouped_linear", mutates_args=())
 def grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
-    """x W^T with a matrix for each group of rows; the groups stand one after the other.
+    """x W^T with a matrix for each group of rows; the groups follow one another.
 
     An operation of its own, so that a graph may hold it although the sizes of groups are known from the data only.
 
@@ -25,7 +25,7 @@ def grouped_linear(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
         x: (rows, in). weight: (groups, out, in). counts: (groups,) rows of each group.
 
     Returns:
-        (rows, out); rows behind those of the last group are zero.
+        (rows, out); rows after those of the last group are zero.
     """
     products = x.new_zeros(x.shape[0], weight.shape[1])
     for group, rows in _groups(counts):
@@ -90,7 +90,7 @@ class Experts(Configured):
     class Config(Configured.Config):
         """`count`: how many; `gated`: down(act(gate(x)) * up(x)) instead of down(act(up(x))).
 
-        `inner_dropout`: dropout in front of `down`.
+        `inner_dropout`: dropout before `down`.
         """
 
         count: int

@@ -17,7 +17,7 @@ class LearnedPositions(nn.Embedding):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        """`count`: rows of the table from position 0 on. `offset`: rows in front of them."""
+        """`count`: rows of the table from position 0 on. `offset`: rows before them."""
 
         count: int
         numbering: PositionIds = ArangePositionIds()
@@ -63,7 +63,7 @@ class SinusoidalPositions(nn.Embedding):
 
 
 class SinesThenCosines(SinusoidalPositions):
-    """The same sinusoids, all sines in front of all cosines."""
+    """The same sinusoids, all sines before all cosines."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SinusoidalPositions.Config):
@@ -81,7 +81,7 @@ class SinesThenCosines(SinusoidalPositions):
 
 
 def tensor2tensor_sinusoids(positions: Tensor, size: int) -> Tensor:
-    """(...,) positions -> (..., size): sines in front of cosines, whose lowest frequency is exactly 1/10000.
+    """(...,) positions -> (..., size): sines before cosines, whose lowest frequency is exactly 1/10000.
 
     All of it in float32, as published weights were trained; a last odd channel is zero.
     """

@@ -25,9 +25,9 @@ def slopes(heads: int) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Alibi:
-    """Attention with linear biases: at a head of slope s, a key d tokens in front of its query scores s * d less.
+    """Attention with linear biases: at a head of slope s, a key d tokens before its query scores s * d less.
 
-    `numbering`: how tokens are counted. `scaled`: the bias stands in front of the factor on the scores.
+    `numbering`: how tokens are counted. `scaled`: the bias precedes the factor on the scores.
     `rounded`: products of slope and position are rounded to bfloat16, as some published weights were trained.
     """
 

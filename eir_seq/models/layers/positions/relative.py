@@ -50,7 +50,7 @@ class RelativeBuckets(Configured):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Configured.Config):
-        """`bidirectional`: half of the buckets are for keys behind the query."""
+        """`bidirectional`: half of the buckets are for keys after the query."""
 
         num_buckets: int
         max_distance: int

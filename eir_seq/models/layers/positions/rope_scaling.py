@@ -135,10 +135,10 @@ class LongRopeScaling:
 def rope_scaling_of(
     scaling: Mapping[str, Any] | None, max_positions: int, original: int | None = None
 ) -> RopeScaling | None:
-    """The scaling that a valid `rope_scaling` asks for; None where frequencies stay as they are.
+    """The scaling that a valid `rope_scaling` describes; None where frequencies stay as they are.
 
     `max_positions`: max_position_embeddings; `original`: the length of texts in the pretraining where the config
-    names it beside `rope_scaling`.
+    names it next to `rope_scaling`.
     """
     kind = scaling_kind(scaling)
     if scaling is None or kind == "default":

@@ -1,6 +1,6 @@
 """Linear recurrences, computed for all times in parallel.
 
-States that fade by a factor of their own at every time are prefix sums of an associative operation, so they need
+States that fade by their own factor at every time are prefix sums of an associative operation, so they need
 about twice the logarithm of the length in steps instead of one step per time (Brent and Kung, A regular layout for
 parallel adders, IEEE Transactions on Computers 31(3), 1982), and twice the work. Nothing is ever divided by a product
 of factors, which is why strong fading does no harm.
@@ -22,7 +22,7 @@ def recurrence(decay: Tensor, inputs: Tensor, start: Tensor) -> Tensor:
     Args:
         decay: (batch, length, ...), factors in [0, 1], broadcastable to `inputs`.
         inputs: (batch, length, ...).
-        start: (batch, ...), the state in front of the first time.
+        start: (batch, ...), the state before the first time.
 
     Returns:
         The states of all times, (batch, length, ...).
