@@ -25,6 +25,7 @@ PACKAGES = {
     "outputs": "kinds of outputs",
     "fusion": "features of all inputs to one vector",
     "published": "published class names",
+    "backbones": "a config and its tokens to a model",
     "tokenizers": "trained and published",
     "config": "schema, composition, checks",
     "models": "families, layers, heads, generation",

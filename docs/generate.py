@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
 
 from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import ExperimentConfig
@@ -17,7 +18,18 @@ from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
 from eir_seq.models.option_checks import build_config
 from eir_seq.models.options import Options, describe, flat
-from eir_seq.registry import CALLBACKS, FUSIONS, INPUTS, OPTIMIZERS, OUTPUTS, SCHEDULERS, TOKENIZERS, TRACKERS, Registry
+from eir_seq.registry import (
+    CALLBACKS,
+    ENCODERS,
+    FUSIONS,
+    INPUTS,
+    OPTIMIZERS,
+    OUTPUTS,
+    SCHEDULERS,
+    TOKENIZERS,
+    TRACKERS,
+    Registry,
+)
 
 Schema = dict[str, Any]
 
@@ -25,6 +37,16 @@ Schema = dict[str, Any]
 def _kinds(registry: Registry) -> list[str]:
     """The classes of a registry."""
     return list(dict.fromkeys(config.__name__ for config in registry.values()))
+
+
+def _encoder_options() -> dict[str, list[str]]:
+    """The classes of the options of encoders, and the encoders that each belongs to."""
+    found: dict[str, list[str]] = {}
+    for name, config in ENCODERS.items():
+        options = config.model_fields.get("model_init_config")
+        if options is not None and isinstance(options.annotation, type) and issubclass(options.annotation, BaseModel):
+            found.setdefault(options.annotation.__name__, []).append(name.replace(".", " "))
+    return found
 
 
 # The sections of an experiment in the order of a file, each with the classes that it may be made of.
@@ -40,19 +62,27 @@ SECTIONS = {
     "inputs.NAME.tensors.langs": ["LanguagesConfig"],
     "inputs.NAME.tensors.task_type_ids": ["TaskTypesConfig"],
     "inputs.NAME.tensors.input_shape_ids, input_pronunciation_ids": ["SignsConfig"],
-    "inputs.NAME.model": ["SequenceModelConfig"],
+    "inputs.NAME.augmentation": ["AugmentationConfig", "OmicsAugmentationConfig"],
+    "inputs.NAME.augmentation.missing, shuffle": ["BetaConfig"],
+    "inputs.NAME.model": ["SequenceModelConfig", *_kinds(ENCODERS)],
+    "inputs.NAME.model.model_init_config": list(_encoder_options()),
     "inputs.NAME.model.lora": ["LoraConfig"],
     "inputs.NAME.tokenizer": _kinds(TOKENIZERS),
     "fusion": _kinds(FUSIONS),
     "outputs.NAME": _kinds(OUTPUTS),
+    "outputs.NAME.head": ["LinearHeadConfig", "MlpResidualHeadConfig", "SharedHeadConfig"],
     "outputs.NAME.generator": ["GeneratorConfig"],
     "optimizer": _kinds(OPTIMIZERS),
     "scheduler": _kinds(SCHEDULERS),
     "trainer": ["TrainerConfig"],
     "trainer.monitor": ["MonitorConfig"],
     "trainer.early_stopping": ["EarlyStoppingConfig"],
+    "trainer.averaging": ["EmaConfig", "SwaConfig"],
+    "trainer.loss_weighting": ["FixedWeightingConfig", "UncertaintyWeightingConfig", "GradNormConfig"],
+    "trainer.latents": ["LatentsConfig"],
     "callbacks.NAME": _kinds(CALLBACKS),
     "tracker": _kinds(TRACKERS),
+    "start_from": ["StartFromConfig"],
     "run": ["RunConfig"],
     "cache": ["CacheConfig"],
 }
@@ -76,16 +106,26 @@ def config_reference() -> str:
     for place, classes in SECTIONS.items():
         lines += ["", f"## {place}"]
         for name in classes:
-            lines += ["", *_section(place, definitions[name], alone=len(classes) == 1)]
+            lines += ["", *_section(name, place, definitions[name], alone=len(classes) == 1)]
             lines += [line for config in OUTPUTS.values() if config.__name__ == name for line in _metrics(config)]
     return "\n".join(lines) + "\n"
 
 
-def _section(place: str, definition: Schema, *, alone: bool) -> Iterator[str]:
-    kind = definition["properties"].get("type", {})
-    types = [kind["const"]] if "const" in kind else kind.get("enum", [])
+def _title(name: str, definition: Schema) -> str:
+    """What distinguishes a class from the others of its place: its type, or the encoders whose options it holds."""
+    properties = definition["properties"]
+    for key in ("type", "model_type"):
+        if key in properties:
+            kind = properties[key]
+            types = [kind["const"]] if "const" in kind else kind.get("enum", [])
+            pattern = str(kind.get("pattern", "")).removeprefix("^")
+            return f"{key} {' or '.join(types) or (f'{pattern}NAME' if pattern else 'of the catalogue')}"
+    return f"options of {', '.join(_encoder_options()[name])}"
+
+
+def _section(name: str, place: str, definition: Schema, *, alone: bool) -> Iterator[str]:
     if not alone:
-        yield f"### {place}: type {' or '.join(types)}"
+        yield f"### {place}: {_title(name, definition)}"
         yield ""
     yield definition["description"]
     yield ""

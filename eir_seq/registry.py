@@ -109,6 +109,10 @@ INPUTS = Registry(
     {
         "sequence": "eir_seq.modalities.sequence.config:SequenceInputConfig",
         "image": "eir_seq.modalities.image.config:ImageInputConfig",
+        "tabular": "eir_seq.modalities.tabular.config:TabularInputConfig",
+        "bytes": "eir_seq.modalities.bytes.config:BytesInputConfig",
+        "array": "eir_seq.modalities.array.config:ArrayInputConfig",
+        "omics": "eir_seq.modalities.omics.config:OmicsInputConfig",
     },
 )
 """Config classes of inputs."""
@@ -118,8 +122,12 @@ OUTPUTS = Registry(
     {
         "classification": "eir_seq.outputs.classification.config:ClassificationOutputConfig",
         "regression": "eir_seq.outputs.regression.config:RegressionOutputConfig",
+        "multi_label": "eir_seq.outputs.multi_label.config:MultiLabelOutputConfig",
+        "ordinal": "eir_seq.outputs.ordinal.config:OrdinalOutputConfig",
+        "survival": "eir_seq.outputs.survival.config:SurvivalOutputConfig",
         "causal_lm": "eir_seq.outputs.causal_lm.config:CausalLmOutputConfig",
         "token_classification": "eir_seq.outputs.token_classification.config:TokenClassificationOutputConfig",
+        "span": "eir_seq.outputs.span.config:SpanOutputConfig",
         "seq2seq_lm": "eir_seq.outputs.seq2seq_lm.config:Seq2SeqLmOutputConfig",
         "masked_lm": "eir_seq.outputs.masked_lm.config:MaskedLmOutputConfig",
         "replaced_token_detection": (
@@ -131,7 +139,29 @@ OUTPUTS = Registry(
 )
 """Config classes of outputs."""
 
-ENCODERS = Registry("encoders", {})
+ENCODERS = Registry(
+    "encoders",
+    {
+        "tabular.mlp": "eir_seq.modalities.tabular.encoders.config:TabularMlpConfig",
+        "tabular.ft-transformer": "eir_seq.modalities.tabular.encoders.config:FtTransformerConfig",
+        "tabular.linear": "eir_seq.modalities.tabular.encoders.config:TabularLinearConfig",
+        "image.cnn": "eir_seq.modalities.image.encoders.config:CnnConfig",
+        "image.resnet": "eir_seq.modalities.image.encoders.config:ResNetConfig",
+        "image.vit": "eir_seq.modalities.image.encoders.config:VitConfig",
+        "image.timm": "eir_seq.modalities.image.encoders.config:TimmConfig",
+        "array.cnn": "eir_seq.modalities.array.encoder_configs:ArrayCnnConfig",
+        "array.lcl": "eir_seq.modalities.array.encoder_configs:ArrayLclConfig",
+        "array.transformer": "eir_seq.modalities.array.encoder_configs:ArrayTransformerConfig",
+        "array.linear": "eir_seq.modalities.array.encoder_configs:ArrayLinearConfig",
+        "array.identity": "eir_seq.modalities.array.encoder_configs:ArrayIdentityConfig",
+        "omics.genome-local-net": "eir_seq.modalities.omics.encoder_configs:GenomeLocalNetConfig",
+        "omics.genome-local-net-informed-moe": "eir_seq.modalities.omics.encoder_configs:GroupedGenomeLocalNetConfig",
+        "omics.lcl-simple": "eir_seq.modalities.omics.encoder_configs:OmicsSimpleLclConfig",
+        "omics.cnn": "eir_seq.modalities.omics.encoder_configs:OmicsCnnConfig",
+        "omics.linear": "eir_seq.modalities.omics.encoder_configs:OmicsLinearConfig",
+        "omics.identity": "eir_seq.modalities.omics.encoder_configs:OmicsIdentityConfig",
+    },
+)
 """Config classes of encoders as ``INPUT.NAME``: what `model.model_type` of a kind of input may be besides the
 architectures of the catalogue."""
 
@@ -155,13 +185,26 @@ OPTIMIZERS = Registry(
         "adamw": "eir_seq.config.optimization:AdamWConfig",
         "sgd": "eir_seq.config.optimization:SgdConfig",
         "adafactor": "eir_seq.config.optimization:AdafactorConfig",
+        "adam": "eir_seq.config.optimizers:AdamConfig",
+        "nadam": "eir_seq.config.optimizers:NAdamConfig",
+        "radam": "eir_seq.config.optimizers:RAdamConfig",
+        "adamax": "eir_seq.config.optimizers:AdamaxConfig",
+        "adabelief": "eir_seq.config.optimizers:AdaBeliefConfig",
+        "rmsprop": "eir_seq.config.optimizers:RmsPropConfig",
+        "adagrad": "eir_seq.config.optimizers:AdagradConfig",
+        "adadelta": "eir_seq.config.optimizers:AdadeltaConfig",
+        "asgd": "eir_seq.config.optimizers:AsgdConfig",
+        "muon": "eir_seq.config.optimizers:MuonConfig",
     },
 )
 """Config classes of optimizers."""
 
 SCHEDULERS = Registry(
     "schedulers",
-    dict.fromkeys(("constant", "linear", "cosine", "one-cycle"), "eir_seq.config.optimization:SchedulerConfig"),
+    {
+        **dict.fromkeys(("constant", "linear", "cosine", "one-cycle"), "eir_seq.config.optimization:SchedulerConfig"),
+        "plateau": "eir_seq.config.optimization:PlateauConfig",
+    },
 )
 """Config classes of learning rate schedules."""
 
@@ -242,6 +285,15 @@ GROUPS: dict[str, Registry] = {
     )
 }
 """All registries by the name of their group."""
+
+
+def encoders_of(kind: str) -> tuple[str, ...]:
+    """The names of the encoders of a kind of input.
+
+    >>> "cnn" in encoders_of("image")
+    True
+    """
+    return tuple(name for entry in ENCODERS for of, _, name in [entry.partition(".")] if of == kind)
 
 
 def unknown(registry: Registry, name: str) -> str:

@@ -42,10 +42,11 @@ inputs:
     tokenizer: { type: codons }
     model: { model_type: tiny, model_init_config: { hidden_size: 8 } }
   values: { type: measures, names: [a, b] }
+  table: { type: tabular, continuous: [a, b], model: { model_type: cross } }
 fusion: { type: mean, hidden_size: 8 }
 outputs:
   events: { type: count, column: events }
-optimizer: { type: radam, lr: 0.01 }
+optimizer: { type: rprop, lr: 0.01 }
 scheduler: { type: inverse-sqrt, warmup: 5 }
 trainer: { max_epochs: 2, accelerator: cpu, keep_optimizer_state: true, monitor: { output: events, metric: zeros } }
 tracker: { type: lightning-csv }
@@ -115,7 +116,7 @@ def test_the_page_shows_each_kind_in_few_lines() -> None:
 
 def test_the_page_shows_every_group() -> None:
     shown = set(re.findall(r'^    "(\w+)\.[\w.-]+": "my_project\.', named_files(PAGE)["my_project/plugins.py"], re.M))
-    assert shown == GROUPS.keys() - {"callbacks", "encoders"}
+    assert shown == GROUPS.keys() - {"callbacks"}
 
 
 def test_a_module_adds_one_of_each(project: Path) -> None:
@@ -124,15 +125,16 @@ def test_a_module_adds_one_of_each(project: Path) -> None:
     found = json.loads(done.stdout)
     assert found["before"] == ["my_project.plugins"], "something is imported before it is used"
     assert not found["torch"], "options are known without torch"
-    assert {"CountConfig", "MeasuresConfig", "MeanConfig", "RAdamConfig", "CodonsConfig"} <= set(found["definitions"])
-    assert found["types"] == ["MeanConfig", "RAdamConfig", "InverseSqrtConfig", "LightningCsvConfig"]
+    assert {"CountConfig", "MeasuresConfig", "MeanConfig", "RpropConfig", "CodonsConfig"} <= set(found["definitions"])
+    assert found["types"] == ["MeanConfig", "RpropConfig", "InverseSqrtConfig", "LightningCsvConfig"]
     assert found["rows"] == [{"sequence": "ACGTAC"}, {"sequence": "GGG"}]
     assert set(found["needed"]) == {
         "architectures.tiny",
+        "encoders.tabular.cross",
         "fusions.mean",
         "inputs.measures",
         "metrics.count.zeros",
-        "optimizers.radam",
+        "optimizers.rprop",
         "outputs.count",
         "schedulers.inverse-sqrt",
         "sources.sqlite",

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from eir_seq.commands.preflight import prediction_faults
 from eir_seq.config.errors import faults_of
 from eir_seq.config.folders import home_fault
+from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import Strict
 from eir_seq.config.strict import Delimiter, Positive
@@ -65,6 +66,9 @@ class PredictConfig(Strict):
     generation: dict[str, Any] = Field(
         {}, description="options of generate in place of the run's, e.g. generation.temperature=0.5"
     )
+    latents: LatentsConfig | None = Field(
+        None, description="layers whose states are written beside the table, e.g. latents=[fusion]"
+    )
     csv_safe: bool = Field(
         False, description="put ' before cells that a spreadsheet would take for a formula (= + - @)"
     )
@@ -93,6 +97,7 @@ def run(arguments: list[str]) -> int:
         generation=config.generation,
         reading=config.data.reading,
         csv_safe=config.csv_safe,
+        latents=config.latents,
     )
     print(f"predictions: {written}")
     return 0

@@ -15,7 +15,8 @@ from eir_seq.config.columns import Columns, columns_of
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.config.sections import Sections
-from eir_seq.errors import Fault, UserError
+from eir_seq.config.start_from import modules_of
+from eir_seq.errors import Fault, UserError, nearest
 
 
 def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[Fault]:
@@ -32,8 +33,29 @@ def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[F
             check_destination(config)
         except UserError as error:
             yield from error.faults
+        yield from start_faults(config)
     if sections.data is not None:
         yield from table_faults(sections.data, columns_of(sections.data, sections.inputs, sections.outputs))
+
+
+def start_faults(config: ExperimentConfig) -> Iterator[Fault]:
+    """What is wrong with a warm start by the names of runs and modules."""
+    start = config.start_from
+    if start is None:
+        return
+    from eir_seq.training.folder import read_config
+
+    folder = Path(start.run).expanduser()
+    if not folder.is_dir():
+        names = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        yield Fault("start_from.run", f"no such folder: {start.run!r}{nearest(folder.name, names)}")
+        return
+    try:
+        other = read_config(folder / "config.yaml")
+        modules: list[str] | None = modules_of(other["inputs"], other["outputs"])
+    except (UserError, KeyError, TypeError):
+        modules = None  # reading the bundle says what is wrong with it
+    yield from start.faults(modules_of(config.inputs, config.outputs), modules)
 
 
 def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = True) -> Iterator[Fault]:
@@ -52,6 +74,7 @@ def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = Tru
         columns = columns.without("input").without("group")
     if not paths or not columns.places:
         return
+    from eir_seq.data.id_lists import is_id_list
     from eir_seq.data.readers.base import wanted_of
     from eir_seq.data.readers.header import check_header
 
@@ -63,6 +86,8 @@ def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = Tru
     for split, path in paths.items():
         if not os.path.exists(path):
             continue  # which the rules of the config have said
+        if split in ("validation", "test") and need_targets and is_id_list(path, data, columns):
+            continue
         try:
             check_header(path, data, wanted, f"data.{split}")
         except UserError as error:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import NoReturn
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from hydra._internal.utils import get_args_parser
 
 from eir_seq.commands.preflight import preflight
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.errors import Fault, UserError, nearest, printable
 from eir_seq.machine import importing, say
 from eir_seq.training.redaction import redact
+
+if TYPE_CHECKING:
+    from eir_seq.training.folds import FoldMetric
 
 
 def run(arguments: list[str]) -> int:
@@ -41,10 +46,37 @@ def run(arguments: list[str]) -> int:
         from eir_seq.training.run import train as train_experiment
 
     try:
-        train_experiment(composed.config, finish=write_report)
+        if composed.config.data.folds is not None and composed.config.data.fold is None:
+            _cross_validate(composed.config)
+        else:
+            train_experiment(composed.config, finish=write_report)
     except UserError as error:
         raise composed.with_sources(error) from error
     return 0
+
+
+def _cross_validate(config: ExperimentConfig) -> None:
+    """A run for each fold, and the table of all of them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from eir_seq.inference.fold_report import table_of, write_fold_report
+    from eir_seq.inference.report import write_report
+    from eir_seq.training.folds import cross_validate
+
+    rows: list[list[str]] = []
+
+    def conclude(folder: Path, metrics: Sequence[FoldMetric]) -> None:
+        write_fold_report(folder, metrics)
+        rows.extend(table_of(metrics))
+
+    cross_validate(config, finish=write_report, conclude=conclude)
+    assert config.data.folds is not None
+    titles = ["metric", "mean", "deviation", *(f"fold {fold}" for fold in range(config.data.folds))]
+    table = Table(*titles, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(printable, row))
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table, markup=False)
 
 
 def parse_flags(arguments: list[str]) -> argparse.Namespace:

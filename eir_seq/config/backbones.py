@@ -16,7 +16,7 @@ from eir_seq.errors import Fault
 WEIGHTS = (".safetensors", ".bin")
 ADAPTER = "adapter_config.json"
 
-Pool = Literal["avg", "max", "first", "last", "pooler"]
+Pool = Literal["avg", "max", "first", "last", "pooler", "none"]
 
 
 class LoraConfig(Strict):
@@ -69,7 +69,11 @@ class SequenceModelConfig(EncoderBase):
     )
     lora: LoraConfig | None = Field(None, description="low-rank adapters (LoRA), trained instead of the loaded weights")
     revision: str | None = Field(None, description="revision on the Hub")
-    pool: Pool = Field("avg", description="how hidden states are pooled to one vector; pooler: the architecture's own")
+    pool: Pool = Field(
+        "avg",
+        description="how hidden states are pooled to one vector; pooler: the architecture's own; none: not at all, the "
+        "states of max_length tokens side by side, zeros at padding",
+    )
     model_init_config: dict[str, Any] = Field(
         default_factory=dict, description="options of the architecture, by their names in transformers"
     )

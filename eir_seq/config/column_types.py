@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from eir_seq.config.template import Template
+
 
 class ColumnType(StrEnum):
     """The type that a column is read as, and checked for."""
@@ -33,6 +35,19 @@ class ColumnType(StrEnum):
 
 
 @dataclass(frozen=True)
+class ColumnGuess:
+    """What a column of a table is likely to hold.
+
+    Attributes:
+        type: a category, a number, or None for neither.
+        reason: for people.
+    """
+
+    type: ColumnType | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class Column:
     """A column that an input or output reads.
 
@@ -40,8 +55,10 @@ class Column:
         type: what it is read as.
         key: the key below the section that names it, such as ``tensors.bbox.column``.
         may_miss: whether a row may have no value there, which is then null.
+        template: what it is made of, where it is no column of the table.
     """
 
     type: ColumnType
     key: str = "column"
     may_miss: bool = False
+    template: Template | None = None

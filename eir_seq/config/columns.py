@@ -10,6 +10,7 @@ from typing import Literal
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import DataConfig, InputConfig
+from eir_seq.config.template import Template
 from eir_seq.errors import Fault
 
 ID = "id"
@@ -27,6 +28,7 @@ _ORDER: dict[Role, tuple[ColumnType, ...]] = {
 _NOUNS = {
     ("target", ColumnType.TEXT): "text to be written",
     ("target", ColumnType.LIST): "list of tags",
+    ("target", ColumnType.JSON): "list of labels",
     ("target", ColumnType.CATEGORY): "class",
 }
 
@@ -35,7 +37,7 @@ _NOUNS = {
 class Use:
     """How an experiment reads a column: its name, type and role, and the config key that names it.
 
-    `may_miss`: a row may have no value there.
+    `may_miss`: a row may have no value there. `template`: what it is made of, where it is no column of the table.
     """
 
     column: str
@@ -43,6 +45,12 @@ class Use:
     role: Role
     place: str
     may_miss: bool = False
+    template: Template | None = None
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns of the table that it is, or is made of."""
+        return (self.column,) if self.template is None else self.template.columns
 
     @property
     def noun(self) -> str:
@@ -93,8 +101,14 @@ class Columns:
         """All columns that a file must have; the id first."""
         places = {self.id: "data.id"} if self.id else {}
         for use in self.uses:
-            places.setdefault(use.column, use.place)
+            for column in use.read:
+                places.setdefault(column, use.place)
         return places
+
+    @property
+    def templates(self) -> dict[str, Template]:
+        """Columns that are made of others, and how."""
+        return {use.column: use.template for use in self.uses if use.template is not None}
 
     def without(self, role: Role, *types: ColumnType) -> Columns:
         """The columns but for those of a role (and of these types)."""
@@ -132,4 +146,4 @@ def _uses(role: Role, section: str, kinds: Mapping[str, InputConfig | OutputBase
     for name, kind in kinds.items():
         columns: dict[str, Column] = kind.columns()
         for column, read in columns.items():
-            yield Use(column, read.type, role, f"{section}.{name}.{read.key}", read.may_miss)
+            yield Use(column, read.type, role, f"{section}.{name}.{read.key}", read.may_miss, read.template)

@@ -132,6 +132,8 @@ class Kind:
             if any(getattr(limit, "max_length", None) == 1 for limit in _flat(self.limits)):
                 return "a single character"
             pattern = next((limit.pattern for limit in _flat(self.limits) if getattr(limit, "pattern", None)), None)
+            if pattern is not None and re.fullmatch(r"\^[\w-]+/", pattern):
+                return f"{pattern[1:]}NAME"
             return "text" if pattern is None else "a name of letters, digits, '-' and '_' that begins with a letter"
         if origin is list:
             return f"a list of {_length(self.limits)}values, each {self.items}"
@@ -196,13 +198,13 @@ def without_foreign_keys(
             member = kind.chosen(value) if kind.discriminator else None
             if member is None or member.model is None:
                 return value
-            others = {name for other in kind.members if other.model for name in other.model.model_fields}
-            foreign = others - set(member.model.model_fields)
+            others = {name for other in kind.members if other.model for name in keys_of(other.model)}
+            foreign = others - set(keys_of(member.model))
             keeps = chosen if chosen(dotted((*path, "type"))) else is_set
             value = {key: item for key, item in value.items() if key not in foreign or keeps(dotted((*path, key)))}
             return visit(member, value, path)
         if kind.model is not None:
-            fields = kind.model.model_fields
+            fields = keys_of(kind.model)
             return {
                 key: visit(Kind.of_field(fields[key]), item, (*path, key)) if key in fields else item
                 for key, item in value.items()
@@ -212,6 +214,11 @@ def without_foreign_keys(
         return value
 
     return visit(Kind(model), given, ())
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a class by the keys that a config has for them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def dotted(path: Sequence[str]) -> str:
@@ -250,7 +257,7 @@ def _locate(error: Any, model: type[BaseModel]) -> _Found:
             continue
         if kind.model is not None:
             owner = kind.model
-            field = owner.model_fields.get(str(part))
+            field = keys_of(owner).get(str(part))
             kind = None if field is None else Kind.of_field(field)
         else:
             owner, kind = None, kind.items
@@ -373,7 +380,7 @@ def _is_number_for_text(value: Any, members: Sequence[Kind]) -> bool:
 
 
 def _description(found: _Found) -> str:
-    field = found.owner.model_fields.get(found.path[-1]) if found.owner is not None else None
+    field = keys_of(found.owner).get(found.path[-1]) if found.owner is not None else None
     if field is None or not field.description:
         return ""
     return f"; it is the {field.description.removeprefix('the ')}"
@@ -382,7 +389,7 @@ def _description(found: _Found) -> str:
 def _hint_for_key(found: _Found, model: type[BaseModel], given: Mapping[str, Any], places: Sequence[str]) -> str:
     """The nearest key here; else the same key at another place; else, for a variant, who owns it or what there is."""
     assert found.owner is not None
-    key, own = found.path[-1], found.owner.model_fields
+    key, own = found.path[-1], keys_of(found.owner)
     if (nested := key.replace("/", ".")).partition(".")[0] in own and nested.partition(".")[2]:
         *outer, last = nested.split(".")
         return f"; write {': {'.join(outer)}: {{{last}: ...{'}' * len(outer)}, or {nested}=... on the command line"
@@ -406,7 +413,7 @@ def _places_of(
             if member is not None:
                 visit(member, value, path)
         elif kind.model is not None:
-            for name, field in kind.model.model_fields.items():
+            for name, field in keys_of(kind.model).items():
                 if name == key:
                     places.append((*path, name))
                 visit(Kind.of_field(field), value.get(name) if isinstance(value, Mapping) else None, (*path, name))

@@ -5,12 +5,12 @@ A kind is declared in ``eir_seq/modalities/KIND/config.py`` by a subclass of `In
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field
 
-from eir_seq.config.column_types import Column
+from eir_seq.config.column_types import Column, ColumnGuess
 from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault
@@ -53,6 +53,11 @@ class InputBase(Strict):
         """Whether its texts may be joined and cut into blocks of tokens, as language models read them."""
         return False
 
+    def with_question(self, column: str) -> Self:
+        """The input with a question beside each text, where it can have one and has no second text."""
+        del column
+        return self
+
     def columns(self) -> dict[str, Column]:
         """The columns that it reads, by name."""
         raise NotImplementedError
@@ -70,6 +75,32 @@ class InputBase(Strict):
         """
         del place
         yield from ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the data decide which columns it reads; `columns` gives those that are known before."""
+        return False
+
+    def settled(
+        self,
+        place: str,
+        names: Sequence[str],
+        taken: Collection[str],
+        guess: Callable[[Sequence[str]], Mapping[str, ColumnGuess]],
+    ) -> tuple[Self, list[str]]:
+        """The same input with the names of all its columns, and what was decided, for people.
+
+        Args:
+            place: the config path of the input.
+            names: columns of the training table, but for those of ids, groups and outputs.
+            taken: those of them that other inputs read.
+            guess: what some columns hold, by the training rows.
+
+        Raises:
+            UserError: there are no such columns.
+        """
+        del place, names, taken, guess
+        return self, []
 
     @classmethod
     def tokens_of(cls, raw: Mapping[str, Any]) -> tuple[Any, str] | None:

@@ -48,6 +48,9 @@ class Metric:
     function: str | None = None
 
 
+AVERAGE = "average"
+"""The mean over outputs of what each of them declares as `OutputBase.AVERAGED`; higher is better."""
+
 LOSS = Metric("loss", "Loss", "min", "loss", aliases=("cross_entropy", "nll", "ce", "bce", "total_loss"))
 PERPLEXITY = Metric("perplexity", "Perplexity", "min", "perplexity", aliases=("ppl", "pplx"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ class OptimizerBase(Strict):
     IMPLEMENTATION: ClassVar[str]
     """``module:function`` of the torch optimizer, called as ``(config, groups, fused)``: parameter groups with their
     learning rate and weight decay, and whether fused kernels may be used."""
+    MATRICES: ClassVar[bool] = False
+    """Whether the matrices of hidden layers are parameter groups of their own, with ``matrices: True``."""
 
     if TYPE_CHECKING:
         type: str
@@ -34,22 +36,43 @@ class OptimizerBase(Strict):
         yield from ()
 
 
-class AdamWConfig(OptimizerBase):
+class TorchOptimizer(OptimizerBase):
+    """An optimizer whose fields, beside those of every optimizer, are the arguments of a class."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.training.optimizers:of_class"
+    CLASS: ClassVar[str]
+    """``module:Class``, a `torch.optim.Optimizer`."""
+    FUSED: ClassVar[bool] = False
+    """Whether it is run with fused kernels where the device has them."""
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of the class, without parameters, learning rate and weight decay."""
+        own = self.model_dump(exclude={"type", *OptimizerBase.model_fields})
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
+
+
+Betas = Annotated[
+    list[Annotated[float, Field(ge=0, lt=1)]],
+    Field(min_length=2, max_length=2, description="decay of the first and second moments"),
+]
+Eps = Annotated[float, Field(gt=0, description="added to the denominator")]
+
+
+class AdamWConfig(TorchOptimizer):
     """Adam with decoupled weight decay (fused where the device can)."""
 
-    IMPLEMENTATION: ClassVar[str] = "eir_seq.training.optimization:adamw"
+    CLASS: ClassVar[str] = "torch.optim:AdamW"
+    FUSED: ClassVar[bool] = True
 
     type: Literal["adamw"] = "adamw"
-    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
-        default=[0.9, 0.999], min_length=2, max_length=2, description="decay of the first and second moments"
-    )
-    eps: float = Field(1e-8, gt=0, description="added to the denominator")
+    betas: Betas = Field(default=[0.9, 0.999])
+    eps: Eps = Field(1e-8)
 
 
-class SgdConfig(OptimizerBase):
+class SgdConfig(TorchOptimizer):
     """Stochastic gradient descent with momentum."""
 
-    IMPLEMENTATION: ClassVar[str] = "eir_seq.training.optimization:sgd"
+    CLASS: ClassVar[str] = "torch.optim:SGD"
 
     type: Literal["sgd"] = "sgd"
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum: share of the last update that is kept")
@@ -61,10 +84,10 @@ class SgdConfig(OptimizerBase):
             yield Fault("optimizer.nesterov", "needs momentum above 0")
 
 
-class AdafactorConfig(OptimizerBase):
+class AdafactorConfig(TorchOptimizer):
     """Adafactor: factored second moments, memory of rows plus columns instead of their product."""
 
-    IMPLEMENTATION: ClassVar[str] = "eir_seq.training.optimization:adafactor"
+    CLASS: ClassVar[str] = "torch.optim:Adafactor"
 
     type: Literal["adafactor"] = "adafactor"
     beta2_decay: float = Field(-0.8, le=0, description="exponent of the decay schedule of the second moments")
@@ -76,6 +99,8 @@ class SchedulerBase(Strict):
     IMPLEMENTATION: ClassVar[str]
     """``module:function``, called as ``(config, total)``, of the factor on the learning rate as a function of the steps
     done."""
+    FOLLOWS_MONITOR: ClassVar[bool] = False
+    """Whether evaluations reduce the rate, too, by `factor`, `patience`, `min_delta`, `cooldown` and `min_ratio`."""
 
     if TYPE_CHECKING:
         type: str
@@ -91,13 +116,16 @@ class SchedulerBase(Strict):
         yield from ()
 
 
+Warmup = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
+
+
 class SchedulerConfig(SchedulerBase):
     """Learning rate over the steps of the run."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.training.optimization:warmup_and_decay"
 
     type: Literal["constant", "linear", "cosine", "one-cycle"] = "linear"
-    warmup: Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)] = Field(
+    warmup: Warmup = Field(
         0.06, description="steps (integer) or fraction of all steps over which the rate rises from zero"
     )
     final_ratio: float = Field(0.0, ge=0, le=1, description="rate at the end, as a share of lr (linear, cosine)")
@@ -106,6 +134,33 @@ class SchedulerConfig(SchedulerBase):
         """Options without effect, and a warm-up that is longer than the run."""
         if self.type in ("constant", "one-cycle"):
             yield from ignored("scheduler", self, "final_ratio", f"with type {self.type!r} (linear and cosine have it)")
-        steps = None if sections.trainer is None else sections.trainer.max_steps
-        if steps is not None and isinstance(self.warmup, int) and self.warmup >= steps:
-            yield Fault("scheduler.warmup", f"{self.warmup} steps do not end before max_steps {steps}")
+        yield from _endless_warmup(self.warmup, sections)
+
+
+class PlateauConfig(SchedulerBase):
+    """A constant learning rate that is reduced when the monitored value no longer improves."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.training.plateau:warmup"
+    FOLLOWS_MONITOR: ClassVar[bool] = True
+
+    type: Literal["plateau"] = "plateau"
+    warmup: Warmup = Field(
+        0.06, description="steps (integer) or fraction of all steps over which the rate rises from zero"
+    )
+    factor: float = Field(0.1, gt=0, lt=1, description="by which the rate is multiplied at each reduction")
+    patience: int = Field(3, ge=0, description="evaluations without improvement that are tolerated")
+    min_delta: float = Field(0.0, ge=0, description="smallest change of trainer.monitor that counts as an improvement")
+    cooldown: int = Field(0, ge=0, description="evaluations after a reduction that are not counted")
+    min_ratio: float = Field(0.0, ge=0, lt=1, description="smallest rate, as a share of lr")
+
+    def faults(self, sections: Sections) -> Iterator[Fault]:
+        """A warm-up that is longer than the run, and evaluations that are needed and not made."""
+        yield from _endless_warmup(self.warmup, sections)
+        if sections.data is not None and sections.data.validation is None:
+            yield Fault("scheduler.type", "'plateau' needs validation rows; data.validation is null")
+
+
+def _endless_warmup(warmup: int | float, sections: Sections) -> Iterator[Fault]:
+    steps = None if sections.trainer is None else sections.trainer.max_steps
+    if steps is not None and isinstance(warmup, int) and warmup >= steps:
+        yield Fault("scheduler.warmup", f"{warmup} steps do not end before max_steps {steps}")

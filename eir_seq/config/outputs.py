@@ -6,13 +6,14 @@ A kind is declared in ``eir_seq/outputs/KIND/config.py`` by a subclass of `Outpu
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.corruption import Corruption
+from eir_seq.config.heads import HeadConfig, LinearHeadConfig
 from eir_seq.config.metrics import Metric
 from eir_seq.config.strict import Name, Strict
 from eir_seq.errors import Fault
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from eir_seq.config.sections import Sections
 
 DocumentLayout = Literal["packed", "separate"]
+
+
+NO_ANSWER = -2
+"""Place in a text of the first token of a sequence, which stands for no answer; tokens outside of the text have -1."""
 
 
 class TargetText(Protocol):
@@ -43,6 +48,20 @@ class TargetText(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question that an output has about a text.
+
+    Attributes:
+        column: that holds it.
+        stride: tokens of the text by which overlapping windows of longer texts are apart; None: only their begins are
+            read.
+    """
+
+    column: str
+    stride: int | None
+
+
 class OutputBase(Strict):
     """What every output has."""
 
@@ -55,6 +74,10 @@ class OutputBase(Strict):
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """The metric that stands large in the report and those beside it; the first of these lines whose large metric was
     measured. By default the first of all metrics but the loss, and the next three."""
+    AVERAGED: ClassVar[tuple[str, ...]] = ("loss",)
+    """Metrics whose mean is its part of the average over outputs; one that is to be small counts as one minus it."""
+    UNCERTAINTY_SCALE: ClassVar[float] = 1.0
+    """Factor of the precision in uncertainty weighting: 1/2 for squared errors, 1 for the log-likelihood of classes."""
     TARGET: ClassVar[str] = "class"
     """What a target is called in messages."""
     UNLABELLED: ClassVar[str] = "none is scored"
@@ -65,6 +88,8 @@ class OutputBase(Strict):
     """Whether `predict` has it continue prompts."""
     FILLS: ClassVar[bool] = False
     """Whether `predict` has it fill the gaps of prompts."""
+    PARTIAL: ClassVar[bool] = False
+    """Whether a row may lack some of its columns and have a target by the others."""
     PRETRAINS: ClassVar[bool] = False
     """Whether the backbone is what is wanted of it, so that a run publishes it."""
 
@@ -84,6 +109,20 @@ class OutputBase(Strict):
     def monitored(cls) -> dict[str, Metric]:
         """Those of all metrics that may be monitored, single classes aside."""
         return {name: metric for name, metric in cls.metrics().items() if metric.monitored and metric.overall}
+
+    def unmeasured(self) -> dict[str, str]:
+        """Metrics that are not measured with these options, each with the reason."""
+        return {}
+
+    @property
+    def calibrated_by(self) -> str | None:
+        """The key by which it is calibrated on the validation rows, with the best weights; None where it is not."""
+        return None
+
+    @property
+    def calibrated_on_train(self) -> bool:
+        """Whether it is calibrated on the training rows, with the best weights."""
+        return False
 
     @property
     def corruption(self) -> Corruption | None:
@@ -119,6 +158,16 @@ class OutputBase(Strict):
     def target_text(self) -> TargetText | None:
         """The texts that a decoder learns to write from its input."""
         return None
+
+    @property
+    def asked(self) -> Asked | None:
+        """The question that stands in front of the text of its input."""
+        return None
+
+    def with_text(self, column: str) -> Self:
+        """The output as it is with the column of the text that its input reads."""
+        del column
+        return self
 
     @property
     def generator_options(self) -> dict[str, Any] | None:
@@ -158,10 +207,59 @@ class ColumnOutputBase(OutputBase):
         return {self.column: Column(self.COLUMN_TYPE)}
 
 
-class LinearOutputBase(ColumnOutputBase):
-    """What every output has whose own head is a linear layer."""
+class ColumnsOutputBase(OutputBase):
+    """What every output has whose target stands in one column or in several."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    COLUMN_TYPE: ClassVar[ColumnType]
+    """What a single column is read as."""
+    COLUMNS_TYPE: ClassVar[ColumnType]
+    """What each of several columns is read as."""
+    PARTIAL: ClassVar[bool] = True
+
+    column: str | None = Field(None, description="column that holds the target")
+    names: list[str] | None = Field(
+        None, alias="columns", description="columns that hold the target, in place of `column`"
+    )
+
+    @property
+    def key(self) -> str:
+        """The key that names the columns."""
+        return "column" if self.names is None else "columns"
+
+    @property
+    def targets(self) -> list[str]:
+        """The columns of the target."""
+        if self.names is not None:
+            return self.names
+        return [] if self.column is None else [self.column]
+
+    def columns(self) -> dict[str, Column]:
+        """The columns that hold the target."""
+        kind = self.COLUMN_TYPE if self.names is None else self.COLUMNS_TYPE
+        return {name: Column(kind, self.key) for name in self.targets}
+
+    def column_faults(self, name: str) -> Iterator[Fault]:
+        """Neither of `column` and `columns`, both, or one name twice."""
+        place = f"outputs.{name}"
+        if self.column is None and not self.names:
+            yield Fault(f"{place}.column", f"is missing; name the column of the {self.TARGET}, or several by columns")
+        elif self.column is not None and self.names is not None:
+            yield Fault(f"{place}.columns", "cannot be given beside column; keep one of them")
+        elif twice := next((column for column in self.targets if self.targets.count(column) > 1), None):
+            yield Fault(f"{place}.columns", f"names {twice!r} twice")
+
+
+class HeadOutputBase(OutputBase):
+    """What every output has whose head ends in a linear layer of its own."""
+
+    head: HeadConfig = Field(default_factory=LinearHeadConfig, description="layers before the last linear one")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layer")
+
+
+class LinearOutputBase(HeadOutputBase, ColumnOutputBase):
+    """What every output has whose target stands in one column and whose head ends in a linear layer."""
 
 
 class TokenOutputBase(OutputBase):

@@ -17,6 +17,10 @@ def is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def missing_package(package: str) -> str:
-    """What to say about an extra of this project that is not installed."""
-    return f"{package} is not installed; run: pip install 'eir_seq[{package}]'"
+def missing_package(package: str, *, extra: str | None = None) -> str:
+    """What to say about a package that is not installed, which comes with an extra of this project.
+
+    >>> missing_package("kornia", extra="images")
+    "kornia is not installed; run: pip install 'eir_seq[images]'"
+    """
+    return f"{package} is not installed; run: pip install 'eir_seq[{extra or package}]'"

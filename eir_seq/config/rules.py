@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from eir_seq.config.columns import columns_of
-from eir_seq.config.metrics import find_metric, nearest_metric
-from eir_seq.config.outputs import ColumnOutputBase
+from eir_seq.config.heads import SharedHeadConfig
+from eir_seq.config.metrics import AVERAGE, find_metric, nearest_metric
+from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.config.sections import Sections
 from eir_seq.config.strict import ignored
+from eir_seq.config.training_rules import training_faults
 from eir_seq.errors import Fault, nearest
 from eir_seq.samples import SAMPLES
 
@@ -68,7 +70,7 @@ def _missing_files(data: DataConfig) -> Iterator[Fault]:
     paths = {key: os.path.expanduser(value) for key, value in given.items() if isinstance(value, str)}
     folders = [key for key, path in paths.items() if os.path.isdir(path)]
     for key, path in paths.items():
-        if folders and os.path.isfile(path):
+        if folders and os.path.isfile(path) and (key == "train" or "train" not in folders):  # else it may list ids
             message = f"{given[key]} is a file, and data.{folders[0]} is a folder of text files"
             yield Fault(f"data.{key}", f"{message}; give only files, or only folders")
 
@@ -85,22 +87,47 @@ def _missing_file(place: str, value: str) -> Iterator[Fault]:
     except OSError:
         yield Fault(place, f"no such file or folder: {value!r} (nor {str(path.parent)!r})")
         return
-    hint = "; write a fraction such as 0.2 without quotes" if _FRACTION.fullmatch(value) else nearest(path.name, names)
+    if _FRACTION.fullmatch(value):
+        hint = "; write a fraction such as 0.2 without quotes"
+    else:
+        hint = "; write a number of rows without quotes" if value.isdecimal() else nearest(path.name, names)
     yield Fault(place, f"no such file or folder: {value!r}{hint}")
 
 
 def _validation_draw(sections: Sections) -> Iterator[Fault]:
     data = sections.data
-    if data is None or isinstance(data.validation, float) or isinstance(data.test, float):
+    if (
+        data is None
+        or data.folds is not None
+        or any(isinstance(part, int | float) for part in (data.validation, data.test))
+    ):
         return
     reason = "without data.validation" if data.validation is None else "when data.validation names a file or split"
     yield from ignored("data", data, "group stratify split_seed", f"{reason}; it guides the draw of a fraction")
+
+
+def _folds(sections: Sections) -> Iterator[Fault]:
+    data = sections.data
+    if data is None:
+        return
+    if data.folds is None:
+        yield from ignored("data", data, "fold", "without data.folds")
+        return
+    if data.test is not None:
+        yield Fault("data.test", "cannot be combined with data.folds: the rows of each fold are its test rows")
+    if "fold" in sections.output_names:
+        yield Fault("outputs.fold", "is the name of a column of out_of_fold.csv; give the output another")
+    if data.fold is not None and data.fold >= data.folds:
+        yield Fault("data.fold", f"{data.fold} is not one of the {data.folds} folds, 0 to {data.folds - 1}")
 
 
 def _validation_needed(sections: Sections) -> Iterator[Fault]:
     if sections.data is None or sections.trainer is None or sections.data.validation is not None:
         return
     reason = "as there are no validation rows (data.validation: null)"
+    for name, output in sections.outputs.items():
+        if (key := output.calibrated_by) is not None:
+            yield Fault(f"outputs.{name}.{key}", f"cannot be chosen {reason}")
     if sections.trainer.early_stopping is not None:
         yield Fault("trainer.early_stopping", f"cannot work {reason}")
     yield from ignored("trainer.monitor", sections.trainer.monitor, "output metric mode", reason)
@@ -108,12 +135,16 @@ def _validation_needed(sections: Sections) -> Iterator[Fault]:
 
 
 def _weighted_sampling(sections: Sections) -> Iterator[Fault]:
-    if sections.data is None or (name := sections.data.weighted_sampling) is None:
-        return
-    if name not in sections.output_names:
-        yield _unknown_output("data.weighted_sampling", name, sections)
-    elif name in sections.outputs and sections.outputs[name].class_column is None:
-        yield Fault("data.weighted_sampling", f"output {name!r} has no classes; it is a {sections.outputs[name].type}")
+    names = [] if sections.data is None else sections.data.sampled_by
+    if not names and sections.data is not None and sections.data.weighted_sampling is not None:
+        yield Fault("data.weighted_sampling", "names no output; leave it out, or write null")
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            yield Fault("data.weighted_sampling", f"names {name!r} twice")
+        elif name not in sections.output_names:
+            yield _unknown_output("data.weighted_sampling", name, sections)
+        elif name in sections.outputs and (config := sections.outputs[name]).class_column is None:
+            yield Fault("data.weighted_sampling", f"output {name!r} has no classes; it is a {config.type}")
 
 
 def _unknown_output(place: str, name: str, sections: Sections) -> Fault:
@@ -126,14 +157,15 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
         return
     monitor = sections.trainer.monitor
     name = monitor.output
-    if name is None and monitor.metric != "loss" and len(sections.output_names) > 1:
+    of_all = monitor.output is None and monitor.metric == AVERAGE
+    if name is None and monitor.metric not in ("loss", AVERAGE) and len(sections.output_names) > 1:
         listed = ", ".join(map(repr, sections.output_names))
         yield Fault("trainer.monitor.output", f"is missing; say whose {monitor.metric} it is: {listed}")
         return
-    if name is None and monitor.metric != "loss" and sections.output_names:
+    if name is None and monitor.metric not in ("loss", AVERAGE) and sections.output_names:
         name = sections.output_names[0]
     if name is None:
-        better = "min"
+        better = "max" if of_all else "min"
     elif name not in sections.output_names:
         yield _unknown_output("trainer.monitor.output", name, sections)
         return
@@ -143,12 +175,15 @@ def _monitor(sections: Sections) -> Iterator[Fault]:
         output = sections.outputs[name]
         metric = find_metric(monitor.metric, output.metrics())
         if metric is None:
-            known = output.monitored()
+            known = {key: value for key, value in output.monitored().items() if key not in output.unmeasured()}
             yield Fault(
                 "trainer.monitor.metric",
                 f"{monitor.metric!r} is not a metric of a {output.type} output ({', '.join(map(repr, known))})"
                 f"{nearest_metric(monitor.metric, known.values())}",
             )
+            return
+        if (reason := output.unmeasured().get(metric.name)) is not None:
+            yield Fault("trainer.monitor.metric", f"{metric.name!r} of outputs.{name} is not measured {reason}")
             return
         better = metric.better
     if monitor.mode not in (None, better):
@@ -206,11 +241,27 @@ def _inputs(sections: Sections) -> Iterator[Fault]:
 def _outputs(sections: Sections) -> Iterator[Fault]:
     for name, config in sections.outputs.items():
         yield from config.faults(name, sections)
-        if not isinstance(config, ColumnOutputBase):
-            continue
-        if sections.data is not None and config.column == sections.data.id:
-            message = f"{config.column!r} is the id of the rows (data.id), not a {config.TARGET}"
-            yield Fault(f"outputs.{name}.column", message)
+        for column, read in config.columns().items():
+            if sections.data is not None and column == sections.data.id:
+                message = f"{column!r} is the id of the rows (data.id), not a {config.TARGET}"
+                yield Fault(f"outputs.{name}.{read.key}", message)
+
+
+def _shared_heads(sections: Sections) -> Iterator[Fault]:
+    """Heads that share what they do not have in common, or with nobody."""
+    groups: dict[str, dict[str, SharedHeadConfig]] = {}
+    for name, config in sections.outputs.items():
+        if isinstance(config, HeadOutputBase) and isinstance(config.head, SharedHeadConfig):
+            groups.setdefault(config.head.group, {})[name] = config.head
+    for group, heads in groups.items():
+        first, *others = heads
+        if not others and len(sections.outputs) == len(sections.output_names):
+            message = f"no other output has a shared head of group {group!r}; 'mlp-residual' is one for itself"
+            yield Fault(f"outputs.{first}.head", message)
+        for name in others:
+            if heads[name] != heads[first]:
+                message = f"differs from outputs.{first}.head, with which it shares its layers (group {group!r})"
+                yield Fault(f"outputs.{name}.head", message)
 
 
 def _token_outputs(sections: Sections) -> Iterator[Fault]:
@@ -270,16 +321,19 @@ def _cache(sections: Sections) -> Iterator[Fault]:
 _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _source_keys,
     _validation_draw,
+    _folds,
     _validation_needed,
     _weighted_sampling,
     _inputs,
     _token_outputs,
     _missing,
     _outputs,
+    _shared_heads,
     _optimization,
     _limits,
     _half_precision,
     _monitor,
+    training_faults,
     _run,
     _cache,
 )

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.callbacks import CallbackBase
@@ -18,11 +18,14 @@ from eir_seq.config.fusion import MlpResidualFusionConfig
 from eir_seq.config.inputs import InputBase
 from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
 from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
+from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
-from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText
-from eir_seq.config.strict import Delimiter, Fraction, Name, Positive
+from eir_seq.config.outputs import Asked, DocumentLayout, OutputBase, TargetText
+from eir_seq.config.start_from import StartFromConfig
+from eir_seq.config.strict import Delimiter, Fraction, Name, Positive, Several
 from eir_seq.config.strict import Strict as Strict
 from eir_seq.config.trackers import CsvTrackerConfig
+from eir_seq.config.training import AveragingConfig, FixedWeightingConfig, WeightingConfig
 from eir_seq.registry import CALLBACKS, INPUTS, OUTPUTS, SOURCES
 
 # ---------------------------------------------------------------------------------------------------------- data
@@ -46,12 +49,21 @@ class DataConfig(Strict):
         description="file (csv, tsv, jsonl, parquet, arrow; txt is one text) or folder of one text file per id; a "
         "split for hub; in place of the sample if that is the source",
     )
-    validation: str | Fraction | None = Field(
-        0.1, description="file, Hub split, or fraction of the training rows (of a single text, its last part)"
+    validation: str | Fraction | Several | None = Field(
+        0.1,
+        description="fraction of the training rows (0.1; of a single text, its last part), number of them (500), file "
+        "of their ids (.txt with one per line, or a table of ids alone), file of other rows, or Hub split",
     )
-    test: str | Fraction | None = Field(
-        None, description="file, folder, Hub split, or fraction of the training rows, drawn as that of `validation`"
+    test: str | Fraction | Several | None = Field(
+        None,
+        description="as `validation`, or a folder; a fraction or number of the training rows is drawn as that of "
+        "`validation`",
     )
+    folds: Several | None = Field(
+        None,
+        description="cross-validation: a run for each of that many parts of the training rows, which are its test rows",
+    )
+    fold: int | None = Field(None, ge=0, description="train only this one of the folds, counted from 0")
     labels: str | None = Field(None, description="table of labels by id, for a folder of one text file per id")
     rename: dict[str, str] = Field(
         default_factory=dict,
@@ -61,7 +73,7 @@ class DataConfig(Strict):
     id: str | None = Field(None, description="column that names each row; row numbers if absent")
     group: str | None = Field(None, description="column of groups whose rows stay in the same split")
     stratify: str | None = Field(
-        "auto", description="column to stratify splits by; auto: the first classification output"
+        "auto", description="column to stratify splits and folds by; auto: the first classification output"
     )
     split_seed: int = Field(0, ge=0, description="seed of the random splits; the same for every `seed`")
     delimiter: Delimiter | None = Field(
@@ -90,11 +102,32 @@ class DataConfig(Strict):
     packing: Literal["auto", "never"] = Field(
         "auto", description="skip padding where the architecture supports it (block-diagonal attention)"
     )
-    weighted_sampling: str | None = Field(
-        None, description="classification output whose classes are sampled equally often"
+    weighted_sampling: str | list[str] | None = Field(
+        None,
+        description="classification output whose classes are sampled equally often; of several outputs, rows are "
+        "sampled by the mean of the inverse frequencies of their classes",
     )
     num_workers: int = Field(0, ge=0, le=256, description="processes that prepare batches")
     cache_dir: str | None = Field(None, description="the earlier name of cache.dir")
+
+    @field_validator("validation", "test", mode="before")
+    @classmethod
+    def _is_share(cls, value: Any) -> Any:
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and not (0 < value < 1 or value in range(2, 2**63))
+        ):
+            raise ValueError(
+                f"{value} is neither a fraction of the rows, such as 0.1, nor a number of rows, such as 500"
+            )
+        return value
+
+    @property
+    def sampled_by(self) -> list[str]:
+        """The outputs by whose classes rows are sampled."""
+        given = self.weighted_sampling
+        return [given] if isinstance(given, str) else given or []
 
     @property
     def reads_files(self) -> bool:
@@ -131,14 +164,27 @@ class EarlyStoppingConfig(Strict):
 
     patience: Positive = Field(3, description="evaluations without improvement")
     min_delta: float = Field(0.0, ge=0, description="smallest change that counts as an improvement")
+    after_steps: int = Field(0, ge=0, description="evaluations up to this step use up no patience")
+    after_epochs: int = Field(0, ge=0, description="the same up to the end of this epoch")
 
 
 class MonitorConfig(Strict):
     """The value by which the best checkpoint is chosen."""
 
-    output: str | None = Field(None, description="output name; absent: the sum of losses")
-    metric: str = Field("loss", description="metric of that output on the validation rows")
+    output: str | None = Field(None, description="output name; absent: the sum of losses, or the average")
+    metric: str = Field(
+        "loss", description="metric of that output on the validation rows; average: the mean over all outputs"
+    )
     mode: Literal["min", "max"] | None = Field(None, description="by the metric if absent")
+
+
+Monitored = Annotated[
+    MonitorConfig,
+    BeforeValidator(
+        lambda value: {"metric": value} if isinstance(value, str) else value, json_schema_input_type=MonitorConfig | str
+    ),
+]
+"""What is monitored; a name alone is that of the metric."""
 
 
 BatchLimit = Positive | Annotated[float, Field(gt=0, le=1)]
@@ -153,7 +199,17 @@ class TrainerConfig(Strict):
         "32", description="floating-point precision; mixed keeps the weights in 32 bits"
     )
     gradient_clip: float | None = Field(1.0, gt=0, description="upper bound of the gradient norm")
+    gradient_noise: float | None = Field(
+        None, gt=0, description="standard deviation of normal noise that is added to the (clipped) gradient"
+    )
     accumulate: Positive = Field(1, description="batches per optimizer step")
+    averaging: AveragingConfig | None = Field(
+        None, description="an average of the weights, which is evaluated and kept in place of the last ones"
+    )
+    loss_weighting: WeightingConfig = Field(
+        FixedWeightingConfig(), description="how the losses of several outputs are weighted"
+    )
+    compile: bool = Field(False, description="compile the network by torch.compile; the first steps are slow")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device; auto: the fastest available")
     devices: Positive | Literal["auto"] = Field(1, description="how many of them")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; torch's own choice if absent")
@@ -167,8 +223,11 @@ class TrainerConfig(Strict):
         description="keep the last checkpoint of a finished run, so that it can be extended; by default only its best "
         "weights stay, in the bundle",
     )
-    monitor: MonitorConfig = Field(MonitorConfig(), description="metric that selects the best checkpoint")
+    monitor: Monitored = Field(MonitorConfig(), description="metric that selects the best checkpoint")
     early_stopping: EarlyStoppingConfig | None = Field(None, description="stop a run that no longer improves")
+    train_metrics: bool = Field(
+        False, description="also measure the training rows of the last steps, as they were when trained on"
+    )
     limit_train_batches: BatchLimit | None = Field(
         None, description="use that many batches of each epoch (an integer), or that share of them; all if absent"
     )
@@ -185,6 +244,11 @@ class TrainerConfig(Strict):
     detect_anomaly: bool = Field(False, description="name the operation whose gradient is not a number; slow")
     deterministic: bool | Literal["warn"] = Field(
         False, description="use deterministic algorithms alone; an operation that has none ends the run, or warns"
+    )
+    latents: LatentsConfig | None = Field(
+        None,
+        description="layers whose states are written for validation and test rows, by the best weights, to "
+        "RUN/latents/; a list of layers will do",
     )
     benchmark: bool = Field(False, description="let cuDNN try its algorithms and take the fastest; for fixed sizes")
 
@@ -233,8 +297,19 @@ class ExperimentConfig(Strict):
         default_factory=dict, description="Lightning callbacks by names of your choice, called in this order"
     )
     tracker: TrackerConfig = Field(CsvTrackerConfig(), description="where metrics go besides metrics.csv")
+    start_from: StartFromConfig | None = Field(None, description="weights of another run to begin with")
     run: RunConfig = Field(RunConfig(), description="the run folder")
     cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are cached")
+
+    @model_validator(mode="after")
+    def _with_questions(self) -> Self:
+        """Inputs read the questions that outputs ask about them, and these outputs know the column of the text."""
+        for name, output in list(self.outputs.items()):
+            source = self.inputs.get(self.token_inputs.get(name, ""))
+            if output.asked is not None and source is not None and source.text is not None:
+                self.inputs[self.token_inputs[name]] = source.with_question(output.asked.column)
+                self.outputs[name] = output.with_text(source.text.column)
+        return self
 
     @property
     def source(self) -> str:
@@ -264,6 +339,12 @@ class ExperimentConfig(Strict):
         """By input, the texts that a decoder learns to write from it."""
         found = {name: text for name, config in self.outputs.items() if (text := config.target_text) is not None}
         return {self.token_inputs[name]: text for name, text in found.items()}
+
+    @property
+    def asked(self) -> dict[str, Asked]:
+        """By input, the question about its texts."""
+        found = {name: asked for name, config in self.outputs.items() if (asked := config.asked) is not None}
+        return {self.token_inputs[name]: asked for name, asked in found.items()}
 
     @property
     def sentinels(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ from eir_seq.errors import Fault
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 """What inputs and outputs may be called: names become folders, columns and config paths."""
 Delimiter = Annotated[

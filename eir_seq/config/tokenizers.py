@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from eir_seq.config.strict import Positive, Strict, ignored
-from eir_seq.errors import Fault
+from eir_seq.config.vocab_file import read_vocab_file
+from eir_seq.errors import Fault, UserError
 
 
 class TokenizerBase(Strict):
@@ -35,6 +36,20 @@ class TokenizerBase(Strict):
         """The tokenizer as a published one, where it is loaded rather than learnt."""
         return None
 
+    @property
+    def learns(self) -> bool:
+        """Whether its vocabulary depends on the training texts, with these options."""
+        return self.LEARNS
+
+    def preflight(self, place: str) -> Iterator[Fault]:
+        """Files that it needs and that cannot be used.
+
+        Args:
+            place: the config path of the tokenizer.
+        """
+        del place
+        yield from ()
+
     def faults(self, place: str) -> Iterator[Fault]:
         """Options that have no effect beside others.
 
@@ -52,7 +67,36 @@ class NormalizingTokenizerBase(TokenizerBase):
     normalization: Literal["nfc", "nfkc"] | None = Field("nfc", description="Unicode normalization")
 
 
-class WordTokenizerConfig(NormalizingTokenizerBase):
+class ListedTokenizerBase(NormalizingTokenizerBase):
+    """What every tokenizer has whose vocabulary is a list of whole tokens."""
+
+    vocab_file: str | None = Field(
+        None,
+        description="file with the vocabulary, in place of one that is learnt: a JSON object {token: id} or a token "
+        "per line; special tokens come first, others follow in the order of the file",
+    )
+
+    @property
+    def learns(self) -> bool:
+        """Not with a vocabulary in a file."""
+        return self.vocab_file is None
+
+    def faults(self, place: str) -> Iterator[Fault]:
+        """What limits a learnt vocabulary does not limit one in a file."""
+        if self.vocab_file is not None:
+            yield from ignored(place, self, "min_freq max_vocab_size", "with vocab_file")
+
+    def preflight(self, place: str) -> Iterator[Fault]:
+        """A vocabulary file that cannot be used."""
+        if self.vocab_file is None:
+            return
+        try:
+            read_vocab_file(self.vocab_file)
+        except UserError as error:
+            yield from (Fault(f"{place}.vocab_file", f"{fault.place} {fault.message}") for fault in error.faults)
+
+
+class WordTokenizerConfig(ListedTokenizerBase):
     """Words by white space or by words and punctuation."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.tokenizers.training:train_words"
@@ -70,7 +114,7 @@ class WordTokenizerConfig(NormalizingTokenizerBase):
         return self.split_on or " "
 
 
-class CharacterTokenizerConfig(NormalizingTokenizerBase):
+class CharacterTokenizerConfig(ListedTokenizerBase):
     """One token per character, for peptides, DNA and the like."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.tokenizers.training:train_words"

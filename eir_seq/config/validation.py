@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sections import Sections
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.files import CONFIG, read_text
-from eir_seq.registry import INPUTS
+from eir_seq.registry import INPUTS, encoders_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
@@ -34,7 +34,21 @@ _AUTO = "auto"
 """Type of a model from scratch that is not in the catalogue."""
 
 _PATHS = frozenset(
-    ("adapter", "cache_dir", "dir", "file", "labels", "model_type", "path", "root", "test", "train", "validation")
+    (
+        "adapter",
+        "cache_dir",
+        "dir",
+        "file",
+        "labels",
+        "model_type",
+        "path",
+        "root",
+        "run",
+        "test",
+        "train",
+        "validation",
+        "vocab_file",
+    )
 )
 """Keys whose values may be paths."""
 
@@ -229,7 +243,7 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             if (problem := _problem_beyond(_options(model).get("model_type"))) is not None:
                 yield Fault(f"{place}.model_init_config.model_type", problem)
             continue
-        problem = _problem_with_type(model)
+        problem = _problem_with_type(model, encoders_of(_kind(raw, place)))
         if problem is not None:
             yield Fault(f"{place}.model_type", problem)
             continue
@@ -347,8 +361,14 @@ def _problem_opened_as(model: Mapping[str, Any]) -> str | None:
     return f"{name!r} is not in the catalogue{nearest(str(name), CATALOGUE)}"
 
 
-def _problem_with_type(model: Mapping[str, Any]) -> str | None:
-    """What is wrong with `model_type`, or None."""
+def _kind(raw: Mapping[str, Any], place: str) -> str:
+    """The type of the input whose model has that config path."""
+    entries = {str(name): entry for name, entry in raw["inputs"].items()}  # a key may be a number, which is a fault
+    return str(entries[place.removeprefix("inputs.").removesuffix(".model")].get("type", "sequence"))
+
+
+def _problem_with_type(model: Mapping[str, Any], encoders: Sequence[str]) -> str | None:
+    """What is wrong with `model_type`, or None; `encoders` are other names that the kind of input has."""
     from eir_seq.models.catalogue import CATALOGUE
 
     name = str(model["model_type"])
@@ -358,7 +378,10 @@ def _problem_with_type(model: Mapping[str, Any]) -> str | None:
             return None
         if folder.is_dir() or "/" in name:
             return f"{name!r} names a checkpoint, not an architecture; load it with pretrained_model: true"
-        return f"{name!r} is not in the catalogue{_architecture_meant(name)}"
+        if not encoders:
+            return f"{name!r} is not in the catalogue{_architecture_meant(name)}"
+        hint = nearest(name, encoders) or _architecture_meant(name)
+        return f"{name!r} is neither one of {', '.join(encoders)} nor in the catalogue{hint}"
     if folder.is_dir():
         published = _published_config(folder)
         if published is None:

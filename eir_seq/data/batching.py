@@ -34,8 +34,9 @@ class TrainingOrder:
     rows are then cut into fixed buckets of similar length, each with its own number of rows per batch, and shuffled
     within their bucket: the rows of a batch change from epoch to epoch, the number of batches cannot.
 
-    `classes`, one class per row, makes every class equally frequent: rows of rare classes repeat, rows of frequent
-    ones take turns over the epochs.
+    `classes`, a list with the class of each row, makes every class equally frequent: rows of rare classes repeat, rows
+    of frequent ones take turns over the epochs. With several such lists, rows are drawn in proportion to the mean of
+    the inverse frequencies of their classes (`row_weights`).
 
     Raises `UserError` if one row alone exceeds `max_tokens`, or if there are fewer rows than processes.
     """
@@ -48,7 +49,7 @@ class TrainingOrder:
         seed: int,
         max_tokens: int | None = None,
         length_buckets: bool = True,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[Sequence[str]] = (),
         world_size: int = 1,
     ) -> None:
         self.lengths = _as_columns(lengths)
@@ -59,15 +60,19 @@ class TrainingOrder:
             raise UserError(Fault("data", f"{self.num_rows} training rows cannot be shared by {world_size} devices"))
         self._totals = self.lengths.sum(axis=1)
         class_rows = [np.arange(self.num_rows)]
-        if classes is not None:
-            _, codes = np.unique(np.asarray(classes), return_inverse=True)
+        if len(classes) == 1:
+            _, codes = np.unique(np.asarray(classes[0]), return_inverse=True)
             class_rows = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
         if max_tokens is None:
             parts, capacities = [np.arange(self.num_rows)], [batch_size]
         else:
             check_budget(self.lengths, max_tokens)
             parts, capacities = _length_buckets(self.lengths, batch_size, max_tokens)
-        self._buckets = _quotas(parts, capacities, class_rows, self.num_rows)
+        self._buckets: Sequence[_Bucket | _WeightedBucket]
+        if len(classes) > 1:
+            self._buckets = _weighted(parts, capacities, row_weights(classes))
+        else:
+            self._buckets = _quotas(parts, capacities, class_rows, self.num_rows)
         num_batches = sum(-(-bucket.num_rows // bucket.capacity) for bucket in self._buckets)
         self.batches_per_epoch = -(-num_batches // world_size) * world_size
 
@@ -177,6 +182,45 @@ class _Bucket:
     def draw(self, draw: np.random.Generator) -> Rows:
         drawn = [_take(rows, count, draw) for rows, count in self.groups]
         return draw.permutation(np.concatenate(drawn)) if drawn else np.empty(0, np.int64)
+
+
+class _WeightedBucket:
+    """Rows that are batched together, and how often each of them is drawn in an epoch on average."""
+
+    def __init__(self, rows: Rows, weights: NDArray[np.float64], num_rows: int, capacity: int) -> None:
+        self.rows, self.weights, self.num_rows, self.capacity = rows, weights, num_rows, capacity
+
+    def draw(self, draw: np.random.Generator) -> Rows:
+        """Systematic sampling: each row as often as it should be, rounded up or down."""
+        order = draw.permutation(len(self.rows))
+        ends = np.cumsum(self.weights[order])
+        points = (draw.random() + np.arange(self.num_rows)) * (ends[-1] / self.num_rows)
+        return draw.permutation(self.rows[order[np.minimum(np.searchsorted(ends, points, "right"), len(order) - 1)]])
+
+
+def row_weights(classes: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """How often rows are drawn in an epoch, ``(rows,)``, by their classes in several columns; the mean is 1.
+
+    Each column alone would draw a row ``rows / (classes * rows of its class)`` times; this is the mean over columns.
+
+    Example:
+        >>> from eir_seq.data.batching import row_weights
+        >>> row_weights([["a", "a", "a", "b"], ["x", "x", "y", "y"]]).round(2).tolist()
+        [0.83, 0.83, 0.83, 1.5]
+    """
+    found = []
+    for column in classes:
+        _, codes, counts = np.unique(np.asarray(column), return_inverse=True, return_counts=True)
+        found.append(len(column) / (len(counts) * counts[codes]))
+    weights: NDArray[np.float64] = np.mean(found, axis=0)
+    return weights
+
+
+def _weighted(parts: list[Rows], capacities: list[int], weights: NDArray[np.float64]) -> list[_WeightedBucket]:
+    """Rows of each bucket with their weights, and how many of them an epoch draws; the same in every epoch."""
+    totals = apportion(np.array([weights[part].sum() for part in parts]), len(weights))
+    found = zip(parts, totals.tolist(), capacities, strict=True)
+    return [_WeightedBucket(part, weights[part], total, capacity) for part, total, capacity in found if total]
 
 
 def _take(rows: Rows, count: int, draw: np.random.Generator) -> Rows:

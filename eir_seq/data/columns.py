@@ -176,9 +176,10 @@ def number_text(value: float) -> str | None:
 
 
 def as_cells(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of lists, objects or texts as text, lists and objects as JSON; raises `TypeError` as `as_text`."""
+    """A column of lists, objects, bytes or texts as text, all but texts as JSON; raises `TypeError` as `as_text`."""
     kind = values.type
-    if not pa.types.is_nested(kind) or pa.types.is_dictionary(kind):
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    if not (pa.types.is_nested(kind) or binary) or pa.types.is_dictionary(kind):
         return as_text(values, whole_numbers_only=False)
     try:
         texts = [

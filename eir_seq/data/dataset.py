@@ -197,7 +197,8 @@ def encode_split(
             targets[name] = output.targets_of_texts(len(ids), text_bytes)
             continue
         given = [list(rows[column]) if column in rows.column_names else [None] * len(ids) for column in columns]
-        labelled = [None not in values for values in zip(*given, strict=True)]
+        partial = missing is not None and output.config.PARTIAL
+        labelled = [any(x is not None for x in v) if partial else None not in v for v in zip(*given, strict=True)]
         if all(labelled):
             targets[name] = output.targets(rows, ids)
         elif any(labelled):

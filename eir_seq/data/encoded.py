@@ -229,7 +229,7 @@ def _write(path: Path, table: pa.Table, fitted: FittedModality, advance: Callabl
         writer = None
         for start in range(0, table.num_rows, ROWS_PER_CHUNK):
             chunk = table.slice(start, ROWS_PER_CHUNK)
-            columns = fitted.encode({name: chunk.column(name).to_pylist() for name in chunk.column_names})
+            columns = fitted.encode_table(chunk)
             batch = pa.RecordBatch.from_pydict(columns)
             writer = writer or pa.ipc.new_file(file, batch.schema)
             writer.write_batch(batch)

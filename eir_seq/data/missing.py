@@ -28,27 +28,35 @@ RESOLUTION = 2**53
 class Missing:
     """What rows of an experiment may lack.
 
-    A row lacks an input if all columns that the input needs are null, and a target if one of its columns is. A target
-    of an output that reads the tokens of an input is missing, too, where that input is.
+    A row lacks an input if all columns that the input needs are null (all of its columns, if it can do without each),
+    and a target if one of its columns is (of an output that takes part of them, if all are). A target of an output that
+    reads the tokens of an input is missing, too, where that input is.
 
     Attributes:
         inputs: by input, the columns that it needs.
         outputs: by output, the columns of its target.
         token_inputs: for each output that reads tokens, the input that they are of.
+        partial: outputs whose rows may lack some of their columns.
+        loose: inputs that can do without any of their columns, though not without all.
     """
 
     inputs: Mapping[str, tuple[str, ...]]
     outputs: Mapping[str, tuple[str, ...]]
     token_inputs: Mapping[str, str]
+    partial: frozenset[str] = frozenset()
+    loose: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, config: ExperimentConfig) -> Missing | None:
         """What rows may lack; None where each has to have everything."""
         if config.data.on_missing == "error":
             return None
-        inputs = {name: _needed(declared) for name, declared in config.inputs.items()}
+        needed = {name: _needed(declared) for name, declared in config.inputs.items()}
+        inputs = {name: columns or tuple(config.inputs[name].columns()) for name, columns in needed.items()}
         outputs = {name: _needed(declared) for name, declared in config.outputs.items()}
-        return cls(inputs, outputs, config.token_inputs)
+        loose = frozenset(name for name, columns in needed.items() if not columns)
+        partial = frozenset(name for name, declared in config.outputs.items() if declared.PARTIAL)
+        return cls(inputs, outputs, config.token_inputs, partial=partial, loose=loose)
 
     def present(self, table: pa.Table) -> dict[str, Mask]:
         """By input, which rows have it, (rows,)."""
@@ -59,7 +67,8 @@ class Missing:
         present = self.present(table)
         found = {}
         for name, columns in self.outputs.items():
-            found[name] = np.logical_and.reduce([_valid(table, column) for column in columns] or [_every(table)])
+            combined = np.logical_or if name in self.partial else np.logical_and
+            found[name] = combined.reduce([_valid(table, column) for column in columns] or [_every(table)])
             if name in self.token_inputs:
                 found[name] = found[name] & present[self.token_inputs[name]]
         return found
@@ -77,7 +86,7 @@ class Missing:
     def unusable(self, table: pa.Table, empty: Mapping[str, Mapping[int, str]]) -> Iterator[tuple[str, int, str]]:
         """Cells without a value that a row cannot do without: column, row, reason.
 
-        An input has all of its columns or none, and a row has at least one input.
+        An input has all of its columns or none (but for those it can do without), and a row has at least one input.
 
         Args:
             table: the columns of all inputs, null where a cell has no value.
@@ -85,10 +94,17 @@ class Missing:
         """
         present = self.present(table)
         anything = np.logical_or.reduce(list(present.values()))
+        told: set[int] = set()
         for column, reasons in empty.items():
-            readers = [mask for name, mask in present.items() if column in self.inputs[name]]
+            readers = [mask for name, mask in present.items() if column in self.inputs[name] and name not in self.loose]
             needed = ~anything | np.logical_or.reduce(readers or [~_every(table)])
-            yield from ((column, row, reason) for row, reason in reasons.items() if needed[row])
+            found = [(column, row, reason) for row, reason in reasons.items() if needed[row]]
+            told.update(row for _, row, _ in found)
+            yield from found
+        first = next(column for columns in self.inputs.values() for column in columns)
+        for row in np.flatnonzero(~anything).tolist():
+            if row not in told:
+                yield first, row, "is missing, and so is every other column of the inputs"
 
     def counts(self, table: pa.Table) -> dict[str, int]:
         """How many rows lack each input and each target, by config path; what no row lacks is left out."""

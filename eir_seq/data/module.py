@@ -28,6 +28,8 @@ from eir_seq.randomness import derive_seed
 
 log = logging.getLogger(__name__)
 
+STATISTICS_BATCHES = 100
+"""Batches of training rows that statistics of batch norms are taken from."""
 COMPARED_ROWS = 2**22
 """Rows whose batches are compared for the costliest one: a second or two."""
 
@@ -230,6 +232,13 @@ class DataModule(pl.LightningDataModule):
         del stage
         self.close()
 
+    def statistics_batches(self) -> Iterator[Batch]:
+        """Training rows in batches as those of an evaluation, spread over all: up to `STATISTICS_BATCHES` of them."""
+        self.setup()
+        keys = self.encoded["train"].in_order(self.config.data)
+        used = min(STATISTICS_BATCHES, len(keys))
+        return (self.encoded["train"][keys[index * len(keys) // used]] for index in range(used))
+
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Every validation row once; no batches where there is no validation split."""
         return self._evaluation_loader("validation")
@@ -260,24 +269,23 @@ class DataModule(pl.LightningDataModule):
             world_size=self.world_size,
         )
 
-    def _classes(self) -> list[str] | None:
-        """The class of each training row where classes are to be drawn equally often."""
-        name = self.config.data.weighted_sampling
-        if name is None:
-            return None
-        place = "data.weighted_sampling"
-        output = self.config.outputs.get(name)
-        if output is None:
-            raise UserError(Fault(place, f"there is no output {name!r}{nearest(name, self.config.outputs)}"))
-        if (column := output.class_column) is None:
-            raise UserError(Fault(place, f"output {name!r} is a {output.type} and has no classes"))
-        assert self.splits.train is not None
-        classes = list(self.splits.train[column])
-        if lacking := classes.count(None):
-            raise UserError(
-                Fault(place, f"{lacking} training rows have no class of {name!r}, by which they would be drawn")
-            )
-        return classes
+    def _classes(self) -> list[list[str]]:
+        """The classes of the training rows, for each output by whose classes they are drawn."""
+        found, place = [], "data.weighted_sampling"
+        for name in self.config.data.sampled_by:
+            output = self.config.outputs.get(name)
+            if output is None:
+                raise UserError(Fault(place, f"there is no output {name!r}{nearest(name, self.config.outputs)}"))
+            if (column := output.class_column) is None:
+                raise UserError(Fault(place, f"output {name!r} is a {output.type} and has no classes"))
+            assert self.splits.train is not None
+            classes = list(self.splits.train[column])
+            if lacking := classes.count(None):
+                raise UserError(
+                    Fault(place, f"{lacking} training rows have no class of {name!r}, by which they would be drawn")
+                )
+            found.append(classes)
+        return found
 
     @cached_property
     def _workers(self) -> int:

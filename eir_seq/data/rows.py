@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import ID as ID
 from eir_seq.config.columns import Columns, columns_of
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.template import Template
 from eir_seq.data.columns import (
     as_booleans,
     as_cells,
@@ -31,7 +32,7 @@ from eir_seq.data.columns import text_fault as text_fault
 from eir_seq.data.missing import Missing, without_blanks
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
 from eir_seq.data.tags import check_tags
-from eir_seq.errors import UserError
+from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import write_cell
 from eir_seq.modalities.sequence.cells import InputCells
@@ -102,6 +103,7 @@ def check_rows(
     label is a null. `folder`: where tables are kept that are too large for memory. Raises `UserError` with all faults
     of the file.
     """
+    raw = filled(raw, roles.templates)
     faults = FaultLog()
     columns: dict[str, pa.ChunkedArray] = {}
     num_rows = raw.table.num_rows
@@ -137,7 +139,9 @@ def check_rows(
             texts = nothing if name not in raw.table.column_names else convert(name, place, text_of)
             columns[name] = texts if texts is None else texts.fill_null("")
         elif roles.missing is not None and not need_targets and name not in raw.table.column_names:
-            columns[name], empty[name] = nothing, dict.fromkeys(range(num_rows), "is missing")
+            columns[name] = nothing
+            if not all(use.may_miss for use in uses):
+                empty[name] = dict.fromkeys(range(num_rows), "is missing")
         elif kind.is_structured:
             columns[name] = cells = convert(name, place, as_cells)
             if roles.missing is not None and cells is not None:
@@ -153,10 +157,10 @@ def check_rows(
         elif (values := convert(name, place, partial(_typed, kind, markers))) is not None:
             columns[name], wrong = values
             note(name, wrong)
-            lacking = {row: "is missing" for row in null_rows(columns[name]).tolist() if row not in wrong}
             if all(use.may_miss for use in uses):
-                pass
-            elif roles.missing is None:
+                continue
+            lacking = {row: "is missing" for row in null_rows(columns[name]).tolist() if row not in wrong}
+            if roles.missing is None:
                 note(name, lacking)
             else:
                 empty[name] = lacking
@@ -209,6 +213,34 @@ def check_rows(
     skipped = sorted(zip([*unread, *unusable], [*raw.broken, *bad], strict=True), key=lambda found: found[0])
     table = filtered(pa.table({ID: ids, **columns}), keep, folder)
     return CheckedRows(table, tuple(row for _, row in skipped), tuple(position for position, _ in skipped), raw)
+
+
+def filled(raw: RawTable, templates: Mapping[str, Template]) -> RawTable:
+    """The table with the columns that are made of others; without those of which it has no part.
+
+    Raises:
+        UserError: a part is no text.
+    """
+    table, faults = raw.table, []
+    for name, template in templates.items():
+        parts = []
+        for column in template.columns:
+            try:
+                parts.append(as_text(table.column(column)) if column in table.column_names else None)
+            except TypeError as error:
+                faults.append(Fault(raw.source, f"column {column!r}, of which texts are made, holds {error}"))
+                parts.append(None)
+        if any(part is not None for part in parts):
+            nothing = pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
+            rows = pa.table([part if part is not None else nothing for part in parts], list(template.columns))
+            texts = [
+                pa.array(map(template.filled, zip(*batch.to_pydict().values(), strict=True)), pa.string())
+                for batch in rows.to_batches(max_chunksize=ROWS_PER_BATCH)
+            ]
+            table = table.append_column(name, pa.chunked_array(texts, pa.string()))
+    if faults:
+        raise UserError(*faults)
+    return replace(raw, table=table)
 
 
 def text_of(values: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -12,19 +12,22 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.columns import counts
+from eir_seq.data.id_lists import check_listed, is_id_list, read_ids
 from eir_seq.data.missing import said
 from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import FaultLog, RawTable, Reader, Wanted, wanted_of
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
 from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles, text_fault
 from eir_seq.data.spelling import same_but_for_spelling, spelling_warnings
-from eir_seq.data.splits import draw_groups, draw_rows, pick_rows
+from eir_seq.data.splits import assign_folds, draw_groups, draw_rows, pick_rows
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
@@ -99,17 +102,26 @@ Inputs = Mapping[str, Modality | FittedModality]
 def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Splits:
     """Read, check and split the data of an experiment; `inputs` by name, which are built from the config if absent.
 
+    With `data.folds` the test rows are those of `data.fold`, or of the first one.
+
     Raises `UserError` with everything that is wrong in the files that the config names: what cannot be read, missing
     columns, rows without text or label (unless skipped), ids that repeat within or across splits, classes that the
     training rows lack.
     """
     roles, data = column_roles(config, inputs or _inputs(config)), _data(config)
+    lists = _id_lists(data, roles)
+    data = data.model_copy(update=dict.fromkeys(lists))
     parts = _read_parts(data, roles, only=SPLITS, need_targets=True)
     if "train" not in parts:
         raise UserError(Fault("data.train", "give the file or folder of the training rows"))
     tables = {split: part.table for split, part in parts.items()}
-    fractions = {name: part for name in ("validation", "test") if isinstance(part := getattr(data, name), float)}
-    if sum(fractions.values()) >= 1:
+    if lists:
+        _take_listed(tables, lists, parts["train"], data, roles)
+    if data.folds is not None:
+        held_out = _folds(tables["train"], data, roles) == (data.fold or 0)
+        tables["train"], tables["test"] = _parted(tables["train"], held_out, data)
+    fractions = {name: part for name in ("validation", "test") if isinstance(part := getattr(data, name), int | float)}
+    if sum(part for part in fractions.values() if isinstance(part, float)) >= 1:
         listed = " and ".join(f"{part} ({name})" for name, part in fractions.items())
         raise UserError(Fault("data.test", f"{listed} of the training rows leave none to train on"))
     single_text = tables["train"].num_rows == 1 and config.document_layout is not None
@@ -124,6 +136,18 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     return _finish(tables, parts, roles, _spelling(tables["train"], roles))
 
 
+def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[str, int]:
+    """The fold of each training row by its id, in the order of the rows; raises `UserError` as `load_splits` does."""
+    roles, data = column_roles(config, inputs or _inputs(config)), _data(config)
+    lists = _id_lists(data, roles)
+    part = _read_parts(data.model_copy(update=dict.fromkeys(lists)), roles, only=("train",), need_targets=True)["train"]
+    tables = {"train": part.table}
+    if lists:
+        _take_listed(tables, lists, part, data, roles)
+    table = tables["train"]
+    return dict(zip(table.column(ID).to_pylist(), _folds(table, data, roles).tolist(), strict=True))
+
+
 def load_test(
     config: ExperimentConfig, inputs: Inputs | None = None, *, need_targets: bool = False, need_texts: bool = True
 ) -> Splits:
@@ -133,10 +157,11 @@ def load_test(
 
     Raises `UserError` as `load_splits` does.
     """
-    if not isinstance(config.data.test, str):
-        drawn = "" if config.data.test is None else f"; the run drew its own ({config.data.test} of the training rows)"
-        raise UserError(Fault("data.test", f"give the file whose rows are to be predicted{drawn}"))
     roles = column_roles(config, inputs or _inputs(config))
+    given = config.data.test
+    if not isinstance(given, str) or is_id_list(given, config.data, roles):
+        drawn = "" if given is None else f"; the run drew its own ({given} of the training rows)"
+        raise UserError(Fault("data.test", f"give the file whose rows are to be predicted{drawn}"))
     roles = replace(roles, uses=roles.without("group").uses)
     if not need_texts:
         roles = replace(roles, prompts=frozenset(roles.of("input", ColumnType.TEXT)))
@@ -158,7 +183,7 @@ def _inputs(config: ExperimentConfig) -> Inputs:
 
 def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_targets: bool) -> dict[str, CheckedRows]:
     """The checked rows of every file or Hub split that the config names; faults of all of them are raised together."""
-    sources = {split: path for split, path in _sources(data).items() if split in only}
+    sources = {split: path for split, path in source_paths(data).items() if split in only}
     faults = FaultLog()
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
@@ -196,7 +221,7 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     return parts
 
 
-def _sources(data: DataConfig) -> dict[str, str]:
+def source_paths(data: DataConfig) -> dict[str, str]:
     """The file, folder or Hub split of each part that is given as one."""
     train = data.train
     if data.source == "sample":
@@ -263,6 +288,12 @@ def _read_folders(
     return joined, roles
 
 
+def _id_lists(data: DataConfig, roles: Roles) -> dict[str, str]:
+    """Of validation and test the files that list ids of training rows."""
+    given = {name: getattr(data, name) for name in ("validation", "test")}
+    return {name: path for name, path in given.items() if isinstance(path, str) and is_id_list(path, data, roles)}
+
+
 def _default_id(data: DataConfig) -> str:
     if data.labels is None:
         return ID
@@ -319,6 +350,35 @@ def _stratum(table: pa.Table, data: DataConfig, roles: Roles) -> pa.ChunkedArray
     return classes.fill_null(stratum)
 
 
+def _take_listed(
+    tables: dict[str, pa.Table], lists: Mapping[str, str], part: CheckedRows, data: DataConfig, roles: Roles
+) -> None:
+    """Take the rows whose ids are listed out of the training rows, in place."""
+    faults, listed = FaultLog(), {}
+    for name, path in lists.items():
+        try:
+            listed[name] = read_ids(path, data, roles, f"data.{name}")
+        except UserError as error:
+            faults.extend(error)
+    faults.raise_any()
+    check_listed(tables["train"].column(ID), listed, lists, {row.id for row in part.skipped})
+    for name, ids in listed.items():
+        taken = pc.is_in(tables["train"].column(ID), pa.array(ids, pa.string())).to_numpy()
+        tables["train"], tables[name] = _parted(tables["train"], taken, data)
+
+
+def _folds(table: pa.Table, data: DataConfig, roles: Roles) -> NDArray[np.int64]:
+    """The fold of each row."""
+    assert data.folds is not None
+    groups = table.column(data.group) if data.group else None
+    return assign_folds(table.column(ID), data.folds, data.split_seed, _stratum(table, data, roles), groups)
+
+
+def _parted(table: pa.Table, taken: NDArray[np.bool_], data: DataConfig) -> tuple[pa.Table, pa.Table]:
+    """The rows that are not taken, and those that are."""
+    return filtered(table, ~taken, data.cache_dir), filtered(table, taken, data.cache_dir)
+
+
 def _draw(
     table: pa.Table, part: str, fractions: Mapping[str, float], rows: int, data: DataConfig, roles: Roles
 ) -> tuple[pa.Table, pa.Table]:
@@ -326,20 +386,22 @@ def _draw(
 
     The validation rows are drawn first, so that they are the same whether or not others are drawn for the test.
     """
-    classes, first = _stratum(table, data, roles), part == next(iter(fractions))
+    classes, first, share = _stratum(table, data, roles), part == next(iter(fractions)), fractions[part]
     if data.group:
-        fraction = fractions[part] * rows / table.num_rows
+        fraction = (share if isinstance(share, int) else share * rows) / table.num_rows
+        if fraction >= 1:
+            raise UserError(Fault(f"data.{part}", f"{share} rows cannot be drawn of {table.num_rows}"))
         drawn = draw_groups(table.column(data.group), fraction, data.split_seed, classes, part=part)
     else:
         drawn = draw_rows(
             table.column(ID),
-            fractions[part],
+            share,
             data.split_seed,
             classes,
             place=f"data.{part}",
             rows=None if first else rows,
         )
-    return filtered(table, ~drawn, data.cache_dir), filtered(table, drawn, data.cache_dir)
+    return _parted(table, drawn, data)
 
 
 def _cut_text(
@@ -347,6 +409,9 @@ def _cut_text(
 ) -> tuple[pa.Table, pa.Table]:
     """The last part of the only text that is left; it begins with a line, if one begins nearby."""
     del rows, data
+    if isinstance(fractions[part], int):
+        message = f"{fractions[part]} rows cannot be drawn of a single text; give a fraction, such as 0.1"
+        raise UserError(Fault(f"data.{part}", message))
     (column,) = roles.of("input", ColumnType.TEXT)
     text, row_id = table.column(column)[0].as_py(), table.column(ID)[0].as_py()
     left = 1.0 if part == "test" else 1.0 - fractions.get("test", 0.0)

@@ -1,4 +1,4 @@
-"""Which rows of one table become the validation or the test part: by fraction, by class, by group.
+"""Which rows of one table become the validation or the test part, or one of several folds: by class, by group.
 
 A draw depends on the seed and on the ids (or group names), not on the order of the rows: a table that was sorted, or to
 which rows were added, keeps nearly all of its rows in their part.
@@ -23,32 +23,37 @@ Column: TypeAlias = "Sequence[str] | pa.ChunkedArray"
 
 def draw_rows(
     ids: Column,
-    fraction: float,
+    share: float,
     seed: int,
     classes: Column | None = None,
     *,
     place: str = "data.validation",
     rows: int | None = None,
 ) -> NDArray[np.bool_]:
-    """Mask of the drawn rows, ``round(fraction * rows)`` of them; with `classes` each keeps its share.
+    """Mask of the drawn rows, ``round(share * rows)`` of them; with `classes` each keeps its share.
 
     Args:
         ids: of the rows.
-        fraction: of `rows` that is drawn.
+        share: of `rows` that is drawn; an integer is a number of rows.
         seed: of the draw.
         classes: of the rows.
-        place: the config key that holds the fraction.
+        place: the config key that holds the share.
         rows: all rows of which this is a fraction, where others were drawn before; the number of `ids` if absent.
 
     Raises:
-        UserError: the fraction is no row at all or every row, or a class has a single row, which cannot stand in both
+        UserError: the share is no row at all or every row, or a class has a single row, which cannot stand in both
             parts (where others were drawn before, it stays).
     """
     whole = len(ids) if rows is None else rows
-    total = round(fraction * whole)
+    total = share if isinstance(share, int) else round(share * whole)
+    if isinstance(share, int) and share >= len(ids):
+        left = "" if rows is None else " left"
+        raise UserError(
+            Fault(place, f"{share} rows cannot be drawn: {len(ids)} are{left}, and some must be trained on")
+        )
     if not 0 < total < len(ids):
         part = "no row" if total == 0 else "every row" if rows is None else "every row that is left"
-        raise UserError(Fault(place, f"{fraction} of {whole} rows is {part}; give it a file or more rows"))
+        raise UserError(Fault(place, f"{share} of {whole} rows is {part}; give it a file or more rows"))
     if classes is not None and rows is None:
         _refuse_single_rows(ids, classes, place)
     return ~pick_rows(ids, len(ids) - total, seed, classes)
@@ -110,6 +115,61 @@ def draw_groups(
     if taken.all():
         taken[order[np.argmax(sizes[order])]] = False
     return np.asarray(taken[group_codes])
+
+
+def assign_folds(
+    ids: Column, folds: int, seed: int, classes: Column | None = None, groups: Column | None = None
+) -> NDArray[np.int64]:
+    """The fold of each row, from 0 on: folds of like sizes, in which classes have like shares.
+
+    With `groups` the rows of a group are in one fold: from the largest group on, each joins the fold that has least of
+    its classes. Stratified folds are those of Kohavi (1995), https://www.ijcai.org/Proceedings/95-2/Papers/016.pdf.
+
+    Raises:
+        UserError: fewer rows, groups, or rows of a class than folds.
+
+    Example:
+        >>> assign_folds([str(row) for row in range(6)], 3, seed=0).tolist()
+        [1, 0, 0, 1, 2, 2]
+    """
+    if folds > len(ids):
+        raise UserError(Fault("data.folds", f"{folds} folds of {len(ids)} rows: some would have none"))
+    class_names, class_codes = [""], np.zeros(len(ids), np.int64)
+    if classes is not None:
+        class_names, class_codes = _codes(classes)
+    if groups is not None:
+        names, group_codes = _codes(groups)
+        if folds > len(names):
+            message = f"{folds} folds of {len(names)} groups (data.group): some would have none"
+            raise UserError(Fault("data.folds", message))
+        table = np.zeros((len(names), len(class_names)))
+        np.add.at(table, (group_codes, class_codes), 1)
+        shares = table / table.sum(axis=0)
+        order = np.argsort(_shuffled(names, seed))
+        order = order[np.argsort(-table[order].sum(axis=1), kind="stable")]
+        held, sizes, fold_of = np.zeros((folds, len(class_names))), np.zeros(folds), np.zeros(len(names), np.int64)
+        for group in order:  # what adds least to the sum of squared shares; an empty fold is always among those
+            fold = np.lexsort((sizes, (held * shares[group]).sum(axis=1)))[0]
+            held[fold] += shares[group]
+            sizes[fold] += table[group].sum()
+            fold_of[group] = fold
+        return fold_of[group_codes]
+    counts = np.bincount(class_codes, minlength=len(class_names))
+    faults = FaultLog()
+    for name, count in zip(class_names, counts.tolist(), strict=True):
+        if classes is not None and name and count < folds:
+            hint = "lower it, remove the class, or set data.stratify=null"
+            faults.add("rare classes", "data.folds", f"class {name!r} has {count} rows for {folds} folds: {hint}")
+    faults.raise_any()
+    rank, found, first = _shuffled(ids, seed), np.zeros(len(ids), np.int64), 0
+    for code, count in enumerate(counts.tolist()):
+        rows = np.flatnonzero(class_codes == code)
+        rows = rows[np.argsort(rank[rows])]
+        quotas = np.full(folds, count // folds, np.int64)
+        quotas[(first + np.arange(count % folds)) % folds] += 1  # the rows that are over go to the next folds in turn
+        first = (first + count) % folds
+        found[rows] = np.repeat(np.arange(folds), quotas)
+    return found
 
 
 def _codes(values: Column) -> tuple[list[str], NDArray[np.int64]]:

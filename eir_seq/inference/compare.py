@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.files import read_json
 from eir_seq.inference.jobs import JOBS, read_jobs
@@ -19,7 +20,7 @@ from eir_seq.machine import cannot_write
 from eir_seq.training.checksums import CHECKSUMS, wrong_files
 from eir_seq.training.folder import read_config
 
-REPETITIONS = ("seed", "data.split_seed")
+REPETITIONS = ("seed", "data.split_seed", "data.fold")
 """Config keys whose values repeat a run rather than change what it does."""
 APART_FROM_SETTINGS = ("note", "run.", "tracker.", "trainer.threads", "cache.", "data.num_workers", "data.cache_dir")
 """Config keys in which runs of one row may differ besides; a dot at the end stands for the whole section."""
@@ -254,7 +255,7 @@ def _headline(config: Mapping[str, Any], monitored: Mapping[str, Any]) -> tuple[
     output = monitor.get("output")
     measured = [output] if output else sorted(outputs)
     task = " ".join(f"{name}:{(outputs.get(name) or {}).get('type')}" for name in measured)
-    return Headline(f"{output}.{metric}" if output else "loss", task), mode
+    return Headline(f"{output}.{metric}" if output else metric, task), mode
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
@@ -264,8 +265,10 @@ def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
         for output, metrics in (result.get(split) or {}).items()
         for metric, value in metrics.items()
     }
-    losses = result.get("loss") or {}
-    return found | {f"{split}.loss": float(value) for split, value in losses.items()}
+    of_all = {metric: result.get(metric) or {} for metric in ("loss", AVERAGE)}
+    return found | {
+        f"{split}.{metric}": float(value) for metric, values in of_all.items() for split, value in values.items()
+    }
 
 
 def _problems(folder: Path, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.config.cache import CacheConfig
+from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.source import Splits, load_test
 from eir_seq.errors import Fault, UserError
@@ -30,8 +32,9 @@ from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
-from eir_seq.training.evaluation import Evaluation
+from eir_seq.training.evaluation import Batch, Evaluation
 from eir_seq.training.folder import write_json
+from eir_seq.training.latents import check_layers, write_latents
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
@@ -50,6 +53,7 @@ def predict(
     generation: Mapping[str, Any] = MappingProxyType({}),
     reading: Mapping[str, Any] = MappingProxyType({}),
     csv_safe: bool = False,
+    latents: LatentsConfig | None = None,
 ) -> Path:
     """Predict every row of a file, in its order, and give the path of the table that was written.
 
@@ -77,6 +81,7 @@ def predict(
             run's.
         csv_safe: put a quote (') before cells of the table that a spreadsheet would take for a formula: that begin with
             ``=``, ``+``, ``-``, ``@``, a tab or the end of a line, and are no numbers.
+        latents: layers whose states are written as well, into the folder ``NAME.latents`` beside the table.
 
     Raises:
         UserError: no bundle, or one that is damaged; rows that cannot be used; a table that cannot be written.
@@ -90,9 +95,15 @@ def predict(
         with console.phase(f"reading {folder}"):
             bundle = read_bundle(folder)
         config = _config(bundle.config, test, batch_size, accelerator, reading)
+        if latents is not None:
+            check_layers(bundle.network, latents, bundle.outputs, "latents")
+            if language_model(bundle) is not None or prompt is not None:
+                raise UserError(Fault("latents", "are written of rows of a table, not of prompts"))
         if language_model(bundle) is not None:
             return _complete(run, folder, bundle, config, test, prompt, generation, destination, console, csv_safe)
         fills, prompted = gap_filler(bundle), prompt is not None or is_prompt_file(str(test))
+        if latents is not None and fills is not None and prompted:
+            raise UserError(Fault("latents", "are written of rows of a table, not of prompts"))
         if fills is not None and prompted:
             return _fill(run, folder, bundle, fills, config, test, prompt, generation, destination, console, csv_safe)
         writes = text_writer(bundle)
@@ -123,7 +134,8 @@ def predict(
         _say_left_out(left_out, console)
         predictor = Predictor(bundle, batch_size=batch_size, accelerator=accelerator)
         with console.phase("predicting"):
-            evaluation, warnings = predictor.evaluate(rows, console.progress)
+            also = None if latents is None else partial(_write_latents, predictor, latents, rows, destination)
+            evaluation, warnings = predictor.evaluate(rows, console.progress, also)
         for warning in warnings:
             console.say(f"warning: {warning}")
         columns = evaluation.columns(bundle.outputs, rows)
@@ -131,7 +143,35 @@ def predict(
         if prompt is not None:
             console.say(next(iter(evaluation.written.values())).texts[0])
         _report_metrics(evaluation, destination, console)
+        if latents is not None:
+            console.say(f"latent states: {_latents_folder(destination)}")
     return destination
+
+
+def _latents_folder(table: Path) -> Path:
+    return table.with_name(f"{table.name.removesuffix('.csv')}.latents")
+
+
+def _write_latents(
+    predictor: Predictor,
+    latents: LatentsConfig,
+    rows: Rows,
+    table: Path,
+    batches: Iterator[Batch],
+    evaluation: Evaluation,
+) -> None:
+    bundle = predictor.bundle
+    write_latents(
+        bundle.network,
+        latents,
+        batches,
+        _latents_folder(table),
+        device=predictor.device,
+        precision=predictor.precision,
+        evaluation=evaluation,
+        colours=evaluation.columns(bundle.outputs, rows),
+        seed=bundle.config.seed,
+    )
 
 
 def _complete(
@@ -212,6 +252,10 @@ def find_bundle(run: Path) -> Path:
         return run / BUNDLE
     if not run.is_dir():
         raise UserError(Fault("run", f"{run} is not a folder"))
+    if (run / "fold_0").is_dir():
+        raise UserError(
+            Fault("run", f"{run} holds the folds of a cross-validation; name one, such as {run / 'fold_0'}")
+        )
     if (run / "result.json").exists():
         hint = "train with its run.dir makes it again, if a checkpoint is left"
         raise UserError(Fault("run", f"the run in {run} is finished, but its bundle is gone; {hint}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -87,18 +87,27 @@ class Predictor:
         found: list[dict[str, Any]] = [{} for _ in rows]
         for name, output in self.bundle.outputs.items():
             written = evaluation.written.get(name)
-            columns = output.decode(evaluation.raw[name]) if written is None else written.columns()
+            if written is not None:
+                columns = written.columns()
+            else:
+                columns = output.decode_rows(evaluation.raw[name], lambda: checked)
             for column, values in columns.items():
                 for row, value in zip(found, values, strict=True):
                     row[column] = value
         return found
 
-    def evaluate(self, rows: Rows, progress: Progress | None = None) -> tuple[Evaluation, list[str]]:
+    def evaluate(
+        self,
+        rows: Rows,
+        progress: Progress | None = None,
+        also: Callable[[Iterator[Batch], Evaluation], object] | None = None,
+    ) -> tuple[Evaluation, list[str]]:
         """Predict checked rows, and measure the outputs whose labels all of them have; also warnings.
 
         Args:
             rows: as `eir_seq.data.source` reads them.
             progress: called with what is done, how many rows of it, and of how many.
+            also: called with the same batches once more, and with what was found.
         """
         small = rows.num_rows <= MOST_IN_MEMORY
         with nullcontext() if small else TemporaryDirectory(prefix="eir_seq-") as folder:
@@ -113,7 +122,10 @@ class Predictor:
                 progress=progress,
                 missing=Missing.of(self.bundle.config),
             )
-            return self._evaluated(encoded, rows, progress), warnings
+            evaluation = self._evaluated(encoded, rows, progress)
+            if also is not None:
+                also(encoded.batches(self.data), evaluation)
+            return evaluation, warnings
 
     def _checked(self, rows: Sequence[Mapping[str, Any]]) -> Rows:
         """The columns of the inputs, checked as those of a file are."""

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from eir_seq import __version__
+from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import open_regular, read_text, reason
 from eir_seq.inference.prediction_table import PredictionTable, read_predictions
@@ -105,6 +106,13 @@ class RunFiles:
         return {str(name): Kind.of(str(type_)) for name, type_ in types.items() if type_}
 
     @property
+    def average(self) -> dict[str, float]:
+        """The average over outputs by split, of a finished run whose outputs have one."""
+        given = self.result.get(AVERAGE)
+        found = given.items() if isinstance(given, dict) else ()
+        return {str(split): float(value) for split, value in found if isinstance(value, int | float)}
+
+    @property
     def metrics(self) -> Values:
         """Metrics by split and output: those of the result, else the last ones that were measured."""
         found: dict[str, dict[str, dict[str, float]]] = {}
@@ -141,12 +149,12 @@ def render_report(run: RunFiles) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "seconds": _seconds, "svg": Markup, "words": _words}
+    environment.filters |= {"number": number_text, "seconds": _seconds, "svg": Markup, "words": _words}
     kinds, rows = run.kinds, {split: len(table.ids) for split, table in run.predictions.items()}
     return environment.get_template("report.html.j2").render(
         run=run,
         title=run.name,
-        cards=cards(run.metrics, kinds, rows, final=bool(run.result), labelled=run.data.labelled),
+        cards=cards(run.metrics, kinds, rows, final=bool(run.result), labelled=run.data.labelled, average=run.average),
         curves=learning_plots(run.measurements, kinds, run.best_step),
         outputs=output_sections(run.metrics, run.predictions, kinds, run.data, run.samples),
         metric_splits=list(run.metrics),
@@ -208,7 +216,7 @@ def _last_lines(log: Path) -> list[str]:
         return []
 
 
-def _number(value: float | None, decimals: int = 3) -> str:
+def number_text(value: float | None, decimals: int = 3) -> str:
     """A human-readable value: fixed decimals near one, significant digits elsewhere, thousands apart."""
     if value is None:
         return "–"

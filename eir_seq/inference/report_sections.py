@@ -22,6 +22,7 @@ Values = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Metrics by split, output and name."""
 ALL_OUTPUTS = ""
 """What the sum of losses is measured of."""
+AVERAGE_TITLE = "Average over outputs"
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def cards(
     *,
     final: bool,
     labelled: Mapping[str, Mapping[str, Sequence[int]]] = MappingProxyType({}),
+    average: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Card]:
     """The headline values, by output and split.
 
@@ -96,8 +98,9 @@ def cards(
         rows: number of rows that were predicted, by split.
         final: not the last ones of a run that goes on.
         labelled: by split and output, the rows that were measured, where some have no target.
+        average: by split, the average over outputs.
     """
-    found = []
+    found = [Card(split, AVERAGE_TITLE, value, None, []) for split, value in average.items()]
     outputs = dict.fromkeys(output for by_output in values.values() for output in by_output)
     for output in outputs:
         for split, by_output in values.items():
@@ -165,6 +168,8 @@ def learning_plots(measurements: Sequence[Measurement], kinds: Mapping[str, Kind
             if all(len(line.steps) < 2 for line in shown):
                 continue  # a single evaluation is no curve, and the tables have it
             title = f"Validation {group}" + (f" of {output}" if len(outputs) > 1 else "")
+            if output == ALL_OUTPUTS:
+                title = AVERAGE_TITLE
             plots.append(learning_curves(title, shown, best_step=best_step))
     rate = lines.get((ALL_OUTPUTS, "learning_rate", "train"))
     if rate:

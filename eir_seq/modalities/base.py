@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eir_seq.config.inputs import InputBase
-from eir_seq.config.outputs import DocumentLayout, OutputBase, TargetText
+from eir_seq.config.outputs import Asked, DocumentLayout, OutputBase, TargetText
 from eir_seq.config.schema import DataConfig
 from eir_seq.randomness import derive_seed, generator
 from eir_seq.registry import imported
@@ -52,6 +53,19 @@ class Draw:
     def generator(self, *purpose: int | str) -> np.random.Generator:
         """A numpy generator for one purpose."""
         return generator(self.seed, "draw", self._when, *purpose)
+
+    def uniforms(self, rows: Sequence[int], count: int, *purpose: int | str) -> NDArray[np.float64]:
+        """`count` numbers from 0 to 1 for each of some rows, (rows, count), for one purpose.
+
+        Those of a row do not depend on the other rows. A counter is mixed by the last steps of splitmix64.
+        """
+        key = np.uint64(derive_seed(self.seed, "draw", self._when, *purpose) % 2**64)
+        counter = np.asarray(rows, np.uint64)[:, None] * np.uint64(count) + np.arange(1, count + 1, dtype=np.uint64)
+        x: NDArray[Any] = key + counter * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        uniform: NDArray[np.float64] = ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+        return uniform
 
     @property
     def _when(self) -> int | str:
@@ -170,6 +184,10 @@ class FittedModality(ABC):
         `LENGTH` is among them where rows cost more the longer they are.
         """
 
+    def encode_table(self, table: pa.Table) -> dict[str, pa.Array]:
+        """The same of Arrow columns, without a Python object per cell where a kind overrides this."""
+        return self.encode({name: table.column(name).to_pylist() for name in table.column_names})
+
     def arrange(self, encoded: RowSource, ids: list[str]) -> tuple[RowSource, list[str]]:
         """The rows that batches are made of, and their ids; by default those of the data."""
         return encoded, ids
@@ -208,6 +226,16 @@ class FittedModality(ABC):
         encoder: type[Encoder] = imported(self.config.model.IMPLEMENTATION)  # type: ignore[attr-defined]
         return encoder.build(self, data, pretrained=pretrained, task=task)
 
+    def renamed(self, name: str, config: Any) -> Self:
+        """What was fitted, as the input `name` that has this config."""
+        found = copy.copy(self)
+        found.name, found.config = name, config
+        return found
+
+    def same_state(self, other: Self) -> bool:
+        """Whether `other`, of the same type, learnt the same from its training rows, on which weights depend."""
+        return other.renamed(self.name, self.config).fingerprint() == self.fingerprint()
+
     @abstractmethod
     def save(self, folder: str | Path) -> None:
         """Write ``input.json`` and what else was fitted, as JSON and safetensors, never as pickle."""
@@ -219,17 +247,21 @@ class Purpose:
 
     `layout`: it is the documents of a language model, in rows of tokens. `written`: the texts that a decoder learns to
     write from it. `sentinels`: tokens for gaps that a tokenizer gets which is trained here. `cache`: where its
-    vocabulary is kept.
+    vocabulary is kept. `asked`: the question about each text.
     """
 
     layout: DocumentLayout | None = None
     written: TargetText | None = None
     sentinels: int = 0
     cache: TokenizerCache | None = None
+    asked: Asked | None = None
 
 
 class Modality(ABC):
     """One kind of input, as configured."""
+
+    name: str
+    config: Any
 
     @classmethod
     @abstractmethod
@@ -246,6 +278,45 @@ class Modality(ABC):
         """How rows are checked beyond the types of their columns."""
         return None
 
+    def adopting(self, fitted: Any) -> Modality:
+        """The same input, which learns nothing itself: it takes what the fitted one of another run learnt."""
+        return Adopted(self, fitted)
+
     @abstractmethod
     def fit(self, train_rows: Rows, seed: int) -> FittedModality:
         """Learn from the training rows what encoding needs."""
+
+
+class Adopted(Modality):
+    """An input that takes what the one of another run learnt.
+
+    Args:
+        modality: as configured.
+        fitted: of the other run, of the same type.
+    """
+
+    def __init__(self, modality: Modality, fitted: FittedModality) -> None:
+        self.name, self.config = modality.name, modality.config
+        self._modality, self._fitted = modality, fitted
+
+    @classmethod
+    def build(cls, name: str, config: Any, purpose: Purpose) -> Modality:
+        """There is none without the other run."""
+        del name, config, purpose
+        raise AssertionError("it is made of an input and what was fitted")
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedModality:
+        """What is fitted is of the kind of the other run."""
+        del folder
+        raise AssertionError("it is made of an input and what was fitted")
+
+    @property
+    def cells(self) -> Cells | None:
+        """As configured."""
+        return self._modality.cells
+
+    def fit(self, train_rows: Rows, seed: int) -> FittedModality:
+        """What the other run fitted, under this name and config."""
+        del train_rows, seed
+        return self._fitted.renamed(self.name, self.config)

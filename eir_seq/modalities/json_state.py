@@ -32,8 +32,9 @@ class JsonFittedModality(FittedModality):
         return tuple(self.config.columns())
 
     def fingerprint(self) -> str:
-        """Hash of config and state."""
-        return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()
+        """Hash of state and config but for what reads the encoded rows."""
+        config = self.config.model_dump(mode="json", exclude={"model", "modality_dropout"})
+        return hashlib.sha256(json.dumps([config, self.state], sort_keys=True).encode()).hexdigest()
 
     def show(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:
         """The values of each row."""

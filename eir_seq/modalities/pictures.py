@@ -1,4 +1,4 @@
-"""Pictures in files: found beside the data, checked, and scaled to squares of pixels."""
+"""Pictures in files or in cells: found beside the data, checked, and scaled to arrays of pixels of one shape."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.files import is_file, missing, open_cell
+from eir_seq.modalities.cells import BASE64, bytes_of
+from eir_seq.modalities.files import is_file, locate, missing, open_cell
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +29,7 @@ PREPROCESSING = "preprocessor_config.json"
 BILINEAR, BICUBIC = 2, 3
 FILTERS = range(6)
 """Numbers of the ways of resampling, in published files as in Pillow."""
-MODES = {3: "RGB", 1: "L"}
+MODES = {3: "RGB", 1: "L", 4: "RGBA"}
 """How pictures of so many channels are called."""
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "La", "RGBa")
 """Kinds of pictures whose values are bytes, so that they can be turned into colours or grey without loss of range."""
@@ -37,12 +40,48 @@ LONGEST_SHAPE = 200
 """Larger or longer pictures are refused: a small file may claim to hold one that fills the memory, or grow to one."""
 
 
+NAME = "name"
+"""Key of the file name beside the bytes of a picture, where it is known."""
+
+
+def locate_picture(cell: Any, folder: Path) -> Any:
+    """The picture of a cell: its file, as `locate` gives it, or its bytes.
+
+    Bytes stand in the cell itself or, as in image columns of the Hub, under ``bytes`` beside a ``path``.
+
+    Raises:
+        ValueError: the file is no regular one, or a link that leads out of the folder.
+    """
+    if isinstance(cell, Mapping) and cell.keys() <= {"bytes", "path"}:
+        content, path = cell.get("bytes"), cell.get("path")
+        if content is None:
+            return locate(path, folder)
+        cell = {**content, NAME: path} if isinstance(content, Mapping) and isinstance(path, str) else content
+    return cell if isinstance(cell, Mapping) else locate(cell, folder)
+
+
+def source_of(cell: Any) -> str | bytes:
+    """What to open: the path or the bytes of a picture that `locate_picture` found."""
+    if isinstance(cell, Mapping):
+        return bytes_of(cell)
+    path: str = cell[0]
+    return path
+
+
+def name_of(cell: Any) -> str:
+    """What to call a picture that `locate_picture` found, for people."""
+    if isinstance(cell, Mapping):
+        return str(cell.get(NAME) or f"{len(bytes_of(cell)):,} bytes")
+    path: str = cell[0]
+    return path
+
+
 @dataclass(frozen=True)
 class Scaling:
-    """How a picture becomes a square of `size` pixels from side to side with `channels` values each (1 or 3).
+    """How a picture becomes `size` rows of `width` pixels (a square if absent) with `channels` values each (1, 3 or 4).
 
-    `resize`: ``squeeze`` gives the whole picture another shape; ``crop`` scales it until its shorter side has `edge`
-    pixels (`size` if absent) and takes the middle. `resample`: a number of `FILTERS`.
+    `resize`: ``squeeze`` gives the whole picture another shape; ``crop`` scales it until it covers what is taken from
+    its middle, or `edge` pixels in place of `size`. `resample`: a number of `FILTERS`.
     """
 
     size: int
@@ -50,63 +89,87 @@ class Scaling:
     resize: Resize = "crop"
     edge: int | None = None
     resample: int = BICUBIC
+    width: int | None = None
 
-    def pixels(self, path: str) -> Pixels:
-        """The picture in a file as (size, size, channels).
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.size, self.width or self.size
+
+    def pixels(self, source: str | bytes, name: str = "a picture in a cell") -> Pixels:
+        """A picture as (height, width, channels).
+
+        Args:
+            source: its file or its bytes.
+            name: what to call it if it is given as bytes.
 
         Raises:
-            UserError: the file is no picture any more, or broken inside.
+            UserError: it is no picture any more, or broken inside.
         """
         from PIL import ImageOps
 
         try:
-            with opened_picture(path) as image:
+            with opened_picture(source) as image:
                 if shape := _impossible_shape(image.size):
                     raise ValueError(shape)
                 ImageOps.exif_transpose(image, in_place=True)
                 return self.of_image(image)
         except _unreadable() as error:
             reason = " ".join(str(error).split())[:80]
-            raise UserError(Fault(path, f"the picture cannot be read to its end ({reason})")) from error
+            place = source if isinstance(source, str) else name
+            raise UserError(Fault(place, f"the picture cannot be read to its end ({reason})")) from error
 
     def of_image(self, image: Image) -> Pixels:
         """The same of a picture in memory."""
         from PIL.Image import Resampling
 
         if image.mode != MODES[self.channels]:
+            if self.channels == 4 and image.mode not in ("L", "LA", "P", "PA", "RGB", "RGBX", "RGBa"):
+                image = image.convert("RGB")  # of the others Pillow knows no way to transparency
             image = image.convert(MODES[self.channels])
-        width, height = image.size
+        (across, down), (height, width) = image.size, self.shape
         if self.resize == "squeeze":
-            target = (self.size, self.size)
+            target = (width, height)
         else:
-            edge, shorter = self.edge or self.size, min(width, height)
-            target = (max(self.size, edge * width // shorter), max(self.size, edge * height // shorter))
+            edge = self.edge or self.size
+            box = (edge * width // height, edge)
+            if box[0] * down >= box[1] * across:
+                target = (box[0], down * box[0] // across)
+            else:
+                target = (across * box[1] // down, box[1])
+            target = (max(width, target[0]), max(height, target[1]))
         scaled = image.resize(target, Resampling(self.resample))
-        left, top = ((side - self.size) // 2 for side in target)
-        cut = scaled.crop((left, top, left + self.size, top + self.size))
-        return np.asarray(cut, np.uint8).reshape(self.size, self.size, self.channels)
+        left, top = (target[0] - width) // 2, (target[1] - height) // 2
+        cut = scaled.crop((left, top, left + width, top + height))
+        return np.asarray(cut, np.uint8).reshape(height, width, self.channels)
 
 
 def problem(cell: Any, channels: int) -> Iterator[str]:
-    """What is wrong with a cell that `locate` gave, as far as the file's beginning tells."""
+    """What is wrong with a cell that `locate_picture` gave, as far as the picture's beginning tells."""
     if isinstance(cell, str):
         yield missing(cell)
         return
-    if not is_file(cell):
+    if not (is_file(cell) or (isinstance(cell, Mapping) and BASE64 in cell)):
         yield f"is {str(cell)[:40]}, not the name of a file"
         return
     try:
-        with opened_picture(cell[0]) as image:
+        source = source_of(cell)
+        found = f"names {source}" if isinstance(source, str) else f"holds {name_of(cell)}"
+    except ValueError as error:
+        yield str(error)
+        return
+    try:
+        with opened_picture(source) as image:
             mode, (width, height) = image.mode, image.size
     except _unreadable() as error:
         reason = " ".join(str(error).split())[:80]
-        yield f"names {cell[0]}, which is no picture ({reason})"
+        yield f"{found}, which is no picture ({reason})"
         return
     if mode not in EIGHT_BITS:
-        wanted = "colours" if channels == 3 else "grey"
-        yield f"names {cell[0]}, a picture with channels of kind {mode!r}; {wanted} of 8 bits per channel are expected"
+        wanted = "grey" if channels == 1 else "colours"
+        yield f"{found}, a picture with channels of kind {mode!r}; {wanted} of 8 bits per channel are expected"
     elif shape := _impossible_shape((width, height)):
-        yield f"names {cell[0]}, {shape}"
+        yield f"{found}, {shape}"
 
 
 def _impossible_shape(size: tuple[int, int]) -> str | None:
@@ -120,16 +183,16 @@ def _impossible_shape(size: tuple[int, int]) -> str | None:
 
 
 @contextmanager
-def opened_picture(path: str) -> Iterator[Image]:
+def opened_picture(source: str | bytes) -> Iterator[Image]:
     """The header of a picture in one of `FORMATS`, whatever the file's name; its pixels are decoded when asked for.
 
-    Raises what `_unreadable` lists where the file holds none.
+    Raises what `_unreadable` lists where the file, or the bytes, hold none.
     """
     import warnings
 
     from PIL import Image, UnidentifiedImageError
 
-    with open_cell(path) as file, warnings.catch_warnings():
+    with open_cell(source) if isinstance(source, str) else BytesIO(source) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             image = Image.open(file, formats=FORMATS)

@@ -41,6 +41,9 @@ class FittedOutput(ABC):
         state: what `save` writes; it has a `name` and a `config`.
     """
 
+    LEARNT: ClassVar[tuple[str, ...] | None] = None
+    """Fields of the state by which raw outputs are read, such as the classes; None: all that it learnt."""
+
     name: str
     config: OutputBase
     backbone_task: str | None = None
@@ -56,6 +59,16 @@ class FittedOutput(ABC):
         """All that `save` writes."""
         state: BaseModel = self._state
         return state
+
+    def renamed(self, name: str, config: OutputBase) -> Self:
+        """What was fitted, as the output `name` that has this config."""
+        return type(self)(self.state.model_copy(update={"name": name, "config": config}))
+
+    def same_state(self, other: FittedOutput) -> bool:
+        """Whether raw outputs of `other`, of the same type, mean the same: its classes, its scale."""
+        own, others = (part.state.model_dump(exclude={"name", "config", "type"}) for part in (self, other))
+        learnt = own.keys() | others.keys() if self.LEARNT is None else set(self.LEARNT)
+        return all(own.get(name) == others.get(name) for name in learnt)
 
     @property
     def input(self) -> str:
@@ -120,6 +133,9 @@ class FittedOutput(ABC):
 
         The loss of any set of rows is the sum over terms of the term's sum over these rows, divided by the sum of what
         `loss_counts` gives for them. Class weights and weights of terms are inside, the output's loss weight is not.
+
+        Where a loss compares rows (a partial likelihood), what a row adds depends on the other rows of the call:
+        those of a micro-batch in training, all of them in an evaluation.
         """
 
     def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
@@ -142,6 +158,26 @@ class FittedOutput(ABC):
         A metric that these rows leave undefined is absent from the result; no value is ever nan.
         """
 
+    def calibrated(self, raw: Tensor, target: Tensor) -> Self:
+        """The output as `predict` uses it, settled on validation rows with the best weights; by default as it is.
+
+        It is called once, when training is done, if `config.calibrated_by` names a key; what it chooses is part of the
+        state that `save` writes. It depends on the arguments alone, so that a resumed run chooses the same. With
+        `config.calibrated_on_train` it gets the training rows instead.
+
+        Args:
+            raw: raw outputs of the validation rows that have a target, (rows, output_size), on the CPU.
+            target: their targets, (rows, ...).
+        """
+        del raw, target
+        return self
+
+    @property
+    def parts(self) -> Collection[str]:
+        """What may stand in brackets behind a metric of a single class, label or column."""
+        found: Collection[str] = self.describe().get("classes", {})
+        return found
+
     def undefined(self, target: Tensor) -> dict[str, str]:
         """Metrics that these targets leave undefined whatever is predicted, each with the reason."""
         del target
@@ -154,6 +190,11 @@ class FittedOutput(ABC):
     @abstractmethod
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """Prediction columns by name; the first has the output's name, shape of `raw`: (rows, output_size)."""
+
+    def decode_rows(self, raw: Tensor, rows: Callable[[], Rows]) -> dict[str, list[Any]]:
+        """As `decode`, for an output whose predictions are parts of what stands in the columns of the rows."""
+        del rows
+        return self.decode(raw)
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

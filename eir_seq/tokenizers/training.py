@@ -25,6 +25,7 @@ from eir_seq.config.tokenizers import (
     TrainedTokenizerConfig,
     WordTokenizerConfig,
 )
+from eir_seq.config.vocab_file import read_vocab_file
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.registry import TOKENIZERS, imported
 from eir_seq.tokenizers.backend import SpecialTokens
@@ -131,7 +132,10 @@ def _refuse_empty(rust: RustTokenizer) -> RustTokenizer:
 
 
 def train_words(config: WordTokenizerConfig | CharacterTokenizerConfig, texts: Iterable[str]) -> RustTokenizer:
-    """A vocabulary of whole words, or of characters: the most frequent first, equally frequent ones by the alphabet."""
+    """A vocabulary of whole words, or of characters: the most frequent first, equally frequent ones by the alphabet.
+
+    Or that of a file, which knows no other tokens.
+    """
     rust = RustTokenizer(models.WordLevel({}, unk_token="[UNK]"))
     rust.normalizer = _normalizer(config)
     if isinstance(config, CharacterTokenizerConfig):
@@ -141,6 +145,13 @@ def train_words(config: WordTokenizerConfig | CharacterTokenizerConfig, texts: I
         rust.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
     else:
         rust.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(config.split_on, "removed"), _GUARD])
+    if config.vocab_file is not None:
+        tokens = [token for token in read_vocab_file(config.vocab_file) if token not in SPECIAL_LIST]
+        if isinstance(config, CharacterTokenizerConfig) and (long := [token for token in tokens if len(token) > 1]):
+            raise UserError(Fault(config.vocab_file, f"{long[0]!r} is no single character"))
+        vocabulary = {token: number for number, token in enumerate([*SPECIAL_LIST, *tokens])}
+        rust.model = models.WordLevel(vocabulary, unk_token="[UNK]")
+        return _refuse_empty(rust)
     size = MAX_VOCAB if config.max_vocab_size is None else config.max_vocab_size + len(SPECIAL_LIST)
     trainer = trainers.WordLevelTrainer(
         vocab_size=size, min_frequency=config.min_freq, special_tokens=SPECIAL_LIST, show_progress=False

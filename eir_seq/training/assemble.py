@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.fusion import build_fusion, reads_states
+from eir_seq.fusion.heads import TrunkHead, build_trunks
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
 from eir_seq.modalities.encoders.replacing import with_generator
@@ -36,6 +38,8 @@ class Parts:
     outputs: dict[str, FittedOutput]
     data: DataModule
     network: Network
+    started: dict[str, Any] | None = None
+    """What the run began with, for the manifest, if it is another run's."""
 
     def batches(self, split: str) -> Any:
         """Batches of every row of a split once; None where there is no such split."""
@@ -67,6 +71,20 @@ class Parts:
         return [next(shown) if there else "" for there in mask.tolist()]
 
 
+def settled(config: ExperimentConfig, console: Console) -> ExperimentConfig:
+    """The experiment with the names of columns that it leaves to the data; see `eir_seq.data.settle`.
+
+    Raises:
+        UserError: the training table cannot be read, or has no such columns.
+    """
+    from eir_seq.data.settle import settle
+
+    config, decided = settle(config)
+    for line in decided:
+        console.say(line)
+    return config
+
+
 def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None) -> Parts:
     """Read the rows, fit inputs and outputs on the training rows, encode, and build the network.
 
@@ -81,14 +99,20 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     from eir_seq.data.missing import Missing, rows_where
     from eir_seq.data.module import DataModule
     from eir_seq.data.source import load_splits
+    from eir_seq.training.warm_start import WarmStart
 
     missing = Missing.of(config)
     layout, written, sentinels = config.document_layout, config.written, config.sentinels
     cache = TokenizerCache(config.cache_dir or default_folder(), max_size=config.cache.max_bytes, source=config.source)
     modalities = {
-        name: build_modality(name, declared, Purpose(layout, written.get(name), sentinels.get(name, 0), cache))
+        name: build_modality(
+            name, declared, Purpose(layout, written.get(name), sentinels.get(name, 0), cache, config.asked.get(name))
+        )
         for name, declared in config.inputs.items()
     }
+    start = WarmStart.open(config)
+    if start is not None:
+        modalities = start.prepared(modalities)
     with console.phase("reading rows") as found:
         splits = load_splits(config, modalities)
         found += [f"{split} {rows.num_rows:,}" for split, rows in splits.items()]
@@ -111,18 +135,24 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         if name in config.token_inputs:
             output = output.model_copy(update={"input": config.token_inputs[name]})
         rows = rows_where(splits.train, labelled[name]) if name in labelled else splits.train
-        outputs[name] = build_output(name, output).fit(rows)
+        fitted = build_output(name, output).fit(rows)
+        outputs[name] = fitted if start is None else start.output(name, fitted)
+    if start is not None:
+        start.check(inputs, outputs)
     with console.phase("encoding") as found:
         data = DataModule(config, splits, inputs, outputs, fallback_cache=fallback_cache, progress=console.progress)
         data.setup()
         found.append(f"{data.batches_per_epoch:,} batches per epoch")
     with console.phase("building the network") as found:
         network = build_network(config, inputs, outputs)
+        if start is not None:
+            start.load_into(network)
+            found.append(f"{start.record['tensors']:,} tensors of {start.config.run}")
         counts = network.count_parameters()
         found.append(f"{counts['total']:,} parameters")
         if counts["trainable"] < counts["total"]:
             found.append(f"{counts['trainable']:,} of them trained")
-    return Parts(splits, inputs, outputs, data, network)
+    return Parts(splits, inputs, outputs, data, network, None if start is None else start.record)
 
 
 def build_network(
@@ -155,23 +185,28 @@ def build_network(
         if (changes := output.config.generator_options) is not None:
             source = token_inputs[name]
             encoders[source] = with_generator(encoders[source], changes, source, name)
-    sizes: dict[str, int] = {name: _size(encoder) for name, encoder in encoders.items()}
     state_inputs = config.state_inputs
     fused = [name for name in outputs if name not in token_inputs and name not in state_inputs]
     fusion = None
     if fused:
         width = "state_size" if reads_states(config.fusion) else "output_size"
         fusion = build_fusion(config.fusion, {name: _size(encoder, width) for name, encoder in encoders.items()}, fused)
-    heads = {}
+    read = {name: _size(encoders[source], "state_size") for name, source in token_inputs.items()}
+    if fusion is not None:
+        read |= dict.fromkeys(fused, fusion.output_size)
+    trunks = build_trunks(
+        {name: output.config.head for name, output in outputs.items() if isinstance(output.config, HeadOutputBase)},
+        read,
+    )
+    heads: dict[str, torch.nn.Module] = {}
     for name, output in outputs.items():
         if name in state_inputs:
             widths = {source: _size(encoders[source], "state_size") for source in state_inputs[name]}
             heads[name] = output.build_state_head(widths, pretrained=pretrained is True)
+        elif name in trunks:
+            heads[name] = TrunkHead(trunks[name], output.build_head(trunks[name].output_size))
         else:
-            assert name in token_inputs or fusion is not None
-            heads[name] = output.build_head(
-                sizes[token_inputs[name]] if name in token_inputs else fusion.output_size  # type: ignore[union-attr]
-            )
+            heads[name] = output.build_head(read[name])
     lacking = [
         name
         for name, declared in config.inputs.items()

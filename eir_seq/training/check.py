@@ -16,12 +16,13 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.batching import batch_costs
 from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import LENGTH
-from eir_seq.training.assemble import Parts, assemble
+from eir_seq.training.assemble import Parts, assemble, settled
 from eir_seq.training.callbacks import build_callbacks
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
 from eir_seq.training.groups import batch_loss
+from eir_seq.training.latents import check_layers
 from eir_seq.training.optimization import build_optimizer, total_steps
 from eir_seq.training.preflight import check_config, check_parts
 
@@ -91,7 +92,10 @@ def check(config: ExperimentConfig) -> CheckResult:
     device, monitor = check_config(config)
     build_callbacks(config)
     with Console() as console:
+        config = settled(config, console)
         parts = assemble(config, console)
+    if config.trainer.latents is not None:
+        check_layers(parts.network, config.trainer.latents, parts.outputs, "trainer.latents")
     check_parts(config, parts.splits, parts.outputs, monitor, parts.targets)
     steps = total_steps(config.trainer, parts.data.batches_per_epoch)
     trial = _Trial(config, parts, device)

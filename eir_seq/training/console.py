@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import printable
 from eir_seq.machine import say
 from eir_seq.training.metrics_file import Measurement
@@ -129,7 +130,7 @@ class Console:
         if not measurements:
             return
         first = measurements[0]
-        overall = [m for m in measurements if not m.output]
+        overall = sorted((m for m in measurements if not m.output), key=lambda m: m.metric == AVERAGE)
         outputs = {m.output for m in measurements} - {""}
         shown = [f"{m.metric} {_decimals(m.value)}" for m in overall]
         for output in sorted(outputs):

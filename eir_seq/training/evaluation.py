@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput, KeptRows, measure
 from eir_seq.outputs.generation.writing import Writer
@@ -34,7 +35,8 @@ class Evaluation:
     rows: list[int]
     """Their positions in the split."""
     values: dict[tuple[str, str], float]
-    """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses."""
+    """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses, and
+    ``("", "average")`` the mean of what outputs declare as `OutputBase.AVERAGED`."""
     written: dict[str, Writer] = field(default_factory=dict)
     """Texts that outputs wrote, by output name."""
     labelled: dict[str, list[int]] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class Evaluation:
 
         Cells are empty where a row has no true value, or no prediction.
         """
-        return {name: self._truth(output, rows) | self._predicted(output) for name, output in outputs.items()}
+        return {name: self._truth(output, rows) | self._predicted(output, rows) for name, output in outputs.items()}
 
     def of_labelled(self, name: str) -> tuple[Tensor, list[int]]:
         """The raw outputs of the rows that have a label, (labelled rows, width), and these rows."""
@@ -66,10 +68,11 @@ class Evaluation:
                 found[column][place] = value
         return found
 
-    def _predicted(self, output: FittedOutput) -> dict[str, list[Any]]:
+    def _predicted(self, output: FittedOutput, rows: SplitRows) -> dict[str, list[Any]]:
+        """The columns of an output's predictions; empty where a row has none."""
         name = output.name
         if (writer := self.written.get(name)) is None:
-            columns = output.decode(self.raw[name])
+            columns = output.decode_rows(self.raw[name], lambda: rows.select(self.rows))
         else:
             columns = {column: [values[row] for row in self.rows] for column, values in writer.columns().items()}
         for values in columns.values():
@@ -95,31 +98,48 @@ def evaluate(
     precision: str = "32",
     between: Callable[[], None] = lambda: None,
     writers: Sequence[Writer] = (),
+    average: bool = False,
+    metrics: bool = True,
 ) -> Evaluation:
     """Run `network` over all batches without learning and measure every output.
 
     Args:
         network: the network; put into evaluation mode for the while, its own modes restored afterwards.
-        outputs: the fitted outputs by name.
+        outputs: the fitted outputs by name; others that the network has are left out.
         batches: the batches of a split, each row once. An output without targets is predicted and not measured.
         device: where the network is.
         precision: the trainer's precision; the forward pass runs as it does in training.
         between: called after each batch; may raise to leave early.
         writers: have outputs write texts for rows, which are measured, too.
+        average: give the average over outputs also where there is one output alone.
+        metrics: without them nothing is measured.
 
     Raises:
         RunFailed: a raw output or a loss is not finite.
     """
-    gathered = Gathered(outputs, writers)
+    gathered = Gathered(outputs, writers, average=average)
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
             raw = network.run(on_device)
-            gathered.add(batch, raw, network.token_inputs)
+            gathered.add(batch, {name: raw[name] for name in outputs}, network.token_inputs)
             for writer in writers:
                 writer.write(batch["row"].tolist(), on_device)
             between()
-    return gathered.measured()
+    return gathered.measured(metrics=metrics)
+
+
+def calibrate(outputs: Mapping[str, FittedOutput], found: Evaluation) -> tuple[dict[str, FittedOutput], Evaluation]:
+    """The outputs that are calibrated on an evaluation of the validation rows, and its values with these."""
+    settled, values = {}, dict(found.values)
+    for name, output in outputs.items():
+        if output.config.calibrated_by is None or name not in found.targets:
+            continue
+        raw, target = found.of_labelled(name)[0], found.targets[name]
+        settled[name] = output.calibrated(raw, target)
+        values = {key: value for key, value in values.items() if key[0] != name}
+        values |= {(name, metric): value for metric, value in measure(settled[name], raw, target).items()}
+    return settled, replace(found, values=values)
 
 
 class Gathered:
@@ -128,10 +148,14 @@ class Gathered:
     Args:
         outputs: the fitted outputs by name. One without targets is predicted and not measured.
         writers: what writes texts for the same rows, which are measured, too.
+        average: give the average over outputs also where there is one output alone.
     """
 
-    def __init__(self, outputs: Mapping[str, FittedOutput], writers: Sequence[Writer] = ()) -> None:
+    def __init__(
+        self, outputs: Mapping[str, FittedOutput], writers: Sequence[Writer] = (), *, average: bool = False
+    ) -> None:
         self.outputs, self.writers = outputs, writers
+        self._averages = average or len(outputs) > 1
         self._raw = {name: KeptRows() for name in outputs}
         self._targets: dict[str, KeptRows] = {}
         self._labelled: dict[str, list[Tensor]] = {}
@@ -163,8 +187,8 @@ class Gathered:
         self._rows.append(here)
         self._ids += batch["id"]
 
-    def measured(self) -> Evaluation:
-        """The evaluation of all rows so far, which are forgotten.
+    def measured(self, *, metrics: bool = True) -> Evaluation:
+        """The evaluation of all rows so far, which are forgotten; without `metrics` it has no values.
 
         Raises:
             RunFailed: a raw output or a loss is not finite.
@@ -181,17 +205,19 @@ class Gathered:
         outputs, writers = self.outputs, self.writers
         values = {
             (name, metric): value
-            for name, target in targets.items()
+            for name, target in (targets.items() if metrics else ())
             for metric, value in measure(
                 outputs[name], raws[name][labelled[name]] if name in labelled else raws[name], target
             ).items()
         }
         values |= {(writer.name, metric): value for writer in writers for metric, value in writer.metrics().items()}
-        if all((name, "loss") in values for name in outputs):
+        if metrics and all((name, "loss") in values for name in outputs):
             weighted = (output.config.loss_weight * values[name, "loss"] for name, output in outputs.items())
             values["", "loss"] = sum(weighted)
             if not math.isfinite(values["", "loss"]):
                 raise RunFailed("the loss of the evaluation is not finite")
+        if self._averages and (average := average_of(outputs, values)) is not None:
+            values["", AVERAGE] = average
         return Evaluation(
             ids=[self._ids[index] for index in order.tolist()],
             rows=rows[order].tolist(),
@@ -204,6 +230,22 @@ class Gathered:
                 name: places[torch.tensor(found, dtype=torch.long)].tolist() for name, found in self._unread.items()
             },
         )
+
+
+def average_of(outputs: Mapping[str, FittedOutput], values: Mapping[tuple[str, str], float]) -> float | None:
+    """The mean over outputs of the mean of their metrics `OutputBase.AVERAGED`; None where one of these is undefined.
+
+    A metric that is to be small, such as a loss, counts as one minus its value.
+    """
+    means = []
+    for name, output in outputs.items():
+        parts = []
+        for metric in output.config.AVERAGED:
+            if (value := values.get((name, metric))) is None:
+                return None
+            parts.append(value if output.config.metrics()[metric].better == "max" else 1 - value)
+        means.append(math.fsum(parts) / len(parts))
+    return math.fsum(means) / len(means)
 
 
 def _ordered(rows: Tensor) -> tuple[Tensor, Tensor]:

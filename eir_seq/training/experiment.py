@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.training.assemble import assemble
+from eir_seq.errors import Fault, UserError
+from eir_seq.training.assemble import assemble, settled
 from eir_seq.training.console import Console
 from eir_seq.training.groups import Groups
 from eir_seq.training.module import TrainingModule
@@ -48,10 +49,24 @@ def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
         >>> lightning.Trainer(max_epochs=1).fit(experiment.module, experiment.data)  # doctest: +SKIP
     """
     config = experiment if isinstance(experiment, ExperimentConfig) else compose_experiment(experiment).config
+    if faults := list(_of_runs_alone(config)):
+        raise UserError(*faults)
     with Console() as console:
+        config = settled(config, console)
         parts = assemble(config, console)
     network, outputs, data = parts.network, parts.outputs, parts.data
     data.grouped = lambda batches, size: Groups(batches, network, outputs, size)
     steps = data.batches_per_epoch
     module = TrainingModule(network, outputs, config, batches_per_epoch=steps, total_steps=steps, in_run=False)
     return Experiment(config, module, data)
+
+
+def _of_runs_alone(config: ExperimentConfig) -> Iterator[Fault]:
+    """Options that would change what is learnt and that a trainer of one's own does not have."""
+    reason = "needs a run; a lightning.Trainer of your own does not have it"
+    if config.trainer.averaging is not None:
+        yield Fault("trainer.averaging", f"{reason} (lightning.pytorch.callbacks.WeightAveraging does the like)")
+    if config.scheduler.FOLLOWS_MONITOR:
+        yield Fault("scheduler.type", f"{config.scheduler.type!r} {reason}")
+    if config.trainer.compile:
+        yield Fault("trainer.compile", f"{reason}; call experiment.module.network.compile()")

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -21,6 +20,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.machine import free_bytes
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.training.averaging import Averaging
 from eir_seq.training.callbacks import RunLogger, shows_progress
 from eir_seq.training.checkpoints import (
     STATE,
@@ -31,42 +31,16 @@ from eir_seq.training.checkpoints import (
     verify_folder,
 )
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
-from eir_seq.training.evaluation import Batch
 from eir_seq.training.groups import Groups
-from eir_seq.training.loop import Monitor, Progress, RunLoop, noted, recorded
+from eir_seq.training.loop import RunLoop
 from eir_seq.training.metrics_file import AppendedFile, MetricsFile
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import learning_rate_factor, schedule_steps, total_steps
+from eir_seq.training.protocols import Data, Progress
+from eir_seq.training.run_state import Monitor, noted, recorded
 from eir_seq.training.samples import SAMPLES, Samples
 from eir_seq.training.signals import SignalGuard
-
-
-class Data(Protocol):
-    """What training asks of a data module."""
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Training batches, the same number in every epoch."""
-        ...
-
-    def set_position(self, epoch: int, batches_done: int) -> None:
-        """The next training batches are those of `epoch` behind the first `batches_done`."""
-        ...
-
-    def costliest_batches(
-        self, epoch: int, batches_done: int, batches: int, beyond: Sequence[int]
-    ) -> tuple[Batch | None, Batch | None]:
-        """Of so many training batches from a position on, and of those of an evaluation, the ones for most memory."""
-        ...
-
-    def train_dataloader(self) -> Any:
-        """The training batches from the position on."""
-        ...
-
-    def val_dataloader(self) -> Any:
-        """The validation batches."""
-        ...
 
 
 def fit(
@@ -115,6 +89,11 @@ def fit(
         total_steps=total,
         schedule_steps=covered,
     )
+    averaging = None
+    if config.trainer.averaging is not None:
+        averaging = Averaging(network, config.trainer.averaging, module.schedule_steps)
+    if config.trainer.compile:
+        network.compile(dynamic=True)  # in place: names of parameters stay as they are
     loop = RunLoop(
         config,
         module,
@@ -128,8 +107,9 @@ def fit(
         signals=signals,
         trackers=trackers,
         samples=samples,
+        averaging=averaging,
     )
-    _refuse_full_disk(network, store.folder)
+    _refuse_full_disk(network, store.folder, averages=averaging is not None)
     with quiet_lightning():
         trainer = Trainer(
             accelerator="gpu" if device.type == "cuda" else device.type,
@@ -154,6 +134,8 @@ def fit(
         )
         with signals.deferred():
             _run(trainer, module, data, checkpoint, signals, loop)
+    if loop.state.best_step is None and (last := loop.evaluated_network()) is not network:
+        network.load_tensors(last.tensors())  # no evaluation has chosen: the average counts as the best
     return loop
 
 
@@ -269,11 +251,11 @@ def _run(
         raise
 
 
-def _refuse_full_disk(network: Network, folder: Path) -> None:
-    """Refuse to start where not even two checkpoints (weights and two moments each) would fit."""
+def _refuse_full_disk(network: Network, folder: Path, *, averages: bool) -> None:
+    """Refuse to start where not even two checkpoints (weights, two moments and maybe an average each) would fit."""
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     trainable = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
-    needed, free = 2 * (weights + 2 * trainable), free_bytes(folder)
+    needed, free = 2 * (weights * (1 + averages) + 2 * trainable), free_bytes(folder)
     if free < needed:
         raise RunFailed(f"{folder}: checkpoints need about {needed:,} bytes, {free:,} are free")
 

@@ -51,6 +51,7 @@ MAY_CHANGE = (
     "scheduler.extend",
     "trainer.checkpoint_every",
     "trainer.profiler",
+    "trainer.latents",
     "trainer.detect_anomaly",
 )
 """Config keys that a continued run may have other values for: none of them changes what a step computes. With other

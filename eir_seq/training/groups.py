@@ -117,10 +117,13 @@ def weighted_loss(outputs: Mapping[str, FittedOutput], terms: Mapping[str, Tenso
         terms: by output, what each row adds to the terms of the loss, (batch, terms).
         counts: what their sums are divided by.
     """
-    losses = [
-        output.config.loss_weight * mean_loss(terms[name].sum(dim=0), counts[name]) for name, output in outputs.items()
-    ]
-    return torch.stack(losses).sum()
+    losses = mean_losses(terms, counts)
+    return torch.stack([output.config.loss_weight * losses[name] for name, output in outputs.items()]).sum()
+
+
+def mean_losses(terms: Mapping[str, Tensor], counts: Counts) -> dict[str, Tensor]:
+    """The loss of each output from what each row adds to its terms, (batch, terms), and their counts."""
+    return {name: mean_loss(rows.sum(dim=0), counts[name]) for name, rows in terms.items()}
 
 
 class RunningLosses:

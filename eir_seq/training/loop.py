@@ -11,114 +11,38 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 
+from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.training.checkpoints import STATE, CheckpointStore, read_json, unsavable
+from eir_seq.training.averaging import Averaging
+from eir_seq.training.checkpoints import CheckpointStore, unsavable
 from eir_seq.training.evaluation import Batch, Evaluation, evaluate
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.module import TrainingModule, metric_key
-from eir_seq.training.optimization import steps_per_epoch
+from eir_seq.training.network import Network
+from eir_seq.training.optimization import set_rates, steps_per_epoch
+from eir_seq.training.plateau import Plateau, warmup_steps
+from eir_seq.training.protocols import Position, Progress
 from eir_seq.training.rehearsal import rehearse
+from eir_seq.training.run_state import STATE_KEY, Monitor, RunState, best_step_of
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
+from eir_seq.training.trackers import log_to_trackers
 
 POINTS = 200
 """How many times a run notes its training loss, at most; evaluations come on top."""
+AVERAGING_KEY = "averaging"
 REHEARSED_STEPS = 50
 """Steps that have to be ahead for the largest batches to be tried first: they cost up to three or four."""
-STATE_KEY = "eir_seq"
-
-
-class Position(Protocol):
-    """The part of the data module that the loop steers."""
-
-    def set_position(self, epoch: int, batches_done: int) -> None:
-        """The next training batches are those of `epoch` behind the first `batches_done`."""
-        ...
-
-    def costliest_batches(
-        self, epoch: int, batches_done: int, batches: int, beyond: Sequence[int]
-    ) -> tuple[Batch | None, Batch | None]:
-        """Of so many training batches from a position on, and of those of an evaluation, the ones for most memory."""
-        ...
-
-
-class Progress(Protocol):
-    """Where the loop reports to the person who watches."""
-
-    def say(self, text: str) -> None:
-        """A line."""
-        ...
-
-    def step(self, step: int, total: int, epoch: int, loss: Callable[[], float | None]) -> None:
-        """A step was done."""
-        ...
-
-    def evaluated(self, measurements: Sequence[Measurement], best: bool) -> None:
-        """An evaluation was done."""
-        ...
-
-
-@dataclass
-class RunState:
-    """Where a run stands: all of it that is neither weights nor optimizer. Saved with every checkpoint."""
-
-    epoch: int = 0
-    """Epochs done."""
-    batches_done: int = 0
-    """Batches done in the epoch after those."""
-    step: int = 0
-    """Optimizer steps done."""
-    schedule_steps: int | None = None
-    """Steps that the schedule of the learning rate covers; None in checkpoints of versions that did not note it."""
-    evaluation_due: bool = False
-    """The evaluation that belongs to this step has not been done yet."""
-    best_value: float | None = None
-    best_step: int | None = None
-    best_epoch: int | None = None
-    """Epoch of that step, counted from 1."""
-    without_improvement: int = 0
-    """Evaluations since the best one that had a value."""
-    undefined: int = 0
-    """Evaluations in which the monitored value was undefined."""
-    stopped_early: bool = False
-    metrics_bytes: int = 0
-    """Size of metrics.csv."""
-    metrics_sha256: str = ""
-    """Its hash; empty in checkpoints of versions that did not note it."""
-    samples_bytes: int = 0
-    """Size of samples.csv."""
-    samples_sha256: str = ""
-    running: dict[str, Any] = field(default_factory=dict)
-    """Training losses since they were last written."""
-
-
-@dataclass(frozen=True)
-class Monitor:
-    """The value by which evaluations are compared."""
-
-    output: str
-    metric: str
-    mode: str
-
-    def __str__(self) -> str:
-        return f"trainer.monitor: {self.metric}" + (f" of outputs.{self.output}" if self.output else "")
-
-    def better(self, value: float, than: float | None, by: float = 0.0) -> bool:
-        """Whether `value` is better than another one by more than `by`."""
-        if than is None:
-            return True
-        return value < than - by if self.mode == "min" else value > than + by
 
 
 class RunLoop(Checkpoint):
@@ -137,6 +61,7 @@ class RunLoop(Checkpoint):
         signals: SIGTERM and SIGINT.
         trackers: Lightning loggers that get every measurement, too.
         samples: what has language models write texts at each evaluation.
+        averaging: the average of the weights that is evaluated and kept in their place.
     """
 
     def __init__(
@@ -154,6 +79,7 @@ class RunLoop(Checkpoint):
         signals: SignalGuard,
         trackers: Sequence[Logger] = (),
         samples: Samples | None = None,
+        averaging: Averaging | None = None,
     ) -> None:
         self.config = config
         self.module = module
@@ -167,6 +93,7 @@ class RunLoop(Checkpoint):
         self.signals = signals
         self.trackers = trackers
         self.samples = samples
+        self.averaging = averaging
         self.state = RunState()
         self.seconds_evaluating = 0.0
         self.batch: Batch | None = None
@@ -189,6 +116,8 @@ class RunLoop(Checkpoint):
         if (problem := unsavable(checkpoint["callbacks"])) is not None:
             raise RunFailed(f"a callback's state holds what a checkpoint cannot: {problem}")
         checkpoint[STATE_KEY] = asdict(self.state)
+        if self.averaging is not None:
+            checkpoint[AVERAGING_KEY] = self.averaging.state()
         loops = checkpoint["loops"]
         # The trainer saves its counters as they are inside a hook: a batch processed and not completed. Resuming from
         # that has a path of its own for each place of saving; resuming from between two steps has one.
@@ -208,11 +137,18 @@ class RunLoop(Checkpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go back to where the checkpoint was written."""
         self.state = RunState(**checkpoint[STATE_KEY])
+        if self.averaging is not None:
+            self.averaging.restore(checkpoint[AVERAGING_KEY])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring data, metrics.csv and running losses to where the weights are."""
         if "counts" in self.state.running:  # what earlier versions have noted counts other things
             self.module.running.restore(self.state.running, self.module.device)
+        if self.module.train_rows is not None:
+            self.module.train_rows.restore(self.state.train_rows, self.module.device)
+        self.module.reduction = Plateau(**self.state.plateau).factor
+        if self.averaging is not None:
+            self.averaging.begin(self.state.step, self.module.device)
         self.state.schedule_steps = self.module.schedule_steps
         self._saved = (self.state.step, self.state.evaluation_due) if self.state.step else None
         self.metrics.restart(self.state.metrics_bytes)
@@ -223,11 +159,7 @@ class RunLoop(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Catch up on an evaluation that a signal cut short; do not train on when all is done."""
         self.signals.install()  # the trainer has just set handlers of its own
-        for held in trainer.lr_scheduler_configs:  # the rates that were loaded are those of the schedule as it was
-            schedule: Any = held.scheduler
-            factors = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
-            for group, (rate, factor) in zip(schedule.optimizer.param_groups, factors, strict=True):
-                group["lr"] = rate * factor(schedule.last_epoch)
+        self._set_rates(trainer)  # those that were loaded are those of the schedule as it was
         if trainer.progress_bar_callback is not None:  # it says of how many epochs this is one
             steps = steps_per_epoch(self.module.batches_per_epoch, self.config.trainer.accumulate)
             trainer.fit_loop.max_epochs = max(math.ceil(self.module.total_steps / steps), self.state.epoch + 1)
@@ -262,6 +194,8 @@ class RunLoop(Checkpoint):
             epoch_ends if settings.validate_every is None else state.step % settings.validate_every == 0
         )
         self.steps_done += 1
+        if self.averaging is not None:
+            self.averaging.after_step(self.module.network, state.step, epoch_ends=epoch_ends)
         self.module.zero_grad()  # not in the next step: they would lie among what its forward pass keeps
         self.progress.step(state.step, self.module.total_steps, self._epoch(), self._training_loss)
         if state.evaluation_due or state.step % self.every == 0:
@@ -342,6 +276,8 @@ class RunLoop(Checkpoint):
         if self.samples is not None and self.samples.file is not None:
             self.state.samples_bytes, self.state.samples_sha256 = self.samples.file.flush()
         self.state.running = self.module.running.state()
+        if self.module.train_rows is not None:
+            self.state.train_rows = self.module.train_rows.state()
         if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
             raise RunFailed(f"step {self.state.step}: the weights are not finite; no checkpoint was written")
         trainer.save_checkpoint(self.store.next_path(self.state.step))
@@ -355,18 +291,21 @@ class RunLoop(Checkpoint):
             return
         start = time.perf_counter()
         self._call_hooks(trainer, "on_validation_start", "on_validation_epoch_start")
+        network = self.evaluated_network()
         found = evaluate(
-            self.module.network,
+            network,
             self.outputs,
             self.validation(),
             device=self.module.device,
             precision=str(self.config.trainer.precision),
             between=lambda: self._stop(trainer) if self.signals.received is not None else None,
-            writers=() if self.samples is None else self.samples.writers(self.module.network),
+            writers=() if self.samples is None else self.samples.writers(network),
+            average=self.monitor.metric == AVERAGE,
         )
         self.seconds_evaluating += time.perf_counter() - start
         self._consistent = False
-        self._compare(found)
+        self._compare(found, network)
+        self._follow(found, trainer)
         measurements = [
             Measurement(self._epoch(), state.step, "validation", output, metric, value)
             for (output, metric), value in sorted(found.values.items())
@@ -374,7 +313,7 @@ class RunLoop(Checkpoint):
         self._record(measurements)
         written = []
         if self.samples is not None:
-            written = self.samples.write(self.module.network, self._epoch(), state.step, found.written.values())
+            written = self.samples.write(network, self._epoch(), state.step, found.written.values())
         self._call_hooks(trainer, "on_validation_epoch_end", "on_validation_end")
         state.evaluation_due = False
         self._consistent = True
@@ -389,7 +328,38 @@ class RunLoop(Checkpoint):
                 if callback is not self:
                     getattr(callback, name)(trainer, self.module)
 
-    def _compare(self, found: Evaluation) -> None:
+    def evaluated_network(self) -> Network:
+        """The network as trained, or that of averaged weights where there are such already."""
+        if self.averaging is None or not self.averaging.active:
+            return self.module.network
+        return self.averaging.renewed(
+            self.module.network,
+            self.position.statistics_batches,
+            device=self.module.device,
+            precision=str(self.config.trainer.precision),
+        )
+
+    def _follow(self, found: Evaluation, trainer: Trainer) -> None:
+        """Reduce the learning rate where the schedule follows the monitored value, and that no longer improves."""
+        schedule: Any = self.config.scheduler
+        value = found.values.get((self.monitor.output, self.monitor.metric))
+        if not schedule.FOLLOWS_MONITOR or value is None or not math.isfinite(value):
+            return
+        if self.state.step <= warmup_steps(schedule, self.module.schedule_steps):
+            return
+        plateau = Plateau(**self.state.plateau)
+        if plateau.evaluated(value, schedule, self.monitor.better):
+            self.module.reduction = plateau.factor
+            self._set_rates(trainer)
+            rate = self.module.learning_rate(self.state.step + 1)
+            self.progress.say(f"{self.monitor} no longer improves: the learning rate is now {rate:.3g}")
+        self.state.plateau = asdict(plateau)
+
+    def _set_rates(self, trainer: Trainer) -> None:
+        for held in trainer.lr_scheduler_configs:
+            set_rates(held.scheduler)  # type: ignore[arg-type]
+
+    def _compare(self, found: Evaluation, network: Network) -> None:
         state, early = self.state, self.config.trainer.early_stopping
         value = found.values.get((self.monitor.output, self.monitor.metric))
         if value is None or not math.isfinite(value):
@@ -402,9 +372,10 @@ class RunLoop(Checkpoint):
             return
         improved_enough = self.monitor.better(value, state.best_value, early.min_delta if early else 0.0)
         if self.monitor.better(value, state.best_value):
-            self.store.write_best(state.step, self.module.network.tensors())
+            self.store.write_best(state.step, network.tensors())
             state.best_value, state.best_step, state.best_epoch = value, state.step, self._epoch()
-        state.without_improvement = 0 if improved_enough else state.without_improvement + 1
+        spared = early is not None and (state.step <= early.after_steps or self._epoch() <= early.after_epochs)
+        state.without_improvement = 0 if improved_enough or spared else state.without_improvement + 1
         if early is not None and state.without_improvement >= early.patience:
             state.stopped_early = True
 
@@ -423,7 +394,10 @@ class RunLoop(Checkpoint):
         values = {("", "loss"): self._training_loss()}
         values |= {(name, "loss"): value for name, value in self.module.running.means().items()}
         values["", "learning_rate"] = self.module.learning_rate(step)
+        values |= {(name, "weight"): value for name, value in self.module.weighting.weights().items()}
         self.module.running.reset()
+        if self.module.train_rows is not None:
+            values |= self.module.train_rows.measured()
         self._record(
             [
                 Measurement(epoch, step, "train", output, metric, value)
@@ -441,31 +415,3 @@ class RunLoop(Checkpoint):
         self.module.trainer.callback_metrics.update(named)
         self.metrics.append(measurements)
         log_to_trackers(self.trackers, measurements, step=self.state.step)
-
-
-def log_to_trackers(trackers: Sequence[Logger], measurements: Sequence[Measurement], step: int) -> None:
-    """Give measurements to Lightning loggers as ``split/output/metric``."""
-    named = {metric_key(m.split, m.output, m.metric): m.value for m in measurements}
-    for tracker in trackers:
-        tracker.log_metrics(named, step=step)
-
-
-def best_step_of(checkpoint: Path) -> int | None:
-    """The step whose weights a resumable checkpoint names as the best; None if it names none or is damaged."""
-    return noted(checkpoint, "best_step")
-
-
-def noted(checkpoint: Path, key: str) -> int | None:
-    """An integer of the `RunState` in a resumable checkpoint; None if it is not there or damaged."""
-    value = recorded(checkpoint).get(key)
-    assert value is None or isinstance(value, int)
-    return value
-
-
-def recorded(checkpoint: Path) -> dict[str, Any]:
-    """The `RunState` in a resumable checkpoint; empty if it is damaged."""
-    try:
-        state = read_json(checkpoint / STATE)[STATE_KEY]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return state if isinstance(state, dict) else {}

@@ -48,6 +48,8 @@ class RunManifest:
         for session in sessions:
             session["exit_reason"] = session.get("exit_reason") or "killed"
         self.data: dict[str, Any] | None = data
+        self.started: dict[str, Any] | None = before.get("start_from")
+        """What the run began with, if it is another run's."""
         self.status = before.get("status")
         """How the session before ended."""
         self._content = {
@@ -57,6 +59,7 @@ class RunManifest:
             "seed": config.seed,
             "split_seed": config.data.split_seed,
             "data": self.data,
+            **({"start_from": self.started} if self.started is not None else {}),
             "versions": versions(),
             "plugins": plugins.registered(),
             "git": git_state(),
@@ -78,6 +81,10 @@ class RunManifest:
     def describe_data(self, data: dict[str, Any]) -> None:
         """Note files, hashes and rows of the data."""
         self.data = self._content["data"] = redact(data)
+
+    def describe_start(self, started: dict[str, Any]) -> None:
+        """Note the run whose weights this one began with, and their hashes."""
+        self.started = self._content["start_from"] = redact(started)
 
     def write(self) -> None:
         """Write the manifest as it stands."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,10 +17,13 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.base import FittedOutput, row_names
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.randomness import derive_seed
+from eir_seq.training.averaging import averaged_rate
 from eir_seq.training.evaluation import Batch, Gathered
-from eir_seq.training.groups import RunningLosses, loss_terms, weighted_loss
+from eir_seq.training.groups import RunningLosses, loss_terms, mean_losses, weighted_loss
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor
+from eir_seq.training.running import TrainingRows
+from eir_seq.training.weighting import build_weighting
 
 
 class TrainingModule(LightningModule):
@@ -60,6 +63,10 @@ class TrainingModule(LightningModule):
         self.schedule_steps = total_steps if schedule_steps is None else schedule_steps
         self.in_run = in_run
         self.running = RunningLosses()
+        self.train_rows = TrainingRows(self.outputs) if in_run and config.trainer.train_metrics else None
+        self.weighting = build_weighting(config.trainer.loss_weighting, outputs, network)
+        self.reduction = 1.0
+        """Factor on the learning rate by a schedule that follows the monitored value."""
         self._gathered = Gathered(self.outputs)
         self._group: list[tuple[list[str], dict[str, Tensor]]] = []
 
@@ -77,12 +84,22 @@ class TrainingModule(LightningModule):
         raw = self.network.run(batch)
         terms = loss_terms(self.outputs, raw, batch)
         self._group.append((batch["id"], {name: rows.detach().isfinite().all(dim=1) for name, rows in terms.items()}))
+        if self.train_rows is not None:
+            self.train_rows.add(raw, batch)
         if self.in_run:
             self.running.add(terms, batch["counts"])
         else:
             own = weighted_loss(self.outputs, {name: rows.detach() for name, rows in terms.items()}, batch["counts"])
             self.log("train/loss", own, prog_bar=True, batch_size=len(batch["id"]))
-        total = weighted_loss(self.outputs, terms, batch["step_counts"])
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        total: Tensor = self.weighting(
+            mean_losses(terms, batch["step_counts"]),
+            share=len(batch["id"]) / batch["step_rows"],
+            present=[name for name, counts in batch["step_counts"].items() if any(counts)],
+            scale=1.0 if scaler is None else scaler.get_scale(),
+        )
+        if (penalty := self.network.penalty()) is not None:
+            total = total + penalty * (len(batch["id"]) / batch["step_rows"])
         return total * self.trainer.accumulate_grad_batches  # by which the trainer divides
 
     def on_validation_epoch_start(self) -> None:
@@ -128,7 +145,7 @@ class TrainingModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Refuse gradients that are not finite, and clip their norm.
+        """Refuse gradients that are not finite, clip their norm, and add noise.
 
         The trainer calls this before every optimizer step, whether or not it clips.
 
@@ -144,6 +161,16 @@ class TrainingModule(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif (clip := self.config.trainer.gradient_clip) is not None:
             clip_grads_with_norm_(parameters, clip, norm)
+        self.weighting.end_step()
+        if (deviation := self.config.trainer.gradient_noise) is not None:
+            self._add_noise(gradients, deviation)
+
+    def _add_noise(self, gradients: list[Tensor], deviation: float) -> None:
+        """Normal noise (Neelakantan et al. 2015, arXiv:1511.06807), a function of the seed and the step."""
+        draw = torch.Generator(self.device)
+        draw.manual_seed(derive_seed(self.config.seed, "gradient noise", self.trainer.global_step))
+        for gradient in gradients:
+            gradient.add_(torch.empty_like(gradient).normal_(std=deviation, generator=draw))
 
     def _refuse_non_finite(self, group: list[tuple[list[str], dict[str, Tensor]]], norm: Tensor) -> None:
         finite = [rows.all() for _, losses in group for rows in losses.values()]
@@ -161,15 +188,23 @@ class TrainingModule(LightningModule):
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of one step, counted from 1 (of the heads, where layers have rates of their own)."""
-        return self.config.optimizer.lr * learning_rate_factor(self.config.scheduler, self.schedule_steps)(step - 1)
+        return self.config.optimizer.lr * self._rate_factor()(step - 1)
+
+    def _rate_factor(self) -> Callable[[int], float]:
+        """The factor on the learning rate by the steps done: by schedule, averaging and reductions."""
+        config, total = self.config, self.schedule_steps
+        scheduled = learning_rate_factor(config.scheduler, total)
+        factor = averaged_rate(scheduled, config.trainer.averaging if self.in_run else None, config.optimizer, total)
+        return lambda step: factor(step) * self.reduction
 
     def configure_optimizers(self) -> Any:
         """The optimizer and the schedule, which advances with every optimizer step."""
         if not self.in_run:
             self.schedule_steps = _steps_of(self.trainer)
         fused = self.trainer.precision != "16-mixed" and self.device.type in ("cpu", "cuda", "mps")
-        optimizer = build_optimizer(self.network, self.config.optimizer, fused=fused)
-        scheduler = build_scheduler(optimizer, self.config.scheduler, self.schedule_steps)
+        beside = self.weighting.parameters()
+        optimizer = build_optimizer(self.network, self.config.optimizer, fused=fused, beside=beside)
+        scheduler = build_scheduler(optimizer, self.config.scheduler, self.schedule_steps, self._rate_factor())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ class Network(nn.Module):
         self.reads_states = fusion is not None and fusion.READS_STATES
         self.absence, self.state_absence = nn.ParameterDict(), nn.ParameterDict()
         read_by_heads = {name for names in state_inputs.values() for name in names}
+        self.frozen: tuple[nn.Module, ...] = ()
         for name in absent:
             encoder: Any = encoders[name]
             if fusion is not None and not self.reads_states:
@@ -140,6 +141,53 @@ class Network(nn.Module):
         states = torch.where(present[:, None, None], found.states, self.state_absence[key].to(found.states.dtype))
         return replace(found, states=states, mask=mask)
 
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for all but what is frozen, which has no dropout and no moving statistics."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+    def freeze(self, tensors: Collection[int]) -> None:
+        """Do not train the parameters with these ids; modules that have no others stay in evaluation mode."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter.requires_grad and id(parameter) not in tensors)
+        self.frozen = tuple(
+            module
+            for module in self.modules()
+            if (found := list(module.parameters())) and all(id(parameter) in tensors for parameter in found)
+        )
+        self.train(self.training)
+
+    def public_name(self, name: str) -> str:
+        """What is called ``inputs.NAME``, ``fusion`` or ``outputs.NAME`` to people, of a parameter or a module.
+
+        >>> Network({"a-b": nn.Identity()}, None, {}).public_name("encoders.of_a-b.layers.0")
+        'inputs.a-b.layers.0'
+        """
+        section, _, rest = name.partition(".")
+        key, _, within = rest.partition(".")
+        absent = section in ("absence", "state_absence")
+        named = "inputs" if absent else {"encoders": "inputs", "heads": "outputs"}.get(section)
+        if named is None:
+            return name
+        inner = section if absent else within
+        return ".".join(filter(None, (named, key.removeprefix("of_"), inner)))
+
+    def public_tensors(self, *, shared: bool = False) -> dict[str, Tensor]:
+        """The weights themselves by their public names; with `shared` by all of them."""
+        names = self.tensors()
+        return {
+            self.public_name(name): tensor
+            for name, tensor in self.state_dict(keep_vars=True).items()
+            if shared or name in names
+        }
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the outputs."""
+        return list(self._heads)
+
     def head(self, name: str) -> nn.Module:
         """The head of an output."""
         return self.heads[self._heads[name]]
@@ -147,6 +195,25 @@ class Network(nn.Module):
     def encoder(self, name: str) -> nn.Module:
         """The encoder of an input."""
         return self.encoders[self._encoders[name]]
+
+    def shared_parameters(self, outputs: Collection[str]) -> list[nn.Parameter]:
+        """The parameters of the encoders and the fusion that all of `outputs` read, in this order."""
+        fused = [name for name in outputs if name not in self.token_inputs and name not in self.state_inputs]
+        encoders = set(self._encoders)
+        for name in outputs:
+            if name in self.token_inputs:
+                encoders &= {self.token_inputs[name]}
+            elif name in self.state_inputs:
+                encoders &= set(self.state_inputs[name])
+        parts = [self.encoders[key] for name, key in self._encoders.items() if name in encoders]
+        if self.fusion is not None and len(fused) == len(outputs):
+            parts.append(self.fusion)
+        return [parameter for part in parts for parameter in part.parameters()]
+
+    def penalty(self) -> Tensor | None:
+        """What encoders add to the loss of a training step; None for nothing."""
+        found = [own for encoder in self.encoders.values() if (own := getattr(encoder, "penalty", _none)()) is not None]
+        return torch.stack(found).sum() if found else None
 
     def learnt(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
         """A batch's ``inputs`` with those labels alone that losses are computed of."""
@@ -189,6 +256,10 @@ class Network(nn.Module):
         missing = [name for name in self.tensors() if name in absent]
         if missing or unexpected:
             raise RuntimeError(f"missing {', '.join(missing) or 'none'}; unknown {', '.join(unexpected) or 'none'}")
+
+
+def _none() -> None:
+    """The penalty of an encoder that is no `Encoder`."""
 
 
 def _key(name: str) -> str:

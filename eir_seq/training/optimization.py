@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import nn
-from torch.optim import SGD, Adafactor, AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from eir_seq.config.optimization import (
-    AdafactorConfig,
-    AdamWConfig,
-    OptimizerBase,
-    SchedulerBase,
-    SchedulerConfig,
-    SgdConfig,
-)
+from eir_seq.config.optimization import OptimizerBase, SchedulerBase, SchedulerConfig
 from eir_seq.config.schema import TrainerConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.registry import imported
-
-Groups = list[dict[str, Any]]
-"""Parameters with their learning rate and weight decay, as torch's optimizers take them."""
+from eir_seq.training.optimizers import Groups
 
 ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_END = 1 / 25 / 1e4
@@ -50,62 +40,69 @@ def total_steps(config: TrainerConfig, batches_per_epoch: int) -> int:
     return min(limits)
 
 
-def build_optimizer(network: nn.Module, config: OptimizerBase, *, fused: bool = True) -> Optimizer:
+def build_optimizer(
+    network: nn.Module, config: OptimizerBase, *, fused: bool = True, beside: Iterable[nn.Parameter] = ()
+) -> Optimizer:
     """The optimizer over all trainable parameters of `network`.
 
     Args:
         network: a module; where it holds a backbone with ``layer_of``, `layer_decay` applies to that one's layers.
         config: which optimizer, and its options.
         fused: use the fused AdamW kernel (not possible under a gradient scaler that also clips).
+        beside: parameters that are trained, too, at the full learning rate and without weight decay.
 
     Raises:
         UserError: nothing is trainable, or nesterov without momentum.
     """
-    groups = parameter_groups(network, config)
+    groups = parameter_groups(network, config, beside)
     optimizer: Optimizer = imported(config.IMPLEMENTATION)(config, groups, fused)
     return optimizer
 
 
-def adamw(config: AdamWConfig, groups: Groups, fused: bool) -> AdamW:
-    """See `OptimizerBase.IMPLEMENTATION`."""
-    beta1, beta2 = config.betas
-    return AdamW(groups, lr=config.lr, betas=(beta1, beta2), eps=config.eps, fused=fused)
-
-
-def adafactor(config: AdafactorConfig, groups: Groups, _fused: bool) -> Adafactor:
-    """See `OptimizerBase.IMPLEMENTATION`."""
-    return Adafactor(groups, lr=config.lr, beta2_decay=config.beta2_decay)
-
-
-def sgd(config: SgdConfig, groups: Groups, _fused: bool) -> SGD:
-    """See `OptimizerBase.IMPLEMENTATION`; raises `UserError` for nesterov without momentum."""
-    if faults := list(config.faults()):
-        raise UserError(*faults)
-    return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
-
-
-def parameter_groups(network: nn.Module, config: OptimizerBase) -> Groups:
-    """Trainable parameters by weight decay and learning rate.
+def parameter_groups(network: nn.Module, config: OptimizerBase, beside: Iterable[nn.Parameter] = ()) -> Groups:
+    """Trainable parameters by weight decay and learning rate, those of `beside` with the vectors.
 
     Vectors (biases, norms) are not decayed. With `layer_decay`, layer ``i`` of ``L`` backbone layers learns at
     ``lr * layer_decay ** (L + 1 - i)`` and the embeddings, layer 0, slowest; what stands above the layers learns at
-    ``lr`` (Bao et al. 2022, arXiv:2106.08254, appendix).
+    ``lr`` (Bao et al. 2022, arXiv:2106.08254, appendix). Where the optimizer wants it, the matrices of hidden layers
+    have groups of their own.
 
     Raises:
         UserError: nothing is trainable.
     """
     scales = dict(_layer_scales(network, config.layer_decay)) if config.layer_decay is not None else {}
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    matrices = hidden_matrices(network) if config.MATRICES else set()
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             decay = config.weight_decay if parameter.dim() > 1 else 0.0
-            groups.setdefault((scales.get(name, 1.0), decay), []).append(parameter)
+            groups.setdefault((scales.get(name, 1.0), decay, name in matrices), []).append(parameter)
     if not groups:
         raise UserError("every parameter of the network is frozen; there is nothing to train")
+    for parameter in beside:
+        groups.setdefault((1.0, 0.0, False), []).append(parameter)
     return [
-        {"params": parameters, "lr": config.lr * scale, "weight_decay": decay}
-        for (scale, decay), parameters in sorted(groups.items(), key=lambda group: group[0])
+        {
+            "params": parameters,
+            "lr": config.lr * scale,
+            "weight_decay": decay,
+            **({"matrices": matrix} if config.MATRICES else {}),
+        }
+        for (scale, decay, matrix), parameters in sorted(groups.items(), key=lambda group: group[0])
     ]
+
+
+def hidden_matrices(network: nn.Module) -> set[str]:
+    """Names of the matrices of hidden layers: not of embeddings, heads, or what a backbone has above its layers."""
+    outer: set[int] = set()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Embedding):
+            outer |= set(map(id, module.parameters(recurse=False)))
+        if name == "heads":
+            outer |= set(map(id, module.parameters()))
+        if (layer_of := getattr(module, "layer_of", None)) is not None:
+            outer |= {id(parameter) for own, parameter in module.named_parameters() if not layer_of(own)}
+    return {name for name, p in network.named_parameters() if p.dim() == 2 and id(p) not in outer}
 
 
 def _layer_scales(network: nn.Module, factor: float) -> Iterator[tuple[str, float]]:
@@ -194,9 +191,18 @@ def schedule_steps(
     )
 
 
-def build_scheduler(optimizer: Optimizer, config: SchedulerBase, total: int) -> LambdaLR:
-    """A scheduler to be stepped once per optimizer step."""
-    return LambdaLR(optimizer, learning_rate_factor(config, total))
+def build_scheduler(
+    optimizer: Optimizer, config: SchedulerBase, total: int, factor: Callable[[int], float] | None = None
+) -> LambdaLR:
+    """A scheduler to be stepped once per optimizer step; `factor` takes the place of that of the config."""
+    return LambdaLR(optimizer, factor or learning_rate_factor(config, total))
+
+
+def set_rates(scheduler: LambdaLR) -> None:
+    """Give the optimizer the rates that its schedule has now; for factors that have changed since the last step."""
+    factors = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    for group, (rate, factor) in zip(scheduler.optimizer.param_groups, factors, strict=True):
+        group["lr"] = rate * factor(scheduler.last_epoch)
 
 
 def _cosine(start: float, end: float, done: float) -> float:

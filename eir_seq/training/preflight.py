@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -9,14 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from eir_seq.config.metrics import find_metric, nearest_metric
+from eir_seq.config.metrics import AVERAGE, find_metric, nearest_metric
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.training.devices import pick_device
-from eir_seq.training.loop import Monitor
 from eir_seq.training.optimization import total_steps
+from eir_seq.training.run_state import Monitor
 
 if TYPE_CHECKING:
     from eir_seq.data.source import Splits
@@ -42,6 +44,8 @@ def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
     device = attempt(lambda: pick_device(config.trainer))
     monitor = attempt(lambda: monitor_of(config))
     attempt(lambda: total_steps(config.trainer, 1))
+    if config.trainer.compile and (device is None or device.type == "cpu") and not _has_compiler():
+        faults.append(Fault("trainer.compile", "needs a C++ compiler (g++ or clang++, or the one that CXX names)"))
     for name, output in config.outputs.items():
         if (options := output.generation_options) is not None:
             attempt(partial(check_generation, options, f"outputs.{name}.generation"))
@@ -50,6 +54,11 @@ def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
     return device, monitor
+
+
+def _has_compiler() -> bool:
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
+    return any(shutil.which(name) for name in names)
 
 
 def check_parts(
@@ -78,7 +87,7 @@ def check_parts(
     if splits.validation is None and (monitor.output or monitor.metric != "loss"):
         faults.append(Fault("trainer.monitor", "needs validation rows; data.validation is null"))
     class_name = monitor.metric.partition("(")[2].removesuffix(")")
-    classes = outputs[monitor.output].describe().get("classes", {}) if monitor.output else {}
+    classes = outputs[monitor.output].parts if monitor.output else ()
     if class_name and class_name not in classes:
         faults.append(
             Fault(
@@ -86,15 +95,28 @@ def check_parts(
                 f"{class_name!r} is not a class of outputs.{monitor.output}{nearest(class_name, classes)}",
             )
         )
-    target = targets.get("validation", {}).get(monitor.output)
-    reason = None if target is None else outputs[monitor.output].undefined(target).get(monitor.metric)
-    if reason is not None:
-        place = f"{monitor.metric!r} of outputs.{monitor.output} is undefined on the validation rows: {reason}"
-        faults.append(Fault("trainer.monitor.metric", f"{place}; monitor loss, or choose other validation rows"))
+    measured = [(monitor.output, monitor.metric)]
+    if monitor.metric == AVERAGE and not monitor.output:
+        measured = [(name, metric) for name, output in outputs.items() for metric in output.config.AVERAGED]
+    for name, metric in measured:
+        target = targets.get("validation", {}).get(name)
+        reason = None if target is None else outputs[name].undefined(target).get(metric)
+        if reason is not None:
+            place = f"{metric!r} of outputs.{name} is undefined on the validation rows: {reason}"
+            faults.append(Fault("trainer.monitor.metric", f"{place}; monitor loss, or choose other validation rows"))
+    for name, output in outputs.items():
+        key = output.config.calibrated_by
+        if key is not None and name not in targets.get("validation", {}):
+            message = f"is chosen on validation rows, none of which has a target of outputs.{name}"
+            faults.append(Fault(f"outputs.{name}.{key}", message))
     wanted = [monitor.output] if monitor.output else list(outputs)
     for name in wanted if splits.validation is not None else ():
         if name not in targets.get("validation", {}):
-            what = f"{monitor.metric!r} of outputs.{name}" if monitor.output else "the sum of losses"
+            what = (
+                f"{monitor.metric!r} of outputs.{name}"
+                if monitor.output
+                else f"the {AVERAGE if monitor.metric == AVERAGE else 'sum of losses'}"
+            )
             message = f"no validation row has a target of outputs.{name}, without which {what} is not measured"
             faults.append(Fault("trainer.monitor", f"{message}; monitor another output, or give such rows"))
     if faults:
@@ -119,6 +141,8 @@ def monitor_of(config: ExperimentConfig) -> Monitor:
         )
     if output is None and metric == "loss":
         return Monitor("", "loss", wanted.mode or "min")
+    if output is None and metric == AVERAGE:
+        return Monitor("", AVERAGE, "max")
     if output is None:
         if len(config.outputs) > 1:
             raise UserError(Fault("trainer.monitor.output", f"say whose {metric} it is: {listed}"))

@@ -13,18 +13,20 @@ import torch
 from lightning.pytorch import Callback
 
 from eir_seq import machine
+from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.generation.writing import build_writers, check_writing
 from eir_seq.outputs.predictions import write_predictions
-from eir_seq.training.assemble import Parts, assemble
+from eir_seq.training.assemble import Parts, assemble, settled
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
+from eir_seq.training.calibration import calibrate_on_train
 from eir_seq.training.callbacks import build_callbacks, shows_progress
 from eir_seq.training.checkpoints import CheckpointStore, verify_folder
 from eir_seq.training.checksums import CHECKSUMS, checksums, wrong_files
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
-from eir_seq.training.evaluation import Evaluation, evaluate
+from eir_seq.training.evaluation import Evaluation, calibrate, evaluate
 from eir_seq.training.fit import fit, flags_restored, resumable, schedule_from
 from eir_seq.training.folder import (
     CACHE,
@@ -38,15 +40,17 @@ from eir_seq.training.folder import (
     write_json,
     write_text,
 )
-from eir_seq.training.loop import Monitor, RunLoop, RunState, best_step_of, log_to_trackers
+from eir_seq.training.latents import check_layers, write_latents
+from eir_seq.training.loop import RunLoop
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.optimization import total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
+from eir_seq.training.run_state import Monitor, RunState, best_step_of
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard, Stopped
-from eir_seq.training.trackers import build_trackers, finish_trackers
+from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_trackers
 
 Finish = Callable[[Path], object]
 
@@ -68,6 +72,9 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         RunFailed: a value is not finite, or memory or disk are full; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT; the state is saved.
     """
+    if config.data.folds is not None and config.data.fold is None:
+        message = "is missing; eir_seq.training.folds.cross_validate trains one run for each"
+        raise UserError(Fault("data.fold", message))
     device, monitor = check_config(config)
     callbacks = build_callbacks(config)
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
@@ -201,6 +208,7 @@ class _Run:
 
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
+        self.config = settled(self.config, self.console)
         parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE))
         with contextlib.closing(parts.data), flags_restored():
             result = self._phases(parts, start)
@@ -215,6 +223,7 @@ class _Run:
         evaluations = self._evaluate_best(parts, loop.state)
         result = self._result(loop.state, evaluations)
         self._write_predictions(parts, evaluations)
+        self._write_latents(parts, evaluations)
         best = loop.state.best_step
         weights = None if best is None else self.store.best(best) / WEIGHTS
         write_models(self.path, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
@@ -250,7 +259,13 @@ class _Run:
             raise UserError(
                 Fault("data", f"the rows are not those that the run in {self.path} began with; name another run.dir")
             )
+        started = self.manifest.started
+        if self.folder.resumed and started is not None and started.get("sha256") != (parts.started or {}).get("sha256"):
+            message = f"is not the run that {self.path} began with: its files have changed"
+            raise UserError(Fault("start_from.run", message))
         check_parts(self.config, parts.splits, parts.outputs, self.monitor, parts.targets)
+        if self.config.trainer.latents is not None:
+            check_layers(parts.network, self.config.trainer.latents, parts.outputs, "trainer.latents")
         newest = next(iter(self.store.resumable()), None)
         schedule_from(self.config, newest, total_steps(self.config.trainer, parts.data.batches_per_epoch))
         check_writing(parts.network, parts.inputs, parts.outputs, parts.splits.train, seed=self.config.seed)
@@ -259,6 +274,8 @@ class _Run:
 
     def _begin(self, parts: Parts) -> None:
         self.manifest.describe_data(parts.splits.describe())
+        if parts.started is not None:
+            self.manifest.describe_start(parts.started)
         self.folder.forget_result()  # before the config says what the run is going to be
         if not self.folder.resumed or self.folder.extended:
             self.folder.write_config()
@@ -314,6 +331,7 @@ class _Run:
         if state.best_step is not None:
             parts.network.load_tensors(self.store.read_best(state.best_step))
         network = parts.network.to(self.device)
+        calibrate_on_train(network, parts, self.config, device=self.device)
         found = {}
         for split in ("validation", "test"):
             batches = parts.batches(split)
@@ -328,7 +346,12 @@ class _Run:
                     writers=build_writers(
                         network, parts.inputs, parts.outputs, rows, seed=seed, all_rows=split == "test"
                     ),
+                    average=self.monitor.metric == AVERAGE,
                 )
+            if split == "validation" and split in found:
+                settled, found[split] = calibrate(parts.outputs, found[split])
+                parts.outputs.update(settled)
+                self.report.outputs |= {name: output.describe() for name, output in settled.items()}
         network.to("cpu")
         self._measure_test(found, state)
         return found
@@ -357,11 +380,32 @@ class _Run:
             "stopped_early": state.stopped_early,
             "best_step": state.best_step,
             "monitor": {**asdict(self.monitor), "value": state.best_value},
-            "loss": {
-                split: found.values["", "loss"] for split, found in evaluations.items() if ("", "loss") in found.values
+            **{
+                metric: {split: found.values["", metric] for split, found in evaluations.items()}
+                for metric in ("loss", AVERAGE)
+                if all(("", metric) in found.values for found in evaluations.values())
             },
             **{split: found.by_output() for split, found in evaluations.items()},
         }
+
+    def _write_latents(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
+        if (latents := self.config.trainer.latents) is None:
+            return
+        network = parts.network.to(self.device)
+        for split, found in evaluations.items():
+            write_latents(
+                network,
+                latents,
+                parts.batches(split),
+                self.path / "latents" / split,
+                device=self.device,
+                precision=str(self.config.trainer.precision),
+                evaluation=found,
+                colours=found.columns(parts.outputs, dict(parts.splits.items())[split]),
+                seed=self.config.seed,
+                place="trainer.latents",
+            )
+        network.to("cpu")
 
     def _write_predictions(self, parts: Parts, evaluations: dict[str, Evaluation]) -> None:
         folder = self.path / "predictions"

@@ -25,6 +25,8 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_text
 from eir_seq.registry import imported
 from eir_seq.training.folder import plain
+from eir_seq.training.metrics_file import Measurement
+from eir_seq.training.module import metric_key
 from eir_seq.training.redaction import redact
 
 if TYPE_CHECKING:
@@ -134,3 +136,10 @@ def _has_wandb_key() -> bool:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def log_to_trackers(trackers: Sequence[Logger], measurements: Sequence[Measurement], step: int) -> None:
+    """Give measurements to Lightning loggers as ``split/output/metric``."""
+    named = {metric_key(m.split, m.output, m.metric): m.value for m in measurements}
+    for tracker in trackers:
+        tracker.log_metrics(named, step=step)

@@ -12,6 +12,7 @@ from eir_seq.data.batching import (
     check_budget,
     evaluation_batches,
     padded_tokens,
+    row_weights,
     shard,
 )
 from eir_seq.errors import UserError
@@ -56,7 +57,7 @@ def test_evaluation_holds_every_row_once(lengths, batch_size, max_tokens, bucket
 def test_weighted_sampling_draws_classes_equally_often(rows, batch_size, max_tokens, world_size) -> None:
     lengths, classes = np.array([length for length, _ in rows]), [label for _, label in rows]
     order = TrainingOrder(
-        lengths, batch_size=batch_size, seed=0, max_tokens=max_tokens, classes=classes, world_size=world_size
+        lengths, batch_size=batch_size, seed=0, max_tokens=max_tokens, classes=[classes], world_size=world_size
     )
     for epoch in range(2):
         batches = order.batches(epoch)
@@ -70,9 +71,44 @@ def test_weighted_sampling_draws_classes_equally_often(rows, batch_size, max_tok
             assert abs(drawn.count("a") - drawn.count("b")) <= 1
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 60), st.sampled_from("aaaaab"), st.sampled_from("xxxy")), min_size=4, max_size=120
+    ),
+    st.integers(1, 9),
+    st.sampled_from([None, 60, 400]),
+)
+def test_sampling_by_several_columns(rows, batch_size, max_tokens) -> None:
+    lengths, classes = np.array([length for length, *_ in rows]), list(zip(*rows, strict=True))[1:]
+    order = TrainingOrder(lengths, batch_size=batch_size, seed=0, max_tokens=max_tokens, classes=classes)
+    weights = row_weights(classes)
+    assert weights.mean() == pytest.approx(1)
+    for epoch in range(2):
+        batches = order.batches(epoch)
+        assert len(batches) == order.batches_per_epoch
+        drawn = np.bincount(np.concatenate(batches), minlength=len(rows))
+        assert drawn.sum() >= len(rows)  # batches of one row may repeat to keep their number
+        if max_tokens is None:
+            assert drawn.sum() == len(rows)
+            assert (np.abs(drawn - weights) < 1 + 1e-9).all(), "as often as its weight, rounded up or down"
+        else:
+            assert max(padded_tokens(lengths, batch) for batch in batches) <= max_tokens
+
+
+def test_rows_are_drawn_by_the_mean_of_inverse_frequencies() -> None:
+    draw = np.random.default_rng(0)
+    classes = [draw.choice(["a", "b"], 200, p=[0.9, 0.1]).tolist(), draw.choice(["x", "y", "z"], 200).tolist()]
+    order = TrainingOrder(np.ones(200, int), batch_size=10, seed=0, classes=classes)
+    drawn = sum(np.bincount(np.concatenate(order.batches(epoch)), minlength=200) for epoch in range(400)) / 400
+    expected = np.zeros(200)
+    for column in classes:
+        expected += [200 / (len(set(column)) * column.count(value)) / 2 for value in column]
+    assert np.abs(drawn - expected).max() < 0.125  # five standard errors of a share that is rounded up or down
+
+
 def test_rows_of_a_rare_class_take_turns_before_one_repeats() -> None:
     classes = ["a"] * 90 + ["b"] * 10
-    order = TrainingOrder(np.ones(100, int), batch_size=10, seed=0, classes=classes)
+    order = TrainingOrder(np.ones(100, int), batch_size=10, seed=0, classes=[classes])
     counts = np.bincount([row for batch in order.batches(0) for row in batch], minlength=100)
     assert set(counts[90:]) == {5}
     assert counts[:90].max() == 1

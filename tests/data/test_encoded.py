@@ -16,7 +16,7 @@ import pytest
 from eir_seq.data import encoded as encoded_module
 from eir_seq.data.encoded import EncodedInMemory, EncodedRows, EncodingCache, default_folder
 from eir_seq.errors import RunFailed
-from eir_seq.modalities.base import ragged, stacked
+from eir_seq.modalities.base import FittedModality, ragged, stacked
 from eir_seq.rows import Rows
 
 
@@ -24,6 +24,7 @@ class Words:
     """Encodes a text as the lengths of its words; counts how often it was asked to."""
 
     columns = ("text",)
+    encode_table = FittedModality.encode_table
 
     def __init__(self, version: str = "1") -> None:
         self.version, self.calls = version, 0
@@ -220,6 +221,7 @@ class Mixed:
     """An input with a feature of every form and of several dtypes."""
 
     columns = ("x",)
+    encode_table = FittedModality.encode_table
 
     def fingerprint(self) -> str:
         return "mixed"

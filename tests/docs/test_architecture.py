@@ -53,7 +53,7 @@ def test_the_files_exist(what: str) -> None:
     ("what", "folder", "files"),
     [
         ("a kind of input", "eir_seq/modalities/KIND", _python_files(TOYS / "modalities/vector")),
-        ("a kind of output", "eir_seq/outputs/KIND", _python_files(TOYS / "outputs/survival")),
+        ("a kind of output", "eir_seq/outputs/KIND", _python_files(TOYS / "outputs/duration")),
         ("an architecture", "eir_seq/models/families/NAME", [*TOY]),
     ],
 )
@@ -73,7 +73,7 @@ def test_toys_train_predict_and_are_reported(tmp_path: Path) -> None:
     experiment: dict[str, Any] = {
         "data": {"train": "rows.csv", "id": "id", "batch_size": 16, "cache_dir": "cache"},
         "inputs": {"patient": {"type": "vector", "numbers": ["age", "size"]}},
-        "outputs": {"death": {"type": "survival", "time": "time", "event": "event"}},
+        "outputs": {"death": {"type": "duration", "time": "time", "event": "event"}},
         "trainer": {
             "max_epochs": 2,
             "accelerator": "cpu",

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,7 @@ def shorter(words: Sequence[str]) -> list[str]:
 def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """What the command line makes of `arguments` up to the point where data would be read or a network built."""
     monkeypatch.setattr("eir_seq.training.run.train", lambda *_, **__: None)
+    monkeypatch.setattr("eir_seq.training.folds.cross_validate", lambda *_, **__: None)
     monkeypatch.setattr("eir_seq.training.check.check", lambda *_: "")
     monkeypatch.setattr("eir_seq.inference.predict.predict", lambda *_, **__: Path())
     monkeypatch.setattr(multirun, "through_hydra", lambda *_: None)
@@ -146,7 +147,13 @@ def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 # ----------------------------------------------------------------------------------------------------------- YAML
 
 PLAIN = {
+    "start_from:": "tests/training/test_warm_start.py trains from another run",
     "type: image": "tests/docs/test_picture_examples.py builds these inputs",
+    "type: array": "tests/docs/test_grid_examples.py trains with these",
+    "type: omics": "tests/docs/test_grid_examples.py trains with these",
+    "type: tabular": "tests/docs/test_table_examples.py trains with these",
+    "type: bytes": "tests/docs/test_table_examples.py trains with these",
+    'text: "{': "tests/docs/test_table_examples.py trains with these",
     "tensors:": "tests/docs/test_tensor_examples.py builds these inputs, tests/modalities trains with such",
 }
 """Examples whose rows are more than texts and labels: they are not trained with here."""
@@ -171,7 +178,8 @@ LONGER = {
 def completed(fragment: dict[str, Any], table: Path) -> dict[str, Any]:
     """An experiment around a part of one; what the part has is kept."""
     sequence = {"type": "sequence", "column": "text"}
-    if any(words in str(fragment) for words in ("'shared'", "pretrained_parts")):  # encoder-decoders that write
+    writes = any(words in str(fragment) for words in ("'shared'", "pretrained_parts"))  # as encoder-decoders do
+    if writes and "outputs" not in fragment:
         fragment = {"inputs": {"text": fragment}, "outputs": {"summary": {"type": "seq2seq_lm", "column": "summary"}}}
     if fragment.keys() & {"model", "tokenizer"}:
         fragment = {"inputs": {"text": fragment}}
@@ -187,7 +195,7 @@ def completed(fragment: dict[str, Any], table: Path) -> dict[str, Any]:
     inputs = fragment.get("inputs") or {named: {}}
     inputs = {
         name: declared
-        if declared.get("type") == "image"
+        if declared.get("type", "sequence") != "sequence" or "text" in declared
         else {**sequence, **declared, "model": declared.get("model", model)}
         for name, declared in inputs.items()
     }
@@ -239,14 +247,34 @@ def row_for(experiment: dict[str, Any], number: int) -> dict[str, Any]:
         row[declared["column"]] = words if declared.get("is_split_into_words") else " ".join(words)
     values = {
         "classification": ["negative", "positive"][number % 2],
-        "regression": number / 10,
+        "regression": number % 10 + 1,
+        "multi_label": [["a"], ["b", "a"]][number % 2],
+        "ordinal": number % 3,
         "token_classification": ["O", "B"] * (len(words) // 2),
         "seq2seq_lm": " ".join(words[:5]),
     }
     for declared in experiment["outputs"].values():
         if "column" in declared:
-            row[declared["column"]] = values[declared["type"]]
+            row[declared["column"]] = declared.get("order", [values[declared["type"]]] * 3)[number % 3]
+        for place, column in enumerate(declared.get("columns", ())):
+            row[column] = (number + place) % 2
+    for declared in experiment["outputs"].values():
+        row |= of_columns(declared, number)
     return row
+
+
+def of_columns(declared: dict[str, Any], number: int) -> Iterator[tuple[str, Any]]:
+    """The columns of an output that has no single one."""
+    if declared["type"] == "survival":
+        times, events = (
+            [names] if isinstance(names, str) else names for names in (declared["time"], declared["event"])
+        )
+        yield from ((name, 1 + (7 * number + place) % 40) for place, name in enumerate(times))
+        causes = ["0", *declared.get("causes", ["1"])]
+        yield from ((name, causes[(number + place) % len(causes)]) for place, name in enumerate(events))
+    elif declared["type"] == "span":
+        yield declared["question"], "who sees a kite ?"
+        yield declared["answers"], {"text": ["boat"], "answer_start": [8]}
 
 
 # --------------------------------------------------------------------------------------------------------- Python

@@ -12,6 +12,8 @@ import yaml
 from eir_seq.config.validation import validate_experiment
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.training.run import train
+from tests.modalities.test_image import make_rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "guide" / "pictures.md"
 EXAMPLES = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)]
@@ -33,3 +35,18 @@ def test_an_example_is_valid_and_its_model_takes_pictures(example: dict[str, Any
         if declared.model.pretrained_model:
             return  # its files are not here
     assert build_modality(name, declared).cells.places.keys() == {"picture"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", [x for x in EXAMPLES if "photo" in x.get("inputs", {})], ids=str)
+def test_an_example_trains(example: dict[str, Any], tmp_path: Path) -> None:
+    model = example["inputs"]["photo"]["model"]
+    if "weights" in model or model.get("pretrained_model"):
+        pytest.skip("its published weights are not here")
+    if "augmentation" in example["inputs"]["photo"]:
+        pytest.importorskip("kornia", reason="the extra images is not installed")
+    data = {"train": str(make_rows(tmp_path, 12, 0)), "batch_size": 4, "cache_dir": str(tmp_path / "cache")}
+    trainer = {"max_steps": 2, "accelerator": "cpu"}
+    outputs = {"side": {"type": "classification", "column": "side"}}
+    example = {**example, "outputs": outputs, "data": data, "trainer": trainer, "run": {"dir": str(tmp_path / "run")}}
+    assert train(validate_experiment(example))["status"] == "finished"

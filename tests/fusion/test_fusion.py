@@ -12,7 +12,7 @@ from eir_seq.config.fusion import (
 )
 from eir_seq.errors import UserError
 from eir_seq.fusion import build_fusion
-from eir_seq.fusion.layers import StochasticDepth
+from eir_seq.models.layers.stochastic_depth import StochasticDepth
 
 CONFIGS: list[FusionBase] = [
     ConcatFusionConfig(),

@@ -189,6 +189,17 @@ def test_a_wider_table_has_more_columns(unlike: Path) -> None:
     assert [column.title for column in tables[0].columns] == ["name", "lr", "runs", "validation.accuracy"]
 
 
+def test_the_highest_average_over_outputs_is_first(tmp_path: Path) -> None:
+    for lr, average in ((0.1, 0.3), (0.2, 0.9)):
+        config = {"name": "x", "optimizer": {"lr": lr}, "outputs": {"y": {"type": "regression"}}}
+        monitor = {"output": "", "metric": "average", "mode": "max"}
+        _write_config(tmp_path / str(lr), config, monitor, {"y": {"r2": lr}})
+        file = tmp_path / str(lr) / "result.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"average": {"validation": average}}))
+    (section,) = compare(tmp_path).sections
+    assert [dict(row.settings)["optimizer.lr"] for row in section.rows] == [0.2, 0.1]
+
+
 def test_the_lowest_loss_is_first(tmp_path: Path) -> None:
     for lr, loss in ((0.1, 3.0), (0.2, 1.0), (0.3, 2.0)):
         config = {"name": "x", "optimizer": {"lr": lr}, "outputs": {"y": {"type": "regression"}}}

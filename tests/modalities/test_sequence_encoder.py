@@ -11,7 +11,7 @@ from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import Draw
-from eir_seq.modalities.encoders.backbone import SequenceEncoder, pool_states
+from eir_seq.modalities.encoders.backbone import SequenceEncoder, flat_states, pool_states
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.models import create_model, from_pretrained
@@ -210,3 +210,10 @@ def test_a_bundle_builds_a_published_backbone_without_its_folder(
     assert torch.equal(encode(loaded, rebuilt.eval()), encode(fitted, encoder.eval()))
     with pytest.raises(UserError, match=r"^inputs\.review\.model"):
         loaded.build_encoder(DATA)
+
+
+def test_without_pooling_states_stand_side_by_side_and_padding_is_zero() -> None:
+    states = torch.arange(12.0).reshape(2, 3, 2) + 1
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    flat = flat_states(states, mask, 4)
+    assert flat.tolist() == [[1, 2, 3, 4, 5, 6, 0, 0], [7, 8, 0, 0, 0, 0, 0, 0]]

@@ -119,6 +119,9 @@ class FakeData:
             worker_init_fn=_outlive_signals,
         )
 
+    def statistics_batches(self) -> DataLoader[Any]:
+        return DataLoader(self.train, batch_size=4, collate_fn=collate)
+
     def val_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.validation, batch_size=4, collate_fn=collate)
 

@@ -21,9 +21,9 @@ from eir_seq.training import manifest as manifest_module
 from eir_seq.training import run as run_module
 from eir_seq.training.checkpoints import CheckpointStore, read_json, verify_folder
 from eir_seq.training.fit import _newest_fitting
-from eir_seq.training.loop import RunState, recorded
 from eir_seq.training.metrics_file import MetricsFile
 from eir_seq.training.run import train
+from eir_seq.training.run_state import RunState, recorded
 from tests.training.table import table_experiment
 
 

@@ -14,10 +14,10 @@ from eir_seq.config.optimization import SchedulerConfig
 from eir_seq.errors import UserError
 from eir_seq.training.checkpoints import STATE, read_json
 from eir_seq.training.fit import schedule_from
-from eir_seq.training.loop import STATE_KEY
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.optimization import learning_rate_factor, schedule_steps
 from eir_seq.training.run import train
+from eir_seq.training.run_state import STATE_KEY
 from tests.training.harness import Watcher, experiment, outcome, run, same
 from tests.training.table import table_experiment
 

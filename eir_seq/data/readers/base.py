@@ -125,14 +125,25 @@ class Wanted:
         if faults:
             raise UserError(*faults)
         positions = {name: index for index, name in enumerate(renamed)}
+        absent: dict[str, list[str]] = {}
         for name, place in self.places.items():
             if name not in positions and name not in self.optional:
-                found = ", ".join(map(repr, renamed[:8])) + (", ..." if len(renamed) > 8 else "")
-                message = f"no column {name!r} in {source}{nearest(name, renamed)} (it has {found})"
-                faults.append(Fault(place, message))
+                absent.setdefault(place, []).append(name)
+        for place, missing in absent.items():
+            found = ", ".join(map(repr, renamed[:8])) + (", ..." if len(renamed) > 8 else "")
+            near = nearest(missing[0], renamed) if len(missing) == 1 else ""
+            faults.append(Fault(place, f"no {_columns(missing)} in {source}{near} (it has {found})"))
         if faults:
             raise UserError(*faults)
         return {name: positions[name] for name in self.places if name in positions}
+
+
+def _columns(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"column {names[0]!r}"
+    shown = [*map(repr, names)] if len(names) <= FAULTS_SHOWN else [*map(repr, names[:FAULTS_SHOWN])]
+    last = shown.pop() if len(names) <= FAULTS_SHOWN else f"{len(names) - FAULTS_SHOWN} more"
+    return f"columns {', '.join(shown)} and {last}"
 
 
 @dataclass(frozen=True)
@@ -149,7 +160,9 @@ class Reader:
 
 
 def wanted_of(columns: Columns, data: DataConfig, optional: frozenset[str] = frozenset()) -> Wanted:
-    """What an experiment reads of a table; `optional` columns may be absent."""
+    """What an experiment reads of a table; `optional` columns may be absent, and so may what these are made of."""
+    parts = (template.columns for name, template in columns.templates.items() if name in optional)
+    optional = optional.union(*parts)
     kinds = {"structured": columns.structured, "numbers": columns.numbers}
     return Wanted(columns.places, optional, data.rename, **kinds, folder=data.cache_dir)
 

@@ -122,12 +122,24 @@ def _list_inside(value: Mapping[str, Any], path: str, place: str) -> list[Any]:
     lists = _lists(value)
     if len(lists) == 1:
         found: list[Any] = value[lists[0]]
-        return found
+        return list(_questions(found)) if all("paragraphs" in item for item in found) else found
     keys = ", ".join(map(repr, list(lists or value)[:8])) + (", ..." if len(lists or value) > 8 else "")
     what = f"with {len(lists)} lists of objects ({keys})" if lists else f"without a list of objects (its keys: {keys})"
     raise UserError(
         Fault(place, f"{path} is one JSON object {what}; write the rows as one list, or one object per line")
     )
+
+
+def _questions(articles: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
+    """One row per question of a file as SQuAD's are: its own keys, and the paragraph's context and article's title."""
+    for article in articles:
+        for paragraph in article["paragraphs"] if isinstance(article["paragraphs"], list) else [article]:
+            if not isinstance(paragraph, Mapping) or not isinstance(paragraph.get("qas"), list):
+                yield paragraph
+                continue
+            for question in paragraph["qas"]:
+                above = {"title": article.get("title"), "context": paragraph.get("context")}
+                yield _Object([*{**above, **question}.items()]) if isinstance(question, dict) else question
 
 
 def _parsed(text: str) -> Any:

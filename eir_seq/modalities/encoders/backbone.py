@@ -27,6 +27,7 @@ from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.targets import target_frame
 
 if TYPE_CHECKING:
+    from eir_seq.modalities.bytes.preprocess import FittedBytes
     from eir_seq.modalities.image.preprocess import FittedImage
     from eir_seq.modalities.sequence.preprocess import FittedSequence
 
@@ -37,18 +38,26 @@ class SequenceEncoder(Encoder):
     """Token ids to one vector per row.
 
     `pool`: ``avg`` and ``max`` over all real tokens (the special ones included, padding not), ``first`` and ``last``
-    real token, or ``pooler``, the architecture's own. What is `frozen`, modules of the backbone or all of it, stays in
-    evaluation mode: no dropout.
+    real token, ``pooler``, the architecture's own, or ``none``, all states side by side.
+    What is `frozen`, modules of the backbone or all of it, stays in evaluation mode: no dropout.
     Where a backbone knows global tokens and the input names none (``tensors.global_attention_mask``), the first one is
     global: it sees the whole text, and all see it.
     """
 
     def __init__(
-        self, backbone: nn.Module, *, hidden_size: int, pool: Pool, frozen: tuple[nn.Module, ...] = (), num_types: int
+        self,
+        backbone: nn.Module,
+        *,
+        hidden_size: int,
+        pool: Pool,
+        frozen: tuple[nn.Module, ...] = (),
+        num_types: int,
+        max_length: int = 1,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.hidden_size = self.state_size = self.output_size = hidden_size
+        self.backbone, self.max_length = backbone, max_length
+        self.hidden_size = self.state_size = hidden_size
+        self.output_size = hidden_size * max_length if pool == "none" else hidden_size
         self.pool, self.frozen, self.num_types = pool, frozen, num_types
         self.marks_first = "global_attention_mask" in getattr(backbone, "features", ())
         for module in frozen:
@@ -79,6 +88,8 @@ class SequenceEncoder(Encoder):
         word_ids: Tensor | None = None,
         word_counts: Tensor | None = None,
         labels: Tensor | None = None,
+        offsets: Tensor | None = None,
+        window_rows: Tensor | None = None,
         **own: Tensor,
     ) -> TokenStates:
         """What the backbone makes of the tokens, before they are pooled.
@@ -89,7 +100,9 @@ class SequenceEncoder(Encoder):
             token_type_ids: (batch, length); left out where the backbone has no embedding for them.
             word_ids: (batch, length), the number of each token's word, and
             word_counts: (batch,), the words of each row, and
-            labels: (batch, length), tokens to be found; for outputs, not for the backbone.
+            labels: (batch, length), tokens to be found, and
+            offsets: (batch, length, 2), the characters of each token, and
+            window_rows: (batch,), the rows of the data that these are windows of; for outputs, not for the backbone.
             own: documented tensors of the architecture.
         """
         mask = attention_mask.bool()
@@ -102,7 +115,13 @@ class SequenceEncoder(Encoder):
         behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
         if behind is not None and states.shape[1] > mask.shape[1]:
             mask = torch.cat((mask, behind), dim=1)
-        asked = {"word_ids": word_ids, "word_counts": word_counts, "labels": labels}
+        asked = {
+            "word_ids": word_ids,
+            "word_counts": word_counts,
+            "labels": labels,
+            "offsets": offsets,
+            "window_rows": window_rows,
+        }
         for_outputs = {name: x for name, x in asked.items() if x is not None}
         further = head.further_loss(output, inputs) if isinstance(head, Head) else None
         return TokenStates(states, mask, inputs | for_outputs, head, output.get("pooler_output"), further)
@@ -124,6 +143,8 @@ class SequenceEncoder(Encoder):
         if self.pool == "pooler":
             assert tokens.pooler_output is not None
             return tokens.pooler_output
+        if self.pool == "none":
+            return flat_states(tokens.states, tokens.mask, self.max_length)
         return pool_states(tokens.states, tokens.mask, self.pool)
 
     def describe_backbone(self) -> dict[str, Any]:
@@ -190,8 +211,21 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     return states[torch.arange(len(states), device=states.device), index]
 
 
+def model_of(fitted: FittedSequence | FittedImage | FittedBytes) -> SequenceModelConfig:
+    """The architecture of the catalogue that reads an input of tokens."""
+    config = fitted.config.backbone
+    assert config is not None, "encoders of other kinds build themselves"
+    return config
+
+
+def flat_states(states: Tensor, mask: Tensor, length: int) -> Tensor:
+    """States ``(batch, at most length, hidden)`` to ``(batch, length * hidden)``, zeros where the mask is False."""
+    real = states.masked_fill(~mask.unsqueeze(-1), 0.0)
+    return nn.functional.pad(real, (0, 0, 0, length - states.shape[1])).flatten(1)
+
+
 def build_sequence_encoder(
-    fitted: FittedSequence | FittedImage, data: DataConfig, *, pretrained: bool, task: str | None = None
+    fitted: FittedSequence | FittedImage | FittedBytes, data: DataConfig, *, pretrained: bool, task: str | None = None
 ) -> SequenceEncoder:
     """The backbone that the input's config names, fitted to its tokenizer; with the head of `task`, if given.
 
@@ -199,7 +233,7 @@ def build_sequence_encoder(
     beyond the embeddings, a pooler or a task that the architecture does not have, or a language model that sees what
     it should predict.
     """
-    config, tokenizer, place = fitted.config.model, fitted.tokenizer, f"inputs.{fitted.name}"
+    config, tokenizer, place = model_of(fitted), fitted.tokenizer, f"inputs.{fitted.name}"
     backbone = build_backbone(
         config,
         tokenizer,
@@ -231,6 +265,9 @@ def build_sequence_encoder(
     if config.pool == "pooler" and not has_pooler:
         message = f"{config.model_type!r} has no pooler of its own; use avg, max, first or last"
         faults.append(Fault(f"{place}.model.pool", message))
+    if config.pool == "none" and (task == SEQ2SEQ or "visual_embeds" in fitted.sources):
+        message = "'none' needs the states of max_length tokens; where others are written or regions follow, pool them"
+        faults.append(Fault(f"{place}.model.pool", message))
     if faults:
         raise UserError(*faults)
     if data.packing == "never":
@@ -257,6 +294,7 @@ def build_sequence_encoder(
         num_types=2
         if "token_type_ids" in getattr(backbone, "features", ())
         else getattr(options, "type_vocab_size", 0),
+        max_length=fitted.max_length,
     )
     if isinstance(encoder, Seq2SeqEncoder):
         assert isinstance(tokenizer, Tokenizer), "a target is a text"

@@ -50,6 +50,10 @@ class Encoder(nn.Module, ABC):
         """The tensors that `read` takes to (batch, output_size)."""
         return self.pool_tokens(self.read(**tensors))
 
+    def penalty(self) -> Tensor | None:
+        """What is added to the loss of a training step, such as an L1 penalty on weights; None for nothing."""
+        return None
+
     def published_models(self) -> dict[str, Any]:
         """Models that others can load, by the folder below that of the input."""
         return {}

@@ -28,7 +28,7 @@ class ReplacingEncoder(nn.Module):
     def __init__(self, encoder: SequenceEncoder, generator: Any) -> None:
         super().__init__()
         self.encoder, self.generator = encoder, generator
-        self.output_size = encoder.output_size
+        self.output_size, self.state_size = encoder.output_size, encoder.state_size
         mine, theirs = (dict(model.body.embeddings.named_children()) for model in (generator, self.backbone))
         for table in mine.keys() & set(SHARED):
             for name, weight in theirs[table].named_parameters():

@@ -1,10 +1,10 @@
-"""Pictures read pixel by pixel: files, colours, tokens, and the sequence model that reads them."""
+"""An image input: its pixels, or one token per pixel and the sequence model that reads these."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
@@ -28,11 +29,11 @@ from eir_seq.modalities.base import (
     RowSource,
     ragged,
 )
-from eir_seq.modalities.cells import parse_cell
-from eir_seq.modalities.files import locate
+from eir_seq.modalities.image.cells import PictureCells, pixels_of, shown
 from eir_seq.modalities.image.colours import Colours
 from eir_seq.modalities.image.config import ImageInputConfig
-from eir_seq.modalities.pictures import BILINEAR, PREPROCESSING, Scaling, problem, published_scaling
+from eir_seq.modalities.image.pixels import FittedPixels
+from eir_seq.modalities.pictures import BILINEAR, PREPROCESSING, Scaling, published_scaling
 from eir_seq.modalities.sequence.batches import IDS
 from eir_seq.modalities.sequence.tensors.base import TensorSource
 from eir_seq.randomness import generator
@@ -51,42 +52,6 @@ PICTURES_MEASURED, PIXELS_MEASURED = 500, 60_000
 
 
 @dataclass(frozen=True)
-class PictureCells:
-    """How the column of an image input is read and checked."""
-
-    name: str
-    config: ImageInputConfig
-
-    is_demanding = True
-
-    @property
-    def column(self) -> str:
-        """The column of file names."""
-        return self.config.column
-
-    @property
-    def places(self) -> dict[str, str]:
-        """The column of file names, and the config key that names it."""
-        return {self.config.column: f"inputs.{self.name}.column"}
-
-    @property
-    def resolved(self) -> frozenset[str]:
-        """Columns whose cells change as their files are found."""
-        return frozenset({self.config.column})
-
-    def read(self, column: str, text: str | None, folder: Path) -> Any:  # noqa: ARG002
-        """The file that a cell names; raises `ValueError` with the reason where it names none."""
-        if not text or text.isspace():
-            raise ValueError("is missing" if text is None else "is empty")
-        return locate(parse_cell(text), folder)
-
-    def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:  # noqa: ARG002
-        """What is wrong with the file of a row."""
-        for found in problem(values[self.config.column], CHANNELS):
-            yield f"{self.config.column!r} {found}"
-
-
-@dataclass(frozen=True)
 class ImageModality(Modality):
     """An image input, as configured."""
 
@@ -100,24 +65,29 @@ class ImageModality(Modality):
         return cls(name, config)
 
     @classmethod
-    def load(cls, folder: Path) -> FittedImage:
-        """See `FittedImage.load`."""
-        return FittedImage.load(folder)
+    def load(cls, folder: Path) -> FittedImage | FittedPixels:
+        """What was saved of an input of either kind."""
+        has_colours = "colours" in read_json(folder / STATE_FILE)
+        return FittedImage.load(folder) if has_colours else FittedPixels.load(folder)
 
     @property
     def cells(self) -> PictureCells:
         """How its column is read and checked."""
         return PictureCells(self.name, self.config)
 
-    def fit(self, train_rows: Rows, seed: int) -> FittedImage:
-        """Find the colours of the training pictures, or take those of the pretrained model.
+    def fit(self, train_rows: Rows, seed: int) -> FittedImage | FittedPixels:
+        """Find the colours of the training pictures where they become tokens; else how pixels are standardized.
 
         Raises `UserError` for pictures that are broken inside, and for a pretrained model whose files do not tell its
-        colours.
+        colours, or that does not fit the pictures.
         """
         config = self.config
-        if config.model.pretrained_model:
-            return self._published()
+        if config.model.backbone is None:
+            return FittedPixels.fit(self.name, config, train_rows)
+        if config.model.backbone.pretrained_model:
+            return self._published(config.model.backbone)
+        assert isinstance(config.size, int | None), "rules"
+        assert config.resize != "random-crop", "rules"
         scaling = Scaling(config.size or SIZE, CHANNELS, config.resize or "squeeze", resample=BILINEAR)
         step = max(1, train_rows.num_rows // PICTURES_MEASURED)
         cells = train_rows.select(range(0, train_rows.num_rows, step))[config.column]
@@ -125,14 +95,13 @@ class ImageModality(Modality):
         share = max(1, PIXELS_MEASURED // len(cells))
         pixels = []
         for cell in cells:
-            flat = scaling.pixels(_path(cell)).reshape(-1, CHANNELS)
+            flat = pixels_of(cell, scaling, config.column).reshape(-1, CHANNELS)
             pixels.append(flat if len(flat) <= share else flat[random.choice(len(flat), share, replace=False)])
         return FittedImage(
             self.name, config, scaling, Colours.fit(np.concatenate(pixels), config.colours or COLOURS, random)
         )
 
-    def _published(self) -> FittedImage:
-        model = self.config.model
+    def _published(self, model: SequenceModelConfig) -> FittedImage:
         files = TokenizerFiles(local_folder(model.model_type, allow_patterns=[PREPROCESSING], revision=model.revision))
         if not files.has(PREPROCESSING):
             message = f"has no {PREPROCESSING}, which holds the model's palette"
@@ -216,15 +185,14 @@ class FittedImage(FittedModality):
 
         Raises `UserError` for pictures that are broken inside.
         """
-        numbers = [
-            self.colours.numbers(self.scaling.pixels(_path(cell))).reshape(-1) for cell in rows[self.config.column]
-        ]
+        column = self.config.column
+        numbers = [self.colours.numbers(pixels_of(cell, self.scaling, column)).reshape(-1) for cell in rows[column]]
         lengths = pa.array(np.full(len(numbers), self.max_length, np.int32))
         return {IDS: ragged(numbers), TOKENS: lengths, LENGTH: lengths}
 
     def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
         """The names of the files."""
-        return [_path(cell) for cell in rows[self.config.column]]
+        return [shown(cell) for cell in rows[self.config.column]]
 
     def describe(self) -> dict[str, Any]:
         """Size and colours."""
@@ -241,7 +209,8 @@ class FittedImage(FittedModality):
         from eir_seq.modalities.encoders.backbone import build_sequence_encoder
 
         encoder = build_sequence_encoder(self, data, pretrained=pretrained, task=task)
-        if self.config.model.pretrained_model:
+        assert self.config.model.backbone is not None
+        if self.config.model.backbone.pretrained_model:
             self.backbone = encoder.describe_backbone()
         return encoder
 
@@ -287,8 +256,3 @@ class ColourCollator:
         numbers = np.stack(encoded.sequences(IDS, rows)).astype(np.int64)
         ids = np.concatenate([np.full((len(rows), 1), self.begin, np.int64), numbers[:, :-1]], axis=1)
         return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.ones(ids.shape, dtype=torch.bool)}
-
-
-def _path(cell: str) -> str:
-    path: str = parse_cell(cell)[0]
-    return path

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.inputs import EncoderInputBase
 from eir_seq.config.kinds import TokenizerConfig
 from eir_seq.config.strict import Positive, ignored
+from eir_seq.config.template import Template
 from eir_seq.config.tensors import TensorsConfig
 from eir_seq.config.tokenizers import TokenizerBase
 from eir_seq.errors import Fault, UserError
@@ -21,14 +22,27 @@ if TYPE_CHECKING:
     from eir_seq.config.sections import Sections
 
 
+def _without_column(schema: dict[str, Any]) -> None:
+    """Editors do not ask for `column` where there may be a `text`."""
+    schema["required"] = [key for key in schema.get("required", []) if key != "column"]
+
+
 class SequenceInputConfig(EncoderInputBase):
     """Text or any other sequence of symbols."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.sequence.preprocess:SequenceModality"
     HAS_TOKENS: ClassVar[bool] = True
 
+    model_config = ConfigDict(serialize_by_alias=True, json_schema_extra=_without_column)
+
     type: Literal["sequence"] = "sequence"
     column: str = Field(description="column that holds the text")
+    written: str | None = Field(
+        None,
+        alias="text",
+        description='in place of column, a text of several columns, such as "{title}: {body}"; missing parts are '
+        "empty, and {{ is a brace",
+    )
     pair_column: str | None = Field(None, description="column of a second text, appended to the first")
     is_split_into_words: bool = Field(
         False, description="the column holds lists of words (in CSV a JSON list), not texts"
@@ -50,15 +64,41 @@ class SequenceInputConfig(EncoderInputBase):
     )
     model: SequenceModelConfig = Field(description="the backbone")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _column_of_template(cls, given: Any) -> Any:
+        """The text of several columns is a column of its own, which has the template's name."""
+        if isinstance(given, Mapping) and isinstance(given.get("text"), str) and "column" not in given:
+            return {**given, "column": given["text"]}
+        return given
+
+    @field_validator("written")
+    @classmethod
+    def _is_template(cls, text: str | None) -> str | None:
+        if text is not None:
+            Template.parse(text)
+        return text
+
+    @property
+    def template(self) -> Template | None:
+        """How the text is made of several columns."""
+        return None if self.written is None else Template.parse(self.written)
+
     def columns(self) -> dict[str, Column]:
         """Those of the text, of its pair and of further tensors."""
         found = {self.column: Column(ColumnType.LIST if self.is_split_into_words else ColumnType.TEXT)}
+        if self.template is not None:
+            found = {self.column: Column(ColumnType.TEXT, "text", template=self.template)}
         if self.pair_column:
             found.setdefault(self.pair_column, Column(ColumnType.TEXT, "pair_column"))
         for kind, entry in self.tensors.given().items():
             if (column := getattr(entry, "column", None)) is not None:
                 found.setdefault(column, Column(ColumnType.JSON, f"tensors.{kind}.column"))
         return found
+
+    def with_question(self, column: str) -> Self:
+        """The question is its second text."""
+        return self if self.pair_column else self.model_copy(update={"pair_column": column})
 
     @property
     def text(self) -> Self:
@@ -74,12 +114,27 @@ class SequenceInputConfig(EncoderInputBase):
         """Those of the backbone, of further tensors, and of the tokenizer."""
         yield from super().faults(name, sections)
         place = f"inputs.{name}"
+        yield from self._template_faults(place, sections)
         yield from _tensors(place, self)
         yield from _tokenizer(f"{place}.tokenizer", self.tokenizer, self.model.pretrained_model)
+
+    def _template_faults(self, place: str, sections: Sections) -> Iterator[Fault]:
+        if self.template is None:
+            return
+        if self.column != self.written:
+            yield Fault(f"{place}.text", "cannot be given beside column; keep one of them")
+        if self.is_split_into_words:
+            yield Fault(f"{place}.is_split_into_words", "must be false: text joins texts, not lists of words")
+        targets = {column: name for name, output in sections.outputs.items() for column in output.columns()}
+        for column in self.template.columns:
+            if column in targets:
+                yield Fault(f"{place}.text", f"column {column!r} is the target of outputs.{targets[column]}")
 
     def preflight(self, place: str) -> Iterator[Fault]:
         """What backbone and tokenizer need."""
         yield from super().preflight(place)
+        if self.tokenizer is not None:
+            yield from self.tokenizer.preflight(f"{place}.tokenizer")
         published = None if self.tokenizer is None else self.tokenizer.published
         if self.tokenizer is not None and published is None:
             return

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,8 @@ class SequenceModality(Modality):
     config: SequenceInputConfig
     sentinels: int = field(default=0, kw_only=True)
     cache: TokenizerCache | None = field(default=None, kw_only=True, compare=False)
+    given: FittedSequence | None = field(default=None, kw_only=True)
+    """The input of another run, whose tokenizer and further tensors it takes."""
 
     @classmethod
     def build(cls, name: str, config: SequenceInputConfig, purpose: Purpose) -> SequenceModality:
@@ -79,15 +81,25 @@ class SequenceModality(Modality):
             from eir_seq.modalities.sequence.documents import DocumentsModality
 
             return DocumentsModality(name, config, purpose.layout, cache=purpose.cache)
+        if purpose.asked is not None:
+            from eir_seq.modalities.sequence.questions import QuestionModality
+
+            return QuestionModality(name, config, asked=purpose.asked, sentinels=purpose.sentinels, cache=purpose.cache)
         return SequenceModality(name, config, sentinels=purpose.sentinels, cache=purpose.cache)
 
     @classmethod
     def load(cls, folder: Path) -> FittedSequence:
         """The fitted input of the kind that the folder's ``input.json`` names."""
         from eir_seq.modalities.sequence.documents import FittedDocuments
+        from eir_seq.modalities.sequence.questions import FittedQuestions
         from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 
-        kinds = {"sequence": FittedSequence, "documents": FittedDocuments, "seq2seq": FittedSeq2Seq}
+        kinds = {
+            "sequence": FittedSequence,
+            "documents": FittedDocuments,
+            "seq2seq": FittedSeq2Seq,
+            "questions": FittedQuestions,
+        }
         path = folder / STATE_FILE
         try:
             kind = json.loads(read_text(path))["type"]
@@ -139,13 +151,21 @@ class SequenceModality(Modality):
     def _sources(self, train_rows: Rows, tokenizer: Tokenizer) -> dict[str, TensorSource]:
         if not self.cells.sources:
             return {}
+        if self.given is not None and self.given.config.tensors == self.config.tensors:
+            return dict(self.given.sources)
         from eir_seq.modalities.sequence.tensors.declare import adapt
 
         sources = adapt(self.cells.sources, self.config, tokenizer, f"inputs.{self.name}")
         contents = [self.cells.content(text) for text in train_rows[self.config.column]]
         return {kind: source.fit(_cells_of(source, train_rows), contents) for kind, source in sources.items()}
 
+    def adopting(self, fitted: FittedSequence) -> SequenceModality:
+        """The same input with the tokenizer of another run, and its tensors if they are declared alike."""
+        return replace(self, given=fitted)
+
     def _tokenizer(self, train_rows: Rows) -> Tokenizer:
+        if self.given is not None:
+            return self.given.tokenizer
         config, model = self.config, self.config.model
         declared = config.tokenizer
         if declared is None:
@@ -172,7 +192,7 @@ class SequenceModality(Modality):
         def learn() -> Tokenizer:
             return train_tokenizer(choice, self._texts(rows), sentinels=self.sentinels)
 
-        if self.cache is None or not choice.LEARNS:
+        if self.cache is None or not choice.learns:
             return learn()
         config = self.config.model_dump(mode="json", exclude={"model", "max_length", "truncation", "modality_dropout"})
         texts = content_hash(rows.select_columns(self._text_columns).table)
@@ -276,6 +296,12 @@ class FittedSequence(FittedModality):
     @property
     def _room(self) -> int:
         return self.max_length - self.tokenizer.num_specials(pair=self.config.pair_column is not None)
+
+    def same_state(self, other: FittedModality) -> bool:
+        """Whether the tokenizers give the same ids, and further tensors are the same."""
+        if not isinstance(other, FittedSequence) or save_sources(other.sources) != save_sources(self.sources):
+            return False
+        return other.tokenizer.fingerprint() == self.tokenizer.fingerprint()
 
     def fingerprint(self) -> str:
         """Hash of the tokenizer and of the options that `encode` looks at."""

@@ -160,7 +160,7 @@ def read_tensors(folder: Path, stems: tuple[str, str] = ("model", "pytorch_model
     """
     tensors: dict[str, Tensor] = {}
     for path in _weight_files(folder, stems):
-        tensors.update(read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path))
+        tensors.update(read_safetensors(path) if path.suffix == ".safetensors" else read_pickled(path))
     for name, tensor in tensors.items():
         if tensor.dtype in FORMATS and not bool(torch.isfinite(tensor).all()):
             raise UserError(Fault(str(folder), f"tensor {name!r} holds values that are not finite"))
@@ -215,7 +215,12 @@ def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(map(int, dict(entry)["shape"])) for name, entry in entries if name != "__metadata__"}
 
 
-def _read_pickled(path: Path) -> dict[str, Tensor]:
+def read_pickled(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file that torch wrote; anything else in it is refused, not run.
+
+    Raises:
+        UserError: it cannot be read, or holds other things than tensors by name.
+    """
     with _reading(path):
         return _unpickled(path)
 

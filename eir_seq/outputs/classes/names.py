@@ -1,9 +1,12 @@
-"""Names of classes, as cells hold them."""
+"""Names of classes, as cells hold them, and of metrics of decisions."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
+
+DECISION_METRICS = ("accuracy", "balanced_accuracy", "f1", "mcc")
+"""Metrics of decisions by which thresholds can be chosen; `f1` of classes also as ``f1(CLASS)``."""
 
 
 def class_name(value: Any) -> str:
@@ -29,3 +32,15 @@ def number_of(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def threshold_metric(name: str) -> tuple[str, str | None] | None:
+    """The metric and the class that ``f1`` or ``f1(CLASS)`` name; None where it is none of `DECISION_METRICS`.
+
+    Example:
+        >>> threshold_metric("f1(spam)"), threshold_metric("mcc"), threshold_metric("auroc")
+        (('f1', 'spam'), ('mcc', None), None)
+    """
+    if name.startswith("f1(") and name.endswith(")"):
+        return "f1", name[3:-1]
+    return (name, None) if name in DECISION_METRICS else None

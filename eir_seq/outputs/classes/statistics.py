@@ -90,8 +90,11 @@ def thinned(curve: Curve, points: int = 400) -> Curve:
 
 def calibration(true: NDArray[Any], probabilities: Floats, bins: int = 10) -> Calibration:
     """Calibration of the predicted class: true (rows,) class indices, probabilities (rows, classes)."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == true
+    return binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == true, bins)
+
+
+def binned(confidence: Floats, right: NDArray[np.bool_], bins: int = 10) -> Calibration:
+    """Calibration of probabilities, (n,), by what came true, (n,)."""
     edges = np.linspace(0, 1, bins + 1)
     # A confidence of exactly an edge belongs to the bin below it, so that 1 is in the last.
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)

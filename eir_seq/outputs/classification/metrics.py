@@ -36,6 +36,7 @@ METRICS = (
         per_class=True,
         aliases=("ap", "map", "auprc", "aucpr", "pr_auc", "prauc", "auc_pr"),
     ),
+    Metric("cost", "Mean cost", "min", "cost", aliases=("expected_cost", "mean_cost")),
     Metric("precision", "Precision", "max", per_class=True, overall=False),
     Metric("recall", "Recall", "max", per_class=True, overall=False),
 )

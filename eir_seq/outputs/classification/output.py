@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import torch
@@ -20,7 +20,8 @@ from torchmetrics.functional.classification import (
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput, Output, Rows, by_chunks, row_names
-from eir_seq.outputs.classes.names import class_name, number_of, sorted_classes
+from eir_seq.outputs.classes.names import class_name, number_of, sorted_classes, threshold_metric
+from eir_seq.outputs.classes.thresholds import best_shifts
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from eir_seq.outputs.classification.metrics import METRICS
 
@@ -41,14 +42,17 @@ class ClassificationState(Strict):
     classes: list[str] = Field(min_length=2, description="class names; their positions are the class indices")
     counts: list[int] = Field(description="training rows of each class")
     weights: list[float] | None = Field(None, description="weight of each class; 1 on average over the training rows")
+    thresholds: list[float] | None = Field(
+        None,
+        description="what a class's probability is divided by before the highest decides; chosen on validation rows",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         lengths = {len(self.classes), len(set(self.classes)), len(self.counts)}
-        if self.weights is not None:
-            lengths.add(len(self.weights))
+        lengths |= {len(found) for found in (self.weights, self.thresholds) if found is not None}
         if len(lengths) != 1:
-            raise ValueError("classes, counts and weights do not belong together")
+            raise ValueError("classes, counts, weights and thresholds do not belong together")
         return self
 
 
@@ -60,6 +64,8 @@ class FittedClassification(FittedOutput):
     them in one batch, and does not depend on how rows meet in batches.
     """
 
+    LEARNT = ("classes",)
+
     config: ClassificationOutputConfig
 
     def __init__(self, state: ClassificationState) -> None:
@@ -67,6 +73,7 @@ class FittedClassification(FittedOutput):
         self.classes = state.classes
         self._index = {name: index for index, name in enumerate(state.classes)}
         self._weights = None if state.weights is None else torch.tensor(state.weights)
+        self._costs = None if state.config.costs is None else _cost_matrix(state.config.costs, state.classes)
 
     @property
     def output_size(self) -> int:
@@ -119,7 +126,7 @@ class FittedClassification(FittedOutput):
         """Dropout and a linear layer whose bias starts at the log of the (weighted) class shares.
 
         The first loss is then the entropy of the classes, and rare classes do not begin with a large gradient
-        (Lin et al. 2017, section 3.3).
+        (Lin et al. 2017, section 3.3). With loss bce it is the log odds of the shares.
         """
         linear = nn.Linear(in_features, self.output_size)
         shares = torch.tensor(self._state.counts, dtype=torch.float64)
@@ -127,12 +134,16 @@ class FittedClassification(FittedOutput):
             shares = shares * torch.tensor(self._state.weights, dtype=torch.float64)
         # A class of weight 0 gets the share of one tenth of a row instead of a bias of minus infinity.
         shares = shares.clamp(min=0.1)
+        shares = shares / shares.sum()
         with torch.no_grad():
-            linear.bias.copy_((shares / shares.sum()).log())
+            linear.bias.copy_(shares.logit() if self.config.loss == "bce" else shares.log())
         return nn.Sequential(nn.Dropout(self.config.dropout), linear)
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row, (batch,): weighted and smoothed cross-entropy as torch defines it, or focal loss.
+        """Loss of each row, (batch,): weighted and smoothed cross-entropy as torch defines it, focal loss, or BCE.
+
+        BCE is summed over classes, each against the rest, and weighted by the class of the row (Cui et al. 2019,
+        "Class-Balanced Loss Based on Effective Number of Samples", equation 11).
 
         The focal loss (Lin et al. 2017, "Focal Loss for Dense Object Detection") multiplies the cross-entropy by
         (1 - p)^gamma, where p is the probability of the row's class.
@@ -140,6 +151,11 @@ class FittedClassification(FittedOutput):
         raw = raw.float()
         if self._weights is not None and self._weights.device != raw.device:
             self._weights = self._weights.to(raw.device)  # once, not at every step
+        if self.config.loss == "bce":
+            smoothing = self.config.label_smoothing
+            wanted = functional.one_hot(target, self.output_size) * (1 - smoothing) + smoothing / self.output_size
+            rows = functional.binary_cross_entropy_with_logits(raw, wanted, reduction="none").sum(dim=1)
+            return rows if self._weights is None else rows * self._weights[target]
         rows = functional.cross_entropy(
             raw, target, weight=self._weights, label_smoothing=self.config.label_smoothing, reduction="none"
         )
@@ -162,7 +178,8 @@ class FittedClassification(FittedOutput):
         against the rest) those that some rows have and others have not. MCC, AUROC and average precision are absent
         where all rows are of one class; MCC is 0 where all predictions are.
         """
-        confusion = multiclass_confusion_matrix(raw, target, self.output_size).double()
+        decided = raw if self._decides_by_probability else by_chunks(self.decide, raw)
+        confusion = multiclass_confusion_matrix(decided, target, self.output_size).double()
         hits, true, predicted = confusion.diag(), confusion.sum(dim=1), confusion.sum(dim=0)
         recall, precision = hits / true, hits / predicted.clamp(min=1)
         f1 = 2 * hits / (true + predicted)
@@ -173,13 +190,15 @@ class FittedClassification(FittedOutput):
             "balanced_accuracy": float(recall[present].mean()),
             "f1": float(f1[true + predicted > 0].mean()),
         }
+        if self._costs is not None:
+            values["cost"] = float((confusion * self._costs).sum() / total)
         mixed = present & (true < total)
         auroc, average_precision = {}, {}
         for first in range(0, self.output_size, COLUMNS):
             part = slice(first, first + COLUMNS)
             if not mixed[part].any():
                 continue
-            probabilities = by_chunks(lambda rows, part=part: rows.double().softmax(dim=1)[:, part].clone(), raw)
+            probabilities = by_chunks(lambda rows, part=part: self.probabilities(rows)[:, part].clone(), raw)
             for index in (mixed[part].nonzero().flatten() + first).tolist():
                 scores, labels = probabilities[:, index - first], (target == index).long()
                 auroc[index] = float(binary_auroc(scores, labels))
@@ -223,13 +242,50 @@ class FittedClassification(FittedOutput):
 
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """Negative log probability of each row's class, (rows,), without weights and smoothing."""
+        if self.config.loss == "bce":
+            return by_chunks(
+                lambda rows, of: -functional.logsigmoid(rows.double().gather(1, of[:, None]))[:, 0], raw, target
+            )
         return by_chunks(lambda rows, of: functional.cross_entropy(rows.double(), of, reduction="none"), raw, target)
 
+    def probabilities(self, raw: Tensor) -> Tensor:
+        """The probability of each class, (rows, classes), in double precision."""
+        return raw.double().sigmoid() if self.config.loss == "bce" else raw.double().softmax(dim=1)
+
+    def decide(self, raw: Tensor) -> Tensor:
+        """The predicted class of each row, (rows,): by costs, by thresholds, or the most probable one."""
+        if self._costs is not None:
+            return (self.probabilities(raw) @ self._costs.to(raw.device)).argmin(dim=1)
+        if (thresholds := self._state.thresholds) is not None:
+            return (self._scores(raw) - torch.tensor(thresholds, dtype=torch.float64).log()).argmax(dim=1)
+        return raw.argmax(dim=1)
+
+    def calibrated(self, raw: Tensor, target: Tensor) -> Self:
+        """With the thresholds that maximise a metric on the validation rows."""
+        if self.config.thresholds is None:
+            return self
+        wanted = threshold_metric(self.config.thresholds)
+        assert wanted is not None, "checked before"
+        metric, name = wanted
+        of = None if name is None else self._index[name]
+        shifts = best_shifts(by_chunks(self._scores, raw).numpy(), target.numpy(), metric, of)
+        thresholds = torch.from_numpy(-shifts).softmax(dim=0).tolist()
+        return type(self)(self._state.model_copy(update={"thresholds": thresholds}))
+
+    @property
+    def _decides_by_probability(self) -> bool:
+        return self._costs is None and self._state.thresholds is None
+
+    def _scores(self, raw: Tensor) -> Tensor:
+        """Log probabilities, (rows, classes), in double precision."""
+        raw = raw.double()
+        return functional.logsigmoid(raw) if self.config.loss == "bce" else raw.log_softmax(dim=1)
+
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
-        """The column NAME with the most probable class and a column NAME_p(CLASS) for each class's probability."""
+        """The column NAME with the predicted class and a column NAME_p(CLASS) for each class's probability."""
         raw = raw.detach().to("cpu", torch.float64)
-        probabilities = raw.softmax(dim=1)
-        columns: dict[str, list[Any]] = {self.name: [self.classes[index] for index in raw.argmax(dim=1).tolist()]}
+        probabilities = self.probabilities(raw)
+        columns: dict[str, list[Any]] = {self.name: [self.classes[index] for index in self.decide(raw).tolist()]}
         for index, name in enumerate(self.classes):
             columns[f"{self.name}_p({name})"] = probabilities[:, index].tolist()
         return columns
@@ -243,6 +299,8 @@ class FittedClassification(FittedOutput):
         }
         if self._state.weights is not None:
             described["class_weights"] = dict(zip(self.classes, self._state.weights, strict=True))
+        if self._state.thresholds is not None:
+            described["thresholds"] = dict(zip(self.classes, self._state.thresholds, strict=True))
         return described
 
 
@@ -277,6 +335,7 @@ class Classification(Output):
             )
         classes = sorted_classes(found)
         counts = [found[name] for name in classes]
+        self._check_decisions(classes)
         state = ClassificationState(
             name=self.name,
             config=self.config,
@@ -293,6 +352,9 @@ class Classification(Output):
             return None
         if given == "balanced":
             given = {name: 1 / count for name, count in zip(classes, counts, strict=True)}
+        elif given == "effective":
+            beta = self.config.effective_beta
+            given = {name: (1 - beta) / (1 - beta**count) for name, count in zip(classes, counts, strict=True)}
         place = f"outputs.{self.name}.class_weights"
         listed = f"the classes are {_listed(classes)}"
         faults = [
@@ -314,6 +376,40 @@ class Classification(Output):
         if total == 0:
             raise UserError(Fault(place, "all weights are 0"))
         return [given[name] * sum(counts) / total for name in classes]
+
+    def _check_decisions(self, classes: list[str]) -> None:
+        """Raise `UserError` where costs or thresholds name what is no class."""
+        named: dict[str, str] = {}
+        for true, row in (self.config.costs or {}).items():
+            named |= {f"costs.{true}": true} | {f"costs.{true}.{predicted}": predicted for predicted in row}
+        wanted = None if self.config.thresholds is None else threshold_metric(self.config.thresholds)
+        if wanted is not None and wanted[1] is not None:
+            named["thresholds"] = wanted[1]
+        faults = [
+            Fault(
+                f"outputs.{self.name}.{place}",
+                f"{name!r} is not a class of column {self.config.column!r}{nearest(name, classes)}; "
+                f"the classes are {_listed(classes)}",
+            )
+            for place, name in named.items()
+            if name not in classes
+        ]
+        faults += [
+            Fault(f"outputs.{self.name}.costs.{true}.{predicted}", f"{cost} is not a cost; it must be at least 0")
+            for true, row in (self.config.costs or {}).items()
+            for predicted, cost in row.items()
+            if not cost >= 0
+        ]
+        if faults:
+            raise UserError(*faults)
+
+
+def _cost_matrix(costs: Mapping[str, Mapping[str, float]], classes: Sequence[str]) -> Tensor:
+    """The cost of each decision, (true classes, predicted classes)."""
+    return torch.tensor(
+        [[costs.get(true, {}).get(predicted, float(true != predicted)) for predicted in classes] for true in classes],
+        dtype=torch.float64,
+    )
 
 
 def _listed(names: Sequence[str], shown: int = 8) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 
 from eir_seq.backbones import SEQ2SEQ, build_backbone
+from eir_seq.config.outputs import OutputBase
 from eir_seq.config.tokenizers import PublishedTokenizerConfig, WordTokenizerConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.options import fields
-from eir_seq.outputs.base import Rows
+from eir_seq.outputs.base import FittedOutput, Rows
 from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 from eir_seq.outputs.seq2seq_lm.decoder import StateDecoder
@@ -32,6 +33,15 @@ class FittedTextFromStates(FittedSeq2SeqLm):
     def __init__(self, state: Seq2SeqLmState, tokenizer: Tokenizer) -> None:
         super().__init__(state)
         self.tokenizer = tokenizer
+
+    def renamed(self, name: str, config: OutputBase) -> Self:
+        """The same tokenizer, as the output `name` that has this config."""
+        return type(self)(self._state.model_copy(update={"name": name, "config": config}), self.tokenizer)
+
+    def same_state(self, other: FittedOutput) -> bool:
+        """Whether the tokenizers give the same ids."""
+        own = self.tokenizer.fingerprint()
+        return isinstance(other, FittedTextFromStates) and other.tokenizer.fingerprint() == own
 
     @property
     def frame(self) -> tuple[list[int], list[int]]:

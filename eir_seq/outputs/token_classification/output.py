@@ -70,6 +70,8 @@ class FittedTokenClassification(FittedOutput):
     loss; its prediction is empty, and counts as wrong.
     """
 
+    LEARNT = ("tags",)
+
     config: TokenClassificationOutputConfig
 
     def __init__(self, state: TokenClassificationState) -> None:

@@ -16,7 +16,7 @@ if __name__ == "__main__":
     eir_seq.outputs.__path__.append(str(TOYS / "outputs"))
     # The lines that kinds of the package have in eir_seq/registry.py.
     INPUTS.add("vector", "eir_seq.modalities.vector.config:VectorInputConfig", "the toys")
-    OUTPUTS.add("survival", "eir_seq.outputs.survival.config:SurvivalOutputConfig", "the toys")
+    OUTPUTS.add("duration", "eir_seq.outputs.duration.config:DurationOutputConfig", "the toys")
 
     from eir_seq.commands import main
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from eir_seq.config.tensors import EntitiesConfig, GlobalAttentionConfig
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.modalities.pictures import MODES, PREPROCESSING, Scaling, published_moments, published_scaling
+from eir_seq.modalities.pictures import PREPROCESSING, Scaling, published_moments, published_scaling
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.tensors.base import TensorSource
 from eir_seq.modalities.sequence.tensors.entities import Entities
@@ -216,7 +216,7 @@ def _picture(entry: Any, c: Any, config: SequenceInputConfig) -> TensorSource | 
     if not hasattr(c, "vision"):
         return None
     size, channels = c.vision.image_size, c.vision.num_channels
-    if channels not in MODES:
+    if channels not in (1, 3):
         raise UserError(Fault("", f"a picture has 1 or 3 channels, the model reads {channels} (num_channels)"))
     source = Picture(
         entry.column,

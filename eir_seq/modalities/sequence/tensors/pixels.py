@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.modalities.base import RowSource, stacked
-from eir_seq.modalities.files import is_file, locate
-from eir_seq.modalities.pictures import BICUBIC, Resize, Scaling, problem
+from eir_seq.modalities.files import is_file
+from eir_seq.modalities.pictures import BICUBIC, Resize, Scaling, locate_picture, name_of, problem, source_of
 from eir_seq.modalities.sequence.tensors.base import Content, Places, TensorSource, tensor
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -34,6 +34,7 @@ class Picture(TensorSource):
     resize: Resize = "crop"
     edge: int | None = None
     resample: int = BICUBIC
+    width: int | None = None
     mean: list[float] = field(default_factory=lambda: list(MEAN))
     deviation: list[float] = field(default_factory=lambda: list(DEVIATION))
     tokens: int = 0
@@ -45,13 +46,13 @@ class Picture(TensorSource):
     @property
     def scaling(self) -> Scaling:
         """How the picture becomes pixels."""
-        return Scaling(self.size, self.channels, self.resize, self.edge, self.resample)
+        return Scaling(self.size, self.channels, self.resize, self.edge, self.resample, self.width)
 
     def resolve(self, cell: Any, folder: Path) -> Any:
-        """See `locate`."""
+        """See `locate_picture`."""
         if self.frames is None or not isinstance(cell, list):
-            return locate(cell, folder)
-        return [locate(name, folder) for name in cell]
+            return locate_picture(cell, folder)
+        return [locate_picture(name, folder) for name in cell]
 
     def problems(self, cell: Any, content: Content) -> Iterator[str]:  # noqa: ARG002
         """A missing file, or one that is no picture; another number of frames."""
@@ -67,7 +68,9 @@ class Picture(TensorSource):
     def encode(self, cells: Sequence[Any], contents: Sequence[Content], offsets: Sequence[Any]) -> dict[str, pa.Array]:  # noqa: ARG002
         """The pixels, (size, size, channels) or (frames, size, size, channels) per row."""
         pictures = ([cell] if self.frames is None else cell for cell in cells)
-        pixels = np.stack([np.stack([self.scaling.pixels(path) for path, *_ in frames]) for frames in pictures])
+        pixels = np.stack(
+            [np.stack([self.scaling.pixels(source_of(x), name_of(x)) for x in frames]) for frames in pictures]
+        )
         return {"pixel_values": stacked(pixels[:, 0] if self.frames is None else pixels)}
 
     def others(self, cells: Sequence[Any]) -> NDArray[np.int32]:

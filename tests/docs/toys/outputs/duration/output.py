@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from eir_seq.outputs.survival.config import SurvivalOutputConfig
+from eir_seq.outputs.duration.config import DurationOutputConfig
 from torch import nn
 
 from eir_seq.config.strict import Strict
 from eir_seq.outputs.base import FittedOutput, Output
 
 
-class SurvivalState(Strict):
-    type: Literal["survival"] = "survival"
+class DurationState(Strict):
+    type: Literal["duration"] = "duration"
     name: str
-    config: SurvivalOutputConfig
+    config: DurationOutputConfig
 
 
-class FittedSurvival(FittedOutput):
+class FittedDuration(FittedOutput):
     output_size = 1
 
     def targets(self, rows, ids=None):
@@ -41,12 +41,12 @@ class FittedSurvival(FittedOutput):
         return {self.name: raw.squeeze(1).tolist()}
 
     def describe(self):
-        return {"type": "survival", "time": self.config.time}
+        return {"type": "duration", "time": self.config.time}
 
 
-class Survival(Output):
-    STATE = SurvivalState
-    FITTED = FittedSurvival
+class Duration(Output):
+    STATE = DurationState
+    FITTED = FittedDuration
 
 
 def c_index(output, raw, target):

@@ -1,4 +1,4 @@
-"""What an experiment may say about a survival output."""
+"""What an experiment may say about a duration output."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.metrics import LOSS, Metric
 from eir_seq.config.outputs import OutputBase
 
-FUNCTIONS = "eir_seq.outputs.survival.output"
+FUNCTIONS = "eir_seq.outputs.duration.output"
 
 
-class SurvivalOutputConfig(OutputBase):
+class DurationOutputConfig(OutputBase):
     """Time until an event, with a constant hazard per row."""
 
-    IMPLEMENTATION: ClassVar[str] = f"{FUNCTIONS}:Survival"
+    IMPLEMENTATION: ClassVar[str] = f"{FUNCTIONS}:Duration"
     METRICS: ClassVar[tuple[Metric, ...]] = (LOSS, Metric("c_index", "C-index", "max", function=f"{FUNCTIONS}:c_index"))
 
-    type: Literal["survival"] = "survival"
+    type: Literal["duration"] = "duration"
     time: str = Field(description="column of times")
     event: str = Field(description="column that says whether there was an event: 1 or 0")
 

@@ -1,0 +1,1 @@
+"""Arrays of numbers of one shape, in files or in the table itself."""

@@ -1,0 +1,1 @@
+"""Files of any kind, byte by byte."""

@@ -1,0 +1,190 @@
+"""Files read byte by byte: which part of each, as tokens, and the sequence model that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from eir_seq.config.schema import DataConfig
+from eir_seq.errors import Fault, UserError
+from eir_seq.files import open_regular
+from eir_seq.modalities.base import LENGTH, TOKENS, ragged
+from eir_seq.modalities.bytes.config import BytesInputConfig
+from eir_seq.modalities.cells import parse_cell
+from eir_seq.modalities.files import is_file, locate, missing
+from eir_seq.modalities.json_state import JsonFittedModality, JsonModality
+from eir_seq.modalities.sequence.batches import IDS, SequenceCollator
+from eir_seq.modalities.sequence.tensors.base import TensorSource
+from eir_seq.modalities.sequence.truncation import is_drawn
+from eir_seq.tokenizers import Tokenizer, train_tokenizer
+from eir_seq.tokenizers.framing import FIRST, Part
+from eir_seq.tokenizers.training import SPECIAL_LIST
+
+if TYPE_CHECKING:
+    from eir_seq.modalities.encoders.backbone import SequenceEncoder
+    from eir_seq.rows import Rows
+
+FIRST_BYTE = len(SPECIAL_LIST)
+"""The id of byte 0; special tokens have the ids before it."""
+
+
+@dataclass(frozen=True)
+class ByteCells:
+    """How the column of file names is read and checked."""
+
+    name: str
+    config: BytesInputConfig
+
+    is_demanding = True
+
+    @property
+    def column(self) -> str:
+        """The column of file names."""
+        return self.config.column
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The column of file names, and the config key that names it."""
+        return {self.config.column: f"inputs.{self.name}.column"}
+
+    @property
+    def resolved(self) -> frozenset[str]:
+        """Columns whose cells change as their files are found."""
+        return frozenset({self.config.column})
+
+    def read(self, column: str, text: str | None, folder: Path) -> Any:  # noqa: ARG002
+        """The file that a cell names; raises `ValueError` with the reason where it names none."""
+        if not text or text.isspace():
+            raise ValueError("is missing" if text is None else "is empty")
+        return locate(parse_cell(text), folder)
+
+    def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:  # noqa: ARG002
+        """What is wrong with the file of a row."""
+        cell, column = values[self.config.column], self.config.column
+        if isinstance(cell, str):
+            yield f"{column!r} {missing(cell)}"
+        elif not is_file(cell):
+            yield f"{column!r} is {str(cell)[:40]}, not the name of a file"
+        elif cell[1] == 0:
+            yield f"{column!r} names {cell[0]}, which is empty"
+
+
+class FittedBytes(JsonFittedModality):
+    """An input of bytes. Byte b has the id b + 5, after the special tokens; a file stands without any of them."""
+
+    config: BytesInputConfig
+    vocabulary_key, length_key = "model.model_init_config", "max_length"
+    sources: ClassVar[Mapping[str, TensorSource]] = {}
+    backbone = None
+
+    @property
+    def cells(self) -> ByteCells:
+        """How its column is read and checked."""
+        return ByteCells(self.name, self.config)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """What a backbone learns of the tokens."""
+        return train_tokenizer("byte", [])
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that are read of a file."""
+        return self.config.max_length
+
+    @property
+    def collator(self) -> SequenceCollator:
+        """Truncates and pads the bytes of a batch."""
+        assert self.tokenizer.pad_id is not None, "a byte tokenizer has it"
+        return SequenceCollator(
+            name=self.name,
+            parts=(Part(FIRST, 0),),
+            room=self.max_length,
+            strategy=self.config.truncation,
+            pad_id=self.tokenizer.pad_id,
+        )
+
+    def encode(self, rows: Mapping[str, Sequence[str]]) -> dict[str, pa.Array]:
+        """The bytes of the part that is read (of windows: of the beginning they are drawn from), and lengths.
+
+        Raises `UserError` for files that cannot be read any more.
+        """
+        files = [parse_cell(cell) for cell in rows[self.config.column]]
+        ids = [self._part(path).astype(np.uint16) + np.uint16(FIRST_BYTE) for path, *_ in files]
+        sizes = np.array([min(size, 2**31 - 1) for _, size, _ in files], np.int32)
+        lengths = np.minimum([len(row) for row in ids], self.max_length).astype(np.int32)
+        return {IDS: ragged(ids, np.uint16), TOKENS: pa.array(sizes), LENGTH: pa.array(lengths)}
+
+    def _part(self, path: str) -> NDArray[np.uint8]:
+        keep, strategy = self.max_length, self.config.truncation
+        try:
+            with open_regular(path) as file:
+                size = file.seek(0, 2)
+                if is_drawn(strategy):
+                    parts = [(0, self.config.max_bytes)]
+                elif size <= keep or strategy == "head":
+                    parts = [(0, keep)]
+                else:
+                    first = keep - keep // 2 if strategy == "middle-out" else 0
+                    parts = [(0, first), (size - (keep - first), keep - first)]
+                content = b""
+                for start, count in parts:
+                    file.seek(start)
+                    content += file.read(count)
+        except OSError as error:
+            raise UserError(Fault(path, f"cannot be read: {error.strerror or error}")) from None
+        if not content:
+            raise UserError(Fault(path, "is empty"))
+        return np.frombuffer(content, np.uint8)
+
+    def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
+        """The names of the files."""
+        return [str(parse_cell(cell)[0]) for cell in rows[self.config.column]]
+
+    def describe(self) -> dict[str, Any]:
+        """Length, and bytes per file of the training rows."""
+        return {
+            "type": "bytes",
+            "column": self.config.column,
+            "vocab_size": self.tokenizer.vocab_size,
+            "max_length": self.max_length,
+            "truncation": self.config.truncation,
+            "bytes": self.state,
+        }
+
+    def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> SequenceEncoder:
+        """The backbone with its pooling; raises `UserError` where it does not fit the bytes."""
+        from eir_seq.modalities.encoders.backbone import build_sequence_encoder
+
+        return build_sequence_encoder(self, data, pretrained=pretrained, task=task)
+
+
+class Bytes(JsonModality):
+    """An input of bytes, as configured."""
+
+    FITTED = FittedBytes
+    config: BytesInputConfig
+
+    @property
+    def cells(self) -> ByteCells:
+        """How its column is read and checked."""
+        return ByteCells(self.name, self.config)
+
+    def learn(self, train_rows: Rows, seed: int) -> dict[str, Any]:
+        """How large the files are."""
+        del seed
+        sizes = np.array([parse_cell(cell)[1] for cell in train_rows[self.config.column]], np.int64)
+        longer = float((sizes > self.config.max_length).mean())
+        return {
+            "min": int(sizes.min()),
+            "mean": round(float(sizes.mean()), 1),
+            "max": int(sizes.max()),
+            "truncated": round(longer, 4),
+        }

@@ -1,0 +1,1 @@
+"""Layers of encoders that several kinds of inputs use."""

@@ -1,0 +1,1 @@
+"""Genotypes of single-nucleotide polymorphisms (SNPs)."""

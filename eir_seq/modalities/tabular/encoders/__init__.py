@@ -1,0 +1,1 @@
+"""What may read a row of a table."""

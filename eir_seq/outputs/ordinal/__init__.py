@@ -1,0 +1,1 @@
+"""One level out of several that have an order."""

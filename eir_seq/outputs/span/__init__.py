@@ -1,0 +1,1 @@
+"""The part of a text that answers a question."""

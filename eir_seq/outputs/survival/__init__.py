@@ -1,0 +1,1 @@
+"""Time until an event, which censoring may hide."""

@@ -1,0 +1,59 @@
+"""Metrics of the rows that were trained on last, from the outputs that training has computed anyway."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eir_seq.outputs.base import FittedOutput, OutputMetrics
+from eir_seq.training.evaluation import Batch
+
+MOST_ROWS = 2048
+"""Rows that are kept of each output; older ones are forgotten."""
+
+
+class TrainingRows:
+    """Raw outputs and targets of the last training rows, on their device until they are measured.
+
+    Args:
+        outputs: the fitted outputs by name.
+    """
+
+    def __init__(self, outputs: Mapping[str, FittedOutput]) -> None:
+        self.outputs = outputs
+        self._kept: dict[str, deque[tuple[Tensor, Tensor]]] = {name: deque() for name in outputs}
+
+    def add(self, raw: Mapping[str, Tensor], batch: Batch) -> None:
+        """Keep the raw outputs (batch, ...) and the targets of a batch; of rows that have a target."""
+        labelled = batch.get("labelled", {})
+        for name, kept in self._kept.items():
+            values, target = raw[name].detach(), batch["targets"][name]
+            if (rows := labelled.get(name)) is not None:
+                values, target = values[rows], target[rows]
+            kept.append((values.float(), target))
+            while sum(len(part) for _, part in kept) - len(kept[0][1]) >= MOST_ROWS:
+                kept.popleft()
+
+    def measured(self) -> dict[tuple[str, str], float]:
+        """The metrics of all rows by output and name, without the loss and without single classes; forgets the rows."""
+        found: dict[tuple[str, str], float] = {}
+        for name, kept in self._kept.items():
+            metrics = OutputMetrics(self.outputs[name])
+            while kept:
+                metrics.update(*kept.popleft())
+            values = metrics.compute()
+            found |= {(name, key): value for key, value in values.items() if key != "loss" and "(" not in key}
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """For `restore`, exactly."""
+        return {name: [list(part) for part in kept] for name, kept in self._kept.items()}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on where `state` was taken."""
+        for name, parts in state.items():
+            self._kept[name] = deque((raw.to(device), target.to(device)) for raw, target in parts)

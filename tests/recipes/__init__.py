@@ -1,0 +1,120 @@
+"""Tasks with a known answer, by kind of input: data that are generated, and experiments that learn them.
+
+Rows are of three classes, `CLASSES`. In each row `k` elements are active, and the height of a row grows with `k` at the
+rate of its class. An input shows the class by what the active elements are, and the height by how many there are.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchmetrics.functional import matthews_corrcoef, r2_score
+
+from eir_seq.config.validation import validate_experiment
+from eir_seq.training.run import train
+
+CLASSES = ("Asia", "Europe", "Africa")
+BASE, RATE = (120.0, 130.0, 140.0), (3.5, 5.0, 10.0)
+"""The height of a row of each class without active elements, and what each of them adds."""
+CLASS: Mapping[str, Any] = {"origin": {"type": "classification", "column": "origin"}}
+HEIGHT: Mapping[str, Any] = {"height": {"type": "regression", "column": "height"}}
+
+MakeRow = Callable[[Path, str, int, np.random.Generator], tuple[str, int]]
+"""Writes the input of a row: folder, its id and class; gives the cell of the table, and `k`."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a task: training rows (of which validation rows are drawn) and test rows."""
+
+    train: Path
+    test: Path
+
+
+def write_tables(
+    folder: Path, column: str, make: MakeRow, *, per_class: int, test: int, seed: int = 0, classes: int = 3
+) -> Tables:
+    """Write the inputs and tables of a task.
+
+    Args:
+        folder: where they go.
+        column: that names the inputs.
+        make: see `MakeRow`.
+        per_class: rows of each class.
+        test: rows of them that are kept for testing.
+        seed: of all that is random.
+        classes: how many there are.
+    """
+    random = np.random.default_rng(seed)
+    rows = []
+    for index in range(per_class * classes):
+        number = index % classes
+        cell, k = make(folder, f"row{index}", number, random)
+        height = BASE[number] + RATE[number] * k + random.normal()
+        rows.append((f"row{index}", cell, CLASSES[number], f"{height:.3f}"))
+    order = random.permutation(len(rows))
+    tables = Tables(folder / "train.csv", folder / "test.csv")
+    for path, chosen in ((tables.test, order[:test]), (tables.train, order[test:])):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("id", column, "origin", "height"))
+            writer.writerows(rows[place] for place in chosen)
+    return tables
+
+
+def scores(
+    tables: Tables,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    *,
+    epochs: int,
+    run: Path,
+    **sections: Mapping[str, Any],
+) -> dict[str, float]:
+    """Train and give the score on the test rows of each output: MCC of classes, R2 of numbers.
+
+    Args:
+        tables: of the task.
+        inputs: sections of the experiment.
+        outputs: sections of the experiment.
+        epochs: of training.
+        run: the run folder.
+        sections: others, in place of the usual settings.
+    """
+    usual: dict[str, Any] = {
+        "data": {"batch_size": 32, "validation": 0.05, "cache_dir": str(run.parent / "cache")},
+        "fusion": {"type": "mlp-residual"},
+        "optimizer": {"type": "adamw", "lr": 2e-3, "weight_decay": 1e-3},
+        "scheduler": {"type": "linear", "warmup": 0.1},
+        "trainer": {"accelerator": "cpu"},
+    }
+    settings = {name: {**section, **sections.get(name, {})} for name, section in usual.items()}
+    if (fusion := sections.get("fusion")) is not None:
+        settings["fusion"] = dict(fusion)
+    settings["data"] |= {"train": str(tables.train), "test": str(tables.test), "id": "id"}
+    settings["trainer"] |= {"max_epochs": epochs}
+    train(validate_experiment({"inputs": inputs, "outputs": outputs, **settings, "run": {"dir": str(run)}}))
+    with (run / "predictions" / "test.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    measures = {"classification": _mcc, "regression": _r2}
+    return {
+        name: measures[output["type"]]([row[name] for row in rows], [row[f"{name}_true"] for row in rows])
+        for name, output in outputs.items()
+    }
+
+
+def _mcc(predicted: Sequence[str], true: Sequence[str]) -> float:
+    numbers = {name: number for number, name in enumerate(sorted({*predicted, *true}))}
+    found, expected = (torch.tensor([numbers[name] for name in names]) for names in (predicted, true))
+    return float(matthews_corrcoef(found, expected, task="multiclass", num_classes=max(2, len(numbers))))
+
+
+def _r2(predicted: Sequence[str], true: Sequence[str]) -> float:
+    found, expected = (torch.tensor([float(value) for value in values]) for values in (predicted, true))
+    return float(r2_score(found, expected))
