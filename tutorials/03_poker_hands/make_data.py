@@ -1,7 +1,7 @@
 """Writes poker hands with their names: ``python make_data.py [ROWS]`` writes hands.csv.
 
 A row is a hand of five cards, sorted by rank as players sort theirs: `rank1` to `rank5` and `suit1` to `suit5`. `hand` is
-its name by the rules. Every name has the same number of rows, but for the royal flush, of which there are only four.
+its name by the rules. Every name has as many rows, but for the royal flush, of which there are only four different hands.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def draw_hand(name: str, draw: random.Random) -> list[Card]:
 
 def main(rows: int = ROWS) -> None:
     draw = random.Random(3)
-    names = [NAMES[row % len(NAMES)] if row % 300 else "royal flush" for row in range(rows)]
+    names = [NAMES[row % len(NAMES)] if row % 30 else "royal flush" for row in range(rows)]
     with open("hands.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         places = range(1, 6)

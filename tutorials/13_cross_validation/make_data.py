@@ -1,8 +1,7 @@
-"""Writes a small table of made-up DNA: ``python make_data.py [ROWS]`` writes dna.csv.
+"""Writes a small table of made-up messages of customers: ``python make_data.py [ROWS]`` writes messages.csv.
 
-`active` sequences have TTGACA, followed by TATAAT at any distance; others have one of both, or both in the other order.
-`gc` is the share of G and C, and `source` the laboratory, which matter a little: active sequences have fewer of them, and
-one laboratory has found more active ones.
+Each customer wrote four of them, in words of his own. Complaints have more of the words of `BAD` and fewer of `GOOD`; the
+product and the weeks since it was bought say a little, too.
 """
 
 from __future__ import annotations
@@ -11,26 +10,30 @@ import csv
 import random
 import sys
 
-ROWS = 500
-LENGTH = 48
+ROWS = 400
+GOOD = "fine works happy quick thanks friendly great easy".split()
+BAD = "broken late wrong slow missing noisy refund scratched".split()
+OTHERS = "the it was is my order box have for with last week please parcel a and".split()
+PRODUCTS = {"lamp": 0.4, "kettle": 0.5, "radio": 0.6}
 
 
 def main(rows: int = ROWS) -> None:
     draw = random.Random(13)
-    with open("dna.csv", "w", newline="", encoding="utf-8") as file:
+    own: list[str] = []
+    with open("messages.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["id", "sequence", "gc", "source", "active"])
+        table.writerow(["id", "customer", "product", "weeks", "message", "complaint"])
         for row in range(rows):
-            active = draw.random() < 0.5
-            rich = draw.uniform(0.35, 0.6) - 0.05 * active
-            letters = draw.choices("ACGT", [1 - rich, rich, rich, 1 - rich], k=LENGTH)
-            motifs = ["TTGACA", "TATAAT"] if active else draw.choice([["TATAAT", "TTGACA"], ["TATAAT"], ["TTGACA"]])
-            places = sorted(draw.sample(range(0, LENGTH - 6, 6), len(motifs)))
-            for place, motif in zip(places, motifs, strict=True):
-                letters[place : place + 6] = motif
-            share = sum(letter in "CG" for letter in letters) / LENGTH
-            source = draw.choices(["lab1", "lab2"], [2, 1] if active else [1, 1])[0]
-            table.writerow([f"d{row}", "".join(letters), f"{share:.3f}", source, "yes" if active else "no"])
+            if row % 4 == 0:
+                own = draw.sample(OTHERS, 6)
+            product = draw.choice(list(PRODUCTS))
+            complaint = draw.random() < PRODUCTS[product]
+            weeks = draw.gammavariate(2, 2 if complaint else 4)
+            words = draw.choices(own, k=draw.randint(6, 14))
+            words += [draw.choice(BAD if (draw.random() < 0.75) == complaint else GOOD) for _ in range(4)]
+            draw.shuffle(words)
+            label = "yes" if complaint else "no"
+            table.writerow([f"m{row}", f"c{row // 4:03d}", product, f"{weeks:.1f}", " ".join(words), label])
 
 
 if __name__ == "__main__":
