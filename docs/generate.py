@@ -80,6 +80,7 @@ SECTIONS = {
     "trainer.averaging": ["EmaConfig", "SwaConfig"],
     "trainer.loss_weighting": ["FixedWeightingConfig", "UncertaintyWeightingConfig", "GradNormConfig"],
     "trainer.latents": ["LatentsConfig"],
+    "trainer.mixing": ["MixingConfig"],
     "callbacks.NAME": _kinds(CALLBACKS),
     "tracker": _kinds(TRACKERS),
     "start_from": ["StartFromConfig"],

@@ -171,9 +171,15 @@ METRICS = Registry("metrics", {})
 FUSIONS = Registry(
     "fusions",
     {
+        "auto": "eir_seq.config.fusion:AutoFusionConfig",
         "concat": "eir_seq.config.fusion:ConcatFusionConfig",
+        "identity": "eir_seq.config.fusion:IdentityFusionConfig",
+        "linear": "eir_seq.config.fusion:LinearFusionConfig",
+        "pass-through": "eir_seq.config.fusion:PassThroughFusionConfig",
         "mlp-residual": "eir_seq.config.fusion:MlpResidualFusionConfig",
+        "mlp-residual-sum": "eir_seq.config.fusion:MlpResidualSumFusionConfig",
         "attention": "eir_seq.config.fusion:AttentionFusionConfig",
+        "cross-attention": "eir_seq.config.fusion:CrossAttentionFusionConfig",
         "gated-experts": "eir_seq.config.fusion:GatedExpertsFusionConfig",
     },
 )

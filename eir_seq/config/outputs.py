@@ -125,6 +125,11 @@ class OutputBase(Strict):
         return False
 
     @property
+    def has_row_losses(self) -> bool:
+        """Whether the loss of a row depends on the output and the target of that row alone: such rows can be mixed."""
+        return True
+
+    @property
     def corruption(self) -> Corruption | None:
         """How the texts of its input are corrupted, where it learns by restoring them."""
         return None
@@ -271,6 +276,11 @@ class TokenOutputBase(OutputBase):
     def reads_tokens(self) -> bool:
         """Whether it reads the states of one input's tokens."""
         return True
+
+    @property
+    def has_row_losses(self) -> bool:
+        """No: its targets are about single tokens."""
+        return False
 
 
 class GeneratingOutputBase(TokenOutputBase):

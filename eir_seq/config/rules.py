@@ -306,6 +306,16 @@ def _missing(sections: Sections) -> Iterator[Fault]:
             yield from ignored(f"inputs.{name}", declared, "modality_dropout", reason)
 
 
+def _fusion(sections: Sections) -> Iterator[Fault]:
+    if sections.fusion is not None:
+        yield from sections.fusion.faults(sections)
+
+
+def _mixing(sections: Sections) -> Iterator[Fault]:
+    if sections.trainer is not None and sections.trainer.mixing is not None:
+        yield from sections.trainer.mixing.faults(sections)
+
+
 def _run(sections: Sections) -> Iterator[Fault]:
     if sections.run is not None and sections.run.dir is not None:
         yield from ignored("run", sections.run, "root", "with run.dir")
@@ -327,6 +337,8 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _inputs,
     _token_outputs,
     _missing,
+    _fusion,
+    _mixing,
     _outputs,
     _shared_heads,
     _optimization,

@@ -14,11 +14,12 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.callbacks import CallbackBase
-from eir_seq.config.fusion import MlpResidualFusionConfig
+from eir_seq.config.fusion import AutoFusionConfig
 from eir_seq.config.inputs import InputBase
 from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
 from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
 from eir_seq.config.latents import LatentsConfig
+from eir_seq.config.mixing import MixingConfig
 from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
 from eir_seq.config.outputs import Asked, DocumentLayout, OutputBase, TargetText
 from eir_seq.config.start_from import StartFromConfig
@@ -210,6 +211,7 @@ class TrainerConfig(Strict):
         FixedWeightingConfig(), description="how the losses of several outputs are weighted"
     )
     compile: bool = Field(False, description="compile the network by torch.compile; the first steps are slow")
+    mixing: MixingConfig | None = Field(None, description="mix training rows, and their targets, in pairs")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device; auto: the fastest available")
     devices: Positive | Literal["auto"] = Field(1, description="how many of them")
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; torch's own choice if absent")
@@ -288,7 +290,7 @@ class ExperimentConfig(Strict):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of every random decision of the run")
     data: DataConfig = Field(description="source of the rows")
     inputs: dict[Name, InputConfig] = Field(min_length=1)
-    fusion: FusionConfig = Field(MlpResidualFusionConfig(), description="how the inputs are fused")
+    fusion: FusionConfig = Field(AutoFusionConfig(), description="how the inputs are fused")
     outputs: dict[Name, OutputConfig] = Field(min_length=1)
     optimizer: OptimizerConfig = Field(AdamWConfig(), description="optimizer and learning rate")
     scheduler: AnySchedulerConfig = Field(SchedulerConfig(), description="learning-rate schedule")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eir_seq.config.cache import CacheConfig
+from eir_seq.config.fusion import FusionBase
 from eir_seq.config.optimization import OptimizerBase, SchedulerBase
 from eir_seq.config.outputs import DocumentLayout, OutputBase
 from eir_seq.config.schema import (
@@ -41,6 +42,7 @@ class Sections:
     run: RunConfig | None
     tracker: TrackerBase | None
     cache: CacheConfig | None = None
+    fusion: FusionBase | None = None
 
     @property
     def token_inputs(self) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eir_seq.config.outputs import TokenOutputBase
 from eir_seq.config.schema import TrainerConfig
 from eir_seq.config.sections import Sections
 from eir_seq.config.strict import ignored
@@ -61,7 +60,7 @@ def _weighting(trainer: TrainerConfig, sections: Sections) -> Iterator[Fault]:
         yield Fault(
             "trainer.compile", "cannot be combined with trainer.loss_weighting: gradnorm, which needs more gradients"
         )
-    reading = [name for name, output in sections.outputs.items() if isinstance(output, TokenOutputBase)]
+    reading = [name for name, output in sections.outputs.items() if output.reads_tokens]
     read = {sections.token_inputs[name] for name in reading}
     if len(read) > 1:
         listed = ", ".join(sorted(read))

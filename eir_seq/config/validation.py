@@ -126,6 +126,7 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
             config.run,
             config.tracker,
             config.cache,
+            config.fusion,
         )
     fields = ExperimentConfig.model_fields
 
@@ -161,6 +162,7 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
         section("run"),
         section("tracker"),
         section("cache"),
+        section("fusion"),
     )
 
 

@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eir_seq.config.mixing import MixingConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.batching import evaluation_batches
 from eir_seq.data.encoded import Progress
 from eir_seq.data.missing import Mask, Missing, PresentRows, drop_inputs, no_tensors, rows_where
+from eir_seq.data.mixing import pair_rows
 from eir_seq.data.rows import ID
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import BYTES, LENGTH, Collator, Draw, FittedModality, RowSource
@@ -29,6 +31,7 @@ Batch = dict[str, Any]
 
 Where rows lack something: `present`, by input which rows have it (batch,), True or False; `labelled`, by output the
 places in the batch of the rows that have a target (labelled rows,). What all rows have is not among them.
+Where training rows are mixed: `mixing`, see `eir_seq.data.mixing.pair_rows`.
 """
 
 
@@ -58,6 +61,8 @@ class EncodedSplit:
     zeros."""
     dropout: Mapping[str, float] = field(default_factory=dict)
     """By input the probability that a row loses it in training."""
+    mixing: MixingConfig | None = None
+    """How the rows of a training batch are mixed."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,6 +82,8 @@ class EncodedSplit:
             present = drop_inputs(present, self.inputs, self.dropout, rows, draw)
         if present:
             batch["present"] = {name: torch.from_numpy(mask) for name, mask in present.items()}
+        if self.mixing is not None and key.epoch is not None:
+            batch["mixing"] = pair_rows(self.mixing, rows, present, draw)
         if self.labelled:
             batch["labelled"] = {
                 name: torch.from_numpy(np.flatnonzero(mask[rows])) for name, mask in self.labelled.items()
@@ -149,6 +156,7 @@ def encode_split(
     progress: Progress | None = None,
     missing: Missing | None = None,
     dropout: Mapping[str, float] = MappingProxyType({}),
+    mixing: MixingConfig | None = None,
 ) -> tuple[EncodedSplit, list[str]]:
     """Encode all inputs of a split, and warnings about them.
 
@@ -156,7 +164,7 @@ def encode_split(
     lack targets (`missing`), one whose column has no label at all. Raises `UserError` where the rows cannot be used
     (classes that training did not have, nothing but unknown tokens).
 
-    `dropout`: by input the probability that a row loses it in training.
+    `dropout`: by input the probability that a row loses it in training. `mixing`: how training rows are mixed.
     """
     ids = list(rows[ID])
     collators: dict[str, Collator] = {name: fitted.collator for name, fitted in inputs.items()}
@@ -205,7 +213,7 @@ def encode_split(
             lacking = f"{labelled.count(False)} of {len(labelled)} {split} rows have no label"
             warnings.append(f"outputs.{name}: {lacking}; {output.config.UNLABELLED}")
     costs = {name: fitted.COSTS for name, fitted in inputs.items()}
-    return EncodedSplit(ids, encoded, collators, targets, seed, costs, present, scored, dropout), warnings
+    return EncodedSplit(ids, encoded, collators, targets, seed, costs, present, scored, dropout, mixing), warnings
 
 
 def _some(masks: Mapping[str, Mask]) -> dict[str, Mask]:

@@ -147,6 +147,7 @@ class DataModule(pl.LightningDataModule):
                 dropout={
                     name: rate for name, declared in self.config.inputs.items() if (rate := declared.modality_dropout)
                 },
+                mixing=self.config.trainer.mixing,
             )
             self.warnings += warnings
         if "train" in self.encoded:

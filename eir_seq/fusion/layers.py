@@ -2,43 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from eir_seq.config.fusion import AttentionFusionConfig, FusionBase, GatedExpertsFusionConfig, MlpResidualFusionConfig
-from eir_seq.errors import Fault, UserError
+from eir_seq.config.fusion import (
+    FusionBase,
+    GatedExpertsFusionConfig,
+    LinearFusionConfig,
+    MlpResidualFusionConfig,
+    MlpResidualSumFusionConfig,
+    PassThroughFusionConfig,
+    ResidualFusionBase,
+)
 from eir_seq.models.layers.stochastic_depth import StochasticDepth
+
+WIDEST = 256
+"""Width of residual blocks whose width is not configured, at most."""
 
 
 class ResidualBlock(nn.Module):
-    """``x + branch(norm(x))`` with a feed-forward branch that stochastic depth may leave out."""
+    """``x + branch(norm(x))`` with a feed-forward branch that stochastic depth may leave out.
 
-    def __init__(self, hidden_size: int, dropout: float, stochastic_depth: float) -> None:
+    The last layer of the branch begins with zeros, so that a stack of blocks begins as the identity and a deep one
+    learns from the first step on as a shallow one does (Zhang et al. 2019, "Fixup Initialization", arXiv:1901.09321).
+
+    Args:
+        hidden_size: width of what comes in and goes out.
+        dropout: between the two linear layers, and of the branch.
+        stochastic_depth: probability of leaving the branch out.
+        branch_dropout: of the branch, if not the same.
+    """
+
+    def __init__(
+        self, hidden_size: int, dropout: float, stochastic_depth: float, branch_dropout: float | None = None
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size)
         self.up = nn.Linear(hidden_size, hidden_size)
         self.activation = nn.GELU()
         self.dropout = nn.Dropout(dropout)
         self.down = nn.Linear(hidden_size, hidden_size)
+        self.branch_dropout = nn.Dropout(dropout if branch_dropout is None else branch_dropout)
         self.stochastic_depth = StochasticDepth(stochastic_depth)
+        nn.init.zeros_(self.down.weight)
+        nn.init.zeros_(self.down.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``(batch, hidden)`` in and out."""
         branch = self.down(self.dropout(self.activation(self.up(self.norm(x)))))
-        summed: Tensor = x + self.stochastic_depth(self.dropout(branch))
+        summed: Tensor = x + self.stochastic_depth(self.branch_dropout(branch))
         return summed
 
 
 class Fusion(nn.Module):
-    """Base of all fusions: ``{input: (batch, size)}`` -> ``{output: (batch, output_size)}``.
+    """Base of all fusions: ``{input: (batch, size)}`` -> ``{output: (batch, size_of(output))}``.
 
-    One that `READS_STATES` gets `TokenStates` in place of vectors: the states (batch, length, size) of each input with
-    their mask, of length 1 where the encoder gives a vector.
+    One that `reads_states` gets `TokenStates` in place of vectors: the states (batch, length, size) of each input with
+    their mask, of length 1 where the encoder gives a vector. Its config says so.
     """
 
-    READS_STATES: ClassVar[bool] = False
+    reads_states: bool = False
     output_size: int
 
     def __init__(self, sizes: dict[str, int], outputs: list[str]) -> None:
@@ -46,6 +72,11 @@ class Fusion(nn.Module):
         self.inputs = list(sizes)
         self.outputs = list(outputs)
         self.total_size = sum(sizes.values())
+
+    def size_of(self, output: str) -> int:
+        """Width of the features of an output; by default that of all of them."""
+        del output
+        return self.output_size
 
     def concatenate(self, features: dict[str, Any]) -> Tensor:
         """All features side by side, in the order of the config. Shape: ``(batch, total_size)``."""
@@ -68,56 +99,95 @@ class ConcatFusion(Fusion):
         return self.shared(self.concatenate(features))
 
 
+class PassThroughFusion(Fusion):
+    """The features of one input for each output."""
+
+    def __init__(self, config: PassThroughFusionConfig, sizes: dict[str, int], outputs: list[str]) -> None:
+        super().__init__(sizes, outputs)
+        self.sizes = dict(sizes)
+        self.read = {name: config.inputs.get(name, self.inputs[0]) for name in outputs}
+        assert len(sizes) == 1 or set(outputs) <= set(config.inputs), "a rule demands that each output names its input"
+
+    def size_of(self, output: str) -> int:
+        """That of the input that it reads."""
+        return self.sizes[self.read[output]]
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
+        """See `Fusion`."""
+        return {name: features[source] for name, source in self.read.items()}
+
+
+class LinearFusion(Fusion):
+    """One linear layer on the concatenated features."""
+
+    def __init__(self, config: LinearFusionConfig, sizes: dict[str, int], outputs: list[str]) -> None:
+        super().__init__(sizes, outputs)
+        self.output_size = config.hidden_size or self.total_size
+        self.project = nn.Linear(self.total_size, self.output_size)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
+        """See `Fusion`."""
+        return self.shared(self.dropout(self.project(self.concatenate(features))))
+
+
+class ResidualBlocks(nn.Sequential):
+    """Residual blocks by the options of a fusion."""
+
+    def __init__(self, config: ResidualFusionBase, hidden_size: int) -> None:
+        inside = config.dropout if config.hidden_dropout is None else config.hidden_dropout
+        behind = config.dropout if config.branch_dropout is None else config.branch_dropout
+        super().__init__(
+            *(ResidualBlock(hidden_size, inside, config.stochastic_depth, behind) for _ in range(config.num_layers))
+        )
+
+
 class MlpResidualFusion(Fusion):
-    """Residual feed-forward blocks on the concatenated features."""
+    """Residual feed-forward blocks on the concatenated features.
+
+    Without a `hidden_size` the blocks are as wide as the features, which they then read unprojected (up to `WIDEST`).
+    A wide layer behind a narrow encoder multiplies the gradient that reaches it: under Adam that is as if the learning
+    rate were higher, and tiny encoders stop learning where a linear layer on their features learns.
+    """
 
     def __init__(self, config: MlpResidualFusionConfig, sizes: dict[str, int], outputs: list[str]) -> None:
         super().__init__(sizes, outputs)
-        self.output_size = config.hidden_size
-        self.project = nn.Linear(self.total_size, config.hidden_size)
-        self.blocks = nn.Sequential(
-            *(
-                ResidualBlock(config.hidden_size, config.dropout, config.stochastic_depth)
-                for _ in range(config.num_layers)
-            )
-        )
-        self.final_norm = nn.LayerNorm(config.hidden_size)
+        self.output_size = config.hidden_size or min(self.total_size, WIDEST)
+        unprojected = config.hidden_size is None and self.output_size == self.total_size
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.project = nn.Identity() if unprojected else nn.Linear(self.total_size, self.output_size)
+        self.blocks = ResidualBlocks(config, self.output_size)
+        self.final_norm = nn.LayerNorm(self.output_size)
+        self.output_dropout = nn.Dropout(config.output_dropout)
 
     def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""
-        return self.shared(self.final_norm(self.blocks(self.project(self.concatenate(features)))))
+        x = self.project(self.input_dropout(self.concatenate(features)))
+        return self.shared(self.output_dropout(self.final_norm(self.blocks(x))))
 
 
-class AttentionFusion(Fusion):
-    """A transformer over one token per input, read out at a learnt summary token."""
+class MlpResidualSumFusion(Fusion):
+    """Residual feed-forward blocks on the sum of the normalised and projected inputs, over the root of their number."""
 
-    def __init__(self, config: AttentionFusionConfig, sizes: dict[str, int], outputs: list[str]) -> None:
+    def __init__(self, config: MlpResidualSumFusionConfig, sizes: dict[str, int], outputs: list[str]) -> None:
         super().__init__(sizes, outputs)
-        hidden = config.hidden_size
-        if hidden % config.num_heads:
-            raise UserError(
-                Fault("fusion.num_heads", f"{config.num_heads} heads do not divide fusion.hidden_size {hidden}")
-            )
-        self.output_size = hidden
-        self.project = nn.ModuleDict({_key(name): nn.Linear(size, hidden) for name, size in sizes.items()})
-        # One learnt vector per place tells the inputs apart; place 0 is the summary.
-        self.places = nn.Parameter(torch.randn(1 + len(sizes), hidden) * 0.02)
-        layer = nn.TransformerEncoderLayer(
-            hidden, config.num_heads, 4 * hidden, config.dropout, "gelu", batch_first=True, norm_first=True
+        self.output_size = config.hidden_size or min(max(sizes.values()), WIDEST)
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.project = nn.ModuleDict(
+            {
+                module_key(name): nn.Sequential(nn.LayerNorm(size), nn.Linear(size, self.output_size))
+                for name, size in sizes.items()
+            }
         )
-        self.layers = nn.TransformerEncoder(
-            layer, config.num_layers, norm=nn.LayerNorm(hidden), enable_nested_tensor=False
-        )
-        for parameter in self.layers.parameters():  # the encoder copies one layer; each needs its own start
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        self.blocks = ResidualBlocks(config, self.output_size)
+        self.final_norm = nn.LayerNorm(self.output_size)
+        self.output_dropout = nn.Dropout(config.output_dropout)
 
     def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""
-        tokens = torch.stack([self.project[_key(name)](features[name]) for name in self.inputs], dim=1)
-        summary = tokens.new_zeros(tokens.shape[0], 1, tokens.shape[2])
-        states = self.layers(torch.cat([summary, tokens], dim=1) + self.places)
-        return self.shared(states[:, 0])
+        projected = [self.project[module_key(name)](self.input_dropout(features[name])) for name in self.inputs]
+        x = torch.stack(projected).sum(dim=0) / math.sqrt(len(projected))
+        return self.shared(self.output_dropout(self.final_norm(self.blocks(x))))
 
 
 class GatedExpertsFusion(Fusion):
@@ -132,20 +202,30 @@ class GatedExpertsFusion(Fusion):
                 nn.GELU(),
                 nn.Dropout(config.dropout),
                 nn.Linear(config.hidden_size, config.hidden_size),
+                *(
+                    ResidualBlock(config.hidden_size, config.dropout, config.stochastic_depth)
+                    for _ in range(config.num_layers)
+                ),
             )
             for _ in range(config.num_experts)
         )
-        self.gates = nn.ModuleDict({_key(name): nn.Linear(self.total_size, config.num_experts) for name in outputs})
+        self.gates = nn.ModuleDict(
+            {module_key(name): nn.Linear(self.total_size, config.num_experts) for name in outputs}
+        )
+        self.output_dropout = nn.Dropout(config.output_dropout)
 
     def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""
         x = self.concatenate(features)
         experts = torch.stack([expert(x) for expert in self.experts], dim=1)  # (batch, experts, hidden)
         return {
-            name: torch.einsum("be,beh->bh", self.gates[_key(name)](x).softmax(dim=-1), experts)
+            name: self.output_dropout(
+                torch.einsum("be,beh->bh", self.gates[module_key(name)](x).softmax(dim=-1), experts)
+            )
             for name in self.outputs
         }
 
 
-def _key(name: str) -> str:
-    return f"of_{name}"  # ModuleDict refuses names of its own attributes, such as "keys"
+def module_key(name: str) -> str:
+    """The key of an input or output among modules: `ModuleDict` refuses names of its own attributes, such as "keys"."""
+    return f"of_{name}"

@@ -171,6 +171,8 @@ def _subtitle(run: RunFiles) -> list[str]:
     facts += [str(value) for value in (_minute(sessions[0].get("started")), sessions[-1].get("device")) if value]
     if run.data.parameters.get("total"):
         facts.append(f"{run.data.parameters['total']:,} parameters")
+    if run.data.fusion is not None:
+        facts.append(f"fusion: {run.data.fusion}")
     if run.best_step is not None:
         facts.append(f"best checkpoint at step {run.best_step:,}")
     return facts

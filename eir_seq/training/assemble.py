@@ -11,7 +11,7 @@ import torch
 
 from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.fusion import build_fusion, reads_states
+from eir_seq.fusion import build_fusion
 from eir_seq.fusion.heads import TrunkHead, build_trunks
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
@@ -22,6 +22,7 @@ from eir_seq.randomness import derive_seed
 from eir_seq.spool import default_folder
 from eir_seq.tokenizers.cache import TokenizerCache
 from eir_seq.training.console import Console
+from eir_seq.training.mixing import Mixer
 from eir_seq.training.network import Network
 
 if TYPE_CHECKING:
@@ -189,11 +190,11 @@ def build_network(
     fused = [name for name in outputs if name not in token_inputs and name not in state_inputs]
     fusion = None
     if fused:
-        width = "state_size" if reads_states(config.fusion) else "output_size"
+        width = "state_size" if config.fusion.chosen(list(encoders)).reads_states else "output_size"
         fusion = build_fusion(config.fusion, {name: _size(encoder, width) for name, encoder in encoders.items()}, fused)
     read = {name: _size(encoders[source], "state_size") for name, source in token_inputs.items()}
     if fusion is not None:
-        read |= dict.fromkeys(fused, fusion.output_size)
+        read |= {name: fusion.size_of(name) for name in fused}
     trunks = build_trunks(
         {name: output.config.head for name, output in outputs.items() if isinstance(output.config, HeadOutputBase)},
         read,
@@ -213,7 +214,10 @@ def build_network(
         if config.data.on_missing == "keep" or declared.modality_dropout
     ]
     may_lack = (fusion is not None or state_inputs) and len(encoders) > 1
-    return Network(encoders, fusion, heads, token_inputs, state_inputs, lacking if may_lack else ())
+    network = Network(encoders, fusion, heads, token_inputs, state_inputs, lacking if may_lack else ())
+    if config.trainer.mixing is not None:
+        network.mixer = Mixer(config.trainer.mixing, network)
+    return network
 
 
 def _size(encoder: torch.nn.Module, width: str = "output_size") -> int:

@@ -41,6 +41,8 @@ class CheckResult:
     inputs: dict[str, dict[str, Any]]
     tokens: dict[str, dict[str, int]]
     """Tokens after truncation by input and split."""
+    fusion: str | None
+    """The fusion of the inputs; None where no output reads it."""
     outputs: dict[str, dict[str, Any]]
     parameters: dict[str, int]
     loss: float
@@ -65,6 +67,8 @@ class CheckResult:
             lines.append(_line(f"inputs.{name}", _described(described)))
             if self.tokens[name]:
                 lines.append(_line("  tokens", ", ".join(f"{split} {n:,}" for split, n in self.tokens[name].items())))
+        if self.fusion is not None:
+            lines.append(_line("fusion", self.fusion))
         lines += [_line(f"outputs.{name}", _described(described)) for name, described in self.outputs.items()]
         lines += [_line("parameters", f"{self.parameters['total']:,} ({self.parameters['trainable']:,} trained)")]
         lines += [
@@ -122,6 +126,7 @@ def check(config: ExperimentConfig) -> CheckResult:
             }
             for name in parts.inputs
         },
+        fusion=None if parts.network.fusion is None else config.fusion.describe(list(config.inputs)),
         outputs={name: output.describe() for name, output in parts.outputs.items()},
         parameters=parts.network.count_parameters(),
         loss=loss,

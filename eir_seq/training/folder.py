@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import yaml
 
+from eir_seq.config.fusion import of_earlier_version
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.yaml_source import parse_yaml
 from eir_seq.errors import Fault, UserError
@@ -332,6 +333,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(Fault(str(path), f"is not a run's config ({detail})")) from None
     if not isinstance(content, dict):
         raise UserError(Fault(str(path), "is not a run's config (it is empty)"))
+    if isinstance(fusion := content.get("fusion"), dict):
+        content["fusion"] = of_earlier_version(fusion)
     return content
 
 

@@ -79,34 +79,69 @@ def loss_counts(network: Network, outputs: Mapping[str, FittedOutput], batch: Ba
         if (rows := labelled.get(name)) is not None:
             own = {key: {tensor: x[rows] for tensor, x in tensors.items()} for key, tensors in inputs.items()}
             target = target[rows]
-        found[name] = output.loss_counts(own, target).sum(dim=0, dtype=torch.float64).tolist()
+        counts = output.loss_counts(own, target)
+        if "mixing" in batch and output.config.has_row_losses:
+            counts = _in_place(counts, rows, len(batch["id"])).double()
+            counts = _by_shares(counts, counts[batch["mixing"]["partner"]], batch)
+        found[name] = counts.sum(dim=0, dtype=torch.float64).tolist()
     return found
 
 
 def loss_terms(outputs: Mapping[str, FittedOutput], raw: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-    """What each row adds to the terms of each output's loss, (batch, terms); nothing where it has no target."""
+    """What each row adds to the terms of each output's loss, (batch, terms); nothing where it has no target.
+
+    Of rows that are mixed, the terms of both targets, weighted by their shares.
+    """
     labelled, found = batch.get("labelled", {}), {}
     for name, output in outputs.items():
         target, rows = batch["targets"][name], labelled.get(name)
-        if rows is None:
-            found[name] = output.loss_terms(raw[name], target)
-            continue
-        terms = output.loss_terms(raw[name][rows], target[rows])
-        found[name] = terms.new_zeros(len(target), terms.shape[1]).index_copy(0, rows, terms)
+        found[name] = _terms(output, raw[name], target, rows)
+        if "mixing" in batch and output.config.has_row_losses:
+            partner = batch["mixing"]["partner"]
+            if rows is not None:
+                rows = torch.isin(partner, rows).nonzero().flatten()
+            found[name] = _by_shares(found[name], _terms(output, raw[name], target[partner], rows), batch)
     return found
+
+
+def _terms(output: FittedOutput, raw: Tensor, target: Tensor, rows: Tensor | None) -> Tensor:
+    """What each row adds to the terms of the loss, (batch, terms); nothing where it is not among `rows`."""
+    if rows is None:
+        return output.loss_terms(raw, target)
+    return _in_place(output.loss_terms(raw[rows], target[rows]), rows, len(target))
+
+
+def _in_place(values: Tensor, rows: Tensor | None, batch: int) -> Tensor:
+    """Values of some rows, (rows, terms), among those of all, (batch, terms), which are zeros."""
+    if rows is None:
+        return values
+    return values.new_zeros(batch, values.shape[1]).index_copy(0, rows, values)
+
+
+def _by_shares(own: Tensor, others: Tensor, batch: Batch) -> Tensor:
+    """Values (batch, terms) of rows and of what is mixed into them, weighted by their shares."""
+    share: Tensor = batch["mixing"]["share"].to(own.dtype)[:, None]
+    return share * own + (1 - share) * others
+
+
+def training_outputs(network: Network, batch: Batch) -> tuple[dict[str, Tensor], Batch]:
+    """Raw outputs of a training batch, and the batch with the shares of the rows that were mixed, if any were."""
+    if network.mixer is not None and "mixing" in batch:
+        return network.mixer.outputs(network, batch)
+    return network.run(batch), batch
 
 
 def batch_loss(network: Network, outputs: Mapping[str, FittedOutput], batch: Batch, device: torch.device) -> Tensor:
     """The weighted loss of a batch that is a whole optimizer step."""
     counts = loss_counts(network, outputs, batch)
     batch = to_device(batch, device)
-    raw = network.run(batch)
+    raw, batch = training_outputs(network, batch)
     return weighted_loss(outputs, loss_terms(outputs, raw, batch), counts)
 
 
 def mean_loss(sums: Tensor, counts: Sequence[float]) -> Tensor:
     """The loss of an output from the sums (terms,) and counts of its terms; a term without rows or tokens is zero."""
-    return torch.stack([total / max(count, 1.0) for total, count in zip(sums, counts, strict=True)]).sum()
+    return torch.stack([total / (count or 1.0) for total, count in zip(sums, counts, strict=True)]).sum()
 
 
 def weighted_loss(outputs: Mapping[str, FittedOutput], terms: Mapping[str, Tensor], counts: Counts) -> Tensor:

@@ -19,7 +19,7 @@ from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.randomness import derive_seed
 from eir_seq.training.averaging import averaged_rate
 from eir_seq.training.evaluation import Batch, Gathered
-from eir_seq.training.groups import RunningLosses, loss_terms, mean_losses, weighted_loss
+from eir_seq.training.groups import RunningLosses, loss_terms, mean_losses, training_outputs, weighted_loss
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor
 from eir_seq.training.running import TrainingRows
@@ -81,7 +81,7 @@ class TrainingModule(LightningModule):
         for name in self.outputs:
             if isinstance(head := self.network.head(name), Seq2SeqLmHead):
                 head.tokens_per_text = batch["step_counts"][name][0] / batch["step_rows"]
-        raw = self.network.run(batch)
+        raw, batch = training_outputs(self.network, batch)
         terms = loss_terms(self.outputs, raw, batch)
         self._group.append((batch["id"], {name: rows.detach().isfinite().all(dim=1) for name, rows in terms.items()}))
         if self.train_rows is not None:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.fusion import Fusion
+from eir_seq.modalities.encoders.mixing import Pairs
 from eir_seq.models.output import TokenStates
+from eir_seq.training.mixing import Mixer
 
 
 class Network(nn.Module):
@@ -21,9 +23,9 @@ class Network(nn.Module):
         encoders: by input name; called with the input's collated tensors, gives ``(batch, output_size)``. Those whose
             states a head or the fusion reads have ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)``
             besides, see `eir_seq.modalities.encoders.base.Encoder`.
-        fusion: vectors, or states where it reads those, to ``{output: (batch, fusion.output_size)}``; None where no
+        fusion: vectors, or states where it reads those, to ``{output: (batch, fusion.size_of(output))}``; None where no
             head reads it.
-        heads: by output name; ``(batch, fusion.output_size)``, or `TokenStates`, to the raw output ``(batch, ...)``.
+        heads: by output name; ``(batch, fusion.size_of(name))``, or `TokenStates`, to the raw output ``(batch, ...)``.
         token_inputs: for each output that reads token states, the input that they are of.
         state_inputs: for each output whose head is called as ``head({input: TokenStates}, target)``, these inputs; the
             target is None where a batch has none.
@@ -48,7 +50,9 @@ class Network(nn.Module):
         self.encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
         self.fusion = fusion
         self.heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
-        self.reads_states = fusion is not None and fusion.READS_STATES
+        self.mixer: Mixer | None = None
+        """What mixes training batches, where anything does."""
+        self.reads_states = fusion is not None and fusion.reads_states
         self.absence, self.state_absence = nn.ParameterDict(), nn.ParameterDict()
         read_by_heads = {name for names in state_inputs.values() for name in names}
         self.frozen: tuple[nn.Module, ...] = ()
@@ -69,12 +73,15 @@ class Network(nn.Module):
         inputs: Mapping[str, Mapping[str, Tensor]],
         present: Mapping[str, Tensor] = MappingProxyType({}),
         targets: Mapping[str, Tensor] = MappingProxyType({}),
+        mixed: Mapping[str, Pairs] = MappingProxyType({}),
     ) -> dict[str, Tensor]:
         """Raw outputs ``{output: (batch, width)}`` of a batch's ``inputs``.
 
         `present`: by input, which rows have it, (batch,), True or False; one that is not named is in all of them. An
         input without tensors is in none. The raw outputs of a head that reads the tokens of a missing input say
         nothing.
+
+        `mixed`: by input, the rows whose features are mixed before the fusion.
         """
         tokens = {}
         for name in dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads)):
@@ -84,9 +91,11 @@ class Network(nn.Module):
         fused: Mapping[str, Tensor] = {}
         if self.fusion is not None:
             read = self._states if self.reads_states else self._vector
-            fused = self.fusion(
-                {name: read(name, inputs[name], tokens.get(name), present.get(name)) for name in self._encoders}
-            )
+            features: dict[str, Any] = {
+                name: read(name, inputs[name], tokens.get(name), present.get(name)) for name in self._encoders
+            }
+            features |= {name: pairs.blend_features(features[name]) for name, pairs in mixed.items()}
+            fused = self.fusion(features)
         states = {
             name: self._states(name, inputs[name], tokens.get(name), present.get(name)) for name in self._read_by_heads
         }
@@ -187,6 +196,11 @@ class Network(nn.Module):
     def outputs(self) -> list[str]:
         """The names of the outputs."""
         return list(self._heads)
+
+    @property
+    def input_names(self) -> list[str]:
+        """The inputs, in the order of the config."""
+        return list(self._encoders)
 
     def head(self, name: str) -> nn.Module:
         """The head of an output."""

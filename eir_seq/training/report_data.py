@@ -68,6 +68,8 @@ class ReportData(BaseModel):
     """What can be used of the rows and yet looks wrong."""
     outputs: dict[str, dict[str, Any]] = {}
     """`FittedOutput.describe` by output."""
+    fusion: str | None = None
+    """What fuses the inputs; None where no output reads it."""
     parameters: dict[str, int] = {}
     """Parameters by part of the network; ``total`` and ``trainable`` among them."""
     seconds: dict[str, float] = {}

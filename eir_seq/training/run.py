@@ -289,6 +289,8 @@ class _Run:
             reasons = self.report.skipped.setdefault(row.split, {})
             reasons[row.reason] = reasons.get(row.reason, 0) + 1
         self.report.outputs = {name: output.describe() for name, output in parts.outputs.items()}
+        if parts.network.fusion is not None:
+            self.report.fusion = self.config.fusion.describe(list(self.config.inputs))
         self.report.parameters = parts.network.count_parameters()
         for name, fitted in parts.inputs.items():
             limit = fitted.describe().get("max_length")

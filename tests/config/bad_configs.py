@@ -137,7 +137,7 @@ VALUES = [
     cli("input-type", "inputs.review.type=sequenc", f"inputs.review.type: 'sequenc' is not one of {', '.join(map(repr, INPUTS))}; did you mean 'sequence'?"),
     cli("tokenizer-type", "inputs.review.tokenizer.type=wrd", "inputs.review.tokenizer.type: 'wrd' is not one of 'word', 'character', 'byte', 'bpe', 'wordpiece', 'unigram', 'published'; did you mean 'word'?"),
     cli("output-type", "outputs.stars.type=regresion", "outputs.stars.type: 'regresion' is not one of 'classification', 'regression', 'multi_label', 'ordinal', 'survival', 'causal_lm', 'token_classification', 'span', 'seq2seq_lm', 'masked_lm', 'replaced_token_detection', 'span_corruption', 'denoising'; did you mean 'regression'?"),
-    cli("fusion-type", "fusion.type=mlp", "fusion.type: 'mlp' is not one of 'concat', 'mlp-residual', 'attention', 'gated-experts'; did you mean 'mlp-residual'?"),
+    cli("fusion-type", "fusion.type=mlp", "fusion.type: 'mlp' is not one of 'auto', 'concat', 'identity', 'linear', 'pass-through', 'mlp-residual', 'mlp-residual-sum', 'attention', 'cross-attention', 'gated-experts'; did you mean 'mlp-residual'?"),
     cli("optimizer-type", "optimizer.type=adamv", "optimizer.type: 'adamv' is not one of 'adamw', 'sgd', 'adafactor', 'adam', 'nadam', 'radam', 'adamax', 'adabelief', 'rmsprop', 'adagrad', 'adadelta', 'asgd', 'muon'; did you mean 'adam'?"),
     cli("scheduler-type", "scheduler.type=cosin", "scheduler.type: 'cosin' is not one of 'constant', 'linear', 'cosine', 'one-cycle', 'plateau'; did you mean 'cosine'?"),
     cli("loss-of-another-output", "outputs.stars.loss=focal", "outputs.stars.loss: 'focal' is not one of 'mse', 'mae', 'smooth-l1', 'huber', 'poisson', 'quantile', 'gaussian'"),
@@ -198,6 +198,13 @@ COMBINATIONS = [
     cli("cache-names", ("cache.dir=a", "data.cache_dir=b"), "data.cache_dir: is the earlier name of cache.dir, which is 'a'; give one of them"),
     cli("ignored-root", ("run.dir=a", "run.root=b"), "run.root: has no effect with run.dir"),
     cli("ignored-key-of-variant", ("fusion=concat", "fusion.num_layers=2"), "fusion.num_layers: unknown key; keys here: type"),
+    Bad("cross-attention-alone", words=("fusion=cross-attention",), lines=("fusion.type: 'cross-attention' needs a second input that the first can attend to (conf/fusion/cross-attention.yaml:2)",)),
+    cli("cross-attention-query", ("fusion=cross-attention", "fusion.query=revew"), "fusion.query: 'revew' is not an input (there are: 'review'); did you mean 'review'?"),
+    cli("pass-through-names", ("fusion=pass-through", "fusion.inputs={star: review, stars: text}"), "fusion.inputs: 'star' is not an output (there are: 'sentiment', 'stars'); did you mean 'stars'?", "fusion.inputs.stars: 'text' is not an input (there are: 'review')"),
+    cli("ignored-stochastic-depth", ("fusion=gated-experts", "fusion.stochastic_depth=0.2"), "fusion.stochastic_depth: has no effect without blocks (fusion.num_layers)"),
+    cli("mixing-keys", ("trainer.mixing.type=mixupp", "trainer.mixing.alpha=0"), "trainer.mixing.type: 'mixupp' is not one of 'mixup', 'cutmix', 'cutmix-block', 'cutmix-uniform', 'manifold'; did you mean 'mixup'?", "trainer.mixing.alpha: 0 is not a number > 0 and <= 1000"),
+    cli("mixing-inputs", ("trainer.mixing.inputs={revew: mixup}", "trainer.mixing.layers=[fusion]"), "trainer.mixing.layers: has no effect with type 'mixup' (manifold has it)", "trainer.mixing.inputs: 'revew' is not an input (there are: 'review'); did you mean 'review'?"),
+    cli("mixing-layers", ("trainer.mixing.type=manifold", "trainer.mixing.layers=[inputs.revew.body]"), "trainer.mixing.layers: 'inputs.revew.body' is in none of inputs.review, fusion"),
     cli("sample-name", "data.name=review", "data.name: 'review' is not a shipped sample ('reviews', 'stories', 'translations', 'long_documents', 'reviews_test'); did you mean 'reviews'?"),
     cli("no-such-file", ("data=table", "data.train=cnf"), "data.train: no such file or folder: 'cnf'; did you mean 'conf'?"),
     cli("early-stopping", ("data.validation=null", "trainer.early_stopping.patience=2"), "trainer.early_stopping: cannot work as there are no validation rows (data.validation: null)"),
@@ -254,7 +261,7 @@ def instead(id: str, old: str, new: str, *lines: str) -> Bad:
 HERE = "conf/experiment/mine.yaml"
 CHOICES = [
     *[cli(f"null-{group}", f"{group}=null", f"{group}: null is no option (there are {options}); ~{group} leaves the group out") for group, options in (
-        ("data", DATA), ("fusion", "attention, concat, gated-experts, mlp-residual"), ("optimizer", "adabelief, adadelta, adafactor, adagrad, adam, adamax, adamw, asgd, muon, nadam, radam, rmsprop, sgd"), ("scheduler", "constant, cosine, linear, one-cycle, plateau"), ("tracker", "csv, tensorboard, wandb"), ("trainer", "cpu, default, gpu, try"))],
+        ("data", DATA), ("fusion", "attention, auto, concat, cross-attention, gated-experts, identity, linear, mlp-residual, mlp-residual-sum, pass-through"), ("optimizer", "adabelief, adadelta, adafactor, adagrad, adam, adamax, adamw, asgd, muon, nadam, radam, rmsprop, sgd"), ("scheduler", "constant, cosine, linear, one-cycle, plateau"), ("tracker", "csv, tensorboard, wandb"), ("trainer", "cpu, default, gpu, try"))],
     cli("no-options", "scheduler=[]", "scheduler: [] is no option (there are constant, cosine, linear, one-cycle, plateau); ~scheduler leaves the group out"),
     cli("several-options", "scheduler=[linear,cosine]", "scheduler: 'linear' and 'cosine' exclude each other; name one, or run a job with each: -m scheduler=linear,cosine"),
     cli("one-of-several", "scheduler=[linear,cosin]", "scheduler: no option 'cosin' (there are constant, cosine, linear, one-cycle, plateau; looked in conf/scheduler); did you mean 'cosine'?"),

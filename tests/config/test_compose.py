@@ -50,7 +50,8 @@ def test_every_option_of_every_group_can_be_chosen(project: Path) -> None:
     (project / "rows.csv").write_text("text,sentiment\n")
     for group in ("fusion", "optimizer", "scheduler", "trainer", "tracker"):
         for option in options_of(group):
-            config = compose("experiment=imdb_longformer", f"{group}={option}")
+            several = option == "cross-attention"
+            config = compose(f"experiment=imdb_{'combined' if several else 'longformer'}", f"{group}={option}")
             if group in ("fusion", "optimizer", "scheduler", "tracker"):
                 assert getattr(config, group).type == option
     assert compose("experiment=sst2_from_table", "data.train=rows.csv").data.train == "rows.csv"

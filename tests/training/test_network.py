@@ -60,7 +60,7 @@ def test_without_a_head_on_the_fused_vector_there_is_no_fusion() -> None:
 
 
 class SumOfStates(Fusion):
-    READS_STATES = True
+    reads_states = True
 
     def __init__(self) -> None:
         super().__init__({"one": 3, "two": 3}, ["label"])

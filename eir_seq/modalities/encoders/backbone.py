@@ -44,6 +44,8 @@ class SequenceEncoder(Encoder):
     global: it sees the whole text, and all see it.
     """
 
+    cut_axes = 0
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -146,6 +148,18 @@ class SequenceEncoder(Encoder):
         if self.pool == "none":
             return flat_states(tokens.states, tokens.mask, self.max_length)
         return pool_states(tokens.states, tokens.mask, self.pool)
+
+    def mixed_embeddings(self) -> list[nn.Module]:
+        """The table of token vectors: these are mixed (Guo et al. 2019, arXiv:1905.08941).
+
+        Raises:
+            UserError: the backbone has no such table.
+        """
+        try:
+            return [self.backbone.get_input_embeddings()]  # type: ignore[operator]
+        except (AttributeError, NotImplementedError):
+            message = f"{self.describe_backbone()['model_type']!r} has no table of token vectors that could be mixed"
+            raise UserError(Fault("model.model_type", f"{message}; use trainer.mixing.type=manifold")) from None
 
     def describe_backbone(self) -> dict[str, Any]:
         """Type and options with which `create_model` builds the same backbone without weights."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from eir_seq.config.schema import DataConfig
+from eir_seq.modalities.encoders.mixing import Mixing, tables
 from eir_seq.models.output import TokenStates
 
 
@@ -23,6 +24,9 @@ class Encoder(nn.Module, ABC):
     """Width of the vector."""
     state_size: int
     """Width of the states."""
+    cut_axes: ClassVar[int | None] = None
+    """How many of the last axes of the tensors are positions, for `mix`; by the number of axes if None. 0: a cut would
+    tear apart what belongs together, such as the tokens of a word, and weighted sums take its place."""
 
     @classmethod
     def build(cls, fitted: Any, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> Self:
@@ -53,6 +57,26 @@ class Encoder(nn.Module, ABC):
     def penalty(self) -> Tensor | None:
         """What is added to the loss of a training step, such as an L1 penalty on weights; None for nothing."""
         return None
+
+    def mix(self, tensors: dict[str, Tensor], mixing: Mixing) -> tuple[dict[str, Tensor], Tensor]:
+        """The tensors that `read` takes with each row mixed with another, and the share of the rows that is left.
+
+        By default numbers become weighted sums, masks are true where one of the rows has them, and integers stay, whose
+        vectors (`mixed_embeddings`) are mixed instead; without such vectors they are numbers, too. A cut takes
+        positions from every tensor, along the last axes (`cut_axes`).
+
+        Args:
+            tensors: by name, each (batch, ...).
+            mixing: the rows that are mixed, and how.
+
+        Returns:
+            The tensors, and (batch,) the share.
+        """
+        return mixing.tensors(tensors, self.cut_axes, has_embeddings=bool(self.mixed_embeddings()))
+
+    def mixed_embeddings(self) -> list[nn.Module]:
+        """The modules that make vectors (batch, ...) of integers; mixup mixes these vectors."""
+        return tables(self)
 
     def published_models(self) -> dict[str, Any]:
         """Models that others can load, by the folder below that of the input."""

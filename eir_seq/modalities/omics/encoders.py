@@ -12,6 +12,7 @@ from eir_seq.config.schema import DataConfig
 from eir_seq.modalities.encoders.base import Encoder
 from eir_seq.modalities.encoders.grids import FittedGrid, GridEncoder, l1
 from eir_seq.modalities.encoders.layers.locally_connected import LocallyConnected, LocallyConnectedNetwork
+from eir_seq.modalities.encoders.mixing import Mixing
 from eir_seq.modalities.omics.encoder_configs import GroupOptions, SimpleLclOptions
 from eir_seq.models.output import TokenStates
 from eir_seq.registry import imported
@@ -63,6 +64,12 @@ class GenotypeEncoder(Encoder):
         """The vector of each row, (batch, output_size)."""
         vector: Tensor = self.reader(values=self._values(codes, values))
         return vector
+
+    def mix(self, tensors: dict[str, Tensor], mixing: Mixing) -> tuple[dict[str, Tensor], Tensor]:
+        """Weighted sums of one-hot values; a cut takes codes of whole positions. See `Encoder.mix`."""
+        if mixing.way == "mixup":
+            tensors = {"values": self.expand(tensors["codes"])}
+        return super().mix(tensors, mixing)
 
     def penalty(self) -> Tensor | None:
         """That of the reader."""

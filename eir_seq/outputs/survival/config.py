@@ -103,6 +103,11 @@ class SurvivalOutputConfig(HeadOutputBase):
             yield Fault("data.batch_size", f"is 1; outputs.{name} (model: cox) compares the rows of a batch")
 
     @property
+    def has_row_losses(self) -> bool:
+        """A Cox model compares the rows of a batch, so that its rows cannot be mixed."""
+        return self.model != "cox"
+
+    @property
     def calibrated_on_train(self) -> bool:
         """A Cox model gets its baseline hazard from the training rows."""
         return self.model == "cox"

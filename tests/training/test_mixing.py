@@ -1,0 +1,399 @@
+"""Rows mixed in pairs: what is mixed, its loss, resuming, and that evaluations know nothing of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from eir_seq.config.fusion import ConcatFusionConfig
+from eir_seq.config.mixing import MixingConfig
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.validation import validate_experiment
+from eir_seq.data.dataset import BatchKey
+from eir_seq.data.mixing import pair_rows
+from eir_seq.errors import UserError
+from eir_seq.fusion import build_fusion
+from eir_seq.modalities.base import Draw
+from eir_seq.modalities.encoders.base import VectorEncoder
+from eir_seq.modalities.encoders.mixing import Mixing, Pairs
+from eir_seq.models.output import TokenStates
+from eir_seq.training.assemble import Parts, assemble
+from eir_seq.training.console import Console
+from eir_seq.training.evaluation import evaluate
+from eir_seq.training.groups import Groups, loss_counts, loss_terms, mean_loss, training_outputs
+from eir_seq.training.mixing import Mixer, layer_names
+from eir_seq.training.network import Network
+from eir_seq.training.run import train
+from eir_seq.training.signals import Stopped
+from tests.training.table import table_experiment
+
+MIXUP = {"type": "mixup", "alpha": 1.0}
+PARTNER, SHARE = torch.tensor([1, 2, 3, 0]), torch.tensor([1.0, 0.75, 0.5, 0.0])
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class TestPairs:
+    def test_are_counted(self) -> None:
+        config, rows = MixingConfig(alpha=1.0), [5, 3, 8, 1]
+        one, same, other = (pair_rows(config, rows, {}, Draw(7, epoch)) for epoch in (1, 1, 2))
+        assert torch.equal(one["partner"], same["partner"])
+        assert torch.equal(one["share"], same["share"])
+        assert one["seed"] == same["seed"] != other["seed"]
+        assert not torch.equal(one["share"], other["share"])
+
+    def test_have_the_same_inputs(self) -> None:
+        present = {"a": np.array([1, 0, 1, 0, 1, 0], bool), "b": np.array([1, 1, 1, 1, 0, 0], bool)}
+        patterns = np.stack(list(present.values()), axis=1)
+        seen = set()
+        for epoch in range(20):
+            pairs = pair_rows(MixingConfig(alpha=1.0), range(6), present, Draw(0, epoch))
+            partner = pairs["partner"].numpy()
+            assert sorted(partner) == list(range(6))
+            assert (patterns[partner] == patterns).all()
+            assert (pairs["share"][partner == np.arange(6)] == 1).all()
+            seen.add(tuple(partner))
+        assert len(seen) == 4  # two patterns of two rows, and two rows that have none like them
+
+    def test_shares_are_of_the_beta_distribution(self) -> None:
+        share = pair_rows(MixingConfig(alpha=0.4, probability=0.5), range(8000), {}, Draw(0, 1))["share"]
+        assert float((share < 1).float().mean()) == pytest.approx(0.5, abs=0.03)
+        mixed = share[share < 1].double()
+        # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)); 4,000 draws
+        assert float(mixed.mean()) == pytest.approx(0.5, abs=0.03)
+        assert float(mixed.var()) == pytest.approx(1 / (4 * 1.8), abs=0.01)
+
+
+class TestMixing:
+    def test_sums(self) -> None:
+        x = torch.randn(4, 3, 2)
+        expected = torch.stack([s * a + (1 - s) * b for s, a, b in zip(SHARE, x, x[PARTNER], strict=True)])
+        torch.testing.assert_close(Pairs(PARTNER, SHARE).blend(x), expected)
+        tensors = {"x": x, "mask": x[..., 0] > 0, "codes": torch.arange(4)}
+        found, share = Mixing(PARTNER, SHARE).tensors(tensors, has_embeddings=True)
+        torch.testing.assert_close(found["x"], expected)
+        either = tensors["mask"] | tensors["mask"][PARTNER]
+        assert torch.equal(found["mask"], torch.cat([tensors["mask"][:1], either[1:]]))
+        assert torch.equal(found["codes"], tensors["codes"])
+        assert torch.equal(share, SHARE)
+        numbers, _ = Mixing(PARTNER, SHARE).tensors({"codes": torch.tensor([[0], [4], [8], [8]], dtype=torch.uint8)})
+        assert numbers["codes"].flatten().tolist() == [0, 5, 8, 0]
+
+    @pytest.mark.parametrize("way", ["cutmix-block", "cutmix-uniform"])
+    @pytest.mark.parametrize("shape", [(40,), (3, 40), (3, 12, 10), (1, 6, 5, 4)])
+    def test_cuts(self, way: Any, shape: tuple[int, ...]) -> None:
+        rows, partner = torch.arange(64), torch.arange(64).roll(1)
+        x = rows.view(-1, *[1] * len(shape)).expand(64, *shape)
+        share = torch.linspace(0, 1, 64)
+        found, kept = Mixing(partner, share, way, seed=3).cut({"x": x, "same": 2 * x})
+        own = found["x"] == x
+        assert torch.equal(torch.where(own, x, partner.view(-1, *[1] * len(shape))), found["x"])
+        assert torch.equal(found["same"], 2 * found["x"]), "tensors with the same positions are cut alike"
+        if len(shape) > 1:
+            assert torch.equal(own.all(dim=1), own.any(dim=1)), "all channels of a position"
+        torch.testing.assert_close(own.flatten(1).float().mean(dim=1), kept)
+        # half a position; of blocks with several sides, whose lengths are whole, half of one of its faces
+        rounding = {1: 0.5 / 40, 2: 0.5 / 40, 3: 0.5 / 10, 4: 0.5 / 4}[len(shape)]
+        assert (kept - share).abs().max() <= (0.5 / 40 if way == "cutmix-uniform" else rounding) + 1e-6
+        if way == "cutmix-block":
+            flat = (~own).reshape(64, *shape)[:, 0] if len(shape) > 1 else ~own
+            for row in flat:
+                places = row.nonzero()
+                if len(places):
+                    box = places.amax(dim=0) - places.amin(dim=0) + 1
+                    assert int(box.prod()) == len(places), "one block"
+
+    def test_states(self) -> None:
+        mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 0, 0]]).bool()
+        states = torch.randn(4, 3, 2).masked_fill(~mask[..., None], torch.nan)
+        found = Pairs(PARTNER, SHARE).blend_features(TokenStates(states, mask, {}))
+        clean = states.nan_to_num()
+        torch.testing.assert_close(found.states, Pairs(PARTNER, SHARE).blend(clean))
+        assert torch.equal(found.mask, torch.cat([mask[:1], (mask | mask[PARTNER])[1:]]))
+
+
+# ------------------------------------------------------------------------------------------------- through a network
+
+
+class Dense(VectorEncoder):
+    output_size = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 5))
+
+    def encode(self, values: Tensor) -> Tensor:  # type: ignore[override]
+        found: Tensor = self.linear(values)
+        return found
+
+
+class Categories(VectorEncoder):
+    output_size = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 2)
+
+    def encode(self, codes: Tensor) -> Tensor:  # type: ignore[override]
+        found: Tensor = self.table(codes).flatten(1).square()
+        return found
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    encoders = {"x": Dense(), "c": Categories()}
+    fusion = build_fusion(ConcatFusionConfig(), {"x": 5, "c": 4}, ["y"])
+    return Network(encoders, fusion, {"y": nn.Linear(9, 2)}, absent=("x",))
+
+
+def batch() -> dict[str, Any]:
+    torch.manual_seed(1)
+    inputs = {"x": {"values": torch.randn(4, 3)}, "c": {"codes": torch.tensor([[0, 1], [2, 3], [4, 5], [6, 7]])}}
+    return {"inputs": inputs, "mixing": {"partner": PARTNER, "share": SHARE, "seed": 5}}
+
+
+def blend_of(mixing: dict[str, Any], x: Tensor) -> Tensor:
+    return Pairs(mixing["partner"], mixing["share"]).blend(x)
+
+
+def blend(x: Tensor) -> Tensor:
+    return Pairs(PARTNER, SHARE).blend(x)
+
+
+def test_mixup_sums_numbers_and_the_vectors_of_categories() -> None:
+    net, given = network(), batch()
+    raw, after = Mixer(MixingConfig(), net).outputs(net, given)
+    dense: Any = net.encoder("x")
+    categories: Any = net.encoder("c")
+    vectors = blend(categories.table(given["inputs"]["c"]["codes"])).flatten(1).square()
+    features = torch.cat([dense.linear(blend(given["inputs"]["x"]["values"])), vectors], dim=1)
+    torch.testing.assert_close(raw["y"], net.head("y")(features))
+    torch.testing.assert_close(after["mixing"]["share"], SHARE)
+    assert not categories.table._forward_hooks
+
+
+def test_targets_have_the_shares_that_cuts_leave() -> None:
+    net, given = network(), batch()
+    config = MixingConfig(type="cutmix", inputs={"c": "mixup"})
+    present = torch.tensor([True, True, True, False])
+    raw, after = Mixer(config, net).outputs(net, {**given, "present": {"x": present}})
+    # of three positions 0, 1 (0.75), 2 (0.83) and 3 are cut; the last row lacks the input
+    kept = torch.tensor([1.0, 2 / 3, 1 / 3, 0.0])
+    torch.testing.assert_close(after["mixing"]["share"], torch.where(present, (kept + SHARE) / 2, SHARE))
+    assert raw["y"].shape == (4, 2)
+
+
+def test_manifold_mixup_sums_features_or_what_layers_give() -> None:
+    net, given = network(), batch()
+    dense, categories = (net.encoder(name) for name in ("x", "c"))
+    x, c = dense(**given["inputs"]["x"]), categories(**given["inputs"]["c"])
+    head = net.head("y")
+
+    def mixed(*layers: Any) -> Tensor:
+        return Mixer(MixingConfig(type="manifold", layers=list(layers)), net).outputs(net, given)[0]["y"]
+
+    torch.testing.assert_close(mixed(), head(torch.cat([blend(x), blend(c)], dim=1)))
+    torch.testing.assert_close(mixed("inputs.x"), head(torch.cat([blend(x), c], dim=1)))
+    torch.testing.assert_close(mixed(["inputs.x", "inputs.c"]), mixed())
+    torch.testing.assert_close(mixed("fusion"), mixed())
+    last: Any = dense
+    inside = last.linear[2](blend(last.linear[1](last.linear[0](given["inputs"]["x"]["values"]))))
+    torch.testing.assert_close(mixed("inputs.x.linear.1"), head(torch.cat([inside, c], dim=1)))
+    one, two = mixed("inputs.x"), mixed("inputs.c")
+    drawn = []
+    for seed in range(20):
+        given["mixing"]["seed"] = seed
+        raw = mixed("inputs.x", "inputs.c")
+        drawn.append(torch.equal(raw, one))
+        assert torch.equal(raw, one) != torch.equal(raw, two), "one of the layers"
+    assert 4 <= sum(drawn) <= 16
+
+
+def test_unknown_layers_are_named() -> None:
+    net = network()
+    with pytest.raises(UserError) as caught:
+        Mixer(MixingConfig(type="manifold", layers=["inputs.x.linaer.1", "fusion.blocks.0"]), net)
+    assert [str(fault) for fault in caught.value.faults] == [
+        "trainer.mixing.layers: the network has no layer 'inputs.x.linaer.1'; did you mean 'inputs.x.linear.1'?",
+        "trainer.mixing.layers: the network has no layer 'fusion.blocks.0'",
+    ]
+    assert layer_names(net)[:3] == ["inputs.x", "inputs.x.linear", "inputs.x.linear.0"]
+
+
+# ---------------------------------------------------------------------------------------------------- through YAML
+
+
+@pytest.fixture(scope="module")
+def parts_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[ExperimentConfig, Parts]]:
+    def built(**mixing: Any) -> tuple[ExperimentConfig, Parts]:
+        folder = tmp_path_factory.mktemp("mixing")
+        config = table_experiment(folder, trainer={"mixing": {**MIXUP, **mixing}})
+        with Console() as console:
+            return config, assemble(config, console)
+
+    return built
+
+
+def test_the_loss_is_that_of_both_targets_by_their_shares(parts_of: Any) -> None:
+    _, parts = parts_of()
+    given = parts.data.encoded["train"][BatchKey((0, 1, 2, 3, 4, 5, 6, 7), 0)]
+    partner = given["mixing"]["partner"]
+    raw, after = training_outputs(parts.network, given)
+    share = after["mixing"]["share"]
+    terms = loss_terms(parts.outputs, raw, after)
+    target = given["targets"]["mood"]
+    one, other = (functional.cross_entropy(raw["mood"], t, reduction="none") for t in (target, target[partner]))
+    torch.testing.assert_close(terms["mood"][:, 0], share * one + (1 - share) * other)
+    soft = share[:, None] * functional.one_hot(target, 2) + (1 - share)[:, None] * functional.one_hot(
+        target[partner], 2
+    )
+    torch.testing.assert_close(terms["mood"][:, 0], functional.cross_entropy(raw["mood"], soft, reduction="none"))
+    assert loss_counts(parts.network, parts.outputs, given) == {"mood": [8.0], "score": [8.0]}
+
+
+def test_rows_without_a_target_count_by_the_share_of_those_that_have_one(parts_of: Any) -> None:
+    _, parts = parts_of()
+    given = parts.data.encoded["train"][BatchKey((0, 1, 2, 3), 0)]
+    given["labelled"] = {"mood": torch.tensor([0, 2])}
+    given["mixing"] |= {"partner": PARTNER, "share": SHARE}
+    raw, after = training_outputs(parts.network, given)
+    target, logits = given["targets"]["mood"], raw["mood"]
+
+    def loss(row: int, of: int) -> Tensor:
+        return functional.cross_entropy(logits[[row]], target[[of]])
+
+    # row 0 alone; row 1 with 2; row 2 with 3, which has no target; row 3 is row 0
+    expected = torch.stack([loss(0, 0), 0.25 * loss(1, 2), 0.5 * loss(2, 2), loss(3, 0)])
+    terms = loss_terms(parts.outputs, raw, after)["mood"]
+    torch.testing.assert_close(terms[:, 0], expected)
+    counts = loss_counts(parts.network, parts.outputs, given)["mood"]
+    assert counts == [1 + 0.25 + 0.5 + 1]
+    torch.testing.assert_close(mean_loss(terms.sum(dim=0), counts), expected.sum() / 2.75)
+
+
+def test_micro_batches_divide_by_the_rows_of_their_step(parts_of: Any) -> None:
+    _, parts = parts_of()
+    keys = [BatchKey((0, 1, 2), 0), BatchKey((3, 4), 0)]
+    batches = [parts.data.encoded["train"][key] for key in keys]
+    batches[0]["labelled"] = {"mood": torch.tensor([1, 2])}
+    own = [loss_counts(parts.network, parts.outputs, given)["mood"][0] for given in batches]
+    (first, second) = Groups(batches, parts.network, parts.outputs, 2)
+    assert first["step_counts"] == second["step_counts"]
+    assert first["step_counts"]["mood"] == [pytest.approx(sum(own))]
+
+
+def test_texts_are_mixed_by_the_vectors_of_their_tokens(parts_of: Any) -> None:
+    _, parts = parts_of()
+    net = copy.deepcopy(parts.network).eval()
+    encoder: Any = net.encoder("text")
+    ids = torch.randint(3, 9, (4, 7))
+    given: dict[str, Any] = {
+        "inputs": {"text": {"input_ids": ids, "attention_mask": torch.ones(4, 7, dtype=torch.bool)}},
+        "mixing": {"partner": PARTNER, "share": SHARE, "seed": 0},
+    }
+    raw, _ = training_outputs(net, given)
+    table = encoder.backbone.get_input_embeddings()
+    output = encoder.backbone(inputs_embeds=blend(table(ids)), attention_mask=torch.ones(4, 7))
+    features = net.fusion({"text": output.last_hidden_state.mean(dim=1)})["mood"]
+    torch.testing.assert_close(raw["mood"], net.head("mood")(features), atol=1e-5, rtol=1e-4)
+    assert encoder.backbone.pack, "padding is left out again"
+    # a short text has the vector of padding behind its end, and its mixture is as long as the other
+    given["inputs"]["text"]["attention_mask"] = (
+        torch.tensor([[1] * 7, [1] * 3 + [0] * 4, [1] * 7, [1] * 2 + [0] * 5]) > 0
+    )
+    seen = []
+    encoder.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    training_outputs(net, given)
+    assert seen[0]["attention_mask"].sum(dim=1).tolist() == [7, 7, 7, 7]
+
+
+def test_an_evaluation_mixes_nothing(parts_of: Any) -> None:
+    _, parts = parts_of(type="manifold")
+    validation = parts.data.encoded["validation"]
+    batches = [validation[BatchKey(tuple(range(6)))]]
+    assert "mixing" not in batches[0]
+    found = evaluate(parts.network, parts.outputs, batches, device=torch.device("cpu"))
+    plain = copy.deepcopy(parts.network)
+    plain.mixer = None
+    expected = evaluate(plain, parts.outputs, batches, device=torch.device("cpu"))
+    assert found.values == expected.values
+
+
+def test_a_stopped_run_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eir_seq.training.module import TrainingModule
+
+    def weights(run: str) -> bytes:
+        return (tmp_path / run / "bundle" / "model.safetensors").read_bytes()
+
+    def config(run: str, **mixing: Any) -> ExperimentConfig:
+        trainer = {"mixing": {**MIXUP, **mixing} if mixing else None, "checkpoint_every": 3}
+        return table_experiment(tmp_path, trainer=trainer, run={"dir": str(tmp_path / run)})
+
+    mixed = {"type": "manifold", "layers": ["inputs.text.backbone.body.layers.0", "inputs.text", "fusion.blocks.0"]}
+    train(config("whole", **mixed))
+    train(config("plain"))
+    assert weights("whole") != weights("plain")
+    step = TrainingModule.training_step
+
+    def stop(self: Any, batch: Any, batch_idx: int) -> Any:
+        if self.trainer.global_step == 8:
+            raise Stopped(15)
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", stop)
+        with pytest.raises(Stopped):
+            train(config("stopped", **mixed))
+    train(config("stopped", **mixed))
+    assert weights("stopped") == weights("whole")
+
+
+def test_outputs_about_single_tokens_refuse_mixed_inputs() -> None:
+    content = {
+        "data": {"train": __file__, "source": "table"},
+        "inputs": {"text": {"type": "sequence", "column": "text", "model": {"model_type": "bert"}}},
+        "outputs": {
+            "tags": {"type": "token_classification", "column": "tags"},
+            "y": {"type": "regression", "column": "y"},
+        },
+        "trainer": {"mixing": {"type": "mixup"}},
+    }
+    with pytest.raises(UserError) as caught:
+        validate_experiment(content)
+    message = "trainer.mixing: outputs.tags is about the single tokens of inputs.text, which must stay as they are"
+    assert any(str(fault).startswith(message) for fault in caught.value.faults)
+
+
+def test_genotypes_are_mixed_as_one_hot_values_and_cut_as_codes() -> None:
+    from eir_seq.modalities.omics.encoders import GenotypeEncoder
+
+    class Reader(VectorEncoder):
+        output_size = 6
+
+        def encode(self, **tensors: Tensor) -> Tensor:
+            return tensors["values"].flatten(1)
+
+    encoder = GenotypeEncoder(Reader(), 3)
+    codes = torch.tensor([[0, 1], [2, 3]], dtype=torch.uint8)  # 3: missing, all zeros
+    mixing = Mixing(torch.tensor([1, 0]), torch.tensor([0.75, 1.0]), "mixup", 0)
+    tensors, share = encoder.mix({"codes": codes}, mixing)
+    expected = 0.75 * encoder.expand(codes[:1]) + 0.25 * encoder.expand(codes[1:])
+    torch.testing.assert_close(encoder(**tensors)[:1], expected.flatten(1))
+    assert share.tolist() == [0.75, 1.0]
+    cut, _ = encoder.mix({"codes": codes}, Mixing(torch.tensor([1, 0]), torch.tensor([0.5, 1.0]), "cutmix", 0))
+    assert cut["codes"].dtype == torch.uint8
+    assert sorted(cut["codes"][0].tolist()) in ([0, 3], [1, 2])
