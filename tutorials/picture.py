@@ -31,7 +31,9 @@ def figure(report: str, title: str) -> str:
     colours: dict[str, str] = {}
     for name, value in re.findall(r"(--[\w-]+): *([^;}]+)", report):
         colours.setdefault(name, value.strip().replace('"', "'"))
-    svg = re.sub(r"var\((--[\w-]+)\)", lambda found: colours[found[1]], drawn[0]).replace("currentColor", colours["--ink"])
+    svg = re.sub(r"var\((--[\w-]+)\)", lambda found: colours[found[1]], drawn[0]).replace(
+        "currentColor", colours["--ink"]
+    )
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     return svg.replace("<svg ", f"<svg {names} ", 1) + "\n"
 

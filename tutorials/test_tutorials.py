@@ -98,9 +98,7 @@ def test_the_commands_do_what_the_tutorial_says(tutorial: Tutorial, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda tutorial: tutorial.folder)
-def test_it_learns_what_the_tutorial_says(
-    tutorial: Tutorial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_learns_what_the_tutorial_says(tutorial: Tutorial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tutorial.copy(tmp_path))
     runpy.run_path(str(HERE / tutorial.folder / "make_data.py"))["main"]()
     assert main([f"experiment={tutorial.experiment}", "run.dir=run", f"data.cache_dir={tmp_path / 'cache'}"]) == 0

@@ -21,7 +21,28 @@ WORDS = {
     "travel": "train hotel luggage airport ticket border map harbour",
 }
 OFTEN = {"food": 0.4, "music": 0.35, "sport": 0.3, "weather": 0.25, "travel": 0.06}
-OTHERS = "the a we they then there today again people some many said went saw had with and but about after".split()
+OTHERS = [
+    "the",
+    "a",
+    "we",
+    "they",
+    "then",
+    "there",
+    "today",
+    "again",
+    "people",
+    "some",
+    "many",
+    "said",
+    "went",
+    "saw",
+    "had",
+    "with",
+    "and",
+    "but",
+    "about",
+    "after",
+]
 
 
 def main(rows: int = ROWS) -> None:

@@ -12,11 +12,17 @@ import sys
 from typing import Any
 
 ROWS = 2000
-WHO = "Ada Ben Carla David Emma Felix Greta Hugo".split()
+WHO = ["Ada", "Ben", "Carla", "David", "Emma", "Felix", "Greta", "Hugo"]
 WHAT = ["a letter", "two boxes", "the old bicycle", "a red umbrella", "three tickets", "the spare key", "a cake"]
 WHERE = ["at the station", "in the library", "near the harbour", "behind the church", "at the market"]
 WHEN = ["on Monday", "on Friday morning", "before noon", "after the concert", "at six", "next Sunday"]
-CHATTER = ["Please tell the others.", "It will not take long.", "I hope you are well.", "Thanks a lot.", "See you soon."]
+CHATTER = [
+    "Please tell the others.",
+    "It will not take long.",
+    "I hope you are well.",
+    "Thanks a lot.",
+    "See you soon.",
+]
 QUESTIONS = {"who": "Who brings it?", "what": "What is brought?", "where": "Where is it?", "when": "When is it?"}
 
 

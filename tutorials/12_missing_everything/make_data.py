@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 ROWS = 1500
-CALM = "slept well no pain walks alone eats normally".split()
-GRAVE = "fever cough weak dizzy breathless confused".split()
-OTHERS = "seen today by the doctor on ward".split()
+CALM = ["slept", "well", "no", "pain", "walks", "alone", "eats", "normally"]
+GRAVE = ["fever", "cough", "weak", "dizzy", "breathless", "confused"]
+OTHERS = ["seen", "today", "by", "the", "doctor", "on", "ward"]
 MISSING = 0.3
 
 

@@ -11,9 +11,26 @@ import random
 import sys
 
 ROWS = 400
-GOOD = "fine works happy quick thanks friendly great easy".split()
-BAD = "broken late wrong slow missing noisy refund scratched".split()
-OTHERS = "the it was is my order box have for with last week please parcel a and".split()
+GOOD = ["fine", "works", "happy", "quick", "thanks", "friendly", "great", "easy"]
+BAD = ["broken", "late", "wrong", "slow", "missing", "noisy", "refund", "scratched"]
+OTHERS = [
+    "the",
+    "it",
+    "was",
+    "is",
+    "my",
+    "order",
+    "box",
+    "have",
+    "for",
+    "with",
+    "last",
+    "week",
+    "please",
+    "parcel",
+    "a",
+    "and",
+]
 PRODUCTS = {"lamp": 0.4, "kettle": 0.5, "radio": 0.6}
 
 
