@@ -364,10 +364,10 @@ def _problem_opened_as(model: Mapping[str, Any]) -> str | None:
 
 
 def _kind(raw: Mapping[str, Any], place: str) -> str:
-    """The type of the input whose model has that config path; that of an output's model, which reads tokens, too."""
-    section, name = place.removesuffix(".model").split(".", 1)
-    entries = {str(name): entry for name, entry in raw[section].items()}  # a key may be a number, which is a fault
-    return str(entries[name].get("type", "sequence"))
+    """The type of the input whose model has that config path; the decoder of an output reads tokens, as a sequence."""
+    entries = {str(name): entry for name, entry in raw["inputs"].items()}  # a key may be a number, which is a fault
+    entry = entries.get(place.removeprefix("inputs.").removesuffix(".model"), {})
+    return str(entry.get("type", "sequence"))
 
 
 def _problem_with_type(model: Mapping[str, Any], encoders: Sequence[str]) -> str | None:

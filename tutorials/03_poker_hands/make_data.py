@@ -1,7 +1,7 @@
 """Writes poker hands with their names: ``python make_data.py [ROWS]`` writes hands.csv.
 
-A row is a hand of five cards, sorted by rank as players sort theirs: `rank1` to `rank5` and `suit1` to `suit5`. `hand` is
-its name by the rules. Every name has as many rows, but for the royal flush, of which there are only four different hands.
+A row is a hand of five cards, sorted by rank: `rank1` to `rank5` and `suit1` to `suit5`. `hand` is its name by the
+rules. Every name has as many rows, but for the royal flush, of which there are only four different hands.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes the handwritten digits of scikit-learn as pictures: ``python make_data.py [ROWS]``.
 
-`digits/*.png` have 8 x 8 gray pixels. `train.csv` has all but the last 400 of them, `test.csv` those, which other people
-wrote.
+`digits/*.png` have 8 x 8 gray pixels. `train.csv` has all but the last 400 of them, `test.csv` those, which other
+people wrote.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Writes a made-up cohort of patients: ``python make_data.py [ROWS]`` writes cohort.csv.
 
-The hazard of a patient is known: it grows with age, stage and a marker in the blood, and the treatment halves it; `ward`
-has no effect. Times of death follow a Weibull distribution. Patients who leave the study, or live at its end, are
-censored. A tenth of the markers were not measured. Printed is how well the true hazards rank the patients (c-index): no
-model can be expected to be better.
+The hazard of a patient is known: it grows with age, stage and a marker in the blood, and the treatment halves it;
+`ward` has no effect. Times of death follow a Weibull distribution. Patients who leave the study, or live at its end,
+are censored. A tenth of the markers were not measured. Printed is how well the true hazards rank the patients
+(c-index): no model can be expected to be better.
 """
 
 from __future__ import annotations

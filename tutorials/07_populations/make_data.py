@@ -1,9 +1,9 @@
 """Writes made-up genotypes of four populations: ``python make_data.py [ROWS]`` writes genotypes/*.npy, snps.bim and
 people.csv.
 
-Frequencies of alleles drift apart from those of common ancestors (Balding and Nichols 1995, with an FST of 0.05), and a
-person has two alleles of each of 300 SNPs. Three calls in a hundred are missing. `trait` is a number: the sum of the
-effects of ten SNPs, and chance.
+Frequencies of alleles drift apart from those of common ancestors (Balding and Nichols 1995, with an FST of 0.05), and
+a person has two alleles of each of 300 SNPs. Three calls in a hundred are missing. `trait` is a number: the sum of
+the effects of ten SNPs, and chance.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes made-up signals of two sensors: ``python make_data.py [ROWS]`` writes signals/*.npy and signals.csv.
 
-An array has two channels of 128 values: a wave of one of three shapes with noise, and the same wave later and weaker. In
-a tenth of the files some values are missing (NaN). `frequency` is the number of waves in the window.
+An array has two channels of 128 values: a wave of one of three shapes with noise, and the same wave later and weaker.
+In a tenth of the files some values are missing (NaN). `frequency` is the number of waves in the window.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes made-up pupils and their grades: ``python make_data.py [ROWS]`` writes pupils.csv.
 
-Hours of learning, days of absence, the grade of the year before and the school make a score, with some chance. The grade
-says between which bounds it lies: fail, pass, good or excellent. One number in twenty is missing.
+Hours of learning, days of absence, the grade of the year before and the school make a score, with some chance. The
+grade says between which bounds it lies: fail, pass, good or excellent. One number in twenty is missing.
 """
 
 from __future__ import annotations

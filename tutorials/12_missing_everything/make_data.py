@@ -1,8 +1,9 @@
-"""Writes made-up patients of whom each lacks something: ``python make_data.py [ROWS]`` writes patients.csv and scans/.
+"""Writes made-up patients of whom each lacks something: ``python make_data.py [ROWS]`` writes patients.csv and
+scans/.
 
-How ill a patient is shows in the blood (a table), in the note (a text) and in the scan (a picture of 12 x 12 pixels), and
-decides whether the patient is admitted and for how many days. Of each row some inputs and some targets are missing: each
-with a probability of 0.3, but never all inputs or both targets.
+How ill a patient is shows in the blood (a table), in the note (a text) and in the scan (a picture of 12 x 12 pixels),
+and decides whether the patient is admitted and for how many days. Of each row some inputs and some targets are
+missing: each with a probability of 0.3, but never all inputs or both targets.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 ROWS = 1500
-CALM = ["slept", "well", "no", "pain", "walks", "alone", "eats", "normally"]
-GRAVE = ["fever", "cough", "weak", "dizzy", "breathless", "confused"]
-OTHERS = ["seen", "today", "by", "the", "doctor", "on", "ward"]
+CALM = "slept well no pain walks alone eats normally"
+GRAVE = "fever cough weak dizzy breathless confused"
+OTHERS = "seen today by the doctor on ward"
 MISSING = 0.3
 
 
@@ -38,8 +39,8 @@ def main(rows: int = ROWS) -> None:
         for row in range(rows):
             ill = random.random()
             blood = [random.choice(["f", "m"]), f"{100 * ill + random.normal(0, 8):.1f}", f"{70 + 40 * ill:.0f}"]
-            words = [random.choice(GRAVE if random.random() < ill else CALM) for _ in range(12)]
-            note = " ".join(random.permutation([*words, *OTHERS]))
+            words = [random.choice(GRAVE.split() if random.random() < ill else CALM.split()) for _ in range(12)]
+            note = " ".join(random.permutation([*words, *OTHERS.split()]))
             shadow = np.indices((12, 12)).sum(0) < 24 * ill
             pixels = 40 + 160 * shadow + random.normal(0, 15, shadow.shape)
             path = folder / f"{row}.png"
