@@ -86,7 +86,8 @@ def write_inputs(
     rows = []
     for index in range(per_class * classes):
         number, name = index % classes, f"row{index}"
-        made = [make(folder, name, number, random) for make in makes.values()]
+        files = [name if len(makes) == 1 else f"{name}_{column}" for column in makes]
+        made = [make(folder, file, number, random) for file, make in zip(files, makes.values(), strict=True)]
         heights = [BASE[number] + RATE[number] * k + random.normal() for _, k in made]
         height = sum(heights) / len(heights)
         days = max(50.0, (700 if number else 1000) - 1.5 * (height - 140) + chance.normal(0, 10))

@@ -95,11 +95,6 @@ def text(pool: str = "max", window: int | None = None, tokenizer: Section | None
     return {"text": {"type": "sequence", "column": "text", "max_length": 64, "tokenizer": split, "model": model}}
 
 
-def optimizer(lr: float) -> Section:
-    """AdaBelief at another rate."""
-    return {"type": "adabelief", "lr": lr, "weight_decay": 1e-3}
-
-
 def mixing(alpha: float, type_: str = "mixup") -> Section:
     """Mixtures of rows in training."""
     return {"trainer": {"mixing": {"type": type_, "alpha": alpha}}}
