@@ -36,6 +36,7 @@ NEEDS_MORE = {
     "run=runs/captions/...": "stands for the folder of a run",
     "tests.benchmarks": "trains the reference implementation, too",
     "tests.campaign": "takes an hour",
+    "tests.recipes": "takes hours",
 }
 """Commands that are checked as far as this goes without data, and not run."""
 SHORT = {"experiment=long_documents": ("data.limit=16", "data.batch_size=2", "inputs.document.max_length=1300")}

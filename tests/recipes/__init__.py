@@ -7,6 +7,7 @@ rate of its class. An input shows the class by what the active elements are, and
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ BASE, RATE = (120.0, 130.0, 140.0), (3.5, 5.0, 10.0)
 """The height of a row of each class without active elements, and what each of them adds."""
 CLASS: Mapping[str, Any] = {"origin": {"type": "classification", "column": "origin"}}
 HEIGHT: Mapping[str, Any] = {"height": {"type": "regression", "column": "height"}}
+
+TARGETS = ((-5,), (-4,), (-3,), (-2, -1))
+"""Columns of each target, from the end of a row: origin, height, size, days and died."""
 
 MakeRow = Callable[[Path, str, int, np.random.Generator], tuple[str, int]]
 """Writes the input of a row: folder, its id and class; gives the cell of the table, and `k`."""
@@ -51,21 +55,68 @@ def write_tables(
         seed: of all that is random.
         classes: how many there are.
     """
-    random = np.random.default_rng(seed)
+    return write_inputs(folder, {column: make}, per_class=per_class, test=test, seed=seed, classes=classes)
+
+
+def write_inputs(
+    folder: Path,
+    makes: Mapping[str, MakeRow],
+    *,
+    per_class: int,
+    test: int,
+    seed: int = 0,
+    classes: int = 3,
+    lacking: int = 0,
+) -> Tables:
+    """Write the inputs and tables of a task with several inputs, each with active elements of its own.
+
+    The height of a row is the mean over the inputs. `days` and `died` are a survival time: rows of the first class are
+    all censored, the others die, the taller the earlier. `size` is the height less 50.
+
+    Args:
+        folder: where they go.
+        makes: by column, what writes its input.
+        per_class: rows of each class.
+        test: rows of them that are kept for testing.
+        seed: of all that is random.
+        classes: how many there are.
+        lacking: rows that lack each input; then a tenth of the targets are missing, too.
+    """
+    random, chance = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     rows = []
     for index in range(per_class * classes):
-        number = index % classes
-        cell, k = make(folder, f"row{index}", number, random)
-        height = BASE[number] + RATE[number] * k + random.normal()
-        rows.append((f"row{index}", cell, CLASSES[number], f"{height:.3f}"))
+        number, name = index % classes, f"row{index}"
+        files = [name if len(makes) == 1 else f"{name}_{column}" for column in makes]
+        made = [make(folder, file, number, random) for file, make in zip(files, makes.values(), strict=True)]
+        heights = [BASE[number] + RATE[number] * k + random.normal() for _, k in made]
+        height = sum(heights) / len(heights)
+        days = max(50.0, (700 if number else 1000) - 1.5 * (height - 140) + chance.normal(0, 10))
+        targets = [CLASSES[number], f"{height:.3f}", f"{height - 50:.3f}", f"{days:.2f}", str(int(number > 0))]
+        rows.append([name, *(cell for cell, _ in made), *targets])
+    if lacking:
+        _empty(rows, len(makes), lacking, chance)
     order = random.permutation(len(rows))
     tables = Tables(folder / "train.csv", folder / "test.csv")
     for path, chosen in ((tables.test, order[:test]), (tables.train, order[test:])):
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(("id", column, "origin", "height"))
+            writer.writerow(("id", *makes, "origin", "height", "size", "days", "died"))
             writer.writerows(rows[place] for place in chosen)
     return tables
+
+
+def _empty(rows: list[list[str]], inputs: int, lacking: int, random: np.random.Generator) -> None:
+    """Empty cells of inputs, and a tenth of the targets; no row loses all inputs, or all targets."""
+    for column in range(1, 1 + inputs):
+        for row in random.choice(len(rows), lacking, replace=False):
+            if any(rows[row][other] for other in range(1, 1 + inputs) if other != column):
+                rows[row][column] = ""
+    for row in rows:
+        lost = random.random(len(TARGETS)) < 0.1
+        if not lost.all():
+            for columns in (columns for columns, gone in zip(TARGETS, lost, strict=True) if gone):
+                for column in columns:
+                    row[column] = ""
 
 
 def scores(
@@ -77,7 +128,7 @@ def scores(
     run: Path,
     **sections: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Train and give the score on the test rows of each output: MCC of classes, R2 of numbers.
+    """Train and give the score on the test rows of each output: MCC of classes, R2 of numbers, c-index of survival.
 
     Args:
         tables: of the task.
@@ -100,13 +151,18 @@ def scores(
     settings["data"] |= {"train": str(tables.train), "test": str(tables.test), "id": "id"}
     settings["trainer"] |= {"max_epochs": epochs}
     train(validate_experiment({"inputs": inputs, "outputs": outputs, **settings, "run": {"dir": str(run)}}))
+    measured = json.loads((run / "result.json").read_text(encoding="utf-8"))["test"]
     with (run / "predictions" / "test.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    measures = {"classification": _mcc, "regression": _r2}
-    return {
-        name: measures[output["type"]]([row[name] for row in rows], [row[f"{name}_true"] for row in rows])
-        for name, output in outputs.items()
-    }
+    found = {}
+    for name, output in outputs.items():
+        if output["type"] == "survival":
+            found[name] = measured[name]["c_index"]
+            continue
+        known = [row for row in rows if row[f"{name}_true"] != ""]
+        measure = {"classification": _mcc, "regression": _r2}[output["type"]]
+        found[name] = measure([row[name] for row in known], [row[f"{name}_true"] for row in known])
+    return found
 
 
 def _mcc(predicted: Sequence[str], true: Sequence[str]) -> float:
