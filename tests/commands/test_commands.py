@@ -71,7 +71,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
     [
         (["tran"], "tran: not a command; choose from train, check, predict, models, runs, cache, schema; did you mean 'train'?"),
         (["--cgf", "job"], "--cgf: not a flag; did you mean '--cfg'? (command line)"),
-        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: it would load a pickle; a run is repeated from"),
+        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: it would load a pickle; repeat a run from"),
         (["--config-dir", "nowhere", "experiment=mine"], "--config-dir: 'nowhere' is not a folder (command line)"),
         (["models", "show", "longfomer"], "model_type: 'longfomer' is not in the catalogue; did you mean 'longformer'?"),
         (["experiment=mine", "hydra.run.dir=x"], "hydra.run.dir: has no effect; run.dir=DIR names the folder of a run"),

@@ -274,11 +274,11 @@ def test_plink_files_that_cannot_be_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "key", "message"),
     [
-        ("rs0\nrs99\n", "subset_snps_file", r"names 1 SNPs that there are not: 'rs99'"),
+        ("rs0\nrs99\n", "subset_snps_file", r"names 1 unknown SNPs: 'rs99'"),
         ("", "subset_snps_file", r"is empty"),
         ("rs5\n", "subset_snps_file", r"names 'rs5', an id of several SNPs"),
         ("a rs1\n", "groups_file", r"line 1: 'a rs1' is not a group, a tab and a SNP"),
-        ("a\trs1\nb\trs98\n", "groups_file", r"names 1 SNPs that there are not: 'rs98'"),
+        ("a\trs1\nb\trs98\n", "groups_file", r"names 1 unknown SNPs: 'rs98'"),
     ],
 )
 def test_lists_of_snps_that_cannot_be(content: str, key: str, message: str, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_short_texts_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
             model(torch.full((1, 18), 20))  # (5 + 2 * 2) * 2 tokens
             model(torch.full((1, 19), 20))
     assert [record.getMessage() for record in caplog.records] == [
-        "texts of at most 18 tokens are too short for block_sparse attention: all look at all there"
+        "texts of at most 18 tokens are too short for block_sparse attention and get full attention"
     ]
 
 

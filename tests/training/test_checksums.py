@@ -74,7 +74,7 @@ def test_what_is_wrong_is_made_again(
 def test_what_cannot_be_made_again_is_named(name: str, finished: Path, again: Path) -> None:
     with (again / name).open("a") as file:
         file.write("\n")
-    with pytest.raises(UserError, match=rf"{name}: is not what was written \(its sha256 differs\); put it back"):
+    with pytest.raises(UserError, match=rf"{name}: is not what was written \(its sha256 differs\); restore it"):
         go_on(finished, again)
     with pytest.raises(UserError, match=rf"{name}: is not what was written"):
         compare(again.parent)

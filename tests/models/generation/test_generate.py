@@ -359,7 +359,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "type": ({"num_beams": 1.5}, "num_beams: 1.5 is not an integer"),
     "range": ({"top_p": 1.5, "do_sample": True}, "top_p: 1.5 is above the greatest value 1.0"),
     "groups": ({"num_beams": 4, "num_beam_groups": 3}, "num_beam_groups: 3 does not divide num_beams 4"),
-    "zero temperature": ({"temperature": 0.0, "do_sample": True}, "say do_sample=False"),
+    "zero temperature": ({"temperature": 0.0, "do_sample": True}, "set do_sample=False"),
     "more texts than beams": ({"num_beams": 2, "num_return_sequences": 3}, "3 is more than num_beams 2"),
     "texts without chance": ({"num_return_sequences": 2}, "all of the texts would be the same"),
     "unread by greedy": ({"temperature": 0.5}, "temperature: only sampling reads it: add do_sample=True"),
