@@ -126,7 +126,7 @@ def scores(
     *,
     epochs: int,
     run: Path,
-    **sections: Mapping[str, Any],
+    **sections: Any,
 ) -> dict[str, float]:
     """Train and give the score on the test rows of each output: MCC of classes, R2 of numbers, c-index of survival.
 
@@ -136,7 +136,7 @@ def scores(
         outputs: sections of the experiment.
         epochs: of training.
         run: the run folder.
-        sections: others, in place of the usual settings.
+        sections: others, and `seed`; in place of the usual settings.
     """
     usual: dict[str, Any] = {
         "data": {"batch_size": 32, "validation": 0.05, "cache_dir": str(run.parent / "cache")},
@@ -145,9 +145,10 @@ def scores(
         "scheduler": {"type": "linear", "warmup": 0.1},
         "trainer": {"accelerator": "cpu"},
     }
-    settings = {name: {**section, **sections.get(name, {})} for name, section in usual.items()}
+    settings: dict[str, Any] = {name: {**section, **sections.get(name, {})} for name, section in usual.items()}
     if (fusion := sections.get("fusion")) is not None:
         settings["fusion"] = dict(fusion)
+    settings |= {name: section for name, section in sections.items() if name not in usual}
     settings["data"] |= {"train": str(tables.train), "test": str(tables.test), "id": "id"}
     settings["trainer"] |= {"max_epochs": epochs}
     train(validate_experiment({"inputs": inputs, "outputs": outputs, **settings, "run": {"dir": str(run)}}))

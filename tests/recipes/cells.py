@@ -69,7 +69,7 @@ class Cell:
             for key in ("snp_file", "subset_snps_file"):
                 if key in declared:
                     declared[key] = str(folder / declared[key])
-        sections = {"seed": seed, **self.sections}
+        sections: dict[str, Any] = {"seed": seed, **self.sections}
         if self.lacking:
             sections["data"] = {"on_missing": "keep", **self.sections.get("data", {})}
         return scores(tables, inputs, self.outputs, epochs=epochs or self.epochs, run=folder / "run", **sections)
@@ -123,7 +123,7 @@ ALBERT: Section = {
 }
 WORDPIECES: Section = {"type": "bpe", "vocab_size": 512}
 SUBSET: Section = {"genes": {**genes("identity")["genes"], "subset_snps_file": "subset.txt"}}
-EXPERTS = {"fusion": {"type": "gated-experts", "num_experts": 4}, "optimizer": {"lr": 3e-4}}
+EXPERTS: Mapping[str, Section] = {"fusion": {"type": "gated-experts", "num_experts": 4}, "optimizer": {"lr": 3e-4}}
 SHARING: Section = {name: {**output, "head": SHARED} for name, output in MANY.items()}
 COPIES: Section = {"level": {"type": "tabular", "categorical": ["level"]}}
 

@@ -77,7 +77,7 @@ def write(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
 
 
 def take_away(path: Path) -> Rows:
-    """Further targets, and gaps: row ``n`` lacks the inputs ``n`` and ``5 n + 2`` (of six), the target ``n`` (of five)."""
+    """More targets, and gaps: row ``n`` lacks the inputs ``n`` and ``5 n + 2`` of six, the target ``n`` of five."""
     rows = read(path)
     inputs, targets = list(MAKES), list(TARGETS)
     for number, row in enumerate(rows):
