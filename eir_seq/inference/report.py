@@ -150,7 +150,8 @@ def render_report(run: RunFiles) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number_text, "seconds": _seconds, "svg": Markup, "words": _words, "listed": _listed}
+    environment.filters |= {"number": number_text, "seconds": _seconds, "svg": Markup}
+    environment.filters |= {"words": _words, "listed": _listed}
     kinds, rows = run.kinds, {split: len(table.ids) for split, table in run.predictions.items()}
     return environment.get_template("report.html.j2").render(
         run=run,
