@@ -87,7 +87,7 @@ class Section:
 
     def best_run(self, row: Row) -> Run | None:
         """The run of a row with the best value of the headline metric."""
-        metric = f"validation.{self.headline.metric}"
+        metric = _ranking(self.headline, self.rows)
         measured = [run for run in row.finished if metric in (run.metrics or {})]
         sign = -1 if self.mode == "min" else 1
         return max(measured, key=lambda run: sign * (run.metrics or {})[metric], default=None)
@@ -190,14 +190,18 @@ def _sections(rows: Sequence[Row]) -> Iterator[Section]:
     for headline in dict.fromkeys(row.runs[0].headline for row in rows):
         group = [row for row in rows if row.runs[0].headline == headline]
         mode = (group[0].finished or group[0].runs)[0].mode
-        sign = -1 if mode == "min" else 1
+        sign, metric = -1 if mode == "min" else 1, _ranking(headline, group)
         group.sort(
-            key=lambda row: statistics.fmean(
-                [sign * value for value in row.values(f"validation.{headline.metric}")] or [-math.inf]
-            ),
+            key=lambda row: statistics.fmean([sign * value for value in row.values(metric)] or [-math.inf]),
             reverse=True,
         )
         yield Section(headline, mode, tuple(group))
+
+
+def _ranking(headline: Headline, rows: Sequence[Row]) -> str:
+    """The metric by which rows are sorted: of validation rows or, where no run has any, of test rows."""
+    metric = f"validation.{headline.metric}"
+    return metric if any(row.values(metric) for row in rows) else f"test.{headline.metric}"
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.files import open_regular, read_text, reason
 from eir_seq.inference.prediction_table import PredictionTable, read_predictions
 from eir_seq.inference.report_sections import Kind, Values, cards, learning_plots, length_plots, output_sections
+from eir_seq.training.console import listed
 from eir_seq.training.folder import write_text
 from eir_seq.training.metrics_file import Measurement, read_metrics
 from eir_seq.training.report_data import ReportData
@@ -149,7 +150,8 @@ def render_report(run: RunFiles) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number_text, "seconds": _seconds, "svg": Markup, "words": _words}
+    environment.filters |= {"number": number_text, "seconds": _seconds, "svg": Markup}
+    environment.filters |= {"words": _words, "listed": _listed}
     kinds, rows = run.kinds, {split: len(table.ids) for split, table in run.predictions.items()}
     return environment.get_template("report.html.j2").render(
         run=run,
@@ -236,6 +238,10 @@ def _seconds(value: float) -> str:
     minutes, seconds = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return listed([str(value) for value in values], values)
 
 
 def _words(name: str) -> str:

@@ -18,7 +18,7 @@ from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import LENGTH
 from eir_seq.training.assemble import Parts, assemble, settled
 from eir_seq.training.callbacks import build_callbacks
-from eir_seq.training.console import Console, duration
+from eir_seq.training.console import Console, duration, listed
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
 from eir_seq.training.groups import batch_loss
@@ -49,15 +49,19 @@ class CheckResult:
     """Loss of the first step on two rows."""
     batches_per_epoch: int
     steps: int
+    folds: int
+    """How many models are trained; 1 without cross-validation."""
     step_seconds: float
     """Mean over batches of different lengths."""
     run_seconds: float
+    """Of all folds."""
     memory_bytes: int
     """Weights, gradients and optimizer state, and the activations of the longest batch."""
     device: str
     warnings: tuple[str, ...]
 
     def __str__(self) -> str:
+        folds = f"{self.folds} folds of " if self.folds > 1 else ""
         lines = [
             _line("rows", ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items())),
             *([_line("left out", f"{self.skipped:,} rows that cannot be used")] if self.skipped else []),
@@ -78,7 +82,7 @@ class CheckResult:
         ]
         lines += [
             _line("one step", f"on two rows, loss {self.loss:.4f}"),
-            _line("the run", f"{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch"),
+            _line("the run", f"{folds}{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch"),
             _line("memory", f"about {_bytes(self.memory_bytes)} on {self.device}, without the data"),
             _line("time", f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step"),
             "all is well" + (" but for the warnings above" if self.warnings else ""),
@@ -107,6 +111,7 @@ def check(config: ExperimentConfig) -> CheckResult:
     planned = list(parts.data.train_dataloader().sampler)
     costs = batch_costs(train.lengths, [np.array(key.rows) for key in planned])
     keys = [planned[index] for index in np.argsort(costs, kind="stable")]
+    folds = config.data.folds if config.data.folds is not None and config.data.fold is None else 1
     loss = trial.step(train[type(keys[0])(keys[0].rows[:2], 0)])
     chosen = [keys[len(keys) * (2 * i + 1) // (2 * MEASURED)] for i in range(MEASURED)]
     seconds = [trial.timed(trial.step, train[key]) for key in chosen]
@@ -132,8 +137,10 @@ def check(config: ExperimentConfig) -> CheckResult:
         loss=loss,
         batches_per_epoch=parts.data.batches_per_epoch,
         steps=steps,
+        folds=folds,
         step_seconds=step_seconds,
-        run_seconds=steps * step_seconds + _evaluation_seconds(config, parts, steps, sum(forward) / len(forward)),
+        run_seconds=folds
+        * (steps * step_seconds + _evaluation_seconds(config, parts, steps, sum(forward) / len(forward))),
         memory_bytes=memory,
         device=str(device),
         warnings=(*parts.splits.warnings, *parts.data.warnings),
@@ -229,7 +236,7 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return "(" + ", ".join(f"{key} {_value(item)}" for key, item in value.items()) + ")"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "(" + ", ".join(map(_value, value)) + ")"
+        return f"({listed(list(map(_value, value)), value)})"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import printable
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.status import Status
 
+MOST_LISTED = 16
+"""Values of a list that people see; more are counted."""
 LINE_SECONDS = 30.0
 """Where there is no progress bar, a line comes that often."""
 
@@ -200,6 +202,21 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.console.say(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+def listed(shown: Sequence[str], values: Sequence[Any]) -> str:
+    """Values for people, as they are `shown`: long lists of numbers by their range, others by their first ones.
+
+    >>> listed(["a", "b"], ["a", "b"])
+    'a, b'
+    >>> listed([str(n) for n in range(100)], range(100))
+    '100 numbers from 0 to 99'
+    """
+    if len(values) <= MOST_LISTED:
+        return ", ".join(shown)
+    if all(isinstance(value, int | float) for value in values):
+        return f"{len(values):,} numbers from {min(values):.4g} to {max(values):.4g}"
+    return f"{', '.join(shown[:MOST_LISTED])} and {len(values) - MOST_LISTED:,} more"
 
 
 def duration(seconds: float) -> str:

@@ -209,6 +209,22 @@ def test_the_lowest_loss_is_first(tmp_path: Path) -> None:
     assert [dict(row.settings)["optimizer.lr"] for row in comparison.sections[0].rows] == [0.2, 0.3, 0.1]
 
 
+def test_without_validation_rows_those_of_the_test_decide(tmp_path: Path) -> None:
+    for lr, loss in ((0.1, 3.0), (0.2, 1.0), (0.3, 2.0)):
+        folder = tmp_path / str(lr)
+        folder.mkdir()
+        config = {"name": "x", "optimizer": {"lr": lr}, "outputs": {"y": {"type": "regression"}}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "manifest.json").write_text(json.dumps({"status": "finished"}))
+        result = {"monitor": {"output": None, "metric": "loss", "value": None}, "loss": {"test": loss}, "test": {}}
+        (folder / "result.json").write_text(json.dumps(result))
+    (section,) = compare(tmp_path).sections
+    assert [dict(row.settings)["optimizer.lr"] for row in section.rows] == [0.2, 0.3, 0.1]
+    best = section.best_run(section.rows[0])
+    assert best is not None
+    assert best.name == "0.2"
+
+
 def test_runs_of_several_folds_are_one_row(tmp_path: Path) -> None:
     for fold in range(3):
         for lr in (0.1, 0.2):

@@ -160,6 +160,14 @@ def test_a_category_is_known_however_a_file_writes_it() -> None:
     assert ids[:, 2].tolist() == [KNOWN, KNOWN + 1, UNSEEN]
 
 
+def test_a_row_is_shown_with_the_names_of_its_columns() -> None:
+    config = TabularInputConfig.model_validate({"categorical": ["ward"], "continuous": ["age", "dose"]})
+    rows = pa.table({"ward": ["a", None, "1.0"], "age": [61.0, 7.25, 3.0], "dose": pa.array([1e5, None, math.nan])})
+    fitted = FittedTabular("clinic", config, {})
+    shown = fitted.show({name: rows.column(name).to_pylist() for name in rows.column_names})
+    assert shown == ["ward a, age 61, dose 100000", "ward –, age 7.25, dose –", "ward 1, age 3, dose –"]
+
+
 def test_rare_categories_are_read_as_unseen_ones() -> None:
     table = fitted({"c": ["a", "a", "b"]}, categorical=["c"], min_freq=2)
     assert table.encode({"c": ["a", "b"]})["categories"].to_numpy_ndarray().ravel().tolist() == [KNOWN, UNSEEN]

@@ -16,6 +16,7 @@ from eir_seq.errors import UserError
 from eir_seq.inference.compare import compare
 from eir_seq.inference.predict import find_bundle
 from eir_seq.training import folds
+from eir_seq.training.check import check
 from eir_seq.training.folds import cross_validate, fold_config
 from eir_seq.training.run import train
 from eir_seq.training.signals import Stopped
@@ -118,3 +119,11 @@ def test_a_fault_of_the_first_fold_leaves_nothing(tmp_path: Path) -> None:
 def test_one_run_needs_one_fold(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.fold: is missing"):
         train(experiment(tmp_path))
+
+
+def test_check_counts_all_folds(tmp_path: Path) -> None:
+    found = check(experiment(tmp_path))
+    assert f"3 folds of {found.steps} steps" in str(found)
+    alone = check(experiment(tmp_path, data={"fold": 1}))
+    assert alone.folds == 1
+    assert "folds of" not in str(alone)

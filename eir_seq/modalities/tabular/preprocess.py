@@ -145,6 +145,11 @@ class FittedTabular(JsonFittedModality):
             return []
         return [f"inputs.{self.name}: {share:.0%} of the categories of the {split} rows are not those of training rows"]
 
+    def show(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:
+        """The values of each row with the names of their columns: ``age 39, ward –``, the latter missing."""
+        cells = zip(*(rows[name] for name in self.columns), strict=True)
+        return [", ".join(map(_cell, self.columns, row)) for row in cells]
+
     def describe(self) -> dict[str, Any]:
         """Its columns, and how many categories each has."""
         sizes = dict(zip(self.config.categorical, map(len, self.state["categories"]), strict=True))
@@ -184,6 +189,11 @@ class Tabular(JsonModality):
             if bins:
                 state["edges"].append(_edges((values - mean) / scale, bins))
         return state
+
+
+def _cell(name: str, value: Any) -> str:
+    missing = value is None or value != value
+    return f"{name} {'–' if missing else str(value).removesuffix('.0')}"
 
 
 def _plain(name: str) -> str:
