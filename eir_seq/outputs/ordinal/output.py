@@ -70,6 +70,7 @@ class CumulativeLink(nn.Module):
 class FittedOrdinal(FittedOutput):
     """An ordinal output that knows its levels. Targets are their indices, (rows,)."""
 
+    LEARNT = ("levels",)
     config: OrdinalOutputConfig
 
     def __init__(self, state: OrdinalState) -> None:

@@ -77,6 +77,13 @@ class FittedSurvival(FittedOutput):
         self._is_cox = state.config.model == "cox"
         self._compete = state.config.causes is not None
 
+    def same_state(self, other: FittedOutput) -> bool:
+        """Whether the events and, of a discrete model, their intervals are the same."""
+        if not isinstance(other, FittedSurvival) or other._is_cox is not self._is_cox:
+            return False
+        own, others = ([(event.name, event.edges) for event in fitted.events] for fitted in (self, other))
+        return own == others
+
     @property
     def output_size(self) -> int:
         """One log hazard per event, or one hazard per event and interval."""
