@@ -67,7 +67,7 @@ def predicted(run: Path, folder: Path) -> list[dict[str, str]]:
 
 
 def test_all_kinds_at_once(folder: Path) -> None:
-    """Rows with gaps, dropped inputs, an average of weights, learned weights of losses; then a run that begins there."""
+    """Rows with gaps, dropped inputs, averaged weights, weighted losses; then a run that starts from it."""
     inputs = {name: {**given, "modality_dropout": 0.2} for name, given in INPUTS.items()}
     extras = {
         "data": {"on_missing": "keep"},
