@@ -459,6 +459,12 @@ def _short(number: float) -> str:
 
 
 def _length(limits: Sequence[Any]) -> str:
-    sizes = {getattr(limit, name) for limit in _flat(limits) for name in ("min_length", "max_length")
-             if getattr(limit, name, None) is not None}  # fmt: skip
-    return f"{sizes.pop()} " if len(sizes) == 1 else ""
+    least, most = (
+        next((size for limit in _flat(limits) if (size := getattr(limit, name, None)) is not None), None)
+        for name in ("min_length", "max_length")
+    )
+    if least == most:
+        return "" if least is None else f"{least} "
+    if least is None or most is None:
+        return f"at most {most} " if least is None else f"at least {least} "
+    return f"{least} to {most} "

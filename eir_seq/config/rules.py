@@ -272,6 +272,9 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
         chosen = getattr(config, "input", None)
         if chosen is None and len(sequences) > 1:
             yield Fault(f"outputs.{name}.input", f"is missing; say whose tokens are read: {', '.join(sequences)}")
+        elif chosen is None and not sequences and len(sections.inputs) == len(sections.input_names):
+            own = ", or a model of its own (outputs.{name}.model)" if "model" in type(config).model_fields else ""
+            yield Fault(f"outputs.{name}", f"needs a sequence input{own.format(name=name)}; there is none")
         elif chosen in sections.input_names and chosen not in sections.inputs:
             continue  # its own faults are reported
         elif chosen is not None and chosen not in sequences:
@@ -287,7 +290,7 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
         return
     for name, source in sections.inputs.items():
         if name not in read:
-            yield Fault(f"inputs.{name}", "nothing reads it: no output is predicted from all inputs")
+            yield Fault(f"inputs.{name}", "no output reads it; outputs that name an input read that one alone")
         elif source.backbone is not None and name in sections.token_inputs.values():
             yield from ignored(f"inputs.{name}.model", source.backbone, "pool", "as outputs read the single tokens")
 

@@ -114,11 +114,8 @@ class DataConfig(Strict):
     @field_validator("validation", "test", mode="before")
     @classmethod
     def _is_share(cls, value: Any) -> Any:
-        if (
-            isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and not (0 < value < 1 or (value >= 2 and (isinstance(value, int) or value.is_integer())))
-        ):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and not (0 < value < 1 or (isinstance(value, int) and 2 <= value < 2**63)):
             raise ValueError(
                 f"{value} is neither a fraction of the rows, such as 0.1, nor a number of rows, such as 500"
             )

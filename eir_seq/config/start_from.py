@@ -41,7 +41,9 @@ class StartFromConfig(Strict):
             own: modules of this experiment.
             other: those of the other run; None if they are not known.
         """
-        known = [("", set(own))] if other is None else [("", set(own)), (f" of {self.run}", set(other))]
+        known = [("this experiment", set(own))]
+        if other is not None:
+            known.append((self.run, set(other)))
         for here, there in self.load.items():
             place = f"start_from.load.{here}"
             if here.count("*") != there.count("*"):
@@ -50,7 +52,8 @@ class StartFromConfig(Strict):
                 module = module_of(name)
                 if "*" not in module and module not in modules:
                     listed = ", ".join(sorted(modules))
-                    yield Fault(place, f"{name!r} is in no module{whose} ({listed}){nearest(module, modules)}")
+                    message = f"{name!r} is in no module of {whose}, which has {listed}{nearest(module, modules)}"
+                    yield Fault(place, message)
 
 
 def module_of(name: str) -> str:

@@ -60,8 +60,7 @@ def _weighting(trainer: TrainerConfig, sections: Sections) -> Iterator[Fault]:
         yield Fault(
             "trainer.compile", "cannot be combined with trainer.loss_weighting: gradnorm, which needs more gradients"
         )
-    reading = [name for name, output in sections.outputs.items() if output.reads_tokens]
-    read = {sections.token_inputs[name] for name in reading}
+    read = set(sections.token_inputs.values())
     if len(read) > 1:
         listed = ", ".join(sorted(read))
         yield Fault(place, f"'gradnorm' needs a layer that all outputs share; they read the tokens of {listed}")

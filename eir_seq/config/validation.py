@@ -245,7 +245,7 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             if (problem := _problem_beyond(_options(model).get("model_type"))) is not None:
                 yield Fault(f"{place}.model_init_config.model_type", problem)
             continue
-        problem = _problem_with_type(model, encoders_of(_kind(raw, place)))
+        problem = _problem_with_type(model, _encoders(raw, place))
         if problem is not None:
             yield Fault(f"{place}.model_type", problem)
             continue
@@ -363,11 +363,13 @@ def _problem_opened_as(model: Mapping[str, Any]) -> str | None:
     return f"{name!r} is not in the catalogue{nearest(str(name), CATALOGUE)}"
 
 
-def _kind(raw: Mapping[str, Any], place: str) -> str:
-    """The type of the input whose model has that config path; the decoder of an output reads tokens, as a sequence."""
-    entries = {str(name): entry for name, entry in raw["inputs"].items()}  # a key may be a number, which is a fault
-    entry = entries.get(place.removeprefix("inputs.").removesuffix(".model"), {})
-    return str(entry.get("type", "sequence"))
+def _encoders(raw: Mapping[str, Any], place: str) -> Sequence[str]:
+    """Names beside the catalogue that the model with that config path may have; those of outputs have none."""
+    section, _, name = place.removesuffix(".model").partition(".")
+    if section != "inputs":
+        return ()
+    entries = {str(key): entry for key, entry in raw[section].items()}  # a key may be a number, which is a fault
+    return encoders_of(str(entries[name].get("type", "sequence")))
 
 
 def _problem_with_type(model: Mapping[str, Any], encoders: Sequence[str]) -> str | None:

@@ -6,6 +6,7 @@ A look at the training table settles it, before anything is fitted; the bundle h
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -145,6 +146,16 @@ def guess_type(column: pa.ChunkedArray, markers: Collection[str]) -> ColumnGuess
         if whole and distinct == len(column) and values.max() - values.min() == distinct - 1:
             return ColumnGuess(None, "it numbers the rows")
         return ColumnGuess(ColumnType.NUMBER, "numbers")
+    if pc.all(pc.match_substring_regex(texts, r"^\s*[\[{]")).as_py() and _is_json(texts.drop_null()[0].as_py()):
+        return ColumnGuess(None, "it holds lists or objects")
     if distinct > max(FEW, there // 2):
         return ColumnGuess(None, f"{distinct:,} of its {there:,} texts differ, as ids and free texts do")
     return ColumnGuess(ColumnType.CATEGORY, "texts")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

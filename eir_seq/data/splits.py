@@ -49,7 +49,7 @@ def draw_rows(
     if isinstance(share, int) and share >= len(ids):
         left = "" if rows is None else " left"
         raise UserError(
-            Fault(place, f"{share} rows cannot be drawn: {len(ids)} are{left}, and some must be trained on")
+            Fault(place, f"{share} rows cannot be drawn of the {len(ids)}{left}: at least one must stay for training")
         )
     if not 0 < total < len(ids):
         part = "no row" if total == 0 else "every row" if rows is None else "every row that is left"

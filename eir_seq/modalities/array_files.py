@@ -69,11 +69,15 @@ def load_array(cell: Any) -> NDArray[Any]:
     if is_array_file(cell):
         array = _from_file(*cell)
     else:
-        array = np.array(cell)
+        try:
+            array = np.array(cell)
+        except ValueError:
+            raise ValueError("its lists differ in length") from None
         if array.dtype.hasobject:  # None in the place of NaN
             array = np.array([math.nan if x is None else x for x in array.reshape(-1)]).reshape(array.shape)
     if array.dtype.kind not in "iufb":
-        raise ValueError(f"its values are {array.dtype}, not integers, floats or truth values")
+        kind = "texts" if array.dtype.kind == "U" else array.dtype
+        raise ValueError(f"its values are {kind}, not integers, floats or truth values")
     if not 1 <= array.ndim <= 3 or not array.size:
         raise ValueError(f"it is {shape_text(array.shape)}; 1 to 3 dimensions with elements are expected")
     return array

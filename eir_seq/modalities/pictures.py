@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +35,9 @@ EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr",
 """Kinds of pictures whose values are bytes, so that they can be turned into colours or grey without loss of range."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
 """What is read. Others that Pillow knows are programs (EPS, which Ghostscript runs), or are seldom used and tested."""
+END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+"""What the last `TAIL` bytes of a complete picture hold, by format."""
+TAIL = 1024
 MOST_PIXELS = 1 << 26
 LONGEST_SHAPE = 200
 """Larger or longer pictures are refused: a small file may claim to hold one that fills the memory, or grow to one."""
@@ -115,9 +118,8 @@ class Scaling:
                 ImageOps.exif_transpose(image, in_place=True)
                 return self.of_image(image)
         except _unreadable() as error:
-            reason = " ".join(str(error).split())[:80]
             place = source if isinstance(source, str) else name
-            raise UserError(Fault(place, f"the picture cannot be read to its end ({reason})")) from error
+            raise UserError(Fault(place, f"the picture {_broken(error)}")) from error
 
     def of_image(self, image: Image) -> Pixels:
         """The same of a picture in memory."""
@@ -145,7 +147,7 @@ class Scaling:
 
 
 def problem(cell: Any, channels: int) -> Iterator[str]:
-    """What is wrong with a cell that `locate_picture` gave, as far as the picture's beginning tells."""
+    """What is wrong with a cell that `locate_picture` gave, as far as the picture's beginning and end tell."""
     if isinstance(cell, str):
         yield missing(cell)
         return
@@ -160,7 +162,7 @@ def problem(cell: Any, channels: int) -> Iterator[str]:
         return
     try:
         with opened_picture(source) as image:
-            mode, (width, height) = image.mode, image.size
+            mode, kind, (width, height) = image.mode, image.format, image.size
     except _unreadable() as error:
         reason = " ".join(str(error).split())[:80]
         yield f"{found}, which is no picture ({reason})"
@@ -170,6 +172,25 @@ def problem(cell: Any, channels: int) -> Iterator[str]:
         yield f"{found}, a picture with channels of kind {mode!r}; {wanted} of 8 bits per channel are expected"
     elif shape := _impossible_shape((width, height)):
         yield f"{found}, {shape}"
+    elif END_MARKS.get(str(kind), b"") not in _tail(source):
+        try:  # something else may follow the picture
+            with opened_picture(source) as image:
+                image.load()
+        except _unreadable() as error:
+            yield f"{found}, a picture that {_broken(error)}"
+
+
+def _tail(source: str | bytes) -> bytes:
+    """The last bytes of a picture."""
+    if isinstance(source, bytes):
+        return source[-TAIL:]
+    with open_cell(source) as file:
+        file.seek(-min(TAIL, file.seek(0, SEEK_END)), SEEK_END)
+        return file.read()
+
+
+def _broken(error: Exception) -> str:
+    return f"cannot be read to its end ({' '.join(str(error).split())[:80]})"
 
 
 def _impossible_shape(size: tuple[int, int]) -> str | None:
@@ -198,6 +219,8 @@ def opened_picture(source: str | bytes) -> Iterator[Image]:
             image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
             raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
+        except Image.DecompressionBombError:
+            raise ValueError(f"it has too many pixels; at most {MOST_PIXELS:,} are read") from None
         with image:
             yield image
 

@@ -277,8 +277,8 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         if parameter.startswith("head."):
             return None
         if match := _LAYER.match(parameter):
-            below = len(self.body.encoder.layers) if match[1] == "decoder" else 0
-            return below + int(match[2]) + 1
+            encoder = self.body.encoder if match[1] == "decoder" else None  # None also where it was left out
+            return (0 if encoder is None else len(encoder.layers)) + int(match[2]) + 1
         return 0 if {"embeddings", "position_table"} & set(parameter.split(".")) else self.num_layers
 
     @property

@@ -367,6 +367,14 @@ def by_chunks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     return torch.cat([function(*(x[start : start + CHUNK] for x in rows)) for start in starts])
 
 
+def ids_of(rows: Rows) -> Sequence[str] | None:
+    """The ids of rows, for `row_names`; None where they have none."""
+    try:
+        return [str(value) for value in rows["id"]]
+    except KeyError:
+        return None
+
+
 def row_names(rows: Sequence[int], ids: Sequence[str] | None) -> str:
     """``row 'a', 'b' and 3 more``: the rows at these positions, by id where ids are given."""
     shown = ", ".join(repr(ids[row]) if ids is not None else str(row) for row in rows[:SHOWN_IDS])

@@ -18,7 +18,7 @@ from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import LENGTH
 from eir_seq.training.assemble import Parts, assemble, settled
 from eir_seq.training.callbacks import build_callbacks
-from eir_seq.training.console import Console, duration, listed
+from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
 from eir_seq.training.groups import batch_loss
@@ -28,6 +28,8 @@ from eir_seq.training.preflight import check_config, check_parts
 
 MEASURED = 4
 """Batches of different lengths whose steps are timed."""
+SHOWN = 10
+"""Items of a list that are printed."""
 
 
 @dataclass(frozen=True)
@@ -234,10 +236,17 @@ def _described(described: Mapping[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "(" + ", ".join(f"{key} {_value(item)}" for key, item in value.items()) + ")"
+        return _listed([f"{key} {_value(item)}" for key, item in value.items()])
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"({listed(list(map(_value, value)), value)})"
+        return _listed([_value(item) for item in value])
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - SHOWN:,} more" if len(texts) > SHOWN else ""
+    return f"({', '.join(texts[:SHOWN])}{more})"
 
 
 def _bytes(count: int) -> str:

@@ -400,7 +400,7 @@ class TestWhatIsRefused:
             writer.writeheader()
             writer.writerows({**row, "mood": ""} for row in rows if row["score"])
         table(tmp_path / "validation.csv", 12, gaps=False)
-        assert "outputs.mood: no training row has it" in self.refused(config)
+        assert "outputs.mood: has no value in any training row" in self.refused(config)
 
     def test_bad_values_are_no_missing_ones(self, tmp_path: Path) -> None:
         config = experiment(tmp_path)

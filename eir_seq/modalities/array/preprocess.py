@@ -118,7 +118,7 @@ class ArrayModality(Modality):
         """Measure mean and deviation of the training rows, a few rows at a time.
 
         Raises:
-            UserError: a file cannot be read any more, or has another shape than the first.
+            UserError: a file cannot be read any more, or has another shape than the first; all values are missing.
         """
         del seed
         config, column = self.config, train_rows.select_columns([self.config.column])
@@ -128,6 +128,9 @@ class ArrayModality(Modality):
         for start in range(0, column.num_rows, ROWS_AT_ONCE):
             cells = column.select(range(start, min(start + ROWS_AT_ONCE, column.num_rows)))[config.column]
             moments.add(np.stack([read_array(cell, shape) for cell in cells]).reshape(-1, *grid))
+        if not np.any(moments.count):
+            message = f"no training row has a value in column {config.column!r}: all of them are missing (NaN)"
+            raise UserError(Fault(f"inputs.{self.name}.column", message))
         mean, deviation = (values[0].astype(np.float32) for values in (moments.mean, moments.deviation))
         return FittedArray(self.name, config, shape, mean, deviation)
 

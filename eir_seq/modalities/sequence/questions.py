@@ -50,8 +50,9 @@ class QuestionModality(SequenceModality):
         known = {declared.name: getattr(fitted, declared.name) for declared in fields(fitted)}
         found = FittedQuestions(**known, stride=self.asked.stride)
         if self.asked.stride is not None and self.asked.stride > (room := found.least_room):
-            message = f"{self.asked.stride} is more than the {room} tokens left for a text next to the longest question"
-            raise UserError(Fault("outputs", f"stride {message} (inputs.{self.name}.max_length {found.max_length})"))
+            message = f"stride {self.asked.stride} is more than the {room} tokens that remain for the text"
+            hint = f"beside the longest question; raise max_length ({found.max_length}) or lower the stride"
+            raise UserError(Fault(f"inputs.{self.name}.max_length", f"{message} {hint}"))
         return found
 
 

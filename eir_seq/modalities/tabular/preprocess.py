@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Draw, RowSource, stacked
 from eir_seq.modalities.json_state import JsonFittedModality, JsonModality
 from eir_seq.modalities.tabular.config import TabularInputConfig
 from eir_seq.modalities.tabular.encoders.columns import KNOWN, MISSING, UNSEEN
 from eir_seq.rows import Rows
-
-log = logging.getLogger(__name__)
 
 CATEGORIES, NUMBERS, FOREIGN = "categories", "numbers", "foreign"
 """Features: ids of categories (rows, columns), standard scores (rows, columns) with NaN for missing ones, and how many
@@ -169,8 +167,20 @@ class Tabular(JsonModality):
     config: TabularInputConfig
 
     def learn(self, train_rows: Rows, seed: int) -> dict[str, Any]:
-        """Categories of each column in the order of their names; mean, scale and bins of each column of numbers."""
+        """Categories of each column in the order of their names; mean, scale and bins of each column of numbers.
+
+        Raises:
+            UserError: columns have no value in the training rows.
+        """
         del seed
+        faults = [
+            Fault(f"inputs.{self.name}.{key}", f"no training row has a value in column {name!r}; leave it out")
+            for key, names in (("categorical", self.config.categorical), ("continuous", self.config.continuous))
+            for name in names
+            if train_rows.column(name).null_count == train_rows.num_rows
+        ]
+        if faults:
+            raise UserError(*faults)
         state: dict[str, Any] = {"categories": [], "mean": [], "scale": [], "lacking": [], "edges": []}
         for name in self.config.categorical:
             counted = pc.value_counts(train_rows.column(name).drop_null())
@@ -180,8 +190,6 @@ class Tabular(JsonModality):
         for name in self.config.continuous:
             column = train_rows.column(name)
             values = column.cast(pa.float64()).drop_null().to_numpy()
-            if not len(values):
-                log.warning("inputs.%s: no training row has a number in column %r", self.name, name)
             mean, scale = _standard(values)
             state["mean"].append(mean)
             state["scale"].append(scale)

@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.outputs.base import FittedOutput, Output, Rows, by_chunks, row_names
+from eir_seq.outputs.base import FittedOutput, Output, Rows, by_chunks, ids_of, row_names
 from eir_seq.outputs.classes.names import class_name, sorted_classes
 from eir_seq.outputs.classes.thresholds import best_shift
 from eir_seq.outputs.multi_label.config import MultiLabelOutputConfig
@@ -59,6 +59,7 @@ class FittedMultiLabel(FittedOutput):
     the mean over all cells that are known.
     """
 
+    LEARNT = ("labels",)
     config: MultiLabelOutputConfig
 
     def __init__(self, state: MultiLabelState) -> None:
@@ -309,7 +310,7 @@ class MultiLabel(Output):
             positives = [sum(value == 1 for value in column) for column in cells]
             negatives = [sum(value == 0 for value in column) for column in cells]
         else:
-            lists = _read(train_rows[self.config.targets[0]], self.config, place, None)
+            lists = _read(train_rows[self.config.targets[0]], self.config, place, ids_of(train_rows))
             found = Counter(label for row in lists for label in row)
             labels = sorted_classes(found)
             positives = [found[label] for label in labels]

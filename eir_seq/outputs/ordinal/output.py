@@ -18,7 +18,7 @@ from torchmetrics.functional.regression import spearman_corrcoef
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.outputs.base import FittedOutput, Output, Rows, by_chunks, row_names
+from eir_seq.outputs.base import FittedOutput, Output, Rows, by_chunks, ids_of, row_names
 from eir_seq.outputs.classes.names import class_name, number_of, sorted_classes
 from eir_seq.outputs.ordinal.config import OrdinalOutputConfig
 
@@ -70,6 +70,7 @@ class CumulativeLink(nn.Module):
 class FittedOrdinal(FittedOutput):
     """An ordinal output that knows its levels. Targets are their indices, (rows,)."""
 
+    LEARNT = ("levels",)
     config: OrdinalOutputConfig
 
     def __init__(self, state: OrdinalState) -> None:
@@ -224,7 +225,7 @@ class Ordinal(Output):
             levels = sorted_classes(found)
         else:
             levels = self.config.order
-            _check_levels(names, levels, column, place, None)
+            _check_levels(names, levels, column, place, ids_of(train_rows))
         counts = [found[level] for level in levels]
         return FittedOrdinal(OrdinalState(name=self.name, config=self.config, levels=levels, counts=counts))
 

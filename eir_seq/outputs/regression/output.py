@@ -20,7 +20,7 @@ from torchmetrics.functional.regression import (
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
-from eir_seq.outputs.base import FittedOutput, Output, Rows, row_names
+from eir_seq.outputs.base import FittedOutput, Output, Rows, ids_of, row_names
 from eir_seq.outputs.regression.config import RegressionOutputConfig
 from eir_seq.outputs.regression.forms import Gaussian, form_of
 
@@ -64,6 +64,7 @@ class FittedRegression(FittedOutput):
     over the rows that have it.
     """
 
+    LEARNT = ("mean", "deviation")
     config: RegressionOutputConfig
 
     def __init__(self, state: RegressionState) -> None:
@@ -329,7 +330,7 @@ class Regression(Output):
             values = list(train_rows[column])
             rows = len(values)
             try:
-                scales.append(self._scale(values, column, _ids(train_rows)))
+                scales.append(self._scale(values, column, ids_of(train_rows)))
             except UserError as error:
                 faults += error.faults
         if faults:
@@ -346,13 +347,9 @@ class Regression(Output):
         values = [value for value in numbers if not math.isnan(value)]
         if not values:
             raise UserError(Fault(place, f"column {column!r} has no training rows"))
-        if standardized and min(values) == max(values):
+        if min(values) == max(values):
             raise UserError(
                 Fault(place, f"column {column!r} is {values[0]:g} on all {len(values)} training rows; nothing to learn")
-            )
-        if self.config.loss == "poisson" and max(values) == 0:
-            raise UserError(
-                Fault(place, f"column {column!r} is 0 on all {len(values)} training rows; nothing to learn")
             )
         mean = math.fsum(values) / len(values)
         largest = max(abs(value - mean) for value in values)  # whose square, and those of others, may be 0
@@ -367,14 +364,6 @@ class Regression(Output):
             hint = f"outputs.{self.name}.standardize=true scales such numbers"
             raise UserError(Fault(place, f"{message} ({row_names(small, ids)}); {hint}"))
         return mean, deviation
-
-
-def _ids(rows: Rows) -> Sequence[str] | None:
-    """The ids of rows that have them."""
-    try:
-        return [str(value) for value in rows["id"]]
-    except KeyError:
-        return None
 
 
 def _numbers(

@@ -72,7 +72,7 @@ class SpanOutputConfig(TokenOutputBase):
         if self.answer_start == self.answers:
             yield Fault(f"{place}.answer_start", f"column {self.answers!r} holds the answers already")
         if source is None:
-            if read in sections.inputs:
+            if read in sections.inputs and sections.inputs[read].HAS_TOKENS:
                 yield Fault(f"{place}.input", f"{read!r} is not a text")
             return
         if source.is_split_into_words or source.tensors.given():

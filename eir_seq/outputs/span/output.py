@@ -17,7 +17,7 @@ from eir_seq.config.outputs import NO_ANSWER
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.output import TokenStates
-from eir_seq.outputs.base import FittedOutput, Output, Rows, row_names
+from eir_seq.outputs.base import FittedOutput, Output, Rows, ids_of, row_names
 from eir_seq.outputs.span.answers import Answer, Spans, best_answers, misplaced, read_answers
 from eir_seq.outputs.span.config import SpanOutputConfig
 from eir_seq.outputs.span.scores import exact_match, f1
@@ -63,6 +63,7 @@ class FittedSpan(FittedOutput):
     answers are found again: metrics compare texts.
     """
 
+    LEARNT = ()
     config: SpanOutputConfig
 
     def __init__(self, state: SpanState) -> None:
@@ -210,17 +211,9 @@ class Span(Output):
 
     def fit(self, train_rows: Rows) -> FittedSpan:
         """Which training rows have an answer; raises `UserError` if none has, or where answers are not in place."""
-        answers = checked_answers(self.config, self.name, train_rows, _ids(train_rows))
+        answers = checked_answers(self.config, self.name, train_rows, ids_of(train_rows))
         lacking = sum(not own for own in answers)
         if lacking == len(answers):
             message = f"column {self.config.answers!r} has no answer in the {lacking:,} training rows"
             raise UserError(Fault(f"outputs.{self.name}.answers", message))
         return FittedSpan(SpanState(name=self.name, config=self.config, rows=len(answers), unanswered=lacking))
-
-
-def _ids(rows: Rows) -> Sequence[str] | None:
-    """The ids of rows that have them."""
-    try:
-        return [str(value) for value in rows["id"]]
-    except KeyError:
-        return None

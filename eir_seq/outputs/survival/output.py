@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
-from eir_seq.outputs.base import FittedOutput, Output, Rows
+from eir_seq.outputs.base import FittedOutput, Output, Rows, ids_of
 from eir_seq.outputs.survival.config import SurvivalOutputConfig
 from eir_seq.outputs.survival.curves import Floats, Mask, Steps, breslow, kaplan_meier
 from eir_seq.outputs.survival.likelihood import cox_terms, hazard_terms, interval_hazards, intervals
@@ -76,6 +76,13 @@ class FittedSurvival(FittedOutput):
         self.events, self.horizon, self.times = state.events, state.horizon, state.times
         self._is_cox = state.config.model == "cox"
         self._compete = state.config.causes is not None
+
+    def same_state(self, other: FittedOutput) -> bool:
+        """Whether the events and, of a discrete model, their intervals are the same."""
+        if not isinstance(other, FittedSurvival) or other._is_cox is not self._is_cox:
+            return False
+        own, others = ([(event.name, event.edges) for event in fitted.events] for fitted in (self, other))
+        return own == others
 
     @property
     def output_size(self) -> int:
@@ -324,7 +331,7 @@ class Survival(Output):
             UserError: a value cannot be used, an event does not occur, or a time is beyond all training rows.
         """
         config, place = self.config, f"outputs.{self.name}"
-        target = read_targets(config, self.name, train_rows, _ids(train_rows))
+        target = read_targets(config, self.name, train_rows, ids_of(train_rows))
         faults = []
         for number, ((_, column), name) in enumerate(zip(config.pairs * len(config.names), config.names, strict=False)):
             time, happened = _of_event(target, number)
@@ -377,11 +384,3 @@ def _quantiles(values: Floats, shares: Floats) -> list[float]:
     """Distinct quantiles, each of which is one of the values."""
     found: list[float] = np.unique(np.quantile(values, shares, method="inverted_cdf")).tolist()
     return found
-
-
-def _ids(rows: Rows) -> Sequence[str] | None:
-    """The ids of rows that have them."""
-    try:
-        return [str(value) for value in rows["id"]]
-    except KeyError:
-        return None
