@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.schema import DataConfig, ExperimentConfig
-from eir_seq.data.columns import counts
-from eir_seq.data.id_lists import check_listed, is_id_list, read_ids
+from eir_seq.data.class_checks import check_classes, check_learnable, class_spelling
+from eir_seq.data.drawing import cut_text, draw_limit, draw_part, fold_numbers, parted, take_listed
+from eir_seq.data.id_lists import is_id_list
 from eir_seq.data.missing import said
 from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import FaultLog, RawTable, Reader, Wanted, wanted_of
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
-from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles, text_fault
-from eir_seq.data.spelling import same_but_for_spelling, spelling_warnings
-from eir_seq.data.splits import assign_folds, draw_groups, draw_rows, pick_rows
-from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles
+from eir_seq.data.spelling import same_but_for_spelling
+from eir_seq.errors import Fault, UserError
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
 from eir_seq.registry import SOURCES
 from eir_seq.rows import Rows
-from eir_seq.spool import content_hash, filtered
+from eir_seq.spool import content_hash
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-LINE = 10_000
-"""Characters within which a line is looked for where a text is cut in two."""
 
 
 @dataclass(frozen=True)
@@ -116,24 +110,24 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
         raise UserError(Fault("data.train", "give the file or folder of the training rows"))
     tables = {split: part.table for split, part in parts.items()}
     if lists:
-        _take_listed(tables, lists, parts["train"], data, roles)
+        take_listed(tables, lists, parts["train"], data, roles)
     if data.folds is not None:
-        held_out = _folds(tables["train"], data, roles) == (data.fold or 0)
-        tables["train"], tables["test"] = _parted(tables["train"], held_out, data)
+        held_out = fold_numbers(tables["train"], data, roles) == (data.fold or 0)
+        tables["train"], tables["test"] = parted(tables["train"], held_out, data)
     fractions = {name: part for name in ("validation", "test") if isinstance(part := getattr(data, name), int | float)}
     if sum(part for part in fractions.values() if isinstance(part, float)) >= 1:
         listed = " and ".join(f"{part} ({name})" for name, part in fractions.items())
         raise UserError(Fault("data.test", f"{listed} of the training rows leave none to train on"))
     single_text = tables["train"].num_rows == 1 and config.document_layout is not None
-    draw = _cut_text if single_text else _draw
+    draw = cut_text if single_text else draw_part
     rows = tables["train"].num_rows
     for name in reversed(fractions) if single_text else fractions:  # the test part is the last one of a text
         tables["train"], tables[name] = draw(tables["train"], name, fractions, rows, data, roles)
     if data.limit is not None and data.limit < tables["train"].num_rows:
-        tables["train"] = _draw_limit(tables["train"], data.limit, data, roles)
-    _check_learnable(tables["train"], roles)
-    _check_classes(tables, roles)
-    return _finish(tables, parts, roles, _spelling(tables["train"], roles))
+        tables["train"] = draw_limit(tables["train"], data.limit, data, roles)
+    check_learnable(tables["train"], roles)
+    check_classes(tables, roles)
+    return _finish(tables, parts, roles, class_spelling(tables["train"], roles))
 
 
 def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[str, int]:
@@ -143,9 +137,9 @@ def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[s
     part = _read_parts(data.model_copy(update=dict.fromkeys(lists)), roles, only=("train",), need_targets=True)["train"]
     tables = {"train": part.table}
     if lists:
-        _take_listed(tables, lists, part, data, roles)
+        take_listed(tables, lists, part, data, roles)
     table = tables["train"]
-    return dict(zip(table.column(ID).to_pylist(), _folds(table, data, roles).tolist(), strict=True))
+    return dict(zip(table.column(ID).to_pylist(), fold_numbers(table, data, roles).tolist(), strict=True))
 
 
 def load_test(
@@ -331,150 +325,6 @@ def _shared_ids(parts: dict[str, CheckedRows]) -> list[str]:
                 "data.id out"
             )
     return messages
-
-
-# ----------------------------------------------------------------------------------------------------- splitting
-
-
-def _stratum(table: pa.Table, data: DataConfig, roles: Roles) -> pa.ChunkedArray | None:
-    """The class of each row by which a draw is stratified."""
-    column = next(iter(roles.of("target", ColumnType.CATEGORY)), None) if data.stratify == "auto" else data.stratify
-    if not column:
-        return None
-    classes = table.column(column)
-    if not classes.null_count:
-        return classes
-    # Rows without a class are their own stratum; a single one, which cannot be in both parts, joins the largest.
-    known = counts(classes.drop_null())
-    stratum = "" if classes.null_count > 1 else max(known, key=lambda name: known[name], default="")
-    return classes.fill_null(stratum)
-
-
-def _take_listed(
-    tables: dict[str, pa.Table], lists: Mapping[str, str], part: CheckedRows, data: DataConfig, roles: Roles
-) -> None:
-    """Take the rows whose ids are listed out of the training rows, in place."""
-    faults, listed = FaultLog(), {}
-    for name, path in lists.items():
-        try:
-            listed[name] = read_ids(path, data, roles, f"data.{name}")
-        except UserError as error:
-            faults.extend(error)
-    faults.raise_any()
-    check_listed(tables["train"].column(ID), listed, lists, {row.id for row in part.skipped})
-    for name, ids in listed.items():
-        taken = pc.is_in(tables["train"].column(ID), pa.array(ids, pa.string())).to_numpy()
-        tables["train"], tables[name] = _parted(tables["train"], taken, data)
-
-
-def _folds(table: pa.Table, data: DataConfig, roles: Roles) -> NDArray[np.int64]:
-    """The fold of each row."""
-    assert data.folds is not None
-    groups = table.column(data.group) if data.group else None
-    return assign_folds(table.column(ID), data.folds, data.split_seed, _stratum(table, data, roles), groups)
-
-
-def _parted(table: pa.Table, taken: NDArray[np.bool_], data: DataConfig) -> tuple[pa.Table, pa.Table]:
-    """The rows that are not taken, and those that are."""
-    return filtered(table, ~taken, data.cache_dir), filtered(table, taken, data.cache_dir)
-
-
-def _draw(
-    table: pa.Table, part: str, fractions: Mapping[str, float], rows: int, data: DataConfig, roles: Roles
-) -> tuple[pa.Table, pa.Table]:
-    """What is left, and the rows drawn for a part; `rows` were there before any was drawn, of which it is a fraction.
-
-    The validation rows are drawn first, so that they are the same whether or not others are drawn for the test.
-    """
-    classes, first, share = _stratum(table, data, roles), part == next(iter(fractions)), fractions[part]
-    if data.group:
-        fraction = (share if isinstance(share, int) else share * rows) / table.num_rows
-        if fraction >= 1:
-            raise UserError(Fault(f"data.{part}", f"{share} rows cannot be drawn of {table.num_rows}"))
-        drawn = draw_groups(table.column(data.group), fraction, data.split_seed, classes, part=part)
-    else:
-        drawn = draw_rows(
-            table.column(ID),
-            share,
-            data.split_seed,
-            classes,
-            place=f"data.{part}",
-            rows=None if first else rows,
-        )
-    return _parted(table, drawn, data)
-
-
-def _cut_text(
-    table: pa.Table, part: str, fractions: Mapping[str, float], rows: int, data: DataConfig, roles: Roles
-) -> tuple[pa.Table, pa.Table]:
-    """The last part of the only text that is left; it begins with a line, if one begins nearby."""
-    del rows, data
-    if isinstance(fractions[part], int):
-        message = f"{fractions[part]} rows cannot be drawn of a single text; give a fraction, such as 0.1"
-        raise UserError(Fault(f"data.{part}", message))
-    (column,) = roles.of("input", ColumnType.TEXT)
-    text, row_id = table.column(column)[0].as_py(), table.column(ID)[0].as_py()
-    left = 1.0 if part == "test" else 1.0 - fractions.get("test", 0.0)
-    place = len(text) - round(len(text) * fractions[part] / left)
-    line = text.find("\n", place, place + LINE) + 1
-    place = line if 0 < line < len(text) else place
-    parts = {row_id: text[:place], f"{row_id}-{part}": text[place:]}
-    if any(text_fault(text) is not None for text in parts.values()):
-        message = f"{fractions[part]} of a text of {len(text)} characters leaves nothing for one of the parts"
-        raise UserError(Fault(f"data.{part}", message))
-    rest, cut = (pa.table({ID: [name], column: [text]}) for name, text in parts.items())
-    return rest, cut
-
-
-def _draw_limit(table: pa.Table, limit: int, data: DataConfig, roles: Roles) -> pa.Table:
-    """A part of the training rows in which classes keep their shares."""
-    picked = pick_rows(table.column(ID), limit, data.split_seed, _stratum(table, data, roles))
-    return filtered(table, picked, data.cache_dir)
-
-
-def _check_learnable(train: pa.Table, roles: Roles) -> None:
-    """Raise `UserError` where no training row has an input or a target."""
-    missing = {} if roles.missing is None else roles.missing.counts(train)
-    faults = [
-        Fault(place, "has no value in any training row") for place, count in missing.items() if count == train.num_rows
-    ]
-    if faults:
-        raise UserError(*faults)
-
-
-def _check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:
-    """Raise `UserError` where validation or test has a class that training never sees, or training has only one."""
-    faults = FaultLog()
-    for column, place in roles.of("target", ColumnType.CATEGORY).items():
-        known = counts(tables["train"].column(column).drop_null())
-        if len(known) < 2:
-            faults.add("one class", place, f"every training row has the class {next(iter(known))!r} in {column!r}")
-            continue
-        for split in ("validation", "test"):
-            if split not in tables:
-                continue
-            values = tables[split].column(column)
-            found = counts(values.drop_null())
-            for value in sorted(found.keys() - known.keys()):
-                row = tables[split].column(ID)[pc.index(values, value).as_py()].as_py()
-                where = f"{split} ({found[value]} rows, first {row!r})"
-                hint = nearest(value, known) or same_but_for_spelling([value], list(known))
-                message = f"class {value!r} of {column!r} is in {where} and not in training{hint}"
-                faults.add("classes that training lacks", place, message)
-    faults.raise_any()
-
-
-def _spelling(train: pa.Table, roles: Roles) -> list[str]:
-    """Warnings about classes and tags of the training rows that are the same but for how they are written."""
-    warnings = []
-    for column, place in roles.of("target", ColumnType.CATEGORY).items():
-        warnings += spelling_warnings(counts(train.column(column).drop_null()), column, place, "rows", "class")
-    for column, place in roles.of("target", ColumnType.LIST).items():
-        tags: Counter[str] = Counter()
-        for chunk in train.column(column).chunks:
-            tags.update(tag for cell in chunk.drop_null().to_pylist() for tag in json.loads(cell))
-        warnings += spelling_warnings(tags, column, place, "words", "tag")
-    return warnings
 
 
 # ----------------------------------------------------------------------------------------------------- finishing

@@ -26,7 +26,7 @@ CHUNK = 4096
 """Rows whose temporary values are held at once."""
 
 
-class Rows(Protocol):
+class TargetRows(Protocol):
     """What outputs need of rows: a column by its name."""
 
     def __getitem__(self, column: str, /) -> Sequence[Any]:
@@ -82,13 +82,13 @@ class FittedOutput(ABC):
     def output_size(self) -> int:
         """Width of the head's raw output."""
 
-    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """Columns of true values for the table of predictions, as `decode` writes predicted ones; none by default."""
         del rows
         return {}
 
     @abstractmethod
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """The columns of `config.columns()` as a tensor (rows, ...): class indices, or values in the loss's units.
 
         Raises:
@@ -106,7 +106,7 @@ class FittedOutput(ABC):
         del text_bytes
         return torch.zeros(rows)
 
-    def unknown_labels(self, rows: Rows) -> dict[int, str]:
+    def unknown_labels(self, rows: TargetRows) -> dict[int, str]:
         """Rows with a class that the training rows do not have, by position, and that it is unknown."""
         del rows
         return {}
@@ -191,7 +191,7 @@ class FittedOutput(ABC):
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """Prediction columns by name; the first has the output's name, shape of `raw`: (rows, output_size)."""
 
-    def decode_rows(self, raw: Tensor, rows: Callable[[], Rows]) -> dict[str, list[Any]]:
+    def decode_rows(self, raw: Tensor, rows: Callable[[], TargetRows]) -> dict[str, list[Any]]:
         """As `decode`, for an output whose predictions are parts of what is in the columns of the rows."""
         del rows
         return self.decode(raw)
@@ -251,7 +251,7 @@ class Output(ABC):
         self.name = name
         self.config = config
 
-    def fit(self, train_rows: Rows) -> FittedOutput:
+    def fit(self, train_rows: TargetRows) -> FittedOutput:
         """Learn classes or scale from the target columns of the training rows; nothing else is looked at.
 
         By default there is nothing to learn.
@@ -367,7 +367,7 @@ def by_chunks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     return torch.cat([function(*(x[start : start + CHUNK] for x in rows)) for start in starts])
 
 
-def ids_of(rows: Rows) -> Sequence[str] | None:
+def ids_of(rows: TargetRows) -> Sequence[str] | None:
     """The ids of rows, for `row_names`; None where they have none."""
     try:
         return [str(value) for value in rows["id"]]

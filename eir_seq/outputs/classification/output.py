@@ -19,7 +19,7 @@ from torchmetrics.functional.classification import (
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.outputs.base import FittedOutput, Output, Rows, by_chunks, row_names
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, row_names
 from eir_seq.outputs.classes.names import class_name, number_of, sorted_classes, threshold_metric
 from eir_seq.outputs.classes.thresholds import best_shifts
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
@@ -80,11 +80,11 @@ class FittedClassification(FittedOutput):
         """One logit per class."""
         return len(self.classes)
 
-    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """The column NAME_true with the class of each row."""
         return {f"{self.name}_true": self._names(rows)}
 
-    def unknown_labels(self, rows: Rows) -> dict[int, str]:
+    def unknown_labels(self, rows: TargetRows) -> dict[int, str]:
         """Rows whose class the training rows do not have."""
         names = {row: class_name(value) for row, value in enumerate(rows[self.config.column]) if value is not None}
         column = self.config.column
@@ -94,7 +94,7 @@ class FittedClassification(FittedOutput):
             if name not in self._index
         }
 
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """Class indices, LongTensor (rows,).
 
         Raises:
@@ -112,7 +112,7 @@ class FittedClassification(FittedOutput):
             )
         return torch.tensor([self._index[name] for name in names], dtype=torch.long)
 
-    def _names(self, rows: Rows) -> list[str]:
+    def _names(self, rows: TargetRows) -> list[str]:
         return [class_name(value) for value in rows[self.config.column]]
 
     def _unknown(self, name: str, rows: str) -> str:
@@ -311,7 +311,7 @@ class Classification(Output):
     FITTED = FittedClassification
     config: ClassificationOutputConfig
 
-    def fit(self, train_rows: Rows) -> FittedClassification:
+    def fit(self, train_rows: TargetRows) -> FittedClassification:
         """Classes (sorted; by value where all are numbers), their counts and weights, from the training rows.
 
         Raises:

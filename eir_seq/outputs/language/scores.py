@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from eir_seq.outputs.base import FittedOutput, Rows
+from eir_seq.outputs.base import FittedOutput, TargetRows
 
 LARGEST_EXPONENT = 700.0
 """Beyond, a perplexity is no longer a number of double precision."""
@@ -25,7 +25,7 @@ class FittedTokenScores(FittedOutput):
         """Log-likelihood and number of tokens."""
         return 2
 
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """There is no target column: what is to be found is among the tensors of the input."""
         raise AssertionError((rows, ids))
 

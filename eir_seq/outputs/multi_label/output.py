@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.outputs.base import FittedOutput, Output, Rows, by_chunks, ids_of, row_names
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names
 from eir_seq.outputs.classes.names import class_name, sorted_classes
 from eir_seq.outputs.classes.thresholds import best_shift
 from eir_seq.outputs.multi_label.config import MultiLabelOutputConfig
@@ -74,7 +74,7 @@ class FittedMultiLabel(FittedOutput):
         """One logit per label."""
         return len(self.labels)
 
-    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """The column NAME_true with the labels of each row as a JSON list.
 
         Where labels are columns, also NAME_unknown, with those of which a row has no value.
@@ -85,7 +85,7 @@ class FittedMultiLabel(FittedOutput):
             found[f"{self.name}_unknown"] = [self._listed(row.isnan()) for row in target]
         return found
 
-    def unknown_labels(self, rows: Rows) -> dict[int, str]:
+    def unknown_labels(self, rows: TargetRows) -> dict[int, str]:
         """Rows with a label that the training rows do not have."""
         if self.config.names is not None:
             return {}
@@ -97,7 +97,7 @@ class FittedMultiLabel(FittedOutput):
             if (unknown := [label for label in labels if label not in self._index])
         }
 
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """Which labels each row has, FloatTensor (rows, labels): 1, 0, or NaN for a cell without a value.
 
         Raises:
@@ -296,7 +296,7 @@ class MultiLabel(Output):
     FITTED = FittedMultiLabel
     config: MultiLabelOutputConfig
 
-    def fit(self, train_rows: Rows) -> FittedMultiLabel:
+    def fit(self, train_rows: TargetRows) -> FittedMultiLabel:
         """Labels (the columns, or those of the lists, sorted) and how many training rows have each.
 
         Raises:

@@ -18,7 +18,7 @@ from torchmetrics.functional.regression import spearman_corrcoef
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.outputs.base import FittedOutput, Output, Rows, by_chunks, ids_of, row_names
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names
 from eir_seq.outputs.classes.names import class_name, number_of, sorted_classes
 from eir_seq.outputs.ordinal.config import OrdinalOutputConfig
 
@@ -83,17 +83,17 @@ class FittedOrdinal(FittedOutput):
         """One cut point less than levels."""
         return len(self.levels) - 1
 
-    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """The column NAME_true with the level of each row."""
         return {f"{self.name}_true": [class_name(value) for value in rows[self.config.column]]}
 
-    def unknown_labels(self, rows: Rows) -> dict[int, str]:
+    def unknown_labels(self, rows: TargetRows) -> dict[int, str]:
         """Rows whose level is none of the order."""
         names = {row: class_name(value) for row, value in enumerate(rows[self.config.column]) if value is not None}
         where = f"in column {self.config.column!r} is not one of the levels"
         return {row: f"{name!r} {where}" for row, name in names.items() if name not in self._index}
 
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """Indices of levels, LongTensor (rows,); raises `UserError` for values that are no level."""
         names = [class_name(value) for value in rows[self.config.column]]
         _check_levels(names, self.levels, self.config.column, f"outputs.{self.name}.column", ids)
@@ -203,7 +203,7 @@ class Ordinal(Output):
     FITTED = FittedOrdinal
     config: OrdinalOutputConfig
 
-    def fit(self, train_rows: Rows) -> FittedOrdinal:
+    def fit(self, train_rows: TargetRows) -> FittedOrdinal:
         """The levels in order and their training rows.
 
         Raises:

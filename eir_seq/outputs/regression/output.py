@@ -20,7 +20,7 @@ from torchmetrics.functional.regression import (
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
-from eir_seq.outputs.base import FittedOutput, Output, Rows, ids_of, row_names
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of, row_names
 from eir_seq.outputs.regression.config import RegressionOutputConfig
 from eir_seq.outputs.regression.forms import Gaussian, form_of
 
@@ -89,7 +89,7 @@ class FittedRegression(FittedOutput):
     def _several(self) -> bool:
         return self.config.names is not None
 
-    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """The column NAME_true with the target of each row; NAME_true(COLUMN) of several columns."""
         found = {}
         for column in self.columns:
@@ -97,7 +97,7 @@ class FittedRegression(FittedOutput):
             found[self._label("_true", column)] = ["" if math.isnan(number) else number for number in numbers]
         return found
 
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """The target in the loss's units, FloatTensor (rows,), or (rows, columns) with NaN if there is none.
 
         Raises:
@@ -107,7 +107,7 @@ class FittedRegression(FittedOutput):
         found = [self._scaled(index, rows, ids) for index in range(len(self.columns))]
         return torch.stack(found, dim=1) if self._several else found[0]
 
-    def _scaled(self, index: int, rows: Rows, ids: Sequence[str] | None) -> Tensor:
+    def _scaled(self, index: int, rows: TargetRows, ids: Sequence[str] | None) -> Tensor:
         column = self.columns[index]
         numbers = self._numbers(rows, column, ids)
         exact = torch.tensor(numbers, dtype=torch.float64)
@@ -263,7 +263,7 @@ class FittedRegression(FittedOutput):
     def _label(self, suffix: str, column: str) -> str:
         return f"{self.name}{suffix}({column})" if self._several else f"{self.name}{suffix}"
 
-    def _numbers(self, rows: Rows, column: str, ids: Sequence[str] | None) -> list[float]:
+    def _numbers(self, rows: TargetRows, column: str, ids: Sequence[str] | None) -> list[float]:
         place = f"outputs.{self.name}.{self.config.key}"
         return _numbers(rows[column], place, column, ids, self.config)
 
@@ -317,7 +317,7 @@ class Regression(Output):
     FITTED = FittedRegression
     config: RegressionOutputConfig
 
-    def fit(self, train_rows: Rows) -> FittedRegression:
+    def fit(self, train_rows: TargetRows) -> FittedRegression:
         """Mean and standard deviation of each column over the training rows.
 
         Raises:

@@ -13,7 +13,7 @@ from eir_seq.config.outputs import OutputBase
 from eir_seq.config.tokenizers import PublishedTokenizerConfig, WordTokenizerConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.options import fields
-from eir_seq.outputs.base import FittedOutput, Rows
+from eir_seq.outputs.base import FittedOutput, TargetRows
 from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 from eir_seq.outputs.seq2seq_lm.decoder import StateDecoder
@@ -48,7 +48,7 @@ class FittedTextFromStates(FittedSeq2SeqLm):
         """The special tokens before a target and after it."""
         return target_frame(self.tokenizer, f"{self._place}.tokenizer")
 
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """The tokens of each text, Int32Tensor (rows, longest), -100 after its end."""
         del ids
         column, config = rows[self.config.column], self.config
@@ -125,7 +125,7 @@ class FittedTextFromStates(FittedSeq2SeqLm):
     _begun: int = 0
 
 
-def fit_text_from_states(name: str, config: Seq2SeqLmOutputConfig, train_rows: Rows) -> FittedTextFromStates:
+def fit_text_from_states(name: str, config: Seq2SeqLmOutputConfig, train_rows: TargetRows) -> FittedTextFromStates:
     """The output with a tokenizer that is trained on the training texts, or the published one of its model.
 
     Raises:

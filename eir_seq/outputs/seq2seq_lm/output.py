@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from eir_seq.config.strict import Strict
-from eir_seq.outputs.base import FittedOutput, Output, Rows
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows
 from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.outputs.language.scores import FittedTokenScores
@@ -39,11 +39,11 @@ class FittedSeq2SeqLm(FittedTokenScores):
     config: Seq2SeqLmOutputConfig
     backbone_task: str | None = "seq2seq-lm"
 
-    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """The column NAME_true with the texts."""
         return {f"{self.name}_true": list(rows[self.config.column])}
 
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """Zeros, (rows,)."""
         del ids
         return torch.zeros(len(rows[self.config.column]))
@@ -94,7 +94,7 @@ class Seq2SeqLm(Output):
     FITTED = FittedSeq2SeqLm
     config: Seq2SeqLmOutputConfig
 
-    def fit(self, train_rows: Rows) -> FittedOutput:
+    def fit(self, train_rows: TargetRows) -> FittedOutput:
         """Learn the tokenizer of its own decoder."""
         if self.config.model is None:
             return super().fit(train_rows)

@@ -17,7 +17,7 @@ from eir_seq.config.outputs import NO_ANSWER
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.output import TokenStates
-from eir_seq.outputs.base import FittedOutput, Output, Rows, ids_of, row_names
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of, row_names
 from eir_seq.outputs.span.answers import Answer, Spans, best_answers, misplaced, read_answers
 from eir_seq.outputs.span.config import SpanOutputConfig
 from eir_seq.outputs.span.scores import exact_match, f1
@@ -68,7 +68,7 @@ class FittedSpan(FittedOutput):
 
     def __init__(self, state: SpanState) -> None:
         super().__init__(state)
-        self._known: list[tuple[Rows, int, int]] = []
+        self._known: list[tuple[TargetRows, int, int]] = []
         assert state.config.context is not None, "settled with the experiment"
         self._text = state.config.context
 
@@ -77,12 +77,12 @@ class FittedSpan(FittedOutput):
         """Values per token."""
         return 5
 
-    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """NAME_true, a JSON list of the answers' texts."""
         answers = checked_answers(self.config, self.name, rows, None)
         return {f"{self.name}_true": [json.dumps(_texts(own), ensure_ascii=False) for own in answers]}
 
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """Characters of the first answer and the number of the row, (rows, 3).
 
         Raises:
@@ -135,7 +135,7 @@ class FittedSpan(FittedOutput):
         """NAME, the characters of the most probable answer as START:END, and the rest of `decode_rows`."""
         return self._columns(raw, None)
 
-    def decode_rows(self, raw: Tensor, rows: Callable[[], Rows]) -> dict[str, list[Any]]:
+    def decode_rows(self, raw: Tensor, rows: Callable[[], TargetRows]) -> dict[str, list[Any]]:
         """NAME, the most probable answer, empty for none; its place and probability; NAME_best, the best n as JSON."""
         return self._columns(raw, rows()[self._text])
 
@@ -179,7 +179,7 @@ class FittedSpan(FittedOutput):
         return found
 
 
-def checked_answers(config: SpanOutputConfig, name: str, rows: Rows, ids: Sequence[str] | None) -> list[Spans]:
+def checked_answers(config: SpanOutputConfig, name: str, rows: TargetRows, ids: Sequence[str] | None) -> list[Spans]:
     """Answers of rows; raises `UserError` for those that cannot be read or are not where they are said to be."""
     assert config.context is not None, "settled with the experiment"
     starts = None if config.answer_start is None else rows[config.answer_start]
@@ -209,7 +209,7 @@ class Span(Output):
     FITTED = FittedSpan
     config: SpanOutputConfig
 
-    def fit(self, train_rows: Rows) -> FittedSpan:
+    def fit(self, train_rows: TargetRows) -> FittedSpan:
         """Which training rows have an answer; raises `UserError` if none has, or where answers are not in place."""
         answers = checked_answers(self.config, self.name, train_rows, ids_of(train_rows))
         lacking = sum(not own for own in answers)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
-from eir_seq.outputs.base import FittedOutput, Output, Rows, ids_of
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of
 from eir_seq.outputs.survival.config import SurvivalOutputConfig
 from eir_seq.outputs.survival.curves import Floats, Mask, Steps, breslow, kaplan_meier
 from eir_seq.outputs.survival.likelihood import cox_terms, hazard_terms, interval_hazards, intervals
@@ -99,7 +99,7 @@ class FittedSurvival(FittedOutput):
             found.append(event.model_copy(update={"center": center, "baseline": baseline}))
         return type(self)(self._state.model_copy(update={"events": found}))
 
-    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """NAME_time and NAME_event, with several events NAME_time(EVENT) and NAME_event(EVENT)."""
         target = self.targets(rows).double()
         found = {}
@@ -109,7 +109,7 @@ class FittedSurvival(FittedOutput):
             found[f"{self.name}_event{suffix}"] = target[:, number, 1].long().tolist()
         return found
 
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """Times and events, FloatTensor (rows, events, 2).
 
         Raises:
@@ -324,7 +324,7 @@ class Survival(Output):
     FITTED = FittedSurvival
     config: SurvivalOutputConfig
 
-    def fit(self, train_rows: Rows) -> FittedSurvival:
+    def fit(self, train_rows: TargetRows) -> FittedSurvival:
         """Events, their times, and censoring of the training rows.
 
         Raises:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.outputs.base import Rows, row_names
+from eir_seq.outputs.base import TargetRows, row_names
 from eir_seq.outputs.survival.config import CENSORED, EVENT, SurvivalOutputConfig
 
 MAX_TIME = 1e30
 
 
-def read_targets(config: SurvivalOutputConfig, output: str, rows: Rows, ids: Sequence[str] | None) -> Tensor:
+def read_targets(config: SurvivalOutputConfig, output: str, rows: TargetRows, ids: Sequence[str] | None) -> Tensor:
     """Times in single precision, and 1 for an event, (rows, events, 2).
 
     Raises:

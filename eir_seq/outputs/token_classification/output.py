@@ -15,7 +15,7 @@ from torch.nn import functional
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.output import TokenStates
-from eir_seq.outputs.base import FittedOutput, Output, Rows, row_names
+from eir_seq.outputs.base import FittedOutput, Output, TargetRows, row_names
 from eir_seq.outputs.classes.names import sorted_classes
 from eir_seq.outputs.token_classification.config import TokenClassificationOutputConfig
 from eir_seq.outputs.token_classification.spans import OUTSIDE, are_entity_tags, entity_scores
@@ -84,12 +84,12 @@ class FittedTokenClassification(FittedOutput):
         """Number of tags, and one for what is known of the word."""
         return len(self.tags) + 1
 
-    def truth(self, rows: Rows) -> dict[str, list[Any]]:
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """The column NAME_true with the tags of each row, as a JSON list."""
         lists = (json.loads(value) for value in rows[self.config.column])
         return {f"{self.name}_true": [json.dumps(tags, ensure_ascii=False) for tags in lists]}
 
-    def unknown_labels(self, rows: Rows) -> dict[int, str]:
+    def unknown_labels(self, rows: TargetRows) -> dict[int, str]:
         """Rows with a tag that the training rows do not have."""
         tags = {row: json.loads(value) for row, value in enumerate(rows[self.config.column]) if value is not None}
         unknown = {row: next((tag for tag in found if tag not in self._index), None) for row, found in tags.items()}
@@ -99,7 +99,7 @@ class FittedTokenClassification(FittedOutput):
             if tag is not None
         }
 
-    def targets(self, rows: Rows, ids: Sequence[str] | None = None) -> Tensor:
+    def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """Indices of tags, (rows, words)."""
         lists = [json.loads(value) for value in rows[self.config.column]]
         unknown: dict[str, list[int]] = {}
@@ -216,7 +216,7 @@ class TokenClassification(Output):
     FITTED = FittedTokenClassification
     config: TokenClassificationOutputConfig
 
-    def fit(self, train_rows: Rows) -> FittedTokenClassification:
+    def fit(self, train_rows: TargetRows) -> FittedTokenClassification:
         """The tags of the training rows; raises `UserError` for fewer than two."""
         found = Counter(tag for cell in train_rows[self.config.column] for tag in json.loads(cell))
         if len(found) < 2:
