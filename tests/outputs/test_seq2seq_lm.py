@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def test_texts_are_those_of_generate_and_scores_those_of_their_tokens(generation
 def test_texts_begin_as_targets_do() -> None:
     reader = encoder()
     work = writer(reader, frozenset({0}), generation={"max_new_tokens": 2})
-    work.before = [TOKENIZER.cls_id, 9]  # type: ignore[list-item]
+    work.source = replace(work.source, before=[TOKENIZER.cls_id, 9])  # type: ignore[list-item]
     labels = work.generated({"input_ids": SOURCES, "attention_mask": SOURCES != PAD}, 0)
     assert labels[:, 0].tolist() == [TOKENIZER.cls_id] * 3
 
