@@ -213,8 +213,8 @@ def test_the_kind_of_an_output_is_what_the_run_noted_or_its_config_says(tmp_path
 def test_the_columns_of_a_kind_that_is_not_installed_are_left_alone(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", [regression("stars")], splits={"test": 20})
     for name in ("config.yaml", "report/data.json"):
-        (run / name).write_text((run / name).read_text().replace("regression", "survival"))
+        (run / name).write_text((run / name).read_text().replace("regression", "duration"))
     page = page_of(run)
-    assert "does not know outputs of type 'survival'" in page.text
+    assert "does not know outputs of type 'duration'" in page.text
     assert "Rmse" in page.text
     assert "Residuals" not in page.text
