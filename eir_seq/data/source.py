@@ -435,7 +435,9 @@ def _draw_limit(table: pa.Table, limit: int, data: DataConfig, roles: Roles) -> 
 def _check_learnable(train: pa.Table, roles: Roles) -> None:
     """Raise `UserError` where no training row has an input or a target."""
     missing = {} if roles.missing is None else roles.missing.counts(train)
-    faults = [Fault(place, "has no value in any training row") for place, count in missing.items() if count == train.num_rows]
+    faults = [
+        Fault(place, "has no value in any training row") for place, count in missing.items() if count == train.num_rows
+    ]
     if faults:
         raise UserError(*faults)
 

@@ -16,8 +16,8 @@ SEQUENCE: dict[str, Any] = {
 DECODER: dict[str, Any] = {
     "model_type": "bart",
     "model_init_config": {
-        "d_model": 8, "encoder_attention_heads": 2, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 8,
-        "max_position_embeddings": 32,
+        "d_model": 8, "encoder_attention_heads": 2, "decoder_layers": 1, "decoder_attention_heads": 2,
+        "decoder_ffn_dim": 8, "max_position_embeddings": 32,
     },
 }  # fmt: skip
 VIT = {"patch_size": 4, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
@@ -81,7 +81,14 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "quantile": {"type": "regression", "column": "height", "loss": "quantile"},
     "poisson": {"type": "regression", "column": "count", "loss": "poisson"},
     "cox": {"type": "survival", "time": "days", "event": "died", "model": "cox"},
-    "discrete": {"type": "survival", "time": "days", "event": "cause", "causes": ["x", "y"], "model": "discrete", "bins": 3},
+    "discrete": {
+        "type": "survival",
+        "time": "days",
+        "event": "cause",
+        "causes": ["x", "y"],
+        "model": "discrete",
+        "bins": 3,
+    },
     "text": {"type": "seq2seq_lm", "column": "reply", "model": DECODER, "max_length": 6, "generate_rows": 2},
 }
 """One output of each kind that any input can serve, and forms of them."""

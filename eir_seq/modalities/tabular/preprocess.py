@@ -21,7 +21,6 @@ from eir_seq.modalities.tabular.config import TabularInputConfig
 from eir_seq.modalities.tabular.encoders.columns import KNOWN, MISSING, UNSEEN
 from eir_seq.rows import Rows
 
-
 CATEGORIES, NUMBERS, FOREIGN = "categories", "numbers", "foreign"
 """Features: ids of categories (rows, columns), standard scores (rows, columns) with NaN for missing ones, and how many
 categories of a row are unseen."""

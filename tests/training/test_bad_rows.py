@@ -1,0 +1,203 @@
+"""Faulty rows, files and options of each kind of input and output: one line for each fault, before training."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eir_seq.config.validation import validate_experiment
+from eir_seq.errors import UserError
+from eir_seq.training.assemble import Parts, assemble, settled
+from eir_seq.training.console import Console
+from tests.training.everything import DECODER, INPUTS, OUTPUTS, SPAN, experiment, write_rows
+
+Row = dict[str, Any]
+SKIP = "; data.on_bad_row=skip leaves such rows out"
+TABLE = {"tabular": INPUTS["tabular"]}
+LABEL = {"label": {"type": "classification", "column": "label"}}
+NUMBERS = {"numbers": {"type": "array", "column": "numbers"}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    write_rows(folder, "good", 24, 0)
+    np.save(folder / "nan.npy", np.full((2, 12), np.nan))
+    (folder / "cut.png").write_bytes((folder / "good0.png").read_bytes()[:100])
+    (folder / "bomb.png").write_bytes(png(60_000, 60_000))
+    return folder
+
+
+def png(width: int, height: int) -> bytes:
+    """A small file that claims to hold a large picture."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def faults(
+    folder: Path, inputs: Any, outputs: Any, change: Callable[[list[Row]], object] = lambda rows: None, **sections: Any
+) -> list[str]:
+    """What is said about the table with changed rows, without the folder."""
+    rows = [json.loads(line) for line in (folder / "good.jsonl").read_text().splitlines()]
+    change(rows)
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError) as caught:
+        assembled(experiment(folder, inputs, outputs, **sections))
+    return [str(fault).replace(f"{folder}/", "").replace(SKIP, "") for fault in caught.value.faults]
+
+
+def assembled(experiment: dict[str, Any]) -> Parts:
+    with Console() as console:
+        return assemble(settled(validate_experiment(experiment), console), console)
+
+
+def setting(column: str, value: Any, row: int | None = None) -> Callable[[list[Row]], None]:
+    """A value in one row, or in all."""
+
+    def change(rows: list[Row]) -> None:
+        for changed in rows if row is None else [rows[row]]:
+            changed[column] = value
+
+    return change
+
+
+ROWS: Mapping[str, tuple[Any, Any, Callable[[list[Row]], None], str]] = {
+    "truncated picture": (
+        {"photo": INPUTS["image"]}, LABEL, setting("picture", "cut.png", 3),
+        "train.jsonl line 4: 'picture' names cut.png, a picture that cannot be read to its end (image file is "
+        "truncated)",
+    ),
+    "decompression bomb": (
+        {"photo": INPUTS["image"]}, LABEL, setting("picture", "bomb.png", 3),
+        "train.jsonl line 4: 'picture' names bomb.png, which is no picture (it has too many pixels; at most "
+        "67,108,864 are read)",
+    ),
+    "lists of different lengths": (
+        NUMBERS, LABEL, setting("numbers", [[1, 2], [3]], 3),
+        "train.jsonl line 4: 'numbers' is [[1, 2], [3]], which cannot be read as an array (its lists differ in length)",
+    ),
+    "texts for numbers": (
+        NUMBERS, LABEL, setting("numbers", [1, "a"], 3),
+        "train.jsonl line 4: 'numbers' is [1, \"a\"], which cannot be read as an array (its values are texts, not "
+        "integers, floats or truth values)",
+    ),
+    "nothing but NaN": (
+        {"scan": INPUTS["array"]}, LABEL, setting("array", "nan.npy"),
+        "inputs.scan.column: no training row has a value in column 'array': all of them are missing (NaN)",
+    ),
+    "an empty column": (
+        TABLE, LABEL, setting("age", None),
+        "inputs.tabular.continuous: no training row has a value in column 'age'; leave it out",
+    ),
+    "a constant count": (
+        TABLE, {"n": OUTPUTS["poisson"]}, setting("count", 2),
+        "outputs.n.column: column 'count' is 2 on all 16 training rows; nothing to learn",
+    ),
+    "a negative time": (
+        TABLE, {"life": OUTPUTS["cox"]}, setting("days", -1.5, 3),
+        "outputs.life.time: -1.5 in column 'days' is not a time of 0 or more (row 'good3')",
+    ),
+    "one level": (
+        TABLE, {"grade": {"type": "ordinal", "column": "grade", "order": ["low", "mid"]}}, setting("grade", "low"),
+        "outputs.grade.column: every training row has the class 'low' in 'grade'",
+    ),
+    "an answer that is not in its text": (
+        SPAN["inputs"], SPAN["outputs"], setting("answers", {"text": ["nowhere"], "answer_start": [0]}, 3),
+        "outputs.answer.answers: column 'answers' has the answer 'nowhere', which is not in the text (row 'good3')",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(folder: Path, name: str) -> None:
+    inputs, outputs, change, line = ROWS[name]
+    assert faults(folder, inputs, outputs, change) == [line]
+
+
+def test_rows_are_named_by_their_ids(folder: Path) -> None:
+    """Of outputs that look at values as they are fitted, too."""
+    tags = {"tags": {"type": "multi_label", "column": "tags"}}
+    (line,) = faults(folder, TABLE, tags, setting("tags", "p;q"))
+    assert "(rows 'good" in line
+    grade = {"grade": {"type": "ordinal", "column": "grade", "order": ["lo", "mid", "high"]}}
+    (line,) = faults(folder, TABLE, grade)
+    assert "'low' in column 'grade' is not one of the levels (lo, mid, high); did you mean 'lo'? (rows 'good" in line
+
+
+def test_a_truncated_picture_is_left_out(folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "good.jsonl").read_text().splitlines()]
+    rows[3]["picture"] = "cut.png"
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parts = assembled(experiment(folder, {"photo": INPUTS["image"]}, LABEL, data={"on_bad_row": "skip"}))
+    assert [row.id for row in parts.splits.skipped] == ["good3"]
+
+
+def test_columns_of_lists_are_no_categories(folder: Path) -> None:
+    """`columns: auto` leaves them out."""
+    (folder / "train.jsonl").write_text((folder / "good.jsonl").read_text())
+    with Console() as console:
+        config = validate_experiment(experiment(folder, {"all": {"type": "tabular", "columns": "auto"}}, LABEL))
+        found: Any = settled(config, console).inputs["all"]
+    assert not {"tags", "numbers", "answers"} & {*found.categorical, *found.continuous}
+    assert {"ward", "age"} <= {*found.categorical, *found.continuous}
+
+
+OPTIONS: Mapping[str, tuple[Any, Any, dict[str, Any], str]] = {
+    "1.5 rows": (
+        TABLE, LABEL, {"data": {"validation": 1.5}},
+        "data.validation: 1.5 is neither a fraction of the rows, such as 0.1, nor a number of rows, such as 500",
+    ),
+    "no rows left": (
+        TABLE, LABEL, {"data": {"validation": 24}},
+        "data.validation: 24 rows cannot be drawn of the 24: at least one must stay for training",
+    ),
+    "the id as an input": (
+        {"tabular": {"type": "tabular", "categorical": ["id"]}}, LABEL, {},
+        "inputs.tabular.categorical: column 'id' holds the row ids; to read it as well, rename it, and name it in "
+        "data.id: data.rename={id: name} data.id=name",
+    ),
+    "no text to write from": (
+        TABLE, {"reply": {"type": "seq2seq_lm", "column": "reply"}}, {},
+        "outputs.reply: needs a sequence input, or a model of its own (outputs.reply.model); there is none",
+    ),
+    "no text at all": (
+        {"photo": INPUTS["image"]}, {"text": {"type": "masked_lm"}}, {}, "outputs.text: needs a sequence input; "
+        "there is none",
+    ),
+    "a span of a table": (
+        {**TABLE, **SPAN["inputs"]}, {**LABEL, "answer": {**SPAN["outputs"]["answer"], "input": "tabular"}}, {},
+        "outputs.answer.input: 'tabular' is not a sequence input (there are: 'context')",
+    ),
+    "too many sides": (
+        {"scan": {"type": "array", "column": "array", "model": {
+            "model_type": "transformer", "model_init_config": {"patch_size": [1] * 4}}}},
+        LABEL, {},
+        "inputs.scan.model.model_init_config.patch_size: [1, 1, 1, 1] is not a list of 1 to 3 values, each an integer "
+        ">= 1",
+    ),
+    "one cause": (
+        TABLE, {"life": {**OUTPUTS["discrete"], "causes": ["x"]}}, {},
+        "outputs.life.causes: ['x'] is not a list of at least 2 values, each text",
+    ),
+    "an encoder of another kind": (
+        TABLE, {**LABEL, "reply": {**OUTPUTS["text"], "model": {**DECODER, "model_type": "cnn"}}}, {},
+        "outputs.reply.model.model_type: 'cnn' is not in the catalogue; see `eir_seq models list`",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options(folder: Path, name: str) -> None:
+    inputs, outputs, sections, line = OPTIONS[name]
+    assert faults(folder, inputs, outputs, **sections) == [line]
