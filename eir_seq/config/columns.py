@@ -129,10 +129,9 @@ class Columns:
         if self.id != ID and ID in self.places:
             message = f"{ID!r} is the name of the row ids; give the column another (data.rename)"
             faults.append(Fault(self.places[ID], message))
-        inputs = [use for use in self.uses if use.column == ID and use.role == "input"]
-        if self.id == ID and inputs:
+        if self.id == ID and ID in (inputs := self.of("input")):
             message = f"column {ID!r} holds the row ids; to read it as well, rename it, and name it in data.id"
-            faults.append(Fault(inputs[0].place, f"{message}: data.rename={{{ID}: name}} data.id=name"))
+            faults.append(Fault(inputs[ID], f"{message}: data.rename={{{ID}: name}} data.id=name"))
         return faults
 
 

@@ -271,7 +271,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "picture: a device": (picture(png(4, 4), "/dev/zero"), "a pipe, socket or device"),
     "picture: a link": (picture(link("/etc/hostname")), "a link that leads out of the folder"),
     "picture: a file as it is kept": (picture(png(4, 4), ["/dev/zero", 1, 1]), "not the name of a file"),
-    "picture: 10^9 pixels": (picture(png(32_000, 32_000)), "exceeds limit"),
+    "picture: 10^9 pixels": (picture(png(32_000, 32_000)), "it has too many pixels"),
     "picture: 10^8 pixels": (picture(png(10_000, 10_000)), "at most 67,108,864"),
     "picture: no pixels": (picture(png(4, 4)), "cannot be read to its end"),
     "model: config is a pipe": (model(instead("config.json", os.mkfifo)), "no readable config.json"),

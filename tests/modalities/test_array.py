@@ -203,7 +203,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "text.npy": (b"no array", r"names .*text\.npy, which cannot be read .*it is neither a \.npy nor a \.npz file"),
     "cut.npy": ("cut", r"names .*cut\.npy, which cannot be read as an array \(.*"),
     "objects.npy": (np.array([{}, 1]), r"names .*objects\.npy, which cannot be read .*objects"),
-    "words.npy": (np.array(["a", "b"]), r"names .*words\.npy, .*its values are <U1, not integers, floats or truth"),
+    "words.npy": (np.array(["a", "b"]), r"names .*words\.npy, .*its values are texts, not integers, floats or truth"),
     "complex.npy": (np.array([1j]), r"its values are complex128, not integers"),
     "deep.npy": (np.zeros((1, 1, 1, 1)), r"it is 1 x 1 x 1 x 1; 1 to 3 dimensions with elements are expected"),
     "empty.npy": (np.zeros((0, 3)), r"it is 0 x 3; 1 to 3 dimensions with elements are expected"),
