@@ -25,6 +25,7 @@ from eir_seq.modalities.array_files import UNREADABLE, is_array_file, load_array
 from eir_seq.modalities.base import STATE_FILE, Draw, FittedModality, Modality, Purpose, RowSource, stacked
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
+from eir_seq.modalities.file_cells import FileCells
 from eir_seq.modalities.files import missing
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ ROWS_AT_ONCE = 32
 
 
 @dataclass
-class ArrayCells:
+class ArrayCells(FileCells):
     """How the column of arrays is read and checked. The first array decides the shape, or what was fitted."""
 
     name: str
@@ -45,33 +46,14 @@ class ArrayCells:
     shape: tuple[int, ...] | None = None
     is_fitted: bool = False
 
-    is_demanding = True
-
-    @property
-    def column(self) -> str:
-        """The column of arrays."""
-        return self.config.column
-
-    @property
-    def places(self) -> dict[str, str]:
-        """The column, and the config key that names it."""
-        return {self.config.column: f"inputs.{self.name}.column"}
-
-    @property
-    def resolved(self) -> frozenset[str]:
-        """Columns whose cells change as their files are found."""
-        return frozenset({self.config.column})
-
-    def read(self, column: str, text: str | None, folder: Path) -> Any:  # noqa: ARG002
+    def find(self, text: str, folder: Path) -> Any:
         """The array or the file that a cell names; raises `ValueError` with the reason where it names none."""
-        if not text or text.isspace():
-            raise ValueError("is missing" if text is None else "is empty")
         return locate_array(parse_cell(text), folder, self.config.member)
 
-    def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:  # noqa: ARG002
+    def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the array of a row."""
-        if (problem := self._problem(values[self.config.column])) is not None:
-            yield f"{self.config.column!r} {problem}"
+        if (problem := self._problem(cell)) is not None:
+            yield problem
 
     def _problem(self, cell: Any) -> str | None:
         if isinstance(cell, str):

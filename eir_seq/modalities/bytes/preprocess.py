@@ -18,6 +18,7 @@ from eir_seq.files import open_regular
 from eir_seq.modalities.base import LENGTH, TOKENS, ragged
 from eir_seq.modalities.bytes.config import BytesInputConfig
 from eir_seq.modalities.cells import parse_cell
+from eir_seq.modalities.file_cells import FileCells
 from eir_seq.modalities.files import is_file, locate, missing
 from eir_seq.modalities.json_state import JsonFittedModality, JsonModality
 from eir_seq.modalities.sequence.batches import IDS, SequenceCollator
@@ -36,44 +37,24 @@ FIRST_BYTE = len(SPECIAL_LIST)
 
 
 @dataclass(frozen=True)
-class ByteCells:
+class ByteCells(FileCells):
     """How the column of file names is read and checked."""
 
     name: str
     config: BytesInputConfig
 
-    is_demanding = True
-
-    @property
-    def column(self) -> str:
-        """The column of file names."""
-        return self.config.column
-
-    @property
-    def places(self) -> dict[str, str]:
-        """The column of file names, and the config key that names it."""
-        return {self.config.column: f"inputs.{self.name}.column"}
-
-    @property
-    def resolved(self) -> frozenset[str]:
-        """Columns whose cells change as their files are found."""
-        return frozenset({self.config.column})
-
-    def read(self, column: str, text: str | None, folder: Path) -> Any:  # noqa: ARG002
+    def find(self, text: str, folder: Path) -> Any:
         """The file that a cell names; raises `ValueError` with the reason where it names none."""
-        if not text or text.isspace():
-            raise ValueError("is missing" if text is None else "is empty")
         return locate(parse_cell(text), folder)
 
-    def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:  # noqa: ARG002
+    def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the file of a row."""
-        cell, column = values[self.config.column], self.config.column
         if isinstance(cell, str):
-            yield f"{column!r} {missing(cell)}"
+            yield missing(cell)
         elif not is_file(cell):
-            yield f"{column!r} is {str(cell)[:40]}, not the name of a file"
+            yield f"is {str(cell)[:40]}, not the name of a file"
         elif cell[1] == 0:
-            yield f"{column!r} names {cell[0]}, which is empty"
+            yield f"names {cell[0]}, which is empty"
 
 
 class FittedBytes(JsonFittedModality):

@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from eir_seq.modalities.cells import parse_cell
+from eir_seq.modalities.file_cells import FileCells
 from eir_seq.modalities.image.config import ImageInputConfig
 from eir_seq.modalities.pictures import Pixels, Scaling, locate_picture, name_of, problem, source_of
 
 
 @dataclass(frozen=True)
-class PictureCells:
+class PictureCells(FileCells):
     """The column of an image input: names of files, or the bytes of pictures."""
 
     name: str
     config: ImageInputConfig
 
-    is_demanding = True
-
-    @property
-    def column(self) -> str:
-        """The column of pictures."""
-        return self.config.column
-
-    @property
-    def places(self) -> dict[str, str]:
-        """The column of pictures, and the config key that names it."""
-        return {self.config.column: f"inputs.{self.name}.column"}
-
-    @property
-    def resolved(self) -> frozenset[str]:
-        """Columns whose cells change as their files are found."""
-        return frozenset({self.config.column})
-
-    def read(self, column: str, text: str | None, folder: Path) -> Any:  # noqa: ARG002
+    def find(self, text: str, folder: Path) -> Any:
         """The picture of a cell; raises `ValueError` with the reason if there is none."""
-        if not text or text.isspace():
-            raise ValueError("is missing" if text is None else "is empty")
         return locate_picture(parse_cell(text), folder)
 
-    def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:  # noqa: ARG002
+    def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the picture of a row."""
-        for found in problem(values[self.config.column], self.config.channels):
-            yield f"{self.config.column!r} {found}"
+        yield from problem(cell, self.config.channels)
 
 
 def pixels_of(text: str, scaling: Scaling, column: str) -> Pixels:

@@ -22,6 +22,7 @@ from eir_seq.modalities.array_files import UNREADABLE, is_array_file, load_array
 from eir_seq.modalities.base import STATE_FILE, Draw, FittedModality, Modality, Purpose, RowSource, stacked
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
+from eir_seq.modalities.file_cells import FileCells
 from eir_seq.modalities.files import missing
 from eir_seq.modalities.omics.augmentation import Augmentation, Codes
 from eir_seq.modalities.omics.config import OmicsInputConfig
@@ -92,7 +93,7 @@ def _within(groups: Mapping[str, list[int]], selected: Sequence[int], place: str
 
 
 @dataclass
-class GenotypeCells:
+class GenotypeCells(FileCells):
     """How the column of genotypes is read and checked."""
 
     name: str
@@ -101,27 +102,8 @@ class GenotypeCells:
     _compared: dict[str, str | None] = field(default_factory=dict)
     """By PLINK file, why its SNPs are not those that are read."""
 
-    is_demanding = True
-
-    @property
-    def column(self) -> str:
-        """The column of files or ids."""
-        return self.config.column
-
-    @property
-    def places(self) -> dict[str, str]:
-        """The column, and the config key that names it."""
-        return {self.config.column: f"inputs.{self.name}.column"}
-
-    @property
-    def resolved(self) -> frozenset[str]:
-        """Columns whose cells change as their files are found."""
-        return frozenset({self.config.column})
-
-    def read(self, column: str, text: str | None, folder: Path) -> Any:  # noqa: ARG002
+    def find(self, text: str, folder: Path) -> Any:
         """The file that a cell names, or the sample; raises `ValueError` with the reason where it names none."""
-        if not text or text.isspace():
-            raise ValueError("is missing" if text is None else "is empty")
         found = locate_plink(text, folder, self.config.plink)
         if found is not None:
             return found
@@ -130,10 +112,10 @@ class GenotypeCells:
             raise ValueError(f"is {text[:40]}, not the name of a file")
         return locate_array(cell, folder)
 
-    def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:  # noqa: ARG002
+    def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the genotypes of a row."""
-        if (problem := self._problem(values[self.config.column])) is not None:
-            yield f"{self.config.column!r} {problem}"
+        if (problem := self._problem(cell)) is not None:
+            yield problem
 
     def _problem(self, cell: Any) -> str | None:
         if isinstance(cell, str):

@@ -1,0 +1,59 @@
+"""The column of an input whose cells name files, or hold what those files would."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+
+class FileCells(ABC):
+    """How the one column of an input is read and checked, see `eir_seq.modalities.base.Cells`.
+
+    Attributes:
+        name: of the input.
+        config: its section, with a `column`.
+    """
+
+    name: str
+    config: Any
+
+    is_demanding = True
+
+    @property
+    def column(self) -> str:
+        """The column."""
+        column: str = self.config.column
+        return column
+
+    @property
+    def places(self) -> dict[str, str]:
+        """The column, and the config key that names it."""
+        return {self.column: f"inputs.{self.name}.column"}
+
+    @property
+    def resolved(self) -> frozenset[str]:
+        """Columns whose cells change as their files are found."""
+        return frozenset({self.column})
+
+    def read(self, column: str, text: str | None, folder: Path) -> Any:
+        """What a cell names; raises `ValueError` with the reason if it names nothing."""
+        del column
+        if not text or text.isspace():
+            raise ValueError("is missing" if text is None else "is empty")
+        return self.find(text, folder)
+
+    def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:
+        """What is wrong with the cell of a row."""
+        del text
+        for problem in self.faults(values[self.column]):
+            yield f"{self.column!r} {problem}"
+
+    @abstractmethod
+    def find(self, text: str, folder: Path) -> Any:
+        """The file of a cell that is not blank, relative to `folder`; raises `ValueError` with the reason."""
+
+    @abstractmethod
+    def faults(self, cell: Any) -> Iterator[str]:
+        """What is wrong with what `find` gave."""
