@@ -12,6 +12,7 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.machine import importing
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, config_class, find, list_models
 from eir_seq.models.options import describe, flat
+from eir_seq.registry import ENCODERS
 
 
 def run(arguments: list[str]) -> int:
@@ -72,6 +73,12 @@ def _with_task(task: str) -> list[str]:
 
 
 def _show(name: str, *, as_json: bool, tensors: bool) -> None:
+    kinds = [kind for kind, _, encoder in (entry.partition(".") for entry in ENCODERS) if encoder == name]
+    if kinds and name not in CATALOGUE:
+        reading = f"is an encoder of inputs of type {', '.join(kinds)}, not in the catalogue"
+        raise UserError(
+            Fault("model_type", f"{name!r} {reading}; the schema lists its options: python -m eir_seq schema")
+        )
     find(name)
     name = SYNONYMS.get(name, name)
     if tensors:

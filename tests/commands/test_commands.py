@@ -73,6 +73,7 @@ def test_every_command_has_help(command: str, capsys: Capture) -> None:
         (["--cgf", "job"], "--cgf: not a flag; did you mean '--cfg'? (command line)"),
         (["--experimental-rerun", "x.pickle"], "--experimental-rerun: it would load a pickle; repeat a run from"),
         (["--config-dir", "nowhere", "experiment=mine"], "--config-dir: 'nowhere' is not a folder (command line)"),
+        (["models", "show", "resnet"], "model_type: 'resnet' is an encoder of inputs of type image, not in the catalogue"),
         (["models", "show", "longfomer"], "model_type: 'longfomer' is not in the catalogue; did you mean 'longformer'?"),
         (["experiment=mine", "hydra.run.dir=x"], "hydra.run.dir: has no effect; run.dir=DIR names the folder of a run"),
         (["experiment=mine", "hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs: has no effect without -m (command"),
