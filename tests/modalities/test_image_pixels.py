@@ -242,9 +242,9 @@ def test_bad_bytes(tmp_path: Path) -> None:
 
 
 def test_a_truncated_picture(tmp_path: Path) -> None:
-    """Its beginning is whole, so that it is found when its pixels are read."""
+    """It is found before training, with its row."""
     cells = pa.array([{"bytes": png(seed)[:-300], "path": f"{seed}.png"} for seed in range(2)])
-    with pytest.raises(UserError, match=r"0\.png in column 'picture': the picture cannot be read to its end"):
+    with pytest.raises(UserError, match=r"row 1: 'picture' holds 0\.png, a picture that cannot be read to its end"):
         fit(experiment(tmp_path, data=parquet(tmp_path / "rows.parquet", cells)))
 
 

@@ -59,7 +59,7 @@ class EncoderDecoder(nn.Module):
     @property
     def pack(self) -> bool:
         """Whether padding is left out of the computation."""
-        return self.decoder.pack
+        return self._stacks[0].pack
 
     @pack.setter
     def pack(self, pack: bool) -> None:
