@@ -50,6 +50,7 @@ def experiment(folder: Path, model: dict[str, Any], lacking: bool = False, **cha
     return config
 
 
+@pytest.mark.slow
 def test_a_sentence_from_two_inputs_beside_a_class(tmp_path: Path) -> None:
     config = experiment(tmp_path, {"model_type": "bart", "model_init_config": BART})
     config["scheduler"] = {"type": "constant"}

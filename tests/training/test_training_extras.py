@@ -164,6 +164,7 @@ def test_early_stopping_begins_late(early: dict[str, int], steps: int, tmp_path:
 # -------------------------------------------------------------------------------------------------------- compile
 
 
+@pytest.mark.slow
 def test_a_compiled_network_keeps_its_names_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
     compile_ = nn.Module.compile
