@@ -225,7 +225,7 @@ class GatedExpertsFusionConfig(FusionBase):
     type: Literal["gated-experts"] = "gated-experts"
     num_experts: Positive = Field(8, description="experts that all outputs share")
     hidden_size: Positive = Field(64, description="width of each expert")
-    num_layers: int = Field(0, ge=0, description="residual blocks of each expert, behind its two linear layers")
+    num_layers: int = Field(0, ge=0, description="residual blocks of each expert, after its two linear layers")
     dropout: Probability = Field(0.1, description="dropout in each expert")
     stochastic_depth: Probability = Field(0.0, description="probability of leaving a block out in training")
     output_dropout: Probability = Field(0.0, description="dropout of the fused features")

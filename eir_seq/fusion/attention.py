@@ -61,7 +61,7 @@ class TransformerFusion(Fusion):
         self.places = nn.Parameter(torch.randn(summaries + len(sizes), hidden) * 0.02)
 
     def projected(self, features: dict[str, Any], names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """The states of some inputs behind each other, (batch, length, hidden), and their mask (batch, length)."""
+        """The concatenated states of some inputs, (batch, length, hidden), and their mask (batch, length)."""
         states, masks = [], []
         for name in names:
             given, place = features[name], self.places[self.summaries + self.inputs.index(name)]

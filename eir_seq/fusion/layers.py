@@ -136,9 +136,9 @@ class ResidualBlocks(nn.Sequential):
 
     def __init__(self, config: ResidualFusionBase, hidden_size: int) -> None:
         inside = config.dropout if config.hidden_dropout is None else config.hidden_dropout
-        behind = config.dropout if config.branch_dropout is None else config.branch_dropout
+        after = config.dropout if config.branch_dropout is None else config.branch_dropout
         super().__init__(
-            *(ResidualBlock(hidden_size, inside, config.stochastic_depth, behind) for _ in range(config.num_layers))
+            *(ResidualBlock(hidden_size, inside, config.stochastic_depth, after) for _ in range(config.num_layers))
         )
 
 
@@ -146,7 +146,7 @@ class MlpResidualFusion(Fusion):
     """Residual feed-forward blocks on the concatenated features.
 
     Without a `hidden_size` the blocks are as wide as the features, which they then read unprojected (up to `WIDEST`).
-    A wide layer behind a narrow encoder multiplies the gradient that reaches it: under Adam that is as if the learning
+    A wide layer after a narrow encoder multiplies the gradient that reaches it: under Adam that is as if the learning
     rate were higher, and tiny encoders stop learning where a linear layer on their features learns.
     """
 
