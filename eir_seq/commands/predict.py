@@ -38,6 +38,7 @@ class PredictDataConfig(Strict):
         None, description="skip: rows that cannot be used get no prediction, and a column says why"
     )
     id: str | None = Field(None, description="column of ids; null: rows are numbered")
+    file_dir: str | None = Field(None, description="folder of the files that cells name; null: that of the file")
     rename: dict[str, str] | None = Field(None, description="old column name: new one")
     delimiter: Delimiter | None = Field(None, description=r"field separator of CSV files (a tab is \t)")
     quote: str | None = Field(None, min_length=1, max_length=1, description="quote of CSV and TSV files")
@@ -47,7 +48,9 @@ class PredictDataConfig(Strict):
     def reading(self) -> dict[str, Any]:
         """The keys that were given besides `test`. null stands for itself where the run's config has it, too."""
         given = {name: getattr(self, name) for name in self.model_fields_set - {"test"}}
-        return {name: x for name, x in given.items() if x is not None or name in ("id", "delimiter", "quote")}
+        return {
+            name: x for name, x in given.items() if x is not None or name in ("id", "file_dir", "delimiter", "quote")
+        }
 
 
 class PredictConfig(Strict):

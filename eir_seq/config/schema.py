@@ -65,6 +65,11 @@ class DataConfig(Strict):
         description="cross-validation: number of folds of the training rows; each is the test set of one run",
     )
     fold: int | None = Field(None, ge=0, description="train only this fold, counted from 0")
+    file_dir: str | None = Field(
+        None,
+        description="folder of the files that cells name: names are relative to it, and files outside of it are "
+        "refused; by default that of the data file",
+    )
     labels: str | None = Field(None, description="table of labels by id, for a folder of one text file per id")
     rename: dict[str, str] = Field(
         default_factory=dict,
@@ -74,7 +79,8 @@ class DataConfig(Strict):
     id: str | None = Field(None, description="column that names each row; row numbers if absent")
     group: str | None = Field(None, description="column of groups whose rows stay in the same split")
     stratify: str | None = Field(
-        "auto", description="column to stratify splits and folds by; auto: the first classification output"
+        "auto",
+        description="column to stratify splits and folds by; auto: the first output of classes, levels or events",
     )
     split_seed: int = Field(0, ge=0, description="seed of the random splits; the same for every `seed`")
     delimiter: Delimiter | None = Field(

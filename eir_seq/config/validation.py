@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ _PATHS = frozenset(
         "cache_dir",
         "dir",
         "file",
+        "file_dir",
         "labels",
         "model_type",
         "path",
@@ -79,8 +81,8 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
         found = faults_of(error, ExperimentConfig, raw, places=_model_option_places(raw))
         faults += [fault for fault in found if fault.place not in unset]
         sections = _sections(raw, None)
-    faults += list(_check_models(raw))
-    faults += check_rules(sections)
+    faults += (of_models := list(_check_models(raw)))
+    faults += check_rules(_with_known_models(sections, raw, of_models))
     if look is not None:
         reported = {fault.place for fault in faults}
         faults += [fault for fault in look(sections, config) if fault.place not in reported]
@@ -197,6 +199,18 @@ def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], An
 def _options(model: Mapping[str, Any]) -> dict[str, Any]:
     given = model.get("model_init_config")
     return {key: value for key, value in given.items() if isinstance(key, str)} if isinstance(given, Mapping) else {}
+
+
+def _with_known_models(sections: Sections, raw: Mapping[str, Any], faults: Sequence[Fault]) -> Sections:
+    """The sections but for inputs and outputs whose `model_type` is at fault: what goes with it is not known."""
+    wrong = {fault.place for fault in faults}
+    places = [place for place, model, *_ in _models(raw) if _architecture(model) is None]
+    unknown = {place.removesuffix(".model") for place in places if f"{place}.model_type" in wrong}
+    return replace(
+        sections,
+        inputs={name: found for name, found in sections.inputs.items() if f"inputs.{name}" not in unknown},
+        outputs={name: found for name, found in sections.outputs.items() if f"outputs.{name}" not in unknown},
+    )
 
 
 def _architecture(model: Mapping[str, Any]) -> str | None:

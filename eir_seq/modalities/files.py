@@ -17,22 +17,25 @@ MOST_BYTES = 256 * MEGABYTE
 def locate(cell: Any, folder: Path) -> Any:
     """A file's name as ``[path, bytes, time]``, so that what was encoded from another state of it is not reused.
 
-    Names are relative to `folder`, which holds the data file. Where there is no such file, the path is text.
+    Names are relative to `folder`: `data.file_dir`, or that of the data file. Where there is no such file, the path is
+    text.
 
     Raises:
-        ValueError: it is no regular file, or a link that leads out of the folder.
+        ValueError: it is no regular file, or lies outside of the folder, by name or by a link.
     """
     if is_file(cell):
         raise ValueError(f"is {str(cell)[:40]}, not the name of a file")
     if not isinstance(cell, str):
         return cell
     path = folder / os.path.expanduser(cell)
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
+        raise ValueError(f"names {path}, outside of the folder {folder} (data.file_dir)")
     try:
         status = path.stat()
     except (OSError, ValueError):
         return str(path)
     if not within(path, folder):
-        raise ValueError(f"names {path}, a link that leads out of the folder of the data")
+        raise ValueError(f"names {path}, a link that leads out of the folder {folder} (data.file_dir)")
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
         raise ValueError(f"names {path}, {kind}, not a regular file")

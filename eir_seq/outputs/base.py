@@ -6,7 +6,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -105,6 +105,10 @@ class FittedOutput(ABC):
         """
         del text_bytes
         return torch.zeros(rows)
+
+    def review(self) -> list[str]:
+        """Warnings about the training rows, such as labels that none of them has."""
+        return []
 
     def unknown_labels(self, rows: TargetRows) -> dict[int, str]:
         """Rows with a class that the training rows do not have, by position, and that it is unknown."""
@@ -250,6 +254,20 @@ class Output(ABC):
     def __init__(self, name: str, config: Any) -> None:
         self.name = name
         self.config = config
+
+    @property
+    def checked_columns(self) -> tuple[str, ...]:
+        """What `faulty_rows` reads, of the columns of outputs and inputs; by default nothing is checked."""
+        return ()
+
+    def faulty_rows(self, rows: TargetRows) -> Iterator[tuple[int, str]]:
+        """Positions of rows whose target cannot be used, each with the column and the reason.
+
+        They are found before the rows are divided into training, validation and test. A cell without a value (None) is
+        no fault here.
+        """
+        del rows
+        yield from ()
 
     def fit(self, train_rows: TargetRows) -> FittedOutput:
         """Learn classes or scale from the target columns of the training rows; nothing else is looked at.
