@@ -11,5 +11,6 @@ from eir_seq.outputs.arrays.metrics import HEADLINES
 class GridOutputBase(HeadOutputBase):
     """What every output has that predicts an array (channels, height, width) for each row."""
 
+    REPORT: ClassVar[str] = "eir_seq.outputs.arrays.report:section"
     HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = HEADLINES
     UNLABELLED: ClassVar[str] = "none is scored"
