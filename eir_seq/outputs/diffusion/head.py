@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,14 @@ class DiffusionHead(nn.Module):
         shape: of a target: (channels, *sides). Sides of 1 are left out within, as convolutions need no such axes.
         condition_size: width of the fused features.
         options: see there.
-        bounds: least and greatest value of the training targets, where estimates are kept within them.
+        standardized: stored targets, (batch, *shape), to values that have a variance of about one, zeros where a target
+            lacks, and where it does not.
+        bounds: least and greatest of these values, (*shape), where estimates are kept within them.
+        dropout: of the fused features.
     """
 
+    least: Tensor | None
+    greatest: Tensor | None
     reads_target = True
     """The network calls ``head(features, target, rows)``; see `eir_seq.training.network.Network`."""
 
@@ -35,14 +40,20 @@ class DiffusionHead(nn.Module):
         shape: Sequence[int],
         condition_size: int,
         options: DiffusionOptions,
-        bounds: tuple[float, float] | None = None,
+        standardized: Callable[[Tensor], tuple[Tensor, Tensor]],
+        bounds: tuple[Tensor, Tensor] | None = None,
+        *,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         channels, *sides = shape
-        self.shape, self.options, self.bounds = tuple(shape), options, bounds
+        self.shape, self.options, self.standardized = tuple(shape), options, standardized
         self.inner = (channels, *([side for side in sides if side > 1] or [1]))
         self.noise = Noise(options.beta_schedule, options.steps, options.prediction)
         self.unet = UNet(self.inner, condition_size, options.unet)
+        self.dropout = nn.Dropout(dropout)
+        for name, bound in zip(("least", "greatest"), bounds or (None, None), strict=True):
+            self.register_buffer(name, None if bound is None else bound.reshape(self.inner), persistent=False)
         self.no_condition = nn.Parameter(torch.zeros(condition_size)) if options.condition_dropout else None
 
     def forward(self, condition: Tensor, target: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
@@ -53,15 +64,15 @@ class DiffusionHead(nn.Module):
 
         Args:
             condition: fused features, (batch, condition_size).
-            target: (batch, *shape).
+            target: as it is stored, (batch, *shape).
             rows: positions of the rows in their split, (batch,); by default their places in the batch.
         """
         if target is None:
             return condition.new_zeros(len(condition), 1)
-        clean = target.reshape(-1, *self.inner).float()
+        clean, known = (values.reshape(-1, *self.inner) for values in self.standardized(target))
         if self.training:
             times = torch.randint(self.noise.steps, (len(clean),), device=clean.device)
-            return self._errors(clean, torch.randn_like(clean), times, self._dropped(condition))[:, None]
+            return self._errors(clean, known, torch.randn_like(clean), times, self._dropped(condition))[:, None]
         places = range(len(clean)) if rows is None else rows.tolist()
         generators = row_generators(0, "diffusion levels", places)
         offsets = torch.cat([torch.rand(1, generator=generator) for generator in generators])
@@ -69,10 +80,10 @@ class DiffusionHead(nn.Module):
         for level in range(EVALUATED_LEVELS):
             times = ((level + offsets) / EVALUATED_LEVELS * self.noise.steps).long().clamp(max=self.noise.steps - 1)
             noise = row_noise(generators, self.inner).to(clean.device)
-            found += self._errors(clean, noise, times.to(clean.device), condition)
+            found += self._errors(clean, known, noise, times.to(clean.device), condition)
         return (found / EVALUATED_LEVELS)[:, None]
 
-    def sample(self, condition: Tensor, generators: list[torch.Generator]) -> Tensor:
+    def sample(self, condition: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Samples under conditions (rows, condition_size), (rows, *shape); a row's noise is by its own generator."""
         options, device = self.options, condition.device
         guided = options.guidance != 1
@@ -87,20 +98,22 @@ class DiffusionHead(nn.Module):
                 without, given = predicted.chunk(2)
                 predicted = without + options.guidance * (given - without)
             estimate = self.noise.clean(noisy, predicted, torch.full((len(noisy),), time, device=device))
-            return estimate if self.bounds is None else estimate.clamp(*self.bounds)
+            return estimate if self.least is None else estimate.clamp(self.least, self.greatest)
 
         def noise() -> Tensor:
             return row_noise(generators, self.inner).to(device)
 
         return draw_samples(options, self.noise.kept, clean, noise).reshape(-1, *self.shape)
 
-    def _errors(self, clean: Tensor, noise: Tensor, times: Tensor, condition: Tensor) -> Tensor:
-        """The mean squared error of each row, (batch,)."""
+    def _errors(self, clean: Tensor, known: Tensor, noise: Tensor, times: Tensor, condition: Tensor) -> Tensor:
+        """The mean squared error of each row over the values that it has, (batch,)."""
         predicted = self.unet(self.noise.add(clean, noise, times), times, condition).float()
-        return (predicted - self.noise.target(clean, noise, times)).square().flatten(1).mean(dim=1)
+        squares = (predicted - self.noise.target(clean, noise, times)).square() * known
+        return squares.flatten(1).sum(dim=1) / known.flatten(1).sum(dim=1).clamp(min=1)
 
     def _dropped(self, condition: Tensor) -> Tensor:
         """The condition of each row, or the learned vector in its place."""
+        condition = self.dropout(condition)
         if self.no_condition is None:
             return condition
         drops = torch.rand(len(condition), 1, device=condition.device) < self.options.condition_dropout

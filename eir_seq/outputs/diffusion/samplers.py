@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -83,6 +83,6 @@ def _dpm_solver(times: list[int], shares: list[float], clean: Callable[[Tensor, 
     raise AssertionError("no steps")
 
 
-def row_noise(generators: list[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+def row_noise(generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
     """Normal noise, (rows, *shape), on the CPU: each row's by its own generator, whatever rows are beside it."""
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
