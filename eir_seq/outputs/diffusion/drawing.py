@@ -45,9 +45,7 @@ class Drawer:
     targets: dict[int, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, output: FittedGridOutput, network: WritingNetwork, rows: Rows, *, seed: int, count: int | None
-    ) -> Self:
+    def of(cls, output: FittedGridOutput, network: WritingNetwork, rows: Rows, *, seed: int, count: int | None) -> Self:
         """For `count` rows, evenly spread; None: for all."""
         size = rows.num_rows
         return cls(output, network, list(rows["id"]), spread(size, size if count is None else count), seed)
@@ -81,7 +79,7 @@ class Drawer:
             return {}
         rows = sorted(self.targets)
         samples, targets = (torch.stack([found[row] for row in rows]) for found in (self.drawn, self.targets))
-        return self.output.measure_samples(samples, targets)
+        return self.output.measured(samples, targets)
 
     def columns(self) -> dict[str, list[Any]]:
         """The column NAME with a file for each sample, "" where none was drawn."""

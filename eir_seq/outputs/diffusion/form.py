@@ -54,11 +54,6 @@ class Generated(Numbers):
         """One for each row, (batch, 1)."""
         return torch.ones(len(target), 1)
 
-    def measure(self, raw: Tensor, target: Tensor) -> dict[str, float]:
-        """None: samples are measured where they are drawn."""
-        del raw, target
-        return {}
-
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """The loss of each row."""
         del target
@@ -67,7 +62,3 @@ class Generated(Numbers):
     def row_writer(self, network: WritingNetwork, rows: Rows, *, seed: int, all_rows: bool) -> Drawer:
         """What draws samples."""
         return Drawer.of(self.output, network, rows, seed=seed, count=None if all_rows else self.options.sample_rows)
-
-    def measure_samples(self, samples: Tensor, target: Tensor) -> dict[str, float]:
-        """Metrics of samples, (rows, *grid), compared with targets."""
-        return super().measure(samples, target)
