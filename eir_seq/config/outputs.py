@@ -159,7 +159,7 @@ class OutputBase(Strict):
 
     @property
     def writes_texts(self) -> bool:
-        """Whether texts are written for rows of an evaluation."""
+        """Whether texts are written, or other samples drawn, for rows of an evaluation."""
         return self.target_text is not None
 
     @property

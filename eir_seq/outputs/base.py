@@ -216,6 +216,17 @@ class FittedOutput(ABC):
         """
         del network, inputs
 
+    def row_writer(self, network: Any, rows: Any, *, seed: int, all_rows: bool) -> Any:
+        """What generates something else than texts for rows (`eir_seq.outputs.generation.writing.RowWriter`), or None.
+
+        Args:
+            network: the trained network.
+            rows: of the split.
+            seed: of what is drawn.
+            all_rows: whether for all rows, or for as many as the config says.
+        """
+        del network, rows, seed, all_rows
+
     def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
         """Metrics of generated texts, each with its reference; none by default."""
         del written, true

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from eir_seq.files import MEGABYTE, open_regular
 from eir_seq.machine import writing
@@ -35,31 +34,52 @@ def write_sample_arrays(run_dir: Path, label: str, outputs: Mapping[str, FittedO
         found: the evaluation.
     """
     for name, output in outputs.items():
-        if not output.SAMPLE_ROWS or name not in found.targets:
+        if not output.SAMPLE_ROWS:
             continue
-        raw, places = found.of_labelled(name)
-        target, count = found.targets[name], output.SAMPLE_ROWS
-        if not len(raw):
+        chosen = _generated(output, found) if name in found.written else _predicted(output, found)
+        if chosen is None:
             continue
-        errors = output.errors(raw, target)
-        even = np.unique(np.linspace(0, len(raw) - 1, min(count, len(raw))).round().astype(int)).tolist()
-        worst = errors.argsort(descending=True, stable=True)[:count].tolist()
-        chosen = torch.tensor([*even, *worst])
-        arrays = output.samples(raw[chosen], target[chosen])
         folder = run_dir / FOLDER / name
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{label}.npz"
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         with writing(path, partial):
             with partial.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    ids=np.array([found.ids[places[row]] for row in chosen.tolist()], dtype=np.str_),
-                    errors=errors[chosen].double().numpy(),
-                    even=np.array(len(even)),
-                    **arrays,
-                )
+                ids, errors = np.array(chosen.ids, dtype=np.str_), np.array(chosen.errors, dtype=np.float64)
+                np.savez_compressed(file, ids=ids, errors=errors, even=np.array(chosen.even), **chosen.arrays)
             os.replace(partial, path)
+
+
+def _predicted(output: FittedOutput, found: Evaluation) -> ShownRows | None:
+    """Evenly spaced rows, and the worst ones; None if no row has a target."""
+    if output.name not in found.targets or not len(found.targets[output.name]):
+        return None
+    raw, places = found.of_labelled(output.name)
+    target = found.targets[output.name]
+    errors = output.errors(raw, target)
+    even = _even(len(raw), output.SAMPLE_ROWS)
+    rows = [*even, *errors.argsort(descending=True, stable=True)[: output.SAMPLE_ROWS].tolist()]
+    ids = [found.ids[places[row]] for row in rows]
+    return ShownRows(ids, errors[rows].tolist(), len(even), output.samples(raw[rows], target[rows]))
+
+
+def _generated(output: FittedOutput, found: Evaluation) -> ShownRows | None:
+    """Evenly spaced rows of those that were generated; None if none of them has a target."""
+    generated = found.written[output.name].arrays()
+    if generated is None:
+        return None
+    positions, drawn, target = generated
+    even = _even(len(positions), output.SAMPLE_ROWS)
+    ids = dict(zip(found.rows, found.ids, strict=True))
+    arrays = output.samples(drawn[even], target[even])
+    squares = np.square(arrays["true"] - arrays["predicted"]).reshape(len(even), -1)
+    return ShownRows([ids[positions[row]] for row in even], np.nanmean(squares, axis=1).tolist(), len(even), arrays)
+
+
+def _even(rows: int, count: int) -> list[int]:
+    """As many of the rows, evenly spaced."""
+    found: list[int] = np.unique(np.linspace(0, rows - 1, min(count, rows)).round().astype(int)).tolist()
+    return found
 
 
 def read_sample_arrays(run_dir: Path) -> dict[str, dict[str, ShownRows]]:

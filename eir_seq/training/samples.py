@@ -19,7 +19,7 @@ from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import completer
-from eir_seq.outputs.generation.writing import Writer, build_writers
+from eir_seq.outputs.generation.writing import RowWriter, build_writers
 from eir_seq.randomness import derive_seed
 from eir_seq.training.evaluation import Evaluation
 from eir_seq.training.metrics_file import AppendedFile
@@ -27,6 +27,8 @@ from eir_seq.training.network import Network
 from eir_seq.training.sample_arrays import write_sample_arrays
 
 SAMPLES = "samples.csv"
+FILES = "samples"
+"""Folder of samples that are no texts."""
 ROWS = 4
 """Of those that a model describes while it learns."""
 
@@ -72,6 +74,7 @@ class Samples:
         splits: Mapping[str, Rows],
     ) -> None:
         self.run_dir = run_dir
+        self.folder = run_dir / FILES
         self.validation = splits.get("validation")
         rows = splits["validation" if "validation" in splits else "train"]
         if (missing := Missing.of(config)) is not None:
@@ -82,7 +85,7 @@ class Samples:
         writes = any(output.config.writes_texts for output in outputs.values())
         self.file = AppendedFile(run_dir / SAMPLES, Sample._fields) if self.outputs or writes else None
 
-    def writers(self, network: Network) -> list[Writer]:
+    def writers(self, network: Network) -> list[RowWriter]:
         """What has sequence-to-sequence outputs write texts for validation rows."""
         if self.validation is None:
             return []
@@ -93,9 +96,9 @@ class Samples:
         gets, too. Arrays that were predicted of some rows go into files of their own."""
         write_sample_arrays(self.run_dir, str(step), self.all_outputs, evaluation)
         found = [
-            Sample(epoch, step, writer.name, writer.sources[row], writer.texts[row], writer.true[row] or "")
+            Sample(epoch, step, writer.name, *shown)
             for writer in evaluation.written.values()
-            for row in sorted(writer.texts)[:ROWS]
+            for shown in writer.samples(ROWS, self.folder, step)
         ]
         for output in self.outputs:
             complete = completer(output, self.inputs, network)

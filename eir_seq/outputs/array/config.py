@@ -41,10 +41,10 @@ class ArrayOutputConfig(GridOutputBase):
     channels_first: bool | None = Field(
         None, description="whether the first axis is that of channels; by default in arrays of three dimensions alone"
     )
-    loss: Literal["mse", "mae", "categorical"] = Field(
+    loss: Literal["mse", "mae", "categorical", "diffusion"] = Field(
         "mse",
         description="squared error or absolute error of numbers; or cross-entropy and soft Dice of classes, which are "
-        "integers",
+        "integers; or diffusion, which generates arrays of numbers",
     )
     normalization: Literal["element", "channel", "none"] = Field(
         "channel",
@@ -67,11 +67,12 @@ class ArrayOutputConfig(GridOutputBase):
     def unmeasured(self) -> dict[str, str]:
         """Metrics of numbers, or those of classes."""
         others = NUMBERS if self.loss == "categorical" else CLASSES
-        return {metric.name: f"with loss {self.loss!r}" for metric in others}
+        return {**super().unmeasured(), **{metric.name: f"with loss {self.loss!r}" for metric in others}}
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Options of a loss that is not chosen; another member of the files that an input reads."""
         place = f"outputs.{name}"
+        yield from self.grid_faults(name, sections)
         if self.loss == "categorical":
             yield from ignored(place, self, "normalization", "with loss 'categorical'")
         else:

@@ -172,6 +172,8 @@ class ArrayOutput(Output):
                 shape=list(shape),
                 mean=mean.astype(np.float32).flatten().tolist(),
                 deviation=deviation.astype(np.float32).flatten().tolist(),
+                least=lowest,
+                greatest=highest,
             )
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from eir_seq.registry import imported
 
 if TYPE_CHECKING:
     from eir_seq.outputs.arrays.output import FittedGridOutput
+    from eir_seq.outputs.generation.source import WritingNetwork
+    from eir_seq.rows import Rows
 
 VALUES_AT_ONCE = 1 << 22
 """Of rows that are measured together."""
@@ -31,6 +33,9 @@ class Form(ABC):
     Args:
         output: the fitted output.
     """
+
+    PREDICTS: ClassVar[bool] = True
+    """Whether raw outputs are predictions; else these are drawn by the `row_writer`."""
 
     def __init__(self, output: FittedGridOutput) -> None:
         self.output = output
@@ -74,6 +79,10 @@ class Form(ABC):
         """The same of targets, as floats, NaN where there is none."""
         return self.output.numbers(target)
 
+    def row_writer(self, network: WritingNetwork, rows: Rows, *, seed: int, all_rows: bool) -> Any:
+        """See `FittedOutput.row_writer`."""
+        del network, rows, seed, all_rows
+
     def loss(self, raw: Tensor, target: Tensor) -> float:
         """The loss of whole rows."""
         sums = [(self.loss_terms(*part).double().sum(0), self.loss_counts(part[1]).double().sum(0)) for part in
@@ -93,15 +102,15 @@ class Numbers(Form):
         """That of the target."""
         return self.output.grid
 
-    def _standardized(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardized targets with zeros where they lack, and where they do not."""
+    def standardized(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardized targets, (rows, channels, height, width), with zeros where they lack, and where they do not."""
         values = self.output.numbers(target)
         known = ~values.isnan()
         return self.output.scale.standardized(values).where(known, values.new_zeros(())), known
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
         """The sum over elements, (batch, 1)."""
-        wanted, known = self._standardized(target)
+        wanted, known = self.standardized(target)
         difference = (raw.float() - wanted).where(known, wanted.new_zeros(()))
         losses = difference.abs() if self.output.config.loss == "mae" else difference.square()
         return losses.flatten(1).sum(dim=1, keepdim=True)
@@ -294,6 +303,7 @@ FORMS: dict[str, str] = {
     "mse": "eir_seq.outputs.arrays.forms:Numbers",
     "mae": "eir_seq.outputs.arrays.forms:Numbers",
     "categorical": "eir_seq.outputs.arrays.forms:Classes",
+    "diffusion": "eir_seq.outputs.diffusion.form:Generated",
 }
 """``module:Class`` of the form of each loss."""
 

@@ -18,6 +18,7 @@ from eir_seq.outputs.arrays.forms import form_of
 from eir_seq.outputs.arrays.scale import Scale
 from eir_seq.outputs.base import FittedOutput, TargetRows
 from eir_seq.outputs.files import FileCell
+from eir_seq.registry import imported
 
 MOST_SHOWN = 1 << 16
 """Values of a row that a report shows, about."""
@@ -30,6 +31,8 @@ class GridState(Strict):
     shape: list[int] = Field(min_length=1, max_length=3, description="of the target")
     mean: list[float] = Field(min_length=1, description="of all values, or of each channel or element")
     deviation: list[float] = Field(min_length=1, description="likewise the standard deviation")
+    least: float = Field(0.0, description="of all values")
+    greatest: float = Field(1.0, description="of all values")
     classes: dict[int, int] = Field({}, description="of loss categorical: each value, and the elements that have it")
 
 
@@ -88,6 +91,17 @@ class FittedGridOutput(FittedOutput):
         """Dropout and the decoder: fused features (batch, in_features) to raw outputs (batch, *grid)."""
         return self.form.build_head(in_features)
 
+    def build_state_head(self, sizes: Mapping[str, int], *, pretrained: bool) -> nn.Module:
+        """The decoder that reads inputs: ``head({input: TokenStates}, target)`` to raw outputs (batch, *grid).
+
+        Raises:
+            UserError: an input has another height and width.
+        """
+        del pretrained
+        decoder = imported(self.config.model.IMPLEMENTATION)
+        head: nn.Module = decoder(self.config.model.model_init_config, sizes, self.form.raw_grid, self.name)
+        return head
+
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
         """See `Form.loss_terms`."""
         return self.form.loss_terms(raw, target)
@@ -98,8 +112,13 @@ class FittedGridOutput(FittedOutput):
         return self.form.loss_counts(target)
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
-        """The loss, and what the form measures."""
-        return {"loss": self.form.loss(raw, target), **self.form.measure(raw, target)}
+        """The loss, and metrics of predictions where raw outputs are such."""
+        values = {"loss": self.form.loss(raw, target)}
+        return values | self.measured(raw, target) if self.form.PREDICTS else values
+
+    def measured(self, predicted: Tensor, target: Tensor) -> dict[str, float]:
+        """Metrics of what `Form.predicted` reads, (rows, *raw_grid), of those that these rows define."""
+        return self.form.measure(predicted, target)
 
     def undefined(self, target: Tensor) -> dict[str, str]:
         """See `Form.undefined`."""
@@ -118,7 +137,23 @@ class FittedGridOutput(FittedOutput):
 
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """A file for each row."""
-        return {self.name: [self.file(_Row(self, values)) for values in raw]}
+        return {self.name: self.cells(raw)} if self.form.PREDICTS else {}
+
+    def cells(self, predicted: Tensor) -> list[FileCell]:
+        """The files of predictions that are standardized, (rows, *grid), or of logits."""
+        return [self.file(_Row(self, values)) for values in predicted]
+
+    def row_writer(self, network: Any, rows: Any, *, seed: int, all_rows: bool) -> Any:
+        """See `Form.row_writer`."""
+        return self.form.row_writer(network, rows, seed=seed, all_rows=all_rows)
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest value of the training rows, standardized, each of the shape of the grid."""
+        least, greatest = (
+            self.scale.standardized(torch.full(self.grid, value)) for value in (self._state.least, self._state.greatest)
+        )
+        return least, greatest
 
     @abstractmethod
     def names(self, rows: TargetRows) -> list[str]:

@@ -32,6 +32,8 @@ def section(given: Predicted) -> Section | None:
             ("Predicted and true", range(shown.even)),
             ("Worst rows", range(shown.even, len(shown.ids))),
         ):
+            if not rows:
+                continue
             text = f"{title}: {', '.join(shown.ids[row] for row in rows)}"
             found.plots.append(_pairs(title, text, shown, list(rows), is_picture))
     steps = [label for label in given.samples if label.isdecimal()]

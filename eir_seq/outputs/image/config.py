@@ -51,8 +51,9 @@ class ImageOutputConfig(GridOutputBase):
     resize: Literal["squeeze", "crop"] = Field(
         "squeeze", description="squeeze: resize the whole image; crop: center crop"
     )
-    loss: Literal["mse", "mae"] = Field(
-        "mse", description="squared error or absolute error of the pixels, each channel standardized"
+    loss: Literal["mse", "mae", "diffusion"] = Field(
+        "mse",
+        description="squared or absolute error of the pixels, each channel standardized; or diffusion, which generates",
     )
     model: ImageDecoder = Field(CnnDecoderConfig(), description="the decoder")
 
@@ -74,6 +75,6 @@ class ImageOutputConfig(GridOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Options of resizing, where nothing is resized."""
-        del sections
+        yield from self.grid_faults(name, sections)
         if self.size is None:
             yield from ignored(f"outputs.{name}", self, "resize", "without size: pictures are not resized")

@@ -93,19 +93,19 @@ class FittedPictures(FittedGridOutput):
         pixels: Pixels = (predicted * WHITE).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
 
-    def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
+    def measured(self, predicted: Tensor, target: Tensor) -> dict[str, float]:
         """Also PSNR, and SSIM (Wang et al. 2004, mean over rows) of pictures that are as large as its window."""
-        values = super().evaluate(raw, target)
+        values = super().measured(predicted, target)
         if values["mse"] > 0:
             values["psnr"] = -10 * math.log10(values["mse"])
         if min(self.shape[1:]) >= WINDOW:
             total = 0.0
-            for some_raw, some_target in parts(raw, target):
+            for some_raw, some_target in parts(predicted, target):
                 pair = self.form.predicted(some_raw), self.numbers(some_target)
                 similarity = structural_similarity_index_measure(*pair, reduction="sum", data_range=1.0)
                 assert isinstance(similarity, Tensor)
                 total += float(similarity)
-            values["ssim"] = total / len(raw)
+            values["ssim"] = total / len(predicted)
         return values
 
     def undefined(self, target: Tensor) -> dict[str, str]:
