@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,8 +46,13 @@ def write_sample_arrays(run_dir: Path, label: str, outputs: Mapping[str, FittedO
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         with writing(path, partial):
             with partial.open("wb") as file:
-                ids, errors = np.array(chosen.ids, dtype=np.str_), np.array(chosen.errors, dtype=np.float64)
-                np.savez_compressed(file, ids=ids, errors=errors, even=np.array(chosen.even), **chosen.arrays)
+                arrays: dict[str, Any] = {
+                    "ids": np.array(chosen.ids, dtype=np.str_),
+                    "errors": np.array(chosen.errors, dtype=np.float64),
+                    "even": np.array(chosen.even),
+                    **chosen.arrays,
+                }
+                np.savez_compressed(file, **arrays)
             os.replace(partial, path)
 
 

@@ -42,10 +42,10 @@ def section(given: Predicted) -> Section | None:
         found.plots.append(_history({steps[place]: given.samples[steps[place]] for place in places}, is_picture))
     classes = given.described.get("classes")
     if isinstance(classes, Mapping):
-        rows: list[tuple[Cell, ...]] = [
+        lines: list[tuple[Cell, ...]] = [
             (str(name), int(count), given.metrics.get(f"dice({name})")) for name, count in classes.items()
         ]
-        found.tables.append(Table("By class", ["Class", "Training elements", "Dice"], rows))
+        found.tables.append(Table("By class", ["Class", "Training elements", "Dice"], lines))
     if f"{given.name}_true" in given:
 
         def worst(position: int, row: WorstRow) -> Worst:
@@ -84,7 +84,7 @@ def _pairs(title: str, text: str, shown: ShownRows, rows: Sequence[int], is_pict
 
 def _history(samples: Mapping[str, ShownRows], is_picture: bool) -> Plot:
     """The same rows at several evaluations, and the true ones below."""
-    last = next(reversed(samples.values()))
+    last = list(samples.values())[-1]
     ids = last.ids[: last.even]
     limits = _limits(last.arrays["true"][: last.even])
     lines = [(f"step {int(label):,}", shown.arrays["predicted"]) for label, shown in samples.items()]
