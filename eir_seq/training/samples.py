@@ -90,7 +90,7 @@ class Samples:
         found = [
             Sample(epoch, step, writer.name, writer.sources[row], writer.texts[row], writer.true[row] or "")
             for writer in writers
-            for row in sorted(writer.texts)[:ROWS]
+            for row in [row for row in sorted(writer.texts) if writer.true[row] is not None][:ROWS]
         ]
         for output in self.outputs:
             complete = completer(output, self.inputs, network)
