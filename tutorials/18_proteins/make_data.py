@@ -23,7 +23,7 @@ def sequence(family: str, chance: random.Random) -> str:
     return sides[0] + motif + sides[1]
 
 
-def main(rows: int = 2000) -> None:
+def main(rows: int = 1600) -> None:
     chance = random.Random(0)
     test = rows // 10
     for table, count in (("train", rows - test), ("test", test)):
