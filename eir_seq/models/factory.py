@@ -128,8 +128,9 @@ def from_pretrained(
             or else that of the file's weights; torch's default one if absent.
         torch_dtype: the former name of `dtype`.
         device_map: where the model goes, see `device_map.dispatch`; the CPU if absent.
-        config_overrides: options that replace those of the file, e.g. dropout, num_labels, or `id2label`, the names of
-            classes by their numbers, from which their count follows; `add_cross_attention`, whose layers are fresh. `output_attentions`, `output_hidden_states` and
+        config_overrides: options that replace those of the file, e.g. dropout, num_labels, `id2label`, the names of
+            classes by their numbers, from which their count follows, or `add_cross_attention`, for fresh layers of
+            cross-attention in a decoder that was published without. `output_attentions`, `output_hidden_states` and
             `return_dict` are what calls return where they do not say.
 
     Raises:

@@ -15,7 +15,6 @@ from tests.recipes.cells import CELLS, Cell
 from tests.recipes.language import LANGUAGE, LOSS, WORDS, known_words
 from tests.recipes.words import KEYWORDS, make_category, make_text, words_of
 
-
 EVERY_CELL = command.EVERY_CELL
 
 

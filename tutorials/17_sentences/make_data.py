@@ -17,7 +17,7 @@ def sentence(city: str, degrees: int, sky: str, wind: int | None) -> str:
     report = f"it is {warmth} and {sky} in {city}"
     if wind is None:
         return report
-    return f"{report} with a storm" if wind > 60 else f"{report} with some wind" if wind > 20 else f"{report} without wind"
+    return f"{report} {'with a storm' if wind > 60 else 'with some wind' if wind > 20 else 'without wind'}"
 
 
 def main(rows: int = 3000) -> None:

@@ -1,4 +1,4 @@
-"""Counts the written proteins that have the motif of their family, and no other: ``python recognise.py PREDICTIONS``."""
+"""Counts written proteins that have the motif of their family and no other: ``python recognise.py PREDICTIONS``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(predictions: str, table: str = "test.csv") -> float:
         written = {row["id"]: row["protein"] for row in csv.DictReader(file)}
     found = {row: [name for name, pattern in PATTERNS.items() if pattern.search(text)] for row, text in written.items()}
     right = [row for row, names in found.items() if names == [families[row]]]
-    new = {text for text in written.values()} - known
+    new = set(written.values()) - known
     print(f"{len(right)} of {len(written)} have the motif of their family, and {len(new)} are new")
     return len(right) / len(written)
 

@@ -50,7 +50,8 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
     model: SequenceModelConfig | None = Field(
         None,
         description="its own decoder, which attends to the states of the inputs: an encoder-decoder of the "
-        "catalogue, of which the encoder is left out, or a causal model with cross-attention; by default the backbone of the sequence input writes",
+        "catalogue, of which the encoder is left out, or a causal model with cross-attention; by default the "
+        "backbone of the sequence input writes",
     )
     inputs: list[Name] | None = Field(None, min_length=1, description="inputs that `model` attends to; by default all")
     tokenizer: TokenizerConfig | None = Field(
