@@ -154,7 +154,8 @@ class Writer:
     def samples(self, count: int, folder: Path, step: int) -> list[tuple[str, str, str]]:
         """The first texts, without files."""
         del folder, step
-        return [(self.sources[row], self.texts[row], self.true[row] or "") for row in sorted(self.texts)[:count]]
+        known = [row for row in sorted(self.texts) if self.true[row] is not None]
+        return [(self.sources[row], self.texts[row], self.true[row] or "") for row in known[:count]]
 
 
 def spread(rows: int, count: int) -> frozenset[int]:
