@@ -51,7 +51,6 @@ from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.run_state import Monitor, RunState, best_step_of
 from eir_seq.training.sample_arrays import write_sample_arrays
-from eir_seq.training.samples import Samples
 from eir_seq.training.samples import Samples, read_samples
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_trackers
