@@ -182,10 +182,12 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     faults = FaultLog()
     if roles.file_dir is not None and not os.path.isdir(os.path.expanduser(roles.file_dir)):
         faults.add("file_dir", "data.file_dir", f"{roles.file_dir} is not a folder")
-        roles = replace(roles, demanding=())
+        roles = replace(roles, demanding=(), restoring=())
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
-    optional = roles.prompts if need_targets else roles.prompts.union(roles.of("target"))
+    optional = (
+        roles.prompts if need_targets else roles.prompts.union(roles.of("target").keys() - roles.of("input").keys())
+    )
     if roles.missing is not None and not need_targets:
         optional = optional.union(roles.of("input"))
     if any(os.path.isdir(path) for path in sources.values()) and data.reads_files:

@@ -18,6 +18,7 @@ from eir_seq.data.rows import check_rows, column_roles
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.prompts import completions, language_model, reads_besides
 from eir_seq.modalities.base import FittedModality
+from eir_seq.outputs.files import value_of
 from eir_seq.outputs.generation.writing import build_writers
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
@@ -93,7 +94,7 @@ class Predictor:
                 columns = output.decode_rows(evaluation.raw[name], lambda: checked)
             for column, values in columns.items():
                 for row, value in zip(found, values, strict=True):
-                    row[column] = value
+                    row[column] = value_of(value)
         return found
 
     def evaluate(
