@@ -77,6 +77,10 @@ class MixingConfig(Strict):
                 yield Fault(place, f"the loss of outputs.{name} ({output.type}) is not a sum over rows")
         if sections.trainer is not None and sections.trainer.compile and (self.type != "manifold" or self.layers):
             yield Fault("trainer.compile", f"cannot be combined with {place} but for type: manifold, without layers")
+        measured = sections.trainer is not None and sections.trainer.train_metrics
+        if measured and self.probability == 1 and any(output.has_row_losses for output in sections.outputs.values()):
+            message = f"needs rows that are not mixed; set {place}.probability below 1"
+            yield Fault("trainer.train_metrics", message)
         whole = len(sections.outputs) == len(sections.output_names) > 0
         if whole and not any(output.has_row_losses for output in sections.outputs.values()):
             yield Fault(place, "has no effect: no output has targets that could be mixed")

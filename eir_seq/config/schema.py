@@ -229,7 +229,8 @@ class TrainerConfig(Strict):
     monitor: Monitored = Field(MonitorConfig(), description="metric that selects the best checkpoint")
     early_stopping: EarlyStoppingConfig | None = Field(None, description="stop a run that no longer improves")
     train_metrics: bool = Field(
-        False, description="also measure the training rows of the last steps, as they were when trained on"
+        False,
+        description="also measure the training rows of the last steps, as they were when trained on; not mixed ones",
     )
     limit_train_batches: BatchLimit | None = Field(
         None, description="use that many batches of each epoch (an integer), or that share of them; all if absent"

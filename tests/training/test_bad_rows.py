@@ -262,8 +262,8 @@ OPTIONS: Mapping[str, tuple[Any, Any, dict[str, Any], str]] = {
     ),
     "an encoder that does not exist": (
         {"photo": {**INPUTS["image"], "mode": "L", "model": {"model_type": "resent"}}}, LABEL, {},
-        "inputs.photo.model.model_type: 'resent' is neither one of cnn, resnet, vit, timm nor in the catalogue; did "
-        "you mean 'resnet'?",
+        "inputs.photo.model.model_type: 'resent' is neither one of cnn, resnet, vit, identity, timm nor in the "
+        "catalogue; did you mean 'resnet'?",
     ),
     "an encoder of another kind": (
         TABLE, {**LABEL, "reply": {**OUTPUTS["text"], "model": {**DECODER, "model_type": "cnn"}}}, {},
