@@ -18,7 +18,7 @@ from eir_seq.models.catalogue import CATALOGUE, CROSS, architecture, config_clas
 from eir_seq.models.checkpoint.folder import locate, read_config
 from eir_seq.models.layers.attention.dot_product import FLASH
 from eir_seq.models.lora import add_lora, freeze, load_adapter
-from eir_seq.models.option_checks import check_options
+from eir_seq.models.option_checks import check_options, decoder_options
 from eir_seq.models.options import default_of, fields, sift
 from eir_seq.models.pruning import PRUNED
 from eir_seq.models.transformers_backend import (
@@ -131,6 +131,9 @@ def build_decoder(
         if not options[CROSS]:
             message = "must be true: what is written depends on the inputs by cross-attention"
             raise UserError(Fault(f"{place}.model.model_init_config.{CROSS}", message))
+        config = config.model_copy(update={"model_init_config": options})
+    elif not config.pretrained_model:
+        options = decoder_options(model_type, config.model_init_config)
         config = config.model_copy(update={"model_init_config": options})
     backbone = build_backbone(config, tokenizer, place, stored=stored, pretrained=pretrained, task=task)
     scored: int = backbone.head.config.vocab_size

@@ -253,7 +253,7 @@ def _model_option_places(raw: Mapping[str, Any]) -> list[str]:
 def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
     from eir_seq.models import options
     from eir_seq.models.catalogue import POOLERS
-    from eir_seq.models.option_checks import check_options, max_positions
+    from eir_seq.models.option_checks import check_options, decoder_options, max_positions
     from eir_seq.models.rope_options import documented_spelling
 
     for place, model, tokens, key in _models(raw):
@@ -285,6 +285,8 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             base, _ = options.sift(_config_class(architecture), documented_spelling(published, known))
         else:
             base = {}
+            if place.startswith("outputs."):  # without its encoder
+                given = decoder_options(architecture, given)
         faults = check_options(architecture, given)
         if not faults and base:
             faults = check_options(architecture, options.overridden(_config_class(architecture), base, given))
