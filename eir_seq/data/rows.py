@@ -84,11 +84,11 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
         for name, output in config.outputs.items()
         if output.CELLS is not None and not output.columns().keys() <= inputs_read
     )
-    outputs = tuple(
-        output for name, declared in config.outputs.items() if (output := build_output(name, declared)).checked_columns
-    )
-    known = {"missing": Missing.of(config), "file_dir": config.data.file_dir}
-    return Roles(columns.id, columns.uses, demanding, restoring, outputs, tagged, **known)
+    built = (build_output(name, declared) for name, declared in config.outputs.items())
+    outputs = tuple(output for output in built if output.checked_columns)
+    missing, file_dir = Missing.of(config), config.data.file_dir
+    roles = Roles(columns.id, columns.uses, demanding, restoring, outputs, tagged)
+    return replace(roles, missing=missing, file_dir=file_dir)
 
 
 @dataclass(frozen=True)

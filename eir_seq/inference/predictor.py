@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from tempfile import TemporaryDirectory
@@ -38,6 +39,8 @@ class Predictor:
         bundle: of a finished run (`eir_seq.training.bundle.read_bundle`).
         batch_size: rows per batch; that of the run if absent.
         accelerator: auto, cpu, gpu or mps.
+        file_dir: folder of the files that rows name, others are refused; by default `data.file_dir` of the run, or the
+            current folder.
 
     Raises:
         UserError: there is no such accelerator.
@@ -52,9 +55,17 @@ class Predictor:
         ['mood', 'mood_p(bad)', 'mood_p(good)', 'score']
     """
 
-    def __init__(self, bundle: Bundle, *, batch_size: int | None = None, accelerator: str = "auto") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        batch_size: int | None = None,
+        accelerator: str = "auto",
+        file_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
         trainer = bundle.config.trainer.model_copy(update={"accelerator": accelerator})
         self.bundle = bundle
+        self._file_dir = bundle.config.data.file_dir if file_dir is None else os.fspath(file_dir)
         self.device = pick_device(trainer)
         size = {} if batch_size is None else {"eval_batch_size": batch_size}
         self.data = bundle.config.data.model_copy(update=size)
@@ -133,7 +144,9 @@ class Predictor:
         from eir_seq.rows import Rows
 
         config = self.bundle.config
-        data = config.data.model_copy(update={"id": None, "source": "table", "group": None, "stratify": None})
+        unread: dict[str, Any] = dict.fromkeys(("id", "group", "stratify"))
+        read_as = {**unread, "source": "table", "file_dir": self._file_dir}
+        data = config.data.model_copy(update=read_as)
         config = config.model_copy(update={"data": data})
         uses = columns_of(data, config.inputs, config.outputs).uses
         places = {column: use.place for use in uses if use.role == "input" for column in use.read}

@@ -22,7 +22,7 @@ def decoder_options(model_type: str, given: Mapping[str, Any]) -> dict[str, Any]
     >>> decoder_options("bart", {"decoder_attention_heads": 2})
     {'encoder_attention_heads': 2, 'decoder_attention_heads': 2}
     """
-    config, own = config_class(model_type), {}
+    config, own = config_class(model_type), dict[str, Any]()
     known, named = fields(config), {config.aliases.get(name, name) for name in given}
     for name in known:
         of_decoder = name.replace("encoder_attention_heads", "decoder_attention_heads")
