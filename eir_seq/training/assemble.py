@@ -88,7 +88,7 @@ class Parts:
         for name, fitted in self.inputs.items():
             forms = shown[name] if len(shown[name]) == rows.num_rows else ()  # else they are blocks of texts
             for place, form in enumerate(forms):
-                if form not in wanted:
+                if not form or form not in wanted:  # a row without this input has no form
                     continue
                 try:
                     pictures = fitted.thumbnails(rows.select([place]).select_columns(list(fitted.columns))[:])
