@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import random
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.tokenizers import train_tokenizer
+from eir_seq.training.assemble import assemble, build_network
 from eir_seq.training.bundle import read_bundle
+from eir_seq.training.console import Console
 from eir_seq.training.report_data import ReportData
 from eir_seq.training.run import train
 from tests.training import everything
@@ -181,6 +184,19 @@ def test_messages(tmp_path: Path) -> None:
     assert "trainer.monitor.metric: 'bleu' is measured on written texts; outputs.said.generate_rows is 0" in said(
         bart, sections=monitor
     )
+
+
+def test_an_encoder_without_states(tmp_path: Path) -> None:
+    class Vectors:
+        def build_encoder(self, *_: Any, **__: Any) -> torch.nn.Module:
+            encoder = torch.nn.Linear(4, 4)
+            encoder.output_size = 4  # type: ignore[assignment]
+            return encoder
+
+    config = validate_experiment(experiment(tmp_path, {"model_type": "t5", "model_init_config": T5}))
+    parts = assemble(config, Console(io.StringIO()))
+    with pytest.raises(UserError, match=r"inputs.left.model.model_type: Linear gives a vector and no states"):
+        build_network(config, {**parts.inputs, "left": Vectors()}, parts.outputs)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(
