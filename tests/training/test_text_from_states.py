@@ -111,6 +111,13 @@ def test_several_texts_beside_a_class_where_rows_lack_some(tmp_path: Path) -> No
         scores = [[float(row["said_score"]) for row in rows] for rows in (found, own)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-5)
         assert "said_true" not in found[0]
+    longest = {"max_new_tokens": 2}
+    found = rows_of(predict(tmp_path / "run", output=tmp_path / "out.csv", generation=longest))
+    assert max(len(row[name].split()) for row in found for name in ("said", "short")) == 2
+    with pytest.raises(UserError, match="generation.num_beam: not an option of generate"):
+        predict(tmp_path / "run", output=tmp_path / "out.csv", generation={"num_beam": 2})
+    with pytest.raises(UserError, match="prompt: the texts of .* are written from rows of a table"):
+        predict(tmp_path / "run", output=tmp_path / "out.csv", prompt="a fox")
 
 
 def test_the_report_shows_pictures(tmp_path: Path) -> None:
