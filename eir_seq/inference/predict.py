@@ -115,7 +115,9 @@ def predict(
                 Fault("generation", "has no effect on rows of a table: what is taken out of them is measured")
             )
         elif writers:
-            message = f"the texts of {run} are written from rows of a table, not from a single text; give data.test=TABLE"
+            message = (
+                f"the texts of {run} are written from rows of a table, not from a single text; give data.test=TABLE"
+            )
             raise UserError(Fault("prompt" if prompt is not None else "data.test", message))
         elif prompt is not None or generation:
             place = "prompt" if prompt is not None else "generation"

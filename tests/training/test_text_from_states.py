@@ -114,9 +114,9 @@ def test_several_texts_beside_a_class_where_rows_lack_some(tmp_path: Path) -> No
     longest = {"max_new_tokens": 2}
     found = rows_of(predict(tmp_path / "run", output=tmp_path / "out.csv", generation=longest))
     assert max(len(row[name].split()) for row in found for name in ("said", "short")) == 2
-    with pytest.raises(UserError, match="generation.num_beam: not an option of generate"):
+    with pytest.raises(UserError, match=r"generation.num_beam: not an option of generate"):
         predict(tmp_path / "run", output=tmp_path / "out.csv", generation={"num_beam": 2})
-    with pytest.raises(UserError, match="prompt: the texts of .* are written from rows of a table"):
+    with pytest.raises(UserError, match=r"prompt: the texts of .* are written from rows of a table"):
         predict(tmp_path / "run", output=tmp_path / "out.csv", prompt="a fox")
 
 
