@@ -38,6 +38,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
 END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 """What the last `TAIL` bytes of a complete picture hold, by format."""
 TAIL = 1024
+_ORIENTATION = 0x0112
+"""The EXIF tag; from 5 on, height and width are exchanged."""
 THUMBNAIL = 64
 MOST_PIXELS = 1 << 26
 LONGEST_SHAPE = 200
@@ -145,6 +147,20 @@ class Scaling:
         left, top = (target[0] - width) // 2, (target[1] - height) // 2
         cut = scaled.crop((left, top, left + width, top + height))
         return np.asarray(cut, np.uint8).reshape(height, width, self.channels)
+
+
+def picture_size(cell: Any) -> tuple[int, int]:
+    """Height and width in pixels of a picture that `locate_picture` found, turned as its camera says.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        with opened_picture(source_of(cell)) as image:
+            (width, height), turned = image.size, image.getexif().get(_ORIENTATION, 1) >= 5
+    except _unreadable() as error:
+        raise ValueError(f"names {name_of(cell)}, which is no picture ({' '.join(str(error).split())[:80]})") from None
+    return (width, height) if turned else (height, width)
 
 
 def thumbnail(source: str | bytes, name: str = "a picture in a cell") -> bytes:

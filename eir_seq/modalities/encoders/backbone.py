@@ -27,7 +27,7 @@ from eir_seq.tokenizers.targets import target_frame
 if TYPE_CHECKING:
     from eir_seq.modalities.bytes.preprocess import FittedBytes
     from eir_seq.modalities.image.preprocess import FittedImage
-    from eir_seq.modalities.sequence.preprocess import FittedSequence
+    from eir_seq.modalities.sequence.fitted import FittedSequence
 
 log = logging.getLogger(__name__)
 

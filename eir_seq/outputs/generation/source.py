@@ -20,13 +20,16 @@ BETWEEN = " | "
 
 
 class WritingNetwork(Protocol):
-    """A network, as far as writing texts needs it."""
+    """A network, as far as generating needs it."""
 
     def encoder(self, name: str, /) -> Any:
         """The encoder of an input, whose `backbone` may generate."""
 
     def head(self, name: str, /) -> Any:
         """The head of an output, whose `backbone` may generate."""
+
+    def features_for(self, output: str, batch: Mapping[str, Any], /) -> Tensor:
+        """The fused features that the head of an output reads of a batch, (batch, size)."""
 
     def states_for(self, output: str, batch: Mapping[str, Any], /) -> Mapping[str, Any]:
         """The states that the head of an output reads of a batch, by input."""
