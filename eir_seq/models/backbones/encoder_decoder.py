@@ -17,10 +17,11 @@ from eir_seq.models.output import ModelOutput
 class EncoderDecoderPlan:
     """Two stacks; with `shared_tokens` they have one table of token embeddings.
 
+    `encoder`: None for a decoder that attends to `encoder_outputs` which others make.
     `shift`: source tokens (batch, length) -> those of the decoder, where none are given; None if they must be.
     """
 
-    encoder: StackPlan
+    encoder: StackPlan | None
     decoder: StackPlan
     shared_tokens: bool = True
     shift: Callable[[Tensor], Tensor] | None = None
@@ -33,7 +34,7 @@ class EncoderDecoderPlan:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Documented inputs of the architecture itself."""
-        return self.encoder.inputs
+        return () if self.encoder is None else self.encoder.inputs
 
     def build(self) -> EncoderDecoder:
         """The backbone."""
@@ -46,9 +47,9 @@ class EncoderDecoder(nn.Module):
     def __init__(self, plan: EncoderDecoderPlan) -> None:
         super().__init__()
         self.plan = plan
-        self.encoder: Any = plan.encoder.build()
+        self.encoder: Any = None if plan.encoder is None else plan.encoder.build()
         self.decoder: Stack = plan.decoder.build()
-        if plan.shared_tokens:
+        if plan.shared_tokens and self.encoder is not None:
             self.decoder.embeddings.tokens = self.encoder.embeddings.tokens
 
     @property
