@@ -61,7 +61,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         plan = self.declared.plan(config)
         if not encoder:
             assert isinstance(plan, EncoderDecoderPlan), "there is no encoder to be left out"
-            plan = replace(plan, encoder=None)
+            plan = replace(plan, has_encoder=False)
         self.hidden_size = plan.hidden_size
         self.features = plan.inputs
         self.max_positions = config.position_limit()

@@ -91,7 +91,7 @@ def test_it_learns_and_writes_from_states(model_type: str) -> None:
     assert torch.equal(raw[:, 1:], counts.float())
     loss = output.loss_terms(raw, targets).sum() / counts.sum()
     assert 0 < loss.item() < 50
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     for name, found in read.items():
         moved = found.states.grad
         assert moved is not None

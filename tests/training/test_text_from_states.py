@@ -142,7 +142,7 @@ def test_the_report_shows_pictures(tmp_path: Path) -> None:
 def test_a_published_decoder(model_type: str, kept: dict[str, Any], tmp_path: Path) -> None:
     """The cross-attention that bert lacks is fresh, and trained."""
     tokenizer = train_tokenizer("word", ["red blue green fox owl hen is"])
-    options = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
+    options: dict[str, Any] = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
     options |= {**BART, "decoder_start_token_id": tokenizer.cls_id} if model_type == "bart" else TINY
     torch.manual_seed(0)
     task = {"bart": "seq2seq-lm", "bert": "masked-lm"}[model_type]

@@ -17,14 +17,15 @@ from eir_seq.models.output import ModelOutput
 class EncoderDecoderPlan:
     """Two stacks; with `shared_tokens` they have one table of token embeddings.
 
-    `encoder`: None for a decoder that attends to `encoder_outputs` which others make.
     `shift`: source tokens (batch, length) -> those of the decoder, where none are given; None if they must be.
+    `has_encoder`: False for a decoder alone, which attends to `encoder_outputs` that others make.
     """
 
-    encoder: StackPlan | None
+    encoder: StackPlan
     decoder: StackPlan
     shared_tokens: bool = True
     shift: Callable[[Tensor], Tensor] | None = None
+    has_encoder: bool = True
 
     @property
     def hidden_size(self) -> int:
@@ -34,7 +35,7 @@ class EncoderDecoderPlan:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Documented inputs of the architecture itself."""
-        return () if self.encoder is None else self.encoder.inputs
+        return self.encoder.inputs if self.has_encoder else ()
 
     def build(self) -> EncoderDecoder:
         """The backbone."""
@@ -47,9 +48,9 @@ class EncoderDecoder(nn.Module):
     def __init__(self, plan: EncoderDecoderPlan) -> None:
         super().__init__()
         self.plan = plan
-        self.encoder: Any = None if plan.encoder is None else plan.encoder.build()
+        self.encoder: Any = plan.encoder.build() if plan.has_encoder else None
         self.decoder: Stack = plan.decoder.build()
-        if plan.shared_tokens and self.encoder is not None:
+        if plan.shared_tokens and plan.has_encoder:
             self.decoder.embeddings.tokens = self.encoder.embeddings.tokens
 
     @property
