@@ -48,9 +48,11 @@ class EncoderDecoder(nn.Module):
     def __init__(self, plan: EncoderDecoderPlan) -> None:
         super().__init__()
         self.plan = plan
-        self.encoder: Any = plan.encoder.build() if plan.has_encoder else None
+        self.encoder: Any = None
+        if plan.has_encoder:
+            self.encoder = plan.encoder.build()
         self.decoder: Stack = plan.decoder.build()
-        if plan.shared_tokens and plan.has_encoder:
+        if plan.has_encoder and plan.shared_tokens:
             self.decoder.embeddings.tokens = self.encoder.embeddings.tokens
 
     @property
