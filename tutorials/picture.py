@@ -20,7 +20,7 @@ FIGURES = {
     "13_cross_validation/runs/folds/fold_0": "ROC",
     "14_intervals/runs/intervals": "Share of",
     "16_captions/runs/captions": "Loss",
-    "17_sentences/runs/reports": "Validation Exact match",
+    "17_sentences/runs/reports": "Validation metrics",
     "18_proteins/runs/proteins": "Loss",
 }
 """By run, how the title of the figure begins."""

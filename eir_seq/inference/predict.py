@@ -25,6 +25,7 @@ from eir_seq.inference.prompts import (
     reads_besides,
     rows_of_texts,
     text_writer,
+    text_writers,
     writing,
 )
 from eir_seq.machine import cannot_write
@@ -106,13 +107,18 @@ def predict(
             raise UserError(Fault("latents", "are written of rows of a table, not of prompts"))
         if fills is not None and prompted:
             return _fill(run, folder, bundle, fills, config, test, prompt, generation, destination, console, csv_safe)
-        writes = text_writer(bundle)
-        if writes is not None:
-            bundle = writing(bundle, writes, generation)
+        writes, writers = text_writer(bundle), text_writers(bundle)
+        if writers and (writes is not None or not prompted):
+            bundle = writing(bundle, writers, generation)
         elif fills is not None and generation:
             raise UserError(
                 Fault("generation", "has no effect on rows of a table: what is taken out of them is measured")
             )
+        elif writers:
+            message = (
+                f"the texts of {run} are written from rows of a table, not from a single text; give data.test=TABLE"
+            )
+            raise UserError(Fault("prompt" if prompt is not None else "data.test", message))
         elif prompt is not None or generation:
             place = "prompt" if prompt is not None else "generation"
             raise UserError(

@@ -242,7 +242,7 @@ class FittedOutput(ABC):
         options = self.config.generation_options
         assert options is not None, "it writes no texts"
         config = self.config.model_copy(update={"generation": {**options, **generation}})
-        return type(self)(self.state.model_copy(update={"config": config}))
+        return self.renamed(self.name, config)
 
     def metrics(self) -> OutputMetrics:
         """A fresh accumulator of this output's metrics."""

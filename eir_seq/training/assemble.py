@@ -11,7 +11,7 @@ import torch
 
 from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.errors import UserError
+from eir_seq.errors import Fault, UserError
 from eir_seq.fusion import build_fusion
 from eir_seq.fusion.heads import TrunkHead, build_trunks
 from eir_seq.modalities import build_modality
@@ -219,8 +219,9 @@ def build_network(
     fusion = None
     if fused:
         width = "state_size" if config.fusion.chosen(list(encoders)).reads_states else "output_size"
-        fusion = build_fusion(config.fusion, {name: _size(encoder, width) for name, encoder in encoders.items()}, fused)
-    read = {name: _size(encoders[source], "state_size") for name, source in token_inputs.items()}
+        sizes = {name: _size(encoder, name, width) for name, encoder in encoders.items()}
+        fusion = build_fusion(config.fusion, sizes, fused)
+    read = {name: _size(encoders[source], source, "state_size") for name, source in token_inputs.items()}
     if fusion is not None:
         read |= {name: fusion.size_of(name) for name in fused}
     trunks = build_trunks(
@@ -230,7 +231,7 @@ def build_network(
     heads: dict[str, torch.nn.Module] = {}
     for name, output in outputs.items():
         if name in state_inputs:
-            widths = {source: _size(encoders[source], "state_size") for source in state_inputs[name]}
+            widths = {source: _size(encoders[source], source, "state_size") for source in state_inputs[name]}
             heads[name] = output.build_state_head(widths, pretrained=pretrained is True)
         elif name in trunks:
             heads[name] = TrunkHead(trunks[name], output.build_head(trunks[name].output_size))
@@ -248,9 +249,14 @@ def build_network(
     return network
 
 
-def _size(encoder: torch.nn.Module, width: str = "output_size") -> int:
-    size = getattr(encoder, width)
-    assert isinstance(size, int)
+def _size(encoder: torch.nn.Module, name: str, width: str) -> int:
+    size = getattr(encoder, width, None)
+    if size is None and width == "state_size":
+        message = (
+            f"{type(encoder).__name__} gives a vector and no states, which a decoder or a fusion by attention reads"
+        )
+        raise UserError(Fault(f"inputs.{name}.model.model_type", message))
+    assert isinstance(size, int), f"inputs.{name}: an encoder without {width}"
     return size
 
 
