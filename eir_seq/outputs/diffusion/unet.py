@@ -195,7 +195,8 @@ def _strides(sides: Sequence[int], count: int) -> list[tuple[int, ...]]:
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+    """Groups of four channels at least: a value alone in its group, at a level of one position, would become zero."""
+    return nn.GroupNorm(math.gcd(GROUPS, max(1, channels // 4)), channels)
 
 
 def _zero(layer: nn.Module) -> nn.Module:
