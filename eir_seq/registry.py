@@ -150,6 +150,7 @@ ENCODERS = Registry(
         "image.cnn": "eir_seq.modalities.image.encoders.config:CnnConfig",
         "image.resnet": "eir_seq.modalities.image.encoders.config:ResNetConfig",
         "image.vit": "eir_seq.modalities.image.encoders.config:VitConfig",
+        "image.identity": "eir_seq.modalities.image.encoders.config:PixelIdentityConfig",
         "image.timm": "eir_seq.modalities.image.encoders.config:TimmConfig",
         "array.cnn": "eir_seq.modalities.array.encoder_configs:ArrayCnnConfig",
         "array.lcl": "eir_seq.modalities.array.encoder_configs:ArrayLclConfig",
@@ -172,6 +173,7 @@ DECODERS = Registry(
     {
         **{f"{kind}.cnn": "eir_seq.outputs.arrays.decoder_configs:CnnDecoderConfig" for kind in ("array", "image")},
         **{f"{kind}.lcl": "eir_seq.outputs.arrays.decoder_configs:LclDecoderConfig" for kind in ("array", "image")},
+        **{f"{kind}.unet": "eir_seq.outputs.arrays.decoder_configs:UNetDecoderConfig" for kind in ("array", "image")},
     },
 )
 """Config classes of decoders as ``OUTPUT.NAME``: what `model.model_type` of an output of arrays or pictures may be."""

@@ -6,9 +6,14 @@ field `model_init_config`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from eir_seq.config.strict import Strict
+from eir_seq.errors import Fault
+
+if TYPE_CHECKING:
+    from eir_seq.config.sections import Sections
 
 
 class DecoderBase(Strict):
@@ -19,3 +24,18 @@ class DecoderBase(Strict):
 
     if TYPE_CHECKING:
         model_type: str
+
+    def state_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
+        """Of all inputs those whose states it reads; none if it reads the fused vector."""
+        del inputs
+        return ()
+
+    def faults(self, place: str, sections: Sections) -> Iterator[Fault]:
+        """What it demands of the rest of the experiment.
+
+        Args:
+            place: its config path, ``outputs.NAME.model``.
+            sections: of the experiment.
+        """
+        del place, sections
+        yield from ()

@@ -44,6 +44,9 @@ class FittedOutput(ABC):
     LEARNT: ClassVar[tuple[str, ...] | None] = None
     """Fields of the state by which raw outputs are read, such as the classes; None: all that it learned."""
 
+    SAMPLE_ROWS: ClassVar[int] = 0
+    """Rows of an evaluation of which the report shows `samples`, evenly spaced, and as many of the worst."""
+
     name: str
     config: OutputBase
     backbone_task: str | None = None
@@ -186,6 +189,10 @@ class FittedOutput(ABC):
     @abstractmethod
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """How wrong each row is, (rows,): the order in which a report lists its worst errors."""
+
+    def samples(self, raw: Tensor, target: Tensor) -> dict[str, NDArray[Any]]:
+        """Arrays by name that the report draws of a few rows, each (rows, ...): what is ``true`` and ``predicted``."""
+        raise AssertionError((self, raw, target))
 
     @abstractmethod
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:

@@ -48,6 +48,7 @@ from eir_seq.training.optimization import total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.run_state import Monitor, RunState, best_step_of
+from eir_seq.training.sample_arrays import write_sample_arrays
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_trackers
@@ -434,4 +435,5 @@ class _Run:
                         input_: [values[found.rows[place]] for place in places] for input_, values in shown.items()
                     },
                 )
+            write_sample_arrays(self.path, split, parts.outputs, found)
             write_predictions(folder / f"{split}.csv", found.ids, found.columns(parts.outputs, rows))

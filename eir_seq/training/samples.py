@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,8 +21,10 @@ from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import completer
 from eir_seq.outputs.generation.writing import RowWriter, build_writers
 from eir_seq.randomness import derive_seed
+from eir_seq.training.evaluation import Evaluation
 from eir_seq.training.metrics_file import AppendedFile
 from eir_seq.training.network import Network
+from eir_seq.training.sample_arrays import write_sample_arrays
 
 SAMPLES = "samples.csv"
 FILES = "samples"
@@ -71,6 +73,7 @@ class Samples:
         run_dir: Path,
         splits: Mapping[str, Rows],
     ) -> None:
+        self.run_dir = run_dir
         self.folder = run_dir / FILES
         self.validation = splits.get("validation")
         rows = splits["validation" if "validation" in splits else "train"]
@@ -88,11 +91,13 @@ class Samples:
             return []
         return build_writers(network, self.inputs, self.all_outputs, self.validation, seed=self.seed, all_rows=False)
 
-    def write(self, network: Network, epoch: int, step: int, writers: Iterable[RowWriter] = ()) -> list[Sample]:
-        """One text per prompt of every language model, and some of `writers`, which the file gets, too."""
+    def write(self, network: Network, epoch: int, step: int, evaluation: Evaluation) -> list[Sample]:
+        """One text per prompt of every language model, and some that were written in an evaluation, which the file
+        gets, too. Arrays that were predicted of some rows go into files of their own."""
+        write_sample_arrays(self.run_dir, str(step), self.all_outputs, evaluation)
         found = [
             Sample(epoch, step, writer.name, *shown)
-            for writer in writers
+            for writer in evaluation.written.values()
             for shown in writer.samples(ROWS, self.folder, step)
         ]
         for output in self.outputs:

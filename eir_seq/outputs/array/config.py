@@ -72,7 +72,7 @@ class ArrayOutputConfig(GridOutputBase):
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Options of a loss that is not chosen; another member of the files that an input reads."""
         place = f"outputs.{name}"
-        yield from self.diffusion_faults(place)
+        yield from self.grid_faults(name, sections)
         if self.loss == "categorical":
             yield from ignored(place, self, "normalization", "with loss 'categorical'")
         else:

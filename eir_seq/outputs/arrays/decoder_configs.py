@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from eir_seq.config.decoders import DecoderBase
-from eir_seq.config.strict import Positive, Several, Strict
+from eir_seq.config.strict import Name, Positive, Several, Strict
+from eir_seq.errors import Fault, nearest
+from eir_seq.outputs.diffusion.config import UNetOptions
+
+if TYPE_CHECKING:
+    from eir_seq.config.sections import Sections
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 _OPTIONS = "its options"
@@ -59,3 +65,34 @@ class LclDecoderConfig(DecoderBase):
 
     model_type: Literal["lcl"] = "lcl"
     model_init_config: LclDecoderOptions = Field(LclDecoderOptions(), description=_OPTIONS)
+
+
+class UNetDecoderConfig(DecoderBase):
+    """A U-Net that reads the values of inputs, arrays or pictures of the output's height and width."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.outputs.arrays.decoders:UNetDecoder"
+
+    model_type: Literal["unet"] = "unet"
+    inputs: list[Name] | None = Field(
+        None, min_length=1, description="inputs that it reads, each with the encoder identity; by default all"
+    )
+    model_init_config: UNetOptions = Field(UNetOptions(), description=_OPTIONS)
+
+    def state_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
+        """The inputs that it reads."""
+        return list(inputs) if self.inputs is None else self.inputs
+
+    def faults(self, place: str, sections: Sections) -> Iterator[Fault]:
+        """Inputs that do not exist, or whose encoder does not pass their values on."""
+        for number, name in enumerate(self.inputs or ()):
+            if name not in sections.input_names:
+                listed = ", ".join(map(repr, sections.input_names))
+                message = f"{name!r} is no input (there are: {listed}){nearest(name, sections.input_names)}"
+                yield Fault(f"{place}.inputs[{number}]", message)
+        for name in self.state_inputs(sections.input_names):
+            source = sections.inputs.get(name)
+            encoder = getattr(getattr(source, "model", None), "model_type", None)
+            if source is not None and encoder != "identity":
+                message = f"unet reads values: set inputs.{name}.model.model_type=identity (array or image), or name"
+                yield Fault(f"{place}.model_type", f"{message} others by inputs; it is {encoder!r}")
+        yield from self.model_init_config.faults(f"{place}.model_init_config")

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.layers.locally_connected import LocallyConnected
 from eir_seq.modalities.encoders.layers.patches import Shape
 from eir_seq.modalities.encoders.layers.residual_cnn import Convolution, ConvolutionalBlock, PositionAttention, Size
 from eir_seq.models.layers.stochastic_depth import StochasticDepth
+from eir_seq.models.output import TokenStates
 from eir_seq.outputs.arrays.decoder_configs import CnnDecoderOptions, LclDecoderOptions
+from eir_seq.outputs.diffusion.config import UNetOptions
+from eir_seq.outputs.diffusion.unet import UNet
 
 MOST_CHANNELS = 8
 """Times the last number of channels, from which it doubles with each smaller size."""
@@ -162,3 +168,41 @@ class LclDecoder(Decoder):
         x = self.project(features).unflatten(1, (-1, self.channels))
         decoded: Tensor = self.last(self.blocks(x))
         return decoded.transpose(1, 2).reshape(len(features), *self.grid)
+
+
+class UNetDecoder(nn.Module):
+    """A U-Net (Ronneberger et al. 2015, arXiv:1505.04597) on the values of inputs, whose channels are side by side.
+
+    Args:
+        options: see there.
+        sizes: by input how many values a row has.
+        grid: channels, height and width of what is given; inputs have the same height and width.
+        name: of the output.
+
+    Raises:
+        UserError: an input has another height and width.
+    """
+
+    def __init__(self, options: UNetOptions, sizes: Mapping[str, int], grid: Shape, name: str) -> None:
+        super().__init__()
+        channels, height, width = grid
+        faults = []
+        for source, size in sizes.items():
+            if size % (height * width):
+                what = f"inputs.{source} has {size:,} values per row, which are no channels of {height} x {width}"
+                faults.append(
+                    Fault(f"outputs.{name}.model.model_type", f"unet reads inputs of the output's size; {what}")
+                )
+        if faults:
+            raise UserError(*faults)
+        self.inputs, self.size = list(sizes), (height, width)
+        self.sides = self.size if height > 1 else (width,)
+        self.network = UNet((sum(sizes.values()) // (height * width), *self.sides), 0, options, predicted=channels)
+
+    def forward(self, states: Mapping[str, TokenStates], target: Tensor | None = None) -> Tensor:
+        """Raw outputs (batch, channels, height, width) of the values of each input as one state, (batch, 1, size)."""
+        del target
+        values = [states[name].states for name in self.inputs]
+        x = torch.cat([value.reshape(len(value), -1, *self.sides) for value in values], dim=1)
+        predicted: Tensor = self.network(x, x.new_zeros(len(x), dtype=torch.long), x.new_zeros(len(x), 0))
+        return predicted.reshape(len(x), -1, *self.size)

@@ -75,6 +75,10 @@ class Form(ABC):
     def predicted(self, raw: Tensor) -> Tensor:
         """What is predicted, (rows, channels, height, width), in the target's own units, or classes as indices."""
 
+    def true(self, target: Tensor) -> Tensor:
+        """The same of targets, as floats, NaN where there is none."""
+        return self.output.numbers(target)
+
     def row_writer(self, network: WritingNetwork, rows: Rows, *, seed: int, all_rows: bool) -> Any:
         """See `FittedOutput.row_writer`."""
         del network, rows, seed, all_rows
@@ -238,6 +242,10 @@ class Classes(Form):
     def predicted(self, raw: Tensor) -> Tensor:
         """Indices of classes."""
         return self.logits(raw).argmax(dim=1).reshape(len(raw), *self.output.grid)
+
+    def true(self, target: Tensor) -> Tensor:
+        """Indices of classes."""
+        return target.float().masked_fill(target == IGNORED, math.nan)
 
     def _counts(self, raw: Tensor, target: Tensor) -> Tensor:
         """How many elements of each true class are predicted as each class, (classes, classes)."""

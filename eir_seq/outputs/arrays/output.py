@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -17,6 +18,10 @@ from eir_seq.outputs.arrays.forms import form_of
 from eir_seq.outputs.arrays.scale import Scale
 from eir_seq.outputs.base import FittedOutput, TargetRows
 from eir_seq.outputs.files import FileCell
+from eir_seq.registry import imported
+
+MOST_SHOWN = 1 << 16
+"""Values of a row that a report shows, about."""
 
 
 class GridState(Strict):
@@ -38,6 +43,7 @@ class FittedGridOutput(FittedOutput):
     height, width) as they are stored; `numbers` gives their values.
     """
 
+    SAMPLE_ROWS = 4
     config: Any
 
     def __init__(self, state: Any) -> None:
@@ -85,6 +91,17 @@ class FittedGridOutput(FittedOutput):
         """Dropout and the decoder: fused features (batch, in_features) to raw outputs (batch, *grid)."""
         return self.form.build_head(in_features)
 
+    def build_state_head(self, sizes: Mapping[str, int], *, pretrained: bool) -> nn.Module:
+        """The decoder that reads inputs: ``head({input: TokenStates}, target)`` to raw outputs (batch, *grid).
+
+        Raises:
+            UserError: an input has another height and width.
+        """
+        del pretrained
+        decoder = imported(self.config.model.IMPLEMENTATION)
+        head: nn.Module = decoder(self.config.model.model_init_config, sizes, self.form.raw_grid, self.name)
+        return head
+
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
         """See `Form.loss_terms`."""
         return self.form.loss_terms(raw, target)
@@ -110,6 +127,13 @@ class FittedGridOutput(FittedOutput):
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """See `Form.errors`."""
         return self.form.errors(raw, target)
+
+    def samples(self, raw: Tensor, target: Tensor) -> dict[str, NDArray[Any]]:
+        """Values in the target's own units, or indices of classes, NaN where there are none; large arrays thinned."""
+        height = self.grid[1]
+        step = math.ceil(max(1.0, (math.prod(self.grid) / MOST_SHOWN) ** (1 if height == 1 else 0.5)))
+        shown = {"true": self.form.true(target), "predicted": self.form.predicted(raw).float()}
+        return {name: values[:, :, ::step, ::step].cpu().numpy() for name, values in shown.items()}
 
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """A file for each row."""

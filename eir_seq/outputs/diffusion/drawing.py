@@ -73,12 +73,19 @@ class Drawer:
     def check(self) -> None:
         """Nothing: options are checked with the config."""
 
-    def metrics(self) -> dict[str, float]:
-        """Those of the samples that have a target."""
+    def arrays(self) -> tuple[list[int], Tensor, Tensor] | None:
+        """The rows that have a target, their samples and the targets; None if there are none."""
         if not self.targets:
-            return {}
+            return None
         rows = sorted(self.targets)
         samples, targets = (torch.stack([found[row] for row in rows]) for found in (self.drawn, self.targets))
+        return rows, samples, targets
+
+    def metrics(self) -> dict[str, float]:
+        """Those of the samples that have a target."""
+        if (found := self.arrays()) is None:
+            return {}
+        _, samples, targets = found
         return self.output.measured(samples, targets)
 
     def columns(self) -> dict[str, list[Any]]:

@@ -31,6 +31,7 @@ class UNet(nn.Module):
         shape: of a sample: (channels, *sides), one to three sides.
         condition_size: width of the condition.
         options: see there.
+        predicted: channels of what is predicted; by default those of a sample.
 
     Example:
         >>> network = UNet((2, 5, 9), 3, UNetOptions(channels=8))
@@ -38,7 +39,9 @@ class UNet(nn.Module):
         torch.Size([4, 2, 5, 9])
     """
 
-    def __init__(self, shape: Sequence[int], condition_size: int, options: UNetOptions) -> None:
+    def __init__(
+        self, shape: Sequence[int], condition_size: int, options: UNetOptions, predicted: int | None = None
+    ) -> None:
         super().__init__()
         channels, *sides = shape
         dimensions, base = len(sides), options.channels
@@ -85,7 +88,7 @@ class UNet(nn.Module):
                 self.up.append(Upsample(dimensions, wide, strides[level - 1], options.kernel))
         assert not skips
         self.last = nn.Sequential(
-            _norm(wide), nn.SiLU(), _zero(convolution(wide, channels, options.kernel, padding="same"))
+            _norm(wide), nn.SiLU(), _zero(convolution(wide, predicted or channels, options.kernel, padding="same"))
         )
 
     def forward(self, x: Tensor, times: Tensor, condition: Tensor) -> Tensor:

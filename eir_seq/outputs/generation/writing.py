@@ -48,6 +48,11 @@ class RowWriter(Protocol):
         """Prediction columns by name, a cell for each row of the split, "" where nothing was generated."""
         ...
 
+    def arrays(self) -> tuple[list[int], Tensor, Tensor] | None:
+        """Of rows with a target their positions in the split, what was generated, as `FittedOutput.samples` reads it,
+        and the targets; None for texts."""
+        ...
+
     def samples(self, count: int, folder: Path, step: int) -> list[tuple[str, str, str]]:
         """Up to `count` rows in readable form: what was read, generated and true. Files go into `folder`, by `step`."""
         ...
@@ -142,6 +147,9 @@ class Writer:
             self.name: [self.texts.get(row, "") for row in rows],
             f"{self.name}_score": [self.scores.get(row, "") for row in rows],
         }
+
+    def arrays(self) -> None:
+        """None: it writes texts."""
 
     def samples(self, count: int, folder: Path, step: int) -> list[tuple[str, str, str]]:
         """The first texts, without files."""

@@ -75,7 +75,6 @@ class ImageOutputConfig(GridOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Options of resizing, where nothing is resized."""
-        del sections
-        yield from self.diffusion_faults(f"outputs.{name}")
+        yield from self.grid_faults(name, sections)
         if self.size is None:
             yield from ignored(f"outputs.{name}", self, "resize", "without size: pictures are not resized")
