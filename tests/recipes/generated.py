@@ -14,7 +14,7 @@ from PIL import Image
 def share_right(rows: Sequence[Mapping[str, str]], name: str, generated: Path, true: Path) -> float:
     """The share of rows whose generated array or picture has the active elements of the true class in the true number.
 
-    Values are rounded: numbers to integers, pixels to black or white. Missing values of the true array are not looked at.
+    Values are rounded: numbers to integers, pixels to black or white. Missing values of the true array do not count.
 
     Args:
         rows: of the table of predictions.
@@ -36,6 +36,8 @@ def _agree(generated: NDArray[Any], true: NDArray[Any]) -> bool:
 
 def _read(path: Path) -> NDArray[Any]:
     if path.suffix == ".npy":
-        return np.round(np.load(path))
+        values: NDArray[Any] = np.round(np.load(path))
+        return values
     with Image.open(path) as picture:
-        return np.round(np.asarray(picture) / 255)
+        pixels: NDArray[Any] = np.round(np.asarray(picture) / 255)
+        return pixels
