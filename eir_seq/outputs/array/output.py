@@ -9,7 +9,6 @@ from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from eir_seq.outputs.files import FileCell
 
 ROWS_AT_ONCE = 32
 """Rows that are in memory while means are measured."""
+INTEGERS = (np.int8, np.int16, np.int32, np.int64)
 
 
 class ArrayState(GridState):
@@ -63,7 +63,7 @@ class FittedArray(FittedGridOutput):
             place = min(problems)
             message = f"column {self.config.column!r} {problems[place]} ({row_names(sorted(problems), ids)})"
             raise UserError(Fault(f"outputs.{self.name}.column", message))
-        return stacked(arrays, self.grid, torch.int16 if self.of_classes else torch.float32)
+        return stacked(arrays, self.grid, np.int16 if self.of_classes else np.float32)
 
     def _read(self, rows: TargetRows) -> tuple[list[NDArray[Any]], dict[int, str]]:
         """The array of each row, and by position what is wrong with those of others."""
@@ -107,7 +107,8 @@ class FittedArray(FittedGridOutput):
         array = predicted.reshape(self.shape).cpu().numpy()
         if not self.of_classes:
             return array.astype(np.float32)
-        kind = np.result_type(*(np.min_scalar_type(value) for value in (min(self.classes), max(self.classes))))
+        ends = np.array([min(self.classes), max(self.classes)])
+        kind = next(kind for kind in INTEGERS if (ends.astype(kind) == ends).all())
         named: NDArray[Any] = np.array(self.classes, kind)[array]
         return named
 

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -180,9 +181,9 @@ class _Row:
         return self.output.value(self.output.form.predicted(self.raw[None])[0])
 
 
-def stacked(rows: Sequence[Any], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Arrays of one shape as a tensor (rows, *shape); each is held once."""
-    found = torch.empty(len(rows), *shape, dtype=dtype)
+def stacked(rows: Sequence[NDArray[Any]], shape: Sequence[int], dtype: type[np.generic]) -> Tensor:
+    """Arrays of as many values, each of `shape`, as a tensor (rows, *shape)."""
+    found = np.empty((len(rows), *shape), dtype)
     for place, row in enumerate(rows):
-        found[place] = torch.as_tensor(row).reshape(tuple(shape))
-    return found
+        found[place] = row.reshape(tuple(shape))
+    return torch.from_numpy(found)

@@ -61,7 +61,7 @@ class FittedPictures(FittedGridOutput):
             place = min(problems)
             message = f"column {self.config.column!r} {problems[place]} ({row_names(sorted(problems), ids)})"
             raise UserError(Fault(f"outputs.{self.name}.column", message))
-        return stacked(pictures, self.grid, torch.uint8)
+        return stacked(pictures, self.grid, np.uint8)
 
     def _read(self, rows: TargetRows) -> tuple[list[Pixels], dict[int, str]]:
         """The pixels of each row, and by position what is wrong with those of others."""
