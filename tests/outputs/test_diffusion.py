@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +25,7 @@ from eir_seq.outputs.diffusion.head import DiffusionHead, row_generators
 from eir_seq.outputs.diffusion.unet import UNet
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.run import train
+from tests.readme import ROOT, blocks
 
 SMALL = UNetOptions(channels=8, multipliers=[1, 2], attention_heads=2)
 
@@ -352,3 +354,15 @@ def test_options_of_another_loss_are_refused(tmp_path: Path) -> None:
 def test_nothing_is_generated_without_inputs(tmp_path: Path) -> None:
     write_pictures(tmp_path)
     assert "inputs" in faults(tmp_path, OUTPUT, inputs={})
+
+
+@pytest.mark.slow
+def test_the_example_of_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path)
+    rows = (tmp_path / "rows.csv").read_text().replace("level", "digit", 1)
+    (tmp_path / "rows.csv").write_text(rows)
+    [block] = blocks(ROOT / "docs/guide/diffusion.md", "yaml")
+    example = yaml.safe_load(block.text)
+    trainer = {"trainer": {**example.pop("trainer"), "max_steps": 1, "accelerator": "cpu"}}
+    train(validate_experiment({**config(tmp_path, {}, **trainer), **example}))
+    assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "finished"
