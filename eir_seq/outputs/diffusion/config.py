@@ -16,7 +16,7 @@ Prediction = Literal["epsilon", "v"]
 
 
 class UNetOptions(Strict):
-    """Options of the U-Net that denoises."""
+    """Options of a U-Net."""
 
     channels: Positive = Field(32, description="channels of the first level")
     multipliers: list[Positive] = Field(
@@ -84,7 +84,9 @@ class DiffusionOptions(SamplerOptions):
     sample_rows: int = Field(
         8, ge=0, description="evenly spaced validation rows for which samples are drawn at each evaluation; 0: none"
     )
-    unet: UNetOptions = Field(default_factory=UNetOptions, description="the U-Net that denoises")
+    unet: UNetOptions = Field(
+        default_factory=UNetOptions, description="the U-Net that denoises, with the options of the decoder unet"
+    )
 
     def faults(self, place: str) -> Iterator[Fault]:
         """Steps that were not trained, guidance without what it needs, options without effect."""
