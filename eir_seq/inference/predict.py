@@ -30,6 +30,7 @@ from eir_seq.inference.prompts import (
 )
 from eir_seq.machine import cannot_write
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.files import files_folder
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
@@ -60,6 +61,9 @@ def predict(
 
     With `data.on_bad_row=skip`, of the run or in `reading`, rows that cannot be used have no prediction, and the table
     has a column ``not predicted`` that says why. Otherwise such a row is an error.
+
+    Predictions that no cell holds, such as arrays and pictures, are files in the folder ``NAME.files`` next to the
+    table, whose cells name them; both are replaced together.
 
     Labels are not needed. Where each row of an output has one, its metrics are printed and written next to the table
     (``NAME.metrics.json``). The same rows in batches of the same sizes give the same bytes.
@@ -322,7 +326,7 @@ def _load_rows(
 ) -> Splits:
     """The rows to predict. They may lack the column of ids, as they may lack labels: their numbers are the ids then."""
     try:
-        return load_test(config, bundle.inputs, need_texts=need_texts)
+        return load_test(config, bundle.inputs, bundle.outputs, need_texts=need_texts)
     except UserError as error:
         fault = error.faults[0]
         if (
@@ -334,7 +338,7 @@ def _load_rows(
             raise
     console.say(f"{fault.message}: rows are numbered")
     numbered = config.model_copy(update={"data": config.data.model_copy(update={"id": None})})
-    return load_test(numbered, bundle.inputs, need_texts=need_texts)
+    return load_test(numbered, bundle.inputs, bundle.outputs, need_texts=need_texts)
 
 
 def _check_destination(path: Path, test: str | None) -> None:
@@ -344,6 +348,9 @@ def _check_destination(path: Path, test: str | None) -> None:
     for written in (path, _metrics_file(path)):
         if written.exists() and not written.is_file():
             raise UserError(Fault("output", f"{written} is not a regular file; it would be replaced"))
+    files = files_folder(path)
+    if files.exists() and not (files.is_dir() and path.exists()):
+        raise UserError(Fault("output", f"{files} is not of a table of predictions; it might be replaced"))
     if not path.parent.is_dir():
         raise UserError(Fault("output", f"there is no folder {path.parent}"))
     if not os.access(path.parent, os.W_OK):

@@ -18,7 +18,7 @@ from eir_seq.modalities.array.preprocess import grid_of
 from eir_seq.modalities.array_files import name_of
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
-from eir_seq.outputs.array.cells import read_target
+from eir_seq.outputs.array.cells import TargetArrays, read_target
 from eir_seq.outputs.array.config import ArrayOutputConfig
 from eir_seq.outputs.arrays.forms import IGNORED
 from eir_seq.outputs.arrays.output import FittedGridOutput, GridState, stacked
@@ -51,6 +51,11 @@ class FittedArray(FittedGridOutput):
     def grid(self) -> Shape:
         """Channels, height and width."""
         return grid_of(self.shape, self.config.channels_first)
+
+    @property
+    def target_cells(self) -> TargetArrays:
+        """How its column is read and checked."""
+        return TargetArrays(self.name, self.config, self.shape, is_fitted=True)
 
     def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """Shape: (rows, channels, height, width).

@@ -22,7 +22,7 @@ from eir_seq.outputs.arrays.forms import parts
 from eir_seq.outputs.arrays.output import FittedGridOutput, GridState, stacked
 from eir_seq.outputs.base import Output, TargetRows, ids_of, row_names
 from eir_seq.outputs.files import FileCell
-from eir_seq.outputs.image.cells import check_size
+from eir_seq.outputs.image.cells import TargetPictures, check_size
 from eir_seq.outputs.image.config import ImageOutputConfig
 
 ROWS_AT_ONCE = 32
@@ -49,6 +49,11 @@ class FittedPictures(FittedGridOutput):
         """Channels, height and width."""
         channels, height, width = self.shape
         return channels, height, width
+
+    @property
+    def target_cells(self) -> TargetPictures:
+        """How its column is read and checked."""
+        return TargetPictures(self.name, self.config, (self.shape[1], self.shape[2]), is_fitted=True)
 
     def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """The pixels, ByteTensor (rows, channels, height, width).
