@@ -27,7 +27,7 @@ class ResidualTrunk(nn.Module):
             ResidualBlock(self.output_size, config.dropout, config.stochastic_depth) for _ in range(config.num_layers)
         )
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.LayerNorm(self.output_size)
+        self.norm = nn.LayerNorm(self.output_size) if config.output_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``(..., features)`` to ``(..., output_size)``."""

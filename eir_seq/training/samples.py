@@ -16,7 +16,7 @@ from eir_seq.data.missing import Missing, rows_where
 from eir_seq.files import open_text
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.cells import parse_cell
-from eir_seq.modalities.sequence.preprocess import FittedSequence
+from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import completer
 from eir_seq.outputs.generation.writing import RowWriter, build_writers

@@ -151,8 +151,9 @@ class Writer:
         """None: it writes texts."""
 
     def samples(self, count: int) -> list[tuple[str, str, str]]:
-        """The first texts."""
-        return [(self.sources[row], self.texts[row], self.true[row] or "") for row in sorted(self.texts)[:count]]
+        """The first texts that have a true one."""
+        known = [row for row in sorted(self.texts) if self.true[row] is not None]
+        return [(self.sources[row], self.texts[row], self.true[row] or "") for row in known[:count]]
 
 
 def spread(rows: int, count: int) -> frozenset[int]:
