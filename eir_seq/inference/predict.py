@@ -19,6 +19,7 @@ from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.predictor import Predictor
 from eir_seq.inference.prompts import (
     complete,
+    drawing,
     is_prompt_file,
     language_model,
     read_prompts,
@@ -80,7 +81,8 @@ def predict(
         accelerator: auto, cpu, gpu or mps.
         prompt: a text for a language model to complete (or for a sequence-to-sequence output to write from), in place
             of a file.
-        generation: for either, options of `generate` that replace those of the run.
+        generation: for either, options of `generate` that replace those of the run; for outputs that draw arrays or
+            pictures, options of their sampler.
         reading: keys of `data` that say how the file is read (`on_bad_row`, `quote`, `rename` ...) in place of the
             run's.
         csv_safe: put a quote (') before cells of the table that a spreadsheet would take for a formula: that begin with
@@ -117,6 +119,8 @@ def predict(
             raise UserError(
                 Fault("generation", "has no effect on rows of a table: what is taken out of them is measured")
             )
+        elif generation and prompt is None and any(output.config.generates for output in bundle.outputs.values()):
+            bundle = drawing(bundle, generation)
         elif prompt is not None or generation:
             place = "prompt" if prompt is not None else "generation"
             raise UserError(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from eir_seq.config.heads import of_earlier_version
 from eir_seq.config.outputs import OutputBase
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.files import read_json
@@ -420,4 +421,4 @@ def read_state(path: Path, kinds: Collection[str]) -> tuple[str, Mapping[str, An
     kind = content.get("type") if isinstance(content, Mapping) else None
     if not isinstance(kind, str) or kind not in kinds:
         raise UserError(Fault(str(path), f"is not a saved output (its type is none of {', '.join(kinds)})"))
-    return kind, content
+    return kind, {key: of_earlier_version(value) if key == "config" else value for key, value in content.items()}

@@ -19,6 +19,7 @@ from torchmetrics.functional import matthews_corrcoef, r2_score
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.training.run import train
+from tests.recipes.generated import share_right
 
 CLASSES = ("Asia", "Europe", "Africa")
 BASE, RATE = (120.0, 130.0, 140.0), (3.5, 5.0, 10.0)
@@ -159,6 +160,9 @@ def scores(
     for name, output in outputs.items():
         if output["type"] == "survival":
             found[name] = measured[name]["c_index"]
+            continue
+        if output.get("loss") == "diffusion":
+            found[name] = share_right(rows, name, run / "predictions", tables.test.parent)
             continue
         known = [row for row in rows if row[f"{name}_true"] != ""]
         measure = {"classification": _mcc, "regression": _r2}[output["type"]]

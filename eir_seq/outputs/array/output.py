@@ -132,7 +132,7 @@ class FittedArray(FittedGridOutput):
             "column": self.config.column,
             "shape": list(self.shape),
             "loss": self.config.loss,
-            "model": self.config.model.model_type,
+            "model": self.config.decoder,
         }
         if self.of_classes:
             return {**found, "classes": {str(name): count for name, count in self.state.classes.items()}}  # type: ignore[attr-defined]

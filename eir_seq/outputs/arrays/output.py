@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -143,6 +143,12 @@ class FittedGridOutput(FittedOutput):
     def cells(self, predicted: Tensor) -> list[FileCell]:
         """The files of predictions that are standardized, (rows, *grid), or of logits."""
         return [self.file(_Row(self, values)) for values in predicted]
+
+    def writing_with(self, generation: Mapping[str, Any]) -> Self:
+        """The same output, whose samples are drawn with other options; raises `UserError` for those there are not."""
+        options = self.config.diffusion.sampling_with(generation, "generation")
+        config = self.config.model_copy(update={"diffusion": options})
+        return type(self)(self.state.model_copy(update={"config": config}))
 
     def row_writer(self, network: Any, rows: Any, *, seed: int, all_rows: bool) -> Any:
         """See `Form.row_writer`."""

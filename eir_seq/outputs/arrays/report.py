@@ -51,13 +51,18 @@ def section(given: Predicted) -> Section | None:
         ]
         found.tables.append(Table("By class", ["Class", "Training elements", "Dice"], lines))
     if f"{given.name}_true" in given:
+        drawn, generated = given[given.name], given.described.get("loss") == "diffusion"
+        if missing := sum(cell == "" for cell in drawn):
+            found.notes.append(f"Samples were drawn for {len(drawn) - missing} of {len(drawn)} rows (sample_rows).")
 
         def worst(position: int, row: WorstRow) -> Worst:
-            true, predicted = given[f"{given.name}_true"][position], given[given.name][position]
+            true, predicted = given[f"{given.name}_true"][position], drawn[position] or "(not drawn)"
             return Worst(row, true, predicted, f"{row.error:.3g}")
 
         found.worst = given.worst_rows(worst)
         found.worst_measure = "Share of wrong elements" if classes is not None else "Mean squared error"
+        if generated:
+            found.worst_measure = "Loss"
     return found if found.plots or found.tables or found.worst else None
 
 

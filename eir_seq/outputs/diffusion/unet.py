@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +12,7 @@ from torch import Tensor, nn
 
 from eir_seq.outputs.diffusion.config import UNetOptions
 
-CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
-    1: nn.Conv1d,
-    2: nn.Conv2d,
-    3: nn.Conv3d,
-}
+CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 GROUPS = 8
 """Groups of channels that are normalised together, at most."""
 
@@ -198,7 +195,8 @@ def _strides(sides: Sequence[int], count: int) -> list[tuple[int, ...]]:
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+    """Groups of four channels at least: a value alone in its group, at a level of one position, would become zero."""
+    return nn.GroupNorm(math.gcd(GROUPS, max(1, channels // 4)), channels)
 
 
 def _zero(layer: nn.Module) -> nn.Module:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from eir_seq.rows import Rows
 
 
+BETWEEN = " | "
+"""Between the inputs of a row, in readable form."""
+
+
 class WritingNetwork(Protocol):
     """A network, as far as generating needs it."""
 
@@ -69,4 +73,4 @@ def shown(inputs: Mapping[str, Any], names: Sequence[str], rows: Rows) -> list[s
         places = np.flatnonzero(there).tolist()
         for place, text in zip(places, fitted.show(rows.select(places)[:]) if places else (), strict=True):
             parts[place].append(text)
-    return [" | ".join(found) for found in parts]
+    return [BETWEEN.join(found) for found in parts]

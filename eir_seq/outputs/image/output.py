@@ -137,7 +137,7 @@ class FittedPictures(FittedGridOutput):
             "size": [height, width],
             "mode": MODES[channels],
             "loss": self.config.loss,
-            "model": self.config.model.model_type,
+            "model": self.config.decoder,
         }
 
 
