@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.recipes import CLASS, HEIGHT, MakeRow, Tables, scores, write_inputs
-from tests.recipes.arrays import make_array
+from tests.recipes.arrays import make_array, make_codes
 from tests.recipes.genotypes import make_genotypes, write_bim
 from tests.recipes.images import make_picture
 from tests.recipes.words import make_category, make_text, make_text_file
@@ -29,7 +29,7 @@ class Cell:
         makes: by column, what writes the input.
         inputs: sections of the experiment.
         outputs: sections of the experiment.
-        bar: EIR's threshold on validation rows: MCC, R2 or c-index.
+        bar: EIR's threshold on validation rows: MCC, R2 or c-index; or in words.
         epochs: of EIR.
         ours: our own bar, on held-out rows.
         sections: other sections.
@@ -42,7 +42,7 @@ class Cell:
     makes: Mapping[str, MakeRow]
     inputs: Section
     outputs: Section
-    bar: float
+    bar: float | str
     epochs: int = 12
     ours: float = 0.8
     sections: Mapping[str, Section] = field(default_factory=dict)
@@ -228,6 +228,37 @@ CELLS = [
         0.6,
         6,
         sections=mixing(1.0),
+    ),
+    *(
+        Cell(
+            f"array of {dimensions}, the same array: {model}",
+            {"scan": make_array(dimensions)},
+            array(model, "element", **options),
+            {"again": {"type": "array", "column": "scan", "model": {"model_type": model}}},
+            "MSE < 0.35",
+            15,
+            ours=0.9,
+        )
+        for dimensions in (1, 2, 3)
+        for model, options in (("cnn", {}), ("lcl", {"patch_size": [1, 1, 10]}))
+    ),
+    Cell(
+        "array of classes, the same array: lcl",
+        {"codes": make_codes},
+        {"codes": {"type": "array", "column": "codes"}},
+        {"again": {"type": "array", "column": "codes", "loss": "categorical", "model": {"model_type": "lcl"}}},
+        "none",
+        15,
+        ours=0.99,
+    ),
+    Cell(
+        "image, the same image: cnn",
+        {"photo": make_picture},
+        {"photo": {**PHOTO, "model": SMALL_CNN}},
+        {"again": {"type": "image", "column": "photo", "mode": "L"}},
+        "MSE < 0.35",
+        15,
+        ours=0.9,
     ),
     Cell(
         "image, class: ResNet-18",
