@@ -132,8 +132,8 @@ def scores(
     **sections: Any,
 ) -> dict[str, float]:
     """Train and give the score on the test rows of each output: MCC of classes, R2 of numbers, c-index of survival, the
-    explained share of the variance of arrays and pictures, the accuracy of elements of arrays of classes, the share of generated ones that show what the
-    true ones show.
+    explained share of the variance of arrays and pictures, the accuracy of elements of arrays of classes, the share of
+    generated arrays and pictures that show what the true ones show.
 
     Args:
         tables: of the task.
