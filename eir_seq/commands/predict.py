@@ -67,7 +67,9 @@ class PredictConfig(Strict):
         None, description="a text to complete, translate or summarize, or with gaps to fill; instead of a file"
     )
     generation: dict[str, Any] = Field(
-        {}, description="options of generate that override the run's, e.g. generation.temperature=0.5"
+        {},
+        description="options of generate, or of the sampler of a diffusion output, that override the run's, e.g. "
+        "generation.temperature=0.5 or generation.guidance=3",
     )
     latents: LatentsConfig | None = Field(
         None, description="layers whose states are written next to the table, e.g. latents=[fusion]"

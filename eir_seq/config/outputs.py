@@ -159,8 +159,13 @@ class OutputBase(Strict):
 
     @property
     def writes_texts(self) -> bool:
-        """Whether texts are written, or other samples drawn, for rows of an evaluation."""
+        """Whether texts are written for rows of an evaluation."""
         return self.target_text is not None
+
+    @property
+    def generates(self) -> bool:
+        """Whether predictions are drawn from a distribution, by options that `predict` may change."""
+        return False
 
     @property
     def target_text(self) -> TargetText | None:

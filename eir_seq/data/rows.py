@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -37,6 +38,7 @@ from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import write_cell
 from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.outputs import build_output
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.registry import imported
 from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
 
@@ -65,8 +67,18 @@ class Roles(Columns):
     file_dir: str | None = None
 
 
-def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | FittedModality]) -> Roles:
-    """The roles of the columns that an experiment names; raises `UserError` if one column has two of them."""
+def column_roles(
+    config: ExperimentConfig,
+    inputs: Mapping[str, Modality | FittedModality],
+    outputs: Mapping[str, FittedOutput] = MappingProxyType({}),
+) -> Roles:
+    """The roles of the columns that an experiment names; raises `UserError` if one column has two of them.
+
+    Args:
+        config: the experiment.
+        inputs: by name.
+        outputs: by name, once they are fitted.
+    """
     columns = columns_of(config.data, config.inputs, config.outputs)
     if faults := columns.clashes():
         raise UserError(*faults)
@@ -80,7 +92,7 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
     demanding = tuple(cells for cells in every if cells is not None and cells.is_demanding)
     inputs_read = columns.of("input").keys()
     restoring = tuple(
-        imported(output.CELLS)(name, output)
+        outputs[name].target_cells if name in outputs else imported(output.CELLS)(name, output)
         for name, output in config.outputs.items()
         if output.CELLS is not None and not output.columns().keys() <= inputs_read
     )

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from eir_seq.data.spelling import same_but_for_spelling
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.registry import SOURCES
 from eir_seq.rows import Rows
 from eir_seq.spool import content_hash
@@ -144,7 +146,12 @@ def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[s
 
 
 def load_test(
-    config: ExperimentConfig, inputs: Inputs | None = None, *, need_targets: bool = False, need_texts: bool = True
+    config: ExperimentConfig,
+    inputs: Inputs | None = None,
+    outputs: Mapping[str, FittedOutput] = MappingProxyType({}),
+    *,
+    need_targets: bool = False,
+    need_texts: bool = True,
 ) -> Splits:
     """Only the rows of `data.test`, for prediction: labels may be missing, whole columns of them too.
 
@@ -152,7 +159,7 @@ def load_test(
 
     Raises `UserError` as `load_splits` does.
     """
-    roles = column_roles(config, inputs or _inputs(config))
+    roles = column_roles(config, inputs or _inputs(config), outputs)
     given = config.data.test
     if not isinstance(given, str) or is_id_list(given, config.data, roles):
         drawn = "" if given is None else f"; the run drew its own ({given} of the training rows)"

@@ -19,6 +19,7 @@ from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.predictor import Predictor
 from eir_seq.inference.prompts import (
     complete,
+    drawing,
     is_prompt_file,
     language_model,
     read_prompts,
@@ -30,6 +31,7 @@ from eir_seq.inference.prompts import (
 )
 from eir_seq.machine import cannot_write
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.files import files_folder
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
@@ -61,6 +63,9 @@ def predict(
     With `data.on_bad_row=skip`, of the run or in `reading`, rows that cannot be used have no prediction, and the table
     has a column ``not predicted`` that says why. Otherwise such a row is an error.
 
+    Predictions that no cell holds, such as arrays and pictures, are files in the folder ``NAME.files`` next to the
+    table, whose cells name them; both are replaced together.
+
     Labels are not needed. Where each row of an output has one, its metrics are printed and written next to the table
     (``NAME.metrics.json``). The same rows in batches of the same sizes give the same bytes.
 
@@ -77,7 +82,8 @@ def predict(
         accelerator: auto, cpu, gpu or mps.
         prompt: a text for a language model to complete (or for a sequence-to-sequence output to write from), in place
             of a file.
-        generation: for either, options of `generate` that replace those of the run.
+        generation: for either, options of `generate` that replace those of the run; for outputs that draw arrays or
+            pictures, options of their sampler.
         reading: keys of `data` that say how the file is read (`on_bad_row`, `quote`, `rename` ...) in place of the
             run's.
         csv_safe: put a quote (') before cells of the table that a spreadsheet would take for a formula: that begin with
@@ -119,6 +125,8 @@ def predict(
                 f"the texts of {run} are written from rows of a table, not from a single text; give data.test=TABLE"
             )
             raise UserError(Fault("prompt" if prompt is not None else "data.test", message))
+        elif generation and prompt is None and any(output.config.generates for output in bundle.outputs.values()):
+            bundle = drawing(bundle, generation)
         elif prompt is not None or generation:
             place = "prompt" if prompt is not None else "generation"
             raise UserError(
@@ -324,7 +332,7 @@ def _load_rows(
 ) -> Splits:
     """The rows to predict. They may lack the column of ids, as they may lack labels: their numbers are the ids then."""
     try:
-        return load_test(config, bundle.inputs, need_texts=need_texts)
+        return load_test(config, bundle.inputs, bundle.outputs, need_texts=need_texts)
     except UserError as error:
         fault = error.faults[0]
         if (
@@ -336,7 +344,7 @@ def _load_rows(
             raise
     console.say(f"{fault.message}: rows are numbered")
     numbered = config.model_copy(update={"data": config.data.model_copy(update={"id": None})})
-    return load_test(numbered, bundle.inputs, need_texts=need_texts)
+    return load_test(numbered, bundle.inputs, bundle.outputs, need_texts=need_texts)
 
 
 def _check_destination(path: Path, test: str | None) -> None:
@@ -346,6 +354,9 @@ def _check_destination(path: Path, test: str | None) -> None:
     for written in (path, _metrics_file(path)):
         if written.exists() and not written.is_file():
             raise UserError(Fault("output", f"{written} is not a regular file; it would be replaced"))
+    files = files_folder(path)
+    if files.exists() and not (files.is_dir() and path.exists()):
+        raise UserError(Fault("output", f"{files} is not of a table of predictions; it might be replaced"))
     if not path.parent.is_dir():
         raise UserError(Fault("output", f"there is no folder {path.parent}"))
     if not os.access(path.parent, os.W_OK):

@@ -135,6 +135,14 @@ def writing(bundle: Bundle, outputs: Sequence[FittedOutput], generation: Mapping
     return replace(bundle, outputs={**bundle.outputs, **changed})
 
 
+def drawing(bundle: Bundle, generation: Mapping[str, Any]) -> Bundle:
+    """The bundle, whose outputs that draw do so with other options; raises `UserError` for those there are not."""
+    changed = {
+        name: output.writing_with(generation) for name, output in bundle.outputs.items() if output.config.generates
+    }
+    return replace(bundle, outputs={**bundle.outputs, **changed})
+
+
 def rows_of_texts(bundle: Bundle, output: FittedOutput, prompt: str | None, test: str | None) -> Rows:
     """A source text, or those that are in a file line by line, as rows without targets."""
     from eir_seq.rows import Rows

@@ -86,6 +86,11 @@ class FittedOutput(ABC):
     def output_size(self) -> int:
         """Width of the head's raw output."""
 
+    @property
+    def target_cells(self) -> Any:
+        """How its column is read and checked, of an output whose config has `CELLS`."""
+        return imported(str(self.config.CELLS))(self.name, self.config)
+
     def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """Columns of true values for the table of predictions, as `decode` writes predicted ones; none by default."""
         del rows

@@ -23,6 +23,7 @@ class TargetPictures(FileCells):
     name: str
     config: ImageOutputConfig
     size: tuple[int, int] | None = None
+    is_fitted: bool = False
 
     def find(self, text: str, folder: Path) -> Any:
         """The picture of a cell; raises `ValueError` with the reason if there is none."""
@@ -37,7 +38,7 @@ class TargetPictures(FileCells):
         if found or self.config.size is not None:
             return
         try:
-            check_size(cell, self.size, "the first one has")
+            check_size(cell, self.size, "the model predicts" if self.is_fitted else "the first one has")
         except ValueError as error:
             yield str(error)
         else:

@@ -23,7 +23,7 @@ from eir_seq.outputs.arrays.forms import parts
 from eir_seq.outputs.arrays.output import FittedGridOutput, GridState, stacked
 from eir_seq.outputs.base import Output, TargetRows, ids_of, row_names
 from eir_seq.outputs.files import FileCell
-from eir_seq.outputs.image.cells import check_size
+from eir_seq.outputs.image.cells import TargetPictures, check_size
 from eir_seq.outputs.image.config import ImageOutputConfig
 
 ROWS_AT_ONCE = 32
@@ -51,6 +51,11 @@ class FittedPictures(FittedGridOutput):
         channels, height, width = self.shape
         return channels, height, width
 
+    @property
+    def target_cells(self) -> TargetPictures:
+        """How its column is read and checked."""
+        return TargetPictures(self.name, self.config, (self.shape[1], self.shape[2]), is_fitted=True)
+
     def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """The pixels, ByteTensor (rows, channels, height, width).
 
@@ -62,7 +67,7 @@ class FittedPictures(FittedGridOutput):
             place = min(problems)
             message = f"column {self.config.column!r} {problems[place]} ({row_names(sorted(problems), ids)})"
             raise UserError(Fault(f"outputs.{self.name}.column", message))
-        return stacked(pictures, self.grid, torch.uint8)
+        return stacked(pictures, self.grid, np.uint8)
 
     def _read(self, rows: TargetRows) -> tuple[list[Pixels], dict[int, str]]:
         """The pixels of each row, and by position what is wrong with those of others."""
@@ -133,7 +138,7 @@ class FittedPictures(FittedGridOutput):
             "size": [height, width],
             "mode": MODES[channels],
             "loss": self.config.loss,
-            "model": self.config.model.model_type,
+            "model": self.config.decoder,
         }
 
 
