@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from eir_seq.config.errors import dotted, faults_of, yaml_text
 from eir_seq.config.folders import home_fault
+from eir_seq.config.inputs import with_shared
 from eir_seq.config.rules import check_rules
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sections import Sections
@@ -69,6 +71,7 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     """
     if homeless := list(_homeless(raw, ())):  # nothing can be said of what they name
         raise UserError(*homeless)
+    raw = {**raw, "inputs": with_shared(raw["inputs"], INPUTS)} if "inputs" in raw else raw
     faults = [Fault(path, "must be given (it is ??? where it is declared)") for path in _unset(raw, ())]
     config, sections = None, None
     try:
@@ -85,8 +88,22 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
         reported = {fault.place for fault in faults}
         faults += [fault for fault in look(sections, config) if fault.place not in reported]
     if faults or config is None:
-        raise UserError(*sorted(set(faults), key=faults.index))
+        raise UserError(*sorted(set(_once(faults, raw)), key=faults.index))
     return config
+
+
+def _once(faults: Sequence[Fault], raw: Mapping[str, Any]) -> Iterator[Fault]:
+    """The faults without those that an input has in common with the one whose encoder it shares."""
+    inputs = raw["inputs"].items() if isinstance(raw.get("inputs"), Mapping) else ()
+    shares = {f"inputs.{name}.": f"inputs.{given['share']}." for name, given in inputs if "share" in _mapping(given)}
+    for fault in faults:
+        source = next((name for name in shares if fault.place.startswith(name)), None)
+        if source is None or replace(fault, place=shares[source] + fault.place[len(source) :]) not in faults:
+            yield fault
+
+
+def _mapping(given: Any) -> Mapping[str, Any]:
+    return given if isinstance(given, Mapping) else {}
 
 
 def _unset(value: Any, path: tuple[str, ...]) -> Iterator[str]:

@@ -32,6 +32,7 @@ class SequenceInputConfig(EncoderInputBase):
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.sequence.preprocess:SequenceModality"
     HAS_TOKENS: ClassVar[bool] = True
+    NAMING: ClassVar[tuple[str, ...]] = ("column", "text", "pair_column")
 
     model_config = ConfigDict(serialize_by_alias=True, json_schema_extra=_without_column)
 
