@@ -171,23 +171,27 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def shared_faults(inputs: Mapping[str, InputBase], names: Sequence[str]) -> Iterator[Fault]:
-    """Inputs whose encoder cannot be that of the input that `share` names.
+def share_faults(inputs: Any) -> Iterator[Fault]:
+    """Inputs whose `share` names no other one, of the section `inputs` that is not yet checked."""
+    entries = {str(name): given for name, given in inputs.items()} if isinstance(inputs, Mapping) else {}
+    for name, given in entries.items():
+        share = given.get("share") if isinstance(given, Mapping) else None
+        if isinstance(share, str) and (share not in entries or share == name):
+            others = [other for other in entries if other != name]
+            listed = ", ".join(map(repr, others)) or "none"
+            message = f"{share!r} is no other input (there are: {listed}){nearest(share, others)}"
+            yield Fault(f"inputs.{name}.share", message)
 
-    Args:
-        inputs: those that are valid by themselves.
-        names: all inputs.
-    """
+
+def shared_faults(inputs: Mapping[str, InputBase]) -> Iterator[Fault]:
+    """Inputs whose encoder cannot be that of the input that `share` names, of those that are valid by themselves."""
     for name, config in inputs.items():
         if config.share is None:
             continue
         place, source = f"inputs.{name}.share", inputs.get(config.share)
-        if config.share not in names or config.share == name:
-            listed = ", ".join(repr(other) for other in names if other != name) or "none"
-            yield Fault(place, f"{config.share!r} is no other input (there are: {listed}){nearest(config.share, names)}")
-        elif source is None:
-            continue  # its own faults are reported
-        elif source.share is not None:
+        if source is None or source is config:
+            continue  # that is said of what is given, or its own faults are
+        if source.share is not None:
             message = f"inputs.{config.share} has the encoder of inputs.{source.share}; name that one"
             yield Fault(place, message)
         elif type(source) is not type(config):

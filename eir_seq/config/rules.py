@@ -237,7 +237,7 @@ def _inputs(sections: Sections) -> Iterator[Fault]:
                 message = f"column {column!r} is the target of outputs.{targets[column]}"
                 yield Fault(f"inputs.{name}.{read.key}", message)
         yield from config.faults(name, sections)
-    yield from shared_faults(sections.inputs, sections.input_names)
+    yield from shared_faults(sections.inputs)
     yield from _shared_with_labels(sections)
 
 

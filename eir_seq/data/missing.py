@@ -30,7 +30,7 @@ class Missing:
 
     A row lacks an input if all columns that the input needs are null (all of its columns, if it can do without each),
     and a target if one of its columns is (of an output that takes part of them, if all are). A target of an output that
-    reads the tokens of an input is missing, too, where that input is; so is that of one that compares inputs, where one of
+    reads the tokens of an input is missing, too, where that input is, and that of one that compares inputs where one of
     these is.
 
     Attributes:

@@ -34,7 +34,9 @@ def check_layers(network: Network, config: LatentsConfig, outputs: Iterable[str]
     """Raise `UserError` for layers that the network does not have, and a colour that is no output."""
     known = layers_of(network)
     names = network.input_names
-    shared = {name for name in names for other in names if other != name and network.encoder(name) is network.encoder(other)}
+    shared = {
+        name for name in names for other in names if other != name and network.encoder(name) is network.encoder(other)
+    }
     faults = [
         Fault(f"{place}.layers", f"{name!r} is a layer of an encoder that several inputs share; `embed` writes vectors")
         for name in config.layers

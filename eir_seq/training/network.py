@@ -20,9 +20,10 @@ class Network(nn.Module):
     """``{input: encoder} -> fusion -> {output: head}``; some heads read states or vectors of inputs instead.
 
     Args:
-        encoders: by input name, one module under each of the inputs that share it; called with the input's collated tensors, gives ``(batch, output_size)``. Those whose
-            states a head or the fusion reads have ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)``
-            besides, see `eir_seq.modalities.encoders.base.Encoder`.
+        encoders: by input name, one module under each of the inputs that share it; called with the input's collated
+            tensors, gives ``(batch, output_size)``. Those whose states a head or the fusion reads have
+            ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)`` besides, see
+            `eir_seq.modalities.encoders.base.Encoder`.
         fusion: vectors, or states where it reads those, to ``{output: (batch, fusion.size_of(output))}``; None where no
             head reads it.
         heads: by output name; ``(batch, fusion.size_of(name))``, or `TokenStates`, to the raw output ``(batch, ...)``.

@@ -80,9 +80,9 @@ class SimilarityOutputConfig(OutputBase):
     )
     loss: Loss | None = Field(
         None,
-        description="cosine: squared difference of cosine and score; contrastive: cross-entropy of the row's own second "
-        "input among those of the batch (InfoNCE); triplet: the own one is nearer than `negatives`; margin: pairs that "
-        "match are near, others at least `margin` apart. By default cosine with a column, else contrastive",
+        description="cosine: squared difference of cosine and score; contrastive: cross-entropy of the row's own "
+        "second input among those of the batch (InfoNCE); triplet: it is nearer than `negatives`; margin: pairs "
+        "that match are near, others at least `margin` apart. By default cosine with a column, else contrastive",
     )
     range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         None, description="lowest and highest score of the column, e.g. [0, 5]; they become the cosines 0 and 1"
@@ -169,7 +169,9 @@ class SimilarityOutputConfig(OutputBase):
         for option, losses in _OPTIONS.items():
             if kind not in losses:
                 has = " and ".join(map(repr, losses))
-                yield from ignored(place, self, option, f"with loss {kind!r} ({has} {'have' if losses[1:] else 'has'} it)")
+                yield from ignored(
+                    place, self, option, f"with loss {kind!r} ({has} {'have' if losses[1:] else 'has'} it)"
+                )
         if self.range is not None and self.range[0] >= self.range[1]:
             yield Fault(f"{place}.range", f"{self.range} does not rise; give the lowest score first")
         if self.group is not None and self.group == self.column:

@@ -36,15 +36,15 @@ def contrastive_terms(
         tensor([0.3133, 0.3133])
     """
     own = torch.eye(len(left), dtype=torch.bool, device=left.device)
-    cosines = (left @ right.T).masked_fill(alike & ~own, -torch.inf)
-    candidates = cosines
+    logits = (scale * left @ right.T).masked_fill(alike & ~own, -torch.inf)
+    candidates = logits
     if negatives is not None:
-        hard = left @ negatives.T
-        candidates = torch.cat([cosines, hard if excluded is None else hard.masked_fill(excluded, -torch.inf)], dim=1)
+        hard = scale * left @ negatives.T
+        candidates = torch.cat([logits, hard if excluded is None else hard.masked_fill(excluded, -torch.inf)], dim=1)
     target = torch.arange(len(left), device=left.device)
-    terms = functional.cross_entropy(scale * candidates, target, reduction="none")
+    terms = functional.cross_entropy(candidates, target, reduction="none")
     if symmetric:
-        terms = (terms + functional.cross_entropy(scale * cosines.T, target, reduction="none")) / 2
+        terms = (terms + functional.cross_entropy(logits.T, target, reduction="none")) / 2
     return terms
 
 

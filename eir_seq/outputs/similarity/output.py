@@ -16,7 +16,14 @@ from torchmetrics.functional.regression import pearson_corrcoef, spearman_corrco
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of, row_names
-from eir_seq.outputs.similarity.config import CORRELATIONS, RANKS, RECALL_AT, TRIPLETS, TWO_CLASSES, SimilarityOutputConfig
+from eir_seq.outputs.similarity.config import (
+    CORRELATIONS,
+    RANKS,
+    RECALL_AT,
+    TRIPLETS,
+    TWO_CLASSES,
+    SimilarityOutputConfig,
+)
 from eir_seq.outputs.similarity.head import SimilarityHead
 from eir_seq.outputs.similarity.losses import contrastive_terms, margin_terms, triplet_terms
 from eir_seq.outputs.similarity.search import Found, search
@@ -35,7 +42,9 @@ class SimilarityState(Strict):
     type: Literal["similarity"] = "similarity"
     name: str
     config: SimilarityOutputConfig
-    columns: dict[str, list[str]] = Field(description="columns of each input that it compares, negatives after the pair")
+    columns: dict[str, list[str]] = Field(
+        description="columns of each input that it compares, negatives after the pair"
+    )
 
 
 class FittedSimilarity(FittedOutput):
@@ -158,14 +167,14 @@ class FittedSimilarity(FittedOutput):
     def _vectors(self, raw: Tensor) -> list[Tensor]:
         """The vectors of each input, (rows, width)."""
         width = (raw.shape[1] - self.config.learn_temperature) // len(self.sources)
-        return list(raw[:, : width * len(self.sources)].split(width, dim=1))
+        return list(torch.split(raw[:, : width * len(self.sources)], width, dim=1))
 
     # ------------------------------------------------------------------------------------------------------ metrics
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """The loss and what the config declares for it. Contrastive losses compare blocks of `BLOCK` rows."""
         kind, score = self.config.kind, target[:, SCORE]
-        blocks = zip(raw.split(BLOCK), target.split(BLOCK), strict=True)
+        blocks = zip(torch.split(raw, BLOCK), torch.split(target, BLOCK), strict=True)
         values: dict[str, float] = {}
         if count := float(self.loss_counts({}, target).sum()):
             values["loss"] = math.fsum(float(self.loss_terms(*block).double().sum()) for block in blocks) / count
@@ -312,7 +321,7 @@ def contents_of(rows: TargetRows, columns: Mapping[str, Sequence[str]]) -> list[
     cells = {name: [_column(rows, column) for column in names] for name, names in columns.items()}
     count = max(len(column) for parts in cells.values() for column in parts)
     full = [[part or [None] * count for part in parts] for parts in cells.values()]
-    return list(numbered(*full).split(count)) if len(full) > 1 else [numbered(*full)]
+    return list(torch.split(numbered(*full), count))
 
 
 def numbered(*parts: Sequence[Sequence[Any]]) -> Tensor:
@@ -366,6 +375,6 @@ class Similarity(Output):
             what = f"column {self.config.column!r} is the same on all {rows}; nothing to learn"
             raise UserError(Fault(f"{place}.column", what))
         for number, source in enumerate(fitted.sources[:2]):
-            if self.config.kind == "contrastive" and len(target[:, FIRST + number].unique()) == 1:
+            if self.config.kind == "contrastive" and len(set(target[:, FIRST + number].tolist())) == 1:
                 raise UserError(Fault(place, f"inputs.{source} is the same on all {rows}; there is no negative"))
         return fitted
