@@ -29,8 +29,6 @@ def section(given: Predicted) -> Section | None:
     if not kept:
         return None
     found = Section(heading="Neighbours", worst_title="Worst pairs")
-    if len(kept) < len(given.ids):
-        found.notes.append(f"{len(given.ids) - len(kept):,} of {len(given.ids):,} rows lack one of the inputs.")
     if described.get("loss") == "contrastive":
         found.notes.append(LOSS)
     cosine = _numbers(given[name], kept)
