@@ -173,7 +173,7 @@ class Embedder:
         assert self.network.fusion is not None
         handle = self.network.fusion.register_forward_hook(lambda _module, _arguments, output: seen.update(output))
         try:
-            self.network.run(batch)
+            self.network.features_for(self.network.fusion.outputs[0], batch)
         finally:
             handle.remove()
         features = list(seen.values())

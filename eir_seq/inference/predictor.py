@@ -21,6 +21,7 @@ from eir_seq.data.rows import check_rows, column_roles
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.prompts import completions, language_model, reads_besides
 from eir_seq.modalities.base import FittedModality
+from eir_seq.outputs.files import value_of
 from eir_seq.outputs.generation.writing import build_writers
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
@@ -102,7 +103,7 @@ class Predictor:
                 columns = output.decode_rows(evaluation.raw[name], lambda: checked)
             for column, values in columns.items():
                 for row, value in zip(found, values, strict=True):
-                    row[column] = value
+                    row[column] = value_of(value)
         return found
 
     def embed(
@@ -183,8 +184,9 @@ class Predictor:
         config = self.bundle.config
         data = config.data.model_copy(update={"id": None, "source": "table", "group": None, "stratify": None})
         config = config.model_copy(update={"data": data})
-        places = columns_of(data, config.inputs, config.outputs).places
-        wanted = [column for column, place in places.items() if place.startswith("inputs.")]
+        uses = columns_of(data, config.inputs, config.outputs).uses
+        places = {column: use.place for use in uses if use.role == "input" for column in use.read}
+        wanted = list(places)
         known = {name for row in rows for name in row}
         absent = [name for name in wanted if name not in known]
         may_lack = config.data.on_missing == "keep" and len(absent) < len(wanted)

@@ -30,7 +30,7 @@ def _without_column(schema: dict[str, Any]) -> None:
 class SequenceInputConfig(EncoderInputBase):
     """Text or any other sequence of symbols."""
 
-    IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.sequence.preprocess:SequenceModality"
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.sequence.factory:SequenceFactory"
     HAS_TOKENS: ClassVar[bool] = True
     NAMING: ClassVar[tuple[str, ...]] = ("column", "text", "pair_column")
 
