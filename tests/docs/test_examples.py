@@ -247,6 +247,7 @@ def row_for(experiment: dict[str, Any], number: int) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for declared in experiment["inputs"].values():
         row[declared["column"]] = words if declared.get("is_split_into_words") else " ".join(words)
+        row |= {declared["pair_column"]: " ".join(words)} if "pair_column" in declared else {}
     values = {
         "classification": ["negative", "positive"][number % 2],
         "regression": number % 10 + 1,

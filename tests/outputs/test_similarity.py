@@ -191,6 +191,12 @@ def test_a_learned_temperature_is_part_of_the_raw_outputs() -> None:
     assert head(pair)[0, -1].exp().item() == pytest.approx(100.0, rel=1e-5)
 
 
+def test_a_batch_without_targets_adds_nothing() -> None:
+    rows = rows_of(5)
+    out = fitted(rows, learn_temperature=True)
+    assert out.loss_terms(torch.zeros(0, 2 * SIZE + 1), out.targets(rows)[:0]).shape == (0, 1)
+
+
 def test_the_loss_of_an_evaluation_compares_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = rows_of(6)
     out = fitted(rows)

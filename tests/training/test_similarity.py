@@ -231,6 +231,25 @@ def test_reports_of_every_loss(loss: str, tmp_path: Path) -> None:
     assert shown[loss] in html
 
 
+def test_arrays_share_an_encoder_and_their_scale(tmp_path: Path) -> None:
+    config = experiment(tmp_path, outputs={"same": {"type": "similarity", "column": "score"}})
+    draw = np.random.default_rng(0)
+    for name in ("train", "test"):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "one", "two", "score"])
+            for row in range(16):
+                one, two = (json.dumps((draw.normal(size=8) + shift).round(2).tolist()) for shift in (0.0, 4.0))
+                writer.writerow([f"{name}{row}", one, two, row % 3 / 2])
+    array = {"type": "array", "column": "one", "model": {"model_type": "linear"}}
+    config["inputs"] = {"right": {"share": "left", "column": "two"}, "left": array}
+    train(validate_experiment(config))
+    bundle = read_bundle(tmp_path / "run" / "bundle")
+    assert bundle.network.encoder("left") is bundle.network.encoder("right")
+    assert float(bundle.inputs["left"].mean.mean()) == pytest.approx(2.0, abs=0.3)
+    assert np.array_equal(bundle.inputs["left"].mean, bundle.inputs["right"].mean)
+
+
 def test_two_encoders_need_a_common_width(tmp_path: Path) -> None:
     table = {"type": "tabular", "continuous": ["size"]}
     config = experiment(tmp_path)

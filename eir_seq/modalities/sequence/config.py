@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def _without_column(schema: dict[str, Any]) -> None:
-    """Editors do not ask for `column` where there may be a `text`."""
-    schema["required"] = [key for key in schema.get("required", []) if key != "column"]
+    """Editors do not ask for `column` where there may be a `text`, nor for `model` where there may be a `share`."""
+    schema["required"] = [key for key in schema.get("required", []) if key not in ("column", "model")]
 
 
 class SequenceInputConfig(EncoderInputBase):

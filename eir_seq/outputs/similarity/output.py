@@ -133,25 +133,28 @@ class FittedSimilarity(FittedOutput):
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
         """The loss of each row, (batch, 1). Contrastive ones compare it with the others of the call."""
-        left, right, *negatives = self._vectors(raw.float())
+        if not len(raw):
+            return raw[:, :1].float()
+        with torch.autocast(raw.device.type, enabled=False):  # differences of cosines are small
+            return self._terms(raw.float(), target)[:, None]
+
+    def _terms(self, raw: Tensor, target: Tensor) -> Tensor:
+        left, right, *negatives = self._vectors(raw)
         kind, own, score = self.config.kind, (left * right).sum(dim=1), target[:, SCORE].float()
         if kind == "cosine":
-            terms = (own - score).square()
-        elif kind == "margin":
-            terms = margin_terms(own, score > 0, self.config.distance, online=self.config.online)
-        elif kind == "triplet":
-            there = target[:, FIRST + 2 :] >= 0
-            cosines = torch.stack([(left * negative).sum(dim=1) for negative in negatives], dim=1)
-            terms = triplet_terms(own, cosines, there, self.config.distance)
-        else:
-            hard, excluded = None, None
-            if negatives:
-                hard, contents = torch.cat(negatives), target[:, FIRST + 2 :].T.reshape(-1)
-                excluded = (contents < 0) | (contents == target[:, FIRST + 1, None])
-            terms = contrastive_terms(
-                left, right, self._scale(raw), alike(target), hard, excluded, symmetric=self.config.symmetric
-            )
-        return terms[:, None]
+            return (own - score).square()
+        if kind == "margin":
+            return margin_terms(own, score > 0, self.config.distance, online=self.config.online)
+        if kind == "triplet":
+            found = torch.stack([(left * negative).sum(dim=1) for negative in negatives], dim=1)
+            return triplet_terms(own, found, target[:, FIRST + 2 :] >= 0, self.config.distance)
+        hard, excluded = None, None
+        if negatives:
+            hard, contents = torch.cat(negatives), target[:, FIRST + 2 :].T.reshape(-1)
+            excluded = (contents < 0) | (contents == target[:, FIRST + 1, None])
+        return contrastive_terms(
+            left, right, self._scale(raw), alike(target), hard, excluded, symmetric=self.config.symmetric
+        )
 
     def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
         """1 for each row, (batch, 1); of triplets, for those that have a negative."""
