@@ -185,7 +185,7 @@ def test_a_learned_temperature_is_part_of_the_raw_outputs() -> None:
     plain = fixed.build_vector_head({"left": SIZE, "right": SIZE}, {"left": "left", "right": "right"})(pair)
     terms = out.loss_terms(raw, out.targets(rows))
     assert terms.allclose(fixed.loss_terms(plain, fixed.targets(rows)), atol=1e-6)
-    terms.sum().backward()
+    terms.sum().backward()  # type: ignore[no-untyped-call]
     assert head.log_scale.grad.abs() > 0
     head.log_scale.data.fill_(99.0)
     assert head(pair)[0, -1].exp().item() == pytest.approx(100.0, rel=1e-5)

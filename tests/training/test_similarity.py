@@ -59,7 +59,7 @@ def experiment(folder: Path, lacking: bool = False, rows: int = 48, **changes: A
     write(folder / "train.csv", rows, 1, lacking)
     write(folder / "test.csv", 16, 2, lacking)
     model = {"model_type": "bert", "model_init_config": {**TINY, "hidden_dropout_prob": 0.0}}
-    config = {
+    config: dict[str, Any] = {
         "data": {
             "train": str(folder / "train.csv"),
             "validation": str(folder / "test.csv"),
@@ -195,7 +195,7 @@ def test_adapters_of_a_shared_encoder_are_written_once(run: Path, tmp_path: Path
     assert network.count_parameters()["total"] == sum(p.numel() for p in network.encoder("left").parameters())
 
 
-LOSSES = {
+LOSSES: dict[str, dict[str, Any]] = {
     "cosine": {"column": "score", "loss": "cosine"},
     "margin": {"column": "match", "loss": "margin", "online": True},
     "contrastive": {"inputs": ["left", "right"], "negatives": ["hard"], "learn_temperature": True, "symmetric": True},
@@ -272,10 +272,14 @@ def test_a_fused_output_beside_it_reads_each_encoder_once(tmp_path: Path) -> Non
     assert check(config).parameters["inputs.right"] == 0
     train(config)
     network = read_bundle(tmp_path / "run" / "bundle").network
-    calls = []
-    network.encoder("left").register_forward_hook(lambda *_: calls.append("forward"))
-    read = network.encoder("left").read
-    network.encoder("left").read = lambda **tensors: (calls.append("read"), read(**tensors))[1]
+    encoder: Any = network.encoder("left")
+    calls, read = [], encoder.read
+
+    def counted(**tensors: Any) -> Any:
+        calls.append("read")
+        return read(**tensors)
+
+    encoder.read = counted
     tokens = {"input_ids": torch.tensor([[5, 6]]), "attention_mask": torch.ones(1, 2).bool()}
     batch = {"inputs": {"left": tokens, "right": tokens}}
     network.run(batch)
