@@ -375,3 +375,42 @@ def test_held_out_paraphrases_are_found(tmp_path: Path) -> None:
         config["optimizer"] |= {"lr": 0.003}
         recalls.append(train(validate_experiment(config))["validation"]["same"]["recall_at_1"])
     assert sum(recalls) / 3 > 0.9
+
+
+@pytest.mark.slow
+def test_captions_find_the_pictures_that_they_describe(tmp_path: Path) -> None:
+    from PIL import Image, ImageDraw
+
+    draw = random.Random(0)
+    (tmp_path / "pictures").mkdir()
+    for split, count in (("train", 240), ("test", 60)):
+        with (tmp_path / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "file", "caption"])
+            for row in range(count):
+                colour, shape = draw.choice(["red", "green", "blue", "gold"]), draw.choice(["square", "disc", "bar"])
+                picture = Image.new("RGB", (16, 16), (draw.randint(0, 60),) * 3)
+                x, y = draw.randint(0, 6), draw.randint(0, 6)
+                pen = ImageDraw.Draw(picture)
+                if shape == "disc":
+                    pen.ellipse((x, y, x + 9, y + 9), fill=colour)
+                else:
+                    pen.rectangle((x, y, x + 9, y + (9 if shape == "square" else 2)), fill=colour)
+                picture.save(tmp_path / "pictures" / f"{split}{row}.png")
+                caption = draw.choice(["a {} {}", "here is a {} {}"]).format(colour, shape)
+                writer.writerow([f"{split}{row}", f"pictures/{split}{row}.png", caption])
+    (tmp_path / "other").mkdir()
+    config = experiment(tmp_path / "other")
+    left = {**config["inputs"]["left"], "column": "caption"}
+    photo = {"type": "image", "column": "file", "size": 16, "model": {"model_type": "cnn"}}
+    config["inputs"] = {"photo": photo, "caption": left}
+    learned = {"learn_temperature": True, "temperature": 0.1}
+    config["outputs"] = {"pair": {"type": "similarity", "projection": 16, "symmetric": True, **learned}}
+    config["data"] |= {"train": str(tmp_path / "train.csv"), "validation": str(tmp_path / "test.csv"), "batch_size": 32}
+    config["trainer"] |= {"max_epochs": 25, "monitor": {"metric": "mrr"}}
+    config["optimizer"] |= {"lr": 0.003}
+    found = train(validate_experiment(config))["validation"]["pair"]
+    assert found["recall_at_5"] > 0.95
+    predictor = Predictor(read_bundle(Path(config["run"]["dir"]) / "bundle"))
+    vectors = predictor.embed([{"caption": "a red disc"}, {"caption": "here is a red disc"}], "caption")
+    assert vectors[0] @ vectors[1] > 0.8
