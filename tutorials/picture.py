@@ -22,6 +22,7 @@ FIGURES = {
     "16_captions/runs/captions": "Loss",
     "17_sentences/runs/reports": "Validation metrics",
     "18_proteins/runs/proteins": "Loss",
+    "19_search/runs/search": "Share of",
 }
 """By run, how the title of the figure begins."""
 HERE = Path(__file__).parent

@@ -50,6 +50,7 @@ TUTORIALS = [
     Tutorial("14_intervals", "intervals", {("load", "r2"): 0.92, ("load", "coverage"): 0.7}),
     Tutorial("16_captions", "captions", {("caption", "exact_match"): 0.9}),
     Tutorial("17_sentences", "reports", {("report", "exact_match"): 0.93}),
+    Tutorial("19_search", "search", {("match", "recall_at_1"): 0.93}),
 ]
 PROTEINS = Tutorial("18_proteins", "proteins", {})
 FOLDS = Tutorial("13_cross_validation", "folds", {})

@@ -69,9 +69,10 @@ class MixingConfig(Strict):
                     named = ", ".join(f"inputs.{name}" for name in sections.input_names)
                     yield Fault(f"{place}.layers", f"{layer!r} is in none of {named}, fusion")
         for name, output in sections.outputs.items():
-            read = sections.token_inputs.get(name) or ", inputs.".join(output.state_inputs(sections.input_names))
+            read = sections.token_inputs.get(name) or ", inputs.".join(output.own_inputs(sections.input_names))
             if read and (self.type != "manifold" or self.layers):
-                reason = f"outputs.{name} is about the single tokens of inputs.{read}"
+                what = "compares rows" if output.vector_inputs(sections.input_names) else "is about the single tokens"
+                reason = f"outputs.{name} {what} of inputs.{read}"
                 yield Fault(place, f"{reason}, which must stay as they are; use type: manifold, without layers")
             elif not read and not output.has_row_losses:
                 yield Fault(place, f"the loss of outputs.{name} ({output.type}) is not a sum over rows")

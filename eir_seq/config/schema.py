@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.callbacks import CallbackBase
 from eir_seq.config.fusion import AutoFusionConfig
-from eir_seq.config.inputs import InputBase
+from eir_seq.config.inputs import InputBase, with_shared
 from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
 from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
 from eir_seq.config.latents import LatentsConfig
@@ -307,6 +307,12 @@ class ExperimentConfig(Strict):
     run: RunConfig = Field(RunConfig(), description="the run folder")
     cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are cached")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_shared(cls, given: Any) -> Any:
+        """Inputs that share an encoder have the options of the one whose it is."""
+        return {**given, "inputs": with_shared(given["inputs"], INPUTS)} if _has(given, "inputs") else given
+
     @model_validator(mode="after")
     def _with_questions(self) -> Self:
         """Inputs read the questions that outputs ask about them, and these outputs know the column of the text."""
@@ -339,6 +345,17 @@ class ExperimentConfig(Strict):
         """For each output whose head reads states of inputs by itself, these inputs."""
         found = {name: tuple(config.state_inputs(list(self.inputs))) for name, config in self.outputs.items()}
         return {name: inputs for name, inputs in found.items() if inputs}
+
+    @property
+    def vector_inputs(self) -> dict[str, tuple[str, ...]]:
+        """For each output whose head reads vectors of inputs by itself, these inputs."""
+        found = {name: tuple(config.vector_inputs(list(self.inputs))) for name, config in self.outputs.items()}
+        return {name: inputs for name, inputs in found.items() if inputs}
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """For each input the one whose encoder reads it: itself, or what its `share` names."""
+        return {name: config.share or name for name, config in self.inputs.items()}
 
     @property
     def written(self) -> dict[str, TargetText]:
@@ -377,3 +394,7 @@ def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, Out
         return None
     (source,), (config,) = inputs.values(), outputs.values()
     return config.layout if source.fits_blocks else None
+
+
+def _has(given: Any, key: str) -> bool:
+    return isinstance(given, Mapping) and key in given

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from eir_seq.config.errors import dotted, faults_of, yaml_text
 from eir_seq.config.folders import home_fault
+from eir_seq.config.inputs import share_faults, with_shared
 from eir_seq.config.rules import check_rules
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sections import Sections
@@ -71,7 +72,11 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     """
     if homeless := list(_homeless(raw, ())):  # nothing can be said of what they name
         raise UserError(*homeless)
+    raw = {**raw, "inputs": with_shared(raw["inputs"], INPUTS)} if "inputs" in raw else raw
     faults = [Fault(path, "must be given (it is ??? where it is declared)") for path in _unset(raw, ())]
+    shares = list(share_faults(raw.get("inputs")))
+    faults += shares
+    lost = tuple(fault.place.removesuffix("share") for fault in shares)
     config, sections = None, None
     try:
         config = ExperimentConfig.model_validate(raw)
@@ -79,7 +84,11 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     except ValidationError as error:
         unset = {fault.place for fault in faults}
         found = faults_of(error, ExperimentConfig, raw, places=_model_option_places(raw))
-        faults += [fault for fault in found if fault.place not in unset]
+        faults += [
+            fault
+            for fault in found
+            if fault.place not in unset and not (fault.place.startswith(lost) and "is missing" in fault.message)
+        ]
         sections = _sections(raw, None)
     faults += (of_models := list(_check_models(raw)))
     faults += check_rules(_with_known_models(sections, raw, of_models))
@@ -87,8 +96,26 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
         reported = {fault.place for fault in faults}
         faults += [fault for fault in look(sections, config) if fault.place not in reported]
     if faults or config is None:
-        raise UserError(*sorted(set(faults), key=faults.index))
+        raise UserError(*sorted(set(_once(faults, raw)), key=faults.index))
     return config
+
+
+def _once(faults: Sequence[Fault], raw: Mapping[str, Any]) -> Iterator[Fault]:
+    """The faults without those that an input has in common with the one whose encoder it shares."""
+    inputs = raw["inputs"].items() if isinstance(raw.get("inputs"), Mapping) else ()
+    shares = {
+        f"inputs.{name}.": f"inputs.{given['share']}."
+        for name, given in inputs
+        if _mapping(given).get("share", name) != name
+    }
+    for fault in faults:
+        source = next((name for name in shares if fault.place.startswith(name)), None)
+        if source is None or replace(fault, place=shares[source] + fault.place[len(source) :]) not in faults:
+            yield fault
+
+
+def _mapping(given: Any) -> Mapping[str, Any]:
+    return given if isinstance(given, Mapping) else {}
 
 
 def _unset(value: Any, path: tuple[str, ...]) -> Iterator[str]:

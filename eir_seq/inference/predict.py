@@ -101,7 +101,7 @@ def predict(
     with Console() as console:
         with console.phase(f"reading {folder}"):
             bundle = read_bundle(folder)
-        config = _config(bundle.config, test, batch_size, accelerator, reading)
+        config = config_of(bundle.config, test, batch_size, accelerator, reading)
         if latents is not None:
             check_layers(bundle.network, latents, bundle.outputs, "latents")
             if language_model(bundle) is not None or prompt is not None:
@@ -139,7 +139,7 @@ def predict(
                 rows = rows_of_texts(bundle, writes, prompt, test)
                 left_out = None
             else:
-                splits = _load_rows(config, bundle, console, may_lack_id="id" not in reading)
+                splits = load_rows(config, bundle, console, may_lack_id="id" not in reading)
                 assert splits.test is not None
                 rows, left_out = _with_known_classes(splits.test, _left_out(config, splits), bundle.outputs, config)
             found.append(f"{rows.num_rows:,} of {test or config.data.test if prompt is None else 'prompt'}")
@@ -216,7 +216,7 @@ def _complete(
     elif is_prompt_file(str(test)):
         prompts = read_prompts(str(test))
     else:
-        splits = _load_rows(config, bundle, console, need_texts=besides is None)
+        splits = load_rows(config, bundle, console, need_texts=besides is None)
         rows, left_out = splits.test, _left_out(config, splits)
         assert rows is not None
         _say_left_out(left_out, console)
@@ -279,7 +279,7 @@ def find_bundle(run: Path) -> Path:
     raise UserError(Fault("run", f"{run} is neither a run folder nor a bundle"))
 
 
-def _config(
+def config_of(
     config: ExperimentConfig, test: str | None, batch_size: int | None, accelerator: str, reading: Mapping[str, Any]
 ) -> ExperimentConfig:
     """The run's config, for these rows."""
@@ -327,7 +327,7 @@ def _say_left_out(left_out: Sequence[LeftOut] | None, console: Console) -> None:
         console.say(f"rows without a prediction: {len(left_out):,} (column {NOT_PREDICTED!r} says why)")
 
 
-def _load_rows(
+def load_rows(
     config: ExperimentConfig, bundle: Bundle, console: Console, *, need_texts: bool = True, may_lack_id: bool = True
 ) -> Splits:
     """The rows to predict. They may lack the column of ids, as they may lack labels: their numbers are the ids then."""

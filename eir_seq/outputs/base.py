@@ -140,6 +140,25 @@ class FittedOutput(ABC):
         """
         raise AssertionError((self.config, sizes, pretrained))
 
+    def build_vector_head(self, sizes: Mapping[str, int], owners: Mapping[str, str]) -> nn.Module:
+        """Of an output with `vector_inputs`: ``head({input: (batch, size)})`` to raw outputs (batch, output_size).
+
+        Args:
+            sizes: width of the vector of each input.
+            owners: for each input the one whose encoder reads it.
+        """
+        raise AssertionError((self.config, sizes, owners))
+
+    def embedding(self, head: nn.Module, source: str, vectors: Tensor) -> Tensor | None:
+        """Vectors of an input, (rows, size), as its head compares them; None if it does not read that input."""
+        del head, source, vectors
+        return None
+
+    @property
+    def reads_contents(self) -> bool:
+        """Whether `targets` depend on columns of inputs, too: rows have them also where they lack labels."""
+        return False
+
     @abstractmethod
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
         """What each row adds to the terms of the loss, (batch, terms), in single precision.
@@ -292,6 +311,11 @@ class Output(ABC):
         """
         del rows
         yield from ()
+
+    def reading(self, columns: Mapping[str, Sequence[str]]) -> Self:
+        """The same output, given the columns that each input reads."""
+        del columns
+        return self
 
     def fit(self, train_rows: TargetRows) -> FittedOutput:
         """Learn classes or scale from the target columns of the training rows; nothing else is looked at.

@@ -21,6 +21,7 @@ class BytesInputConfig(EncoderInputBase):
     """Files of any kind, read byte by byte as a sequence."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.bytes.preprocess:Bytes"
+    NAMING: ClassVar[tuple[str, ...]] = ("column",)
 
     type: Literal["bytes"] = "bytes"
     column: str = Field(description="column of file names (relative to the data file) or of their bytes (Parquet, Hub)")
