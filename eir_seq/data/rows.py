@@ -38,12 +38,11 @@ from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import write_cell
 from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.outputs import build_output
-from eir_seq.outputs.base import FittedOutput
 from eir_seq.registry import imported
 from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
 
 if TYPE_CHECKING:
-    from eir_seq.outputs.base import Output
+    from eir_seq.outputs.base import FittedOutput, Output
 
 T = TypeVar("T")
 
@@ -97,9 +96,9 @@ def column_roles(
         if output.CELLS is not None and not output.columns().keys() <= inputs_read
     )
     built = (build_output(name, declared) for name, declared in config.outputs.items())
-    outputs = tuple(output for output in built if output.checked_columns)
+    comparing = tuple(output for output in built if output.checked_columns)
     missing, file_dir = Missing.of(config), config.data.file_dir
-    roles = Roles(columns.id, columns.uses, demanding, restoring, outputs, tagged)
+    roles = Roles(columns.id, columns.uses, demanding, restoring, comparing, tagged)
     return replace(roles, missing=missing, file_dir=file_dir)
 
 

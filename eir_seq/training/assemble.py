@@ -257,7 +257,7 @@ def build_network(
             widths = {source: _size(encoders[source], source, "state_size") for source in state_inputs[name]}
             heads[name] = output.build_state_head(widths, pretrained=pretrained is True)
         elif name in vector_inputs:
-            widths = {source: _size(encoders[source]) for source in vector_inputs[name]}
+            widths = {source: _size(encoders[source], source, "output_size") for source in vector_inputs[name]}
             heads[name] = output.build_vector_head(widths, owners)
         elif name in trunks:
             heads[name] = TrunkHead(trunks[name], output.build_head(trunks[name].output_size))
