@@ -131,7 +131,7 @@ def test_a_density_in_the_plane_is_learned_by_class() -> None:
     """Two rings of points; a guided sample is on the ring of its class."""
     torch.manual_seed(0)
     options = DiffusionOptions(
-        steps=100, inference_steps=10, sampler="dpm-solver", unet=UNetOptions(channels=32, multipliers=[1], blocks=2)
+        steps=100, inference_steps=10, sampler="dpm-solver", unet=UNetOptions(channels=24, multipliers=[1], blocks=2)
     )
     head = DiffusionHead((2, 1, 1), 2, options, as_it_is)
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
@@ -140,7 +140,7 @@ def test_a_density_in_the_plane_is_learned_by_class() -> None:
         angle = 2 * torch.pi * torch.rand(len(kind))
         return ((0.5 + kind) * torch.stack([angle.cos(), angle.sin()]))[..., None, None].transpose(0, 1)
 
-    for _ in range(400):
+    for _ in range(250):
         kind = torch.randint(2, (256,))
         head(torch.eye(2)[kind], points(kind)).mean().backward()
         optimizer.step()
@@ -304,6 +304,17 @@ def test_the_report_shows_samples_of_each_evaluation(run: Path) -> None:
     page = render_report(RunFiles.read(run))
     assert "During training" in page
     assert "Samples were drawn for 3 of 8 rows" in page
+
+
+def test_generation_without_a_condition(tmp_path: Path) -> None:
+    """The same constant in every row."""
+    write_pictures(tmp_path)
+    rows = (tmp_path / "rows.csv").read_text().replace("right", "left")
+    (tmp_path / "rows.csv").write_text(rows)
+    options = changed(guidance=1.0, condition_dropout=0.0)
+    train(validate_experiment(config(tmp_path, {"picture": options}, trainer={"max_steps": 1, "accelerator": "cpu"})))
+    files = [row["picture"] for row in table(tmp_path / "run/predictions/test.csv")]
+    assert len({(tmp_path / "run/predictions" / name).read_bytes() for name in files}) == len(files) == 4
 
 
 def faults(folder: Path, output: dict[str, Any], **sections: Any) -> dict[str, str]:

@@ -132,7 +132,8 @@ def scores(
     **sections: Any,
 ) -> dict[str, float]:
     """Train and give the score on the test rows of each output: MCC of classes, R2 of numbers, c-index of survival, the
-    explained share of the variance of arrays and pictures, the accuracy of elements of arrays of classes.
+    explained share of the variance of arrays and pictures, the accuracy of elements of arrays of classes, the share of
+    generated arrays and pictures that show what the true ones show.
 
     Args:
         tables: of the task.
@@ -164,14 +165,14 @@ def scores(
         if output["type"] == "survival":
             found[name] = measured[name]["c_index"]
             continue
+        if output.get("loss") == "diffusion":
+            found[name] = share_right(rows, name, run / "predictions", tables.test.parent)
+            continue
         if output["type"] in ("array", "image"):
             files = [(run / "predictions" / row[name], row[f"{name}_true"]) for row in rows]
             predicted, true = (np.stack([_array(str(file)) for file in column]) for column in zip(*files, strict=True))
             classes = output.get("loss") == "categorical"
             found[name] = float((predicted == true).mean()) if classes else _explained(predicted, true)
-            continue
-        if output.get("loss") == "diffusion":
-            found[name] = share_right(rows, name, run / "predictions", tables.test.parent)
             continue
         known = [row for row in rows if row[f"{name}_true"] != ""]
         measure = {"classification": _mcc, "regression": _r2}[output["type"]]

@@ -118,7 +118,7 @@ class DiffusionHead(nn.Module):
 
     def _errors(self, clean: Tensor, known: Tensor, noise: Tensor, times: Tensor, condition: Tensor) -> Tensor:
         """The mean squared error of each row over the values that it has, (batch,)."""
-        predicted = self.unet(self.noise.add(clean, noise, times), times, condition).float()
+        predicted: Tensor = self.unet(self.noise.add(clean, noise, times), times, condition).float()
         squares = (predicted - self.noise.target(clean, noise, times)).square() * known
         return squares.flatten(1).sum(dim=1) / known.flatten(1).sum(dim=1).clamp(min=1)
 

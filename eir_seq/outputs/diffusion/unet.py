@@ -21,8 +21,9 @@ class UNet(nn.Module):
     """Predicts from a noisy sample, its noise level and a condition (Ho et al. 2020, arXiv:2006.11239, appendix B).
 
     Residual blocks with group norm, scaled and shifted by time and condition; each level halves the sides of the one
-    before (not those of 1); self-attention at the lowest. Learned positions along each axis are added to the first
-    features: places of an array have meanings of their own.
+    before (not those of 1); self-attention at the lowest, which also reads a linear map of the condition to its
+    positions: scales and shifts alone are the same everywhere. Learned positions along each axis are added to the first
+    features, as places of an array have meanings of their own.
 
     Args:
         shape: of a sample: (channels, *sides), one to three sides.
@@ -75,7 +76,12 @@ class UNet(nn.Module):
                 self.down.append(convolution(wide, wide, strides[level], strides[level]))
                 skips.append(wide)
         attention = PositionAttention(wide, options.attention_heads) if options.attention_heads else nn.Identity()
-        self.middle = nn.ModuleList([block(wide, wide), attention, block(wide, wide)])
+        self.lowest = tuple(side // factor for side, factor in zip(padded, factors, strict=True))
+        self.spread, read = None, wide
+        if condition_size:
+            self.spread = nn.Linear(condition_size, base * math.prod(self.lowest))
+            read += base
+        self.middle = nn.ModuleList([block(read, wide), attention, block(wide, wide)])
         self.up = nn.ModuleList()
         for level in reversed(range(len(widths))):
             for _ in range(options.blocks + 1):
@@ -104,6 +110,8 @@ class UNet(nn.Module):
         for layer in self.down:
             x = layer(x, embedded) if isinstance(layer, Block) else layer(x)
             skips.append(x)
+        if self.spread is not None:
+            x = torch.cat([x, self.spread(condition).unflatten(1, (-1, *self.lowest)).to(x.dtype)], dim=1)
         for layer in self.middle:
             x = layer(x, embedded) if isinstance(layer, Block) else layer(x)
         for layer in self.up:
