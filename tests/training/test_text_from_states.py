@@ -137,8 +137,19 @@ def test_the_report_shows_pictures(tmp_path: Path) -> None:
     assert tables.count('<img class="thumbnail"') == 16
 
 
-@pytest.mark.parametrize("kept", [{"freeze_pretrained_model": True}, {"lora": {"rank": 2, "merge": True}}], ids=str)
-@pytest.mark.parametrize("model_type", ["bart", "bert"])
+FROZEN, ADAPTED = {"freeze_pretrained_model": True}, {"lora": {"rank": 2, "merge": True}}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "kept"),
+    [
+        ("bart", ADAPTED),
+        ("bert", FROZEN),
+        pytest.param("bart", FROZEN, marks=pytest.mark.slow),
+        pytest.param("bert", ADAPTED, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_a_published_decoder(model_type: str, kept: dict[str, Any], tmp_path: Path) -> None:
     """The cross-attention that bert lacks is fresh, and trained."""
     tokenizer = train_tokenizer("word", ["red blue green fox owl hen is"])
