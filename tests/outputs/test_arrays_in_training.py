@@ -214,7 +214,7 @@ def test_targets_that_cannot_be_used_are_refused_by_row(finished: Path, bad: Pat
     messages = [f"{fault.place}: {fault.message}" for fault in caught.value.faults]
     wanted = [
         r"bad.csv line 3: 'codes' names .*short.npy, an array of 1 x 2; the model predicts 2 x 7",
-        r"bad.csv line 4: 'codes' names .*halves.npy, which cannot be read \(it has the value 3.5; classes .*integers\)",
+        r"bad.csv line 4: 'codes' names .*halves.npy, which cannot be read \(it has the value 3.5; classes .*\)",
         r"bad.csv line 6: 'codes' names .*cut.npy, which cannot be read",
         r"bad.csv line 7: 'codes' names .*no.npy, which is no file",
         r"bad.csv line 4: 'colour' names .*small.png, a picture of 4 x 4 pixels \(height x width\); the model predicts",

@@ -1,7 +1,7 @@
 """Writes pictures of shapes: ``python make_data.py [ROWS]``.
 
-`colour/*.png` have 32 x 32 pixels: circles are red, squares green, triangles blue, each bright or dark. `gray/*.png` are
-the same without colours, `small/*.png` have 8 x 8 pixels. `train.csv` and `test.csv` (a tenth) name them.
+`colour/*.png` have 32 x 32 pixels: circles are red, squares green, triangles blue, each bright or dark. `gray/*.png`
+are the same without colours, `small/*.png` have 8 x 8 pixels. `train.csv` and `test.csv` (a tenth) name them.
 """
 
 from __future__ import annotations
