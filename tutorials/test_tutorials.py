@@ -52,6 +52,7 @@ TUTORIALS = [
     Tutorial("32_segments", "segments", {("clean", "r2"): 0.93, ("shapes", "accuracy"): 0.96}),
     Tutorial("16_captions", "captions", {("caption", "exact_match"): 0.9}),
     Tutorial("17_sentences", "reports", {("report", "exact_match"): 0.93}),
+    Tutorial("19_search", "search", {("match", "recall_at_1"): 0.93}),
 ]
 PROTEINS = Tutorial("18_proteins", "proteins", {})
 FOLDS = Tutorial("13_cross_validation", "folds", {})

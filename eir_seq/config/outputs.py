@@ -157,6 +157,19 @@ class OutputBase(Strict):
         del inputs
         return ()
 
+    def vector_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
+        """Of all inputs those whose vectors its head reads by itself; none if it reads the fused vector."""
+        del inputs
+        return ()
+
+    def needed_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
+        """Of `vector_inputs` those without which a row has no target."""
+        return self.vector_inputs(inputs)
+
+    def own_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
+        """Of all inputs those that its head reads by itself, states or vectors; none if it reads the fused vector."""
+        return (*self.state_inputs(inputs), *self.vector_inputs(inputs))
+
     @property
     def writes_texts(self) -> bool:
         """Whether texts are written for rows of an evaluation."""
