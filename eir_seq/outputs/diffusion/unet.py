@@ -208,7 +208,10 @@ def _strides(sides: Sequence[int], count: int) -> list[tuple[int, ...]]:
 
 def _norm(channels: int) -> nn.GroupNorm:
     """Groups of four channels at least: a value alone in its group, at a level of one position, would become zero."""
-    return nn.GroupNorm(math.gcd(GROUPS, max(1, channels // 4)), channels)
+    groups = math.gcd(GROUPS, channels)
+    while groups > 1 and channels // groups < 4:
+        groups //= 2
+    return nn.GroupNorm(groups, channels)
 
 
 def _zero(layer: nn.Module) -> nn.Module:
