@@ -191,6 +191,19 @@ def test_a_learned_temperature_is_part_of_the_raw_outputs() -> None:
     assert head(pair)[0, -1].exp().item() == pytest.approx(100.0, rel=1e-5)
 
 
+def test_the_worst_rows_are_those_with_the_worst_ranks() -> None:
+    rows = rows_of(8)
+    left, right = vectors(8), vectors(8, seed=1)
+    for ranks in (True, False):
+        out = fitted(rows, ranks=ranks)
+        target, raw = out.targets(rows), torch.cat([left, right], dim=1)
+        cosines = left @ right.T
+        nearer = (cosines > cosines.diagonal()[:, None]).sum(dim=1)
+        assert (out.errors(raw, target).floor() == (nearer if ranks else 0)).all()
+        assert ("mrr" in out.evaluate(raw, target)) is ranks
+        assert ("same_rank" in out.decode_rows(raw, lambda: rows)) is ranks
+
+
 def test_a_batch_without_targets_adds_nothing() -> None:
     rows = rows_of(5)
     out = fitted(rows, learn_temperature=True)

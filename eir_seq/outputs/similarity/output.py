@@ -190,8 +190,8 @@ class FittedSimilarity(FittedOutput):
             values["average_precision"] = float(binary_average_precision((own.double() + 1) / 2, score.long()))
         there = target[:, FIRST + 2 :] >= 0
         if there.any():
-            cosines = torch.stack([(left * negative).sum(dim=1) for negative in negatives], dim=1)
-            nearer = own > cosines.masked_fill(~there, -torch.inf).amax(dim=1)
+            found = torch.stack([(left * negative).sum(dim=1) for negative in negatives], dim=1)
+            nearer = own > found.masked_fill(~there, -torch.inf).amax(dim=1)
             values[TRIPLETS] = float(nearer[there.any(dim=1)].double().mean())
         if kind != "cosine" and self.config.ranks and self._matching(target).any():
             ranks = self._search(left, right, target, self._matching(target)).ranks
@@ -224,18 +224,22 @@ class FittedSimilarity(FittedOutput):
         return found
 
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
-        """How far the cosine is from the score, (rows,); of triplets the excess of the negative; else 1 - cosine."""
+        """How far the cosine is from the score, (rows,), of loss triplet from that of the nearest negative.
+
+        Of loss contrastive how many candidates are nearer than the match, plus half the distance, which is below 1.
+        """
         left, right, *negatives = self._vectors(raw)
         own, score = (left * right).sum(dim=1), target[:, SCORE]
         if self.config.kind == "cosine":
             return (own - score).abs()
         if self.config.kind == "margin":
             return torch.where(score > 0, 1 - own, own)
-        if negatives:
+        if self.config.kind == "triplet":
             there = target[:, FIRST + 2 :] >= 0
-            cosines = torch.stack([(left * negative).sum(dim=1) for negative in negatives], dim=1)
-            return cosines.masked_fill(~there, -1.0).amax(dim=1) - own
-        return 1 - own
+            found = torch.stack([(left * negative).sum(dim=1) for negative in negatives], dim=1)
+            return found.masked_fill(~there, -1.0).amax(dim=1) - own
+        nearer = self._search(left, right, target, self._matching(target)).ranks - 1 if self.config.ranks else 0
+        return nearer + ((1 - own) / 2).clamp(0, 1 - 1e-6)
 
     # -------------------------------------------------------------------------------------------------- predictions
 

@@ -29,7 +29,8 @@ def section(given: Predicted) -> Section | None:
     if not kept:
         return None
     found = Section(heading="Neighbours", worst_title="Worst pairs")
-    if described.get("loss") == "contrastive":
+    contrastive = described.get("loss") == "contrastive"
+    if contrastive:
         found.notes.append(LOSS)
     cosine = _numbers(given[name], kept)
     score = _numbers(given[f"{name}_true"], kept) if f"{name}_true" in given else np.full(len(kept), np.nan)
@@ -46,18 +47,21 @@ def section(given: Predicted) -> Section | None:
     if known.any() and not two:
         found.plots.append(scatter(score[known], cosine[known], str(described.get("column"))))
     ranked = f"{name}_rank" in given
+    if contrastive and ranked:
+        found.worst_measure = "Nearer candidates"
     if ranked:
         found.plots.append(recall_over_ranks(_numbers(given[f"{name}_rank"], kept)))
         found.tables.append(_neighbours(given, kept))
 
     def worst(position: int, row: WorstRow) -> Worst:
+        error = str(int(row.error)) if contrastive and ranked else f"{row.error:.3g}"
         shown = f"cosine {float(given[name][position]):.3f}"
         true = given[f"{name}_true"][position] if f"{name}_true" in given else "a match"
         if not ranked:
-            return Worst(row, true, shown, f"{row.error:.3g}")
+            return Worst(row, true, shown, error)
         rank, nearest = given[f"{name}_rank"][position], given[f"{name}_nearest"][position]
         near = float(given[f"{name}_nearest_cosine"][position])
-        return Worst(row, true, f"{shown}, rank {rank}; nearest {nearest} ({near:.3f})", f"{row.error:.3g}")
+        return Worst(row, true, f"{shown}, rank {rank}; nearest {nearest} ({near:.3f})", error)
 
     found.worst = given.worst_rows(worst)
     return found
