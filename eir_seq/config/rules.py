@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from eir_seq.config.broker import broker_faults
 from eir_seq.config.columns import columns_of
 from eir_seq.config.heads import SharedHeadConfig
 from eir_seq.config.metrics import AVERAGE, find_metric, nearest_metric
@@ -342,6 +343,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _token_outputs,
     _missing,
     _fusion,
+    broker_faults,
     _mixing,
     _outputs,
     _shared_heads,
