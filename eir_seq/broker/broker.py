@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ class Taken:
     """What was taken from a layer.
 
     Attributes:
-        states: (batch, positions, size), zeros at padding and of rows that lack the input of the layer.
+        states: (batch, positions, size); what is at padding and in rows that lack the input of the layer means nothing.
         mask: (batch, positions), True at real positions; None: all are.
         there: (batch,), the rows that have that input; None: all have it.
     """
@@ -32,6 +32,17 @@ class Taken:
     states: Tensor
     mask: Tensor | None = None
     there: Tensor | None = None
+
+    def clean(self) -> Tensor:
+        """The states, zeros at padding and of rows that lack the input.
+
+        Made anew each time: an operation where the tensor is taken would be missing in the second pass of a layer under
+        activation checkpointing.
+        """
+        states = self.states
+        if self.mask is not None:
+            states = states.masked_fill(~self.mask[..., None], 0.0)
+        return states if self.there is None else states.masked_fill(~self.there[:, None, None], 0.0)
 
     def of_rows(self, rows: int) -> Taken:
         """For a batch with several copies of each row, one after the other, such as those of beams.
@@ -137,12 +148,8 @@ class Broker(nn.Module):
         states = shape.states(x)
         mask = value.mask if isinstance(value, TokenStates) else self._mask(place, states)
         there = None if place.input is None else self._present.get(place.input)
-        if mask is not None and mask.shape == states.shape[:2]:
-            states = states.masked_fill(~mask[..., None], 0.0)
-        else:
+        if mask is not None and mask.shape != states.shape[:2]:
             mask = None
-        if there is not None:
-            states = states.masked_fill(~there[:, None, None], 0.0)
         self.held[place] = Taken(states, mask, there)
 
     def merged(self, message: Message, value: Any) -> Any:
@@ -157,7 +164,7 @@ class Broker(nn.Module):
             taken = taken.of_rows(len(x))
         except ValueError as error:
             raise UserError(Fault(message.name, f"{message.target}: {error}")) from None
-        return with_tensor(value, message(x, taken.states, taken.mask, taken.there))
+        return with_tensor(value, message(x, taken.clean(), taken.mask, taken.there))
 
     # ---------------------------------------------------------------------------------------------------- decoders
 
@@ -195,6 +202,14 @@ class Broker(nn.Module):
         """The messages and adversaries in words: name, from, shape, how, to, shape and parameters."""
         counts = self.count_parameters()
         return [part.describe() | {"parameters": f"{counts[part.name]:,}"} for part in self.parts]
+
+    def edges(self) -> Iterator[tuple[str, str, Literal["message", "adversary"], str]]:
+        """The layers that each message and adversary connects, and how."""
+        for message in self._messages:
+            yield message.source.layer, message.target.layer, "message", message.how
+        for adversary in self._adversaries:
+            target = adversary.config.predict if adversary.predicted is None else adversary.predicted.layer
+            yield adversary.source.layer, target, "adversary", f"weight {adversary.config.weight:g}"
 
     @property
     def parts(self) -> list[Message | Adversary]:

@@ -65,7 +65,7 @@ def adversary_losses(
             continue
         warmup = adversary.config.warmup
         steps = warmup if isinstance(warmup, int) else round(warmup * total_steps)
-        raw = adversary(taken.states, taken.mask, adversary.config.weight * ramp(step, steps))
+        raw = adversary(taken.clean(), taken.mask, adversary.config.weight * ramp(step, steps))
         there = taken.there
         if (name := adversary.config.output) is not None:
             predicted[adversary.name] = name
@@ -75,7 +75,7 @@ def adversary_losses(
             other = broker.held.get(adversary.predicted)
             if other is None:
                 continue
-            found = adversary.errors(raw, other.states, other.mask)
+            found = adversary.errors(raw, other.clean(), other.mask)
             if other.there is not None:
                 there = other.there if there is None else there & other.there
         terms[adversary.name] = found if there is None else found.masked_fill(~there[:, None], 0.0)
