@@ -44,6 +44,7 @@ inputs:
   values: { type: measures, names: [a, b] }
   table: { type: tabular, continuous: [a, b], model: { model_type: cross } }
 fusion: { type: mean, hidden_size: 8 }
+broker: [{ from: inputs.dna, to: outputs.events, projection: normed, fusion: film }]
 outputs:
   events: { type: count, column: events }
 optimizer: { type: rprop, lr: 0.01 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -74,6 +74,14 @@ class AdversaryConfig(Strict):
         """The output whose targets are predicted; None for a layer."""
         section, _, name = self.predict.partition(".")
         return name if section == "outputs" and "." not in name and name else None
+
+
+def connected_inputs(messages: Sequence[MessageConfig], adversaries: Sequence[AdversaryConfig]) -> list[str]:
+    """The inputs in whose encoders messages and adversaries have an end, each once."""
+    layers = [layer for message in messages for layer in (message.source, message.to)]
+    layers += [layer for adversary in adversaries for layer in (adversary.source, adversary.predict)]
+    names = [layer.split(".")[1] for layer in layers if layer.startswith("inputs.")]
+    return [name for name in dict.fromkeys(names) if "*" not in name]
 
 
 def broker_faults(sections: Sections) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from eir_seq.config.broker import broker_faults
+from eir_seq.config.broker import broker_faults, connected_inputs
 from eir_seq.config.columns import columns_of
 from eir_seq.config.heads import SharedHeadConfig
 from eir_seq.config.metrics import AVERAGE, find_metric, nearest_metric
@@ -288,6 +288,7 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
     if not unfused or len(sections.outputs) < len(sections.output_names) or len(unfused) < len(sections.outputs):
         return
     read = {*sections.token_inputs.values(), *(name for names in from_states.values() for name in names)}
+    read |= set(connected_inputs(sections.broker, sections.adversaries)) & set(sections.input_names)
     if not read <= set(sections.input_names):
         return
     for name, source in sections.inputs.items():

@@ -10,6 +10,7 @@ import numpy as np
 
 from eir_seq.broker import Shapes, build_broker, measured_shapes
 from eir_seq.broker.shapes import Shape
+from eir_seq.config.broker import connected_inputs
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
@@ -53,6 +54,9 @@ def connect(
     if not config.broker and not config.adversaries:
         return
     layers = layers_of(network)
+    if network.fusion is None:
+        own = {*network.token_inputs.values(), *(name for names in network.state_inputs.values() for name in names)}
+        network.sending = tuple(name for name in connected_inputs(config.broker, config.adversaries) if name not in own)
     if shapes is None:
         assert train is not None
         batches = _batches(config, train)
@@ -86,15 +90,13 @@ def _batches(config: ExperimentConfig, train: EncodedSplit) -> list[dict[str, An
     """Two batches of rows that have all inputs that are connected: of the shortest texts and of the longest."""
     from eir_seq.data.dataset import BatchKey
 
-    names = [message.source for message in config.broker] + [message.to for message in config.broker]
-    names += [name for adversary in config.adversaries for name in (adversary.source, adversary.predict)]
-    read = {name.split(".")[1] for name in names if name.startswith("inputs.") and "*" not in name.split(".")[1]}
+    read = connected_inputs(config.broker, config.adversaries)
     there = np.ones(len(train), bool)
     for name, mask in train.present.items():
         if name in read:
             there &= mask
     if not there.any():
-        listed = " and ".join(f"inputs.{name}" for name in sorted(read))
+        listed = " and ".join(f"inputs.{name}" for name in read)
         raise UserError(Fault("broker" if config.broker else "adversaries", f"no training row has {listed}"))
     rows = np.flatnonzero(there)
     rows = rows[np.argsort(train.lengths[rows].sum(axis=1), kind="stable")].tolist()

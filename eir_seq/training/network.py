@@ -57,6 +57,8 @@ class Network(nn.Module):
         """What mixes training batches, where anything does."""
         self.broker: Broker | None = None
         """What brings tensors from layers to others, where anything does."""
+        self.sending: tuple[str, ...] = ()
+        """Inputs that no head and no fusion reads, only messages."""
         self.reads_states = fusion is not None and fusion.reads_states
         self.absence, self.state_absence = nn.ParameterDict(), nn.ParameterDict()
         read_by_heads = {name for names in state_inputs.values() for name in names}
@@ -94,7 +96,10 @@ class Network(nn.Module):
         `rows`: positions of the rows in their split, (batch,).
         """
         tokens = {}
-        for name in dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads)):
+        read_first = list(dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads)))
+        if self.sending:
+            read_first = [name for name in self._encoders if name in (*read_first, *self.sending)]
+        for name in read_first:
             if inputs[name]:
                 encoder: Any = self.encoder(name)
                 tokens[name] = self._encoded(name, encoder.read(**inputs[name]))
@@ -126,6 +131,8 @@ class Network(nn.Module):
 
     def features_for(self, output: str, batch: Mapping[str, Any]) -> Tensor:
         """The fused features that the head of an output gets of a batch, (batch, size)."""
+        if self.broker is not None:
+            self.run(batch)  # for the messages of this batch
         return self._fused(batch["inputs"], {}, batch.get("present", {}), {})[output]
 
     def _fused(
