@@ -139,6 +139,8 @@ def test_a_module_adds_one_of_each(project: Path) -> None:
         "metrics.count.zeros",
         "optimizers.rprop",
         "outputs.count",
+        "message_fusions.film",
+        "projections.normed",
         "schedulers.inverse-sqrt",
         "sources.sqlite",
         "tokenizers.codons",

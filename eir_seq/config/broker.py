@@ -149,3 +149,6 @@ def _writing_faults(place: str, layer: str, sections: Sections) -> Iterator[Faul
         if source is not None and writes and (layer == f"inputs.{source}" or layer.startswith(f"inputs.{source}.")):
             reason = f"outputs.{name} writes by inputs.{source} alone, without the rest of the network"
             yield Fault(f"{place}.to", f"{reason}; a seq2seq_lm output with a model of its own takes messages")
+        if getattr(output, "generates", False) and layer.startswith(f"outputs.{name}"):
+            reason = f"outputs.{name} is drawn in many steps, which run without the rest of the network"
+            yield Fault(f"{place}.to", f"{reason}; send the message to what it reads: to: fusion, into: output")
