@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ WIDTHS, GAP = (2.6, 2.0, 2.6), 1.5
 LINE, SPACE, MARGIN = 0.24, 0.34, 0.3
 """Inches of a line of text, between boxes, and around the picture."""
 WIDTH = sum(WIDTHS) + 2 * GAP + 4 * MARGIN
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "data": {"color": INK, "linewidth": 1.0},
     "message": {"color": COLOURS[0], "linewidth": 1.6},
     "adversary": {"color": COLOURS[1], "linewidth": 1.6, "linestyle": (0, (4, 2))},
@@ -95,15 +96,15 @@ def _draw_box(axes: Axes, box: Box) -> None:
         zorder=2,
     )
     axes.add_patch(frame)
-    lines = [
+    lines: list[tuple[str, dict[str, Any]]] = [
         (short(box.part.name, 30), {"fontweight": "bold"}),
         (f"{short(box.part.kind, 22)}, {box.part.parameters:,}", {"fontsize": 9}),
         *((_within(layer, box.part.name), {"fontsize": 8.5, "color": COLOURS[6]}) for layer in box.part.layers),
     ]
     for number, (line, style) in enumerate(lines):
         height = box.top - 0.08 - LINE * (number + 0.5)
-        options = {"ha": "left", "va": "center", "zorder": 3, "color": INK, **style}
-        axes.text(box.left + 0.12, height, line, **options)  # type: ignore[arg-type]  # a mapping of several types
+        options: dict[str, Any] = {"ha": "left", "va": "center", "zorder": 3, "color": INK, **style}
+        axes.text(box.left + 0.12, height, line, **options)
 
 
 def _draw_edge(axes: Axes, edge: Edge, boxes: dict[str, Box]) -> None:
@@ -130,7 +131,7 @@ def _draw_edge(axes: Axes, edge: Edge, boxes: dict[str, Box]) -> None:
         shrinkA=0,
         shrinkB=0,
         zorder=1,
-        **STYLES[edge.kind],  # type: ignore[arg-type]  # a mapping of several types
+        **STYLES[edge.kind],
     )
     axes.add_patch(arrow)
 

@@ -91,11 +91,9 @@ def test_targets_of_an_output(tmp_path: Path) -> None:
     whole = batch_loss(network, parts.outputs, given, torch.device("cpu"))
     without = [parts.outputs[name].loss_terms(raw[name], given["targets"][name]).mean() for name in raw]
     torch.testing.assert_close(whole, sum(without) + expected.mean())
-    ordinary = assembled(experiment(tmp_path, adversaries=[{**adversary, "probe": False}], **sections))
-    raw = ordinary.network.run(given)
-    assert all(
-        g is not None for g in torch.autograd.grad(raw["side"].sum(), ordinary.network.encoder("left").parameters())
-    )
+    ordinary = assembled(experiment(tmp_path, adversaries=[{**adversary, "probe": False}], **sections)).network
+    raw, below = ordinary.run(given), list(ordinary.encoder("left").parameters())
+    assert all(g is not None for g in torch.autograd.grad(raw["side"].sum(), below))
 
 
 def test_messages(tmp_path: Path) -> None:
@@ -122,7 +120,10 @@ def test_messages(tmp_path: Path) -> None:
     assert compiled == ["trainer.compile: cannot be combined with adversaries"]
     text = {"type": "sequence", "column": "left", "model": {"model_type": "bert"}}
     spans = {"type": "token_classification", "column": "target"}
-    config = {"inputs": {"text": text}, "outputs": {"tags": spans, "other": {"type": "regression", "column": "other"}}}
+    config: dict[str, Any] = {
+        "inputs": {"text": text},
+        "outputs": {"tags": spans, "other": {"type": "regression", "column": "other"}},
+    }
     found = said({"from": "inputs.text", "predict": "outputs.tags"}, fusion={"type": "auto"}, **config)
     assert "adversaries[0].predict: outputs.tags (token_classification) has no targets of whole rows that a small" in (
         "\n".join(found)

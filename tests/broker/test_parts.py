@@ -129,7 +129,8 @@ class TestFusions:
         assert set(MESSAGE_FUSIONS) == {"additive", "concat", "gated-sum", "cross-attention"}
 
     def test_a_gate_is_the_formula(self) -> None:
-        fusion, states, message = self.fusion("gated-sum"), torch.randn(2, 7, 4), torch.randn(2, 1, 4)
+        fusion: Any = self.fusion("gated-sum")
+        states, message = torch.randn(2, 7, 4), torch.randn(2, 1, 4)
         nn.init.normal_(fusion.gate)
         found = fusion(states, message, None, None)
         torch.testing.assert_close(found, states + torch.tanh(fusion.gate) * message)
@@ -238,7 +239,7 @@ def test_a_message_is_the_mean_of_the_tokens_through_a_linear_layer() -> None:
     read = torch.cat([plain.encoder("words")(**given["inputs"]["words"]), expected], dim=1)
     torch.testing.assert_close(net.run(given)["y"], plain.head("y")(read))
     assert not torch.allclose(net.run(given)["y"], plain.run(given)["y"])
-    net.run(given)["y"].sum().backward()
+    net.run(given)["y"].sum().backward()  # type: ignore[no-untyped-call]
     assert linear.weight.grad.abs().sum() > 0
 
 

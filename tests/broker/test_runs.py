@@ -65,6 +65,10 @@ def test_a_target_is_learned_from_an_input_that_only_a_message_brings(tmp_path: 
         "broker.0.project.linear.bias",
     }
     assert all(torch.equal(x, again.state_dict()[name]) for name, x in first.state_dict().items())
+    start = {"run": str(tmp_path / "run"), "load": {"broker": "broker"}}
+    with Console() as console:
+        warm = assemble(experiment(tmp_path, broker=[MESSAGE], start_from=start), console).network.public_tensors()
+    assert torch.equal(warm["broker.0.project.linear.weight"], first.public_tensors()["broker.0.project.linear.weight"])
     page = render_report(RunFiles.read(tmp_path / "run"))
     assert "inputs.left to outputs.target a message (linear, additive)" in page
     assert "inputs.left → outputs.target (linear, additive)" in page
