@@ -124,6 +124,10 @@ def _adversary_faults(place: str, adversary: AdversaryConfig, sections: Sections
         if own or not isinstance(output, HeadOutputBase) or not output.has_row_losses:
             message = f"outputs.{adversary.output} ({output.type}) has no targets of whole rows"
             yield Fault(f"{place}.predict", f"{message} that a small network could predict")
+        weighting = None if sections.trainer is None else sections.trainer.loss_weighting.type
+        if adversary.probe and weighting == "gradnorm":
+            message = "'gradnorm' needs a layer that all outputs share, and a probe shares none; set probe: false"
+            yield Fault(f"{place}.probe", message)
         inside = adversary.source.startswith(f"{adversary.predict}.") or adversary.source == adversary.predict
         if inside:
             yield Fault(f"{place}.from", f"is in the head of {adversary.predict} itself")
