@@ -125,6 +125,7 @@ OUTPUTS = Registry(
         "multi_label": "eir_seq.outputs.multi_label.config:MultiLabelOutputConfig",
         "ordinal": "eir_seq.outputs.ordinal.config:OrdinalOutputConfig",
         "survival": "eir_seq.outputs.survival.config:SurvivalOutputConfig",
+        "similarity": "eir_seq.outputs.similarity.config:SimilarityOutputConfig",
         "causal_lm": "eir_seq.outputs.causal_lm.config:CausalLmOutputConfig",
         "token_classification": "eir_seq.outputs.token_classification.config:TokenClassificationOutputConfig",
         "span": "eir_seq.outputs.span.config:SpanOutputConfig",

@@ -189,6 +189,10 @@ class Broker(nn.Module):
 
     # ------------------------------------------------------------------------------------------------- what there is
 
+    def reaches(self, name: str) -> bool:
+        """Whether a message goes into the encoder of an input."""
+        return any(message.target.input == name for message in self._messages)
+
     def shapes(self) -> dict[str, list[int | None]]:
         """The shapes of all layers that it connects, as plain data for `Shape`."""
         shapes = [shape for part in self.parts for shape in part.shapes()]

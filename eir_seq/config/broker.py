@@ -120,7 +120,7 @@ def _adversary_faults(place: str, adversary: AdversaryConfig, sections: Sections
         if not adversary.probe:
             yield Fault(f"{place}.probe", "has no effect where a layer is predicted")
     elif (output := sections.outputs.get(adversary.output)) is not None:
-        own = output.reads_tokens or output.state_inputs(sections.input_names)
+        own = output.reads_tokens or output.own_inputs(sections.input_names)
         if own or not isinstance(output, HeadOutputBase) or not output.has_row_losses:
             message = f"outputs.{adversary.output} ({output.type}) has no targets of whole rows"
             yield Fault(f"{place}.predict", f"{message} that a small network could predict")

@@ -194,7 +194,9 @@ def save_adapters(folder: Path, config: ExperimentConfig, network: Network) -> N
 def _adapted(config: ExperimentConfig) -> dict[str, LoraConfig]:
     """The inputs whose backbones have adapters of low rank."""
     backbones = {
-        name: backbone for name, declared in config.inputs.items() if (backbone := declared.backbone) is not None
+        name: backbone
+        for name, declared in config.inputs.items()
+        if declared.share is None and (backbone := declared.backbone) is not None
     }
     return {name: backbone.lora for name, backbone in backbones.items() if backbone.lora is not None}
 

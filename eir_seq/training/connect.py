@@ -55,7 +55,8 @@ def connect(
         return
     layers = layers_of(network)
     if network.fusion is None:
-        own = {*network.token_inputs.values(), *(name for names in network.state_inputs.values() for name in names)}
+        by_heads = (*network.state_inputs.values(), *network.vector_inputs.values())
+        own = {*network.token_inputs.values(), *(name for names in by_heads for name in names)}
         network.sending = tuple(name for name in connected_inputs(config.broker, config.adversaries) if name not in own)
     if shapes is None:
         assert train is not None

@@ -62,8 +62,8 @@ def diagram_of(config: ExperimentConfig, network: Network) -> Diagram:
     for name in config.outputs:
         if name in network.token_inputs:
             edges.append(Edge(source=f"inputs.{network.token_inputs[name]}", target=f"outputs.{name}"))
-        elif name in network.state_inputs:
-            edges += [Edge(source=f"inputs.{read}", target=f"outputs.{name}") for read in network.state_inputs[name]]
+        elif read := network.state_inputs.get(name) or network.vector_inputs.get(name):
+            edges += [Edge(source=f"inputs.{source}", target=f"outputs.{name}") for source in read]
         else:
             edges.append(Edge(source="fusion", target=f"outputs.{name}"))
     if network.broker is not None:

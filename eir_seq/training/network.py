@@ -1,4 +1,4 @@
-"""The network: one encoder per input, a fusion, one head per output."""
+"""The network: one encoder per input (which several may share), a fusion, one head per output."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from eir_seq.training.mixing import Mixer
 
 
 class Network(nn.Module):
-    """``{input: encoder} -> fusion -> {output: head}``; some heads read the token states of one input instead.
+    """``{input: encoder} -> fusion -> {output: head}``; some heads read states or vectors of inputs instead.
 
     Args:
-        encoders: by input name; called with the input's collated tensors, gives ``(batch, output_size)``. Those whose
-            states a head or the fusion reads have ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)``
-            besides, see `eir_seq.modalities.encoders.base.Encoder`.
+        encoders: by input name, one module under each of the inputs that share it; called with the input's collated
+            tensors, gives ``(batch, output_size)``. Those whose states a head or the fusion reads have
+            ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)`` besides, see
+            `eir_seq.modalities.encoders.base.Encoder`.
         fusion: vectors, or states where it reads those, to ``{output: (batch, fusion.size_of(output))}``; None where no
             head reads it.
         heads: by output name; ``(batch, fusion.size_of(name))``, or `TokenStates`, to the raw output ``(batch, ...)``.
@@ -32,6 +33,8 @@ class Network(nn.Module):
         token_inputs: for each output that reads token states, the input that they are of.
         state_inputs: for each output whose head is called as ``head({input: TokenStates}, target)``, these inputs; the
             target is None if a batch has none.
+        vector_inputs: for each output whose head is called as ``head({input: (batch, size)})``, these inputs; the
+            vector of a row that lacks the input is zero.
         absent: inputs that a row may lack: a learned vector takes the place of what their encoder gives.
     """
 
@@ -43,11 +46,13 @@ class Network(nn.Module):
         token_inputs: Mapping[str, str] = MappingProxyType({}),
         state_inputs: Mapping[str, Sequence[str]] = MappingProxyType({}),
         absent: Collection[str] = (),
+        vector_inputs: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         super().__init__()
-        unfused = token_inputs.keys() | state_inputs.keys()
+        unfused = token_inputs.keys() | state_inputs.keys() | vector_inputs.keys()
         assert fusion is not None or heads.keys() == unfused, "a head has nothing to read"
         self.token_inputs, self.state_inputs = dict(token_inputs), dict(state_inputs)
+        self.vector_inputs = dict(vector_inputs)
         self._encoders = {name: _key(name) for name in encoders}
         self._heads = {name: _key(name) for name in heads}
         self.encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
@@ -96,21 +101,25 @@ class Network(nn.Module):
         `rows`: positions of the rows in their split, (batch,).
         """
         tokens = {}
-        read_first = list(dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads)))
+        compared = list(dict.fromkeys(name for names in self.vector_inputs.values() for name in names))
+        read_first = list(dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads, *compared)))
         if self.sending:
             read_first = [name for name in self._encoders if name in (*read_first, *self.sending)]
         for name in read_first:
-            if inputs[name]:
-                encoder: Any = self.encoder(name)
-                tokens[name] = self._encoded(name, encoder.read(**inputs[name]))
+            encoder: Any = self.encoder(name)
+            if inputs[name] and hasattr(encoder, "read"):
+                tokens[name] = self._received(name, encoder.read(**inputs[name]))
         fused = self._fused(inputs, tokens, present, mixed)
         states = {
             name: self._states(name, inputs[name], tokens.get(name), present.get(name)) for name in self._read_by_heads
         }
+        vectors = self.vectors(compared, inputs, present, tokens)
         raw: dict[str, Tensor] = {}
         for name, key in self._heads.items():
             head = self.heads[key]
-            if name in self.state_inputs:
+            if name in self.vector_inputs:
+                raw[name] = head({input_: vectors[input_] for input_ in self.vector_inputs[name]})
+            elif name in self.state_inputs:
                 raw[name] = head({input_: states[input_] for input_ in self.state_inputs[name]}, targets.get(name))
             elif getattr(head, "reads_target", False):
                 raw[name] = head(fused[name], targets.get(name), rows)
@@ -128,6 +137,29 @@ class Network(nn.Module):
     def messages_for(self, output: str) -> dict[str, Tensor]:
         """What comes from other layers into the head of an output, of the batch of `states_for`, each (batch, ...)."""
         return {} if self.broker is None else self.broker.tensors_for(output)
+
+    def vectors(
+        self,
+        names: Sequence[str],
+        inputs: Mapping[str, Mapping[str, Tensor]],
+        present: Mapping[str, Tensor] = MappingProxyType({}),
+        tokens: Mapping[str, TokenStates] = MappingProxyType({}),
+    ) -> dict[str, Tensor]:
+        """What the encoders of some inputs make of each row, (batch, size); zeros where a row lacks the input.
+
+        `tokens`: the states of inputs that have been read already. Other arguments as of `forward`.
+        """
+        found = {}
+        for name in names:
+            there, encoder = present.get(name), self.encoder(name)
+            if not inputs[name]:
+                assert there is not None
+                weight = next(encoder.parameters())
+                found[name] = weight.new_zeros(len(there), int(encoder.output_size))  # type: ignore[arg-type]
+                continue
+            vector = self._encoded(name, inputs[name], tokens.get(name))
+            found[name] = vector if there is None else vector.masked_fill(~there[:, None], 0.0)
+        return found
 
     def features_for(self, output: str, batch: Mapping[str, Any]) -> Tensor:
         """The fused features that the head of an output gets of a batch, (batch, size)."""
@@ -157,7 +189,7 @@ class Network(nn.Module):
     def _read_by_heads(self) -> list[str]:
         return list(dict.fromkeys(name for names in self.state_inputs.values() for name in names))
 
-    def _encoded(self, name: str, given: Any) -> Any:
+    def _received(self, name: str, given: Any) -> Any:
         """What an encoder gives, after messages to it have come."""
         return given if self.broker is None else self.broker.encoded(name, given)
 
@@ -170,11 +202,15 @@ class Network(nn.Module):
             assert present is not None
             learnt: Tensor = self.absence[key]
             return learnt.expand(len(present), -1)
-        encoder: Any = self.encoders[key]
-        vector: Tensor = self._encoded(name, encoder(**tensors)) if tokens is None else encoder.pool_tokens(tokens)
+        vector = self._encoded(name, tensors, tokens)
         if present is None:
             return vector
         return torch.where(present[:, None], vector, self.absence[key].to(vector.dtype))
+
+    def _encoded(self, name: str, tensors: Mapping[str, Tensor], tokens: TokenStates | None) -> Tensor:
+        encoder: Any = self.encoder(name)
+        vector: Tensor = self._received(name, encoder(**tensors)) if tokens is None else encoder.pool_tokens(tokens)
+        return vector
 
     def _states(
         self, name: str, tensors: Mapping[str, Tensor], tokens: TokenStates | None, present: Tensor | None
@@ -186,7 +222,7 @@ class Network(nn.Module):
             states = self.state_absence[key].expand(len(present), 1, -1)
             return TokenStates(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
         encoder: Any = self.encoders[key]
-        found: TokenStates = self._encoded(name, encoder.read(**tensors)) if tokens is None else tokens
+        found: TokenStates = self._received(name, encoder.read(**tensors)) if tokens is None else tokens
         if present is None:
             return found
         first = torch.arange(found.mask.shape[1], device=found.mask.device) == 0
@@ -258,21 +294,22 @@ class Network(nn.Module):
 
     def shared_parameters(self, outputs: Collection[str]) -> list[nn.Parameter]:
         """The parameters of the encoders and the fusion that all of `outputs` read, in this order."""
-        fused = [name for name in outputs if name not in self.token_inputs and name not in self.state_inputs]
-        encoders = set(self._encoders)
+        own = {**{name: [source] for name, source in self.token_inputs.items()}, **self.state_inputs}
+        own |= self.vector_inputs
+        fused = [name for name in outputs if name not in own]
+        encoders = set(self.encoders.values())
         for name in outputs:
-            if name in self.token_inputs:
-                encoders &= {self.token_inputs[name]}
-            elif name in self.state_inputs:
-                encoders &= set(self.state_inputs[name])
-        parts = [self.encoders[key] for name, key in self._encoders.items() if name in encoders]
+            if name in own:
+                encoders &= {self.encoder(source) for source in own[name]}
+        parts = [encoder for encoder in dict.fromkeys(self.encoders.values()) if encoder in encoders]
         if self.fusion is not None and len(fused) == len(outputs):
             parts.append(self.fusion)
         return [parameter for part in parts for parameter in part.parameters()]
 
     def penalty(self) -> Tensor | None:
         """What encoders add to the loss of a training step; None for nothing."""
-        found = [own for encoder in self.encoders.values() if (own := getattr(encoder, "penalty", _none)()) is not None]
+        encoders = dict.fromkeys(self.encoders.values())
+        found = [own for encoder in encoders if (own := getattr(encoder, "penalty", _none)()) is not None]
         return torch.stack(found).sum() if found else None
 
     def learnt(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
@@ -285,8 +322,13 @@ class Network(nn.Module):
         return found
 
     def count_parameters(self) -> dict[str, int]:
-        """Parameters by part (``inputs.NAME``, ``fusion``, ``outputs.NAME``), ``total`` and ``trainable``."""
-        parts = {f"inputs.{name}": self.encoders[key] for name, key in self._encoders.items()}
+        """Parameters by part (``inputs.NAME``, ``fusion``, ``outputs.NAME``), ``total`` and ``trainable``.
+
+        An encoder that inputs share counts at the first of them.
+        """
+        names = self.input_names
+        first = {name: next(other for other in names if self.encoder(other) is self.encoder(name)) for name in names}
+        parts = {f"inputs.{name}": self.encoder(name) if first[name] == name else nn.Module() for name in names}
         if self.fusion is not None:
             parts["fusion"] = self.fusion
         parts |= {f"outputs.{name}": self.heads[key] for name, key in self._heads.items()}

@@ -9,9 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from eir_seq.backbones import memory_size
 from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
 from eir_seq.models.heads.sequence_classification import shifted_right
-from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 
@@ -46,7 +46,7 @@ class StateDecoder(Seq2SeqLmHead):
         if isinstance(model.body, EncoderDecoder):
             model.body.drop_encoder()
         self.backbone, self.start, self.begun, self.frozen = model, start, begun, frozen
-        self.memory_size = _memory_size(model)
+        self.memory_size = memory_size(model)
         self.projections = nn.ModuleDict(
             {_key(name): _projection(size, self.memory_size) for name, size in sizes.items()}
         )
@@ -137,14 +137,6 @@ class CausalStateDecoder(StateDecoder):
 def _projection(size: int, memory: int) -> nn.Module:
     """Normalized, as the last layer of an encoder is: attention of the decoder expects states of that scale."""
     return nn.Sequential(nn.Linear(size, memory), nn.LayerNorm(memory))
-
-
-def _memory_size(model: Any) -> int:
-    """Width of what the decoder attends to."""
-    crossing = (part for part in model.body.modules() if isinstance(part, Attention) and part.crosses)
-    size = next(crossing).config.memory_size
-    assert size is not None
-    return size
 
 
 def _key(name: str) -> str:
