@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from eir_seq.config.broker import broker_faults, connected_inputs
 from eir_seq.config.columns import columns_of
 from eir_seq.config.heads import SharedHeadConfig
 from eir_seq.config.inputs import shared_faults
@@ -302,6 +303,7 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
     if not unfused or len(sections.outputs) < len(sections.output_names) or len(unfused) < len(sections.outputs):
         return
     read = {*sections.token_inputs.values(), *(name for names in by_heads.values() for name in names)}
+    read |= set(connected_inputs(sections.broker, sections.adversaries)) & set(sections.input_names)
     if not read <= set(sections.input_names):
         return
     for name, source in sections.inputs.items():
@@ -360,6 +362,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _token_outputs,
     _missing,
     _fusion,
+    broker_faults,
     _mixing,
     _outputs,
     _shared_heads,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from eir_seq.config.broker import AdversaryConfig, MessageConfig
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.callbacks import CallbackBase
 from eir_seq.config.fusion import AutoFusionConfig
@@ -294,6 +295,10 @@ class ExperimentConfig(Strict):
     inputs: dict[Name, InputConfig] = Field(min_length=1)
     fusion: FusionConfig = Field(AutoFusionConfig(), description="how the inputs are fused")
     outputs: dict[Name, OutputConfig] = Field(min_length=1)
+    broker: list[MessageConfig] = Field(default_factory=list, description="messages between layers, in this order")
+    adversaries: list[AdversaryConfig] = Field(
+        default_factory=list, description="networks whose reversed gradients take information out of layers"
+    )
     optimizer: OptimizerConfig = Field(AdamWConfig(), description="optimizer and learning rate")
     scheduler: AnySchedulerConfig = Field(SchedulerConfig(), description="learning-rate schedule")
     trainer: TrainerConfig = Field(TrainerConfig(), description="length of training, precision, device, evaluation")

@@ -156,6 +156,8 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
             config.tracker,
             config.cache,
             config.fusion,
+            config.broker,
+            config.adversaries,
         )
     fields = ExperimentConfig.model_fields
 
@@ -192,6 +194,8 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
         section("tracker"),
         section("cache"),
         section("fusion"),
+        section("broker") or (),
+        section("adversaries") or (),
     )
 
 

@@ -109,6 +109,9 @@ class Embedder:
         bundle = predictor.bundle
         self.source = _source(bundle, source)
         self.network = bundle.network
+        if self.network.broker is not None and self.network.broker.reaches(self.source):
+            message = "gets messages from other layers, without which its vectors would be others"
+            raise UserError(Fault(f"inputs.{self.source}", message))
         of_fusion = self.source.partition(".")[0] == FUSION and self.source not in bundle.inputs
         self._output = self.source.partition(".")[2] if of_fusion else None
         inputs = bundle.inputs if of_fusion else {self.source: bundle.inputs[self.source]}

@@ -22,6 +22,7 @@ from eir_seq.outputs.base import FittedOutput
 from eir_seq.randomness import derive_seed
 from eir_seq.spool import default_folder
 from eir_seq.tokenizers.cache import TokenizerCache
+from eir_seq.training.connect import connect
 from eir_seq.training.console import Console
 from eir_seq.training.mixing import Mixer
 from eir_seq.training.network import Network
@@ -179,6 +180,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         found.append(f"{data.batches_per_epoch:,} batches per epoch")
     with console.phase("building the network") as found:
         network = build_network(config, inputs, outputs)
+        connect(config, network, outputs, train=data.encoded["train"])
         if start is not None:
             start.load_into(network)
             found.append(f"{start.record['tensors']:,} tensors of {start.config.run}")

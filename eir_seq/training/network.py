@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from eir_seq.broker import Broker
 from eir_seq.fusion import Fusion
 from eir_seq.modalities.encoders.mixing import Pairs
 from eir_seq.models.output import TokenStates
@@ -59,6 +60,10 @@ class Network(nn.Module):
         self.heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
         self.mixer: Mixer | None = None
         """What mixes training batches, where anything does."""
+        self.broker: Broker | None = None
+        """What brings tensors from layers to others, where anything does."""
+        self.sending: tuple[str, ...] = ()
+        """Inputs that no head and no fusion reads, only messages."""
         self.reads_states = fusion is not None and fusion.reads_states
         self.absence, self.state_absence = nn.ParameterDict(), nn.ParameterDict()
         read_by_heads = {name for names in state_inputs.values() for name in names}
@@ -97,10 +102,13 @@ class Network(nn.Module):
         """
         tokens = {}
         compared = list(dict.fromkeys(name for names in self.vector_inputs.values() for name in names))
-        for name in dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads, *compared)):
+        read_first = list(dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads, *compared)))
+        if self.sending:
+            read_first = [name for name in self._encoders if name in (*read_first, *self.sending)]
+        for name in read_first:
             encoder: Any = self.encoder(name)
             if inputs[name] and hasattr(encoder, "read"):
-                tokens[name] = encoder.read(**inputs[name])
+                tokens[name] = self._received(name, encoder.read(**inputs[name]))
         fused = self._fused(inputs, tokens, present, mixed)
         states = {
             name: self._states(name, inputs[name], tokens.get(name), present.get(name)) for name in self._read_by_heads
@@ -121,8 +129,14 @@ class Network(nn.Module):
 
     def states_for(self, output: str, batch: Mapping[str, Any]) -> dict[str, TokenStates]:
         """What the head of an output that reads states gets of a batch, by input."""
+        if self.broker is not None:
+            self.run(batch)  # for the messages of this batch
         inputs, present = batch["inputs"], batch.get("present", {})
         return {name: self._states(name, inputs[name], None, present.get(name)) for name in self.state_inputs[output]}
+
+    def messages_for(self, output: str) -> dict[str, Tensor]:
+        """What comes from other layers into the head of an output, of the batch of `states_for`, each (batch, ...)."""
+        return {} if self.broker is None else self.broker.tensors_for(output)
 
     def vectors(
         self,
@@ -149,6 +163,8 @@ class Network(nn.Module):
 
     def features_for(self, output: str, batch: Mapping[str, Any]) -> Tensor:
         """The fused features that the head of an output gets of a batch, (batch, size)."""
+        if self.broker is not None:
+            self.run(batch)  # for the messages of this batch
         return self._fused(batch["inputs"], {}, batch.get("present", {}), {})[output]
 
     def _fused(
@@ -173,6 +189,10 @@ class Network(nn.Module):
     def _read_by_heads(self) -> list[str]:
         return list(dict.fromkeys(name for names in self.state_inputs.values() for name in names))
 
+    def _received(self, name: str, given: Any) -> Any:
+        """What an encoder gives, after messages to it have come."""
+        return given if self.broker is None else self.broker.encoded(name, given)
+
     def _vector(
         self, name: str, tensors: Mapping[str, Tensor], tokens: TokenStates | None, present: Tensor | None
     ) -> Tensor:
@@ -189,7 +209,7 @@ class Network(nn.Module):
 
     def _encoded(self, name: str, tensors: Mapping[str, Tensor], tokens: TokenStates | None) -> Tensor:
         encoder: Any = self.encoder(name)
-        vector: Tensor = encoder(**tensors) if tokens is None else encoder.pool_tokens(tokens)
+        vector: Tensor = self._received(name, encoder(**tensors)) if tokens is None else encoder.pool_tokens(tokens)
         return vector
 
     def _states(
@@ -202,7 +222,7 @@ class Network(nn.Module):
             states = self.state_absence[key].expand(len(present), 1, -1)
             return TokenStates(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
         encoder: Any = self.encoders[key]
-        found: TokenStates = encoder.read(**tensors) if tokens is None else tokens
+        found: TokenStates = self._received(name, encoder.read(**tensors)) if tokens is None else tokens
         if present is None:
             return found
         first = torch.arange(found.mask.shape[1], device=found.mask.device) == 0
@@ -236,6 +256,8 @@ class Network(nn.Module):
         """
         section, _, rest = name.partition(".")
         key, _, within = rest.partition(".")
+        if section == "broker" and key:
+            return ".".join(filter(None, ("adversaries" if key == "adversaries" else "broker", within)))
         absent = section in ("absence", "state_absence")
         named = "inputs" if absent else {"encoders": "inputs", "heads": "outputs"}.get(section)
         if named is None:
@@ -311,6 +333,7 @@ class Network(nn.Module):
             parts["fusion"] = self.fusion
         parts |= {f"outputs.{name}": self.heads[key] for name, key in self._heads.items()}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+        counts |= {} if self.broker is None else self.broker.count_parameters()
         for name, key in self._encoders.items():
             vectors = [absence[key] for absence in (self.absence, self.state_absence) if key in absence]
             counts[f"inputs.{name}"] += sum(vector.numel() for vector in vectors)

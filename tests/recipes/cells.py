@@ -45,7 +45,7 @@ class Cell:
     bar: float
     epochs: int = 12
     ours: float = 0.8
-    sections: Mapping[str, Section] = field(default_factory=dict)
+    sections: Mapping[str, Any] = field(default_factory=dict)
     per_class: int = 1000
     classes: int = 3
     lacking: int = 0
@@ -179,6 +179,15 @@ CELLS = [
         SHARING,
         0.85,
         lacking=50,
+    ),
+    Cell(
+        "genotypes and a category, two targets: an adversary between the inputs",
+        {"genes": make_genotypes(), "level": make_category},
+        {**genes("linear"), **COPIES},
+        {**CLASS, **HEIGHT},
+        0.8,
+        15,
+        sections={"adversaries": [{"from": "inputs.genes", "predict": "inputs.level", "weight": 0.05}]},
     ),
     *(
         Cell(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -78,12 +78,17 @@ class StateDecoder(Seq2SeqLmHead):
         mask = torch.cat([found.mask.bool() for found in states.values()], dim=1)
         return {"memory": torch.cat(projected, dim=1).masked_fill(~mask[..., None], 0.0), "mask": mask}
 
-    def inputs_of(self, memory: Tensor, mask: Tensor) -> dict[str, Any]:
-        """The documented arguments of `generate` for such a memory."""
+    hold: Callable[[Mapping[str, Tensor]], None] | None = None
+    """Takes messages from other layers for what the decoder does next, where there are any."""
+
+    def inputs_of(self, memory: Tensor, mask: Tensor, **messages: Tensor) -> dict[str, Any]:
+        """The documented arguments of `generate` for such a memory; messages are held."""
+        self._receive(messages)
         return {"encoder_outputs": (memory,), "attention_mask": mask.long()}
 
-    def read(self, memory: Tensor, mask: Tensor, *, labels: Tensor) -> TokenStates:
+    def read(self, memory: Tensor, mask: Tensor, *, labels: Tensor, **messages: Tensor) -> TokenStates:
         """States of the decoder at each token of the target, from the true tokens before it."""
+        self._receive(messages)
         head = self.backbone.head
         labels = labels.long()
         if labels.shape[1] > self.begun:
@@ -102,6 +107,10 @@ class StateDecoder(Seq2SeqLmHead):
         memory = next(self.backbone.parameters()).new_zeros(1, 1, self.memory_size)
         return self.inputs_of(memory, torch.ones(1, 1, dtype=torch.bool, device=memory.device))
 
+    def _receive(self, messages: Mapping[str, Tensor]) -> None:
+        if messages and self.hold is not None:
+            self.hold(messages)
+
     def _inputs(self, memory: Tensor, mask: Tensor, labels: Tensor, there: Tensor) -> dict[str, Any]:
         """The documented arguments of a pass over targets, of which the tokens `there` are real."""
         targets = self.backbone.head.prepare({}, {"labels": labels})
@@ -113,8 +122,9 @@ class CausalStateDecoder(StateDecoder):
 
     start: int
 
-    def inputs_of(self, memory: Tensor, mask: Tensor) -> dict[str, Any]:
+    def inputs_of(self, memory: Tensor, mask: Tensor, **messages: Tensor) -> dict[str, Any]:
         """See `StateDecoder.inputs_of`."""
+        self._receive(messages)
         start = torch.full((len(memory), 1), self.start, device=memory.device)
         states = {"encoder_hidden_states": memory, "encoder_attention_mask": mask.long()}
         return {"input_ids": start, "attention_mask": torch.ones_like(start), **states}
