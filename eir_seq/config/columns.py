@@ -149,4 +149,5 @@ def _uses(role: Role, section: str, kinds: Mapping[str, InputConfig | OutputBase
     for name, kind in kinds.items():
         columns: dict[str, Column] = kind.columns()
         for column, read in columns.items():
-            yield Use(column, read.type, role, f"{section}.{name}.{read.key}", read.may_miss, read.template)
+            of = "input" if read.is_input else role
+            yield Use(column, read.type, of, f"{section}.{name}.{read.key}", read.may_miss, read.template)

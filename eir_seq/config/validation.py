@@ -69,6 +69,7 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     """
     if homeless := list(_homeless(raw, ())):  # nothing can be said of what they name
         raise UserError(*homeless)
+    raw = _with_conversations(raw)
     faults = [Fault(path, "must be given (it is ??? where it is declared)") for path in _unset(raw, ())]
     config, sections = None, None
     try:
@@ -87,6 +88,22 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     if faults or config is None:
         raise UserError(*sorted(set(faults), key=faults.index))
     return config
+
+
+def _with_conversations(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config with an empty `column` in inputs whose text is that of an output: prompts and answers, or messages."""
+    inputs, outputs = raw.get("inputs"), raw.get("outputs")
+    if not isinstance(inputs, Mapping) or not isinstance(outputs, Mapping):
+        return raw
+    open_ = [
+        name
+        for name, given in inputs.items()
+        if isinstance(given, Mapping) and given.get("type", "sequence") == "sequence" and not {"column", "text"} & {*given}
+    ]
+    talks = [given for given in outputs.values() if isinstance(given, Mapping) and {"prompt", "messages"} & {*given}]
+    read = {given.get("input") or (open_[0] if len(open_) == 1 else None) for given in talks}
+    filled = {name: {**inputs[name], "column": ""} for name in open_ if name in read}
+    return {**raw, "inputs": {**inputs, **filled}} if filled else raw
 
 
 def _unset(value: Any, path: tuple[str, ...]) -> Iterator[str]:

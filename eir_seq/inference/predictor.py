@@ -134,8 +134,9 @@ class Predictor:
         config = self.bundle.config
         data = config.data.model_copy(update={"id": None, "source": "table", "group": None, "stratify": None})
         config = config.model_copy(update={"data": data})
-        places = columns_of(data, config.inputs, config.outputs).places
-        wanted = [column for column, place in places.items() if place.startswith("inputs.")]
+        uses = [use for use in columns_of(data, config.inputs, config.outputs).uses if use.role == "input"]
+        places = {column: use.place for use in reversed(uses) for column in use.read}
+        wanted = list(dict.fromkeys(column for use in uses for column in use.read))
         known = {name for row in rows for name in row}
         absent = [name for name in wanted if name not in known]
         may_lack = config.data.on_missing == "keep" and len(absent) < len(wanted)

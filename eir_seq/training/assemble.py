@@ -107,7 +107,16 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     cache = TokenizerCache(config.cache_dir or default_folder(), max_size=config.cache.max_bytes, source=config.source)
     modalities = {
         name: build_modality(
-            name, declared, Purpose(layout, written.get(name), sentinels.get(name, 0), cache, config.asked.get(name))
+            name,
+            declared,
+            Purpose(
+                layout,
+                written.get(name),
+                sentinels.get(name, 0),
+                cache,
+                config.asked.get(name),
+                config.conversations.get(name),
+            ),
         )
         for name, declared in config.inputs.items()
     }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput, KeptRows, measure
-from eir_seq.outputs.generation.writing import Writer
+from eir_seq.outputs.generation.writing import AnyWriter
 from eir_seq.training.network import Network
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Evaluation:
     values: dict[tuple[str, str], float]
     """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses, and
     ``("", "average")`` the mean of what outputs declare as `OutputBase.AVERAGED`."""
-    written: dict[str, Writer] = field(default_factory=dict)
+    written: dict[str, AnyWriter] = field(default_factory=dict)
     """Texts that outputs wrote, by output name."""
     labelled: dict[str, list[int]] = field(default_factory=dict)
     """By output name the rows that have a label, in order; of outputs for which some rows have none."""
@@ -97,7 +97,7 @@ def evaluate(
     device: torch.device,
     precision: str = "32",
     between: Callable[[], None] = lambda: None,
-    writers: Sequence[Writer] = (),
+    writers: Sequence[AnyWriter] = (),
     average: bool = False,
     metrics: bool = True,
 ) -> Evaluation:
@@ -152,7 +152,7 @@ class Gathered:
     """
 
     def __init__(
-        self, outputs: Mapping[str, FittedOutput], writers: Sequence[Writer] = (), *, average: bool = False
+        self, outputs: Mapping[str, FittedOutput], writers: Sequence[AnyWriter] = (), *, average: bool = False
     ) -> None:
         self.outputs, self.writers = outputs, writers
         self._averages = average or len(outputs) > 1

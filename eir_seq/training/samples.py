@@ -19,7 +19,7 @@ from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import completer
-from eir_seq.outputs.generation.writing import Writer, build_writers
+from eir_seq.outputs.generation.writing import AnyWriter, build_writers
 from eir_seq.randomness import derive_seed
 from eir_seq.training.metrics_file import AppendedFile
 from eir_seq.training.network import Network
@@ -79,13 +79,13 @@ class Samples:
         writes = any(output.config.writes_texts for output in outputs.values())
         self.file = AppendedFile(run_dir / SAMPLES, Sample._fields) if self.outputs or writes else None
 
-    def writers(self, network: Network) -> list[Writer]:
+    def writers(self, network: Network) -> list[AnyWriter]:
         """What has sequence-to-sequence outputs write texts for validation rows."""
         if self.validation is None:
             return []
         return build_writers(network, self.inputs, self.all_outputs, self.validation, seed=self.seed, all_rows=False)
 
-    def write(self, network: Network, epoch: int, step: int, writers: Iterable[Writer] = ()) -> list[Sample]:
+    def write(self, network: Network, epoch: int, step: int, writers: Iterable[AnyWriter] = ()) -> list[Sample]:
         """One text per prompt of every language model, and some of `writers`, which the file gets, too."""
         found = [
             Sample(epoch, step, writer.name, writer.sources[row], writer.texts[row], writer.true[row] or "")

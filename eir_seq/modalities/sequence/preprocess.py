@@ -73,6 +73,10 @@ class SequenceModality(Modality):
     @classmethod
     def build(cls, name: str, config: SequenceInputConfig, purpose: Purpose) -> SequenceModality:
         """As its purpose wants it: a source that others write from, documents of a language model, or a text."""
+        if purpose.conversation is not None:
+            from eir_seq.modalities.sequence.conversations import ConversationModality
+
+            return ConversationModality(name, config, spoken=purpose.conversation, cache=purpose.cache)
         if purpose.written is not None:
             from eir_seq.modalities.sequence.seq2seq import Seq2SeqModality
 
@@ -90,11 +94,13 @@ class SequenceModality(Modality):
     @classmethod
     def load(cls, folder: Path) -> FittedSequence:
         """The fitted input of the kind that the folder's ``input.json`` names."""
+        from eir_seq.modalities.sequence.conversations import FittedConversations
         from eir_seq.modalities.sequence.documents import FittedDocuments
         from eir_seq.modalities.sequence.questions import FittedQuestions
         from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 
         kinds = {
+            "conversations": FittedConversations,
             "sequence": FittedSequence,
             "documents": FittedDocuments,
             "seq2seq": FittedSeq2Seq,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -51,6 +51,8 @@ class Completer:
     end: int | None
     generation: dict[str, Any]
     longest: int | None
+    encode: Callable[[Sequence[str]], list[list[int]]] | None = None
+    """Prompts to their tokens, by default `begin` and those of the text."""
 
     def __call__(
         self, prompts: Sequence[str], *, seed: int, tensors: Mapping[str, Tensor] = MappingProxyType({})
@@ -61,13 +63,21 @@ class Completer:
 
         A text ends at `longest`; of prompts beyond the half of it, the last part is read.
         """
-        encodings = self.tokenizer.encode_batch(list(prompts))
+        if self.encode is not None:
+            rows = self.encode(prompts)
+        else:
+            rows = [[*self.begin, *encoding.ids] for encoding in self.tokenizer.encode_batch(list(prompts))]
+        return self.after(rows, seed=seed, tensors=tensors)
+
+    def after(
+        self, rows: list[list[int]], *, seed: int, tensors: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> list[str]:
+        """What the model writes after each of these sequences of tokens, as after prompts."""
         most, wanted = self.longest, int(self.generation.get("max_new_tokens") or NEW_TOKENS)
-        longest = max(len(encoding.ids) + len(self.begin) for encoding in encodings)
+        longest = max(map(len, rows))
         if most is not None:
             wanted = max(1, min(wanted, max(most // 2, most - longest)))
         keep = None if most is None else most - wanted
-        rows = [[*self.begin, *encoding.ids] for encoding in encodings]
         rows = [row if keep is None or len(row) <= keep else row[len(row) - keep :] for row in rows]
         ids, mask = left_padded([row or [self.end or 0] for row in rows], self.end or 0)
         device = self.model.device
@@ -114,7 +124,8 @@ def completer(output: FittedOutput, inputs: Mapping[str, Any], network: WritingN
     longest = backbone.max_positions if fitted.config.model.pretrained_model else fitted.max_length
     generation = output.config.generation_options
     assert generation is not None
-    return Completer(backbone, fitted.tokenizer, begin, end, generation, longest)
+    encode = None if output.config.conversation is None else fitted.prompt_ids
+    return Completer(backbone, fitted.tokenizer, begin, end, generation, longest, encode)
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from eir_seq.errors import UserError
 from eir_seq.models.generation.generate import check_call
 from eir_seq.models.heads.base import IGNORED
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.generation.answers import Answering, AnswerWriter
 from eir_seq.outputs.generation.completion import completer
 from eir_seq.outputs.generation.source import TextSource, WritingNetwork, shown
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
@@ -114,6 +115,10 @@ class Writer:
         }
 
 
+AnyWriter = Writer | AnswerWriter
+"""What writes texts for rows."""
+
+
 def spread(rows: int, count: int) -> frozenset[int]:
     """`count` of that many rows, evenly spread; all if there are no more."""
     return frozenset(range(rows)) if count >= rows else frozenset(i * rows // count for i in range(count))
@@ -127,12 +132,16 @@ def build_writers(
     *,
     seed: int,
     all_rows: bool,
-) -> list[Writer]:
+) -> list[AnyWriter]:
     """One writer per output that learns to write texts: for all rows of the split, or as many as its config says."""
-    found = []
+    found: list[AnyWriter] = []
     for output in outputs.values():
         source = output.text_source(network, inputs)
         if source is None:
+            continue
+        if isinstance(source, Answering):
+            wanted = frozenset(range(rows.num_rows)) if all_rows else spread(rows.num_rows, source.rows)
+            found.append(source.writer(rows, wanted, seed, inputs))
             continue
         column, generation, count = source.column, output.config.generation_options, rows.num_rows
         assert generation is not None
