@@ -126,6 +126,7 @@ OUTPUTS = Registry(
         "ordinal": "eir_seq.outputs.ordinal.config:OrdinalOutputConfig",
         "survival": "eir_seq.outputs.survival.config:SurvivalOutputConfig",
         "causal_lm": "eir_seq.outputs.causal_lm.config:CausalLmOutputConfig",
+        "preference": "eir_seq.outputs.preference.config:PreferenceOutputConfig",
         "token_classification": "eir_seq.outputs.token_classification.config:TokenClassificationOutputConfig",
         "span": "eir_seq.outputs.span.config:SpanOutputConfig",
         "seq2seq_lm": "eir_seq.outputs.seq2seq_lm.config:Seq2SeqLmOutputConfig",

@@ -121,8 +121,6 @@ class OutputBase(Strict):
     """Whether `predict` has it fill the gaps of prompts."""
     PARTIAL: ClassVar[bool] = False
     """Whether a row may lack some of its columns and have a target by the others."""
-    PRETRAINS: ClassVar[bool] = False
-    """Whether the backbone is what is wanted of it, so that a run publishes it."""
 
     if TYPE_CHECKING:
         type: str
@@ -184,6 +182,11 @@ class OutputBase(Strict):
         """Of all inputs those whose states its head reads by itself; none if it reads the fused vector."""
         del inputs
         return ()
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the backbone is what is wanted of it, so that a run publishes it."""
+        return self.conversation is not None
 
     @property
     def completes(self) -> bool:

@@ -158,6 +158,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         if start is not None:
             start.load_into(network)
             found.append(f"{start.record['tensors']:,} tensors of {start.config.run}")
+        network.keep_start()
         counts = network.count_parameters()
         found.append(f"{counts['total']:,} parameters")
         if counts["trainable"] < counts["total"]:

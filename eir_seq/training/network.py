@@ -224,6 +224,11 @@ class Network(nn.Module):
             parts.append(self.fusion)
         return [parameter for part in parts for parameter in part.parameters()]
 
+    def keep_start(self) -> None:
+        """Tell encoders that these are the weights that training begins with, which some compare with."""
+        for encoder in self.encoders.values():
+            getattr(encoder, "keep_start", _none)()
+
     def penalty(self) -> Tensor | None:
         """What encoders add to the loss of a training step; None for nothing."""
         found = [own for encoder in self.encoders.values() if (own := getattr(encoder, "penalty", _none)()) is not None]
@@ -273,7 +278,7 @@ class Network(nn.Module):
 
 
 def _none() -> None:
-    """The penalty of an encoder that is no `Encoder`."""
+    """What an encoder does that has no such method."""
 
 
 def _key(name: str) -> str:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.config.outputs import Conversation
+from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
 from eir_seq.modalities.base import LENGTH, TOKENS, Draw, RowSource, ragged
@@ -172,6 +173,16 @@ class FittedConversations(FittedSequence):
     @property
     def _per_row(self) -> int:
         return max(1, len(self.spoken.answers))
+
+    def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> Any:
+        """As of any text; where answers are compared, with the model that training begins with as their reference."""
+        encoder = super().build_encoder(data, pretrained=pretrained, task=task)
+        if self._per_row == 1:
+            return encoder
+        from eir_seq.modalities.encoders.reference import with_reference
+
+        lora = self.config.model.lora
+        return with_reference(encoder, fresh_adapters=lora is not None and lora.adapter is None)
 
     def fingerprint(self) -> str:
         """Hash of all that `encode` depends on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,16 +31,18 @@ class AnswerWriter:
         true: what should be answered, None if that is not known.
         rows: those to answer.
         seed: of answers that are drawn.
+        measure: metrics of answers and the true ones.
         texts: what was answered, by row.
     """
 
     name: str
     complete: Completer
-    prompts: Any
+    prompts: Callable[[int], list[int]]
     sources: Sequence[str]
     true: Sequence[str | None]
     rows: frozenset[int]
     seed: int
+    measure: Callable[[Sequence[str], Sequence[str]], dict[str, float]]
     texts: dict[int, str] = field(default_factory=dict)
 
     def write(self, rows: Sequence[int], batch: Mapping[str, Any]) -> None:
@@ -62,7 +64,7 @@ class AnswerWriter:
     def metrics(self) -> dict[str, float]:
         """Those of the answers that were written where there is a true one; none if there is no such."""
         pairs = [(text, true) for row, text in self.texts.items() if (true := self.true[row]) is not None]
-        return measure_answers(*zip(*pairs, strict=True)) if pairs else {}
+        return self.measure([text for text, _ in pairs], [true for _, true in pairs]) if pairs else {}
 
     def columns(self) -> dict[str, list[Any]]:
         """The columns NAME_prompt and NAME, "" where nothing was written."""
@@ -83,9 +85,8 @@ class Answering:
         truth = true_answers(self.output, rows)
         true = next(iter(truth.values()), [None] * rows.num_rows)
         sources = shown(inputs, [self.output.input], rows)
-        return AnswerWriter(
-            self.output.name, self.complete, partial(self._prompt, rows), sources, true, wanted, seed
-        )
+        prompts, measure = partial(self._prompt, rows), self.output.measure_texts
+        return AnswerWriter(self.output.name, self.complete, prompts, sources, true, wanted, seed, measure)
 
     def _prompt(self, rows: Rows, row: int) -> list[int]:
         ids: list[int] = self.fitted.prompt_of_row(rows[row : row + 1])
