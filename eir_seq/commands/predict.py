@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -18,6 +18,8 @@ from eir_seq.config.schema import Strict
 from eir_seq.config.strict import Delimiter, Positive
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.machine import importing
+
+Keys = TypeVar("Keys", bound=Strict)
 
 _HELP = """\
   python -m eir_seq predict run=RUN [data.test=FILE] [KEY=VALUE ...]
@@ -109,23 +111,7 @@ def predict_config(arguments: Sequence[str]) -> PredictConfig:
     Raises:
         UserError: unknown keys, wrong values, no such run or file.
     """
-    if faults := [
-        Fault(word, f"not of the form key=value{_meant(word)}", "command line") for word in arguments if "=" not in word
-    ]:
-        raise UserError(*faults)
-    tree: dict[str, Any] = {}
-    for override in parse_overrides(arguments):
-        *parents, last = override.key_or_group.split(".")
-        inner = tree
-        for parent in parents:
-            inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else {}
-        if override.is_delete() or override.is_sweep_override():
-            raise UserError(Fault(str(override.input_line), "not of the form key=value", "command line"))
-        inner[last] = override.value()
-    try:
-        config = PredictConfig.model_validate(tree)
-    except ValidationError as error:
-        raise UserError(*faults_of(error, PredictConfig, tree)) from None
+    config = keys_of(arguments, PredictConfig)
     named = (("run", config.run), ("data.test", config.data.test), ("output", config.output))
     homeless = [
         Fault(place, problem, "command line")
@@ -142,6 +128,31 @@ def predict_config(arguments: Sequence[str]) -> PredictConfig:
     if faults:
         raise UserError(*faults)
     return config
+
+
+def keys_of(arguments: Sequence[str], model: type[Keys]) -> Keys:
+    """The keys of a command line as a model has them.
+
+    Raises:
+        UserError: unknown keys, wrong values, words that are no key=value.
+    """
+    if faults := [
+        Fault(word, f"not of the form key=value{_meant(word)}", "command line") for word in arguments if "=" not in word
+    ]:
+        raise UserError(*faults)
+    tree: dict[str, Any] = {}
+    for override in parse_overrides(arguments):
+        *parents, last = override.key_or_group.split(".")
+        inner = tree
+        for parent in parents:
+            inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else {}
+        if override.is_delete() or override.is_sweep_override():
+            raise UserError(Fault(str(override.input_line), "not of the form key=value", "command line"))
+        inner[last] = override.value()
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(*faults_of(error, model, tree)) from None
 
 
 def _meant(word: str) -> str:

@@ -95,13 +95,14 @@ def _with_conversations(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     inputs, outputs = raw.get("inputs"), raw.get("outputs")
     if not isinstance(inputs, Mapping) or not isinstance(outputs, Mapping):
         return raw
-    open_ = [
-        name
+    texts = {
+        name: given
         for name, given in inputs.items()
-        if isinstance(given, Mapping) and given.get("type", "sequence") == "sequence" and not {"column", "text"} & {*given}
-    ]
+        if isinstance(given, Mapping) and given.get("type", "sequence") == "sequence"
+    }
+    open_ = [name for name, given in texts.items() if not {"column", "text"} & given.keys()]
     talks = [given for given in outputs.values() if isinstance(given, Mapping) and {"prompt", "messages"} & {*given}]
-    read = {given.get("input") or (open_[0] if len(open_) == 1 else None) for given in talks}
+    read = [given.get("input") or (open_[0] if len(open_) == 1 else None) for given in talks]
     filled = {name: {**inputs[name], "column": ""} for name in open_ if name in read}
     return {**raw, "inputs": {**inputs, **filled}} if filled else raw
 

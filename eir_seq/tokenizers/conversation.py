@@ -131,7 +131,7 @@ class Chat:
         """The token that ends an answer."""
         ids = self._tokens(self._ending)[0]
         if len(ids) != 1:
-            written = "nothing" if not self._ending else f"{self._ending!r}, which is {len(ids)} tokens"
+            written = "nothing" if not self._ending else f"{self._ending!r} ({len(ids)} tokens)"
             message = f"the template writes {written} after an answer; one token has to end it, such as {{{{ eos_token"
             raise UserError(Fault(self.place, f"{message} }}}}"))
         return int(ids[0])
@@ -152,9 +152,9 @@ class Chat:
         Raises:
             CannotWrite: the template refuses it.
         """
-        return self._within(messages, length, lambda talk: (self._tokens(self._render(talk, opened=True))[0], None))[0][
-            -length if length else None :
-        ]
+        ids: Ids
+        ids, _ = self._within(messages, length, lambda talk: self._tokens(self._render(talk, opened=True)))
+        return ids if length is None else ids[max(0, len(ids) - length) :]
 
     def spoken(self, messages: Conversation, learned: Learned = "answers", length: int | None = None) -> Spoken:
         """A conversation that ends with an answer.

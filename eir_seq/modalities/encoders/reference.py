@@ -43,30 +43,33 @@ class ReferencedEncoder(SequenceEncoder):
     def _has_adapters(self) -> bool:
         return self.fresh_adapters and bool(adapters(self.backbone))
 
-    def read(self, *args: Tensor, labels: Tensor | None = None, **tensors: Any) -> TokenStates:
+    def read(  # type: ignore[override]  # the tensors by name
+        self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor | None = None, **tensors: Any
+    ) -> TokenStates:
         """States as of any encoder, and among their inputs the log-likelihood by the reference, if there is one.
 
         Args:
-            args: as of `SequenceEncoder.read`.
+            input_ids: (batch, length).
+            attention_mask: (batch, length), True at real tokens.
             labels: (batch, length), the tokens that are scored, negative elsewhere; each after those before it.
             tensors: as of `SequenceEncoder.read`.
         """
-        found = super().read(*args, labels=labels, **tensors)
+        found = super().read(input_ids, attention_mask, labels=labels, **tensors)
         if labels is None:
             return found
         # After the pass with gradients: autocast keeps its copies of weights, which then have them.
         with torch.no_grad():
-            scores = self._scores(*args, labels=labels, **tensors)
+            scores = self._scores(input_ids, attention_mask, labels=labels, **tensors)
         return found if scores is None else replace(found, inputs={**found.inputs, LOG_LIKELIHOOD: scores})
 
-    def _scores(self, *args: Tensor, labels: Tensor, **tensors: Any) -> Tensor | None:
+    def _scores(self, input_ids: Tensor, attention_mask: Tensor, **tensors: Any) -> Tensor | None:
         if self._has_adapters:
             with _without_adapters(self):
-                return log_likelihood(super().read(*args, labels=labels, **tensors))
+                return log_likelihood(super().read(input_ids, attention_mask, **tensors))
         for copy in self._copy:
-            if (device := labels.device) != next(copy.parameters()).device:
+            if (device := input_ids.device) != next(copy.parameters()).device:
                 copy.to(device)
-            return log_likelihood(copy.read(*args, labels=labels, **tensors))
+            return log_likelihood(copy.read(input_ids, attention_mask, **tensors))
         return None
 
 

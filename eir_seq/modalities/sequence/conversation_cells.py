@@ -44,7 +44,7 @@ class ConversationCells:
 
     def read(self, column: str, text: str | None, folder: Path) -> Any:
         """The messages of a cell; raises `ValueError` with the reason where there are none."""
-        del folder
+        del column, folder
         if not text:
             raise ValueError("is missing" if text is None else "is empty")
         return parse_cell(text)

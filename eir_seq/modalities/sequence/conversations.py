@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -140,22 +140,26 @@ class FittedConversations(FittedSequence):
         """No tokens before what the template writes, and the one that ends an answer."""
         return (), self.chat.end
 
-    def prompt_ids(self, prompts: Sequence[str]) -> list[list[int]]:
+    def prompt_ids(self, prompts: Sequence[str], room: int | None) -> list[list[int]]:
         """The tokens of conversations that begin with these words of the user, up to where they are answered."""
-        return [self.prompt_of([{"role": USER, "content": prompt}]) for prompt in prompts]
+        return [self.prompt_of([{"role": USER, "content": prompt}], room) for prompt in prompts]
 
-    def prompt_of(self, messages: Messages) -> list[int]:
-        """The tokens of a conversation up to where it is answered; raises `UserError` where it cannot be written."""
+    def prompt_of(self, messages: Messages, room: int | None) -> list[int]:
+        """The tokens of a conversation up to where it is answered, `room` at most: see `Chat.prompt`.
+
+        Raises:
+            UserError: the template refuses it.
+        """
         try:
-            ids: list[int] = self.chat.prompt(messages, self.max_length - 1).tolist()
+            ids: list[int] = self.chat.prompt(messages, room).tolist()
         except CannotWrite as error:
             place = f"outputs.{self.spoken.output}"
             raise UserError(Fault(place, f"the template refuses a conversation: {error}")) from None
         return ids
 
-    def prompt_of_row(self, row: Mapping[str, Sequence[Any]]) -> list[int]:
+    def prompt_of_row(self, row: Mapping[str, Sequence[Any]], room: int | None) -> list[int]:
         """The tokens of a single row up to where it is answered."""
-        return self.prompt_of(prompts_of(self.spoken, row)[0])
+        return self.prompt_of(prompts_of(self.spoken, row)[0], room)
 
     def columns_of_texts(self, texts: Sequence[str]) -> dict[str, list[str | None]]:
         """The columns of rows without answers, in which the user says these texts."""
@@ -331,7 +335,10 @@ class PackedRows:
     rows: RowSource
     length: int
 
-    features = (LENGTH, TOKENS)
+    @property
+    def features(self) -> Collection[str]:
+        """Lengths alone."""
+        return (LENGTH, TOKENS)
 
     @cached_property
     def texts(self) -> list[list[int]]:
@@ -346,10 +353,12 @@ class PackedRows:
         return sums(self.rows.numbers(LENGTH).astype(np.int64), self.texts).astype(np.int32)
 
     def sequences(self, feature: str, rows: Sequence[int]) -> list[NDArray[Any]]:
-        """The collator reads the conversations."""
+        """None: the collator reads those of the conversations."""
         raise KeyError((feature, rows))
 
-    arrays = sequences  # type: ignore[assignment]  # there are none
+    def arrays(self, feature: str, rows: Sequence[int]) -> NDArray[Any]:
+        """None."""
+        raise KeyError((feature, rows))
 
 
 @dataclass(frozen=True)

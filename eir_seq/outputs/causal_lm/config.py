@@ -67,7 +67,7 @@ class CausalLmOutputConfig(ConversationOutputBase):
     @classmethod
     def _of_conversations(cls, given: Any) -> Any:
         """Other defaults than those of texts."""
-        if isinstance(given, Mapping) and {"prompt", "messages"} & {*given}:
+        if isinstance(given, Mapping) and (given.get("prompt") or given.get("messages")):
             return {"generation": ANSWERS, "prompts": [], **given}
         return given
 
@@ -78,9 +78,7 @@ class CausalLmOutputConfig(ConversationOutputBase):
             return None
         answers = () if self.response is None else (self.response,)
         layout = self.documents or "separate"
-        return Conversation(
-            self.prompt, self.messages, answers, self.system, self.chat_template, self.train_on, layout
-        )
+        return Conversation(self.prompt, self.messages, answers, self.system, self.chat_template, self.train_on, layout)
 
     @property
     def completes(self) -> bool:
@@ -144,4 +142,4 @@ class CausalLmOutputConfig(ConversationOutputBase):
         if self.messages is not None and self.response is not None:
             yield Fault(f"outputs.{name}.response", "cannot be combined with messages, which end with the answer")
         if self.prompt is not None and self.train_on == "last":
-            yield Fault(f"outputs.{name}.train_on", "'last' has no effect with prompt and response: there is one answer")
+            yield Fault(f"outputs.{name}.train_on", "'last' has no effect with prompt: there is one answer")

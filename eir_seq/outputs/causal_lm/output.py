@@ -19,7 +19,6 @@ from eir_seq.outputs.causal_lm.config import CausalLmOutputConfig
 from eir_seq.outputs.generation.answers import Answering, answering, measure_answers, true_answers
 from eir_seq.outputs.language.scores import FittedTokenScores
 
-
 UNCOUNTED = "the bytes of rows of one text each are not counted"
 
 

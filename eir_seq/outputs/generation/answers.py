@@ -89,7 +89,7 @@ class Answering:
         return AnswerWriter(self.output.name, self.complete, prompts, sources, true, wanted, seed, measure)
 
     def _prompt(self, rows: Rows, row: int) -> list[int]:
-        ids: list[int] = self.fitted.prompt_of_row(rows[row : row + 1])
+        ids: list[int] = self.fitted.prompt_of_row(rows[row : row + 1], self.complete.room)
         return ids
 
     @property

@@ -51,8 +51,19 @@ class Completer:
     end: int | None
     generation: dict[str, Any]
     longest: int | None
-    encode: Callable[[Sequence[str]], list[list[int]]] | None = None
-    """Prompts to their tokens, by default `begin` and those of the text."""
+    encode: Callable[[Sequence[str], int | None], list[list[int]]] | None = None
+    """Prompts to their tokens, of which there is `room` for so many; by default `begin` and those of the text."""
+
+    @property
+    def room(self) -> int | None:
+        """Tokens of a prompt that leave room for what is written; None for no bound."""
+        if self.longest is None:
+            return None
+        return self.longest - max(1, min(self._wanted, self.longest // 2))
+
+    @property
+    def _wanted(self) -> int:
+        return int(self.generation.get("max_new_tokens") or NEW_TOKENS)
 
     def __call__(
         self, prompts: Sequence[str], *, seed: int, tensors: Mapping[str, Tensor] = MappingProxyType({})
@@ -64,7 +75,7 @@ class Completer:
         A text ends at `longest`; of prompts beyond the half of it, the last part is read.
         """
         if self.encode is not None:
-            rows = self.encode(prompts)
+            rows = self.encode(prompts, self.room)
         else:
             rows = [[*self.begin, *encoding.ids] for encoding in self.tokenizer.encode_batch(list(prompts))]
         return self.after(rows, seed=seed, tensors=tensors)
@@ -73,7 +84,7 @@ class Completer:
         self, rows: list[list[int]], *, seed: int, tensors: Mapping[str, Tensor] = MappingProxyType({})
     ) -> list[str]:
         """What the model writes after each of these sequences of tokens, as after prompts."""
-        most, wanted = self.longest, int(self.generation.get("max_new_tokens") or NEW_TOKENS)
+        most, wanted = self.longest, self._wanted
         longest = max(map(len, rows))
         if most is not None:
             wanted = max(1, min(wanted, max(most // 2, most - longest)))
@@ -89,7 +100,7 @@ class Completer:
 
     def check(self) -> None:
         """Raise `UserError` for options by which nothing could be written after any prompt, and write nothing."""
-        options = self._options(int(self.generation.get("max_new_tokens") or NEW_TOKENS), 0)
+        options = self._options(self._wanted, 0)
         if self.longest is not None and "max_new_tokens" in options:
             options["max_new_tokens"] = max(1, min(options["max_new_tokens"], self.longest - 1))
         prompt = torch.tensor([[self.end or 0]], device=self.model.device)

@@ -67,8 +67,11 @@ class PreferenceOutputConfig(ConversationOutputBase):
 
     def columns(self) -> dict[str, Column]:
         """Both answers, and what they answer."""
-        answers = {column: Column(ColumnType.TEXT, key) for key in ("chosen", "rejected") for column in [getattr(self, key)]}
-        return {**answers, **self.conversation_columns()}
+        answers = {
+            self.chosen: Column(ColumnType.TEXT, "chosen"),
+            self.rejected: Column(ColumnType.TEXT, "rejected"),
+        }
+        return {**self.conversation_columns(), **answers}
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """What conversations demand, and options of another loss."""
