@@ -103,7 +103,7 @@ def pairs(folder: Path, start: Path, *, lora: bool, **changes: Any) -> dict[str,
         "inputs": with_model(given),
         "outputs": outputs,
         "data": {"id": "id"},
-        "optimizer": {"lr": 0.003},
+        "optimizer": {"type": "adamw", "lr": 0.003},
         **changes,
     }
 

@@ -181,6 +181,10 @@ class FittedConversations(FittedSequence):
     def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> Any:
         """As of any text; where answers are compared, with the model that training begins with as their reference."""
         encoder = super().build_encoder(data, pretrained=pretrained, task=task)
+        if self.spoken.layout == "packed":  # what the longest text of a batch would add has no bound
+            for module in encoder.modules():
+                if hasattr(module, "packs_for_kernel"):
+                    module.packs_for_kernel = True
         if self._per_row == 1:
             return encoder
         from eir_seq.modalities.encoders.reference import with_reference
