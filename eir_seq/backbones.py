@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from eir_seq.config.backbones import SequenceModelConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.models import create_model, from_pretrained
-from eir_seq.models.catalogue import CATALOGUE, architecture, config_class
+from eir_seq.models.catalogue import CATALOGUE, CROSS, architecture, config_class, decoder_task, list_decoders
 from eir_seq.models.checkpoint.folder import locate, read_config
+from eir_seq.models.layers.attention.dot_product import FLASH
+from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.option_checks import check_options
 from eir_seq.models.options import default_of, fields, sift
 from eir_seq.models.pruning import PRUNED
@@ -104,6 +108,96 @@ def build_backbone(
         message += _hint_against_seeing_ahead(backbone)
         raise UserError(Fault(f"{place}.model.model_type", message))
     return backbone
+
+
+def build_decoder(
+    config: SequenceModelConfig, tokenizer: Tokens, place: str, *, stored: Mapping[str, Any] | None, pretrained: bool
+) -> Any:
+    """The model whose decoder attends to states of something else: an encoder-decoder, or a causal one that gets
+    cross-attention; arguments as of `build_backbone`.
+
+    Raises:
+        UserError: as there; an architecture without such a decoder, or a smaller vocabulary than the tokenizer's.
+    """
+    model_type = config.model_type
+    if config.pretrained_model:
+        model_type = stored["model_type"] if stored is not None else _published_type(config, place)
+    task = decoder_task(model_type) if model_type in CATALOGUE else None
+    if task is None:
+        message = f"{model_type!r} has no decoder with cross-attention; these have one: {', '.join(list_decoders())}"
+        raise UserError(Fault(f"{place}.model.model_type", message))
+    if task == CAUSAL:
+        options = {CROSS: True, **config.model_init_config}
+        if not options[CROSS]:
+            message = "must be true: what is written depends on the inputs by cross-attention"
+            raise UserError(Fault(f"{place}.model.model_init_config.{CROSS}", message))
+        config = config.model_copy(update={"model_init_config": options})
+    backbone = build_backbone(config, tokenizer, place, stored=stored, pretrained=pretrained, task=task)
+    scored: int = backbone.head.config.vocab_size
+    if tokenizer.vocab_size > scored:
+        message = f"there are {tokenizer.vocab_size} tokens, {config.model_type!r} writes {scored}"
+        hint = "; model.resize_token_embeddings: true extends it" if config.pretrained_model else ""
+        raise UserError(Fault(f"{place}.tokenizer", message + hint))
+    return backbone
+
+
+def _published_type(config: SequenceModelConfig, place: str) -> str:
+    try:
+        model_type: str = read_config(locate(config.model_type, revision=config.revision))["model_type"]
+    except UserError as error:
+        raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
+    return model_type
+
+
+def compute_as(backbone: Any, config: SequenceModelConfig, place: str, *, pretrained: bool) -> None:
+    """Set how a backbone computes, and which of its parameters are trained.
+
+    Args:
+        backbone: in place.
+        config: the section `model`.
+        place: its config path.
+        pretrained: False for a backbone of a bundle, whose weights hold what was trained and which knows no device.
+
+    Raises:
+        UserError: what this backbone cannot do, or names that it does not have.
+    """
+    if (way := config.attn_implementation) is not None and (pretrained or way != FLASH):
+        if isinstance(backbone, TransformersModel):
+            message = "models outside the catalogue compute as their own code says"
+            raise UserError(Fault(f"{place}.attn_implementation", message))
+        with _under(place):
+            backbone.set_attn_implementation(way)
+    if config.gradient_checkpointing:
+        with _under(place):
+            backbone.gradient_checkpointing_enable()
+    if not pretrained:
+        return
+    with _under(place):
+        freeze(backbone, config.freeze)
+    if (lora := config.lora) is None:
+        return
+    if lora.adapter is not None:
+        with _under(f"{place}.lora.adapter"):
+            load_adapter(backbone, lora.adapter)
+    else:
+        with _under(f"{place}.lora"):
+            add_lora(backbone, **lora.model_dump(exclude={"adapter", "merge"}))
+
+
+def frozen_modules(backbone: Any, config: SequenceModelConfig) -> tuple[nn.Module, ...]:
+    """What stays as it was loaded."""
+    if not config.freeze_pretrained_model:
+        return ()
+    return (backbone,) if config.pretrained_parts == "all" else backbone.side(config.pretrained_parts)
+
+
+@contextmanager
+def _under(place: str) -> Iterator[None]:
+    """Faults of the block at places below `place`."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(*(fault.under(place) for fault in error.faults)) from error
 
 
 def vocabulary_of(backbone: Any) -> int | None:

@@ -136,6 +136,8 @@ OUTPUTS = Registry(
         ),
         "span_corruption": "eir_seq.outputs.span_corruption.config:SpanCorruptionOutputConfig",
         "denoising": "eir_seq.outputs.denoising.config:DenoisingOutputConfig",
+        "array": "eir_seq.outputs.array.config:ArrayOutputConfig",
+        "image": "eir_seq.outputs.image.config:ImageOutputConfig",
     },
 )
 """Config classes of outputs."""
@@ -149,6 +151,7 @@ ENCODERS = Registry(
         "image.cnn": "eir_seq.modalities.image.encoders.config:CnnConfig",
         "image.resnet": "eir_seq.modalities.image.encoders.config:ResNetConfig",
         "image.vit": "eir_seq.modalities.image.encoders.config:VitConfig",
+        "image.identity": "eir_seq.modalities.image.encoders.config:PixelIdentityConfig",
         "image.timm": "eir_seq.modalities.image.encoders.config:TimmConfig",
         "array.cnn": "eir_seq.modalities.array.encoder_configs:ArrayCnnConfig",
         "array.lcl": "eir_seq.modalities.array.encoder_configs:ArrayLclConfig",
@@ -165,6 +168,16 @@ ENCODERS = Registry(
 )
 """Config classes of encoders as ``INPUT.NAME``: what `model.model_type` of a kind of input may be besides the
 architectures of the catalogue."""
+
+DECODERS = Registry(
+    "decoders",
+    {
+        **{f"{kind}.cnn": "eir_seq.outputs.arrays.decoder_configs:CnnDecoderConfig" for kind in ("array", "image")},
+        **{f"{kind}.lcl": "eir_seq.outputs.arrays.decoder_configs:LclDecoderConfig" for kind in ("array", "image")},
+        **{f"{kind}.unet": "eir_seq.outputs.arrays.decoder_configs:UNetDecoderConfig" for kind in ("array", "image")},
+    },
+)
+"""Config classes of decoders as ``OUTPUT.NAME``: what `model.model_type` of an output of arrays or pictures may be."""
 
 METRICS = Registry("metrics", {})
 """Metrics that others add to kinds of outputs, as ``TYPE.NAME``; each kind has its own in its config class."""
@@ -279,6 +292,7 @@ GROUPS: dict[str, Registry] = {
         INPUTS,
         ENCODERS,
         OUTPUTS,
+        DECODERS,
         METRICS,
         FUSIONS,
         OPTIMIZERS,

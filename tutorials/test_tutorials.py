@@ -48,16 +48,19 @@ TUTORIALS = [
     Tutorial("11_questions", "questions", {("answer", "exact_match"): 0.9}),
     Tutorial("12_missing_everything", "missing", {("admitted", "accuracy"): 0.93, ("days", "r2"): 0.9}),
     Tutorial("14_intervals", "intervals", {("load", "r2"): 0.92, ("load", "coverage"): 0.7}),
+    Tutorial("16_captions", "captions", {("caption", "exact_match"): 0.9}),
+    Tutorial("17_sentences", "reports", {("report", "exact_match"): 0.93}),
 ]
+PROTEINS = Tutorial("18_proteins", "proteins", {})
 FOLDS = Tutorial("13_cross_validation", "folds", {})
 
 
-def data_of(tutorial: Tutorial, rows: int) -> None:
+def data_of(tutorial: Tutorial, *rows: int) -> None:
     """What its script makes, in the current folder."""
-    runpy.run_path(str(HERE / tutorial.folder / "make_data.py"))["main"](rows)
+    runpy.run_path(str(HERE / tutorial.folder / "make_data.py"))["main"](*rows)
 
 
-@pytest.mark.parametrize("tutorial", [*TUTORIALS, FOLDS], ids=lambda tutorial: tutorial.folder)
+@pytest.mark.parametrize("tutorial", [*TUTORIALS, PROTEINS, FOLDS], ids=lambda tutorial: tutorial.folder)
 def test_a_step_can_be_done(
     tutorial: Tutorial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,7 +93,7 @@ def test_folds_are_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tutorial", [*TUTORIALS, FOLDS], ids=lambda tutorial: tutorial.folder)
+@pytest.mark.parametrize("tutorial", [*TUTORIALS, PROTEINS, FOLDS], ids=lambda tutorial: tutorial.folder)
 def test_the_commands_do_what_the_tutorial_says(tutorial: Tutorial, tmp_path: Path) -> None:
     shutil.copytree(HERE / tutorial.folder, tmp_path / "copy")
     run_all(HERE / tutorial.folder / "README.md", tmp_path / "copy", (*FAST, "data.limit=200"))
@@ -117,9 +120,20 @@ def test_folds_learn_what_the_tutorial_says(tmp_path: Path, monkeypatch: pytest.
     assert means["complaint", "auroc"] > 0.85
 
 
+@pytest.mark.slow
+def test_proteins_have_the_motif_of_their_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = PROTEINS.copy(tmp_path)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(HERE / PROTEINS.folder))
+    data_of(PROTEINS)
+    assert main(["experiment=proteins", "run.dir=run", f"data.cache_dir={tmp_path / 'cache'}"]) == 0
+    recognise = runpy.run_path(str(HERE / PROTEINS.folder / "recognise.py"))["main"]
+    assert recognise("run/predictions/test.csv") > 0.9
+
+
 def test_every_tutorial_is_listed_with_its_picture() -> None:
     listed = (HERE / "README.md").read_text()
-    for tutorial in (*TUTORIALS, FOLDS):
+    for tutorial in (*TUTORIALS, PROTEINS, FOLDS):
         assert f"{tutorial.folder}/README.md" in listed
         assert "picture.svg" in (HERE / tutorial.folder / "README.md").read_text()
         assert (HERE / tutorial.folder / "picture.svg").read_text().startswith("<svg ")

@@ -33,6 +33,11 @@ class ColumnType(StrEnum):
         """Whether cells may hold more than a text or a number; they are kept as JSON."""
         return self in (ColumnType.LIST, ColumnType.JSON, ColumnType.FILE, ColumnType.ARRAY)
 
+    @property
+    def is_restorable(self) -> bool:
+        """Whether an output may restore what an input reads of the same column, as an autoencoder does."""
+        return self in (ColumnType.FILE, ColumnType.ARRAY)
+
 
 @dataclass(frozen=True)
 class ColumnGuess:

@@ -60,7 +60,8 @@ class Use:
     def agrees(self, other: Use) -> bool:
         """Whether one column can be read both ways."""
         alike = self.type is other.type or (self.type.is_structured and other.type.is_structured)
-        return "group" in (self.role, other.role) or (self.role == other.role and alike)
+        restored = self.type is other.type and self.type.is_restorable
+        return "group" in (self.role, other.role) or (self.role == other.role and alike) or restored
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,9 @@ class ResidualFusionBase(FusionBase):
         None, description="dropout of what a block adds to its input; `dropout` if absent"
     )
     output_dropout: Probability = Field(0.0, description="dropout of the fused features")
+    output_norm: bool = Field(
+        False, description="normalise the fused features; slows learning where those of all rows are much alike"
+    )
     stochastic_depth: Probability = Field(0.1, description="probability of leaving a block out in training")
 
 
@@ -237,14 +240,22 @@ class GatedExpertsFusionConfig(FusionBase):
             yield from ignored("fusion", self, "stochastic_depth", "without blocks (fusion.num_layers)")
 
 
-def of_earlier_version(fusion: Mapping[str, Any]) -> Mapping[str, Any]:
+def of_earlier_version(fusion: Mapping[str, Any], inputs: Sequence[str]) -> Mapping[str, Any]:
     """The section of a stored config with the keys that say what an earlier version did where it had none.
 
     Args:
         fusion: the section, as plain data.
+        inputs: that are fused, by name.
 
     Example:
-        >>> of_earlier_version({"type": "attention", "num_layers": 1})
+        >>> of_earlier_version({"type": "attention", "num_layers": 1}, ["text"])
         {'pool': 'summary', 'type': 'attention', 'num_layers': 1}
     """
-    return {"pool": "summary", **fusion} if fusion.get("type") == "attention" else fusion
+    kind = fusion.get("type")
+    if kind == "attention":
+        return {"pool": "summary", **fusion}
+    normed = {config.model_fields["type"].default for config in (MlpResidualFusionConfig, MlpResidualSumFusionConfig)}
+    concatenated = kind == "auto" and len(inputs) == 1 and fusion == AutoFusionConfig().model_dump(include=set(fusion))
+    if kind in (*normed, "auto") and not concatenated:
+        return {"output_norm": True, **fusion}
+    return fusion

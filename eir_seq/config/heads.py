@@ -27,6 +27,9 @@ class MlpResidualHeadConfig(Strict):
     hidden_size: Positive | None = Field(None, description="width of the blocks; that of the features if absent")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout in each block")
     stochastic_depth: float = Field(0.1, ge=0, lt=1, description="probability of leaving a block out in training")
+    output_norm: bool = Field(
+        False, description="normalise what the blocks give; slows learning where that of all rows is much alike"
+    )
 
 
 class SharedHeadConfig(MlpResidualHeadConfig):
@@ -35,6 +38,19 @@ class SharedHeadConfig(MlpResidualHeadConfig):
     type: Literal["shared"] = "shared"  # type: ignore[assignment]
     num_experts: Positive = Field(4, description="experts, each of num_layers blocks; with one there are no gates")
     group: Name = Field("shared", description="outputs with shared heads of one group share their experts")
+
+
+def of_earlier_version(output: Any) -> Any:
+    """The stored config of an output with the key that says what blocks of an earlier version ended in.
+
+    Example:
+        >>> of_earlier_version({"head": {"type": "mlp-residual", "num_layers": 1}})
+        {'head': {'output_norm': True, 'type': 'mlp-residual', 'num_layers': 1}}
+    """
+    head = output.get("head") if isinstance(output, Mapping) else None
+    if isinstance(head, Mapping) and head.get("type") in ("mlp-residual", "shared"):
+        return {**output, "head": {"output_norm": True, **head}}
+    return output
 
 
 def _named(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from pydantic import Discriminator, Field, Tag
 
 from eir_seq import plugins
+from eir_seq.config.decoders import DecoderBase
 from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.fusion import FusionBase
 from eir_seq.config.optimization import OptimizerBase, SchedulerBase
@@ -16,7 +17,7 @@ from eir_seq.config.strict import ByName, DefaultType, Strict
 from eir_seq.config.tokenizers import TokenizerBase
 from eir_seq.config.trackers import TrackerBase
 from eir_seq.errors import Fault, UserError
-from eir_seq.registry import ENCODERS, FUSIONS, OPTIMIZERS, SCHEDULERS, TOKENIZERS, TRACKERS, Registry
+from eir_seq.registry import DECODERS, ENCODERS, FUSIONS, OPTIMIZERS, SCHEDULERS, TOKENIZERS, TRACKERS, Registry
 
 plugins.discover()
 
@@ -46,11 +47,7 @@ def encoders(kind: str, *, default: str | None = None, otherwise: type[EncoderBa
     Raises:
         UserError: an entry from outside is no config class of an encoder, or has another `model_type`.
     """
-    named = {
-        entry.partition(".")[2]: _checked(ENCODERS, entry, EncoderBase, "model_type")
-        for entry in ENCODERS
-        if entry.partition(".")[0] == kind
-    }
+    named = _of_kind(ENCODERS, kind, EncoderBase)
     if otherwise is None:
         return _tagged(named, "model_type", default)
     if not named:
@@ -58,6 +55,28 @@ def encoders(kind: str, *, default: str | None = None, otherwise: type[EncoderBa
     key = ByName("model_type", tuple(named), "catalogue")
     members = [Annotated[config, Tag(name)] for name, config in named.items()]
     return Annotated[reduce(or_, [*members, Annotated[otherwise, Tag(key.rest)]]), Discriminator(key.tag)]
+
+
+def decoders(kind: str, default: str) -> Any:
+    """The type of `model` of a kind of output: any decoder that is registered for it as ``KIND.NAME``.
+
+    Args:
+        kind: of the output.
+        default: the decoder of a section without `model_type`.
+
+    Raises:
+        UserError: an entry from outside is no config class of a decoder, or has another `model_type`.
+    """
+    return _tagged(_of_kind(DECODERS, kind, DecoderBase), "model_type", default)
+
+
+def _of_kind(registry: Registry, kind: str, base: type[Strict]) -> dict[str, type[Any]]:
+    """The config classes that are registered as ``KIND.NAME``, by name."""
+    return {
+        entry.partition(".")[2]: _checked(registry, entry, base, "model_type")
+        for entry in registry
+        if entry.partition(".")[0] == kind
+    }
 
 
 def _tagged(kinds: dict[str, type[Strict]], key: str, default: str | None) -> Any:

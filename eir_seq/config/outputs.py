@@ -121,6 +121,9 @@ class OutputBase(Strict):
     """Whether `predict` has it fill the gaps of prompts."""
     PARTIAL: ClassVar[bool] = False
     """Whether a row may lack some of its columns and have a target by the others."""
+    CELLS: ClassVar[str | None] = None
+    """``module:Class`` of the `eir_seq.modalities.base.Cells`, called with the output's name and config, that find and
+    check what the cells of its column name, such as files; None: cells hold the target itself."""
 
     if TYPE_CHECKING:
         type: str
@@ -210,7 +213,7 @@ class OutputBase(Strict):
 
     @property
     def writes_texts(self) -> bool:
-        """Whether texts are written for rows of an evaluation."""
+        """Whether texts are written, or other samples drawn, for rows of an evaluation."""
         return self.writes_from_texts
 
     @property

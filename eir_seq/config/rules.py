@@ -230,9 +230,10 @@ def _optimization(sections: Sections) -> Iterator[Fault]:
 
 def _inputs(sections: Sections) -> Iterator[Fault]:
     targets = {column: name for name, output in sections.outputs.items() for column in output.columns()}
+    types = {column: kind.type for output in sections.outputs.values() for column, kind in output.columns().items()}
     for name, config in sections.inputs.items():
         for column, read in config.columns().items():
-            if column in targets:
+            if column in targets and not (read.type is types[column] and read.type.is_restorable):
                 message = f"column {column!r} is the target of outputs.{targets[column]}"
                 yield Fault(f"inputs.{name}.{read.key}", message)
         yield from config.faults(name, sections)

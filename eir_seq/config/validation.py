@@ -22,7 +22,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sections import Sections
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.files import CONFIG, read_text
-from eir_seq.registry import INPUTS, encoders_of
+from eir_seq.registry import DECODERS, INPUTS, encoders_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_IDS_WITHOUT_OWNER = {"gpt2", "ctrl", "openai-gpt"}
@@ -205,9 +205,11 @@ def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], An
             tokens = INPUTS[kind].tokens_of(config) if kind in INPUTS else None
             if tokens is not None:
                 yield f"inputs.{name}.model", model, *tokens
-    outputs = raw.get("outputs")
+    outputs, decoded = raw.get("outputs"), {entry.partition(".")[0] for entry in DECODERS}
     for name, config in outputs.items() if isinstance(outputs, Mapping) else ():
         model = config.get("model") if isinstance(config, Mapping) else None
+        if isinstance(config, Mapping) and config.get("type") in decoded:
+            continue  # its model is a decoder, not an architecture
         if isinstance(model, Mapping) and isinstance(model.get("model_type"), str):
             yield f"outputs.{name}.model", model, config.get("max_length"), "max_length"
 

@@ -36,6 +36,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import write_cell
 from eir_seq.modalities.sequence.cells import InputCells
+from eir_seq.registry import imported
 from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
 
 T = TypeVar("T")
@@ -46,11 +47,12 @@ class Roles(Columns):
     """What the columns are for, and what the inputs demand of them.
 
     `prompts` are texts that may be empty or absent, to be written. `demanding` are inputs that check rows beyond the
-    types of their columns; `tagged` has, by column of tags, the input whose words they label. `missing` says what rows
-    may lack; None: nothing.
+    types of their columns, and `restoring` outputs that do; `tagged` has, by column of tags, the input whose words they
+    label. `missing` says what rows may lack; None: nothing.
     """
 
     demanding: tuple[Cells, ...] = ()
+    restoring: tuple[Cells, ...] = ()
     tagged: Mapping[str, InputCells] = field(default_factory=dict)
     prompts: frozenset[str] = frozenset()
     missing: Missing | None = None
@@ -69,7 +71,13 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
                 tagged[column] = words
     every = (modality.cells for modality in inputs.values())
     demanding = tuple(cells for cells in every if cells is not None and cells.is_demanding)
-    return Roles(columns.id, columns.uses, demanding, tagged, missing=Missing.of(config))
+    inputs_read = columns.of("input").keys()
+    restoring = tuple(
+        imported(output.CELLS)(name, output)
+        for name, output in config.outputs.items()
+        if output.CELLS is not None and not output.columns().keys() <= inputs_read
+    )
+    return Roles(columns.id, columns.uses, demanding, restoring, tagged, missing=Missing.of(config))
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ def check_rows(
         for name, row, reason in roles.missing.unusable(pa.table(dict(columns)), empty):
             note(name, {row: reason})
     if roles.demanding and not faults:
-        columns |= _check_cells(raw, roles, columns, reasons)
+        columns |= _check_cells(raw, roles, roles.demanding, columns, reasons)
     for name, place in roles.of("group").items():
         if name in raw.table.column_names and (groups := convert(name, place, as_text)) is not None:
             columns[name] = groups
@@ -176,6 +184,8 @@ def check_rows(
                 faults.add(f"missing {name!r}", raw.place(row), f"{name!r} is missing ({place} needs it)")
     for name, uses in roles.by_column("target").items():
         kind, place = uses[0].type, uses[0].place
+        if name in roles.of("input"):
+            continue  # checked as such
         if name not in raw.table.column_names:
             columns[name] = nothing
             continue
@@ -192,6 +202,8 @@ def check_rows(
             if row not in reasons:
                 label = raw.table.column(name)[row].as_py()
                 reasons[row] = [f"{name!r} {_absence(kind, label)}"]
+    if roles.restoring and not faults:
+        columns |= _check_cells(raw, roles, roles.restoring, columns, reasons)
     if roles.missing is not None and need_targets and not faults:
         for row in np.flatnonzero(~roles.missing.has_target(pa.table(dict(columns)))).tolist():
             if row not in reasons:
@@ -314,20 +326,25 @@ def _kind(reason: str, roles: Roles) -> str:
 
 
 def _check_cells(
-    raw: RawTable, roles: Roles, columns: Mapping[str, pa.ChunkedArray], reasons: dict[int, list[str]]
+    raw: RawTable,
+    roles: Roles,
+    demanding: Sequence[Cells],
+    columns: Mapping[str, pa.ChunkedArray],
+    reasons: dict[int, list[str]],
 ) -> dict[str, pa.ChunkedArray]:
     """Note what is wrong with cells; returns the columns in which names of files became those of files found."""
     folder = Path(raw.source) if os.path.isdir(raw.source) else Path(raw.source).parent
-    names = dict.fromkeys(name for cells in roles.demanding for name in (cells.column, *cells.places))
-    found: dict[str, list[pa.Array]] = {name: [] for cells in roles.demanding for name in cells.resolved}
+    names = dict.fromkeys(name for cells in demanding for name in (cells.column, *cells.places))
+    may_miss = roles.missing is not None or demanding is roles.restoring
+    found: dict[str, list[pa.Array]] = {name: [] for cells in demanding for name in cells.resolved}
     start = 0
     for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
         given = batch.to_pydict()
         changed = {name: list(given[name]) for name in found}
-        for cells in roles.demanding:
+        for cells in demanding:
             for row in range(batch.num_rows):
-                if roles.missing is not None and given[cells.column][row] is None:
-                    continue  # it lacks the input, or it has been said that it must not
+                if may_miss and given[cells.column][row] is None:
+                    continue  # it lacks the input or the target, or it has been said that it must not
                 values, problems = {}, []
                 for name in cells.places:
                     try:

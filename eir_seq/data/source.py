@@ -181,7 +181,9 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     faults = FaultLog()
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
-    optional = roles.prompts if need_targets else roles.prompts.union(roles.of("target"))
+    optional = (
+        roles.prompts if need_targets else roles.prompts.union(roles.of("target").keys() - roles.of("input").keys())
+    )
     if roles.missing is not None and not need_targets:
         optional = optional.union(roles.of("input"))
     if any(os.path.isdir(path) for path in sources.values()) and data.reads_files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -26,7 +26,7 @@ class ResidualTrunk(nn.Module):
             ResidualBlock(self.output_size, config.dropout, config.stochastic_depth) for _ in range(config.num_layers)
         )
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.LayerNorm(self.output_size)
+        self.norm = nn.LayerNorm(self.output_size) if config.output_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``(..., features)`` to ``(..., output_size)``."""
@@ -62,13 +62,23 @@ class TrunkHead(nn.Module):
         super().__init__()
         self.trunk, self.out = trunk, out
 
-    def forward(self, features: Tensor | TokenStates) -> Tensor:
-        """The raw output, (batch, ...)."""
+    @property
+    def reads_target(self) -> bool:
+        """Whether the head does, see `eir_seq.training.network.Network`."""
+        return getattr(self.out, "reads_target", False)
+
+    def forward(self, features: Tensor | TokenStates, *given: Tensor | None) -> Tensor:
+        """The raw output, (batch, ...); `given` is what the head reads besides."""
         if isinstance(features, TokenStates):
             raw: Tensor = self.out(replace(features, states=self.trunk(features.states)))
         else:
-            raw = self.out(self.trunk(features))
+            raw = self.out(self.trunk(features), *given)
         return raw
+
+    def sample(self, features: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """What a head that generates draws for rows, (rows, ...)."""
+        drawn: Tensor = self.out.sample(self.trunk(features), generators)
+        return drawn
 
 
 def build_trunks(heads: Mapping[str, HeadConfig], sizes: Mapping[str, int]) -> dict[str, ResidualTrunk | GatedTrunk]:

@@ -132,7 +132,12 @@ class LinearFusion(Fusion):
 
 
 class ResidualBlocks(nn.Sequential):
-    """Residual blocks by the options of a fusion."""
+    """Residual blocks by the options of a fusion.
+
+    They end in no normalisation unless it is asked for: before training, features of all rows are much alike, and a
+    norm makes what they share as large as it makes their differences small. Tiny encoders then learned nothing where a
+    linear layer on their features learned everything.
+    """
 
     def __init__(self, config: ResidualFusionBase, hidden_size: int) -> None:
         inside = config.dropout if config.hidden_dropout is None else config.hidden_dropout
@@ -157,7 +162,7 @@ class MlpResidualFusion(Fusion):
         self.input_dropout = nn.Dropout(config.input_dropout)
         self.project = nn.Identity() if unprojected else nn.Linear(self.total_size, self.output_size)
         self.blocks = ResidualBlocks(config, self.output_size)
-        self.final_norm = nn.LayerNorm(self.output_size)
+        self.final_norm = nn.LayerNorm(self.output_size) if config.output_norm else nn.Identity()
         self.output_dropout = nn.Dropout(config.output_dropout)
 
     def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
@@ -180,7 +185,7 @@ class MlpResidualSumFusion(Fusion):
             }
         )
         self.blocks = ResidualBlocks(config, self.output_size)
-        self.final_norm = nn.LayerNorm(self.output_size)
+        self.final_norm = nn.LayerNorm(self.output_size) if config.output_norm else nn.Identity()
         self.output_dropout = nn.Dropout(config.output_dropout)
 
     def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:

@@ -141,7 +141,8 @@ def predict(
         columns = evaluation.columns(bundle.outputs, rows)
         write_predictions(destination, evaluation.ids, columns, left_out, csv_safe=csv_safe)
         if prompt is not None:
-            console.say(next(iter(evaluation.written.values())).texts[0])
+            assert writes is not None
+            console.say(evaluation.written[writes.name].columns()[writes.name][0])
         _report_metrics(evaluation, destination, console)
         if latents is not None:
             console.say(f"latent states: {_latents_folder(destination)}")

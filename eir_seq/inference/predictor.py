@@ -18,6 +18,7 @@ from eir_seq.data.rows import check_rows, column_roles
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.prompts import completions, language_model, reads_besides
 from eir_seq.modalities.base import FittedModality
+from eir_seq.outputs.files import value_of
 from eir_seq.outputs.generation.writing import build_writers
 from eir_seq.training.bundle import Bundle
 from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
@@ -93,7 +94,7 @@ class Predictor:
                 columns = output.decode_rows(evaluation.raw[name], lambda: checked)
             for column, values in columns.items():
                 for row, value in zip(found, values, strict=True):
-                    row[column] = value
+                    row[column] = value_of(value)
         return found
 
     def evaluate(
@@ -134,9 +135,9 @@ class Predictor:
         config = self.bundle.config
         data = config.data.model_copy(update={"id": None, "source": "table", "group": None, "stratify": None})
         config = config.model_copy(update={"data": data})
-        uses = [use for use in columns_of(data, config.inputs, config.outputs).uses if use.role == "input"]
-        places = {column: use.place for use in reversed(uses) for column in use.read}
-        wanted = list(dict.fromkeys(column for use in uses for column in use.read))
+        uses = columns_of(data, config.inputs, config.outputs).uses
+        places = {column: use.place for use in uses if use.role == "input" for column in use.read}
+        wanted = list(places)
         known = {name for row in rows for name in row}
         absent = [name for name in wanted if name not in known]
         may_lack = config.data.on_missing == "keep" and len(absent) < len(wanted)

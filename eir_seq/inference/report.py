@@ -20,10 +20,12 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.files import open_regular, read_text, reason
 from eir_seq.inference.prediction_table import PredictionTable, read_predictions
 from eir_seq.inference.report_sections import Kind, Values, cards, learning_plots, length_plots, output_sections
+from eir_seq.outputs.reporting.sections import ShownRows
 from eir_seq.training.console import listed
 from eir_seq.training.folder import write_text
 from eir_seq.training.metrics_file import Measurement, read_metrics
 from eir_seq.training.report_data import ReportData
+from eir_seq.training.sample_arrays import read_sample_arrays
 from eir_seq.training.samples import Sample, read_samples
 
 SPLITS = ("validation", "test")
@@ -42,6 +44,7 @@ class RunFiles:
     predictions: dict[str, PredictionTable]
     data: ReportData
     samples: list[Sample]
+    arrays: dict[str, dict[str, ShownRows]]
     log: list[str]
 
     @classmethod
@@ -67,6 +70,7 @@ class RunFiles:
             predictions=predictions,
             data=_read(run_dir, "report/data.json", lambda _: ReportData.load(run_dir)),
             samples=_read(run_dir, "samples.csv", lambda _: read_samples(run_dir)),
+            arrays=_read(run_dir, "samples", lambda _: read_sample_arrays(run_dir)),
             log=_last_lines(run_dir / "log.txt"),
         )
 
@@ -158,7 +162,7 @@ def render_report(run: RunFiles) -> str:
         title=run.name,
         cards=cards(run.metrics, kinds, rows, final=bool(run.result), labelled=run.data.labelled, average=run.average),
         curves=learning_plots(run.measurements, kinds, run.best_step),
-        outputs=output_sections(run.metrics, run.predictions, kinds, run.data, run.samples),
+        outputs=output_sections(run.metrics, run.predictions, kinds, run.data, run.samples, run.arrays),
         metric_splits=list(run.metrics),
         lengths=length_plots(run.data),
         subtitle=_subtitle(run),

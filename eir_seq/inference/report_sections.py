@@ -12,7 +12,7 @@ from eir_seq.config.outputs import OutputBase
 from eir_seq.inference.prediction_table import PredictionTable
 from eir_seq.inference.report_curves import Series, learning_curves, length_histogram
 from eir_seq.outputs.reporting.plots import Plot
-from eir_seq.outputs.reporting.sections import Predicted, Section
+from eir_seq.outputs.reporting.sections import Predicted, Section, ShownRows
 from eir_seq.registry import OUTPUTS, imported
 from eir_seq.training.metrics_file import Measurement
 from eir_seq.training.report_data import ReportData
@@ -183,8 +183,13 @@ def output_sections(
     kinds: Mapping[str, Kind],
     data: ReportData,
     samples: Sequence[Sample] = (),
+    arrays: Mapping[str, Mapping[str, ShownRows]] = MappingProxyType({}),
 ) -> list[OutputSection]:
-    """Every output with its metrics, what its kind says of each split, and the texts that it wrote."""
+    """Every output with its metrics, what its kind says of each split, and the texts that it wrote.
+
+    `arrays`: by output and evaluation what it predicts of some rows. While a run has no table of predictions yet, the
+    section of the validation rows has these alone.
+    """
     names = dict.fromkeys(output for by_output in values.values() for output in by_output)
     names |= dict.fromkeys(kinds if tables else ())
     sections = []
@@ -196,10 +201,13 @@ def output_sections(
         for sample in samples:
             if sample.output == name:
                 written.setdefault(sample.step, []).append(sample)
+        drawn = arrays.get(name, {})
+        read = tables or ({"validation": PredictionTable([], {})} if drawn else {})
         splits = [
             SplitSection(split, len(table.ids), section)
-            for split, table in tables.items()
-            if table.ids and (section := split_section(kind, name, split, table, known.get(split, {}), data))
+            for split, table in read.items()
+            if (table.ids or not tables)
+            and (section := split_section(kind, name, split, table, known.get(split, {}), data, drawn))
         ]
         sections.append(
             OutputSection(
@@ -214,7 +222,13 @@ def output_sections(
 
 
 def split_section(
-    kind: Kind, name: str, split: str, table: PredictionTable, metrics: Mapping[str, float], data: ReportData
+    kind: Kind,
+    name: str,
+    split: str,
+    table: PredictionTable,
+    metrics: Mapping[str, float],
+    data: ReportData,
+    samples: Mapping[str, ShownRows] = MappingProxyType({}),
 ) -> Section | None:
     """What the kind says of an output on a split."""
     if kind.config is None or kind.config.REPORT is None:
@@ -222,7 +236,7 @@ def split_section(
     worst = data.worst.get(split, {}).get(name, [])
     if (rows := data.labelled.get(split, {}).get(name)) is not None:
         table = table.select(rows)
-    given = Predicted(name, split, table.ids, table.columns, data.outputs.get(name, {}), metrics, worst)
+    given = Predicted(name, split, table.ids, table.columns, data.outputs.get(name, {}), metrics, worst, samples)
     section: Section | None = imported(kind.config.REPORT)(given)
     return section
 

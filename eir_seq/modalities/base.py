@@ -202,6 +202,11 @@ class FittedModality(ABC):
     def show(self, rows: Mapping[str, Sequence[Any]]) -> list[str]:
         """What is in some rows, in readable form."""
 
+    def thumbnails(self, rows: Mapping[str, Sequence[Any]]) -> list[bytes]:
+        """A small PNG of each of some rows, for a report; empty where there is nothing to see."""
+        del rows
+        return []
+
     def show_arranged(self, rows: Rows, encoded: RowSource, count: int) -> list[str]:
         """What is in the `count` rows that batches are made of, in readable form.
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 class FileCells(ABC):
-    """How the one column of an input is read and checked, see `eir_seq.modalities.base.Cells`.
+    """How the one column of an input or output is read and checked, see `eir_seq.modalities.base.Cells`.
 
     Attributes:
-        name: of the input.
+        name: of the input or output.
         config: its section, with a `column`.
     """
+
+    SECTION: ClassVar[str] = "inputs"
+    """Of the config."""
 
     name: str
     config: Any
@@ -30,7 +33,7 @@ class FileCells(ABC):
     @property
     def places(self) -> dict[str, str]:
         """The column, and the config key that names it."""
-        return {self.column: f"inputs.{self.name}.column"}
+        return {self.column: f"{self.SECTION}.{self.name}.column"}
 
     @property
     def resolved(self) -> frozenset[str]:

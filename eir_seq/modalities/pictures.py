@@ -38,6 +38,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
 END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 """What the last `TAIL` bytes of a complete picture hold, by format."""
 TAIL = 1024
+_ORIENTATION = 0x0112
+"""The EXIF tag; from 5 on, height and width are exchanged."""
+THUMBNAIL = 64
 MOST_PIXELS = 1 << 26
 LONGEST_SHAPE = 200
 """Larger or longer pictures are refused: a small file may claim to hold one that fills the memory, or grow to one."""
@@ -144,6 +147,39 @@ class Scaling:
         left, top = (target[0] - width) // 2, (target[1] - height) // 2
         cut = scaled.crop((left, top, left + width, top + height))
         return np.asarray(cut, np.uint8).reshape(height, width, self.channels)
+
+
+def picture_size(cell: Any) -> tuple[int, int]:
+    """Height and width in pixels of a picture that `locate_picture` found, turned as its camera says.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        with opened_picture(source_of(cell)) as image:
+            (width, height), turned = image.size, image.getexif().get(_ORIENTATION, 1) >= 5
+    except _unreadable() as error:
+        raise ValueError(f"names {name_of(cell)}, which is no picture ({' '.join(str(error).split())[:80]})") from None
+    return (width, height) if turned else (height, width)
+
+
+def thumbnail(source: str | bytes, name: str = "a picture in a cell") -> bytes:
+    """A PNG of at most `THUMBNAIL` pixels a side; arguments and errors as of `Scaling.pixels`."""
+    from PIL import ImageOps
+
+    found = BytesIO()
+    try:
+        with opened_picture(source) as image:
+            if shape := _impossible_shape(image.size):
+                raise ValueError(shape)
+            ImageOps.exif_transpose(image, in_place=True)
+            small = image.convert("RGBA" if image.has_transparency_data else "RGB")
+            small.thumbnail((THUMBNAIL, THUMBNAIL))
+            small.save(found, "PNG")
+    except _unreadable() as error:
+        place = source if isinstance(source, str) else name
+        raise UserError(Fault(place, f"the picture {_broken(error)}")) from error
+    return found.getvalue()
 
 
 def problem(cell: Any, channels: int) -> Iterator[str]:

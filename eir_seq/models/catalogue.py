@@ -110,6 +110,33 @@ def config_class(model_type: str) -> type[ModelConfig]:
     return loaded
 
 
+CROSS = "add_cross_attention"
+"""The option of causal decoders by which they also attend to states of something else."""
+
+
+def decoder_task(model_type: str) -> str | None:
+    """The task whose decoder attends to given states: that of encoder-decoders, or causal language modelling.
+
+    None if the architecture has no decoder with cross-attention.
+
+    Example:
+        >>> from eir_seq.models.catalogue import decoder_task
+        >>> decoder_task("bart"), decoder_task("gpt2"), decoder_task("llama")
+        ('seq2seq-lm', 'causal-lm', None)
+    """
+    from eir_seq.models.options import fields
+
+    tasks = find(model_type).tasks
+    if "seq2seq-lm" in tasks:
+        return "seq2seq-lm"
+    return "causal-lm" if "causal-lm" in tasks and CROSS in fields(config_class(model_type)) else None
+
+
+def list_decoders() -> list[str]:
+    """The architectures that have a `decoder_task`."""
+    return [model_type for model_type in list_models() if decoder_task(model_type)]
+
+
 def architecture(model_type: str) -> Architecture:
     """How an architecture is built (imports torch)."""
     loaded: Architecture = imported(find(model_type).architecture)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
 from eir_seq.models.bounds import bounded_by_file, bounded_by_memory
-from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class
+from eir_seq.models.catalogue import CATALOGUE, CROSS, SYNONYMS, architecture, config_class
 from eir_seq.models.checkpoint.folder import FORMATS, locate, options_of, read_config, read_generation, read_tensors
 from eir_seq.models.checkpoint.fp8 import dequantized
 from eir_seq.models.checkpoint.matching import match, unwrapped
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 MAY_BE_FRESH = re.compile(r"^body\.pooler\.|_prompts\.")
 """Parts of a body that a checkpoint need not hold."""
+CROSS_ATTENTION = re.compile(r"\.cross(_\w+)?\.")
+"""Those that it need not hold either where an override adds cross-attention."""
 SHAPES = "the options ask for"
 
 
@@ -125,8 +128,9 @@ def from_pretrained(
             or else that of the file's weights; torch's default one if absent.
         torch_dtype: the former name of `dtype`.
         device_map: where the model goes, see `device_map.dispatch`; the CPU if absent.
-        config_overrides: options that replace those of the file, e.g. dropout, num_labels, or `id2label`, the names of
-            classes by their numbers, from which their count follows. `output_attentions`, `output_hidden_states` and
+        config_overrides: options that replace those of the file, e.g. dropout, num_labels, `id2label`, the names of
+            classes by their numbers, from which their count follows, or `add_cross_attention`, for fresh layers of
+            cross-attention in a decoder that was published without. `output_attentions`, `output_hidden_states` and
             `return_dict` are what calls return where they do not say.
 
     Raises:
@@ -173,7 +177,8 @@ def from_pretrained(
     wanted = None if pretrained_parts == "all" else _names_of(pretrained_parts, model)
     model.generation_config = read_generation(folder)
     try:
-        report = _load(model, held, folder, ignore_mismatched_sizes, wanted)
+        fresh = (MAY_BE_FRESH, CROSS_ATTENTION) if config_overrides.get(CROSS) else (MAY_BE_FRESH,)
+        report = _load(model, held, folder, ignore_mismatched_sizes, wanted, fresh)
     except UserError as error:
         if (fault := _fault_of_task(model, config)) is None or not any(SHAPES in x.message for x in error.faults):
             raise
@@ -293,8 +298,12 @@ def _load(
     folder: Path,
     ignore_mismatched_sizes: bool,
     wanted: set[str] | None,
+    may_be_fresh: Sequence[re.Pattern[str]],
 ) -> LoadReport:
-    """Put tensors of a file into a model, those that are `wanted` (our names; None for all)."""
+    """Put tensors of a file into a model, those that are `wanted` (our names; None for all).
+
+    `may_be_fresh`: parts of the body that the file need not hold.
+    """
     published, prefix = unwrapped(model, published, str(folder))
     found = match(model, published)
     unused = list(found.unused)
@@ -320,7 +329,8 @@ def _load(
     missing = [name for name in expected if name not in tensors]
     needed = [name for name in missing if name not in buffers and name not in mismatched]
     needed = [name for name in needed if wanted is None or name in wanted]
-    if lost := [name for name in needed if name.startswith("body.") and not MAY_BE_FRESH.search(name)]:
+    needed = [name for name in needed if not any(pattern.search(name) for pattern in may_be_fresh)]
+    if lost := [name for name in needed if name.startswith("body.")]:
         listed = ", ".join(lost[:3])
         faults.append(
             Fault(str(folder), f"{len(lost)} of the model's tensors are not in the checkpoint (first: {listed})")

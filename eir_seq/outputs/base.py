@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from eir_seq.config.heads import of_earlier_version
 from eir_seq.config.outputs import OutputBase
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.files import read_json
@@ -43,6 +44,9 @@ class FittedOutput(ABC):
 
     LEARNT: ClassVar[tuple[str, ...] | None] = None
     """Fields of the state by which raw outputs are read, such as the classes; None: all that it learned."""
+
+    SAMPLE_ROWS: ClassVar[int] = 0
+    """Rows of an evaluation of which the report shows `samples`, evenly spaced, and as many of the worst."""
 
     name: str
     config: OutputBase
@@ -187,6 +191,10 @@ class FittedOutput(ABC):
     def errors(self, raw: Tensor, target: Tensor) -> Tensor:
         """How wrong each row is, (rows,): the order in which a report lists its worst errors."""
 
+    def samples(self, raw: Tensor, target: Tensor) -> dict[str, NDArray[Any]]:
+        """Arrays by name that the report draws of a few rows, each (rows, ...): what is ``true`` and ``predicted``."""
+        raise AssertionError((self, raw, target))
+
     @abstractmethod
     def decode(self, raw: Tensor) -> dict[str, list[Any]]:
         """Prediction columns by name; the first has the output's name, shape of `raw`: (rows, output_size)."""
@@ -195,6 +203,11 @@ class FittedOutput(ABC):
         """As `decode`, for an output whose predictions are parts of what is in the columns of the rows."""
         del rows
         return self.decode(raw)
+
+    def decode_beside(self, raw: Tensor) -> dict[str, list[Any]]:
+        """Prediction columns next to what was generated for the rows; none by default."""
+        del raw
+        return {}
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -208,6 +221,17 @@ class FittedOutput(ABC):
             inputs: the fitted inputs.
         """
         del network, inputs
+
+    def row_writer(self, network: Any, rows: Any, *, seed: int, all_rows: bool) -> Any:
+        """What generates something else than texts for rows (`eir_seq.outputs.generation.writing.RowWriter`), or None.
+
+        Args:
+            network: the trained network.
+            rows: of the split.
+            seed: of what is drawn.
+            all_rows: whether for all rows, or for as many as the config says.
+        """
+        del network, rows, seed, all_rows
 
     def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
         """Metrics of generated texts, each with its reference; none by default."""
@@ -397,4 +421,4 @@ def read_state(path: Path, kinds: Collection[str]) -> tuple[str, Mapping[str, An
     kind = content.get("type") if isinstance(content, Mapping) else None
     if not isinstance(kind, str) or kind not in kinds:
         raise UserError(Fault(str(path), f"is not a saved output (its type is none of {', '.join(kinds)})"))
-    return kind, content
+    return kind, {key: of_earlier_version(value) if key == "config" else value for key, value in content.items()}

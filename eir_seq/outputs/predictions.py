@@ -13,6 +13,7 @@ from typing import Any
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.machine import cannot_write, writing
+from eir_seq.outputs.files import PredictedFiles
 
 NOT_PREDICTED = "not predicted"
 """The column of why a row has no prediction. No output can be called so: their names have no spaces."""
@@ -38,10 +39,10 @@ def write_predictions(
     *,
     csv_safe: bool = False,
 ) -> None:
-    """Write a CSV (UTF-8) with ``id`` and the columns of each output.
+    """Write a CSV (UTF-8) with ``id`` and the columns of each output, and files of what no cell holds next to it.
 
-    The file appears whole or not at all. Floats have nine significant digits, which single precision needs, and more
-    where all values of a column begin with the same digits.
+    The file appears whole or not at all, and its files (`eir_seq.outputs.files`) with it. Floats have nine significant
+    digits, which single precision needs, and more where all values of a column begin with the same digits.
 
     Args:
         path: the file to write; its folder must exist.
@@ -64,7 +65,9 @@ def write_predictions(
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(Fault("outputs", f"two columns of the predictions would be named {twice!r}; rename an output"))
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    files = PredictedFiles(path)
     try:
+        table = files.written(table)
         with writing(path, partial), partial.open("w", encoding="utf-8", newline="") as file:
             # A lone carriage return ends a line for readers, and Python's writer quotes it only where it ends its own.
             returns = any(isinstance(value, str) and "\r" in value for _, values in table for value in values)
@@ -76,9 +79,12 @@ def write_predictions(
                 writer.writerow(written(value, count) for value, count in zip(row, digits, strict=True))
             file.flush()
             os.fsync(file.fileno())
-            os.replace(partial, path)
+            with files.in_place():
+                os.replace(partial, path)
     except OSError as error:
         raise cannot_write(path, error) from None
+    finally:
+        files.tidy()
 
 
 def _with_gaps(

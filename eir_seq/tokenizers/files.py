@@ -14,8 +14,8 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.files import CONFIG, MEGABYTE, SMALL, read_small
 from eir_seq.tokenizers.backend import ROLES, SpecialTokens
 from eir_seq.tokenizers.chat import CHAT_TEMPLATE_FILE
+from eir_seq.tokenizers.core import CONFIG_FILE
 from eir_seq.tokenizers.spm import Sampling
-from eir_seq.tokenizers.tokenizer import CONFIG_FILE
 
 MAX_BYTES = 128 * MEGABYTE  # the largest published vocabularies have about 35 MB
 LONGEST = 10**12  # above: "no limit"

@@ -28,6 +28,7 @@ from eir_seq.tokenizers.conventions import (
     unknown_format,
     with_begin,
 )
+from eir_seq.tokenizers.core import CONFIG_FILE
 from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part
 from eir_seq.tokenizers.published_translation import (
@@ -38,7 +39,7 @@ from eir_seq.tokenizers.published_translation import (
     special,
 )
 from eir_seq.tokenizers.spm import Published, SentencePieceBackend, TextOptions
-from eir_seq.tokenizers.tokenizer import CONFIG_FILE, Tokenizer
+from eir_seq.tokenizers.tokenizer import Tokenizer
 
 
 def read_sentencepiece(files: TokenizerFiles, config: TokenizerConfigFiles, name: str) -> Tokenizer:

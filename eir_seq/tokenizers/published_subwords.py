@@ -29,12 +29,13 @@ from eir_seq.tokenizers.conventions import (
     special_tokens,
     unknown_format,
 )
+from eir_seq.tokenizers.core import CONFIG_FILE
 from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.framing import FIRST, SECOND, Framing, Part, read_framing
 from eir_seq.tokenizers.languages import TranslationTokenizer, languages_of
 from eir_seq.tokenizers.published_translation import CLASS_NAMES
 from eir_seq.tokenizers.rust import TOKENIZER_FILE, RustBackend, library_errors
-from eir_seq.tokenizers.tokenizer import CONFIG_FILE, Tokenizer
+from eir_seq.tokenizers.tokenizer import Tokenizer
 from eir_seq.tokenizers.words import WordBackend
 
 # How a text falls into words before bytes are merged: as of GPT-2, but digits are separate and line breaks end a word.

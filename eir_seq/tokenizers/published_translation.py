@@ -11,10 +11,11 @@ from tokenizers import AddedToken
 from eir_seq.tokenizers.backend import SpecialTokens
 from eir_seq.tokenizers.closed import ClosedTokenizer, MarianTokenizer
 from eir_seq.tokenizers.conventions import FAIRSEQ, MARIAN, MAX_ID, PEGASUS, SENTENCEPIECE, add_special_tokens
+from eir_seq.tokenizers.core import CONFIG_FILE
 from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
 from eir_seq.tokenizers.languages import TranslationTokenizer, languages_of
 from eir_seq.tokenizers.spm import Published, SentencePieceBackend, TextOptions
-from eir_seq.tokenizers.tokenizer import CONFIG_FILE, Tokenizer
+from eir_seq.tokenizers.tokenizer import Tokenizer
 
 CLASS_NAMES = {
     "m2m100": "M2M100Tokenizer",

@@ -11,6 +11,7 @@ import torch
 
 from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import UserError
 from eir_seq.fusion import build_fusion
 from eir_seq.fusion.heads import TrunkHead, build_trunks
 from eir_seq.modalities import build_modality
@@ -70,6 +71,33 @@ class Parts:
         columns = list(self.inputs[name].columns)
         shown = iter(self.inputs[name].show(rows.select(np.flatnonzero(mask).tolist()).select_columns(columns)[:]))
         return [next(shown) if there else "" for there in mask.tolist()]
+
+    def thumbnails(self, split: str, shown: Mapping[str, Sequence[str]], wanted: Collection[str]) -> dict[str, bytes]:
+        """Small PNG files of what is in the inputs of a split, by its readable form.
+
+        A form that different pictures have is left out, and so is a picture that cannot be read any more.
+
+        Args:
+            split: of the data.
+            shown: by input, what `shown` gives.
+            wanted: readable forms of those that are wanted.
+        """
+        rows = dict(self.splits.items())[split]
+        found: dict[str, bytes] = {}
+        ambiguous = set()
+        for name, fitted in self.inputs.items():
+            forms = shown[name] if len(shown[name]) == rows.num_rows else ()  # else they are blocks of texts
+            for place, form in enumerate(forms):
+                if form not in wanted:
+                    continue
+                try:
+                    pictures = fitted.thumbnails(rows.select([place]).select_columns(list(fitted.columns))[:])
+                except UserError:
+                    continue
+                for picture in pictures:
+                    if found.setdefault(form, picture) != picture:
+                        ambiguous.add(form)
+        return {form: picture for form, picture in found.items() if form not in ambiguous}
 
 
 def settled(config: ExperimentConfig, console: Console) -> ExperimentConfig:

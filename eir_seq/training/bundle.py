@@ -35,6 +35,7 @@ from eir_seq.models.checkpoint.folder import read_safetensors, shapes_in
 from eir_seq.models.checkpoint.matching import match
 from eir_seq.models.lora import WEIGHTS as ADAPTER_FILE
 from eir_seq.models.lora import merge_lora, save_adapter
+from eir_seq.models.names import adapters as adapters_in
 from eir_seq.outputs import load_output
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.checkpoints import (
@@ -93,13 +94,15 @@ def write_models(
     apart = [name for name, lora in adapted.items() if not lora.merge]
     for name in adapted.keys() - set(apart):
         merge_lora(_backbone(network, name))
+    in_heads = bool(adapters_in(network.heads))
+    merge_lora(network.heads)
     if apart:  # before the rest is merged for those who read whole weights
         write_bundle(bundle, config, inputs, outputs, network, adapters=run_dir / ADAPTERS)
         for name in apart:
             merge_lora(_backbone(network, name))
     write_pretrained(pretrained, inputs, outputs, network)
     if not apart:
-        weights = None if adapted else weights
+        weights = None if adapted or in_heads else weights
         write_bundle(bundle, config, inputs, outputs, network, weights=weights, pretrained=pretrained)
 
 

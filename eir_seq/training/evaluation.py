@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import RunFailed
 from eir_seq.outputs.base import FittedOutput, KeptRows, measure
-from eir_seq.outputs.generation.writing import AnyWriter
+from eir_seq.outputs.generation.writing import RowWriter
 from eir_seq.training.network import Network
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Evaluation:
     values: dict[tuple[str, str], float]
     """(output, metric) to value, of outputs with targets; ``("", "loss")`` is the weighted sum of all losses, and
     ``("", "average")`` the mean of what outputs declare as `OutputBase.AVERAGED`."""
-    written: dict[str, AnyWriter] = field(default_factory=dict)
+    written: dict[str, RowWriter] = field(default_factory=dict)
     """Texts that outputs wrote, by output name."""
     labelled: dict[str, list[int]] = field(default_factory=dict)
     """By output name the rows that have a label, in order; of outputs for which some rows have none."""
@@ -75,7 +75,7 @@ class Evaluation:
             columns = output.decode_rows(self.raw[name], lambda: rows.select(self.rows))
         else:
             columns = {column: [values[row] for row in self.rows] for column, values in writer.columns().items()}
-            columns |= output.decode(self.raw[name])
+            columns |= output.decode_beside(self.raw[name])
         for values in columns.values():
             for row in self.unread.get(name, ()):
                 values[row] = ""
@@ -98,7 +98,7 @@ def evaluate(
     device: torch.device,
     precision: str = "32",
     between: Callable[[], None] = lambda: None,
-    writers: Sequence[AnyWriter] = (),
+    writers: Sequence[RowWriter] = (),
     average: bool = False,
     metrics: bool = True,
 ) -> Evaluation:
@@ -153,7 +153,7 @@ class Gathered:
     """
 
     def __init__(
-        self, outputs: Mapping[str, FittedOutput], writers: Sequence[AnyWriter] = (), *, average: bool = False
+        self, outputs: Mapping[str, FittedOutput], writers: Sequence[RowWriter] = (), *, average: bool = False
     ) -> None:
         self.outputs, self.writers = outputs, writers
         self._averages = average or len(outputs) > 1

@@ -20,6 +20,7 @@ from typing import Any, Self
 import yaml
 
 from eir_seq.config.fusion import of_earlier_version
+from eir_seq.config.heads import of_earlier_version as output_of_earlier_version
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.yaml_source import parse_yaml
 from eir_seq.errors import Fault, UserError
@@ -333,8 +334,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(Fault(str(path), f"is not a run's config ({detail})")) from None
     if not isinstance(content, dict):
         raise UserError(Fault(str(path), "is not a run's config (it is empty)"))
+    if isinstance(outputs := content.get("outputs"), dict):
+        content["outputs"] = {name: output_of_earlier_version(output) for name, output in outputs.items()}
     if isinstance(fusion := content.get("fusion"), dict):
-        content["fusion"] = of_earlier_version(fusion)
+        content["fusion"] = of_earlier_version(fusion, list(content.get("inputs") or ()))
     return content
 
 

@@ -19,6 +19,7 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.machine import writing
 from eir_seq.modalities.encoders.backbone import pool_states
 from eir_seq.models.output import TokenStates
+from eir_seq.outputs.files import FileCell
 from eir_seq.training.evaluation import Batch, Evaluation, autocast, evaluation_mode, to_device
 from eir_seq.training.folder import write_text
 from eir_seq.training.network import Network
@@ -287,6 +288,8 @@ def _colours(
 ) -> tuple[list[Any], str]:
     """The value of each row by which it is coloured, and what that is; None and nothing if there is none."""
     for name in columns if config.colour is None else (config.colour,):
+        if any(isinstance(value, FileCell) for value in columns.get(name, {}).get(name, ())):
+            continue  # there is no colour for an array
         for column, title in ((f"{name}_true", f"{name}"), (name, f"{name}, predicted")):
             if len(values := columns.get(name, {}).get(column, ())) == rows:
                 return [None if value == "" else value for value in values], title

@@ -313,7 +313,7 @@ class RunLoop(Checkpoint):
         self._record(measurements)
         written = []
         if self.samples is not None:
-            written = self.samples.write(network, self._epoch(), state.step, found.written.values())
+            written = self.samples.write(network, self._epoch(), state.step, found)
         self._call_hooks(trainer, "on_validation_epoch_end", "on_validation_end")
         state.evaluation_due = False
         self._consistent = True

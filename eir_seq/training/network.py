@@ -26,6 +26,8 @@ class Network(nn.Module):
         fusion: vectors, or states where it reads those, to ``{output: (batch, fusion.size_of(output))}``; None where no
             head reads it.
         heads: by output name; ``(batch, fusion.size_of(name))``, or `TokenStates`, to the raw output ``(batch, ...)``.
+            One whose attribute `reads_target` is true is called as ``head(features, target, rows)`` instead: the target
+            is None if a batch has none, and `rows` are positions in the split, (batch,), None if they are not known.
         token_inputs: for each output that reads token states, the input that they are of.
         state_inputs: for each output whose head is called as ``head({input: TokenStates}, target)``, these inputs; the
             target is None if a batch has none.
@@ -65,7 +67,9 @@ class Network(nn.Module):
 
     def run(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Raw outputs ``{output: (batch, width)}`` of a batch of the data module."""
-        raw: dict[str, Tensor] = self(batch["inputs"], batch.get("present", {}), batch.get("targets", {}))
+        raw: dict[str, Tensor] = self(
+            batch["inputs"], batch.get("present", {}), batch.get("targets", {}), rows=batch.get("row")
+        )
         return raw
 
     def forward(
@@ -74,6 +78,7 @@ class Network(nn.Module):
         present: Mapping[str, Tensor] = MappingProxyType({}),
         targets: Mapping[str, Tensor] = MappingProxyType({}),
         mixed: Mapping[str, Pairs] = MappingProxyType({}),
+        rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Raw outputs ``{output: (batch, width)}`` of a batch's ``inputs``.
 
@@ -82,20 +87,15 @@ class Network(nn.Module):
         nothing.
 
         `mixed`: by input, the rows whose features are mixed before the fusion.
+
+        `rows`: positions of the rows in their split, (batch,).
         """
         tokens = {}
         for name in dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads)):
             if inputs[name]:
                 encoder: Any = self.encoder(name)
                 tokens[name] = encoder.read(**inputs[name])
-        fused: Mapping[str, Tensor] = {}
-        if self.fusion is not None:
-            read = self._states if self.reads_states else self._vector
-            features: dict[str, Any] = {
-                name: read(name, inputs[name], tokens.get(name), present.get(name)) for name in self._encoders
-            }
-            features |= {name: pairs.blend_features(features[name]) for name, pairs in mixed.items()}
-            fused = self.fusion(features)
+        fused = self._fused(inputs, tokens, present, mixed)
         states = {
             name: self._states(name, inputs[name], tokens.get(name), present.get(name)) for name in self._read_by_heads
         }
@@ -104,6 +104,8 @@ class Network(nn.Module):
             head = self.heads[key]
             if name in self.state_inputs:
                 raw[name] = head({input_: states[input_] for input_ in self.state_inputs[name]}, targets.get(name))
+            elif getattr(head, "reads_target", False):
+                raw[name] = head(fused[name], targets.get(name), rows)
             else:
                 raw[name] = head(tokens[self.token_inputs[name]] if name in self.token_inputs else fused[name])
         return raw
@@ -112,6 +114,28 @@ class Network(nn.Module):
         """What the head of an output that reads states gets of a batch, by input."""
         inputs, present = batch["inputs"], batch.get("present", {})
         return {name: self._states(name, inputs[name], None, present.get(name)) for name in self.state_inputs[output]}
+
+    def features_for(self, output: str, batch: Mapping[str, Any]) -> Tensor:
+        """The fused features that the head of an output gets of a batch, (batch, size)."""
+        return self._fused(batch["inputs"], {}, batch.get("present", {}), {})[output]
+
+    def _fused(
+        self,
+        inputs: Mapping[str, Mapping[str, Tensor]],
+        tokens: Mapping[str, TokenStates],
+        present: Mapping[str, Tensor],
+        mixed: Mapping[str, Pairs],
+    ) -> Mapping[str, Tensor]:
+        """By output the fused features, (batch, size); `tokens` are states that have been read already."""
+        if self.fusion is None:
+            return {}
+        read = self._states if self.reads_states else self._vector
+        features: dict[str, Any] = {
+            name: read(name, inputs[name], tokens.get(name), present.get(name)) for name in self._encoders
+        }
+        features |= {name: pairs.blend_features(features[name]) for name, pairs in mixed.items()}
+        fused: Mapping[str, Tensor] = self.fusion(features)
+        return fused
 
     @property
     def _read_by_heads(self) -> list[str]:

@@ -80,6 +80,8 @@ class ReportData(BaseModel):
     """By input and split."""
     worst: dict[str, dict[str, list[WorstRow]]] = {}
     """By split and output, worst first."""
+    thumbnails: dict[str, str] = {}
+    """By the readable form of a picture in an input, a small PNG of it (base64)."""
 
     def add_worst(
         self,
@@ -110,6 +112,10 @@ class ReportData(BaseModel):
             )
             for row in worst
         ]
+
+    def shown_inputs(self, split: str) -> set[str]:
+        """The readable form of all inputs of the rows of a split that are remembered."""
+        return {text for rows in self.worst.get(split, {}).values() for row in rows for text in row.inputs.values()}
 
     def save(self, run_dir: Path) -> None:
         """Write ``report/data.json`` under the run folder, atomically."""

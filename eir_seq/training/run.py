@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from eir_seq import machine
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.outputs.generation.source import BETWEEN
 from eir_seq.outputs.generation.writing import build_writers, check_writing
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.training.assemble import Parts, assemble, settled
@@ -48,7 +50,8 @@ from eir_seq.training.optimization import total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.run_state import Monitor, RunState, best_step_of
-from eir_seq.training.samples import Samples
+from eir_seq.training.sample_arrays import write_sample_arrays
+from eir_seq.training.samples import Samples, read_samples
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_trackers
 
@@ -434,4 +437,10 @@ class _Run:
                         input_: [values[found.rows[place]] for place in places] for input_, values in shown.items()
                     },
                 )
+            write_sample_arrays(self.path, split, parts.outputs, found)
+            wanted = self.report.shown_inputs(split) | {
+                part for sample in read_samples(self.path) for part in sample.prompt.split(BETWEEN)
+            }
+            pictures = parts.thumbnails(split, shown, wanted)
+            self.report.thumbnails |= {form: b64encode(x).decode("ascii") for form, x in pictures.items()}
             write_predictions(folder / f"{split}.csv", found.ids, found.columns(parts.outputs, rows))

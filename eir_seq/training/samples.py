@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,15 +16,19 @@ from eir_seq.data.missing import Missing, rows_where
 from eir_seq.files import open_text
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.cells import parse_cell
-from eir_seq.modalities.sequence.preprocess import FittedSequence
+from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import completer
-from eir_seq.outputs.generation.writing import AnyWriter, build_writers
+from eir_seq.outputs.generation.writing import RowWriter, build_writers
 from eir_seq.randomness import derive_seed
+from eir_seq.training.evaluation import Evaluation
 from eir_seq.training.metrics_file import AppendedFile
 from eir_seq.training.network import Network
+from eir_seq.training.sample_arrays import write_sample_arrays
 
 SAMPLES = "samples.csv"
+FILES = "samples"
+"""Folder of samples that are no texts."""
 ROWS = 4
 """Of those that a model describes while it learns."""
 
@@ -69,6 +73,8 @@ class Samples:
         run_dir: Path,
         splits: Mapping[str, Rows],
     ) -> None:
+        self.run_dir = run_dir
+        self.folder = run_dir / FILES
         self.validation = splits.get("validation")
         rows = splits["validation" if "validation" in splits else "train"]
         if (missing := Missing.of(config)) is not None:
@@ -79,18 +85,20 @@ class Samples:
         writes = any(output.config.writes_texts for output in outputs.values())
         self.file = AppendedFile(run_dir / SAMPLES, Sample._fields) if self.outputs or writes else None
 
-    def writers(self, network: Network) -> list[AnyWriter]:
+    def writers(self, network: Network) -> list[RowWriter]:
         """What has sequence-to-sequence outputs write texts for validation rows."""
         if self.validation is None:
             return []
         return build_writers(network, self.inputs, self.all_outputs, self.validation, seed=self.seed, all_rows=False)
 
-    def write(self, network: Network, epoch: int, step: int, writers: Iterable[AnyWriter] = ()) -> list[Sample]:
-        """One text per prompt of every language model, and some of `writers`, which the file gets, too."""
+    def write(self, network: Network, epoch: int, step: int, evaluation: Evaluation) -> list[Sample]:
+        """One text per prompt of every language model, and some that were written in an evaluation, which the file
+        gets, too. Arrays that were predicted of some rows go into files of their own."""
+        write_sample_arrays(self.run_dir, str(step), self.all_outputs, evaluation)
         found = [
-            Sample(epoch, step, writer.name, writer.sources[row], writer.texts[row], writer.true[row] or "")
-            for writer in writers
-            for row in sorted(writer.texts)[:ROWS]
+            Sample(epoch, step, writer.name, *shown)
+            for writer in evaluation.written.values()
+            for shown in writer.samples(ROWS, self.folder, step)
         ]
         for output in self.outputs:
             complete = completer(output, self.inputs, network)

@@ -74,7 +74,7 @@ def test_a_source_that_was_edited_since_the_program_started_is_not_what_runs(
 def test_what_encodes_texts_and_pictures() -> None:
     """Tokenizers and libraries are part of it; models and training are not."""
     from eir_seq.modalities.image.preprocess import FittedImage
-    from eir_seq.modalities.sequence.preprocess import FittedSequence
+    from eir_seq.modalities.sequence.fitted import FittedSequence
 
     assert "eir_seq.tokenizers.rust" in _modules(FittedSequence)
     assert "eir_seq.modalities.sequence.html" in _modules(FittedSequence)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +23,14 @@ from eir_seq.config.fusion import (
     PassThroughFusionConfig,
     of_earlier_version,
 )
+from eir_seq.config.heads import MlpResidualHeadConfig
 from eir_seq.errors import UserError
 from eir_seq.fusion import Fusion, build_fusion
+from eir_seq.fusion.heads import ResidualTrunk
 from eir_seq.models.layers.stochastic_depth import StochasticDepth
 from eir_seq.models.output import TokenStates
+from eir_seq.outputs.base import read_state
+from eir_seq.training.folder import read_config
 
 SIZES = {"text": 6, "keys": 3, "a-b": 5}  # `keys` is also the name of a method of ModuleDict
 ATTENTION: dict[str, Any] = {"hidden_size": 16, "num_heads": 4}
@@ -116,16 +122,17 @@ def test_auto_is_concat_for_one_input_and_residual_blocks_for_several_or_with_op
 
 
 @pytest.mark.parametrize(("size", "width"), [(40, 40), (300, 256)])
-def test_residual_blocks_begin_as_the_normalised_features(size: int, width: int) -> None:
+def test_residual_blocks_begin_as_the_features(size: int, width: int) -> None:
     fusion: Any = build_fusion(MlpResidualFusionConfig(num_layers=3), {"a": size}, ["y"]).eval()
     x = torch.randn(4, size)
-    torch.testing.assert_close(fusion({"a": x})["y"], nn.functional.layer_norm(fusion.project(x), [width]))
+    torch.testing.assert_close(fusion({"a": x})["y"], fusion.project(x))
     assert isinstance(fusion.project, nn.Identity) == (size == width)
+    normed: Any = build_fusion(MlpResidualFusionConfig(num_layers=3, output_norm=True), {"a": size}, ["y"]).eval()
+    torch.testing.assert_close(normed({"a": x})["y"], nn.functional.layer_norm(normed.project(x), [width]))
 
 
 def test_the_sum_of_inputs_has_the_spread_of_one() -> None:
     fusion: Any = build_fusion(MlpResidualSumFusionConfig(hidden_size=64), SIZES, ["y"]).eval()
-    fusion.final_norm = nn.Identity()
     given = features(fusion)
     projected = [fusion.project[f"of_{name}"](given[name]) for name in SIZES]
     torch.testing.assert_close(fusion(given)["y"], sum(projected) / 3**0.5)
@@ -187,7 +194,7 @@ def test_heads_must_divide_the_hidden_size() -> None:
 def test_stored_fusions_of_earlier_versions_compute_as_they_did() -> None:
     """By keys that they have, and the names of weights, which were these."""
     stored = {"type": "attention", "num_layers": 1, "hidden_size": 16, "num_heads": 4, "dropout": 0.1}
-    config = AttentionFusionConfig.model_validate(of_earlier_version(stored))
+    config = AttentionFusionConfig.model_validate(of_earlier_version(stored, list(SIZES)))
     fusion: Any = noisy(build_fusion(config, SIZES, ["a"]).eval())
     assert {name.partition(".")[0] for name in fusion.state_dict()} == {"project", "places", "layers"}
     given = features(fusion)
@@ -195,7 +202,9 @@ def test_stored_fusions_of_earlier_versions_compute_as_they_did() -> None:
     states = fusion.layers(torch.cat([torch.zeros(4, 1, 16), tokens], dim=1) + fusion.places)
     torch.testing.assert_close(fusion(given)["a"], states[:, 0], atol=1e-6, rtol=0)
 
-    blocks: Any = build_fusion(MlpResidualFusionConfig(hidden_size=14), SIZES, ["a"])
+    stored = {"type": "mlp-residual", "hidden_size": 14}
+    normed = MlpResidualFusionConfig.model_validate(of_earlier_version(stored, list(SIZES)))
+    blocks: Any = build_fusion(normed, SIZES, ["a"])
     assert {name.partition(".")[0] for name in blocks.state_dict()} == {"project", "blocks", "final_norm"}
 
     def residual(x: Tensor) -> Tensor:
@@ -210,6 +219,15 @@ def test_stored_fusions_of_earlier_versions_compute_as_they_did() -> None:
     torch.testing.assert_close(blocks(given)["a"], residual(concatenated), atol=1e-6, rtol=0)
 
 
+def test_what_auto_stood_for_in_earlier_versions() -> None:
+    stored = AutoFusionConfig().model_dump(exclude={"output_norm"})
+    for inputs, expected in ((["a"], "concat"), (["a", "b"], "mlp-residual")):
+        config = AutoFusionConfig.model_validate(of_earlier_version(stored, inputs)).chosen(inputs)
+        assert config.type == expected
+        assert getattr(config, "output_norm", None) == (True if len(inputs) > 1 else None)
+    assert AutoFusionConfig.model_validate(of_earlier_version({**stored, "num_layers": 1}, ["a"])).output_norm
+
+
 def test_stochastic_depth_drops_whole_rows_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
     layer = StochasticDepth(0.25)
@@ -218,3 +236,16 @@ def test_stochastic_depth_drops_whole_rows_and_keeps_the_mean() -> None:
     assert torch.equal(out[:, 0], out[:, 1])
     assert out.mean().item() == pytest.approx(1, abs=0.02)  # five standard errors of 20,000 draws
     assert torch.equal(layer.eval()(torch.ones(5, 3)), torch.ones(5, 3))
+
+
+def test_stored_heads_of_earlier_versions_end_in_a_norm(tmp_path: Path) -> None:
+    output = {"type": "classification", "column": "label", "head": {"type": "mlp-residual", "num_layers": 1}}
+    (tmp_path / "label.json").write_text(json.dumps({"type": "classification", "config": output}))
+    _, content = read_state(tmp_path / "label.json", ["classification"])
+    assert content["config"]["head"]["output_norm"] is True
+    (tmp_path / "config.yaml").write_text(json.dumps({"inputs": {"a": {}}, "outputs": {"label": output}}))
+    assert read_config(tmp_path / "config.yaml")["outputs"]["label"]["head"]["output_norm"] is True
+
+    for norm, kind in ((True, nn.LayerNorm), (False, nn.Identity)):
+        config = MlpResidualHeadConfig(num_layers=1, output_norm=norm)
+        assert isinstance(ResidualTrunk(4, config).norm, kind)

@@ -19,7 +19,7 @@ from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.encoders.backbone import SequenceEncoder
 from eir_seq.modalities.sequence.config import SequenceInputConfig
-from eir_seq.modalities.sequence.preprocess import FittedSequence
+from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.rows import Rows
 from eir_seq.training.run import train
 from tests.training.table import table_experiment

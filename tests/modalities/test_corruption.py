@@ -15,7 +15,7 @@ from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.corrupted import corrupting_collator
 from eir_seq.modalities.sequence.corruption import Denoising, Hiding, SpanCorruption, Vocabulary, masked, noise_spans
-from eir_seq.modalities.sequence.preprocess import FittedSequence
+from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.outputs.denoising.config import DenoisingOutputConfig
 from eir_seq.outputs.language.config import CorruptedOutputBase
 from eir_seq.outputs.masked_lm.config import MaskedLmOutputConfig

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.modalities import build_modality, load_modality
-from eir_seq.modalities.base import LENGTH, Draw, Purpose
+from eir_seq.modalities.base import BYTES, LENGTH, TOKENS, Draw, Purpose
+from eir_seq.modalities.sequence.batches import IDS
 from eir_seq.modalities.sequence.config import SequenceInputConfig
-from eir_seq.modalities.sequence.documents import BYTES, IDS, PIECE, TOKENS, FittedDocuments, TokenBlocks, pieces
+from eir_seq.modalities.sequence.documents import PIECE, FittedDocuments, TokenBlocks, pieces
 from eir_seq.rows import Rows
 from eir_seq.tokenizers import load_tokenizer
 

@@ -28,7 +28,7 @@ from eir_seq.inference.predict import predict
 from eir_seq.modalities import load_modality
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.image.preprocess import ImageModality
-from eir_seq.modalities.pictures import BILINEAR, Scaling
+from eir_seq.modalities.pictures import BILINEAR, Scaling, thumbnail
 from eir_seq.training.run import train
 from tests.config.project import make_project
 from tests.modalities.test_image import make_rows
@@ -364,3 +364,17 @@ def test_a_folder_of_pictures_as_a_dataset(tmp_path: Path, monkeypatch: pytest.M
     scaled = [Scaling(16, 3, "squeeze", resample=BILINEAR).pixels(png(seed)) for seed in (0, 1, 0, 1)]
     assert np.array_equal(found, np.stack(scaled))
     assert splits.train["side"] == ["left", "left", "right", "right"]
+
+
+def test_thumbnails_are_small_pictures(tmp_path: Path) -> None:
+    wide = Image.new("RGB", (200, 100), (10, 200, 30))
+    wide.save(tmp_path / "wide.jpg")
+    found = Image.open(io.BytesIO(thumbnail(str(tmp_path / "wide.jpg"))))
+    assert (found.format, found.size) == ("PNG", (64, 32))
+    clear = io.BytesIO()
+    Image.new("LA", (8, 6), (90, 0)).save(clear, "PNG")
+    small = Image.open(io.BytesIO(thumbnail(clear.getvalue())))
+    assert (small.size, small.getpixel((0, 0))) == ((8, 6), (90, 90, 90, 0))
+    (tmp_path / "broken.png").write_bytes(clear.getvalue()[:40])
+    with pytest.raises(UserError, match=r"broken.png: the picture cannot be read"):
+        thumbnail(str(tmp_path / "broken.png"))

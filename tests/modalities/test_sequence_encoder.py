@@ -13,7 +13,7 @@ from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.encoders.backbone import SequenceEncoder, flat_states, pool_states
 from eir_seq.modalities.sequence.config import SequenceInputConfig
-from eir_seq.modalities.sequence.preprocess import FittedSequence
+from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.rows import Rows
 

@@ -24,7 +24,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from tests.recipes.cells import CELLS, Cell
+from tests.recipes.language import LANGUAGE
 
+EVERY_CELL: list[Cell] = [*CELLS, *LANGUAGE]
 SEEDS = 3
 BEGIN, END = "<!-- recipes -->", "<!-- end of recipes -->"
 Results = dict[str, dict[str, Any]]
@@ -44,8 +46,8 @@ def finished(cell: Cell, results: Results, seeds: int) -> list[dict[str, Any]]:
 
 def expected(cells: Sequence[Cell], results: Results, seeds: int) -> float:
     """Seconds that the rest will take: those of other seeds of a cell, or else of rows of other cells."""
-    steps = {cell.name: cell.per_class * cell.classes * cell.epochs for cell in CELLS}
-    done = [(cell, one["seconds"]) for cell in CELLS for one in finished(cell, results, seeds)]
+    steps = {cell.name: cell.per_class * cell.classes * cell.epochs for cell in EVERY_CELL}
+    done = [(cell, one["seconds"]) for cell in EVERY_CELL for one in finished(cell, results, seeds)]
     rate = sum(s for _, s in done) / sum(steps[cell.name] for cell, _ in done) if done else 0.003
     total = 0.0
     for cell in cells:
@@ -65,7 +67,7 @@ def table(cells: Sequence[Cell], results: Results, seeds: int) -> str:
         if len(found) < seeds:
             lines.append(f"| {cell.name} | {cell.bar} | not run | | {cell.epochs} | |")
             continue
-        scores = {output: [one["scores"][output] for one in found] for output in cell.outputs}
+        scores = {output: [one["scores"][output] for one in found] for output in found[0]["scores"]}
         means = ", ".join(f"{output} {fmean(values):.3f}" for output, values in scores.items())
         spread = ", ".join(f"{stdev(values) if seeds > 1 else 0:.3f}" for values in scores.values())
         seconds = fmean(one["seconds"] for one in found)
@@ -107,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table of all cells into a document")
     parser.add_argument("--small", action="store_true", help="40 rows of each class, 1 epoch: does everything run?")
     asked = parser.parse_args(arguments)
-    cells = [cell for cell in CELLS if re.search(asked.only, cell.name)]
+    cells = [cell for cell in EVERY_CELL if re.search(asked.only, cell.name)]
     results: Results = json.loads(asked.results.read_text(encoding="utf-8")) if asked.results.is_file() else {}
     if asked.list:
         print("\n".join(cell.name for cell in cells))
@@ -118,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--small measures nothing; leave out --write")
     run(cells, {} if asked.small else results, Path("/dev/null") if asked.small else asked.results, asked.seeds, small)
     if asked.write:
-        write(asked.write, table(CELLS, results, asked.seeds))
+        write(asked.write, table(EVERY_CELL, results, asked.seeds))
 
 
 if __name__ == "__main__":

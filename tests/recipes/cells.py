@@ -59,6 +59,10 @@ class Cell:
         kinds: dict[str, Any] = {"classes": self.classes, "lacking": min(self.lacking, size // 4)}
         return write_inputs(folder, self.makes, per_class=size, test=test, seed=seed, **kinds)
 
+    def missed(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """The scores that do not reach our bar."""
+        return {output: score for output, score in scores.items() if score < self.ours}
+
     def run(
         self, folder: Path, seed: int, *, per_class: int | None = None, epochs: int | None = None
     ) -> dict[str, float]:

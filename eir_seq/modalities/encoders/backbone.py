@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from eir_seq.backbones import SEQ2SEQ, build_backbone, set_pooler, vocabulary_of
+from eir_seq.backbones import SEQ2SEQ, build_backbone, compute_as, frozen_modules, set_pooler, vocabulary_of
 from eir_seq.config.backbones import Pool, SequenceModelConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
@@ -17,8 +17,6 @@ from eir_seq.modalities.encoders.base import Encoder
 from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 from eir_seq.modalities.sequence.tensors.declare import check_sizes, not_given
 from eir_seq.models.heads.base import Head
-from eir_seq.models.layers.attention.dot_product import FLASH
-from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.options import fields
 from eir_seq.models.output import TokenStates
 from eir_seq.models.pruning import PRUNED
@@ -29,7 +27,7 @@ from eir_seq.tokenizers.targets import target_frame
 if TYPE_CHECKING:
     from eir_seq.modalities.bytes.preprocess import FittedBytes
     from eir_seq.modalities.image.preprocess import FittedImage
-    from eir_seq.modalities.sequence.preprocess import FittedSequence
+    from eir_seq.modalities.sequence.fitted import FittedSequence
 
 log = logging.getLogger(__name__)
 
@@ -286,25 +284,17 @@ def build_sequence_encoder(
         raise UserError(*faults)
     if data.packing == "never":
         backbone.pack = False
-    if (way := config.attn_implementation) is not None and (pretrained or way != FLASH):  # bundles know no device
-        _compute_by(backbone, way, f"{place}.model")
-    if config.gradient_checkpointing:
-        try:
-            backbone.gradient_checkpointing_enable()
-        except UserError as error:
-            raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
     unread = not_given(fitted.sources, getattr(backbone, "features", ())) if pretrained else []
     if unread:
         named = ", ".join(f"tensors.{kind}" for kind in unread)
         log.warning("%s: %r could read %s, which no column gives", place, config.model_type, named)
-    if pretrained:  # what was trained with few parameters is kept in the weights
-        _train_few(backbone, config, f"{place}.model")
+    compute_as(backbone, config, f"{place}.model", pretrained=pretrained)
     kind = Seq2SeqEncoder if task == SEQ2SEQ else SequenceEncoder
     encoder = kind(
         backbone,
         hidden_size=backbone.hidden_size,
         pool=config.pool,
-        frozen=_frozen(backbone, config),
+        frozen=frozen_modules(backbone, config),
         num_types=2
         if "token_type_ids" in getattr(backbone, "features", ())
         else getattr(options, "type_vocab_size", 0),
@@ -315,34 +305,3 @@ def build_sequence_encoder(
         before, _ = target_frame(tokenizer, f"{place}.tokenizer")
         encoder.begun = int(before[:1] == [backbone.head.config.decoder_start_id])
     return encoder
-
-
-def _compute_by(backbone: Any, attn_implementation: str, place: str) -> None:
-    if isinstance(backbone, TransformersModel):
-        message = "models outside the catalogue compute as their own code says"
-        raise UserError(Fault(f"{place}.attn_implementation", message))
-    try:
-        backbone.set_attn_implementation(attn_implementation)
-    except UserError as error:
-        raise UserError(*(fault.under(place) for fault in error.faults)) from error
-
-
-def _frozen(backbone: Any, config: SequenceModelConfig) -> tuple[nn.Module, ...]:
-    """What stays as it was loaded."""
-    if not config.freeze_pretrained_model:
-        return ()
-    return (backbone,) if config.pretrained_parts == "all" else backbone.side(config.pretrained_parts)
-
-
-def _train_few(backbone: nn.Module, config: SequenceModelConfig, place: str) -> None:
-    lora, part = config.lora, place
-    try:
-        freeze(backbone, config.freeze)
-        if lora is not None and lora.adapter is not None:
-            part = f"{place}.lora.adapter"
-            load_adapter(backbone, lora.adapter)
-        elif lora is not None:
-            part = f"{place}.lora"
-            add_lora(backbone, **lora.model_dump(exclude={"adapter", "merge"}))
-    except UserError as error:
-        raise UserError(*(fault.under(part) for fault in error.faults)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.file_cells import FileCells
 from eir_seq.modalities.image.config import ImageInputConfig
-from eir_seq.modalities.pictures import Pixels, Scaling, locate_picture, name_of, problem, source_of
+from eir_seq.modalities.pictures import Pixels, Scaling, locate_picture, name_of, problem, source_of, thumbnail
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ def pixels_of(text: str, scaling: Scaling, column: str) -> Pixels:
     """The pixels of a checked cell, (height, width, channels); raises `UserError` if a picture is broken inside."""
     cell = parse_cell(text)
     return scaling.pixels(source_of(cell), f"{name_of(cell)} in column {column!r}")
+
+
+def thumbnails(cells: Iterable[str]) -> list[bytes]:
+    """A small PNG of the picture in each checked cell; raises `UserError` if one is broken inside."""
+    return [thumbnail(source_of(parse_cell(cell))) for cell in cells]
 
 
 def shown(text: str) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from eir_seq.modalities.base import Draw, RowSource, stacked
 from eir_seq.modalities.image.augmentation import augmented
-from eir_seq.modalities.image.cells import PictureCells, pixels_of, shown
+from eir_seq.modalities.image.cells import PictureCells, pixels_of, shown, thumbnails
 from eir_seq.modalities.image.config import AugmentationConfig, ImageInputConfig
 from eir_seq.modalities.image.encoders.base import ImageEncoder, Published
 from eir_seq.modalities.json_state import JsonFittedModality
@@ -111,6 +111,10 @@ class FittedPixels(JsonFittedModality):
     def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
         """The names of the files."""
         return [shown(cell) for cell in rows[self.config.column]]
+
+    def thumbnails(self, rows: Mapping[str, Sequence[str]]) -> list[bytes]:
+        """The pictures themselves."""
+        return thumbnails(rows[self.config.column])
 
     def describe(self) -> dict[str, Any]:
         """Size, channels, and how pixels are standardized."""

@@ -29,7 +29,7 @@ from eir_seq.modalities.base import (
     RowSource,
     ragged,
 )
-from eir_seq.modalities.image.cells import PictureCells, pixels_of, shown
+from eir_seq.modalities.image.cells import PictureCells, pixels_of, shown, thumbnails
 from eir_seq.modalities.image.colours import Colours
 from eir_seq.modalities.image.config import ImageInputConfig
 from eir_seq.modalities.image.pixels import FittedPixels
@@ -193,6 +193,10 @@ class FittedImage(FittedModality):
     def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
         """The names of the files."""
         return [shown(cell) for cell in rows[self.config.column]]
+
+    def thumbnails(self, rows: Mapping[str, Sequence[str]]) -> list[bytes]:
+        """The pictures themselves."""
+        return thumbnails(rows[self.config.column])
 
     def describe(self) -> dict[str, Any]:
         """Size and colours."""

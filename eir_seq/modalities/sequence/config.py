@@ -30,7 +30,7 @@ def _without_column(schema: dict[str, Any]) -> None:
 class SequenceInputConfig(EncoderInputBase):
     """Text or any other sequence of symbols."""
 
-    IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.sequence.preprocess:SequenceModality"
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.sequence.factory:SequenceFactory"
     HAS_TOKENS: ClassVar[bool] = True
 
     model_config = ConfigDict(serialize_by_alias=True, json_schema_extra=_without_column)

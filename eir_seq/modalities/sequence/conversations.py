@@ -25,20 +25,13 @@ from eir_seq.config.outputs import Conversation
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
-from eir_seq.modalities.base import LENGTH, TOKENS, Draw, RowSource, ragged
+from eir_seq.modalities.base import LENGTH, STATE_FILE, TOKENS, Draw, RowSource, ragged
+from eir_seq.modalities.encoders.reference import with_reference
 from eir_seq.modalities.sequence.batches import IDS
 from eir_seq.modalities.sequence.conversation_cells import ConversationCells
+from eir_seq.modalities.sequence.fitted import ROWS_PER_BATCH, SHORTENED, UNKNOWN, FittedSequence
 from eir_seq.modalities.sequence.packing import pack, sums
-from eir_seq.modalities.sequence.preprocess import (
-    ROWS_MEASURED,
-    ROWS_PER_BATCH,
-    SHORTENED,
-    STATE_FILE,
-    UNKNOWN,
-    FittedSequence,
-    SequenceModality,
-    batches_of,
-)
+from eir_seq.modalities.sequence.preprocess import ROWS_MEASURED, SequenceModality, batches_of
 from eir_seq.models.heads.base import IGNORED
 from eir_seq.tokenizers.chat import DEFAULT
 from eir_seq.tokenizers.conversation import USER, CannotWrite, Chat, Spoken, find_template, prepare_trained, shown
@@ -187,8 +180,6 @@ class FittedConversations(FittedSequence):
                     module.packs_for_kernel = True
         if self._per_row == 1:
             return encoder
-        from eir_seq.modalities.encoders.reference import with_reference
-
         lora = self.config.model.lora
         return with_reference(encoder, fresh_adapters=lora is not None and lora.adapter is None)
 

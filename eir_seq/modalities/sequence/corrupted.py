@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,10 +23,12 @@ from eir_seq.modalities.sequence.corruption import (
     demand,
     masked,
 )
-from eir_seq.modalities.sequence.preprocess import FittedSequence
 from eir_seq.models.heads.base import IGNORED
 from eir_seq.tokenizers.framing import FIRST
 from eir_seq.tokenizers.targets import padded_labels, target_frame
+
+if TYPE_CHECKING:
+    from eir_seq.modalities.sequence.fitted import FittedSequence
 
 
 @dataclass(frozen=True)

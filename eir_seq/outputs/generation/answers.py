@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.errors import UserError
@@ -70,6 +71,15 @@ class AnswerWriter:
         """The columns NAME_prompt and NAME, "" where nothing was written."""
         rows = range(len(self.sources))
         return {f"{self.name}_prompt": list(self.sources), self.name: [self.texts.get(row, "") for row in rows]}
+
+    def arrays(self) -> None:
+        """None: it writes texts."""
+
+    def samples(self, count: int, folder: Path, step: int) -> list[tuple[str, str, str]]:
+        """The first answers, without files."""
+        del folder, step
+        known = sorted(self.texts)[:count]
+        return [(self.sources[row], self.texts[row], self.true[row] or "") for row in known]
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,21 @@ if TYPE_CHECKING:
     from eir_seq.rows import Rows
 
 
+BETWEEN = " | "
+"""Between the inputs of a row, in readable form."""
+
+
 class WritingNetwork(Protocol):
-    """A network, as far as writing texts needs it."""
+    """A network, as far as generating needs it."""
 
     def encoder(self, name: str, /) -> Any:
         """The encoder of an input, whose `backbone` may generate."""
 
     def head(self, name: str, /) -> Any:
         """The head of an output, whose `backbone` may generate."""
+
+    def features_for(self, output: str, batch: Mapping[str, Any], /) -> Tensor:
+        """The fused features that the head of an output reads of a batch, (batch, size)."""
 
     def states_for(self, output: str, batch: Mapping[str, Any], /) -> Mapping[str, Any]:
         """The states that the head of an output reads of a batch, by input."""
@@ -66,4 +73,4 @@ def shown(inputs: Mapping[str, Any], names: Sequence[str], rows: Rows) -> list[s
         places = np.flatnonzero(there).tolist()
         for place, text in zip(places, fitted.show(rows.select(places)[:]) if places else (), strict=True):
             parts[place].append(text)
-    return [" | ".join(found) for found in parts]
+    return [BETWEEN.join(found) for found in parts]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from eir_seq.errors import UserError
 from eir_seq.models.generation.generate import check_call
 from eir_seq.models.heads.base import IGNORED
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.outputs.generation.answers import Answering, AnswerWriter
+from eir_seq.outputs.generation.answers import Answering
 from eir_seq.outputs.generation.completion import completer
 from eir_seq.outputs.generation.source import TextSource, WritingNetwork, shown
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
@@ -22,6 +23,40 @@ from eir_seq.randomness import derive_seed
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
+
+
+class RowWriter(Protocol):
+    """What generates something for rows of a split, batch by batch: texts, arrays, pictures."""
+
+    @property
+    def name(self) -> str:
+        """Of the output."""
+        ...
+
+    def write(self, rows: Sequence[int], batch: Mapping[str, Any]) -> None:
+        """Generate for those of a batch's rows that are wanted; `rows` are their positions in the split."""
+        ...
+
+    def check(self) -> None:
+        """Raise `UserError` for options by which nothing could be generated."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of what was generated."""
+        ...
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Prediction columns by name, a cell for each row of the split, "" where nothing was generated."""
+        ...
+
+    def arrays(self) -> tuple[list[int], Tensor, Tensor] | None:
+        """Of rows with a target their positions in the split, what was generated, as `FittedOutput.samples` reads it,
+        and the targets; None for texts."""
+        ...
+
+    def samples(self, count: int, folder: Path, step: int) -> list[tuple[str, str, str]]:
+        """Up to `count` rows in readable form: what was read, generated and true. Files go into `folder`, by `step`."""
+        ...
 
 
 @dataclass
@@ -114,9 +149,14 @@ class Writer:
             f"{self.name}_score": [self.scores.get(row, "") for row in rows],
         }
 
+    def arrays(self) -> None:
+        """None: it writes texts."""
 
-AnyWriter = Writer | AnswerWriter
-"""What writes texts for rows."""
+    def samples(self, count: int, folder: Path, step: int) -> list[tuple[str, str, str]]:
+        """The first texts, without files."""
+        del folder, step
+        known = [row for row in sorted(self.texts) if self.true[row] is not None]
+        return [(self.sources[row], self.texts[row], self.true[row] or "") for row in known[:count]]
 
 
 def spread(rows: int, count: int) -> frozenset[int]:
@@ -132,10 +172,13 @@ def build_writers(
     *,
     seed: int,
     all_rows: bool,
-) -> list[AnyWriter]:
-    """One writer per output that learns to write texts: for all rows of the split, or as many as its config says."""
-    found: list[AnyWriter] = []
+) -> list[RowWriter]:
+    """One writer per output that learns to generate: for all rows of the split, or as many as its config says."""
+    found: list[RowWriter] = []
     for output in outputs.values():
+        if (own := output.row_writer(network, rows, seed=seed, all_rows=all_rows)) is not None:
+            found.append(own)
+            continue
         source = output.text_source(network, inputs)
         if source is None:
             continue

@@ -26,6 +26,19 @@ def headless(backbone: SequenceModelConfig, place: str, task: str) -> Iterator[F
         yield Fault(place, f"{name!r} has no language-model head (task {task}); these have one: {listed}")
 
 
+def decoderless(backbone: SequenceModelConfig, place: str) -> Iterator[Fault]:
+    """A model from scratch without a decoder that attends to states of something else."""
+    from eir_seq.models.catalogue import CATALOGUE, decoder_task, list_decoders
+
+    name = backbone.model_type
+    if backbone.pretrained_model or (name in CATALOGUE and decoder_task(name)):
+        return
+    if name in CATALOGUE or name == "auto":
+        yield Fault(
+            place, f"{name!r} has no decoder with cross-attention; these have one: {', '.join(list_decoders())}"
+        )
+
+
 def alone(sections: Sections, name: str, kind: str) -> Iterator[Fault]:
     """Other outputs alongside one that has the backbone to itself."""
     if len(sections.output_names) > 1:

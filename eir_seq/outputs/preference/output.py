@@ -123,6 +123,10 @@ class FittedPreference(FittedOutput):
         chosen, rejected = self.rewards(raw).unbind(dim=1)
         return {f"{self.name}_margin": (chosen - rejected).tolist()}
 
+    def decode_beside(self, raw: Tensor) -> dict[str, list[Any]]:
+        """As `decode`."""
+        return self.decode(raw)
+
     def text_source(self, network: Any, inputs: Mapping[str, Any]) -> Answering | None:
         """What answers."""
         return answering(self, network, inputs)

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from eir_seq.outputs.reporting.plots import Plot
@@ -36,6 +38,23 @@ class WorstRow(BaseModel):
 
 
 @dataclass(frozen=True)
+class ShownRows:
+    """Arrays that an output predicts of a few rows, as `FittedOutput.samples` gives them.
+
+    Attributes:
+        ids: of the rows.
+        errors: of the rows, as `FittedOutput.errors` measures them.
+        even: how many of the rows are evenly spaced ones; the others are the worst.
+        arrays: by name, each (rows, ...).
+    """
+
+    ids: Sequence[str]
+    errors: Sequence[float]
+    even: int
+    arrays: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
 class Predicted:
     """What a run left of one output on one split.
 
@@ -47,6 +66,7 @@ class Predicted:
         described: what `FittedOutput.describe` said.
         metrics: by name.
         worst: the rows on which the model is most wrong, worst first.
+        samples: of outputs that have `SAMPLE_ROWS`: by step, and by split at the end, what is predicted of some rows.
     """
 
     name: str
@@ -56,6 +76,7 @@ class Predicted:
     described: Mapping[str, object]
     metrics: Mapping[str, float]
     worst: Sequence[WorstRow]
+    samples: Mapping[str, ShownRows] = field(default_factory=dict)
 
     def __getitem__(self, column: str) -> Sequence[str]:
         """The values of a column, in row order."""

@@ -49,8 +49,9 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
     type: Literal["seq2seq_lm"] = "seq2seq_lm"
     model: SequenceModelConfig | None = Field(
         None,
-        description="its own decoder, which attends to the states of the inputs: any encoder-decoder of the "
-        "catalogue, of which the encoder is left out; by default the backbone of the sequence input writes",
+        description="its own decoder, which attends to the states of the inputs: an encoder-decoder of the "
+        "catalogue, of which the encoder is left out, or a causal model with cross-attention; by default the "
+        "backbone of the sequence input writes",
     )
     inputs: list[Name] | None = Field(None, min_length=1, description="inputs that `model` attends to; by default all")
     tokenizer: TokenizerConfig | None = Field(
@@ -115,7 +116,7 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
                 yield Fault("trainer.monitor.metric", message)
 
     def _decoder_faults(self, name: str, model: SequenceModelConfig, sections: Sections) -> Iterator[Fault]:
-        from eir_seq.outputs.language.rules import headless
+        from eir_seq.outputs.language.rules import decoderless
 
         place = f"outputs.{name}"
         for number, source in enumerate(self.inputs or ()):
@@ -124,9 +125,13 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
                 message = f"{source!r} is no input (there are: {listed}){nearest(source, sections.input_names)}"
                 yield Fault(f"{place}.inputs[{number}]", message)
         yield from ignored(place, self, "input", "with its own model; `inputs` names what it attends to")
-        yield from headless(model, f"{place}.model.model_type", "seq2seq-lm")
+        for source in sorted({source for source in self.inputs or () if (self.inputs or []).count(source) > 1}):
+            yield Fault(f"{place}.inputs", f"names {source!r} twice")
+        yield from decoderless(model, f"{place}.model.model_type")
         yield from model.faults(f"{place}.model")
-        unread = "pool lora freeze freeze_pretrained_model pretrained_parts resize_token_embeddings"
-        yield from ignored(f"{place}.model", model, unread, "on the decoder of an output")
+        yield from ignored(f"{place}.model", model, "pool pretrained_parts", "on the decoder of an output")
+        if model.lora is not None and not model.lora.merge:
+            message = "must be true on the decoder of an output, whose bundle holds the merged weights"
+            yield Fault(f"{place}.model.lora.merge", message)
         if self.tokenizer is not None:
             yield from self.tokenizer.faults(f"{place}.tokenizer")

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from eir_seq.backbones import SEQ2SEQ, build_backbone
+from eir_seq.backbones import SEQ2SEQ, build_decoder, compute_as
 from eir_seq.config.outputs import OutputBase
 from eir_seq.config.tokenizers import PublishedTokenizerConfig, WordTokenizerConfig
 from eir_seq.errors import Fault, UserError
@@ -16,7 +16,7 @@ from eir_seq.models.options import fields
 from eir_seq.outputs.base import FittedOutput, TargetRows
 from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
-from eir_seq.outputs.seq2seq_lm.decoder import StateDecoder
+from eir_seq.outputs.seq2seq_lm.decoder import CausalStateDecoder, StateDecoder
 from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm, Seq2SeqLmState
 from eir_seq.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from eir_seq.tokenizers.targets import encode_targets, padded_labels, target_end, target_frame
@@ -70,9 +70,7 @@ class FittedTextFromStates(FittedSeq2SeqLm):
         """
         model = self.config.model
         assert model is not None
-        backbone = build_backbone(
-            model, self.tokenizer, self._place, stored=self._state.backbone, pretrained=pretrained, task=SEQ2SEQ
-        )
+        backbone = build_decoder(model, self.tokenizer, self._place, stored=self._state.backbone, pretrained=pretrained)
         places = backbone.config.target_positions()
         if places is not None and self.config.max_length > places:
             message = f"{self.config.max_length} tokens of a target are more than the {places} positions"
@@ -82,9 +80,14 @@ class FittedTextFromStates(FittedSeq2SeqLm):
             self._state = self._state.model_copy(
                 update={"backbone": {"model_type": backbone.config.model_type, "options": options}}
             )
-        before, _ = self.frame
-        self._begun = int(before[:1] == [backbone.head.config.decoder_start_id])
-        return StateDecoder(backbone, sizes, self.config.label_smoothing, self._begun)
+        compute_as(backbone, model, f"{self._place}.model", pretrained=pretrained)
+        before, behind = self.frame
+        pair = backbone.task == SEQ2SEQ
+        start = backbone.head.config.decoder_start_id if pair else [*before, *behind][0]
+        self._begun = int(before[:1] == [start])
+        frozen = model.freeze_pretrained_model
+        kind = StateDecoder if pair else CausalStateDecoder
+        return kind(backbone, sizes, self.config.label_smoothing, start=start, begun=self._begun, frozen=frozen)
 
     def text_source(self, network: Any, inputs: Mapping[str, Any]) -> TextSource:
         """The decoder, which writes from the states of its inputs."""

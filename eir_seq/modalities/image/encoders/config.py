@@ -12,7 +12,7 @@ from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.strict import Positive, Strict, ignored
 from eir_seq.errors import Fault, nearest
-from eir_seq.modalities.encoders.options import CnnOptions
+from eir_seq.modalities.encoders.options import CnnOptions, GridIdentityOptions
 from eir_seq.models.options import ACTIVATIONS
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
@@ -61,6 +61,15 @@ class CnnConfig(ImageEncoderBase):
 
     model_type: Literal["cnn"] = "cnn"
     model_init_config: ImageCnnOptions = Field(ImageCnnOptions(), description="its options")
+
+
+class PixelIdentityConfig(ImageEncoderBase):
+    """The pixels themselves, one after another, such as for the U-Net of an output."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.image.encoders.identity:PixelIdentity"
+
+    model_type: Literal["identity"] = "identity"
+    model_init_config: GridIdentityOptions = Field(GridIdentityOptions(), description="its options")
 
 
 class _WithWeights(ImageEncoderBase):

@@ -24,9 +24,9 @@ from eir_seq.models.checkpoint.folder import locate, options_of, read_config
 from eir_seq.models.option_checks import build_config
 from eir_seq.models.options import ModelConfig, overridden
 from eir_seq.tokenizers import Tokenizer
+from eir_seq.tokenizers.core import CONFIG_FILE
 from eir_seq.tokenizers.files import MAX_BYTES, TokenizerFiles
 from eir_seq.tokenizers.hub import local_folder
-from eir_seq.tokenizers.tokenizer import CONFIG_FILE
 
 ENTITY_FILE = "entity_vocab.json"
 SIGN_FILES = {"input_shape_ids": "word_shape.json", "input_pronunciation_ids": "word_pronunciation.json"}

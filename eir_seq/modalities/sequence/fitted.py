@@ -1,0 +1,290 @@
+"""A fitted sequence input: its tokenizer and length turn texts into tokens, and batches into tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from eir_seq.config.outputs import OutputBase
+from eir_seq.config.schema import DataConfig
+from eir_seq.errors import Fault, UserError
+from eir_seq.files import read_json
+from eir_seq.modalities.base import LENGTH, STATE_FILE, TOKENS, Collator, FittedModality, RowSource, ragged
+from eir_seq.modalities.cells import parse_cell
+from eir_seq.modalities.sequence.batches import IDS, PAIR_IDS, WORD_COUNT, WORDS, SequenceCollator
+from eir_seq.modalities.sequence.cells import InputCells
+from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.modalities.sequence.corrupted import corrupting_collator
+from eir_seq.modalities.sequence.tensors import TensorSource, load_sources, save_sources
+from eir_seq.modalities.sequence.tensors.base import Content
+from eir_seq.modalities.sequence.tokens import joined, tokenize
+from eir_seq.modalities.sequence.truncation import Ids, cut, is_drawn, shares
+from eir_seq.spool import forget_pages
+from eir_seq.tokenizers import Tokenizer, load_tokenizer
+from eir_seq.tokenizers.framing import FIRST
+
+if TYPE_CHECKING:
+    from eir_seq.rows import Rows
+
+UNKNOWN, SHORTENED = "unknown", "shortened"
+"""Encoded columns: unknown tokens of a row, and whether its text was cut to `max_characters`."""
+ROWS_PER_BATCH = 1024
+UNKNOWN_SHARE = 0.2
+"""From this share of unknown tokens on there is a warning."""
+TENSORS_FILE, TOKENIZER_FOLDER = "tensors.json", "tokenizer"
+
+
+@dataclass
+class FittedSequence(FittedModality):
+    """A sequence input with its tokenizer and its length.
+
+    `backbone` is set once an encoder was built from published weights: what is needed to build it again without them.
+    `sources` fill further tensors, by the names of their entries in the config.
+    """
+
+    name: str
+    config: SequenceInputConfig
+    tokenizer: Tokenizer
+    max_length: int
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    backbone: Mapping[str, Any] | None = None
+    sources: Mapping[str, TensorSource] = field(default_factory=dict)
+
+    vocabulary_key, length_key = "tokenizer", "max_length"
+    """Keys of the config that decide on the number of tokens, and on how many of them are read."""
+
+    @cached_property
+    def cells(self) -> InputCells:
+        """How its columns are read and checked."""
+        return InputCells(self.name, self.config, self.sources)
+
+    @property
+    def frame(self) -> tuple[tuple[int, ...], int | None]:
+        """Special tokens before a text that a language model continues, and the one that ends it."""
+        tokens = [part.token for part in self.tokenizer.framing.single]
+        place = tokens.index(FIRST)
+        after = [*tokens[place + 1 :], self.tokenizer.eos_id]
+        return tuple(tokens[:place]), after[0]
+
+    def framed(self, ids: list[int]) -> list[int]:
+        """The ids of a text with its special tokens."""
+        return self.tokenizer.add_specials(ids)[0]
+
+    def corrupted(self, output: OutputBase) -> Collator:
+        """Corrupts texts as the output says; raises `UserError` for a tokenizer without the tokens that this needs."""
+        return corrupting_collator(self, output)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the text, of its pair and of further tensors."""
+        own = (self.config.column, self.config.pair_column, *(source.column for source in self.sources.values()))
+        return tuple(dict.fromkeys(column for column in own if column is not None))
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the text column holds words, so that each token has one."""
+        return self.config.is_split_into_words or self.cells.is_html
+
+    @property
+    def collator(self) -> SequenceCollator:
+        """Frames, truncates and pads the ids of a batch."""
+        framing, pair = self.tokenizer.framing, self.config.pair_column is not None
+        pads = (self.tokenizer.pad_id, self.tokenizer.eos_id, 0)
+        return SequenceCollator(
+            name=self.name,
+            parts=framing.pair if pair else framing.single,
+            room=self._room,
+            strategy=self.config.truncation,
+            pad_id=next(token for token in pads if token is not None),
+            words=self.has_words,
+            sources=tuple(source.for_batches() for source in self.sources.values()),
+        )
+
+    @property
+    def _room(self) -> int:
+        return self.max_length - self.tokenizer.num_specials(pair=self.config.pair_column is not None)
+
+    def same_state(self, other: FittedModality) -> bool:
+        """Whether the tokenizers give the same ids, and further tensors are the same."""
+        if not isinstance(other, FittedSequence) or save_sources(other.sources) != save_sources(self.sources):
+            return False
+        return other.tokenizer.fingerprint() == self.tokenizer.fingerprint()
+
+    def fingerprint(self) -> str:
+        """Hash of the tokenizer and of the options that `encode` looks at."""
+        config = self.config
+        options = (self.max_length, config.truncation, config.max_characters, config.column, config.pair_column)
+        state = f"sequence {self.tokenizer.fingerprint()} {options}"
+        if self.has_words or self.sources:
+            state += f" words {self.has_words} {json.dumps(save_sources(self.sources), sort_keys=True)}"
+        return hashlib.sha256(state.encode()).hexdigest()
+
+    def encode(self, rows: Mapping[str, Sequence[str]]) -> dict[str, pa.Array]:
+        """Token ids of the texts, without special tokens, and what is to be known about each row.
+
+        Texts are cut to `max_characters` first. Ids are truncated already unless their window is drawn later, or other
+        columns speak of their places. `length` counts special tokens and is what remains after truncation, and what
+        follows the text, such as entities; `tokens` is the text before truncation.
+        """
+        contents = [self.cells.content(text) for text in rows[self.config.column]]
+        spans = any(source.reads_offsets for source in self.sources.values())
+        spaced = "xpaths" not in self.sources
+        read = tokenize(self.tokenizer, contents, self.config.max_characters, offsets=spans, spaced=spaced)
+        ids, cut_texts = read.ids, read.shortened
+        pair_ids: list[Ids] = [np.empty(0, np.int32)] * len(ids)
+        if self.config.pair_column is not None:
+            pairs = [Content(text=text) for text in rows[self.config.pair_column]]
+            pair = tokenize(self.tokenizer, pairs, self.config.max_characters)
+            pair_ids, cut_texts = pair.ids, np.maximum(cut_texts, pair.shortened)
+        specials = self.max_length - self._room
+        tokens = np.array([len(a) + len(b) + specials for a, b in zip(ids, pair_ids, strict=True)], np.int32)
+        unknown = [self._count_unknown(a) + self._count_unknown(b) for a, b in zip(ids, pair_ids, strict=True)]
+        columns = {
+            TOKENS: pa.array(tokens),
+            LENGTH: pa.array(np.minimum(tokens, self.max_length) + self._others(rows)),
+            SHORTENED: pa.array(cut_texts),
+            UNKNOWN: pa.array(unknown, pa.int32()),
+        }
+        if read.words is not None:
+            columns[WORDS] = ragged(read.words)
+            columns[WORD_COUNT] = ragged([np.array([len(content.words or ())], np.int32) for content in contents])
+        try:
+            for source in self.sources.values():
+                columns |= source.encode(cells_of(source, rows), contents, read.offsets or ())
+        except UserError as error:
+            raise UserError(*(fault.under(f"inputs.{self.name}.tensors") for fault in error.faults)) from None
+        if not (is_drawn(self.config.truncation) or self.has_words or self.sources):
+            keep = [shares(len(a), len(b), self._room) for a, b in zip(ids, pair_ids, strict=True)]
+            ids = [cut(a, count, self.config.truncation) for a, (count, _) in zip(ids, keep, strict=True)]
+            pair_ids = [cut(b, count, self.config.truncation) for b, (_, count) in zip(pair_ids, keep, strict=True)]
+        columns[IDS] = ragged(ids)
+        if self.config.pair_column is not None:
+            columns[PAIR_IDS] = ragged(pair_ids)
+        return columns
+
+    def _others(self, rows: Mapping[str, Sequence[str]]) -> Any:
+        found = [source.others(cells_of(source, rows)) for source in self.sources.values() if source.column is not None]
+        return sum(found, np.zeros(len(rows[self.config.column]), np.int32))
+
+    def _count_unknown(self, ids: Ids) -> int:
+        return 0 if self.tokenizer.unk_id is None else int(np.count_nonzero(ids == self.tokenizer.unk_id))
+
+    def measure(self, rows: Rows) -> tuple[Any, float]:
+        """Tokens of each row before truncation, and the share of unknown tokens."""
+        lengths, unknown = [], 0
+        specials = self.tokenizer.num_specials(pair=self.config.pair_column is not None)
+        for start in range(0, rows.num_rows, ROWS_PER_BATCH):
+            columns = self.encode(rows[start : start + ROWS_PER_BATCH])
+            lengths.append(columns[TOKENS].to_numpy())
+            unknown += int(columns[UNKNOWN].to_numpy().sum())
+            forget_pages()
+        tokens = np.concatenate(lengths)
+        return tokens, unknown / max(1, int((tokens - specials).sum()))
+
+    def review(self, encoded: RowSource, split: str) -> list[str]:
+        """Warnings about texts that were cut before they were read, and about unknown tokens.
+
+        Raises `UserError` if every token of the split is unknown.
+        """
+        warnings = []
+        tokens, unknown = encoded.numbers(TOKENS), encoded.numbers(UNKNOWN)
+        specials = self.max_length - self._room
+        share = float(unknown.sum() / max(1, (tokens - specials).sum()))
+        if share == 1:
+            message = f"every token of the {split} rows is unknown to the tokenizer; is it one for such texts?"
+            raise UserError(Fault(f"inputs.{self.name}.tokenizer", message))
+        if share >= UNKNOWN_SHARE:
+            warnings.append(f"inputs.{self.name}: {share:.0%} of the tokens of the {split} rows are unknown")
+        cut_texts = int(encoded.numbers(SHORTENED).sum())
+        if cut_texts:
+            limit = self.config.max_characters
+            warnings.append(
+                f"inputs.{self.name}: {cut_texts} texts of the {split} rows were cut to {limit} characters "
+                "(max_characters)"
+            )
+        return warnings
+
+    def describe(self) -> dict[str, Any]:
+        """Tokenizer, length, and tokens per text of the training rows before truncation, special tokens included."""
+        choice = self.config.tokenizer
+        default = "published" if self.config.model.pretrained_model else "word"
+        return {
+            "type": "sequence",
+            "column": self.config.column,
+            "tokenizer": default if choice is None else choice.type,
+            "vocab_size": self.tokenizer.vocab_size,
+            "max_length": self.max_length,
+            "truncation": self.config.truncation,
+            "tokens": dict(self.statistics),
+            **({"tensors": {kind: source.describe() for kind, source in self.sources.items()}} if self.sources else {}),
+        }
+
+    def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
+        """What is in the texts of some rows, in readable form."""
+        texts = [joined(self.cells.content(text), " ") for text in rows[self.config.column]]
+        if self.config.pair_column is None:
+            return texts
+        return [f"{text} | {pair}" for text, pair in zip(texts, rows[self.config.pair_column], strict=True)]
+
+    def build_encoder(self, data: DataConfig, *, pretrained: bool = True, task: str | None = None) -> Any:
+        """The backbone with its pooling; raises `UserError` if model and tokenizer do not fit together.
+
+        Without `pretrained` a backbone that was loaded before is built with fresh weights. With `task` the backbone has
+        the head of that task.
+        """
+        encoder: Any = super().build_encoder(data, pretrained=pretrained, task=task)
+        if self.config.model.pretrained_model:
+            self.backbone = encoder.describe_backbone()
+        return encoder
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``input.json`` and the tokenizer's files into `folder`, which is made if absent."""
+        folder = Path(folder)
+        self.tokenizer.save(folder / TOKENIZER_FOLDER)
+        state = {
+            "type": "sequence",
+            "name": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "max_length": self.max_length,
+            "statistics": dict(self.statistics),
+            "backbone": None if self.backbone is None else dict(self.backbone),
+        }
+        (folder / STATE_FILE).write_text(json.dumps(state, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if self.sources:
+            sources = json.dumps(save_sources(self.sources), ensure_ascii=False)
+            (folder / TENSORS_FILE).write_text(sources + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> FittedSequence:
+        """What `save` wrote; raises `UserError` if files are missing or damaged."""
+        path = Path(folder) / STATE_FILE
+        try:
+            state = read_json(path)
+            tensors = path.with_name(TENSORS_FILE)
+            sources = read_json(tensors) if tensors.exists() else {}
+            return cls(
+                state["name"],
+                SequenceInputConfig.model_validate(state["config"]),
+                load_tokenizer(Path(folder) / TOKENIZER_FOLDER, local_files_only=True),
+                state["max_length"],
+                state["statistics"],
+                state["backbone"],
+                load_sources(sources),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(Fault(str(path), f"no fitted sequence input ({type(error).__name__}: {error})")) from None
+
+
+def cells_of(source: TensorSource, rows: Any) -> list[Any]:
+    """The values in a source's column; None in each row where it has none."""
+    return [parse_cell(text) for text in rows[source.column]] if source.column is not None else []

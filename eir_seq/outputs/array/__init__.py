@@ -1,0 +1,1 @@
+"""Arrays of numbers or of classes, one for each row."""

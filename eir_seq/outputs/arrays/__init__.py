@@ -1,0 +1,1 @@
+"""What outputs of arrays and of pictures share: decoders, losses, metrics and samples in the report."""

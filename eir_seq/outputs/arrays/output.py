@@ -1,0 +1,182 @@
+"""The base of outputs that predict an array (channels, height, width) for each row."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from eir_seq.config.strict import Strict
+from eir_seq.modalities.encoders.layers.patches import Shape
+from eir_seq.outputs.arrays.forms import form_of
+from eir_seq.outputs.arrays.scale import Scale
+from eir_seq.outputs.base import FittedOutput, TargetRows
+from eir_seq.outputs.files import FileCell
+from eir_seq.registry import imported
+
+MOST_SHOWN = 1 << 16
+"""Values of a row that a report shows, about."""
+
+
+class GridState(Strict):
+    """What a fitted output remembers of the training rows."""
+
+    name: str
+    shape: list[int] = Field(min_length=1, max_length=3, description="of the target")
+    mean: list[float] = Field(min_length=1, description="of all values, or of each channel or element")
+    deviation: list[float] = Field(min_length=1, description="likewise the standard deviation")
+    least: float = Field(0.0, description="of all values")
+    greatest: float = Field(1.0, description="of all values")
+    classes: dict[int, int] = Field({}, description="of loss categorical: each value, and the elements that have it")
+
+
+class FittedGridOutput(FittedOutput):
+    """An output of arrays or pictures that knows their shape, and their scale or classes.
+
+    What raw outputs mean is up to its `form` (`eir_seq.outputs.arrays.forms.Form`). Targets are (rows, channels,
+    height, width) as they are stored; `numbers` gives their values.
+    """
+
+    SAMPLE_ROWS = 4
+    config: Any
+
+    def __init__(self, state: Any) -> None:
+        super().__init__(state)
+        self.classes = list(state.classes)
+        self.scale = Scale.of(self.grid, state.mean, state.deviation)
+        self.form = form_of(self)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the target of a row."""
+        return tuple(self._state.shape)
+
+    @property
+    @abstractmethod
+    def grid(self) -> Shape:
+        """Channels, height and width."""
+
+    @abstractmethod
+    def numbers(self, target: Tensor) -> Tensor:
+        """Values of stored targets as floats in their own units, NaN where they lack."""
+
+    @abstractmethod
+    def restored(self, raw: Tensor) -> Tensor:
+        """The inverse of `scale.standardized`, with values that are possible."""
+
+    @abstractmethod
+    def value(self, predicted: Tensor) -> Any:
+        """What `Form.predicted` gave of a row, as Python code gets it: a NumPy array."""
+
+    @abstractmethod
+    def file(self, row: Any) -> FileCell:
+        """The file of a prediction.
+
+        Args:
+            row: a function without arguments that gives `value`.
+        """
+
+    @property
+    def output_size(self) -> int:
+        """Values of the raw output of a row."""
+        return math.prod(self.form.raw_grid)
+
+    def build_head(self, in_features: int) -> nn.Module:
+        """Dropout and the decoder: fused features (batch, in_features) to raw outputs (batch, *grid)."""
+        return self.form.build_head(in_features)
+
+    def build_state_head(self, sizes: Mapping[str, int], *, pretrained: bool) -> nn.Module:
+        """The decoder that reads inputs: ``head({input: TokenStates}, target)`` to raw outputs (batch, *grid).
+
+        Raises:
+            UserError: an input has another height and width.
+        """
+        del pretrained
+        decoder = imported(self.config.model.IMPLEMENTATION)
+        head: nn.Module = decoder(self.config.model.model_init_config, sizes, self.form.raw_grid, self.name)
+        return head
+
+    def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
+        """See `Form.loss_terms`."""
+        return self.form.loss_terms(raw, target)
+
+    def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
+        """See `Form.loss_counts`."""
+        del inputs
+        return self.form.loss_counts(target)
+
+    def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
+        """The loss, and metrics of predictions where raw outputs are such."""
+        values = {"loss": self.form.loss(raw, target)}
+        return values | self.measured(raw, target) if self.form.PREDICTS else values
+
+    def measured(self, predicted: Tensor, target: Tensor) -> dict[str, float]:
+        """Metrics of what `Form.predicted` reads, (rows, *raw_grid), of those that these rows define."""
+        return self.form.measure(predicted, target)
+
+    def undefined(self, target: Tensor) -> dict[str, str]:
+        """See `Form.undefined`."""
+        return self.form.undefined(target)
+
+    def errors(self, raw: Tensor, target: Tensor) -> Tensor:
+        """See `Form.errors`."""
+        return self.form.errors(raw, target)
+
+    def samples(self, raw: Tensor, target: Tensor) -> dict[str, NDArray[Any]]:
+        """Values in the target's own units, or indices of classes, NaN where there are none; large arrays thinned."""
+        height = self.grid[1]
+        step = math.ceil(max(1.0, (math.prod(self.grid) / MOST_SHOWN) ** (1 if height == 1 else 0.5)))
+        shown = {"true": self.form.true(target), "predicted": self.form.predicted(raw).float()}
+        return {name: values[:, :, ::step, ::step].cpu().numpy() for name, values in shown.items()}
+
+    def decode(self, raw: Tensor) -> dict[str, list[Any]]:
+        """A file for each row."""
+        return {self.name: self.cells(raw)} if self.form.PREDICTS else {}
+
+    def cells(self, predicted: Tensor) -> list[FileCell]:
+        """The files of predictions that are standardized, (rows, *grid), or of logits."""
+        return [self.file(_Row(self, values)) for values in predicted]
+
+    def row_writer(self, network: Any, rows: Any, *, seed: int, all_rows: bool) -> Any:
+        """See `Form.row_writer`."""
+        return self.form.row_writer(network, rows, seed=seed, all_rows=all_rows)
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest value of the training rows, standardized, each of the shape of the grid."""
+        least, greatest = (
+            self.scale.standardized(torch.full(self.grid, value)) for value in (self._state.least, self._state.greatest)
+        )
+        return least, greatest
+
+    @abstractmethod
+    def names(self, rows: TargetRows) -> list[str]:
+        """The file of each row's target, or what is in its place, in readable form."""
+
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
+        """The column NAME_true with the file of each row's target."""
+        return {f"{self.name}_true": self.names(rows)}
+
+
+class _Row:
+    """Makes the prediction of one row of its raw output, when it is asked for."""
+
+    def __init__(self, output: FittedGridOutput, raw: Tensor) -> None:
+        self.output, self.raw = output, raw
+
+    def __call__(self) -> Any:
+        return self.output.value(self.output.form.predicted(self.raw[None])[0])
+
+
+def stacked(rows: Sequence[Any], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Arrays of one shape as a tensor (rows, *shape); each is held once."""
+    found = torch.empty(len(rows), *shape, dtype=dtype)
+    for place, row in enumerate(rows):
+        found[place] = torch.as_tensor(row).reshape(tuple(shape))
+    return found

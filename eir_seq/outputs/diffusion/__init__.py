@@ -1,0 +1,1 @@
+"""Denoising diffusion: what outputs share that generate arrays and pictures."""

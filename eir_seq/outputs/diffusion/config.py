@@ -1,0 +1,96 @@
+"""What an experiment may say about diffusion. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from eir_seq.config.strict import Positive, Several, Strict, ignored
+from eir_seq.errors import Fault
+
+BetaSchedule = Literal["linear", "scaled-linear", "cosine", "sigmoid"]
+Prediction = Literal["epsilon", "v"]
+
+
+class UNetOptions(Strict):
+    """Options of the U-Net that denoises."""
+
+    channels: Positive = Field(32, description="channels of the first level")
+    multipliers: list[Positive] = Field(
+        default=[1, 2, 4],
+        min_length=1,
+        max_length=8,
+        description="channels of each level, as multiples of `channels`; each level halves the sides of the one before",
+    )
+    blocks: Positive = Field(1, description="residual blocks per level")
+    kernel: Annotated[int, Field(ge=1, le=31)] = Field(3, description="width of the kernels; odd")
+    attention_heads: int = Field(4, ge=0, description="heads of self-attention at the lowest level; 0: no attention")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
+
+    def faults(self, place: str) -> Iterator[Fault]:
+        """Even kernels, and heads among which the channels cannot be shared out."""
+        if self.kernel % 2 == 0:
+            yield Fault(f"{place}.kernel", f"{self.kernel} is even; kernels are centred: {self.kernel + 1}, say")
+        lowest = self.channels * self.multipliers[-1]
+        if self.attention_heads and lowest % self.attention_heads:
+            message = f"{lowest} channels of the lowest level cannot be shared out among {self.attention_heads} heads"
+            yield Fault(f"{place}.attention_heads", message)
+
+
+class DiffusionOptions(Strict):
+    """How a diffusion model is trained and sampled (Ho et al. 2020, arXiv:2006.11239)."""
+
+    steps: Several = Field(1000, description="noise levels of training")
+    beta_schedule: BetaSchedule = Field(
+        "cosine",
+        description="how the variance of the added noise grows with the steps: linearly, by its square root, so that "
+        "the signal falls along a cosine, or along a sigmoid",
+    )
+    prediction: Prediction = Field(
+        "v", description="what the U-Net predicts: the noise (epsilon), or the velocity (v), which mixes it with signal"
+    )
+    sampler: Literal["ddpm", "ddim", "dpm-solver"] = Field(
+        "ddim", description="ddpm (random), ddim (by default not, but for its start), or DPM-Solver++ of second order"
+    )
+    inference_steps: Positive = Field(
+        50, description="steps of the U-Net per sample, at most `steps`; dpm-solver needs the fewest"
+    )
+    eta: float = Field(0.0, ge=0, le=1, description="randomness of the steps of ddim; 1 is ddpm")
+    clip: bool = Field(
+        True, description="keep the estimates of the clean sample within the range of the training targets"
+    )
+    condition_dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="probability that a training row loses its condition (all inputs): a learned vector takes its "
+        "place, so that samples can be guided",
+    )
+    guidance: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="scale of classifier-free guidance: 1 samples as trained, more follows the inputs more closely, 0 "
+        "ignores them",
+    )
+    sample_rows: int = Field(
+        8, ge=0, description="evenly spaced validation rows for which samples are drawn at each evaluation; 0: none"
+    )
+    unet: UNetOptions = Field(default_factory=UNetOptions, description="the U-Net that denoises")
+
+    def faults(self, place: str) -> Iterator[Fault]:
+        """Steps that were not trained, guidance without what it needs, options without effect."""
+        if self.inference_steps > self.steps:
+            message = f"{self.inference_steps} is more than the {self.steps} steps of training ({place}.steps)"
+            yield Fault(f"{place}.inference_steps", message)
+        if self.sampler != "ddim":
+            yield from ignored(place, self, "eta", f"with sampler {self.sampler!r}; ddim has it")
+        if self.guidance != 1 and not self.condition_dropout:
+            message = (
+                f"{self.guidance:g} needs rows that are trained without their condition: "
+                f"set {place}.condition_dropout above 0, such as 0.1"
+            )
+            yield Fault(f"{place}.guidance", message)
+        yield from self.unet.faults(f"{place}.unet")
