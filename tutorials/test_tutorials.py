@@ -47,6 +47,7 @@ TUTORIALS = [
     Tutorial("10_grades", "grades", {("grade", "kappa"): 0.8}),
     Tutorial("11_questions", "questions", {("answer", "exact_match"): 0.9}),
     Tutorial("12_missing_everything", "missing", {("admitted", "accuracy"): 0.93, ("days", "r2"): 0.9}),
+    Tutorial("22_instructions", "instructions", {("answer", "exact_match"): 0.9}),
     Tutorial("14_intervals", "intervals", {("load", "r2"): 0.92, ("load", "coverage"): 0.7}),
     Tutorial("16_captions", "captions", {("caption", "exact_match"): 0.9}),
     Tutorial("17_sentences", "reports", {("report", "exact_match"): 0.93}),

@@ -204,7 +204,22 @@ class Chat:
             spans.append((len(before), len(whole.rstrip())))
         return full, spans
 
+    @cached_property
+    def _plain(self) -> tuple[str, str, str] | None:
+        """Start, end and what follows marks, of a plain template, which needs no process of its own."""
+        own = self.tokenizer.specials
+        for end in (END_OF_TURN, own.eos, own.sep):
+            for start in ("", own.bos):
+                for more in ("", "\n"):
+                    if start is not None and end and self.template == template_of(end, start=start, behind=more):
+                        return start, end, more
+        return None
+
     def _render(self, messages: Conversation, *, opened: bool = False) -> str:
+        if self._plain is not None:
+            start, end, more = self._plain
+            said = "".join(f"<|{one['role']}|>{more}{one['content']}{end}{more}" for one in messages)
+            return f"{start}{said}<|{ASSISTANT}|>{more}" if opened else f"{start}{said}"
         try:
             text: str = self.tokenizer.apply_chat_template(
                 messages, chat_template=self.template, tokenize=False, add_generation_prompt=opened

@@ -200,7 +200,7 @@ def test_what_no_conversation_is(value: Any, answered: bool, message: str | None
 
 
 def test_rows_to_conversations() -> None:
-    rows = {"q": ["a", "b"], "s": ["be", None], "r": ["x", None]}
+    rows: dict[str, Any] = {"q": ["a", "b"], "s": ["be", None], "r": ["x", None]}
     spoken = Conversation(prompt="q", answers=("r",), system="s")
     user = [{"role": "user", "content": content} for content in "ab"]
     assert prompts_of(spoken, rows) == [[{"role": "system", "content": "be"}, user[0]], [user[1]]]
@@ -221,3 +221,14 @@ def test_offsets_are_those_of_the_text(tokenizer: Tokenizer) -> None:
     found = chat(tokenizer).spoken(talk)
     assert tokenizer.decode(found.ids[found.learned]) == "über 日本<|end|>"
     assert found.learned.dtype == np.bool_
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_the_plain_template_is_written_without_a_process_as_with_one(tokenizer: Tokenizer, opened: bool) -> None:
+    bare = train_tokenizer("byte", [])
+    for known in (tokenizer, bare):
+        own = chat(known)
+        text = known.apply_chat_template(TALK, chat_template=own.template, tokenize=False, add_generation_prompt=opened)
+        assert own._plain is not None
+        assert own._render(TALK, opened=opened) == text
+    assert chat(tokenizer, STRICT)._plain is None

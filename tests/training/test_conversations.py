@@ -58,7 +58,7 @@ def loss_of(parts: Parts, split: str = "train") -> float:
     for batch in parts.data.train_dataloader() if split == "train" else parts.batches(split):
         raw = parts.network.run(batch)["answer"]
         assert output.loss_counts(batch["inputs"], batch["targets"]["answer"]).tolist() == raw[:, 1:].tolist()
-        loss = output.loss_terms(raw, batch["targets"]["answer"]).sum()
+        loss: Any = output.loss_terms(raw, batch["targets"]["answer"]).sum()
         loss.backward()
         sums, counts = sums + loss.item(), counts + raw[:, 1].sum().item()
     return sums / counts
@@ -72,7 +72,7 @@ def test_packed_and_separate_have_the_loss_of_the_reference(tmp_path: Path, whic
         outputs = {"answer": {**MESSAGES, "documents": layout, "train_on": which}}
         inputs = {"chat": {**raw(tmp_path)["inputs"]["chat"], "max_length": 96}}
         parts = parts_of(tmp_path, inputs=inputs, outputs=outputs, data={"validation": None})
-        backbone: Any = parts.network.encoder("chat").backbone  # type: ignore[union-attr]
+        backbone: Any = parts.network.encoder("chat").backbone
         found[layout] = loss_of(parts)
         gradients[layout] = backbone.body.embeddings.tokens.weight.grad.clone()
         rows = len(parts.data.encoded["train"])

@@ -129,7 +129,8 @@ def test_at_the_start_the_loss_is_log_2(tmp_path: Path, start: Path, lora: bool)
     assert all(name.startswith("backbone.") for name in names), "a copy is not among the weights of the network"
     batch = next(iter(parts.data.train_dataloader()))
     raw_ = parts.network.train().run(batch)["answer"]
-    parts.outputs["answer"].loss_terms(raw_, torch.zeros(len(raw_))).sum().backward()
+    loss: Any = parts.outputs["answer"].loss_terms(raw_, torch.zeros(len(raw_))).sum()
+    loss.backward()
     moved = [name for name, own in encoder.named_parameters() if own.grad is not None and own.grad.abs().sum() > 0]
     assert moved
     assert all(".lora." in name for name in moved) == lora

@@ -52,7 +52,8 @@ class Completer:
     generation: dict[str, Any]
     longest: int | None
     encode: Callable[[Sequence[str], int | None], list[list[int]]] | None = None
-    """Prompts to their tokens, of which there is `room` for so many; by default `begin` and those of the text."""
+    """Prompts to their tokens, with the number of these that there is room for; what is written is then a text of its
+    own. By default `begin` and the tokens of the prompt, which is continued."""
 
     @property
     def room(self) -> int | None:
@@ -120,6 +121,8 @@ class Completer:
         """The text of new tokens; a space that belongs to the first of them is found from what precedes it."""
         if self.end is not None and self.end in new:
             new = new[: new.index(self.end)]
+        if self.encode is not None:
+            return self.tokenizer.decode(new, skip_special_tokens=True)
         before, whole, alone = (
             self.tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, [*prompt, *new], new)
         )
