@@ -75,7 +75,8 @@ class Cell:
                     declared[key] = str(folder / declared[key])
         sections: dict[str, Any] = {"seed": seed, **self.sections}
         if self.lacking:
-            sections["data"] = {"on_missing": "keep", **self.sections.get("data", {})}
+            keep = {"on_missing": "keep", "on_bad_row": "skip"}  # rows that lack all targets are left out
+            sections["data"] = {**keep, **self.sections.get("data", {})}
         return scores(tables, inputs, self.outputs, epochs=epochs or self.epochs, run=folder / "run", **sections)
 
 
