@@ -165,7 +165,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("lora", [True, False])
+@pytest.mark.parametrize("lora", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_margins_rise_and_a_killed_run_ends_alike(
     tmp_path: Path, start: Path, lora: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """Writes made-up instructions: ``python make_data.py [ROWS]`` writes chats.jsonl and pairs.jsonl.
 
-A conversation names some words and what is to be done with them: reverse, sort, count or upper. In some of them a second
-turn asks for something else with the same words. No conversation is written twice, so that those of the test rows are
+A conversation names some words and what is to be done with them: reverse, sort, count or upper. In some of them a
+second turn asks for something else with the same words. No conversation is written twice, so that those of the test rows are
 new. In pairs.jsonl each instruction to write capitals has two answers; the one without capitals is preferred.
 """
 
@@ -12,7 +12,7 @@ import random
 import sys
 
 ROWS = 3000
-WORDS = "red blue gold pink gray teal lime cyan".split()
+WORDS = ["red", "blue", "gold", "pink", "gray", "teal", "lime", "cyan"]
 TASKS = {
     "reverse": lambda words: words[::-1],
     "sort": sorted,
