@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from eir_seq.commands.predict import keys_of
+from eir_seq.commands.keys import read_keys
 from eir_seq.config.strict import Strict
-from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.errors import Fault, UserError
 from eir_seq.machine import importing
 
 _HELP = """\
@@ -41,19 +41,15 @@ def run(arguments: list[str]) -> int:
         fields = ChatConfig.model_fields.items()
         print(_HELP.format(keys="\n".join(f"  {name:<19} {field.description}" for name, field in fields)))
         return 0
-    config = keys_of(arguments, ChatConfig)
+    config = read_keys(arguments, ChatConfig, ("run", "bundle"), ("run", "bundle"))
     named = config.run or config.bundle
     if named is None or (config.run and config.bundle):
         problem = "is missing; name a run folder, or the bundle in it" if named is None else "is the same as bundle"
         raise UserError(Fault("run", problem, "command line"))
-    folder = Path(named).expanduser()
-    if not folder.exists():
-        parent = folder.parent
-        hint = nearest(folder.name, [entry.name for entry in parent.iterdir()]) if parent.is_dir() else ""
-        raise UserError(Fault("run", f"no such file or folder: {named!r}{hint}", "command line"))
     with importing():
         from eir_seq.inference.chat import Dialogue, talk
 
+    folder = Path(named).expanduser()
     dialogue = Dialogue.open(folder, system=config.system, generation=config.generation, accelerator=config.accelerator)
     talk(dialogue, sys.stdin, prompt="> " if sys.stdin.isatty() else "")
     return 0

@@ -232,7 +232,7 @@ def test_the_command_chats(finished: Path, capsys: pytest.CaptureFixture[str], m
     for words, message in (
         (["run=nowhere"], "run: no such file or folder: 'nowhere'"),
         (["system=x"], "run: is missing; name a run folder, or the bundle in it"),
-        (["run=a", "bundle=b"], "run: is the same as bundle"),
+        (["run=.", "bundle=."], "run: is the same as bundle"),
         (["run=.", "sytem=x"], "sytem: unknown key; did you mean 'system'?"),
         ([f"run={finished / 'run'}", "generation.max_token=2"], "generation.max_token: not an option of generate"),
     ):
