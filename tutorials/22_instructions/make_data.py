@@ -1,8 +1,8 @@
 """Writes made-up instructions: ``python make_data.py [ROWS]`` writes chats.jsonl and pairs.jsonl.
 
 A conversation names some words and what is to be done with them: reverse, sort, count or upper. In some of them a
-second turn asks for something else with the same words. No conversation is written twice, so that those of the test rows are
-new. In pairs.jsonl each instruction to write capitals has two answers; the one without capitals is preferred.
+second turn asks for something else with the same words. No conversation is written twice, so that those of the test
+rows are new. In pairs.jsonl each instruction to write capitals has two answers; the one without them is preferred.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.errors import UserError
@@ -75,9 +74,8 @@ class AnswerWriter:
     def arrays(self) -> None:
         """None: it writes texts."""
 
-    def samples(self, count: int, folder: Path, step: int) -> list[tuple[str, str, str]]:
-        """The first answers, without files."""
-        del folder, step
+    def samples(self, count: int) -> list[tuple[str, str, str]]:
+        """The first answers, each with what is answered and the true one."""
         known = sorted(self.texts)[:count]
         return [(self.sources[row], self.texts[row], self.true[row] or "") for row in known]
 
