@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from eir_seq.config.conversations import with_conversations
 from eir_seq.config.errors import dotted, faults_of, yaml_text
 from eir_seq.config.folders import home_fault
 from eir_seq.config.inputs import share_faults, with_shared
@@ -72,7 +73,7 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     """
     if homeless := list(_homeless(raw, ())):  # nothing can be said of what they name
         raise UserError(*homeless)
-    raw = _with_conversations(raw)
+    raw = with_conversations(raw)
     raw = {**raw, "inputs": with_shared(raw["inputs"], INPUTS)} if "inputs" in raw else raw
     faults = [Fault(path, "must be given (it is ??? where it is declared)") for path in _unset(raw, ())]
     shares = list(share_faults(raw.get("inputs")))
@@ -99,23 +100,6 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     if faults or config is None:
         raise UserError(*sorted(set(_once(faults, raw)), key=faults.index))
     return config
-
-
-def _with_conversations(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config with an empty `column` in inputs whose text is that of an output: prompts and answers, or messages."""
-    inputs, outputs = raw.get("inputs"), raw.get("outputs")
-    if not isinstance(inputs, Mapping) or not isinstance(outputs, Mapping):
-        return raw
-    texts = {
-        name: given
-        for name, given in inputs.items()
-        if isinstance(given, Mapping) and given.get("type", "sequence") == "sequence"
-    }
-    open_ = [name for name, given in texts.items() if not {"column", "text"} & given.keys()]
-    talks = [given for given in outputs.values() if isinstance(given, Mapping) and {"prompt", "messages"} & {*given}]
-    read = [given.get("input") or (open_[0] if len(open_) == 1 else None) for given in talks]
-    filled = {name: {**inputs[name], "column": ""} for name in open_ if name in read}
-    return {**raw, "inputs": {**inputs, **filled}} if filled else raw
 
 
 def _once(faults: Sequence[Fault], raw: Mapping[str, Any]) -> Iterator[Fault]:
