@@ -153,7 +153,7 @@ def _writing_faults(place: str, layer: str, sections: Sections) -> Iterator[Faul
     """A message into a language model that reads and writes by itself when its texts are predicted."""
     for name, output in sections.outputs.items():
         source = sections.token_inputs.get(name)
-        writes = output.PRETRAINS or output.COMPLETES or output.generation_options is not None
+        writes = output.pretrains or output.completes or output.generation_options is not None
         if source is not None and writes and (layer == f"inputs.{source}" or layer.startswith(f"inputs.{source}.")):
             reason = f"outputs.{name} writes by inputs.{source} alone, without the rest of the network"
             yield Fault(f"{place}.to", f"{reason}; a seq2seq_lm output with a model of its own takes messages")
