@@ -44,6 +44,7 @@ inputs:
   values: { type: measures, names: [a, b] }
   table: { type: tabular, continuous: [a, b], model: { model_type: cross } }
 fusion: { type: mean, hidden_size: 8 }
+broker: [{ from: inputs.dna, to: outputs.events, projection: normed, fusion: film }]
 outputs:
   events: { type: count, column: events }
   curve: { type: array, column: curve, model: { model_type: ramp } }
@@ -141,6 +142,8 @@ def test_a_module_adds_one_of_each(project: Path) -> None:
         "metrics.count.zeros",
         "optimizers.rprop",
         "outputs.count",
+        "message_fusions.film",
+        "projections.normed",
         "schedulers.inverse-sqrt",
         "sources.sqlite",
         "tokenizers.codons",

@@ -125,11 +125,12 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     rows = tables["train"].num_rows
     for name in reversed(fractions) if single_text else fractions:  # the test part is the last one of a text
         tables["train"], tables[name] = draw(tables["train"], name, fractions, rows, data, roles)
+    warnings = _few_left(fractions, tables["train"].num_rows, rows)
     if data.limit is not None and data.limit < tables["train"].num_rows:
         tables["train"] = draw_limit(tables["train"], data.limit, data, roles)
     check_learnable(tables["train"], roles)
     check_classes(tables, roles)
-    return _finish(tables, parts, roles, class_spelling(tables["train"], roles))
+    return _finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
 
 
 def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[str, int]:
@@ -186,6 +187,9 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     """The checked rows of every file or Hub split that the config names; faults of all of them are raised together."""
     sources = {split: path for split, path in source_paths(data).items() if split in only}
     faults = FaultLog()
+    if roles.file_dir is not None and not os.path.isdir(os.path.expanduser(roles.file_dir)):
+        faults.add("file_dir", "data.file_dir", f"{roles.file_dir} is not a folder")
+        roles = replace(roles, demanding=(), restoring=())
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
     optional = (
@@ -334,6 +338,14 @@ def _shared_ids(parts: dict[str, CheckedRows]) -> list[str]:
                 "data.id out"
             )
     return messages
+
+
+def _few_left(drawn: Mapping[str, float], left: int, rows: int) -> list[str]:
+    """A warning where more rows are drawn for validation and test than are left to train on."""
+    if rows - left <= left:
+        return []
+    places = " and ".join(f"data.{name}" for name in drawn)
+    return [f"{places}: {rows - left:,} of {rows:,} rows are held out, which leaves {left:,} for training"]
 
 
 # ----------------------------------------------------------------------------------------------------- finishing

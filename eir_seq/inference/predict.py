@@ -26,6 +26,7 @@ from eir_seq.inference.prompts import (
     reads_besides,
     rows_of_texts,
     text_writer,
+    text_writers,
     writing,
 )
 from eir_seq.machine import cannot_write
@@ -100,7 +101,7 @@ def predict(
     with Console() as console:
         with console.phase(f"reading {folder}"):
             bundle = read_bundle(folder)
-        config = _config(bundle.config, test, batch_size, accelerator, reading)
+        config = config_of(bundle.config, test, batch_size, accelerator, reading)
         if latents is not None:
             check_layers(bundle.network, latents, bundle.outputs, "latents")
             if language_model(bundle) is not None or prompt is not None:
@@ -112,13 +113,18 @@ def predict(
             raise UserError(Fault("latents", "are written of rows of a table, not of prompts"))
         if fills is not None and prompted:
             return _fill(run, folder, bundle, fills, config, test, prompt, generation, destination, console, csv_safe)
-        writes = text_writer(bundle)
-        if writes is not None:
-            bundle = writing(bundle, writes, generation)
+        writes, writers = text_writer(bundle), text_writers(bundle)
+        if writers and (writes is not None or not prompted):
+            bundle = writing(bundle, writers, generation)
         elif fills is not None and generation:
             raise UserError(
                 Fault("generation", "has no effect on rows of a table: what is taken out of them is measured")
             )
+        elif writers:
+            message = (
+                f"the texts of {run} are written from rows of a table, not from a single text; give data.test=TABLE"
+            )
+            raise UserError(Fault("prompt" if prompt is not None else "data.test", message))
         elif generation and prompt is None and any(output.config.generates for output in bundle.outputs.values()):
             bundle = drawing(bundle, generation)
         elif prompt is not None or generation:
@@ -133,7 +139,7 @@ def predict(
                 rows = rows_of_texts(bundle, writes, prompt, test)
                 left_out = None
             else:
-                splits = _load_rows(config, bundle, console, may_lack_id="id" not in reading)
+                splits = load_rows(config, bundle, console, may_lack_id="id" not in reading)
                 assert splits.test is not None
                 rows, left_out = _with_known_classes(splits.test, _left_out(config, splits), bundle.outputs, config)
             found.append(f"{rows.num_rows:,} of {test or config.data.test if prompt is None else 'prompt'}")
@@ -210,7 +216,7 @@ def _complete(
     elif is_prompt_file(str(test)):
         prompts = read_prompts(str(test))
     else:
-        splits = _load_rows(config, bundle, console, need_texts=besides is None)
+        splits = load_rows(config, bundle, console, need_texts=besides is None)
         rows, left_out = splits.test, _left_out(config, splits)
         assert rows is not None
         _say_left_out(left_out, console)
@@ -273,7 +279,7 @@ def find_bundle(run: Path) -> Path:
     raise UserError(Fault("run", f"{run} is neither a run folder nor a bundle"))
 
 
-def _config(
+def config_of(
     config: ExperimentConfig, test: str | None, batch_size: int | None, accelerator: str, reading: Mapping[str, Any]
 ) -> ExperimentConfig:
     """The run's config, for these rows."""
@@ -321,7 +327,7 @@ def _say_left_out(left_out: Sequence[LeftOut] | None, console: Console) -> None:
         console.say(f"rows without a prediction: {len(left_out):,} (column {NOT_PREDICTED!r} says why)")
 
 
-def _load_rows(
+def load_rows(
     config: ExperimentConfig, bundle: Bundle, console: Console, *, need_texts: bool = True, may_lack_id: bool = True
 ) -> Splits:
     """The rows to predict. They may lack the column of ids, as they may lack labels: their numbers are the ids then."""

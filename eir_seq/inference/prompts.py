@@ -30,7 +30,7 @@ def language_model(bundle: Bundle) -> FittedOutput | None:
     """The language model of a bundle that is nothing else."""
     output = next(iter(bundle.outputs.values()))
     alone = len(bundle.inputs) == len(bundle.outputs) == 1
-    return output if output.config.COMPLETES and alone else None
+    return output if output.config.completes and alone else None
 
 
 def reads_besides(bundle: Bundle) -> str | None:
@@ -118,15 +118,21 @@ def completions(
 
 
 def text_writer(bundle: Bundle) -> FittedOutput | None:
-    """The sequence-to-sequence output of a bundle."""
-    return next((output for output in bundle.outputs.values() if output.config.target_text is not None), None)
+    """The output of a bundle that writes from texts: a sequence-to-sequence one, or one that answers."""
+    return next((output for output in bundle.outputs.values() if output.config.writes_from_texts), None)
 
 
-def writing(bundle: Bundle, output: FittedOutput, generation: Mapping[str, Any]) -> Bundle:
-    """The bundle with other options of generation; raises `UserError` for those that `generate` does not have."""
-    changed = output.writing_with(generation)
-    check_generation(changed.config.generation_options or {}, "generation")
-    return replace(bundle, outputs={**bundle.outputs, output.name: changed})
+def text_writers(bundle: Bundle) -> list[FittedOutput]:
+    """All outputs of a bundle that write a text for each row."""
+    return [output for output in bundle.outputs.values() if output.config.writes_texts]
+
+
+def writing(bundle: Bundle, outputs: Sequence[FittedOutput], generation: Mapping[str, Any]) -> Bundle:
+    """The bundle with other options of generation of `outputs`; raises `UserError` for options that do not exist."""
+    changed = {output.name: output.writing_with(generation) for output in outputs}
+    for output in changed.values():
+        check_generation(output.config.generation_options or {}, "generation")
+    return replace(bundle, outputs={**bundle.outputs, **changed})
 
 
 def drawing(bundle: Bundle, generation: Mapping[str, Any]) -> Bundle:
@@ -142,6 +148,4 @@ def rows_of_texts(bundle: Bundle, output: FittedOutput, prompt: str | None, test
     from eir_seq.rows import Rows
 
     texts = {"1": prompt} if prompt is not None else read_prompts(str(test))
-    fitted = bundle.inputs[output.input]
-    columns = {ID: list(texts), fitted.config.column: list(texts.values())}
-    return Rows.of({**columns, fitted.target_column: [None] * len(texts)})
+    return Rows.of({ID: list(texts), **bundle.inputs[output.input].columns_of_texts(list(texts.values()))})

@@ -147,7 +147,8 @@ def test_in_memory_predictions_are_arrays(finished: Path) -> None:
         "wave": np.zeros((2, 7)).tolist(),
         "gray": str(finished / "test1_gray.png"),
     }
-    [row] = Predictor(read_bundle(finished / "run" / "bundle"), accelerator="cpu").predict([given])
+    bundle = read_bundle(finished / "run" / "bundle")
+    [row] = Predictor(bundle, accelerator="cpu", file_dir=finished).predict([given])
     assert row["again"].dtype == np.float32
     assert row["again"].shape == row["codes"].shape == (2, 7)
     assert row["colour"].shape == (6, 9, 3)

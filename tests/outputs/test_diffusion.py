@@ -52,9 +52,10 @@ def head_of(*shape: int, **options: Any) -> DiffusionHead:
 
 
 @pytest.mark.parametrize("sides", [(1,), (7,), (2, 9), (8, 8), (3, 1, 5)])
-@pytest.mark.parametrize("multipliers", [[1], [1, 2, 2, 2]])
-def test_the_u_net_takes_any_sides(sides: tuple[int, ...], multipliers: list[int]) -> None:
-    network = UNet((3, *sides), 4, UNetOptions(channels=4, multipliers=multipliers, blocks=2))
+@pytest.mark.parametrize(("channels", "multipliers"), [(34, [1]), (4, [1, 2, 2, 2])])
+def test_the_u_net_takes_any_sides(sides: tuple[int, ...], channels: int, multipliers: list[int]) -> None:
+    options = UNetOptions(channels=channels, multipliers=multipliers, blocks=2, attention_heads=2)
+    network = UNet((3, *sides), 4, options)
     x, times = torch.randn(2, 3, *sides, requires_grad=True), torch.tensor([0, 10])
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -62,6 +63,12 @@ def test_the_u_net_takes_any_sides(sides: tuple[int, ...], multipliers: list[int
     assert found.shape == x.shape
     found.sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
+
+
+def test_a_large_target_gets_few_channels_of_the_condition() -> None:
+    network = UNet((1, 100_000), 256, UNetOptions(channels=16))
+    assert network.spread is not None
+    assert network.spread.weight.shape == (25_000, 256)
 
 
 def test_losses_of_an_evaluation_depend_on_the_row_alone() -> None:

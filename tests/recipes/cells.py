@@ -45,7 +45,7 @@ class Cell:
     bar: float
     epochs: int = 12
     ours: float = 0.8
-    sections: Mapping[str, Section] = field(default_factory=dict)
+    sections: Mapping[str, Any] = field(default_factory=dict)
     per_class: int = 1000
     classes: int = 3
     lacking: int = 0
@@ -75,7 +75,8 @@ class Cell:
                     declared[key] = str(folder / declared[key])
         sections: dict[str, Any] = {"seed": seed, **self.sections}
         if self.lacking:
-            sections["data"] = {"on_missing": "keep", **self.sections.get("data", {})}
+            keep = {"on_missing": "keep", "on_bad_row": "skip"}  # rows that lack all targets are left out
+            sections["data"] = {**keep, **self.sections.get("data", {})}
         return scores(tables, inputs, self.outputs, epochs=epochs or self.epochs, run=folder / "run", **sections)
 
 
@@ -178,6 +179,15 @@ CELLS = [
         SHARING,
         0.85,
         lacking=50,
+    ),
+    Cell(
+        "genotypes and a category, two targets: an adversary between the inputs",
+        {"genes": make_genotypes(), "level": make_category},
+        {**genes("linear"), **COPIES},
+        {**CLASS, **HEIGHT},
+        0.8,
+        15,
+        sections={"adversaries": [{"from": "inputs.genes", "predict": "inputs.level", "weight": 0.05}]},
     ),
     *(
         Cell(

@@ -16,7 +16,7 @@ SEQUENCE: dict[str, Any] = {
 DECODER: dict[str, Any] = {
     "model_type": "bart",
     "model_init_config": {
-        "d_model": 8, "encoder_attention_heads": 2, "decoder_layers": 1, "decoder_attention_heads": 2,
+        "d_model": 8, "decoder_layers": 1, "decoder_attention_heads": 2,
         "decoder_ffn_dim": 8, "max_position_embeddings": 32,
     },
 }  # fmt: skip

@@ -68,8 +68,8 @@ class DiffusionOptions(SamplerOptions):
     steps: Several = Field(1000, description="noise levels of training")
     beta_schedule: BetaSchedule = Field(
         "cosine",
-        description="how the variance of the added noise grows with the steps: linearly, by its square root, so that "
-        "the signal falls along a cosine, or along a sigmoid",
+        description="how the variance of the noise that a step adds grows: linear; scaled-linear, its square root is "
+        "linear; cosine, so that the signal falls along a cosine; or along a sigmoid",
     )
     prediction: Prediction = Field(
         "v", description="what the U-Net predicts: the noise (epsilon), or the velocity (v), which mixes it with signal"

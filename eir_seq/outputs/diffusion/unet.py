@@ -15,6 +15,8 @@ from eir_seq.outputs.diffusion.config import UNetOptions
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 GROUPS = 8
 """Groups of channels that are normalised together, at most."""
+MOST_SPREAD = 1 << 22
+"""Weights that map the condition to positions; larger levels get fewer channels of it."""
 
 
 class UNet(nn.Module):
@@ -79,8 +81,10 @@ class UNet(nn.Module):
         self.lowest = tuple(side // factor for side, factor in zip(padded, factors, strict=True))
         self.spread, read = None, wide
         if condition_size:
-            self.spread = nn.Linear(condition_size, base * math.prod(self.lowest))
-            read += base
+            positions = math.prod(self.lowest)
+            given = min(base, max(1, MOST_SPREAD // (condition_size * positions)))
+            self.spread = nn.Linear(condition_size, given * positions)
+            read += given
         self.middle = nn.ModuleList([block(read, wide), attention, block(wide, wide)])
         self.up = nn.ModuleList()
         for level in reversed(range(len(widths))):
@@ -204,7 +208,10 @@ def _strides(sides: Sequence[int], count: int) -> list[tuple[int, ...]]:
 
 def _norm(channels: int) -> nn.GroupNorm:
     """Groups of four channels at least: a value alone in its group, at a level of one position, would become zero."""
-    return nn.GroupNorm(math.gcd(GROUPS, max(1, channels // 4)), channels)
+    groups = math.gcd(GROUPS, channels)
+    while groups > 1 and channels // groups < 4:
+        groups //= 2
+    return nn.GroupNorm(groups, channels)
 
 
 def _zero(layer: nn.Module) -> nn.Module:

@@ -17,7 +17,8 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.array.moments import Moments
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
-from eir_seq.modalities.pictures import BILINEAR, MODES, Pixels, Scaling, name_of, picture_size, problem, source_of
+from eir_seq.modalities.files import name_of, source_of
+from eir_seq.modalities.pictures import BILINEAR, MODES, Pixels, Scaling, picture_size, problem
 from eir_seq.outputs.arrays.forms import parts
 from eir_seq.outputs.arrays.output import FittedGridOutput, GridState, stacked
 from eir_seq.outputs.base import Output, TargetRows, ids_of, row_names
