@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from eir_seq.outputs.array.config import ArrayOutputConfig
 from eir_seq.outputs.arrays import forms
 from eir_seq.outputs.arrays.decoder_configs import CnnDecoderOptions, LclDecoderOptions
 from eir_seq.outputs.arrays.decoders import CnnDecoder, Decoder, LclDecoder
+from eir_seq.outputs.arrays.report import section
+from eir_seq.outputs.reporting.sections import Predicted, ShownRows
 
 SHAPES = {1: (12,), 2: (4, 6), 3: (2, 4, 6)}
 ROWS = 20
@@ -360,3 +363,25 @@ def test_other_rows_are_refused_by_id(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has an element of class 8, which no training row has.*\(row 2\)"):
         of_classes.targets(columns(other))
     assert list(of_classes.unknown_labels(columns(other))) == [2]
+
+
+# ------------------------------------------------------------------------------------------------------- report
+
+
+def test_a_report_draws_curves_and_says_what_is_missing() -> None:
+    """An element that is missing everywhere leaves a gap, no warning."""
+    random = np.random.default_rng(0)
+    arrays = {name: random.normal(size=(3, 2, 1, 9)) for name in ("true", "predicted")}
+    arrays["true"][:, :, :, 4] = np.nan
+    shown = ShownRows(["a", "b", "c"], [0.1, 0.2, 0.3], 2, arrays)
+    samples = {"10": shown, "20": shown, "test": shown, "validation": shown}
+    given = Predicted("out", "validation", [], {}, {"type": "array"}, {}, [], samples)
+    found = section(given)
+    assert found is not None
+    assert [plot.title for plot in found.plots] == ["Predicted and true", "Worst rows", "During training"]
+    assert section(replace(given, split="test")).plots[0].title == "Predicted and true"  # type: ignore[union-attr]
+    assert section(replace(given, samples={})) is None
+    heat = {name: values.reshape(3, 2, 3, 3) for name, values in arrays.items()}
+    drawn = section(replace(given, samples={"validation": replace(shown, arrays=heat)}))
+    assert drawn is not None
+    assert "data:image/png" in drawn.plots[0].svg

@@ -33,6 +33,7 @@ class ImageOutputConfig(GridOutputBase):
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.outputs.image.output:ImageOutput"
     METRICS: ClassVar[tuple[Metric, ...]] = PICTURE_METRICS
+    HEADLINES: ClassVar[tuple[tuple[str, ...], ...]] = (("r2", "psnr", "ssim", "mse"),)
     TARGET: ClassVar[str] = "picture"
     CELLS: ClassVar[str] = "eir_seq.outputs.image.cells:TargetPictures"
 
