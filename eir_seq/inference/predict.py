@@ -128,10 +128,9 @@ def predict(
         elif generation and prompt is None and any(output.config.generates for output in bundle.outputs.values()):
             bundle = drawing(bundle, generation)
         elif prompt is not None or generation:
-            place = "prompt" if prompt is not None else "generation"
-            raise UserError(
-                Fault(place, f"{run} writes no texts: it is no language model (with nothing else) and no seq2seq_lm")
-            )
+            if prompt is not None:
+                raise UserError(Fault("prompt", f"{run} writes no texts: it has no output that is a language model"))
+            raise UserError(Fault("generation", f"{run} has no output that generates: no text, and no loss 'diffusion'"))
         with console.phase("reading rows") as found:
             if writes is not None and prompted:
                 if prompt is not None and test is not None:
