@@ -118,7 +118,7 @@ class Adversary(nn.Module):
             "name": self.name,
             "from": str(self.source),
             "shape": str(self.source_shape),
-            "how": f"adversary of {self.config.weight:g}",
+            "how": f"adversary, weight {self.config.weight:g}",
             "to": self.config.predict,
             "target shape": "its targets" if self.predicted_shape is None else str(self.predicted_shape),
         }

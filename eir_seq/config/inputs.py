@@ -172,7 +172,7 @@ def _is_name(value: Any) -> bool:
 
 
 def share_faults(inputs: Any) -> Iterator[Fault]:
-    """Inputs whose `share` names no other one, of the section `inputs` that is not yet checked."""
+    """Inputs whose `share` names none that has its own encoder, of the section `inputs` that is not yet checked."""
     entries = {str(name): given for name, given in inputs.items()} if isinstance(inputs, Mapping) else {}
     for name, given in entries.items():
         share = given.get("share") if isinstance(given, Mapping) else None
@@ -180,6 +180,9 @@ def share_faults(inputs: Any) -> Iterator[Fault]:
             others = [other for other in entries if other != name]
             listed = ", ".join(map(repr, others)) or "none"
             message = f"{share!r} is no other input (there are: {listed}){nearest(share, others)}"
+            yield Fault(f"inputs.{name}.share", message)
+        elif isinstance(share, str) and isinstance(entries[share], Mapping) and entries[share].get("share") is not None:
+            message = f"inputs.{share} has the encoder of inputs.{entries[share]['share']}; name that one"
             yield Fault(f"inputs.{name}.share", message)
 
 
@@ -189,12 +192,9 @@ def shared_faults(inputs: Mapping[str, InputBase]) -> Iterator[Fault]:
         if config.share is None:
             continue
         place, source = f"inputs.{name}.share", inputs.get(config.share)
-        if source is None or source is config:
+        if source is None or source is config or source.share is not None:
             continue  # that is said of what is given, or its own faults are
-        if source.share is not None:
-            message = f"inputs.{config.share} has the encoder of inputs.{source.share}; name that one"
-            yield Fault(place, message)
-        elif type(source) is not type(config):
+        if type(source) is not type(config):
             yield Fault(f"inputs.{name}.type", f"is {config.type!r}, and inputs.{config.share} is {source.type!r}")
         elif not config.NAMING:
             yield Fault(place, f"the encoder of a {config.type!r} input knows its columns and cannot read others")

@@ -128,10 +128,9 @@ def predict(
         elif generation and prompt is None and any(output.config.generates for output in bundle.outputs.values()):
             bundle = drawing(bundle, generation)
         elif prompt is not None or generation:
-            place = "prompt" if prompt is not None else "generation"
-            raise UserError(
-                Fault(place, f"{run} writes no texts: it is no language model (with nothing else) and no seq2seq_lm")
-            )
+            if prompt is not None:
+                raise UserError(Fault("prompt", f"{run} writes no texts: no output is a language model"))
+            raise UserError(Fault("generation", f"{run} generates nothing: it has no text and no loss 'diffusion'"))
         with console.phase("reading rows") as found:
             if writes is not None and prompted:
                 if prompt is not None and test is not None:
@@ -351,6 +350,8 @@ def _check_destination(path: Path, test: str | None) -> None:
     """Refuse before the work what could not be written after it."""
     if path.is_dir():
         raise UserError(Fault("output", f"{path} is a folder; name the CSV file"))
+    if path.suffix.lower() in (".parquet", ".arrow", ".feather", ".jsonl", ".json", ".tsv"):
+        raise UserError(Fault("output", f"{path.name} would be a CSV file; name it {path.stem}.csv"))
     for written in (path, _metrics_file(path)):
         if written.exists() and not written.is_file():
             raise UserError(Fault("output", f"{written} is not a regular file; it would be replaced"))

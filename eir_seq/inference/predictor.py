@@ -260,7 +260,9 @@ class _InMemory:
 
 
 def _column(name: str, values: Sequence[Any]) -> pa.ChunkedArray:
+    values = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]  # of any dimensions
     try:
         return pa.chunked_array([pa.array(values)])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UserError(Fault("rows", f"column {name!r} holds values of several types: {error}")) from None
+        what = "several types" if len({type(value) for value in values if value is not None}) > 1 else "no known type"
+        raise UserError(Fault("rows", f"column {name!r} holds values of {what}: {error}")) from None

@@ -286,6 +286,7 @@ def test_places_that_cannot_be_written_are_refused_first(run: Path, tmp_path: Pa
     before = Path(test).read_bytes()
     assert "is a folder" in faults(run, test=test, output=tmp_path)
     assert "there is no folder" in faults(run, test=test, output=tmp_path / "no" / "o.csv")
+    assert "o.parquet would be a CSV file; name it o.csv" in faults(run, test=test, output=tmp_path / "o.parquet")
     assert "rows to predict" in faults(run, test=test, output=Path(test))
     assert Path(test).read_bytes() == before
     for name in ("o.csv", "p.metrics.json"):
@@ -392,3 +393,5 @@ def test_rows_in_memory_that_cannot_be_used_are_all_named(run: Path) -> None:
         predictor.predict([{"words": "fine"}])
     with pytest.raises(UserError, match="several types"):
         predictor.predict([{"text": "fine"}, {"text": 3}])
+    with pytest.raises(UserError, match="column 'text' holds values of no known type"):
+        predictor.predict([{"text": object()}])

@@ -148,7 +148,9 @@ def test_in_memory_predictions_are_arrays(finished: Path) -> None:
         "gray": str(finished / "test1_gray.png"),
     }
     bundle = read_bundle(finished / "run" / "bundle")
-    [row] = Predictor(bundle, accelerator="cpu", file_dir=finished).predict([given])
+    predictor = Predictor(bundle, accelerator="cpu", file_dir=finished)
+    [row], [same] = predictor.predict([given]), predictor.predict([given | {"wave": np.zeros((2, 7), np.float32)}])
+    np.testing.assert_array_equal(row["again"], same["again"])
     assert row["again"].dtype == np.float32
     assert row["again"].shape == row["codes"].shape == (2, 7)
     assert row["colour"].shape == (6, 9, 3)

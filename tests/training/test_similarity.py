@@ -346,6 +346,9 @@ def test_messages_about_shared_encoders(tmp_path: Path) -> None:
     assert "inputs.more.share: inputs.right has the encoder of inputs.left; name that one" in said(
         more={"type": "sequence", "column": "c", "share": "right"}
     )
+    assert "inputs.right.share: inputs.left has the encoder of inputs.right; name that one" in said(
+        left={"share": "right"}
+    )
     twice = said(left={"max_length": 2})
     assert "inputs.left.max_length" in twice
     assert "inputs.right.max_length" not in twice
