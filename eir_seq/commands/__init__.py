@@ -21,6 +21,7 @@ COMMANDS = {
     "check": "validate an experiment and its data, and try one step",
     "predict": "predict rows of a file with a finished run",
     "models": "list the architectures, or show the options of one",
+    "sweep": "search for the best values of config keys",
     "runs": "compare finished runs",
     "cache": "list or clean cached rows and tokenizers",
     "schema": "print the JSON schema of an experiment, for editors",
