@@ -28,7 +28,7 @@ from eir_seq.config.sweeps import SweepRequest, grid, read_sweep
 from eir_seq.errors import EXIT_RUN_FAILED, Fault, UserError
 from eir_seq.inference.compare import APART_FROM_SETTINGS
 from eir_seq.inference.jobs import read_jobs
-from eir_seq.machine import importing, say
+from eir_seq.machine import say
 from eir_seq.randomness import generator
 from eir_seq.training.redaction import redact, redact_words
 
@@ -66,8 +66,7 @@ def run(arguments: list[str]) -> int:
     flags = parse_flags([word for word in arguments if word != "--dry-run"])
     request = read_sweep(flags.overrides)
     composed, everything = check_ends(request)
-    with importing():
-        objectives = objectives_of(composed.config, request.config)
+    objectives = objectives_of(composed.config, request.config)
     search = Search(request, composed.config, objectives)
     if dry:
         _build(everything)

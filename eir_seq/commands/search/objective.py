@@ -13,6 +13,7 @@ from eir_seq.config.schema import ExperimentConfig, MonitorConfig
 from eir_seq.config.sweeps import Direction, SweepConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json, read_text
+from eir_seq.training.monitor import monitor_of
 
 DIRECTIONS: dict[str, Direction] = {"min": "minimize", "max": "maximize"}
 
@@ -37,8 +38,6 @@ def objectives_of(experiment: ExperimentConfig, config: SweepConfig) -> list[Obj
     Raises:
         UserError: no such metric, or the other direction than that by which the best checkpoint is chosen.
     """
-    from eir_seq.training.preflight import monitor_of
-
     if not config.metrics:
         monitor = monitor_of(experiment)
         direction = DIRECTIONS[monitor.mode]

@@ -118,12 +118,9 @@ class Worker:
             process.terminate()
         job = self._jobs.write(replace(job, status="running", pid=process.pid, started=now()))
         self._running[job.number] = _Running(claim, job, begun)
-        values = " ".join(redact_words([word for word in job.overrides if self._is_chosen(word, claim)]))
-        self._say(f"trial {job.number} {'continues' if claim.taken_over else 'starts'}: {values}")
-
-    @staticmethod
-    def _is_chosen(word: str, claim: Claim) -> bool:
-        return word.lstrip("+").partition("=")[0] in claim.chosen
+        words = [word.lstrip("+") for word in job.overrides]
+        values = redact_words([word for word in words if word.partition("=")[0] in claim.chosen])
+        self._say(f"trial {job.number} {'continues' if claim.taken_over else 'starts'}: {' '.join(values)}")
 
     def _look_at(self, running: _Running) -> None:
         process, _ = self._jobs.running[running.job.number]
