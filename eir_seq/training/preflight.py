@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.training.devices import pick_device

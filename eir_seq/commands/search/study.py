@@ -214,7 +214,7 @@ class Study:
     def _rank(self, number: int) -> int:
         """The place of a trial among those that are not surplus."""
         trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        return number - sum(frozen.number < number and bool(frozen.user_attrs.get(_SURPLUS)) for frozen in trials)
+        return number - sum(1 for other in trials if other.number < number and other.user_attrs.get(_SURPLUS))
 
     def _suggested(self, number: int, trial_id: int, *, taken_over: bool) -> Claim:
         """A trial with a value for each key of the space whose condition holds; values that it has stay."""
@@ -286,7 +286,7 @@ class Study:
         self._storage.set_trial_user_attr(frozen._trial_id, _OWNER, self._owner(0))
         time.sleep(SETTLE_SECONDS)
         now = self._storage.get_trial(frozen._trial_id)
-        return _is_running(now) and now.user_attrs[_OWNER].get("worker") == self._worker
+        return _is_running(now) and bool(now.user_attrs[_OWNER].get("worker") == self._worker)
 
     def _as_trial(self, frozen: Any) -> Trial:
         states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
