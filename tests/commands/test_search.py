@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,10 +128,23 @@ def _run(*words: str) -> int:
     return main(["sweep", "experiment=mine", "sweep.dir=s", *words])
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def no_worker_stays() -> Iterator[None]:
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 def _worker(project: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
     root = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "command.py", str(project / "fake_trial.py"), "experiment=mine", "sweep.dir=s", *words],
         cwd=project,
         env={**os.environ, "PYTHONPATH": paths, **environment},
@@ -135,6 +152,8 @@ def _worker(project: Path, *words: str, **environment: str) -> subprocess.Popen[
         stderr=subprocess.STDOUT,
         text=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def _wait_for(condition: object, seconds: float = 60) -> None:
@@ -462,3 +481,76 @@ def test_a_silent_worker_of_another_machine_is_replaced(project: Path, monkeypat
     assert not gone.finish(claim, "complete", [1.0])
     assert other.finish(taken, "complete", [2.0])
     assert other.trials()[0].values == (2.0,)
+
+
+# ------------------------------------------------------------------------------------------------------ PostgreSQL
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """The URL of a server that lives as long as the test, on a free port, in a folder of its own."""
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed (extra postgres)")
+    missing = [name for name in ("initdb", "postgres") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"PostgreSQL's {' and '.join(missing)} is not in PATH")
+    user = "nobody" if os.getuid() == 0 else None  # it refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="eir_seq_pg_"))
+    if user is not None:
+        shutil.chown(folder, user)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    base = ["-D", str(folder / "data")]
+    quiet: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    server: subprocess.Popen[bytes] | None = None
+    try:
+        subprocess.run(["initdb", *base, "-U", "me", "-A", "trust", "--no-sync"], check=True, **quiet)
+        settings = ["-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-F"]
+        server = subprocess.Popen(["postgres", *base, *settings], **quiet)
+        import psycopg2
+
+        def answers() -> bool:
+            try:
+                psycopg2.connect(host="127.0.0.1", port=port, user="me", dbname="postgres").close()
+            except psycopg2.OperationalError:
+                return False
+            return True
+
+        _wait_for(answers)
+        yield f"postgresql://me:canary@127.0.0.1:{port}/postgres"
+    finally:
+        if server is not None:
+            server.send_signal(signal.SIGINT)  # a fast shutdown
+            server.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_machines_share_a_study_through_postgresql(project: Path, postgresql: str) -> None:
+    """Two workers with folders of their own, as on two machines, one of which is killed and started again."""
+    words = ["sweep=both", "sweep.trials=6", f"sweep.storage={postgresql}", "sweep.heartbeat=1"]
+    first, second = (_worker(project, *words, f"sweep.dir={name}", FAKE_PAUSE="0.3") for name in ("a", "b"))
+    _wait_for(lambda: len(list(project.glob("[ab]/[0-9]/starts"))) >= 2)
+    first.kill()
+    first.communicate()
+    output, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, output
+    assert "canary" not in output
+    rows = _rows(project / "b")
+    assert [row["number"] for row in rows] == [str(number) for number in range(6)]
+    assert main(["sweep", "experiment=mine", *words, "sweep.dir=a"]) == 0
+    assert [row["state"] for row in _rows(project / "a")] == ["complete"] * 6
+    finished = [path.parent for path in project.glob("[ab]/[0-9]/result.json")]
+    assert all(_starts(folder.parent, folder.name) <= 2 for folder in finished)
+
+
+def test_a_storage_out_of_reach_is_told_in_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed (extra postgres)")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        port = found.getsockname()[1]
+        assert _run("sweep=both", f"sweep.storage=postgresql://me:canary@127.0.0.1:{port}/x") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("sweep.storage: postgresql://***@127.0.0.1:")
+    assert error.count("\n") == 1
+    assert "refused" in error

@@ -94,10 +94,10 @@ def print_results(
     print(", ".join(f"{count} {state}" for state, count in counts.items()) or "no trials")
     if best:
         names = [item.name for item in objectives]
-        table = Table("trial", *names, *(item.key for item in space), box=None, pad_edge=False)
+        table = Table("trial", *names, *_short([item.key for item in space]), box=None, pad_edge=False)
         for trial in best[:SHOWN]:
-            values = [f"{value:.4g}" for value in trial.values]
-            params = redact_words([trial.params.get(item.key, "") for item in space])
+            values = [f"{value:.6g}" for value in trial.values]
+            params = redact_words([_rounded(trial.params.get(item.key, ""), item) for item in space])
             table.add_row(str(trial.number), *values, *map(printable, params))
         Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(table, markup=False)
         what = "best" if len(objectives) == 1 else "first of these"
@@ -112,6 +112,23 @@ def command(words: Sequence[str], trial: Trial) -> str:
     """The command line that trains with the values of a trial."""
     chosen = [f"{key}={text}" for key, text in trial.params.items()]
     return shlex.join(["python", "-m", "eir_seq", *redact_words([*words, *chosen])])
+
+
+def _short(keys: Sequence[str]) -> list[str]:
+    """The last parts of keys, as many as tell each from the others."""
+    parts = [key.split(".") for key in keys]
+    return [
+        next(
+            ".".join(mine[-count:])
+            for count in range(1, len(mine) + 1)
+            if count == len(mine) or sum(other[-count:] == mine[-count:] for other in parts) == 1
+        )
+        for mine in parts
+    ]
+
+
+def _rounded(text: str, item: Dimension) -> str:
+    return f"{float(text):.4g}" if text and item.kind == "float" else text
 
 
 def _write(path: Path, text: str) -> None:

@@ -343,8 +343,11 @@ def open_storage(config: SweepConfig, folder: Path) -> Any:
             path.parent.mkdir(parents=True, exist_ok=True)
             return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
         if scheme == "sqlite" or scheme.partition("+")[0] == "postgresql":
-            if scheme == "postgresql" and not is_installed("psycopg2"):
-                raise UserError(Fault("sweep.storage", missing_package("psycopg2", extra="postgres")))
+            if scheme == "postgresql":  # SQLAlchemy's own choice of a driver differs between its versions
+                driver = next(filter(is_installed, ("psycopg2", "psycopg")), None)
+                if driver is None:
+                    raise UserError(Fault("sweep.storage", missing_package("psycopg2", extra="postgres")))
+                url = f"{scheme}+{driver}://{rest}"
             waiting = {"connect_args": {"timeout": 60}} if scheme == "sqlite" else {"pool_pre_ping": True}
             return _tried(lambda: optuna.storages.RDBStorage(url, engine_kwargs=waiting))
     message = f"{redact(url)!r} is not journal:///FILE, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
