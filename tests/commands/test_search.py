@@ -222,7 +222,7 @@ def test_words_with_several_values_are_searched(project: Path) -> None:
             ["sweep.start[0]: seed is not a key of the space", "sweep.start[0]: optimizer.lr: 1 is not from 0.0001 to"],
         ),
         (["sweep=both", "sweep.storage=mysql://me:canary@host/x"], ["sweep.storage: 'mysql://***@host/x' is not "]),
-        (["sweep=both", "data.folds=3"], ["data.folds: a trial of a search is one run"]),
+        (["sweep=both", "data.folds=3", "sweep.pruner=asha"], ["sweep.pruner: asha stops single runs, and with data."]),
     ],
     ids=lambda value: value[-1] if value and "=" in value[-1] else "",
 )
@@ -253,6 +253,11 @@ def test_a_dry_run_writes_nothing(project: Path, capsys: pytest.CaptureFixture[s
     assert "optimizer.lr: 0.0001 to 0.01; logarithmic" in output
     assert "minimize loss: 7 trials by tpe" in output
     assert not (project / "s").exists()
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "optimizers"])
+def test_sweeps_that_ship_suit_an_experiment(project: Path, name: str) -> None:
+    assert _run(f"sweep={name}", "--dry-run") == 0
 
 
 # -------------------------------------------------------------------------------------------------- trials, samplers

@@ -37,7 +37,7 @@ def check_ends(request: SweepRequest) -> tuple[Composed, list[list[str]]]:
             with hydra_ready():
                 composed = compose_in_hydra(overrides, preflight)
             first = first or composed
-            for fault in _unfit(composed):
+            for fault in _unfit(request, composed):
                 faults.setdefault((fault.place, fault.message), fault)
         except UserError as error:
             for fault in _named(error.faults, request, setting, settings[0]):
@@ -48,10 +48,16 @@ def check_ends(request: SweepRequest) -> tuple[Composed, list[list[str]]]:
     return first, everything
 
 
-def _unfit(composed: Composed) -> Iterator[Fault]:
-    data = composed.config.data
-    if data.folds is not None and data.fold is None:
-        yield Fault("data.folds", "a trial of a search is one run; set data.fold, or leave out data.folds")
+def _unfit(request: SweepRequest, composed: Composed) -> Iterator[Fault]:
+    """What a trial that is a cross-validation, which has the mean over its folds only, cannot do."""
+    data, config = composed.config.data, request.config
+    if data.folds is None or data.fold is not None:
+        return
+    if config.pruner != "none":
+        message = f"{config.pruner} stops single runs, and with data.folds each trial is several; set it to none"
+        yield Fault("sweep.pruner", message)
+    if config.metrics:
+        yield Fault("sweep.metrics", "with data.folds the objective is trainer.monitor; leave metrics out")
 
 
 def _named(

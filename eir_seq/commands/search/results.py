@@ -41,7 +41,8 @@ def write_trials(
     for trial in trials:
         values = [repr(value) for value in trial.values] or [""] * len(names)
         params = [trial.params.get(item.key, "") for item in space]
-        writer.writerow([trial.number, trial.state, *values, str(trial.number), *redact_words(params)])
+        run_dir = trial.run_dir.removeprefix(f"{folder.absolute()}/")
+        writer.writerow([trial.number, trial.state, *values, run_dir, *redact_words(params)])
     _write(folder / TRIALS, text.getvalue())
 
 

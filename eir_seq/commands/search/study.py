@@ -27,7 +27,8 @@ from eir_seq.training.redaction import redact
 State = Literal["complete", "pruned", "failed", "timeout", "running"]
 SETTLE_SECONDS = 0.5
 """How long a worker that takes a trial over waits to see whether another one did so at the same time."""
-_OWNER, _OUTCOME, _MESSAGE, _SURPLUS, _SETTING = "owner", "outcome", "message", "surplus", "setting"
+_OWNER, _OUTCOME, _MESSAGE, _FOLDER = "owner", "outcome", "message", "run_dir"
+_SURPLUS, _SETTING = "surplus", "setting"
 _MISSED = 3
 _TRIES = 5
 
@@ -39,6 +40,7 @@ class Trial:
     Attributes:
         params: its values as texts in Hydra's grammar, by key.
         values: of the objectives, if it is complete; of a pruned one the last value that it reported.
+        run_dir: its run folder on the machine that ran it last.
     """
 
     number: int
@@ -46,6 +48,7 @@ class Trial:
     values: tuple[float, ...]
     params: Mapping[str, str]
     message: str = ""
+    run_dir: str = ""
 
 
 @dataclass
@@ -193,6 +196,11 @@ class Study:
             study.tell(claim.number, list(values) if state == "complete" else None, told, skip_if_finished=True)
             return True
 
+    def note_folder(self, claim: Claim, run_dir: Path) -> None:
+        """Record where a trial runs."""
+        with _failures(self.config):
+            self._storage.set_trial_user_attr(claim.handle._trial_id, _FOLDER, str(run_dir.absolute()))
+
     def release(self, claim: Claim) -> None:
         """Give a trial that was interrupted back, for whoever continues the study."""
         with _failures(self.config):
@@ -295,7 +303,8 @@ class Study:
             state = frozen.user_attrs.get(_OUTCOME, "failed")
         params = {item.key: item.text(frozen.params[item.key]) for item in self.space if item.key in frozen.params}
         values = tuple(frozen.values or ())
-        return Trial(frozen.number, state, values, params, frozen.user_attrs.get(_MESSAGE, ""))
+        message, run_dir = (str(frozen.user_attrs.get(key, "")) for key in (_MESSAGE, _FOLDER))
+        return Trial(frozen.number, state, values, params, message, run_dir)
 
 
 def machine() -> str:

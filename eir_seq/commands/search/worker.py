@@ -111,6 +111,7 @@ class Worker:
         job = Job(claim.number, tuple(self._words(claim)))
         if claim.taken_over:
             end_orphan(self._jobs.folder, job.number)
+        self._study.note_folder(claim, self._jobs.run_dir(job))
         process = self._jobs.start(job)
         begun = time.monotonic()
         self._jobs.running[job.number] = process, begun
