@@ -21,11 +21,14 @@ from eir_seq.models.option_checks import build_config
 from eir_seq.models.options import Options, describe, flat
 from eir_seq.registry import (
     CALLBACKS,
+    DECODERS,
     ENCODERS,
     FUSIONS,
     INPUTS,
+    MESSAGE_FUSIONS,
     OPTIMIZERS,
     OUTPUTS,
+    PROJECTIONS,
     SCHEDULERS,
     TOKENIZERS,
     TRACKERS,
@@ -40,10 +43,10 @@ def _kinds(registry: Registry) -> list[str]:
     return list(dict.fromkeys(config.__name__ for config in registry.values()))
 
 
-def _encoder_options() -> dict[str, list[str]]:
-    """The classes of the options of encoders, and the encoders that each belongs to."""
+def _model_options(registry: Registry) -> dict[str, list[str]]:
+    """The classes of the options of encoders or decoders, and those that each belongs to."""
     found: dict[str, list[str]] = {}
-    for name, config in ENCODERS.items():
+    for name, config in registry.items():
         options = config.model_fields.get("model_init_config")
         if options is not None and isinstance(options.annotation, type) and issubclass(options.annotation, BaseModel):
             found.setdefault(options.annotation.__name__, []).append(name.replace(".", " "))
@@ -66,13 +69,20 @@ SECTIONS = {
     "inputs.NAME.augmentation": ["AugmentationConfig", "OmicsAugmentationConfig"],
     "inputs.NAME.augmentation.missing, shuffle": ["BetaConfig"],
     "inputs.NAME.model": ["SequenceModelConfig", *_kinds(ENCODERS)],
-    "inputs.NAME.model.model_init_config": list(_encoder_options()),
+    "inputs.NAME.model.model_init_config": list(_model_options(ENCODERS)),
     "inputs.NAME.model.lora": ["LoraConfig"],
     "inputs.NAME.tokenizer": _kinds(TOKENIZERS),
     "fusion": _kinds(FUSIONS),
     "outputs.NAME": _kinds(OUTPUTS),
     "outputs.NAME.head": ["LinearHeadConfig", "MlpResidualHeadConfig", "SharedHeadConfig"],
+    "outputs.NAME.model": _kinds(DECODERS),
+    "outputs.NAME.model.model_init_config": list(_model_options(DECODERS)),
+    "outputs.NAME.diffusion": ["DiffusionOptions"],
     "outputs.NAME.generator": ["GeneratorConfig"],
+    "broker": ["MessageConfig"],
+    "broker.projection": _kinds(PROJECTIONS),
+    "broker.fusion": _kinds(MESSAGE_FUSIONS),
+    "adversaries": ["AdversaryConfig"],
     "optimizer": _kinds(OPTIMIZERS),
     "scheduler": _kinds(SCHEDULERS),
     "trainer": ["TrainerConfig"],
@@ -116,7 +126,7 @@ def config_reference() -> str:
 
 
 def _title(name: str, definition: Schema) -> str:
-    """What distinguishes a class from the others of its place: its type, the encoders whose options it
+    """What distinguishes a class from the others of its place: its type, the encoders or decoders whose options it
     holds, or what it describes."""
     properties = definition["properties"]
     for key in ("type", "model_type"):
@@ -125,9 +135,8 @@ def _title(name: str, definition: Schema) -> str:
             types = [kind["const"]] if "const" in kind else kind.get("enum", [])
             pattern = str(kind.get("pattern", "")).removeprefix("^")
             return f"{key} {' or '.join(types) or (f'{pattern}NAME' if pattern else 'of the catalogue')}"
-    encoders = _encoder_options().get(name)
-    if encoders:
-        return f"options of {', '.join(encoders)}"
+    if models := (_model_options(ENCODERS) | _model_options(DECODERS)).get(name):
+        return f"options of {', '.join(models)}"
     return str(definition["description"]).partition(",")[0].removesuffix(".")
 
 

@@ -17,8 +17,9 @@ from eir_seq.models import create_model, from_pretrained
 from eir_seq.models.catalogue import CATALOGUE, CROSS, architecture, config_class, decoder_task, list_decoders
 from eir_seq.models.checkpoint.folder import locate, read_config
 from eir_seq.models.layers.attention.dot_product import FLASH
+from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.lora import add_lora, freeze, load_adapter
-from eir_seq.models.option_checks import check_options
+from eir_seq.models.option_checks import check_options, decoder_options
 from eir_seq.models.options import default_of, fields, sift
 from eir_seq.models.pruning import PRUNED
 from eir_seq.models.transformers_backend import (
@@ -73,6 +74,7 @@ def build_backbone(
     stored: Mapping[str, Any] | None = None,
     pretrained: bool,
     task: str | None,
+    encoder: bool = True,
 ) -> Any:
     """The model that a config names, fitted to the tokenizer, with the head of `task`.
 
@@ -84,13 +86,14 @@ def build_backbone(
         stored: type and options of the model, as the bundle has them.
         pretrained: whether published weights are read; without them the model is built as the bundle says.
         task: of the catalogue; by default what reads an input.
+        encoder: False leaves out the encoder of an encoder-decoder, where nothing published is read into it.
 
     Raises:
         UserError: options that do not exist or do not fit together, a task that the architecture does not have, or a
             language model that sees what it should predict.
     """
     if not config.pretrained_model:
-        backbone = _from_scratch(config, tokenizer, place, sources, task)
+        backbone = _from_scratch(config, tokenizer, place, sources, task, encoder=encoder)
     elif pretrained or stored is None:
         backbone = _published(config, place, task)
         rows = vocabulary_of(backbone)
@@ -100,7 +103,8 @@ def build_backbone(
         if stored["model_type"] == AUTO:
             backbone = rebuild_transformers(stored["options"])
         else:
-            backbone = create_model(stored["model_type"], stored["options"], task=task or _task(stored["model_type"]))
+            task = task or _task(stored["model_type"])
+            backbone = create_model(stored["model_type"], stored["options"], task=task, encoder=encoder)
             if PRUNED in stored:
                 backbone.prune_heads({int(layer): heads for layer, heads in stored[PRUNED].items()})
     if task in (CAUSAL, SEQ2SEQ) and sees_ahead(backbone, task):
@@ -132,13 +136,26 @@ def build_decoder(
             message = "must be true: what is written depends on the inputs by cross-attention"
             raise UserError(Fault(f"{place}.model.model_init_config.{CROSS}", message))
         config = config.model_copy(update={"model_init_config": options})
-    backbone = build_backbone(config, tokenizer, place, stored=stored, pretrained=pretrained, task=task)
+    elif not config.pretrained_model:
+        options = decoder_options(model_type, config.model_init_config)
+        config = config.model_copy(update={"model_init_config": options})
+    backbone = build_backbone(
+        config, tokenizer, place, stored=stored, pretrained=pretrained, task=task, encoder=task != SEQ2SEQ
+    )
     scored: int = backbone.head.config.vocab_size
     if tokenizer.vocab_size > scored:
         message = f"there are {tokenizer.vocab_size} tokens, {config.model_type!r} writes {scored}"
         hint = "; model.resize_token_embeddings: true extends it" if config.pretrained_model else ""
         raise UserError(Fault(f"{place}.tokenizer", message + hint))
     return backbone
+
+
+def memory_size(backbone: Any) -> int:
+    """Width of the states that the cross-attention of a model reads."""
+    crossing = (part for part in backbone.body.modules() if isinstance(part, Attention) and part.crosses)
+    size = next(crossing).config.memory_size
+    assert size is not None
+    return size
 
 
 def _published_type(config: SequenceModelConfig, place: str) -> str:
@@ -207,7 +224,13 @@ def vocabulary_of(backbone: Any) -> int | None:
 
 
 def _from_scratch(
-    config: SequenceModelConfig, tokenizer: Tokens, place: str, sources: Mapping[str, Derives], task: str | None
+    config: SequenceModelConfig,
+    tokenizer: Tokens,
+    place: str,
+    sources: Mapping[str, Derives],
+    task: str | None,
+    *,
+    encoder: bool,
 ) -> Any:
     if config.model_type == AUTO:
         _refuse_beyond(task, place)
@@ -235,7 +258,7 @@ def _from_scratch(
     if faults:
         raise UserError(*faults)
     try:
-        return create_model(config.model_type, options, task=task or _task(config.model_type))
+        return create_model(config.model_type, options, task=task or _task(config.model_type), encoder=encoder)
     except UserError as error:
         raise UserError(*(fault.under(f"{place}.model") for fault in error.faults)) from error
 
@@ -319,12 +342,15 @@ def _hint_against_seeing_ahead(backbone: Any) -> str:
 def sees_ahead(backbone: Any, task: str) -> bool:
     """Whether the state by which a token is predicted changes with later tokens."""
     source = torch.arange(8)[None] % backbone.config.vocab_size
+    read: dict[str, Any] = {"input_ids": source}
+    if task == SEQ2SEQ and backbone.body.encoder is None:
+        read = {"encoder_outputs": (torch.randn(1, 8, memory_size(backbone)),)}
     training, found = backbone.training, []
     backbone.eval()
     for tokens in (source, source[:, [0, *range(7, 0, -1)]]):  # one by one, so that both round alike
         inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
         if task == SEQ2SEQ:
-            inputs = {"input_ids": source, **{f"decoder_{name}": x for name, x in inputs.items()}}
+            inputs = {**read, **{f"decoder_{name}": x for name, x in inputs.items()}}
         found.append(backbone.head.states(backbone.run_body(inputs))[:, 0])
     backbone.train(training)
     return bool((found[0] - found[1]).abs().max() > 1e-6)

@@ -125,6 +125,7 @@ OUTPUTS = Registry(
         "multi_label": "eir_seq.outputs.multi_label.config:MultiLabelOutputConfig",
         "ordinal": "eir_seq.outputs.ordinal.config:OrdinalOutputConfig",
         "survival": "eir_seq.outputs.survival.config:SurvivalOutputConfig",
+        "similarity": "eir_seq.outputs.similarity.config:SimilarityOutputConfig",
         "causal_lm": "eir_seq.outputs.causal_lm.config:CausalLmOutputConfig",
         "token_classification": "eir_seq.outputs.token_classification.config:TokenClassificationOutputConfig",
         "span": "eir_seq.outputs.span.config:SpanOutputConfig",
@@ -197,6 +198,40 @@ FUSIONS = Registry(
     },
 )
 """Config classes of fusions."""
+
+PROJECTIONS = Registry(
+    "projections",
+    {
+        name: f"eir_seq.config.messages:{config}ProjectionConfig"
+        for name, config in {
+            "auto": "Auto",
+            "identity": "Identity",
+            "linear": "Linear",
+            "pointwise": "Pointwise",
+            "grouped-linear": "GroupedLinear",
+            "mlp-residual": "MlpResidual",
+            "lcl": "Lcl",
+            "lcl-residual": "LclResidual",
+            "lcl+mlp-residual": "LclMlpResidual",
+            "pool": "Pool",
+            "interpolate": "Interpolate",
+            "cnn": "Cnn",
+            "sequence": "Sequence",
+        }.items()
+    },
+)
+"""Config classes of projections of messages between layers."""
+
+MESSAGE_FUSIONS = Registry(
+    "message_fusions",
+    {
+        "additive": "eir_seq.config.messages:AdditiveConfig",
+        "gated-sum": "eir_seq.config.messages:GatedSumConfig",
+        "concat": "eir_seq.config.messages:ConcatConfig",
+        "cross-attention": "eir_seq.config.messages:MessageCrossAttentionConfig",
+    },
+)
+"""Config classes of fusions of messages with what a layer reads or gives."""
 
 OPTIMIZERS = Registry(
     "optimizers",
@@ -294,6 +329,8 @@ GROUPS: dict[str, Registry] = {
         DECODERS,
         METRICS,
         FUSIONS,
+        PROJECTIONS,
+        MESSAGE_FUSIONS,
         OPTIMIZERS,
         SCHEDULERS,
         TRACKERS,

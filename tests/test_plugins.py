@@ -44,8 +44,10 @@ inputs:
   values: { type: measures, names: [a, b] }
   table: { type: tabular, continuous: [a, b], model: { model_type: cross } }
 fusion: { type: mean, hidden_size: 8 }
+broker: [{ from: inputs.dna, to: outputs.events, projection: normed, fusion: film }]
 outputs:
   events: { type: count, column: events }
+  curve: { type: array, column: curve, model: { model_type: ramp } }
 optimizer: { type: rprop, lr: 0.01 }
 scheduler: { type: inverse-sqrt, warmup: 5 }
 trainer: { max_epochs: 2, accelerator: cpu, keep_optimizer_state: true, monitor: { output: events, metric: zeros } }
@@ -85,13 +87,14 @@ def project(tmp_path: Path) -> Path:
         (f"r{i}", "".join(draw.choice("ACGT") for _ in range(draw.randint(6, 20))), draw.random(), draw.random(), i % 2)
         for i in range(60)
     ]
+    rows = [(*row, json.dumps([row[2], row[3]])) for row in rows]
     database = sqlite3.connect(tmp_path / "rows.db")
-    database.execute("create table rows (id text, sequence text, a real, b real, events integer)")
-    database.executemany("insert into rows values (?, ?, ?, ?, ?)", rows)
+    database.execute("create table rows (id text, sequence text, a real, b real, events integer, curve text)")
+    database.executemany("insert into rows values (?, ?, ?, ?, ?, ?)", rows)
     database.commit()
     database.close()
     with (tmp_path / "rows.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("id", "sequence", "a", "b", "events"), *rows[:7]])
+        csv.writer(file).writerows([("id", "sequence", "a", "b", "events", "curve"), *rows[:7]])
     (tmp_path / "x.fasta").write_text(">one\nACGT\nAC\n>two\nGGG\n")
     (tmp_path / "conf/experiment").mkdir(parents=True)
     (tmp_path / "conf/experiment/mine.yaml").write_text(EXPERIMENT)
@@ -132,12 +135,15 @@ def test_a_module_adds_one_of_each(project: Path) -> None:
     assert set(found["needed"]) == {
         "architectures.tiny",
         "callbacks.weight-norm",
+        "decoders.array.ramp",
         "encoders.tabular.cross",
         "fusions.mean",
         "inputs.measures",
         "metrics.count.zeros",
         "optimizers.rprop",
         "outputs.count",
+        "message_fusions.film",
+        "projections.normed",
         "schedulers.inverse-sqrt",
         "sources.sqlite",
         "tokenizers.codons",

@@ -19,9 +19,12 @@ FIGURES = {
     "12_missing_everything/runs/missing": "Predicted against true",
     "13_cross_validation/runs/folds/fold_0": "ROC",
     "14_intervals/runs/intervals": "Share of",
+    "31_restored_pictures/runs/colours": "Predicted and true",
+    "32_segments/runs/segments": "Predicted and true",
     "16_captions/runs/captions": "Loss",
-    "17_sentences/runs/reports": "Validation Exact match",
+    "17_sentences/runs/reports": "Validation metrics",
     "18_proteins/runs/proteins": "Loss",
+    "19_search/runs/search": "Share of",
 }
 """By run, how the title of the figure begins."""
 HERE = Path(__file__).parent

@@ -48,8 +48,11 @@ TUTORIALS = [
     Tutorial("11_questions", "questions", {("answer", "exact_match"): 0.9}),
     Tutorial("12_missing_everything", "missing", {("admitted", "accuracy"): 0.93, ("days", "r2"): 0.9}),
     Tutorial("14_intervals", "intervals", {("load", "r2"): 0.92, ("load", "coverage"): 0.7}),
+    Tutorial("31_restored_pictures", "colours", {("restored", "r2"): 0.85}),
+    Tutorial("32_segments", "segments", {("clean", "r2"): 0.93, ("shapes", "accuracy"): 0.96}),
     Tutorial("16_captions", "captions", {("caption", "exact_match"): 0.9}),
     Tutorial("17_sentences", "reports", {("report", "exact_match"): 0.93}),
+    Tutorial("19_search", "search", {("match", "recall_at_1"): 0.93}),
 ]
 PROTEINS = Tutorial("18_proteins", "proteins", {})
 FOLDS = Tutorial("13_cross_validation", "folds", {})

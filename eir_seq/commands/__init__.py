@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train an experiment (the default command)",
     "check": "validate an experiment and its data, and try one step",
     "predict": "predict rows of a file with a finished run",
+    "embed": "write vectors of rows of a file with a finished run",
     "models": "list the architectures, or show the options of one",
     "sweep": "search for the best values of config keys",
     "runs": "compare finished runs",

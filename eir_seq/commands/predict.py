@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from eir_seq.commands.keys import described_keys, read_keys
 from eir_seq.commands.preflight import prediction_faults
-from eir_seq.config.errors import faults_of
-from eir_seq.config.folders import home_fault
 from eir_seq.config.latents import LatentsConfig
-from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import Strict
 from eir_seq.config.strict import Delimiter, Positive
-from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.errors import UserError
 from eir_seq.machine import importing
 
 _HELP = """\
@@ -38,6 +35,7 @@ class PredictDataConfig(Strict):
         None, description="skip: rows that cannot be used get no prediction, and a column says why"
     )
     id: str | None = Field(None, description="column of ids; null: rows are numbered")
+    file_dir: str | None = Field(None, description="folder of the files that cells name; null: that of the file")
     rename: dict[str, str] | None = Field(None, description="old column name: new one")
     delimiter: Delimiter | None = Field(None, description=r"field separator of CSV files (a tab is \t)")
     quote: str | None = Field(None, min_length=1, max_length=1, description="quote of CSV and TSV files")
@@ -47,7 +45,9 @@ class PredictDataConfig(Strict):
     def reading(self) -> dict[str, Any]:
         """The keys that were given besides `test`. null stands for itself where the run's config has it, too."""
         given = {name: getattr(self, name) for name in self.model_fields_set - {"test"}}
-        return {name: x for name, x in given.items() if x is not None or name in ("id", "delimiter", "quote")}
+        return {
+            name: x for name, x in given.items() if x is not None or name in ("id", "file_dir", "delimiter", "quote")
+        }
 
 
 class PredictConfig(Strict):
@@ -64,7 +64,9 @@ class PredictConfig(Strict):
         None, description="a text to complete, translate or summarize, or with gaps to fill; instead of a file"
     )
     generation: dict[str, Any] = Field(
-        {}, description="options of generate that override the run's, e.g. generation.temperature=0.5"
+        {},
+        description="options of generate, or of the sampler of a diffusion output, that override the run's, e.g. "
+        "generation.temperature=0.5 or generation.guidance=3",
     )
     latents: LatentsConfig | None = Field(
         None, description="layers whose states are written next to the table, e.g. latents=[fusion]"
@@ -77,7 +79,7 @@ class PredictConfig(Strict):
 def run(arguments: list[str]) -> int:
     """Predict, and say where the predictions are."""
     if "--help" in arguments or "-h" in arguments or not arguments:
-        print(_HELP.format(keys=_describe_keys()))
+        print(_HELP.format(keys=described_keys(PredictConfig, PredictDataConfig)))
         return 0
     config = predict_config(arguments)
     run_dir = Path(config.run).expanduser()
@@ -109,57 +111,4 @@ def predict_config(arguments: Sequence[str]) -> PredictConfig:
     Raises:
         UserError: unknown keys, wrong values, no such run or file.
     """
-    if faults := [
-        Fault(word, f"not of the form key=value{_meant(word)}", "command line") for word in arguments if "=" not in word
-    ]:
-        raise UserError(*faults)
-    tree: dict[str, Any] = {}
-    for override in parse_overrides(arguments):
-        *parents, last = override.key_or_group.split(".")
-        inner = tree
-        for parent in parents:
-            inner = inner.setdefault(parent, {}) if isinstance(inner, dict) else {}
-        if override.is_delete() or override.is_sweep_override():
-            raise UserError(Fault(str(override.input_line), "not of the form key=value", "command line"))
-        inner[last] = override.value()
-    try:
-        config = PredictConfig.model_validate(tree)
-    except ValidationError as error:
-        raise UserError(*faults_of(error, PredictConfig, tree)) from None
-    named = (("run", config.run), ("data.test", config.data.test), ("output", config.output))
-    homeless = [
-        Fault(place, problem, "command line")
-        for place, path in named
-        if path is not None and (problem := home_fault(path)) is not None
-    ]
-    if homeless:
-        raise UserError(*homeless)
-    faults = [
-        Fault(place, f"no such file or folder: {path!r}{_nearest_file(path)}", "command line")
-        for place, path in (("run", config.run), ("data.test", config.data.test))
-        if path is not None and not Path(path).expanduser().exists()
-    ]
-    if faults:
-        raise UserError(*faults)
-    return config
-
-
-def _meant(word: str) -> str:
-    """The key whose value a file or folder without a key must be."""
-    path = Path(word).expanduser()
-    if not path.exists():
-        return ""
-    is_run = path.is_dir() and ((path / "bundle").is_dir() or (path / "manifest.json").is_file())
-    return f"; did you mean {shlex.quote(f'run={word}' if is_run else f'data.test={word}')}?"
-
-
-def _nearest_file(path: str) -> str:
-    parent = Path(path).expanduser().parent
-    return nearest(Path(path).name, [entry.name for entry in parent.iterdir()]) if parent.is_dir() else ""
-
-
-def _describe_keys() -> str:
-    lines = [(f"data.{name}", field.description) for name, field in PredictDataConfig.model_fields.items()]
-    fields = PredictConfig.model_fields.items()
-    lines += [(name, field.description) for name, field in fields if field.description is not None]
-    return "\n".join(f"  {name:<19} {meaning}" for name, meaning in lines)
+    return read_keys(arguments, PredictConfig, ("run", "data.test", "output"), ("run", "data.test"))

@@ -61,9 +61,11 @@ class Column:
         key: the key below the section that names it, such as ``tensors.bbox.column``.
         may_miss: whether a row may have no value there, which is then null.
         template: what it is made of, where it is no column of the table.
+        named: whether the config names its categories, of which training rows need not have all.
     """
 
     type: ColumnType
     key: str = "column"
     may_miss: bool = False
     template: Template | None = None
+    named: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -37,7 +37,7 @@ _NOUNS = {
 class Use:
     """How an experiment reads a column: its name, type and role, and the config key that names it.
 
-    `may_miss`: a row may have no value there. `template`: what it is made of, where it is no column of the table.
+    `may_miss`, `template`, `named`: as of a `Column`.
     """
 
     column: str
@@ -46,6 +46,7 @@ class Use:
     place: str
     may_miss: bool = False
     template: Template | None = None
+    named: bool = False
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -138,7 +139,11 @@ class Columns:
 
 def columns_of(data: DataConfig, inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputBase]) -> Columns:
     """The columns that inputs, outputs and the draw of the validation rows read."""
-    uses = [*_uses("input", "inputs", inputs), *_uses("target", "outputs", outputs)]
+    questions = {
+        asked.column: f"outputs.{name}.question" for name, kind in outputs.items() if (asked := kind.asked) is not None
+    }
+    uses = [replace(use, place=questions.get(use.column, use.place)) for use in _uses("input", "inputs", inputs)]
+    uses += _uses("target", "outputs", outputs)
     groups = {"data.group": data.group, "data.stratify": data.stratify if data.stratify != "auto" else None}
     uses += [Use(column, ColumnType.CATEGORY, "group", place) for place, column in groups.items() if column]
     roles = list(_ORDER)
@@ -150,4 +155,5 @@ def _uses(role: Role, section: str, kinds: Mapping[str, InputConfig | OutputBase
     for name, kind in kinds.items():
         columns: dict[str, Column] = kind.columns()
         for column, read in columns.items():
-            yield Use(column, read.type, role, f"{section}.{name}.{read.key}", read.may_miss, read.template)
+            place = f"{section}.{name}.{read.key}"
+            yield Use(column, read.type, role, place, read.may_miss, read.template, read.named)

@@ -84,7 +84,7 @@ class PassThroughFusionConfig(FusionBase):
 
     def faults(self, sections: Sections) -> Iterator[Fault]:
         """Outputs and inputs that do not exist, and outputs of which it is not said what they read."""
-        own = {name for name, output in sections.outputs.items() if output.state_inputs(sections.input_names)}
+        own = {name for name, output in sections.outputs.items() if output.own_inputs(sections.input_names)}
         reading = [name for name in sections.output_names if name not in {*own, *sections.token_inputs}]
         for output, source in self.inputs.items():
             if output not in sections.output_names:

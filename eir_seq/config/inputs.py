@@ -12,8 +12,8 @@ from pydantic import Field
 
 from eir_seq.config.column_types import Column, ColumnGuess
 from eir_seq.config.encoders import EncoderBase
-from eir_seq.config.strict import Strict
-from eir_seq.errors import Fault
+from eir_seq.config.strict import Name, Strict
+from eir_seq.errors import Fault, nearest
 
 if TYPE_CHECKING:
     from eir_seq.config.backbones import SequenceModelConfig
@@ -28,6 +28,8 @@ class InputBase(Strict):
     """``module:Class`` of the `eir_seq.modalities.base.Modality` that fits and loads it."""
     HAS_TOKENS: ClassVar[bool] = False
     """Whether outputs may read the states of its tokens."""
+    NAMING: ClassVar[tuple[str, ...]] = ()
+    """Keys that name its columns, which an input with `share` has of its own; none where encoders cannot be shared."""
 
     if TYPE_CHECKING:
         type: str
@@ -36,6 +38,12 @@ class InputBase(Strict):
         ge=0,
         lt=1,
         description="share of training rows that lose this input in each epoch, as if they lacked it; each keeps one",
+    )
+
+    share: Name | None = Field(
+        None,
+        description="another input whose encoder reads this one, too: one set of weights and, of texts, one tokenizer, "
+        "fitted to the columns of both; all options but the columns are those of that input",
     )
 
     @property
@@ -131,3 +139,71 @@ class EncoderInputBase(InputBase):
     def preflight(self, place: str) -> Iterator[Fault]:
         """What the encoder needs."""
         yield from self.model.preflight(f"{place}.model")
+
+
+def with_shared(inputs: Any, kinds: Mapping[str, type[InputBase]]) -> Any:
+    """The section `inputs`, not yet checked, in which an input with `share` has the options of that other input.
+
+    Args:
+        inputs: as given.
+        kinds: config classes by type.
+
+    Example:
+        >>> from eir_seq.registry import INPUTS
+        >>> given = {"a": {"type": "sequence", "column": "x", "max_length": 9}, "b": {"share": "a", "column": "y"}}
+        >>> with_shared(given, INPUTS)["b"]
+        {'type': 'sequence', 'max_length': 9, 'share': 'a', 'column': 'y'}
+    """
+    if not isinstance(inputs, Mapping):
+        return inputs
+    found = dict(inputs)
+    for name, given in inputs.items():
+        source = inputs.get(given.get("share")) if isinstance(given, Mapping) and _is_name(given.get("share")) else None
+        if isinstance(source, Mapping) and source is not given:
+            kind = source.get("type")
+            naming = kinds[kind].NAMING if isinstance(kind, str) and kind in kinds else ()
+            own = {*naming, "share", "modality_dropout"}
+            found[name] = {**{key: value for key, value in source.items() if key not in own}, **given}
+    return found
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def share_faults(inputs: Any) -> Iterator[Fault]:
+    """Inputs whose `share` names no other one, of the section `inputs` that is not yet checked."""
+    entries = {str(name): given for name, given in inputs.items()} if isinstance(inputs, Mapping) else {}
+    for name, given in entries.items():
+        share = given.get("share") if isinstance(given, Mapping) else None
+        if isinstance(share, str) and (share not in entries or share == name):
+            others = [other for other in entries if other != name]
+            listed = ", ".join(map(repr, others)) or "none"
+            message = f"{share!r} is no other input (there are: {listed}){nearest(share, others)}"
+            yield Fault(f"inputs.{name}.share", message)
+
+
+def shared_faults(inputs: Mapping[str, InputBase]) -> Iterator[Fault]:
+    """Inputs whose encoder cannot be that of the input that `share` names, of those that are valid by themselves."""
+    for name, config in inputs.items():
+        if config.share is None:
+            continue
+        place, source = f"inputs.{name}.share", inputs.get(config.share)
+        if source is None or source is config:
+            continue  # that is said of what is given, or its own faults are
+        if source.share is not None:
+            message = f"inputs.{config.share} has the encoder of inputs.{source.share}; name that one"
+            yield Fault(place, message)
+        elif type(source) is not type(config):
+            yield Fault(f"inputs.{name}.type", f"is {config.type!r}, and inputs.{config.share} is {source.type!r}")
+        elif not config.NAMING:
+            yield Fault(place, f"the encoder of a {config.type!r} input knows its columns and cannot read others")
+        elif len(config.columns()) != len(source.columns()):
+            counts = f"{len(config.columns())} columns, and inputs.{config.share} {len(source.columns())}"
+            yield Fault(place, f"this input reads {counts}")
+        else:
+            own = {*config.NAMING, "share", "modality_dropout"}
+            for key, field in type(config).model_fields.items():
+                if (field.alias or key) not in own and key not in own and getattr(config, key) != getattr(source, key):
+                    message = f"differs from that of inputs.{config.share}, whose encoder it shares; leave it out"
+                    yield Fault(f"inputs.{name}.{field.alias or key}", message)

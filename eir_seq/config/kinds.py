@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from eir_seq import plugins
 from eir_seq.config.decoders import DecoderBase
 from eir_seq.config.encoders import EncoderBase
 from eir_seq.config.fusion import FusionBase
+from eir_seq.config.messages import MessageFusionBase, ProjectionBase
 from eir_seq.config.optimization import OptimizerBase, SchedulerBase
 from eir_seq.config.strict import ByName, DefaultType, Strict
 from eir_seq.config.tokenizers import TokenizerBase
 from eir_seq.config.trackers import TrackerBase
 from eir_seq.errors import Fault, UserError
-from eir_seq.registry import DECODERS, ENCODERS, FUSIONS, OPTIMIZERS, SCHEDULERS, TOKENIZERS, TRACKERS, Registry
+from eir_seq.registry import (
+    DECODERS,
+    ENCODERS,
+    FUSIONS,
+    MESSAGE_FUSIONS,
+    OPTIMIZERS,
+    PROJECTIONS,
+    SCHEDULERS,
+    TOKENIZERS,
+    TRACKERS,
+    Registry,
+)
 
 plugins.discover()
 
@@ -34,6 +46,25 @@ def union(registry: Registry, base: type[Strict], default: str | None = None) ->
         UserError: an entry from outside is no such class, or has another `type`.
     """
     return _tagged({name: _checked(registry, name, base) for name in registry}, "type", default)
+
+
+def by_name(registry: Registry, base: type[Strict]) -> Any:
+    """As `union`; a name alone stands for the kind with its defaults.
+
+    Args:
+        registry: config classes.
+        base: what they are subclasses of.
+
+    Raises:
+        UserError: see `union`.
+    """
+    kinds, names = union(registry, base), tuple(registry)
+    named = BeforeValidator(_named, json_schema_input_type=kinds | Literal[names])
+    return Annotated[kinds, named]
+
+
+def _named(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
 
 
 def encoders(kind: str, *, default: str | None = None, otherwise: type[EncoderBase] | None = None) -> Any:
@@ -113,9 +144,13 @@ if TYPE_CHECKING:
     SchedulerConfig = SchedulerBase
     TrackerConfig = TrackerBase
     TokenizerConfig = TokenizerBase
+    ProjectionConfig = ProjectionBase
+    MessageFusionConfig = MessageFusionBase
 else:
     FusionConfig = union(FUSIONS, FusionBase)
     OptimizerConfig = union(OPTIMIZERS, OptimizerBase)
     SchedulerConfig = union(SCHEDULERS, SchedulerBase, "linear")
     TrackerConfig = union(TRACKERS, TrackerBase)
     TokenizerConfig = union(TOKENIZERS, TokenizerBase)
+    ProjectionConfig = by_name(PROJECTIONS, ProjectionBase)
+    MessageFusionConfig = by_name(MESSAGE_FUSIONS, MessageFusionBase)

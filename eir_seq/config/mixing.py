@@ -69,14 +69,19 @@ class MixingConfig(Strict):
                     named = ", ".join(f"inputs.{name}" for name in sections.input_names)
                     yield Fault(f"{place}.layers", f"{layer!r} is in none of {named}, fusion")
         for name, output in sections.outputs.items():
-            read = sections.token_inputs.get(name) or ", inputs.".join(output.state_inputs(sections.input_names))
+            read = sections.token_inputs.get(name) or ", inputs.".join(output.own_inputs(sections.input_names))
             if read and (self.type != "manifold" or self.layers):
-                reason = f"outputs.{name} is about the single tokens of inputs.{read}"
+                what = "compares rows" if output.vector_inputs(sections.input_names) else "is about the single tokens"
+                reason = f"outputs.{name} {what} of inputs.{read}"
                 yield Fault(place, f"{reason}, which must stay as they are; use type: manifold, without layers")
             elif not read and not output.has_row_losses:
                 yield Fault(place, f"the loss of outputs.{name} ({output.type}) is not a sum over rows")
         if sections.trainer is not None and sections.trainer.compile and (self.type != "manifold" or self.layers):
             yield Fault("trainer.compile", f"cannot be combined with {place} but for type: manifold, without layers")
+        measured = sections.trainer is not None and sections.trainer.train_metrics
+        if measured and self.probability == 1 and any(output.has_row_losses for output in sections.outputs.values()):
+            message = f"needs rows that are not mixed; set {place}.probability below 1"
+            yield Fault("trainer.train_metrics", message)
         whole = len(sections.outputs) == len(sections.output_names) > 0
         if whole and not any(output.has_row_losses for output in sections.outputs.values()):
             yield Fault(place, "has no effect: no output has targets that could be mixed")

@@ -157,10 +157,28 @@ class OutputBase(Strict):
         del inputs
         return ()
 
+    def vector_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
+        """Of all inputs those whose vectors its head reads by itself; none if it reads the fused vector."""
+        del inputs
+        return ()
+
+    def needed_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
+        """Of `vector_inputs` those without which a row has no target."""
+        return self.vector_inputs(inputs)
+
+    def own_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
+        """Of all inputs those that its head reads by itself, states or vectors; none if it reads the fused vector."""
+        return (*self.state_inputs(inputs), *self.vector_inputs(inputs))
+
     @property
     def writes_texts(self) -> bool:
-        """Whether texts are written, or other samples drawn, for rows of an evaluation."""
+        """Whether texts are written for rows of an evaluation."""
         return self.target_text is not None
+
+    @property
+    def generates(self) -> bool:
+        """Whether predictions are drawn from a distribution, by options that `predict` may change."""
+        return False
 
     @property
     def target_text(self) -> TargetText | None:

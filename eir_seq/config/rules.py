@@ -10,8 +10,10 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from eir_seq.config.broker import broker_faults, connected_inputs
 from eir_seq.config.columns import columns_of
 from eir_seq.config.heads import SharedHeadConfig
+from eir_seq.config.inputs import shared_faults
 from eir_seq.config.metrics import AVERAGE, find_metric, nearest_metric
 from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import DataConfig
@@ -237,6 +239,20 @@ def _inputs(sections: Sections) -> Iterator[Fault]:
                 message = f"column {column!r} is the target of outputs.{targets[column]}"
                 yield Fault(f"inputs.{name}.{read.key}", message)
         yield from config.faults(name, sections)
+    yield from shared_faults(sections.inputs)
+    yield from _shared_with_labels(sections)
+
+
+def _shared_with_labels(sections: Sections) -> Iterator[Fault]:
+    """Inputs that share an encoder which reads more than the input itself: a text to be written, or a question."""
+    for name, output in sections.outputs.items():
+        read = sections.token_inputs.get(name)
+        if read is None or (output.target_text is None and output.asked is None):
+            continue
+        for other, config in sections.inputs.items():
+            if config.share is not None and read in (other, config.share):
+                message = f"outputs.{name} ({output.type}) reads inputs.{read} together with its own columns"
+                yield Fault(f"inputs.{other}.share", message)
 
 
 def _outputs(sections: Sections) -> Iterator[Fault]:
@@ -282,11 +298,12 @@ def _token_outputs(sections: Sections) -> Iterator[Fault]:
             listed = ", ".join(map(repr, sequences)) or "none"
             message = f"{chosen!r} is not a sequence input (there are: {listed})"
             yield Fault(f"outputs.{name}.input", message + nearest(chosen, sequences))
-    from_states = {name: config.state_inputs(sections.input_names) for name, config in sections.outputs.items()}
-    unfused = {name for name in sections.outputs if name in reading or from_states[name]}
+    by_heads = {name: config.own_inputs(sections.input_names) for name, config in sections.outputs.items()}
+    unfused = {name for name in sections.outputs if name in reading or by_heads[name]}
     if not unfused or len(sections.outputs) < len(sections.output_names) or len(unfused) < len(sections.outputs):
         return
-    read = {*sections.token_inputs.values(), *(name for names in from_states.values() for name in names)}
+    read = {*sections.token_inputs.values(), *(name for names in by_heads.values() for name in names)}
+    read |= set(connected_inputs(sections.broker, sections.adversaries)) & set(sections.input_names)
     if not read <= set(sections.input_names):
         return
     for name, source in sections.inputs.items():
@@ -301,11 +318,14 @@ def _missing(sections: Sections) -> Iterator[Fault]:
     if sections.data is not None and alone and len(sections.output_names) == 1:
         reason = "with one input and one output, which each row needs"
         yield from ignored("data", sections.data, "on_missing", reason)
-    read_whole = len(sections.outputs) < len(sections.output_names) or len(sections.token_inputs) < len(
-        sections.outputs
-    )  # by the fusion, or by a head that reads states
+    single = [  # of tokens, or of the vectors of inputs that a row cannot do without
+        name
+        for name, output in sections.outputs.items()
+        if name in sections.token_inputs or output.vector_inputs(sections.input_names)
+    ]
+    read_whole = len(sections.outputs) < len(sections.output_names) or len(single) < len(sections.outputs)
     for name, declared in sections.inputs.items():
-        reason = "with one input, which each row keeps" if alone else "where outputs read single tokens alone"
+        reason = "with one input, which each row keeps" if alone else "where outputs read single inputs alone"
         if alone or not read_whole:
             yield from ignored(f"inputs.{name}", declared, "modality_dropout", reason)
 
@@ -342,6 +362,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _token_outputs,
     _missing,
     _fusion,
+    broker_faults,
     _mixing,
     _outputs,
     _shared_heads,

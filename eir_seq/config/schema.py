@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from eir_seq.config.broker import AdversaryConfig, MessageConfig
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.callbacks import CallbackBase
 from eir_seq.config.fusion import AutoFusionConfig
-from eir_seq.config.inputs import InputBase
+from eir_seq.config.inputs import InputBase, with_shared
 from eir_seq.config.kinds import FusionConfig, OptimizerConfig, TrackerConfig, union
 from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
 from eir_seq.config.latents import LatentsConfig
@@ -65,6 +66,11 @@ class DataConfig(Strict):
         description="cross-validation: number of folds of the training rows; each is the test set of one run",
     )
     fold: int | None = Field(None, ge=0, description="train only this fold, counted from 0")
+    file_dir: str | None = Field(
+        None,
+        description="folder of the files that cells name: names are relative to it, and files outside of it are "
+        "refused; by default that of the data file",
+    )
     labels: str | None = Field(None, description="table of labels by id, for a folder of one text file per id")
     rename: dict[str, str] = Field(
         default_factory=dict,
@@ -74,7 +80,8 @@ class DataConfig(Strict):
     id: str | None = Field(None, description="column that names each row; row numbers if absent")
     group: str | None = Field(None, description="column of groups whose rows stay in the same split")
     stratify: str | None = Field(
-        "auto", description="column to stratify splits and folds by; auto: the first classification output"
+        "auto",
+        description="column to stratify splits and folds by; auto: the first output of classes, levels or events",
     )
     split_seed: int = Field(0, ge=0, description="seed of the random splits; the same for every `seed`")
     delimiter: Delimiter | None = Field(
@@ -223,7 +230,8 @@ class TrainerConfig(Strict):
     monitor: Monitored = Field(MonitorConfig(), description="metric that selects the best checkpoint")
     early_stopping: EarlyStoppingConfig | None = Field(None, description="stop a run that no longer improves")
     train_metrics: bool = Field(
-        False, description="also measure the training rows of the last steps, as they were when trained on"
+        False,
+        description="also measure the training rows of the last steps, as they were when trained on; not mixed ones",
     )
     limit_train_batches: BatchLimit | None = Field(
         None, description="use that many batches of each epoch (an integer), or that share of them; all if absent"
@@ -287,6 +295,10 @@ class ExperimentConfig(Strict):
     inputs: dict[Name, InputConfig] = Field(min_length=1)
     fusion: FusionConfig = Field(AutoFusionConfig(), description="how the inputs are fused")
     outputs: dict[Name, OutputConfig] = Field(min_length=1)
+    broker: list[MessageConfig] = Field(default_factory=list, description="messages between layers, in this order")
+    adversaries: list[AdversaryConfig] = Field(
+        default_factory=list, description="networks whose reversed gradients take information out of layers"
+    )
     optimizer: OptimizerConfig = Field(AdamWConfig(), description="optimizer and learning rate")
     scheduler: AnySchedulerConfig = Field(SchedulerConfig(), description="learning-rate schedule")
     trainer: TrainerConfig = Field(TrainerConfig(), description="length of training, precision, device, evaluation")
@@ -299,6 +311,12 @@ class ExperimentConfig(Strict):
     start_from: StartFromConfig | None = Field(None, description="weights of another run to start from")
     run: RunConfig = Field(RunConfig(), description="the run folder")
     cache: CacheConfig = Field(CacheConfig(), description="where encoded rows and trained tokenizers are cached")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_shared(cls, given: Any) -> Any:
+        """Inputs that share an encoder have the options of the one whose it is."""
+        return {**given, "inputs": with_shared(given["inputs"], INPUTS)} if _has(given, "inputs") else given
 
     @model_validator(mode="after")
     def _with_questions(self) -> Self:
@@ -332,6 +350,17 @@ class ExperimentConfig(Strict):
         """For each output whose head reads states of inputs by itself, these inputs."""
         found = {name: tuple(config.state_inputs(list(self.inputs))) for name, config in self.outputs.items()}
         return {name: inputs for name, inputs in found.items() if inputs}
+
+    @property
+    def vector_inputs(self) -> dict[str, tuple[str, ...]]:
+        """For each output whose head reads vectors of inputs by itself, these inputs."""
+        found = {name: tuple(config.vector_inputs(list(self.inputs))) for name, config in self.outputs.items()}
+        return {name: inputs for name, inputs in found.items() if inputs}
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """For each input the one whose encoder reads it: itself, or what its `share` names."""
+        return {name: config.share or name for name, config in self.inputs.items()}
 
     @property
     def written(self) -> dict[str, TargetText]:
@@ -370,3 +399,7 @@ def document_layout(inputs: Mapping[str, InputConfig], outputs: Mapping[str, Out
         return None
     (source,), (config,) = inputs.values(), outputs.values()
     return config.layout if source.fits_blocks else None
+
+
+def _has(given: Any, key: str) -> bool:
+    return isinstance(given, Mapping) and key in given

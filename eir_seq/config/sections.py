@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from eir_seq.config.broker import AdversaryConfig, MessageConfig
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.fusion import FusionBase
 from eir_seq.config.optimization import OptimizerBase, SchedulerBase
@@ -43,6 +44,8 @@ class Sections:
     tracker: TrackerBase | None
     cache: CacheConfig | None = None
     fusion: FusionBase | None = None
+    broker: Sequence[MessageConfig] = ()
+    adversaries: Sequence[AdversaryConfig] = ()
 
     @property
     def token_inputs(self) -> dict[str, str]:

@@ -67,5 +67,6 @@ def module_of(name: str) -> str:
 
 
 def modules_of(inputs: Mapping[str, object], outputs: Mapping[str, object]) -> list[str]:
-    """The modules of an experiment."""
-    return [*(f"inputs.{name}" for name in inputs), "fusion", *(f"outputs.{name}" for name in outputs)]
+    """The modules of an experiment; those of messages and adversaries may be there."""
+    own = [*(f"inputs.{name}" for name in inputs), "fusion", *(f"outputs.{name}" for name in outputs)]
+    return [*own, "broker", "adversaries"]

@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from eir_seq.config.errors import dotted, faults_of, yaml_text
 from eir_seq.config.folders import home_fault
+from eir_seq.config.inputs import share_faults, with_shared
 from eir_seq.config.rules import check_rules
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.sections import Sections
@@ -39,6 +41,7 @@ _PATHS = frozenset(
         "cache_dir",
         "dir",
         "file",
+        "file_dir",
         "labels",
         "model_type",
         "path",
@@ -69,7 +72,11 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     """
     if homeless := list(_homeless(raw, ())):  # nothing can be said of what they name
         raise UserError(*homeless)
+    raw = {**raw, "inputs": with_shared(raw["inputs"], INPUTS)} if "inputs" in raw else raw
     faults = [Fault(path, "must be given (it is ??? where it is declared)") for path in _unset(raw, ())]
+    shares = list(share_faults(raw.get("inputs")))
+    faults += shares
+    lost = tuple(fault.place.removesuffix("share") for fault in shares)
     config, sections = None, None
     try:
         config = ExperimentConfig.model_validate(raw)
@@ -77,16 +84,38 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     except ValidationError as error:
         unset = {fault.place for fault in faults}
         found = faults_of(error, ExperimentConfig, raw, places=_model_option_places(raw))
-        faults += [fault for fault in found if fault.place not in unset]
+        faults += [
+            fault
+            for fault in found
+            if fault.place not in unset and not (fault.place.startswith(lost) and "is missing" in fault.message)
+        ]
         sections = _sections(raw, None)
-    faults += list(_check_models(raw))
-    faults += check_rules(sections)
+    faults += (of_models := list(_check_models(raw)))
+    faults += check_rules(_with_known_models(sections, raw, of_models))
     if look is not None:
         reported = {fault.place for fault in faults}
         faults += [fault for fault in look(sections, config) if fault.place not in reported]
     if faults or config is None:
-        raise UserError(*sorted(set(faults), key=faults.index))
+        raise UserError(*sorted(set(_once(faults, raw)), key=faults.index))
     return config
+
+
+def _once(faults: Sequence[Fault], raw: Mapping[str, Any]) -> Iterator[Fault]:
+    """The faults without those that an input has in common with the one whose encoder it shares."""
+    inputs = raw["inputs"].items() if isinstance(raw.get("inputs"), Mapping) else ()
+    shares = {
+        f"inputs.{name}.": f"inputs.{given['share']}."
+        for name, given in inputs
+        if _mapping(given).get("share", name) != name
+    }
+    for fault in faults:
+        source = next((name for name in shares if fault.place.startswith(name)), None)
+        if source is None or replace(fault, place=shares[source] + fault.place[len(source) :]) not in faults:
+            yield fault
+
+
+def _mapping(given: Any) -> Mapping[str, Any]:
+    return given if isinstance(given, Mapping) else {}
 
 
 def _unset(value: Any, path: tuple[str, ...]) -> Iterator[str]:
@@ -127,6 +156,8 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
             config.tracker,
             config.cache,
             config.fusion,
+            config.broker,
+            config.adversaries,
         )
     fields = ExperimentConfig.model_fields
 
@@ -163,6 +194,8 @@ def _sections(raw: Mapping[str, Any], config: ExperimentConfig | None) -> Sectio
         section("tracker"),
         section("cache"),
         section("fusion"),
+        section("broker") or (),
+        section("adversaries") or (),
     )
 
 
@@ -199,6 +232,18 @@ def _models(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], An
 def _options(model: Mapping[str, Any]) -> dict[str, Any]:
     given = model.get("model_init_config")
     return {key: value for key, value in given.items() if isinstance(key, str)} if isinstance(given, Mapping) else {}
+
+
+def _with_known_models(sections: Sections, raw: Mapping[str, Any], faults: Sequence[Fault]) -> Sections:
+    """The sections but for inputs and outputs whose `model_type` is at fault: what goes with it is not known."""
+    wrong = {fault.place for fault in faults}
+    places = [place for place, model, *_ in _models(raw) if _architecture(model) is None]
+    unknown = {place.removesuffix(".model") for place in places if f"{place}.model_type" in wrong}
+    return replace(
+        sections,
+        inputs={name: found for name, found in sections.inputs.items() if f"inputs.{name}" not in unknown},
+        outputs={name: found for name, found in sections.outputs.items() if f"outputs.{name}" not in unknown},
+    )
 
 
 def _architecture(model: Mapping[str, Any]) -> str | None:
@@ -239,7 +284,7 @@ def _model_option_places(raw: Mapping[str, Any]) -> list[str]:
 def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
     from eir_seq.models import options
     from eir_seq.models.catalogue import POOLERS
-    from eir_seq.models.option_checks import check_options, max_positions
+    from eir_seq.models.option_checks import check_options, decoder_options, max_positions
     from eir_seq.models.rope_options import documented_spelling
 
     for place, model, tokens, key in _models(raw):
@@ -271,6 +316,8 @@ def _check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             base, _ = options.sift(_config_class(architecture), documented_spelling(published, known))
         else:
             base = {}
+            if place.startswith("outputs."):  # without its encoder
+                given = decoder_options(architecture, given)
         faults = check_options(architecture, given)
         if not faults and base:
             faults = check_options(architecture, options.overridden(_config_class(architecture), base, given))

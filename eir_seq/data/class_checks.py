@@ -29,7 +29,8 @@ def check_learnable(train: pa.Table, roles: Roles) -> None:
 def check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:
     """Raise `UserError` where validation or test has a class that training never sees, or training has only one."""
     faults = FaultLog()
-    for column, place in roles.of("target", ColumnType.CATEGORY).items():
+    learned = (use for use in roles.uses if use.role == "target" and use.type is ColumnType.CATEGORY and not use.named)
+    for column, place in {use.column: use.place for use in learned}.items():
         known = counts(tables["train"].column(column).drop_null())
         if len(known) < 2:
             faults.add("one class", place, f"every training row has the class {next(iter(known))!r} in {column!r}")

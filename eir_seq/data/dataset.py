@@ -202,7 +202,8 @@ def encode_split(
                 scored[name], targets[name] = mask, _some_targets(output, rows, ids, mask, text_bytes)
             continue
         if not columns:
-            targets[name] = output.targets_of_texts(len(ids), text_bytes)
+            of_rows = output.reads_contents
+            targets[name] = output.targets(rows, ids) if of_rows else output.targets_of_texts(len(ids), text_bytes)
             continue
         given = [list(rows[column]) if column in rows.column_names else [None] * len(ids) for column in columns]
         partial = missing is not None and output.config.PARTIAL
@@ -229,7 +230,7 @@ def _some_targets(
     output: FittedOutput, rows: Rows, ids: Sequence[str], mask: Mask, text_bytes: Mapping[str, NDArray[Any]]
 ) -> Tensor:
     """The targets of an output, (rows, ...), zeros where `mask` is false."""
-    if not output.config.columns():
+    if not output.config.columns() and not output.reads_contents:
         return output.targets_of_texts(len(ids), text_bytes)
     places = np.flatnonzero(mask)
     known = output.targets(rows_where(rows, mask), [ids[place] for place in places.tolist()])

@@ -23,9 +23,16 @@ LINE = 10_000
 """Characters within which a line is looked for where a text is cut in two."""
 
 
+def _stratified_by(data: DataConfig, roles: Roles) -> tuple[str | None, str]:
+    """The column by which a draw is stratified, and the config key that names it."""
+    if data.stratify != "auto":
+        return data.stratify, "data.stratify"
+    return next(iter(roles.of("target", ColumnType.CATEGORY).items()), (None, "data.stratify"))
+
+
 def _stratum(table: pa.Table, data: DataConfig, roles: Roles) -> pa.ChunkedArray | None:
     """The class of each row by which a draw is stratified."""
-    column = next(iter(roles.of("target", ColumnType.CATEGORY)), None) if data.stratify == "auto" else data.stratify
+    column, _ = _stratified_by(data, roles)
     if not column:
         return None
     classes = table.column(column)
@@ -87,6 +94,7 @@ def draw_part(
             classes,
             place=f"data.{part}",
             rows=None if first else rows,
+            classes_place=_stratified_by(data, roles)[1],
         )
     return parted(table, drawn, data)
 

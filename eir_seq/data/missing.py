@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ class Missing:
 
     A row lacks an input if all columns that the input needs are null (all of its columns, if it can do without each),
     and a target if one of its columns is (of an output that takes part of them, if all are). A target of an output that
-    reads the tokens of an input is missing, too, where that input is.
+    reads the tokens of an input is missing, too, where that input is, and that of one that compares inputs where one of
+    these is.
 
     Attributes:
         inputs: by input, the columns that it needs.
@@ -38,6 +39,7 @@ class Missing:
         token_inputs: for each output that reads tokens, the input that they are of.
         partial: outputs whose rows may lack some of their columns.
         loose: inputs that can do without any of their columns, though not without all.
+        compared: for each output that reads vectors of inputs, those without which it has no target.
     """
 
     inputs: Mapping[str, tuple[str, ...]]
@@ -45,6 +47,7 @@ class Missing:
     token_inputs: Mapping[str, str]
     partial: frozenset[str] = frozenset()
     loose: frozenset[str] = frozenset()
+    compared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: ExperimentConfig) -> Missing | None:
@@ -56,7 +59,9 @@ class Missing:
         outputs = {name: _needed(declared) for name, declared in config.outputs.items()}
         loose = frozenset(name for name, columns in needed.items() if not columns)
         partial = frozenset(name for name, declared in config.outputs.items() if declared.PARTIAL)
-        return cls(inputs, outputs, config.token_inputs, partial=partial, loose=loose)
+        names = list(config.inputs)
+        compared = {name: tuple(config.outputs[name].needed_inputs(names)) for name in config.vector_inputs}
+        return cls(inputs, outputs, config.token_inputs, partial=partial, loose=loose, compared=compared)
 
     def present(self, table: pa.Table) -> dict[str, Mask]:
         """By input, which rows have it, (rows,)."""
@@ -64,6 +69,13 @@ class Missing:
 
     def labelled(self, table: pa.Table) -> dict[str, Mask]:
         """By output, which rows have its target, (rows,)."""
+        present, found = self.present(table), self._labels(table)
+        for name, inputs in self.compared.items():
+            found[name] = np.logical_and.reduce([found[name], *(present[source] for source in inputs)])
+        return found
+
+    def _labels(self, table: pa.Table) -> dict[str, Mask]:
+        """The same, whatever inputs an output compares."""
         present = self.present(table)
         found = {}
         for name, columns in self.outputs.items():
@@ -80,7 +92,7 @@ class Missing:
 
     def has_target(self, table: pa.Table) -> Mask:
         """Which rows have the target of some output, (rows,)."""
-        found: Mask = np.logical_or.reduce(list(self.labelled(table).values()))
+        found: Mask = np.logical_or.reduce(list(self._labels(table).values()))
         return found
 
     def unusable(self, table: pa.Table, empty: Mapping[str, Mapping[int, str]]) -> Iterator[tuple[str, int, str]]:

@@ -154,6 +154,7 @@ class DataModule(pl.LightningDataModule):
             limit = self.config.trainer.limit_of("train")
             self._sampler = EpochSampler(self._training_order(), self.rank, self.world_size, limit)
             self._sampler.fixed = self.config.trainer.overfit_batches is not None
+        self.warnings += [warning for output in self.outputs.values() for warning in output.review()]
         self.warnings += self._limits()
         for warning in self.warnings:
             log.warning(warning)

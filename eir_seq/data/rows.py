@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,8 +37,12 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import write_cell
 from eir_seq.modalities.sequence.cells import InputCells
+from eir_seq.outputs import build_output
 from eir_seq.registry import imported
 from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
+
+if TYPE_CHECKING:
+    from eir_seq.outputs.base import FittedOutput, Output
 
 T = TypeVar("T")
 
@@ -47,19 +52,32 @@ class Roles(Columns):
     """What the columns are for, and what the inputs demand of them.
 
     `prompts` are texts that may be empty or absent, to be written. `demanding` are inputs that check rows beyond the
-    types of their columns, and `restoring` outputs that do; `tagged` has, by column of tags, the input whose words they
-    label. `missing` says what rows may lack; None: nothing.
+    types of their columns, `restoring` outputs that do so cell by cell, `outputs` those that compare columns; `tagged`
+    has, by column of tags, the input whose words they label. `missing` says what rows may lack; None: nothing.
+    `file_dir`: the folder of the files that cells name; None: that of the data file.
     """
 
     demanding: tuple[Cells, ...] = ()
     restoring: tuple[Cells, ...] = ()
+    outputs: tuple[Output, ...] = ()
     tagged: Mapping[str, InputCells] = field(default_factory=dict)
     prompts: frozenset[str] = frozenset()
     missing: Missing | None = None
+    file_dir: str | None = None
 
 
-def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | FittedModality]) -> Roles:
-    """The roles of the columns that an experiment names; raises `UserError` if one column has two of them."""
+def column_roles(
+    config: ExperimentConfig,
+    inputs: Mapping[str, Modality | FittedModality],
+    outputs: Mapping[str, FittedOutput] = MappingProxyType({}),
+) -> Roles:
+    """The roles of the columns that an experiment names; raises `UserError` if one column has two of them.
+
+    Args:
+        config: the experiment.
+        inputs: by name.
+        outputs: by name, once they are fitted.
+    """
     columns = columns_of(config.data, config.inputs, config.outputs)
     if faults := columns.clashes():
         raise UserError(*faults)
@@ -73,11 +91,15 @@ def column_roles(config: ExperimentConfig, inputs: Mapping[str, Modality | Fitte
     demanding = tuple(cells for cells in every if cells is not None and cells.is_demanding)
     inputs_read = columns.of("input").keys()
     restoring = tuple(
-        imported(output.CELLS)(name, output)
+        outputs[name].target_cells if name in outputs else imported(output.CELLS)(name, output)
         for name, output in config.outputs.items()
         if output.CELLS is not None and not output.columns().keys() <= inputs_read
     )
-    return Roles(columns.id, columns.uses, demanding, restoring, tagged, missing=Missing.of(config))
+    built = (build_output(name, declared) for name, declared in config.outputs.items())
+    comparing = tuple(output for output in built if output.checked_columns)
+    missing, file_dir = Missing.of(config), config.data.file_dir
+    roles = Roles(columns.id, columns.uses, demanding, restoring, comparing, tagged)
+    return replace(roles, missing=missing, file_dir=file_dir)
 
 
 @dataclass(frozen=True)
@@ -202,6 +224,9 @@ def check_rows(
             if row not in reasons:
                 label = raw.table.column(name)[row].as_py()
                 reasons[row] = [f"{name!r} {_absence(kind, label)}"]
+    if not faults:
+        for row, reason in _faulty_targets(roles, columns):
+            reasons.setdefault(row, []).append(reason)
     if roles.restoring and not faults:
         columns |= _check_cells(raw, roles, roles.restoring, columns, reasons)
     if roles.missing is not None and need_targets and not faults:
@@ -325,6 +350,19 @@ def _kind(reason: str, roles: Roles) -> str:
     return next((repr(name) for name in valued if reason.startswith(repr(name))), reason.split(" at position")[0])
 
 
+def _faulty_targets(roles: Roles, columns: Mapping[str, pa.ChunkedArray]) -> Iterator[tuple[int, str]]:
+    """Rows whose values outputs cannot use, and why."""
+    outputs = [output for output in roles.outputs if columns.keys() >= set(output.checked_columns)]
+    names = dict.fromkeys(name for output in outputs for name in output.checked_columns)
+    start = 0
+    for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
+        values = batch.to_pydict()
+        for output in outputs:
+            yield from ((start + row, reason) for row, reason in output.faulty_rows(values))
+        start += batch.num_rows
+        forget_pages()
+
+
 def _check_cells(
     raw: RawTable,
     roles: Roles,
@@ -334,6 +372,7 @@ def _check_cells(
 ) -> dict[str, pa.ChunkedArray]:
     """Note what is wrong with cells; returns the columns in which names of files became those of files found."""
     folder = Path(raw.source) if os.path.isdir(raw.source) else Path(raw.source).parent
+    folder = folder if roles.file_dir is None else Path(roles.file_dir).expanduser()
     names = dict.fromkeys(name for cells in demanding for name in (cells.column, *cells.places))
     may_miss = roles.missing is not None or demanding is roles.restoring
     found: dict[str, list[pa.Array]] = {name: [] for cells in demanding for name in cells.resolved}

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,7 @@ from eir_seq.data.spelling import same_but_for_spelling
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.registry import SOURCES
 from eir_seq.rows import Rows
 from eir_seq.spool import content_hash
@@ -123,11 +125,12 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     rows = tables["train"].num_rows
     for name in reversed(fractions) if single_text else fractions:  # the test part is the last one of a text
         tables["train"], tables[name] = draw(tables["train"], name, fractions, rows, data, roles)
+    warnings = _few_left(fractions, tables["train"].num_rows, rows)
     if data.limit is not None and data.limit < tables["train"].num_rows:
         tables["train"] = draw_limit(tables["train"], data.limit, data, roles)
     check_learnable(tables["train"], roles)
     check_classes(tables, roles)
-    return _finish(tables, parts, roles, class_spelling(tables["train"], roles))
+    return _finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
 
 
 def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[str, int]:
@@ -143,7 +146,12 @@ def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[s
 
 
 def load_test(
-    config: ExperimentConfig, inputs: Inputs | None = None, *, need_targets: bool = False, need_texts: bool = True
+    config: ExperimentConfig,
+    inputs: Inputs | None = None,
+    outputs: Mapping[str, FittedOutput] = MappingProxyType({}),
+    *,
+    need_targets: bool = False,
+    need_texts: bool = True,
 ) -> Splits:
     """Only the rows of `data.test`, for prediction: labels may be missing, whole columns of them too.
 
@@ -151,7 +159,7 @@ def load_test(
 
     Raises `UserError` as `load_splits` does.
     """
-    roles = column_roles(config, inputs or _inputs(config))
+    roles = column_roles(config, inputs or _inputs(config), outputs)
     given = config.data.test
     if not isinstance(given, str) or is_id_list(given, config.data, roles):
         drawn = "" if given is None else f"; the run drew its own ({given} of the training rows)"
@@ -179,6 +187,9 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     """The checked rows of every file or Hub split that the config names; faults of all of them are raised together."""
     sources = {split: path for split, path in source_paths(data).items() if split in only}
     faults = FaultLog()
+    if roles.file_dir is not None and not os.path.isdir(os.path.expanduser(roles.file_dir)):
+        faults.add("file_dir", "data.file_dir", f"{roles.file_dir} is not a folder")
+        roles = replace(roles, demanding=(), restoring=())
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
     optional = (
@@ -327,6 +338,14 @@ def _shared_ids(parts: dict[str, CheckedRows]) -> list[str]:
                 "data.id out"
             )
     return messages
+
+
+def _few_left(drawn: Mapping[str, float], left: int, rows: int) -> list[str]:
+    """A warning where more rows are drawn for validation and test than are left to train on."""
+    if rows - left <= left:
+        return []
+    places = " and ".join(f"data.{name}" for name in drawn)
+    return [f"{places}: {rows - left:,} of {rows:,} rows are held out, which leaves {left:,} for training"]
 
 
 # ----------------------------------------------------------------------------------------------------- finishing

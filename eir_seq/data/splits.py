@@ -29,6 +29,7 @@ def draw_rows(
     *,
     place: str = "data.validation",
     rows: int | None = None,
+    classes_place: str = "data.stratify",
 ) -> NDArray[np.bool_]:
     """Mask of the drawn rows, ``round(share * rows)`` of them; with `classes` each keeps its share.
 
@@ -39,6 +40,7 @@ def draw_rows(
         classes: of the rows.
         place: the config key that holds the share.
         rows: all rows of which this is a fraction, where others were drawn before; the number of `ids` if absent.
+        classes_place: the config key that names their column.
 
     Raises:
         UserError: the share is no row at all or every row, or a class has a single row, which cannot be in both
@@ -55,7 +57,7 @@ def draw_rows(
         part = "no row" if total == 0 else "every row" if rows is None else "every row that is left"
         raise UserError(Fault(place, f"{share} of {whole} rows is {part}; give it a file or more rows"))
     if classes is not None and rows is None:
-        _refuse_single_rows(ids, classes, place)
+        _refuse_single_rows(ids, classes, place, classes_place)
     return ~pick_rows(ids, len(ids) - total, seed, classes)
 
 
@@ -76,14 +78,14 @@ def pick_rows(ids: Column, count: int, seed: int, classes: Column | None = None)
     return picked
 
 
-def _refuse_single_rows(ids: Column, classes: Column, place: str) -> None:
+def _refuse_single_rows(ids: Column, classes: Column, place: str, classes_place: str) -> None:
     names, codes = _codes(classes)
     faults = FaultLog()
     for code in np.flatnonzero(np.bincount(codes) == 1).tolist():
         row_id = str(ids[int(np.flatnonzero(codes == code)[0])])
         hint = f"remove it, or set data.stratify=null or {place}=FILE"
         message = f"class {names[code]!r} has a single row ({row_id!r}), which cannot be in both parts: {hint}"
-        faults.add("classes of a single row", "data.stratify", message)
+        faults.add("classes of a single row", classes_place, message)
     faults.raise_any()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class TrunkHead(nn.Module):
     @property
     def reads_target(self) -> bool:
         """Whether the head does, see `eir_seq.training.network.Network`."""
-        return getattr(self.out, "reads_target", False)
+        return bool(getattr(self.out, "reads_target", False))
 
     def forward(self, features: Tensor | TokenStates, *given: Tensor | None) -> Tensor:
         """The raw output, (batch, ...); `given` is what the head reads besides."""
@@ -75,9 +76,10 @@ class TrunkHead(nn.Module):
             raw = self.out(self.trunk(features), *given)
         return raw
 
-    def sample(self, features: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def sample(self, features: Tensor, *how: Any) -> Tensor:
         """What a head that generates draws for rows, (rows, ...)."""
-        drawn: Tensor = self.out.sample(self.trunk(features), generators)
+        out: Any = self.out
+        drawn: Tensor = out.sample(self.trunk(features), *how)
         return drawn
 
 

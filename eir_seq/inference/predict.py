@@ -19,16 +19,19 @@ from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.predictor import Predictor
 from eir_seq.inference.prompts import (
     complete,
+    drawing,
     is_prompt_file,
     language_model,
     read_prompts,
     reads_besides,
     rows_of_texts,
     text_writer,
+    text_writers,
     writing,
 )
 from eir_seq.machine import cannot_write
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.files import files_folder
 from eir_seq.outputs.predictions import NOT_PREDICTED, LeftOut, write_predictions
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.console import Console
@@ -60,6 +63,9 @@ def predict(
     With `data.on_bad_row=skip`, of the run or in `reading`, rows that cannot be used have no prediction, and the table
     has a column ``not predicted`` that says why. Otherwise such a row is an error.
 
+    Predictions that no cell holds, such as arrays and pictures, are files in the folder ``NAME.files`` next to the
+    table, whose cells name them; both are replaced together.
+
     Labels are not needed. Where each row of an output has one, its metrics are printed and written next to the table
     (``NAME.metrics.json``). The same rows in batches of the same sizes give the same bytes.
 
@@ -76,7 +82,8 @@ def predict(
         accelerator: auto, cpu, gpu or mps.
         prompt: a text for a language model to complete (or for a sequence-to-sequence output to write from), in place
             of a file.
-        generation: for either, options of `generate` that replace those of the run.
+        generation: for either, options of `generate` that replace those of the run; for outputs that draw arrays or
+            pictures, options of their sampler.
         reading: keys of `data` that say how the file is read (`on_bad_row`, `quote`, `rename` ...) in place of the
             run's.
         csv_safe: put a quote (') before cells of the table that a spreadsheet would take for a formula: that begin with
@@ -94,7 +101,7 @@ def predict(
     with Console() as console:
         with console.phase(f"reading {folder}"):
             bundle = read_bundle(folder)
-        config = _config(bundle.config, test, batch_size, accelerator, reading)
+        config = config_of(bundle.config, test, batch_size, accelerator, reading)
         if latents is not None:
             check_layers(bundle.network, latents, bundle.outputs, "latents")
             if language_model(bundle) is not None or prompt is not None:
@@ -106,13 +113,20 @@ def predict(
             raise UserError(Fault("latents", "are written of rows of a table, not of prompts"))
         if fills is not None and prompted:
             return _fill(run, folder, bundle, fills, config, test, prompt, generation, destination, console, csv_safe)
-        writes = text_writer(bundle)
-        if writes is not None:
-            bundle = writing(bundle, writes, generation)
+        writes, writers = text_writer(bundle), text_writers(bundle)
+        if writers and (writes is not None or not prompted):
+            bundle = writing(bundle, writers, generation)
         elif fills is not None and generation:
             raise UserError(
                 Fault("generation", "has no effect on rows of a table: what is taken out of them is measured")
             )
+        elif writers:
+            message = (
+                f"the texts of {run} are written from rows of a table, not from a single text; give data.test=TABLE"
+            )
+            raise UserError(Fault("prompt" if prompt is not None else "data.test", message))
+        elif generation and prompt is None and any(output.config.generates for output in bundle.outputs.values()):
+            bundle = drawing(bundle, generation)
         elif prompt is not None or generation:
             place = "prompt" if prompt is not None else "generation"
             raise UserError(
@@ -125,7 +139,7 @@ def predict(
                 rows = rows_of_texts(bundle, writes, prompt, test)
                 left_out = None
             else:
-                splits = _load_rows(config, bundle, console, may_lack_id="id" not in reading)
+                splits = load_rows(config, bundle, console, may_lack_id="id" not in reading)
                 assert splits.test is not None
                 rows, left_out = _with_known_classes(splits.test, _left_out(config, splits), bundle.outputs, config)
             found.append(f"{rows.num_rows:,} of {test or config.data.test if prompt is None else 'prompt'}")
@@ -202,7 +216,7 @@ def _complete(
     elif is_prompt_file(str(test)):
         prompts = read_prompts(str(test))
     else:
-        splits = _load_rows(config, bundle, console, need_texts=besides is None)
+        splits = load_rows(config, bundle, console, need_texts=besides is None)
         rows, left_out = splits.test, _left_out(config, splits)
         assert rows is not None
         _say_left_out(left_out, console)
@@ -265,7 +279,7 @@ def find_bundle(run: Path) -> Path:
     raise UserError(Fault("run", f"{run} is neither a run folder nor a bundle"))
 
 
-def _config(
+def config_of(
     config: ExperimentConfig, test: str | None, batch_size: int | None, accelerator: str, reading: Mapping[str, Any]
 ) -> ExperimentConfig:
     """The run's config, for these rows."""
@@ -313,12 +327,12 @@ def _say_left_out(left_out: Sequence[LeftOut] | None, console: Console) -> None:
         console.say(f"rows without a prediction: {len(left_out):,} (column {NOT_PREDICTED!r} says why)")
 
 
-def _load_rows(
+def load_rows(
     config: ExperimentConfig, bundle: Bundle, console: Console, *, need_texts: bool = True, may_lack_id: bool = True
 ) -> Splits:
     """The rows to predict. They may lack the column of ids, as they may lack labels: their numbers are the ids then."""
     try:
-        return load_test(config, bundle.inputs, need_texts=need_texts)
+        return load_test(config, bundle.inputs, bundle.outputs, need_texts=need_texts)
     except UserError as error:
         fault = error.faults[0]
         if (
@@ -330,7 +344,7 @@ def _load_rows(
             raise
     console.say(f"{fault.message}: rows are numbered")
     numbered = config.model_copy(update={"data": config.data.model_copy(update={"id": None})})
-    return load_test(numbered, bundle.inputs, need_texts=need_texts)
+    return load_test(numbered, bundle.inputs, bundle.outputs, need_texts=need_texts)
 
 
 def _check_destination(path: Path, test: str | None) -> None:
@@ -340,6 +354,9 @@ def _check_destination(path: Path, test: str | None) -> None:
     for written in (path, _metrics_file(path)):
         if written.exists() and not written.is_file():
             raise UserError(Fault("output", f"{written} is not a regular file; it would be replaced"))
+    files = files_folder(path)
+    if files.exists() and not (files.is_dir() and path.exists()):
+        raise UserError(Fault("output", f"{files} is not of a table of predictions; it might be replaced"))
     if not path.parent.is_dir():
         raise UserError(Fault("output", f"there is no folder {path.parent}"))
     if not os.access(path.parent, os.W_OK):

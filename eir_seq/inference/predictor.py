@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from eir_seq.config.columns import columns_of
 from eir_seq.data.dataset import Batch, EncodedSplit, Encodes, encode_split
@@ -38,6 +42,8 @@ class Predictor:
         bundle: of a finished run (`eir_seq.training.bundle.read_bundle`).
         batch_size: rows per batch; that of the run if absent.
         accelerator: auto, cpu, gpu or mps.
+        file_dir: folder of the files that rows name, others are refused; by default `data.file_dir` of the run, or the
+            current folder.
 
     Raises:
         UserError: there is no such accelerator.
@@ -52,9 +58,17 @@ class Predictor:
         ['mood', 'mood_p(bad)', 'mood_p(good)', 'score']
     """
 
-    def __init__(self, bundle: Bundle, *, batch_size: int | None = None, accelerator: str = "auto") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        batch_size: int | None = None,
+        accelerator: str = "auto",
+        file_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
         trainer = bundle.config.trainer.model_copy(update={"accelerator": accelerator})
         self.bundle = bundle
+        self._file_dir = bundle.config.data.file_dir if file_dir is None else os.fspath(file_dir)
         self.device = pick_device(trainer)
         size = {} if batch_size is None else {"eval_batch_size": batch_size}
         self.data = bundle.config.data.model_copy(update=size)
@@ -62,6 +76,12 @@ class Predictor:
         precision = str(bundle.config.trainer.precision)
         self.precision = "32" if precision == "16-mixed" and self.device.type != "cuda" else precision
         self._network = bundle.network.to(self.device)
+
+    def of(self, bundle: Bundle) -> Predictor:
+        """The same with a part of its bundle: fewer inputs or outputs."""
+        found = copy.copy(self)
+        found.bundle = bundle
+        return found
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What is predicted of each row, in order: the columns of the table that `predict` writes, but for true values.
@@ -77,7 +97,7 @@ class Predictor:
         """
         if not rows:
             return []
-        checked = self._checked(rows)
+        checked = self.checked(rows)
         writes = language_model(self.bundle)
         if writes is not None:
             source: Any = self.bundle.config.inputs[writes.input]
@@ -97,6 +117,37 @@ class Predictor:
                     row[column] = value_of(value)
         return found
 
+    def embed(
+        self, rows: Sequence[Mapping[str, Any]], source: str | None = None, *, normalize: bool | None = None
+    ) -> NDArray[np.float32]:
+        """A vector for each row, in order, (rows, size): of an input, or the fused features.
+
+        Args:
+            rows: by column of the run's data; those of `source` are enough.
+            source: an input, ``fusion``, or ``fusion.OUTPUT`` where each output has features of its own; by default
+                the only input, or the first one of a similarity output.
+            normalize: make the vectors of length 1; by default those of inputs that a similarity output compares.
+
+        Returns:
+            Single precision.
+
+        Raises:
+            UserError: no such input, a column is missing, or a row cannot be used.
+            RunFailed: not enough memory.
+
+        Example:
+            >>> from pathlib import Path
+            >>> from eir_seq.inference.predictor import Predictor
+            >>> from eir_seq.training.bundle import read_bundle
+            >>> predictor = Predictor(read_bundle(Path("runs/moods/bundle")))
+            >>> predictor.embed([{"text": "a warm day"}, {"text": "a cold day"}], normalize=True).shape[0]
+            2
+        """
+        from eir_seq.inference.embed import Embedder
+
+        embedder = Embedder(self, source, normalize)
+        return embedder.vectors(embedder.predictor.checked(rows))[0] if rows else np.zeros((0, 0), np.float32)
+
     def evaluate(
         self,
         rows: Rows,
@@ -110,10 +161,19 @@ class Predictor:
             progress: called with what is done, how many rows of it, and of how many.
             also: called with the same batches once more, and with what was found.
         """
+        with self.encoded(rows, progress) as (encoded, warnings):
+            evaluation = self._evaluated(encoded, rows, progress)
+            if also is not None:
+                also(encoded.batches(self.data), evaluation)
+            return evaluation, warnings
+
+    @contextmanager
+    def encoded(self, rows: Rows, progress: Progress | None = None) -> Iterator[tuple[EncodedSplit, list[str]]]:
+        """Checked rows as inputs of the network, for a while, and warnings about them."""
         small = rows.num_rows <= MOST_IN_MEMORY
         with nullcontext() if small else TemporaryDirectory(prefix="eir_seq-") as folder:
             cache: Encodes = _InMemory() if folder is None else EncodingCache(folder)
-            encoded, warnings = encode_split(
+            yield encode_split(
                 rows,
                 "test",
                 self.bundle.inputs,
@@ -123,17 +183,19 @@ class Predictor:
                 progress=progress,
                 missing=Missing.of(self.bundle.config),
             )
-            evaluation = self._evaluated(encoded, rows, progress)
-            if also is not None:
-                also(encoded.batches(self.data), evaluation)
-            return evaluation, warnings
 
-    def _checked(self, rows: Sequence[Mapping[str, Any]]) -> Rows:
-        """The columns of the inputs, checked as those of a file are."""
+    def checked(self, rows: Sequence[Mapping[str, Any]]) -> Rows:
+        """The columns of the inputs, checked as those of a file are.
+
+        Raises:
+            UserError: a column is missing, or a row cannot be used.
+        """
         from eir_seq.rows import Rows
 
         config = self.bundle.config
-        data = config.data.model_copy(update={"id": None, "source": "table", "group": None, "stratify": None})
+        unread: dict[str, Any] = dict.fromkeys(("id", "group", "stratify"))
+        read_as = {**unread, "source": "table", "file_dir": self._file_dir}
+        data = config.data.model_copy(update=read_as)
         config = config.model_copy(update={"data": data})
         uses = columns_of(data, config.inputs, config.outputs).uses
         places = {column: use.place for use in uses if use.role == "input" for column in use.read}

@@ -118,15 +118,29 @@ def completions(
 
 
 def text_writer(bundle: Bundle) -> FittedOutput | None:
-    """The sequence-to-sequence output of a bundle."""
+    """The sequence-to-sequence output of a bundle that writes from a text, by the backbone of its input."""
     return next((output for output in bundle.outputs.values() if output.config.target_text is not None), None)
 
 
-def writing(bundle: Bundle, output: FittedOutput, generation: Mapping[str, Any]) -> Bundle:
-    """The bundle with other options of generation; raises `UserError` for those that `generate` does not have."""
-    changed = output.writing_with(generation)
-    check_generation(changed.config.generation_options or {}, "generation")
-    return replace(bundle, outputs={**bundle.outputs, output.name: changed})
+def text_writers(bundle: Bundle) -> list[FittedOutput]:
+    """All outputs of a bundle that write a text for each row."""
+    return [output for output in bundle.outputs.values() if output.config.writes_texts]
+
+
+def writing(bundle: Bundle, outputs: Sequence[FittedOutput], generation: Mapping[str, Any]) -> Bundle:
+    """The bundle with other options of generation of `outputs`; raises `UserError` for options that do not exist."""
+    changed = {output.name: output.writing_with(generation) for output in outputs}
+    for output in changed.values():
+        check_generation(output.config.generation_options or {}, "generation")
+    return replace(bundle, outputs={**bundle.outputs, **changed})
+
+
+def drawing(bundle: Bundle, generation: Mapping[str, Any]) -> Bundle:
+    """The bundle, whose outputs that draw do so with other options; raises `UserError` for those there are not."""
+    changed = {
+        name: output.writing_with(generation) for name, output in bundle.outputs.items() if output.config.generates
+    }
+    return replace(bundle, outputs={**bundle.outputs, **changed})
 
 
 def rows_of_texts(bundle: Bundle, output: FittedOutput, prompt: str | None, test: str | None) -> Rows:

@@ -19,6 +19,7 @@ from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import open_regular, read_text, reason
 from eir_seq.inference.prediction_table import PredictionTable, read_predictions
+from eir_seq.inference.report_network import network_picture
 from eir_seq.inference.report_sections import Kind, Values, cards, learning_plots, length_plots, output_sections
 from eir_seq.outputs.reporting.sections import ShownRows
 from eir_seq.training.console import listed
@@ -165,6 +166,7 @@ def render_report(run: RunFiles) -> str:
         outputs=output_sections(run.metrics, run.predictions, kinds, run.data, run.samples, run.arrays),
         metric_splits=list(run.metrics),
         lengths=length_plots(run.data),
+        network=network_picture(run.data.diagram),
         subtitle=_subtitle(run),
         version=__version__,
         environment={key: value for key, value in run.manifest.items() if value not in (None, "", [], {})},

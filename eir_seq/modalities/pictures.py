@@ -8,15 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import SEEK_END, BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.cells import BASE64, bytes_of
-from eir_seq.modalities.files import is_file, locate, missing, open_cell
+from eir_seq.modalities.files import is_bytes, is_file, missing, name_of, open_cell, source_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,42 +42,6 @@ THUMBNAIL = 64
 MOST_PIXELS = 1 << 26
 LONGEST_SHAPE = 200
 """Larger or longer pictures are refused: a small file may claim to hold one that fills the memory, or grow to one."""
-
-
-NAME = "name"
-"""Key of the file name next to the bytes of a picture, where it is known."""
-
-
-def locate_picture(cell: Any, folder: Path) -> Any:
-    """The picture of a cell: its file, as `locate` gives it, or its bytes.
-
-    Bytes are in the cell itself or, as in image columns of the Hub, under ``bytes`` next to a ``path``.
-
-    Raises:
-        ValueError: the file is no regular one, or a link that leads out of the folder.
-    """
-    if isinstance(cell, Mapping) and cell.keys() <= {"bytes", "path"}:
-        content, path = cell.get("bytes"), cell.get("path")
-        if content is None:
-            return locate(path, folder)
-        cell = {**content, NAME: path} if isinstance(content, Mapping) and isinstance(path, str) else content
-    return cell if isinstance(cell, Mapping) else locate(cell, folder)
-
-
-def source_of(cell: Any) -> str | bytes:
-    """What to open: the path or the bytes of a picture that `locate_picture` found."""
-    if isinstance(cell, Mapping):
-        return bytes_of(cell)
-    path: str = cell[0]
-    return path
-
-
-def name_of(cell: Any) -> str:
-    """What to call a picture that `locate_picture` found, in readable form."""
-    if isinstance(cell, Mapping):
-        return str(cell.get(NAME) or f"{len(bytes_of(cell)):,} bytes")
-    path: str = cell[0]
-    return path
 
 
 @dataclass(frozen=True)
@@ -150,7 +112,7 @@ class Scaling:
 
 
 def picture_size(cell: Any) -> tuple[int, int]:
-    """Height and width in pixels of a picture that `locate_picture` found, turned as its camera says.
+    """Height and width in pixels of a picture that `locate_content` found, turned as its camera says.
 
     Raises:
         ValueError: there is none.
@@ -183,11 +145,11 @@ def thumbnail(source: str | bytes, name: str = "a picture in a cell") -> bytes:
 
 
 def problem(cell: Any, channels: int) -> Iterator[str]:
-    """What is wrong with a cell that `locate_picture` gave, as far as the picture's beginning and end tell."""
+    """What is wrong with a cell that `locate_content` gave, as far as the picture's beginning and end tell."""
     if isinstance(cell, str):
         yield missing(cell)
         return
-    if not (is_file(cell) or (isinstance(cell, Mapping) and BASE64 in cell)):
+    if not (is_file(cell) or is_bytes(cell)):
         yield f"is {str(cell)[:40]}, not the name of a file"
         return
     try:

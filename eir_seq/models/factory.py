@@ -59,6 +59,7 @@ def create_model(
     *,
     task: str = "base",
     attn_implementation: str | None = None,
+    encoder: bool = True,
 ) -> Model:
     """A new model, initialized as in transformers.
 
@@ -67,6 +68,7 @@ def create_model(
         model_init_config: options by their names in transformers, defaults for the rest; or a config object.
         task: "base", "encoder", "masked-lm", "causal-lm", "seq2seq-lm", "sequence-classification", ...
         attn_implementation: how attention is computed, see `Model.set_attn_implementation`.
+        encoder: False leaves out that of an encoder-decoder, whose decoder then attends to `encoder_outputs`.
 
     Raises:
         UserError: unknown type, task or options.
@@ -89,7 +91,7 @@ def create_model(
     declared = architecture(model_type)
     _check_task(model_type, declared, task)
     with bounded_by_memory():
-        model = _build(declared, config, task)
+        model = _build(declared, config, task, encoder=encoder)
     declared.initialization(config).fill(model)
     if attn_implementation is not None:
         model.set_attn_implementation(attn_implementation)
@@ -224,11 +226,13 @@ def _config(content: dict[str, Any], folder: Path, overrides: dict[str, Any]) ->
     return replace(build_config(model_type, given), published=published)
 
 
-def _build(declared: Architecture, config: ModelConfig, task: str, source: str = "config") -> Model:
+def _build(
+    declared: Architecture, config: ModelConfig, task: str, source: str = "config", *, encoder: bool = True
+) -> Model:
     """A model of these options without the heads that they name as pruned; its weights are still to be filled."""
     pruned = pruned_heads(config.published.get(PRUNED), source)
     others = {name: value for name, value in config.published.items() if name != PRUNED}
-    model = Model(declared, replace(config, published=others), task)
+    model = Model(declared, replace(config, published=others), task, encoder=encoder)
     if pruned:
         model.prune_heads(pruned)
     return model

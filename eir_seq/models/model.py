@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.architecture import Architecture
-from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
+from eir_seq.models.backbones.encoder_decoder import EncoderDecoder, EncoderDecoderPlan
 from eir_seq.models.backbones.stack import Stack
 from eir_seq.models.checkpoint.folder import published_config, write
 from eir_seq.models.checkpoint.keymap import Computed, Tensors, to_published
@@ -52,12 +53,15 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         generation_config: its own defaults of the options of `generate`, by name; saved next to the weights.
     """
 
-    def __init__(self, architecture: Architecture, config: ModelConfig, task: str) -> None:
+    def __init__(self, architecture: Architecture, config: ModelConfig, task: str, *, encoder: bool = True) -> None:
         super().__init__()
         config = config.for_task(task)
         self.architecture, self.config, self.task = architecture, config, task
         self.declared = architecture.tasks[task]
         plan = self.declared.plan(config)
+        if not encoder:
+            assert isinstance(plan, EncoderDecoderPlan), "there is no encoder to be left out"
+            plan = replace(plan, has_encoder=False)
         self.hidden_size = plan.hidden_size
         self.features = plan.inputs
         self.max_positions = config.position_limit()
@@ -186,7 +190,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         if name not in SIDES:
             message = f"{name!r} is no side of a model ({', '.join(SIDES)}){nearest(name, SIDES)}"
             raise UserError(Fault("side", message))
-        if not isinstance(self.body, EncoderDecoder):
+        if not isinstance(self.body, EncoderDecoder) or self.body.encoder is None:
             message = f"there is no {name} apart: {self.config.model_type!r} has one side only for task {self.task!r}"
             raise UserError(Fault("side", message))
         if name == "encoder":

@@ -8,12 +8,28 @@ from typing import Any
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.models.catalogue import CATALOGUE, config_class
-from eir_seq.models.options import ModelConfig, Options, fields, problem_of
+from eir_seq.models.options import ModelConfig, Options, default_of, fields, problem_of
 
 
 def check_options(model_type: str, given: Mapping[str, Any]) -> list[Fault]:
     """All that is wrong with options given for `model_type`; places are the options' names."""
     return _check(config_class(model_type), given)[0]
+
+
+def decoder_options(model_type: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an encoder-decoder whose encoder is dropped: its attention heads are as many as the decoder's.
+
+    >>> decoder_options("bart", {"decoder_attention_heads": 2})
+    {'encoder_attention_heads': 2, 'decoder_attention_heads': 2}
+    """
+    config, own = config_class(model_type), dict[str, Any]()
+    known, named = fields(config), {config.aliases.get(name, name) for name in given}
+    for name in known:
+        of_decoder = name.replace("encoder_attention_heads", "decoder_attention_heads")
+        if of_decoder != name and of_decoder in known and name not in named:
+            heads = given.get(of_decoder, default_of(known[of_decoder]))
+            own |= {name: heads} if isinstance(heads, int) else {}
+    return {**own, **given}
 
 
 def build_config(model_type: str, given: Mapping[str, Any] | None = None) -> ModelConfig:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -86,6 +86,11 @@ class FittedOutput(ABC):
     def output_size(self) -> int:
         """Width of the head's raw output."""
 
+    @property
+    def target_cells(self) -> Any:
+        """How its column is read and checked, of an output whose config has `CELLS`."""
+        return imported(str(self.config.CELLS))(self.name, self.config)
+
     def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """Columns of true values for the table of predictions, as `decode` writes predicted ones; none by default."""
         del rows
@@ -110,6 +115,10 @@ class FittedOutput(ABC):
         del text_bytes
         return torch.zeros(rows)
 
+    def review(self) -> list[str]:
+        """Warnings about the training rows, such as labels that none of them has."""
+        return []
+
     def unknown_labels(self, rows: TargetRows) -> dict[int, str]:
         """Rows with a class that the training rows do not have, by position, and that it is unknown."""
         del rows
@@ -130,6 +139,25 @@ class FittedOutput(ABC):
             pretrained: load published weights, where there are any.
         """
         raise AssertionError((self.config, sizes, pretrained))
+
+    def build_vector_head(self, sizes: Mapping[str, int], owners: Mapping[str, str]) -> nn.Module:
+        """Of an output with `vector_inputs`: ``head({input: (batch, size)})`` to raw outputs (batch, output_size).
+
+        Args:
+            sizes: width of the vector of each input.
+            owners: for each input the one whose encoder reads it.
+        """
+        raise AssertionError((self.config, sizes, owners))
+
+    def embedding(self, head: nn.Module, source: str, vectors: Tensor) -> Tensor | None:
+        """Vectors of an input, (rows, size), as its head compares them; None if it does not read that input."""
+        del head, source, vectors
+        return None
+
+    @property
+    def reads_contents(self) -> bool:
+        """Whether `targets` depend on columns of inputs, too: rows have them also where they lack labels."""
+        return False
 
     @abstractmethod
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
@@ -238,7 +266,7 @@ class FittedOutput(ABC):
         options = self.config.generation_options
         assert options is not None, "it writes no texts"
         config = self.config.model_copy(update={"generation": {**options, **generation}})
-        return type(self)(self.state.model_copy(update={"config": config}))
+        return self.renamed(self.name, config)
 
     def metrics(self) -> OutputMetrics:
         """A fresh accumulator of this output's metrics."""
@@ -269,6 +297,25 @@ class Output(ABC):
     def __init__(self, name: str, config: Any) -> None:
         self.name = name
         self.config = config
+
+    @property
+    def checked_columns(self) -> tuple[str, ...]:
+        """What `faulty_rows` reads, of the columns of outputs and inputs; by default nothing is checked."""
+        return ()
+
+    def faulty_rows(self, rows: TargetRows) -> Iterator[tuple[int, str]]:
+        """Positions of rows whose target cannot be used, each with the column and the reason.
+
+        They are found before the rows are divided into training, validation and test. A cell without a value (None) is
+        no fault here.
+        """
+        del rows
+        yield from ()
+
+    def reading(self, columns: Mapping[str, Sequence[str]]) -> Self:
+        """The same output, given the columns that each input reads."""
+        del columns
+        return self
 
     def fit(self, train_rows: TargetRows) -> FittedOutput:
         """Learn classes or scale from the target columns of the training rows; nothing else is looked at.

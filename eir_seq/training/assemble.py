@@ -11,7 +11,7 @@ import torch
 
 from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.errors import UserError
+from eir_seq.errors import Fault, UserError
 from eir_seq.fusion import build_fusion
 from eir_seq.fusion.heads import TrunkHead, build_trunks
 from eir_seq.modalities import build_modality
@@ -22,13 +22,16 @@ from eir_seq.outputs.base import FittedOutput
 from eir_seq.randomness import derive_seed
 from eir_seq.spool import default_folder
 from eir_seq.tokenizers.cache import TokenizerCache
+from eir_seq.training.connect import connect
 from eir_seq.training.console import Console
 from eir_seq.training.mixing import Mixer
 from eir_seq.training.network import Network
 
 if TYPE_CHECKING:
+    from eir_seq.data.missing import Missing
     from eir_seq.data.module import DataModule
     from eir_seq.data.source import Splits
+    from eir_seq.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Parts:
         for name, fitted in self.inputs.items():
             forms = shown[name] if len(shown[name]) == rows.num_rows else ()  # else they are blocks of texts
             for place, form in enumerate(forms):
-                if form not in wanted:
+                if not form or form not in wanted:  # a row without this input has no form
                     continue
                 try:
                     pictures = fitted.thumbnails(rows.select([place]).select_columns(list(fitted.columns))[:])
@@ -152,19 +155,22 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     assert splits.train is not None
     labelled = missing.labelled(splits.train.table) if missing is not None else {}
     inputs: dict[str, FittedModality] = {}
-    for name, modality in modalities.items():
+    for name in sorted(modalities, key=lambda name: config.owners[name] != name):  # encoders before those who share
         with console.phase(f"fitting inputs.{name}") as found:
-            text = written.get(name)
+            text, owner, modality = written.get(name), config.owners[name], modalities[name]
             column = None if text is None else text.column
             rows = splits.train if missing is None else missing.readable(splits.train, name, column)
-            inputs[name] = modality.fit(rows, config.seed)
+            if sharing := [other for other in modalities if other != name and config.owners[other] == owner]:
+                rows = _joined(splits.train, [name, *sharing], config, missing)
+            inputs[name] = (modality if owner == name else modality.adopting(inputs[owner])).fit(rows, config.seed)
             found += _said(inputs[name].describe())
+    inputs = {name: inputs[name] for name in modalities}
     outputs = {}
     for name, output in config.outputs.items():
         if name in config.token_inputs:
             output = output.model_copy(update={"input": config.token_inputs[name]})
         rows = rows_where(splits.train, labelled[name]) if name in labelled else splits.train
-        fitted = build_output(name, output).fit(rows)
+        fitted = build_output(name, output).reading({source: x.columns for source, x in inputs.items()}).fit(rows)
         outputs[name] = fitted if start is None else start.output(name, fitted)
     if start is not None:
         start.check(inputs, outputs)
@@ -174,6 +180,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         found.append(f"{data.batches_per_epoch:,} batches per epoch")
     with console.phase("building the network") as found:
         network = build_network(config, inputs, outputs)
+        connect(config, network, outputs, train=data.encoded["train"])
         if start is not None:
             start.load_into(network)
             found.append(f"{start.record['tensors']:,} tensors of {start.config.run}")
@@ -182,6 +189,20 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         if counts["trainable"] < counts["total"]:
             found.append(f"{counts['trainable']:,} of them trained")
     return Parts(splits, inputs, outputs, data, network, None if start is None else start.record)
+
+
+def _joined(train: Rows, names: Sequence[str], config: ExperimentConfig, missing: Missing | None) -> Rows:
+    """The training rows of inputs that share an encoder, one after the other, in the columns of the first."""
+    import pyarrow as pa
+
+    from eir_seq.rows import Rows
+
+    wanted = list(config.inputs[names[0]].columns())
+    tables = []
+    for name in names:
+        rows = train if missing is None else missing.readable(train, name)
+        tables.append(rows.table.select(list(config.inputs[name].columns())).rename_columns(wanted))
+    return Rows(pa.concat_tables(tables, promote_options="permissive"))
 
 
 def build_network(
@@ -202,6 +223,7 @@ def build_network(
     torch.manual_seed(derive_seed(config.seed, "network"))
     token_inputs = config.token_inputs
     tasks = {token_inputs[name]: output.backbone_task for name, output in outputs.items() if output.backbone_task}
+    owners = config.owners
     encoders = {
         name: fitted.build_encoder(
             config.data,
@@ -209,18 +231,22 @@ def build_network(
             task=tasks.get(name),
         )
         for name, fitted in inputs.items()
+        if owners[name] == name
     }
+    encoders = {name: encoders[owners[name]] for name in inputs}
     for name, output in outputs.items():
         if (changes := output.config.generator_options) is not None:
             source = token_inputs[name]
             encoders[source] = with_generator(encoders[source], changes, source, name)
-    state_inputs = config.state_inputs
-    fused = [name for name in outputs if name not in token_inputs and name not in state_inputs]
+    state_inputs, vector_inputs = config.state_inputs, config.vector_inputs
+    unfused = {*token_inputs, *state_inputs, *vector_inputs}
+    fused = [name for name in outputs if name not in unfused]
     fusion = None
     if fused:
         width = "state_size" if config.fusion.chosen(list(encoders)).reads_states else "output_size"
-        fusion = build_fusion(config.fusion, {name: _size(encoder, width) for name, encoder in encoders.items()}, fused)
-    read = {name: _size(encoders[source], "state_size") for name, source in token_inputs.items()}
+        sizes = {name: _size(encoder, name, width) for name, encoder in encoders.items()}
+        fusion = build_fusion(config.fusion, sizes, fused)
+    read = {name: _size(encoders[source], source, "state_size") for name, source in token_inputs.items()}
     if fusion is not None:
         read |= {name: fusion.size_of(name) for name in fused}
     trunks = build_trunks(
@@ -230,8 +256,11 @@ def build_network(
     heads: dict[str, torch.nn.Module] = {}
     for name, output in outputs.items():
         if name in state_inputs:
-            widths = {source: _size(encoders[source], "state_size") for source in state_inputs[name]}
+            widths = {source: _size(encoders[source], source, "state_size") for source in state_inputs[name]}
             heads[name] = output.build_state_head(widths, pretrained=pretrained is True)
+        elif name in vector_inputs:
+            widths = {source: _size(encoders[source], source, "output_size") for source in vector_inputs[name]}
+            heads[name] = output.build_vector_head(widths, owners)
         elif name in trunks:
             heads[name] = TrunkHead(trunks[name], output.build_head(trunks[name].output_size))
         else:
@@ -242,15 +271,21 @@ def build_network(
         if config.data.on_missing == "keep" or declared.modality_dropout
     ]
     may_lack = (fusion is not None or state_inputs) and len(encoders) > 1
-    network = Network(encoders, fusion, heads, token_inputs, state_inputs, lacking if may_lack else ())
+    absent = lacking if may_lack else ()
+    network = Network(encoders, fusion, heads, token_inputs, state_inputs, absent, vector_inputs)
     if config.trainer.mixing is not None:
         network.mixer = Mixer(config.trainer.mixing, network)
     return network
 
 
-def _size(encoder: torch.nn.Module, width: str = "output_size") -> int:
-    size = getattr(encoder, width)
-    assert isinstance(size, int)
+def _size(encoder: torch.nn.Module, name: str, width: str) -> int:
+    size = getattr(encoder, width, None)
+    if size is None and width == "state_size":
+        message = (
+            f"{type(encoder).__name__} gives a vector and no states, which a decoder or a fusion by attention reads"
+        )
+        raise UserError(Fault(f"inputs.{name}.model.model_type", message))
+    assert isinstance(size, int), f"inputs.{name}: an encoder without {width}"
     return size
 
 

@@ -48,6 +48,7 @@ from eir_seq.training.checkpoints import (
     verify_folder,
     write_folder,
 )
+from eir_seq.training.connect import BROKER, connect, read_shapes
 from eir_seq.training.folder import CONFIG, plain, read_config
 from eir_seq.training.network import Network
 
@@ -160,6 +161,8 @@ def write_bundle(
         )
         if needed := plugins.needed(plain(config)):
             (partial / PLUGINS).write_text(json.dumps(needed, indent=2) + "\n", encoding="utf-8")
+        if network.broker is not None:
+            (partial / BROKER).write_text(json.dumps(network.broker.shapes()) + "\n", encoding="utf-8")
         (partial / "outputs").mkdir()
         for name, output in outputs.items():
             output.save(partial / "outputs" / f"{name}.json")
@@ -191,7 +194,9 @@ def save_adapters(folder: Path, config: ExperimentConfig, network: Network) -> N
 def _adapted(config: ExperimentConfig) -> dict[str, LoraConfig]:
     """The inputs whose backbones have adapters of low rank."""
     backbones = {
-        name: backbone for name, declared in config.inputs.items() if (backbone := declared.backbone) is not None
+        name: backbone
+        for name, declared in config.inputs.items()
+        if declared.share is None and (backbone := declared.backbone) is not None
     }
     return {name: backbone.lora for name, backbone in backbones.items() if backbone.lora is not None}
 
@@ -339,6 +344,8 @@ def read_bundle(folder: Path) -> Bundle:
         bounds = contextlib.nullcontext() if base else bounded_by_weights(elements, str(folder))
         with bounded_by_memory(), bounds:
             network = build_network(config, inputs, outputs, pretrained=frozenset(base))
+            if config.broker or config.adversaries:
+                connect(config, network, outputs, shapes=read_shapes(folder / BROKER))
     except UserError as error:
         if not base:
             raise

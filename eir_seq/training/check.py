@@ -46,6 +46,8 @@ class CheckResult:
     fusion: str | None
     """The fusion of the inputs; None if no output reads it."""
     outputs: dict[str, dict[str, Any]]
+    connections: list[dict[str, str]]
+    """Messages and adversaries, see `eir_seq.broker.Broker.describe`."""
     parameters: dict[str, int]
     loss: float
     """Loss of the first step on two rows."""
@@ -76,6 +78,7 @@ class CheckResult:
         if self.fusion is not None:
             lines.append(_line("fusion", self.fusion))
         lines += [_line(f"outputs.{name}", _described(described)) for name, described in self.outputs.items()]
+        lines += [_line(part["name"], _connection(part)) for part in self.connections]
         lines += [_line("parameters", f"{self.parameters['total']:,} ({self.parameters['trainable']:,} trained)")]
         lines += [
             _line(f"  {part}", f"{count:,}")
@@ -135,6 +138,7 @@ def check(config: ExperimentConfig) -> CheckResult:
         },
         fusion=None if parts.network.fusion is None else config.fusion.describe(list(config.inputs)),
         outputs={name: output.describe() for name, output in parts.outputs.items()},
+        connections=[] if parts.network.broker is None else parts.network.broker.describe(),
         parameters=parts.network.count_parameters(),
         loss=loss,
         batches_per_epoch=parts.data.batches_per_epoch,
@@ -228,6 +232,11 @@ def _peak_resident() -> int:
 
 def _line(name: str, text: str) -> str:
     return f"{name:<20} {text}"
+
+
+def _connection(part: Mapping[str, str]) -> str:
+    reads, gets = f"{part['from']} ({part['shape']})", f"{part['to']} ({part['target shape']})"
+    return f"{reads} -> {part['how']} -> {gets}, {part['parameters']} parameters"
 
 
 def _described(described: Mapping[str, Any]) -> str:

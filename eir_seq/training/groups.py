@@ -132,11 +132,15 @@ def training_outputs(network: Network, batch: Batch) -> tuple[dict[str, Tensor],
 
 
 def batch_loss(network: Network, outputs: Mapping[str, FittedOutput], batch: Batch, device: torch.device) -> Tensor:
-    """The weighted loss of a batch that is a whole optimizer step."""
+    """The weighted loss of a batch that is a whole optimizer step, and the losses of adversaries."""
+    from eir_seq.training.adversaries import adversary_losses  # which imports this module
+
     counts = loss_counts(network, outputs, batch)
     batch = to_device(batch, device)
     raw, batch = training_outputs(network, batch)
-    return weighted_loss(outputs, loss_terms(outputs, raw, batch), counts)
+    loss = weighted_loss(outputs, loss_terms(outputs, raw, batch), counts)
+    opposed = adversary_losses(network, outputs, batch).total(counts, len(batch["id"]))
+    return loss if opposed is None else loss + opposed
 
 
 def mean_loss(sums: Tensor, counts: Sequence[float]) -> Tensor:

@@ -34,10 +34,19 @@ MANY_CLASSES = 20
 def check_layers(network: Network, config: LatentsConfig, outputs: Iterable[str], place: str) -> None:
     """Raise `UserError` for layers that the network does not have, and a colour that is no output."""
     known = layers_of(network)
+    names = network.input_names
+    shared = {
+        name for name in names for other in names if other != name and network.encoder(name) is network.encoder(other)
+    }
     faults = [
+        Fault(f"{place}.layers", f"{name!r} is a layer of an encoder that several inputs share; `embed` writes vectors")
+        for name in config.layers
+        if name.startswith("inputs.") and name.split(".")[1] in shared
+    ]
+    faults += [
         Fault(f"{place}.layers", f"there is no layer {name!r}{nearest(name, known)}")
         for name in config.layers
-        if name not in known
+        if name not in known and not faults
     ]
     names = list(outputs)
     if config.colour is not None and config.colour not in names:

@@ -387,8 +387,9 @@ class RunLoop(Checkpoint):
         return self.state.epoch + (self.state.batches_done > 0)
 
     def _training_loss(self) -> float | None:
-        means = self.module.running.means()
-        return sum(self.outputs[name].config.loss_weight * value for name, value in means.items()) if means else None
+        means = self.module.running.means()  # of adversaries, too
+        own = {name: output.config.loss_weight * means[name] for name, output in self.outputs.items() if name in means}
+        return sum(own.values()) if own else None
 
     def _write_training_losses(self) -> None:
         epoch, step = self._epoch(), self.state.step

@@ -101,15 +101,15 @@ class Mixer:
                 assert layer is not None
                 if name.startswith("inputs."):
                     stack.enter_context(_unpacked(network.encoder(name.split(".")[1])))
-                stack.callback(layer.register_forward_hook(_Blend(name, pairs)).remove)
+                stack.callback(layer.register_forward_hook(_Blend(name, pairs, "name another layer")).remove)
             yield {name.split(".")[1]: pairs for name in group if _is_encoder(name)}
 
 
 class _Blend:
-    """Mixes what a module gives."""
+    """Mixes what a module gives; `instead`: what to do where its rows are not those of the batch."""
 
-    def __init__(self, name: str, pairs: Pairs) -> None:
-        self.name, self.pairs = name, pairs
+    def __init__(self, name: str, pairs: Pairs, instead: str) -> None:
+        self.name, self.pairs, self.instead = name, pairs, instead
 
     def __call__(self, module: nn.Module, arguments: Any, output: Any) -> Any:
         """A forward hook."""
@@ -117,7 +117,7 @@ class _Blend:
         first = output[0] if isinstance(output, tuple) else output
         if isinstance(first, Tensor) and (not first.dim() or len(first) != len(self.pairs.partner)):
             shape = f"gives a tensor of shape {list(first.shape)} for {len(self.pairs.partner)} rows"
-            raise UserError(Fault(PLACE, f"{self.name} {shape}, so that its rows cannot be mixed; use type: manifold"))
+            raise UserError(Fault(PLACE, f"{self.name} {shape}, so that its rows cannot be mixed; {self.instead}"))
         return self.pairs.blend_features(output)
 
 
@@ -128,8 +128,9 @@ def _mixed_embeddings(name: str, encoder: nn.Module, pairs: Pairs) -> Iterator[N
     with ExitStack() as stack:
         if modules:
             stack.enter_context(_unpacked(encoder))
+        blend = _Blend(f"the embedding of inputs.{name}", pairs, "use type: manifold")
         for module in modules:
-            stack.callback(module.register_forward_hook(_Blend(f"the embedding of inputs.{name}", pairs)).remove)
+            stack.callback(module.register_forward_hook(blend).remove)
         yield
 
 

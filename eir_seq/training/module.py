@@ -17,6 +17,7 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.base import FittedOutput, row_names
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 from eir_seq.randomness import derive_seed
+from eir_seq.training.adversaries import adversary_losses
 from eir_seq.training.averaging import averaged_rate
 from eir_seq.training.evaluation import Batch, Gathered
 from eir_seq.training.groups import RunningLosses, loss_terms, mean_losses, training_outputs, weighted_loss
@@ -83,11 +84,14 @@ class TrainingModule(LightningModule):
                 head.tokens_per_text = batch["step_counts"][name][0] / batch["step_rows"]
         raw, batch = training_outputs(self.network, batch)
         terms = loss_terms(self.outputs, raw, batch)
+        done = self.trainer.global_step
+        opposed = adversary_losses(self.network, self.outputs, batch, step=done, total_steps=self.total_steps)
         self._group.append((batch["id"], {name: rows.detach().isfinite().all(dim=1) for name, rows in terms.items()}))
         if self.train_rows is not None:
             self.train_rows.add(raw, batch)
         if self.in_run:
-            self.running.add(terms, batch["counts"])
+            own_counts = opposed.counts(batch["counts"], len(batch["id"]))
+            self.running.add({**terms, **opposed.terms}, {**batch["counts"], **own_counts})
         else:
             own = weighted_loss(self.outputs, {name: rows.detach() for name, rows in terms.items()}, batch["counts"])
             self.log("train/loss", own, prog_bar=True, batch_size=len(batch["id"]))
@@ -100,6 +104,8 @@ class TrainingModule(LightningModule):
         )
         if (penalty := self.network.penalty()) is not None:
             total = total + penalty * (len(batch["id"]) / batch["step_rows"])
+        if (loss := opposed.total(batch["step_counts"], batch["step_rows"])) is not None:
+            total = total + loss
         return total * self.trainer.accumulate_grad_batches  # by which the trainer divides
 
     def on_validation_epoch_start(self) -> None:

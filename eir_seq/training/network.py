@@ -1,4 +1,4 @@
-"""The network: one encoder per input, a fusion, one head per output."""
+"""The network: one encoder per input (which several may share), a fusion, one head per output."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from eir_seq.broker import Broker
 from eir_seq.fusion import Fusion
 from eir_seq.modalities.encoders.mixing import Pairs
 from eir_seq.models.output import TokenStates
@@ -17,12 +18,13 @@ from eir_seq.training.mixing import Mixer
 
 
 class Network(nn.Module):
-    """``{input: encoder} -> fusion -> {output: head}``; some heads read the token states of one input instead.
+    """``{input: encoder} -> fusion -> {output: head}``; some heads read states or vectors of inputs instead.
 
     Args:
-        encoders: by input name; called with the input's collated tensors, gives ``(batch, output_size)``. Those whose
-            states a head or the fusion reads have ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)``
-            besides, see `eir_seq.modalities.encoders.base.Encoder`.
+        encoders: by input name, one module under each of the inputs that share it; called with the input's collated
+            tensors, gives ``(batch, output_size)``. Those whose states a head or the fusion reads have
+            ``read(**tensors) -> TokenStates`` and ``pool_tokens(TokenStates)`` besides, see
+            `eir_seq.modalities.encoders.base.Encoder`.
         fusion: vectors, or states where it reads those, to ``{output: (batch, fusion.size_of(output))}``; None where no
             head reads it.
         heads: by output name; ``(batch, fusion.size_of(name))``, or `TokenStates`, to the raw output ``(batch, ...)``.
@@ -31,6 +33,8 @@ class Network(nn.Module):
         token_inputs: for each output that reads token states, the input that they are of.
         state_inputs: for each output whose head is called as ``head({input: TokenStates}, target)``, these inputs; the
             target is None if a batch has none.
+        vector_inputs: for each output whose head is called as ``head({input: (batch, size)})``, these inputs; the
+            vector of a row that lacks the input is zero.
         absent: inputs that a row may lack: a learned vector takes the place of what their encoder gives.
     """
 
@@ -42,11 +46,13 @@ class Network(nn.Module):
         token_inputs: Mapping[str, str] = MappingProxyType({}),
         state_inputs: Mapping[str, Sequence[str]] = MappingProxyType({}),
         absent: Collection[str] = (),
+        vector_inputs: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         super().__init__()
-        unfused = token_inputs.keys() | state_inputs.keys()
+        unfused = token_inputs.keys() | state_inputs.keys() | vector_inputs.keys()
         assert fusion is not None or heads.keys() == unfused, "a head has nothing to read"
         self.token_inputs, self.state_inputs = dict(token_inputs), dict(state_inputs)
+        self.vector_inputs = dict(vector_inputs)
         self._encoders = {name: _key(name) for name in encoders}
         self._heads = {name: _key(name) for name in heads}
         self.encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
@@ -54,6 +60,10 @@ class Network(nn.Module):
         self.heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
         self.mixer: Mixer | None = None
         """What mixes training batches, where anything does."""
+        self.broker: Broker | None = None
+        """What brings tensors from layers to others, where anything does."""
+        self.sending: tuple[str, ...] = ()
+        """Inputs that no head and no fusion reads, only messages."""
         self.reads_states = fusion is not None and fusion.reads_states
         self.absence, self.state_absence = nn.ParameterDict(), nn.ParameterDict()
         read_by_heads = {name for names in state_inputs.values() for name in names}
@@ -91,18 +101,25 @@ class Network(nn.Module):
         `rows`: positions of the rows in their split, (batch,).
         """
         tokens = {}
-        for name in dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads)):
-            if inputs[name]:
-                encoder: Any = self.encoder(name)
-                tokens[name] = encoder.read(**inputs[name])
+        compared = list(dict.fromkeys(name for names in self.vector_inputs.values() for name in names))
+        read_first = list(dict.fromkeys((*self.token_inputs.values(), *self._read_by_heads, *compared)))
+        if self.sending:
+            read_first = [name for name in self._encoders if name in (*read_first, *self.sending)]
+        for name in read_first:
+            encoder: Any = self.encoder(name)
+            if inputs[name] and hasattr(encoder, "read"):
+                tokens[name] = self._received(name, encoder.read(**inputs[name]))
         fused = self._fused(inputs, tokens, present, mixed)
         states = {
             name: self._states(name, inputs[name], tokens.get(name), present.get(name)) for name in self._read_by_heads
         }
+        vectors = self.vectors(compared, inputs, present, tokens)
         raw: dict[str, Tensor] = {}
         for name, key in self._heads.items():
             head = self.heads[key]
-            if name in self.state_inputs:
+            if name in self.vector_inputs:
+                raw[name] = head({input_: vectors[input_] for input_ in self.vector_inputs[name]})
+            elif name in self.state_inputs:
                 raw[name] = head({input_: states[input_] for input_ in self.state_inputs[name]}, targets.get(name))
             elif getattr(head, "reads_target", False):
                 raw[name] = head(fused[name], targets.get(name), rows)
@@ -112,11 +129,42 @@ class Network(nn.Module):
 
     def states_for(self, output: str, batch: Mapping[str, Any]) -> dict[str, TokenStates]:
         """What the head of an output that reads states gets of a batch, by input."""
+        if self.broker is not None:
+            self.run(batch)  # for the messages of this batch
         inputs, present = batch["inputs"], batch.get("present", {})
         return {name: self._states(name, inputs[name], None, present.get(name)) for name in self.state_inputs[output]}
 
+    def messages_for(self, output: str) -> dict[str, Tensor]:
+        """What comes from other layers into the head of an output, of the batch of `states_for`, each (batch, ...)."""
+        return {} if self.broker is None else self.broker.tensors_for(output)
+
+    def vectors(
+        self,
+        names: Sequence[str],
+        inputs: Mapping[str, Mapping[str, Tensor]],
+        present: Mapping[str, Tensor] = MappingProxyType({}),
+        tokens: Mapping[str, TokenStates] = MappingProxyType({}),
+    ) -> dict[str, Tensor]:
+        """What the encoders of some inputs make of each row, (batch, size); zeros where a row lacks the input.
+
+        `tokens`: the states of inputs that have been read already. Other arguments as of `forward`.
+        """
+        found = {}
+        for name in names:
+            there, encoder = present.get(name), self.encoder(name)
+            if not inputs[name]:
+                assert there is not None
+                weight = next(encoder.parameters())
+                found[name] = weight.new_zeros(len(there), int(encoder.output_size))  # type: ignore[arg-type]
+                continue
+            vector = self._encoded(name, inputs[name], tokens.get(name))
+            found[name] = vector if there is None else vector.masked_fill(~there[:, None], 0.0)
+        return found
+
     def features_for(self, output: str, batch: Mapping[str, Any]) -> Tensor:
         """The fused features that the head of an output gets of a batch, (batch, size)."""
+        if self.broker is not None:
+            self.run(batch)  # for the messages of this batch
         return self._fused(batch["inputs"], {}, batch.get("present", {}), {})[output]
 
     def _fused(
@@ -141,6 +189,10 @@ class Network(nn.Module):
     def _read_by_heads(self) -> list[str]:
         return list(dict.fromkeys(name for names in self.state_inputs.values() for name in names))
 
+    def _received(self, name: str, given: Any) -> Any:
+        """What an encoder gives, after messages to it have come."""
+        return given if self.broker is None else self.broker.encoded(name, given)
+
     def _vector(
         self, name: str, tensors: Mapping[str, Tensor], tokens: TokenStates | None, present: Tensor | None
     ) -> Tensor:
@@ -150,11 +202,15 @@ class Network(nn.Module):
             assert present is not None
             learnt: Tensor = self.absence[key]
             return learnt.expand(len(present), -1)
-        encoder: Any = self.encoders[key]
-        vector: Tensor = encoder(**tensors) if tokens is None else encoder.pool_tokens(tokens)
+        vector = self._encoded(name, tensors, tokens)
         if present is None:
             return vector
         return torch.where(present[:, None], vector, self.absence[key].to(vector.dtype))
+
+    def _encoded(self, name: str, tensors: Mapping[str, Tensor], tokens: TokenStates | None) -> Tensor:
+        encoder: Any = self.encoder(name)
+        vector: Tensor = self._received(name, encoder(**tensors)) if tokens is None else encoder.pool_tokens(tokens)
+        return vector
 
     def _states(
         self, name: str, tensors: Mapping[str, Tensor], tokens: TokenStates | None, present: Tensor | None
@@ -166,7 +222,7 @@ class Network(nn.Module):
             states = self.state_absence[key].expand(len(present), 1, -1)
             return TokenStates(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
         encoder: Any = self.encoders[key]
-        found: TokenStates = encoder.read(**tensors) if tokens is None else tokens
+        found: TokenStates = self._received(name, encoder.read(**tensors)) if tokens is None else tokens
         if present is None:
             return found
         first = torch.arange(found.mask.shape[1], device=found.mask.device) == 0
@@ -200,6 +256,8 @@ class Network(nn.Module):
         """
         section, _, rest = name.partition(".")
         key, _, within = rest.partition(".")
+        if section == "broker" and key:
+            return ".".join(filter(None, ("adversaries" if key == "adversaries" else "broker", within)))
         absent = section in ("absence", "state_absence")
         named = "inputs" if absent else {"encoders": "inputs", "heads": "outputs"}.get(section)
         if named is None:
@@ -236,21 +294,22 @@ class Network(nn.Module):
 
     def shared_parameters(self, outputs: Collection[str]) -> list[nn.Parameter]:
         """The parameters of the encoders and the fusion that all of `outputs` read, in this order."""
-        fused = [name for name in outputs if name not in self.token_inputs and name not in self.state_inputs]
-        encoders = set(self._encoders)
+        own = {**{name: [source] for name, source in self.token_inputs.items()}, **self.state_inputs}
+        own |= self.vector_inputs
+        fused = [name for name in outputs if name not in own]
+        encoders = set(self.encoders.values())
         for name in outputs:
-            if name in self.token_inputs:
-                encoders &= {self.token_inputs[name]}
-            elif name in self.state_inputs:
-                encoders &= set(self.state_inputs[name])
-        parts = [self.encoders[key] for name, key in self._encoders.items() if name in encoders]
+            if name in own:
+                encoders &= {self.encoder(source) for source in own[name]}
+        parts = [encoder for encoder in dict.fromkeys(self.encoders.values()) if encoder in encoders]
         if self.fusion is not None and len(fused) == len(outputs):
             parts.append(self.fusion)
         return [parameter for part in parts for parameter in part.parameters()]
 
     def penalty(self) -> Tensor | None:
         """What encoders add to the loss of a training step; None for nothing."""
-        found = [own for encoder in self.encoders.values() if (own := getattr(encoder, "penalty", _none)()) is not None]
+        encoders = dict.fromkeys(self.encoders.values())
+        found = [own for encoder in encoders if (own := getattr(encoder, "penalty", _none)()) is not None]
         return torch.stack(found).sum() if found else None
 
     def learnt(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
@@ -263,12 +322,18 @@ class Network(nn.Module):
         return found
 
     def count_parameters(self) -> dict[str, int]:
-        """Parameters by part (``inputs.NAME``, ``fusion``, ``outputs.NAME``), ``total`` and ``trainable``."""
-        parts = {f"inputs.{name}": self.encoders[key] for name, key in self._encoders.items()}
+        """Parameters by part (``inputs.NAME``, ``fusion``, ``outputs.NAME``), ``total`` and ``trainable``.
+
+        An encoder that inputs share counts at the first of them.
+        """
+        names = self.input_names
+        first = {name: next(other for other in names if self.encoder(other) is self.encoder(name)) for name in names}
+        parts = {f"inputs.{name}": self.encoder(name) if first[name] == name else nn.Module() for name in names}
         if self.fusion is not None:
             parts["fusion"] = self.fusion
         parts |= {f"outputs.{name}": self.heads[key] for name, key in self._heads.items()}
         counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+        counts |= {} if self.broker is None else self.broker.count_parameters()
         for name, key in self._encoders.items():
             vectors = [absence[key] for absence in (self.absence, self.state_absence) if key in absence]
             counts[f"inputs.{name}"] += sum(vector.numel() for vector in vectors)

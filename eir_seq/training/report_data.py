@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from eir_seq.files import MEGABYTE, read_text
 from eir_seq.machine import writing
 from eir_seq.outputs.reporting.sections import WorstRow
+from eir_seq.training.diagram import Diagram
 from eir_seq.training.redaction import redact
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class ReportData(BaseModel):
     """`FittedOutput.describe` by output."""
     fusion: str | None = None
     """What fuses the inputs; None if no output reads it."""
+    diagram: Diagram = Diagram()
+    """The parts of the network, and what goes between them."""
     parameters: dict[str, int] = {}
     """Parameters by part of the network; ``total`` and ``trainable`` among them."""
     seconds: dict[str, float] = {}

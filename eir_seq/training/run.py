@@ -28,6 +28,7 @@ from eir_seq.training.checkpoints import CheckpointStore, verify_folder
 from eir_seq.training.checksums import CHECKSUMS, checksums, wrong_files
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import memory_failure, out_of_memory
+from eir_seq.training.diagram import diagram_of
 from eir_seq.training.evaluation import Evaluation, calibrate, evaluate
 from eir_seq.training.fit import fit, flags_restored, resumable, schedule_from
 from eir_seq.training.folder import (
@@ -295,6 +296,7 @@ class _Run:
         self.report.outputs = {name: output.describe() for name, output in parts.outputs.items()}
         if parts.network.fusion is not None:
             self.report.fusion = self.config.fusion.describe(list(self.config.inputs))
+        self.report.diagram = diagram_of(self.config, parts.network)
         self.report.parameters = parts.network.count_parameters()
         for name, fitted in parts.inputs.items():
             limit = fitted.describe().get("max_length")

@@ -28,12 +28,18 @@ class TrainingRows:
         self._kept: dict[str, deque[tuple[Tensor, Tensor]]] = {name: deque() for name in outputs}
 
     def add(self, raw: Mapping[str, Tensor], batch: Batch) -> None:
-        """Keep the raw outputs (batch, ...) and the targets of a batch; of rows that have a target."""
+        """Keep raw outputs (batch, ...) and targets of a batch, of rows that have a target and are not mixed."""
         labelled = batch.get("labelled", {})
+        whole = batch["mixing"]["share"] == 1 if "mixing" in batch else None
         for name, kept in self._kept.items():
             values, target = raw[name].detach(), batch["targets"][name]
-            if (rows := labelled.get(name)) is not None:
+            rows = labelled.get(name)
+            if whole is not None and self.outputs[name].config.has_row_losses:
+                rows = whole.nonzero().flatten() if rows is None else rows[whole[rows]]
+            if rows is not None:
                 values, target = values[rows], target[rows]
+            if not len(target):
+                continue
             kept.append((values.float(), target))
             while sum(len(part) for _, part in kept) - len(kept[0][1]) >= MOST_ROWS:
                 kept.popleft()

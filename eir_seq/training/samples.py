@@ -27,8 +27,6 @@ from eir_seq.training.network import Network
 from eir_seq.training.sample_arrays import write_sample_arrays
 
 SAMPLES = "samples.csv"
-FILES = "samples"
-"""Folder of samples that are no texts."""
 ROWS = 4
 """Of those that a model describes while it learns."""
 
@@ -74,7 +72,6 @@ class Samples:
         splits: Mapping[str, Rows],
     ) -> None:
         self.run_dir = run_dir
-        self.folder = run_dir / FILES
         self.validation = splits.get("validation")
         rows = splits["validation" if "validation" in splits else "train"]
         if (missing := Missing.of(config)) is not None:
@@ -98,7 +95,7 @@ class Samples:
         found = [
             Sample(epoch, step, writer.name, *shown)
             for writer in evaluation.written.values()
-            for shown in writer.samples(ROWS, self.folder, step)
+            for shown in writer.samples(ROWS)
         ]
         for output in self.outputs:
             complete = completer(output, self.inputs, network)

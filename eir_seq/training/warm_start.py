@@ -82,7 +82,8 @@ class WarmStart:
         for own, other in self.pairs({name: fitted}, "outputs") if self.config.fitted == "take" else ():
             source = self.bundle.outputs[other]
             self._check_type(f"outputs.{own}", fitted.config, source.config)
-            fitted = source.renamed(name, fitted.config)
+            if fitted.LEARNT != ():
+                fitted = source.renamed(name, fitted.config)
         return fitted
 
     def check(self, inputs: Mapping[str, FittedModality], outputs: Mapping[str, FittedOutput]) -> None:

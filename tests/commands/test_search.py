@@ -24,7 +24,7 @@ from eir_seq.commands.search import study as studies
 from eir_seq.config.sweeps import ends, grid, read_sweep
 from eir_seq.errors import UserError
 from eir_seq.inference.jobs import read_jobs
-from tests.config.project import make_project
+from tests.config.project import MINE, make_project
 
 pytest.importorskip("optuna", reason="optuna is not installed (extra search)")
 
@@ -486,6 +486,28 @@ def test_a_silent_worker_of_another_machine_is_replaced(project: Path, monkeypat
     assert not gone.finish(claim, "complete", [1.0])
     assert other.finish(taken, "complete", [2.0])
     assert other.trials()[0].values == (2.0,)
+
+
+# ------------------------------------------------------------------------------------------------------- real runs
+
+
+@pytest.mark.slow
+def test_real_runs_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_project(tmp_path, MINE.replace("  stars:\n    type: regression\n    column: stars\n", ""))
+    monkeypatch.chdir(tmp_path)
+    root = str(Path(__file__).resolve().parents[2])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
+    words = ["optimizer.lr=tag(log,interval(1e-4,1e-2))", "inputs.review.model.model_type=bert,longformer"]
+    short = ["trainer.max_steps=2", "data.limit=64", "trainer.threads=1", "inputs.review.max_length=32"]
+    assert _run(*words, *short, "sweep.trials=2", f"data.cache_dir={tmp_path / 'cache'}") == 0
+    for row in _rows(tmp_path / "s"):
+        result = json.loads((tmp_path / "s" / row["run_dir"] / "result.json").read_text())
+        assert result["monitor"]["value"] == float(row["value"])
+        config = (tmp_path / "s" / row["run_dir"] / "config.yaml").read_text()
+        assert f"lr: {float(row['optimizer.lr'])}" in config
+    # What cannot be built is told before any trial.
+    assert _run("trainer.accelerator=cpu,mps", *short, "sweep.dir=t") == 2
+    assert not (tmp_path / "t" / "0").exists()
 
 
 # ------------------------------------------------------------------------------------------------------ PostgreSQL

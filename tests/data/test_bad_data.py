@@ -206,7 +206,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
         "a.csv",
         GOOD + "x,y,odd\n",
         {},
-        r"data\.stratify: class 'odd' has a single row \('x'\)",
+        r"outputs\.sentiment\.column: class 'odd' has a single row \('x'\)",
     ),
     "class only in validation": (
         "a.csv",

@@ -16,7 +16,7 @@ from tests.docs.example_files import named_in, published
 from tests.readme import ROOT
 
 PAGE = ROOT / "docs/guide/coming_from_eir.md"
-REASONS = ("later: the output is an array", "later: the output is a picture", "no stream: ", "plug-in: ")
+REASONS = ("no stream: ", "plug-in: ")
 EXPERIMENTS = 65
 
 

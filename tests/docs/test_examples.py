@@ -135,6 +135,7 @@ def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("eir_seq.training.folds.cross_validate", lambda *_, **__: None)
     monkeypatch.setattr("eir_seq.training.check.check", lambda *_: "")
     monkeypatch.setattr("eir_seq.inference.predict.predict", lambda *_, **__: Path())
+    monkeypatch.setattr("eir_seq.inference.embed.embed", lambda *_, **__: Path())
     monkeypatch.setattr(multirun, "through_hydra", lambda *_: None)
     monkeypatch.setattr("eir_seq.commands.search.Search.run", lambda *_: 0)
     monkeypatch.setattr("eir_seq.commands.search.check_building", lambda _: None)
@@ -200,7 +201,7 @@ def completed(fragment: dict[str, Any], table: Path) -> dict[str, Any]:
     inputs = fragment.get("inputs") or {named: {}}
     inputs = {
         name: declared
-        if declared.get("type", "sequence") != "sequence" or "text" in declared
+        if declared.get("type", "sequence") != "sequence" or declared.keys() & {"text", "share"}
         else {**sequence, **declared, "model": declared.get("model", model)}
         for name, declared in inputs.items()
     }
@@ -255,6 +256,7 @@ def row_for(experiment: dict[str, Any], number: int) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for declared in experiment["inputs"].values():
         row[declared["column"]] = words if declared.get("is_split_into_words") else " ".join(words)
+        row |= {declared["pair_column"]: " ".join(words)} if "pair_column" in declared else {}
     values = {
         "classification": ["negative", "positive"][number % 2],
         "regression": number % 10 + 1,
@@ -262,6 +264,7 @@ def row_for(experiment: dict[str, Any], number: int) -> dict[str, Any]:
         "ordinal": number % 3,
         "token_classification": ["O", "B"] * (len(words) // 2),
         "seq2seq_lm": " ".join(words[:5]),
+        "similarity": number % 2,
     }
     for declared in experiment["outputs"].values():
         if "column" in declared:

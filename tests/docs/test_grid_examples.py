@@ -1,4 +1,4 @@
-"""Every example of the guides on arrays and genotypes trains."""
+"""Every example of the guides on arrays, outputs of arrays, and genotypes trains."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.training.run import train
@@ -16,7 +17,8 @@ from tests.modalities.test_omics import random_codes, write_plink
 from tests.readme import ROOT, blocks
 from tests.recipes.genotypes import one_hot
 
-EXAMPLES = [block for page in ("arrays", "genotypes") for block in blocks(ROOT / f"docs/guide/{page}.md", "yaml")]
+PAGES = ("arrays", "generated_arrays", "genotypes")
+EXAMPLES = [block for page in PAGES for block in blocks(ROOT / f"docs/guide/{page}.md", "yaml")]
 SNPS = 60
 
 
@@ -31,11 +33,16 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("pathways.txt").write_text("".join(f"path{place % 3}\trs{place}\n" for place in range(SNPS)))
     random = np.random.default_rng(0)
     with Path("rows.csv").open("w", encoding="utf-8") as table:
-        table.write("array_file,genotype_file,sample,origin,height\n")
+        table.write("array_file,mask_file,photo,colour_photo,genotype_file,sample,origin,height\n")
         for place, own in enumerate(codes):
             np.save(f"a{place}.npy", random.normal(size=(4, 20)))
             np.save(f"g{place}.npy", one_hot(own))
-            table.write(f"a{place}.npy,g{place}.npy,s{place},{'xy'[place % 2]},{place}\n")
+            np.save(f"m{place}.npy", random.integers(-1, 3, (4, 20)))
+            picture = Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8))
+            picture.save(f"c{place}.png")
+            picture.convert("L").save(f"p{place}.png")
+            files = f"a{place}.npy,m{place}.npy,p{place}.png,c{place}.png,g{place}.npy"
+            table.write(f"{files},s{place},{'xy'[place % 2]},{place}\n")
     return tmp_path
 
 

@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from eir_seq.config.validation import validate_experiment
@@ -15,7 +17,7 @@ from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
-from eir_seq.modalities import load_modality
+from eir_seq.modalities import build_modality, load_modality
 from eir_seq.modalities.base import LENGTH, TOKENS, Draw
 from eir_seq.modalities.bytes.config import BytesInputConfig
 from eir_seq.modalities.bytes.preprocess import FIRST_BYTE, Bytes, FittedBytes
@@ -129,6 +131,37 @@ def test_a_batch_is_padded_and_every_byte_has_an_id(tmp_path: Path) -> None:
     assert load_modality(tmp_path / "fitted").fingerprint() == table.fingerprint()
 
 
+def test_bytes_in_a_column(tmp_path: Path) -> None:
+    """Binary cells, and those of the Hub, are read as the files of these bytes are."""
+    config = experiment(tmp_path, rows=8, truncation="middle-out", max_length=4)
+    lines = [line.split(",") for line in (tmp_path / "rows-0.csv").read_text().splitlines()[1:]]
+    contents = [(tmp_path / name).read_bytes() for name, _ in lines]
+    for number, cells in enumerate((contents, [{"bytes": content, "path": "a.bin"} for content in contents])):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"file": cells, "kind": [kind for _, kind in lines]}), path)
+        data = config.data.model_copy(update={"train": str(path), "test": None})
+        rows = load_splits(config.model_copy(update={"data": data})).train
+        assert rows is not None
+        fitted: Any = build_modality("raw", config.inputs["raw"]).fit(rows, 0)
+        found = fitted.encode(rows[:])
+        parts = [bytes(token - FIRST_BYTE for token in row) for row in found["ids"].to_pylist()]
+        own = [contents[int(row) - 1] for row in rows["id"]]
+        assert parts == [content[:2] + content[-2:] for content in own]
+        assert found[TOKENS].to_pylist() == list(map(len, own))
+        assert fitted.show(rows[:1]) == (["a.bin"] if number else [f"{len(own[0])} bytes"])
+
+
+def test_bytes_that_cannot_be_read_are_named_by_row(tmp_path: Path) -> None:
+    config = experiment(tmp_path, rows=8)
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"file": [b"a", b"", None, b"b"], "kind": ["plain", "plain", "marked", "marked"]}), path)
+    data = config.data.model_copy(update={"train": str(path), "test": None})
+    with pytest.raises(UserError) as caught:
+        load_splits(config.model_copy(update={"data": data}))
+    lines = [str(fault).replace(f"{tmp_path}/", "").split(";")[0] for fault in caught.value.faults]
+    assert lines == ["rows.parquet row 2: 'file' holds no bytes", "rows.parquet row 3: 'file' is missing"]
+
+
 def test_files_that_cannot_be_read_are_named_by_row(tmp_path: Path) -> None:
     config = experiment(tmp_path, rows=8)
     (tmp_path / "files/empty.bin").touch()
@@ -137,13 +170,16 @@ def test_files_that_cannot_be_read_are_named_by_row(tmp_path: Path) -> None:
     (tmp_path / "rows-0.csv").write_text("file,kind\n" + "".join(f"{name},plain\n" for name in names) + ",marked\n")
     with pytest.raises(UserError) as caught:
         load_splits(config)
-    lines = [str(fault).replace(f"{tmp_path}/", "").split(";")[0] for fault in caught.value.faults]
+    lines = [
+        str(fault).replace(f"{tmp_path}/", "").replace(str(tmp_path), "FOLDER").split(";")[0]
+        for fault in caught.value.faults
+    ]
     assert lines == [
         "rows-0.csv line 2: 'file' names files/empty.bin, which is empty",
         "rows-0.csv line 3: 'file' names files/0-x.bin, which is no file",
         "rows-0.csv line 4: 'file' names files/pipe.bin, a pipe, socket or device, not a regular file",
         "rows-0.csv line 5: 'file' names files, a folder, not a regular file",
-        "rows-0.csv line 6: 'file' names /dev/zero, a pipe, socket or device, not a regular file",
+        "rows-0.csv line 6: 'file' names /dev/zero, outside of the folder FOLDER (data.file_dir)",
         "rows-0.csv line 8: 'file' is empty",
     ]
 

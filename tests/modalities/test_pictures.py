@@ -135,15 +135,20 @@ def test_neither_programs_nor_what_lies_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it is none of PNG"):
         Scaling(8).pixels(str(folder / "run.png"))
     assert not canary.exists()
-    for name, reason in (("pipe.png", "a pipe"), ("/dev/zero", "a pipe"), ("link.png", "a link that leads out")):
+    faults = {
+        "pipe.png": "a pipe", "link.png": "a link that leads out", "/dev/zero": "outside of the folder",
+        "../outside.png": "outside of the folder", str(outside): "outside of the folder", "x/../../y": "outside of",
+    }  # fmt: skip
+    for name, reason in faults.items():
         with pytest.raises(ValueError, match=reason):
             locate(name, folder)
     with pytest.raises(UserError, match="not a regular file"):
         Scaling(8).pixels(str(folder / "pipe.png"))
     with pytest.raises(ValueError, match="not the name of a file"):
         locate(["/dev/zero", 1, 1], folder)  # what is kept of a file that was found, written into a cell by hand
-    for name in ("own.png", "inner.png", "../outside.png", str(outside)):
+    for name in ("own.png", "inner.png", "../data/own.png", str(folder / "own.png")):
         assert list(problem(locate(name, folder), 3)) == []
+    assert list(problem(locate("data/own.png", tmp_path), 3)) == []
 
 
 @pytest.mark.parametrize(

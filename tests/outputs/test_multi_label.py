@@ -65,7 +65,7 @@ def test_lists_of_labels(cells: list[str], options: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("cell", ["x;y", "{}", "1", "[[1]]", '["x"', "[" * 100_000])
 def test_cells_that_are_no_lists(cell: str) -> None:
-    with pytest.raises(UserError, match=r"outputs\.many\.column: .*not a list of labels \(row 1\); .*delimiter"):
+    with pytest.raises(UserError, match=r"outputs\.many\.column: .*not a list of labels; .*delimiter \(row 1\)"):
         fitted({"t": ['["x"]', cell]}, column="t")
 
 

@@ -259,9 +259,9 @@ def test_metrics_without_events_are_left_out_with_the_reason() -> None:
 @pytest.mark.parametrize(
     ("options", "days", "died", "place", "message"),
     [
-        ({}, [1.0, -2.0], ["1", "0"], "time", "-2.0 in column 'days' is not a time of 0 or more (row 1)"),
-        ({}, [1.0, np.inf], ["1", "0"], "time", "inf in column 'days' is not a time of 0 or more (row 1)"),
-        ({}, [1.0, 2.0], ["1", "2"], "event", "'2' in column 'died' is not 1 or 0 (an event, or none) (row 1)"),
+        ({}, [1.0, -2.0], ["1", "0"], "time", "column 'days' is -2.0, not a time of 0 or more (row 1)"),
+        ({}, [1.0, np.inf], ["1", "0"], "time", "column 'days' is inf, not a time of 0 or more (row 1)"),
+        ({}, [1.0, 2.0], ["1", "2"], "event", "column 'died' is '2', not 1 or 0 (an event, or none) (row 1)"),
         ({}, [1.0, 2.0], ["0", "0"], "event", "column 'died' has no event in the 2 training rows"),
         ({}, [0.0, 2.0], ["1", "0"], "time", "all events of 'died' are at time 0"),
         ({"times": [1.0, 9.0]}, [1.0, 2.0], ["1", "0"], "times", "9 is beyond the last time of the training rows, 2"),
@@ -270,7 +270,7 @@ def test_metrics_without_events_are_left_out_with_the_reason() -> None:
             [1.0, 2.0],
             ["lung", "haert"],
             "event",
-            "'haert' in column 'died' is not 0 (no event) or one of 'heart', 'lung' (row 1); did you mean 'heart'?",
+            "column 'died' is 'haert', not 0 (no event) or one of 'heart', 'lung'; did you mean 'heart'? (row 1)",
         ),
         (
             {"causes": ["heart", "lung"]},

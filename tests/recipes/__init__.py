@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torchmetrics.functional import matthews_corrcoef, r2_score
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.training.run import train
+from tests.recipes.generated import share_right
 
 CLASSES = ("Asia", "Europe", "Africa")
 BASE, RATE = (120.0, 130.0, 140.0), (3.5, 5.0, 10.0)
@@ -128,7 +131,9 @@ def scores(
     run: Path,
     **sections: Any,
 ) -> dict[str, float]:
-    """Train and give the score on the test rows of each output: MCC of classes, R2 of numbers, c-index of survival.
+    """Train and give the score on the test rows of each output: MCC of classes, R2 of numbers, c-index of survival, the
+    explained share of the variance of arrays and pictures, the accuracy of elements of arrays of classes, the share of
+    generated arrays and pictures that show what the true ones show.
 
     Args:
         tables: of the task.
@@ -160,10 +165,33 @@ def scores(
         if output["type"] == "survival":
             found[name] = measured[name]["c_index"]
             continue
+        if output.get("loss") == "diffusion":
+            found[name] = share_right(rows, name, run / "predictions", tables.test.parent)
+            continue
+        if output["type"] in ("array", "image"):
+            files = [(run / "predictions" / row[name], row[f"{name}_true"]) for row in rows]
+            predicted, true = (np.stack([_array(str(file)) for file in column]) for column in zip(*files, strict=True))
+            classes = output.get("loss") == "categorical"
+            found[name] = float((predicted == true).mean()) if classes else _explained(predicted, true)
+            continue
         known = [row for row in rows if row[f"{name}_true"] != ""]
         measure = {"classification": _mcc, "regression": _r2}[output["type"]]
         found[name] = measure([row[name] for row in known], [row[f"{name}_true"] for row in known])
     return found
+
+
+def _array(file: str) -> NDArray[Any]:
+    """The values of a .npy file, or of a picture from 0 to 1."""
+    if file.endswith(".npy"):
+        array: NDArray[Any] = np.load(file)
+        return array
+    with Image.open(file) as picture:
+        return np.asarray(picture) / 255
+
+
+def _explained(predicted: NDArray[Any], true: NDArray[Any]) -> float:
+    """One minus the MSE relative to the variance of the elements; missing values are left out."""
+    return float(1 - np.nanmean((predicted - true) ** 2) / np.nanmean((true - np.nanmean(true, axis=0)) ** 2))
 
 
 def _mcc(predicted: Sequence[str], true: Sequence[str]) -> float:

@@ -16,7 +16,7 @@ from tests.recipes.words import KEYWORDS, POOL
 
 KNOWN = {*POOL, *(word for words in KEYWORDS for word in words)}
 """All words of the texts."""
-PROMPTS, CHARACTERS = 10, 16
+PROMPTS, CHARACTERS = 10, 8
 """Texts that are continued, and how much of each is given."""
 LOSS, WORDS = "loss", "known words"
 

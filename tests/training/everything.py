@@ -16,7 +16,7 @@ SEQUENCE: dict[str, Any] = {
 DECODER: dict[str, Any] = {
     "model_type": "bart",
     "model_init_config": {
-        "d_model": 8, "encoder_attention_heads": 2, "decoder_layers": 1, "decoder_attention_heads": 2,
+        "d_model": 8, "decoder_layers": 1, "decoder_attention_heads": 2,
         "decoder_ffn_dim": 8, "max_position_embeddings": 32,
     },
 }  # fmt: skip
@@ -90,6 +90,9 @@ OUTPUTS: dict[str, dict[str, Any]] = {
         "bins": 3,
     },
     "text": {"type": "seq2seq_lm", "column": "reply", "model": DECODER, "max_length": 6, "generate_rows": 2},
+    "wave": {"type": "array", "column": "wave", "normalization": "element"},
+    "codes": {"type": "array", "column": "codes", "loss": "categorical", "model": {"model_type": "lcl"}},
+    "drawing": {"type": "image", "column": "drawing", "size": 6, "mode": "L"},
 }
 """One output of each kind that any input can serve, and forms of them."""
 
@@ -130,6 +133,8 @@ def write_rows(folder: Path, name: str, rows: int, seed: int, gaps: bool = False
             "count": int(random.integers(5)), "days": float(random.integers(1, 50)), "died": int(random.integers(2)),
             "cause": ["0", "x", "y"][int(random.integers(3))], "reply": "good day" if positive else "no way",
             "answers": {"text": [words[0]], "answer_start": [0]},
+            "wave": array.tolist() if number % 3 else f"{stem}.npy", "codes": (array > 1).astype(int).tolist(),
+            "drawing": f"{stem}.png",
         }  # fmt: skip
         if gaps:
             inputs = [["ward", "age"], ["array"], ["numbers"], ["genes"], ["picture"], ["file"], ["title", "body"]]
@@ -143,7 +148,7 @@ def write_rows(folder: Path, name: str, rows: int, seed: int, gaps: bool = False
 
 TARGETS = [
     ["label"], ["a"], ["a", "b"], ["tags"], ["grade"], ["height"], ["height", "weight"], ["count"], ["days"],
-    ["died", "cause"], ["reply"],
+    ["died", "cause"], ["reply"], ["wave"], ["codes", "drawing"],
 ]  # fmt: skip
 """Targets that rows lack together."""
 

@@ -54,7 +54,8 @@ def faults(
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError) as caught:
         assembled(experiment(folder, inputs, outputs, **sections))
-    return [str(fault).replace(f"{folder}/", "").replace(SKIP, "") for fault in caught.value.faults]
+    said = [str(fault).replace(f"{folder}/", "").replace(str(folder), "FOLDER") for fault in caught.value.faults]
+    return [line.replace(SKIP, "") for line in said]
 
 
 def assembled(experiment: dict[str, Any]) -> Parts:
@@ -106,15 +107,47 @@ ROWS: Mapping[str, tuple[Any, Any, Callable[[list[Row]], None], str]] = {
     ),
     "a negative time": (
         TABLE, {"life": OUTPUTS["cox"]}, setting("days", -1.5, 3),
-        "outputs.life.time: -1.5 in column 'days' is not a time of 0 or more (row 'good3')",
+        "train.jsonl line 4: 'days' is -1.5, not a time of 0 or more",
+    ),
+    "a code that is no event": (
+        TABLE, {"life": OUTPUTS["cox"]}, setting("died", 2, 3),
+        "train.jsonl line 4: 'died' is '2', not 1 or 0 (an event, or none)",
+    ),
+    "a level that is not listed": (
+        TABLE, {"grade": OUTPUTS["ordinal"]}, setting("grade", "hihg", 3),
+        "train.jsonl line 4: 'grade' is 'hihg', not one of low, mid, high; did you mean 'high'?",
+    ),
+    "a level of one row": (
+        TABLE, {"grade": OUTPUTS["ordinal"]},
+        lambda rows: [row.update(grade=["low", "mid"][number % 2] if number else "high")
+                      for number, row in enumerate(rows)],
+        "outputs.grade.column: class 'high' has a single row ('good0'), which cannot be in both parts: remove it, or "
+        "set data.stratify=null or data.validation=FILE",
+    ),
+    "a negative count": (
+        TABLE, {"n": OUTPUTS["poisson"]}, setting("count", -1, 3),
+        "train.jsonl line 4: 'count' is -1, which no count is (loss 'poisson')",
+    ),
+    "a text for a list of labels": (
+        TABLE, {"tags": OUTPUTS["tags"]}, setting("tags", "p;q", 3),
+        "train.jsonl line 4: 'tags' is 'p;q', not a list of labels; for labels separated by a character, give "
+        "delimiter",
+    ),
+    "a file elsewhere": (
+        {"raw": INPUTS["bytes"]}, LABEL, setting("file", "/etc/passwd", 3),
+        "train.jsonl line 4: 'file' names /etc/passwd, outside of the folder FOLDER (data.file_dir)",
+    ),
+    "a file in another folder": (
+        {"scan": INPUTS["array"]}, LABEL, setting("array", "../x.npy", 3),
+        "train.jsonl line 4: 'array' names ../x.npy, outside of the folder FOLDER (data.file_dir)",
     ),
     "one level": (
         TABLE, {"grade": {"type": "ordinal", "column": "grade", "order": ["low", "mid"]}}, setting("grade", "low"),
-        "outputs.grade.column: every training row has the class 'low' in 'grade'",
+        "outputs.grade.column: column 'grade' has 1 level ('low') in the training rows; need 2",
     ),
     "an answer that is not in its text": (
         SPAN["inputs"], SPAN["outputs"], setting("answers", {"text": ["nowhere"], "answer_start": [0]}, 3),
-        "outputs.answer.answers: column 'answers' has the answer 'nowhere', which is not in the text (row 'good3')",
+        "train.jsonl line 4: 'answers' has the answer 'nowhere', which is not in the text",
     ),
 }  # fmt: skip
 
@@ -125,22 +158,54 @@ def test_rows(folder: Path, name: str) -> None:
     assert faults(folder, inputs, outputs, change) == [line]
 
 
-def test_rows_are_named_by_their_ids(folder: Path) -> None:
-    """Of outputs that look at values as they are fitted, too."""
-    tags = {"tags": {"type": "multi_label", "column": "tags"}}
-    (line,) = faults(folder, TABLE, tags, setting("tags", "p;q"))
-    assert "(rows 'good" in line
+def test_each_faulty_row_is_named(folder: Path) -> None:
     grade = {"grade": {"type": "ordinal", "column": "grade", "order": ["lo", "mid", "high"]}}
-    (line,) = faults(folder, TABLE, grade)
-    assert "'low' in column 'grade' is not one of the levels (lo, mid, high); did you mean 'lo'? (rows 'good" in line
+    lines = faults(folder, TABLE, grade)
+    level = "'grade' is 'low', not one of lo, mid, high; did you mean 'lo'?"
+    assert lines == [f"train.jsonl line {line}: {level}" for line in range(1, 25, 3)]
 
 
-def test_a_truncated_picture_is_left_out(folder: Path) -> None:
+SKIPPED: Mapping[str, tuple[Any, Any, str, Any]] = {
+    "picture": ({"photo": INPUTS["image"]}, LABEL, "picture", "cut.png"),
+    "answer": (SPAN["inputs"], SPAN["outputs"], "answers", {"text": ["nowhere"], "answer_start": [0]}),
+    "time": (TABLE, {"life": OUTPUTS["cox"]}, "days", -1),
+    "event": (TABLE, {"life": OUTPUTS["discrete"]}, "cause", "z"),
+    "level": (TABLE, {"grade": OUTPUTS["ordinal"]}, "grade", "hihg"),
+}
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_faulty_rows_are_left_out(folder: Path, name: str) -> None:
+    inputs, outputs, column, value = SKIPPED[name]
     rows = [json.loads(line) for line in (folder / "good.jsonl").read_text().splitlines()]
-    rows[3]["picture"] = "cut.png"
+    rows[3][column] = value
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    parts = assembled(experiment(folder, {"photo": INPUTS["image"]}, LABEL, data={"on_bad_row": "skip"}))
+    parts = assembled(experiment(folder, inputs, outputs, data={"on_bad_row": "skip"}))
     assert [row.id for row in parts.splits.skipped] == ["good3"]
+
+
+def test_files_of_another_folder(folder: Path) -> None:
+    """`data.file_dir` says which."""
+    (folder / "train.jsonl").write_text((folder / "good.jsonl").read_text())
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "train.jsonl").write_text((folder / "good.jsonl").read_text())
+    given = {"train": str(elsewhere / "train.jsonl"), "file_dir": str(folder)}
+    assert assembled(experiment(folder, {"raw": INPUTS["bytes"]}, LABEL, data=given)).splits.train
+    with pytest.raises(UserError, match=r"^data\.file_dir: \S+/none is not a folder$"):
+        assembled(experiment(folder, {"raw": INPUTS["bytes"]}, LABEL, data={"file_dir": str(folder / "none")}))
+
+
+def test_warnings(folder: Path) -> None:
+    """What can be trained and yet looks wrong."""
+    rows = [{**json.loads(line), "b": 0} for line in (folder / "good.jsonl").read_text().splitlines()]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parts = assembled(experiment(folder, TABLE, {"many": {"type": "multi_label", "columns": ["a", "b"]}}))
+    assert parts.data.warnings == ["outputs.many: labels that no training row has: 'b'"]
+    levels = {"type": "ordinal", "column": "grade", "order": ["none", "low", "mid", "high"]}
+    parts = assembled(experiment(folder, TABLE, {"grade": levels}, data={"validation": 14}))
+    assert parts.data.warnings == ["outputs.grade: levels that no training row has: 'none'"]
+    assert parts.splits.warnings == ("data.validation: 14 of 24 rows are held out, which leaves 10 for training",)
 
 
 def test_columns_of_lists_are_no_categories(folder: Path) -> None:
@@ -189,6 +254,16 @@ OPTIONS: Mapping[str, tuple[Any, Any, dict[str, Any], str]] = {
     "one cause": (
         TABLE, {"life": {**OUTPUTS["discrete"], "causes": ["x"]}}, {},
         "outputs.life.causes: ['x'] is not a list of at least 2 values, each text",
+    ),
+    "a question in no column": (
+        SPAN["inputs"], {"answer": {**SPAN["outputs"]["answer"], "question": "q"}}, {},
+        "outputs.answer.question: no column 'q' in train.jsonl (it has 'id', 'ward', 'age', 'array', 'numbers', "
+        "'genes', 'picture', 'file', ...)",
+    ),
+    "an encoder that does not exist": (
+        {"photo": {**INPUTS["image"], "mode": "L", "model": {"model_type": "resent"}}}, LABEL, {},
+        "inputs.photo.model.model_type: 'resent' is neither one of cnn, resnet, vit, identity, timm nor in the "
+        "catalogue; did you mean 'resnet'?",
     ),
     "an encoder of another kind": (
         TABLE, {**LABEL, "reply": {**OUTPUTS["text"], "model": {**DECODER, "model_type": "cnn"}}}, {},

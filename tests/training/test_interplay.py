@@ -57,7 +57,7 @@ def predicted(run: Path, folder: Path) -> list[dict[str, str]]:
     given = [json.loads(line) for line in (folder / "new.jsonl").read_text().splitlines()]
     for row in given:  # files are found beside the table
         row |= {name: str(folder / row[name]) for name in ("array", "genes", "picture", "file")}
-    in_memory = Predictor(read_bundle(run / "bundle"), accelerator="cpu").predict(given)
+    in_memory = Predictor(read_bundle(run / "bundle"), accelerator="cpu", file_dir=folder).predict(given)
     for row, other in zip(rows, in_memory, strict=True):
         assert row.keys() - {"not predicted"} == {"id", *other}
         for column, value in other.items():

@@ -245,7 +245,7 @@ class TestRuns:
         )
 
     def test_predicts_rows_that_lack_an_input(self, finished: Path) -> None:
-        predictor = Predictor(read_bundle(finished / "run" / "bundle"))
+        predictor = Predictor(read_bundle(finished / "run" / "bundle"), file_dir=finished)
         both, one, other = predictor.predict(
             [
                 {"first": "bright day", "second": "warm day"},

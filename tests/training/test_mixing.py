@@ -22,8 +22,10 @@ from eir_seq.data.mixing import pair_rows
 from eir_seq.errors import UserError
 from eir_seq.fusion import build_fusion
 from eir_seq.modalities.base import Draw
+from eir_seq.modalities.encoders.backbone import SequenceEncoder
 from eir_seq.modalities.encoders.base import VectorEncoder
 from eir_seq.modalities.encoders.mixing import Mixing, Pairs
+from eir_seq.models import create_model
 from eir_seq.models.output import TokenStates
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console
@@ -319,6 +321,30 @@ def test_texts_are_mixed_by_the_vectors_of_their_tokens(parts_of: Any) -> None:
     encoder.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
     training_outputs(net, given)
     assert seen[0]["attention_mask"].sum(dim=1).tolist() == [7, 7, 7, 7]
+
+
+def test_windows_of_texts_are_mixed_with_those_of_their_partners() -> None:
+    """A text of several windows is as one whose vectors are mixed before it is cut."""
+    sizes = {"vocab_size": 9, "embedding_dim": 8, "num_layers": 1, "num_heads": 2, "dropout": 0.0, "window_size": 3}
+    backbone: Any = create_model("sequence-default", sizes)
+    encoder = SequenceEncoder(backbone, hidden_size=8, pool="avg", num_types=1)
+    net = Network(
+        {"text": encoder}, build_fusion(ConcatFusionConfig(), {"text": 8}, ["y"]), {"y": nn.Identity()}
+    ).eval()
+    ids, mask = torch.randint(3, 9, (4, 7)), torch.ones(4, 7, dtype=torch.bool)
+    given = {
+        "inputs": {"text": {"input_ids": ids, "attention_mask": mask}},
+        "mixing": {"partner": PARTNER, "share": SHARE, "seed": 0},
+    }
+    raw, _ = Mixer(MixingConfig(), net).outputs(net, given)
+    vectors = blend(backbone.get_input_embeddings()(ids))
+    expected = backbone(inputs_embeds=vectors, attention_mask=mask).last_hidden_state.mean(dim=1)
+    torch.testing.assert_close(raw["y"], expected, atol=1e-5, rtol=1e-4)
+    layers = MixingConfig(type="manifold", layers=["inputs.text.backbone.body.stack.layers.0"])
+    with pytest.raises(
+        UserError, match=r"stack\.layers\.0 gives a tensor of shape \[12, 3, 8\] for 4 rows.* another layer"
+    ):
+        Mixer(layers, net).outputs(net, given)
 
 
 def test_an_evaluation_mixes_nothing(parts_of: Any) -> None:

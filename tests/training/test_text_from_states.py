@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import random
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.tokenizers import train_tokenizer
+from eir_seq.training.assemble import assemble, build_network
 from eir_seq.training.bundle import read_bundle
+from eir_seq.training.console import Console
 from eir_seq.training.report_data import ReportData
 from eir_seq.training.run import train
 from tests.training import everything
@@ -108,6 +111,13 @@ def test_several_texts_beside_a_class_where_rows_lack_some(tmp_path: Path) -> No
         scores = [[float(row["said_score"]) for row in rows] for rows in (found, own)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-5)
         assert "said_true" not in found[0]
+    longest = {"max_new_tokens": 2}
+    found = rows_of(predict(tmp_path / "run", output=tmp_path / "out.csv", generation=longest))
+    assert max(len(row[name].split()) for row in found for name in ("said", "short")) == 2
+    with pytest.raises(UserError, match=r"generation.num_beam: not an option of generate"):
+        predict(tmp_path / "run", output=tmp_path / "out.csv", generation={"num_beam": 2})
+    with pytest.raises(UserError, match=r"prompt: the texts of .* are written from rows of a table"):
+        predict(tmp_path / "run", output=tmp_path / "out.csv", prompt="a fox")
 
 
 def test_the_report_shows_pictures(tmp_path: Path) -> None:
@@ -127,12 +137,23 @@ def test_the_report_shows_pictures(tmp_path: Path) -> None:
     assert tables.count('<img class="thumbnail"') == 16
 
 
-@pytest.mark.parametrize("kept", [{"freeze_pretrained_model": True}, {"lora": {"rank": 2, "merge": True}}], ids=str)
-@pytest.mark.parametrize("model_type", ["bart", "bert"])
+FROZEN, ADAPTED = {"freeze_pretrained_model": True}, {"lora": {"rank": 2, "merge": True}}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "kept"),
+    [
+        ("bart", ADAPTED),
+        ("bert", FROZEN),
+        pytest.param("bart", FROZEN, marks=pytest.mark.slow),
+        pytest.param("bert", ADAPTED, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_a_published_decoder(model_type: str, kept: dict[str, Any], tmp_path: Path) -> None:
     """The cross-attention that bert lacks is fresh, and trained."""
     tokenizer = train_tokenizer("word", ["red blue green fox owl hen is"])
-    options = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
+    options: dict[str, Any] = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
     options |= {**BART, "decoder_start_token_id": tokenizer.cls_id} if model_type == "bart" else TINY
     torch.manual_seed(0)
     task = {"bart": "seq2seq-lm", "bert": "masked-lm"}[model_type]
@@ -181,6 +202,19 @@ def test_messages(tmp_path: Path) -> None:
     assert "trainer.monitor.metric: 'bleu' is measured on written texts; outputs.said.generate_rows is 0" in said(
         bart, sections=monitor
     )
+
+
+def test_an_encoder_without_states(tmp_path: Path) -> None:
+    class Vectors:
+        def build_encoder(self, *_: Any, **__: Any) -> torch.nn.Module:
+            encoder = torch.nn.Linear(4, 4)
+            encoder.output_size = 4  # type: ignore[assignment]
+            return encoder
+
+    config = validate_experiment(experiment(tmp_path, {"model_type": "t5", "model_init_config": T5}))
+    parts = assemble(config, Console(io.StringIO()))
+    with pytest.raises(UserError, match=r"inputs.left.model.model_type: Linear gives a vector and no states"):
+        build_network(config, {**parts.inputs, "left": Vectors()}, parts.outputs)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(

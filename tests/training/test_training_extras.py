@@ -211,6 +211,29 @@ def test_metrics_of_training_rows(tmp_path: Path) -> None:
     assert not any("(" in m.metric for m in found)
 
 
+def test_mixed_rows_are_not_measured() -> None:
+    """Their outputs are those of two targets."""
+    output: Any = object.__new__(type("Mean", (), {}))
+    output.name = "y"
+    output.config = experiment().outputs["y"]
+    output.evaluate = lambda raw, target: {"sum": float(raw.sum())}
+    rows, mixing = TrainingRows({"y": output}), {"share": torch.tensor([1.0, 0.5, 1.0, 0.9])}
+    raw = {"y": torch.tensor([[1.0], [2.0], [4.0], [8.0]])}
+    rows.add(raw, {"targets": {"y": torch.zeros(4)}, "mixing": mixing})
+    rows.add(raw, {"targets": {"y": torch.zeros(4)}, "mixing": mixing, "labelled": {"y": torch.tensor([1, 2])}})
+    rows.add(raw, {"targets": {"y": torch.zeros(4)}, "mixing": {"share": torch.zeros(4)}})
+    assert rows.measured() == {("y", "sum"): 1.0 + 4.0 + 4.0}
+
+
+def test_metrics_of_training_rows_need_rows_that_are_not_mixed(tmp_path: Path) -> None:
+    mixing = {"type": "manifold"}
+    given = table_experiment(tmp_path, trainer={"train_metrics": True, "mixing": mixing}).model_dump(mode="json")
+    with pytest.raises(UserError, match=r"^trainer\.train_metrics: needs rows that are not mixed; set trainer\."):
+        validate_experiment(given)
+    given["trainer"]["mixing"]["probability"] = 0.5
+    validate_experiment(given)
+
+
 def test_training_rows_are_those_that_were_trained_on_last() -> None:
     output: Any = object.__new__(type("Mean", (), {}))
     output.name = "y"

@@ -1,6 +1,6 @@
 """Draws pairs of shapes with their captions: ``python make_data.py [ROWS]``.
 
-`pictures/*.png` have 30 x 30 pixels. The captions of `test.csv` are none of those in `train.csv`: their combinations
+`pictures/*.png` have 24 x 24 pixels. The captions of `test.csv` are none of those in `train.csv`: their combinations
 are held out.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 COLOURS = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 220), "yellow": (235, 205, 40)}
 SHAPES = ("circle", "square", "triangle")
 PLACES = ("above", "left of")
-SIZE, HALF = 30, 15
+SIZE, HALF = 24, 12
 
 
 def draw_shape(canvas: ImageDraw.ImageDraw, shape: str, colour: str, left: int, top: int, side: int) -> None:
@@ -35,7 +35,7 @@ def draw(first: tuple[str, str], place: str, second: tuple[str, str], chance: ra
     picture = Image.new("RGB", (SIZE, SIZE), (245, 245, 245))
     canvas = ImageDraw.Draw(picture)
     for half, (colour, shape) in enumerate((first, second)):
-        side = chance.randint(9, 12)
+        side = chance.randint(7, 9)
         along, across = half * HALF + chance.randint(1, HALF - side - 1), chance.randint(1, SIZE - side - 2)
         left, top = (across, along) if place == "above" else (along, across)
         draw_shape(canvas, shape, colour, left, top, side)
@@ -47,7 +47,7 @@ def main(rows: int = 4000) -> None:
     things = list(product(COLOURS, SHAPES))
     combinations = list(product(things, PLACES, things))
     chance.shuffle(combinations)
-    held_out = len(combinations) // 6
+    held_out = len(combinations) // 8
     Path("pictures").mkdir(exist_ok=True)
     test = rows // 10
     for table, count, known in (

@@ -1,7 +1,7 @@
 """Writes the handwritten digits of scikit-learn as pictures: ``python make_data.py [ROWS]``.
 
-`digits/*.png` have 8 x 8 gray pixels. `train.csv` and `test.csv` (the last 40) name them with the digit that each shows;
-`wanted.csv` has eight rows of each digit and no pictures.
+`digits/*.png` have 8 x 8 gray pixels. `train.csv` and `test.csv` (the last 40) name them with the digit that each
+shows; `wanted.csv` has eight rows of each digit and no pictures.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ class ArrayInputConfig(EncoderInputBase):
     """Arrays of numbers, of one to three dimensions and the same shape in all rows."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.array.preprocess:ArrayModality"
+    NAMING: ClassVar[tuple[str, ...]] = ("column",)
 
     type: Literal["array"] = "array"
     column: str = Field(

@@ -21,9 +21,10 @@ class BytesInputConfig(EncoderInputBase):
     """Files of any kind, read byte by byte as a sequence."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.bytes.preprocess:Bytes"
+    NAMING: ClassVar[tuple[str, ...]] = ("column",)
 
     type: Literal["bytes"] = "bytes"
-    column: str = Field(description="column with the name of a file, relative to the data file")
+    column: str = Field(description="column of file names (relative to the data file) or of their bytes (Parquet, Hub)")
     max_length: Annotated[int, Field(ge=1)] = Field(256, description="bytes that are read of each file")
     truncation: Literal["head", "tail", "middle-out", "random", "uniform"] = Field(
         "head",

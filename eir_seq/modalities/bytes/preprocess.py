@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,9 +18,9 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.files import open_regular
 from eir_seq.modalities.base import LENGTH, TOKENS, ragged
 from eir_seq.modalities.bytes.config import BytesInputConfig
-from eir_seq.modalities.cells import parse_cell
+from eir_seq.modalities.cells import bytes_of, parse_cell
 from eir_seq.modalities.file_cells import FileCells
-from eir_seq.modalities.files import is_file, locate, missing
+from eir_seq.modalities.files import is_bytes, is_file, locate_content, missing, name_of, source_of
 from eir_seq.modalities.json_state import JsonFittedModality, JsonModality
 from eir_seq.modalities.sequence.batches import IDS, SequenceCollator
 from eir_seq.modalities.sequence.tensors.base import TensorSource
@@ -36,6 +37,11 @@ FIRST_BYTE = len(SPECIAL_LIST)
 """The id of byte 0; special tokens have the ids before it."""
 
 
+def _size(cell: Any) -> int:
+    """The bytes of a cell that was located; raises `ValueError` if it holds none."""
+    return len(bytes_of(cell)) if is_bytes(cell) else cell[1]
+
+
 @dataclass(frozen=True)
 class ByteCells(FileCells):
     """How the column of file names is read and checked."""
@@ -44,17 +50,21 @@ class ByteCells(FileCells):
     config: BytesInputConfig
 
     def find(self, text: str, folder: Path) -> Any:
-        """The file that a cell names; raises `ValueError` with the reason where it names none."""
-        return locate(parse_cell(text), folder)
+        """The file that a cell names, or its bytes; raises `ValueError` with the reason where there is neither."""
+        return locate_content(parse_cell(text), folder)
 
     def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the file of a row."""
         if isinstance(cell, str):
             yield missing(cell)
-        elif not is_file(cell):
+        elif not (is_file(cell) or is_bytes(cell)):
             yield f"is {str(cell)[:40]}, not the name of a file"
-        elif cell[1] == 0:
-            yield f"names {cell[0]}, which is empty"
+        else:
+            try:
+                if not _size(cell):
+                    yield f"names {cell[0]}, which is empty" if is_file(cell) else "holds no bytes"
+            except ValueError as error:
+                yield str(error)
 
 
 class FittedBytes(JsonFittedModality):
@@ -98,15 +108,15 @@ class FittedBytes(JsonFittedModality):
         Raises `UserError` for files that cannot be read any more.
         """
         files = [parse_cell(cell) for cell in rows[self.config.column]]
-        ids = [self._part(path).astype(np.uint16) + np.uint16(FIRST_BYTE) for path, *_ in files]
-        sizes = np.array([min(size, 2**31 - 1) for _, size, _ in files], np.int32)
+        ids = [self._part(cell).astype(np.uint16) + np.uint16(FIRST_BYTE) for cell in files]
+        sizes = np.array([min(_size(cell), 2**31 - 1) for cell in files], np.int32)
         lengths = np.minimum([len(row) for row in ids], self.max_length).astype(np.int32)
         return {IDS: ragged(ids, np.uint16), TOKENS: pa.array(sizes), LENGTH: pa.array(lengths)}
 
-    def _part(self, path: str) -> NDArray[np.uint8]:
-        keep, strategy = self.max_length, self.config.truncation
+    def _part(self, cell: Any) -> NDArray[np.uint8]:
+        keep, strategy, source = self.max_length, self.config.truncation, source_of(cell)
         try:
-            with open_regular(path) as file:
+            with open_regular(source) if isinstance(source, str) else BytesIO(source) as file:
                 size = file.seek(0, 2)
                 if is_drawn(strategy):
                     parts = [(0, self.config.max_bytes)]
@@ -120,14 +130,14 @@ class FittedBytes(JsonFittedModality):
                     file.seek(start)
                     content += file.read(count)
         except OSError as error:
-            raise UserError(Fault(path, f"cannot be read: {error.strerror or error}")) from None
+            raise UserError(Fault(name_of(cell), f"cannot be read: {error.strerror or error}")) from None
         if not content:
-            raise UserError(Fault(path, "is empty"))
+            raise UserError(Fault(name_of(cell), "is empty"))
         return np.frombuffer(content, np.uint8)
 
     def show(self, rows: Mapping[str, Sequence[str]]) -> list[str]:
         """The names of the files."""
-        return [str(parse_cell(cell)[0]) for cell in rows[self.config.column]]
+        return [name_of(parse_cell(cell)) for cell in rows[self.config.column]]
 
     def describe(self) -> dict[str, Any]:
         """Length, and bytes per file of the training rows."""
@@ -161,7 +171,7 @@ class Bytes(JsonModality):
     def learn(self, train_rows: Rows, seed: int) -> dict[str, Any]:
         """How large the files are."""
         del seed
-        sizes = np.array([parse_cell(cell)[1] for cell in train_rows[self.config.column]], np.int64)
+        sizes = np.array([_size(parse_cell(cell)) for cell in train_rows[self.config.column]], np.int64)
         longer = float((sizes > self.config.max_length).mean())
         return {
             "min": int(sizes.min()),

@@ -9,8 +9,9 @@ from typing import Any
 
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.file_cells import FileCells
+from eir_seq.modalities.files import locate_content, name_of, source_of
 from eir_seq.modalities.image.config import ImageInputConfig
-from eir_seq.modalities.pictures import Pixels, Scaling, locate_picture, name_of, problem, source_of, thumbnail
+from eir_seq.modalities.pictures import Pixels, Scaling, problem, thumbnail
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class PictureCells(FileCells):
 
     def find(self, text: str, folder: Path) -> Any:
         """The picture of a cell; raises `ValueError` with the reason if there is none."""
-        return locate_picture(parse_cell(text), folder)
+        return locate_content(parse_cell(text), folder)
 
     def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the picture of a row."""

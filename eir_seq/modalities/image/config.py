@@ -62,6 +62,7 @@ class ImageInputConfig(EncoderInputBase):
     """Pictures: their pixels, or one token per pixel for architectures of the catalogue."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.image.preprocess:ImageModality"
+    NAMING: ClassVar[tuple[str, ...]] = ("column",)
 
     type: Literal["image"]
     column: str = Field(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def _without_column(schema: dict[str, Any]) -> None:
-    """Editors do not ask for `column` where there may be a `text`."""
-    schema["required"] = [key for key in schema.get("required", []) if key != "column"]
+    """Editors do not ask for `column` where there may be a `text`, nor for `model` where there may be a `share`."""
+    schema["required"] = [key for key in schema.get("required", []) if key not in ("column", "model")]
 
 
 class SequenceInputConfig(EncoderInputBase):
@@ -32,6 +32,7 @@ class SequenceInputConfig(EncoderInputBase):
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.modalities.sequence.factory:SequenceFactory"
     HAS_TOKENS: ClassVar[bool] = True
+    NAMING: ClassVar[tuple[str, ...]] = ("column", "text", "pair_column")
 
     model_config = ConfigDict(serialize_by_alias=True, json_schema_extra=_without_column)
 

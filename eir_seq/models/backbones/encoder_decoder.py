@@ -18,12 +18,14 @@ class EncoderDecoderPlan:
     """Two stacks; with `shared_tokens` they have one table of token embeddings.
 
     `shift`: source tokens (batch, length) -> those of the decoder, where none are given; None if they must be.
+    `has_encoder`: False for a decoder alone, which attends to `encoder_outputs` that others make.
     """
 
     encoder: StackPlan
     decoder: StackPlan
     shared_tokens: bool = True
     shift: Callable[[Tensor], Tensor] | None = None
+    has_encoder: bool = True
 
     @property
     def hidden_size(self) -> int:
@@ -33,7 +35,7 @@ class EncoderDecoderPlan:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Documented inputs of the architecture itself."""
-        return self.encoder.inputs
+        return self.encoder.inputs if self.has_encoder else ()
 
     def build(self) -> EncoderDecoder:
         """The backbone."""
@@ -46,9 +48,11 @@ class EncoderDecoder(nn.Module):
     def __init__(self, plan: EncoderDecoderPlan) -> None:
         super().__init__()
         self.plan = plan
-        self.encoder: Any = plan.encoder.build()
+        self.encoder: Any = None
+        if plan.has_encoder:
+            self.encoder = plan.encoder.build()
         self.decoder: Stack = plan.decoder.build()
-        if plan.shared_tokens:
+        if plan.has_encoder and plan.shared_tokens:
             self.decoder.embeddings.tokens = self.encoder.embeddings.tokens
 
     @property

@@ -26,7 +26,8 @@ class TargetArrays(ArrayCells):
     def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the array of a row."""
         try:
-            array = read_target(cell, self.config.loss == "categorical", self.shape, "the first one has")
+            others = "the model predicts" if self.is_fitted else "the first one has"
+            array = read_target(cell, self.config.loss == "categorical", self.shape, others)
         except ValueError as error:
             yield str(error)
         else:

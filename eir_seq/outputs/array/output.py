@@ -9,7 +9,6 @@ from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from eir_seq.modalities.array.preprocess import grid_of
 from eir_seq.modalities.array_files import name_of
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
-from eir_seq.outputs.array.cells import read_target
+from eir_seq.outputs.array.cells import TargetArrays, read_target
 from eir_seq.outputs.array.config import ArrayOutputConfig
 from eir_seq.outputs.arrays.forms import IGNORED
 from eir_seq.outputs.arrays.output import FittedGridOutput, GridState, stacked
@@ -28,6 +27,7 @@ from eir_seq.outputs.files import FileCell
 
 ROWS_AT_ONCE = 32
 """Rows that are in memory while means are measured."""
+INTEGERS = (np.int8, np.int16, np.int32, np.int64)
 
 
 class ArrayState(GridState):
@@ -52,6 +52,11 @@ class FittedArray(FittedGridOutput):
         """Channels, height and width."""
         return grid_of(self.shape, self.config.channels_first)
 
+    @property
+    def target_cells(self) -> TargetArrays:
+        """How its column is read and checked."""
+        return TargetArrays(self.name, self.config, self.shape, is_fitted=True)
+
     def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """Shape: (rows, channels, height, width).
 
@@ -63,7 +68,7 @@ class FittedArray(FittedGridOutput):
             place = min(problems)
             message = f"column {self.config.column!r} {problems[place]} ({row_names(sorted(problems), ids)})"
             raise UserError(Fault(f"outputs.{self.name}.column", message))
-        return stacked(arrays, self.grid, torch.int16 if self.of_classes else torch.float32)
+        return stacked(arrays, self.grid, np.int16 if self.of_classes else np.float32)
 
     def _read(self, rows: TargetRows) -> tuple[list[NDArray[Any]], dict[int, str]]:
         """The array of each row, and by position what is wrong with those of others."""
@@ -107,7 +112,8 @@ class FittedArray(FittedGridOutput):
         array = predicted.reshape(self.shape).cpu().numpy()
         if not self.of_classes:
             return array.astype(np.float32)
-        kind = np.result_type(*(np.min_scalar_type(value) for value in (min(self.classes), max(self.classes))))
+        ends = np.array([min(self.classes), max(self.classes)])
+        kind = next(kind for kind in INTEGERS if (ends.astype(kind) == ends).all())
         named: NDArray[Any] = np.array(self.classes, kind)[array]
         return named
 
@@ -126,7 +132,7 @@ class FittedArray(FittedGridOutput):
             "column": self.config.column,
             "shape": list(self.shape),
             "loss": self.config.loss,
-            "model": self.config.model.model_type,
+            "model": self.config.decoder,
         }
         if self.of_classes:
             return {**found, "classes": {str(name): count for name, count in self.state.classes.items()}}  # type: ignore[attr-defined]

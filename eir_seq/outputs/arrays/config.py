@@ -42,17 +42,17 @@ class GridOutputBase(HeadOutputBase):
         """Not those of a diffusion model, whose network reads the target."""
         return not self.generates
 
-    @property
-    def writes_texts(self) -> bool:
-        """Whether samples are drawn in evaluations."""
-        return self.generates and self.diffusion.sample_rows > 0
-
     def unmeasured(self) -> dict[str, str]:
         """Metrics of samples, where none are drawn."""
         if not self.generates or self.diffusion.sample_rows:
             return {}
         names = (metric.name for metric in self.METRICS if metric.name != "loss")
         return dict.fromkeys(names, "on samples, of which diffusion.sample_rows is 0")
+
+    @property
+    def decoder(self) -> str:
+        """What makes arrays of features."""
+        return "unet" if self.generates else self.model.model_type
 
     def state_inputs(self, inputs: Sequence[str]) -> Sequence[str]:
         """What the decoder reads in place of the fused vector."""

@@ -9,7 +9,7 @@ NUMBERS = (
     Metric("mae", "MAE", "min", "errors", aliases=("mean_absolute_error", "l1")),
     Metric(
         "r2",
-        "Explained share of the variance (R²)",
+        "R²",
         "max",
         aliases=("r_2", "r^2", "rsquared", "r_squared", "r2_score", "explained_variance"),
     ),

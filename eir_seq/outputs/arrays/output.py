@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -143,6 +144,12 @@ class FittedGridOutput(FittedOutput):
         """The files of predictions that are standardized, (rows, *grid), or of logits."""
         return [self.file(_Row(self, values)) for values in predicted]
 
+    def writing_with(self, generation: Mapping[str, Any]) -> Self:
+        """The same output, whose samples are drawn with other options; raises `UserError` for those there are not."""
+        options = self.config.diffusion.sampling_with(generation, "generation")
+        config = self.config.model_copy(update={"diffusion": options})
+        return type(self)(self.state.model_copy(update={"config": config}))
+
     def row_writer(self, network: Any, rows: Any, *, seed: int, all_rows: bool) -> Any:
         """See `Form.row_writer`."""
         return self.form.row_writer(network, rows, seed=seed, all_rows=all_rows)
@@ -174,9 +181,9 @@ class _Row:
         return self.output.value(self.output.form.predicted(self.raw[None])[0])
 
 
-def stacked(rows: Sequence[Any], shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Arrays of one shape as a tensor (rows, *shape); each is held once."""
-    found = torch.empty(len(rows), *shape, dtype=dtype)
+def stacked(rows: Sequence[NDArray[Any]], shape: Sequence[int], dtype: type[np.generic]) -> Tensor:
+    """Arrays of as many values, each of `shape`, as a tensor (rows, *shape)."""
+    found = np.empty((len(rows), *shape), dtype)
     for place, row in enumerate(rows):
-        found[place] = torch.as_tensor(row).reshape(tuple(shape))
-    return found
+        found[place] = row.reshape(tuple(shape))
+    return torch.from_numpy(found)

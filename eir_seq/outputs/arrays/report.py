@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eir_seq.outputs.reporting.plots import COLOURS, Plot, figure_of, short
+from eir_seq.outputs.reporting.plots import COLOURS, Plot, plot, short
 from eir_seq.outputs.reporting.sections import Cell, Predicted, Section, ShownRows, Table, Worst, WorstRow
 
 MOST_STEPS = 5
@@ -18,8 +18,12 @@ MOST_STEPS = 5
 MOST_LINES = 3
 """Channels of a row of values that are drawn as lines."""
 COLUMNS = 4
-INCH = 1.25
-"""Width of a picture or heat map."""
+INCH = 1.0
+"""Height of a picture or heat map that is as high as wide."""
+BOX = 20
+"""Height of the box of a curve, in units of the axes."""
+GAP = 0.08
+"""Between boxes, relative to their sides."""
 Grid = NDArray[np.floating[Any]]
 
 
@@ -47,65 +51,108 @@ def section(given: Predicted) -> Section | None:
         ]
         found.tables.append(Table("By class", ["Class", "Training elements", "Dice"], lines))
     if f"{given.name}_true" in given:
+        drawn, generated = given[given.name], given.described.get("loss") == "diffusion"
+        if missing := sum(cell == "" for cell in drawn):
+            found.notes.append(f"Samples were drawn for {len(drawn) - missing} of {len(drawn)} rows (sample_rows).")
 
         def worst(position: int, row: WorstRow) -> Worst:
-            true, predicted = given[f"{given.name}_true"][position], given[given.name][position]
+            true, predicted = given[f"{given.name}_true"][position], drawn[position] or "(not drawn)"
             return Worst(row, true, predicted, f"{row.error:.3g}")
 
         found.worst = given.worst_rows(worst)
         found.worst_measure = "Share of wrong elements" if classes is not None else "Mean squared error"
+        if generated:
+            found.worst_measure = "Loss"
     return found if found.plots or found.tables or found.worst else None
 
 
 def _pairs(title: str, text: str, shown: ShownRows, rows: Sequence[int], is_picture: bool) -> Plot:
     """Rows side by side: the true array above, the predicted one below."""
-    true, predicted = shown.arrays["true"], shown.arrays["predicted"]
-    limits = _limits(true[list(rows)])
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots(2, COLUMNS, squeeze=False)
-        for column in range(COLUMNS):
-            for line, (name, arrays) in enumerate((("true", true), ("predicted", predicted))):
-                place: Axes = axes[line][column]
-                if column >= len(rows):
-                    place.set_axis_off()
-                    continue
-                row = rows[column]
-                _draw(place, arrays[row], limits, is_picture)
-                if line == 0:
-                    place.set_title(short(shown.ids[row], 12), fontsize=8)
-                else:
-                    place.set_xlabel(f"error {shown.errors[row]:.3g}", fontsize=8)
-                if column == 0:
-                    place.set_ylabel(name, fontsize=9)
-
-    return figure_of(title, text, draw, width=4.6, height=_height(true.shape[1:], 2))
+    lines = [(name, [shown.arrays[name][row] for row in rows]) for name in ("true", "predicted")]
+    labels = [f"{short(shown.ids[row], 12)}\n{shown.errors[row]:.3g}" for row in rows]
+    return _mosaic(title, text, lines, labels, is_picture, "Below each row its id and error.")
 
 
 def _history(samples: Mapping[str, ShownRows], is_picture: bool) -> Plot:
     """The same rows at several evaluations, and the true ones below."""
     last = list(samples.values())[-1]
+    lines = [(f"step {int(label):,}", list(shown.arrays["predicted"][: last.even])) for label, shown in samples.items()]
+    lines.append(("true", list(last.arrays["true"][: last.even])))
     ids = last.ids[: last.even]
-    limits = _limits(last.arrays["true"][: last.even])
-    lines = [(f"step {int(label):,}", shown.arrays["predicted"]) for label, shown in samples.items()]
-    lines.append(("true", last.arrays["true"]))
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots(len(lines), COLUMNS, squeeze=False)
-        for line, (name, arrays) in enumerate(lines):
-            for column in range(COLUMNS):
-                place: Axes = axes[line][column]
-                if column >= len(ids):
-                    place.set_axis_off()
-                    continue
-                _draw(place, arrays[column], limits, is_picture)
-                if line == 0:
-                    place.set_title(short(ids[column], 12), fontsize=8)
-                if column == 0:
-                    place.set_ylabel(name, fontsize=8)
-
     text = f"Predicted at {', '.join(samples)} steps, and true: {', '.join(ids)}"
-    return figure_of("During training", text, draw, height=_height(last.arrays["true"].shape[1:], len(lines)))
+    return _mosaic("During training", text, lines, [short(name, 12) for name in ids], is_picture)
+
+
+def _mosaic(
+    title: str,
+    text: str,
+    lines: Sequence[tuple[str, Sequence[Grid]]],
+    labels: Sequence[str],
+    is_picture: bool,
+    note: str = "",
+) -> Plot:
+    """Arrays (channels, height, width) in lines and columns, in one pair of axes.
+
+    Args:
+        title: of the plot.
+        text: of the plot.
+        lines: name and arrays of each line; the first or the last one is ``true``, which decides the range.
+        labels: of the columns.
+        is_picture: whether values are colours from 0 to 1.
+        note: below the plot.
+    """
+    limits = _limits(np.stack(next(arrays for name, arrays in lines if name == "true")))
+    _, height, width = lines[0][1][0].shape
+    box = (height if height > 1 else BOX, width)
+    down, across = (side + max(1, round(GAP * side)) for side in box)
+
+    def draw(axes: Axes) -> None:
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelsize=8)
+        centres = np.arange(COLUMNS) * across + (box[1] - 1) / 2
+        axes.set_xticks(centres[: len(labels)], labels)
+        axes.set_yticks(np.arange(len(lines)) * down + (box[0] - 1) / 2, [name for name, _ in lines])
+        if height == 1:
+            _draw_lines(axes, [arrays for _, arrays in lines], limits, (down, across))
+            axes.set(xlim=(-1, COLUMNS * across), ylim=(len(lines) * down, -1))
+            return
+        canvas = np.zeros((len(lines) * down, COLUMNS * across, 4))
+        for line, (_, arrays) in enumerate(lines):
+            for column, array in enumerate(arrays):
+                top, left = line * down, column * across
+                canvas[top : top + height, left : left + width] = _colours(array, limits, is_picture)
+        axes.imshow(canvas, aspect="auto", interpolation="none")
+
+    inches = INCH * min(2.0, max(0.4, height / width)) if height > 1 else 0.7
+    return plot(title, text, draw, height=len(lines) * inches + 0.6, note=note)
+
+
+def _draw_lines(
+    axes: Axes, lines: Sequence[Sequence[Grid]], limits: tuple[float, float], steps: tuple[int, int]
+) -> None:
+    """Arrays of one line of values as curves, each in its box."""
+    low, high = limits
+    for line, arrays in enumerate(lines):
+        for column, array in enumerate(arrays):
+            for channel, values in enumerate(array[:MOST_LINES, 0]):
+                place = (1 - (values.clip(low, high) - low) / (high - low)) * BOX + line * steps[0]
+                x = np.arange(len(values)) + column * steps[1]
+                axes.plot(x, place, color=COLOURS[channel], linewidth=0.8)
+
+
+def _colours(array: Grid, limits: tuple[float, float], is_picture: bool) -> Grid:
+    """The colours of an array, (height, width, 4): a picture's own, or those of the mean of the channels."""
+    found = np.ones((*array.shape[1:], 4))
+    if is_picture:
+        pixels = array.clip(0, 1).transpose(1, 2, 0)
+        found[:, :, : max(3, pixels.shape[2])] = pixels
+        return found
+    known = ~np.isnan(array)
+    mean = np.where(known, array, 0).sum(0) / known.sum(0).clip(1)
+    colours: Grid = mpl.colormaps["viridis"](((mean - limits[0]) / (limits[1] - limits[0])).clip(0, 1))
+    colours[~known.any(0), 3] = 0
+    return colours
 
 
 def _limits(arrays: Grid) -> tuple[float, float]:
@@ -114,26 +161,3 @@ def _limits(arrays: Grid) -> tuple[float, float]:
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     room = 0.05 * (high - low) or 0.5
     return low - room, high + room
-
-
-def _height(shape: Sequence[int], lines: int) -> float:
-    """Of a figure in inches."""
-    _, height, width = shape
-    return lines * (INCH * min(2.0, height / width) if height > 1 else 0.9) + 0.5
-
-
-def _draw(axes: Axes, array: Grid, limits: tuple[float, float], is_picture: bool) -> None:
-    """An array (channels, height, width) as a picture, as lines, or as a heat map of its channels' mean."""
-    axes.set(xticks=[], yticks=[])
-    axes.grid(visible=False)
-    channels, height, _ = array.shape
-    if is_picture:
-        pixels = array.clip(0, 1).transpose(1, 2, 0)
-        axes.imshow(pixels[:, :, 0] if channels == 1 else pixels, "gray", vmin=0, vmax=1, interpolation="none")
-    elif height == 1:
-        for channel, values in enumerate(array[:MOST_LINES, 0]):
-            axes.plot(values, color=COLOURS[channel], linewidth=0.8)
-        axes.set_ylim(*limits)
-    else:
-        mean = np.nanmean(array, axis=0) if not np.isnan(array).all() else array[0]
-        axes.imshow(mean, "viridis", vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 DECISION_METRICS = ("accuracy", "balanced_accuracy", "f1", "mcc")
@@ -32,6 +33,16 @@ def number_of(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def listed(names: Sequence[str], shown: int = 8) -> str:
+    """Some names for a message.
+
+    >>> listed(["a", "b", "c"], shown=2)
+    "'a', 'b' and 1 more"
+    """
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(map(repr, names[:shown])) + more
 
 
 def threshold_metric(name: str) -> tuple[str, str | None] | None:

@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import (
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, row_names
-from eir_seq.outputs.classes.names import class_name, number_of, sorted_classes, threshold_metric
+from eir_seq.outputs.classes.names import class_name, listed, number_of, sorted_classes, threshold_metric
 from eir_seq.outputs.classes.thresholds import best_shifts
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from eir_seq.outputs.classification.metrics import METRICS
@@ -119,7 +119,7 @@ class FittedClassification(FittedOutput):
         column, hint = self.config.column, nearest(name, self.classes)
         return (
             f"{name!r} in column {column!r} is not a class of the training rows{hint} ({rows}); "
-            f"the classes are {_listed(self.classes)}"
+            f"the classes are {listed(self.classes)}"
         )
 
     def build_head(self, in_features: int) -> nn.Module:
@@ -356,9 +356,9 @@ class Classification(Output):
             beta = self.config.effective_beta
             given = {name: (1 - beta) / (1 - beta**count) for name, count in zip(classes, counts, strict=True)}
         place = f"outputs.{self.name}.class_weights"
-        listed = f"the classes are {_listed(classes)}"
+        there = f"the classes are {listed(classes)}"
         faults = [
-            Fault(f"{place}.{name}", f"not a class of column {self.config.column!r}{nearest(name, classes)}; {listed}")
+            Fault(f"{place}.{name}", f"not a class of column {self.config.column!r}{nearest(name, classes)}; {there}")
             for name in given
             if name not in classes
         ]
@@ -369,7 +369,7 @@ class Classification(Output):
         ]
         missing = [name for name in classes if name not in given]
         if missing:
-            faults.append(Fault(place, f"no weight for {_listed(missing)}; {listed}"))
+            faults.append(Fault(place, f"no weight for {listed(missing)}; {there}"))
         if faults:
             raise UserError(*faults)
         total = sum(given[name] * count for name, count in zip(classes, counts, strict=True))
@@ -389,7 +389,7 @@ class Classification(Output):
             Fault(
                 f"outputs.{self.name}.{place}",
                 f"{name!r} is not a class of column {self.config.column!r}{nearest(name, classes)}; "
-                f"the classes are {_listed(classes)}",
+                f"the classes are {listed(classes)}",
             )
             for place, name in named.items()
             if name not in classes
@@ -410,8 +410,3 @@ def _cost_matrix(costs: Mapping[str, Mapping[str, float]], classes: Sequence[str
         [[costs.get(true, {}).get(predicted, float(true != predicted)) for predicted in classes] for true in classes],
         dtype=torch.float64,
     )
-
-
-def _listed(names: Sequence[str], shown: int = 8) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(map(repr, names[:shown])) + more

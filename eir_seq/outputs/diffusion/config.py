@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from eir_seq.config.errors import faults_of
 from eir_seq.config.strict import Positive, Several, Strict, ignored
-from eir_seq.errors import Fault
+from eir_seq.errors import Fault, UserError, nearest
 
 BetaSchedule = Literal["linear", "scaled-linear", "cosine", "sigmoid"]
 Prediction = Literal["epsilon", "v"]
 
 
 class UNetOptions(Strict):
-    """Options of the U-Net that denoises."""
+    """Options of a U-Net."""
 
     channels: Positive = Field(32, description="channels of the first level")
     multipliers: list[Positive] = Field(
@@ -39,18 +40,9 @@ class UNetOptions(Strict):
             yield Fault(f"{place}.attention_heads", message)
 
 
-class DiffusionOptions(Strict):
-    """How a diffusion model is trained and sampled (Ho et al. 2020, arXiv:2006.11239)."""
+class SamplerOptions(Strict):
+    """How samples are drawn, which `predict` may change."""
 
-    steps: Several = Field(1000, description="noise levels of training")
-    beta_schedule: BetaSchedule = Field(
-        "cosine",
-        description="how the variance of the added noise grows with the steps: linearly, by its square root, so that "
-        "the signal falls along a cosine, or along a sigmoid",
-    )
-    prediction: Prediction = Field(
-        "v", description="what the U-Net predicts: the noise (epsilon), or the velocity (v), which mixes it with signal"
-    )
     sampler: Literal["ddpm", "ddim", "dpm-solver"] = Field(
         "ddim", description="ddpm (random), ddim (by default not, but for its start), or DPM-Solver++ of second order"
     )
@@ -61,13 +53,6 @@ class DiffusionOptions(Strict):
     clip: bool = Field(
         True, description="keep the estimates of the clean sample within the range of the training targets"
     )
-    condition_dropout: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="probability that a training row loses its condition (all inputs): a learned vector takes its "
-        "place, so that samples can be guided",
-    )
     guidance: float = Field(
         1.0,
         ge=0,
@@ -75,22 +60,64 @@ class DiffusionOptions(Strict):
         description="scale of classifier-free guidance: 1 samples as trained, more follows the inputs more closely, 0 "
         "ignores them",
     )
+
+
+class DiffusionOptions(SamplerOptions):
+    """How a diffusion model is trained and sampled (Ho et al. 2020, arXiv:2006.11239)."""
+
+    steps: Several = Field(1000, description="noise levels of training")
+    beta_schedule: BetaSchedule = Field(
+        "cosine",
+        description="how the variance of the noise that a step adds grows: linear; scaled-linear, its square root is "
+        "linear; cosine, so that the signal falls along a cosine; or along a sigmoid",
+    )
+    prediction: Prediction = Field(
+        "v", description="what the U-Net predicts: the noise (epsilon), or the velocity (v), which mixes it with signal"
+    )
+    condition_dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="probability that a training row loses its condition (all inputs): a learned vector takes its "
+        "place, so that samples can be guided",
+    )
     sample_rows: int = Field(
         8, ge=0, description="evenly spaced validation rows for which samples are drawn at each evaluation; 0: none"
     )
-    unet: UNetOptions = Field(default_factory=UNetOptions, description="the U-Net that denoises")
+    unet: UNetOptions = Field(
+        default_factory=UNetOptions, description="the U-Net that denoises, with the options of the decoder unet"
+    )
 
     def faults(self, place: str) -> Iterator[Fault]:
         """Steps that were not trained, guidance without what it needs, options without effect."""
         if self.inference_steps > self.steps:
-            message = f"{self.inference_steps} is more than the {self.steps} steps of training ({place}.steps)"
+            message = f"{self.inference_steps} is more than the {self.steps} steps of training"
             yield Fault(f"{place}.inference_steps", message)
         if self.sampler != "ddim":
             yield from ignored(place, self, "eta", f"with sampler {self.sampler!r}; ddim has it")
         if self.guidance != 1 and not self.condition_dropout:
             message = (
                 f"{self.guidance:g} needs rows that are trained without their condition: "
-                f"set {place}.condition_dropout above 0, such as 0.1"
+                "a condition_dropout above 0, such as 0.1"
             )
             yield Fault(f"{place}.guidance", message)
         yield from self.unet.faults(f"{place}.unet")
+
+    def sampling_with(self, options: Mapping[str, Any], place: str) -> Self:
+        """The same with other options of `SamplerOptions`; raises `UserError` for values that cannot be."""
+        known = SamplerOptions.model_fields
+        faults = [
+            Fault(f"{place}.{name}", f"is not an option of a sampler ({', '.join(known)}){nearest(name, known)}")
+            for name in options
+            if name not in known
+        ]
+        if faults:
+            raise UserError(*faults)
+        given = {**self.model_dump(), **options}
+        try:
+            found = type(self).model_validate(given)
+        except ValidationError as error:
+            raise UserError(*(fault.under(place) for fault in faults_of(error, type(self), given))) from None
+        if faults := list(found.faults(place)):
+            raise UserError(*faults)
+        return found

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
 from eir_seq.outputs.diffusion.head import row_generators
-from eir_seq.outputs.files import file_stems
 from eir_seq.outputs.generation.writing import spread
 
 if TYPE_CHECKING:
@@ -62,7 +60,8 @@ class Drawer:
             return
         features = self.network.features_for(self.name, batch)[wanted]
         generators = row_generators(self.seed, f"samples of {self.name}", [batch["id"][place] for place in wanted])
-        samples = self.network.head(self.name).sample(features, generators).float().cpu()
+        options = self.output.config.diffusion
+        samples = self.network.head(self.name).sample(features, generators, options).float().cpu()
         target = batch["targets"].get(self.name)
         labelled = range(len(rows)) if (known := batch.get("labelled", {}).get(self.name)) is None else known.tolist()
         for place, sample in zip(wanted, samples, strict=True):
@@ -92,19 +91,10 @@ class Drawer:
         """The column NAME with a file for each sample, "" where none was drawn."""
         return {self.name: [self._file(row) if row in self.drawn else "" for row in range(len(self.ids))]}
 
-    def samples(self, count: int, folder: Path, step: int) -> list[tuple[str, str, str]]:
-        """The ids of the first rows and the files of their samples, which go into ``folder/NAME``."""
-        rows = sorted(self.drawn)[:count]
-        stems = file_stems([self.ids[row] for row in rows])
-        own, found = folder / self.name, []
-        if rows:
-            own.mkdir(parents=True, exist_ok=True)
-        for row, stem in zip(rows, stems, strict=True):
-            cell = self._file(row)
-            path = own / f"{step}_{stem}{cell.suffix}"
-            path.write_bytes(cell.content)
-            found.append((self.ids[row], str(path.relative_to(folder.parent)), ""))
-        return found
+    def samples(self, count: int) -> list[tuple[str, str, str]]:
+        """None: it draws no texts."""
+        del count
+        return []
 
     def _file(self, row: int) -> Any:
         return self.output.cells(self.drawn[row][None])[0]

@@ -40,9 +40,14 @@ class Generated(Numbers):
 
     def build_head(self, in_features: int) -> DiffusionHead:
         """Fused features and targets to losses."""
-        bounds = self.output.bounds if self.options.clip else None
+        output = self.output
         return DiffusionHead(
-            self.output.grid, in_features, self.options, self.standardized, bounds, dropout=self.output.config.dropout
+            output.grid,
+            in_features,
+            self.options,
+            self.standardized,
+            output.bounds,
+            dropout=output.config.dropout,
         )
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class DiffusionHead(nn.Module):
         options: see there.
         standardized: stored targets, (batch, *shape), to values that have a variance of about one, zeros where a target
             lacks, and where it does not.
-        bounds: least and greatest of these values, (*shape), where estimates are kept within them.
+        bounds: least and greatest of these values, (*shape), within which `clip` keeps estimates.
         dropout: of the fused features.
     """
 
@@ -83,9 +83,17 @@ class DiffusionHead(nn.Module):
             found += self._errors(clean, known, noise, times.to(clean.device), condition)
         return (found / EVALUATED_LEVELS)[:, None]
 
-    def sample(self, condition: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Samples under conditions (rows, condition_size), (rows, *shape); a row's noise is by its own generator."""
-        options, device = self.options, condition.device
+    def sample(
+        self, condition: Tensor, generators: Sequence[torch.Generator], options: DiffusionOptions | None = None
+    ) -> Tensor:
+        """Samples under conditions (rows, condition_size), (rows, *shape).
+
+        Args:
+            condition: fused features.
+            generators: of the noise of each row.
+            options: of the sampler, in place of those of training.
+        """
+        options, device = options or self.options, condition.device
         guided = options.guidance != 1
         if guided:
             assert self.no_condition is not None
@@ -93,21 +101,24 @@ class DiffusionHead(nn.Module):
 
         def clean(noisy: Tensor, time: int) -> Tensor:
             read = torch.cat([noisy, noisy]) if guided else noisy
-            predicted = self.unet(read, torch.full((len(read),), time, device=device), condition).float()
+            predicted: Tensor = self.unet(read, torch.full((len(read),), time, device=device), condition).float()
             if guided:  # Ho and Salimans 2022, arXiv:2207.12598
                 without, given = predicted.chunk(2)
                 predicted = without + options.guidance * (given - without)
             estimate = self.noise.clean(noisy, predicted, torch.full((len(noisy),), time, device=device))
-            return estimate if self.least is None else estimate.clamp(self.least, self.greatest)
+            if not options.clip or self.least is None or self.greatest is None:
+                return estimate
+            return estimate.clamp(self.least, self.greatest)
 
         def noise() -> Tensor:
             return row_noise(generators, self.inner).to(device)
 
-        return draw_samples(options, self.noise.kept, clean, noise).reshape(-1, *self.shape)
+        drawn = draw_samples(options, self.noise.kept, clean, noise)
+        return drawn.reshape(-1, *self.shape)
 
     def _errors(self, clean: Tensor, known: Tensor, noise: Tensor, times: Tensor, condition: Tensor) -> Tensor:
         """The mean squared error of each row over the values that it has, (batch,)."""
-        predicted = self.unet(self.noise.add(clean, noise, times), times, condition).float()
+        predicted: Tensor = self.unet(self.noise.add(clean, noise, times), times, condition).float()
         squares = (predicted - self.noise.target(clean, noise, times)).square() * known
         return squares.flatten(1).sum(dim=1) / known.flatten(1).sum(dim=1).clamp(min=1)
 

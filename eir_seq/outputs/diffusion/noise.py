@@ -46,8 +46,8 @@ class Noise(nn.Module):
     Args:
         schedule: how the noise grows.
         steps: number of levels, ``t`` from 0 (almost clean) to ``steps - 1`` (almost noise alone).
-        prediction: what the network predicts: ``e``, or the velocity ``signal(t) e - noise(t) x`` (Salimans and Ho 2022,
-            arXiv:2202.00512).
+        prediction: what the network predicts: ``e``, or the velocity ``signal(t) e - noise(t) x`` (Salimans and Ho
+            2022, arXiv:2202.00512).
 
     Example:
         >>> noise = Noise("cosine", 100, "v")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,21 +12,20 @@ from torch import Tensor, nn
 
 from eir_seq.outputs.diffusion.config import UNetOptions
 
-CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
-    1: nn.Conv1d,
-    2: nn.Conv2d,
-    3: nn.Conv3d,
-}
+CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 GROUPS = 8
 """Groups of channels that are normalised together, at most."""
+MOST_SPREAD = 1 << 22
+"""Weights that map the condition to positions; larger levels get fewer channels of it."""
 
 
 class UNet(nn.Module):
     """Predicts from a noisy sample, its noise level and a condition (Ho et al. 2020, arXiv:2006.11239, appendix B).
 
     Residual blocks with group norm, scaled and shifted by time and condition; each level halves the sides of the one
-    before (not those of 1); self-attention at the lowest. Learned positions along each axis are added to the first
-    features: places of an array have meanings of their own.
+    before (not those of 1); self-attention at the lowest, which also reads a linear map of the condition to its
+    positions: scales and shifts alone are the same everywhere. Learned positions along each axis are added to the first
+    features, as places of an array have meanings of their own.
 
     Args:
         shape: of a sample: (channels, *sides), one to three sides.
@@ -78,7 +78,14 @@ class UNet(nn.Module):
                 self.down.append(convolution(wide, wide, strides[level], strides[level]))
                 skips.append(wide)
         attention = PositionAttention(wide, options.attention_heads) if options.attention_heads else nn.Identity()
-        self.middle = nn.ModuleList([block(wide, wide), attention, block(wide, wide)])
+        self.lowest = tuple(side // factor for side, factor in zip(padded, factors, strict=True))
+        self.spread, read = None, wide
+        if condition_size:
+            positions = math.prod(self.lowest)
+            given = min(base, max(1, MOST_SPREAD // (condition_size * positions)))
+            self.spread = nn.Linear(condition_size, given * positions)
+            read += given
+        self.middle = nn.ModuleList([block(read, wide), attention, block(wide, wide)])
         self.up = nn.ModuleList()
         for level in reversed(range(len(widths))):
             for _ in range(options.blocks + 1):
@@ -107,6 +114,8 @@ class UNet(nn.Module):
         for layer in self.down:
             x = layer(x, embedded) if isinstance(layer, Block) else layer(x)
             skips.append(x)
+        if self.spread is not None:
+            x = torch.cat([x, self.spread(condition).unflatten(1, (-1, *self.lowest)).to(x.dtype)], dim=1)
         for layer in self.middle:
             x = layer(x, embedded) if isinstance(layer, Block) else layer(x)
         for layer in self.up:
@@ -198,7 +207,11 @@ def _strides(sides: Sequence[int], count: int) -> list[tuple[int, ...]]:
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+    """Groups of four channels at least: a value alone in its group, at a level of one position, would become zero."""
+    groups = math.gcd(GROUPS, channels)
+    while groups > 1 and channels // groups < 4:
+        groups //= 2
+    return nn.GroupNorm(groups, channels)
 
 
 def _zero(layer: nn.Module) -> nn.Module:

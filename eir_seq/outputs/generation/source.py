@@ -34,6 +34,9 @@ class WritingNetwork(Protocol):
     def states_for(self, output: str, batch: Mapping[str, Any], /) -> Mapping[str, Any]:
         """The states that the head of an output reads of a batch, by input."""
 
+    def messages_for(self, output: str, /) -> Mapping[str, Tensor]:
+        """What messages bring from other layers into the head of an output, of the batch of `states_for`."""
+
 
 @dataclass(frozen=True)
 class TextSource:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -53,8 +52,8 @@ class RowWriter(Protocol):
         and the targets; None for texts."""
         ...
 
-    def samples(self, count: int, folder: Path, step: int) -> list[tuple[str, str, str]]:
-        """Up to `count` rows in readable form: what was read, generated and true. Files go into `folder`, by `step`."""
+    def samples(self, count: int) -> list[tuple[str, str, str]]:
+        """Of up to `count` rows the text that was read, the one that was written, and the true one."""
         ...
 
 
@@ -151,9 +150,8 @@ class Writer:
     def arrays(self) -> None:
         """None: it writes texts."""
 
-    def samples(self, count: int, folder: Path, step: int) -> list[tuple[str, str, str]]:
-        """The first texts, without files."""
-        del folder, step
+    def samples(self, count: int) -> list[tuple[str, str, str]]:
+        """The first texts that have a true one."""
         known = [row for row in sorted(self.texts) if self.true[row] is not None]
         return [(self.sources[row], self.texts[row], self.true[row] or "") for row in known[:count]]
 

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.file_cells import FileCells
-from eir_seq.modalities.pictures import locate_picture, name_of, picture_size, problem
+from eir_seq.modalities.files import locate_content, name_of
+from eir_seq.modalities.pictures import picture_size, problem
 from eir_seq.outputs.image.config import ImageOutputConfig
 
 
@@ -22,10 +23,11 @@ class TargetPictures(FileCells):
     name: str
     config: ImageOutputConfig
     size: tuple[int, int] | None = None
+    is_fitted: bool = False
 
     def find(self, text: str, folder: Path) -> Any:
         """The picture of a cell; raises `ValueError` with the reason if there is none."""
-        return locate_picture(parse_cell(text), folder)
+        return locate_content(parse_cell(text), folder)
 
     def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the picture of a row."""
@@ -36,7 +38,7 @@ class TargetPictures(FileCells):
         if found or self.config.size is not None:
             return
         try:
-            check_size(cell, self.size, "the first one has")
+            check_size(cell, self.size, "the model predicts" if self.is_fitted else "the first one has")
         except ValueError as error:
             yield str(error)
         else:

@@ -17,12 +17,13 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.array.moments import Moments
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
-from eir_seq.modalities.pictures import BILINEAR, MODES, Pixels, Scaling, name_of, picture_size, problem, source_of
+from eir_seq.modalities.files import name_of, source_of
+from eir_seq.modalities.pictures import BILINEAR, MODES, Pixels, Scaling, picture_size, problem
 from eir_seq.outputs.arrays.forms import parts
 from eir_seq.outputs.arrays.output import FittedGridOutput, GridState, stacked
 from eir_seq.outputs.base import Output, TargetRows, ids_of, row_names
 from eir_seq.outputs.files import FileCell
-from eir_seq.outputs.image.cells import check_size
+from eir_seq.outputs.image.cells import TargetPictures, check_size
 from eir_seq.outputs.image.config import ImageOutputConfig
 
 ROWS_AT_ONCE = 32
@@ -50,6 +51,11 @@ class FittedPictures(FittedGridOutput):
         channels, height, width = self.shape
         return channels, height, width
 
+    @property
+    def target_cells(self) -> TargetPictures:
+        """How its column is read and checked."""
+        return TargetPictures(self.name, self.config, (self.shape[1], self.shape[2]), is_fitted=True)
+
     def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
         """The pixels, ByteTensor (rows, channels, height, width).
 
@@ -61,7 +67,7 @@ class FittedPictures(FittedGridOutput):
             place = min(problems)
             message = f"column {self.config.column!r} {problems[place]} ({row_names(sorted(problems), ids)})"
             raise UserError(Fault(f"outputs.{self.name}.column", message))
-        return stacked(pictures, self.grid, torch.uint8)
+        return stacked(pictures, self.grid, np.uint8)
 
     def _read(self, rows: TargetRows) -> tuple[list[Pixels], dict[int, str]]:
         """The pixels of each row, and by position what is wrong with those of others."""
@@ -132,7 +138,7 @@ class FittedPictures(FittedGridOutput):
             "size": [height, width],
             "mode": MODES[channels],
             "loss": self.config.loss,
-            "model": self.config.model.model_type,
+            "model": self.config.decoder,
         }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,7 +18,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names
-from eir_seq.outputs.classes.names import class_name, sorted_classes
+from eir_seq.outputs.classes.names import class_name, listed, sorted_classes
 from eir_seq.outputs.classes.thresholds import best_shift
 from eir_seq.outputs.multi_label.config import MultiLabelOutputConfig
 from eir_seq.outputs.multi_label.metrics import METRICS
@@ -83,6 +83,14 @@ class FittedMultiLabel(FittedOutput):
         found = {f"{self.name}_true": [self._listed(row == 1) for row in target]}
         if self.config.names is not None:
             found[f"{self.name}_unknown"] = [self._listed(row.isnan()) for row in target]
+        return found
+
+    def review(self) -> list[str]:
+        """Labels that no training row has, or that all have."""
+        found = []
+        for counts, whose in ((self._state.positives, "no training row has"), (self._state.negatives, "all have")):
+            if labels := [label for label, count in zip(self.labels, counts, strict=True) if not count]:
+                found.append(f"outputs.{self.name}: labels that {whose}: {listed(labels)}")
         return found
 
     def unknown_labels(self, rows: TargetRows) -> dict[int, str]:
@@ -296,6 +304,17 @@ class MultiLabel(Output):
     FITTED = FittedMultiLabel
     config: MultiLabelOutputConfig
 
+    @property
+    def checked_columns(self) -> tuple[str, ...]:
+        """The column of lists, if labels are no columns."""
+        return () if self.config.names is not None else (self.config.targets[0],)
+
+    def faulty_rows(self, rows: TargetRows) -> Iterator[tuple[int, str]]:
+        """Rows whose cell is no list."""
+        cells = rows[self.config.targets[0]]
+        for row in _lists(cells, self.config)[1]:
+            yield row, f"{self.config.column!r} {_no_list(cells[row], self.config)}"
+
     def fit(self, train_rows: TargetRows) -> FittedMultiLabel:
         """Labels (the columns, or those of the lists, sorted) and how many training rows have each.
 
@@ -358,10 +377,14 @@ def _read(
     """The labels of each row; raises `UserError` if a cell is no list."""
     lists, faulty = _lists(cells, config)
     if faulty:
-        hint = "" if config.delimiter else "; for labels separated by a character, give delimiter"
-        message = f"{str(cells[faulty[0]])[:40]!r} in column {config.column!r} is not a list of labels"
-        raise UserError(Fault(place, f"{message} ({row_names(faulty, ids)}){hint}"))
+        message = f"column {config.column!r} {_no_list(cells[faulty[0]], config)}"
+        raise UserError(Fault(place, f"{message} ({row_names(faulty, ids)})"))
     return lists
+
+
+def _no_list(cell: Any, config: MultiLabelOutputConfig) -> str:
+    hint = "" if config.delimiter else "; for labels separated by a character, give delimiter"
+    return f"is {str(cell)[:40]!r}, not a list of labels{hint}"
 
 
 def _lists(cells: Sequence[Any], config: MultiLabelOutputConfig) -> tuple[list[list[str]], list[int]]:

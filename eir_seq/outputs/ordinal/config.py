@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from eir_seq.config.column_types import ColumnType
+from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.metrics import Metric
 from eir_seq.config.outputs import LinearOutputBase
 from eir_seq.errors import Fault
@@ -35,6 +35,10 @@ class OrdinalOutputConfig(LinearOutputBase):
     link: Literal["logit", "probit"] = Field(
         "logit", description="distribution of the noise around the score: logistic (proportional odds) or normal"
     )
+
+    def columns(self) -> dict[str, Column]:
+        """The column of the levels."""
+        return {self.column: Column(self.COLUMN_TYPE, named=self.order is not None)}
 
     @property
     def class_column(self) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 from statistics import NormalDist
 from typing import Any, Literal, Self
@@ -19,7 +20,7 @@ from torchmetrics.functional.regression import spearman_corrcoef
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names
-from eir_seq.outputs.classes.names import class_name, number_of, sorted_classes
+from eir_seq.outputs.classes.names import class_name, listed, number_of, sorted_classes
 from eir_seq.outputs.ordinal.config import OrdinalOutputConfig
 
 SMALLEST_STEP = 1e-4
@@ -86,6 +87,11 @@ class FittedOrdinal(FittedOutput):
     def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
         """The column NAME_true with the level of each row."""
         return {f"{self.name}_true": [class_name(value) for value in rows[self.config.column]]}
+
+    def review(self) -> list[str]:
+        """Levels that no training row has."""
+        lacking = [level for level, count in zip(self.levels, self._state.counts, strict=True) if not count]
+        return [f"outputs.{self.name}: levels that no training row has: {listed(lacking)}"] if lacking else []
 
     def unknown_labels(self, rows: TargetRows) -> dict[int, str]:
         """Rows whose level is none of the order."""
@@ -202,6 +208,23 @@ class Ordinal(Output):
     STATE = OrdinalState
     FITTED = FittedOrdinal
     config: OrdinalOutputConfig
+
+    @property
+    def checked_columns(self) -> tuple[str, ...]:
+        """The column, where the config lists the levels."""
+        return () if self.config.order is None else (self.config.column,)
+
+    def faulty_rows(self, rows: TargetRows) -> Iterator[tuple[int, str]]:
+        """Rows whose level is not in `order`."""
+        levels = self.config.order or []
+
+        @cache
+        def reason(name: str) -> str:
+            return f"{self.config.column!r} is {name!r}, not one of {', '.join(levels)}{nearest(name, levels)}"
+
+        for row, value in enumerate(rows[self.config.column]):
+            if value is not None and (name := class_name(value)) not in levels:
+                yield row, reason(name)
 
     def fit(self, train_rows: TargetRows) -> FittedOrdinal:
         """The levels in order and their training rows.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -317,6 +317,17 @@ class Regression(Output):
     FITTED = FittedRegression
     config: RegressionOutputConfig
 
+    @property
+    def checked_columns(self) -> tuple[str, ...]:
+        """Counts."""
+        return tuple(self.config.targets) if self.config.loss == "poisson" else ()
+
+    def faulty_rows(self, rows: TargetRows) -> Iterator[tuple[int, str]]:
+        """Rows with a negative count."""
+        for column in self.config.targets:
+            for row in _negative_counts(rows[column], self.config):
+                yield row, f"{column!r} {_negative(rows[column][row])}"
+
     def fit(self, train_rows: TargetRows) -> FittedRegression:
         """Mean and standard deviation of each column over the training rows.
 
@@ -385,7 +396,17 @@ def _numbers(
     if faulty:
         what = f"{values[faulty[0]]!r} in column {column!r} is not a number of at most {MAX_TARGET:g}"
         raise UserError(Fault(place, f"{what} ({row_names(faulty, ids)})"))
-    if config.loss == "poisson" and (negative := [row for row, number in enumerate(numbers) if number < 0]):
-        what = f"{numbers[negative[0]]:g} in column {column!r} is negative, which no count is (loss 'poisson')"
-        raise UserError(Fault(place, f"{what} ({row_names(negative, ids)})"))
+    if negative := list(_negative_counts(numbers, config)):
+        message = f"column {column!r} {_negative(numbers[negative[0]])} ({row_names(negative, ids)})"
+        raise UserError(Fault(place, message))
     return numbers
+
+
+def _negative_counts(values: Sequence[Any], config: RegressionOutputConfig) -> Iterator[int]:
+    """Positions of values that are no counts, where counts are predicted."""
+    if config.loss == "poisson":
+        yield from (row for row, value in enumerate(values) if value is not None and value < 0)
+
+
+def _negative(value: float) -> str:
+    return f"is {value:g}, which no count is (loss 'poisson')"

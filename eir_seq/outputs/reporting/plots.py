@@ -26,11 +26,11 @@ from matplotlib.figure import Figure
 
 SERIES = 8
 """Colours of the page, ``--c1`` to ``--c8``: those of Okabe and Ito, apart for every kind of colour vision."""
-INK, _GRID = "#010203", "#010204"
-"""Stand-ins for the colours of text and grid."""
+INK, PAPER, _GRID = "#010203", "#010205", "#010204"
+"""Stand-ins for the colours of text, of what it is on, and of the grid."""
 COLOURS = [f"#0203{number:02x}" for number in range(1, SERIES + 1)]
 """Stand-ins for the colours of lines, `SERIES` of them."""
-_VARIABLES = {INK: "currentColor", _GRID: "var(--grid)"} | {
+_VARIABLES = {INK: "currentColor", PAPER: "var(--surface)", _GRID: "var(--grid)"} | {
     colour: f"var(--c{number})" for number, colour in enumerate(COLOURS, start=1)
 }
 _STYLE: dict[Any, Any] = {

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from eir_seq.backbones import memory_size
 from eir_seq.models.backbones.encoder_decoder import EncoderDecoder
 from eir_seq.models.heads.sequence_classification import shifted_right
-from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
 
@@ -46,7 +46,7 @@ class StateDecoder(Seq2SeqLmHead):
         if isinstance(model.body, EncoderDecoder):
             model.body.drop_encoder()
         self.backbone, self.start, self.begun, self.frozen = model, start, begun, frozen
-        self.memory_size = _memory_size(model)
+        self.memory_size = memory_size(model)
         self.projections = nn.ModuleDict(
             {_key(name): _projection(size, self.memory_size) for name, size in sizes.items()}
         )
@@ -78,12 +78,17 @@ class StateDecoder(Seq2SeqLmHead):
         mask = torch.cat([found.mask.bool() for found in states.values()], dim=1)
         return {"memory": torch.cat(projected, dim=1).masked_fill(~mask[..., None], 0.0), "mask": mask}
 
-    def inputs_of(self, memory: Tensor, mask: Tensor) -> dict[str, Any]:
-        """The documented arguments of `generate` for such a memory."""
+    hold: Callable[[Mapping[str, Tensor]], None] | None = None
+    """Takes messages from other layers for what the decoder does next, where there are any."""
+
+    def inputs_of(self, memory: Tensor, mask: Tensor, **messages: Tensor) -> dict[str, Any]:
+        """The documented arguments of `generate` for such a memory; messages are held."""
+        self._receive(messages)
         return {"encoder_outputs": (memory,), "attention_mask": mask.long()}
 
-    def read(self, memory: Tensor, mask: Tensor, *, labels: Tensor) -> TokenStates:
+    def read(self, memory: Tensor, mask: Tensor, *, labels: Tensor, **messages: Tensor) -> TokenStates:
         """States of the decoder at each token of the target, from the true tokens before it."""
+        self._receive(messages)
         head = self.backbone.head
         labels = labels.long()
         if labels.shape[1] > self.begun:
@@ -102,6 +107,10 @@ class StateDecoder(Seq2SeqLmHead):
         memory = next(self.backbone.parameters()).new_zeros(1, 1, self.memory_size)
         return self.inputs_of(memory, torch.ones(1, 1, dtype=torch.bool, device=memory.device))
 
+    def _receive(self, messages: Mapping[str, Tensor]) -> None:
+        if messages and self.hold is not None:
+            self.hold(messages)
+
     def _inputs(self, memory: Tensor, mask: Tensor, labels: Tensor, there: Tensor) -> dict[str, Any]:
         """The documented arguments of a pass over targets, of which the tokens `there` are real."""
         targets = self.backbone.head.prepare({}, {"labels": labels})
@@ -113,8 +122,9 @@ class CausalStateDecoder(StateDecoder):
 
     start: int
 
-    def inputs_of(self, memory: Tensor, mask: Tensor) -> dict[str, Any]:
+    def inputs_of(self, memory: Tensor, mask: Tensor, **messages: Tensor) -> dict[str, Any]:
         """See `StateDecoder.inputs_of`."""
+        self._receive(messages)
         start = torch.full((len(memory), 1), self.start, device=memory.device)
         states = {"encoder_hidden_states": memory, "encoder_attention_mask": mask.long()}
         return {"input_ids": start, "attention_mask": torch.ones_like(start), **states}
@@ -127,14 +137,6 @@ class CausalStateDecoder(StateDecoder):
 def _projection(size: int, memory: int) -> nn.Module:
     """Normalized, as the last layer of an encoder is: attention of the decoder expects states of that scale."""
     return nn.Sequential(nn.Linear(size, memory), nn.LayerNorm(memory))
-
-
-def _memory_size(model: Any) -> int:
-    """Width of what the decoder attends to."""
-    crossing = (part for part in model.body.modules() if isinstance(part, Attention) and part.crosses)
-    size = next(crossing).config.memory_size
-    assert size is not None
-    return size
 
 
 def _key(name: str) -> str:

@@ -99,7 +99,7 @@ class FittedTextFromStates(FittedSeq2SeqLm):
 
         def read(batch: Mapping[str, Any]) -> Mapping[str, Tensor]:
             memory: Mapping[str, Tensor] = head.memory(network.states_for(self.name, batch))
-            return memory
+            return {**memory, **network.messages_for(self.name)}
 
         names = list(self.config.state_inputs(list(inputs)))
         before, behind = self.frame

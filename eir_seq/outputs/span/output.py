@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -181,21 +181,20 @@ class FittedSpan(FittedOutput):
 
 def checked_answers(config: SpanOutputConfig, name: str, rows: TargetRows, ids: Sequence[str] | None) -> list[Spans]:
     """Answers of rows; raises `UserError` for those that cannot be read or are not where they are said to be."""
-    assert config.context is not None, "settled with the experiment"
-    starts = None if config.answer_start is None else rows[config.answer_start]
-    reasons, found = {}, []
-    for row, (own, text) in enumerate(
-        zip(read_answers(rows[config.answers], starts), rows[config.context], strict=True)
-    ):
-        problem = own if isinstance(own, str) else next(misplaced(own, text), None)
-        if problem is not None:
-            reasons[row] = problem
-        elif not isinstance(own, str):
-            found.append(own)
+    found = _answers(config, rows)
+    reasons = {row: problem for row, (_, problem) in enumerate(found) if problem is not None}
     if reasons:
         message = f"column {config.answers!r} {reasons[min(reasons)]} ({row_names(sorted(reasons), ids)})"
         raise UserError(Fault(f"outputs.{name}.answers", message))
-    return found
+    return [answers for answers, _ in found]
+
+
+def _answers(config: SpanOutputConfig, rows: TargetRows) -> list[tuple[Spans, str | None]]:
+    """The answers of each row, and what is wrong with them."""
+    assert config.context is not None, "settled with the experiment"
+    starts = None if config.answer_start is None else rows[config.answer_start]
+    read = zip(read_answers(rows[config.answers], starts), rows[config.context], strict=True)
+    return [([], own) if isinstance(own, str) else (own, next(misplaced(own, text), None)) for own, text in read]
 
 
 def _texts(answers: Spans) -> list[str]:
@@ -208,6 +207,21 @@ class Span(Output):
     STATE = SpanState
     FITTED = FittedSpan
     config: SpanOutputConfig
+
+    @property
+    def checked_columns(self) -> tuple[str, ...]:
+        """The answers, and the texts that they are parts of."""
+        assert self.config.context is not None, "settled with the experiment"
+        return (*self.config.columns(), self.config.context)
+
+    def faulty_rows(self, rows: TargetRows) -> Iterator[tuple[int, str]]:
+        """Rows whose answers cannot be read, or are not where they are said to be."""
+        there = zip(*(rows[column] for column in self.checked_columns), strict=True)
+        known = [row for row, values in enumerate(there) if None not in values]
+        columns = {column: [rows[column][row] for row in known] for column in self.checked_columns}
+        for place, (_, problem) in enumerate(_answers(self.config, columns)):
+            if problem is not None:
+                yield known[place], f"{self.config.answers!r} {problem}"
 
     def fit(self, train_rows: TargetRows) -> FittedSpan:
         """Which training rows have an answer; raises `UserError` if none has, or where answers are not in place."""

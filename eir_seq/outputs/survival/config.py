@@ -79,7 +79,7 @@ class SurvivalOutputConfig(HeadOutputBase):
         times = [self.time] if isinstance(self.time, str) else self.time
         events = [self.event] if isinstance(self.event, str) else self.event
         found = {name: Column(ColumnType.NUMBER, "time") for name in times}
-        return found | {name: Column(ColumnType.CATEGORY, "event") for name in events}
+        return found | {name: Column(ColumnType.CATEGORY, "event", named=True) for name in events}
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Columns that do not pair, and options that would have no effect."""

@@ -6,7 +6,7 @@ competing `causes` is its cumulative incidence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -28,7 +28,7 @@ from eir_seq.outputs.survival.scores import (
     integrated,
     inverse_probability,
 )
-from eir_seq.outputs.survival.targets import read_targets
+from eir_seq.outputs.survival.targets import faulty_targets, read_targets
 
 HELD = 2**22
 """Numbers of a temporary array."""
@@ -323,6 +323,15 @@ class Survival(Output):
     STATE = SurvivalState
     FITTED = FittedSurvival
     config: SurvivalOutputConfig
+
+    @property
+    def checked_columns(self) -> tuple[str, ...]:
+        """Times and events."""
+        return tuple(self.config.columns())
+
+    def faulty_rows(self, rows: TargetRows) -> Iterator[tuple[int, str]]:
+        """Rows with a negative time, or an event that is none."""
+        yield from faulty_targets(self.config, rows)
 
     def fit(self, train_rows: TargetRows) -> FittedSurvival:
         """Events, their times, and censoring of the training rows.

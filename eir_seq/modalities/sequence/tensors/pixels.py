@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eir_seq.modalities.base import RowSource, stacked
-from eir_seq.modalities.files import is_file
-from eir_seq.modalities.pictures import BICUBIC, Resize, Scaling, locate_picture, name_of, problem, source_of
+from eir_seq.modalities.files import is_file, locate_content, name_of, source_of
+from eir_seq.modalities.pictures import BICUBIC, Resize, Scaling, problem
 from eir_seq.modalities.sequence.tensors.base import Content, Places, TensorSource, tensor
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -49,10 +49,10 @@ class Picture(TensorSource):
         return Scaling(self.size, self.channels, self.resize, self.edge, self.resample, self.width)
 
     def resolve(self, cell: Any, folder: Path) -> Any:
-        """See `locate_picture`."""
+        """See `locate_content`."""
         if self.frames is None or not isinstance(cell, list):
-            return locate_picture(cell, folder)
-        return [locate_picture(name, folder) for name in cell]
+            return locate_content(cell, folder)
+        return [locate_content(name, folder) for name in cell]
 
     def problems(self, cell: Any, content: Content) -> Iterator[str]:  # noqa: ARG002
         """A missing file, or one that is no picture; another number of frames."""

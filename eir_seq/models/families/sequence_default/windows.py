@@ -83,8 +83,10 @@ class Windows(nn.Module):
             attention_mask = torch.ones(batch, length, dtype=torch.long, device=given.device)
         if position_ids is None:
             position_ids = torch.arange(length, device=given.device).expand(batch, -1)
+        if inputs_embeds is None:  # looked up before the cut: a hook on the table sees the rows of the batch
+            inputs_embeds = self.stack.embeddings.tokens(input_ids)
         output: ModelOutput = self.stack(
-            self._cut(input_ids),
+            None,
             self._cut(attention_mask),
             inputs_embeds=self._cut(inputs_embeds),
             position_ids=self._cut(position_ids),

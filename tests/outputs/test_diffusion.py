@@ -1,0 +1,386 @@
+"""Outputs with `loss: diffusion`: the loss of rows, guidance, and experiments from YAML to generated files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from eir_seq.config.validation import validate_experiment
+from eir_seq.errors import UserError
+from eir_seq.inference.predict import predict
+from eir_seq.inference.predictor import Predictor
+from eir_seq.inference.report import RunFiles, render_report
+from eir_seq.outputs.diffusion.config import DiffusionOptions, UNetOptions
+from eir_seq.outputs.diffusion.head import DiffusionHead, row_generators
+from eir_seq.outputs.diffusion.unet import UNet
+from eir_seq.training.bundle import read_bundle
+from eir_seq.training.run import train
+from tests.readme import ROOT, blocks
+
+SMALL = UNetOptions(channels=8, multipliers=[1, 2], attention_heads=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def as_it_is(target: Tensor) -> tuple[Tensor, Tensor]:
+    known = ~target.isnan()
+    return target.nan_to_num(0.0), known
+
+
+def head_of(*shape: int, **options: Any) -> DiffusionHead:
+    torch.manual_seed(0)
+    head = DiffusionHead(shape, 4, DiffusionOptions(unet=SMALL, **options), as_it_is)
+    for parameter in head.parameters():  # a new U-Net predicts zeros
+        torch.nn.init.normal_(parameter, std=0.1)
+    return head
+
+
+@pytest.mark.parametrize("sides", [(1,), (7,), (2, 9), (8, 8), (3, 1, 5)])
+@pytest.mark.parametrize(("channels", "multipliers"), [(34, [1]), (4, [1, 2, 2, 2])])
+def test_the_u_net_takes_any_sides(sides: tuple[int, ...], channels: int, multipliers: list[int]) -> None:
+    options = UNetOptions(channels=channels, multipliers=multipliers, blocks=2, attention_heads=2)
+    network = UNet((3, *sides), 4, options)
+    x, times = torch.randn(2, 3, *sides, requires_grad=True), torch.tensor([0, 10])
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    found = network(x, times, torch.randn(2, 4))
+    assert found.shape == x.shape
+    found.sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
+
+
+def test_a_large_target_gets_few_channels_of_the_condition() -> None:
+    network = UNet((1, 100_000), 256, UNetOptions(channels=16))
+    assert network.spread is not None
+    assert network.spread.weight.shape == (25_000, 256)
+
+
+def test_losses_of_an_evaluation_depend_on_the_row_alone() -> None:
+    head = head_of(1, 1, 12).eval()
+    condition, target, rows = torch.randn(6, 4), torch.randn(6, 1, 1, 12), torch.arange(10, 16)
+    with torch.no_grad():
+        losses = head(condition, target, rows)
+        some = [4, 1]
+        torch.testing.assert_close(head(condition[some], target[some], rows[some]), losses[some])
+        assert (head(condition, target, rows + 1) != losses).all()
+        assert not head(condition, None, rows).any()
+
+
+def test_missing_values_have_no_part_in_the_loss() -> None:
+    head = head_of(1, 2, 6).eval()
+    target = torch.randn(3, 1, 2, 6)
+    with torch.no_grad():
+        whole = head(torch.zeros(3, 4), target)
+        target[1, 0, 0, 2:4] = float("nan")
+        target[2] = float("nan")
+        found = head(torch.zeros(3, 4), target)
+    assert found.isfinite().all()
+    assert found[0] == whole[0]
+    assert found[1] != whole[1]
+    assert found[2] == 0
+
+
+def test_a_share_of_training_rows_loses_its_condition() -> None:
+    head = head_of(1, 1, 4, condition_dropout=0.25)
+    torch.manual_seed(0)
+    assert head.no_condition is not None
+    dropped = head._dropped(torch.ones(2000, 4)).eq(head.no_condition).all(dim=1)
+    assert 0.22 < dropped.float().mean() < 0.28
+    assert head_of(1, 1, 4, condition_dropout=0.0).no_condition is None
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver"])
+def test_a_sample_depends_on_seed_and_row_not_on_its_batch(sampler: Any) -> None:
+    head = head_of(2, 3, 5, sampler=sampler, inference_steps=5, guidance=2.0).eval()
+    condition, names = torch.randn(3, 4), ["a", "b", "c"]
+    with torch.inference_mode():
+        samples = head.sample(condition, row_generators(1, "samples", names))
+        again = head.sample(condition[[2, 0]], row_generators(1, "samples", ["c", "a"]))
+        other = head.sample(condition, row_generators(2, "samples", names))
+    assert samples.shape == (3, 2, 3, 5)
+    torch.testing.assert_close(again, samples[[2, 0]])
+    assert (other != samples).flatten(1).any(dim=1).all()
+
+
+def test_guidance_weighs_prediction_with_and_without_condition() -> None:
+    condition = torch.randn(2, 4)
+
+    def sample(guidance: float, condition: Tensor = condition) -> Tensor:
+        head = head_of(1, 1, 6, guidance=guidance, sampler="ddim", inference_steps=1, clip=False).eval()
+        with torch.inference_mode():
+            return head.sample(condition, row_generators(0, "samples", [0, 1]))
+
+    none = head_of(1, 1, 6).no_condition
+    assert none is not None
+    without, given = sample(0.0), sample(1.0)
+    torch.testing.assert_close(without, sample(1.0, none.detach().expand(2, 4)))
+    torch.testing.assert_close(sample(3.0), without + 3 * (given - without))
+
+
+@pytest.mark.slow
+def test_a_density_in_the_plane_is_learned_by_class() -> None:
+    """Two rings of points; a guided sample is on the ring of its class."""
+    torch.manual_seed(0)
+    options = DiffusionOptions(
+        steps=100, inference_steps=10, sampler="dpm-solver", unet=UNetOptions(channels=24, multipliers=[1], blocks=2)
+    )
+    head = DiffusionHead((2, 1, 1), 2, options, as_it_is)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+
+    def points(kind: Tensor) -> Tensor:
+        angle = 2 * torch.pi * torch.rand(len(kind))
+        return ((0.5 + kind) * torch.stack([angle.cos(), angle.sin()]))[..., None, None].transpose(0, 1)
+
+    for _ in range(250):
+        kind = torch.randint(2, (256,))
+        head(torch.eye(2)[kind], points(kind)).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    kind = torch.arange(400) % 2
+    with torch.inference_mode():
+        found = head.eval().sample(torch.eye(2)[kind], row_generators(0, "points", range(400)))[:, :, 0, 0]
+    radius = found.norm(dim=1)
+    assert ((radius > 1) == (kind == 1)).float().mean() > 0.95
+    assert abs(radius[kind == 0].mean() - 0.5) < 0.1
+    assert abs(radius[kind == 1].mean() - 1.5) < 0.1
+    assert found.mean(dim=0).abs().max() < 0.15  # all around the rings
+    assert len({tuple(signs) for signs in found.sign().tolist()}) == 4
+
+
+# ------------------------------------------------------------------------------------------------------ experiments
+
+
+def write_pictures(folder: Path, rows: int = 24) -> Path:
+    """Bright squares, on the left or on the right; `level` says where."""
+    draw = np.random.default_rng(0)
+    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["id", "level", "picture", "array"])
+        for row in range(rows):
+            pixels = draw.integers(0, 60, (6, 8), dtype=np.uint8)
+            pixels[2:4, 1 + 4 * (row % 2) : 3 + 4 * (row % 2)] = 255
+            Image.fromarray(pixels).save(folder / f"{row}.png")
+            array = pixels.astype(np.float32)
+            array[0, 0] = np.nan
+            np.save(folder / f"{row}.npy", array)
+            table.writerow([f"r{row}", "left" if row % 2 == 0 else "right", f"{row}.png", f"{row}.npy"])
+    return folder / "rows.csv"
+
+
+OUTPUT: dict[str, Any] = {
+    "type": "image",
+    "column": "picture",
+    "size": [6, 8],
+    "mode": "L",
+    "loss": "diffusion",
+    "diffusion": {
+        "steps": 20,
+        "inference_steps": 2,
+        "guidance": 1.5,
+        "sample_rows": 3,
+        "unet": {"channels": 4, "multipliers": [1, 2]},
+    },
+}
+
+
+def changed(**diffusion: Any) -> dict[str, Any]:
+    return {**OUTPUT, "diffusion": {**OUTPUT["diffusion"], **diffusion}}
+
+
+def config(folder: Path, outputs: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    return {
+        "inputs": {"level": {"type": "tabular", "categorical": ["level"]}},
+        "outputs": outputs,
+        "data": {
+            "train": str(folder / "rows.csv"),
+            "validation": 8,
+            "test": 4,
+            "id": "id",
+            "batch_size": 8,
+            "cache_dir": str(folder / "cache"),
+        },
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "averaging": {"type": "ema", "decay": 0.9}},
+        "run": {"dir": str(folder / "run")},
+        **sections,
+    }
+
+
+ARRAY = {
+    "type": "array",
+    "column": "array",
+    "loss": "diffusion",
+    "head": "mlp-residual",
+    "dropout": 0.1,
+    "diffusion": {**OUTPUT["diffusion"], "sampler": "dpm-solver"},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("diffusion")
+    write_pictures(folder)
+    outputs = {"picture": OUTPUT, "field": ARRAY, "level": {"type": "classification", "column": "side"}}
+    text = (folder / "rows.csv").read_text().replace("level,", "level,side,").splitlines()
+    lines = [text[0], *(line.replace("left", "left,l").replace("right", "right,r") for line in text[1:])]
+    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+    train(validate_experiment(config(folder, outputs)))
+    return folder / "run"
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_samples_are_drawn_for_some_validation_rows_and_all_test_rows(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    for name in ("picture", "field"):
+        for split in ("validation", "test"):
+            assert {"loss", "mse", "cosine"} <= result[split][name].keys()
+        drawn = {
+            split: [row[name] for row in table(run / f"predictions/{split}.csv")] for split in ("validation", "test")
+        }
+        assert sum(cell != "" for cell in drawn["validation"]) == 3
+        assert all(drawn["test"])
+    cells = table(run / "predictions/test.csv")
+    with Image.open(run / "predictions" / cells[0]["picture"]) as picture:
+        assert picture.size == (8, 6)
+        assert picture.mode == "L"
+    array = np.load(run / "predictions" / cells[0]["field"])
+    assert array.shape == (6, 8)
+    assert np.isfinite(array).all()
+    assert array.min() >= -1e-3  # clipped to the range of the training rows
+    assert array.max() <= 255 + 1e-3
+
+
+def test_rows_alone_are_enough_to_predict_in_any_order_and_batch(run: Path, tmp_path: Path) -> None:
+    wanted = [("r1", "left"), ("r7", "right"), ("x", "left")]
+    files: list[dict[str, bytes]] = []
+    for rows, size in ((wanted, 2), (wanted[::-1], 3)):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        content = "".join(f"{name},{level}\n" for name, level in rows)
+        (folder / "new.csv").write_text(f"id,level\n{content}")
+        predict(run, test=str(folder / "new.csv"), output=folder / "out.csv", batch_size=size, accelerator="cpu")
+        found = {row["id"]: row["picture"] for row in table(folder / "out.csv")}
+        files.append({name: (folder / path).read_bytes() for name, path in found.items()})
+    assert files[0] == files[1]
+    assert len(set(files[0].values())) == 3
+    bundle = read_bundle(run / "bundle")
+    [row] = Predictor(bundle, accelerator="cpu").predict([{"level": "left"}])
+    assert row["picture"].shape == row["field"].shape == (6, 8)
+    assert row["level"] in ("l", "r")
+
+
+def test_the_sampler_may_be_another_one_in_predict(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("id,level\na,left\n")
+    found = []
+    for options in ({}, {"guidance": 4.0}, {"sampler": "ddpm", "inference_steps": 5}):
+        predict(run, test=str(tmp_path / "new.csv"), output=tmp_path / "out.csv", accelerator="cpu", generation=options)
+        found.append(np.load(tmp_path / table(tmp_path / "out.csv")[0]["field"]))
+    assert (found[1] != found[0]).any()
+    assert (found[2] != found[0]).any()
+    with pytest.raises(UserError, match=r"generation.steps.* is not an option of a sampler .*inference_steps"):
+        predict(run, test=str(tmp_path / "new.csv"), generation={"steps": 7})
+    with pytest.raises(UserError, match=r"generation.inference_steps.* 21 is more than the 20"):
+        predict(run, test=str(tmp_path / "new.csv"), generation={"inference_steps": 21})
+    with pytest.raises(UserError, match=r"generation.guidance"):
+        predict(run, test=str(tmp_path / "new.csv"), generation={"guidance": "much"})
+
+
+@pytest.mark.slow
+def test_the_report_shows_samples_of_each_evaluation(run: Path) -> None:
+    for label in ("2", "4", "validation", "test"):
+        assert (run / "samples/picture" / f"{label}.npz").is_file()
+    page = render_report(RunFiles.read(run))
+    assert "During training" in page
+    assert "Samples were drawn for 3 of 8 rows" in page
+
+
+def test_generation_without_a_condition(tmp_path: Path) -> None:
+    """The same constant in every row."""
+    write_pictures(tmp_path)
+    rows = (tmp_path / "rows.csv").read_text().replace("right", "left")
+    (tmp_path / "rows.csv").write_text(rows)
+    options = changed(guidance=1.0, condition_dropout=0.0)
+    train(validate_experiment(config(tmp_path, {"picture": options}, trainer={"max_steps": 1, "accelerator": "cpu"})))
+    files = [row["picture"] for row in table(tmp_path / "run/predictions/test.csv")]
+    assert len({(tmp_path / "run/predictions" / name).read_bytes() for name in files}) == len(files) == 4
+
+
+def faults(folder: Path, output: dict[str, Any], **sections: Any) -> dict[str, str]:
+    with pytest.raises(UserError) as caught:
+        validate_experiment(config(folder, {"picture": output}, **sections))
+    return {fault.place: fault.message for fault in caught.value.faults}
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "place", "message"),
+    [
+        ({"inference_steps": 21}, "inference_steps", "21 is more than the 20 steps of training"),
+        ({"condition_dropout": 0.0}, "guidance", "needs rows that are trained without their condition"),
+        ({"sampler": "ddpm", "eta": 0.5}, "eta", "has no effect with sampler 'ddpm'; ddim has it"),
+        ({"sampler": "ddmp"}, "sampler", "ddpm"),
+        ({"beta_schedule": "cosinus"}, "beta_schedule", "cosine"),
+        ({"prediction": "sample"}, "prediction", "epsilon"),
+        ({"unet": {"kernel": 4}}, "unet.kernel", "4 is even"),
+        ({"unet": {"channels": 6}}, "unet.attention_heads", "24 channels .* among 4 heads|24 channels"),
+        ({"inferense_steps": 3}, "inferense_steps", "inference_steps"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, diffusion: Any, place: str, message: str) -> None:
+    write_pictures(tmp_path)
+    options = changed(**diffusion)
+    if place == "unet.attention_heads":
+        options["diffusion"]["unet"] = {"channels": 5, "multipliers": [1], "attention_heads": 4}
+        message = "5 channels of the lowest level cannot be shared out among 4 heads"
+    found = faults(tmp_path, options)
+    assert message in found[f"outputs.picture.diffusion.{place}"]
+
+
+def test_options_of_another_loss_are_refused(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    without = {**OUTPUT, "loss": "mse"}
+    assert faults(tmp_path, without)["outputs.picture.diffusion"] == "has no effect with loss 'mse'"
+    classes = {"type": "array", "column": "array", "loss": "categorical", "diffusion": {"steps": 5}}
+    assert faults(tmp_path, classes)["outputs.picture.diffusion"] == "has no effect with loss 'categorical'"
+    decoder = {**OUTPUT, "model": {"model_type": "lcl"}}
+    assert "diffusion.unet" in faults(tmp_path, decoder)["outputs.picture.model"]
+    monitor = {"trainer": {"monitor": {"output": "picture", "metric": "mse"}}}
+    found = faults(tmp_path, changed(sample_rows=0), **monitor)
+    assert "sample_rows is 0" in found["trainer.monitor.metric"]
+    mixing = {"trainer": {"mixing": {"type": "mixup", "alpha": 0.2}}}
+    assert "no output has targets that could be mixed" in faults(tmp_path, OUTPUT, **mixing)["trainer.mixing"]
+
+
+def test_nothing_is_generated_without_inputs(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    assert "inputs" in faults(tmp_path, OUTPUT, inputs={})
+
+
+@pytest.mark.slow
+def test_the_example_of_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path)
+    rows = (tmp_path / "rows.csv").read_text().replace("level", "digit", 1)
+    (tmp_path / "rows.csv").write_text(rows)
+    [block] = blocks(ROOT / "docs/guide/diffusion.md", "yaml")
+    example = yaml.safe_load(block.text)
+    trainer = {"trainer": {**example.pop("trainer"), "max_steps": 1, "accelerator": "cpu"}}
+    train(validate_experiment({**config(tmp_path, {}, **trainer), **example}))
+    assert json.loads((tmp_path / "run/result.json").read_text())["status"] == "finished"
