@@ -270,7 +270,8 @@ class Study:
         owner = frozen.user_attrs.get(_OWNER, {})
         if owner.get("worker") == self._worker:
             return True
-        return owner.get("machine") == machine() and started(owner.get("pid")) == owner.get("started") is not None
+        known: str | None = owner.get("started")
+        return owner.get("machine") == machine() and known is not None and started(owner.get("pid")) == known
 
     def _is_stale(self, frozen: Any) -> bool:
         """Whether the worker of a trial is gone: known at once of this machine, by signs of life of others."""
