@@ -127,6 +127,7 @@ OUTPUTS = Registry(
         "survival": "eir_seq.outputs.survival.config:SurvivalOutputConfig",
         "similarity": "eir_seq.outputs.similarity.config:SimilarityOutputConfig",
         "causal_lm": "eir_seq.outputs.causal_lm.config:CausalLmOutputConfig",
+        "preference": "eir_seq.outputs.preference.config:PreferenceOutputConfig",
         "token_classification": "eir_seq.outputs.token_classification.config:TokenClassificationOutputConfig",
         "span": "eir_seq.outputs.span.config:SpanOutputConfig",
         "seq2seq_lm": "eir_seq.outputs.seq2seq_lm.config:Seq2SeqLmOutputConfig",

@@ -19,6 +19,7 @@ FIGURES = {
     "12_missing_everything/runs/missing": "Predicted against true",
     "13_cross_validation/runs/folds/fold_0": "ROC",
     "14_intervals/runs/intervals": "Share of",
+    "22_instructions/runs/instructions": "Validation metrics",
     "31_restored_pictures/runs/colours": "Predicted and true",
     "32_segments/runs/segments": "Predicted and true",
     "16_captions/runs/captions": "Loss",

@@ -47,6 +47,7 @@ TUTORIALS = [
     Tutorial("10_grades", "grades", {("grade", "kappa"): 0.8}),
     Tutorial("11_questions", "questions", {("answer", "exact_match"): 0.9}),
     Tutorial("12_missing_everything", "missing", {("admitted", "accuracy"): 0.93, ("days", "r2"): 0.9}),
+    Tutorial("22_instructions", "instructions", {("answer", "exact_match"): 0.9}),
     Tutorial("14_intervals", "intervals", {("load", "r2"): 0.92, ("load", "coverage"): 0.7}),
     Tutorial("31_restored_pictures", "colours", {("restored", "r2"): 0.85}),
     Tutorial("32_segments", "segments", {("clean", "r2"): 0.93, ("shapes", "accuracy"): 0.96}),

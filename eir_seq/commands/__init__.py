@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train an experiment (the default command)",
     "check": "validate an experiment and its data, and try one step",
     "predict": "predict rows of a file with a finished run",
+    "chat": "talk with a model that was trained on conversations",
     "embed": "write vectors of rows of a file with a finished run",
     "models": "list the architectures, or show the options of one",
     "sweep": "search for the best values of config keys",

@@ -106,7 +106,7 @@ def prediction_faults(bundle: Path, test: str | None, reading: Mapping[str, Any]
         config = ExperimentConfig.model_validate(read_config(bundle / "config.yaml"))
     except ValueError:
         return  # reading the bundle says what is wrong with it
-    writes = any(output.COMPLETES for output in config.outputs.values())
+    writes = any(output.completes for output in config.outputs.values())
     if test is None or Path(test).suffix == ".txt" or writes:
         return
     given = {"source": "table", "train": None, "validation": None, "test": test, "labels": None, **reading}

@@ -139,6 +139,10 @@ def _part_faults(place: str, layer: str, sections: Sections) -> Iterator[Fault]:
     name = rest.partition(".")[0]
     known = {"inputs": sections.input_names, "outputs": sections.output_names}
     parts = [*(f"{section}.{name}" for section, names in known.items() for name in names), "fusion"]
+    sharing = {name for other, config in sections.inputs.items() if config.share for name in (other, config.share)}
+    if part == "inputs" and name in sharing and "." in rest:
+        message = f"{layer!r} is a layer of an encoder that several inputs share, which runs for each of them"
+        yield Fault(place, f"{message}; name inputs.{name} itself")
     if part == "fusion" or name in known.get(part, ()) or (part in known and "*" in name):
         return
     named = f"{part}.{name}" if part in known else layer
@@ -149,7 +153,7 @@ def _writing_faults(place: str, layer: str, sections: Sections) -> Iterator[Faul
     """A message into a language model that reads and writes by itself when its texts are predicted."""
     for name, output in sections.outputs.items():
         source = sections.token_inputs.get(name)
-        writes = output.PRETRAINS or output.COMPLETES or output.generation_options is not None
+        writes = output.pretrains or output.completes or output.generation_options is not None
         if source is not None and writes and (layer == f"inputs.{source}" or layer.startswith(f"inputs.{source}.")):
             reason = f"outputs.{name} writes by inputs.{source} alone, without the rest of the network"
             yield Fault(f"{place}.to", f"{reason}; a seq2seq_lm output with a model of its own takes messages")

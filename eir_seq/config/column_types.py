@@ -62,6 +62,7 @@ class Column:
         may_miss: whether a row may have no value there, which is then null.
         template: what it is made of, where it is no column of the table.
         named: whether the config names its categories, of which training rows need not have all.
+        is_input: of an output's column: rows that are to be predicted have it, too.
     """
 
     type: ColumnType
@@ -69,3 +70,4 @@ class Column:
     may_miss: bool = False
     template: Template | None = None
     named: bool = False
+    is_input: bool = False

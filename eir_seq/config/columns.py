@@ -155,5 +155,5 @@ def _uses(role: Role, section: str, kinds: Mapping[str, InputConfig | OutputBase
     for name, kind in kinds.items():
         columns: dict[str, Column] = kind.columns()
         for column, read in columns.items():
-            place = f"{section}.{name}.{read.key}"
-            yield Use(column, read.type, role, place, read.may_miss, read.template, read.named)
+            place, of = f"{section}.{name}.{read.key}", "input" if read.is_input else role
+            yield Use(column, read.type, of, place, read.may_miss, read.template, read.named)

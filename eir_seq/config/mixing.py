@@ -68,6 +68,10 @@ class MixingConfig(Strict):
                 if part not in ("inputs", "fusion") or (part == "inputs" and name not in sections.input_names):
                     named = ", ".join(f"inputs.{name}" for name in sections.input_names)
                     yield Fault(f"{place}.layers", f"{layer!r} is in none of {named}, fusion")
+        for name, config in sections.inputs.items():
+            if config.share is not None and (self.type != "manifold" or self.layers):
+                reason = f"inputs.{name} has the encoder of inputs.{config.share}, in which each would be mixed twice"
+                yield Fault(place, f"{reason}; use type: manifold, without layers")
         for name, output in sections.outputs.items():
             read = sections.token_inputs.get(name) or ", inputs.".join(output.own_inputs(sections.input_names))
             if read and (self.type != "manifold" or self.layers):

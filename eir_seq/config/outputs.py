@@ -62,6 +62,39 @@ class Asked:
     stride: int | None
 
 
+@dataclass(frozen=True)
+class Conversation:
+    """Columns of conversations that a language model continues, and how they become a text.
+
+    Attributes:
+        prompt: column of what the user says first; or
+        messages: column of lists of messages, each with a role and a content.
+        answers: columns of what the assistant then says; none where `messages` end with that.
+        system: column of what precedes the conversation.
+        chat_template: how it is written: a template, a file of one or a name among those of the tokenizer; None: the
+            tokenizer's own, or the default one.
+        learned: which tokens have a loss.
+        layout: how conversations are laid out in training rows.
+        output: name of the output.
+    """
+
+    prompt: str | None = None
+    messages: str | None = None
+    answers: tuple[str, ...] = ()
+    system: str | None = None
+    chat_template: str | None = None
+    learned: Literal["answers", "last", "all"] = "answers"
+    layout: DocumentLayout = "separate"
+    output: str = ""
+
+    @property
+    def source(self) -> str:
+        """The column of what is answered."""
+        found = self.prompt or self.messages
+        assert found is not None, "rules demand one"
+        return found
+
+
 class OutputBase(Strict):
     """What every output has."""
 
@@ -84,8 +117,6 @@ class OutputBase(Strict):
     """What is missing where some rows have no target."""
     SENTINELS: ClassVar[int] = 0
     """Tokens for gaps that a tokenizer gets which is trained for this output."""
-    COMPLETES: ClassVar[bool] = False
-    """Whether `predict` has it continue prompts."""
     FILLS: ClassVar[bool] = False
     """Whether `predict` has it fill the gaps of prompts."""
     PARTIAL: ClassVar[bool] = False
@@ -93,8 +124,6 @@ class OutputBase(Strict):
     CELLS: ClassVar[str | None] = None
     """``module:Class`` of the `eir_seq.modalities.base.Cells`, called with the output's name and config, that find and
     check what the cells of its column name, such as files; None: cells hold the target itself."""
-    PRETRAINS: ClassVar[bool] = False
-    """Whether the backbone is what is wanted of it, so that a run publishes it."""
 
     if TYPE_CHECKING:
         type: str
@@ -171,9 +200,34 @@ class OutputBase(Strict):
         return (*self.state_inputs(inputs), *self.vector_inputs(inputs))
 
     @property
+    def pretrains(self) -> bool:
+        """Whether the backbone is what is wanted of it, so that a run publishes it."""
+        return self.conversation is not None
+
+    @property
+    def completes(self) -> bool:
+        """Whether `predict` has it continue prompts."""
+        return False
+
+    @property
+    def conversation(self) -> Conversation | None:
+        """The conversations that it learns to continue, which are its input's text."""
+        return None
+
+    @property
+    def writes_from_texts(self) -> bool:
+        """Whether `predict` may give it texts to write from in place of rows."""
+        return self.target_text is not None or self.conversation is not None
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether columns hold targets; no where these are among the tensors of the input."""
+        return bool(self.columns()) and self.conversation is None
+
+    @property
     def writes_texts(self) -> bool:
         """Whether texts are written for rows of an evaluation."""
-        return self.target_text is not None
+        return self.writes_from_texts
 
     @property
     def generates(self) -> bool:

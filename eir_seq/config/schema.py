@@ -7,6 +7,7 @@ torch, so that a config error is reported in a fraction of a second.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -22,7 +23,7 @@ from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
 from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.mixing import MixingConfig
 from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
-from eir_seq.config.outputs import Asked, DocumentLayout, OutputBase, TargetText
+from eir_seq.config.outputs import Asked, Conversation, DocumentLayout, OutputBase, TargetText
 from eir_seq.config.start_from import StartFromConfig
 from eir_seq.config.strict import Delimiter, Fraction, Name, Positive, Several
 from eir_seq.config.strict import Strict as Strict
@@ -373,6 +374,12 @@ class ExperimentConfig(Strict):
         """By input, the question about its texts."""
         found = {name: asked for name, config in self.outputs.items() if (asked := config.asked) is not None}
         return {self.token_inputs[name]: asked for name, asked in found.items()}
+
+    @property
+    def conversations(self) -> dict[str, Conversation]:
+        """By input, the conversations that are its text."""
+        found = {name: spoken for name, config in self.outputs.items() if (spoken := config.conversation) is not None}
+        return {self.token_inputs[name]: replace(spoken, output=name) for name, spoken in found.items()}
 
     @property
     def sentinels(self) -> dict[str, int]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from eir_seq.config.conversations import with_conversations
 from eir_seq.config.errors import dotted, faults_of, yaml_text
 from eir_seq.config.folders import home_fault
 from eir_seq.config.inputs import share_faults, with_shared
@@ -72,6 +73,7 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     """
     if homeless := list(_homeless(raw, ())):  # nothing can be said of what they name
         raise UserError(*homeless)
+    raw = with_conversations(raw)
     raw = {**raw, "inputs": with_shared(raw["inputs"], INPUTS)} if "inputs" in raw else raw
     faults = [Fault(path, "must be given (it is ??? where it is declared)") for path in _unset(raw, ())]
     shares = list(share_faults(raw.get("inputs")))

@@ -191,17 +191,19 @@ def encode_split(
             continue
         encoded[name] = cache.encode(rows, fitted, f"{name}: {split}", progress)
         warnings += fitted.review(encoded[name], split)
-        encoded[name], ids = fitted.arrange(encoded[name], ids)
+        encoded[name], ids = fitted.arrange(encoded[name], ids, split)
     text_bytes = {name: source.numbers(BYTES) for name, source in encoded.items() if BYTES in source.features}
     targets: dict[str, Tensor] = {}
     scored: dict[str, Mask] = {}
     for name, output in outputs.items():
-        columns = output.config.columns()
+        columns = [column for column, read in output.config.columns().items() if not read.is_input]
         if (mask := having.get(name)) is not None:
             if mask.any():
                 scored[name], targets[name] = mask, _some_targets(output, rows, ids, mask, text_bytes)
             continue
-        if not columns:
+        if not output.config.has_targets:
+            if columns and not any(_has_values(rows, column) for column in columns):
+                continue
             of_rows = output.reads_contents
             targets[name] = output.targets(rows, ids) if of_rows else output.targets_of_texts(len(ids), text_bytes)
             continue
@@ -222,6 +224,11 @@ def _some(masks: Mapping[str, Mask]) -> dict[str, Mask]:
     return {name: mask for name, mask in masks.items() if not mask.all()}
 
 
+def _has_values(rows: Rows, column: str) -> bool:
+    """Whether any row has a value there."""
+    return column in rows.column_names and rows.table.column(column).null_count < rows.num_rows
+
+
 def _reads(output: FittedOutput, name: str) -> bool:
     return output.config.reads_tokens and output.input == name
 
@@ -230,7 +237,7 @@ def _some_targets(
     output: FittedOutput, rows: Rows, ids: Sequence[str], mask: Mask, text_bytes: Mapping[str, NDArray[Any]]
 ) -> Tensor:
     """The targets of an output, (rows, ...), zeros where `mask` is false."""
-    if not output.config.columns() and not output.reads_contents:
+    if not output.config.has_targets and not output.reads_contents:
         return output.targets_of_texts(len(ids), text_bytes)
     places = np.flatnonzero(mask)
     known = output.targets(rows_where(rows, mask), [ids[place] for place in places.tolist()])

@@ -30,7 +30,7 @@ def language_model(bundle: Bundle) -> FittedOutput | None:
     """The language model of a bundle that is nothing else."""
     output = next(iter(bundle.outputs.values()))
     alone = len(bundle.inputs) == len(bundle.outputs) == 1
-    return output if output.config.COMPLETES and alone else None
+    return output if output.config.completes and alone else None
 
 
 def reads_besides(bundle: Bundle) -> str | None:
@@ -118,8 +118,8 @@ def completions(
 
 
 def text_writer(bundle: Bundle) -> FittedOutput | None:
-    """The sequence-to-sequence output of a bundle that writes from a text, by the backbone of its input."""
-    return next((output for output in bundle.outputs.values() if output.config.target_text is not None), None)
+    """The output of a bundle that writes from texts: a sequence-to-sequence one, or one that answers."""
+    return next((output for output in bundle.outputs.values() if output.config.writes_from_texts), None)
 
 
 def text_writers(bundle: Bundle) -> list[FittedOutput]:
@@ -148,6 +148,4 @@ def rows_of_texts(bundle: Bundle, output: FittedOutput, prompt: str | None, test
     from eir_seq.rows import Rows
 
     texts = {"1": prompt} if prompt is not None else read_prompts(str(test))
-    fitted = bundle.inputs[output.input]
-    columns = {ID: list(texts), fitted.config.column: list(texts.values())}
-    return Rows.of({**columns, fitted.target_column: [None] * len(texts)})
+    return Rows.of({ID: list(texts), **bundle.inputs[output.input].columns_of_texts(list(texts.values()))})

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eir_seq.config.inputs import InputBase
-from eir_seq.config.outputs import Asked, DocumentLayout, OutputBase, TargetText
+from eir_seq.config.outputs import Asked, Conversation, DocumentLayout, OutputBase, TargetText
 from eir_seq.config.schema import DataConfig
 from eir_seq.randomness import derive_seed, generator
 from eir_seq.registry import imported
@@ -188,8 +188,9 @@ class FittedModality(ABC):
         """The same of Arrow columns, without a Python object per cell where a kind overrides this."""
         return self.encode({name: table.column(name).to_pylist() for name in table.column_names})
 
-    def arrange(self, encoded: RowSource, ids: list[str]) -> tuple[RowSource, list[str]]:
-        """The rows that batches are made of, and their ids; by default those of the data."""
+    def arrange(self, encoded: RowSource, ids: list[str], split: str) -> tuple[RowSource, list[str]]:
+        """The rows that batches of a split are made of, and their ids; by default those of the data."""
+        del split
         return encoded, ids
 
     def review(self, encoded: RowSource, split: str) -> list[str]:
@@ -252,7 +253,7 @@ class Purpose:
 
     `layout`: it is the documents of a language model, in rows of tokens. `written`: the texts that a decoder learns to
     write from it. `sentinels`: tokens for gaps that a tokenizer gets which is trained here. `cache`: where its
-    vocabulary is kept. `asked`: the question about each text.
+    vocabulary is kept. `asked`: the question about each text. `conversation`: it is that, to be continued.
     """
 
     layout: DocumentLayout | None = None
@@ -260,6 +261,7 @@ class Purpose:
     sentinels: int = 0
     cache: TokenizerCache | None = None
     asked: Asked | None = None
+    conversation: Conversation | None = None
 
 
 class Modality(ABC):

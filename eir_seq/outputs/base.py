@@ -232,6 +232,11 @@ class FittedOutput(ABC):
         del rows
         return self.decode(raw)
 
+    def decode_beside(self, raw: Tensor) -> dict[str, list[Any]]:
+        """Prediction columns next to what was generated for the rows; none by default."""
+        del raw
+        return {}
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What the run's manifest and report say about this output."""

@@ -138,7 +138,16 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     cache = TokenizerCache(config.cache_dir or default_folder(), max_size=config.cache.max_bytes, source=config.source)
     modalities = {
         name: build_modality(
-            name, declared, Purpose(layout, written.get(name), sentinels.get(name, 0), cache, config.asked.get(name))
+            name,
+            declared,
+            Purpose(
+                layout,
+                written.get(name),
+                sentinels.get(name, 0),
+                cache,
+                config.asked.get(name),
+                config.conversations.get(name),
+            ),
         )
         for name, declared in config.inputs.items()
     }
@@ -184,6 +193,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         if start is not None:
             start.load_into(network)
             found.append(f"{start.record['tensors']:,} tensors of {start.config.run}")
+        network.keep_start()
         counts = network.count_parameters()
         found.append(f"{counts['total']:,} parameters")
         if counts["trainable"] < counts["total"]:

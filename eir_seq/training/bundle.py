@@ -109,7 +109,7 @@ def write_models(
 
 def left_models(run_dir: Path, config: ExperimentConfig) -> list[Path]:
     """The folders that `write_models` writes for a config."""
-    pretraining = [name for name, output in config.outputs.items() if output.PRETRAINS]
+    pretraining = [name for name, output in config.outputs.items() if output.pretrains]
     return [
         run_dir / "bundle",
         *(run_dir / ADAPTERS / name for name in _adapted(config)),
@@ -239,7 +239,7 @@ def write_pretrained(
         RunFailed: the disk is full or fails.
     """
     for output in outputs.values():
-        if not output.config.PRETRAINS:
+        if not output.config.pretrains:
             continue
         encoder, tokenizer = network.encoder(output.input), inputs[output.input].tokenizer
 

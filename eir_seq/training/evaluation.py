@@ -75,6 +75,7 @@ class Evaluation:
             columns = output.decode_rows(self.raw[name], lambda: rows.select(self.rows))
         else:
             columns = {column: [values[row] for row in self.rows] for column, values in writer.columns().items()}
+            columns |= output.decode_beside(self.raw[name])
         for values in columns.values():
             for row in self.unread.get(name, ()):
                 values[row] = ""

@@ -306,6 +306,11 @@ class Network(nn.Module):
             parts.append(self.fusion)
         return [parameter for part in parts for parameter in part.parameters()]
 
+    def keep_start(self) -> None:
+        """Tell encoders that these are the weights that training begins with, which some compare with."""
+        for encoder in self.encoders.values():
+            getattr(encoder, "keep_start", _none)()
+
     def penalty(self) -> Tensor | None:
         """What encoders add to the loss of a training step; None for nothing."""
         encoders = dict.fromkeys(self.encoders.values())
@@ -362,7 +367,7 @@ class Network(nn.Module):
 
 
 def _none() -> None:
-    """The penalty of an encoder that is no `Encoder`."""
+    """What an encoder does that has no such method."""
 
 
 def _key(name: str) -> str:

@@ -135,6 +135,8 @@ def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("eir_seq.training.folds.cross_validate", lambda *_, **__: None)
     monkeypatch.setattr("eir_seq.training.check.check", lambda *_: "")
     monkeypatch.setattr("eir_seq.inference.predict.predict", lambda *_, **__: Path())
+    monkeypatch.setattr("eir_seq.inference.chat.Dialogue.open", lambda *_, **__: None)
+    monkeypatch.setattr("eir_seq.inference.chat.talk", lambda *_, **__: None)
     monkeypatch.setattr("eir_seq.inference.embed.embed", lambda *_, **__: Path())
     monkeypatch.setattr(multirun, "through_hydra", lambda *_: None)
     monkeypatch.setattr("eir_seq.commands.search.Search.run", lambda *_: 0)
@@ -165,6 +167,7 @@ PLAIN = {
 """Examples whose rows are more than texts and labels: they are not trained with here."""
 MODELS = {
     "causal_lm": "gpt2",
+    "preference": "gpt2",
     "seq2seq_lm": "bart",
     "masked_lm": "bert",
     "replaced_token_detection": "electra",
@@ -194,6 +197,7 @@ def completed(fragment: dict[str, Any], table: Path) -> dict[str, Any]:
         kind = "seq2seq_lm" if monitored["metric"] == "bleu" else "classification"
         outputs = {monitored["output"]: {"type": kind, "column": "label"}}
     types = [output["type"] for output in outputs.values()]
+    talks = any({"prompt", "messages"} & output.keys() for output in outputs.values())
     model_type = MODELS.get(types[0] if types else "", "bert")
     options = {name: value for name, value in OPTIONS[model_type].items() if name != "vocab_size"}
     model = {"model_type": model_type, "model_init_config": {**options, **LONGER.get(model_type, {})}}
@@ -202,7 +206,7 @@ def completed(fragment: dict[str, Any], table: Path) -> dict[str, Any]:
     inputs = {
         name: declared
         if declared.get("type", "sequence") != "sequence" or declared.keys() & {"text", "share"}
-        else {**sequence, **declared, "model": declared.get("model", model)}
+        else {**(sequence if not talks else {"type": "sequence"}), **declared, "model": declared.get("model", model)}
         for name, declared in inputs.items()
     }
     outputs = outputs or {"label": {"type": "classification", "column": "label"}}
@@ -255,7 +259,8 @@ def row_for(experiment: dict[str, Any], number: int) -> dict[str, Any]:
     words = f"the old boat {number} sees a kite . it finds no {number % 7} pier .".split()
     row: dict[str, Any] = {}
     for declared in experiment["inputs"].values():
-        row[declared["column"]] = words if declared.get("is_split_into_words") else " ".join(words)
+        if "column" in declared:
+            row[declared["column"]] = words if declared.get("is_split_into_words") else " ".join(words)
         row |= {declared["pair_column"]: " ".join(words)} if "pair_column" in declared else {}
     values = {
         "classification": ["negative", "positive"][number % 2],
@@ -285,6 +290,11 @@ def of_columns(declared: dict[str, Any], number: int) -> Iterator[tuple[str, Any
         yield from ((name, 1 + (7 * number + place) % 40) for place, name in enumerate(times))
         causes = ["0", *declared.get("causes", ["1"])]
         yield from ((name, causes[(number + place) % len(causes)]) for place, name in enumerate(events))
+    elif "prompt" in declared:
+        keys = [key for key in ("prompt", "response", "chosen", "rejected") if key in declared]
+        yield from ((declared[key], f"{key} {number} kite") for key in keys)
+    elif "messages" in declared:
+        yield declared["messages"], [{"role": "user", "content": "boat ?"}, {"role": "assistant", "content": "pier"}]
     elif declared["type"] == "span":
         yield declared["question"], "who sees a kite ?"
         yield declared["answers"], {"text": ["boat"], "answer_start": [8]}

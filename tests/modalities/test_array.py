@@ -282,7 +282,7 @@ def test_arrays_tell_class_and_height(tmp_path: Path) -> None:
     tables = write_tables(tmp_path, "scan", make_array(2), per_class=60, test=40)
     model = {"model_type": "lcl", "model_init_config": {"patch_size": [4, 10]}}
     inputs = {"scan": {"type": "array", "column": "scan", "normalization": "element", "model": model}}
-    found = scores(tables, inputs, {**CLASS, **HEIGHT}, epochs=8, run=tmp_path / "run")
+    found = scores(tables, inputs, {**CLASS, **HEIGHT}, epochs=12, run=tmp_path / "run")
     assert found["origin"] > 0.8
     assert found["height"] > 0.8
     again = predict(tmp_path / "run" / "bundle", test=str(tables.test), output=tmp_path / "again.csv")

@@ -349,7 +349,11 @@ def test_messages_about_shared_encoders(tmp_path: Path) -> None:
     twice = said(left={"max_length": 2})
     assert "inputs.left.max_length" in twice
     assert "inputs.right.max_length" not in twice
-    write(tmp_path / "rows.csv", 4, 0)
+    mood = {"mood": {"type": "classification", "column": "mood"}}
+    mixed = messages(tmp_path, trainer={"mixing": {"type": "mixup"}}, outputs=mood)
+    assert "trainer.mixing: inputs.right has the encoder of inputs.left, in which each would be mixed twice" in mixed
+    sent = messages(tmp_path, broker=[{"from": "inputs.left.backbone", "to": "fusion"}], outputs=mood)
+    assert "'inputs.left.backbone' is a layer of an encoder that several inputs share" in sent
     config = experiment(tmp_path)
     config["trainer"] |= {"latents": ["inputs.left"]}
     with pytest.raises(UserError, match=r"'inputs\.left' is a layer of an encoder that several inputs share"):

@@ -87,6 +87,8 @@ class SequenceInputConfig(EncoderInputBase):
 
     def columns(self) -> dict[str, Column]:
         """Those of the text, of its pair and of further tensors."""
+        if not self.column:  # the output that continues its conversations names their columns
+            return {}
         found = {self.column: Column(ColumnType.LIST if self.is_split_into_words else ColumnType.TEXT)}
         if self.template is not None:
             found = {self.column: Column(ColumnType.TEXT, "text", template=self.template)}
@@ -115,9 +117,30 @@ class SequenceInputConfig(EncoderInputBase):
         """Those of the backbone, of further tensors, and of the tokenizer."""
         yield from super().faults(name, sections)
         place = f"inputs.{name}"
+        yield from self._column_faults(name, sections)
         yield from self._template_faults(place, sections)
         yield from _tensors(place, self)
         yield from _tokenizer(f"{place}.tokenizer", self.tokenizer, self.model.pretrained_model)
+
+    def _column_faults(self, name: str, sections: Sections) -> Iterator[Fault]:
+        talks = [
+            output
+            for output, read in sections.token_inputs.items()
+            if read == name and sections.outputs[output].conversation is not None
+        ]
+        place = f"inputs.{name}"
+        if not talks:
+            if not self.column:
+                yield Fault(f"{place}.column", "is missing; name the column that holds the text")
+            return
+        reason = f"must be left out: outputs.{talks[0]} names the columns of its conversations"
+        if self.column:
+            yield Fault(f"{place}.{'text' if self.written is not None else 'column'}", reason)
+        if self.pair_column is not None:
+            yield Fault(f"{place}.pair_column", reason)
+        unread = "truncation is_split_into_words"
+        yield from ignored(place, self, unread, "with conversations, of which the oldest turns are left out")
+        yield from (Fault(f"{place}.tensors.{kind}", reason) for kind in self.tensors.given())
 
     def _template_faults(self, place: str, sections: Sections) -> Iterator[Fault]:
         if self.template is None:

@@ -110,8 +110,9 @@ class FittedDocuments(FittedSequence):
         assert self.end is not None
         return [self.begin, *ids, self.end]
 
-    def arrange(self, encoded: RowSource, ids: list[str]) -> tuple[RowSource, list[str]]:
+    def arrange(self, encoded: RowSource, ids: list[str], split: str) -> tuple[RowSource, list[str]]:
         """Blocks of tokens in place of documents."""
+        del split
         blocks = self.blocks(encoded)
         return blocks, blocks.names(ids)
 

@@ -8,6 +8,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
 from eir_seq.modalities.base import STATE_FILE, Purpose
 from eir_seq.modalities.sequence.config import SequenceInputConfig
+from eir_seq.modalities.sequence.conversations import ConversationModality, FittedConversations
 from eir_seq.modalities.sequence.documents import DocumentsModality, FittedDocuments
 from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.modalities.sequence.preprocess import SequenceModality
@@ -19,6 +20,7 @@ FITTED: dict[str, type[FittedSequence]] = {
     "documents": FittedDocuments,
     "seq2seq": FittedSeq2Seq,
     "questions": FittedQuestions,
+    "conversations": FittedConversations,
 }
 """Fitted inputs by the `type` in their ``input.json``."""
 
@@ -30,6 +32,8 @@ class SequenceFactory(SequenceModality):
     def build(cls, name: str, config: SequenceInputConfig, purpose: Purpose) -> SequenceModality:
         """By its purpose: the source of written texts, documents of a language model, a text with a question, or a
         text."""
+        if purpose.conversation is not None:
+            return ConversationModality(name, config, spoken=purpose.conversation, cache=purpose.cache)
         if purpose.written is not None:
             return Seq2SeqModality(name, config, output=purpose.written, cache=purpose.cache)
         if purpose.layout is not None:

@@ -113,6 +113,10 @@ class FittedSeq2Seq(FittedSequence):
         cut = [None if text is None else text[:limit] for text in texts]
         return encode_targets(self.tokenizer, cut, self.target_max_length, f"inputs.{self.name}.tokenizer")
 
+    def columns_of_texts(self, texts: Sequence[str]) -> dict[str, list[str | None]]:
+        """The columns of rows without targets, whose sources are these."""
+        return {self.config.column: list(texts), self.target_column: [None] * len(texts)}
+
     def fingerprint(self) -> str:
         """Hash of all that `encode` depends on."""
         target = (self.target_column, self.target_max_length, self.target_frame)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from eir_seq.config.strict import Strict
 from eir_seq.models.heads.token_nll import row_sums, token_nll
 from eir_seq.models.output import TokenStates
-from eir_seq.outputs.base import Output
+from eir_seq.outputs.base import Output, TargetRows
 from eir_seq.outputs.causal_lm.config import CausalLmOutputConfig
+from eir_seq.outputs.generation.answers import Answering, answering, measure_answers, true_answers
 from eir_seq.outputs.language.scores import FittedTokenScores
+
+UNCOUNTED = "the bytes of rows of one text each are not counted"
 
 
 class CausalLmState(Strict):
@@ -37,11 +40,11 @@ class CausalLmHead(nn.Module):
         loss has (that of routers) is spread over the tokens.
         """
         head: Any = tokens.head
-        predicted = predicted_tokens(tokens.mask)
+        predicted = learned_tokens(tokens.mask, tokens.inputs.get("labels"))
         labels = tokens.inputs["input_ids"][:, 1:]
         nll = token_nll(tokens.states[:, :-1][predicted], labels[predicted], head.scores)
-        sums = row_sums(nll, predicted)
-        counts = predicted.sum(dim=1).to(sums.dtype)
+        sums = of_rows(row_sums(nll, predicted), tokens.inputs)
+        counts = of_rows(predicted.sum(dim=1).to(sums.dtype), tokens.inputs)
         if self.training and tokens.further_loss is not None:
             sums = sums + tokens.further_loss * counts  # the mean over tokens then has it once
         return torch.stack([sums, counts], dim=1)
@@ -50,6 +53,19 @@ class CausalLmHead(nn.Module):
 def predicted_tokens(mask: Tensor) -> Tensor:
     """Which tokens but the first are predicted from the one before them, (batch, length - 1), by (batch, length)."""
     return mask[:, 1:] & mask[:, :-1]
+
+
+def learned_tokens(mask: Tensor, labels: Tensor | None) -> Tensor:
+    """Those of `predicted_tokens` that have a loss, (batch, length - 1): where `labels` (batch, length) are given, all
+    that are not negative."""
+    predicted = predicted_tokens(mask)
+    return predicted if labels is None else predicted & (labels[:, 1:] >= 0)
+
+
+def of_rows(values: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    """What texts have, (texts,), summed over those of a row, (rows,), where rows are several texts."""
+    rows = inputs.get("window_rows")
+    return values if rows is None else values.new_zeros(int(rows[-1]) + 1).index_add(0, rows, values)
 
 
 class FittedCausalLm(FittedTokenScores):
@@ -74,11 +90,30 @@ class FittedCausalLm(FittedTokenScores):
     def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
         """The tokens of each row that are predicted, (batch, 1)."""
         del target
-        return predicted_tokens(inputs[self.input]["attention_mask"].bool()).sum(dim=1, keepdim=True)
+        own = inputs[self.input]
+        counts = learned_tokens(own["attention_mask"].bool(), own.get("labels")).sum(dim=1)
+        return of_rows(counts, own)[:, None]
+
+    def truth(self, rows: TargetRows) -> dict[str, list[Any]]:
+        """Of conversations the column NAME_true with the last answers."""
+        return {name: [text or "" for text in texts] for name, texts in true_answers(self, rows).items()}
+
+    def text_source(self, network: Any, inputs: Mapping[str, Any]) -> Answering | None:
+        """What answers in conversations."""
+        return answering(self, network, inputs)
+
+    def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
+        """Exact match and ROUGE-L of answers."""
+        return measure_answers(written, true)
+
+    def decode(self, raw: Tensor) -> dict[str, list[Any]]:
+        """Loss per token of each row; of conversations no column, as answers are written one by one."""
+        return super().decode(raw) if self.config.conversation is None else {}
 
     def undefined(self, target: Tensor) -> dict[str, str]:
         """Bits per byte where it is not known how many bytes the tokens stand for."""
-        return {} if target.any() else {"bits_per_byte": "the bytes of rows of one text each are not counted"}
+        conversation = self.config.conversation is not None
+        return {} if target.any() or conversation else {"bits_per_byte": UNCOUNTED}
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """Loss in nats per token, perplexity, and bits per byte of the text, which does not depend on the tokenizer."""

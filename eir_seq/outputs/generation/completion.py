@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -51,6 +51,20 @@ class Completer:
     end: int | None
     generation: dict[str, Any]
     longest: int | None
+    encode: Callable[[Sequence[str], int | None], list[list[int]]] | None = None
+    """Prompts to their tokens, with the number of these that there is room for; what is written is then a text of its
+    own. By default `begin` and the tokens of the prompt, which is continued."""
+
+    @property
+    def room(self) -> int | None:
+        """Tokens of a prompt that leave room for what is written; None for no bound."""
+        if self.longest is None:
+            return None
+        return self.longest - max(1, min(self._wanted, self.longest // 2))
+
+    @property
+    def _wanted(self) -> int:
+        return int(self.generation.get("max_new_tokens") or NEW_TOKENS)
 
     def __call__(
         self, prompts: Sequence[str], *, seed: int, tensors: Mapping[str, Tensor] = MappingProxyType({})
@@ -61,13 +75,21 @@ class Completer:
 
         A text ends at `longest`; of prompts beyond the half of it, the last part is read.
         """
-        encodings = self.tokenizer.encode_batch(list(prompts))
-        most, wanted = self.longest, int(self.generation.get("max_new_tokens") or NEW_TOKENS)
-        longest = max(len(encoding.ids) + len(self.begin) for encoding in encodings)
+        if self.encode is not None:
+            rows = self.encode(prompts, self.room)
+        else:
+            rows = [[*self.begin, *encoding.ids] for encoding in self.tokenizer.encode_batch(list(prompts))]
+        return self.after(rows, seed=seed, tensors=tensors)
+
+    def after(
+        self, rows: list[list[int]], *, seed: int, tensors: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> list[str]:
+        """What the model writes after each of these sequences of tokens, as after prompts."""
+        most, wanted = self.longest, self._wanted
+        longest = max(map(len, rows))
         if most is not None:
             wanted = max(1, min(wanted, max(most // 2, most - longest)))
         keep = None if most is None else most - wanted
-        rows = [[*self.begin, *encoding.ids] for encoding in encodings]
         rows = [row if keep is None or len(row) <= keep else row[len(row) - keep :] for row in rows]
         ids, mask = left_padded([row or [self.end or 0] for row in rows], self.end or 0)
         device = self.model.device
@@ -79,7 +101,7 @@ class Completer:
 
     def check(self) -> None:
         """Raise `UserError` for options by which nothing could be written after any prompt, and write nothing."""
-        options = self._options(int(self.generation.get("max_new_tokens") or NEW_TOKENS), 0)
+        options = self._options(self._wanted, 0)
         if self.longest is not None and "max_new_tokens" in options:
             options["max_new_tokens"] = max(1, min(options["max_new_tokens"], self.longest - 1))
         prompt = torch.tensor([[self.end or 0]], device=self.model.device)
@@ -99,6 +121,8 @@ class Completer:
         """The text of new tokens; a space that belongs to the first of them is found from what precedes it."""
         if self.end is not None and self.end in new:
             new = new[: new.index(self.end)]
+        if self.encode is not None:
+            return self.tokenizer.decode(new, skip_special_tokens=True)
         before, whole, alone = (
             self.tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, [*prompt, *new], new)
         )
@@ -114,7 +138,8 @@ def completer(output: FittedOutput, inputs: Mapping[str, Any], network: WritingN
     longest = backbone.max_positions if fitted.config.model.pretrained_model else fitted.max_length
     generation = output.config.generation_options
     assert generation is not None
-    return Completer(backbone, fitted.tokenizer, begin, end, generation, longest)
+    encode = None if output.config.conversation is None else fitted.prompt_ids
+    return Completer(backbone, fitted.tokenizer, begin, end, generation, longest, encode)
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

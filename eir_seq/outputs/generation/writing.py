@@ -14,6 +14,7 @@ from eir_seq.errors import UserError
 from eir_seq.models.generation.generate import check_call
 from eir_seq.models.heads.base import IGNORED
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.generation.answers import Answering
 from eir_seq.outputs.generation.completion import completer
 from eir_seq.outputs.generation.source import TextSource, WritingNetwork, shown
 from eir_seq.outputs.language.decoder_head import Seq2SeqLmHead
@@ -178,6 +179,10 @@ def build_writers(
             continue
         source = output.text_source(network, inputs)
         if source is None:
+            continue
+        if isinstance(source, Answering):
+            wanted = frozenset(range(rows.num_rows)) if all_rows else spread(rows.num_rows, source.rows)
+            found.append(source.writer(rows, wanted, seed, inputs))
             continue
         column, generation, count = source.column, output.config.generation_options, rows.num_rows
         assert generation is not None

@@ -22,7 +22,11 @@ class CorruptedOutputBase(TokenOutputBase):
     TASK: ClassVar[str]
     """The task whose head the backbone has."""
     FILLS: ClassVar[bool] = True
-    PRETRAINS: ClassVar[bool] = True
+
+    @property
+    def pretrains(self) -> bool:
+        """A run publishes the backbone."""
+        return True
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Other outputs alongside it, a backbone without the head, texts that cannot be corrupted so."""
