@@ -99,6 +99,13 @@ class Study:
         self._alive: set[int] = set()
         self._storage = open_storage(config, folder)
 
+    def exists(self) -> bool:
+        """Whether the study has been created."""
+        import optuna
+
+        with _failures(self.config):
+            return self.name in optuna.get_all_study_names(self._storage)
+
     def begin(self, setting: Mapping[str, Any]) -> bool:
         """Create the study, or join it; returns whether it was there.
 
