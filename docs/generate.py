@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.sweeps import SweepConfig
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class, find
 from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
@@ -119,6 +120,8 @@ def config_reference() -> str:
         for name in classes:
             lines += ["", *_section(name, place, definitions[name], alone=len(classes) == 1)]
             lines += [line for config in OUTPUTS.values() if config.__name__ == name for line in _metrics(config)]
+    lines += ["", "## sweep", "", "Settings of a search, in `conf/sweep/NAME.yaml` or as `sweep.KEY=VALUE`.", ""]
+    lines += _table(SweepConfig.model_json_schema())
     return "\n".join(lines) + "\n"
 
 

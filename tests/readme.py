@@ -29,7 +29,7 @@ class Command:
 
     @property
     def trains(self) -> bool:
-        return "-m" in self.words[3:] or self.words[3].startswith("experiment=")
+        return "-m" in self.words[3:] or self.words[3].startswith(("experiment=", "sweep"))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from eir_seq.config.folders import config_folders, options_of
 from eir_seq.files import read_small
 
-GROUPS = ("data", "fusion", "optimizer", "scheduler", "trainer", "callbacks", "tracker", "debug")
+GROUPS = ("data", "fusion", "optimizer", "scheduler", "trainer", "callbacks", "tracker", "debug", "sweep")
 
 _OVERVIEW = """\
 eir_seq trains sequence and multimodal models on your own data from one YAML file.

@@ -8,6 +8,7 @@ from typing import Any
 from eir_seq.commands.models import UserParser
 from eir_seq.config.folders import options_of
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.config.sweeps import SweepConfig
 from eir_seq.models.catalogue import CATALOGUE, config_class
 from eir_seq.models.options import describe
 
@@ -19,8 +20,10 @@ def run(arguments: list[str]) -> int:
         description="Prints the JSON schema of conf/experiment/*.yaml. Write it to a file and name that in the first "
         "line of the YAML: # yaml-language-server: $schema=PATH",
     )
-    parser.parse_args(arguments)
-    print(json.dumps(experiment_schema(), indent=2))
+    kinds = ("experiment", "sweep")
+    parser.add_argument("of", nargs="?", default="experiment", choices=kinds, help="of an experiment, or of conf/sweep")
+    flags = parser.parse_args(arguments)
+    print(json.dumps(experiment_schema() if flags.of == "experiment" else sweep_schema(), indent=2))
     return 0
 
 
@@ -39,6 +42,14 @@ def experiment_schema() -> dict[str, Any]:
     name["anyOf"] = [*known, {"type": "string"}]
     name.pop("type", None)
     model["allOf"] = [_options_of(key) for key in CATALOGUE]
+    return schema
+
+
+def sweep_schema() -> dict[str, Any]:
+    """The schema of conf/sweep/NAME.yaml."""
+    schema: dict[str, Any] = SweepConfig.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "A search of eir_seq"
     return schema
 
 

@@ -36,6 +36,13 @@ SWEEP_VARIABLE = "EIR_SEQ_SWEEP"
 _POLL_SECONDS = 0.05
 
 
+def run(arguments: list[str]) -> int:
+    """The command ``sweep``: search for the best values of config keys."""
+    from eir_seq.commands.search import run as search
+
+    return search(arguments)
+
+
 class Sweep:
     """A folder of jobs.
 
@@ -59,7 +66,8 @@ class Sweep:
         self._n_jobs = n_jobs
         self._say = say
         self._signal: int | None = None
-        self._running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+        self.running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+        """The process of each job that runs, and when it was started."""
 
     @property
     def id(self) -> str:
@@ -82,31 +90,39 @@ class Sweep:
             UserError: another process works on this sweep, or the folder cannot be written.
         OSError: a record cannot be written (disk full); jobs that run save and end.
         """
-        try:
-            (self.folder / JOBS).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(self.folder, error, "hydra.sweep.dir") from None
-        if faults := [
-            Fault("hydra.sweep.dir", f"{path} is a link that leads out of the sweep's folder")
-            for path in sorted((self.folder / JOBS).iterdir())
-            if path.is_symlink() and not within(path, self.folder)
-        ]:
-            raise UserError(*faults)
+        self.make_folder("hydra.sweep.dir")
         try:
             lock = (self.folder / JOBS / ".lock").open("w")
         except OSError as error:
             raise cannot_write(self.folder, error, "hydra.sweep.dir") from None
-        with self._locked(lock), self._signals_passed_on():
+        with self._locked(lock), self.signals_passed_on():
             planned = self._numbered(jobs)
             for job in planned:
-                self._write(job)
+                self.write(job)
             try:
                 return self._run(planned)
             finally:  # nothing runs, unless a record could not be written
-                for process, _ in self._running.values():
+                for process, _ in self.running.values():
                     process.terminate()
-                for process, _ in self._running.values():
+                for process, _ in self.running.values():
                     process.wait()
+
+    def make_folder(self, place: str) -> None:
+        """Make the folder, which the config key `place` names.
+
+        Raises:
+            UserError: it cannot be written, or links lead out of it.
+        """
+        try:
+            (self.folder / JOBS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error, place) from None
+        if faults := [
+            Fault(place, f"{path} is a link that leads out of the sweep's folder")
+            for path in sorted((self.folder / JOBS).iterdir())
+            if path.is_symlink() and not within(path, self.folder)
+        ]:
+            raise UserError(*faults)
 
     def _run(self, planned: list[Job]) -> list[Job]:
         for left in (self.folder / JOBS).glob("*.partial-*"):  # by a process that was killed
@@ -115,32 +131,33 @@ class Sweep:
         waiting = [job for job in planned if job.status != "done"]
         if done := len(planned) - len(waiting):
             self._say(f"{done} of {len(planned)} jobs are done already")
-        running = self._running
+        running = self.running
         differing = _differing(planned)
         while running or (waiting and self._signal is None):
             while waiting and len(running) < self._n_jobs and self._signal is None:
                 job = waiting.pop(0)
-                running[job.number] = (process := self._start(job), time.monotonic())
-                jobs[job.number] = self._write(
-                    replace(job, status="running", pid=process.pid, started=_now(), exit_code=None, message="")
+                running[job.number] = (process := self.start(job), time.monotonic())
+                jobs[job.number] = self.write(
+                    replace(job, status="running", pid=process.pid, started=now(), exit_code=None, message="")
                 )
                 self._say(f"job {job.number} starts: {' '.join(differing[job.number]) or '(no overrides)'}")
             for number, (process, begun) in list(running.items()):
                 if process.poll() is not None:
                     del running[number]
-                    ended = self._ended(jobs[number], process.returncode, time.monotonic() - begun)
-                    jobs[number] = self._write(ended)
+                    ended = self.ended(jobs[number], process.returncode, time.monotonic() - begun)
+                    jobs[number] = self.write(ended)
                     tail = f": {ended.message}" if ended.message and ended.status != "done" else ""
                     self._say(f"job {number} {ended.status} after {ended.seconds:.0f} s{tail}")
             time.sleep(_POLL_SECONDS)
         return [jobs[job.number] for job in planned]
 
-    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+    def start(self, job: Job) -> subprocess.Popen[bytes]:
+        """Start the process of a job."""
         environment = {**os.environ, SWEEP_VARIABLE: self.id, "PYTHONUNBUFFERED": "1"}
         if self._n_jobs > 1:  # otherwise every job would start a thread per core
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self._n_jobs)))
         command = list(self._command(job.overrides, self.run_dir(job)))
-        with self._log(job).open("ab") as log:
+        with self.log(job).open("ab") as log:
             log.write(f"$ {shlex.join(redact_words(command))}\n".encode())
             log.flush()
             # A session of its own: Ctrl-C at the terminal reaches a job once, through us.
@@ -153,7 +170,8 @@ class Sweep:
                 start_new_session=True,
             )
 
-    def _ended(self, job: Job, code: int, seconds: float) -> Job:
+    def ended(self, job: Job, code: int, seconds: float) -> Job:
+        """A job whose process has ended, with what that says."""
         status: Status = "done" if code == 0 else "failed"
         if code != 0 and self._signal is not None:
             status = "stopped"
@@ -161,7 +179,7 @@ class Sweep:
         if code < 0:
             message = f"killed by {signal.Signals(-code).name}"
         elif code != 0:
-            message = last_line(self._log(job))
+            message = last_line(self.log(job))
         return replace(job, status=status, exit_code=code, seconds=round(seconds, 1), message=message, pid=None)
 
     def _numbered(self, jobs: Iterable[Sequence[str]]) -> list[Job]:
@@ -180,7 +198,8 @@ class Sweep:
             planned.append(job)
         return planned
 
-    def _write(self, job: Job) -> Job:
+    def write(self, job: Job) -> Job:
+        """Write the status of a job."""
         path = self.folder / JOBS / f"{job.number}.json"
         partial = path.with_suffix(f".partial-{os.getpid()}")
         content = asdict(job) | {"overrides": redact_words(list(job.overrides))}
@@ -189,7 +208,8 @@ class Sweep:
             partial.replace(path)
         return job
 
-    def _log(self, job: Job) -> Path:
+    def log(self, job: Job) -> Path:
+        """What a job printed."""
         return self.folder / JOBS / f"{job.number}.log"
 
     @contextmanager
@@ -204,13 +224,13 @@ class Sweep:
             yield
 
     @contextmanager
-    def _signals_passed_on(self) -> Iterator[None]:
+    def signals_passed_on(self) -> Iterator[None]:
         """SIGINT and SIGTERM reach the running jobs, which save and end; nothing new is started."""
 
         def pass_on(number: int, _frame: FrameType | None) -> None:
             again = self._signal is not None
             self._signal = number
-            for process, _ in list(self._running.values()):
+            for process, _ in list(self.running.values()):
                 if process.poll() is None:
                     process.send_signal(signal.SIGKILL if again else number)
 
@@ -249,5 +269,6 @@ def job_command(overrides: Sequence[str], run_dir: Path) -> list[str]:
     return [sys.executable, "-m", "eir_seq", "train", *modules, *overrides, f"run.dir={text}"]
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

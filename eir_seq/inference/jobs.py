@@ -13,7 +13,7 @@ from eir_seq.files import read_text
 JOBS = "jobs"
 """Folder of the status and the output of jobs inside a sweep's folder."""
 
-Status = Literal["waiting", "running", "done", "failed", "stopped"]
+Status = Literal["waiting", "running", "done", "failed", "stopped", "pruned", "timeout"]
 
 
 @dataclass(frozen=True)

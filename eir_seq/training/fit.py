@@ -35,10 +35,11 @@ from eir_seq.training.groups import Groups
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.metrics_file import AppendedFile, MetricsFile
 from eir_seq.training.module import TrainingModule
+from eir_seq.training.monitor import Monitor
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import learning_rate_factor, schedule_steps, total_steps
 from eir_seq.training.protocols import Data, Progress
-from eir_seq.training.run_state import Monitor, noted, recorded
+from eir_seq.training.run_state import noted, recorded
 from eir_seq.training.samples import SAMPLES, Samples
 from eir_seq.training.signals import SignalGuard
 

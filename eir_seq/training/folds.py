@@ -21,7 +21,7 @@ from eir_seq.errors import UserError
 from eir_seq.files import open_text
 from eir_seq.machine import say
 from eir_seq.training.folder import CONFIG, RESULT, RunFolder, write_json, write_text
-from eir_seq.training.preflight import monitor_of
+from eir_seq.training.monitor import monitor_of
 from eir_seq.training.run import Finish, train
 
 OUT_OF_FOLD, TABLE = "out_of_fold.csv", "folds.csv"

@@ -28,12 +28,13 @@ from eir_seq.training.checkpoints import CheckpointStore, unsavable
 from eir_seq.training.evaluation import Batch, Evaluation, evaluate
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.module import TrainingModule, metric_key
+from eir_seq.training.monitor import Monitor
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import set_rates, steps_per_epoch
 from eir_seq.training.plateau import Plateau, warmup_steps
 from eir_seq.training.protocols import Position, Progress
 from eir_seq.training.rehearsal import rehearse
-from eir_seq.training.run_state import STATE_KEY, Monitor, RunState, best_step_of
+from eir_seq.training.run_state import STATE_KEY, RunState, best_step_of
 from eir_seq.training.samples import Samples
 from eir_seq.training.signals import SignalGuard
 from eir_seq.training.trackers import log_to_trackers

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from eir_seq.config.metrics import AVERAGE, find_metric, nearest_metric
+from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
 from eir_seq.training.devices import pick_device
+from eir_seq.training.monitor import Monitor, monitor_of
 from eir_seq.training.optimization import total_steps
-from eir_seq.training.run_state import Monitor
 
 if TYPE_CHECKING:
     from eir_seq.data.source import Splits
@@ -121,41 +121,3 @@ def check_parts(
             faults.append(Fault("trainer.monitor", f"{message}; monitor another output, or give such rows"))
     if faults:
         raise UserError(*faults)
-
-
-def monitor_of(config: ExperimentConfig) -> Monitor:
-    """The value that `trainer.monitor` names.
-
-    Raises:
-        UserError: there is no such output or metric, or it could be that of several outputs.
-    """
-    wanted = config.trainer.monitor
-    output, metric = wanted.output, wanted.metric
-    listed = ", ".join(config.outputs)
-    if output is not None and output not in config.outputs:
-        raise UserError(
-            Fault(
-                "trainer.monitor.output",
-                f"{output!r} is not an output (there are: {listed}){nearest(output, config.outputs)}",
-            )
-        )
-    if output is None and metric == "loss":
-        return Monitor("", "loss", wanted.mode or "min")
-    if output is None and metric == AVERAGE:
-        return Monitor("", AVERAGE, "max")
-    if output is None:
-        if len(config.outputs) > 1:
-            raise UserError(Fault("trainer.monitor.output", f"say whose {metric} it is: {listed}"))
-        output = next(iter(config.outputs))
-    kind = config.outputs[output]
-    found = find_metric(metric, kind.metrics())
-    if found is None:
-        known = kind.monitored()
-        raise UserError(
-            Fault(
-                "trainer.monitor.metric",
-                f"{metric!r} is not a metric of outputs.{output} (there are: {', '.join(known)})"
-                f"{nearest_metric(metric, known.values())}",
-            )
-        )
-    return Monitor(output, metric, wanted.mode or found.better)

@@ -47,10 +47,11 @@ from eir_seq.training.latents import check_layers, write_latents
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
+from eir_seq.training.monitor import Monitor
 from eir_seq.training.optimization import total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.report_data import ReportData, length_summary
-from eir_seq.training.run_state import Monitor, RunState, best_step_of
+from eir_seq.training.run_state import RunState, best_step_of
 from eir_seq.training.sample_arrays import write_sample_arrays
 from eir_seq.training.samples import Samples, read_samples
 from eir_seq.training.signals import SignalGuard, Stopped

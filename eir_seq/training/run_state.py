@@ -1,4 +1,4 @@
-"""The progress of a run, and the value by which its evaluations are compared."""
+"""The progress of a run."""
 
 from __future__ import annotations
 
@@ -48,24 +48,6 @@ class RunState:
     """The training rows that are still to be measured."""
     plateau: dict[str, Any] = field(default_factory=dict)
     """The `eir_seq.training.plateau.Plateau` of a schedule that follows the monitored value."""
-
-
-@dataclass(frozen=True)
-class Monitor:
-    """The value by which evaluations are compared."""
-
-    output: str
-    metric: str
-    mode: str
-
-    def __str__(self) -> str:
-        return f"trainer.monitor: {self.metric}" + (f" of outputs.{self.output}" if self.output else "")
-
-    def better(self, value: float, than: float | None, by: float = 0.0) -> bool:
-        """Whether `value` is better than another one by more than `by`."""
-        if than is None:
-            return True
-        return value < than - by if self.mode == "min" else value > than + by
 
 
 def best_step_of(checkpoint: Path) -> int | None:

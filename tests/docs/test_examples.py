@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from eir_seq.commands import main, multirun
+from eir_seq.config.sweeps import read_sweep
 from eir_seq.config.validation import validate_experiment
 from eir_seq.training.run import train
 from tests.docs.example_files import named_in, published, tables
@@ -35,6 +36,7 @@ NEEDS_MORE = {
     "run=RUN": "stands for any run folder",
     "run=runs/captions/...": "stands for the folder of a run",
     "tests.benchmarks": "trains the reference implementation, too",
+    "eir_seq sweep": "trains many times",
     "tests.campaign": "takes an hour",
     "tests.recipes": "takes hours",
 }
@@ -137,6 +139,8 @@ def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("eir_seq.inference.chat.talk", lambda *_, **__: None)
     monkeypatch.setattr("eir_seq.inference.embed.embed", lambda *_, **__: Path())
     monkeypatch.setattr(multirun, "through_hydra", lambda *_: None)
+    monkeypatch.setattr("eir_seq.commands.search.Search.run", lambda *_: 0)
+    monkeypatch.setattr("eir_seq.commands.search.check_building", lambda _: None)
     for word in arguments:
         if word.startswith("run="):  # of a run that an earlier command makes
             Path(word.removeprefix("run=")).mkdir(parents=True, exist_ok=True)
@@ -215,6 +219,11 @@ def test_yaml_is_valid(block: Block, project: Path, monkeypatch: pytest.MonkeyPa
     if content is None:
         assert block.text.startswith("# yaml-language-server: "), "a comment for editors"
         return
+    if block.text.startswith("# conf/sweep/"):
+        (project / "conf/sweep").mkdir()
+        (project / "conf/sweep/mine.yaml").write_text(block.text)
+        assert read_sweep(["sweep=mine"]).space
+        return
     for name in named_in(block.text):  # a folder, so that its options are checked, too
         published(name, project)
     if "@package _global_" in block.text:
@@ -228,7 +237,7 @@ def test_yaml_is_valid(block: Block, project: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("block", YAML, ids=str)
 def test_yaml_trains(block: Block, project: Path) -> None:
     content = yaml.safe_load(block.text)
-    if content is None or any(words in block.text for words in PLAIN):
+    if content is None or any(words in block.text for words in (*PLAIN, "# conf/sweep/")):
         return
     for name in named_in(block.text):
         published(name, project)

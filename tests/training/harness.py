@@ -12,7 +12,7 @@ from torch import Tensor
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.training.fit import fit
 from eir_seq.training.loop import RunLoop
-from eir_seq.training.preflight import monitor_of
+from eir_seq.training.monitor import monitor_of
 from eir_seq.training.run_state import RunState
 from eir_seq.training.signals import SignalGuard
 from tests.training.fakes import FakeData, experiment, fitted_outputs, network

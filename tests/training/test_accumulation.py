@@ -28,7 +28,7 @@ from eir_seq.training.groups import loss_counts, mean_loss
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.module import TrainingModule
-from eir_seq.training.preflight import monitor_of
+from eir_seq.training.monitor import monitor_of
 from eir_seq.training.signals import SignalGuard
 from tests.training.harness import Watcher
 

@@ -18,7 +18,7 @@ from eir_seq.training.callbacks import build_callbacks
 from eir_seq.training.fit import fit
 from eir_seq.training.folder import changed_keys, plain
 from eir_seq.training.metrics_file import read_metrics
-from eir_seq.training.preflight import monitor_of
+from eir_seq.training.monitor import monitor_of
 from eir_seq.training.run import train
 from eir_seq.training.signals import SignalGuard
 from tests.training.fakes import FakeData, fitted_outputs, network

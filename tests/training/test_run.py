@@ -25,7 +25,7 @@ from eir_seq.training.console import Console
 from eir_seq.training.evaluation import evaluate
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.metrics_file import read_metrics
-from eir_seq.training.preflight import monitor_of
+from eir_seq.training.monitor import monitor_of
 from eir_seq.training.run import train
 from eir_seq.training.signals import Stopped
 from tests.training.fakes import experiment

@@ -20,9 +20,9 @@ from eir_seq.training.console import Console
 from eir_seq.training.experiment import load_experiment
 from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.module import TrainingModule
+from eir_seq.training.monitor import Monitor
 from eir_seq.training.plateau import Plateau
 from eir_seq.training.run import train
-from eir_seq.training.run_state import Monitor
 from eir_seq.training.running import MOST_ROWS, TrainingRows
 from tests.training.harness import Watcher, experiment, outcome, run, same
 from tests.training.table import table_experiment

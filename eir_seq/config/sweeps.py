@@ -1,0 +1,446 @@
+"""The settings of a search (``sweep=NAME``, ``sweep.trials=20``) and its space, in Hydra's words for sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from omegaconf import OmegaConf
+from pydantic import BeforeValidator, Field, ValidationError
+
+from eir_seq.config.compose import reworded
+from eir_seq.config.errors import faults_of, yaml_text
+from eir_seq.config.folders import config_folders, options_of
+from eir_seq.config.overrides import parse_overrides, unknown_option
+from eir_seq.config.quoting import COMMAND_LINE
+from eir_seq.config.strict import Positive, Several, Strict
+from eir_seq.config.yaml_source import YamlFile, config_of, located, read_yaml
+from eir_seq.errors import Fault, UserError, nearest
+
+GROUP = "sweep"
+Direction = Literal["minimize", "maximize"]
+Sampler = Literal["random", "grid", "tpe", "cmaes", "gp"]
+Pruner = Literal["none", "median", "hyperband", "asha"]
+_VERBATIM = ("sweep.storage=", "sweep.dir=")
+"""Settings whose values are taken as they are: URLs and paths need no quotes of Hydra's."""
+
+
+class ConditionalConfig(Strict):
+    """Values of a key that is set only where other keys of the space have certain values."""
+
+    values: str = Field(description="choice(...), interval(...), range(...) or tag(log, ...)")
+    when: dict[str, Any] = Field(
+        min_length=1, description="keys of the space, each with the value, or a list of values, that it must have"
+    )
+
+
+Starts = Annotated[
+    list[str | dict[str, Any]],
+    BeforeValidator(lambda value: [value] if isinstance(value, str | Mapping) else value),
+]
+
+
+class SweepConfig(Strict):
+    """A search over values of config keys."""
+
+    space: dict[str, str | ConditionalConfig] = Field(
+        default_factory=dict,
+        description="by config key or group: choice(A, B), interval(LOW, HIGH), int(interval(LOW, HIGH)), "
+        "range(FIRST, LAST, STEP), each also as tag(log, ...)",
+    )
+    direction: Direction | None = Field(None, description="of trainer.monitor; absent: as the metric says")
+    metrics: list[str] = Field(
+        default_factory=list,
+        description="objectives in place of trainer.monitor: OUTPUT.METRIC, loss or average; several: a Pareto front",
+    )
+    directions: list[Direction] = Field(
+        default_factory=list, description="of each of the metrics; absent: as they say themselves"
+    )
+    trials: Positive | None = Field(
+        None, description="trials of the whole study; absent: 20, or the whole grid with sampler=grid"
+    )
+    sampler: Sampler = Field(
+        "tpe",
+        description="how values are chosen: tpe (tree of Parzen estimators), gp (Gaussian process), cmaes (CMA-ES), "
+        "random, grid",
+    )
+    startup_trials: Positive = Field(10, description="random trials before tpe, gp or cmaes use what they have seen")
+    pruner: Pruner = Field(
+        "none",
+        description="which trials stop early, by the monitored value of each evaluation: median (worse than the "
+        "median), asha (successive halving), hyperband, none",
+    )
+    pruner_startup: int = Field(5, ge=0, description="trials that must have ended before median stops one")
+    pruner_warmup: Positive = Field(1, description="evaluations of a trial before it may be stopped")
+    reduction_factor: Several = Field(3, description="one of so many trials stays at each rung of asha and hyperband")
+    n_jobs: Positive = Field(1, description="trials that this command runs at once")
+    timeout: float | None = Field(None, gt=0, description="seconds after which a trial is stopped; no limit if absent")
+    dir: str | None = Field(None, description="folder of the sweep; by default sweeps/EXPERIMENT/NAME")
+    storage: str | None = Field(
+        None,
+        description="where the study is: journal:///FILE, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE; "
+        "by default the journal DIR/study.journal",
+    )
+    study: str | None = Field(None, min_length=1, description="its name in the storage; by default EXPERIMENT/NAME")
+    start: Starts = Field(
+        default_factory=list,
+        description="settings to try first: a run folder, the folder of a sweep (its five best), overrides, or a "
+        "mapping of keys of the space to values",
+    )
+    engine: Literal["local"] = Field("local", description="what runs the trials: processes of this machine")
+    heartbeat: float = Field(
+        30.0,
+        gt=0,
+        description="seconds between signs of life of running trials; one of another machine that gives none three "
+        "times is continued here",
+    )
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A key of the space and the values that it may have.
+
+    Attributes:
+        kind: `choices` are texts in Hydra's grammar; `integer` and `float` lie from `low` to `high`, both included.
+        values: the choices as Python has them.
+        when: the choices that other keys must have; all of them.
+        source: the file and line, or the command line.
+    """
+
+    key: str
+    kind: Literal["choice", "integer", "float"]
+    source: str
+    choices: tuple[str, ...] = ()
+    values: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    step: float | None = None
+    log: bool = False
+    when: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """Where faults of it are."""
+        return self.key if self.source == COMMAND_LINE else f"{GROUP}.space.{self.key}"
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """Values that must all be valid: the choices, or the two ends."""
+        return self.choices or tuple(dict.fromkeys(map(self.text, (self.low, self.high))))
+
+    @property
+    def points(self) -> tuple[Any, ...] | None:
+        """All values, as `text` takes them; None if there are infinitely many."""
+        if self.kind == "choice":
+            return self.choices
+        if self.step is None:
+            return tuple(range(int(self.low), int(self.high) + 1)) if self.kind == "integer" else None
+        count = round((self.high - self.low) / self.step) + 1
+        points = [self.low + index * self.step for index in range(count)]
+        return tuple(int(point) if self.kind == "integer" else point for point in points)
+
+    def text(self, value: Any) -> str:
+        """A value in Hydra's grammar."""
+        if self.kind == "choice":
+            return str(value)
+        if self.kind == "integer":
+            return str(int(value))
+        return repr(float(value)) if self.step is None else repr(float(f"{value:.12g}"))
+
+    def is_active(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether the key is set, where others have been `chosen`."""
+        return all(chosen.get(key) in allowed for key, allowed in self.when.items())
+
+    def find(self, value: Any) -> Any:
+        """A value of a config as this dimension has it.
+
+        Raises:
+            ValueError: it has not.
+        """
+        if self.kind == "choice":
+            for text, known in zip(self.choices, self.values, strict=True):
+                if known == value and isinstance(known, bool) == isinstance(value, bool):
+                    return text
+            raise ValueError(f"{yaml_text(value)} is not one of {', '.join(self.choices)}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{yaml_text(value)} is not a number")
+        if not self.low <= value <= self.high:
+            raise ValueError(f"{value} is not from {self.text(self.low)} to {self.text(self.high)}")
+        if self.kind == "integer" and value != int(value):
+            raise ValueError(f"{value} is not an integer")
+        return int(value) if self.kind == "integer" else float(value)
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """A command line of ``sweep``: its settings, its space, and the words that all trials share."""
+
+    name: str | None
+    config: SweepConfig
+    space: tuple[Dimension, ...]
+    words: tuple[str, ...]
+
+    def chosen(self, values: Mapping[str, Any]) -> list[str]:
+        """The words of the values of one trial."""
+        return [f"{item.key}={item.text(values[item.key])}" for item in self.space if item.key in values]
+
+
+def read_sweep(words: Sequence[str]) -> SweepRequest:
+    """Read settings from ``conf/sweep/NAME.yaml`` and the command line, and parse the space.
+
+    A word of the command line with several values (``optimizer.lr=1e-3,1e-2``) is a key of the space, too.
+
+    Raises:
+        UserError: all that is wrong with them.
+    """
+    verbatim = {key: word.partition("=")[2] for word in words for key in _VERBATIM if word.startswith(key)}
+    parsed = parse_overrides([word for word in words if not word.startswith(_VERBATIM)])
+    faults: list[Fault] = []
+    name: str | None = None
+    given: dict[str, Any] = {key.removeprefix("sweep.").rstrip("="): value for key, value in verbatim.items()}
+    shared: list[str] = []
+    searched: list[Override] = []
+    for override in parsed:
+        key = override.key_or_group
+        if key == GROUP:
+            name = str(override.value()) if not override.is_sweep_override() else None
+            if name is None:
+                faults.append(Fault(GROUP, "name one sweep", COMMAND_LINE))
+        elif key.startswith(f"{GROUP}.") and not override.is_sweep_override():
+            given[key.removeprefix(f"{GROUP}.")] = override.value()
+        elif key.startswith(f"{GROUP}."):
+            faults.append(Fault(key, "takes one value; a list is written [A,B]", COMMAND_LINE))
+        elif override.is_hydra_override():
+            faults.append(Fault(key, "has no effect on a search", COMMAND_LINE))
+        elif key == "run.dir":
+            faults.append(Fault(key, "each trial has its own; sweep.dir=DIR names the sweep's", COMMAND_LINE))
+        elif override.is_sweep_override():
+            searched.append(override)
+        else:
+            shared.append(str(override.input_line))
+    file = _file_of(name, faults)
+    raw: Any = {}
+    if file is not None:
+        with reworded(composing=True):
+            raw = OmegaConf.to_container(config_of(file), resolve=True)
+    raw = {**raw, **given}
+    config = SweepConfig()
+    try:
+        config = SweepConfig.model_validate(raw)
+    except ValidationError as error:
+        faults += [_located(fault, file, given) for fault in faults_of(error, SweepConfig, raw)]
+    fixed = {override.key_or_group for override in parsed if str(override.input_line) in shared}
+    space = list(_dimensions(config, file, searched, fixed, faults))
+    if not space and not faults:
+        known = f"choose sweep=NAME ({', '.join(options_of(GROUP)) or 'there are none'}), or give"
+        faults.append(Fault("sweep.space", f"is empty; {known} a key several values, such as seed=1,2,3"))
+    ordered = _ordered(space, faults)
+    faults += _combinations(config)
+    faults += _without_points(config, ordered)
+    if faults:
+        raise UserError(*faults)
+    return SweepRequest(name, config, tuple(ordered), tuple(shared))
+
+
+def _file_of(name: str | None, faults: list[Fault]) -> YamlFile | None:
+    if name is None:
+        return None
+    path = next((path for folder in config_folders() if (path := folder / GROUP / f"{name}.yaml").is_file()), None)
+    if path is None:
+        faults.append(unknown_option(GROUP, name, options_of(GROUP), COMMAND_LINE))
+        return None
+    return read_yaml(Path(path))
+
+
+def _located(fault: Fault, file: YamlFile | None, given: Mapping[str, Any]) -> Fault:
+    key = fault.place.split(".")[0].split("[")[0]
+    source = COMMAND_LINE if key in given or file is None else located(file, fault.place)
+    return Fault(f"{GROUP}.{fault.place}", fault.message, source)
+
+
+def _dimensions(
+    config: SweepConfig, file: YamlFile | None, searched: Sequence[Override], fixed: set[str], faults: list[Fault]
+) -> Iterator[Dimension]:
+    """The keys of the space, those of the command line in place of those of the file."""
+    replaced = {override.key_or_group for override in searched}
+    for key, entry in config.space.items():
+        if key in replaced:
+            continue
+        source = COMMAND_LINE if file is None else located(file, f"space.{key}")
+        place = f"{GROUP}.space.{key}"
+        if key in fixed:
+            faults.append(Fault(key, f"is a key of the space ({source}); give it several values or none", COMMAND_LINE))
+            continue
+        text = entry if isinstance(entry, str) else entry.values
+        try:
+            (override,) = parse_overrides([f"{key}={text}"])
+        except UserError as error:
+            faults += [Fault(place, fault.message, source) for fault in error.faults]
+            continue
+        found = _dimension(override, source, place, faults)
+        if found is not None:
+            when = {} if isinstance(entry, str) else entry.when
+            yield Dimension(**{**vars(found), "when": {other: _listed(value) for other, value in when.items()}})
+    for override in searched:
+        found = _dimension(override, COMMAND_LINE, override.key_or_group, faults)
+        if found is not None:
+            yield found
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _dimension(override: Override, source: str, place: str, faults: list[Fault]) -> Dimension | None:
+    value, key = override._value, override.key_or_group
+    if not isinstance(value, ChoiceSweep | IntervalSweep | RangeSweep):
+        hint = "write choice(...), interval(...) or range(...)"
+        faults.append(Fault(place, f"{override.get_value_string()!r} has no several values; {hint}", source))
+        return None
+    unknown = sorted(value.tags - {"log"})
+    log = "log" in value.tags
+    if unknown:
+        faults.append(Fault(place, f"unknown tag {unknown[0]!r}; there is log", source))
+    if getattr(value, "shuffle", False):
+        faults.append(Fault(place, "shuffle has no effect on a search; leave it out", source))
+    if isinstance(value, ChoiceSweep):
+        if log:
+            faults.append(Fault(place, "tag(log, ...) needs an interval", source))
+        texts = tuple(override.sweep_string_iterator())
+        return Dimension(key, "choice", source, texts, tuple(Override._convert_value(item) for item in value.list))
+    if isinstance(value, IntervalSweep):
+        low, high = value.start, value.end
+        if low is None or high is None or not low < high or (log and low <= 0):
+            need = "0 < low < high" if log else "low < high"
+            faults.append(Fault(place, f"interval({low}, {high}) needs {need}", source))
+            return None
+        whole = isinstance(low, int) and isinstance(high, int)
+        return Dimension(key, "integer" if whole else "float", source, low=low, high=high, log=log)
+    if log:
+        faults.append(Fault(place, "tag(log, ...) needs an interval: tag(log, int(interval(LOW, HIGH)))", source))
+    points = sorted(value.range())
+    if not points:
+        faults.append(Fault(place, "a range without values", source))
+        return None
+    whole = all(isinstance(point, int) for point in points)
+    step = abs(value.step)
+    kind: Literal["integer", "float"] = "integer" if whole else "float"
+    return Dimension(key, kind, source, low=points[0], high=points[-1], step=step)
+
+
+def _ordered(space: Sequence[Dimension], faults: list[Fault]) -> list[Dimension]:
+    """The space with the keys of every condition before those that depend on them; conditions as texts of choices."""
+    known = {item.key: item for item in space}
+    checked = {item.key: Dimension(**{**vars(item), "when": dict(_conditions(item, known, faults))}) for item in space}
+    ordered: list[Dimension] = []
+    left = list(checked.values())
+    while left:
+        done = {item.key for item in ordered}
+        ready = [item for item in left if item.when.keys() & known.keys() <= done]
+        if not ready:
+            faults.append(Fault(left[0].place, "its condition depends on itself", left[0].source))
+            break
+        ordered += ready
+        left = [item for item in left if item not in ready]
+    return ordered
+
+
+def _conditions(
+    item: Dimension, known: Mapping[str, Dimension], faults: list[Fault]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for key, values in item.when.items():
+        other = known.get(key)
+        if other is None or other.kind != "choice":
+            hint = nearest(key, known) if other is None else "; it must have choices"
+            faults.append(
+                Fault(f"{item.place}.when", f"{key!r} is not a key of the space with choices{hint}", item.source)
+            )
+            continue
+        try:
+            yield key, tuple(other.find(value) for value in values)
+        except ValueError as error:
+            faults.append(Fault(f"{item.place}.when", f"{key}: {error}", item.source))
+
+
+def _combinations(config: SweepConfig) -> Iterator[Fault]:
+    """Settings that exclude each other."""
+    if config.directions and len(config.directions) != len(config.metrics):
+        yield Fault("sweep.directions", f"has {len(config.directions)} entries for {len(config.metrics)} metrics")
+    if config.metrics and config.direction is not None:
+        yield Fault("sweep.direction", "is of trainer.monitor; write directions: [...] for metrics")
+    if len(config.metrics) > 1 and config.pruner != "none":
+        yield Fault("sweep.pruner", f"{config.pruner} stops trials by one metric, and there are {len(config.metrics)}")
+    if len(config.metrics) > 1 and config.sampler == "cmaes":
+        yield Fault("sweep.sampler", f"cmaes has one objective, and there are {len(config.metrics)}; choose tpe")
+
+
+def _without_points(config: SweepConfig, space: Sequence[Dimension]) -> Iterator[Fault]:
+    for item in space if config.sampler == "grid" else ():
+        if item.points is None:
+            message = "a grid needs values; write choice(...) or range(...), or choose another sampler"
+            yield Fault(item.place, message, item.source)
+
+
+def grid(space: Sequence[Dimension], most: int) -> list[dict[str, Any]]:
+    """Every combination of the values of a space, keys whose condition does not hold left out.
+
+    Raises:
+        UserError: there are more than `most`.
+    """
+    found: list[dict[str, Any]] = [{}]
+    for item in space:
+        assert item.points is not None
+        found = [
+            {**chosen, **extra}
+            for chosen in found
+            for extra in ([{item.key: point} for point in item.points] if item.is_active(chosen) else [{}])
+        ]
+        if len(found) > most:
+            raise UserError(Fault("sweep.sampler", f"the grid has more than {most} points; choose another sampler"))
+    return found
+
+
+def ends(space: Sequence[Dimension]) -> list[dict[str, str]]:
+    """Settings, as texts, that have each end of each dimension once, the others at their first."""
+    by_key = {item.key: item for item in space}
+    found = [_completed(space, {})]
+    for item in space:
+        for text in item.ends:
+            forced = {item.key: text}
+            _require(item, by_key, forced)
+            found.append(_completed(space, forced))
+    unique = {tuple(sorted(setting.items())): setting for setting in reversed(found)}
+    return list(reversed(unique.values()))
+
+
+def _require(item: Dimension, by_key: Mapping[str, Dimension], forced: dict[str, str]) -> None:
+    """Have the conditions of a dimension hold, and those of the keys that these are about."""
+    for key, allowed in item.when.items():
+        forced.setdefault(key, allowed[0])
+        _require(by_key[key], by_key, forced)
+
+
+def _completed(space: Sequence[Dimension], forced: Mapping[str, str]) -> dict[str, str]:
+    chosen: dict[str, str] = {}
+    for item in space:
+        if item.is_active(chosen):
+            chosen[item.key] = forced.get(item.key, item.ends[0])
+    return chosen
+
+
+def leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every node of nested mappings by its dotted path."""
+    for key, value in tree.items():
+        yield key, value
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{inner}", item) for inner, item in leaves(value))
+
+
+def best_first(values: Sequence[float | None], direction: Direction) -> list[int]:
+    """Places of values from the best to the worst; those without one come last."""
+    sign = 1 if direction == "minimize" else -1
+    keyed = [(value is None, sign * (value or 0.0), place) for place, value in enumerate(values)]
+    return [place for *_, place in sorted(keyed)]
