@@ -239,7 +239,11 @@ def _options(model: Mapping[str, Any]) -> dict[str, Any]:
 def _with_known_models(sections: Sections, raw: Mapping[str, Any], faults: Sequence[Fault]) -> Sections:
     """The sections but for inputs and outputs whose `model_type` is at fault: what goes with it is not known."""
     wrong = {fault.place for fault in faults}
-    places = [place for place, model, *_ in _models(raw) if _architecture(model) is None]
+    places = [
+        place
+        for place, model, *_ in _models(raw)
+        if _architecture(model) is None and not _mapping(model).get("pretrained_model")
+    ]
     unknown = {place.removesuffix(".model") for place in places if f"{place}.model_type" in wrong}
     return replace(
         sections,

@@ -44,7 +44,7 @@ def text(id: str, yaml: str | bytes, *lines: str) -> Bad:
 
 
 MISSPELT = [
-    inside("key-number-top", "  max_epochs: 1", "1: 3", "1: unknown key; keys here: name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, callbacks, tracker, start_from, run, cache (conf/experiment/mine.yaml:29)"),
+    inside("key-number-top", "  max_epochs: 1", "1: 3", "1: unknown key; keys here: name, note, seed, data, inputs, fusion, outputs, broker, adversaries, optimizer, scheduler, trainer, callbacks, tracker, start_from, run, cache (conf/experiment/mine.yaml:29)"),
     inside("key-hydra", "  max_epochs: 1", "hydra: { run: { dir: x } }", "hydra.run.dir: has no effect in a file; run.dir and run.root say where a run goes (conf/experiment/mine.yaml:29)"),
     inside("no-home", "  max_epochs: 1", "run: { dir: ~nouser/x }", "run.dir: '~nouser/x': no home folder is known for '~nouser'; write ./~nouser for a folder of that name (conf/experiment/mine.yaml:29)"),
     text(
@@ -248,7 +248,7 @@ FILES = [
 
 DATA = "imdb, long_documents, multi30k, reviews_sample, sst2, stories_sample, table, translations_sample"
 EXPERIMENTS = ", ".join(sorted([*(path.stem for path in (conf_dir() / "experiment").glob("*.yaml")), "mine"]))
-KEYS = "name, note, seed, data, inputs, fusion, outputs, optimizer, scheduler, trainer, callbacks, tracker, start_from, run, cache"
+KEYS = "name, note, seed, data, inputs, fusion, outputs, broker, adversaries, optimizer, scheduler, trainer, callbacks, tracker, start_from, run, cache"
 PACKAGE = "# @package _global_\n"
 
 

@@ -50,7 +50,8 @@ def test_ranges_and_choices_are_readable(generate: ModuleType) -> None:
     reference = generate.config_reference()
     assert "| `lr` | number > 0 and <= 100 | `0.001` |" in reference
     assert "| `max_length` | integer >= 3 or `average`, `max` | `512` |" in reference
-    assert "| `column` | text | required | column with the name of a file, relative to the data file |" in reference
+    column = "column of file names (relative to the data file) or of their bytes (Parquet, Hub)"
+    assert f"| `column` | text | required | {column} |" in reference
 
 
 def test_a_page_says_how_its_architecture_exports(generate: ModuleType) -> None:
