@@ -75,11 +75,11 @@ class MixingConfig(Strict):
         for name, output in sections.outputs.items():
             read = sections.token_inputs.get(name) or ", inputs.".join(output.own_inputs(sections.input_names))
             if read and (self.type != "manifold" or self.layers):
-                what = "compares rows" if output.vector_inputs(sections.input_names) else "is about the single tokens"
+                what = "compares rows" if output.vector_inputs(sections.input_names) else "reads the states"
                 reason = f"outputs.{name} {what} of inputs.{read}"
                 yield Fault(place, f"{reason}, which must stay as they are; use type: manifold, without layers")
             elif not read and not output.has_row_losses:
-                yield Fault(place, f"the loss of outputs.{name} ({output.type}) is not a sum over rows")
+                yield Fault(place, f"the loss of outputs.{name} ({output.type}) is not defined for mixed targets")
         if sections.trainer is not None and sections.trainer.compile and (self.type != "manifold" or self.layers):
             yield Fault("trainer.compile", f"cannot be combined with {place} but for type: manifold, without layers")
         measured = sections.trainer is not None and sections.trainer.train_metrics

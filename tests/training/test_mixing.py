@@ -400,7 +400,7 @@ def test_outputs_about_single_tokens_refuse_mixed_inputs() -> None:
     }
     with pytest.raises(UserError) as caught:
         validate_experiment(content)
-    message = "trainer.mixing: outputs.tags is about the single tokens of inputs.text, which must stay as they are"
+    message = "trainer.mixing: outputs.tags reads the states of inputs.text, which must stay as they are"
     assert any(str(fault).startswith(message) for fault in caught.value.faults)
 
 
