@@ -30,13 +30,13 @@ Learned = Literal["answers", "last", "all"]
 Ids = NDArray[np.int32]
 
 
-def template_of(end: str, *, start: str = "", behind: str = "") -> str:
+def template_of(end: str, *, start: str = "", suffix: str = "") -> str:
     """The plain template: `start`, then of each message the role as a mark, the content and `end`.
 
     Args:
         end: the token that ends each message.
         start: the token that begins a conversation.
-        behind: what follows each mark and each end, such as the end of a line.
+        suffix: what follows each mark and each end, such as the end of a line.
 
     Example:
         >>> from eir_seq.tokenizers import train_tokenizer
@@ -46,7 +46,7 @@ def template_of(end: str, *, start: str = "", behind: str = "") -> str:
         >>> tokenizer.apply_chat_template(talk, chat_template=template, tokenize=False, add_generation_prompt=True)
         '<|user|>Hi<|end|><|assistant|>'
     """
-    quoted = behind.replace("\n", "\\n")
+    quoted = suffix.replace("\n", "\\n")
     own = f"{{{{ '<|' + message['role'] + '|>{quoted}' + message['content'] + '{end}{quoted}' }}}}"
     opening = f"{{% if add_generation_prompt %}}{{{{ '<|assistant|>{quoted}' }}}}{{% endif %}}"
     return f"{start}{{% for message in messages %}}{own}{{% endfor %}}{opening}"
@@ -88,7 +88,7 @@ def _plain(tokenizer: Tokenizer, place: str) -> str:
         message = "the tokenizer has no template and no token that ends a text (eos or sep); give a template"
         raise UserError(Fault(place, message))
     start = specials.bos if specials.bos not in (None, end) else ""
-    return template_of(end, start=start or "", behind="\n")
+    return template_of(end, start=start or "", suffix="\n")
 
 
 class CannotWrite(ValueError):
@@ -211,7 +211,7 @@ class Chat:
         for end in (END_OF_TURN, own.eos, own.sep):
             for start in ("", own.bos):
                 for more in ("", "\n"):
-                    if start is not None and end and self.template == template_of(end, start=start, behind=more):
+                    if start is not None and end and self.template == template_of(end, start=start, suffix=more):
                         return start, end, more
         return None
 

@@ -129,7 +129,7 @@ def test_options_of_a_checkpoint_that_nobody_could_look_at_before(
     tmp_path: Path, published: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of one on the Hub: what is no option is none of `from_pretrained` either."""
-    monkeypatch.setattr("eir_seq.config.validation._architecture", lambda model: None)
+    monkeypatch.setattr("eir_seq.config.model_checks._architecture", lambda model: None)
     table(tmp_path / "train.csv", 20)
     table(tmp_path / "test.csv", 6)
     for name in ("attn_implementation", "local_files_only", "dropuot"):
