@@ -268,7 +268,7 @@ HOSTILE: dict[str, tuple[Maker, str]] = {
     "arrow: not UTF-8": (table("a.arrow", flipped(ipc, b"some words 3", 2, 7)), "truncated or damaged"),
     "picture: PostScript": (picture(postscript), "it is none of PNG, JPEG"),
     "picture: a pipe": (picture(os.mkfifo), "a pipe, socket or device"),
-    "picture: a device": (picture(png(4, 4), "/dev/zero"), "a pipe, socket or device"),
+    "picture: a device": (picture(png(4, 4), "/dev/zero"), "outside of the folder"),
     "picture: a link": (picture(link("/etc/hostname")), "a link that leads out of the folder"),
     "picture: a file as it is kept": (picture(png(4, 4), ["/dev/zero", 1, 1]), "not the name of a file"),
     "picture: 10^9 pixels": (picture(png(32_000, 32_000)), "it has too many pixels"),

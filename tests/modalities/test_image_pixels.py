@@ -273,7 +273,7 @@ def of(model_type: str, **options: Any) -> dict[str, Any]:
     return {"model": {"model_type": model_type, **({"model_init_config": options} if options else {})}}
 
 
-NEITHER = "is neither one of cnn, resnet, vit, timm nor in the catalogue; did you mean"
+NEITHER = "is neither one of cnn, resnet, vit, identity, timm nor in the catalogue; did you mean"
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_counts() -> None:
     assert found["mae"] == pytest.approx(sk.mean_absolute_error(COUNTS, raw[:, 0].exp()), rel=1e-6)
     assert "mape" in output.undefined(target)
     assert "mape" not in found
-    with pytest.raises(UserError, match=r"-1 in column 'n' is negative, .*\(row 'b'\)"):
+    with pytest.raises(UserError, match=r"column 'n' is -1, which no count is .*\(row 'b'\)"):
         output.targets({"n": [1, -1]}, ["a", "b"])
     with pytest.raises(UserError, match="0 on all 2 training rows"):
         fitted({"n": [0, 0]}, column="n", loss="poisson")

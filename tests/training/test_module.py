@@ -108,7 +108,7 @@ def test_bf16_runs_and_evaluates_in_the_same_precision(tmp_path: Path, monkeypat
 @pytest.mark.parametrize("optimizer", [{"type": "sgd", "nesterov": True}, {"type": "adafactor"}, {"type": "adamw"}])
 def test_every_optimizer_learns(optimizer: dict[str, Any], tmp_path: Path) -> None:
     config = experiment(
-        optimizer={**optimizer, "lr": 0.03}, trainer={"max_epochs": 12}, fusion=PLAIN, data={"batch_size": 13}
+        optimizer={**optimizer, "lr": 0.03}, trainer={"max_epochs": 20}, fusion=PLAIN, data={"batch_size": 13}
     )
     data = FakeData(config)
     loop = run(config, tmp_path, data=data)

@@ -314,10 +314,10 @@ def test_out_of_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     original = Network.forward
 
-    def forward(self: Network, *arguments: Any) -> Any:
+    def forward(self: Network, *arguments: Any, **further: Any) -> Any:
         if self.training:
             torch.empty(1 << 60)
-        return original(self, *arguments)
+        return original(self, *arguments, **further)
 
     monkeypatch.setattr(Network, "forward", forward)
     with pytest.raises(RunFailed) as failed:

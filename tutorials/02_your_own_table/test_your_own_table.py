@@ -19,6 +19,7 @@ def folder(tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_the_commands_do_what_the_tutorial_says(folder: Path) -> None:
     readme = (HERE / "README.md").read_text()
     printed = run_all(HERE / "README.md", folder)
