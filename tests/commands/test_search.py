@@ -505,7 +505,7 @@ def test_real_runs_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert result["monitor"]["value"] == float(row["value"])
         config = (tmp_path / "s" / row["run_dir"] / "config.yaml").read_text()
         assert f"lr: {float(row['optimizer.lr'])}" in config
-    # What cannot be built is told before any trial.
+    # What cannot be built is reported before any trial.
     assert _run("trainer.accelerator=cpu,mps", *short, "sweep.dir=t") == 2
     assert not (tmp_path / "t" / "0").exists()
 
