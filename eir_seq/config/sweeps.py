@@ -375,6 +375,11 @@ def _combinations(config: SweepConfig) -> Iterator[Fault]:
         yield Fault("sweep.pruner", f"{config.pruner} stops trials by one metric, and there are {len(config.metrics)}")
     if len(config.metrics) > 1 and config.sampler == "cmaes":
         yield Fault("sweep.sampler", f"cmaes has one objective, and there are {len(config.metrics)}; choose tpe")
+    if config.sampler == "cmaes" and config.storage is not None:
+        message = (
+            "cmaes keeps a pickle in the study, which whoever writes to sweep.storage could replace; choose tpe or gp"
+        )
+        yield Fault("sweep.sampler", f"{message}, or leave sweep.storage out")
 
 
 def _without_points(config: SweepConfig, space: Sequence[Dimension]) -> Iterator[Fault]:

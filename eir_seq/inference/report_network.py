@@ -60,7 +60,7 @@ def network_picture(diagram: Diagram) -> Plot | None:
 
 
 def draw_network(axes: Axes, diagram: Diagram, boxes: dict[str, Box], height: float) -> None:
-    """Draw boxes and the edges behind them, in inches."""
+    """Draw the edges first, so that boxes cover their ends; positions in inches."""
     axes.set(xlim=(0, WIDTH), ylim=(0, height), aspect="equal")
     axes.axis("off")
     for edge in diagram.edges:

@@ -216,6 +216,10 @@ def test_words_with_several_values_are_searched(project: Path) -> None:
         (["sweep=both", "sweep.direction=maximize"], ["sweep.direction: is maximize, but trainer.monitor chooses"]),
         (["sweep=both", "sweep.metrics=[stars.r3]"], ["sweep.metrics[0]: 'r3' is not a metric of outputs.stars"]),
         (["sweep=both", "sweep.metrics=[loss,stars.r2]", "sweep.pruner=asha"], ["sweep.pruner: asha stops trials"]),
+        (
+            ["sweep=both", "sweep.sampler=cmaes", "sweep.storage=sqlite:///s.db"],
+            ["sweep.sampler: cmaes keeps a pickle"],
+        ),
         (["sweep=both", "sweep.start=[nowhere]"], ["sweep.start[0]: 'nowhere' is no run folder"]),
         (
             ["sweep=both", "sweep.start=[{optimizer.lr: 1, seed: 3}]"],
