@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.config.sweeps import SweepConfig
+from eir_seq.config.sweep_settings import SweepConfig
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class, find
 from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model

@@ -65,7 +65,7 @@ class Sweep:
         say: Callable[[str], object] = lambda line: say(str(redact(line)), sys.stdout),
     ) -> None:
         self.folder = folder
-        self._command = command
+        self.command = command
         self._engine = engine or Processes(n_jobs)
         self._say = say
         self._signal: int | None = None
@@ -173,13 +173,15 @@ class Sweep:
             return self.write(replace(job, status="waiting", pid=None, exit_code=None, message=""))
         where = f" ({task.place})" if task.place else ""
         self._say(f"job {job.number} starts{where}: {' '.join(differing[job.number]) or '(no overrides)'}")
-        return self.write(replace(job, status="running", pid=task.pid, started=now(), exit_code=None, message=""))
+        return self.write(
+            replace(job, status="running", pid=task.pid, place=task.place, started=now(), exit_code=None, message="")
+        )
 
     def start(self, *jobs: Job) -> list[Task]:
         """Start the processes of jobs."""
         launches = []
         for job in jobs:
-            command = tuple(self._command(job.overrides, self.run_dir(job)))
+            command = tuple(self.command(job.overrides, self.run_dir(job)))
             with self.log(job).open("ab") as log:
                 log.write(f"$ {shlex.join(redact_words(list(command)))}\n".encode())
             environment = {SWEEP_VARIABLE: self.id, "PYTHONUNBUFFERED": "1"}

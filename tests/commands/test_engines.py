@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -15,11 +14,9 @@ import pytest
 
 from eir_seq.commands import main, multirun
 from eir_seq.commands.engines import Launch
-from eir_seq.commands.engines.processes import Processes, Slots, visible_gpus
+from eir_seq.commands.engines.processes import Slots, visible_gpus
 from eir_seq.commands.engines.remote import Remote
-from eir_seq.commands.sweep import Sweep
 from eir_seq.config.engines import SlurmConfig
-from eir_seq.errors import UserError
 from eir_seq.inference.jobs import read_jobs
 from tests.config.project import make_project
 

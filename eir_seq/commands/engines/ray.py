@@ -23,7 +23,7 @@ _LOST = -signal.SIGKILL
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -59,7 +59,7 @@ class RayCluster(Engine):
         self.at_once = at_once
         self._config, self._cpus = config, cpus
         self.resources = resources_of(config, gpus, cpus)
-        connect(config, f"{place}address" if place.startswith("hydra") else f"{place}ray.address")
+        connect(config, f"{section_of(place)}address")
         try:
             check_nodes(config, self.resources, place, unit)
             check_folder(folder, "hydra.sweep.dir" if place.startswith("hydra") else f"{place}dir")
@@ -157,14 +157,19 @@ class _RayTask(Task):
         ray.kill(self._actor)
 
 
+def require_ray(place: str) -> None:
+    """Raises `UserError` if Ray is not installed."""
+    if not is_installed("ray"):
+        raise UserError(Fault(place, missing_package("ray", extra="ray")))
+
+
 def connect(config: RayConfig, place: str) -> None:
     """Connect to the cluster, or start one of this machine alone.
 
     Raises:
         UserError: Ray is missing, or there is no such cluster.
     """
-    if not is_installed("ray"):
-        raise UserError(Fault(place, missing_package("ray", extra="ray")))
+    require_ray(place)
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
@@ -201,6 +206,11 @@ def _check_reachable(address: str, place: str) -> None:
         raise UserError(Fault(place, message)) from error
 
 
+def section_of(place: str) -> str:
+    """Where the settings of Ray are: `-m` has no others there."""
+    return place if place.startswith("hydra") else f"{place}ray."
+
+
 def resources_of(config: RayConfig, gpus: float | None, cpus: int | None) -> dict[str, float]:
     """What Ray reserves for a command, by Ray's names."""
     found: dict[str, float] = {"CPU": cpus or 1, **config.resources}
@@ -226,7 +236,7 @@ def check_nodes(config: RayConfig, resources: Mapping[str, float], place: str, u
     if any(all(node.get(name, 0) >= needed for name, needed in resources.items()) for node in nodes):
         return
     keys = {"CPU": f"{place}cpus_per_{unit}", "GPU": f"{place}gpus_per_{unit}"}
-    section = place if place.startswith("hydra") else f"{place}ray."
+    section = section_of(place)
     faults = []
     for name, needed in resources.items():
         most = max((node.get(name, 0) for node in nodes), default=0)

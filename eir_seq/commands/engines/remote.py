@@ -45,12 +45,17 @@ class Remote:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_process": None, "_ending": False}
 
-    def run(self) -> int:
-        """Run it to its end, after one that writes to the same log; returns its exit code."""
+    @property
+    def pid(self) -> int | None:
+        """Its process, once it has started."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start it, after one that writes to the same log has ended."""
         with self._log.open("ab") as log:
             wait_for(log)
             if self._ending:
-                return -signal.SIGTERM
+                return
             self._process = subprocess.Popen(  # noqa: S603 (our own module, no shell)
                 attached([sys.executable, *map(_revealed, self._command)]),
                 cwd=self._folder,
@@ -60,7 +65,17 @@ class Remote:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        while (code := self._process.poll()) is None:  # a signal may come, whose handler asks, too
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        if self._process is None:
+            return -signal.SIGTERM
+        return self._process.poll()
+
+    def run(self) -> int:
+        """Run it to its end; returns its exit code."""
+        self.start()
+        while (code := self.poll()) is None:  # a signal may come, whose handler asks, too
             time.sleep(_POLL_SECONDS)
         return code
 
