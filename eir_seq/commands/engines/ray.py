@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +26,6 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """Variables of Ray that are set where the user has not: nothing is sent home, and Tune writes no logs of its own."""
@@ -158,9 +158,17 @@ class _RayTask(Task):
 
 
 def require_ray(place: str) -> None:
-    """Raises `UserError` if Ray is not installed."""
+    """Get ready to import Ray, which reads its variables then.
+
+    Raises:
+        UserError: it is not installed.
+    """
     if not is_installed("ray"):
         raise UserError(Fault(place, missing_package("ray", extra="ray")))
+    if "ray" in sys.modules:
+        return
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
 
 
 def connect(config: RayConfig, place: str) -> None:
@@ -170,8 +178,6 @@ def connect(config: RayConfig, place: str) -> None:
         UserError: Ray is missing, or there is no such cluster.
     """
     require_ray(place)
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
     _check_reachable(address, place)
     import ray
@@ -185,7 +191,9 @@ def connect(config: RayConfig, place: str) -> None:
         ray.init(address=address, namespace=f"eir_seq-{uuid.uuid4().hex}", **quiet)
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError, and those of grpc
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(Fault(place, f"{address} is no Ray cluster that can be used: {said}")) from error
+        token = address.startswith("ray://") and "RAY_AUTH_MODE" not in os.environ
+        hint = "; if the cluster has a token, set RAY_AUTH_MODE=token" if token else ""
+        raise UserError(Fault(place, f"{address} is no Ray cluster that can be used: {said}{hint}")) from error
 
 
 def _check_reachable(address: str, place: str) -> None:

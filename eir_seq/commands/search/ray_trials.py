@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,9 @@ from eir_seq.commands.search.trial import GRACE_SECONDS, STATUS, Ended, TrialPro
 from eir_seq.commands.search.worker import pruned_at
 from eir_seq.commands.sweep import Sweep
 from eir_seq.config.overrides import normalized
+from eir_seq.config.sweep_settings import SweepConfig
 from eir_seq.errors import RunFailed
+from eir_seq.files import read_text
 from eir_seq.inference.jobs import Job, read_jobs
 from eir_seq.training.redaction import redact_words
 
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from eir_seq.commands.search import Search
 
 _POLL_SECONDS, _ASK_SECONDS = 0.1, 1.0
-_STEP_SECONDS = 5.0
+_STEP_SECONDS = 2.0
 """How long a node looks at a trial without news before it answers, so that it can be stopped."""
 _PENDING = 2
 """Trials that wait for room: their values are chosen, so that more would know less."""
@@ -67,20 +70,23 @@ class RayRunner(Runner):
             unit="trial",
         )
 
+        self._elsewhere = bool(ray.util.client.ray.is_connected())  # ray://: then Tune runs on the cluster
+
     def run(self, study: Study) -> int | None:
         """Have Tune run the trials, and tell of them."""
         config = self._search.request.config
         watch = Watch(study, self._search)
-        secrets = self._secrets()
+        names = self._names_of_secrets()
         setting = Setting(
             self._search.folder.absolute(),
             os.getcwd(),
             tuple(self._search.objectives),
             config.timeout,
-            {name: word for word, name in secrets.items()},
+            {name: word for word, name in names.items()},
             forwarded(config.ray.environment) | threads(config.cpus_per_trial),
         )
-        searcher = StudySearch(self._search, secrets, portable=ray.util.client.ray.is_connected())
+        wanted = Wanted(self._search, os.getcwd(), forwarded(config.ray.environment), names)
+        searcher = StudySearch(None, ray.put(wanted)) if self._elsewhere else StudySearch(wanted)
         own = Path(tempfile.mkdtemp(prefix=".ray-", dir=self._search.folder.absolute()))
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(_PENDING))
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -96,6 +102,7 @@ class RayRunner(Runner):
                     search_alg=searcher,
                     scheduler=StudyScheduler(searcher),
                     max_concurrent_trials=config.n_jobs,
+                    reuse_actors=True,
                     trial_dirname_creator=_name,
                 ),
                 run_config=tune.RunConfig(
@@ -103,7 +110,7 @@ class RayRunner(Runner):
                     storage_path=str(own.parent),
                     stop=Interruption(searcher),
                     failure_config=tune.FailureConfig(max_failures=config.ray.max_failures),
-                    callbacks=[Beat(searcher)],
+                    callbacks=[Steps(searcher)],
                     verbose=0,
                 ),
             )
@@ -118,7 +125,7 @@ class RayRunner(Runner):
         """Disconnect from the cluster."""
         self._cluster.close()
 
-    def _secrets(self) -> dict[str, str]:
+    def _names_of_secrets(self) -> dict[str, str]:
         """What stands for the secret words of commands, by word: Tune writes the values of trials to files."""
         words = normalized(self._search.request.words)
         secret = [word for word in words if redact_words([word]) != [word]]
@@ -139,7 +146,7 @@ class RayRunner(Runner):
             thread.join(LOOK_SECONDS)
             watch.look()
             if self._jobs.stopped_by is not None:
-                if searcher.portable:  # Tune runs on the cluster, and ends with this connection
+                if self._elsewhere:  # it ends with this connection
                     return
                 searcher.stop()
         if failures and not isinstance(failures[0], RunFailed):
@@ -171,16 +178,21 @@ class TrialOnNode(tune.Trainable):  # type: ignore[misc]
     """A trial: its process, on the node where Ray has placed it."""
 
     def setup(self, config: dict[str, Any], setting: Setting) -> None:
-        """Start the process, or continue a run whose node was lost."""
-        os.chdir(setting.directory)
-        command = [setting.secrets.get(word, word) for word in config["command"]]
-        jobs = Sweep(setting.folder, lambda *_: command, engine=_OnNode(setting.variables), say=lambda _: None)
-        job = Job(config["number"], tuple(config["overrides"]))
-        self._process = TrialProcess(jobs, job, setting.objectives, setting.timeout, taken_over=True)
+        """Get ready for a trial; of actors that are made, Tune lets some go without a step."""
+        self._setting = setting
+        self.reset_config(config)
+
+    def reset_config(self, config: dict[str, Any]) -> bool:
+        """The same when another trial has ended here: a new actor would take seconds."""
+        self._config = config
+        self._process: TrialProcess | None = None
         self._ended: Ended | None = None
+        return True
 
     def step(self) -> dict[str, Any]:
-        """Wait for an evaluation, or for the end."""
+        """Wait for an evaluation, or for the end; first start the process, or continue a run whose node was lost."""
+        if self._process is None:
+            self._process = self._started()
         begun = time.monotonic()
         while True:
             self._ended = self._process.look()
@@ -193,13 +205,26 @@ class TrialOnNode(tune.Trainable):  # type: ignore[misc]
             found |= {"ended": _Plain(self._ended)}
         return found
 
+    def end(self, state: State, message: str) -> None:
+        """Have the process save its state and end, with this state."""
+        if self._process is not None and self._ended is None and not self._process.stopping:
+            self._process.stop(state, message)
+
     def cleanup(self) -> None:
-        """Have a process that still runs save its state, and wait for it."""
-        if self._ended is None:
-            self._process.stop("running")
-            end = time.monotonic() + 2 * GRACE_SECONDS
-            while self._process.look() is None and time.monotonic() < end:
-                time.sleep(_POLL_SECONDS)
+        """End what still runs."""
+        self.end("running", "")
+        end = time.monotonic() + 2 * GRACE_SECONDS
+        while self._process is not None and self._ended is None and time.monotonic() < end:
+            self._ended = self._process.look()
+            time.sleep(_POLL_SECONDS)
+
+    def _started(self) -> TrialProcess:
+        setting = self._setting
+        os.chdir(setting.directory)
+        command = [setting.secrets.get(word, word) for word in self._config["command"]]
+        jobs = Sweep(setting.folder, lambda *_: command, engine=_OnNode(setting.variables), say=lambda _: None)
+        job = Job(self._config["number"], tuple(self._config["overrides"]))
+        return TrialProcess(jobs, job, setting.objectives, setting.timeout, taken_over=True)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The run folder has the state."""
@@ -248,53 +273,89 @@ class _TaskOnNode(Task):
 
 @dataclass
 class _Running:
+    """A trial that Tune has.
+
+    Attributes:
+        ending: the state with which it is to end, and what is said of that.
+        trial: as Tune has it.
+        actor: that runs it, once there is one.
+        told: the actor that knows how it is to end.
+    """
+
     claim: Claim
-    begun: float
-    ending: State | None = None
+    ending: tuple[State, str] | None = None
+    trial: Any = None
+    actor: Any = None
+    told: Any = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is searched, for the process in which Tune runs.
+
+    Attributes:
+        directory: the working directory.
+        variables: that this process gets from here.
+        names: what stands for secret words of commands, by word.
+    """
+
+    search: Search
+    directory: str
+    variables: Mapping[str, str]
+    names: Mapping[str, str]
 
 
 class StudySearch(Searcher):  # type: ignore[misc]
     """Gives Tune the trials of the study, and the study what they come to.
 
+    Tune writes itself to files, with what it can pickle; of this only the reference goes there, as what is searched
+    holds the password of a storage, say.
+
     Args:
-        search: what is searched.
-        secrets: what stands for secret words of commands, by word.
-        portable: it is pickled to run on another machine.
+        wanted: what is searched, if Tune runs in this process.
+        reference: to that in the memory of the cluster, where Tune runs otherwise.
     """
 
-    def __init__(self, search: Search, secrets: Mapping[str, str], *, portable: bool) -> None:
-        super().__init__(metric="value", mode="min")
-        self.portable = portable
-        self._search, self._secrets = search, secrets
-        self._directory, self._variables = os.getcwd(), forwarded(search.request.config.ray.environment)
-        self._running: dict[str, _Running] = {}
+    def __init__(self, wanted: Wanted | None, reference: Any = None) -> None:
+        super().__init__()
+        self._wanted, self._reference = wanted, reference
         self._study: Study | None = None
+        self._running: dict[str, _Running] = {}
         self._asked = self._beaten = -math.inf
         self._stopping = False
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune writes what it can to files, which nobody reads: with the password of a storage, say.
-        if not self.portable:
-            return {}
-        return {**self.__dict__, "portable": False, "_running": {}, "_study": None}
+        return {**self.__dict__, "_wanted": None, "_running": {}, "_study": None}
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is searched."""
+        if self._wanted is None:
+            self._wanted = ray.get(self._reference)
+            os.chdir(self._wanted.directory)
+            os.environ.update(self._wanted.variables)
+        return self._wanted
 
     @property
     def study(self) -> Study:
-        """The study, as the process has it in which Tune runs."""
+        """The study, as this process has it."""
         if self._study is None:
-            os.chdir(self._directory)
-            os.environ.update(self._variables)
-            self._study = self._search.study()
+            self._study = self.wanted.search.study()
         return self._study
 
     @property
-    def stopping(self) -> bool:
-        """Whether a signal came."""
-        return self._stopping
+    def config(self) -> SweepConfig:
+        """The settings."""
+        return self.wanted.search.request.config
 
     def stop(self) -> None:
         """Have all trials save their state and end."""
         self._stopping = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether all that ran have ended, after `stop`."""
+        return self._stopping and all(running.actor is None for running in self._running.values())
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial; None if there is none now."""
@@ -306,82 +367,85 @@ class StudySearch(Searcher):  # type: ignore[misc]
         if claim is None:
             self._asked = time.monotonic()
             return None if self._running or self.study.pending else Searcher.FINISHED
-        self._running[trial_id] = _Running(claim, time.monotonic())
-        jobs, words = self._search.jobs(), self._search.words(claim)
+        self._running[trial_id] = _Running(claim)
+        jobs, words = self.wanted.search.jobs(), self.wanted.search.words(claim)
         run_dir = jobs.run_dir(Job(claim.number, ())).absolute()
         self.study.note_folder(claim, run_dir)
-        command = [self._secrets.get(word, word) for word in jobs.command(words, run_dir)]
+        command = [self.wanted.names.get(word, word) for word in jobs.command(words, run_dir)]
         return {"number": claim.number, "command": command, "overrides": redact_words(words)}
 
-    def decide(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Report what a trial has measured; returns whether it is to stop."""
+    def report(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Tell the study what a trial has measured, and the trial what the study says to that."""
         running = self._running.get(trial_id)
         if running is None:
-            return True
-        self._report(running, result)
-        config = self._search.request.config
-        if result["done"] or running.ending is not None:
-            return running.ending is not None
-        if config.pruner != "none" and self.study.should_prune(running.claim):
-            running.ending = "pruned"
-        return running.ending is not None
-
-    def beat(self) -> None:
-        """Give signs of life of the trials, when it is time."""
-        if time.monotonic() - self._beaten < self._search.request.config.heartbeat:
             return
-        self._beaten = time.monotonic()
+        values = result.get("measured") or []
+        for step, value in enumerate(values[running.claim.reported :], running.claim.reported + 1):
+            self.study.report(running.claim, step, value)
+        pruner = self.config.pruner
+        if not result["done"] and values and pruner != "none" and self.study.should_prune(running.claim):
+            running.ending = "pruned", pruned_at(pruner, running.claim)
+        self._tell(running)
+
+    def look(self, trials: Sequence[Any]) -> None:
+        """In each of Tune's steps: signs of life, and trials that are to stop."""
+        for trial in trials:
+            if (running := self._running.get(trial.trial_id)) is not None:
+                running.trial = trial
+                running.actor = trial.temporary_state.ray_actor if trial.status == "RUNNING" else None
+        if time.monotonic() - self._beaten >= self.config.heartbeat:
+            self._beaten = time.monotonic()
+            for running in self._running.values():
+                if not self.study.beat(running.claim):
+                    running.ending = "running", ""
         for running in self._running.values():
-            if not self.study.beat(running.claim):
-                running.ending = "running"
+            if self._stopping:
+                running.ending = running.ending or ("running", "")
+            self._tell(running)
+
+    def _tell(self, running: _Running) -> None:
+        if running.ending is not None and running.actor is not None and running.told != running.actor:
+            running.told = running.actor
+            running.actor.end.remote(*running.ending)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study how a trial ended."""
         running = self._running.pop(trial_id, None)
         if running is None:
             return
-        claim, ended = running.claim, (result or {}).get("ended")
+        ended = (result or {}).get("ended")
         if error:
-            self._lost(claim)
+            self._lost(running)
         elif ended is not None:
-            self._conclude(claim, ended.value)
-        elif running.ending == "pruned":
-            message = pruned_at(self._search.request.config.pruner, claim)
-            self._note(claim, "pruned", message)
-            self.study.finish(claim, "pruned", (), message)
-        elif running.ending is None:
-            self.study.release(claim)
+            self._conclude(running.claim, ended.value)
+        else:
+            self.study.release(running.claim)
 
     def release_all(self) -> None:
-        """Give interrupted trials back, once their processes have ended."""
+        """Give trials back that have not begun."""
         for running in self._running.values():
-            self._note(running.claim, "running", "")
             self.study.release(running.claim)
         self._running.clear()
 
-    def _report(self, running: _Running, result: Mapping[str, Any]) -> None:
-        values = result.get("measured") or []
-        for step, value in enumerate(values[running.claim.reported :], running.claim.reported + 1):
-            self.study.report(running.claim, step, value)
-
     def _conclude(self, claim: Claim, ended: Ended) -> None:
-        self._search.jobs().write(replace(ended.job, status=STATUS.get(ended.state, "stopped"), message=ended.message))
+        self.wanted.search.jobs().write(
+            replace(ended.job, status=STATUS.get(ended.state, "stopped"), message=ended.message)
+        )
         if ended.state == "running":
             self.study.release(claim)
         else:
             self.study.finish(claim, ended.state, ended.values, ended.message)
 
-    def _lost(self, claim: Claim) -> None:
-        times = self._search.request.config.ray.max_failures + 1
-        message = f"its node was lost {times} times" if times > 1 else "its node was lost"
-        self._note(claim, "failed", message)
+    def _lost(self, running: _Running) -> None:
+        claim, times = running.claim, self.config.ray.max_failures + 1
+        said = ""
+        with suppress(OSError, AttributeError, TypeError):  # there is no file where nothing was said
+            said = last_words(read_text(running.trial.error_file))
+        message = f"its node failed{f' {times} times' if times > 1 else ''}{f': {said}' if said else ''}"
+        for job in read_jobs(self.wanted.search.folder):
+            if job.number == claim.number:
+                self.wanted.search.jobs().write(replace(job, status="failed", message=message, pid=None))
         self.study.finish(claim, "failed", (), message)
-
-    def _note(self, claim: Claim, state: State, message: str) -> None:
-        """Record the status of a trial whose node does not: it is stopped, or gone."""
-        known = {job.number: job for job in read_jobs(self._search.folder)}
-        if (job := known.get(claim.number)) is not None:
-            self._search.jobs().write(replace(job, status=STATUS.get(state, "stopped"), message=message, pid=None))
 
     def save(self, checkpoint_path: str) -> None:
         """The study is stored already."""
@@ -391,22 +455,20 @@ class StudySearch(Searcher):  # type: ignore[misc]
 
 
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Tune's scheduler: trials in their order, stopped where the study's pruner says so."""
+    """Tune's scheduler: trials in their order, of which the study's pruner ends some."""
 
     def __init__(self, searcher: StudySearch) -> None:
         super().__init__()
         self._searcher = searcher
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
-        """Continue or stop."""
-        decision: str = (
-            TrialScheduler.STOP if self._searcher.decide(trial.trial_id, result) else TrialScheduler.CONTINUE
-        )
-        return decision
+        """Report it; a trial that is to end does so by itself, so that its state is saved."""
+        self._searcher.report(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE)
 
 
 class Interruption(tune.Stopper):  # type: ignore[misc]
-    """Ends all trials when a signal came."""
+    """Ends the search once all trials have saved their state after a signal."""
 
     def __init__(self, searcher: StudySearch) -> None:
         self._searcher = searcher
@@ -416,23 +478,29 @@ class Interruption(tune.Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
-        """Whether a signal came."""
-        return self._searcher.stopping
+        """Whether nothing runs any more."""
+        return self._searcher.stopped
 
 
-class Beat(tune.Callback):  # type: ignore[misc]
-    """Gives signs of life in each of Tune's steps."""
+class Steps(tune.Callback):  # type: ignore[misc]
+    """Lets the search act in each of Tune's steps."""
 
     def __init__(self, searcher: StudySearch) -> None:
         self._searcher = searcher
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
-        """A sign, when it is time."""
-        self._searcher.beat()
+        """Look at the trials."""
+        self._searcher.look(trials)
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
-        """Interrupted trials have saved their state."""
+        """Trials that had no room are for whoever continues."""
         self._searcher.release_all()
+
+
+def last_words(trace: str, limit: int = 200) -> str:
+    """The last line of what an actor raised, or of why it is gone."""
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    return lines[-1][:limit] if lines else ""
 
 
 def _name(trial: Any) -> str:
