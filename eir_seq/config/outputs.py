@@ -162,6 +162,11 @@ class OutputBase(Strict):
         return True
 
     @property
+    def compares_rows(self) -> bool:
+        """Whether the loss of a row depends on the outputs of the other rows of its batch, whichever process has them."""
+        return False
+
+    @property
     def corruption(self) -> Corruption | None:
         """How the texts of its input are corrupted, where it learns by restoring them."""
         return None

@@ -218,7 +218,14 @@ class TrainerConfig(Strict):
     compile: bool = Field(False, description="compile the network by torch.compile; the first steps are slow")
     mixing: MixingConfig | None = Field(None, description="mix training rows, and their targets, in pairs")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device; auto: the fastest available")
-    devices: Positive | Literal["auto"] = Field(1, description="how many of them")
+    devices: Positive | Literal["auto"] = Field(
+        1, description="processes on each machine, one per device; they share each batch. auto: all GPUs"
+    )
+    num_nodes: Positive = Field(1, description="number of machines")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="how several processes hold the weights: ddp, a copy each (auto), or fsdp, a shard each",
+    )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; torch's own choice if absent")
     validate_every: Positive | None = Field(None, description="steps between evaluations; each epoch if absent")
     checkpoint_every: Positive | None = Field(None, description="steps between checkpoints; each evaluation if absent")

@@ -356,6 +356,12 @@ class KeptRows:
         self._parts.append(part.detach().to("cpu", kind, copy=True))
         self._rows.append(rows)
 
+    def pop_all(self) -> list[tuple[Tensor, Tensor]]:
+        """All batches, each with its rows, and forget them."""
+        found = list(zip(self._parts, self._rows, strict=True))
+        self._parts, self._rows = [], []
+        return found
+
     def take(self, places: Tensor) -> Tensor:
         """All rows, (rows, ...), and forget them.
 

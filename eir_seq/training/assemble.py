@@ -26,6 +26,7 @@ from eir_seq.training.connect import connect
 from eir_seq.training.console import Console
 from eir_seq.training.mixing import Mixer
 from eir_seq.training.network import Network
+from eir_seq.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from eir_seq.data.missing import Missing
@@ -117,13 +118,16 @@ def settled(config: ExperimentConfig, console: Console) -> ExperimentConfig:
     return config
 
 
-def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None) -> Parts:
+def assemble(
+    config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None, ranks: Ranks = ALONE
+) -> Parts:
     """Read the rows, fit inputs and outputs on the training rows, encode, and build the network.
 
     Args:
         config: the experiment.
         console: is notified of each phase.
         fallback_cache: where encoded rows go if the cache folder cannot be written.
+        ranks: the processes that share the rows of each batch.
 
     Raises:
         UserError: data or config are invalid.
@@ -184,7 +188,16 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     if start is not None:
         start.check(inputs, outputs)
     with console.phase("encoding") as found:
-        data = DataModule(config, splits, inputs, outputs, fallback_cache=fallback_cache, progress=console.progress)
+        data = DataModule(
+            config,
+            splits,
+            inputs,
+            outputs,
+            fallback_cache=fallback_cache,
+            progress=console.progress,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+        )
         data.setup()
         found.append(f"{data.batches_per_epoch:,} batches per epoch")
     with console.phase("building the network") as found:

@@ -33,6 +33,7 @@ from eir_seq.training.network import Network
 from eir_seq.training.optimization import set_rates, steps_per_epoch
 from eir_seq.training.plateau import Plateau, warmup_steps
 from eir_seq.training.protocols import Position, Progress
+from eir_seq.training.ranks import ALONE, Ranks
 from eir_seq.training.rehearsal import rehearse
 from eir_seq.training.run_state import STATE_KEY, RunState, best_step_of
 from eir_seq.training.samples import Samples
@@ -63,6 +64,7 @@ class RunLoop(Checkpoint):
         trackers: Lightning loggers that get every measurement, too.
         samples: what has language models write texts at each evaluation.
         averaging: the average of the weights that is evaluated and kept in their place.
+        ranks: the processes that train; all of them take part in each evaluation and save, and rank 0 writes.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class RunLoop(Checkpoint):
         trackers: Sequence[Logger] = (),
         samples: Samples | None = None,
         averaging: Averaging | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
         self.module = module
@@ -95,6 +98,7 @@ class RunLoop(Checkpoint):
         self.trackers = trackers
         self.samples = samples
         self.averaging = averaging
+        self.ranks = ranks
         self.state = RunState()
         self.seconds_evaluating = 0.0
         self.batch: Batch | None = None
@@ -143,7 +147,7 @@ class RunLoop(Checkpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring data, metrics.csv and running losses to where the weights are."""
-        if "counts" in self.state.running:  # what earlier versions have noted counts other things
+        if self.state.running.keys() & {"counts", "parts"}:  # what earlier versions have noted counts other things
             self.module.running.restore(self.state.running, self.module.device)
         if self.module.train_rows is not None:
             self.module.train_rows.restore(self.state.train_rows, self.module.device)
@@ -152,9 +156,10 @@ class RunLoop(Checkpoint):
             self.averaging.begin(self.state.step, self.module.device)
         self.state.schedule_steps = self.module.schedule_steps
         self._saved = (self.state.step, self.state.evaluation_due) if self.state.step else None
-        self.metrics.restart(self.state.metrics_bytes)
-        if self.samples is not None and self.samples.file is not None:
-            self.samples.file.restart(self.state.samples_bytes)
+        if self.ranks.is_first:
+            self.metrics.restart(self.state.metrics_bytes)
+            if self.samples is not None and self.samples.file is not None:
+                self.samples.file.restart(self.state.samples_bytes)
         self.position.set_position(self.state.epoch, self.state.batches_done)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -180,12 +185,14 @@ class RunLoop(Checkpoint):
     ) -> None:
         """After an optimizer step: measure, evaluate, save, stop, as is due."""
         done, settings = batch_idx + 1, self.config.trainer
-        self.rows_done += len(batch["id"])
         epoch_ends = done == self.module.batches_per_epoch
         if trainer.should_stop:  # a callback wants the run to end: at the end of a step
             self._asked_to_stop, trainer.should_stop = True, False
         if done % settings.accumulate and not epoch_ends:
             return
+        self.rows_done += batch["step_rows"]
+        if self.ranks.several:
+            self._agree()
         state = self.state
         state.step = trainer.global_step
         state.epoch, state.batches_done = (trainer.current_epoch + epoch_ends), (0 if epoch_ends else done)
@@ -225,7 +232,8 @@ class RunLoop(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A signal to the whole process group may end the loader's workers first: save all the same."""
-        if self.signals.received is not None and self._consistent and isinstance(exception, Exception):
+        alone = not self.ranks.several  # the others do not save now
+        if alone and self.signals.received is not None and self._consistent and isinstance(exception, Exception):
             self._save(trainer)
 
     # ------------------------------------------------------------------------------------------------ between steps
@@ -247,6 +255,12 @@ class RunLoop(Checkpoint):
             precision=str(settings.precision),
             accumulates=settings.accumulate > 1,
         )
+
+    def _agree(self) -> None:
+        """What one process was told, a signal or a callback's wish to stop, holds for all of them."""
+        received = self.ranks.maximum(self.signals.received or 0)
+        self.signals.received = received or None
+        self._asked_to_stop = bool(self.ranks.maximum(int(self._asked_to_stop)))
 
     def _settle(self, trainer: Trainer) -> None:
         state, settings = self.state, self.config.trainer
@@ -273,9 +287,10 @@ class RunLoop(Checkpoint):
         point = (self.state.step, self.state.evaluation_due)
         if self._saved == point:
             return
-        self.state.metrics_bytes, self.state.metrics_sha256 = self.metrics.flush()
-        if self.samples is not None and self.samples.file is not None:
-            self.state.samples_bytes, self.state.samples_sha256 = self.samples.file.flush()
+        if self.ranks.is_first:
+            self.state.metrics_bytes, self.state.metrics_sha256 = self.metrics.flush()
+            if self.samples is not None and self.samples.file is not None:
+                self.state.samples_bytes, self.state.samples_sha256 = self.samples.file.flush()
         self.state.running = self.module.running.state()
         if self.module.train_rows is not None:
             self.state.train_rows = self.module.train_rows.state()
@@ -283,7 +298,8 @@ class RunLoop(Checkpoint):
             raise RunFailed(f"step {self.state.step}: the weights are not finite; no checkpoint was written")
         trainer.save_checkpoint(self.store.next_path(self.state.step))
         self._saved = point
-        self.store.prune(best_step_of)
+        if self.ranks.is_first:
+            self.store.prune(best_step_of)
 
     def _evaluate(self, trainer: Trainer) -> None:
         state = self.state
@@ -293,15 +309,17 @@ class RunLoop(Checkpoint):
         start = time.perf_counter()
         self._call_hooks(trainer, "on_validation_start", "on_validation_epoch_start")
         network = self.evaluated_network()
+        self.ranks.share_statistics(network)
         found = evaluate(
             network,
             self.outputs,
             self.validation(),
             device=self.module.device,
             precision=str(self.config.trainer.precision),
-            between=lambda: self._stop(trainer) if self.signals.received is not None else None,
+            between=lambda: self._between_batches(trainer),
             writers=() if self.samples is None else self.samples.writers(network),
             average=self.monitor.metric == AVERAGE,
+            ranks=self.ranks,
         )
         self.seconds_evaluating += time.perf_counter() - start
         self._consistent = False
@@ -313,7 +331,7 @@ class RunLoop(Checkpoint):
         ]
         self._record(measurements)
         written = []
-        if self.samples is not None:
+        if self.samples is not None and self.ranks.is_first:
             written = self.samples.write(network, self._epoch(), state.step, found)
         self._call_hooks(trainer, "on_validation_epoch_end", "on_validation_end")
         state.evaluation_due = False
@@ -321,6 +339,12 @@ class RunLoop(Checkpoint):
         self.progress.evaluated(measurements, best=state.best_step == state.step)
         for sample in written:
             self.progress.say(f"{sample.output} writes: {sample.shown}\n")
+
+    def _between_batches(self, trainer: Trainer) -> None:
+        if self.ranks.several:
+            self._agree()
+        if self.signals.received is not None:
+            self._stop(trainer)
 
     def _call_hooks(self, trainer: Trainer, *names: str) -> None:
         """Those of the other callbacks, around an evaluation that is not the trainer's own."""
@@ -373,7 +397,8 @@ class RunLoop(Checkpoint):
             return
         improved_enough = self.monitor.better(value, state.best_value, early.min_delta if early else 0.0)
         if self.monitor.better(value, state.best_value):
-            self.store.write_best(state.step, network.tensors())
+            if self.ranks.is_first:
+                self.store.write_best(state.step, network.tensors())
             state.best_value, state.best_step, state.best_epoch = value, state.step, self._epoch()
         spared = early is not None and (state.step <= early.after_steps or self._epoch() <= early.after_epochs)
         state.without_improvement = 0 if improved_enough or spared else state.without_improvement + 1
@@ -386,27 +411,24 @@ class RunLoop(Checkpoint):
         """The epoch of the last step, counted from 1."""
         return self.state.epoch + (self.state.batches_done > 0)
 
-    def _training_loss(self) -> float | None:
-        means = self.module.running.means()  # of adversaries, too
+    def _training_loss(self, means: Mapping[str, float] | None = None) -> float | None:
+        means = self.module.running.means() if means is None else means  # of adversaries, too
         own = {name: output.config.loss_weight * means[name] for name, output in self.outputs.items() if name in means}
         return sum(own.values()) if own else None
 
     def _write_training_losses(self) -> None:
         epoch, step = self._epoch(), self.state.step
-        values = {("", "loss"): self._training_loss()}
-        values |= {(name, "loss"): value for name, value in self.module.running.means().items()}
+        means = self.module.running.of_all().means()
+        values = {("", "loss"): self._training_loss(means)}
+        values |= {(name, "loss"): value for name, value in means.items()}
         values["", "learning_rate"] = self.module.learning_rate(step)
         values |= {(name, "weight"): value for name, value in self.module.weighting.weights().items()}
         self.module.running.reset()
         if self.module.train_rows is not None:
             values |= self.module.train_rows.measured()
-        self._record(
-            [
-                Measurement(epoch, step, "train", output, metric, value)
-                for (output, metric), value in values.items()
-                if value is not None
-            ]
-        )
+        known = [[*key, value] for key, value in values.items() if value is not None]
+        known = self.ranks.broadcast(known)  # rank 0 knows the losses of all rows
+        self._record([Measurement(epoch, step, "train", output, metric, value) for output, metric, value in known])
 
     def note(self, values: Mapping[str, float]) -> None:
         """Write what callbacks have measured."""
@@ -415,5 +437,6 @@ class RunLoop(Checkpoint):
     def _record(self, measurements: Sequence[Measurement]) -> None:
         named = {metric_key(m.split, m.output, m.metric): torch.tensor(m.value) for m in measurements}
         self.module.trainer.callback_metrics.update(named)
-        self.metrics.append(measurements)
+        if self.ranks.is_first:
+            self.metrics.append(measurements)
         log_to_trackers(self.trackers, measurements, step=self.state.step)

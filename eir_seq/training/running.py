@@ -11,6 +11,8 @@ from torch import Tensor
 
 from eir_seq.outputs.base import FittedOutput, OutputMetrics
 from eir_seq.training.evaluation import Batch
+from eir_seq.training.groups import own_parts, parts_of_all
+from eir_seq.training.ranks import ALONE, Ranks
 
 MOST_ROWS = 2048
 """Rows that are kept of each output; older ones are forgotten."""
@@ -21,10 +23,11 @@ class TrainingRows:
 
     Args:
         outputs: the fitted outputs by name.
+        ranks: the processes that share the rows of each batch; rank 0 measures those of all.
     """
 
-    def __init__(self, outputs: Mapping[str, FittedOutput]) -> None:
-        self.outputs = outputs
+    def __init__(self, outputs: Mapping[str, FittedOutput], ranks: Ranks = ALONE) -> None:
+        self.outputs, self.ranks = outputs, ranks
         self._kept: dict[str, deque[tuple[Tensor, Tensor]]] = {name: deque() for name in outputs}
 
     def add(self, raw: Mapping[str, Tensor], batch: Batch) -> None:
@@ -41,25 +44,52 @@ class TrainingRows:
             if not len(target):
                 continue
             kept.append((values.float(), target))
-            while sum(len(part) for _, part in kept) - len(kept[0][1]) >= MOST_ROWS:
+            while sum(len(part) for _, part in kept) - len(kept[0][1]) >= MOST_ROWS // self.ranks.world_size:
                 kept.popleft()
 
     def measured(self) -> dict[tuple[str, str], float]:
-        """The metrics of all rows by output and name, without the loss and without single classes; forgets the rows."""
+        """The metrics of the rows of all processes by output and name, without the loss and without single classes, in
+        rank 0; forgets the rows."""
         found: dict[tuple[str, str], float] = {}
+        parts = [self._kept_of(part) for part in self._of_all()]
         for name, kept in self._kept.items():
             metrics = OutputMetrics(self.outputs[name])
-            while kept:
-                metrics.update(*kept.popleft())
+            for part in parts:
+                while part[name]:
+                    metrics.update(*part[name].popleft())
+            kept.clear()
             values = metrics.compute()
             found |= {(name, key): value for key, value in values.items() if key != "loss" and "(" not in key}
         return found
 
     def state(self) -> dict[str, Any]:
-        """For `restore`, exactly."""
-        return {name: [list(part) for part in kept] for name, kept in self._kept.items()}
+        """For `restore`, exactly; complete in rank 0."""
+        return parts_of_all(self._of_all())
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Continue from `state`."""
-        for name, parts in state.items():
-            self._kept[name] = deque((raw.to(device), target.to(device)) for raw, target in parts)
+        for part in own_parts(state, self.ranks):
+            for name, rows in self._kept_of(part, device).items():
+                self._kept[name].extend(rows)
+
+    def _of_all(self) -> list[dict[str, Any]]:
+        """By process and output, pairs of raw outputs and targets; in rank 0."""
+        own = {name: [list(part) for part in kept] for name, kept in self._kept.items()}
+        if not self.ranks.several:
+            return [own]
+        tensors = {
+            f"{name}/{place}/{what}": x
+            for name, kept in own.items()
+            for place, part in enumerate(kept)
+            for what, x in enumerate(part)
+        }
+        counts = {name: len(kept) for name, kept in own.items()}
+        return [
+            {name: [[x[f"{name}/{i}/0"], x[f"{name}/{i}/1"]] for i in range(n)] for name, n in about.items()}
+            for x, about in self.ranks.gather(tensors, counts)
+        ]
+
+    def _kept_of(
+        self, part: Mapping[str, Any], device: torch.device | None = None
+    ) -> dict[str, deque[tuple[Tensor, Tensor]]]:
+        return {name: deque((raw.to(device), target.to(device)) for raw, target in rows) for name, rows in part.items()}

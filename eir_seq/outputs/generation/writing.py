@@ -40,6 +40,14 @@ class RowWriter(Protocol):
         """Raise `UserError` for options by which nothing could be generated."""
         ...
 
+    def take(self) -> tuple[dict[str, Tensor], Any]:
+        """What was generated, as tensors and a JSON value for `give`; it is forgotten."""
+        ...
+
+    def give(self, tensors: Mapping[str, Tensor], state: Any) -> None:
+        """Add what the writer of another process has generated."""
+        ...
+
     def metrics(self) -> dict[str, float]:
         """Metrics of what was generated."""
         ...
@@ -109,6 +117,18 @@ class Writer:
         start, new = ids[:, : encoder.begun], ids[:, 1:]  # a decoder begins with one token
         ended = (new == end).cumsum(dim=1)
         return torch.cat((start, new.masked_fill((ended > 1) | ((ended == 1) & (new != end)), IGNORED)), dim=1)
+
+    def take(self) -> tuple[dict[str, Tensor], Any]:
+        """Texts and scores by row."""
+        state = [[row, text, self.scores[row]] for row, text in self.texts.items()]
+        self.texts, self.scores = {}, {}
+        return {}, state
+
+    def give(self, tensors: Mapping[str, Tensor], state: Any) -> None:
+        """See `take`."""
+        del tensors
+        for row, text, score in state:
+            self.texts[row], self.scores[row] = text, score
 
     def check(self) -> None:
         """Raise `UserError` for options of `generation` by which nothing could be written, and write nothing."""
