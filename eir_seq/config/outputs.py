@@ -163,7 +163,7 @@ class OutputBase(Strict):
 
     @property
     def compares_rows(self) -> bool:
-        """Whether the loss of a row depends on the outputs of the other rows of its batch, whichever process has them."""
+        """Whether the loss of a row depends on other rows of its batch, whichever process has them."""
         return False
 
     @property

@@ -45,6 +45,7 @@ from eir_seq.training.protocols import Data, Progress
 from eir_seq.training.ranks import ALONE, Ranks
 from eir_seq.training.run_state import noted, recorded
 from eir_seq.training.samples import SAMPLES, Samples
+from eir_seq.training.sharding import Sharded, ShardedStrategy
 from eir_seq.training.signals import SignalGuard
 
 
@@ -90,8 +91,9 @@ def fit(
     covered, said = schedule_from(config, checkpoint, total)
     if said is not None:
         progress.say(said)
+    sharded = Sharded(network) if ranks.several and config.trainer.strategy == "fsdp" else None
     module = TrainingModule(
-        network,
+        network if sharded is None else sharded.trained,
         outputs,
         config,
         batches_per_epoch=data.batches_per_epoch,
@@ -119,6 +121,7 @@ def fit(
         samples=samples,
         averaging=averaging,
         ranks=ranks,
+        sharded=sharded,
     )
     if ranks.is_first:
         _refuse_full_disk(network, store.folder, averages=averaging is not None)
@@ -128,7 +131,7 @@ def fit(
             accelerator="gpu" if device.type == "cuda" else device.type,
             devices=ranks.local_world_size,
             num_nodes=ranks.world_size // ranks.local_world_size,
-            strategy=_strategy(ranks, device),
+            strategy=_strategy(ranks, device, sharded=sharded is not None),
             sync_batchnorm=ranks.several and device.type == "cuda",
             precision=config.trainer.precision,
             accumulate_grad_batches=config.trainer.accumulate,
@@ -150,7 +153,9 @@ def fit(
         )
         with signals.deferred():
             _run(trainer, module, data, checkpoint, signals, loop, ranks)
-    if loop.state.best_step is None and (last := loop.evaluated_network()) is not network:
+    if sharded is not None:
+        sharded.gather()
+    elif loop.state.best_step is None and (last := loop.evaluated_network()) is not network:
         network.load_tensors(last.tensors())  # no evaluation has chosen: the average counts as the best
     return loop
 
@@ -249,15 +254,18 @@ def _unnoted_jump(config: ExperimentConfig, checkpoint: Path, step: int, total: 
     )
 
 
-def _strategy(ranks: Ranks, device: torch.device) -> Any:
+def _strategy(ranks: Ranks, device: torch.device, *, sharded: bool) -> Any:
     """How Lightning distributes the training."""
     if not ranks.several:
         return "auto"
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if sharded:
+        return ShardedStrategy(ranks, process_group_backend=backend)
     # Rows may lack inputs or targets, so that which parameters a step uses differs between steps and processes.
     return DDPStrategy(
         find_unused_parameters=True,
-        gradient_as_bucket_view=False,
-        process_group_backend="nccl" if device.type == "cuda" else "gloo",
+        gradient_as_bucket_view=True,
+        process_group_backend=backend,
     )
 
 

@@ -37,6 +37,7 @@ from eir_seq.training.ranks import ALONE, Ranks
 from eir_seq.training.rehearsal import rehearse
 from eir_seq.training.run_state import STATE_KEY, RunState, best_step_of
 from eir_seq.training.samples import Samples
+from eir_seq.training.sharding import Sharded, all_finite
 from eir_seq.training.signals import SignalGuard
 from eir_seq.training.trackers import log_to_trackers
 
@@ -65,6 +66,7 @@ class RunLoop(Checkpoint):
         samples: what has language models write texts at each evaluation.
         averaging: the average of the weights that is evaluated and kept in their place.
         ranks: the processes that train; all of them take part in each evaluation and save, and rank 0 writes.
+        sharded: the network that is trained, where it is in shards.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class RunLoop(Checkpoint):
         samples: Samples | None = None,
         averaging: Averaging | None = None,
         ranks: Ranks = ALONE,
+        sharded: Sharded | None = None,
     ) -> None:
         self.config = config
         self.module = module
@@ -98,7 +101,7 @@ class RunLoop(Checkpoint):
         self.trackers = trackers
         self.samples = samples
         self.averaging = averaging
-        self.ranks = ranks
+        self.ranks, self.sharded = ranks, sharded
         self.state = RunState()
         self.seconds_evaluating = 0.0
         self.batch: Batch | None = None
@@ -227,7 +230,11 @@ class RunLoop(Checkpoint):
 
     def _after_step(self, trainer: Trainer) -> None:
         self._settle(trainer)
-        if self.steps_done == 1 and self.module.total_steps - self.state.step >= REHEARSED_STEPS:
+        if (
+            self.sharded is None
+            and self.steps_done == 1
+            and self.module.total_steps - self.state.step >= REHEARSED_STEPS
+        ):
             self._rehearse()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -294,7 +301,7 @@ class RunLoop(Checkpoint):
         self.state.running = self.module.running.state()
         if self.module.train_rows is not None:
             self.state.train_rows = self.module.train_rows.state()
-        if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
+        if not all_finite(self.module.parameters(), self.ranks):
             raise RunFailed(f"step {self.state.step}: the weights are not finite; no checkpoint was written")
         trainer.save_checkpoint(self.store.next_path(self.state.step))
         self._saved = point
@@ -336,6 +343,8 @@ class RunLoop(Checkpoint):
         self._call_hooks(trainer, "on_validation_epoch_end", "on_validation_end")
         state.evaluation_due = False
         self._consistent = True
+        if self.sharded is not None:
+            network.to("cpu")
         self.progress.evaluated(measurements, best=state.best_step == state.step)
         for sample in written:
             self.progress.say(f"{sample.output} writes: {sample.shown}\n")
@@ -355,6 +364,8 @@ class RunLoop(Checkpoint):
 
     def evaluated_network(self) -> Network:
         """The network as trained, or that of averaged weights where there are such already."""
+        if self.sharded is not None:
+            return self.sharded.gather().to(self.module.device)
         if self.averaging is None or not self.averaging.active:
             return self.module.network
         return self.averaging.renewed(

@@ -32,6 +32,7 @@ from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor
 from eir_seq.training.ranks import ALONE, Ranks
 from eir_seq.training.running import TrainingRows
+from eir_seq.training.sharding import full
 from eir_seq.training.weighting import build_weighting
 
 
@@ -176,7 +177,7 @@ class TrainingModule(LightningModule):
         parameters = [p for held in optimizer.param_groups for p in held["params"] if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = get_total_norm(gradients)
-        self._refuse_non_finite(group, norm)
+        self._refuse_non_finite(group, full(norm))
         if gradient_clip_val is not None:  # that of a user's own trainer
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif (clip := self.config.trainer.gradient_clip) is not None:

@@ -110,8 +110,8 @@ class Ranks:
         if self.is_first:
             own = (dict(tensors), about)
             return [own, *(self._received(rank) for rank in range(1, self.world_size))]
-        contiguous = {name: x.detach().cpu().clone(memory_format=torch.contiguous_format) for name, x in tensors.items()}
-        for part in (json.dumps(about).encode(), safetensors.torch.save(contiguous)):
+        copies = {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()}
+        for part in (json.dumps(about).encode(), safetensors.torch.save(copies)):
             content = _bytes(part)
             dist.send(torch.tensor(len(content)), 0, group=self._control)
             dist.send(content, 0, group=self._control)

@@ -424,7 +424,8 @@ def test_monitors() -> None:
     [
         ({"accelerator": "gpu"}, "trainer.accelerator"),
         ({"precision": "16-mixed"}, "trainer.precision"),
-        ({"devices": 2}, "trainer.devices"),
+        ({"devices": 1000}, "trainer.devices"),
+        ({"num_nodes": 2}, "trainer.num_nodes"),
         ({"max_epochs": None}, "trainer.max_epochs"),
     ],
 )
