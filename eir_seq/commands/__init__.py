@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # docs/guide/training.md. It is read once, by torch.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Torch's C++ code prints advice about DDP that a user of this command cannot follow. It is read once, too.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     raise_file_limit()
     try:
         plugins.load(named_plugins(words))

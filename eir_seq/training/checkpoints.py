@@ -166,7 +166,7 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def write_shard(folder: Path, state: Mapping[str, Any], rank: int) -> None:
-    """Write the shards that another process than rank 0 has of the tensors of a tree, beside what `write_state` writes."""
+    """Write the shards of a process other than rank 0 beside what `write_state` writes."""
     tensors: dict[str, Tensor] = {}
     tree = _to_json(state, "", tensors, {})
     shards = {name: tensors[name] for name in _shards_in(tree)}

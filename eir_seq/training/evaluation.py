@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -122,7 +122,8 @@ def evaluate(
         RunFailed: a raw output or a loss is not finite.
     """
     gathered = Gathered(outputs, writers, average=average)
-    done = 0
+    # Each process pauses between batches as often as the one that has most of them.
+    further = ranks.maximum(len(batches)) - len(batches) if ranks.several and isinstance(batches, Sized) else 0
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
@@ -131,11 +132,10 @@ def evaluate(
             for writer in writers:
                 writer.write(batch["row"].tolist(), on_device)
             between()
-            done += 1
+    for _ in range(further):
+        between()
     if not ranks.several:
         return gathered.measured(metrics=metrics)
-    for _ in range(ranks.maximum(done) - done):
-        between()
     return _measured_of_all(gathered, ranks, metrics=metrics)
 
 

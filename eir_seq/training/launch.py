@@ -28,6 +28,8 @@ from eir_seq.machine import failure_of
 from eir_seq.training.ranks import Ranks
 
 LOCAL = "127.0.0.1"
+SLURM_PORT = 15_000
+"""To which the last digits of the job's number are added, so that jobs on one machine have ports of their own."""
 GRACE = 20.0
 """Seconds in which a process that failed ends, and in which the others end after it."""
 
@@ -101,10 +103,10 @@ def place_of(trainer: TrainerConfig, devices: int, variables: Mapping[str, str] 
     return found
 
 
-def launched_rank(variables: Mapping[str, str] = os.environ) -> int:
-    """The rank of this process if others were started with it; else 0."""
+def launched_rank(variables: Mapping[str, str] = os.environ) -> int | None:
+    """The rank of this process if others were started with it; else None."""
     found = _started(variables)
-    return 0 if found is None else found.rank
+    return None if found is None else found.rank
 
 
 def _started(variables: Mapping[str, str]) -> Place | None:
@@ -120,10 +122,12 @@ def _started(variables: Mapping[str, str]) -> Place | None:
         local_size = int(variables.get("LOCAL_WORLD_SIZE") or size)
         return Place(rank, size, local, local_size, variables.get("MASTER_ADDR", LOCAL), port)
     if int(variables.get("SLURM_STEP_NUM_TASKS") or 1) > 1 and variables.get("SLURM_PROCID"):
-        slurm = SLURMEnvironment(auto_requeue=False)
-        size = int(variables["SLURM_STEP_NUM_TASKS"])
-        local_size = size // int(variables.get("SLURM_STEP_NUM_NODES") or 1)
-        return Place(slurm.global_rank(), size, slurm.local_rank(), local_size, slurm.main_address, slurm.main_port)
+        size, rank = _number(variables, "SLURM_STEP_NUM_TASKS"), _number(variables, "SLURM_PROCID")
+        local, local_size = _number(variables, "SLURM_LOCALID"), size // int(variables.get("SLURM_STEP_NUM_NODES") or 1)
+        nodes = variables.get("SLURM_STEP_NODELIST") or variables.get("SLURM_NODELIST") or LOCAL
+        address = variables.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
+        port = int(variables.get("MASTER_PORT") or SLURM_PORT + int(variables.get("SLURM_JOB_ID") or 0) % 1000)
+        return Place(rank, size, local, local_size, address, port)
     return None
 
 
@@ -181,7 +185,8 @@ class Launch:
             torch.set_num_threads(threads)
         content = {"config": json.loads(self.config.model_dump_json()), "plugins": plugins.loaded()}
         for local_rank in range(1, self.place.local_world_size):
-            environment = {"OMP_NUM_THREADS": str(threads), **os.environ, **self.place.environment(local_rank)}
+            own = self.place.environment(local_rank)
+            environment = {"OMP_NUM_THREADS": str(threads), "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, **own}
             self._processes.append(_Process(self.place.rank + local_rank, content, environment))
         threading.Thread(target=self._watch, daemon=True).start()
 

@@ -110,6 +110,7 @@ class RunLoop(Checkpoint):
         self._consistent = True  # the state, the weights and metrics.csv belong to the same step
         self._unsettled = False  # an epoch ends, and so does its last step
         self._asked_to_stop = False
+        self._agreed = False  # that all processes stop
         self.every = math.ceil(module.total_steps / POINTS)
 
     @property
@@ -265,13 +266,18 @@ class RunLoop(Checkpoint):
 
     def _agree(self) -> None:
         """What one process was told, a signal or a callback's wish to stop, holds for all of them."""
-        received = self.ranks.maximum(self.signals.received or 0)
-        self.signals.received = received or None
+        if received := self.ranks.maximum(self.signals.received or 0):
+            self.signals.received, self._agreed = received, True
         self._asked_to_stop = bool(self.ranks.maximum(int(self._asked_to_stop)))
+
+    @property
+    def _signalled(self) -> bool:
+        """Whether a signal has come, of which all processes know."""
+        return self._agreed if self.ranks.several else self.signals.received is not None
 
     def _settle(self, trainer: Trainer) -> None:
         state, settings = self.state, self.config.trainer
-        if self.signals.received is not None:
+        if self._signalled:
             self._stop(trainer)
         evaluated = state.evaluation_due
         if evaluated:
@@ -280,7 +286,7 @@ class RunLoop(Checkpoint):
         save = evaluated if settings.checkpoint_every is None else state.step % settings.checkpoint_every == 0
         if state.step and (save or self.finished):
             self._save(trainer)
-        if self.signals.received is not None:
+        if self._signalled:
             self._stop(trainer)
         if self.finished:
             trainer.should_stop = True
@@ -352,7 +358,7 @@ class RunLoop(Checkpoint):
     def _between_batches(self, trainer: Trainer) -> None:
         if self.ranks.several:
             self._agree()
-        if self.signals.received is not None:
+        if self._signalled:
             self._stop(trainer)
 
     def _call_hooks(self, trainer: Trainer, *names: str) -> None:

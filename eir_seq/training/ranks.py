@@ -15,7 +15,6 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_gather
 from torch.nn.modules.batchnorm import _BatchNorm
 
 PATIENCE = datetime.timedelta(days=1)
@@ -147,11 +146,7 @@ class Ranks:
         counts = self.sum(counts)
         padded = values.new_zeros(int(max(counts)), *values.shape[1:])
         padded = torch.cat([values, padded[len(values) :]])
-        if padded.requires_grad:
-            parts = all_gather(padded, self._rows)  # type: ignore[no-untyped-call]
-        else:
-            parts = [torch.empty_like(padded) for _ in range(self.world_size)]
-            dist.all_gather(parts, padded.contiguous(), group=self._rows)
+        parts: Tensor = _Gather.apply(padded, self._rows)  # type: ignore[no-untyped-call]
         start = int(sum(counts[: self.rank]))
         rows = torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
         return rows, slice(start, start + len(values))
@@ -171,6 +166,23 @@ class Ranks:
             if isinstance(module, _BatchNorm):
                 for buffer in module.buffers():
                     dist.broadcast(buffer, 0, group=self._rows)
+
+
+class _Gather(torch.autograd.Function):
+    """The tensors of all processes, (processes, ...); their gradients are summed over processes."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        parts = [torch.empty_like(values) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(parts, values.contiguous(), group=group)
+        return torch.stack(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient, group=ctx.group)
+        return gradient[dist.get_rank(ctx.group)], None
 
 
 ALONE = Ranks()
