@@ -114,10 +114,22 @@ class ShardedStrategy(DDPStrategy):
 
 
 def units(network: nn.Module) -> Iterator[nn.Module]:
-    """The layers of stacks, inner ones first, each once."""
-    found = [layer for module in network.modules() if isinstance(module, nn.ModuleList) for layer in module]
-    found = [layer for layer in dict.fromkeys(found) if not isinstance(layer, nn.ModuleList | nn.ModuleDict)]
-    yield from (layer for layer in reversed(found) if any(True for _ in layer.parameters()))
+    """The layers of stacks, inner ones first, each once; those that are not called as wholes belong to the last unit.
+
+    Args:
+        network: a module whose `nn.ModuleList` hold layers.
+    """
+    lists = [
+        part
+        for module in network.modules()
+        if getattr(module, "calls_layers", True)
+        for part in module.children()
+        if isinstance(part, nn.ModuleList)
+    ]
+    layers = dict.fromkeys(layer for part in lists for layer in part)
+    for layer in reversed(layers):
+        if not isinstance(layer, nn.ModuleList | nn.ModuleDict) and next(layer.parameters(), None) is not None:
+            yield layer
 
 
 def all_finite(parameters: Iterable[Tensor], ranks: Ranks) -> bool:

@@ -100,6 +100,8 @@ class Stack(CheckpointsLayers):
     """
 
     packs_for_kernel = False
+    calls_layers = True
+    """Whether it computes a layer by calling it, as training in shards requires, and not by calling its parts."""
 
     def __init__(self, plan: StackPlan) -> None:
         super().__init__()

@@ -49,6 +49,8 @@ class ReversibleStack(Stack):
 
     checkpointable = False
 
+    calls_layers = False
+
     def __init__(self, plan: ReversibleStackPlan) -> None:
         super().__init__(plan)
         self.final_norm = plan.final_norm.build(plan.hidden_size) if plan.final_norm else None
