@@ -11,7 +11,7 @@ from torch import Tensor
 from eir_seq.broker.adversary import ramp
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.evaluation import Batch
-from eir_seq.training.groups import Counts, loss_terms, mean_losses
+from eir_seq.training.losses import Counts, loss_terms, mean_losses
 from eir_seq.training.network import Network
 
 

@@ -21,8 +21,8 @@ from eir_seq.training.callbacks import build_callbacks
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
-from eir_seq.training.groups import batch_loss
 from eir_seq.training.latents import check_layers
+from eir_seq.training.objective import batch_loss
 from eir_seq.training.optimization import build_optimizer, total_steps
 from eir_seq.training.preflight import check_config, check_parts
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import RunFailed
-from eir_seq.outputs.base import FittedOutput, KeptRows, measure
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.writing import RowWriter
+from eir_seq.outputs.measure import KeptRows, measure
 from eir_seq.training.network import Network
 
 if TYPE_CHECKING:

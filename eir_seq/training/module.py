@@ -20,7 +20,7 @@ from eir_seq.randomness import derive_seed
 from eir_seq.training.adversaries import adversary_losses
 from eir_seq.training.averaging import averaged_rate
 from eir_seq.training.evaluation import Batch, Gathered
-from eir_seq.training.groups import RunningLosses, loss_terms, mean_losses, training_outputs, weighted_loss
+from eir_seq.training.losses import RunningLosses, loss_terms, mean_losses, training_outputs, weighted_loss
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor
 from eir_seq.training.running import TrainingRows

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eir_seq.outputs.base import FittedOutput, OutputMetrics
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.measure import OutputMetrics
 from eir_seq.training.evaluation import Batch
 
 MOST_ROWS = 2048

@@ -16,7 +16,7 @@ from eir_seq.errors import UserError
 from eir_seq.training import adversaries
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console
-from eir_seq.training.groups import batch_loss
+from eir_seq.training.objective import batch_loss
 from eir_seq.training.run import train
 from tests.broker.rows import experiment
 from tests.broker.test_parts import batch, connected, network

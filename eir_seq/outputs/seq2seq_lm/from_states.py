@@ -17,7 +17,7 @@ from eir_seq.outputs.base import FittedOutput, TargetRows
 from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 from eir_seq.outputs.seq2seq_lm.decoder import CausalStateDecoder, StateDecoder
-from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm, Seq2SeqLmState
+from eir_seq.outputs.seq2seq_lm.fitted import FittedSeq2SeqLm, Seq2SeqLmState
 from eir_seq.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from eir_seq.tokenizers.targets import encode_targets, padded_labels, target_end, target_frame
 
