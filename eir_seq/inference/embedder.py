@@ -151,7 +151,7 @@ def _source(bundle: Bundle, source: str | None) -> str:
 
 def _readable(bundle: Bundle, source: str) -> str:
     """The input, if its encoder reads nothing but the input."""
-    if source in bundle.config.written or source in bundle.config.asked:
+    if source in bundle.config.written or source in bundle.config.questions:
         message = (
             "its encoder reads texts that are written from it, or questions about it; it has no vectors of its own"
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eir_seq.config.inputs import InputBase
-from eir_seq.config.outputs import Asked, Conversation, DocumentLayout, OutputBase, TargetText
+from eir_seq.config.outputs import Questions, Conversation, DocumentLayout, OutputBase, TargetText
 from eir_seq.config.schema import DataConfig
 from eir_seq.randomness import derive_seed, generator
 from eir_seq.registry import imported
@@ -253,14 +253,14 @@ class Purpose:
 
     `layout`: it is the documents of a language model, in rows of tokens. `written`: the texts that a decoder learns to
     write from it. `sentinels`: tokens for gaps that a tokenizer gets which is trained here. `cache`: where its
-    vocabulary is kept. `asked`: the question about each text. `conversation`: it is that, to be continued.
+    vocabulary is kept. `questions`: those about the texts. `conversation`: it is that, to be continued.
     """
 
     layout: DocumentLayout | None = None
     written: TargetText | None = None
     sentinels: int = 0
     cache: TokenizerCache | None = None
-    asked: Asked | None = None
+    questions: Questions | None = None
     conversation: Conversation | None = None
 
 

@@ -313,7 +313,7 @@ def _load(
     unused = list(found.unused)
     tensors = {**model.computed_tensors(), **found.tensors}
     if wanted is not None:
-        unused += [published for ours, names in found.names.items() if ours not in wanted for published in names]
+        unused += [published for native, names in found.names.items() if native not in wanted for published in names]
         tensors = {name: tensor for name, tensor in tensors.items() if name in wanted}
     buffers = model.saved_buffers()
     expected: dict[str, Tensor] = {**dict(model.named_parameters()), **buffers}

@@ -17,7 +17,7 @@ from eir_seq.models.layers.positions.absolute import SinusoidalPositions
 class Initialization:
     """Weights of linear layers and tables are normal with standard deviation `std`, norms are one, biases zero.
 
-    `stds`: other ones for parameters whose name (ours) matches a pattern; the first match counts.
+    `stds`: other ones for parameters whose name (native) matches a pattern; the first match counts.
     """
 
     std: float

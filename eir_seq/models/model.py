@@ -201,7 +201,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         """Our names of the parameters and saved buffers of a side, see `side`."""
         tensors = {id(x) for module in self.side(name) for x in (*module.parameters(), *module.buffers())}
         own = dict(self.named_parameters()) | dict(self.named_buffers())
-        return {ours for ours, x in own.items() if id(x) in tensors}
+        return {native for native, x in own.items() if id(x) in tensors}
 
     def set_attn_implementation(self, name: str) -> None:
         """Say how attention is computed; values agree up to rounding.
@@ -308,7 +308,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
     def computed_tensors(self) -> Tensors:
         """What a whole checkpoint may leave out, under our names."""
         parts = {"body.": self.declared.body_rows(self.config), "head.": self.declared.rows_of_head(self.config)}
-        return {part + row.ours: row.make() for part in parts for row in parts[part] if isinstance(row, Computed)}
+        return {part + row.native: row.make() for part in parts for row in parts[part] if isinstance(row, Computed)}
 
     def canonical_names(self) -> dict[str, str]:
         """All our names of parameters and saved buffers -> the first name of each."""

@@ -41,8 +41,8 @@ class FittedOutput(ABC):
         state: what `save` writes; it has a `name` and a `config`.
     """
 
-    LEARNT: ClassVar[tuple[str, ...] | None] = None
-    """Fields of the state by which raw outputs are read, such as the classes; None: all that it learned."""
+    FITTED_FIELDS: ClassVar[tuple[str, ...] | None] = None
+    """Fields of the state that raw outputs depend on, such as the classes; None: all of them."""
 
     SAMPLE_ROWS: ClassVar[int] = 0
     """Rows of an evaluation of which the report shows `samples`, evenly spaced, and as many of the worst."""
@@ -70,8 +70,8 @@ class FittedOutput(ABC):
     def same_state(self, other: FittedOutput) -> bool:
         """Whether raw outputs of `other`, of the same type, mean the same: its classes, its scale."""
         own, others = (part.state.model_dump(exclude={"name", "config", "type"}) for part in (self, other))
-        learnt = own.keys() | others.keys() if self.LEARNT is None else set(self.LEARNT)
-        return all(own.get(name) == others.get(name) for name in learnt)
+        fields = own.keys() | others.keys() if self.FITTED_FIELDS is None else set(self.FITTED_FIELDS)
+        return all(own.get(name) == others.get(name) for name in fields)
 
     @property
     def input(self) -> str:

@@ -134,7 +134,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
                 written.get(name),
                 sentinels.get(name, 0),
                 cache,
-                config.asked.get(name),
+                config.questions.get(name),
                 config.conversations.get(name),
             ),
         )

@@ -18,7 +18,7 @@ Counts = Mapping[str, Sequence[float]]
 
 def loss_counts(network: Network, outputs: Mapping[str, FittedOutput], batch: Batch) -> dict[str, list[float]]:
     """What the terms of each output's loss are divided by, for one batch alone."""
-    inputs, labelled = network.learnt(batch["inputs"]), batch.get("labelled", {})
+    inputs, labelled = network.with_predicted_labels(batch["inputs"]), batch.get("labelled", {})
     found = {}
     for name, output in outputs.items():
         own, target = inputs, batch["targets"][name]

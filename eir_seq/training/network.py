@@ -200,8 +200,8 @@ class Network(nn.Module):
         key = self._encoders[name]
         if not tensors:
             assert present is not None
-            learnt: Tensor = self.absence[key]
-            return learnt.expand(len(present), -1)
+            absence: Tensor = self.absence[key]
+            return absence.expand(len(present), -1)
         vector = self._encoded(name, tensors, tokens)
         if present is None:
             return vector
@@ -317,13 +317,13 @@ class Network(nn.Module):
         found = [own for encoder in encoders if (own := getattr(encoder, "penalty", _none)()) is not None]
         return torch.stack(found).sum() if found else None
 
-    def learnt(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
-        """A batch's ``inputs`` with those labels alone that losses are computed of."""
+    def with_predicted_labels(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
+        """A batch's ``inputs``, with only the labels that are predicted and count in losses."""
         found = dict(inputs)
         for name in self.token_inputs.values():
             encoder: Any = self.encoder(name)
-            if hasattr(encoder, "learnt"):
-                found[name] = {**inputs[name], "labels": encoder.learnt(inputs[name]["labels"])}
+            if hasattr(encoder, "predicted_labels"):
+                found[name] = {**inputs[name], "labels": encoder.predicted_labels(inputs[name]["labels"])}
         return found
 
     def count_parameters(self) -> dict[str, int]:

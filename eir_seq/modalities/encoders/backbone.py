@@ -183,7 +183,7 @@ class Seq2SeqEncoder(SequenceEncoder):
         """Arguments of `generate` for a source of one token; `end` ends a text."""
         return {"input_ids": torch.tensor([[end]], device=next(self.parameters()).device)}
 
-    def learnt(self, labels: Tensor) -> Tensor:
+    def predicted_labels(self, labels: Tensor) -> Tensor:
         """The labels (batch, target length) without the tokens that the decoder begins with anyway."""
         return labels[:, self.begun :] if labels.shape[1] > self.begun else labels  # else no row has a target
 
@@ -197,7 +197,7 @@ class Seq2SeqEncoder(SequenceEncoder):
             tensors: what else the source has.
         """
         head: Any = self.backbone.head
-        labels = self.learnt(labels)
+        labels = self.predicted_labels(labels)
         behind = head.prepare({}, {"labels": labels})
         # The first state has to see something where a row has no target.
         there = (labels >= 0) | (torch.arange(labels.shape[1], device=labels.device) == 0)

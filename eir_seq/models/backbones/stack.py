@@ -30,7 +30,7 @@ class StackPlan:
     and the state after `final_norm` comes last, besides the one before it.
     `pooler`: makes `pooler_output` of the states.
     `cached`: the stack can continue from cached keys and values. `features`: documented inputs that mixers read.
-    `packable`: whether padding may be left out; `packs_behind`: only where all of it follows the texts;
+    `packable`: whether padding may be left out; `packs_right_padding_only`: only where all of it follows the texts;
     `packs_holes`: also where masked tokens are between real ones, which no layer may then count.
     `embeds_padding`: not of the embeddings, where tokens see neighbours.
     `blanks_padding`: states at padding, where it stays in, begin as zeros.
@@ -50,7 +50,7 @@ class StackPlan:
     cached: bool = False
     features: tuple[str, ...] = ()
     packable: bool = True
-    packs_behind: bool = False
+    packs_right_padding_only: bool = False
     packs_holes: bool = False
     blanks_padding: bool = False
     embeds_padding: bool = False
@@ -182,7 +182,7 @@ class Stack(CheckpointsLayers):
             memory = memory.to(self.embeddings.tokens.weight.dtype)
             memory_layout = Layout.padded(memory.shape[0], memory.shape[1], encoder_attention_mask)
         packs = self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions)
-        if packs and (not self.plan.packs_behind or layout.right_padded):
+        if packs and (not self.plan.packs_right_padding_only or layout.right_padded):
             layout = layout.without_padding(with_holes=self.plan.packs_holes)
             if layout.packed and memory_layout is not None:
                 memory_layout = self._packed_memory(memory_layout, device)

@@ -64,7 +64,7 @@ class FittedClassification(FittedOutput):
     them in one batch, and does not depend on how rows meet in batches.
     """
 
-    LEARNT = ("classes",)
+    FITTED_FIELDS = ("classes",)
 
     config: ClassificationOutputConfig
 

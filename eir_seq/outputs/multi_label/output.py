@@ -59,7 +59,7 @@ class FittedMultiLabel(FittedOutput):
     the mean over all cells that are known.
     """
 
-    LEARNT = ("labels",)
+    FITTED_FIELDS = ("labels",)
     config: MultiLabelOutputConfig
 
     def __init__(self, state: MultiLabelState) -> None:

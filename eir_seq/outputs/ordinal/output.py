@@ -71,7 +71,7 @@ class CumulativeLink(nn.Module):
 class FittedOrdinal(FittedOutput):
     """An ordinal output that knows its levels. Targets are their indices, (rows,)."""
 
-    LEARNT = ("levels",)
+    FITTED_FIELDS = ("levels",)
     config: OrdinalOutputConfig
 
     def __init__(self, state: OrdinalState) -> None:

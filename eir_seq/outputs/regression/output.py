@@ -64,7 +64,7 @@ class FittedRegression(FittedOutput):
     over the rows that have it.
     """
 
-    LEARNT = ("mean", "deviation")
+    FITTED_FIELDS = ("mean", "deviation")
     config: RegressionOutputConfig
 
     def __init__(self, state: RegressionState) -> None:

@@ -54,7 +54,7 @@ class FittedSimilarity(FittedOutput):
     2 + inputs): score, number of the group, and a number for what is in each input, -1 where a row lacks it.
     """
 
-    LEARNT = ()
+    FITTED_FIELDS = ()
     config: SimilarityOutputConfig
 
     def __init__(self, state: SimilarityState) -> None:

@@ -63,7 +63,7 @@ class FittedSpan(FittedOutput):
     answers are found again: metrics compare texts.
     """
 
-    LEARNT = ()
+    FITTED_FIELDS = ()
     config: SpanOutputConfig
 
     def __init__(self, state: SpanState) -> None:

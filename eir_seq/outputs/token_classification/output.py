@@ -70,7 +70,7 @@ class FittedTokenClassification(FittedOutput):
     loss; its prediction is empty, and counts as wrong.
     """
 
-    LEARNT = ("tags",)
+    FITTED_FIELDS = ("tags",)
 
     config: TokenClassificationOutputConfig
 

@@ -74,7 +74,7 @@ def with_pooler(c: BigBirdConfig, *, pooler: bool = True) -> StackPlan:  # noqa:
 
 
 def big_bird_rows(c: BigBirdConfig) -> Iterator[Row]:
-    """Bert's key table with a bare pooler."""
+    """Bert's key map with a bare pooler."""
     yield Same("pooler", "pooler.dense")
     yield from bert_rows(c)
 
@@ -192,15 +192,15 @@ def _layer(c: BigBirdPegasusConfig, residual: type[Layer], number: int, *, decod
 class SparseDesign(Design):
     """Names of its own for the encoder's attention and for the final norms."""
 
-    def side_rows(self, c: BigBirdPegasusConfig, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:  # type: ignore[override]
-        """The key table of one side."""
-        yield Same(f"{theirs}layernorm_embedding", f"{ours}final_norm")
+    def side_rows(self, c: BigBirdPegasusConfig, published_prefix: str, native_prefix: str, *, decoder: bool) -> Iterator[Row]:  # type: ignore[override]
+        """The key map of one side."""
+        yield Same(f"{published_prefix}layernorm_embedding", f"{native_prefix}final_norm")
         if not decoder:
-            attention, mixer = f"{theirs}layers.{{i}}.self_attn.", f"{ours}layers.{{i}}.mixer."
+            attention, mixer = f"{published_prefix}layers.{{i}}.self_attn.", f"{native_prefix}layers.{{i}}.mixer."
             parts = (*(("self." + part, part) for part in ("query", "key", "value")), ("output", "out"))
             rows = (Same(attention + published, mixer + own) for published, own in parts)
             yield from for_layers(c.encoder_layers, *rows)
-        yield from super().side_rows(c, theirs, ours, decoder=decoder)
+        yield from super().side_rows(c, published_prefix, native_prefix, decoder=decoder)
 
 
 BIGBIRD_PEGASUS = bart_like_architecture(

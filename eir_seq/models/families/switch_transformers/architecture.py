@@ -48,7 +48,7 @@ def _stack(c: SwitchTransformersConfig, *, decoder: bool, routes: bool) -> Stack
             replace(layer, residual=PreNormMoe, mlp=experts) if routed else layer  # type: ignore[type-var]
             for layer, routed in zip(plan.layers, sparse, strict=True)
         ),
-        packs_behind=not c.router_ignore_padding_tokens,  # before a text, padding uses capacity of the experts
+        packs_right_padding_only=not c.router_ignore_padding_tokens,  # before a text, padding uses capacity of the experts
         output_router_logits=routes if any(sparse) else None,
     )
 
@@ -68,13 +68,13 @@ def _encoder_plan(c: SwitchTransformersConfig) -> StackPlan:
     return _stack(c, decoder=False, routes=c.add_router_probs)
 
 
-# ------------------------------------------------------------------------------------------------------ key tables
+# ------------------------------------------------------------------------------------------------------ key maps
 
 
-def _side_rows(c: SwitchTransformersConfig, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
-    for row in t5_side_rows(c, theirs, ours, decoder=decoder):
-        yield replace(row, theirs=row.theirs.replace(".DenseReluDense.", ".mlp."))
-    block, layer = f"{theirs}block.{{i}}.layer.{1 + decoder}.mlp.", ours + "layers.{i}.mlp."
+def _side_rows(c: SwitchTransformersConfig, published: str, native: str, *, decoder: bool) -> Iterator[Row]:
+    for row in t5_side_rows(c, published, native, decoder=decoder):
+        yield replace(row, published=row.published.replace(".DenseReluDense.", ".mlp."))
+    block, layer = f"{published}block.{{i}}.layer.{1 + decoder}.mlp.", native + "layers.{i}.mlp."
     yield from for_layers(
         c.layers(decoder=decoder),
         Same(block + "router.classifier", layer + "router"),
