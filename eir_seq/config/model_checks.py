@@ -132,7 +132,7 @@ def check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             given.pop("model_type", None)
             published = _published_config(Path(str(model["model_type"]))) or {}
             known = options.fields(_config_class(architecture))
-            base, _ = options.sift(_config_class(architecture), documented_spelling(published, known))
+            base, _ = options.split_known(_config_class(architecture), documented_spelling(published, known))
         else:
             base = {}
             if place.startswith("outputs."):  # without its encoder

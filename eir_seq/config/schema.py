@@ -23,7 +23,7 @@ from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
 from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.mixing import MixingConfig
 from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
-from eir_seq.config.outputs import Questions, Conversation, DocumentLayout, OutputBase, TargetText
+from eir_seq.config.outputs import Conversation, DocumentLayout, OutputBase, Questions, TargetText
 from eir_seq.config.start_from import StartFromConfig
 from eir_seq.config.strict import Delimiter, Fraction, Name, Positive, Several
 from eir_seq.config.strict import Strict as Strict

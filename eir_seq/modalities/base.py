@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eir_seq.config.inputs import InputBase
-from eir_seq.config.outputs import Questions, Conversation, DocumentLayout, OutputBase, TargetText
+from eir_seq.config.outputs import Conversation, DocumentLayout, OutputBase, Questions, TargetText
 from eir_seq.config.schema import DataConfig
 from eir_seq.randomness import derive_seed, generator
 from eir_seq.registry import imported
@@ -131,11 +131,11 @@ class Cells(Protocol):
         """Columns that hold such cells, and the config key of each."""
 
     @property
-    def is_demanding(self) -> bool:
+    def checks_rows(self) -> bool:
         """Whether rows have to be checked beyond their texts."""
 
     @property
-    def resolved(self) -> frozenset[str]:
+    def file_columns(self) -> frozenset[str]:
         """Columns whose cells change as their files are found."""
 
     def read(self, column: str, text: str | None, folder: Path) -> Any:

@@ -201,15 +201,15 @@ def describe(config: type[Options]) -> list[dict[str, Any]]:
     ]
 
 
-def sift(config: type[Options], content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_known(config: type[Options], content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The entries that are options of `config`, those of its parts too, and the entries that are none."""
     names = fields(config)
     known = {name: value for name, value in content.items() if config.aliases.get(name, name) in names}
     others = {name: value for name, value in content.items() if name not in known}
     for name, part in config.parts.items():
         if isinstance(known.get(name), Mapping):
-            known[name], strangers = sift(part, known[name])
-            others |= {name: strangers} if strangers else {}
+            known[name], unknown = split_known(part, known[name])
+            others |= {name: unknown} if unknown else {}
     return known, others
 
 

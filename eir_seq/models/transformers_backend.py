@@ -24,7 +24,7 @@ _EMBEDDING = re.compile(r"embed|(?:^|\.)(?:wte|wpe|shared)\.")
 
 
 class TransformersModel(nn.Module):
-    """A model of transformers behind the interface of `eir_seq.models.model.Model`; of an encoder-decoder the encoder.
+    """A model of transformers with the interface of `eir_seq.models.model.Model`; of an encoder-decoder the encoder.
 
     Attributes:
         config: the options, an object of transformers.

@@ -77,7 +77,7 @@ class FittedOutput(ABC):
     def input(self) -> str:
         """The input whose tokens are read, of an output that reads tokens."""
         chosen: str | None = getattr(self.config, "input", None)
-        assert chosen is not None, "settled before the output was built"
+        assert chosen is not None, "resolved before the output was built"
         return chosen
 
     @property
@@ -190,7 +190,7 @@ class FittedOutput(ABC):
         """
 
     def calibrated(self, raw: Tensor, target: Tensor) -> Self:
-        """The output as `predict` uses it, settled on validation rows with the best weights; by default as it is.
+        """The output as `predict` uses it, calibrated on validation rows with the best weights; by default as it is.
 
         It is called once, when training is done, if `config.calibrated_by` names a key; what it chooses is part of the
         state that `save` writes. It depends on the arguments alone, so that a resumed run chooses the same. With

@@ -95,7 +95,7 @@ def render(
         raise UserError(Fault("chat_template", f"cannot render this conversation: {error}")) from error
     if not continue_final_message:
         return text
-    before, mark, behind = text.rpartition(_CUT_HERE.strip())
+    before, mark, after = text.rpartition(_CUT_HERE.strip())
     if not mark:
         raise UserError(Fault("continue_final_message", "the template leaves out the end of the final message"))
-    return before if behind.startswith(" ") else before.rstrip()
+    return before if after.startswith(" ") else before.rstrip()

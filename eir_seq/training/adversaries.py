@@ -58,7 +58,7 @@ def adversary_losses(
     terms: dict[str, Tensor] = {}
     predicted: dict[str, str] = {}
     broker = network.broker
-    for adversary in () if broker is None else broker.opponents:
+    for adversary in () if broker is None else broker.listed_adversaries:
         assert broker is not None
         taken = broker.held.get(adversary.source)
         if taken is None:  # no row has its input

@@ -13,7 +13,7 @@ import torch
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.missing import Missing, rows_where
 from eir_seq.data.module import DataModule
-from eir_seq.data.settle import settle
+from eir_seq.data.resolve import resolve
 from eir_seq.data.source import Splits, load_splits
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality
@@ -99,13 +99,13 @@ class Parts:
         return {form: picture for form, picture in found.items() if form not in ambiguous}
 
 
-def settled(config: ExperimentConfig, console: Console) -> ExperimentConfig:
-    """The experiment with the names of columns that it leaves to the data; see `eir_seq.data.settle`.
+def resolved(config: ExperimentConfig, console: Console) -> ExperimentConfig:
+    """The experiment with the names of columns that it leaves to the data; see `eir_seq.data.resolve`.
 
     Raises:
         UserError: the training table cannot be read, or has no such columns.
     """
-    config, decided = settle(config)
+    config, decided = resolve(config)
     for line in decided:
         console.say(line)
     return config

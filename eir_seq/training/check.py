@@ -16,7 +16,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.batching import batch_costs
 from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import LENGTH
-from eir_seq.training.assemble import Parts, assemble, settled
+from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.callbacks import build_callbacks
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
@@ -105,7 +105,7 @@ def check(config: ExperimentConfig) -> CheckResult:
     device, monitor = check_config(config)
     build_callbacks(config)
     with Console() as console:
-        config = settled(config, console)
+        config = resolved(config, console)
         parts = assemble(config, console)
     if config.trainer.latents is not None:
         check_layers(parts.network, config.trainer.latents, parts.outputs, "trainer.latents")

@@ -20,7 +20,7 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.generation.source import BETWEEN
 from eir_seq.outputs.generation.writing import build_writers, check_writing
 from eir_seq.outputs.predictions import write_predictions
-from eir_seq.training.assemble import Parts, assemble, settled
+from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
 from eir_seq.training.calibration import calibrate_on_train
 from eir_seq.training.callbacks import build_callbacks, shows_progress
@@ -213,7 +213,7 @@ class _Run:
 
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
-        self.config = settled(self.config, self.console)
+        self.config = resolved(self.config, self.console)
         parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE))
         with contextlib.closing(parts.data), flags_restored():
             result = self._phases(parts, start)
@@ -357,9 +357,9 @@ class _Run:
                     average=self.monitor.metric == AVERAGE,
                 )
             if split == "validation" and split in found:
-                settled, found[split] = calibrate(parts.outputs, found[split])
-                parts.outputs.update(settled)
-                self.report.outputs |= {name: output.describe() for name, output in settled.items()}
+                calibrated, found[split] = calibrate(parts.outputs, found[split])
+                parts.outputs.update(calibrated)
+                self.report.outputs |= {name: output.describe() for name, output in calibrated.items()}
         network.to("cpu")
         self._measure_test(found, state)
         return found

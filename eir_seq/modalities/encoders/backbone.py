@@ -112,9 +112,9 @@ class SequenceEncoder(Encoder):
         states: Tensor = head.states(output) if isinstance(head, Head) else output.last_hidden_state
         if "pixel_values" in own:  # an image, whose states precede those of the text
             states = states[:, -mask.shape[1] :]
-        behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
-        if behind is not None and states.shape[1] > mask.shape[1]:
-            mask = torch.cat((mask, behind), dim=1)
+        regions = own.get("visual_attention_mask")  # regions, whose states follow those of the text
+        if regions is not None and states.shape[1] > mask.shape[1]:
+            mask = torch.cat((mask, regions), dim=1)
         asked = {
             "word_ids": word_ids,
             "word_counts": word_counts,
@@ -172,12 +172,12 @@ class SequenceEncoder(Encoder):
 class Seq2SeqEncoder(SequenceEncoder):
     """A source and the target that is written from it to the states of the decoder.
 
-    `begun`: how many tokens of every target the decoder begins with anyway, 1 where a target begins with its start
+    `given_tokens`: how many tokens of every target the decoder is given, 1 where a target begins with its start
     token. Labels leave that out: where positions are relative, a repeated start token has the state of the first one,
     so that neither what follows the one nor what follows the other could be learned.
     """
 
-    begun: int = 0
+    given_tokens: int = 0
 
     def example(self, end: int) -> dict[str, Tensor]:
         """Arguments of `generate` for a source of one token; `end` ends a text."""
@@ -185,7 +185,9 @@ class Seq2SeqEncoder(SequenceEncoder):
 
     def predicted_labels(self, labels: Tensor) -> Tensor:
         """The labels (batch, target length) without the tokens that the decoder begins with anyway."""
-        return labels[:, self.begun :] if labels.shape[1] > self.begun else labels  # else no row has a target
+        return (
+            labels[:, self.given_tokens :] if labels.shape[1] > self.given_tokens else labels
+        )  # else no row has a target
 
     def read(self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor, **tensors: Any) -> TokenStates:  # type: ignore[override]
         """States of the decoder at each token of the target, from the true tokens before it.
@@ -198,11 +200,11 @@ class Seq2SeqEncoder(SequenceEncoder):
         """
         head: Any = self.backbone.head
         labels = self.predicted_labels(labels)
-        behind = head.prepare({}, {"labels": labels})
+        decoder = head.prepare({}, {"labels": labels})
         # The first state has to see something where a row has no target.
         there = (labels >= 0) | (torch.arange(labels.shape[1], device=labels.device) == 0)
-        behind["decoder_attention_mask"] = there
-        found = super().read(input_ids, attention_mask, **tensors, **behind)
+        decoder["decoder_attention_mask"] = there
+        found = super().read(input_ids, attention_mask, **tensors, **decoder)
         return replace(found, mask=labels >= 0, inputs={**found.inputs, "labels": labels})
 
 
@@ -303,5 +305,5 @@ def build_sequence_encoder(
     if isinstance(encoder, Seq2SeqEncoder):
         assert isinstance(tokenizer, Tokenizer), "a target is a text"
         before, _ = target_frame(tokenizer, f"{place}.tokenizer")
-        encoder.begun = int(before[:1] == [backbone.head.config.decoder_start_id])
+        encoder.given_tokens = int(before[:1] == [backbone.head.config.decoder_start_id])
     return encoder

@@ -20,8 +20,8 @@ from eir_seq.modalities.sequence.corruption import (
     Hiding,
     SpanCorruption,
     Vocabulary,
-    demand,
     masked,
+    require_tokens,
 )
 from eir_seq.models.heads.base import IGNORED
 from eir_seq.tokenizers.framing import FIRST
@@ -77,7 +77,7 @@ class MaskingCollator:
 class RestoringCollator:
     """Takes something out of what another collator makes; the target becomes `labels`.
 
-    `front`, `back`: special tokens around a text. `before`, `behind`: those around a target.
+    `front`, `back`: special tokens around a text. `before`, `after`: those around a target.
     """
 
     inner: Collator
@@ -86,7 +86,7 @@ class RestoringCollator:
     front: int
     back: int
     before: tuple[int, ...]
-    behind: tuple[int, ...]
+    after: tuple[int, ...]
     pad_id: int
 
     def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
@@ -99,7 +99,7 @@ class RestoringCollator:
             end = len(text) - self.back
             source, target = self.corruption(draw.generator(self.name, row, "corruption"), text[self.front : end])
             sources.append(np.concatenate([text[: self.front], source, text[end:]]))
-            targets.append(np.concatenate([self.before, target, self.behind]))
+            targets.append(np.concatenate([self.before, target, self.after]))
         lengths = np.array([len(source) for source in sources])
         input_ids = np.full((len(rows), lengths.max()), self.pad_id, np.int64)
         real = np.arange(lengths.max()) < lengths[:, None]
@@ -125,16 +125,16 @@ def corrupting_collator(fitted: FittedSequence, config: OutputBase) -> MaskingCo
     assert wanted is not None
     if isinstance(wanted, HiddenTokens):
         split = wanted.whole_words and not fitted.has_words
-        demand(vocabulary, place, kind, mask=True, words=split)
+        require_tokens(vocabulary, place, kind, mask=True, words=split)
         hiding = Hiding(wanted.probability, wanted.mean_span_length, wanted.whole_words)
         shares = (wanted.mask_share, wanted.random_share)
         return MaskingCollator(fitted.collator, fitted.name, vocabulary, hiding, *shares, wanted.draws)
     corruption: Corruption
     if isinstance(wanted, RemovedSpans):
-        demand(vocabulary, place, kind, sentinels=True)
+        require_tokens(vocabulary, place, kind, sentinels=True)
         corruption = SpanCorruption(wanted.density, wanted.mean_span_length, vocabulary.sentinels)
     else:
-        demand(vocabulary, place, kind, mask=True)
+        require_tokens(vocabulary, place, kind, mask=True)
         mask = vocabulary.mask
         assert mask is not None
         corruption = Denoising(
@@ -145,8 +145,8 @@ def corrupting_collator(fitted: FittedSequence, config: OutputBase) -> MaskingCo
             mask,
             vocabulary.ends,
         )
-    before, behind = target_frame(tokenizer, place)
+    before, after = target_frame(tokenizer, place)
     parts = [part.token for part in tokenizer.framing.single]
     front, inner = parts.index(FIRST), fitted.collator
     back = len(parts) - front - 1
-    return RestoringCollator(inner, fitted.name, corruption, front, back, tuple(before), tuple(behind), inner.pad_id)
+    return RestoringCollator(inner, fitted.name, corruption, front, back, tuple(before), tuple(after), inner.pad_id)

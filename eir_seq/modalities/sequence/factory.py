@@ -39,7 +39,9 @@ class SequenceFactory(SequenceModality):
         if purpose.layout is not None:
             return DocumentsModality(name, config, purpose.layout, cache=purpose.cache)
         if purpose.questions is not None:
-            return QuestionModality(name, config, questions=purpose.questions, sentinels=purpose.sentinels, cache=purpose.cache)
+            return QuestionModality(
+                name, config, questions=purpose.questions, sentinels=purpose.sentinels, cache=purpose.cache
+            )
         return super().build(name, config, purpose)
 
     @classmethod

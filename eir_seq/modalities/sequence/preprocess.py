@@ -63,7 +63,7 @@ class SequenceModality(Modality):
         return InputCells(self.name, self.config, declare_sources(self.name, self.config))
 
     def fit(self, train_rows: Rows, seed: int) -> FittedSequence:
-        """Train or load the tokenizer, and settle `max_length`, on the training rows.
+        """Train or load the tokenizer, and resolve `max_length`, on the training rows.
 
         Raises `UserError` if the texts have no token, or where `max_length` has no room for any.
         """

@@ -138,7 +138,7 @@ class Joined(nn.Module):
         self.embeddings.others = plan.others.build()
         given = GivenStates.Config(plan.hidden_size)
         # the padding of a text precedes the others, which matters to no layer: positions are in the first states
-        shared = StackPlan(embeddings=given, layers=plan.layers, features=(OTHERS,), packs_holes=True)
+        shared = StackPlan(embeddings=given, layers=plan.layers, features=(OTHERS,), packs_inner_padding=True)
         self.stack: Stack = shared.build()
         self.closing = replace(shared, layers=(plan.closing,)).build() if plan.closing else None
         self.pooler = plan.pooler.build() if plan.pooler else None

@@ -19,7 +19,7 @@ from torch import Tensor
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import CONFIG, open_regular, read_text
 from eir_seq.models.option_checks import check_options
-from eir_seq.models.options import ModelConfig, default_of, fields, sift
+from eir_seq.models.options import ModelConfig, default_of, fields, split_known
 from eir_seq.models.rope_options import documented_spelling
 
 MOST_TENSORS = 50_000
@@ -140,7 +140,7 @@ def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
     sides = fields(config).get("is_encoder_decoder")
     free = () if sides is None or sides.metadata["choices"] else ("is_encoder_decoder",)  # it tells classes apart then
     derived = {name: value for name, value in content.items() if name in DERIVED and name not in free}
-    options, rest = sift(config, {name: value for name, value in content.items() if name not in derived})
+    options, rest = split_known(config, {name: value for name, value in content.items() if name not in derived})
     if "id2label" in content and isinstance(content["id2label"], dict):
         options["num_labels"] = len(content["id2label"])
     if faults := check_options(model_type, options):

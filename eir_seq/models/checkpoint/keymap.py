@@ -1,6 +1,6 @@
 """Maps published parameter names to those used here, in both directions.
 
-A row moves a parameter, or the weight and bias of a module, from its published to its native name; its inverse is exact.
+A row moves a parameter, or the weight and bias of a module, from its published to its native name, and exactly back.
 """
 
 from __future__ import annotations

@@ -193,15 +193,15 @@ def build_options(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Gene
             faults.append(Fault(name, problem))
     if faults:
         raise UserError(*faults)
-    settled = {name: value for name, value in defaults.items() if name in FIELDS and value is not None}
-    for name in list(settled):
-        if (problem := problem_of(settled[name], HINTS[name], FIELDS[name].metadata)) is not None:
+    resolved = {name: value for name, value in defaults.items() if name in FIELDS and value is not None}
+    for name in list(resolved):
+        if (problem := problem_of(resolved[name], HINTS[name], FIELDS[name].metadata)) is not None:
             raise UserError(Fault(name, problem, "the model's own generation options"))
     if given.get("max_new_tokens") is not None:
-        settled.pop("max_length", None)
+        resolved.pop("max_length", None)
     elif given.get("max_length") is not None:
-        settled.pop("max_new_tokens", None)
-    options = GenerationOptions(**{**settled, **given})
+        resolved.pop("max_new_tokens", None)
+    options = GenerationOptions(**{**resolved, **given})
     if found := [Fault(*problem) for problem in options.problems_of(given)]:
         raise UserError(*found)
     return options

@@ -226,10 +226,10 @@ class Classes(Form):
         logits, wanted = self.logits(raw), target.flatten(1).long()
         entropy = F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none").sum(dim=1)
         known = (wanted != IGNORED)[:, None]
-        chances = logits.softmax(dim=1) * known
+        probabilities = logits.softmax(dim=1) * known
         true = F.one_hot(wanted.clamp_min(0), logits.shape[1]).transpose(1, 2) * known
         sizes = true.sum(2)
-        dice = (2 * (chances * true).sum(2) + SMOOTH) / (chances.sum(2) + sizes + SMOOTH)
+        dice = (2 * (probabilities * true).sum(2) + SMOOTH) / (probabilities.sum(2) + sizes + SMOOTH)
         there = sizes > 0
         loss = ((1 - dice) * there).sum(1) / there.sum(1).clamp_min(1)
         return torch.stack([entropy, self.output.config.dice_weight * loss], dim=1)

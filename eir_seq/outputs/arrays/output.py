@@ -26,7 +26,7 @@ MOST_SHOWN = 1 << 16
 
 
 class GridState(Strict):
-    """What a fitted output remembers of the training rows."""
+    """The state of a fitted output, fitted on the training rows."""
 
     name: str
     shape: list[int] = Field(min_length=1, max_length=3, description="of the target")
@@ -130,7 +130,7 @@ class FittedGridOutput(FittedOutput):
         return self.form.errors(raw, target)
 
     def samples(self, raw: Tensor, target: Tensor) -> dict[str, NDArray[Any]]:
-        """Values in the target's own units, or indices of classes, NaN where there are none; large arrays thinned."""
+        """Values in the target's own units, or indices of classes, NaN where missing; large arrays subsampled."""
         height = self.grid[1]
         step = math.ceil(max(1.0, (math.prod(self.grid) / MOST_SHOWN) ** (1 if height == 1 else 0.5)))
         shown = {"true": self.form.true(target), "predicted": self.form.predicted(raw).float()}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from eir_seq.outputs.classes.statistics import Calibration, ClassRow, Curve, binned, mean_curve, thinned
+from eir_seq.outputs.classes.statistics import Calibration, ClassRow, Curve, binned, mean_curve, subsampled
 from eir_seq.outputs.reporting.plots import COLOURS, INK, SERIES, Plot, figure_of, legend_below, plot, short
 from eir_seq.outputs.reporting.sections import Section, Share, Table
 
@@ -66,7 +66,7 @@ def class_curves(
     title: str, curves: dict[str, Curve], *, x: str, y: str, area: str, diagonal: bool, what: str = "class"
 ) -> Plot:
     """A ROC or precision-recall curve per class (or `what` else has one); with many classes their mean stands out."""
-    shown = {name: thinned(curve) for name, curve in curves.items()}
+    shown = {name: subsampled(curve) for name, curve in curves.items()}
     mean = mean_curve(list(curves.values()))
 
     def draw(axes: Axes) -> None:

@@ -34,7 +34,7 @@ COLUMNS = 8
 
 
 class ClassificationState(Strict):
-    """What a fitted classification output remembers of the training rows."""
+    """The state of a fitted classification output, fitted on the training rows."""
 
     type: Literal["classification"] = "classification"
     name: str

@@ -34,7 +34,7 @@ WINDOW = 11
 
 
 class ImageState(GridState):
-    """What a fitted output of pictures remembers; mean and deviation of channels are on a scale from 0 to 1."""
+    """The state of a fitted output of pictures; mean and deviation of channels are on a scale from 0 to 1."""
 
     type: Literal["image"] = "image"
     config: ImageOutputConfig

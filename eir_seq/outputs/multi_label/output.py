@@ -30,7 +30,7 @@ _OF_LABELS = tuple(metric.name for metric in METRICS if metric.per_class)
 
 
 class MultiLabelState(Strict):
-    """What a fitted multi-label output remembers of the training rows."""
+    """The state of a fitted multi-label output, fitted on the training rows."""
 
     type: Literal["multi_label"] = "multi_label"
     name: str

@@ -28,7 +28,7 @@ SMALLEST_STEP = 1e-4
 
 
 class OrdinalState(Strict):
-    """What a fitted ordinal output remembers of the training rows."""
+    """The state of a fitted ordinal output, fitted on the training rows."""
 
     type: Literal["ordinal"] = "ordinal"
     name: str

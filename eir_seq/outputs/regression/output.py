@@ -40,7 +40,7 @@ Numbers = Annotated[
 
 
 class RegressionState(Strict):
-    """What a fitted regression output remembers of the training rows."""
+    """The state of a fitted regression output, fitted on the training rows."""
 
     type: Literal["regression"] = "regression"
     name: str

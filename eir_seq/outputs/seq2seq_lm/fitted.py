@@ -18,7 +18,7 @@ from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 
 
 class Seq2SeqLmState(Strict):
-    """What a sequence-to-sequence output remembers: its config, with the input that it reads."""
+    """The state of a sequence-to-sequence output: its config, with the input that it reads."""
 
     type: Literal["seq2seq_lm"] = "seq2seq_lm"
     name: str
@@ -67,9 +67,9 @@ class FittedSeq2SeqLm(FittedTokenScores):
             tensors: Mapping[str, Tensor] = batch["inputs"][name]
             return tensors
 
-        before, behind = fitted.target_frame
+        before, after = fitted.target_frame
         rows, column = self.config.generate_rows, self.config.column
-        return TextSource([name], read, encoder, fitted.tokenizer, before, behind, fitted.end, longest, column, rows)
+        return TextSource([name], read, encoder, fitted.tokenizer, before, after, fitted.end, longest, column, rows)
 
     def measure_texts(self, written: Sequence[str], true: Sequence[str]) -> dict[str, float]:
         """Metrics of generated texts, each with its reference."""

@@ -27,7 +27,7 @@ START, END, FROM, TO, WINDOW = range(5)
 
 
 class SpanState(Strict):
-    """What a fitted output remembers of the training rows."""
+    """The state of a fitted output, fitted on the training rows."""
 
     type: Literal["span"] = "span"
     name: str
@@ -69,7 +69,7 @@ class FittedSpan(FittedOutput):
     def __init__(self, state: SpanState) -> None:
         super().__init__(state)
         self._known: list[tuple[TargetRows, int, int]] = []
-        assert state.config.context is not None, "settled with the experiment"
+        assert state.config.context is not None, "resolved with the experiment"
         self._text = state.config.context
 
     @property
@@ -191,7 +191,7 @@ def checked_answers(config: SpanOutputConfig, name: str, rows: TargetRows, ids: 
 
 def _answers(config: SpanOutputConfig, rows: TargetRows) -> list[tuple[Spans, str | None]]:
     """The answers of each row, and what is wrong with them."""
-    assert config.context is not None, "settled with the experiment"
+    assert config.context is not None, "resolved with the experiment"
     starts = None if config.answer_start is None else rows[config.answer_start]
     read = zip(read_answers(rows[config.answers], starts), rows[config.context], strict=True)
     return [([], own) if isinstance(own, str) else (own, next(misplaced(own, text), None)) for own, text in read]
@@ -211,7 +211,7 @@ class Span(Output):
     @property
     def checked_columns(self) -> tuple[str, ...]:
         """The answers, and the texts that they are parts of."""
-        assert self.config.context is not None, "settled with the experiment"
+        assert self.config.context is not None, "resolved with the experiment"
         return (*self.config.columns(), self.config.context)
 
     def faulty_rows(self, rows: TargetRows) -> Iterator[tuple[int, str]]:

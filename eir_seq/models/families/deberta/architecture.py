@@ -150,7 +150,7 @@ class _TalkingHeads(DisentangledAttention):
 
 def deberta_plan(c: DebertaConfig, *, pooler: bool = False) -> StackPlan:
     """Keys have no bias; every distance has its own row."""
-    distances = Distances(c.farthest) if c.relative_attention else None
+    distances = Distances(c.max_distance) if c.relative_attention else None
     mixer = (_TalkingHeads if c.talking_head else DisentangledAttention).Config(
         hidden_size=c.hidden_size,
         num_heads=c.num_attention_heads,

@@ -64,7 +64,7 @@ class ConvolvedLayer(Configured):
 def deberta_v2_plan(c: DebertaV2Config, *, pooler: bool = False) -> StackPlan:
     """Far distances share rows; distances may be projected as tokens are; a convolution parallel to the first layer."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
-    distances = Distances(c.farthest, c.buckets) if c.relative_attention else None
+    distances = Distances(c.max_distance, c.buckets) if c.relative_attention else None
     mixer = DisentangledAttention.Config(
         hidden_size=c.hidden_size,
         num_heads=c.num_attention_heads,

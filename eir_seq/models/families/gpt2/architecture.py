@@ -83,7 +83,11 @@ def gpt2_rows(c: LikeGPT2) -> Iterator[Row]:
     yield from for_layers(
         c.n_layer,
         Same(LAYER + "ln_1", NATIVE + "mixer_norm"),
-        Fused(LAYER + "attn.c_attn", (NATIVE + "mixer.query", NATIVE + "mixer.key", NATIVE + "mixer.value"), transpose=True),
+        Fused(
+            LAYER + "attn.c_attn",
+            (NATIVE + "mixer.query", NATIVE + "mixer.key", NATIVE + "mixer.value"),
+            transpose=True,
+        ),
         Same(LAYER + "attn.c_proj", NATIVE + "mixer.out", transpose=True),
         Same(LAYER + "ln_cross_attn", NATIVE + "cross_norm"),
         Same(LAYER + "crossattention.q_attn", NATIVE + "cross.query", transpose=True),

@@ -72,7 +72,9 @@ SEPARATE = (
     Same(LAYER + "attn.v_proj", NATIVE + "mixer.value"),
 )
 BLOCKS = Fused(
-    LAYER + "attn.qkv_proj", (NATIVE + "mixer.query", NATIVE + "mixer.value", NATIVE + "mixer.key"), groups=CODEGEN_BLOCKS
+    LAYER + "attn.qkv_proj",
+    (NATIVE + "mixer.query", NATIVE + "mixer.value", NATIVE + "mixer.key"),
+    groups=CODEGEN_BLOCKS,
 )
 
 

@@ -49,7 +49,9 @@ def _encoder_side_rows(c: LongT5Config, native: str) -> Iterator[Row]:
     yield Same(f"{first}global_relative_attention_bias", f"{native}position_table.sums.table")
     yield from for_layers(
         c.num_layers,
-        Same(f"encoder.block.{{i}}.layer.0.{attention}.global_input_layer_norm", f"{native}layers.{{i}}.mixer.sum_norm"),
+        Same(
+            f"encoder.block.{{i}}.layer.0.{attention}.global_input_layer_norm", f"{native}layers.{{i}}.mixer.sum_norm"
+        ),
     )
     for row in t5_side_rows(c, "encoder.", native, decoder=False):
         yield replace(row, published=row.published.replace(".SelfAttention.", f".{attention}."))

@@ -89,7 +89,9 @@ def markuplm_rows(c: MarkupLMConfig) -> Iterator[Row]:
         yield Same(f"{published}xpath_subs_sub_embeddings.{i}", f"{native}subscripts.{i}")
     yield Same(f"{published}xpath_unitseq2_inner", f"{native}up")
     yield Same(f"{published}inner2emb", f"{native}down")
-    yield Unused(f"{published}xpath_unitseq2_embeddings.weight", (c.hidden_size, c.max_depth * c.xpath_unit_hidden_size))
+    yield Unused(
+        f"{published}xpath_unitseq2_embeddings.weight", (c.hidden_size, c.max_depth * c.xpath_unit_hidden_size)
+    )
     yield Unused(f"{published}xpath_unitseq2_embeddings.bias", (c.hidden_size,))
     yield from bert_rows(c)
 

@@ -51,7 +51,11 @@ def openai_gpt_rows(c: OpenAIGPTConfig) -> Iterator[Row]:
     yield Same("positions_embed", "embeddings.positions")
     yield from for_layers(
         c.n_layer,
-        Fused(LAYER + "attn.c_attn", (NATIVE + "mixer.query", NATIVE + "mixer.key", NATIVE + "mixer.value"), transpose=True),
+        Fused(
+            LAYER + "attn.c_attn",
+            (NATIVE + "mixer.query", NATIVE + "mixer.key", NATIVE + "mixer.value"),
+            transpose=True,
+        ),
         Same(LAYER + "attn.c_proj", NATIVE + "mixer.out", transpose=True),
         Same(LAYER + "ln_1", NATIVE + "mixer_norm"),
         Same(LAYER + "mlp.c_fc", NATIVE + "mlp.up", transpose=True),

@@ -35,10 +35,13 @@ CLASSIFICATION = TaskHead("ForSequenceClassification", last_token_classification
 
 
 def toolkit_rows(count: int, front: str = "", own: str = "") -> Iterator[Row]:
-    """The key map of the layers and of the token table; `front` and `own` precede their and our names."""
+    """The key map of the layers and of the token table; `front` and `own` precede published and native names."""
     yield Same(f"{front}embed_tokens", f"{own}embeddings.tokens")
-    published_prefix, native_prefix = f"{front}layers.{{i}}.", f"{own}layers.{{i}}."
-    attentions = ((f"{published_prefix}self_attn", f"{native_prefix}mixer"), (f"{published_prefix}encoder_attn", f"{native_prefix}cross"))
+    prefix, native = f"{front}layers.{{i}}.", f"{own}layers.{{i}}."
+    attentions = (
+        (f"{prefix}self_attn", f"{native}mixer"),
+        (f"{prefix}encoder_attn", f"{native}cross"),
+    )
     yield from for_layers(
         count,
         *(
@@ -47,9 +50,9 @@ def toolkit_rows(count: int, front: str = "", own: str = "") -> Iterator[Row]:
             for name, part in (("q", "query"), ("k", "key"), ("v", "value"), ("out", "out"))
         ),
         *(Same(f"{published}_layer_norm", f"{own}_norm") for published, own in attentions),
-        Same(f"{published_prefix}fc1", f"{native_prefix}mlp.up"),
-        Same(f"{published_prefix}fc2", f"{native_prefix}mlp.down"),
-        Same(f"{published_prefix}final_layer_norm", f"{native_prefix}mlp_norm"),
+        Same(f"{prefix}fc1", f"{native}mlp.up"),
+        Same(f"{prefix}fc2", f"{native}mlp.down"),
+        Same(f"{prefix}final_layer_norm", f"{native}mlp_norm"),
     )
 
 

@@ -97,5 +97,5 @@ class BlockLocalAttention(InPieces):
         if torch.compiler.is_exporting():
             return (x,)
         first = self.config.size - self.config.shift
-        behind = x[:, :, first:]
-        return (x[:, :, :first], *(behind.split(self.config.size, 2) if behind.shape[2] else ()))
+        after = x[:, :, first:]
+        return (x[:, :, :first], *(after.split(self.config.size, 2) if after.shape[2] else ()))

@@ -149,13 +149,13 @@ def plan(c: ProphetNetConfig) -> EncoderDecoderPlan:
     return EncoderDecoderPlan(encoder=encoder_plan(c), decoder=decoder_plan(c, crosses=True))
 
 
-def side_rows(count: int, published_prefix: str, native_prefix: str) -> Iterator[Row]:
+def side_rows(count: int, prefix: str, native: str) -> Iterator[Row]:
     """The key map of one side."""
-    yield Same(f"{published_prefix}word_embeddings", f"{native_prefix}embeddings.tokens")
-    yield Same(f"{published_prefix}position_embeddings", f"{native_prefix}embeddings.positions")
-    yield Same(f"{published_prefix}ngram_embeddings", f"{native_prefix}embeddings.streams")
-    yield Same(f"{published_prefix}embeddings_layer_norm", f"{native_prefix}embeddings.norm")
-    published, own = f"{published_prefix}layers.{{i}}.", f"{native_prefix}layers.{{i}}."
+    yield Same(f"{prefix}word_embeddings", f"{native}embeddings.tokens")
+    yield Same(f"{prefix}position_embeddings", f"{native}embeddings.positions")
+    yield Same(f"{prefix}ngram_embeddings", f"{native}embeddings.streams")
+    yield Same(f"{prefix}embeddings_layer_norm", f"{native}embeddings.norm")
+    published, own = f"{prefix}layers.{{i}}.", f"{native}layers.{{i}}."
     attentions = (("self_attn", "mixer"), ("cross_attn", "cross"))
     yield from for_layers(
         count,

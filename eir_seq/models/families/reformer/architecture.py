@@ -152,10 +152,10 @@ def reformer_rows(c: ReformerConfig) -> Iterator[Row]:
     for axis in range(len(c.axial_pos_shape)):
         yield Same(f"embeddings.position_embeddings.weights.{axis}", f"embeddings.positions.weights.{axis}")
     for i, kind in enumerate(c.attn_layers):
-        published_prefix, native_prefix = f"encoder.layers.{i}.", f"layers.{i}."
+        prefix, native = f"encoder.layers.{i}.", f"layers.{i}."
         parts = (("query_key", "key"),) if kind == "lsh" else (("query", "query"), ("key", "key"))
         for published, own in (*parts, ("value", "value")):
-            yield Same(f"{published_prefix}attention.self_attention.{published}", f"{native_prefix}mixer.{own}")
+            yield Same(f"{prefix}attention.self_attention.{published}", f"{native}mixer.{own}")
     yield from for_layers(
         len(c.attn_layers),
         Same("encoder.layers.{i}.attention.layer_norm", "layers.{i}.mixer_norm"),

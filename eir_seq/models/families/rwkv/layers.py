@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from eir_seq.models.families.rwkv.fading_average import fading_average
 from eir_seq.models.families.rwkv.options import RwkvConfig
+from eir_seq.models.families.rwkv.wkv import wkv
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.precision import at_least_float32
@@ -78,7 +78,7 @@ class TimeMixing(nn.Module):
         else:
             sums = (kept[1], kept[2], kept[3])
         rate = at_least_float32(self.decay).exp()
-        average, sums = fading_average(key, at_least_float32(value), rate, at_least_float32(self.bonus), sums)
+        average, sums = wkv(key, at_least_float32(value), rate, at_least_float32(self.bonus), sums)
         if ctx.cache is not None:
             ctx.cache.keep_state(self, last, *sums)
         return self.out(gate * ctx.layout.pack(average).to(value.dtype))

@@ -202,7 +202,7 @@ class BoundedScores(LanguageModel):
         return bounded(super().scores(x), self.config.bound)
 
 
-class BehindTheText(SequenceClassification):
+class LastTokenClassification(SequenceClassification):
     """By the decoder's state at the last real token, which is one place later there."""
 
     def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:  # noqa: ARG002
@@ -233,7 +233,7 @@ def _language_model(c: T5GemmaConfig) -> BoundedScores.Config:
 
 
 def _classification(c: T5GemmaConfig) -> SequenceClassification.Config:
-    head = BehindTheText if c.is_encoder_decoder else SequenceClassification
+    head = LastTokenClassification if c.is_encoder_decoder else SequenceClassification
     return head.Config.of(c, reads="last", dropout=c.classifier_dropout_rate, marker_id=c.pad_token_id)
 
 

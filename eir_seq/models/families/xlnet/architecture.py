@@ -46,7 +46,7 @@ def xlnet_plan(c: XLNetConfig) -> TwoStreamsPlan:
         layers=(layer,) * c.n_layer,
         causal=c.attn_type == "uni",
         same_length=c.same_length,
-        farthest=c.clamp_len if c.clamp_len > 0 else None,
+        max_distance=c.clamp_len if c.clamp_len > 0 else None,
         halves=c.bi_data,
         keeps=c.mem_len,
         reuses=c.reuse_len,
