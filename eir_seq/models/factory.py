@@ -186,7 +186,7 @@ def from_pretrained(
             raise
         others = (x for x in error.faults if SHAPES not in x.message)
         raise UserError(Fault(str(folder), fault), *others) from error
-    model.load_report = report
+    model.load_report, model.folder = report, folder
     if config_overrides.get("output_attentions") and not model.spells_attentions:
         raise UserError(Fault("output_attentions", f"{model_type!r} has no weights of pairs of tokens"))
     if attn_implementation is not None:

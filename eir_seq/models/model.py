@@ -51,6 +51,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         max_positions: longest text in tokens, None for no bound.
         features: documented inputs of the architecture itself (global_attention_mask, bbox, ...).
         generation_config: its own defaults of the options of `generate`, by name; saved next to the weights.
+        folder: of the checkpoint that was loaded, if one was.
     """
 
     def __init__(self, architecture: Architecture, config: ModelConfig, task: str, *, encoder: bool = True) -> None:
@@ -66,6 +67,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         self.features = plan.inputs
         self.max_positions = config.position_limit()
         self.generation_config: dict[str, Any] = {}
+        self.folder: Path | None = None
         self._parallel: ModelParallel | None = None
         self.body = plan.build()
         self.head: Head | None = None

@@ -130,6 +130,15 @@ class FittedOutput(ABC):
         Where the config `reads_tokens`, the head is called with `TokenStates` of that width instead.
         """
 
+    def load_published_head(self, head: nn.Module, encoder: nn.Module) -> None:
+        """Start a new head from that of the checkpoint from which its input's encoder was loaded, if they are alike.
+
+        Args:
+            head: as `build_head` returned it, in place.
+            encoder: of the input whose tokens it reads, with published weights where the config says so.
+        """
+        del head, encoder
+
     def build_state_head(self, sizes: Mapping[str, int], *, pretrained: bool) -> nn.Module:
         """Of an output with `state_inputs`: ``head({input: TokenStates}, target)`` to raw outputs (batch, output_size).
 

@@ -79,6 +79,8 @@ def build_network(
             heads[name] = TrunkHead(trunks[name], output.build_head(trunks[name].output_size))
         else:
             heads[name] = output.build_head(read[name])
+            if pretrained is True and name in token_inputs:
+                output.load_published_head(heads[name], encoders[token_inputs[name]])
     lacking = [
         name
         for name, declared in config.inputs.items()
