@@ -267,18 +267,26 @@ class Purpose:
 class Modality(ABC):
     """One kind of input, as configured."""
 
+    FITTED: ClassVar[Any]
+    """The fitted input; its `load` reads what its `save` wrote."""
+
     name: str
     config: Any
 
-    @classmethod
-    @abstractmethod
-    def build(cls, name: str, config: Any, purpose: Purpose) -> Modality:
-        """The input called `name`, not yet fitted."""
+    def __init__(self, name: str, config: Any) -> None:
+        self.name, self.config = name, config
 
     @classmethod
-    @abstractmethod
+    def build(cls, name: str, config: Any, purpose: Purpose) -> Modality:
+        """The input called `name`, not yet fitted; by default outputs do not change how it is read."""
+        del purpose
+        return cls(name, config)
+
+    @classmethod
     def load(cls, folder: Path) -> FittedModality:
         """A fitted input that `FittedModality.save` wrote; raises `UserError` if files are missing or damaged."""
+        fitted: FittedModality = cls.FITTED.load(folder)
+        return fitted
 
     @property
     def cells(self) -> Cells | None:
@@ -303,20 +311,8 @@ class Adopted(Modality):
     """
 
     def __init__(self, modality: Modality, fitted: FittedModality) -> None:
-        self.name, self.config = modality.name, modality.config
+        super().__init__(modality.name, modality.config)
         self._modality, self._fitted = modality, fitted
-
-    @classmethod
-    def build(cls, name: str, config: Any, purpose: Purpose) -> Modality:
-        """There is none without the other run."""
-        del name, config, purpose
-        raise AssertionError("it is made of an input and what was fitted")
-
-    @classmethod
-    def load(cls, folder: Path) -> FittedModality:
-        """What is fitted is of the kind of the other run."""
-        del folder
-        raise AssertionError("it is made of an input and what was fitted")
 
     @property
     def cells(self) -> Cells | None:
