@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,40 @@ from eir_seq.models.transformers_backend import AUTO, TransformersModel
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.targets import target_frame
 
-if TYPE_CHECKING:
-    from eir_seq.modalities.bytes.preprocess import FittedBytes
-    from eir_seq.modalities.image.preprocess import FittedImage
-    from eir_seq.modalities.sequence.fitted import FittedSequence
-
 log = logging.getLogger(__name__)
+
+
+class FittedTokens(Protocol):
+    """A fitted input whose rows are tokens."""
+
+    config: Any
+    vocabulary_key: Any
+    length_key: Any
+
+    @property
+    def name(self) -> str:
+        """That of the input."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """What knows its tokens."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Of the longest row, in tokens."""
+        ...
+
+    @property
+    def sources(self) -> Mapping[str, Any]:
+        """Further tensors by kind."""
+        ...
+
+    @property
+    def backbone(self) -> Any:
+        """Type and options of a pretrained backbone, of a bundle."""
+        ...
 
 
 class SequenceEncoder(Encoder):
@@ -225,9 +254,9 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     return states[torch.arange(len(states), device=states.device), index]
 
 
-def model_of(fitted: FittedSequence | FittedImage | FittedBytes) -> SequenceModelConfig:
+def model_of(fitted: FittedTokens) -> SequenceModelConfig:
     """The architecture of the catalogue that reads an input of tokens."""
-    config = fitted.config.backbone
+    config: SequenceModelConfig | None = fitted.config.backbone
     assert config is not None, "encoders of other kinds build themselves"
     return config
 
@@ -239,7 +268,7 @@ def flat_states(states: Tensor, mask: Tensor, length: int) -> Tensor:
 
 
 def build_sequence_encoder(
-    fitted: FittedSequence | FittedImage | FittedBytes, data: DataConfig, *, pretrained: bool, task: str | None = None
+    fitted: FittedTokens, data: DataConfig, *, pretrained: bool, task: str | None = None
 ) -> SequenceEncoder:
     """The backbone that the input's config names, fitted to its tokenizer; with the head of `task`, if given.
 

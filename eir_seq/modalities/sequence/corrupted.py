@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from eir_seq.config.corruption import HiddenTokens, RemovedSpans
 from eir_seq.config.outputs import OutputBase
 from eir_seq.modalities.base import LENGTH, Collator, Draw, RowSource
+from eir_seq.modalities.sequence.batches import SequenceCollator
 from eir_seq.modalities.sequence.corruption import (
     Corruption,
     Denoising,
@@ -24,11 +25,9 @@ from eir_seq.modalities.sequence.corruption import (
     require_tokens,
 )
 from eir_seq.models.heads.base import IGNORED
+from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.framing import FIRST
 from eir_seq.tokenizers.targets import padded_labels, target_frame
-
-if TYPE_CHECKING:
-    from eir_seq.modalities.sequence.fitted import FittedSequence
 
 
 @dataclass(frozen=True)
@@ -115,20 +114,30 @@ class RestoringCollator:
         return self.corruption.target_lengths(encoded.numbers(LENGTH))
 
 
-def corrupting_collator(fitted: FittedSequence, config: OutputBase) -> MaskingCollator | RestoringCollator:
+def corrupting_collator(
+    inner: SequenceCollator, name: str, tokenizer: Tokenizer, config: OutputBase, *, has_words: bool
+) -> MaskingCollator | RestoringCollator:
     """What makes batches of an input for an output that restores its texts.
 
-    Raises `UserError` for a tokenizer without the tokens that this needs.
+    Args:
+        inner: makes batches of the texts as they are.
+        name: that of the input.
+        tokenizer: of the input.
+        config: the output.
+        has_words: whether the texts are words, so that none is divided.
+
+    Raises:
+        UserError: the tokenizer lacks tokens that this needs.
     """
-    tokenizer, vocabulary, wanted = fitted.tokenizer, Vocabulary.of(fitted.tokenizer), config.corruption
-    place, kind = f"inputs.{fitted.name}.tokenizer", config.type
+    vocabulary, wanted = Vocabulary.of(tokenizer), config.corruption
+    place, kind = f"inputs.{name}.tokenizer", config.type
     assert wanted is not None
     if isinstance(wanted, HiddenTokens):
-        split = wanted.whole_words and not fitted.has_words
+        split = wanted.whole_words and not has_words
         require_tokens(vocabulary, place, kind, mask=True, words=split)
         hiding = Hiding(wanted.probability, wanted.mean_span_length, wanted.whole_words)
         shares = (wanted.mask_share, wanted.random_share)
-        return MaskingCollator(fitted.collator, fitted.name, vocabulary, hiding, *shares, wanted.draws)
+        return MaskingCollator(inner, name, vocabulary, hiding, *shares, wanted.draws)
     corruption: Corruption
     if isinstance(wanted, RemovedSpans):
         require_tokens(vocabulary, place, kind, sentinels=True)
@@ -147,6 +156,6 @@ def corrupting_collator(fitted: FittedSequence, config: OutputBase) -> MaskingCo
         )
     before, after = target_frame(tokenizer, place)
     parts = [part.token for part in tokenizer.framing.single]
-    front, inner = parts.index(FIRST), fitted.collator
+    front = parts.index(FIRST)
     back = len(parts) - front - 1
-    return RestoringCollator(inner, fitted.name, corruption, front, back, tuple(before), tuple(after), inner.pad_id)
+    return RestoringCollator(inner, name, corruption, front, back, tuple(before), tuple(after), inner.pad_id)
