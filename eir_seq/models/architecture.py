@@ -50,10 +50,10 @@ class Decoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One documented class of an architecture.
+    """One class of an architecture in transformers.
 
     `published`: its class name. `plan`, `head`: options -> parts. `body_rows`, `head_rows`: options -> key map of
-    each; `prefix` precedes the body's published names in this class. `prepare`: options and documented
+    each; `prefix` precedes the body's published names in this class. `prepare`: options and transformers'
     inputs -> inputs, where this class completes them. `decoding`: how it generates, where it does in its own way.
     `prefixes`: what may precede the body's names in files of other classes.
     """
@@ -75,7 +75,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskHead:
-    """How one documented class differs from the base class.
+    """How one class differs from the base class.
 
     `suffix`: what its name has after the family's. `plan`, `body_rows`, `prefix`: where they are not the family's.
     """

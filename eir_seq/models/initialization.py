@@ -1,4 +1,4 @@
-"""Fresh weights by the documented scheme of an architecture."""
+"""Fresh weights by transformers' scheme of an architecture."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         task: name of the task; `base` has no head.
         hidden_size: width of `last_hidden_state`.
         max_positions: longest text in tokens, None for no bound.
-        features: documented inputs of the architecture itself (global_attention_mask, bbox, ...).
+        features: transformers' inputs of the architecture itself (global_attention_mask, bbox, ...).
         generation_config: its own defaults of the options of `generate`, by name; saved next to the weights.
         folder: of the checkpoint that was loaded, if one was.
     """
@@ -102,7 +102,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         past_key_values: Cache | Tuples | None = None,
         **inputs: Any,
     ) -> ModelOutput | tuple[Any, ...]:
-        """The documented tensors by name, see the backbone's `forward`; with a head also its targets, for the loss.
+        """Transformers' tensors by name, see the backbone's `forward`; with a head also its targets, for the loss.
 
         Args:
             input_ids: (batch, length) token ids.
@@ -164,7 +164,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         return ModelOutput.of(loss=self.head.loss(predictions, targets), **predictions, **rest)
 
     def run_body(self, inputs: dict[str, Any]) -> ModelOutput:
-        """What the body makes of the documented tensors; the head is left out."""
+        """What the body makes of transformers' tensors; the head is left out."""
         if self.declared.prepare is not None:
             inputs = self.declared.prepare(self.config, inputs)
         output: ModelOutput = self.body(**inputs)

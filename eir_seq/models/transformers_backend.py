@@ -30,7 +30,7 @@ class TransformersModel(nn.Module):
         config: the options, an object of transformers.
         hidden_size: width of `last_hidden_state`.
         max_positions: longest text in tokens, None for no bound.
-        features: documented inputs that it takes besides ids and mask.
+        features: transformers' inputs that it takes besides ids and mask.
         pack: always False; padding is computed and masked.
     """
 

@@ -1,4 +1,4 @@
-"""Texts straight to what a model takes: the documented call of a tokenizer."""
+"""Texts straight to what a model takes: transformers' call of a tokenizer."""
 
 from __future__ import annotations
 

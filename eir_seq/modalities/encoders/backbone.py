@@ -15,7 +15,6 @@ from eir_seq.config.backbones import Pool, SequenceModelConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.base import Encoder
-from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 from eir_seq.modalities.sequence.tensors.declare import check_sizes, not_given
 from eir_seq.models.heads.base import Head
 from eir_seq.models.options import fields
@@ -132,7 +131,7 @@ class SequenceEncoder(Encoder):
             labels: (batch, length), tokens to be found, and
             offsets: (batch, length, 2), the characters of each token, and
             window_rows: (batch,), the rows of the data that these are windows of; for outputs, not for the backbone.
-            own: documented tensors of the architecture.
+            own: transformers' tensors of the architecture.
         """
         mask = attention_mask.bool()
         inputs = self.inputs_of(input_ids, attention_mask, token_type_ids, **own)
@@ -158,7 +157,7 @@ class SequenceEncoder(Encoder):
     def inputs_of(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, **own: Tensor
     ) -> dict[str, Tensor]:
-        """Of the tensors that `read` takes those of the backbone, by their documented names."""
+        """Of the tensors that `read` takes those of the backbone, by their names in transformers."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
         if token_type_ids is not None and self.num_types > 1:
             inputs["token_type_ids"] = token_type_ids
@@ -297,7 +296,7 @@ def build_sequence_encoder(
     faults += check_sizes(fitted.sources, options, place)
     lengths = {f"{place}.{fitted.length_key}": (fitted.max_length, backbone.max_positions)}
     if task == SEQ2SEQ:
-        longest = fitted.target_max_length if isinstance(fitted, FittedSeq2Seq) else fitted.max_length
+        longest = getattr(fitted, "target_max_length", fitted.max_length)
         lengths["outputs"] = (longest, options.target_positions())
     for here, (length, most) in lengths.items():
         if most is not None and length > most:

@@ -39,7 +39,7 @@ class OtherTokens(Protocol):
 class JoinedPlan:
     """`layers` read text and others together.
 
-    `name`: of the others in the output, where their states are documented apart (``<name>_last_hidden_state``); None
+    `name`: of the others in the output, where their states are separate (``<name>_last_hidden_state``); None
     where `last_hidden_state` holds all. `closing`: given, `layers` read the text only, and this layer all.
     """
 
@@ -203,7 +203,7 @@ class Joined(nn.Module):
         return output
 
     def _apart(self, output: ModelOutput, length: int) -> ModelOutput:
-        """Text under the documented names, the others under their own."""
+        """Text under transformers' names, the others under their own."""
         name, states, every = self.plan.name, output.last_hidden_state, output.hidden_states
         if states.shape[1] == length:
             return output

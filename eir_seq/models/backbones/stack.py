@@ -29,7 +29,7 @@ class StackPlan:
     the one before it. `lists_embeddings`: it begins with the embeddings; else with the state after the first layer,
     and the state after `final_norm` comes last, besides the one before it.
     `pooler`: makes `pooler_output` of the states.
-    `cached`: the stack can continue from cached keys and values. `features`: documented inputs that mixers read.
+    `cached`: the stack can continue from cached keys and values. `features`: transformers' inputs that mixers read.
     `packable`: whether padding may be left out; `packs_right_padding_only`: only where all of it follows the texts;
     `packs_inner_padding`: also where masked tokens are between real ones, which no layer may then count.
     `embeds_padding`: not of the embeddings, where tokens see neighbours.
@@ -153,7 +153,7 @@ class Stack(CheckpointsLayers):
             output_router_logits: whether the scores of routers are returned; by default as the plan says.
             past_key_values: cache of an earlier pass; `use_cache` starts one, but not while layers are checkpointed.
             return_dict: None or True: a part of a model gives no tuples.
-            features: documented inputs of the architecture itself.
+            features: transformers' inputs of the architecture itself.
 
         Raises:
             ValueError: neither or both of ids and vectors, an unknown input, a mask of another shape.

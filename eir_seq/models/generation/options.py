@@ -1,4 +1,4 @@
-"""Options of text generation: documented names, defaults and meanings, and what cannot be combined."""
+"""Options of text generation: transformers' names, defaults and meanings, and what cannot be combined."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEW_TOKENS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions(Options):
-    """How text is generated, by the documented names."""
+    """How text is generated, by transformers' names."""
 
     model_type: ClassVar[str] = "generate"
 
@@ -178,7 +178,7 @@ OTHER_METHODS = (
 
 
 def build_options(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> GenerationOptions:
-    """The options of a call, over those of its model, over the documented defaults.
+    """The options of a call, over those of its model, over transformers' defaults.
 
     Raises:
         UserError: unknown options (the nearest is named), values out of range, combinations that cannot work.

@@ -114,7 +114,7 @@ class Cache:
         return None if slot is None else slot.filled()
 
     def as_tuples(self) -> tuple[tuple[Tensor, ...], ...]:
-        """The documented older form, see `tuple_cache`."""
+        """The same in the older form of transformers, see `tuple_cache`."""
         memories = [(key.transpose(1, 2), value.transpose(1, 2)) for key, value in self._memories.values()]
         own = [slot.filled() for slot in self._slots.values()]
         return tuple(x + y for x, y in zip(own, memories, strict=True)) if memories else tuple(own)

@@ -30,7 +30,7 @@ class Context:
         memory: states of the other side for cross-attention, with their layout.
         bias: added to the scores of every layer (T5).
         position_table: (rows, size) by position or distance, shared by all layers (roformer, deberta).
-        features: documented inputs of the architecture besides tokens (boxes, global_attention_mask, ...), padded.
+        features: transformers' inputs of the architecture besides tokens (boxes, global_attention_mask, ...), padded.
         attentions, cross_attentions, global_attentions: lists that layers append their weights to, if wanted.
         router_logits: list that routers of experts append their scores to, in the context's layout, if wanted.
         embeddings: the module that made the first states, for layers that need to know what it knows.

@@ -40,7 +40,7 @@ class Layout:
 
     @classmethod
     def padded(cls, batch: int, length: int, mask: Tensor | None) -> Layout:
-        """The rectangular layout; `mask` as documented: nonzero at real tokens."""
+        """The rectangular layout; `mask` as in transformers: nonzero at real tokens."""
         return cls(batch, length, None if mask is None else mask.bool())
 
     def without_padding(self, *, inner_padding: bool = False) -> Layout:

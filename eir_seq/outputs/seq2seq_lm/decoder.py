@@ -82,7 +82,7 @@ class StateDecoder(Seq2SeqLmHead):
     """Takes messages from other layers for what the decoder does next, where there are any."""
 
     def inputs_of(self, memory: Tensor, mask: Tensor, **messages: Tensor) -> dict[str, Any]:
-        """The documented arguments of `generate` for such a memory; messages are held."""
+        """Transformers' arguments of `generate` for such a memory; messages are held."""
         self._receive(messages)
         return {"encoder_outputs": (memory,), "attention_mask": mask.long()}
 
@@ -112,7 +112,7 @@ class StateDecoder(Seq2SeqLmHead):
             self.hold(messages)
 
     def _inputs(self, memory: Tensor, mask: Tensor, labels: Tensor, there: Tensor) -> dict[str, Any]:
-        """The documented arguments of a pass over targets, of which the tokens `there` are real."""
+        """Transformers' arguments of a pass over targets, of which the tokens `there` are real."""
         targets = self.backbone.head.prepare({}, {"labels": labels})
         return {**targets, "decoder_attention_mask": there, **self.inputs_of(memory, mask)}
 

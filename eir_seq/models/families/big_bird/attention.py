@@ -147,7 +147,7 @@ class BlockSparseAttention(Attention):
         return F.dropout(weights, dropout).to(value.dtype) @ value, weights
 
     def _published(self, ends: Tensor | None, rows: Tensor | None, visible: VisibleBlocks, ctx: Context) -> Tensor:
-        """Weights as documented: (batch, heads, length, length), of a block that counts several times once."""
+        """Weights as in transformers: (batch, heads, length, length), of a block that counts several times once."""
         assert ends is not None
         assert rows is not None
         size, length = self.config.block_size, ctx.layout.length

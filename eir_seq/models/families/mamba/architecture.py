@@ -24,7 +24,7 @@ from eir_seq.models.output import ModelOutput
 
 @dataclass(frozen=True, kw_only=True)
 class MambaPlan(StackPlan):
-    """A stack whose cache has its own documented name."""
+    """A stack whose cache has its own name in transformers."""
 
     def build(self) -> MambaStack:
         """The stack."""

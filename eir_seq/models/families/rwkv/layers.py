@@ -134,7 +134,7 @@ class MixingLayer(Layer):
         """States of the context's layout -> the same."""
         scale = 1.0 if self.training else self.scale
         added = self.mixer(self.mixer_norm(x), ctx) * scale
-        if ctx.attentions is not None:  # there are no weights; documented under that name is this
+        if ctx.attentions is not None:  # there are no weights; transformers has this under that name
             ctx.attentions.append(ctx.layout.pad(added))
         x = x + added
         x = x + self.mlp(self.mlp_norm(x), ctx) * scale
