@@ -16,13 +16,13 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.batching import batch_costs
 from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import LENGTH
-from eir_seq.training.assemble import Parts, assemble, settled
+from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.callbacks import build_callbacks
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, device_count, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
-from eir_seq.training.groups import batch_loss
 from eir_seq.training.latents import check_layers
+from eir_seq.training.objective import batch_loss
 from eir_seq.training.optimization import build_optimizer, total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.ranks import Ranks
@@ -109,7 +109,7 @@ def check(config: ExperimentConfig) -> CheckResult:
     device, monitor = check_config(config)
     build_callbacks(config)
     with Console() as console:
-        config = settled(config, console)
+        config = resolved(config, console)
         processes = device_count(config.trainer, device) * config.trainer.num_nodes
         parts = assemble(config, console, ranks=Ranks(0, processes))
     if config.trainer.latents is not None:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import RunFailed
-from eir_seq.outputs.base import FittedOutput, KeptRows, measure
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.writing import RowWriter
+from eir_seq.outputs.measure import KeptRows, measure
 from eir_seq.training.network import Network
 from eir_seq.training.ranks import ALONE, Ranks
 
@@ -161,15 +162,15 @@ def _measured_of_all(gathered: Gathered, ranks: Ranks, *, metrics: bool) -> Eval
 
 def calibrate(outputs: Mapping[str, FittedOutput], found: Evaluation) -> tuple[dict[str, FittedOutput], Evaluation]:
     """The outputs that are calibrated on an evaluation of the validation rows, and its values with these."""
-    settled, values = {}, dict(found.values)
+    resolved, values = {}, dict(found.values)
     for name, output in outputs.items():
         if output.config.calibrated_by is None or name not in found.targets:
             continue
         raw, target = found.of_labelled(name)[0], found.targets[name]
-        settled[name] = output.calibrated(raw, target)
+        resolved[name] = output.calibrated(raw, target)
         values = {key: value for key, value in values.items() if key[0] != name}
-        values |= {(name, metric): value for metric, value in measure(settled[name], raw, target).items()}
-    return settled, replace(found, values=values)
+        values |= {(name, metric): value for metric, value in measure(resolved[name], raw, target).items()}
+    return resolved, replace(found, values=values)
 
 
 class Gathered:

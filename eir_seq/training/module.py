@@ -20,18 +20,11 @@ from eir_seq.randomness import derive_seed
 from eir_seq.training.adversaries import adversary_losses
 from eir_seq.training.averaging import averaged_rate
 from eir_seq.training.evaluation import Batch, Gathered
-from eir_seq.training.groups import (
-    RunningLosses,
-    counted_rows,
-    loss_terms,
-    mean_losses,
-    training_outputs,
-    weighted_loss,
-)
+from eir_seq.training.losses import counted_rows, loss_terms, mean_losses, training_outputs, weighted_loss
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor
 from eir_seq.training.ranks import ALONE, Ranks
-from eir_seq.training.running import TrainingRows
+from eir_seq.training.running import RunningLosses, TrainingRows
 from eir_seq.training.sharding import full
 from eir_seq.training.weighting import build_weighting
 

@@ -21,7 +21,7 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.generation.source import BETWEEN
 from eir_seq.outputs.generation.writing import check_writing
 from eir_seq.outputs.predictions import write_predictions
-from eir_seq.training.assemble import Parts, assemble, settled
+from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
 from eir_seq.training.callbacks import build_callbacks, shows_progress
 from eir_seq.training.checkpoints import CheckpointStore, verify_folder
@@ -230,7 +230,7 @@ class _Run:
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
         self.launch.start()
-        self.config = settled(self.config, self.console)
+        self.config = resolved(self.config, self.console)
         ranks = self.launch.ranks
         parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE), ranks=ranks)
         with contextlib.closing(parts.data), flags_restored(), self.launch.failures():

@@ -1,21 +1,87 @@
-"""Metrics of the rows that were trained on last, from the outputs that training has computed anyway."""
+"""Running losses, and metrics of the rows that were trained on last."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from eir_seq.outputs.base import FittedOutput, OutputMetrics
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.measure import OutputMetrics
 from eir_seq.training.evaluation import Batch
-from eir_seq.training.groups import own_parts, parts_of_all
+from eir_seq.training.losses import Counts, mean_loss
 from eir_seq.training.ranks import ALONE, Ranks
 
 MOST_ROWS = 2048
 """Rows that are kept of each output; older ones are forgotten."""
+
+
+class RunningLosses:
+    """Mean training losses since the last look, without waiting for the device at each step.
+
+    Args:
+        ranks: the processes that share the rows of each batch; each keeps its own.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, list[float]] = {}
+
+    def add(self, terms: Mapping[str, Tensor], counts: Counts) -> None:
+        """Add what the rows of a batch add to the terms of each output's loss, (batch, terms), and their counts."""
+        for name, value in terms.items():
+            self._add(name, value.detach().sum(dim=0), counts[name])
+
+    def _add(self, name: str, total: Tensor, counts: Sequence[float]) -> None:
+        self.sums[name] = self.sums[name] + total if name in self.sums else total
+        before = self.counts.get(name, [0.0] * len(counts))
+        self.counts[name] = [old + new for old, new in zip(before, counts, strict=True)]
+
+    def means(self) -> dict[str, float]:
+        """The loss of each output over all rows of this process so far."""
+        return {name: float(mean_loss(total, self.counts[name])) for name, total in self.sums.items()}
+
+    def of_all(self) -> RunningLosses:
+        """Those of all processes, for rank 0; nothing for the others."""
+        found = RunningLosses()
+        for sums, counts in self.ranks.gather(self.sums, self.counts):
+            for name, total in sums.items():
+                found._add(name, total, counts[name])
+        return found
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self.sums, self.counts = {}, {}
+
+    def state(self) -> dict[str, Any]:
+        """For `restore`, exactly; complete in rank 0."""
+        return parts_of_all([{"sums": s, "counts": c} for s, c in self.ranks.gather(self.sums, self.counts)])
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Continue from `state`."""
+        self.reset()
+        for part in own_parts(state, self.ranks):
+            for name, total in part["sums"].items():
+                self._add(name, total.to(device), part["counts"][name])
+
+
+def parts_of_all(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The states of all processes as one, for `own_parts`; of one process its own."""
+    if not parts:
+        return {}
+    return parts[0] if len(parts) == 1 else {"parts": parts}
+
+
+def own_parts(state: Mapping[str, Any], ranks: Ranks) -> Sequence[Mapping[str, Any]]:
+    """The states that this process continues: its own, or all of them in rank 0 where there were more or fewer."""
+    parts = state.get("parts", [state])
+    if len(parts) == ranks.world_size:
+        return [parts[ranks.rank]]
+    return parts if ranks.is_first else []
 
 
 class TrainingRows:

@@ -114,7 +114,7 @@ class Writer:
         own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
         encoder, end = self.source.encoder, self.source.end
         ids: Tensor = self._with_options(encoder.backbone.generate, seed, **encoder.inputs_of(**own))
-        start, new = ids[:, : encoder.begun], ids[:, 1:]  # a decoder begins with one token
+        start, new = ids[:, : encoder.given_tokens], ids[:, 1:]  # a decoder begins with one token
         ended = (new == end).cumsum(dim=1)
         return torch.cat((start, new.masked_fill((ended > 1) | ((ended == 1) & (new != end)), IGNORED)), dim=1)
 
@@ -144,10 +144,12 @@ class Writer:
         if options.get("do_sample"):
             options.setdefault("seed", seed)
         model = source.encoder.backbone
-        if before := source.before[source.encoder.begun :]:  # texts begin as targets do: with that of their language
+        if before := source.before[
+            source.encoder.given_tokens :
+        ]:  # texts begin as targets do: with that of their language
             options.setdefault("forced_bos_token_id", before[0])
         if model.head.config.decoder_start_id is None:  # its training begins with the token that a target ends with
-            options.setdefault("decoder_start_token_id", source.behind[-1])
+            options.setdefault("decoder_start_token_id", source.after[-1])
         try:
             return generate(**inputs, tokenizer=source.tokenizer, **options)
         except UserError as error:
