@@ -18,7 +18,17 @@ def training_faults(sections: Sections) -> Iterator[Fault]:
     yield from _averaging(sections.trainer, sections)
     yield from _early_stopping(sections.trainer)
     yield from _weighting(sections.trainer, sections)
+    yield from _processes(sections.trainer, sections)
     yield from _sharding(sections.trainer, sections)
+
+
+def _processes(trainer: TrainerConfig, sections: Sections) -> Iterator[Fault]:
+    """Batches with fewer rows than processes."""
+    devices = trainer.devices if isinstance(trainer.devices, int) else 1
+    processes = devices * trainer.num_nodes
+    if sections.data is not None and sections.data.batch_size < processes:
+        message = f"{processes} processes share each batch, which has {sections.data.batch_size} rows (data.batch_size)"
+        yield Fault("trainer.devices" if devices > 1 else "trainer.num_nodes", message)
 
 
 def _sharding(trainer: TrainerConfig, sections: Sections) -> Iterator[Fault]:

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from eir_seq.config.schema import TrainerConfig
 from eir_seq.config.validation import validate_experiment
 from eir_seq.errors import UserError
+from eir_seq.training.devices import device_count, pick_device
 from eir_seq.training.launch import place_of
 from tests.training.ranks_driver import SCENARIOS
 from tests.training.table import table_experiment
@@ -148,6 +150,20 @@ def test_what_shards_cannot_do_is_refused(tmp_path: Path) -> None:
         "'fsdp' cannot be combined with trainer.compile; use 'ddp'",
         "'fsdp' needs an optimizer that updates each weight by itself; 'muon' does not",
     ]
+
+
+def test_a_batch_has_a_row_for_each_process(tmp_path: Path) -> None:
+    given = table_experiment(tmp_path).model_dump(mode="json")
+    given["trainer"] |= {"devices": 5, "num_nodes": 2}
+    with pytest.raises(UserError, match=r"trainer\.devices: 10 processes share each batch, which has 8 rows"):
+        validate_experiment(given)
+
+
+def test_a_model_of_many_devices_is_used_on_a_machine_with_one() -> None:
+    trainer = TrainerConfig(devices=1000, accelerator="cpu")
+    assert pick_device(trainer) == torch.device("cpu")
+    with pytest.raises(UserError, match=r"trainer\.devices: 1000, but a run on cpu has 256 at most"):
+        device_count(trainer, torch.device("cpu"))
 
 
 # ------------------------------------------------------------------------------------------------- whole commands
