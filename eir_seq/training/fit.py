@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from eir_seq.config.schema import ExperimentConfig
@@ -42,6 +41,7 @@ from eir_seq.training.protocols import Data, Progress
 from eir_seq.training.run_state import noted, recorded
 from eir_seq.training.samples import SAMPLES, Samples
 from eir_seq.training.signals import SignalGuard
+from eir_seq.training.trackers.background import BackgroundTracker
 
 
 def fit(
@@ -56,7 +56,7 @@ def fit(
     progress: Progress,
     signals: SignalGuard,
     validate: bool = True,
-    trackers: Sequence[Logger] = (),
+    trackers: Sequence[BackgroundTracker] = (),
     callbacks: Sequence[Callback] = (),
     samples: Samples | None = None,
 ) -> RunLoop:
