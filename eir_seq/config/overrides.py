@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Sweep
@@ -98,7 +98,7 @@ def _several_trackers(override: Override) -> tuple[list[str], list[Fault]]:
 
     The list of their names as `tracker.type` leaves out those of an experiment (`only_named`).
     """
-    items, options = override.value(), options_of("tracker")
+    items, options = cast(list[Any], override.value()), options_of("tracker")
     faults = [unknown_option("tracker", str(x), options, COMMAND_LINE) for x in items if not _is_tracker(x, options)]
     names = [str(item.get("type")) if isinstance(item, dict) else str(item) for item in items]
     words = [f"++tracker.type=[{','.join(names)}]"]

@@ -248,11 +248,12 @@ def _plots(comparison: Comparison, section: Section, names: Sequence[str]) -> tu
 
 
 def _curves(row: Row, section: Section) -> list[list[tuple[int, float]]]:
-    split = section.ranking.partition(".")[0]
+    """The monitored values of each run: of validation rows or, where there are none, of those that order the rows."""
     found = []
     for run in row.finished:
         if run.folder is not None:
-            measured = evaluations(run.folder, section.headline, split)
+            measured = evaluations(run.folder, section.headline)
+            measured = measured or evaluations(run.folder, section.headline, section.ranking.partition(".")[0])
             if values := [(m.step, m.value) for m in measured]:
                 found.append(values)
     return found

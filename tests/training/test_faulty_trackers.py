@@ -33,10 +33,10 @@ def _faulty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrackerBase, "patience", 0.2)
 
 
-def run(folder: Path, injected: Injected | None = None, **changes: Any) -> dict[str, Any]:
+def run(folder: Path, injected: Injected | None = None, *, steps: int = 4, report: bool = False) -> dict[str, Any]:
     Faulty.injected = injected or Injected()
-    config = table_experiment(folder, **({"trainer": {"max_steps": 4}} | changes))
-    return train(config, finish=write_report)
+    config = table_experiment(folder, trainer={"max_steps": steps, "max_epochs": None})
+    return train(config, finish=write_report if report else None)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -91,7 +91,7 @@ def test_each_fault_is_one_warning(
 
 
 def test_a_tracker_is_told_all_in_order_on_its_own_thread(tmp_path: Path) -> None:
-    run(tmp_path)
+    run(tmp_path, report=True)
     (tracker,) = Faulty.made
     assert tracker.thread is not threading.main_thread()
     assert tracker.thread.daemon
@@ -168,13 +168,12 @@ def test_a_signal_shortens_the_wait(caplog: pytest.LogCaptureFixture, monkeypatc
 def test_two_hundred_steps_take_the_same_time(tmp_path: Path) -> None:
     """Without a tracker, and with one that hangs at the first measurement."""
     seconds: dict[str, list[float]] = {}
-    steps = {"trainer": {"max_steps": 200, "max_epochs": None}}
     for repetition in range(2):
         for name, injected in {"none": None, "hangs": Injected("log", "hang")}.items():
             folder = tmp_path / f"{name} {repetition}"
             folder.mkdir()
             begun = time.monotonic()
-            run(folder, injected, **steps)
+            run(folder, injected, steps=200)
             seconds.setdefault(name, []).append(time.monotonic() - begun)
     fastest = {name: min(times) for name, times in seconds.items()}
     print({name: round(time, 2) for name, time in fastest.items()})

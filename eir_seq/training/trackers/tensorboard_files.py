@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.trackers import TensorboardTrackerConfig
@@ -25,17 +26,17 @@ class TensorboardFiles(Tracker):
     """The event files of one session of a run; TensorBoard shows those of all sessions as one."""
 
     def __init__(self, config: ExperimentConfig, run_dir: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-        from torch.utils.tensorboard.summary import hparams
+        from torch.utils.tensorboard import SummaryWriter, summary
 
         self.writer = SummaryWriter(str(run_dir / FOLDER))
         monitor = monitor_of(config)
         # The values of metrics stand for their tags here; those that are logged under these tags are shown.
         tags = dict.fromkeys((metric_key(split, monitor.output, monitor.metric) for split in ("validation", "test")), 0)
-        experiment, start, self._end = hparams(hyperparameters(config), tags)
+        of_run: Any = summary.hparams
+        experiment, start, self._end = of_run(hyperparameters(config), tags)
         assert self.writer.file_writer is not None
-        for summary in (experiment, start):
-            self.writer.file_writer.add_summary(summary)
+        for part in (experiment, start):
+            self.writer.file_writer.add_summary(part)
         self.writer.flush()
 
     def log(self, values: Mapping[str, float], step: int) -> None:
