@@ -268,6 +268,7 @@ TRACKERS = Registry(
     {
         "csv": "eir_seq.config.trackers:CsvTrackerConfig",
         "wandb": "eir_seq.config.trackers:WandbTrackerConfig",
+        "mlflow": "eir_seq.config.trackers:MlflowTrackerConfig",
         "tensorboard": "eir_seq.config.trackers:TensorboardTrackerConfig",
     },
 )

@@ -24,7 +24,7 @@ COMMANDS = {
     "embed": "write vectors of rows of a file with a finished run",
     "models": "list the architectures, or show the options of one",
     "sweep": "search for the best values of config keys",
-    "runs": "compare finished runs",
+    "runs": "list, show, compare or clean runs",
     "cache": "list or clean cached rows and tokenizers",
     "schema": "print the JSON schema of an experiment, for editors",
 }

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -47,6 +46,7 @@ from eir_seq.training.run_state import noted, recorded
 from eir_seq.training.samples import SAMPLES, Samples
 from eir_seq.training.sharding import Sharded, ShardedStrategy
 from eir_seq.training.signals import SignalGuard
+from eir_seq.training.trackers.background import BackgroundTracker
 
 
 def fit(
@@ -61,7 +61,7 @@ def fit(
     progress: Progress,
     signals: SignalGuard,
     validate: bool = True,
-    trackers: Sequence[Logger] = (),
+    trackers: Sequence[BackgroundTracker] = (),
     callbacks: Sequence[Callback] = (),
     samples: Samples | None = None,
     ranks: Ranks = ALONE,

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import Logger
 
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
@@ -39,7 +38,8 @@ from eir_seq.training.run_state import STATE_KEY, RunState, best_step_of
 from eir_seq.training.samples import Samples
 from eir_seq.training.sharding import Sharded, all_finite
 from eir_seq.training.signals import SignalGuard
-from eir_seq.training.trackers import log_to_trackers
+from eir_seq.training.trackers import log_to_trackers, samples_to_trackers
+from eir_seq.training.trackers.background import BackgroundTracker
 
 POINTS = 200
 """How many times a run notes its training loss, at most; evaluations come on top."""
@@ -62,7 +62,7 @@ class RunLoop(Checkpoint):
         monitor: what makes an evaluation the best.
         progress: the console.
         signals: SIGTERM and SIGINT.
-        trackers: Lightning loggers that get every measurement, too.
+        trackers: what gets every measurement, too.
         samples: what has language models write texts at each evaluation.
         averaging: the average of the weights that is evaluated and kept in their place.
         ranks: the processes that train; all of them take part in each evaluation and save, and rank 0 writes.
@@ -82,7 +82,7 @@ class RunLoop(Checkpoint):
         monitor: Monitor,
         progress: Progress,
         signals: SignalGuard,
-        trackers: Sequence[Logger] = (),
+        trackers: Sequence[BackgroundTracker] = (),
         samples: Samples | None = None,
         averaging: Averaging | None = None,
         ranks: Ranks = ALONE,
@@ -346,6 +346,7 @@ class RunLoop(Checkpoint):
         written = []
         if self.samples is not None and self.ranks.is_first:
             written = self.samples.write(network, self._epoch(), state.step, found)
+            samples_to_trackers(self.trackers, written, step=state.step)
         self._call_hooks(trainer, "on_validation_epoch_end", "on_validation_end")
         state.evaluation_due = False
         self._consistent = True

@@ -58,6 +58,7 @@ from eir_seq.training.sample_arrays import write_sample_arrays
 from eir_seq.training.samples import Samples, read_samples
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_trackers
+from eir_seq.training.trackers.background import BackgroundTracker
 
 Finish = Callable[[Path], object]
 
@@ -148,9 +149,12 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
             if failure is not None:
                 raise failure from raised
             raise
-        if finish is not None:
-            finish(folder.path)
-            console.say(f"report: {folder.path / REPORT}")
+        try:
+            if finish is not None:
+                finish(folder.path)
+                console.say(f"report: {folder.path / REPORT}")
+        finally:
+            finish_trackers(run.trackers, run_dir=folder.path, result=result)
         _note_checksums(folder.path)
         return result
 
@@ -225,7 +229,7 @@ class _Run:
         self.launch = launch
         self.store = CheckpointStore(self.path / "checkpoints", config.trainer.keep_checkpoints)
         self.report = ReportData()
-        self.trackers: list[Any] = []
+        self.trackers: list[BackgroundTracker] = []
 
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
@@ -253,8 +257,6 @@ class _Run:
         weights = None if best is None else self.store.best(best) / WEIGHTS
         write_models(self.path, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
         self.report.save(self.path)
-        finish_trackers(self.trackers)
-        self.trackers = []
         write_json(self.path / RESULT, result)  # it is what makes the run a finished one
         _tidy_up(self.folder, self.config, self.manifest)
         return result
