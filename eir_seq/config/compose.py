@@ -36,6 +36,7 @@ from eir_seq.config.optimization import SchedulerConfig
 from eir_seq.config.origin import Origin, chooser_of, file_of_config
 from eir_seq.config.overrides import exclusive, normalized, unknown_option
 from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, TrainerConfig
+from eir_seq.config.trackers import only_named
 from eir_seq.config.validation import Look, validate_experiment
 from eir_seq.config.yaml_source import StrictFileSource, in_words, shown
 from eir_seq.errors import Fault, UserError, nearest
@@ -154,6 +155,8 @@ def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Comp
     raw.pop("plugins", None)  # of the user's own config.yaml, which the command line has read
     if "experiment" not in choices and not {"inputs", "outputs"} & raw.keys():
         raise UserError(*_no_experiment(raw))
+    if "tracker" in raw:
+        raw["tracker"] = only_named(raw["tracker"])
     for place in origin.unset():
         _set(raw, place.split("."), "???")
     raw = without_foreign_keys(raw, ExperimentConfig, origin.chosen_on_command_line, origin.is_set)
@@ -250,12 +253,12 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
             return Fault(key, message, source)
     else:
         message = in_words(error)
-    if source is None and (culprit := _culprit(overrides)):
-        return Fault(culprit, message, "command line")
+    if source is None and (failing := _failing_override(overrides)):
+        return Fault(failing, message, "command line")
     return Fault("", message, source)
 
 
-def _culprit(overrides: Sequence[str]) -> str | None:
+def _failing_override(overrides: Sequence[str]) -> str | None:
     """The override without which the others can be composed; None if there is no such one."""
     loader = GlobalHydra.instance().config_loader()
     for index, override in enumerate(overrides):

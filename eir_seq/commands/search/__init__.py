@@ -37,7 +37,7 @@ from eir_seq.training.redaction import redact, redact_words
 MAX_TRIALS = 10_000
 WORKER = (sys.executable, "-m", "eir_seq", "sweep")
 _DEFAULT_TRIALS = 20
-_OF_MACHINES = (*APART_FROM_SETTINGS, "trainer.accelerator", "trainer.devices")
+_OF_MACHINES = (*APART_FROM_SETTINGS, "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Keys that workers of one study may set to different values."""
 _HELP = """\
   python -m eir_seq sweep experiment=NAME sweep=SWEEP [sweep.KEY=VALUE ...] [GROUP=OPTION ...] [KEY=VALUE ...]
@@ -119,7 +119,7 @@ class Search:
         folder = self._made_folder()
         with open_runner(self) as runner:
             study = self.study()
-            if not study.exists():  # a space that cannot be built leaves none, so that it can be mended
+            if not study.exists():  # a space that cannot be built leaves none, so that it can be corrected
                 _build(everything)
             if study.begin(self._setting()):
                 _say(f"study {self.study_name}: {sum(t.state != 'running' for t in study.trials())} trials have ended")
