@@ -28,6 +28,7 @@ class RayGroup(Task):
         self._remotes, self._resources, self._failures = remotes, dict(resources), failures
         self._found: int | None = None
         self._reason = self._place = ""
+        self._codes: list[Any] = []
         self._begin()
 
     @property
@@ -85,7 +86,6 @@ class RayGroup(Task):
         ]
         self._where = [actor.where.remote() for actor in self._actors]
         self._endpoint = self._actors[0].endpoint.remote()
-        self._codes: list[Any] = []
 
     def _variables(self, rank: int) -> dict[str, str]:
         address, port = ray.get(self._endpoint)
