@@ -51,6 +51,7 @@ class Sweep:
         command: from the overrides of a job and its run folder to the words of its command line.
         n_jobs: how many run at once.
         say: prints a line.
+        group: what trackers group the runs by; by default `id`.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class Sweep:
         *,
         n_jobs: int = 1,
         say: Callable[[str], object] = lambda line: say(str(redact(line)), sys.stdout),
+        group: str | None = None,
     ) -> None:
         self.folder = folder
+        self._group = group
         self._command = command
         self._n_jobs = n_jobs
         self._say = say
@@ -71,8 +74,8 @@ class Sweep:
 
     @property
     def id(self) -> str:
-        """What the runs of this sweep are grouped by: the last two parts of its path."""
-        return "-".join(self.folder.absolute().parts[-2:])
+        """What the runs of this sweep are grouped by: what it was given, or the last two parts of its path."""
+        return self._group or "-".join(self.folder.absolute().parts[-2:])
 
     @property
     def stopped_by(self) -> int | None:

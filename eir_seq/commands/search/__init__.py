@@ -131,7 +131,9 @@ class Search:
                 "space": self._setting()["space"],
             },
         )
-        jobs = Sweep(self.folder, job_command, n_jobs=config.n_jobs, say=_say)
+        # Workers of one study may have folders of different names.
+        group = self.study_name if config.storage is not None else None
+        jobs = Sweep(self.folder, job_command, n_jobs=config.n_jobs, say=_say, group=group)
 
         def write() -> None:
             write_trials(self.folder, study.trials(), request.space, self.objectives)
