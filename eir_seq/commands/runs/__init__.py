@@ -74,7 +74,5 @@ def run(arguments: list[str]) -> int:
     else:
         from eir_seq.commands.runs.cleaning import clean_runs
 
-        clean_runs(
-            flags.folder, last=flags.optimizer_state, yes=flags.yes, dry_run=flags.dry_run, as_csv=flags.csv
-        )
+        clean_runs(flags.folder, last=flags.optimizer_state, yes=flags.yes, dry_run=flags.dry_run, as_csv=flags.csv)
     return 0

@@ -43,7 +43,9 @@ def list_runs(folder: Path, *, as_csv: bool) -> None:
         ]
         for run in runs
     ]
-    print_table(("run", "experiment", "status", "best value", "steps", "started", "size", ""), rows, right=("steps", "size"))
+    print_table(
+        ("run", "experiment", "status", "best value", "steps", "started", "size", ""), rows, right=("steps", "size")
+    )
     counts = {status: sum(run.status == status for run in runs) for status in dict.fromkeys(r.status for r in runs)}
     total = size_text(sum(bytes_of.values()))
     words = ", ".join(f"{count:,} {status}" for status, count in counts.items())
