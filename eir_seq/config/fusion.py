@@ -169,6 +169,9 @@ class TransformerFusionBase(FusionBase):
         None, description="width inside of feed-forward layers; 4 times hidden_size if absent"
     )
     dropout: Probability = Field(0.1, description="dropout in each layer")
+    output_norm: bool = Field(
+        False, description="normalise what the layers give; slows learning where that of all rows is much alike"
+    )
 
 
 class AttentionFusionConfig(TransformerFusionBase):
@@ -249,12 +252,13 @@ def of_earlier_version(fusion: Mapping[str, Any], inputs: Sequence[str]) -> Mapp
 
     Example:
         >>> of_earlier_version({"type": "attention", "num_layers": 1}, ["text"])
-        {'pool': 'summary', 'type': 'attention', 'num_layers': 1}
+        {'pool': 'summary', 'output_norm': True, 'type': 'attention', 'num_layers': 1}
     """
     kind = fusion.get("type")
     if kind == "attention":
-        return {"pool": "summary", **fusion}
-    normed = {config.model_fields["type"].default for config in (MlpResidualFusionConfig, MlpResidualSumFusionConfig)}
+        return {"pool": "summary", "output_norm": True, **fusion}
+    ended_in_norm = (MlpResidualFusionConfig, MlpResidualSumFusionConfig, CrossAttentionFusionConfig)
+    normed = {config.model_fields["type"].default for config in ended_in_norm}
     concatenated = kind == "auto" and len(inputs) == 1 and fusion == AutoFusionConfig().model_dump(include=set(fusion))
     if kind in (*normed, "auto") and not concatenated:
         return {"output_norm": True, **fusion}

@@ -84,9 +84,8 @@ class AttentionFusion(TransformerFusion):
         super().__init__(config, sizes, outputs, summaries=int(config.pool == "summary"))
         self.reads_states = config.reads_states
         layer = nn.TransformerEncoderLayer(**layer_options(config, self.output_size))
-        self.layers = nn.TransformerEncoder(
-            layer, config.num_layers, norm=nn.LayerNorm(self.output_size), enable_nested_tensor=False
-        )
+        norm = nn.LayerNorm(self.output_size) if config.output_norm else None
+        self.layers = nn.TransformerEncoder(layer, config.num_layers, norm=norm, enable_nested_tensor=False)
         start(self.layers)
         self.pool = None if config.pool == "summary" else pooling(config.pool, self.output_size)
 
@@ -110,7 +109,8 @@ class CrossAttentionFusion(TransformerFusion):
         self.others = [name for name in self.inputs if name != self.query]
         assert self.others, "a rule demands two inputs"
         layer = nn.TransformerDecoderLayer(**layer_options(config, self.output_size))
-        self.layers = nn.TransformerDecoder(layer, config.num_layers, norm=nn.LayerNorm(self.output_size))
+        norm = nn.LayerNorm(self.output_size) if config.output_norm else None
+        self.layers = nn.TransformerDecoder(layer, config.num_layers, norm=norm)
         start(self.layers)
         self.pool = pooling(config.pool, self.output_size)
 

@@ -142,8 +142,11 @@ def test_attention_pooling_begins_as_the_mean_of_real_states() -> None:
     fusion: Any = build_fusion(CONFIGS["attention"], SIZES, ["a"]).eval()
     given = features(fusion)
     tokens, _ = fusion.projected(given, list(SIZES))
+    torch.testing.assert_close(fusion(given)["a"], tokens.mean(dim=1), atol=1e-5, rtol=0)
+    normed: Any = build_fusion(AttentionFusionConfig(**ATTENTION, output_norm=True), SIZES, ["a"]).eval()
+    tokens, _ = normed.projected(given, list(SIZES))
     expected = nn.functional.layer_norm(tokens, [16]).mean(dim=1)
-    torch.testing.assert_close(fusion(given)["a"], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(normed(given)["a"], expected, atol=1e-5, rtol=0)
 
 
 def test_each_output_reads_its_own_input() -> None:
@@ -200,7 +203,11 @@ def test_stored_fusions_of_earlier_versions_compute_as_they_did() -> None:
     given = features(fusion)
     tokens = torch.stack([fusion.project[f"of_{name}"](given[name]) for name in SIZES], dim=1)
     states = fusion.layers(torch.cat([torch.zeros(4, 1, 16), tokens], dim=1) + fusion.places)
+    assert isinstance(fusion.layers.norm, nn.LayerNorm)
     torch.testing.assert_close(fusion(given)["a"], states[:, 0], atol=1e-6, rtol=0)
+    crossed = CrossAttentionFusionConfig.model_validate(of_earlier_version({"type": "cross-attention"}, list(SIZES)))
+    assert crossed.output_norm
+    assert not CrossAttentionFusionConfig().output_norm
 
     stored = {"type": "mlp-residual", "hidden_size": 14}
     normed = MlpResidualFusionConfig.model_validate(of_earlier_version(stored, list(SIZES)))
