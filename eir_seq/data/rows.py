@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from eir_seq.data.tags import check_tags
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import write_cell
+from eir_seq.modalities.file_cells import FileCells
 from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.outputs import build_output
 from eir_seq.registry import imported
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from eir_seq.outputs.base import FittedOutput, Output
 
 T = TypeVar("T")
+SETTLING = 25
+"""Rows of which most decide the shape of all; a wrong first one is then the one that is named."""
 
 
 @dataclass(frozen=True)
@@ -376,6 +380,9 @@ def _check_cells(
     names = dict.fromkeys(name for cells in demanding for name in (cells.column, *cells.places))
     may_miss = roles.missing is not None or demanding is roles.restoring
     found: dict[str, list[pa.Array]] = {name: [] for cells in demanding for name in cells.resolved}
+    for cells in demanding:
+        if isinstance(cells, FileCells):
+            cells.settle(_first_cells(cells, columns[cells.column], folder))
     start = 0
     for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
         given = batch.to_pydict()
@@ -403,6 +410,15 @@ def _check_cells(
         start += batch.num_rows
         forget_pages()
     return {name: pa.chunked_array(parts, pa.string()) for name, parts in found.items()}
+
+
+def _first_cells(cells: FileCells, column: pa.ChunkedArray, folder: Path) -> list[Any]:
+    """What the cells of the first rows name or hold, of those that do."""
+    found = []
+    for text in column[:SETTLING].to_pylist():
+        with suppress(ValueError):
+            found.append(cells.read(cells.column, text, folder))
+    return found
 
 
 def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLog) -> None:

@@ -47,7 +47,10 @@ def pooling(name: str, size: int) -> AttentionPool | MeanPool:
 
 
 class TransformerFusion(Fusion):
-    """What every fusion by attention has: inputs projected to one width, each with a learned vector of its own."""
+    """What every fusion by attention has: inputs of one width, each with a learned vector of its own.
+
+    Inputs of another width are projected; of those that have it, small differences between rows are kept as they are.
+    """
 
     def __init__(
         self, config: TransformerFusionBase, sizes: dict[str, int], outputs: list[str], *, summaries: int = 0
@@ -56,7 +59,14 @@ class TransformerFusion(Fusion):
         hidden = width_of(config, sizes)
         self.output_size = hidden
         self.summaries = summaries
-        self.project = nn.ModuleDict({module_key(name): nn.Linear(size, hidden) for name, size in sizes.items()})
+        self.project = nn.ModuleDict(
+            {
+                module_key(name): nn.Identity()
+                if size == hidden and not config.project_always
+                else nn.Linear(size, hidden)
+                for name, size in sizes.items()
+            }
+        )
         # One learned vector per place tells the inputs apart; those of summaries come first.
         self.places = nn.Parameter(torch.randn(summaries + len(sizes), hidden) * 0.02)
 

@@ -69,7 +69,7 @@ def embed(
             written.
         RunFailed: not enough memory.
     """
-    folder, faults = find_bundle(run), []
+    folder, faults = find_bundle(run), list[Fault]()
     if output is not None:
         faults += _destination_faults(output, test)
     with Console() as console:

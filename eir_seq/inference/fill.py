@@ -99,7 +99,7 @@ class _Filler:
         self.device = next(encoder.parameters()).device
         self.writer: Writer | None = None
         self.spans = isinstance(output.config.corruption, RemovedSpans)
-        self.top_k, faults = generation.get("top_k", CANDIDATES), []
+        self.top_k, faults = generation.get("top_k", CANDIDATES), list[Fault]()
         if output.config.generation_options is not None:
             self.writer = self._writer(output.writing_with(generation))
         else:
