@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from eir_seq.outputs.base import FittedOutput, Output
 
 T = TypeVar("T")
+FILES = (ColumnType.FILE, ColumnType.ARRAY)
+"""What is no label where it is a target."""
 SETTLING = 25
 """Rows of which most decide the shape of all; a wrong first one is then the one that is named."""
 
@@ -321,7 +323,7 @@ def _absence(kind: ColumnType, label: Any) -> str:
         return str(text_fault(label))
     shown = label if isinstance(label, str) else number_text(label) if isinstance(label, float) else label
     marker = f" ({str(shown)!r} means that: data.missing_labels)" if shown not in (None, "") else ""
-    return f"has no label{marker}"
+    return f"{'is missing' if kind in FILES else 'has no label'}{marker}"
 
 
 def _tags(

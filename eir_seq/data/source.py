@@ -36,6 +36,8 @@ from eir_seq.spool import content_hash
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
+_FILE = "\0"
+"""In place of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
         roles = replace(roles, demanding=(), restoring=())
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
+    found: list[tuple[str, Fault]] = []
     optional = (
         roles.prompts if need_targets else roles.prompts.union(roles.of("target").keys() - roles.of("input").keys())
     )
@@ -208,7 +211,7 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
             try:
                 raws[split] = _read(path, split, data, wanted)
             except UserError as error:
-                faults.extend(error)
+                found += ((path, fault) for fault in error.faults)
     for split, raw in raws.items():
         try:
             parts[split] = check_rows(
@@ -221,11 +224,32 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
                 folder=data.cache_dir,
             )
         except UserError as error:
-            faults.extend(error)
+            found += ((raw.source, fault) for fault in error.faults)
+    if found:
+        faults.extend(UserError(*said_once(found)))
     for message in _shared_ids(parts):
         faults.add("shared ids", "data.id", message)
     faults.raise_any()
     return parts
+
+
+def said_once(found: Sequence[tuple[str, Fault]]) -> list[Fault]:
+    """Faults of files, where what is wrong with several in the same way is one fault that names them.
+
+    >>> [str(fault) for fault in said_once([(name, Fault("data.id", f"no column 'id' in {name}")) for name in "ab"])]
+    ["data.id: no column 'id' in a and b"]
+    """
+    files: dict[tuple[Fault, str], list[str]] = {}
+    for path, fault in found:
+        alike = replace(fault, message=fault.message.replace(path, _FILE))
+        counted = "" if fault.place or _FILE in alike.message else path  # "and 3 more" is of one file
+        files.setdefault((alike, counted), []).append(path)
+    return [replace(fault, message=fault.message.replace(_FILE, _and(paths))) for (fault, _), paths in files.items()]
+
+
+def _and(names: Sequence[str]) -> str:
+    *others, last = dict.fromkeys(names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def source_paths(data: DataConfig) -> dict[str, str]:

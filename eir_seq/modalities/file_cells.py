@@ -64,6 +64,7 @@ class FileCells(ABC):
         Args:
             cells: what `find` gave.
         """
+        del cells
 
     @abstractmethod
     def find(self, text: str, folder: Path) -> Any:

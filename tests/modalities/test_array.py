@@ -238,6 +238,16 @@ def test_arrays_that_cannot_be_used_are_named_with_their_rows(tmp_path: Path) ->
             assert re.search(message, line), (message, line)
 
 
+def test_most_arrays_decide_the_shape(tmp_path: Path) -> None:
+    for name, size in (("odd", 4), ("one", 3), ("two", 3)):
+        np.save(tmp_path / f"{name}.npy", np.zeros(size))
+    with pytest.raises(UserError) as caught:
+        load_splits(experiment(tmp_path, ["odd.npy,a", "one.npy,b", "none.npy,a", "two.npy,b"]))
+    lines = [str(fault).partition(";")[0].replace(f"{tmp_path}/", "") for fault in caught.value.faults]
+    assert lines[0].endswith("line 2: 'scan' names odd.npy, an array of 4")
+    assert len(lines) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
