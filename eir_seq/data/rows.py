@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import ID as ID
@@ -120,6 +121,8 @@ class CheckedRows:
     skipped: tuple[BadRow, ...]
     positions: tuple[int, ...]
     raw: RawTable
+    kept: NDArray[np.int64]
+    """Of the readable rows, those that can be used."""
 
 
 def check_rows(
@@ -255,7 +258,8 @@ def check_rows(
     unusable = [row.before + int((later <= row.before).sum()) for row in bad]
     skipped = sorted(zip([*unread, *unusable], [*raw.broken, *bad], strict=True), key=lambda found: found[0])
     table = filtered(pa.table({ID: ids, **columns}), keep, folder)
-    return CheckedRows(table, tuple(row for _, row in skipped), tuple(position for position, _ in skipped), raw)
+    left_out, positions = tuple(row for _, row in skipped), tuple(position for position, _ in skipped)
+    return CheckedRows(table, left_out, positions, raw, np.flatnonzero(keep))
 
 
 def filled(raw: RawTable, templates: Mapping[str, Template]) -> RawTable:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.schema import DataConfig, ExperimentConfig
@@ -28,7 +31,7 @@ from eir_seq.data.spelling import same_but_for_spelling
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
-from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.base import FittedOutput, named_rows
 from eir_seq.registry import SOURCES
 from eir_seq.rows import Rows
 from eir_seq.spool import content_hash
@@ -53,6 +56,25 @@ class SkippedRow:
 
 
 @dataclass(frozen=True)
+class Located:
+    """Where the rows of a file are: their ids, and the rows of the file."""
+
+    ids: pa.ChunkedArray
+    rows: NDArray[np.int64]
+    raw: RawTable
+
+    @classmethod
+    def of(cls, part: CheckedRows) -> Self:
+        """Keeps none of the columns but the ids."""
+        return cls(part.table.column(ID), part.kept, replace(part.raw, table=part.raw.table.slice(0, 0)))
+
+    def place(self, row_id: str) -> str | None:
+        """The file, and line or row, of a row; None if it is not among them."""
+        place = pc.index(self.ids, row_id).as_py()
+        return None if place < 0 else self.raw.place(int(self.rows[place]))
+
+
+@dataclass(frozen=True)
 class Splits:
     """The checked rows of an experiment.
 
@@ -71,6 +93,16 @@ class Splits:
     """What can be used and yet looks wrong: rows that quotes hold together, classes that are spelled alike."""
     missing: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By split and config path of an input or output: how many rows lack it (`data.on_missing: keep`)."""
+    located: tuple[Located, ...] = ()
+    """Where the rows of each file are."""
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Adds file and line of the rows that faults name by their ids."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(*(_with_place(fault, self.located) for fault in error.faults)) from None
 
     def items(self) -> list[tuple[str, Rows]]:
         """The splits that exist, by name."""
@@ -131,8 +163,10 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     if data.limit is not None and data.limit < tables["train"].num_rows:
         tables["train"] = draw_limit(tables["train"], data.limit, data, roles)
     check_learnable(tables["train"], roles)
-    check_classes(tables, roles)
-    return _finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
+    splits = _finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
+    with splits.locating():
+        check_classes(tables, roles)
+    return splits
 
 
 def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[str, int]:
@@ -397,7 +431,15 @@ def _finish(
     parts_of = {split: Rows(table) for split, table in tables.items()}
     train, validation, test = (parts_of.get(split) for split in SPLITS)
     missing = {} if roles.missing is None else {split: roles.missing.counts(table) for split, table in tables.items()}
-    return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped, tuple(warnings), missing)
+    located = tuple(Located.of(part) for part in parts.values())
+    return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped, tuple(warnings), missing, located)
+
+
+def _with_place(fault: Fault, located: Sequence[Located]) -> Fault:
+    """The same with file and line of the rows that it names."""
+    named = named_rows(fault.message)
+    places = [place for row in named for part in located if (place := part.place(row)) is not None]
+    return fault if fault.source or not places else replace(fault, source=", ".join(dict.fromkeys(places)))
 
 
 def _by_reason(skipped: Sequence[SkippedRow]) -> str:

@@ -174,18 +174,27 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
             inputs[name] = (modality if owner == name else modality.adopting(inputs[owner])).fit(rows, config.seed)
             found += _said(inputs[name].describe())
     inputs = {name: inputs[name] for name in modalities}
-    outputs = {}
+    outputs: dict[str, FittedOutput] = {}
+    faults: list[Fault] = []
     for name, output in config.outputs.items():
         if name in config.token_inputs:
             output = output.model_copy(update={"input": config.token_inputs[name]})
         rows = rows_where(splits.train, labelled[name]) if name in labelled else splits.train
-        fitted = build_output(name, output).reading({source: x.columns for source, x in inputs.items()}).fit(rows)
-        outputs[name] = fitted if start is None else start.output(name, fitted)
+        declared = build_output(name, output).reading({source: x.columns for source, x in inputs.items()})
+        try:
+            with splits.locating():
+                fitted = declared.fit(rows)
+                outputs[name] = fitted if start is None else start.output(name, fitted)
+        except UserError as error:
+            faults += error.faults
+    if faults:
+        raise UserError(*faults)
     if start is not None:
         start.check(inputs, outputs)
     with console.phase("encoding") as found:
         data = DataModule(config, splits, inputs, outputs, fallback_cache=fallback_cache, progress=console.progress)
-        data.setup()
+        with splits.locating():
+            data.setup()
         found.append(f"{data.batches_per_epoch:,} batches per epoch")
     with console.phase("building the network") as found:
         network = build_network(config, inputs, outputs)
