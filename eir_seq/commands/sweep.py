@@ -36,13 +36,6 @@ SWEEP_VARIABLE = "EIR_SEQ_SWEEP"
 _POLL_SECONDS = 0.05
 
 
-def run(arguments: list[str]) -> int:
-    """The command ``sweep``: search for the best values of config keys."""
-    from eir_seq.commands.search import run as search
-
-    return search(arguments)
-
-
 class Sweep:
     """A folder of jobs.
 

@@ -251,12 +251,12 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
             return Fault(key, message, source)
     else:
         message = in_words(error)
-    if source is None and (culprit := _culprit(overrides)):
-        return Fault(culprit, message, "command line")
+    if source is None and (failing := _failing_override(overrides)):
+        return Fault(failing, message, "command line")
     return Fault("", message, source)
 
 
-def _culprit(overrides: Sequence[str]) -> str | None:
+def _failing_override(overrides: Sequence[str]) -> str | None:
     """The override without which the others can be composed; None if there is no such one."""
     loader = GlobalHydra.instance().config_loader()
     for index, override in enumerate(overrides):

@@ -31,7 +31,7 @@ Batch = dict[str, Any]
 
 Where rows lack something: `present`, by input which rows have it (batch,), True or False; `labelled`, by output the
 places in the batch of the rows that have a target (labelled rows,). What all rows have is not among them.
-Where training rows are mixed: `mixing`, see `eir_seq.data.mixing.pair_rows`.
+Where training rows are mixed: `mixing`, see `eir_seq.data.mixing.pair_rows`. Where they do not count: `uncounted`.
 """
 
 
@@ -41,6 +41,8 @@ class BatchKey:
 
     rows: tuple[int, ...]
     epoch: int | None = None
+    counted: bool = True
+    """Whether the rows count in the loss. Those of a process do not that had none of its own in a small batch."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class EncodedSplit:
             batch["present"] = {name: torch.from_numpy(mask) for name, mask in present.items()}
         if self.mixing is not None and key.epoch is not None:
             batch["mixing"] = pair_rows(self.mixing, rows, present, draw)
+        if not key.counted:
+            batch["uncounted"] = True
         if self.labelled:
             batch["labelled"] = {
                 name: torch.from_numpy(np.flatnonzero(mask[rows])) for name, mask in self.labelled.items()

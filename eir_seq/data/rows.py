@@ -58,13 +58,13 @@ SETTLING = 25
 class Roles(Columns):
     """What the columns are for, and what the inputs demand of them.
 
-    `prompts` are texts that may be empty or absent, to be written. `demanding` are inputs that check rows beyond the
+    `prompts` are texts that may be empty or absent, to be written. `checking` are inputs that check rows beyond the
     types of their columns, `restoring` outputs that do so cell by cell, `outputs` those that compare columns; `tagged`
     has, by column of tags, the input whose words they label. `missing` says what rows may lack; None: nothing.
     `file_dir`: the folder of the files that cells name; None: that of the data file.
     """
 
-    demanding: tuple[Cells, ...] = ()
+    checking: tuple[Cells, ...] = ()
     restoring: tuple[Cells, ...] = ()
     outputs: tuple[Output, ...] = ()
     tagged: Mapping[str, InputCells] = field(default_factory=dict)
@@ -95,7 +95,7 @@ def column_roles(
                 words: Any = inputs[config.token_inputs[name]].cells
                 tagged[column] = words
     every = (modality.cells for modality in inputs.values())
-    demanding = tuple(cells for cells in every if cells is not None and cells.is_demanding)
+    checking = tuple(cells for cells in every if cells is not None and cells.checks_rows)
     inputs_read = columns.of("input").keys()
     restoring = tuple(
         outputs[name].target_cells if name in outputs else imported(output.CELLS)(name, output)
@@ -105,7 +105,7 @@ def column_roles(
     built = (build_output(name, declared) for name, declared in config.outputs.items())
     comparing = tuple(output for output in built if output.checked_columns)
     missing, file_dir = Missing.of(config), config.data.file_dir
-    roles = Roles(columns.id, columns.uses, demanding, restoring, comparing, tagged)
+    roles = Roles(columns.id, columns.uses, checking, restoring, comparing, tagged)
     return replace(roles, missing=missing, file_dir=file_dir)
 
 
@@ -206,8 +206,8 @@ def check_rows(
     if roles.missing is not None and not faults:
         for name, row, reason in roles.missing.unusable(pa.table(dict(columns)), empty):
             note(name, {row: reason})
-    if roles.demanding and not faults:
-        columns |= _check_cells(raw, roles, roles.demanding, columns, reasons)
+    if roles.checking and not faults:
+        columns |= _check_cells(raw, roles, roles.checking, columns, reasons)
     for name, place in roles.of("group").items():
         if name in raw.table.column_names and (groups := convert(name, place, as_text)) is not None:
             columns[name] = groups
@@ -376,24 +376,24 @@ def _faulty_targets(roles: Roles, columns: Mapping[str, pa.ChunkedArray]) -> Ite
 def _check_cells(
     raw: RawTable,
     roles: Roles,
-    demanding: Sequence[Cells],
+    checking: Sequence[Cells],
     columns: Mapping[str, pa.ChunkedArray],
     reasons: dict[int, list[str]],
 ) -> dict[str, pa.ChunkedArray]:
     """Note what is wrong with cells; returns the columns in which names of files became those of files found."""
     folder = Path(raw.source) if os.path.isdir(raw.source) else Path(raw.source).parent
     folder = folder if roles.file_dir is None else Path(roles.file_dir).expanduser()
-    names = dict.fromkeys(name for cells in demanding for name in (cells.column, *cells.places))
-    may_miss = roles.missing is not None or demanding is roles.restoring
-    found: dict[str, list[pa.Array]] = {name: [] for cells in demanding for name in cells.resolved}
-    for cells in demanding:
+    names = dict.fromkeys(name for cells in checking for name in (cells.column, *cells.places))
+    may_miss = roles.missing is not None or checking is roles.restoring
+    found: dict[str, list[pa.Array]] = {name: [] for cells in checking for name in cells.file_columns}
+    for cells in checking:
         if isinstance(cells, FileCells):
             cells.settle(_first_cells(cells, columns[cells.column], folder))
     start = 0
     for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
         given = batch.to_pydict()
         changed = {name: list(given[name]) for name in found}
-        for cells in demanding:
+        for cells in checking:
             for row in range(batch.num_rows):
                 if may_miss and given[cells.column][row] is None:
                     continue  # it lacks the input or the target, or it has been said that it must not
@@ -409,7 +409,7 @@ def _check_cells(
                 if problems:
                     reasons.setdefault(start + row, []).extend(problems)
                     continue
-                for name in cells.resolved:
+                for name in cells.file_columns:
                     changed[name][row] = write_cell(values[name])
         for name, cell_texts in changed.items():
             found[name].append(pa.array(cell_texts, pa.string()))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.class_checks import check_classes, check_learnable, class_spelling
-from eir_seq.data.drawing import cut_text, draw_limit, draw_part, fold_numbers, parted, take_listed
+from eir_seq.data.drawing import cut_text, draw_limit, draw_part, fold_numbers, split_off, take_listed
 from eir_seq.data.id_lists import is_id_list
 from eir_seq.data.missing import said
 from eir_seq.data.readers import read_table
@@ -149,7 +149,7 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
         take_listed(tables, lists, parts["train"], data, roles)
     if data.folds is not None:
         held_out = fold_numbers(tables["train"], data, roles) == (data.fold or 0)
-        tables["train"], tables["test"] = parted(tables["train"], held_out, data)
+        tables["train"], tables["test"] = split_off(tables["train"], held_out, data)
     fractions = {name: part for name in ("validation", "test") if isinstance(part := getattr(data, name), int | float)}
     if sum(part for part in fractions.values() if isinstance(part, float)) >= 1:
         listed = " and ".join(f"{part} ({name})" for name, part in fractions.items())
@@ -225,7 +225,7 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
     faults = FaultLog()
     if roles.file_dir is not None and not os.path.isdir(os.path.expanduser(roles.file_dir)):
         faults.add("file_dir", "data.file_dir", f"{roles.file_dir} is not a folder")
-        roles = replace(roles, demanding=(), restoring=())
+        roles = replace(roles, checking=(), restoring=())
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
     found: list[tuple[str, Fault]] = []

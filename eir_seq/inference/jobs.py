@@ -1,4 +1,4 @@
-"""The jobs of a sweep as its folder remembers them."""
+"""The jobs of a sweep, read from its folder."""
 
 from __future__ import annotations
 

@@ -54,6 +54,9 @@ MAY_CHANGE = (
     "trainer.checkpoint_every",
     "trainer.profiler",
     "trainer.latents",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
     "trainer.detect_anomaly",
 )
 """Config keys that a continued run may have other values for: none of them changes what a step computes. With other

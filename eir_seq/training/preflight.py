@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
+def check_config(config: ExperimentConfig, index: int = 0) -> tuple[torch.device, Monitor]:
     """The device and the monitored value, before any data are read; sets the number of threads.
+
+    Args:
+        config: the experiment.
+        index: which of several GPUs.
 
     Raises:
         UserError: with all that is wrong with the trainer's settings on this machine.
@@ -41,7 +45,7 @@ def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
             faults.extend(error.faults)
             return None
 
-    device = attempt(lambda: pick_device(config.trainer))
+    device = attempt(lambda: pick_device(config.trainer, index))
     monitor = attempt(lambda: monitor_of(config))
     attempt(lambda: total_steps(config.trainer, 1))
     if config.trainer.compile and (device is None or device.type == "cpu") and not _has_compiler():

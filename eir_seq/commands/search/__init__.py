@@ -114,7 +114,7 @@ class Search:
             total=self.total,
             fixed=self.fixed,
         )
-        if not study.exists():  # a space that cannot be built leaves none, so that it can be mended
+        if not study.exists():  # a space that cannot be built leaves none, so that it can be corrected
             _build(everything)
         if study.begin(self._setting()):
             _say(f"study {self.study_name}: {sum(t.state != 'running' for t in study.trials())} trials have ended")

@@ -22,15 +22,15 @@ def read_hub(
     import datasets
 
     source = f"{name}/{subset}:{split}" if subset else f"{name}:{split}"
-    talkative = logging.getLogger("huggingface_hub")
-    level = talkative.level
-    talkative.setLevel(logging.ERROR)  # every retry would be a warning, and one line is said in the end
+    library_logger = logging.getLogger("huggingface_hub")
+    level = library_logger.level
+    library_logger.setLevel(logging.ERROR)  # every retry would be a warning, and one line is said in the end
     try:
         data = datasets.load_dataset(name, subset, split=split, revision=revision)
     except Exception as error:
         raise UserError(Fault(place, _explain(error, name, split, subset, revision))) from error
     finally:
-        talkative.setLevel(level)
+        library_logger.setLevel(level)
     positions = wanted.resolve(data.column_names, source)
     names = list(data.column_names)
     data = data.select_columns([names[index] for index in positions.values()]).with_format(None)

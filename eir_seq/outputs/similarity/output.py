@@ -37,7 +37,7 @@ SCORE, GROUP, FIRST = 0, 1, 2
 
 
 class SimilarityState(Strict):
-    """What a fitted similarity output remembers: its config, with the inputs, and the columns that these read."""
+    """The state of a fitted similarity output: its config, with the inputs, and the columns that these read."""
 
     type: Literal["similarity"] = "similarity"
     name: str
@@ -55,7 +55,7 @@ class FittedSimilarity(FittedOutput):
     where a row lacks it.
     """
 
-    LEARNT = ()
+    FITTED_FIELDS = ()
     config: SimilarityOutputConfig
 
     def __init__(self, state: SimilarityState) -> None:
