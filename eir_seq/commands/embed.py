@@ -55,7 +55,7 @@ def run(arguments: list[str]) -> int:
     written = embed(
         Path(config.run),
         test=config.data.test,
-        source=config.input,
+        input=config.input,
         output=None if config.output is None else Path(config.output),
         normalize=config.normalize,
         batch_size=config.batch_size,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import ID as ID
@@ -36,6 +38,7 @@ from eir_seq.data.tags import check_tags
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import write_cell
+from eir_seq.modalities.file_cells import FileCells
 from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.outputs import build_output
 from eir_seq.registry import imported
@@ -45,6 +48,10 @@ if TYPE_CHECKING:
     from eir_seq.outputs.base import FittedOutput, Output
 
 T = TypeVar("T")
+FILES = (ColumnType.FILE, ColumnType.ARRAY)
+"""What is no label where it is a target."""
+SETTLING = 25
+"""Rows of which most decide the shape of all; a wrong first one is then the one that is named."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,8 @@ class CheckedRows:
     skipped: tuple[BadRow, ...]
     positions: tuple[int, ...]
     raw: RawTable
+    kept: NDArray[np.int64]
+    """Of the readable rows, those that can be used."""
 
 
 def check_rows(
@@ -249,7 +258,8 @@ def check_rows(
     unusable = [row.before + int((later <= row.before).sum()) for row in bad]
     skipped = sorted(zip([*unread, *unusable], [*raw.broken, *bad], strict=True), key=lambda found: found[0])
     table = filtered(pa.table({ID: ids, **columns}), keep, folder)
-    return CheckedRows(table, tuple(row for _, row in skipped), tuple(position for position, _ in skipped), raw)
+    left_out, positions = tuple(row for _, row in skipped), tuple(position for position, _ in skipped)
+    return CheckedRows(table, left_out, positions, raw, np.flatnonzero(keep))
 
 
 def filled(raw: RawTable, templates: Mapping[str, Template]) -> RawTable:
@@ -317,7 +327,7 @@ def _absence(kind: ColumnType, label: Any) -> str:
         return str(text_fault(label))
     shown = label if isinstance(label, str) else number_text(label) if isinstance(label, float) else label
     marker = f" ({str(shown)!r} means that: data.missing_labels)" if shown not in (None, "") else ""
-    return f"has no label{marker}"
+    return f"{'is missing' if kind in FILES else 'has no label'}{marker}"
 
 
 def _tags(
@@ -376,6 +386,9 @@ def _check_cells(
     names = dict.fromkeys(name for cells in checking for name in (cells.column, *cells.places))
     may_miss = roles.missing is not None or checking is roles.restoring
     found: dict[str, list[pa.Array]] = {name: [] for cells in checking for name in cells.file_columns}
+    for cells in checking:
+        if isinstance(cells, FileCells):
+            cells.settle(_first_cells(cells, columns[cells.column], folder))
     start = 0
     for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
         given = batch.to_pydict()
@@ -403,6 +416,15 @@ def _check_cells(
         start += batch.num_rows
         forget_pages()
     return {name: pa.chunked_array(parts, pa.string()) for name, parts in found.items()}
+
+
+def _first_cells(cells: FileCells, column: pa.ChunkedArray, folder: Path) -> list[Any]:
+    """What the cells of the first rows name or hold, of those that do."""
+    found = []
+    for text in column[:SETTLING].to_pylist():
+        with suppress(ValueError):
+            found.append(cells.read(cells.column, text, folder))
+    return found
 
 
 def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLog) -> None:
