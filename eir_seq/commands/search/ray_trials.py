@@ -25,8 +25,8 @@ from ray.tune.search import Searcher
 
 from eir_seq.commands.engines.ray import RayCluster, threads
 from eir_seq.commands.engines.remote import HIDDEN, forwarded
-from eir_seq.commands.search.engines import LOOK_SECONDS, Runner, Watch
 from eir_seq.commands.search.ray_node import Setting, TrialOnNode
+from eir_seq.commands.search.runner import LOOK_SECONDS, Runner, Watch
 from eir_seq.commands.search.study import Claim, State, Study
 from eir_seq.commands.search.trial import STATUS, Ended
 from eir_seq.commands.search.worker import pruned_at
