@@ -37,6 +37,11 @@ SWEEP_VARIABLE = "EIR_SEQ_SWEEP"
 _POLL_SECONDS = 0.05
 
 
+def say_redacted(line: str) -> None:
+    """Print a line without secrets."""
+    say(str(redact(line)), sys.stdout)
+
+
 class Sweep:
     """A folder of jobs.
 
@@ -56,7 +61,7 @@ class Sweep:
         *,
         n_jobs: int = 1,
         engine: Engine | None = None,
-        say: Callable[[str], object] = lambda line: say(str(redact(line)), sys.stdout),
+        say: Callable[[str], object] = say_redacted,
         group: str | None = None,
     ) -> None:
         self.folder = folder

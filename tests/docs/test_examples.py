@@ -148,7 +148,7 @@ def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("eir_seq.inference.chat.talk", lambda *_, **__: None)
     monkeypatch.setattr("eir_seq.inference.embed.embed", lambda *_, **__: Path())
     monkeypatch.setattr(multirun, "through_hydra", lambda *_: None)
-    monkeypatch.setattr("eir_seq.commands.search.Search.run", lambda *_: 0)
+    monkeypatch.setattr("eir_seq.commands.search.run_search", lambda *_: 0)
     monkeypatch.setattr("eir_seq.commands.search.check_building", lambda _: None)
     for word in arguments:
         if word.startswith("run="):  # of a run that an earlier command makes

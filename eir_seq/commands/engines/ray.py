@@ -19,6 +19,7 @@ from eir_seq.commands.engines.remote import Remote, forwarded, is_visible
 from eir_seq.config.engines import RayConfig
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.errors import Fault, UserError
+from eir_seq.registry import imported
 
 _CONNECT_SECONDS, _LOOK_SECONDS = 10.0, 60.0
 _LOST = -signal.SIGKILL
@@ -76,10 +77,9 @@ class RayCluster(Engine):
 
         variables = forwarded(self._config.environment) | threads(self._cpus)
         if self._nodes > 1:
-            from eir_seq.commands.engines.ray_group import RayGroup
-
+            group = imported("eir_seq.commands.engines.ray_group:RayGroup")
             most = self._config.max_failures
-            return [RayGroup(remotes(launch, variables, self._nodes), self.resources, most) for launch in launches]
+            return [group(remotes(launch, variables, self._nodes), self.resources, most) for launch in launches]
         actor = ray.remote(Runner).options(
             **options_of(self.resources),
             max_restarts=self._config.max_failures,

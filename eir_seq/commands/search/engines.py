@@ -11,14 +11,15 @@ from eir_seq.commands.engines import Launch
 from eir_seq.commands.engines.processes import Processes
 from eir_seq.commands.engines.ray import require_ray
 from eir_seq.commands.engines.slurm import Slurm
-from eir_seq.commands.search.runner import LOOK_SECONDS, Runner, Watch, say_redacted
+from eir_seq.commands.search.runner import LOOK_SECONDS, Runner, Watch
 from eir_seq.commands.search.study import Study
 from eir_seq.commands.search.worker import Worker
-from eir_seq.commands.sweep import last_line
+from eir_seq.commands.sweep import last_line, say_redacted
 from eir_seq.inference.jobs import JOBS
+from eir_seq.registry import imported
 
 if TYPE_CHECKING:
-    from eir_seq.commands.search import Search
+    from eir_seq.commands.search.search import Search
 
 
 @contextmanager
@@ -31,9 +32,7 @@ def open_runner(search: Search) -> Iterator[Runner]:
     runner: Runner
     if search.request.config.engine == "ray":
         require_ray("sweep.engine")
-        from eir_seq.commands.search.ray_trials import RayRunner
-
-        runner = RayRunner(search)
+        runner = imported("eir_seq.commands.search.ray_trials:RayRunner")(search)
     elif search.request.config.engine == "slurm":
         runner = SlurmRunner(search)
     else:

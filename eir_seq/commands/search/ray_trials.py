@@ -38,7 +38,7 @@ from eir_seq.inference.jobs import Job, read_jobs
 from eir_seq.training.redaction import redact_words
 
 if TYPE_CHECKING:
-    from eir_seq.commands.search import Search
+    from eir_seq.commands.search.search import Search
 
 _ASK_SECONDS = 1.0
 _PENDING = 2

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from eir_seq.commands.search.study import Study
 from eir_seq.commands.search.worker import line_of_end, line_of_start
+from eir_seq.commands.sweep import say_redacted
 from eir_seq.inference.jobs import read_jobs
-from eir_seq.machine import say
-from eir_seq.training.redaction import redact
 
 if TYPE_CHECKING:
-    from eir_seq.commands.search import Search
+    from eir_seq.commands.search.search import Search
 
 LOOK_SECONDS = 1.0
 """How often is looked at trials that run elsewhere."""
@@ -61,8 +59,3 @@ class Watch:
                 say_redacted(line_of_end(trial.number, trial.state, seconds, trial.values, trial.message))
         if any(trial.state != "running" for trial in new):
             self._search.write(self._study)
-
-
-def say_redacted(line: str) -> None:
-    """Print a line without secrets."""
-    say(str(redact(line)), sys.stdout)
