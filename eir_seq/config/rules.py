@@ -18,6 +18,7 @@ from eir_seq.config.metrics import AVERAGE, find_metric, nearest_metric
 from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.config.sections import Sections
+from eir_seq.config.streaming_rules import streaming_faults
 from eir_seq.config.strict import ignored
 from eir_seq.config.training_rules import training_faults
 from eir_seq.errors import Fault, nearest
@@ -70,7 +71,7 @@ def _missing_files(data: DataConfig) -> Iterator[Fault]:
             yield from _missing_file(f"data.{key}", value)
     given = {key: getattr(data, key) for key in ("train", "validation", "test")}
     paths = {key: os.path.expanduser(value) for key, value in given.items() if isinstance(value, str)}
-    folders = [key for key, path in paths.items() if os.path.isdir(path)]
+    folders = [key for key, path in paths.items() if os.path.isdir(path) and not (data.streaming and key == "train")]
     for key, path in paths.items():
         if folders and os.path.isfile(path) and (key == "train" or "train" not in folders):  # else it may list ids
             message = f"{given[key]} is a file, and data.{folders[0]} is a folder of text files"
@@ -356,6 +357,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _source_keys,
     _validation_draw,
     _folds,
+    streaming_faults,
     _validation_needed,
     _weighted_sampling,
     _inputs,

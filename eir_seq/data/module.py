@@ -171,8 +171,9 @@ class DataModule(pl.LightningDataModule):
         """Training batches of this process, the same number in every epoch."""
         return len(self._training_sampler)
 
-    def set_position(self, epoch: int, batches_done: int) -> None:
+    def set_position(self, epoch: int, batches_done: int, window: Sequence[int] = ()) -> None:
         """The next training batches are those of `epoch` after the first `batches_done`."""
+        del window  # of streamed rows
         self._training_sampler.set_position(epoch, batches_done)
 
     def costliest_batches(
@@ -259,6 +260,15 @@ class DataModule(pl.LightningDataModule):
         assert self._sampler is not None, "there are no training rows"
         return self._sampler
 
+    @property
+    def _epoch_batches(self) -> int:
+        """Training batches of an epoch without the limit."""
+        return self._training_sampler.whole
+
+    def trial_keys(self) -> list[BatchKey]:
+        """Batches of `encoded["train"]` as those of the first epoch, by which a run is tried."""
+        return list(self._training_sampler)
+
     def _training_order(self) -> TrainingOrder:
         data = self.config.data
         return TrainingOrder(
@@ -319,7 +329,7 @@ class DataModule(pl.LightningDataModule):
         for split, encoded in self.encoded.items():
             if (limit := settings.limit_of(split)) is None:
                 continue
-            whole = self._training_sampler.whole if split == "train" else len(encoded.in_order(self.config.data))
+            whole = self._epoch_batches if split == "train" else len(encoded.in_order(self.config.data))
             same = ", the same in every epoch" if split == "train" and settings.overfit_batches is not None else ""
             yield f"only {batches_within(limit, whole):,} of {whole:,} batches of {split} are used{same}"
 
@@ -334,7 +344,7 @@ class DataModule(pl.LightningDataModule):
                     sampler=sampler,
                     collate_fn=as_it_is,
                     num_workers=workers,
-                    worker_init_fn=_outlive_signals,
+                    worker_init_fn=outlive_signals,
                     persistent_workers=workers > 0,
                     pin_memory=torch.cuda.is_available(),
                     generator=torch.Generator().manual_seed(derive_seed(self.config.seed, "loader", split)),
@@ -342,7 +352,7 @@ class DataModule(pl.LightningDataModule):
         return self._loaders[split]
 
 
-def _outlive_signals(_: int) -> None:
+def outlive_signals(_: int) -> None:
     """Ctrl-C and a scheduler's SIGTERM go to the whole process group: batches must come until the run has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))

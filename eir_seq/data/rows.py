@@ -125,13 +125,14 @@ def check_rows(
     id_prefix: str,
     need_targets: bool,
     folder: str | None = None,
+    first: int = 0,
 ) -> CheckedRows:
     """The rows of a file that can be used, every value in the type of its role.
 
     What rows may lack (`roles.missing`) is null; without `need_targets` whole columns of it may be absent. Other rows
     without text or label are refused, or with `skip_bad` left out and listed. Without `need_targets` a missing
-    label is a null. `folder`: where tables are kept that are too large for memory. Raises `UserError` with all faults
-    of the file.
+    label is a null. `folder`: where tables are kept that are too large for memory. `first`: rows of the file that
+    precede these. Raises `UserError` with all faults of the file.
     """
     raw = filled(raw, roles.templates)
     faults = FaultLog()
@@ -157,7 +158,7 @@ def check_rows(
             reasons.setdefault(row, []).append(f"{name!r} {reason}")
 
     if roles.id is None:
-        numbers = pa.array(np.arange(1, num_rows + 1)).cast(pa.string())
+        numbers = pa.array(np.arange(first + 1, first + num_rows + 1)).cast(pa.string())
         ids = pa.chunked_array([pc.binary_join_element_wise(id_prefix, numbers, "")])
     else:
         ids = convert(roles.id, "data.id", text_of)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +32,9 @@ from eir_seq.outputs.base import FittedOutput
 from eir_seq.registry import SOURCES
 from eir_seq.rows import Rows
 from eir_seq.spool import content_hash
+
+if TYPE_CHECKING:
+    from eir_seq.data.stream.table import StreamedTable
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,16 @@ class Splits:
     """What can be used and yet looks wrong: rows that quotes hold together, classes that are spelled alike."""
     missing: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By split and config path of an input or output: how many rows lack it (`data.on_missing: keep`)."""
+    stream: StreamedTable | None = None
+    """The training rows if they are streamed; `train` is then the sample that inputs and outputs are fitted on."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The rows of each split; training rows that are streamed and not counted are left out."""
+        found: dict[str, int | None] = {name: part.num_rows for name, part in self.items()}
+        if self.stream is not None:
+            found["train"] = self.stream.num_rows
+        return {name: rows for name, rows in found.items() if rows is not None}
 
     def items(self) -> list[tuple[str, Rows]]:
         """The splits that exist, by name."""
@@ -79,7 +92,7 @@ class Splits:
         """For the manifest: the files with their hashes, the rows of each split, what was left out."""
         return {
             "fingerprint": self.fingerprint,
-            "rows": {name: part.num_rows for name, part in self.items()},
+            "rows": self.counts,
             "files": list(self.files),
             "skipped": len(self.skipped),
             "warnings": list(self.warnings),
@@ -105,9 +118,13 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     training rows lack.
     """
     roles, data = column_roles(config, inputs or _inputs(config)), _data(config)
+    if data.streaming:
+        from eir_seq.data.stream.table import load_streamed
+
+        return load_streamed(data, roles)
     lists = _id_lists(data, roles)
     data = data.model_copy(update=dict.fromkeys(lists))
-    parts = _read_parts(data, roles, only=SPLITS, need_targets=True)
+    parts = read_parts(data, roles, only=SPLITS, need_targets=True)
     if "train" not in parts:
         raise UserError(Fault("data.train", "give the file or folder of the training rows"))
     tables = {split: part.table for split, part in parts.items()}
@@ -130,14 +147,14 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
         tables["train"] = draw_limit(tables["train"], data.limit, data, roles)
     check_learnable(tables["train"], roles)
     check_classes(tables, roles)
-    return _finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
+    return finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
 
 
 def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[str, int]:
     """The fold of each training row by its id, in the order of the rows; raises `UserError` as `load_splits` does."""
     roles, data = column_roles(config, inputs or _inputs(config)), _data(config)
     lists = _id_lists(data, roles)
-    part = _read_parts(data.model_copy(update=dict.fromkeys(lists)), roles, only=("train",), need_targets=True)["train"]
+    part = read_parts(data.model_copy(update=dict.fromkeys(lists)), roles, only=("train",), need_targets=True)["train"]
     tables = {"train": part.table}
     if lists:
         take_listed(tables, lists, part, data, roles)
@@ -167,8 +184,8 @@ def load_test(
     roles = replace(roles, uses=roles.without("group").uses)
     if not need_texts:
         roles = replace(roles, prompts=frozenset(roles.of("input", ColumnType.TEXT)))
-    parts = _read_parts(_data(config), roles, only=("test",), need_targets=need_targets)
-    return _finish({split: part.table for split, part in parts.items()}, parts, roles)
+    parts = read_parts(_data(config), roles, only=("test",), need_targets=need_targets)
+    return finish({split: part.table for split, part in parts.items()}, parts, roles)
 
 
 def _data(config: ExperimentConfig) -> DataConfig:
@@ -183,7 +200,7 @@ def _inputs(config: ExperimentConfig) -> Inputs:
 # ------------------------------------------------------------------------------------------------------- reading
 
 
-def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_targets: bool) -> dict[str, CheckedRows]:
+def read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_targets: bool) -> dict[str, CheckedRows]:
     """The checked rows of every file or Hub split that the config names; faults of all of them are raised together."""
     sources = {split: path for split, path in source_paths(data).items() if split in only}
     faults = FaultLog()
@@ -351,9 +368,10 @@ def _few_left(drawn: Mapping[str, float], left: int, rows: int) -> list[str]:
 # ----------------------------------------------------------------------------------------------------- finishing
 
 
-def _finish(
+def finish(
     tables: dict[str, pa.Table], parts: dict[str, CheckedRows], roles: Roles, warnings: Sequence[str] = ()
 ) -> Splits:
+    """The splits of checked rows, with what the manifest says of them; says what looks wrong."""
     names = [ID, *dict.fromkeys([*roles.of("input"), *roles.of("target")])]
     tables = {split: tables[split].select(names) for split in SPLITS if split in tables}
     hashes = {split: content_hash(table) for split, table in tables.items()}

@@ -131,6 +131,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     from eir_seq.data.missing import Missing, rows_where
     from eir_seq.data.module import DataModule
     from eir_seq.data.source import load_splits
+    from eir_seq.data.stream.module import StreamedDataModule
     from eir_seq.training.warm_start import WarmStart
 
     missing = Missing.of(config)
@@ -156,7 +157,9 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         modalities = start.prepared(modalities)
     with console.phase("reading rows") as found:
         splits = load_splits(config, modalities)
-        found += [f"{split} {rows.num_rows:,}" for split, rows in splits.items()]
+        found += [f"{split} {rows:,}" for split, rows in splits.counts.items()]
+        if splits.stream is not None and splits.train is not None:
+            found.append(f"inputs and outputs are fitted on {splits.train.num_rows:,}")
     if splits.skipped:
         console.say(f"left out {len(splits.skipped):,} rows that cannot be used")
     for line in splits.said_missing:
@@ -184,7 +187,8 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     if start is not None:
         start.check(inputs, outputs)
     with console.phase("encoding") as found:
-        data = DataModule(config, splits, inputs, outputs, fallback_cache=fallback_cache, progress=console.progress)
+        module = DataModule if splits.stream is None else StreamedDataModule
+        data = module(config, splits, inputs, outputs, fallback_cache=fallback_cache, progress=console.progress)
         data.setup()
         found.append(f"{data.batches_per_epoch:,} batches per epoch")
     with console.phase("building the network") as found:

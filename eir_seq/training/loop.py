@@ -155,7 +155,7 @@ class RunLoop(Checkpoint):
         self.metrics.restart(self.state.metrics_bytes)
         if self.samples is not None and self.samples.file is not None:
             self.samples.file.restart(self.state.samples_bytes)
-        self.position.set_position(self.state.epoch, self.state.batches_done)
+        self.position.set_position(self.state.epoch, self.state.batches_done, self.state.window)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Catch up on an evaluation that a signal cut short; do not train on when all is done."""
@@ -168,7 +168,7 @@ class RunLoop(Checkpoint):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A whole epoch is ahead; epochs that a checkpoint cut do not come here."""
-        self.position.set_position(trainer.current_epoch, 0)
+        self.position.set_position(trainer.current_epoch, 0, self.state.window)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """From here on the weights move and the state does not."""
@@ -189,6 +189,7 @@ class RunLoop(Checkpoint):
         state = self.state
         state.step = trainer.global_step
         state.epoch, state.batches_done = (trainer.current_epoch + epoch_ends), (0 if epoch_ends else done)
+        state.window = list(batch.get("window", state.window))
         state.stopped_early |= self._asked_to_stop
         at_end = self.finished
         state.evaluation_due = at_end or (

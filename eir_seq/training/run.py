@@ -287,7 +287,7 @@ class _Run:
         self.manifest.write()
         self.folder.keep()
         self.console.say(f"run folder: {self.path}")
-        self.report.rows = {name: rows.num_rows for name, rows in parts.splits.items()}
+        self.report.rows = parts.splits.counts
         self.report.warnings = [*parts.splits.warnings, *parts.data.warnings]
         self.report.missing = {split: dict(found) for split, found in parts.splits.missing.items()}
         for row in parts.splits.skipped:
