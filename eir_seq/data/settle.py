@@ -26,6 +26,8 @@ from eir_seq.data.source import source_paths
 from eir_seq.errors import Fault, UserError
 from eir_seq.registry import SOURCES
 
+HEAD = 10_000
+"""Rows of a streamed table that are looked at."""
 FEW = 10
 """Different whole numbers up to which a column holds categories."""
 
@@ -65,6 +67,10 @@ class _Table:
         return path, "data.train"
 
     def _read(self, wanted: Wanted) -> pa.Table:
+        if self.data.streaming:
+            from eir_seq.data.stream.shards import head
+
+            return head(self.data, wanted, HEAD)
         path, place = self._path
         if place == "data.labels":
             return read_table(path, self.data, wanted, place).table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Protocol
@@ -105,7 +105,8 @@ class FileShards:
         self.source = remote.shown(data.train)
         self._opened: tuple[int, Any] | None = None
         with self._reading(self.source):
-            self.files = remote.matching(data.train, tuple(f".{suffix}" for suffix in FORMATS), place)
+            found = remote.matching(data.train, tuple(f".{suffix}" for suffix in FORMATS), place)
+        self.files = [path for path in found if _suffix(path) in FORMATS]
         if not self.files:
             listed = ", ".join(FORMATS)
             raise UserError(Fault(place, f"{self.source}: no file with a suffix that is streamed ({listed})"))
@@ -313,8 +314,3 @@ def head(data: DataConfig, wanted: Wanted, rows: int) -> pa.Table:
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")
-
-
-def names(data: DataConfig, wanted: Wanted) -> Mapping[str, int]:
-    """The columns of the training table; for a `Wanted` that notes them."""
-    return open_shards(data, wanted).positions  # type: ignore[attr-defined, no-any-return]

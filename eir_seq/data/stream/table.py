@@ -1,8 +1,8 @@
 """A streamed table: which rows are trained on, what is held out, and the sample that inputs and outputs are fitted on.
 
 Files are read once before training, the wanted columns alone, and the outcome is kept in the cache: rows are checked,
-counted, and held out by a hash of their id, and a sample is drawn in which every row is equally likely. Hub datasets are
-too far away for that: their sample is the beginning of up to `SAMPLED_SHARDS` shards.
+counted, and held out by a hash of their id, and a sample is drawn in which every row is equally likely. Hub datasets
+are too far away for that: their sample is the beginning of up to `SAMPLED_SHARDS` shards.
 """
 
 from __future__ import annotations
