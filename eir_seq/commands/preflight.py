@@ -17,7 +17,7 @@ from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.config.sections import Sections
 from eir_seq.config.start_from import modules_of
 from eir_seq.errors import Fault, UserError, nearest
-from eir_seq.remote import is_url
+from eir_seq.remote import is_url, url_fault
 
 
 def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[Fault]:
@@ -46,6 +46,10 @@ def start_faults(config: ExperimentConfig) -> Iterator[Fault]:
         return
     from eir_seq.training.folder import read_config
 
+    if is_url(start.run):
+        if (fault := url_fault(start.run, "start_from.run")) is not None:
+            yield fault
+        return
     folder = Path(start.run).expanduser()
     if not folder.is_dir():
         names = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
@@ -93,6 +97,8 @@ def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = Tru
             yield from error.faults
             reported.update(error.faults)
     for split, path in paths.items():
+        if is_url(path) and (fault := url_fault(path, f"data.{split}")) is not None:
+            yield fault
         if not os.path.exists(path):
             continue  # which the rules of the config have said
         if split in ("validation", "test") and need_targets and is_id_list(path, data, columns):

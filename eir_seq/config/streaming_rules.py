@@ -45,8 +45,8 @@ def streaming_faults(sections: Sections) -> Iterator[Fault]:
         yield Fault("data.test", "give fractions or numbers of rows for both data.validation and data.test")
     if data.group is not None and any(isinstance(part, int) for part in drawn):
         yield Fault("data.group", "needs fractions for data.validation and data.test, as whole groups are held out")
-    if (reason := uncounted(data, sections)) is not None:
-        yield from _steps_needed(sections, reason)
+    if (unknown := uncounted(data, sections)) is not None:
+        yield from _steps_needed(sections, unknown)
 
 
 def uncounted(data: DataConfig, sections: Sections) -> str | None:

@@ -36,9 +36,11 @@ from eir_seq.data.tags import check_tags
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import write_cell
+from eir_seq.modalities.files import MOST_BYTES
 from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.outputs import build_output
 from eir_seq.registry import imported
+from eir_seq.remote import is_url, mirrored, original
 from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
 
 if TYPE_CHECKING:
@@ -199,7 +201,7 @@ def check_rows(
         for name, row, reason in roles.missing.unusable(pa.table(dict(columns)), empty):
             note(name, {row: reason})
     if roles.demanding and not faults:
-        columns |= _check_cells(raw, roles, roles.demanding, columns, reasons)
+        columns |= _check_cells(raw, roles, roles.demanding, columns, reasons, folder)
     for name, place in roles.of("group").items():
         if name in raw.table.column_names and (groups := convert(name, place, as_text)) is not None:
             columns[name] = groups
@@ -229,7 +231,7 @@ def check_rows(
         for row, reason in _faulty_targets(roles, columns):
             reasons.setdefault(row, []).append(reason)
     if roles.restoring and not faults:
-        columns |= _check_cells(raw, roles, roles.restoring, columns, reasons)
+        columns |= _check_cells(raw, roles, roles.restoring, columns, reasons, folder)
     if roles.missing is not None and need_targets and not faults:
         for row in np.flatnonzero(~roles.missing.has_target(pa.table(dict(columns)))).tolist():
             if row not in reasons:
@@ -370,16 +372,22 @@ def _check_cells(
     demanding: Sequence[Cells],
     columns: Mapping[str, pa.ChunkedArray],
     reasons: dict[int, list[str]],
+    cache: str | None = None,
 ) -> dict[str, pa.ChunkedArray]:
     """Note what is wrong with cells; returns the columns in which names of files became those of files found."""
-    folder = Path(raw.source) if os.path.isdir(raw.source) else Path(raw.source).parent
-    folder = folder if roles.file_dir is None else Path(roles.file_dir).expanduser()
+    folder = _folder_of(raw, roles)
     names = dict.fromkeys(name for cells in demanding for name in (cells.column, *cells.places))
     may_miss = roles.missing is not None or demanding is roles.restoring
     found: dict[str, list[pa.Array]] = {name: [] for cells in demanding for name in cells.resolved}
     start = 0
     for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
         given = batch.to_pydict()
+        if is_url(folder):
+            names_of = {name for cells in demanding for name in cells.resolved if name in given}
+            cells_of = {cell for name in names_of for cell in given[name] if cell and cell.lstrip()[:1] not in "[{"}
+            local = mirrored(str(folder), cells_of, "data.file_dir", cache, MOST_BYTES)
+        else:
+            local = Path(folder)
         changed = {name: list(given[name]) for name in found}
         for cells in demanding:
             for row in range(batch.num_rows):
@@ -388,7 +396,7 @@ def _check_cells(
                 values, problems = {}, []
                 for name in cells.places:
                     try:
-                        values[name] = cells.read(name, given[name][row], folder)
+                        values[name] = cells.read(name, given[name][row], local)
                     except ValueError as error:
                         problems.append(f"{name!r} {error}")
                 text = given[cells.column][row]
@@ -404,6 +412,16 @@ def _check_cells(
         start += batch.num_rows
         forget_pages()
     return {name: pa.chunked_array(parts, pa.string()) for name, parts in found.items()}
+
+
+def _folder_of(raw: RawTable, roles: Roles) -> str:
+    """The folder, or its URL, of the files that cells name."""
+    source = original(raw.source)
+    if roles.file_dir is not None:
+        return roles.file_dir if is_url(roles.file_dir) else os.path.expanduser(roles.file_dir)
+    if is_url(source):
+        return source.rpartition("/")[0]
+    return source if os.path.isdir(source) else os.path.dirname(source)
 
 
 def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLog) -> None:

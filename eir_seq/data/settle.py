@@ -22,7 +22,7 @@ from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.columns import as_numbers, as_text, without_markers
 from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import Reader, Wanted
-from eir_seq.data.source import source_paths
+from eir_seq.data.source import local_data, source_paths
 from eir_seq.errors import Fault, UserError
 from eir_seq.registry import SOURCES
 
@@ -103,7 +103,7 @@ def settle(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
     waiting = [name for name, declared in config.inputs.items() if declared.is_open]
     if not waiting:
         return config, []
-    table = _Table(config.data.model_copy(update={"cache_dir": config.cache_dir}))
+    table = _Table(local_data(config))
     names = table.names()
     inputs, said = dict(config.inputs), []
     for name in waiting:

@@ -30,6 +30,7 @@ from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.registry import SOURCES
+from eir_seq.remote import by_url, is_url, local_file, named_by_url
 from eir_seq.rows import Rows
 from eir_seq.spool import content_hash
 
@@ -108,6 +109,7 @@ class Splits:
 Inputs = Mapping[str, Modality | FittedModality]
 
 
+@named_by_url()
 def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Splits:
     """Read, check and split the data of an experiment; `inputs` by name, which are built from the config if absent.
 
@@ -117,7 +119,7 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     columns, rows without text or label (unless skipped), ids that repeat within or across splits, classes that the
     training rows lack.
     """
-    roles, data = column_roles(config, inputs or _inputs(config)), _data(config)
+    roles, data = column_roles(config, inputs or _inputs(config)), local_data(config)
     if data.streaming:
         from eir_seq.data.stream.table import load_streamed
 
@@ -150,9 +152,10 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     return finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
 
 
+@named_by_url()
 def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[str, int]:
     """The fold of each training row by its id, in the order of the rows; raises `UserError` as `load_splits` does."""
-    roles, data = column_roles(config, inputs or _inputs(config)), _data(config)
+    roles, data = column_roles(config, inputs or _inputs(config)), local_data(config)
     lists = _id_lists(data, roles)
     part = read_parts(data.model_copy(update=dict.fromkeys(lists)), roles, only=("train",), need_targets=True)["train"]
     tables = {"train": part.table}
@@ -162,6 +165,7 @@ def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[s
     return dict(zip(table.column(ID).to_pylist(), fold_numbers(table, data, roles).tolist(), strict=True))
 
 
+@named_by_url()
 def load_test(
     config: ExperimentConfig,
     inputs: Inputs | None = None,
@@ -177,20 +181,34 @@ def load_test(
     Raises `UserError` as `load_splits` does.
     """
     roles = column_roles(config, inputs or _inputs(config), outputs)
-    given = config.data.test
-    if not isinstance(given, str) or is_id_list(given, config.data, roles):
+    data = local_data(config)
+    given = data.test
+    if not isinstance(given, str) or is_id_list(given, data, roles):
         drawn = "" if given is None else f"; the run drew its own ({given} of the training rows)"
         raise UserError(Fault("data.test", f"give the file whose rows are to be predicted{drawn}"))
     roles = replace(roles, uses=roles.without("group").uses)
     if not need_texts:
         roles = replace(roles, prompts=frozenset(roles.of("input", ColumnType.TEXT)))
-    parts = read_parts(_data(config), roles, only=("test",), need_targets=need_targets)
+    parts = read_parts(data, roles, only=("test",), need_targets=need_targets)
     return finish({split: part.table for split, part in parts.items()}, parts, roles)
 
 
-def _data(config: ExperimentConfig) -> DataConfig:
-    """The section `data`, with the cache folder by whatever name it was given."""
-    return config.data.model_copy(update={"cache_dir": config.cache_dir})
+def local_data(config: ExperimentConfig) -> DataConfig:
+    """The section `data`, with the cache folder by whatever name it was given, and copies of what URLs name.
+
+    Raises:
+        UserError: a file cannot be fetched.
+    """
+    data, faults, copies = config.data, FaultLog(), {}
+    for key in ("train", "validation", "test", "labels") if data.reads_files else ():
+        given = getattr(data, key)
+        if is_url(given) and not (key == "train" and data.streaming):
+            try:
+                copies[key] = local_file(given, f"data.{key}", config.cache_dir)
+            except UserError as error:
+                faults.extend(error)
+    faults.raise_any()
+    return data.model_copy(update={"cache_dir": config.cache_dir, **copies})
 
 
 def _inputs(config: ExperimentConfig) -> Inputs:
@@ -204,7 +222,8 @@ def read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_targ
     """The checked rows of every file or Hub split that the config names; faults of all of them are raised together."""
     sources = {split: path for split, path in source_paths(data).items() if split in only}
     faults = FaultLog()
-    if roles.file_dir is not None and not os.path.isdir(os.path.expanduser(roles.file_dir)):
+    named = roles.file_dir
+    if named is not None and not is_url(named) and not os.path.isdir(os.path.expanduser(named)):
         faults.add("file_dir", "data.file_dir", f"{roles.file_dir} is not a folder")
         roles = replace(roles, demanding=(), restoring=())
     raws: dict[str, RawTable] = {}
@@ -377,21 +396,25 @@ def finish(
     hashes = {split: content_hash(table) for split, table in tables.items()}
     fingerprint = hashlib.sha256(" ".join(f"{split} {value}" for split, value in hashes.items()).encode())
     skipped = tuple(
-        SkippedRow(row.id, split, row.place, row.reason, position)
+        SkippedRow(row.id, split, by_url(row.place), row.reason, position)
         for split, part in parts.items()
         for position, row in zip(part.positions, part.skipped, strict=True)
     )
     read = dict.fromkeys(warning for part in parts.values() for warning in part.raw.warnings)  # folders share labels
-    warnings = [*read, *warnings]
+    warnings = [by_url(warning) for warning in (*read, *warnings)]
     for warning in warnings:
         log.warning("%s", warning)
     if skipped:
         log.warning("%d rows were left out: %s", len(skipped), _by_reason(skipped))
-    files = tuple({"split": split, **part.raw.record} for split, part in parts.items())
+    files = tuple({"split": split, **_by_url(part.raw.record)} for split, part in parts.items())
     parts_of = {split: Rows(table) for split, table in tables.items()}
     train, validation, test = (parts_of.get(split) for split in SPLITS)
     missing = {} if roles.missing is None else {split: roles.missing.counts(table) for split, table in tables.items()}
     return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped, tuple(warnings), missing)
+
+
+def _by_url(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: by_url(value) if isinstance(value, str) else value for key, value in record.items()}
 
 
 def _by_reason(skipped: Sequence[SkippedRow]) -> str:

@@ -59,6 +59,7 @@ def fit(
     trackers: Sequence[Logger] = (),
     callbacks: Sequence[Callback] = (),
     samples: Samples | None = None,
+    saved: Callable[[], None] = lambda: None,
 ) -> RunLoop:
     """Train `network`, from the newest intact checkpoint of the run if there is one.
 
@@ -109,6 +110,7 @@ def fit(
         trackers=trackers,
         samples=samples,
         averaging=averaging,
+        saved=saved,
     )
     _refuse_full_disk(network, store.folder, averages=averaging is not None)
     with quiet_lightning():

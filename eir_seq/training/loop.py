@@ -63,6 +63,7 @@ class RunLoop(Checkpoint):
         trackers: Lightning loggers that get every measurement, too.
         samples: what has language models write texts at each evaluation.
         averaging: the average of the weights that is evaluated and kept in their place.
+        saved: called after each checkpoint.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class RunLoop(Checkpoint):
         trackers: Sequence[Logger] = (),
         samples: Samples | None = None,
         averaging: Averaging | None = None,
+        saved: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
         self.module = module
@@ -95,6 +97,7 @@ class RunLoop(Checkpoint):
         self.trackers = trackers
         self.samples = samples
         self.averaging = averaging
+        self.saved = saved
         self.state = RunState()
         self.seconds_evaluating = 0.0
         self.batch: Batch | None = None
@@ -285,6 +288,7 @@ class RunLoop(Checkpoint):
         trainer.save_checkpoint(self.store.next_path(self.state.step))
         self._saved = point
         self.store.prune(best_step_of)
+        self.saved()
 
     def _evaluate(self, trainer: Trainer) -> None:
         state = self.state

@@ -20,6 +20,7 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.generation.source import BETWEEN
 from eir_seq.outputs.generation.writing import build_writers, check_writing
 from eir_seq.outputs.predictions import write_predictions
+from eir_seq.remote import is_url
 from eir_seq.training.assemble import Parts, assemble, settled
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
 from eir_seq.training.calibration import calibrate_on_train
@@ -50,6 +51,7 @@ from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.monitor import Monitor
 from eir_seq.training.optimization import total_steps
 from eir_seq.training.preflight import check_config, check_parts
+from eir_seq.training.remote_run import train_remotely
 from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.run_state import RunState, best_step_of
 from eir_seq.training.sample_arrays import write_sample_arrays
@@ -60,13 +62,16 @@ from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_tr
 Finish = Callable[[Path], object]
 
 
-def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str, Any]:
+def train(
+    config: ExperimentConfig, *, finish: Finish | None = None, saved: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """Train, evaluate, and leave all that belongs to the run in its folder.
 
     Args:
         config: the experiment. With `run.dir` set, an unfinished run in that folder is continued, and a finished one
             is not trained again.
         finish: called with the run folder once the result is written, or the run has failed, to make the report.
+        saved: called after each checkpoint.
 
     Returns:
         The result, as ``result.json`` holds it: ``status``, ``run_dir``, ``best_step``, ``steps``, ``monitor``, and
@@ -80,6 +85,8 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
     if config.data.folds is not None and config.data.fold is None:
         message = "is missing; eir_seq.training.folds.cross_validate trains one run for each"
         raise UserError(Fault("data.fold", message))
+    if is_url(config.run.dir):
+        return train_remotely(config, lambda local, uploaded: train(local, finish=finish, saved=uploaded))
     device, monitor = check_config(config)
     callbacks = build_callbacks(config)
     with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
@@ -119,7 +126,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         if config.note:
             console.log(config.note)  # the command has said it
         manifest = RunManifest(folder.path, config, device)
-        run = _Run(config, folder, manifest, console, signals, device, monitor, callbacks)
+        run = _Run(config, folder, manifest, console, signals, device, monitor, callbacks, saved)
         try:
             result = run.execute()
         except BaseException as raised:
@@ -197,6 +204,7 @@ class _Run:
         device: torch.device,
         monitor: Monitor,
         callbacks: Sequence[Callback],
+        saved: Callable[[], None],
     ) -> None:
         self.config = config
         self.folder = folder
@@ -207,6 +215,7 @@ class _Run:
         self.device = device
         self.monitor = monitor
         self.callbacks = callbacks
+        self.saved = saved
         self.store = CheckpointStore(self.path / "checkpoints", config.trainer.keep_checkpoints)
         self.report = ReportData()
         self.trackers: list[Any] = []
@@ -321,6 +330,7 @@ class _Run:
             trackers=self.trackers,
             callbacks=self.callbacks,
             samples=Samples(self.config, parts.inputs, parts.outputs, self.path, dict(parts.splits.items())),
+            saved=self.saved,
         )
         self.console.end_bar()
         seconds = time.monotonic() - start

@@ -29,7 +29,9 @@ def write(folder: Path, rows: int, shards: int) -> None:
     names = np.array([f"w{number:04d}" for number in range(VOCABULARY)])
     for shard in range(shards):
         count = rows // shards
-        texts = [" ".join(names[draw.integers(0, VOCABULARY, draw.integers(WORDS // 3, 2 * WORDS))]) for _ in range(count)]
+        texts = [
+            " ".join(names[draw.integers(0, VOCABULARY, draw.integers(WORDS // 3, 2 * WORDS))]) for _ in range(count)
+        ]
         mood = [("bad", "good")[value] for value in draw.integers(0, 2, count)]
         table = pa.table({"id": [f"{shard}-{row}" for row in range(count)], "text": texts, "mood": mood})
         pq.write_table(table, folder / f"part-{shard:03d}.parquet", row_group_size=5_000)
@@ -44,8 +46,16 @@ def measure(folder: Path, *, streaming: bool, workers: int, world_size: int) -> 
     from eir_seq.modalities import build_modality
     from eir_seq.outputs import build_output
 
-    data: dict[str, Any] = {"train": str(folder), "streaming": True} if streaming else {"train": str(folder / "all.parquet")}
-    data |= {"validation": None, "id": "id", "batch_size": 32, "num_workers": workers, "cache_dir": str(folder / ".cache")}
+    data: dict[str, Any] = (
+        {"train": str(folder), "streaming": True} if streaming else {"train": str(folder / "all.parquet")}
+    )
+    data |= {
+        "validation": None,
+        "id": "id",
+        "batch_size": 32,
+        "num_workers": workers,
+        "cache_dir": str(folder / ".cache"),
+    }
     text = {"type": "sequence", "column": "text", "max_length": 128, "model": {"model_type": "bert"}}
     config = ExperimentConfig.model_validate(
         {
@@ -104,7 +114,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.one:
         folder, streaming, workers, world = arguments.one
-        print(json.dumps(measure(Path(folder), streaming=streaming == "1", workers=int(workers), world_size=int(world))))
+        print(
+            json.dumps(measure(Path(folder), streaming=streaming == "1", workers=int(workers), world_size=int(world)))
+        )
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -53,7 +53,8 @@ class StreamedDataModule(DataModule):
 
     def train_dataloader(self) -> Any:
         """Training batches from the position on."""
-        position, trainer = self._position, self.trainer
+        position = self._position
+        trainer: Any = self.trainer
         if "stream" not in self._loaders:
             workers = self._workers
             with warnings.catch_warnings():

@@ -105,7 +105,8 @@ class _Pass:
     def survey(self, renew: Callable[[], None]) -> Survey:
         """Raises `UserError` where rows cannot be read or used."""
         table = self.table
-        digest, skipped, left_out = hashlib.sha256(), [], 0
+        digest, left_out = hashlib.sha256(), 0
+        skipped: list[BadRow] = []
         counts, whole = np.zeros(len(table.shards.pieces), np.int64), []
         empty: dict[str, pa.Table] = {}
         for piece in range(len(counts)):
