@@ -14,6 +14,7 @@ from eir_seq.remote.folders import RemoteFolder as RemoteFolder
 from eir_seq.remote.folders import fetched_bundle as fetched_bundle
 from eir_seq.remote.folders import mirrored as mirrored
 from eir_seq.remote.names import by_url as by_url
+from eir_seq.remote.names import name_copy as name_copy
 from eir_seq.remote.names import named_by_url as named_by_url
 from eir_seq.remote.names import original as original
 from eir_seq.remote.urls import arrow_filesystem as arrow_filesystem

@@ -195,6 +195,14 @@ def test_what_a_web_server_refuses(site: Site, tmp_path: Path) -> None:
     splits = load_splits(config)
     assert len(splits.train or ()) == 40
     assert "never-shown" not in repr(splits.describe())
+    streams = module(streamed(site.with_login("me:never-shown") + "/a.csv", tmp_path))
+    assert len(epoch(streams)) == streams.batches_per_epoch
+    assert "never-shown" not in repr(streams.splits.describe())
+    (site.folder / "d.csv").write_text("id,text,mood\n1,a,x\n2,,x\n3,c,y\n")
+    with pytest.raises(UserError) as raised:
+        load_splits(streamed(site.with_login("me:never-shown") + "/d.csv", tmp_path))
+    assert "/d.csv row 2: 'text' is empty" in str(raised.value)
+    assert "never-shown" not in str(raised.value)
     site.status = 500
     assert refusal(f"{site.url}/c.csv", tmp_path).endswith("/c.csv: the server answers with an error (500)")
     assert "cannot be reached" in refusal("http://127.0.0.1:9/a.csv", tmp_path)

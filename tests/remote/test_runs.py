@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from eir_seq.__main__ import main
+from eir_seq.commands.predict import run as predict
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.inference.predictor import Predictor
@@ -68,7 +68,7 @@ def test_the_whole_life_of_a_run(bucket: Bucket, tmp_path: Path) -> None:
     assert predicted == Predictor.load(tmp_path / "run").predict([{"text": "a warm and kind day"}])
     output = tmp_path / "predicted.csv"
     bucket.put("test.csv", (tmp_path / "test.csv").read_bytes())
-    assert main(["predict", f"run={url}", f"data.test={bucket.url}/test.csv", f"output={output}"]) == 0
+    assert predict([f"run={url}", f"data.test={bucket.url}/test.csv", f"output={output}"]) == 0
     assert len(output.read_text().splitlines()) == 13
     content = "".join(path.read_text(errors="replace") for path in run.folder.rglob("*") if path.is_file())
     assert "test-key-never-shown" not in content
@@ -155,7 +155,7 @@ def test_a_run_begins_with_the_bundle_of_a_url(bucket: Bucket, tmp_path: Path) -
     start = {"run": url, "load": {"inputs.text": "inputs.text"}}
     config = table_experiment(tmp_path, start_from=start, trainer={"max_epochs": 1, "accelerator": "cpu"})
     train(config)
-    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["started"]["run"].startswith(url)
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["start_from"]["run"].startswith(url)
 
 
 def test_a_bundle_on_the_web(site: Site, tmp_path: Path) -> None:

@@ -123,11 +123,12 @@ class FileShards:
     @property
     def identity(self) -> list[Any]:
         """Names, sizes and times of the files."""
-        return [self.format, *([path, *remote.version(self._url(path))] for path in self.files)]
+        return [self.format, *([remote.shown(url), *remote.version(url)] for url in map(self._url, self.files))]
 
     def read(self, piece: Piece) -> Iterator[Chunk]:
         """The wanted columns of a piece, in chunks."""
-        first = piece.first
+        first, source = piece.first, remote.shown(piece.source)
+        remote.name_copy(source, piece.source)
         with self._reading(piece.source):
             for batch in self._lines(piece) if self.format == "text" else self._batches(piece):
                 columns = {new: batch.column(self._names[index]) for new, index in self.positions.items()}
@@ -135,7 +136,7 @@ class FileShards:
                 rows.validate(full=True)  # the library takes offsets on trust
                 if rows.num_rows:
                     table = pa.Table.from_batches([rows])
-                    yield Chunk(RawTable(piece.source, table, files=_Places(piece.source, first)), first)
+                    yield Chunk(RawTable(source, table, files=_Places(source, first)), first)
                     first += rows.num_rows
 
     # ------------------------------------------------------------------------------------------------- internals

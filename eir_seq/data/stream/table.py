@@ -26,6 +26,7 @@ from eir_seq.data.source import Splits, finish, read_parts
 from eir_seq.data.stream.shards import Chunk, Shards, open_shards
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.randomness import derive_seed, generator
+from eir_seq.remote import shown
 
 HASHES = 2**63
 """Values of the hash by which rows are held out."""
@@ -104,7 +105,7 @@ class StreamedTable:
             if part.rows:
                 yield part
         if self.counts is not None and rows != self.counts[piece]:
-            raise RunFailed(f"{self.shards.pieces[piece].source} has changed since its rows were counted")
+            raise RunFailed(f"{shown(self.shards.pieces[piece].source)} has changed since its rows were counted")
 
     def _trained(self, chunk: Chunk, piece: int) -> tuple[pa.Table, NDArray[np.int64]]:
         checked, numbers = self.checked(chunk, piece)
