@@ -344,9 +344,9 @@ def _mixing(sections: Sections) -> Iterator[Fault]:
 def _run(sections: Sections) -> Iterator[Fault]:
     if sections.run is not None and sections.run.dir is not None:
         yield from ignored("run", sections.run, "root", "with run.dir")
-        if "://" in sections.run.dir and sections.data is not None and sections.data.folds is not None:
-            if sections.data.fold is None:
-                yield Fault("run.dir", "cannot be a URL with data.folds; train each fold (data.fold) by itself")
+        data = sections.data
+        if "://" in sections.run.dir and data is not None and data.folds is not None and data.fold is None:
+            yield Fault("run.dir", "cannot be a URL with data.folds; train each fold (data.fold) by itself")
 
 
 def _cache(sections: Sections) -> Iterator[Fault]:

@@ -18,6 +18,7 @@ from eir_seq.config.column_types import ColumnType
 from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.class_checks import check_classes, check_learnable, class_spelling
 from eir_seq.data.drawing import cut_text, draw_limit, draw_part, fold_numbers, parted, take_listed
+from eir_seq.data.encoded import Progress
 from eir_seq.data.id_lists import is_id_list
 from eir_seq.data.missing import said
 from eir_seq.data.readers import read_table
@@ -110,7 +111,7 @@ Inputs = Mapping[str, Modality | FittedModality]
 
 
 @named_by_url()
-def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Splits:
+def load_splits(config: ExperimentConfig, inputs: Inputs | None = None, progress: Progress | None = None) -> Splits:
     """Read, check and split the data of an experiment; `inputs` by name, which are built from the config if absent.
 
     With `data.folds` the test rows are those of `data.fold`, or of the first one.
@@ -123,7 +124,7 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None) -> Split
     if data.streaming:
         from eir_seq.data.stream.table import load_streamed
 
-        return load_streamed(data, roles)
+        return load_streamed(data, roles, progress)
     lists = _id_lists(data, roles)
     data = data.model_copy(update=dict.fromkeys(lists))
     parts = read_parts(data, roles, only=SPLITS, need_targets=True)

@@ -14,6 +14,8 @@ from eir_seq.errors import Fault, UserError
 SCHEMES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "hf": ("huggingface_hub", ""), "https": ("aiohttp", "")}
 """By scheme the package that reads it, and the extra that brings that."""
 SCHEMES["http"] = SCHEMES["https"]
+BLOCK = 1 << 23
+"""Bytes that are fetched at once of a file that is read piece by piece."""
 TIMEOUT = 60.0
 """Seconds after which a connection that says nothing is given up."""
 _USER_INFO = re.compile(r"(?<=://)[^/\s]*@")
@@ -86,7 +88,7 @@ def filesystem(url: str, place: str) -> tuple[Any, str]:
             "read_timeout": TIMEOUT,
             "retries": {"max_attempts": 3, "mode": "standard"},
         }
-        options["use_listings_cache"] = False
+        options |= {"use_listings_cache": False, "default_block_size": BLOCK}
     with failures(url, place):
         system, path = url_to_fs(url, **options)
         return system, path

@@ -156,7 +156,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
     if start is not None:
         modalities = start.prepared(modalities)
     with console.phase("reading rows") as found:
-        splits = load_splits(config, modalities)
+        splits = load_splits(config, modalities, console.progress)
         found += [f"{split} {rows:,}" for split, rows in splits.counts.items()]
         if splits.stream is not None and splits.train is not None:
             found.append(f"inputs and outputs are fitted on {splits.train.num_rows:,}")

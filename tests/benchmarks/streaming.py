@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 WORDS = 60
 VOCABULARY = 5_000
+FITTED = 5_000
 
 
 def write(folder: Path, rows: int, shards: int) -> None:
@@ -37,7 +38,7 @@ def write(folder: Path, rows: int, shards: int) -> None:
         pq.write_table(table, folder / f"part-{shard:03d}.parquet", row_group_size=5_000)
 
 
-def measure(folder: Path, *, streaming: bool, workers: int, world_size: int) -> dict[str, Any]:
+def measure(folder: Path, *, streaming: bool, workers: int, world_size: int, buffer: int) -> dict[str, Any]:
     """Read an epoch without training."""
     from eir_seq.config.schema import ExperimentConfig
     from eir_seq.data.module import DataModule
@@ -49,12 +50,15 @@ def measure(folder: Path, *, streaming: bool, workers: int, world_size: int) -> 
     data: dict[str, Any] = (
         {"train": str(folder), "streaming": True} if streaming else {"train": str(folder / "all.parquet")}
     )
+    if streaming:
+        data |= {"shuffle_buffer": buffer, "fit_rows": FITTED}
+    cache = folder / f".cache-{streaming}-{workers}-{world_size}"
     data |= {
         "validation": None,
         "id": "id",
         "batch_size": 32,
         "num_workers": workers,
-        "cache_dir": str(folder / ".cache"),
+        "cache_dir": str(cache),
     }
     text = {"type": "sequence", "column": "text", "max_length": 128, "model": {"model_type": "bert"}}
     config = ExperimentConfig.model_validate(
@@ -73,10 +77,12 @@ def measure(folder: Path, *, streaming: bool, workers: int, world_size: int) -> 
     outputs = {name: build_output(name, declared).fit(splits.train) for name, declared in config.outputs.items()}
     kind = StreamedDataModule if streaming else DataModule
     module = kind(config, splits, inputs, outputs, rank=0, world_size=world_size)
-    start = time.perf_counter()
+    start, encoding = time.perf_counter(), time.process_time()
     module.setup()
     setup = time.perf_counter() - start
+    encoding = time.process_time() - encoding
     rows = tokens = 0
+    used = time.process_time()
     memory, start, first = [], time.perf_counter(), 0.0
     for number, batch in enumerate(module.train_dataloader()):
         first = first or time.perf_counter() - start
@@ -84,16 +90,18 @@ def measure(folder: Path, *, streaming: bool, workers: int, world_size: int) -> 
         tokens += int(batch["inputs"]["text"]["attention_mask"].sum())
         if number % 100 == 0:
             memory.append(resident())
-    seconds = time.perf_counter() - start
+    seconds, used = time.perf_counter() - start, time.process_time() - used
     module.close()
     quarter = max(1, len(memory) // 4)
     return {
         "rows": rows,
         "read": round(read, 1),
         "encode": round(setup, 1),
+        "encode CPU": round(encoding, 1),
         "first": round(first, 2),
         "rows/s": round(rows / seconds),
-        "tokens/s": round(tokens / seconds),
+        "rows/CPU s": round(rows / used),
+        "tokens/CPU s": round(tokens / used),
         "MB": [round(max(memory[i : i + quarter]) / 1e6) for i in range(0, len(memory), quarter)][:4],
         "peak MB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
@@ -110,12 +118,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--buffer", type=int, default=4_000)
     parser.add_argument("--one", nargs=4)
     arguments = parser.parse_args()
     if arguments.one:
         folder, streaming, workers, world = arguments.one
         print(
-            json.dumps(measure(Path(folder), streaming=streaming == "1", workers=int(workers), world_size=int(world)))
+            json.dumps(
+                measure(
+                    Path(folder),
+                    streaming=streaming == "1",
+                    workers=int(workers),
+                    world_size=int(world),
+                    buffer=arguments.buffer,
+                )
+            )
         )
         return
     with tempfile.TemporaryDirectory() as name:
@@ -125,15 +142,15 @@ def main() -> None:
         print(f"{arguments.rows:,} rows, {size / 1e6:.0f} MB")
         modes = [("1", "0", "1"), ("1", "2", "1"), ("1", "0", "2")]
         for mode in modes:
-            run(folder, mode)
+            run(folder, mode, arguments.buffer)
         tables = [pq.read_table(path) for path in sorted(folder.glob("part-*.parquet"))]
         pq.write_table(pa.concat_tables(tables), folder / "all.parquet", row_group_size=5_000)
-        run(folder, ("0", "0", "1"))
+        run(folder, ("0", "0", "1"), arguments.buffer)
 
 
-def run(folder: Path, mode: tuple[str, ...]) -> None:
+def run(folder: Path, mode: tuple[str, ...], buffer: int) -> None:
     """One measurement in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.streaming", "--one", str(folder), *mode]
+    command = [sys.executable, "-m", "tests.benchmarks.streaming", "--buffer", str(buffer), "--one", str(folder), *mode]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     print("streaming, workers, processes", mode, done.stdout.strip() or done.stderr[-2000:], flush=True)
 

@@ -49,7 +49,7 @@ def test_a_table_in_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
 
 
 @needs_moto
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_shards_in_a_bucket_are_streamed(bucket: Bucket, tmp_path: Path, workers: int) -> None:
     table = pa.Table.from_pylist(rows(120))
     (tmp_path / "local").mkdir()
@@ -206,6 +206,11 @@ def test_what_a_web_server_refuses(site: Site, tmp_path: Path) -> None:
     site.status = 500
     assert refusal(f"{site.url}/c.csv", tmp_path).endswith("/c.csv: the server answers with an error (500)")
     assert "cannot be reached" in refusal("http://127.0.0.1:9/a.csv", tmp_path)
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert "cannot be reached" in refusal("hf://datasets/owner/name/a.csv", tmp_path)
 
 
 def test_a_server_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

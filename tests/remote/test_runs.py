@@ -75,6 +75,7 @@ def test_the_whole_life_of_a_run(bucket: Bucket, tmp_path: Path) -> None:
 
 
 @needs_moto
+@pytest.mark.slow
 def test_a_process_killed_while_it_uploads_leaves_the_upload_before(bucket: Bucket, tmp_path: Path) -> None:
     url = f"{bucket.url}/run"
     stored: list[str] = []
@@ -128,6 +129,7 @@ def test_two_processes_and_foreign_files(bucket: Bucket, tmp_path: Path) -> None
 
 
 @needs_moto
+@pytest.mark.slow
 def test_a_store_that_fails_does_not_stop_a_run(bucket: Bucket, tmp_path: Path) -> None:
     from eir_seq.remote.folders import RemoteFolder
 
@@ -149,6 +151,7 @@ def test_a_store_that_fails_does_not_stop_a_run(bucket: Bucket, tmp_path: Path) 
 
 
 @needs_moto
+@pytest.mark.slow
 def test_a_run_begins_with_the_bundle_of_a_url(bucket: Bucket, tmp_path: Path) -> None:
     url = f"{bucket.url}/run"
     train(experiment(tmp_path, url))

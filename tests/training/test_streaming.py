@@ -42,7 +42,10 @@ def outcome(run: Path) -> tuple[bytes, dict[str, torch.Tensor], str]:
     )
 
 
-@pytest.mark.parametrize("mode", MODES)
+SLOW = [pytest.param(mode, marks=pytest.mark.slow) for mode in ("workers", "budget")]
+
+
+@pytest.mark.parametrize("mode", ["counted", *SLOW])
 def test_a_killed_run_continues_with_equal_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     shards = write_shards(tmp_path / "shards", 210, 3, 20)
 
@@ -75,6 +78,7 @@ def test_a_killed_run_continues_with_equal_bits(tmp_path: Path, monkeypatch: pyt
     assert again[2] == whole[2]
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_its_bundle_predicts(tmp_path: Path) -> None:
     shards = write_shards(tmp_path / "shards", 400, 2)
     config = streamed(

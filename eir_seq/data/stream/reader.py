@@ -26,6 +26,8 @@ class Reader:
 
     def __init__(self, table: StreamedTable, pieces: Sequence[int]) -> None:
         self.table, self.pieces = table, pieces
+        self.row = 0
+        """The next row."""
         self._ends = None
         if table.counts is not None:
             self._ends = np.cumsum([table.counts[piece] for piece in pieces])
@@ -33,7 +35,7 @@ class Reader:
 
     def take(self, start: int, count: int) -> Numbered:
         """Rows `start` to ``start + count``; fewer at the end. Raises `UserError` where they cannot be read."""
-        if start != self._row:
+        if start != self.row:
             self._go(start)
         found: list[Numbered] = []
         while count > 0 and (part := self._next()) is not None:
@@ -41,7 +43,7 @@ class Reader:
             found.append((table.slice(0, count), numbers[:count]))
             if part.rows > count:
                 self._keep(table.slice(count), numbers[count:])
-            self._row += min(count, part.rows)
+            self.row += min(count, part.rows)
             count -= part.rows
         if not found:
             return _nothing(self.table)
@@ -52,8 +54,8 @@ class Reader:
 
     def _seek(self, place: int) -> None:
         """Continue at the beginning of a piece, by its place."""
-        self._row = 0 if self._ends is None or not place else int(self._ends[place - 1])
-        self._end = self._row if self._ends is None or place >= len(self.pieces) else int(self._ends[place])
+        self.row = 0 if self._ends is None or not place else int(self._ends[place - 1])
+        self._end = self.row if self._ends is None or place >= len(self.pieces) else int(self._ends[place])
         self._left: Part | None = None
         self._parts = self._read(place)
 
@@ -65,13 +67,13 @@ class Reader:
 
     def _go(self, start: int) -> None:
         """Continue at a row."""
-        if self._ends is not None and not self._row <= start < self._end:
+        if self._ends is not None and not self.row <= start < self._end:
             self._seek(int(np.searchsorted(self._ends, start, side="right")))
-        elif start < self._row:
+        elif start < self.row:
             self._seek(0)
-        while self._row < start and (part := self._next()) is not None:
-            skipped = min(part.rows, start - self._row)
-            self._row += skipped
+        while self.row < start and (part := self._next()) is not None:
+            skipped = min(part.rows, start - self.row)
+            self.row += skipped
             if skipped < part.rows:
                 table, numbers = part.load()
                 self._keep(table.slice(skipped), numbers[skipped:])
@@ -114,7 +116,7 @@ class Passes:
                 self._open(number, number * self._length)
             part = self._reader.take(start - self._first, count)
             if not len(part[1]):  # the pass has ended: now its length is known
-                self._length = self._length or self._reader._row
+                self._length = self._length or self._reader.row
                 if not self._length:
                     raise UserError(Fault("data.train", f"{self.table.shards.source} has no row to train on"))
                 if start < self._first + self._length:

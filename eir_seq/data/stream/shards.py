@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Protocol
@@ -22,6 +23,8 @@ from eir_seq.errors import Fault, UserError
 
 ROWS_PER_CHUNK = 4096
 """Rows that are read at once."""
+LOOKED_AT_ONCE = 16
+"""Files whose size and time are looked up at the same time."""
 BLOCK = 1 << 22
 """Bytes of a text file that are parsed at once; no row may be longer."""
 CSV, JSON, TEXT = ("csv", "tsv", "tab"), ("jsonl", "ndjson", "json"), ("txt",)
@@ -103,7 +106,7 @@ class FileShards:
         assert data.train is not None, "the rules demand it"
         self.data, self.wanted, self.place = data, wanted, place
         self.source = remote.shown(data.train)
-        self._opened: tuple[int, Any] | None = None
+        self._opened: tuple[int, Any, dict[str, Any]] | None = None
         with self._reading(self.source):
             found = remote.matching(data.train, tuple(f".{suffix}" for suffix in FORMATS), place)
         self.files = [path for path in found if _suffix(path) in FORMATS]
@@ -123,7 +126,10 @@ class FileShards:
     @property
     def identity(self) -> list[Any]:
         """Names, sizes and times of the files."""
-        return [self.format, *([remote.shown(url), *remote.version(url)] for url in map(self._url, self.files))]
+        urls = list(map(self._url, self.files))
+        with ThreadPoolExecutor(LOOKED_AT_ONCE) as pool:
+            versions = list(pool.map(lambda url: remote.version(url, self.place), urls))
+        return [self.format, *([remote.shown(url), *state] for url, state in zip(urls, versions, strict=True))]
 
     def read(self, piece: Piece) -> Iterator[Chunk]:
         """The wanted columns of a piece, in chunks."""
@@ -151,7 +157,8 @@ class FileShards:
             assert self.data.train is not None
             system = remote.arrow_filesystem(self.data.train, self.place)
             opened = pa_dataset.dataset(self.files, format=self._options(), filesystem=system)
-            self._opened = os.getpid(), opened
+            fragments = {self._url(found.path): found for found in opened.get_fragments()}
+            self._opened = os.getpid(), opened, fragments
         return self._opened[1]
 
     def _options(self) -> Any:
@@ -200,8 +207,9 @@ class FileShards:
                 first += group.row_groups[0].num_rows
 
     def _fragment(self, source: str) -> Any:
-        path = self.files[[self._url(path) for path in self.files].index(source)]
-        return next(found for found in self._dataset.get_fragments() if found.path == path)
+        _ = self._dataset
+        assert self._opened is not None
+        return self._opened[2][source]
 
     def _batches(self, piece: Piece) -> Iterator[pa.RecordBatch]:
         fragment = self._fragment(piece.source)

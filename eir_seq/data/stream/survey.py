@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from eir_seq.cache import Cache, Label, code_version
 from eir_seq.config.column_types import ColumnType
+from eir_seq.data.encoded import Progress
 from eir_seq.data.readers.base import BadRow
 from eir_seq.data.stream.table import HASHES, StreamedTable, Survey, sampled_shards
 from eir_seq.errors import Fault, UserError
@@ -33,12 +34,13 @@ MOST_SKIPPED = 10_000
 _KEY, _NUMBER, _PIECE = "__key", "__number", "__piece"
 
 
-def surveyed(table: StreamedTable, drawn: Mapping[str, float]) -> Survey:
+def surveyed(table: StreamedTable, drawn: Mapping[str, float], progress: Progress | None = None) -> Survey:
     """What is known of a table, from the cache where it has not changed since.
 
     Args:
         table: not yet counted.
         drawn: by held-out part, the fraction or number of rows.
+        progress: called with the pieces that are read.
 
     Raises:
         UserError: rows cannot be read or used.
@@ -53,7 +55,14 @@ def surveyed(table: StreamedTable, drawn: Mapping[str, float]) -> Survey:
     name = f"survey-{hashlib.sha256(repr(state).encode()).hexdigest()}"
 
     def build(folder: Path, renew: Callable[[], None]) -> Label:
-        found = _Pass(table, drawn).survey(renew)
+        pieces = len(table.shards.pieces)
+
+        def advance(piece: int) -> None:
+            renew()
+            if progress is not None:
+                progress(f"reading {table.shards.source}", piece, pieces)
+
+        found = _Pass(table, drawn).survey(advance)
         for part, rows in {"train": found.sample, **found.held}.items():
             with pa.OSFile(str(folder / f"{part}.arrow"), "wb") as file, pa.ipc.new_file(file, rows.schema) as writer:
                 writer.write_table(rows)
@@ -102,7 +111,7 @@ class _Pass:
         self.classes = _Classes(table)
         self.draw = Draw(table.data.split_seed)
 
-    def survey(self, renew: Callable[[], None]) -> Survey:
+    def survey(self, advance: Callable[[int], None]) -> Survey:
         """Raises `UserError` where rows cannot be read or used."""
         table = self.table
         digest, left_out = hashlib.sha256(), 0
@@ -123,7 +132,7 @@ class _Pass:
                     marked = marked.append_column(name, pa.array(values, pa.int64()))
                 empty = empty or {name: marked.slice(0, 0) for name in self.drawn}
                 counts[piece] += self._sort(marked)
-                renew()
+                advance(piece)
             whole.append(bool(counts[piece] == rows))
         held = {name: _table(spool, empty[name]) for name, spool in self.held.items()}
         bounds = dict(table.bounds)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.class_checks import check_classes, check_learnable, class_spelling
+from eir_seq.data.encoded import Progress
 from eir_seq.data.id_lists import is_id_list
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable, wanted_of
 from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows
@@ -94,7 +95,8 @@ class StreamedTable:
             UserError: they cannot be read.
             RunFailed: their number is not what it was.
         """
-        rows, whole = 0, bool(self.whole) and self.whole[piece]
+        rows = 0
+        whole = self.whole[piece] if self.counts is not None else self.data.on_bad_row == "error"
         for chunk in self.shards.read(self.shards.pieces[piece]):
             if whole:
                 part = Part(chunk.raw.table.num_rows, lambda chunk=chunk: self._trained(chunk, piece))  # type: ignore[misc]
@@ -138,7 +140,7 @@ class StreamedTable:
         return np.fromiter((derive_seed(seed, "split", value) for value in values), np.int64, len(values))
 
 
-def load_streamed(data: DataConfig, roles: Roles) -> Splits:
+def load_streamed(data: DataConfig, roles: Roles, progress: Progress | None = None) -> Splits:
     """The sample of the training rows, the rows of validation and test, and the table to be streamed.
 
     Raises `UserError` with what is wrong in the files, as `eir_seq.data.source.load_splits` does.
@@ -161,7 +163,7 @@ def load_streamed(data: DataConfig, roles: Roles) -> Splits:
     if sum(part for part in drawn.values() if isinstance(part, float)) >= 1:
         listed = " and ".join(f"{part} ({name})" for name, part in drawn.items())
         raise UserError(Fault("data.test", f"{listed} of the training rows leave none to train on"))
-    found = surveyed(StreamedTable(shards, roles, data, _bounds(drawn)), drawn)
+    found = surveyed(StreamedTable(shards, roles, data, _bounds(drawn)), drawn, progress)
     if not found.sample.num_rows:
         raise UserError(Fault("data.train", f"{shards.source} has no row to train on"))
     record = {

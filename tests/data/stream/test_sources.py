@@ -159,7 +159,7 @@ def test_the_table_is_read_once_for_that_and_again_when_it_changes(
 
     path, passes = tmp_path / "table.csv", []
     whole = survey._Pass.survey
-    monkeypatch.setattr(survey._Pass, "survey", lambda self, renew: (passes.append(1), whole(self, renew))[1])
+    monkeypatch.setattr(survey._Pass, "survey", lambda self, advance: (passes.append(1), whole(self, advance))[1])
     pa_csv.write_csv(pa.Table.from_pylist(rows(100)), path)
     config = streamed(path, tmp_path, validation=0.1)
     first = load_splits(config)
