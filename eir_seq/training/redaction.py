@@ -9,7 +9,7 @@ from typing import Any
 HIDDEN = "***"
 
 _USER_INFO = re.compile(r"(?<=://)[^/\s]*@")
-_SIGNED = re.compile(r"(?i)(?<=\S)\?(?=\S*(?:signature|\bsig=|credential|x-amz-|x-goog-|token))\S*")
+_SIGNED = re.compile(r"(?i)(?<=\S)\?(?=\S*(?:signature|\bsig=|credential|x-amz-|x-goog-))\S*")
 """The query of a signed URL."""
 _HEADER = re.compile(r"(?i:(\bbearer\s+|\bauthorization:\s*(?:\w+\s+)?))(?!\*\*\*)[^\s'\",]+")
 _VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")

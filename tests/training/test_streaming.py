@@ -9,13 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.errors import UserError
 from eir_seq.inference.predictor import Predictor
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.check import check
 from eir_seq.training.console import Console
+from eir_seq.training.experiment import load_experiment
 from eir_seq.training.run import train
 from tests.data.stream.tables import streamed, write_shards
 
@@ -88,6 +91,19 @@ def test_a_run_learns_and_its_bundle_predicts(tmp_path: Path) -> None:
     assert result["validation"]["mood"]["accuracy"] > 0.95
     predicted = Predictor(read_bundle(tmp_path / "run" / "bundle")).predict([{"text": "good a b"}, {"text": "bad a b"}])
     assert [row["mood"] for row in predicted] == ["good", "bad"]
+
+
+def test_a_trainer_of_your_own_has_counted_epochs(tmp_path: Path) -> None:
+    shards = write_shards(tmp_path / "shards", 100, 2)
+    own = load_experiment(streamed(shards, tmp_path))
+    trainer = Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(own.module, own.data)
+    assert trainer.global_step == 2 * own.data.batches_per_epoch == 14
+    budget = load_experiment(streamed(shards, tmp_path, max_tokens=150, trainer={"max_steps": 3, "validate_every": 3}))
+    with pytest.raises(UserError, match=r"data.streaming: needs a run where batches are not counted"):
+        trainer.fit(budget.module, budget.data)
 
 
 def test_check_says_how_many_rows_are_streamed(tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ class StreamedDataModule(DataModule):
         """Training batches from the position on."""
         position = self._position
         trainer: Any = self.trainer
+        if trainer is not None and not position.counted:
+            message = "needs a run where batches are not counted; a lightning.Trainer of your own does not have it"
+            raise UserError(Fault("data.streaming", message))
         if "stream" not in self._loaders:
             workers = self._workers
             with warnings.catch_warnings():
@@ -127,6 +130,8 @@ class StreamedDataModule(DataModule):
 class _Epochs:
     """The position in epochs whose batches are counted."""
 
+    counted = True
+
     def __init__(self, windows: EpochWindows, order: EpochOrder, batches: int) -> None:
         self.windows, self.order, self.batches, self.whole = windows, order, batches, order.num_batches
         self.sampler = WindowSampler(-(-batches // order.window_batches))
@@ -154,6 +159,8 @@ class _Epochs:
 
 class _Passes:
     """The position in passes whose batches are not counted; the whole run is one epoch."""
+
+    counted = False
 
     def __init__(self, windows: PassWindows, batches: int) -> None:
         self.windows, self.batches, self.whole = windows, batches, batches

@@ -91,7 +91,7 @@ def test_a_process_reads_its_own_lanes_alone(shards: Path, tmp_path: Path, monke
 def test_length_grouping_saves_padding(shards: Path, tmp_path: Path) -> None:
     def padding(grouped: bool) -> float:
         masks = [batch["inputs"]["text"]["attention_mask"] for batch in epoch(module(configs[grouped]))]
-        return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+        return float(1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks))
 
     configs = {grouped: streamed(shards, tmp_path, length_buckets=grouped) for grouped in (True, False)}
     assert padding(True) < 0.6 * padding(False)

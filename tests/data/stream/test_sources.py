@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from eir_seq.data.source import load_splits
+from eir_seq.data.stream import survey
+from eir_seq.data.stream.table import Survey
 from eir_seq.errors import RunFailed, UserError
 from tests.data.stream.tables import epoch, ids, module, rows, streamed, write_shards
 
@@ -155,11 +157,15 @@ def test_the_sample_is_bounded_uniform_and_has_every_class(tmp_path: Path) -> No
 def test_the_table_is_read_once_for_that_and_again_when_it_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from eir_seq.data.stream import survey
-
-    path, passes = tmp_path / "table.csv", []
+    path = tmp_path / "table.csv"
+    passes: list[int] = []
     whole = survey._Pass.survey
-    monkeypatch.setattr(survey._Pass, "survey", lambda self, advance: (passes.append(1), whole(self, advance))[1])
+
+    def noted(self: survey._Pass, advance: Callable[[int], None]) -> Survey:
+        passes.append(1)
+        return whole(self, advance)
+
+    monkeypatch.setattr(survey._Pass, "survey", noted)
     pa_csv.write_csv(pa.Table.from_pylist(rows(100)), path)
     config = streamed(path, tmp_path, validation=0.1)
     first = load_splits(config)
