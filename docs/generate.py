@@ -11,9 +11,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 
+from eir_seq.config.engines import LAUNCHERS, RayConfig, SlurmConfig
 from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.config.sweeps import SweepConfig
+from eir_seq.config.sweep_settings import SweepConfig
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, architecture, config_class, find
 from eir_seq.models.generation import GenerationOptions
 from eir_seq.models.model import Model
@@ -122,6 +123,11 @@ def config_reference() -> str:
             lines += [line for config in OUTPUTS.values() if config.__name__ == name for line in _metrics(config)]
     lines += ["", "## sweep", "", "Settings of a search, in `conf/sweep/NAME.yaml` or as `sweep.KEY=VALUE`.", ""]
     lines += _table(SweepConfig.model_json_schema())
+    for name, config in (("ray", RayConfig), ("slurm", SlurmConfig)):
+        lines += ["", f"### sweep.{name}", "", f"{config.__doc__}", "", *_table(config.model_json_schema())]
+    lines += ["", "## hydra.launcher", "", "What runs the jobs of `-m`: `hydra/launcher=NAME`, and its options.", ""]
+    for name, launcher in LAUNCHERS.items():
+        lines += ["", f"### hydra/launcher={name}", "", *_table(launcher.model_json_schema())]
     return "\n".join(lines) + "\n"
 
 
@@ -234,9 +240,9 @@ def architecture_page(name: str) -> str:
         "",
         "## Tasks",
         "",
-        "`create_model` takes model type and task, or the documented class alone.",
+        "`create_model` takes model type and task, or the class of transformers alone.",
         "",
-        "| task | documented class |",
+        "| task | class of transformers |",
         "|---|---|",
         *(f"| `{task}` | `{declared.published}` |" for task, declared in architecture(name).tasks.items()),
         "",

@@ -20,7 +20,7 @@ from eir_seq.models.layers.attention.dot_product import FLASH
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.lora import add_lora, freeze, load_adapter
 from eir_seq.models.option_checks import check_options, decoder_options
-from eir_seq.models.options import default_of, fields, sift
+from eir_seq.models.options import default_of, fields, split_known
 from eir_seq.models.pruning import PRUNED
 from eir_seq.models.transformers_backend import (
     AUTO,
@@ -308,9 +308,9 @@ def _published(config: SequenceModelConfig, place: str, task: str | None) -> Any
             return load_transformers(folder, overrides)
         opened_as = overrides.get("model_type", model_type)  # a bart checkpoint may be opened as mvp
         declared = config_class(opened_as if opened_as in CATALOGUE else model_type)
-        _, strangers = sift(declared, {name: x for name, x in overrides.items() if name != "model_type"})
-        if strangers:
-            faults = check_options(declared.model_type, strangers)
+        _, unknown = split_known(declared, {name: x for name, x in overrides.items() if name != "model_type"})
+        if unknown:
+            faults = check_options(declared.model_type, unknown)
             raise UserError(*(fault.under("model_init_config") for fault in faults))
         if task == CAUSAL and "is_decoder" in fields(declared):
             overrides.setdefault("is_decoder", True)

@@ -76,7 +76,7 @@ class ConfigClass:
     model_type: str | None
 
     def __call__(self, **options: Any) -> ModelConfig:
-        """The documented defaults but for these options; a part is a mapping or made by its own class.
+        """Transformers' defaults but for these options; a part is a mapping or made by its own class.
 
         Raises:
             UserError: unknown options, or values that cannot be.
@@ -101,7 +101,7 @@ class PartClass:
     options: type[Options]
 
     def __call__(self, **options: Any) -> Options:
-        """The documented defaults but for these options.
+        """Transformers' defaults but for these options.
 
         Raises:
             UserError: unknown options, or values that cannot be.

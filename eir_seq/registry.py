@@ -12,7 +12,7 @@ from typing import Any
 
 from eir_seq.errors import Fault, UserError, nearest
 
-OURS = "eir_seq"
+SHIPPED = "eir_seq"
 """Origin of the entries that ship."""
 
 
@@ -33,7 +33,7 @@ class Registry(Mapping[str, Any]):
     def __init__(self, group: str, entries: Mapping[str, str]) -> None:
         self.group = group
         self._targets = dict(entries)
-        self._origins = dict.fromkeys(entries, OURS)
+        self._origins = dict.fromkeys(entries, SHIPPED)
         self._loaded: dict[str, Any] = {}
 
     def add(self, name: str, target: str, origin: str) -> None:
@@ -64,7 +64,7 @@ class Registry(Mapping[str, Any]):
     @property
     def added(self) -> dict[str, str]:
         """The entries from outside, and the package or module that registered each."""
-        return {name: origin for name, origin in self._origins.items() if origin != OURS}
+        return {name: origin for name, origin in self._origins.items() if origin != SHIPPED}
 
     def __getitem__(self, name: str) -> Any:
         """The entry, imported.
@@ -91,7 +91,7 @@ class Registry(Mapping[str, Any]):
         try:
             return imported(target)
         except Exception as error:
-            if origin == OURS:
+            if origin == SHIPPED:
                 raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             message = f"{self.group}.{name} ({target}) cannot be imported: {reason}"
@@ -268,6 +268,7 @@ TRACKERS = Registry(
     {
         "csv": "eir_seq.config.trackers:CsvTrackerConfig",
         "wandb": "eir_seq.config.trackers:WandbTrackerConfig",
+        "mlflow": "eir_seq.config.trackers:MlflowTrackerConfig",
         "tensorboard": "eir_seq.config.trackers:TensorboardTrackerConfig",
     },
 )

@@ -221,7 +221,7 @@ class Broker(nn.Module):
         return [*self._messages, *self._adversaries]
 
     @property
-    def opponents(self) -> list[Adversary]:
+    def listed_adversaries(self) -> list[Adversary]:
         """The adversaries."""
         return self._adversaries
 

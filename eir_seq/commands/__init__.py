@@ -24,11 +24,12 @@ COMMANDS = {
     "embed": "write vectors of rows of a file with a finished run",
     "models": "list the architectures, or show the options of one",
     "sweep": "search for the best values of config keys",
-    "runs": "compare finished runs",
+    "runs": "list, show, compare or clean runs",
     "cache": "list or clean cached rows and tokenizers",
     "schema": "print the JSON schema of an experiment, for editors",
 }
-"""Each is a module of this package with ``run(arguments: list[str]) -> int``."""
+"""Each is a module of this package with ``run(arguments: list[str]) -> int``, or that in `MODULES`."""
+MODULES = {"sweep": "search"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # docs/guide/training.md. It is read once, by torch.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # Torch's C++ code prints advice about DDP that a user of this command cannot follow. It is read once, too.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     raise_file_limit()
     try:
         plugins.load(named_plugins(words))
@@ -105,7 +108,7 @@ def _dispatch(words: list[str]) -> int:
         listed, word = ", ".join(COMMANDS), words[0]
         hint = f"; did you mean experiment={word}?" if word in options_of("experiment") else nearest(word, COMMANDS)
         raise UserError(Fault(word, f"not a command; choose from {listed}{hint}"))
-    module = importlib.import_module(f"eir_seq.commands.{command}")
+    module = importlib.import_module(f"eir_seq.commands.{MODULES.get(command, command)}")
     code: int = module.run(words)
     return code
 

@@ -49,13 +49,13 @@ def read_keys(arguments: Sequence[str], keys: type[T], paths: Sequence[str], exi
     except ValidationError as error:
         raise UserError(*faults_of(error, keys, tree)) from None
     named = {place: path for place in paths if (path := _value(config, place)) is not None}
-    homeless = [
+    misplaced = [
         Fault(place, problem, "command line")
         for place, path in named.items()
         if (problem := home_fault(path)) is not None
     ]
-    if homeless:
-        raise UserError(*homeless)
+    if misplaced:
+        raise UserError(*misplaced)
     faults = [
         Fault(place, f"no such file or folder: {path!r}{_nearest_file(path)}", "command line")
         for place, path in named.items()

@@ -1,13 +1,15 @@
-"""``-m``: Hydra makes the list of jobs, each of which then runs in its own process."""
+"""``-m``: Hydra makes the list of jobs, each of which then runs in its own process, here or on a cluster."""
 
 from __future__ import annotations
 
 import json
 import sys
 import types
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
@@ -15,49 +17,82 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
 
+from eir_seq.commands.engines import Engine
+from eir_seq.commands.engines.processes import Processes
 from eir_seq.commands.hydra_modes import through_hydra
 from eir_seq.commands.preflight import preflight
 from eir_seq.commands.sweep import Sweep, job_command
+from eir_seq.config import engines
 from eir_seq.config.compose import compose_in_hydra, hydra_ready
+from eir_seq.config.errors import faults_of
 from eir_seq.config.overrides import normalized, parse_overrides
+from eir_seq.config.quoting import COMMAND_LINE
+from eir_seq.config.strict import Strict
 from eir_seq.errors import EXIT_RUN_FAILED, Fault, UserError, printable
 from eir_seq.files import read_text
 from eir_seq.inference.jobs import Job
 from eir_seq.machine import cannot_write
-from eir_seq.training.redaction import redact_words
+from eir_seq.training.redaction import redact, redact_words
 
 MAX_JOBS = 10_000
+PLACE = "hydra.launcher"
 
 
-class ProcessLauncher(Launcher):
-    """Hydra's launcher for local sweeps; `eir_seq.commands.sweep` does the work.
+class JobLauncher(Launcher, ABC):
+    """Hydra's launcher of our jobs, one class for each engine; `eir_seq.commands.sweep` does the work.
 
     It never raises for a job that failed, so that a sweeper that works in batches continues; `finished` remembers.
     """
 
-    finished: tuple[Sweep, list[Job]] | None = None
+    finished: ClassVar[tuple[Sweep, list[Job]] | None] = None
+    OPTIONS: ClassVar[type[Strict]]
 
-    def __init__(self, n_jobs: int = 1) -> None:
-        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
-            raise UserError(Fault("hydra.launcher.n_jobs", f"{n_jobs!r} is not an integer >= 1", "command line"))
-        self._n_jobs = n_jobs
+    def __init__(self, **options: Any) -> None:
+        plain = {
+            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for key, value in options.items()
+            if value is not None
+        }
+        try:
+            self._options: Any = self.OPTIONS.model_validate(plain)
+        except ValidationError as error:
+            faults = faults_of(error, self.OPTIONS, plain)
+            raise UserError(
+                *(Fault(f"{PLACE}.{fault.place}".rstrip("."), fault.message, COMMAND_LINE) for fault in faults)
+            ) from None
         self._folder = Path()
+        self._name = ""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
         """Remember where the sweep goes."""
         self._folder = Path(str(config.hydra.sweep.dir))
+        self._name = str(config.hydra.runtime.choices.get("experiment") or "eir_seq").replace("/", "-")
+
+    @abstractmethod
+    def engine(self) -> Engine:
+        """What runs the jobs.
+
+        Raises:
+            UserError: it cannot be used here.
+        """
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:  # noqa: ARG002
         """Run a batch of jobs; the value of each is that of its monitored metric, for sweepers that look for the best.
 
         Jobs are numbered by the sweep folder, not by `initial_job_idx`, so that numbers stay when the grid grows.
         """
-        sweep = Sweep(self._folder, job_command, n_jobs=self._n_jobs)
-        jobs = sweep.run([list(filter_overrides(overrides)) for overrides in job_overrides])
-        before = ProcessLauncher.finished[1] if ProcessLauncher.finished is not None else []
-        ProcessLauncher.finished = sweep, [*before, *jobs]
+        _redact(self._folder / "multirun.yaml")
+        engine = self.engine()
+        sweep = Sweep(self._folder, job_command, engine=engine)
+        try:
+            jobs = sweep.run([list(filter_overrides(overrides)) for overrides in job_overrides])
+        finally:
+            engine.close()
+        before = JobLauncher.finished[1] if JobLauncher.finished is not None else []
+        JobLauncher.finished = sweep, [*before, *jobs]
         if sweep.stopped_by is not None:
             raise SystemExit(128 + sweep.stopped_by)
         returns = []
@@ -66,6 +101,43 @@ class ProcessLauncher(Launcher):
             value.return_value = _monitored(sweep.run_dir(job))
             returns.append(value)
         return returns
+
+
+class ProcessLauncher(JobLauncher):
+    """``hydra/launcher=processes``."""
+
+    OPTIONS = engines.ProcessLauncher
+
+    def engine(self) -> Engine:
+        """Processes of this machine."""
+        return Processes(self._options.n_jobs, self._options.gpus_per_job, self._options.cpus_per_job)
+
+
+class RayLauncher(JobLauncher):
+    """``hydra/launcher=ray``."""
+
+    OPTIONS = engines.RayLauncher
+
+    def engine(self) -> Engine:
+        """Nodes of a Ray cluster."""
+        from eir_seq.commands.engines.ray import RayCluster
+
+        options = self._options
+        Sweep(self._folder, job_command).make_folder("hydra.sweep.dir")
+        return RayCluster(options, self._folder, options.n_jobs, options.gpus_per_job, options.cpus_per_job)
+
+
+class SlurmLauncher(JobLauncher):
+    """``hydra/launcher=slurm``."""
+
+    OPTIONS = engines.SlurmLauncher
+
+    def engine(self) -> Engine:
+        """Jobs of SLURM."""
+        from eir_seq.commands.engines.slurm import Slurm
+
+        options = self._options
+        return Slurm(options, options.n_jobs, options.gpus_per_job, options.cpus_per_job, name=self._name)
 
 
 def sweep(words: Sequence[str]) -> int:
@@ -77,7 +149,7 @@ def sweep(words: Sequence[str]) -> int:
     overrides = normalized(words)
     _validate(overrides)
     _register()
-    ProcessLauncher.finished = None
+    JobLauncher.finished = None
     stopped: SystemExit | None = None
     try:
         through_hydra(["--multirun", *overrides], _never_called)
@@ -85,9 +157,9 @@ def sweep(words: Sequence[str]) -> int:
         stopped = error
     except OSError as error:
         raise cannot_write("the sweep", error, "hydra.sweep.dir") from error
-    if ProcessLauncher.finished is None:  # another launcher did it, or nothing was started
+    if JobLauncher.finished is None:  # another launcher did it, or nothing was started
         return int(stopped.code or 0) if stopped is not None else 0
-    done, jobs = ProcessLauncher.finished
+    done, jobs = JobLauncher.finished
     failed = [job for job in jobs if job.status != "done"]
     _print_table(done, jobs)
     if stopped is not None:
@@ -102,11 +174,12 @@ def _register() -> None:
     """Hydra takes launchers from packages below `hydra_plugins` only."""
     name = "hydra_plugins.eir_seq_launcher"
     module = types.ModuleType(name)
-    ProcessLauncher.__module__ = name
-    module.ProcessLauncher = ProcessLauncher  # type: ignore[attr-defined]
     sys.modules.setdefault("hydra_plugins", types.ModuleType("hydra_plugins"))
     sys.modules[name] = module
-    Plugins.instance().register(ProcessLauncher)
+    for launcher in (ProcessLauncher, RayLauncher, SlurmLauncher):
+        launcher.__module__ = name
+        setattr(module, launcher.__name__, launcher)
+        Plugins.instance().register(launcher)
 
 
 def _validate(overrides: Sequence[str]) -> None:
@@ -158,6 +231,12 @@ def _check_size(parsed: Sequence[Override], axes: dict[int, list[str]]) -> None:
         count *= len(values)
     if count > MAX_JOBS:
         raise UserError(Fault("--multirun", f"the axes make {count} jobs; at most {MAX_JOBS} are run", "command line"))
+
+
+def _redact(path: Path) -> None:
+    """Take secrets out of the overrides that Hydra has written down."""
+    with suppress(OSError, UnicodeDecodeError):
+        path.write_text(str(redact(read_text(path))), encoding="utf-8")
 
 
 def _monitored(run_dir: Path) -> float | None:

@@ -22,9 +22,9 @@ from eir_seq.remote import is_url, url_fault
 
 def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[Fault]:
     """What would stop a run later, of the valid sections; `config` is there where all of them are."""
-    package = None if sections.tracker is None else sections.tracker.PACKAGE
-    if package is not None and not is_installed(package):
-        yield Fault("tracker.type", missing_package(package))
+    for place, tracker in (sections.tracker.named() if sections.tracker is not None else {}).items():
+        if tracker.PACKAGE is not None and not is_installed(tracker.PACKAGE):
+            yield Fault(f"{place}.type", missing_package(tracker.PACKAGE))
     for name, source in sections.inputs.items():
         yield from source.preflight(f"inputs.{name}")
     if config is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from eir_seq.commands.models import UserParser
 from eir_seq.config.folders import options_of
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.config.sweeps import SweepConfig
+from eir_seq.config.sweep_settings import SweepConfig
 from eir_seq.models.catalogue import CATALOGUE, config_class
 from eir_seq.models.options import describe
 

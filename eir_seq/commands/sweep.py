@@ -1,4 +1,4 @@
-"""The jobs of a sweep: each in its own process, none of which can take the others down.
+"""The jobs of a sweep: each in its own process, none of which can take the others down; where is up to the engine.
 
 A sweep is a folder: ``jobs/N.json`` (status of job N, written whole or not at all), ``jobs/N.log`` (what it printed)
 and ``N/`` (its run folder). Jobs are known by their overrides: the same sweep again repeats no finished job, continues
@@ -14,10 +14,9 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +24,8 @@ from types import FrameType
 from typing import IO
 
 from eir_seq import plugins
+from eir_seq.commands.engines import Engine, Launch, Task
+from eir_seq.commands.engines.processes import Processes
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import within
 from eir_seq.inference.jobs import JOBS, Job, Status, read_jobs
@@ -36,20 +37,14 @@ SWEEP_VARIABLE = "EIR_SEQ_SWEEP"
 _POLL_SECONDS = 0.05
 
 
-def run(arguments: list[str]) -> int:
-    """The command ``sweep``: search for the best values of config keys."""
-    from eir_seq.commands.search import run as search
-
-    return search(arguments)
-
-
 class Sweep:
     """A folder of jobs.
 
     Args:
         folder: made if it does not exist.
         command: from the overrides of a job and its run folder to the words of its command line.
-        n_jobs: how many run at once.
+        n_jobs: how many run at once on this machine, if there is no `engine`.
+        engine: what runs the jobs.
         say: prints a line.
     """
 
@@ -59,14 +54,15 @@ class Sweep:
         command: Callable[[Sequence[str], Path], Sequence[str]],
         *,
         n_jobs: int = 1,
+        engine: Engine | None = None,
         say: Callable[[str], object] = lambda line: say(str(redact(line)), sys.stdout),
     ) -> None:
         self.folder = folder
-        self._command = command
-        self._n_jobs = n_jobs
+        self.command = command
+        self._engine = engine or Processes(n_jobs)
         self._say = say
         self._signal: int | None = None
-        self.running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+        self.running: dict[int, tuple[Task, float]] = {}
         """The process of each job that runs, and when it was started."""
 
     @property
@@ -102,10 +98,14 @@ class Sweep:
             try:
                 return self._run(planned)
             finally:  # nothing runs, unless a record could not be written
-                for process, _ in self.running.values():
-                    process.terminate()
-                for process, _ in self.running.values():
-                    process.wait()
+                self.end_running()
+
+    def end_running(self) -> None:
+        """Have what still runs save its state, and wait for it."""
+        for process, _ in self.running.values():
+            process.terminate()
+        for process, _ in self.running.values():
+            process.wait()
 
     def make_folder(self, place: str) -> None:
         """Make the folder, which the config key `place` names.
@@ -131,54 +131,65 @@ class Sweep:
         waiting = [job for job in planned if job.status != "done"]
         if done := len(planned) - len(waiting):
             self._say(f"{done} of {len(planned)} jobs are done already")
-        running = self.running
-        differing = _differing(planned)
+        running, differing = self.running, _differing(planned)
+        for job in list(waiting):  # of a sweep that was killed while its jobs stayed in the queue of a cluster
+            if (task := self._engine.running(self.log(job))) is not None:
+                waiting.remove(job)
+                running[job.number] = task, time.monotonic()
         while running or (waiting and self._signal is None):
-            while waiting and len(running) < self._n_jobs and self._signal is None:
-                job = waiting.pop(0)
-                running[job.number] = (process := self.start(job), time.monotonic())
-                jobs[job.number] = self.write(
-                    replace(job, status="running", pid=process.pid, started=now(), exit_code=None, message="")
-                )
-                self._say(f"job {job.number} starts: {' '.join(differing[job.number]) or '(no overrides)'}")
-            for number, (process, begun) in list(running.items()):
-                if process.poll() is not None:
+            while (free := self._free(len(waiting))) and self._signal is None:
+                batch, waiting = waiting[:free], waiting[free:]
+                for job, task in zip(batch, self.start(*batch), strict=True):
+                    running[job.number] = task, time.monotonic()
+                    jobs[job.number] = self._note(job, task, differing)
+            for number, (task, begun) in list(running.items()):
+                if jobs[number].status == "waiting" and task.begun:
+                    running[number] = task, (begun := time.monotonic())
+                    jobs[number] = self._note(jobs[number], task, differing)
+                if (code := task.poll()) is not None:
                     del running[number]
-                    ended = self.ended(jobs[number], process.returncode, time.monotonic() - begun)
+                    ended = self.ended(jobs[number], code, time.monotonic() - begun, task.reason)
                     jobs[number] = self.write(ended)
                     tail = f": {ended.message}" if ended.message and ended.status != "done" else ""
                     self._say(f"job {number} {ended.status} after {ended.seconds:.0f} s{tail}")
             time.sleep(_POLL_SECONDS)
         return [jobs[job.number] for job in planned]
 
-    def start(self, job: Job) -> subprocess.Popen[bytes]:
-        """Start the process of a job."""
-        environment = {**os.environ, SWEEP_VARIABLE: self.id, "PYTHONUNBUFFERED": "1"}
-        if self._n_jobs > 1:  # otherwise every job would start a thread per core
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self._n_jobs)))
-        command = list(self._command(job.overrides, self.run_dir(job)))
-        with self.log(job).open("ab") as log:
-            log.write(f"$ {shlex.join(redact_words(command))}\n".encode())
-            log.flush()
-            # A session of its own: Ctrl-C at the terminal reaches a job once, through us.
-            return subprocess.Popen(  # noqa: S603 (our own module, no shell)
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
+    def _free(self, waiting: int) -> int:
+        """How many of the waiting jobs the engine takes now."""
+        most = self._engine.at_once
+        return waiting if most is None else min(waiting, most - len(self.running))
 
-    def ended(self, job: Job, code: int, seconds: float) -> Job:
-        """A job whose process has ended, with what that says."""
+    def _note(self, job: Job, task: Task, differing: Mapping[int, Sequence[str]]) -> Job:
+        """Record that a job has started, or that it waits for room."""
+        if not task.begun:
+            return self.write(replace(job, status="waiting", pid=None, exit_code=None, message=""))
+        where = f" ({task.place})" if task.place else ""
+        self._say(f"job {job.number} starts{where}: {' '.join(differing[job.number]) or '(no overrides)'}")
+        return self.write(
+            replace(job, status="running", pid=task.pid, place=task.place, started=now(), exit_code=None, message="")
+        )
+
+    def start(self, *jobs: Job) -> list[Task]:
+        """Start the processes of jobs."""
+        launches = []
+        for job in jobs:
+            command = tuple(self.command(job.overrides, self.run_dir(job)))
+            with self.log(job).open("ab") as log:
+                log.write(f"$ {shlex.join(redact_words(list(command)))}\n".encode())
+            environment = {SWEEP_VARIABLE: self.id, "PYTHONUNBUFFERED": "1"}
+            launches.append(Launch(command, self.log(job), environment))
+        return self._engine.start(launches)
+
+    def ended(self, job: Job, code: int, seconds: float, reason: str = "") -> Job:
+        """A job whose process has ended, with what that says, or what its engine knows."""
         status: Status = "done" if code == 0 else "failed"
         if code != 0 and self._signal is not None:
             status = "stopped"
-        message = ""
-        if code < 0:
+        message = reason
+        if not message and code < 0:
             message = f"killed by {signal.Signals(-code).name}"
-        elif code != 0:
+        elif not message and code != 0:
             message = last_line(self.log(job))
         return replace(job, status=status, exit_code=code, seconds=round(seconds, 1), message=message, pid=None)
 
@@ -230,9 +241,9 @@ class Sweep:
         def pass_on(number: int, _frame: FrameType | None) -> None:
             again = self._signal is not None
             self._signal = number
-            for process, _ in list(self.running.values()):
-                if process.poll() is None:
-                    process.send_signal(signal.SIGKILL if again else number)
+            for task, _ in list(self.running.values()):
+                if task.poll() is None:
+                    task.send_signal(signal.SIGKILL if again else number)
 
         before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

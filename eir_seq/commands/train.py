@@ -40,7 +40,8 @@ def run(arguments: list[str]) -> int:
         return show(flags)
     composed = compose_experiment(flags.overrides, preflight)
     for line in filter(None, (composed.config.note, *composed.notes)):
-        say(str(redact(line)), sys.stdout)
+        if os.environ.get("RANK", "0") == "0":  # else another process says it
+            say(str(redact(line)), sys.stdout)
     with importing():
         from eir_seq.inference.report import write_report
         from eir_seq.training.run import train as train_experiment

@@ -65,6 +65,15 @@ class Kind:
         return self.annotation if isinstance(self.annotation, type) and issubclass(self.annotation, BaseModel) else None
 
     @property
+    def extra(self) -> Kind | None:
+        """The kind of the values of further keys, where a class takes any."""
+        if self.model is None or self.model.model_config.get("extra") != "allow":
+            return None
+        return Kind.of(
+            typing.get_args(typing.get_type_hints(self.model, include_extras=True)["__pydantic_extra__"])[-1]
+        )
+
+    @property
     def members(self) -> list[Kind]:
         """The kinds of a union, None left out; the kind itself otherwise."""
         if not _is_union(self.annotation):

@@ -140,7 +140,9 @@ class Columns:
 def columns_of(data: DataConfig, inputs: Mapping[str, InputConfig], outputs: Mapping[str, OutputBase]) -> Columns:
     """The columns that inputs, outputs and the draw of the validation rows read."""
     questions = {
-        asked.column: f"outputs.{name}.question" for name, kind in outputs.items() if (asked := kind.asked) is not None
+        asked.column: f"outputs.{name}.question"
+        for name, kind in outputs.items()
+        if (asked := kind.questions) is not None
     }
     uses = [replace(use, place=questions.get(use.column, use.place)) for use in _uses("input", "inputs", inputs)]
     uses += _uses("target", "outputs", outputs)

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.chosen_files import check_chosen_files
+from eir_seq.config.engines import LAUNCHERS, launcher_node
 from eir_seq.config.errors import without_foreign_keys
 from eir_seq.config.folders import CONFIG_NAME, UserConfFirst, conf_dir, options_of
 from eir_seq.config.model_choice import with_catalogue_names, with_tokenizer_types, without_foreign_options
@@ -35,6 +36,7 @@ from eir_seq.config.optimization import SchedulerConfig
 from eir_seq.config.origin import Origin, chooser_of, file_of_config
 from eir_seq.config.overrides import exclusive, normalized, unknown_option
 from eir_seq.config.schema import DataConfig, ExperimentConfig, RunConfig, TrainerConfig
+from eir_seq.config.trackers import only_named
 from eir_seq.config.validation import Look, validate_experiment
 from eir_seq.config.yaml_source import StrictFileSource, in_words, shown
 from eir_seq.errors import Fault, UserError, nearest
@@ -42,9 +44,6 @@ from eir_seq.errors import Fault, UserError, nearest
 ENVIRONMENT_ALLOWED = re.compile(r"EIR_SEQ_\w+|HOME|USER|TMPDIR|SCRATCH|SLURM_JOB_ID|SLURM_ARRAY_TASK_ID")
 """Variables that ``${oc.env:NAME}`` may read. Others are refused: a config from elsewhere could otherwise copy a
 secret of the environment into the files of a run."""
-
-PROCESS_LAUNCHER = {"_target_": "hydra_plugins.eir_seq_launcher.ProcessLauncher", "n_jobs": 1}
-"""The launcher of sweeps (`eir_seq.commands.multirun`) and its options."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ def set_up_hydra() -> None:
     _register_resolver("oc.env", _environment)
     store = ConfigStore.instance()
     store.store(name="schema_defaults", node=schema_defaults(), provider="eir_seq")
-    store.store(group="hydra/launcher", name="processes", node=PROCESS_LAUNCHER, provider="eir_seq")
+    for name in LAUNCHERS:
+        store.store(group="hydra/launcher", name=name, node=launcher_node(name), provider="eir_seq")
 
 
 def schema_defaults() -> dict[str, Any]:
@@ -155,6 +155,8 @@ def compose_in_hydra(overrides: Sequence[str], look: Look | None = None) -> Comp
     raw.pop("plugins", None)  # of the user's own config.yaml, which the command line has read
     if "experiment" not in choices and not {"inputs", "outputs"} & raw.keys():
         raise UserError(*_no_experiment(raw))
+    if "tracker" in raw:
+        raw["tracker"] = only_named(raw["tracker"])
     for place in origin.unset():
         _set(raw, place.split("."), "???")
     raw = without_foreign_keys(raw, ExperimentConfig, origin.chosen_on_command_line, origin.is_set)
@@ -251,12 +253,12 @@ def _fault_of(error: Exception, overrides: Sequence[str]) -> Fault:
             return Fault(key, message, source)
     else:
         message = in_words(error)
-    if source is None and (culprit := _culprit(overrides)):
-        return Fault(culprit, message, "command line")
+    if source is None and (failing := _failing_override(overrides)):
+        return Fault(failing, message, "command line")
     return Fault("", message, source)
 
 
-def _culprit(overrides: Sequence[str]) -> str | None:
+def _failing_override(overrides: Sequence[str]) -> str | None:
     """The override without which the others can be composed; None if there is no such one."""
     loader = GlobalHydra.instance().config_loader()
     for index, override in enumerate(overrides):

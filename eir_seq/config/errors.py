@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from eir_seq.config.annotations import Kind, keys_of
 from eir_seq.errors import Fault, nearest
@@ -84,13 +85,15 @@ def without_foreign_keys(
                 return value
             others = {name for other in kind.members if other.model for name in keys_of(other.model)}
             foreign = others - set(keys_of(member.model))
+            if any(other.extra is not None for other in kind.members) and member.extra is None:
+                foreign |= {key for key, item in value.items() if isinstance(item, dict)} - set(keys_of(member.model))
             keeps = chosen if chosen(dotted((*path, "type"))) else is_set
             value = {key: item for key, item in value.items() if key not in foreign or keeps(dotted((*path, key)))}
             return visit(member, value, path)
         if kind.model is not None:
             fields = keys_of(kind.model)
             return {
-                key: visit(Kind.of_field(fields[key]), item, (*path, key)) if key in fields else item
+                key: visit(field, item, (*path, key)) if (field := _field(kind, fields, key)) is not None else item
                 for key, item in value.items()
             }
         if kind.annotation_is_dict:
@@ -98,6 +101,10 @@ def without_foreign_keys(
         return value
 
     return visit(Kind(model), given, ())
+
+
+def _field(kind: Kind, fields: Mapping[str, FieldInfo], key: str) -> Kind | None:
+    return Kind.of_field(fields[key]) if key in fields else kind.extra
 
 
 def dotted(path: Sequence[str]) -> str:
@@ -137,7 +144,7 @@ def _locate(error: Any, model: type[BaseModel]) -> _Found:
         if kind.model is not None:
             owner = kind.model
             field = keys_of(owner).get(str(part))
-            kind = None if field is None else Kind.of_field(field)
+            kind = kind.extra if field is None else Kind.of_field(field)
         else:
             owner, kind = None, kind.items
         path.append(str(part))

@@ -89,7 +89,7 @@ class InputBase(Strict):
         """Whether the data decide which columns it reads; `columns` gives those that are known before."""
         return False
 
-    def settled(
+    def resolved(
         self,
         place: str,
         names: Sequence[str],

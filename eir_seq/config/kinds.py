@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from eir_seq import plugins
 from eir_seq.config.decoders import DecoderBase
@@ -16,7 +16,7 @@ from eir_seq.config.messages import MessageFusionBase, ProjectionBase
 from eir_seq.config.optimization import OptimizerBase, SchedulerBase
 from eir_seq.config.strict import ByName, DefaultType, Strict
 from eir_seq.config.tokenizers import TokenizerBase
-from eir_seq.config.trackers import TrackerBase
+from eir_seq.config.trackers import SEVERAL, TrackerBase, named_trackers
 from eir_seq.errors import Fault, UserError
 from eir_seq.registry import (
     DECODERS,
@@ -150,7 +150,32 @@ else:
     FusionConfig = union(FUSIONS, FusionBase)
     OptimizerConfig = union(OPTIMIZERS, OptimizerBase)
     SchedulerConfig = union(SCHEDULERS, SchedulerBase, "linear")
-    TrackerConfig = union(TRACKERS, TrackerBase)
+    OneTracker = union(TRACKERS, TrackerBase)
+
+    class SeveralTrackers(TrackerBase):
+        """Several trackers at once, by names; as a list they have the names of their types."""
+
+        model_config = ConfigDict(extra="allow")
+        __pydantic_extra__: dict[str, OneTracker]
+        type: Literal["several"] = SEVERAL
+
+        def named(self) -> dict[str, TrackerBase]:
+            """The single trackers by their config paths."""
+            return {f"tracker.{name}": tracker for name, tracker in self.__pydantic_extra__.items()}
+
+        @model_validator(mode="after")
+        def _differ(self) -> Self:
+            types = [tracker.type for tracker in self.__pydantic_extra__.values()]
+            if twice := [type_ for type_ in dict.fromkeys(types) if types.count(type_) > 1]:
+                raise ValueError(f"there are two trackers of the type {twice[0]!r}; each type may be named once")
+            return self
+
+    kinds = [*dict.fromkeys(_checked(TRACKERS, name, TrackerBase) for name in TRACKERS), SeveralTrackers]
+    TrackerConfig = Annotated[
+        reduce(or_, kinds),
+        Field(discriminator="type"),
+        BeforeValidator(named_trackers, json_schema_input_type=reduce(or_, kinds) | list[str | OneTracker]),
+    ]
     TokenizerConfig = union(TOKENIZERS, TokenizerBase)
     ProjectionConfig = by_name(PROJECTIONS, ProjectionBase)
     MessageFusionConfig = by_name(MESSAGE_FUSIONS, MessageFusionBase)

@@ -104,7 +104,7 @@ def check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
     from eir_seq.models import options
     from eir_seq.models.catalogue import POOLERS
     from eir_seq.models.option_checks import check_options, decoder_options, max_positions
-    from eir_seq.models.rope_options import documented_spelling
+    from eir_seq.models.rope_options import transformers_spelling
 
     for place, model, tokens, key in _models(raw):
         if model["model_type"] == _AUTO and model.get("pretrained_model") is not True:
@@ -132,7 +132,7 @@ def check_models(raw: Mapping[str, Any]) -> Iterator[Fault]:
             given.pop("model_type", None)
             published = _published_config(Path(str(model["model_type"]))) or {}
             known = options.fields(_config_class(architecture))
-            base, _ = options.sift(_config_class(architecture), documented_spelling(published, known))
+            base, _ = options.split_known(_config_class(architecture), transformers_spelling(published, known))
         else:
             base = {}
             if place.startswith("outputs."):  # without its encoder

@@ -23,6 +23,9 @@ class OptimizerBase(Strict):
     MATRICES: ClassVar[bool] = False
     """Whether the matrices of hidden layers form separate parameter groups, with ``matrices: True``."""
 
+    ELEMENTWISE: ClassVar[bool] = True
+    """Whether the update of a weight depends on the gradients of that weight alone, so that it works on shards."""
+
     if TYPE_CHECKING:
         type: str
     lr: float = Field(1e-3, gt=0, le=100, description="learning rate, after the warm-up")
@@ -88,6 +91,7 @@ class AdafactorConfig(TorchOptimizer):
     """Adafactor: factored second moments, memory of rows plus columns instead of their product."""
 
     CLASS: ClassVar[str] = "torch.optim:Adafactor"
+    ELEMENTWISE: ClassVar[bool] = False
 
     type: Literal["adafactor"] = "adafactor"
     beta2_decay: float = Field(-0.8, le=0, description="exponent of the decay schedule of the second moments")

@@ -145,6 +145,7 @@ class MuonConfig(OptimizerBase):
     """Muon for the matrices of hidden layers, AdamW for embeddings, heads and vectors (Jordan et al. 2024)."""
 
     IMPLEMENTATION: ClassVar[str] = "eir_seq.training.optimizers:muon"
+    ELEMENTWISE: ClassVar[bool] = False
     MATRICES: ClassVar[bool] = True
 
     type: Literal["muon"] = "muon"

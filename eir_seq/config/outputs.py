@@ -49,11 +49,11 @@ class TargetText(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question that an output has about a text.
+class Questions:
+    """Questions that an output answers from the texts of its input.
 
     Attributes:
-        column: that holds it.
+        column: that holds them.
         stride: tokens of the text by which overlapping windows of longer texts are apart; None: only their begins are
             read.
     """
@@ -162,6 +162,11 @@ class OutputBase(Strict):
         return True
 
     @property
+    def compares_rows(self) -> bool:
+        """Whether the loss of a row depends on other rows of its batch, whichever process has them."""
+        return False
+
+    @property
     def corruption(self) -> Corruption | None:
         """How the texts of its input are corrupted, where it learns by restoring them."""
         return None
@@ -240,8 +245,8 @@ class OutputBase(Strict):
         return None
 
     @property
-    def asked(self) -> Asked | None:
-        """The question that precedes the text of its input."""
+    def questions(self) -> Questions | None:
+        """The questions that precede the texts of its input."""
         return None
 
     def with_text(self, column: str) -> Self:

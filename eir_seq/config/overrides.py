@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Sweep
@@ -75,6 +75,10 @@ def normalized(overrides: Sequence[str]) -> list[str]:
             is_group = False  # optimizer={lr: 0.1} sets values
         if override.is_delete() or key == "hydra" or key.startswith(("hydra.", "hydra/")):
             result.append(text)
+        elif is_group and key == "tracker" and isinstance(override._value, list) and override._value:
+            words, found = _several_trackers(override)
+            result += words
+            faults += found
         elif is_group:
             result.append(bare if key in chosen else f"+{bare}")
             faults += _faults_of_choice(override, key in chosen)
@@ -87,6 +91,25 @@ def normalized(overrides: Sequence[str]) -> list[str]:
     if faults:
         raise UserError(*faults)
     return sorted(result, key=lambda text: text.lstrip("+").startswith("debug="))
+
+
+def _several_trackers(override: Override) -> tuple[list[str], list[Fault]]:
+    """Overrides that put each of several trackers, options of the group or mappings, in a section of its own.
+
+    The list of their names as `tracker.type` leaves out those of an experiment (`only_named`).
+    """
+    items, options = cast(list[Any], override.value()), options_of("tracker")
+    faults = [unknown_option("tracker", str(x), options, COMMAND_LINE) for x in items if not _is_tracker(x, options)]
+    names = [str(item.get("type")) if isinstance(item, dict) else str(item) for item in items]
+    words = [f"++tracker.type=[{','.join(names)}]"]
+    for name, item in zip(names, items, strict=True):
+        text = Override._get_value_element_as_str(item)
+        words.append(f"++tracker.{name}={text}" if isinstance(item, dict) else f"+tracker@tracker.{name}={name}")
+    return words, faults
+
+
+def _is_tracker(item: Any, options: Sequence[str]) -> bool:
+    return "type" in item if isinstance(item, dict) else str(item) in options
 
 
 def _faults_of_choice(override: Override, is_chosen: bool) -> Iterator[Fault]:

@@ -43,8 +43,8 @@ def refused(words: Sequence[str], index: int, reason: str) -> tuple[Fault, int]:
     if any(value.count(opening) > value.count(closing) for opening, closing in ("[]", "{}")):
         for end in range(index + 2, len(words) + 1):
             whole = " ".join(words[index:end])
-            if _parsed(whole) is not None or mended(key, whole.partition("=")[2]):
-                form = " ".join(map(shlex.quote, mended(key, whole.partition("=")[2]) or [whole]))
+            if _parsed(whole) is not None or corrected(key, whole.partition("=")[2]):
+                form = " ".join(map(shlex.quote, corrected(key, whole.partition("=")[2]) or [whole]))
                 return Fault(place, f"the shell cuts it at the spaces; write {form}", COMMAND_LINE), end - index
     if "${" in value:
         message = f"{value!r}: '${{' begins an interpolation such as ${{data.batch_size}}, which this is not"
@@ -53,7 +53,7 @@ def refused(words: Sequence[str], index: int, reason: str) -> tuple[Fault, int]:
         if "NoneType" in reason:
             reason = f"{function[1]}() takes no null; write the values as a list, {place}=VALUE,null"
         return Fault(place, f"{value!r}: {reason}", COMMAND_LINE), 1
-    if forms := mended(key, value):
+    if forms := corrected(key, value):
         quoted = " ".join(map(shlex.quote, forms))
         fewer = f"{key}={','.join(part for part in value.split(',') if part.strip())}"
         if value.lstrip()[:1] not in ("[", "{") and len(fewer) < len(f"{key}={value}") and _parsed(fewer) is not None:
@@ -73,7 +73,7 @@ def as_list(text: str) -> str:
     return text if _parsed(text) is not None or _parsed(listed) is None else listed
 
 
-def mended(key: str, value: str) -> list[str]:
+def corrected(key: str, value: str) -> list[str]:
     """Overrides that set `key` to what `value` was meant to be; none if that cannot be determined."""
     meant: Any = value
     if value.lstrip()[:1] in ("[", "{"):

@@ -248,7 +248,7 @@ def _shared_with_labels(sections: Sections) -> Iterator[Fault]:
     """Inputs that share an encoder which reads more than the input itself: a text to be written, or a question."""
     for name, output in sections.outputs.items():
         read = sections.token_inputs.get(name)
-        if read is None or (output.target_text is None and output.asked is None):
+        if read is None or (output.target_text is None and output.questions is None):
             continue
         for other, config in sections.inputs.items():
             if config.share is not None and read in (other, config.share):

@@ -23,7 +23,7 @@ from eir_seq.config.kinds import SchedulerConfig as AnySchedulerConfig
 from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.mixing import MixingConfig
 from eir_seq.config.optimization import AdamWConfig, SchedulerConfig
-from eir_seq.config.outputs import Asked, Conversation, DocumentLayout, OutputBase, TargetText
+from eir_seq.config.outputs import Conversation, DocumentLayout, OutputBase, Questions, TargetText
 from eir_seq.config.start_from import StartFromConfig
 from eir_seq.config.strict import Delimiter, Fraction, Name, Positive, Several
 from eir_seq.config.strict import Strict as Strict
@@ -229,7 +229,14 @@ class TrainerConfig(Strict):
     compile: bool = Field(False, description="compile the network by torch.compile; the first steps are slow")
     mixing: MixingConfig | None = Field(None, description="mix training rows, and their targets, in pairs")
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field("auto", description="device; auto: the fastest available")
-    devices: Positive | Literal["auto"] = Field(1, description="how many of them")
+    devices: Positive | Literal["auto"] = Field(
+        1, description="processes on each machine, one per device; they share each batch. auto: all GPUs"
+    )
+    num_nodes: Positive = Field(1, description="number of machines")
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="how several processes hold the weights: ddp, a copy each (auto), or fsdp, a shard each",
+    )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; torch's own choice if absent")
     validate_every: Positive | None = Field(None, description="steps between evaluations; each epoch if absent")
     checkpoint_every: Positive | None = Field(None, description="steps between checkpoints; each evaluation if absent")
@@ -335,8 +342,8 @@ class ExperimentConfig(Strict):
         """Inputs read the questions that outputs ask about them, and these outputs know the column of the text."""
         for name, output in list(self.outputs.items()):
             source = self.inputs.get(self.token_inputs.get(name, ""))
-            if output.asked is not None and source is not None and source.text is not None:
-                self.inputs[self.token_inputs[name]] = source.with_question(output.asked.column)
+            if output.questions is not None and source is not None and source.text is not None:
+                self.inputs[self.token_inputs[name]] = source.with_question(output.questions.column)
                 self.outputs[name] = output.with_text(source.text.column)
         return self
 
@@ -381,9 +388,9 @@ class ExperimentConfig(Strict):
         return {self.token_inputs[name]: text for name, text in found.items()}
 
     @property
-    def asked(self) -> dict[str, Asked]:
-        """By input, the question about its texts."""
-        found = {name: asked for name, config in self.outputs.items() if (asked := config.asked) is not None}
+    def questions(self) -> dict[str, Questions]:
+        """By input, the questions about its texts."""
+        found = {name: asked for name, config in self.outputs.items() if (asked := config.questions) is not None}
         return {self.token_inputs[name]: asked for name, asked in found.items()}
 
     @property

@@ -1,102 +1,34 @@
-"""The settings of a search (``sweep=NAME``, ``sweep.trials=20``) and its space, in Hydra's words for sweeps."""
+"""The command line of a search (``sweep=NAME``, ``sweep.trials=20``) and its space, in Hydra's words for sweeps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from omegaconf import OmegaConf
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from eir_seq.config.compose import reworded
 from eir_seq.config.errors import faults_of, yaml_text
 from eir_seq.config.folders import config_folders, options_of
 from eir_seq.config.overrides import parse_overrides, unknown_option
 from eir_seq.config.quoting import COMMAND_LINE
-from eir_seq.config.strict import Positive, Several, Strict
+from eir_seq.config.sweep_settings import Direction, SweepConfig
 from eir_seq.config.yaml_source import YamlFile, config_of, located, read_yaml
 from eir_seq.errors import Fault, UserError, nearest
 
 GROUP = "sweep"
-Direction = Literal["minimize", "maximize"]
-Sampler = Literal["random", "grid", "tpe", "cmaes", "gp"]
-Pruner = Literal["none", "median", "hyperband", "asha"]
-_VERBATIM = ("sweep.storage=", "sweep.dir=")
+SECTIONS = tuple(
+    name
+    for name, field in SweepConfig.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+)
+"""Settings that are mappings of settings."""
+_VERBATIM = ("sweep.storage=", "sweep.dir=", "sweep.ray.address=")
 """Settings whose values are taken as they are: URLs and paths need no quotes of Hydra's."""
-
-
-class ConditionalConfig(Strict):
-    """Values of a key that is set only where other keys of the space have certain values."""
-
-    values: str = Field(description="choice(...), interval(...), range(...) or tag(log, ...)")
-    when: dict[str, Any] = Field(
-        min_length=1, description="keys of the space, each with the value, or a list of values, that it must have"
-    )
-
-
-Starts = Annotated[
-    list[str | dict[str, Any]],
-    BeforeValidator(lambda value: [value] if isinstance(value, str | Mapping) else value),
-]
-
-
-class SweepConfig(Strict):
-    """A search over values of config keys."""
-
-    space: dict[str, str | ConditionalConfig] = Field(
-        default_factory=dict,
-        description="by config key or group: choice(A, B), interval(LOW, HIGH), int(interval(LOW, HIGH)), "
-        "range(FIRST, LAST, STEP), each also as tag(log, ...)",
-    )
-    direction: Direction | None = Field(None, description="of trainer.monitor; absent: as the metric says")
-    metrics: list[str] = Field(
-        default_factory=list,
-        description="objectives in place of trainer.monitor: OUTPUT.METRIC, loss or average; several: a Pareto front",
-    )
-    directions: list[Direction] = Field(
-        default_factory=list, description="of each of the metrics; absent: as they say themselves"
-    )
-    trials: Positive | None = Field(
-        None, description="trials of the whole study; absent: 20, or the whole grid with sampler=grid"
-    )
-    sampler: Sampler = Field(
-        "tpe",
-        description="how values are chosen: tpe (tree of Parzen estimators), gp (Gaussian process), cmaes (CMA-ES), "
-        "random, grid",
-    )
-    startup_trials: Positive = Field(10, description="random trials before tpe, gp or cmaes use what they have seen")
-    pruner: Pruner = Field(
-        "none",
-        description="which trials stop early, by the monitored value of each evaluation: median (worse than the "
-        "median), asha (successive halving), hyperband, none",
-    )
-    pruner_startup: int = Field(5, ge=0, description="trials that must have ended before median stops one")
-    pruner_warmup: Positive = Field(1, description="evaluations of a trial before it may be stopped")
-    reduction_factor: Several = Field(3, description="one of so many trials stays at each rung of asha and hyperband")
-    n_jobs: Positive = Field(1, description="trials that this command runs at once")
-    timeout: float | None = Field(None, gt=0, description="seconds after which a trial is stopped; no limit if absent")
-    dir: str | None = Field(None, description="folder of the sweep; by default sweeps/EXPERIMENT/NAME")
-    storage: str | None = Field(
-        None,
-        description="where the study is: journal:///FILE, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE; "
-        "by default the journal DIR/study.journal",
-    )
-    study: str | None = Field(None, min_length=1, description="its name in the storage; by default EXPERIMENT/NAME")
-    start: Starts = Field(
-        default_factory=list,
-        description="settings to try first: a run folder, the folder of a sweep (its five best), overrides, or a "
-        "mapping of keys of the space to values",
-    )
-    engine: Literal["local"] = Field("local", description="what runs the trials: processes of this machine")
-    heartbeat: float = Field(
-        30.0,
-        gt=0,
-        description="seconds between signs of life of running trials; one of another machine that gives none three "
-        "times is continued here",
-    )
 
 
 @dataclass(frozen=True)
@@ -226,10 +158,11 @@ def read_sweep(words: Sequence[str]) -> SweepRequest:
     if file is not None:
         with reworded(composing=True):
             raw = OmegaConf.to_container(config_of(file), resolve=True)
-    raw = {**raw, **given}
+    raw = _with_nested(raw, given)
     config = SweepConfig()
     try:
         config = SweepConfig.model_validate(raw)
+        faults += _of_other_engines(config, given)
     except ValidationError as error:
         faults += [_located(fault, file, given) for fault in faults_of(error, SweepConfig, raw)]
     fixed = {override.key_or_group for override in parsed if str(override.input_line) in shared}
@@ -245,6 +178,18 @@ def read_sweep(words: Sequence[str]) -> SweepRequest:
     return SweepRequest(name, config, tuple(ordered), tuple(shared))
 
 
+def _with_nested(raw: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a file with those of the command line, of which some are of a section (`ray.address`)."""
+    result = dict(raw)
+    for key, value in given.items():
+        section, dot, inner = key.partition(".")
+        if dot and section in SECTIONS and isinstance(old := result.get(section) or {}, Mapping):
+            result[section] = {**old, inner: value}
+        else:
+            result[key] = value
+    return result
+
+
 def _file_of(name: str | None, faults: list[Fault]) -> YamlFile | None:
     if name is None:
         return None
@@ -257,7 +202,8 @@ def _file_of(name: str | None, faults: list[Fault]) -> YamlFile | None:
 
 def _located(fault: Fault, file: YamlFile | None, given: Mapping[str, Any]) -> Fault:
     key = fault.place.split(".")[0].split("[")[0]
-    source = COMMAND_LINE if key in given or file is None else located(file, fault.place)
+    named = key in given or fault.place in given
+    source = COMMAND_LINE if named or file is None else located(file, fault.place)
     return Fault(f"{GROUP}.{fault.place}", fault.message, source)
 
 
@@ -380,6 +326,16 @@ def _combinations(config: SweepConfig) -> Iterator[Fault]:
             "cmaes keeps a pickle in the study, which whoever writes to sweep.storage could replace; choose tpe or gp"
         )
         yield Fault("sweep.sampler", f"{message}, or leave sweep.storage out")
+
+
+def _of_other_engines(config: SweepConfig, given: Mapping[str, Any]) -> Iterator[Fault]:
+    """Settings of the command line for an engine that is not used; a file may hold those of several."""
+    for key in given:
+        if (section := key.partition(".")[0]) in SECTIONS and section != config.engine:
+            yield Fault(f"sweep.{key}", f"has no effect with sweep.engine={config.engine}", COMMAND_LINE)
+    gpus = config.gpus_per_trial
+    if config.engine == "slurm" and gpus is not None and gpus != int(gpus):
+        yield Fault("sweep.gpus_per_trial", f"{gpus:g} is no number of GPUs, which SLURM gives whole")
 
 
 def _without_points(config: SweepConfig, space: Sequence[Dimension]) -> Iterator[Fault]:

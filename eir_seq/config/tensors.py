@@ -107,7 +107,7 @@ class PictureConfig(ColumnConfig):
 
 
 class TensorsConfig(Strict):
-    """Further inputs of the architecture, by their documented names."""
+    """Further inputs of the architecture, by their names in transformers."""
 
     bbox: ColumnConfig | None = Field(
         None, description="column with a list of boxes [left, top, right, bottom], one per word, from 0 to 1000"

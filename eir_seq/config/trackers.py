@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from eir_seq.config.strict import Strict
+
+SEVERAL = "several"
+"""The `type` of several trackers."""
 
 
 class TrackerBase(Strict):
     """What every tracker has."""
 
     IMPLEMENTATION: ClassVar[str | None] = None
-    """``module:function``, called as ``(tracker, experiment, run_dir)``, of the Lightning logger; None: there is none.
-    """
+    """``module:function``, called as ``(tracker, experiment, run_dir)``, of the Lightning logger or the
+    `eir_seq.training.trackers.base.Tracker`; None: there is none."""
     PACKAGE: ClassVar[str | None] = None
     """The package that it requires besides eir_seq."""
 
     if TYPE_CHECKING:
         type: str
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a run waits at its end for what is still to be sent."""
+        return 60.0
+
+    def named(self) -> dict[str, TrackerBase]:
+        """The single trackers by their config paths."""
+        return {"tracker": self}
 
 
 class CsvTrackerConfig(TrackerBase):
@@ -28,10 +41,21 @@ class CsvTrackerConfig(TrackerBase):
     type: Literal["csv"] = "csv"
 
 
-class WandbTrackerConfig(TrackerBase):
+class SendingTracker(TrackerBase):
+    """A tracker that may be slow."""
+
+    timeout: float = Field(60.0, gt=0, description="seconds that a run waits at its end for what is still to be sent")
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a run waits at its end for what is still to be sent."""
+        return self.timeout
+
+
+class WandbTrackerConfig(SendingTracker):
     """Weights & Biases next to metrics.csv; the key comes from the environment only."""
 
-    IMPLEMENTATION: ClassVar[str] = "eir_seq.training.trackers:wandb_logger"
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.training.trackers.wandb_run:wandb_tracker"
     PACKAGE: ClassVar[str] = "wandb"
 
     type: Literal["wandb"] = "wandb"
@@ -40,12 +64,58 @@ class WandbTrackerConfig(TrackerBase):
     mode: Literal["online", "offline"] | None = Field(None, description="WANDB_MODE decides if absent")
     group: str | None = Field(None, description="by default the id of the sweep")
     tags: list[str] = Field([], description="labels to find the run by")
+    report: bool = Field(True, description="whether the report of the run is uploaded as an artifact")
 
 
-class TensorboardTrackerConfig(TrackerBase):
-    """TensorBoard event files in the run folder, next to metrics.csv."""
+class MlflowTrackerConfig(SendingTracker):
+    """MLflow: a server, or a folder of files; passwords come from the environment only (MLFLOW_TRACKING_PASSWORD)."""
 
-    IMPLEMENTATION: ClassVar[str] = "eir_seq.training.trackers:tensorboard_logger"
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.training.trackers.mlflow_run:mlflow_tracker"
+    PACKAGE: ClassVar[str] = "mlflow"
+
+    type: Literal["mlflow"] = "mlflow"
+    uri: str | None = Field(
+        None,
+        description="https://SERVER, sqlite:///FILE or a folder; by default MLFLOW_TRACKING_URI or mlruns",
+    )
+    experiment: str | None = Field(None, description="experiment of MLflow; by default that of eir_seq")
+    tags: dict[str, str] = Field({}, description="labels to find the run by")
+    report: bool = Field(True, description="whether the report of the run is logged as an artifact")
+    model: bool = Field(True, description="whether the bundle is logged as a model of MLflow")
+
+
+class TensorboardTrackerConfig(SendingTracker):
+    """TensorBoard event files in the run folder: metrics, config, texts that models write."""
+
+    IMPLEMENTATION: ClassVar[str] = "eir_seq.training.trackers.tensorboard_files:tensorboard_tracker"
     PACKAGE: ClassVar[str] = "tensorboard"
 
     type: Literal["tensorboard"] = "tensorboard"
+
+
+def named_trackers(given: Any) -> Any:
+    """Several trackers by their types, where they are given as a list of names and mappings; else what is given.
+
+    Example:
+        >>> named_trackers(["wandb", {"type": "mlflow", "uri": "mlruns"}])
+        {'type': 'several', 'wandb': {'type': 'wandb'}, 'mlflow': {'type': 'mlflow', 'uri': 'mlruns'}}
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        return given
+    items = [{"type": item} if isinstance(item, str) else item for item in given]
+    if not all(isinstance(item, Mapping) and isinstance(item.get("type"), str) for item in items):
+        return given  # which validation refuses
+    names: list[str] = []
+    for item in items:
+        same = [name for name in names if name.partition("-")[0] == item["type"]]
+        names.append(f"{item['type']}-{len(same) + 1}" if same else item["type"])
+    return {"type": SEVERAL, **{name: dict(item) for name, item in zip(names, items, strict=True)}}
+
+
+def only_named(given: Any) -> Any:
+    """The section without the trackers that `type`, the list that a command line gave, does not name."""
+    if not isinstance(given, Mapping) or not isinstance(names := given.get("type"), list):
+        return given
+    return {name: item for name, item in given.items() if name in names or not isinstance(item, Mapping)} | {
+        "type": SEVERAL
+    }

@@ -18,6 +18,37 @@ def training_faults(sections: Sections) -> Iterator[Fault]:
     yield from _averaging(sections.trainer, sections)
     yield from _early_stopping(sections.trainer)
     yield from _weighting(sections.trainer, sections)
+    yield from _processes(sections.trainer, sections)
+    yield from _sharding(sections.trainer, sections)
+
+
+def _processes(trainer: TrainerConfig, sections: Sections) -> Iterator[Fault]:
+    """Batches with fewer rows than processes."""
+    devices = trainer.devices if isinstance(trainer.devices, int) else 1
+    processes = devices * trainer.num_nodes
+    if sections.data is not None and sections.data.batch_size < processes:
+        message = f"{processes} processes share each batch, which has {sections.data.batch_size} rows (data.batch_size)"
+        yield Fault("trainer.devices" if devices > 1 else "trainer.num_nodes", message)
+
+
+def _sharding(trainer: TrainerConfig, sections: Sections) -> Iterator[Fault]:
+    """What cannot be trained in shards."""
+    if trainer.strategy != "fsdp":
+        return
+    place, optimizer = "trainer.strategy", sections.optimizer
+    if optimizer is not None and not optimizer.ELEMENTWISE:
+        yield Fault(place, f"'fsdp' needs an optimizer that updates each weight by itself; {optimizer.type!r} does not")
+    refused = {
+        "trainer.averaging": trainer.averaging,
+        "trainer.compile": trainer.compile,
+        "trainer.mixing": trainer.mixing,
+        "trainer.gradient_noise": trainer.gradient_noise,
+        "trainer.loss_weighting": trainer.loss_weighting.type != "fixed",
+        "broker": sections.broker,
+        "adversaries": sections.adversaries,
+    }
+    for name in (name for name, used in refused.items() if used):
+        yield Fault(place, f"'fsdp' cannot be combined with {name}; use 'ddp'")
 
 
 def _averaging(trainer: TrainerConfig, sections: Sections) -> Iterator[Fault]:

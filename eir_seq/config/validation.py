@@ -58,8 +58,8 @@ def validate_experiment(raw: Mapping[str, Any], look: Look | None = None) -> Exp
     Raises:
         UserError: every fault, each at its config path.
     """
-    if homeless := list(_homeless(raw, ())):  # nothing can be said of what they name
-        raise UserError(*homeless)
+    if misplaced := list(_misplaced_keys(raw, ())):  # nothing can be said of what they name
+        raise UserError(*misplaced)
     raw = with_conversations(raw)
     raw = {**raw, "inputs": with_shared(raw["inputs"], INPUTS)} if "inputs" in raw else raw
     faults = [Fault(path, "must be given (it is ??? where it is declared)") for path in _unset(raw, ())]
@@ -118,11 +118,11 @@ def _unset(value: Any, path: tuple[str, ...]) -> Iterator[str]:
             yield from _unset(item, (*path, str(index)))
 
 
-def _homeless(value: Any, path: tuple[str, ...]) -> Iterator[Fault]:
+def _misplaced_keys(value: Any, path: tuple[str, ...]) -> Iterator[Fault]:
     """Paths in the home folder of somebody who is not known here."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _homeless(item, (*path, str(key)))
+            yield from _misplaced_keys(item, (*path, str(key)))
     elif path[-1:] and path[-1] in _PATHS and isinstance(value, str) and (problem := home_fault(value)):
         yield Fault(dotted(path), problem)
 

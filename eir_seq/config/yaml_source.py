@@ -19,9 +19,10 @@ from typing import Any
 import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
+from eir_seq.config.trackers import named_trackers
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_small
 
@@ -227,8 +228,11 @@ class StrictFileSource(FileConfigSource):
         if not path.exists():
             raise ConfigLoadError(f"Config not found : {path}")
         file = read_yaml(path)
+        config = config_of(file)
+        if isinstance(listed := config.get("tracker"), ListConfig):  # by name, so that the command line can set keys
+            config["tracker"] = named_trackers(OmegaConf.to_container(listed))
         return ConfigResult(
-            config=config_of(file),
+            config=config,
             path=f"{self.scheme()}://{self.path}",
             provider=self.provider,
             header={"package": package_of(file)},

@@ -38,7 +38,7 @@ class TrainingOrder:
     of frequent ones take turns over the epochs. With several such lists, rows are drawn in proportion to the mean of
     the inverse frequencies of their classes (`row_weights`).
 
-    Raises `UserError` if one row alone exceeds `max_tokens`, or if there are fewer rows than processes.
+    Raises `UserError` if one row alone exceeds `max_tokens`.
     """
 
     def __init__(
@@ -50,14 +50,11 @@ class TrainingOrder:
         max_tokens: int | None = None,
         length_buckets: bool = True,
         classes: Sequence[Sequence[str]] = (),
-        world_size: int = 1,
     ) -> None:
         self.lengths = _as_columns(lengths)
         self.batch_size, self.max_tokens, self.length_buckets = batch_size, max_tokens, length_buckets
-        self.seed, self.world_size = seed, world_size
+        self.seed = seed
         self.num_rows = len(self.lengths)
-        if self.num_rows < world_size:
-            raise UserError(Fault("data", f"{self.num_rows} training rows cannot be shared by {world_size} devices"))
         self._totals = self.lengths.sum(axis=1)
         class_rows = [np.arange(self.num_rows)]
         if len(classes) == 1:
@@ -73,8 +70,7 @@ class TrainingOrder:
             self._buckets = _weighted(parts, capacities, row_weights(classes))
         else:
             self._buckets = _quotas(parts, capacities, class_rows, self.num_rows)
-        num_batches = sum(-(-bucket.num_rows // bucket.capacity) for bucket in self._buckets)
-        self.batches_per_epoch = -(-num_batches // world_size) * world_size
+        self.batches_per_epoch = sum(-(-bucket.num_rows // bucket.capacity) for bucket in self._buckets)
 
     def batches(self, epoch: int) -> list[Rows]:
         """The batches of one epoch, `batches_per_epoch` arrays of row indices."""
@@ -91,9 +87,7 @@ class TrainingOrder:
                 rows = np.concatenate([self._by_length(rows[i : i + pool]) for i in range(0, len(rows), pool)])
             batches += [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         batches = _split_until(batches, self.batches_per_epoch)
-        # What the processes do in the same step has similar lengths: they wait for each other.
-        steps = [batches[i : i + self.world_size] for i in range(0, len(batches), self.world_size)]
-        return [batch for i in draw.permutation(len(steps)) for batch in steps[i]]
+        return [batches[i] for i in draw.permutation(len(batches))]
 
     def _by_length(self, rows: Rows) -> Rows:
         return rows[np.argsort(self._totals[rows], kind="stable")]
@@ -130,9 +124,12 @@ def evaluation_batches(
     return batches
 
 
-def shard(batches: list[Rows], rank: int, world_size: int) -> list[Rows]:
-    """The batches of one of several processes; together they hold every batch once."""
-    return batches[rank::world_size]
+def part_of(batch: Rows, rank: int, world_size: int) -> Rows:
+    """The rows of a batch that one of several processes computes, ``(rows,)``; none if there are fewer than processes.
+
+    Rows of a batch are sorted by length where they are grouped by it, so that all processes get similar ones.
+    """
+    return batch[rank::world_size]
 
 
 def padded_tokens(lengths: NDArray[np.int64], batch: Rows) -> int:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from eir_seq.config.mixing import MixingConfig
 from eir_seq.config.schema import DataConfig
-from eir_seq.data.batching import evaluation_batches
+from eir_seq.data.batching import Rows as BatchRows
+from eir_seq.data.batching import evaluation_batches, part_of
 from eir_seq.data.encoded import Progress
 from eir_seq.data.missing import Mask, Missing, PresentRows, drop_inputs, no_tensors, rows_where
 from eir_seq.data.mixing import pair_rows
@@ -31,7 +32,7 @@ Batch = dict[str, Any]
 
 Where rows lack something: `present`, by input which rows have it (batch,), True or False; `labelled`, by output the
 places in the batch of the rows that have a target (labelled rows,). What all rows have is not among them.
-Where training rows are mixed: `mixing`, see `eir_seq.data.mixing.pair_rows`.
+Where training rows are mixed: `mixing`, see `eir_seq.data.mixing.pair_rows`. Where they do not count: `uncounted`.
 """
 
 
@@ -41,6 +42,18 @@ class BatchKey:
 
     rows: tuple[int, ...]
     epoch: int | None = None
+    counted: bool = True
+    """Whether the rows count in the loss. Those of a process do not that had none of its own in a small batch."""
+
+
+def own_key(batch: BatchRows, epoch: int, rank: int, world_size: int) -> BatchKey:
+    """The part of a training batch that is a process's; of a batch with fewer rows than processes, maybe none of them.
+
+    Every process takes part in every step: one without a row of its own gets one that does not count.
+    """
+    own = part_of(batch, rank, world_size)
+    rows = own if len(own) else batch[:1]
+    return BatchKey(tuple(rows.tolist()), epoch, counted=len(own) > 0)
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,8 @@ class EncodedSplit:
             batch["present"] = {name: torch.from_numpy(mask) for name, mask in present.items()}
         if self.mixing is not None and key.epoch is not None:
             batch["mixing"] = pair_rows(self.mixing, numbers, present, draw)
+        if not key.counted:
+            batch["uncounted"] = True
         if self.labelled:
             batch["labelled"] = {
                 name: torch.from_numpy(np.flatnonzero(mask[rows])) for name, mask in self.labelled.items()

@@ -58,7 +58,7 @@ def take_listed(
     check_listed(tables["train"].column(ID), listed, lists, {row.id for row in part.skipped})
     for name, ids in listed.items():
         taken = pc.is_in(tables["train"].column(ID), pa.array(ids, pa.string())).to_numpy()
-        tables["train"], tables[name] = parted(tables["train"], taken, data)
+        tables["train"], tables[name] = split_off(tables["train"], taken, data)
 
 
 def fold_numbers(table: pa.Table, data: DataConfig, roles: Roles) -> NDArray[np.int64]:
@@ -68,7 +68,7 @@ def fold_numbers(table: pa.Table, data: DataConfig, roles: Roles) -> NDArray[np.
     return assign_folds(table.column(ID), data.folds, data.split_seed, _stratum(table, data, roles), groups)
 
 
-def parted(table: pa.Table, taken: NDArray[np.bool_], data: DataConfig) -> tuple[pa.Table, pa.Table]:
+def split_off(table: pa.Table, taken: NDArray[np.bool_], data: DataConfig) -> tuple[pa.Table, pa.Table]:
     """The rows that are not taken, and those that are."""
     return filtered(table, ~taken, data.cache_dir), filtered(table, taken, data.cache_dir)
 
@@ -96,7 +96,7 @@ def draw_part(
             rows=None if first else rows,
             classes_place=_stratified_by(data, roles)[1],
         )
-    return parted(table, drawn, data)
+    return split_off(table, drawn, data)
 
 
 def cut_text(

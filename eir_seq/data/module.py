@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, batches_within, shard
-from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split
+from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, batches_within
+from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split, own_key
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.missing import Missing
 from eir_seq.data.source import Splits
@@ -35,7 +35,7 @@ COMPARED_ROWS = 2**22
 
 
 class EpochSampler(Sampler[BatchKey]):
-    """The batches of one epoch, from a position on.
+    """The batches of one epoch, from a position on; of each, the rows that are this process's.
 
     The position is set from outside and read when an iterator is made, never moved by iterating: loader processes run
     ahead of training, and what they have taken says nothing about what was trained on.
@@ -62,19 +62,25 @@ class EpochSampler(Sampler[BatchKey]):
     @property
     def whole(self) -> int:
         """Batches of an epoch without the limit."""
-        return self.order.batches_per_epoch // self.world_size
+        return self.order.batches_per_epoch
 
     def __len__(self) -> int:
         return batches_within(self.limit, self.whole)
 
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self.epoch
-        batches = self.batches(epoch)[self.skip :]
-        return (BatchKey(tuple(batch.tolist()), epoch) for batch in batches)
+        batches = self._whole_batches(epoch)[self.skip :]
+        return (self._key(batch, epoch) for batch in batches)
 
     def batches(self, epoch: int) -> list[Rows]:
         """The rows of each batch of an epoch that are this process's."""
-        return shard(self.order.batches(0 if self.fixed else epoch), self.rank, self.world_size)[: len(self)]
+        return [np.array(self._key(batch, epoch).rows) for batch in self._whole_batches(epoch)]
+
+    def _whole_batches(self, epoch: int) -> list[Rows]:
+        return self.order.batches(0 if self.fixed else epoch)[: len(self)]
+
+    def _key(self, batch: Rows, epoch: int) -> BatchKey:
+        return own_key(batch, epoch, self.rank, self.world_size)
 
 
 class FixedSampler(SequentialSampler):
@@ -93,8 +99,8 @@ class FixedSampler(SequentialSampler):
 class DataModule(pl.LightningDataModule):
     """Encodes the splits (once, in `setup`) and serves their batches.
 
-    `world_size` processes share each epoch: every one gets the same number of training batches, and in evaluation each
-    row goes to exactly one of them. The trainer must be built with ``use_distributed_sampler=False``.
+    `world_size` processes share the rows of each training batch, which are the same for any number of processes; in
+    evaluation each row goes to exactly one of them. The trainer must be built with ``use_distributed_sampler=False``.
     """
 
     def __init__(
@@ -158,6 +164,12 @@ class DataModule(pl.LightningDataModule):
         self.warnings += self._limits()
         for warning in self.warnings:
             log.warning(warning)
+
+    def keep_all(self) -> None:
+        """From now on this process evaluates all rows."""
+        if self.world_size > 1:
+            self.close()
+            self.rank, self.world_size, self._loaders = 0, 1, {}
 
     def close(self) -> None:
         """End the processes that prepare batches, which otherwise outlive the last batch by half a minute."""
@@ -278,7 +290,6 @@ class DataModule(pl.LightningDataModule):
             max_tokens=data.max_tokens,
             length_buckets=data.length_buckets,
             classes=self._classes(),
-            world_size=self.world_size,
         )
 
     def _classes(self) -> list[list[str]]:

@@ -53,13 +53,13 @@ T = TypeVar("T")
 class Roles(Columns):
     """What the columns are for, and what the inputs demand of them.
 
-    `prompts` are texts that may be empty or absent, to be written. `demanding` are inputs that check rows beyond the
+    `prompts` are texts that may be empty or absent, to be written. `checking` are inputs that check rows beyond the
     types of their columns, `restoring` outputs that do so cell by cell, `outputs` those that compare columns; `tagged`
     has, by column of tags, the input whose words they label. `missing` says what rows may lack; None: nothing.
     `file_dir`: the folder of the files that cells name; None: that of the data file.
     """
 
-    demanding: tuple[Cells, ...] = ()
+    checking: tuple[Cells, ...] = ()
     restoring: tuple[Cells, ...] = ()
     outputs: tuple[Output, ...] = ()
     tagged: Mapping[str, InputCells] = field(default_factory=dict)
@@ -90,7 +90,7 @@ def column_roles(
                 words: Any = inputs[config.token_inputs[name]].cells
                 tagged[column] = words
     every = (modality.cells for modality in inputs.values())
-    demanding = tuple(cells for cells in every if cells is not None and cells.is_demanding)
+    checking = tuple(cells for cells in every if cells is not None and cells.checks_rows)
     inputs_read = columns.of("input").keys()
     restoring = tuple(
         outputs[name].target_cells if name in outputs else imported(output.CELLS)(name, output)
@@ -100,7 +100,7 @@ def column_roles(
     built = (build_output(name, declared) for name, declared in config.outputs.items())
     comparing = tuple(output for output in built if output.checked_columns)
     missing, file_dir = Missing.of(config), config.data.file_dir
-    roles = Roles(columns.id, columns.uses, demanding, restoring, comparing, tagged)
+    roles = Roles(columns.id, columns.uses, checking, restoring, comparing, tagged)
     return replace(roles, missing=missing, file_dir=file_dir)
 
 
@@ -200,8 +200,8 @@ def check_rows(
     if roles.missing is not None and not faults:
         for name, row, reason in roles.missing.unusable(pa.table(dict(columns)), empty):
             note(name, {row: reason})
-    if roles.demanding and not faults:
-        columns |= _check_cells(raw, roles, roles.demanding, columns, reasons, folder)
+    if roles.checking and not faults:
+        columns |= _check_cells(raw, roles, roles.checking, columns, reasons, folder)
     for name, place in roles.of("group").items():
         if name in raw.table.column_names and (groups := convert(name, place, as_text)) is not None:
             columns[name] = groups
@@ -369,27 +369,27 @@ def _faulty_targets(roles: Roles, columns: Mapping[str, pa.ChunkedArray]) -> Ite
 def _check_cells(
     raw: RawTable,
     roles: Roles,
-    demanding: Sequence[Cells],
+    checking: Sequence[Cells],
     columns: Mapping[str, pa.ChunkedArray],
     reasons: dict[int, list[str]],
     cache: str | None = None,
 ) -> dict[str, pa.ChunkedArray]:
     """Note what is wrong with cells; returns the columns in which names of files became those of files found."""
     folder = _folder_of(raw, roles)
-    names = dict.fromkeys(name for cells in demanding for name in (cells.column, *cells.places))
-    may_miss = roles.missing is not None or demanding is roles.restoring
-    found: dict[str, list[pa.Array]] = {name: [] for cells in demanding for name in cells.resolved}
+    names = dict.fromkeys(name for cells in checking for name in (cells.column, *cells.places))
+    may_miss = roles.missing is not None or checking is roles.restoring
+    found: dict[str, list[pa.Array]] = {name: [] for cells in checking for name in cells.file_columns}
     start = 0
     for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
         given = batch.to_pydict()
         if is_url(folder):
-            names_of = {name for cells in demanding for name in cells.resolved if name in given}
+            names_of = {name for cells in checking for name in cells.file_columns if name in given}
             cells_of = {cell for name in names_of for cell in given[name] if cell and cell.lstrip()[:1] not in "[{"}
             local = mirrored(str(folder), cells_of, "data.file_dir", cache, MOST_BYTES)
         else:
             local = Path(folder)
         changed = {name: list(given[name]) for name in found}
-        for cells in demanding:
+        for cells in checking:
             for row in range(batch.num_rows):
                 if may_miss and given[cells.column][row] is None:
                     continue  # it lacks the input or the target, or it has been said that it must not
@@ -405,7 +405,7 @@ def _check_cells(
                 if problems:
                     reasons.setdefault(start + row, []).extend(problems)
                     continue
-                for name in cells.resolved:
+                for name in cells.file_columns:
                     changed[name][row] = write_cell(values[name])
         for name, cell_texts in changed.items():
             found[name].append(pa.array(cell_texts, pa.string()))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.class_checks import check_classes, check_learnable, class_spelling
-from eir_seq.data.drawing import cut_text, draw_limit, draw_part, fold_numbers, parted, take_listed
+from eir_seq.data.drawing import cut_text, draw_limit, draw_part, fold_numbers, split_off, take_listed
 from eir_seq.data.encoded import Progress
 from eir_seq.data.id_lists import is_id_list
 from eir_seq.data.missing import said
@@ -26,6 +26,9 @@ from eir_seq.data.readers.base import FaultLog, RawTable, Reader, Wanted, wanted
 from eir_seq.data.readers.folder import TEXT_COLUMN, join_labels, read_folder
 from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows, column_roles
 from eir_seq.data.spelling import same_but_for_spelling
+from eir_seq.data.stream.shards import open_shards
+from eir_seq.data.stream.survey import surveyed
+from eir_seq.data.stream.table import HASHES, StreamedTable
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
@@ -34,9 +37,6 @@ from eir_seq.registry import SOURCES
 from eir_seq.remote import by_url, is_url, local_file, named_by_url
 from eir_seq.rows import Rows
 from eir_seq.spool import content_hash
-
-if TYPE_CHECKING:
-    from eir_seq.data.stream.table import StreamedTable
 
 log = logging.getLogger(__name__)
 
@@ -122,12 +122,10 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None, progress
     """
     roles, data = column_roles(config, inputs or _inputs(config)), local_data(config)
     if data.streaming:
-        from eir_seq.data.stream.table import load_streamed
-
-        return load_streamed(data, roles, progress)
+        return _load_streamed(data, roles, progress)
     lists = _id_lists(data, roles)
     data = data.model_copy(update=dict.fromkeys(lists))
-    parts = read_parts(data, roles, only=SPLITS, need_targets=True)
+    parts = _read_parts(data, roles, only=SPLITS, need_targets=True)
     if "train" not in parts:
         raise UserError(Fault("data.train", "give the file or folder of the training rows"))
     tables = {split: part.table for split, part in parts.items()}
@@ -135,7 +133,7 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None, progress
         take_listed(tables, lists, parts["train"], data, roles)
     if data.folds is not None:
         held_out = fold_numbers(tables["train"], data, roles) == (data.fold or 0)
-        tables["train"], tables["test"] = parted(tables["train"], held_out, data)
+        tables["train"], tables["test"] = split_off(tables["train"], held_out, data)
     fractions = {name: part for name in ("validation", "test") if isinstance(part := getattr(data, name), int | float)}
     if sum(part for part in fractions.values() if isinstance(part, float)) >= 1:
         listed = " and ".join(f"{part} ({name})" for name, part in fractions.items())
@@ -150,7 +148,7 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None, progress
         tables["train"] = draw_limit(tables["train"], data.limit, data, roles)
     check_learnable(tables["train"], roles)
     check_classes(tables, roles)
-    return finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
+    return _finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
 
 
 @named_by_url()
@@ -158,7 +156,7 @@ def load_folds(config: ExperimentConfig, inputs: Inputs | None = None) -> dict[s
     """The fold of each training row by its id, in the order of the rows; raises `UserError` as `load_splits` does."""
     roles, data = column_roles(config, inputs or _inputs(config)), local_data(config)
     lists = _id_lists(data, roles)
-    part = read_parts(data.model_copy(update=dict.fromkeys(lists)), roles, only=("train",), need_targets=True)["train"]
+    part = _read_parts(data.model_copy(update=dict.fromkeys(lists)), roles, only=("train",), need_targets=True)["train"]
     tables = {"train": part.table}
     if lists:
         take_listed(tables, lists, part, data, roles)
@@ -190,8 +188,8 @@ def load_test(
     roles = replace(roles, uses=roles.without("group").uses)
     if not need_texts:
         roles = replace(roles, prompts=frozenset(roles.of("input", ColumnType.TEXT)))
-    parts = read_parts(data, roles, only=("test",), need_targets=need_targets)
-    return finish({split: part.table for split, part in parts.items()}, parts, roles)
+    parts = _read_parts(data, roles, only=("test",), need_targets=need_targets)
+    return _finish({split: part.table for split, part in parts.items()}, parts, roles)
 
 
 def local_data(config: ExperimentConfig) -> DataConfig:
@@ -216,17 +214,76 @@ def _inputs(config: ExperimentConfig) -> Inputs:
     return {name: build_modality(name, declared) for name, declared in config.inputs.items()}
 
 
+# ------------------------------------------------------------------------------------------------------- streaming
+
+
+def _load_streamed(data: DataConfig, roles: Roles, progress: Progress | None = None) -> Splits:
+    """The sample of the training rows, the rows of validation and test, and the table to be streamed.
+
+    Raises `UserError` with what is wrong in the files, as `load_splits` does.
+    """
+    faults = FaultLog()
+    for name in SPLITS[1:]:
+        given = getattr(data, name)
+        if isinstance(given, str) and is_id_list(given, data, roles):
+            faults.add(
+                "lists", f"data.{name}", f"{given} lists ids, by which streamed rows are not held out; give rows"
+            )
+    faults.raise_any()
+    shards = open_shards(data, wanted_of(roles, data))
+    others = _read_parts(
+        data.model_copy(update={"train": None, "streaming": False}), roles, only=SPLITS[1:], need_targets=True
+    )
+    drawn = {name: part for name in SPLITS[1:] if isinstance(part := getattr(data, name), int | float)}
+    if sum(part for part in drawn.values() if isinstance(part, float)) >= 1:
+        listed = " and ".join(f"{part} ({name})" for name, part in drawn.items())
+        raise UserError(Fault("data.test", f"{listed} of the training rows leave none to train on"))
+    found = surveyed(StreamedTable(shards, roles, data, _bounds(drawn)), drawn, progress)
+    if not found.sample.num_rows:
+        raise UserError(Fault("data.train", f"{shards.source} has no row to train on"))
+    record = {
+        "path": shards.source,
+        "sha256": found.digest,
+        "rows": found.table.num_rows,
+        "columns": found.sample.column_names,
+        "pieces": len(shards.pieces),
+        "streamed": True,
+    }
+    raw = RawTable(shards.source, found.sample, record=record)
+    train = CheckedRows(found.sample, found.skipped, tuple(row.before for row in found.skipped), raw)
+    parts = {"train": train, **others}
+    for name in drawn:
+        if not found.held[name].num_rows:
+            raise UserError(Fault(f"data.{name}", f"{getattr(data, name)} of the rows is none of them; give it a file"))
+    tables = {"train": found.sample, **found.held, **{name: part.table for name, part in others.items()}}
+    check_learnable(tables["train"], roles)
+    check_classes(tables, roles)
+    splits = _finish(tables, parts, roles, class_spelling(tables["train"], roles))
+    fingerprint = hashlib.sha256(f"{splits.fingerprint} {found.digest}".encode()).hexdigest()
+    return replace(splits, stream=found.table, fingerprint=fingerprint)
+
+
+def _bounds(drawn: Mapping[str, float]) -> dict[str, int]:
+    """The hashes below which fractions of the rows are held out; numbers of rows are known once all are read."""
+    bounds, below = {}, 0.0
+    for name, part in drawn.items():
+        if isinstance(part, float):
+            below += part
+            bounds[name] = int(below * HASHES)
+    return bounds
+
+
 # ------------------------------------------------------------------------------------------------------- reading
 
 
-def read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_targets: bool) -> dict[str, CheckedRows]:
+def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_targets: bool) -> dict[str, CheckedRows]:
     """The checked rows of every file or Hub split that the config names; faults of all of them are raised together."""
     sources = {split: path for split, path in source_paths(data).items() if split in only}
     faults = FaultLog()
     named = roles.file_dir
     if named is not None and not is_url(named) and not os.path.isdir(os.path.expanduser(named)):
         faults.add("file_dir", "data.file_dir", f"{roles.file_dir} is not a folder")
-        roles = replace(roles, demanding=(), restoring=())
+        roles = replace(roles, checking=(), restoring=())
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
     optional = (
@@ -388,7 +445,7 @@ def _few_left(drawn: Mapping[str, float], left: int, rows: int) -> list[str]:
 # ----------------------------------------------------------------------------------------------------- finishing
 
 
-def finish(
+def _finish(
     tables: dict[str, pa.Table], parts: dict[str, CheckedRows], roles: Roles, warnings: Sequence[str] = ()
 ) -> Splits:
     """The splits of checked rows, with what the manifest says of them; says what looks wrong."""

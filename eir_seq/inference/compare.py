@@ -8,22 +8,28 @@ import math
 import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.files import read_json
-from eir_seq.inference.jobs import JOBS, read_jobs
+from eir_seq.inference.compare_metric import Chosen, chosen_metric
+from eir_seq.inference.compare_statistics import Summary, summary
+from eir_seq.inference.jobs import JOBS, Job, read_jobs
+from eir_seq.inference.run_list import Headline, headline_of, run_folders
+from eir_seq.inference.trials import Sweep, read_sweeps
 from eir_seq.machine import cannot_write
 from eir_seq.training.checksums import CHECKSUMS, wrong_files
-from eir_seq.training.folder import read_config
+from eir_seq.training.folder import flat, read_config
 
 REPETITIONS = ("seed", "data.split_seed", "data.fold")
 """Config keys whose values repeat a run rather than change what it does."""
 APART_FROM_SETTINGS = ("note", "run.", "tracker.", "trainer.threads", "cache.", "data.num_workers", "data.cache_dir")
 """Config keys in which runs of one row may differ as well; a dot at the end stands for the whole section."""
+_RESAMPLED = ("data.split_seed", "data.fold")
+"""Those of them with which other rows are trained on."""
 _FOLD = re.compile(r"(fold[-_ ]?)\d+", re.IGNORECASE)
 """The number of a fold in the name of a data file, e.g. ``fold_3.csv``."""
 
@@ -31,21 +37,14 @@ Setting = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
-class Headline:
-    """What a run was trained for: runs with the same headline can be compared.
+class Run:
+    """One run: its config as ``a.b.c: value``, and its metrics as ``split.output.metric: value`` if it is finished.
 
     Attributes:
-        metric: the monitored metric, ``output.metric`` or ``loss``.
-        task: types of the outputs that it measures.
+        folder: of the run; None for a trial whose folder is on another machine.
+        rows: of the data, by split.
+        steps: optimizer steps of a finished run.
     """
-
-    metric: str
-    task: str
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run: its config as ``a.b.c: value``, and its metrics as ``split.output.metric: value`` if it is finished."""
 
     name: str
     config: Mapping[str, Any]
@@ -53,6 +52,9 @@ class Run:
     headline: Headline
     mode: str
     status: str
+    folder: Path | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Row:
         return tuple(run for run in self.runs if run.metrics is not None)
 
     @property
+    def headline(self) -> Headline:
+        """What the runs monitor, as a finished one says."""
+        return (self.finished or self.runs)[0].headline
+
+    @property
     def count(self) -> str:
         """How many runs are finished: ``3``, or ``2/3`` if one is not."""
         return str(len(self.runs)) if self.finished == self.runs else f"{len(self.finished)}/{len(self.runs)}"
@@ -76,18 +83,23 @@ class Row:
         """The values of a metric, one per finished run that has it."""
         return [run.metrics[metric] for run in self.runs if run.metrics is not None and metric in run.metrics]
 
+    def summary(self, metric: str) -> Summary | None:
+        """Mean, standard deviation and confidence interval of a metric; None if no finished run has it."""
+        return summary(self.values(metric), overlap=overlap(self.runs, metric))
+
 
 @dataclass(frozen=True)
 class Section:
-    """Rows with one headline, the best first; `mode` is ``min`` or ``max``."""
+    """Rows with one headline, the best first; `mode` is ``min`` or ``max``, `ranking` the metric that orders them."""
 
     headline: Headline
     mode: str
     rows: tuple[Row, ...]
+    ranking: str
 
     def best_run(self, row: Row) -> Run | None:
-        """The run of a row with the best value of the headline metric."""
-        metric = _ranking(self.headline, self.rows)
+        """The run of a row with the best value of the metric that orders rows."""
+        metric = self.ranking
         measured = [run for run in row.finished if metric in (run.metrics or {})]
         sign = -1 if self.mode == "min" else 1
         return max(measured, key=lambda run: sign * (run.metrics or {})[metric], default=None)
@@ -101,12 +113,18 @@ class Comparison:
         settings: all config keys that differ between rows.
         metrics: all metrics, ``split.output.metric``.
         sections: rows by headline.
+        paired: config keys that pair runs of two rows: those that differ and belong to no setting.
+        sweeps: the searches below the folder.
+        pruned: trials that were stopped early because they did badly.
     """
 
     settings: tuple[str, ...]
     metrics: tuple[str, ...]
     sections: tuple[Section, ...]
     problems: tuple[tuple[str, str], ...] = field(default=())
+    paired: tuple[str, ...] = ()
+    sweeps: tuple[Sweep, ...] = ()
+    pruned: tuple[str, ...] = ()
 
     def write_csv(self, path: Path) -> None:
         """Write all settings and all metrics, one line per row.
@@ -114,54 +132,75 @@ class Comparison:
         Raises:
             UserError: the file cannot be written.
         """
-        names = [f"{metric}_{what}" for metric in self.metrics for what in ("mean", "deviation")]
+        titles, rows = self.table()
         try:
             with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
-                writer.writerow(["monitored", *self.settings, "runs", "finished", "seeds", "folders", *names])
-                for section in self.sections:
-                    writer.writerows([section.headline.metric, *self._csv_row(row)] for row in section.rows)
+                writer.writerow(titles)
+                writer.writerows(rows)
         except OSError as error:
             raise cannot_write(path, error) from None
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Titles and rows of what `write_csv` writes."""
+        names = [f"{metric}_{what}" for metric in self.metrics for what in ("mean", "deviation", "low", "high")]
+        titles = ["monitored", *self.settings, "runs", "finished", "seeds", "folders", *names]
+        return titles, [
+            [section.headline.metric, *self._csv_row(row)] for section in self.sections for row in section.rows
+        ]
 
     def _csv_row(self, row: Row) -> list[str]:
         settings = dict(row.settings)
         numbers: list[str] = []
         for metric in self.metrics:
-            values = row.values(metric)
-            numbers.append(repr(statistics.fmean(values)) if values else "")
-            numbers.append(repr(statistics.stdev(values)) if len(values) > 1 else "")
+            found = row.summary(metric)
+            values = () if found is None else (found.mean, found.deviation, found.low, found.high)
+            numbers += [*("" if value is None else repr(value) for value in values), *[""] * (4 - len(values))]
         seeds = " ".join(str(run.config.get("seed", "")) for run in row.finished)
         folders = " ".join(run.name for run in row.runs)
         counts = [str(len(row.runs)), str(len(row.finished)), seeds, folders]
         return [*(as_text(settings[key]) if key in settings else "" for key in self.settings), *counts, *numbers]
 
 
-def compare(folder: Path, over: Sequence[str] = ()) -> Comparison:
+def compare(folder: Path, over: Sequence[str] = (), *, by: Sequence[str] = (), metric: str | None = None) -> Comparison:
     """Read all runs below a folder.
 
     Args:
         folder: a sweep, or any folder with run folders below it.
         over: further config keys that repeat a run, as the seed does; runs that differ only in them make one row.
+        by: config keys of which each combination of values makes one row, over all other keys that differ.
+        metric: what rows are compared by, ``output.metric`` with or without its split; by default what is monitored.
 
     Raises:
-        UserError: no such folder, no run and no job in it, or no run has a key of `over`.
+        UserError: no such folder, no run and no job in it, or no run has a key of `over` or `by`, or the metric.
     """
-    if not folder.is_dir():
-        raise UserError(Fault(str(folder), "no such folder"))
-    runs = list(_read_runs(folder))
-    problems = tuple(_problems(folder, runs))
-    if not runs and not problems:
+    runs, sweeps = list(_read_runs(folder)), read_sweeps(folder)
+    runs += _elsewhere(folder, runs, sweeps)
+    jobs = _unfinished_jobs(folder, runs)
+    runs = [replace(run, status=jobs[run.name][0].status) if run.name in jobs else run for run in runs]
+    problems = tuple(_problems(runs, jobs))
+    if not runs and not jobs:
         raise UserError(Fault(str(folder), "holds no runs (folders with config.yaml and manifest.json)"))
     keys = list(dict.fromkeys(key for run in runs for key in run.config))
-    faults = [Fault("--over", f"no run has the key {key!r}{nearest(key, keys)}") for key in over if key not in keys]
+    faults = [
+        Fault(option, f"no run has the key {key!r}{nearest(key, keys)}")
+        for option, named in (("--over", over), ("--by", by))
+        for key in named
+        if key not in keys
+    ]
+    metrics = tuple(dict.fromkeys(name for run in runs for name in run.metrics or ()))
+    chosen = None
+    if metric is not None:
+        try:
+            chosen = chosen_metric(metric, metrics, runs[0].config if runs else {})
+        except UserError as error:
+            faults += error.faults
     if faults and runs:
         raise UserError(*faults)
-    varying = tuple(
-        key
-        for key in keys
-        if not _is_apart(key, over) and len({_comparable(key, run.config.get(key)) for run in runs}) > 1
-    )
+    if chosen is not None:
+        runs = [replace(run, headline=Headline(chosen.name, run.headline.task), mode=chosen.mode) for run in runs]
+    differing = [key for key in keys if _differs(key, runs)]
+    varying = tuple(by) or tuple(key for key in differing if not _is_apart(key, over))
     grouped: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         grouped.setdefault(tuple(_comparable(key, run.config.get(key)) for key in varying), []).append(run)
@@ -169,37 +208,73 @@ def compare(folder: Path, over: Sequence[str] = ()) -> Comparison:
         Row(tuple((key, group[0].config[key]) for key in varying if key in group[0].config), tuple(group))
         for group in grouped.values()
     ]
-    metrics = tuple(dict.fromkeys(name for run in runs for name in run.metrics or ()))
-    return Comparison(varying, metrics, tuple(_sections(rows)), problems)
+    sections = tuple(_sections(rows, chosen))
+    everywhere = [key for key in keys if all(key in run.config for run in runs)]
+    paired = tuple(
+        key
+        for key in everywhere
+        if key not in varying and not _is_technical(key) and len({as_text(run.config[key]) for run in runs}) > 1
+    )
+    pruned = tuple(name for name, (job, _) in jobs.items() if job.status == "pruned")
+    return Comparison(varying, metrics, sections, problems, paired, sweeps, pruned)
+
+
+def overlap(runs: Sequence[Run], metric: str) -> float:
+    """By how much repetitions on other rows depend on each other: rows measured, by rows trained on; 0 for seeds.
+
+    The training rows of folds or random splits overlap, so that their mean varies more than as many independent
+    values would (Nadeau and Bengio 2003).
+    """
+    keys = {key for run in runs for key, value in run.config.items() if key in _RESAMPLED or _has_fold(key, value)}
+    if not any(len({as_text(run.config.get(key)) for run in runs}) > 1 for key in keys):
+        return 0.0
+    split = metric.partition(".")[0]
+    shares = [run.rows[split] / run.rows["train"] for run in runs if run.rows.get("train") and split in run.rows]
+    return statistics.fmean(shares) if shares else 0.0
+
+
+def _differs(key: str, runs: Sequence[Run]) -> bool:
+    return len({_comparable(key, run.config.get(key)) for run in runs}) > 1
+
+
+def _is_technical(key: str) -> bool:
+    """Whether a key changes nothing that a run computes."""
+    sections = tuple(name for name in APART_FROM_SETTINGS if name.endswith("."))
+    return key in APART_FROM_SETTINGS or key.startswith(sections)
 
 
 def _is_apart(key: str, over: Sequence[str]) -> bool:
-    sections = tuple(name for name in APART_FROM_SETTINGS if name.endswith("."))
-    return key in REPETITIONS or key in over or key in APART_FROM_SETTINGS or key.startswith(sections)
+    return key in REPETITIONS or key in over or _is_technical(key)
+
+
+def _has_fold(key: str, value: Any) -> bool:
+    return key.startswith("data.") and isinstance(value, str) and _FOLD.search(value) is not None
 
 
 def _comparable(key: str, value: Any) -> str:
     """A value as it is distinguished from others: that of a data file without the number of its fold."""
-    if key.startswith("data.") and isinstance(value, str):
+    if _has_fold(key, value):
         value = _FOLD.sub(r"\1", value)
     return json.dumps(value, sort_keys=True)
 
 
-def _sections(rows: Sequence[Row]) -> Iterator[Section]:
+def _sections(rows: Sequence[Row], chosen: Chosen | None) -> Iterator[Section]:
     """Rows by headline, in the order in which the headlines come first."""
-    for headline in dict.fromkeys(row.runs[0].headline for row in rows):
-        group = [row for row in rows if row.runs[0].headline == headline]
+    for headline in dict.fromkeys(row.headline for row in rows):
+        group = [row for row in rows if row.headline == headline]
         mode = (group[0].finished or group[0].runs)[0].mode
-        sign, metric = -1 if mode == "min" else 1, _ranking(headline, group)
+        sign, metric = -1 if mode == "min" else 1, _ranking(headline, group, chosen)
         group.sort(
             key=lambda row: statistics.fmean([sign * value for value in row.values(metric)] or [-math.inf]),
             reverse=True,
         )
-        yield Section(headline, mode, tuple(group))
+        yield Section(headline, mode, tuple(group), metric)
 
 
-def _ranking(headline: Headline, rows: Sequence[Row]) -> str:
+def _ranking(headline: Headline, rows: Sequence[Row], chosen: Chosen | None) -> str:
     """The metric by which rows are sorted: of validation rows or, where no run has any, of test rows."""
+    if chosen is not None and chosen.split is not None:
+        return f"{chosen.split}.{headline.metric}"
     metric = f"validation.{headline.metric}"
     return metric if any(row.values(metric) for row in rows) else f"test.{headline.metric}"
 
@@ -214,12 +289,9 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 
 def _read_runs(folder: Path) -> Iterator[Run]:
-    for path in sorted(folder.rglob("config.yaml"), key=_in_counting_order):
-        run_dir = path.parent
-        if run_dir.name == "bundle" or not (run_dir / "manifest.json").is_file():
-            continue
+    for run_dir in run_folders(folder):
         try:
-            config = read_config(path)
+            config = read_config(run_dir / "config.yaml")
             manifest = read_json(run_dir / "manifest.json")
             if not isinstance(manifest, dict):
                 raise ValueError("no JSON object")
@@ -242,22 +314,40 @@ def _read_runs(folder: Path) -> Iterator[Run]:
         if result is None and (run_dir / "result.json").exists():
             status = f"result.json is {wrong.get('result.json', 'damaged')}"
         metrics = None if result is None else _metrics(result)
-        headline, mode = _headline(config, (result or {}).get("monitor") or {})
+        headline, mode = headline_of(config, (result or {}).get("monitor") or {})
         yield Run(
-            name, dict(_flat(config)), metrics, headline, mode, "running, or killed" if status == "running" else status
+            name,
+            dict(flat(config)),
+            metrics,
+            headline,
+            mode,
+            "running, or killed" if status == "running" else status,
+            run_dir,
+            _rows_of(manifest),
+            (result or {}).get("steps"),
         )
 
 
-def _headline(config: Mapping[str, Any], monitored: Mapping[str, Any]) -> tuple[Headline, str]:
-    """What a run monitors, by its result or else by its config, and whether ``min`` or ``max`` is best."""
-    monitor = monitored or (config.get("trainer") or {}).get("monitor") or {}
-    metric = str(monitor.get("metric") or "loss")
-    mode = str(monitor.get("mode") or ("min" if metric == "loss" else "max"))
-    outputs = config.get("outputs") or {}
-    output = monitor.get("output")
-    measured = [output] if output else sorted(outputs)
-    task = " ".join(f"{name}:{(outputs.get(name) or {}).get('type')}" for name in measured)
-    return Headline(f"{output}.{metric}" if output else metric, task), mode
+def _rows_of(manifest: Mapping[str, Any]) -> dict[str, int]:
+    data = manifest.get("data")
+    rows = data.get("rows") if isinstance(data, Mapping) else None
+    return {str(split): n for split, n in rows.items() if isinstance(n, int)} if isinstance(rows, Mapping) else {}
+
+
+def _elsewhere(folder: Path, runs: Sequence[Run], sweeps: Sequence[Sweep]) -> Iterator[Run]:
+    """Complete trials of searches whose run folders are not here, with what the tables of the searches say of them."""
+    names = {run.name for run in runs}
+    for sweep in sweeps:
+        here = next((run for run in runs if run.folder is not None and sweep.folder in run.folder.parents), None)
+        place = "" if sweep.folder == folder else f"{sweep.folder.relative_to(folder)}/"
+        name, direction = sweep.objective
+        headline = Headline(name, "") if here is None else here.headline
+        for trial in sweep.trials:
+            title = f"{place}{trial.number}"
+            if trial.state == "complete" and title not in names and trial.value is not None:
+                config = {**(here.config if here is not None else {}), **trial.params}
+                mode = "min" if direction == "minimize" else "max"
+                yield Run(title, config, {f"validation.{headline.metric}": trial.value}, headline, mode, "finished")
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
@@ -273,19 +363,27 @@ def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _problems(folder: Path, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-    """Jobs that failed, then runs that are not finished and belong to no such job."""
+def _unfinished_jobs(folder: Path, runs: Sequence[Run]) -> dict[str, tuple[Job, str]]:
+    """Jobs of sweeps that did not come to their end, by the name of their run, with what is special about each."""
     finished = {run.name for run in runs if run.metrics is not None}
-    named = set()
+    found = {}
     for jobs_folder in sorted(path.parent for path in folder.rglob(JOBS) if path.is_dir()):
-        for job in read_jobs(jobs_folder):
+        jobs = read_jobs(jobs_folder)
+        shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+        for job in jobs:
             name = str((jobs_folder / str(job.number)).relative_to(folder))
             if job.status != "done" and name not in finished:
-                named.add(name)
-                words = " ".join(word.lstrip("+") for word in job.overrides)
-                yield f"{name} ({words})", f"{job.status}{f': {job.message}' if job.message else ''}"
+                found[name] = job, " ".join(word.lstrip("+") for word in job.overrides if word not in shared)
+    return found
+
+
+def _problems(runs: Sequence[Run], jobs: Mapping[str, tuple[Job, str]]) -> Iterator[tuple[str, str]]:
+    """Jobs that failed, then runs that are not finished and belong to no such job."""
+    for name, (job, words) in jobs.items():
+        if job.status != "pruned":
+            yield f"{name} ({words})" if words else name, f"{job.status}{f': {job.message}' if job.message else ''}"
     for run in runs:
-        if run.metrics is None and run.name not in named:
+        if run.metrics is None and run.name not in jobs:
             yield run.name, run.status
 
 
@@ -296,18 +394,6 @@ def _read_result(run_dir: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError, AttributeError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _in_counting_order(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in path.parts]
 
 
 def as_text(value: Any) -> str:

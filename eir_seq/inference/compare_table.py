@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eir_seq.inference.compare import Comparison, Row, Section, as_text, mean_and_deviation
 from eir_seq.machine import cannot_write
@@ -104,6 +105,38 @@ def _columns(comparison: Comparison, section: Section) -> tuple[list[Column], in
     return [*columns, *settings, *metrics], len(keys) - len(complete)
 
 
+def labels(comparison: Comparison, section: Section) -> tuple[str, list[str]]:
+    """What tells rows apart and of each row its values: ``lr``, ``lr=0.003`` or ``pool · lr``, ``avg · 0.003``."""
+    keys = [key for keys in _distinguishing(section.rows) for key in keys]
+    short = _short_titles(keys, comparison)
+    settings = [dict(row.settings) for row in section.rows]
+    if len(keys) == 1:
+        return short[keys[0]], [f"{short[keys[0]]}={shown(each.get(keys[0]))}" for each in settings]
+    values = [" · ".join(shown(each[key]) for key in keys if key in each) or "all runs" for each in settings]
+    return " · ".join(short[key] for key in keys), values
+
+
+def shown(value: Any) -> str:
+    """A value of a config as a table shows it: of a number the first digits."""
+    return f"{value:.4g}" if isinstance(value, float) else as_text(value)
+
+
+def varied_keys(section: Section) -> list[str]:
+    """Keys that all rows have and that differ, without those whose values follow from those of one before."""
+    settings = [dict(row.settings) for row in section.rows]
+    found: dict[tuple[int, ...], str] = {}
+    for key in _varying(section.rows):
+        if all(key in each for each in settings):
+            values = [as_text(each[key]) for each in settings]
+            found.setdefault(tuple(values.index(value) for value in values), key)
+    return list(found.values())
+
+
+def short_titles(keys: Sequence[str], comparison: Comparison) -> dict[str, str]:
+    """Config keys by the shortest end that no other key that differs shares."""
+    return _short_titles(keys, comparison)
+
+
 def _telling(comparison: Comparison, section: Section) -> list[Column]:
     """What tells the rows apart, how many runs there are and the monitored metric, the most telling first."""
     keys = list(_distinguishing(section.rows))
@@ -157,7 +190,7 @@ def _separated(rows: Sequence[Row], keys: Sequence[str]) -> int:
 def _setting(section: Section, keys: tuple[str, ...], place: int) -> Column:
     """The values of one key, or of several with the same end, which then is the title."""
     settings = [dict(row.settings) for row in section.rows]
-    cells = tuple(" + ".join(as_text(each[key]) for key in keys if key in each) for each in settings)
+    cells = tuple(" + ".join(shown(each[key]) for key in keys if key in each) for each in settings)
     return Column(keys[0] if len(keys) == 1 else keys[0].rpartition(".")[2], cells, place)
 
 

@@ -112,11 +112,11 @@ class _Filler:
     def _writer(self, output: FittedOutput) -> Writer:
         options = output.config.generation_options or {}
         check_generation(options, "generation")
-        before, behind = target_frame(self.tokenizer, f"inputs.{self.fitted.name}.tokenizer")
+        before, after = target_frame(self.tokenizer, f"inputs.{self.fitted.name}.tokenizer")
         places, longest = self.encoder.backbone.config.target_positions(), self.fitted.max_length
         longest = longest if places is None else min(longest, places - 1)
         source = TextSource(
-            [self.fitted.name], lambda batch: batch, self.encoder, self.tokenizer, before, behind, behind[-1], longest
+            [self.fitted.name], lambda batch: batch, self.encoder, self.tokenizer, before, after, after[-1], longest
         )
         return Writer(self.output.name, options, source, sources=(), true=(), rows=frozenset(), seed=self.seed)
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from eir_seq import __version__
+from eir_seq.inference.page import environment
 from eir_seq.inference.report import number_text
 from eir_seq.training.folder import REPORT, read_config, write_text
 from eir_seq.training.folds import OUT_OF_FOLD, FoldMetric
@@ -17,16 +16,10 @@ from eir_seq.training.folds import OUT_OF_FOLD, FoldMetric
 def write_fold_report(folder: Path, metrics: Sequence[FoldMetric]) -> Path:
     """Write ``report/index.html`` into the folder of a cross-validation, and give its path."""
     config: Mapping[str, Any] = read_config(folder / "config.yaml")
-    environment = Environment(
-        loader=PackageLoader("eir_seq.inference"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number_text
+    templates = environment()
+    templates.filters["number"] = number_text
     outputs = dict.fromkeys(metric.output for metric in metrics)
-    page = environment.get_template("folds.html.j2").render(
+    page = templates.get_template("folds.html.j2").render(
         title=config["name"],
         folds=config["data"]["folds"],
         outputs={name: [metric for metric in metrics if metric.output == name] for name in outputs},

@@ -1,4 +1,4 @@
-"""The jobs of a sweep as its folder remembers them."""
+"""The jobs of a sweep, read from its folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ Status = Literal["waiting", "running", "done", "failed", "stopped", "pruned", "t
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep and its status."""
+    """One job of a sweep and its status.
+
+    Attributes:
+        pid: of its process, on the machine that runs it.
+        place: where it runs and what it has there, in words.
+    """
 
     number: int
     overrides: tuple[str, ...]
@@ -28,6 +33,7 @@ class Job:
     started: str | None = None
     seconds: float | None = None
     pid: int | None = None
+    place: str = ""
 
 
 def read_jobs(folder: Path) -> list[Job]:

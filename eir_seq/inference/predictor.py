@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +21,16 @@ from eir_seq.data.missing import Missing
 from eir_seq.data.readers.base import RawTable
 from eir_seq.data.rows import check_rows, column_roles
 from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.inference.embedder import Embedder
 from eir_seq.inference.prompts import completions, language_model, reads_besides
 from eir_seq.modalities.base import FittedModality
 from eir_seq.outputs.files import value_of
 from eir_seq.outputs.generation.writing import build_writers
 from eir_seq.remote import fetched_bundle, is_url, named_by_url
+from eir_seq.rows import Rows
 from eir_seq.training.bundle import Bundle, read_bundle
 from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
 from eir_seq.training.evaluation import Evaluation, evaluate
-
-if TYPE_CHECKING:
-    from eir_seq.rows import Rows
 
 MOST_IN_MEMORY = 10_000
 """Rows up to which encoded ones stay in memory; those of more are in a temporary folder."""
@@ -160,10 +159,28 @@ class Predictor:
             >>> predictor.embed([{"text": "a warm day"}, {"text": "a cold day"}], normalize=True).shape[0]
             2
         """
-        from eir_seq.inference.embed import Embedder
+        embedder = Embedder(self.bundle, source, normalize)
+        if not rows:
+            return np.zeros((0, 0), np.float32)
+        return self.vectors(embedder, self.of(embedder.bundle).checked(rows))[0]
 
-        embedder = Embedder(self, source, normalize)
-        return embedder.vectors(embedder.predictor.checked(rows))[0] if rows else np.zeros((0, 0), np.float32)
+    def vectors(
+        self, embedder: Embedder, rows: Rows, progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], list[str]]:
+        """Vectors of checked rows, (rows, size), and warnings about these.
+
+        Args:
+            embedder: of the same bundle.
+            rows: as `eir_seq.data.source` reads them.
+            progress: called with what is done, how many rows of it, and of how many.
+
+        Raises:
+            UserError: the input makes other rows of them.
+            RunFailed: not enough memory.
+        """
+        with self.of(embedder.bundle).encoded(rows, progress) as (encoded, warnings):
+            found = embedder.vectors(encoded, list(rows["id"]), self.data, self.device, self.precision, progress)
+        return found, warnings
 
     def evaluate(
         self,
@@ -207,8 +224,6 @@ class Predictor:
         Raises:
             UserError: a column is missing, or a row cannot be used.
         """
-        from eir_seq.rows import Rows
-
         config = self.bundle.config
         unread: dict[str, Any] = dict.fromkeys(("id", "group", "stratify"))
         read_as = {**unread, "source": "table", "file_dir": self._file_dir}

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from eir_seq import __version__
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import open_regular, read_text, reason
+from eir_seq.inference.page import environment
 from eir_seq.inference.prediction_table import PredictionTable, read_predictions
 from eir_seq.inference.report_network import network_picture
 from eir_seq.inference.report_sections import Kind, Values, cards, learning_plots, length_plots, output_sections
@@ -148,17 +147,10 @@ def write_report(run_dir: Path) -> Path:
 
 def render_report(run: RunFiles) -> str:
     """The report's HTML."""
-    environment = Environment(
-        loader=PackageLoader("eir_seq.inference"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number_text, "seconds": _seconds, "svg": Markup}
-    environment.filters |= {"words": _words, "listed": _listed}
+    templates = environment()
+    templates.filters |= {"number": number_text, "seconds": _seconds, "words": _words, "listed": _listed}
     kinds, rows = run.kinds, {split: len(table.ids) for split, table in run.predictions.items()}
-    return environment.get_template("report.html.j2").render(
+    return templates.get_template("report.html.j2").render(
         run=run,
         title=run.name,
         cards=cards(run.metrics, kinds, rows, final=bool(run.result), labelled=run.data.labelled, average=run.average),

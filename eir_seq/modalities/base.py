@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from eir_seq.config.inputs import InputBase
-from eir_seq.config.outputs import Asked, Conversation, DocumentLayout, OutputBase, TargetText
+from eir_seq.config.outputs import Conversation, DocumentLayout, OutputBase, Questions, TargetText
 from eir_seq.config.schema import DataConfig
 from eir_seq.randomness import derive_seed, generator
 from eir_seq.registry import imported
@@ -131,11 +131,11 @@ class Cells(Protocol):
         """Columns that hold such cells, and the config key of each."""
 
     @property
-    def is_demanding(self) -> bool:
+    def checks_rows(self) -> bool:
         """Whether rows have to be checked beyond their texts."""
 
     @property
-    def resolved(self) -> frozenset[str]:
+    def file_columns(self) -> frozenset[str]:
         """Columns whose cells change as their files are found."""
 
     def read(self, column: str, text: str | None, folder: Path) -> Any:
@@ -253,32 +253,40 @@ class Purpose:
 
     `layout`: it is the documents of a language model, in rows of tokens. `written`: the texts that a decoder learns to
     write from it. `sentinels`: tokens for gaps that a tokenizer gets which is trained here. `cache`: where its
-    vocabulary is kept. `asked`: the question about each text. `conversation`: it is that, to be continued.
+    vocabulary is kept. `questions`: those about the texts. `conversation`: it is that, to be continued.
     """
 
     layout: DocumentLayout | None = None
     written: TargetText | None = None
     sentinels: int = 0
     cache: TokenizerCache | None = None
-    asked: Asked | None = None
+    questions: Questions | None = None
     conversation: Conversation | None = None
 
 
 class Modality(ABC):
     """One kind of input, as configured."""
 
+    FITTED: ClassVar[Any]
+    """The fitted input; its `load` reads what its `save` wrote."""
+
     name: str
     config: Any
 
-    @classmethod
-    @abstractmethod
-    def build(cls, name: str, config: Any, purpose: Purpose) -> Modality:
-        """The input called `name`, not yet fitted."""
+    def __init__(self, name: str, config: Any) -> None:
+        self.name, self.config = name, config
 
     @classmethod
-    @abstractmethod
+    def build(cls, name: str, config: Any, purpose: Purpose) -> Modality:
+        """The input called `name`, not yet fitted; by default outputs do not change how it is read."""
+        del purpose
+        return cls(name, config)
+
+    @classmethod
     def load(cls, folder: Path) -> FittedModality:
         """A fitted input that `FittedModality.save` wrote; raises `UserError` if files are missing or damaged."""
+        fitted: FittedModality = cls.FITTED.load(folder)
+        return fitted
 
     @property
     def cells(self) -> Cells | None:
@@ -303,20 +311,8 @@ class Adopted(Modality):
     """
 
     def __init__(self, modality: Modality, fitted: FittedModality) -> None:
-        self.name, self.config = modality.name, modality.config
+        super().__init__(modality.name, modality.config)
         self._modality, self._fitted = modality, fitted
-
-    @classmethod
-    def build(cls, name: str, config: Any, purpose: Purpose) -> Modality:
-        """There is none without the other run."""
-        del name, config, purpose
-        raise AssertionError("it is made of an input and what was fitted")
-
-    @classmethod
-    def load(cls, folder: Path) -> FittedModality:
-        """What is fitted is of the kind of the other run."""
-        del folder
-        raise AssertionError("it is made of an input and what was fitted")
 
     @property
     def cells(self) -> Cells | None:

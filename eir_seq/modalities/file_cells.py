@@ -22,7 +22,7 @@ class FileCells(ABC):
     name: str
     config: Any
 
-    is_demanding = True
+    checks_rows = True
 
     @property
     def column(self) -> str:
@@ -36,7 +36,7 @@ class FileCells(ABC):
         return {self.column: f"{self.SECTION}.{self.name}.column"}
 
     @property
-    def resolved(self) -> frozenset[str]:
+    def file_columns(self) -> frozenset[str]:
         """Columns whose cells change as their files are found."""
         return frozenset({self.column})
 

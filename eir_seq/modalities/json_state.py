@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from eir_seq.config.inputs import InputBase
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
-from eir_seq.modalities.base import STATE_FILE, FittedModality, Modality, Purpose
+from eir_seq.modalities.base import STATE_FILE, FittedModality, Modality
 from eir_seq.registry import INPUTS
 from eir_seq.rows import Rows
 
@@ -70,20 +70,6 @@ class JsonModality(Modality):
     """An input as configured, which `learn` fits."""
 
     FITTED: ClassVar[type[JsonFittedModality]]
-
-    def __init__(self, name: str, config: Any) -> None:
-        self.name, self.config = name, config
-
-    @classmethod
-    def build(cls, name: str, config: InputBase, purpose: Purpose) -> Self:
-        """The input called `name`."""
-        del purpose
-        return cls(name, config)
-
-    @classmethod
-    def load(cls, folder: Path) -> JsonFittedModality:
-        """See `JsonFittedModality.load`."""
-        return cls.FITTED.load(folder)
 
     def fit(self, train_rows: Rows, seed: int) -> JsonFittedModality:
         """The fitted input."""

@@ -1,4 +1,4 @@
-"""The model factory: every architecture of the catalogue behind three functions.
+"""The model factory: every architecture of the catalogue through three functions.
 
 `create_model` builds one from its options, `from_pretrained` from a published checkpoint, `list_models` names them all.
 """

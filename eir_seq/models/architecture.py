@@ -1,4 +1,4 @@
-"""How an architecture is declared: options, plan, key table, heads. Data, no code of its own at run time."""
+"""How an architecture is declared: options, plan, key map, heads. Data, no code of its own at run time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Plan(Protocol):
 
 
 HeadRows = tuple[Row, ...] | Callable[[Any], tuple[Row, ...]]
-"""The key table of a head, or options -> it where they decide on the published names."""
+"""The key map of a head, or options -> it where they decide on the published names."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Decoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One documented class of an architecture.
+    """One class of an architecture in transformers.
 
-    `published`: its class name. `plan`, `head`: options -> parts. `body_rows`, `head_rows`: options -> key table of
-    each; `prefix` precedes the body's published names in this class. `prepare`: options and documented
+    `published`: its class name. `plan`, `head`: options -> parts. `body_rows`, `head_rows`: options -> key map of
+    each; `prefix` precedes the body's published names in this class. `prepare`: options and transformers'
     inputs -> inputs, where this class completes them. `decoding`: how it generates, where it does in its own way.
     `prefixes`: what may precede the body's names in files of other classes.
     """
@@ -69,13 +69,13 @@ class Task:
     prefixes: tuple[str, ...] = ()
 
     def rows_of_head(self, config: Any) -> tuple[Row, ...]:
-        """The key table of the head under these options."""
+        """The key map of the head under these options."""
         return self.head_rows(config) if callable(self.head_rows) else self.head_rows
 
 
 @dataclass(frozen=True)
 class TaskHead:
-    """How one documented class differs from the base class.
+    """How one class differs from the base class.
 
     `suffix`: what its name has after the family's. `plan`, `body_rows`, `prefix`: where they are not the family's.
     """

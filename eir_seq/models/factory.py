@@ -121,7 +121,7 @@ def from_pretrained(
         folder_or_hub_id: a model folder, or the id of one on the Hub.
         task: by default the one that the checkpoint was saved for.
         model_type: by default the checkpoint's; or another one with the same published names ("mvp" for a bart), or a
-            documented class name, which names the task too.
+            class name of transformers, which names the task too.
         ignore_mismatched_sizes: initialize what the file holds in another shape (a head with other classes, say).
         pretrained_parts: "encoder" or "decoder" loads that side of an encoder-decoder alone, see `Model.side`; the
             other one is fresh, may have other sizes by `config_overrides`, and need not be in the file.
@@ -186,7 +186,7 @@ def from_pretrained(
             raise
         others = (x for x in error.faults if SHAPES not in x.message)
         raise UserError(Fault(str(folder), fault), *others) from error
-    model.load_report = report
+    model.load_report, model.folder = report, folder
     if config_overrides.get("output_attentions") and not model.spells_attentions:
         raise UserError(Fault("output_attentions", f"{model_type!r} has no weights of pairs of tokens"))
     if attn_implementation is not None:
@@ -313,7 +313,7 @@ def _load(
     unused = list(found.unused)
     tensors = {**model.computed_tensors(), **found.tensors}
     if wanted is not None:
-        unused += [published for ours, names in found.names.items() if ours not in wanted for published in names]
+        unused += [published for native, names in found.names.items() if native not in wanted for published in names]
         tensors = {name: tensor for name, tensor in tensors.items() if name in wanted}
     buffers = model.saved_buffers()
     expected: dict[str, Tensor] = {**dict(model.named_parameters()), **buffers}
@@ -379,7 +379,7 @@ def _by_class_name(name: str, task: str) -> tuple[str, str]:
 
 
 def class_named(name: str) -> tuple[str, str] | None:
-    """Model type and task of a documented class name ("BertForMaskedLM"), None if no class has that name."""
+    """Model type and task of a class name of transformers ("BertForMaskedLM"), None if no class has that name."""
     for model_type, entry in CATALOGUE.items():
         family = entry.config.partition(":")[2].removesuffix("Config")
         if name.startswith(family):  # only these architectures are imported

@@ -1,4 +1,4 @@
-"""Fresh weights by the documented scheme of an architecture."""
+"""Fresh weights by transformers' scheme of an architecture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eir_seq.models.layers.positions.absolute import SinusoidalPositions
 class Initialization:
     """Weights of linear layers and tables are normal with standard deviation `std`, norms are one, biases zero.
 
-    `stds`: other ones for parameters whose name (ours) matches a pattern; the first match counts.
+    `stds`: other ones for parameters whose name (native) matches a pattern; the first match counts.
     """
 
     std: float

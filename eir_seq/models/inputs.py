@@ -1,4 +1,4 @@
-"""The documented inputs of all architectures, as the signature of a model's forward."""
+"""Transformers' inputs of all architectures, as the signature of a model's forward."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INPUTS = (
 
 
 def lists_inputs(forward: Forward) -> Forward:
-    """A forward that takes `**inputs`, with all documented ones by name in its signature.
+    """A forward that takes `**inputs`, with all of transformers by name in its signature.
 
     Readers and tools (`help`, `torch.export` with dynamic shapes) find the names there; which of them a model takes is
     for its parts to say.

@@ -50,7 +50,7 @@ def linear_modules(model: nn.Module) -> dict[str, Named]:
     return {
         name.removesuffix(".weight"): named
         for name, named in published_names(model).items()
-        if name.endswith(".weight") and all(map(takes, named.ours)) and not named.of_head
+        if name.endswith(".weight") and all(map(takes, named.native)) and not named.of_head
     }
 
 
@@ -158,7 +158,7 @@ def save_adapter(model: nn.Module, folder: str | Path, *, base_model: str | None
         dropout = loras[0].dropout.p
     assert ranks, "the model has no adapters"
     trained = {name for name, x in model.named_parameters() if x.requires_grad and not is_adapter(name)}
-    whole = {name: named for name, named in published_names(model).items() if trained.intersection(named.ours)}
+    whole = {name: named for name, named in published_names(model).items() if trained.intersection(named.native)}
     tensors |= {FRONT + _in_class(model, name, named): _tensor(model, name, named) for name, named in whole.items()}
     rank, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
     config = {
@@ -201,17 +201,17 @@ def merge_lora(model: nn.Module) -> None:
 def _layers(model: nn.Module, named: Named) -> list[Linear]:
     """Our layers of a published one; torch's own are replaced, with the same parameters."""
     layers = []
-    for parameter in named.ours:
+    for parameter in named.native:
         name = parameter.removesuffix(".weight")
         layer = model.get_submodule(name)
         if not isinstance(layer, Linear):
             assert type(layer) is nn.Linear
             with torch.device("meta"):
-                ours = Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-            ours.weight, ours.bias = layer.weight, layer.bias
+                native = Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            native.weight, native.bias = layer.weight, layer.bias
             owner, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(owner), leaf, ours)
-            layer = ours
+            setattr(model.get_submodule(owner), leaf, native)
+            layer = native
         layers.append(layer)
     return layers
 
@@ -255,7 +255,7 @@ def _in_class(model: Any, name: str, named: Named) -> str:
 
 def _tensor(model: Any, name: str, named: Named) -> Tensor:
     if not hasattr(model, "declared"):
-        parameter: Tensor = model.get_parameter(named.ours[0])
+        parameter: Tensor = model.get_parameter(named.native[0])
         return parameter
     tensor: Tensor = model.published_tensors()[_in_class(model, name, named)]
     return tensor
@@ -311,7 +311,7 @@ def _of_module(patterns: Mapping[str, float] | None, name: str, default: float) 
 
 @torch.no_grad()
 def _replace(model: Any, whole: Mapping[str, Tensor], source: str) -> set[str]:
-    """Put whole tensors in the place of the model's, and give their names (ours)."""
+    """Put whole tensors in the place of the model's, and return their native names."""
     if not hasattr(model, "declared"):
         return set()
     tensors = match(model, dict(whole)).tensors
@@ -351,15 +351,15 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
         if not found:
             faults.append(Fault("freeze", f"{pattern!r} fits no tensor{nearest(pattern, [*known, *sorted(modules)])}"))
         frozen |= found
-    ours = {parameter for name in frozen for parameter in known[name].ours}
+    native = {parameter for name in frozen for parameter in known[name].native}
     for name, named in known.items():
-        if name not in frozen and ours.intersection(named.ours):
-            other = next(other for other in frozen if set(known[other].ours) & set(named.ours))
+        if name not in frozen and native.intersection(named.native):
+            other = next(other for other in frozen if set(known[other].native) & set(named.native))
             faults.append(Fault("freeze", f"{other} cannot be frozen without {name}: they are one tensor here"))
             break
     if faults:
         raise UserError(*faults)
-    for name in ours:
+    for name in native:
         model.get_parameter(name).requires_grad_(False)
     for module in (module for name in sides for module in model.side(name)):  # type: ignore[operator]
         module.requires_grad_(False)

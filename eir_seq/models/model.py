@@ -49,8 +49,9 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         task: name of the task; `base` has no head.
         hidden_size: width of `last_hidden_state`.
         max_positions: longest text in tokens, None for no bound.
-        features: documented inputs of the architecture itself (global_attention_mask, bbox, ...).
+        features: transformers' inputs of the architecture itself (global_attention_mask, bbox, ...).
         generation_config: its own defaults of the options of `generate`, by name; saved next to the weights.
+        folder: of the checkpoint that was loaded, if one was.
     """
 
     def __init__(self, architecture: Architecture, config: ModelConfig, task: str, *, encoder: bool = True) -> None:
@@ -66,6 +67,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         self.features = plan.inputs
         self.max_positions = config.position_limit()
         self.generation_config: dict[str, Any] = {}
+        self.folder: Path | None = None
         self._parallel: ModelParallel | None = None
         self.body = plan.build()
         self.head: Head | None = None
@@ -100,7 +102,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         past_key_values: Cache | Tuples | None = None,
         **inputs: Any,
     ) -> ModelOutput | tuple[Any, ...]:
-        """The documented tensors by name, see the backbone's `forward`; with a head also its targets, for the loss.
+        """Transformers' tensors by name, see the backbone's `forward`; with a head also its targets, for the loss.
 
         Args:
             input_ids: (batch, length) token ids.
@@ -162,7 +164,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         return ModelOutput.of(loss=self.head.loss(predictions, targets), **predictions, **rest)
 
     def run_body(self, inputs: dict[str, Any]) -> ModelOutput:
-        """What the body makes of the documented tensors; the head is left out."""
+        """What the body makes of transformers' tensors; the head is left out."""
         if self.declared.prepare is not None:
             inputs = self.declared.prepare(self.config, inputs)
         output: ModelOutput = self.body(**inputs)
@@ -201,7 +203,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
         """Our names of the parameters and saved buffers of a side, see `side`."""
         tensors = {id(x) for module in self.side(name) for x in (*module.parameters(), *module.buffers())}
         own = dict(self.named_parameters()) | dict(self.named_buffers())
-        return {ours for ours, x in own.items() if id(x) in tensors}
+        return {native for native, x in own.items() if id(x) in tensors}
 
     def set_attn_implementation(self, name: str) -> None:
         """Say how attention is computed; values agree up to rounding.
@@ -308,7 +310,7 @@ class Model(Vocabulary, HeadPruning, TransformersMethods, GenerationMethods):
     def computed_tensors(self) -> Tensors:
         """What a whole checkpoint may leave out, under our names."""
         parts = {"body.": self.declared.body_rows(self.config), "head.": self.declared.rows_of_head(self.config)}
-        return {part + row.ours: row.make() for part in parts for row in parts[part] if isinstance(row, Computed)}
+        return {part + row.native: row.make() for part in parts for row in parts[part] if isinstance(row, Computed)}
 
     def canonical_names(self) -> dict[str, str]:
         """All our names of parameters and saved buffers -> the first name of each."""

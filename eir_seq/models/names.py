@@ -15,13 +15,13 @@ from eir_seq.models.layers.lora import Lora
 
 @dataclass(frozen=True)
 class Named:
-    """Where a published tensor lives: `ours`, its parameters, one or more; `row` of the key table moves them.
+    """The parameters here that a published tensor holds, `native`, one or more; `row` of the key map converts them.
 
     `row_names`: the same as the row knows them.
     """
 
     row: Row
-    ours: tuple[str, ...]
+    native: tuple[str, ...]
     row_names: tuple[str, ...]
 
     def fuse(self, parts: Iterable[Tensor]) -> Tensor:
@@ -37,7 +37,7 @@ class Named:
     @property
     def of_head(self) -> bool:
         """Whether it belongs to the head of a task."""
-        return self.ours[0].startswith("head.")
+        return self.native[0].startswith("head.")
 
     @property
     def transposed(self) -> bool:
@@ -54,7 +54,7 @@ def published_names(model: Any) -> dict[str, Named]:
     own = {name: x for name, x in model.named_parameters() if not is_adapter(name)}
     if not hasattr(model, "declared"):  # a model outside the catalogue has no names but the published ones
         bare = ((name.removeprefix("body."), name) for name in own)
-        return {name: Named(Same(name, name), (ours,), (name,)) for name, ours in bare}
+        return {name: Named(Same(name, name), (native,), (name,)) for name, native in bare}
     found = {}
     for part, rows in (
         ("body.", model.declared.body_rows(model.config)),
@@ -77,7 +77,7 @@ def published_names(model: Any) -> dict[str, Named]:
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a parameter (ours) is of an adapter."""
+    """Whether a parameter is of an adapter."""
     return ".lora." in name
 
 

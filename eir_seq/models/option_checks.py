@@ -33,7 +33,7 @@ def decoder_options(model_type: str, given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def build_config(model_type: str, given: Mapping[str, Any] | None = None) -> ModelConfig:
-    """The options of `model_type` with its documented defaults for what is not given.
+    """The options of `model_type` with transformers' defaults for what is not given.
 
     Raises:
         UserError: unknown model type or options, wrong types, values that cannot work together.

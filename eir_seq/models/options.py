@@ -1,4 +1,4 @@
-"""Options of architectures: documented names, types, defaults, ranges and meanings, checked without torch.
+"""Options of architectures: transformers' names, types, defaults, ranges and meanings, checked without torch.
 
 An architecture's options are a frozen dataclass below `ModelConfig`, each field made by `option`. The same dataclass
 validates `model_init_config` of an experiment, the arguments of `create_model` and the ``config.json`` of a checkpoint.
@@ -61,14 +61,14 @@ class Options:
 
     model_type: ClassVar[str]
     aliases: ClassVar[Mapping[str, str]] = {}
-    """Other documented names of options: alias -> name."""
+    """Other published names of options: alias -> name."""
     parts: ClassVar[Mapping[str, type[Options]]] = {}
     """Options that are mappings of options themselves: name -> what may be in it."""
 
     if not TYPE_CHECKING:  # options are checked by their own names
 
         def __getattr__(self, name: str) -> Any:
-            """The value of an option under another documented name."""
+            """The value of an option under another name of it."""
             if name not in type(self).aliases:
                 raise AttributeError(f"{type(self).__name__!r} has no option {name!r}")
             return getattr(self, type(self).aliases[name])
@@ -96,7 +96,7 @@ class ModelConfig(Options):
 
     @property
     def width(self) -> int:
-        """Width of the token states, whatever its documented name."""
+        """Width of the token states, whatever its name in transformers."""
         return int(getattr(self, self.aliases.get("hidden_size", "hidden_size")))
 
     @property
@@ -201,15 +201,15 @@ def describe(config: type[Options]) -> list[dict[str, Any]]:
     ]
 
 
-def sift(config: type[Options], content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def split_known(config: type[Options], content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The entries that are options of `config`, those of its parts too, and the entries that are none."""
     names = fields(config)
     known = {name: value for name, value in content.items() if config.aliases.get(name, name) in names}
     others = {name: value for name, value in content.items() if name not in known}
     for name, part in config.parts.items():
         if isinstance(known.get(name), Mapping):
-            known[name], strangers = sift(part, known[name])
-            others |= {name: strangers} if strangers else {}
+            known[name], unknown = split_known(part, known[name])
+            others |= {name: unknown} if unknown else {}
     return known, others
 
 

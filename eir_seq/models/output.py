@@ -1,4 +1,4 @@
-"""What a model returns: documented fields by name and by place."""
+"""What a model returns: transformers' fields by name and by place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIELDS = (
     "encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions", "encoder_global_attentions",
     "router_logits", "encoder_router_logits",
 )  # fmt: skip
-"""In the order of the documented outputs, each of which has some of them."""
+"""In the order of transformers' outputs, each of which has some of them."""
 BEHIND_ATTENTIONS = ("cross_attentions", "global_attentions", "entity_last_hidden_state", "entity_hidden_states")
 POOLED_FIELDS = (
     *FIELDS[: FIELDS.index("past_key_values")], "hidden_states", "past_key_values", "attentions", *BEHIND_ATTENTIONS
@@ -30,9 +30,9 @@ POOLED_FIELDS = (
 
 
 class ModelOutput(dict[str, Any]):
-    """The fields that a call produced, in their documented order: by name, by place and as attributes.
+    """The fields that a call produced, in their order in transformers: by name, by place and as attributes.
 
-    A documented field that was not produced reads as None and has no place. Iteration gives names, as for any mapping;
+    A field that was not produced reads as None and has no place. Iteration gives names, as for any mapping;
     an index, a slice and `to_tuple` give values. It is a pytree, so that `torch.export` and `torch.func` take it.
 
     Example:
@@ -57,7 +57,7 @@ class ModelOutput(dict[str, Any]):
 
     @classmethod
     def of(cls, **fields: Any) -> ModelOutput:
-        """An output of these fields in their documented order, without those that are None."""
+        """An output of these fields in their order in transformers, without those that are None."""
         found = {name: value for name, value in fields.items() if value is not None}
         order = POOLED_FIELDS if "pooler_output" in found else FIELDS
         return cls((name, found[name]) for name in sorted(found, key=order.index))
@@ -94,7 +94,7 @@ class TokenStates:
         inputs: the tensors that were read, by name: input_ids (batch, length) and what else the input has.
         head: the backbone's own head, where it was built with one.
         pooler_output: (batch, hidden), of the backbone's own pooler.
-        further_loss: a scalar, what the documented loss of that head has besides that of its targets.
+        further_loss: a scalar, what transformers' loss of that head has besides that of its targets.
     """
 
     states: Tensor

@@ -64,9 +64,9 @@ class HeadPruning:
                 continue
             before = gone.get(layer, set())
             count, wanted = layers[layer].config.num_heads + len(before), before | set(heads)
-            strangers = sorted(wanted - set(range(count)))
-            if strangers:
-                faults.append(Fault(place, f"there is no head {strangers[0]}; they are 0 to {count - 1}"))
+            unknown = sorted(wanted - set(range(count)))
+            if unknown:
+                faults.append(Fault(place, f"there is no head {unknown[0]}; they are 0 to {count - 1}"))
             elif len(wanted) == count:
                 faults.append(Fault(place, f"none of its {count} heads would be left"))
             else:

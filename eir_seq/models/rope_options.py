@@ -1,4 +1,4 @@
-"""The documented `rope_scaling` of decoders with RoPE: its kinds, their faults, the longest text they allow."""
+"""Transformers' `rope_scaling` of decoders with RoPE: its kinds, their faults, the longest text they allow."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ MOVED = {
 """Entries of `rope_parameters` -> the options that some architecture documents for them."""
 
 
-def documented_spelling(content: Mapping[str, Any], known: Container[str]) -> Mapping[str, Any]:
-    """The contents of a published config.json, with `rope_parameters` of newer files as the documented options.
+def transformers_spelling(content: Mapping[str, Any], known: Container[str]) -> Mapping[str, Any]:
+    """The contents of a published config.json, with `rope_parameters` of newer files as transformers' options.
 
     `known`: the options of the architecture; one without `rope_scaling` is left as it is.
     """

@@ -24,13 +24,13 @@ _EMBEDDING = re.compile(r"embed|(?:^|\.)(?:wte|wpe|shared)\.")
 
 
 class TransformersModel(nn.Module):
-    """A model of transformers behind the interface of `eir_seq.models.model.Model`; of an encoder-decoder the encoder.
+    """A model of transformers with the interface of `eir_seq.models.model.Model`; of an encoder-decoder the encoder.
 
     Attributes:
         config: the options, an object of transformers.
         hidden_size: width of `last_hidden_state`.
         max_positions: longest text in tokens, None for no bound.
-        features: documented inputs that it takes besides ids and mask.
+        features: transformers' inputs that it takes besides ids and mask.
         pack: always False; padding is computed and masked.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from eir_seq.config.heads import of_earlier_version
 from eir_seq.config.outputs import OutputBase
-from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
 from eir_seq.machine import writing
 from eir_seq.registry import imported
@@ -42,8 +41,8 @@ class FittedOutput(ABC):
         state: what `save` writes; it has a `name` and a `config`.
     """
 
-    LEARNT: ClassVar[tuple[str, ...] | None] = None
-    """Fields of the state by which raw outputs are read, such as the classes; None: all that it learned."""
+    FITTED_FIELDS: ClassVar[tuple[str, ...] | None] = None
+    """Fields of the state that raw outputs depend on, such as the classes; None: all of them."""
 
     SAMPLE_ROWS: ClassVar[int] = 0
     """Rows of an evaluation of which the report shows `samples`, evenly spaced, and as many of the worst."""
@@ -71,14 +70,14 @@ class FittedOutput(ABC):
     def same_state(self, other: FittedOutput) -> bool:
         """Whether raw outputs of `other`, of the same type, mean the same: its classes, its scale."""
         own, others = (part.state.model_dump(exclude={"name", "config", "type"}) for part in (self, other))
-        learnt = own.keys() | others.keys() if self.LEARNT is None else set(self.LEARNT)
-        return all(own.get(name) == others.get(name) for name in learnt)
+        fields = own.keys() | others.keys() if self.FITTED_FIELDS is None else set(self.FITTED_FIELDS)
+        return all(own.get(name) == others.get(name) for name in fields)
 
     @property
     def input(self) -> str:
         """The input whose tokens are read, of an output that reads tokens."""
         chosen: str | None = getattr(self.config, "input", None)
-        assert chosen is not None, "settled before the output was built"
+        assert chosen is not None, "resolved before the output was built"
         return chosen
 
     @property
@@ -130,6 +129,15 @@ class FittedOutput(ABC):
 
         Where the config `reads_tokens`, the head is called with `TokenStates` of that width instead.
         """
+
+    def load_published_head(self, head: nn.Module, encoder: nn.Module) -> None:
+        """Start a new head from that of the checkpoint from which its input's encoder was loaded, if they are alike.
+
+        Args:
+            head: as `build_head` returned it, in place.
+            encoder: of the input whose tokens it reads, with published weights where the config says so.
+        """
+        del head, encoder
 
     def build_state_head(self, sizes: Mapping[str, int], *, pretrained: bool) -> nn.Module:
         """Of an output with `state_inputs`: ``head({input: TokenStates}, target)`` to raw outputs (batch, output_size).
@@ -191,7 +199,7 @@ class FittedOutput(ABC):
         """
 
     def calibrated(self, raw: Tensor, target: Tensor) -> Self:
-        """The output as `predict` uses it, settled on validation rows with the best weights; by default as it is.
+        """The output as `predict` uses it, calibrated on validation rows with the best weights; by default as it is.
 
         It is called once, when training is done, if `config.calibrated_by` names a key; what it chooses is part of the
         state that `save` writes. It depends on the arguments alone, so that a resumed run chooses the same. With
@@ -273,10 +281,6 @@ class FittedOutput(ABC):
         config = self.config.model_copy(update={"generation": {**options, **generation}})
         return self.renamed(self.name, config)
 
-    def metrics(self) -> OutputMetrics:
-        """A fresh accumulator of this output's metrics."""
-        return OutputMetrics(self)
-
     def save(self, path: Path) -> None:
         """Write this output as JSON, atomically."""
         text = json.dumps(self.state.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n"
@@ -340,96 +344,6 @@ class Output(ABC):
             where = ".".join(map(str, first["loc"])) or "content"
             raise UserError(Fault(str(path), f"is not a valid saved output: {where}: {first['msg']}")) from None
         return cls.FITTED(state)
-
-
-class KeptRows:
-    """Rows of an evaluation, batch by batch, on the CPU; each value is held once, while they are put together, too."""
-
-    def __init__(self) -> None:
-        self._parts: list[Tensor] = []
-        self._rows: list[Tensor] = []
-
-    def add(self, part: Tensor, rows: Tensor) -> None:
-        """Keep a batch, (batch, ...), of the rows with these positions, (batch,); half precision becomes single."""
-        assert len(part) == len(rows), (part.shape, len(rows))
-        kind = torch.float32 if part.is_floating_point() and part.dtype.itemsize < 4 else part.dtype
-        self._parts.append(part.detach().to("cpu", kind, copy=True))
-        self._rows.append(rows)
-
-    def take(self, places: Tensor) -> Tensor:
-        """All rows, (rows, ...), and forget them.
-
-        Args:
-            places: the place in the result by the row's position.
-
-        Rows with values per word, (batch, words, width), get zeros after the last.
-        """
-        first = self._parts[0]
-        shape = [max(part.shape[axis] for part in self._parts) for axis in range(1, first.dim())]
-        joined = first.new_zeros(sum(map(len, self._parts)), *shape)
-        while self._parts:  # what is copied is released, and zeros take no memory before
-            part, rows = self._parts.pop(), self._rows.pop()
-            inside: Any = (places[rows], *(slice(size) for size in part.shape[1:]))
-            joined[inside] = part
-        return joined
-
-
-class OutputMetrics:
-    """Gathers the raw outputs and targets of an evaluation and computes the output's metrics at the end.
-
-    Every metric is a function of all rows at once, so that it does not depend on how the rows were cut into batches.
-    """
-
-    def __init__(self, output: FittedOutput) -> None:
-        self.output = output
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all rows."""
-        self._raw, self._target, self._count = KeptRows(), KeptRows(), 0
-
-    def update(self, raw: Tensor, target: Tensor) -> None:
-        """Add a batch: raw (batch, output_size), target (batch,), on any device."""
-        rows = torch.arange(self._count, self._count + len(raw))
-        self._raw.add(raw, rows)
-        self._target.add(target, rows)
-        self._count += len(raw)
-
-    def compute(self) -> dict[str, float]:
-        """Metrics of all rows so far, which are forgotten; empty without rows.
-
-        Raises:
-            RunFailed: a raw output is not finite.
-        """
-        if not self._count:
-            return {}
-        places = torch.arange(self._count)
-        raw, target = self._raw.take(places), self._target.take(places)
-        self.reset()
-        return measure(self.output, raw, target)
-
-
-def measure(output: FittedOutput, raw: Tensor, target: Tensor) -> dict[str, float]:
-    """All metrics of whole rows, those of `evaluate` and those that have their own functions.
-
-    Args:
-        output: the fitted output.
-        raw: its raw outputs, (rows, output_size), on the CPU.
-        target: its targets, (rows, ...), on the CPU.
-
-    Raises:
-        RunFailed: a raw output is not finite.
-    """
-    bad = len(raw) - int(by_chunks(lambda rows: rows.isfinite().flatten(1).all(dim=1), raw).sum())
-    if bad:
-        raise RunFailed(f"outputs.{output.name}: the model's outputs are not finite on {bad} of {len(raw)} rows")
-    values = output.evaluate(raw, target)
-    for name, metric in output.config.metrics().items():
-        if metric.function is not None:
-            value = imported(metric.function)(output, raw, target)
-            if value is not None and math.isfinite(value):
-                values[name] = float(value)
-    return values
 
 
 def by_chunks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:

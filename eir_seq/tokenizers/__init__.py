@@ -7,4 +7,6 @@ from eir_seq.tokenizers.published import load_tokenizer
 from eir_seq.tokenizers.tokenizer import Tokenizer
 from eir_seq.tokenizers.training import train_tokenizer
 
+Tokenizer.LOAD = staticmethod(load_tokenizer)
+
 __all__ = ["Encoding", "SpecialTokens", "Tokenizer", "load_tokenizer", "train_tokenizer"]

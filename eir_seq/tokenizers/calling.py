@@ -1,18 +1,16 @@
-"""Texts straight to what a model takes: the documented call of a tokenizer."""
+"""Texts straight to what a model takes: transformers' call of a tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.tokenizers.backend import Encoding
 from eir_seq.tokenizers.batch import BatchEncoding, as_tensors
+from eir_seq.tokenizers.core import TokenizerCore
 from eir_seq.tokenizers.framing import PLAIN, Framing
-
-if TYPE_CHECKING:
-    from eir_seq.tokenizers.tokenizer import Tokenizer
 
 Texts = str | Sequence[str] | Sequence[Sequence[str]]
 PADDINGS = ("longest", "max_length", "do_not_pad")
@@ -100,7 +98,7 @@ class Call(Filling):
 
 
 def call(
-    tokenizer: Tokenizer, text: Texts | None, text_pair: Texts | None, text_target: Texts | None, how: Call
+    tokenizer: TokenizerCore, text: Texts | None, text_pair: Texts | None, text_target: Texts | None, how: Call
 ) -> BatchEncoding:
     """See `Tokenizer.__call__`."""
     how = how.checked(words=tokenizer.add_prefix_space is not False)
@@ -195,7 +193,7 @@ def _truncated(ids: list[int], pair: list[int] | None, room: int, strategy: str)
 
 
 def pad(
-    tokenizer: Tokenizer, encoded: Mapping[str, Any] | Sequence[Mapping[str, Any]], how: Filling, *, masked: bool
+    tokenizer: TokenizerCore, encoded: Mapping[str, Any] | Sequence[Mapping[str, Any]], how: Filling, *, masked: bool
 ) -> BatchEncoding:
     """See `Tokenizer.pad`."""
     how = replace(how, padding=how.checked_padding())
@@ -220,7 +218,7 @@ def pad(
     return BatchEncoding({name: values[0] for name, values in found.items()} if single else found)
 
 
-def _fillers(tokenizer: Tokenizer) -> dict[str, Any]:
+def _fillers(tokenizer: TokenizerCore) -> dict[str, Any]:
     types = tokenizer.pad_token_type_id
     return {"input_ids": tokenizer.pad_id, "token_type_ids": types, "attention_mask": 0, "special_tokens_mask": 1}
 

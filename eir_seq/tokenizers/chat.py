@@ -7,37 +7,14 @@ into Python nor change what it is given, and in a process whose time and memory 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.tokenizers.chat_process import RENDERER, Refused
 
-if TYPE_CHECKING:
-    from eir_seq.tokenizers.files import TokenizerConfigFiles, TokenizerFiles
-
 Conversation = Sequence[Mapping[str, Any]]
 CHAT_TEMPLATE_FILE, DEFAULT = "chat_template.jinja", "default"
 _CUT_HERE = "\ue000the end of the final message\ue000 "
-
-
-def read_chat_templates(files: TokenizerFiles, config: TokenizerConfigFiles) -> dict[str, str]:
-    """The templates of a folder by name, mostly one that is called `default`.
-
-    Raises:
-        UserError: something other than a template is in their place.
-    """
-    given = config.options.get("chat_template")
-    if files.has(CHAT_TEMPLATE_FILE) and "chat_template" not in config.chosen:
-        given = files.text(CHAT_TEMPLATE_FILE)
-    if isinstance(given, str):
-        return {DEFAULT: given}
-    try:
-        found = {entry["name"]: entry["template"] for entry in given or ()}
-    except (KeyError, TypeError):
-        found = {"": None}
-    if not all(isinstance(text, str) for entry in found.items() for text in entry):
-        raise config.fault("chat_template", "a template is expected, or a list of objects {name, template}")
-    return found
 
 
 def templates_as_json(templates: Mapping[str, str]) -> dict[str, Any]:
@@ -95,7 +72,7 @@ def render(
         raise UserError(Fault("chat_template", f"cannot render this conversation: {error}")) from error
     if not continue_final_message:
         return text
-    before, mark, behind = text.rpartition(_CUT_HERE.strip())
+    before, mark, after = text.rpartition(_CUT_HERE.strip())
     if not mark:
         raise UserError(Fault("continue_final_message", "the template leaves out the end of the final message"))
-    return before if behind.startswith(" ") else before.rstrip()
+    return before if after.startswith(" ") else before.rstrip()

@@ -13,7 +13,7 @@ from tokenizers import AddedToken
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.files import CONFIG, MEGABYTE, SMALL, read_small
 from eir_seq.tokenizers.backend import ROLES, SpecialTokens
-from eir_seq.tokenizers.chat import CHAT_TEMPLATE_FILE
+from eir_seq.tokenizers.chat import CHAT_TEMPLATE_FILE, DEFAULT
 from eir_seq.tokenizers.core import CONFIG_FILE
 from eir_seq.tokenizers.spm import Sampling
 
@@ -303,3 +303,23 @@ class TokenizerConfigFiles:
             raise self.fault(place, f"a token is expected, not {value!r}")
         flags = {name: bool(value.get(name, False)) for name in ("single_word", "lstrip", "rstrip")}
         return AddedToken(content, special=special, normalized=bool(value.get("normalized", not special)), **flags)
+
+
+def read_chat_templates(files: TokenizerFiles, config: TokenizerConfigFiles) -> dict[str, str]:
+    """The templates of a folder by name, mostly one that is called `default`.
+
+    Raises:
+        UserError: something other than a template is in their place.
+    """
+    given = config.options.get("chat_template")
+    if files.has(CHAT_TEMPLATE_FILE) and "chat_template" not in config.chosen:
+        given = files.text(CHAT_TEMPLATE_FILE)
+    if isinstance(given, str):
+        return {DEFAULT: given}
+    try:
+        found = {entry["name"]: entry["template"] for entry in given or ()}
+    except (KeyError, TypeError):
+        found = {"": None}
+    if not all(isinstance(text, str) for entry in found.items() for text in entry):
+        raise config.fault("chat_template", "a template is expected, or a list of objects {name, template}")
+    return found

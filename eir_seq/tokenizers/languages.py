@@ -200,9 +200,9 @@ class TranslationTokenizer(Tokenizer):
     def _framing(self, place: str, code: str | None) -> Framing:
         language = () if code is None else (Part(self._id(self._token_of(place, code)), 0),)
         eos = Part(self._needed_eos(), 0)
-        before, behind = (language, (eos,)) if self._languages.first else ((), (eos, *language))
+        before, after = (language, (eos,)) if self._languages.first else ((), (eos, *language))
         framing = Framing(
-            single=(*before, Part(FIRST, 0), *behind), pair=(*before, Part(FIRST, 0), Part(SECOND, 0), *behind)
+            single=(*before, Part(FIRST, 0), *after), pair=(*before, Part(FIRST, 0), Part(SECOND, 0), *after)
         )
         return framing.typed(self.token_type_ids_pattern)
 

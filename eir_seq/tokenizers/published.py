@@ -16,7 +16,6 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.backend import ROLES, SpecialTokens
 from eir_seq.tokenizers.byte_level import option_of, set_option
 from eir_seq.tokenizers.calling import SIDES
-from eir_seq.tokenizers.chat import read_chat_templates
 from eir_seq.tokenizers.conventions import (
     ALBERT,
     BEGINS,
@@ -45,6 +44,7 @@ from eir_seq.tokenizers.files import (
     VOCABULARY_FILES,
     TokenizerConfigFiles,
     TokenizerFiles,
+    read_chat_templates,
 )
 from eir_seq.tokenizers.framing import TYPE_PATTERNS, read_framing
 from eir_seq.tokenizers.growth import check_growth

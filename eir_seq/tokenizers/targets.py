@@ -32,10 +32,10 @@ def encode_targets(tokenizer: Tokenizer, texts: Sequence[str | None], most: int,
     Raises:
         UserError: the tokenizer has no token that ends a text.
     """
-    before, behind = target_frame(tokenizer, place)
-    end, room = target_end(tokenizer, place), most - len(before) - len(behind)
+    before, after = target_frame(tokenizer, place)
+    end, room = target_end(tokenizer, place), most - len(before) - len(after)
     return [
-        np.array([] if text is None else [*before, *without_end(encoding.ids, end)[:room], *behind], np.int32)
+        np.array([] if text is None else [*before, *without_end(encoding.ids, end)[:room], *after], np.int32)
         for text, encoding in zip(texts, tokenizer.encode_targets([text or "" for text in texts]), strict=True)
     ]
 
@@ -63,8 +63,8 @@ def target_frame(tokenizer: Tokenizer, place: str) -> tuple[list[int], list[int]
     except UserError as error:
         options = f"{place}.options"
         raise UserError(*(fault.under(options) if fault.place != place else fault for fault in error.faults)) from error
-    before, behind = parts[: parts.index(FIRST)], parts[parts.index(FIRST) + 1 :]
-    return before, behind if end in behind else [*behind, end]
+    before, after = parts[: parts.index(FIRST)], parts[parts.index(FIRST) + 1 :]
+    return before, after if end in after else [*after, end]
 
 
 def without_end(ids: Text, end: int) -> Text:

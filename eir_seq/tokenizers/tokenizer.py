@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.backend import RoleId, RoleToken
@@ -31,6 +31,9 @@ class Tokenizer(TokenizerCore):
     bos_token_id, eos_token_id, unk_token_id, sep_token_id = RoleId(), RoleId(), RoleId(), RoleId()
     pad_token_id, cls_token_id, mask_token_id = RoleId(), RoleId(), RoleId()
 
+    LOAD: ClassVar[Callable[..., Any]]
+    """`load_tokenizer`, which chooses among subclasses of this class; set in `eir_seq.tokenizers`."""
+
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | os.PathLike[str], **options: Any) -> Self:
         """As `load_tokenizer`.
@@ -38,9 +41,7 @@ class Tokenizer(TokenizerCore):
         Raises:
             UserError: as there, or it is the tokenizer of another class.
         """
-        from eir_seq.tokenizers.published import load_tokenizer
-
-        tokenizer = load_tokenizer(folder_or_hub_id, **options)
+        tokenizer = cls.LOAD(folder_or_hub_id, **options)
         if not isinstance(tokenizer, cls):
             message = f"holds a {type(tokenizer).__name__}, not a {cls.__name__}; Tokenizer.from_pretrained opens both"
             raise UserError(Fault(str(folder_or_hub_id), message))

@@ -11,7 +11,7 @@ from torch import Tensor
 from eir_seq.broker.adversary import ramp
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.evaluation import Batch
-from eir_seq.training.groups import Counts, loss_terms, mean_losses
+from eir_seq.training.losses import Counts, loss_terms, mean_losses
 from eir_seq.training.network import Network
 
 
@@ -58,7 +58,7 @@ def adversary_losses(
     terms: dict[str, Tensor] = {}
     predicted: dict[str, str] = {}
     broker = network.broker
-    for adversary in () if broker is None else broker.opponents:
+    for adversary in () if broker is None else broker.listed_adversaries:
         assert broker is not None
         taken = broker.held.get(adversary.source)
         if taken is None:  # no row has its input

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
-from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.errors import Fault, UserError
-from eir_seq.fusion import build_fusion
-from eir_seq.fusion.heads import TrunkHead, build_trunks
+from eir_seq.data.missing import Missing, rows_where
+from eir_seq.data.module import DataModule
+from eir_seq.data.resolve import resolve
+from eir_seq.data.source import Splits, load_splits
+from eir_seq.data.stream.module import StreamedDataModule
+from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
-from eir_seq.modalities.encoders.replacing import with_generator
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import FittedOutput
-from eir_seq.randomness import derive_seed
+from eir_seq.rows import Rows
 from eir_seq.spool import default_folder
 from eir_seq.tokenizers.cache import TokenizerCache
+from eir_seq.training.build import build_network
 from eir_seq.training.connect import connect
 from eir_seq.training.console import Console
-from eir_seq.training.mixing import Mixer
 from eir_seq.training.network import Network
-
-if TYPE_CHECKING:
-    from eir_seq.data.missing import Missing
-    from eir_seq.data.module import DataModule
-    from eir_seq.data.source import Splits
-    from eir_seq.rows import Rows
+from eir_seq.training.ranks import ALONE, Ranks
+from eir_seq.training.warm_start import WarmStart
 
 
 @dataclass(frozen=True)
@@ -103,37 +101,32 @@ class Parts:
         return {form: picture for form, picture in found.items() if form not in ambiguous}
 
 
-def settled(config: ExperimentConfig, console: Console) -> ExperimentConfig:
-    """The experiment with the names of columns that it leaves to the data; see `eir_seq.data.settle`.
+def resolved(config: ExperimentConfig, console: Console) -> ExperimentConfig:
+    """The experiment with the names of columns that it leaves to the data; see `eir_seq.data.resolve`.
 
     Raises:
         UserError: the training table cannot be read, or has no such columns.
     """
-    from eir_seq.data.settle import settle
-
-    config, decided = settle(config)
+    config, decided = resolve(config)
     for line in decided:
         console.say(line)
     return config
 
 
-def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None) -> Parts:
+def assemble(
+    config: ExperimentConfig, console: Console, *, fallback_cache: str | None = None, ranks: Ranks = ALONE
+) -> Parts:
     """Read the rows, fit inputs and outputs on the training rows, encode, and build the network.
 
     Args:
         config: the experiment.
         console: is notified of each phase.
         fallback_cache: where encoded rows go if the cache folder cannot be written.
+        ranks: the processes that share the rows of each batch.
 
     Raises:
         UserError: data or config are invalid.
     """
-    from eir_seq.data.missing import Missing, rows_where
-    from eir_seq.data.module import DataModule
-    from eir_seq.data.source import load_splits
-    from eir_seq.data.stream.module import StreamedDataModule
-    from eir_seq.training.warm_start import WarmStart
-
     missing = Missing.of(config)
     layout, written, sentinels = config.document_layout, config.written, config.sentinels
     cache = TokenizerCache(config.cache_dir or default_folder(), max_size=config.cache.max_bytes, source=config.source)
@@ -146,7 +139,7 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
                 written.get(name),
                 sentinels.get(name, 0),
                 cache,
-                config.asked.get(name),
+                config.questions.get(name),
                 config.conversations.get(name),
             ),
         )
@@ -188,7 +181,16 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
         start.check(inputs, outputs)
     with console.phase("encoding") as found:
         module = DataModule if splits.stream is None else StreamedDataModule
-        data = module(config, splits, inputs, outputs, fallback_cache=fallback_cache, progress=console.progress)
+        data = module(
+            config,
+            splits,
+            inputs,
+            outputs,
+            fallback_cache=fallback_cache,
+            progress=console.progress,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+        )
         data.setup()
         found.append(f"{data.batches_per_epoch:,} batches per epoch")
     with console.phase("building the network") as found:
@@ -207,100 +209,12 @@ def assemble(config: ExperimentConfig, console: Console, *, fallback_cache: str 
 
 def _joined(train: Rows, names: Sequence[str], config: ExperimentConfig, missing: Missing | None) -> Rows:
     """The training rows of inputs that share an encoder, one after the other, in the columns of the first."""
-    import pyarrow as pa
-
-    from eir_seq.rows import Rows
-
     wanted = list(config.inputs[names[0]].columns())
     tables = []
     for name in names:
         rows = train if missing is None else missing.readable(train, name)
         tables.append(rows.table.select(list(config.inputs[name].columns())).rename_columns(wanted))
     return Rows(pa.concat_tables(tables, promote_options="permissive"))
-
-
-def build_network(
-    config: ExperimentConfig,
-    inputs: Mapping[str, FittedModality],
-    outputs: Mapping[str, FittedOutput],
-    *,
-    pretrained: bool | Collection[str] = True,
-) -> Network:
-    """The network with its first weights, which depend on the seed alone.
-
-    `pretrained` says whether published weights are loaded, or for which inputs; others will be put in the place of the
-    rest.
-
-    Raises:
-        UserError: sizes do not fit together.
-    """
-    torch.manual_seed(derive_seed(config.seed, "network"))
-    token_inputs = config.token_inputs
-    tasks = {token_inputs[name]: output.backbone_task for name, output in outputs.items() if output.backbone_task}
-    owners = config.owners
-    encoders = {
-        name: fitted.build_encoder(
-            config.data,
-            pretrained=pretrained if isinstance(pretrained, bool) else name in pretrained,
-            task=tasks.get(name),
-        )
-        for name, fitted in inputs.items()
-        if owners[name] == name
-    }
-    encoders = {name: encoders[owners[name]] for name in inputs}
-    for name, output in outputs.items():
-        if (changes := output.config.generator_options) is not None:
-            source = token_inputs[name]
-            encoders[source] = with_generator(encoders[source], changes, source, name)
-    state_inputs, vector_inputs = config.state_inputs, config.vector_inputs
-    unfused = {*token_inputs, *state_inputs, *vector_inputs}
-    fused = [name for name in outputs if name not in unfused]
-    fusion = None
-    if fused:
-        width = "state_size" if config.fusion.chosen(list(encoders)).reads_states else "output_size"
-        sizes = {name: _size(encoder, name, width) for name, encoder in encoders.items()}
-        fusion = build_fusion(config.fusion, sizes, fused)
-    read = {name: _size(encoders[source], source, "state_size") for name, source in token_inputs.items()}
-    if fusion is not None:
-        read |= {name: fusion.size_of(name) for name in fused}
-    trunks = build_trunks(
-        {name: output.config.head for name, output in outputs.items() if isinstance(output.config, HeadOutputBase)},
-        read,
-    )
-    heads: dict[str, torch.nn.Module] = {}
-    for name, output in outputs.items():
-        if name in state_inputs:
-            widths = {source: _size(encoders[source], source, "state_size") for source in state_inputs[name]}
-            heads[name] = output.build_state_head(widths, pretrained=pretrained is True)
-        elif name in vector_inputs:
-            widths = {source: _size(encoders[source], source, "output_size") for source in vector_inputs[name]}
-            heads[name] = output.build_vector_head(widths, owners)
-        elif name in trunks:
-            heads[name] = TrunkHead(trunks[name], output.build_head(trunks[name].output_size))
-        else:
-            heads[name] = output.build_head(read[name])
-    lacking = [
-        name
-        for name, declared in config.inputs.items()
-        if config.data.on_missing == "keep" or declared.modality_dropout
-    ]
-    may_lack = (fusion is not None or state_inputs) and len(encoders) > 1
-    absent = lacking if may_lack else ()
-    network = Network(encoders, fusion, heads, token_inputs, state_inputs, absent, vector_inputs)
-    if config.trainer.mixing is not None:
-        network.mixer = Mixer(config.trainer.mixing, network)
-    return network
-
-
-def _size(encoder: torch.nn.Module, name: str, width: str) -> int:
-    size = getattr(encoder, width, None)
-    if size is None and width == "state_size":
-        message = (
-            f"{type(encoder).__name__} gives a vector and no states, which a decoder or a fusion by attention reads"
-        )
-        raise UserError(Fault(f"inputs.{name}.model.model_type", message))
-    assert isinstance(size, int), f"inputs.{name}: an encoder without {width}"
-    return size
 
 
 def _said(description: Mapping[str, Any]) -> list[str]:

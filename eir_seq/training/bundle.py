@@ -30,6 +30,7 @@ from eir_seq import plugins
 from eir_seq.config.backbones import LoraConfig
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.modalities import load_modality
 from eir_seq.models.bounds import bounded_by_memory, bounded_by_weights
 from eir_seq.models.checkpoint.folder import read_safetensors, shapes_in
 from eir_seq.models.checkpoint.matching import match
@@ -38,6 +39,7 @@ from eir_seq.models.lora import merge_lora, save_adapter
 from eir_seq.models.names import adapters as adapters_in
 from eir_seq.outputs import load_output
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.training.build import build_network
 from eir_seq.training.checkpoints import (
     MANIFEST,
     WEIGHTS,
@@ -314,9 +316,6 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         UserError: the folder is none, or is damaged, or needs a plug-in that is not here.
     """
-    from eir_seq.modalities import load_modality
-    from eir_seq.training.assemble import build_network
-
     if not (folder / MANIFEST).exists():
         raise UserError(Fault(str(folder), "is not a bundle (it has no manifest.json)"))
     problem = verify_folder(folder)

@@ -16,15 +16,16 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.batching import batch_costs
 from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import LENGTH
-from eir_seq.training.assemble import Parts, assemble, settled
+from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.callbacks import build_callbacks
 from eir_seq.training.console import Console, duration
-from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
+from eir_seq.training.devices import batch_shape, device_count, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
-from eir_seq.training.groups import batch_loss
 from eir_seq.training.latents import check_layers
+from eir_seq.training.objective import batch_loss
 from eir_seq.training.optimization import build_optimizer, total_steps
 from eir_seq.training.preflight import check_config, check_parts
+from eir_seq.training.ranks import Ranks
 
 MEASURED = 4
 """Batches of different lengths whose steps are timed."""
@@ -62,10 +63,13 @@ class CheckResult:
     memory_bytes: int
     """Weights, gradients and optimizer state, and the activations of the longest batch."""
     device: str
+    processes: int
+    """That share each batch; steps and memory are those of one of them."""
     warnings: tuple[str, ...]
 
     def __str__(self) -> str:
         folds = f"{self.folds} folds of " if self.folds > 1 else ""
+        shared = f", each shared by {self.processes} processes" if self.processes > 1 else ""
         lines = [
             _line("rows", ", ".join(f"{split} {rows:,}" for split, rows in self.rows.items())),
             *([_line("left out", f"{self.skipped:,} rows that cannot be used")] if self.skipped else []),
@@ -87,7 +91,7 @@ class CheckResult:
         ]
         lines += [
             _line("one step", f"on two rows, loss {self.loss:.4f}"),
-            _line("the run", f"{folds}{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch"),
+            _line("the run", f"{folds}{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch{shared}"),
             _line("memory", f"about {_bytes(self.memory_bytes)} on {self.device}, without the data"),
             _line("time", f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step"),
             "all is well" + (" but for the warnings above" if self.warnings else ""),
@@ -105,8 +109,9 @@ def check(config: ExperimentConfig) -> CheckResult:
     device, monitor = check_config(config)
     build_callbacks(config)
     with Console() as console:
-        config = settled(config, console)
-        parts = assemble(config, console)
+        config = resolved(config, console)
+        processes = device_count(config.trainer, device) * config.trainer.num_nodes
+        parts = assemble(config, console, ranks=Ranks(0, processes))
     if config.trainer.latents is not None:
         check_layers(parts.network, config.trainer.latents, parts.outputs, "trainer.latents")
     check_parts(config, parts.splits, parts.outputs, monitor, parts.targets)
@@ -149,6 +154,7 @@ def check(config: ExperimentConfig) -> CheckResult:
         * (steps * step_seconds + _evaluation_seconds(config, parts, steps, sum(forward) / len(forward))),
         memory_bytes=memory,
         device=str(device),
+        processes=processes,
         warnings=(*parts.splits.warnings, *parts.data.warnings),
     )
 

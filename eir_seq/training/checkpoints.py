@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -27,6 +29,8 @@ from eir_seq.files import MEGABYTE, open_regular, read_text, reason
 from eir_seq.machine import free_bytes
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+_SHARD = "tensors-{}.safetensors"
+"""Of the processes after rank 0, where tensors are in shards."""
 WEIGHTS = "model.safetensors"
 """The weights of a network alone."""
 FORMAT = 1
@@ -161,10 +165,24 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     (folder / STATE).write_text(json.dumps(tree, indent=1), encoding="utf-8")
 
 
+def write_shard(folder: Path, state: Mapping[str, Any], rank: int) -> None:
+    """Write the shards of a process other than rank 0 beside what `write_state` writes."""
+    tensors: dict[str, Tensor] = {}
+    tree = _to_json(state, "", tensors, {})
+    shards = {name: tensors[name] for name in _shards_in(tree)}
+    save_file(shards, folder / _SHARD.format(rank))
+
+
 def read_state(folder: Path) -> dict[str, Any]:
-    """The tree that `write_state` wrote; tensors on the CPU, tied ones tied."""
+    """The tree that `write_state` wrote; tensors on the CPU, tied ones tied, and those in shards put together."""
     tree = read_json(folder / STATE)
-    state = _from_json(tree, load_file(folder / TENSORS))
+    tensors, ranks = load_file(folder / TENSORS), itertools.count(1)
+    shards = {name: [tensors[name]] for name in _shards_in(tree)}
+    while shards and (path := folder / _SHARD.format(next(ranks))).exists():
+        for name, shard in load_file(path).items():
+            shards[name].append(shard)
+    tensors |= {name: torch.cat(parts) for name, parts in shards.items()}
+    state = _from_json(tree, tensors)
     assert isinstance(state, dict), type(state)
     return state
 
@@ -174,7 +192,17 @@ def read_json(path: Path) -> Any:
     return files.read_json(path, MOST_STATE)
 
 
+def _shards_in(tree: Any) -> set[str]:
+    """The names of the tensors of which there are shards in a tree of JSON."""
+    if isinstance(tree, dict):
+        own = {tree["$tensor"]} if "$shards" in tree else set()
+        return own.union(*map(_shards_in, tree.values()))
+    return set().union(*map(_shards_in, tree)) if isinstance(tree, list) else set()
+
+
 def _to_json(value: Any, path: str, tensors: dict[str, Tensor], names: dict[tuple[Any, ...], str]) -> Any:
+    if hasattr(value, "to_local"):  # a DTensor, sharded by rows
+        return {**_to_json(value.to_local(), path, tensors, names), "$shards": True}
     if isinstance(value, Tensor):
         # Tied weights are one tensor under several names, which safetensors refuses to write: they share one entry.
         place = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype, str(value.device))

@@ -7,12 +7,19 @@ import torch
 from eir_seq.config.schema import TrainerConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 
+MOST_PROCESSES = 256
+"""Processes that compute on the CPUs of one machine."""
 
-def pick_device(config: TrainerConfig) -> torch.device:
-    """The device that `trainer.accelerator` and `trainer.devices` stand for on this machine.
+
+def pick_device(config: TrainerConfig, index: int = 0) -> torch.device:
+    """The device that `trainer.accelerator` stands for on this machine.
+
+    Args:
+        config: of the trainer.
+        index: which of several GPUs.
 
     Raises:
-        UserError: the machine has no such device, or not for that precision; or more than one is requested.
+        UserError: the machine has no such device, or not for that precision.
     """
     faults: list[Fault] = []
     wanted = config.accelerator
@@ -25,15 +32,28 @@ def pick_device(config: TrainerConfig) -> torch.device:
     if not available[name]:
         there = ", ".join(kind for kind, present in available.items() if present)
         faults.append(Fault("trainer.accelerator", f"{name!r} is not available on this machine (there is: {there})"))
-    if isinstance(config.devices, int) and config.devices > 1:
-        faults.append(Fault("trainer.devices", f"{config.devices}: a run uses one device; start one run per device"))
     if str(config.precision) == "16-mixed" and name != "gpu":
         faults.append(
             Fault("trainer.precision", f"'16-mixed' needs a CUDA GPU, the run is on {name}; use '32' or 'bf16-mixed'")
         )
     if faults:
         raise UserError(*faults)
-    return torch.device("cuda", 0) if name == "gpu" else torch.device(name)
+    return torch.device("cuda", index) if name == "gpu" else torch.device(name)
+
+
+def device_count(config: TrainerConfig, device: torch.device) -> int:
+    """The number of processes on each machine, `trainer.devices`; auto: all GPUs, or one process.
+
+    Raises:
+        UserError: this machine does not have as many devices.
+    """
+    most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(device.type, MOST_PROCESSES)
+    if not isinstance(config.devices, int):
+        return most if device.type == "cuda" else 1
+    if config.devices > most:
+        has = f"a run on {device.type} has {most} at most" if device.type != "cuda" else f"this machine has {most} GPUs"
+        raise UserError(Fault("trainer.devices", f"{config.devices}, but {has}"))
+    return config.devices
 
 
 def out_of_memory(error: BaseException) -> bool:

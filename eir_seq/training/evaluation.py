@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.errors import RunFailed
-from eir_seq.outputs.base import FittedOutput, KeptRows, measure
+from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.writing import RowWriter
+from eir_seq.outputs.measure import KeptRows, measure
 from eir_seq.training.network import Network
+from eir_seq.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows as SplitRows
@@ -101,6 +103,7 @@ def evaluate(
     writers: Sequence[RowWriter] = (),
     average: bool = False,
     metrics: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Run `network` over all batches without learning and measure every output.
 
@@ -114,11 +117,14 @@ def evaluate(
         writers: have outputs write texts for rows, which are measured, too.
         average: give the average over outputs also where there is one output alone.
         metrics: without them nothing is measured.
+        ranks: the processes that share the batches. All of them get the values, and rank 0 all else.
 
     Raises:
         RunFailed: a raw output or a loss is not finite.
     """
     gathered = Gathered(outputs, writers, average=average)
+    # Each process pauses between batches as often as the one that has most of them.
+    further = ranks.maximum(len(batches)) - len(batches) if ranks.several and isinstance(batches, Sized) else 0
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
@@ -127,20 +133,44 @@ def evaluate(
             for writer in writers:
                 writer.write(batch["row"].tolist(), on_device)
             between()
-    return gathered.measured(metrics=metrics)
+    for _ in range(further):
+        between()
+    if not ranks.several:
+        return gathered.measured(metrics=metrics)
+    return _measured_of_all(gathered, ranks, metrics=metrics)
+
+
+def _measured_of_all(gathered: Gathered, ranks: Ranks, *, metrics: bool) -> Evaluation:
+    """The evaluation of the rows of all processes, in rank 0; in the others its values alone."""
+    parts = ranks.gather(*gathered.take())
+    if not ranks.is_first:
+        told = ranks.broadcast()
+        if "failed" in told:
+            raise RunFailed(told["failed"])
+        values = {(output, metric): value for output, metric, value in told["values"]}
+        return Evaluation([], {}, {}, [], values, {writer.name: writer for writer in gathered.writers})
+    for part in parts:
+        gathered.give(*part)
+    try:
+        found = gathered.measured(metrics=metrics)
+    except RunFailed as error:
+        ranks.broadcast({"failed": str(error)})
+        raise
+    ranks.broadcast({"values": [[*key, value] for key, value in found.values.items()]})
+    return found
 
 
 def calibrate(outputs: Mapping[str, FittedOutput], found: Evaluation) -> tuple[dict[str, FittedOutput], Evaluation]:
     """The outputs that are calibrated on an evaluation of the validation rows, and its values with these."""
-    settled, values = {}, dict(found.values)
+    resolved, values = {}, dict(found.values)
     for name, output in outputs.items():
         if output.config.calibrated_by is None or name not in found.targets:
             continue
         raw, target = found.of_labelled(name)[0], found.targets[name]
-        settled[name] = output.calibrated(raw, target)
+        resolved[name] = output.calibrated(raw, target)
         values = {key: value for key, value in values.items() if key[0] != name}
-        values |= {(name, metric): value for metric, value in measure(settled[name], raw, target).items()}
-    return settled, replace(found, values=values)
+        values |= {(name, metric): value for metric, value in measure(resolved[name], raw, target).items()}
+    return resolved, replace(found, values=values)
 
 
 class Gathered:
@@ -187,6 +217,47 @@ class Gathered:
             self._targets.setdefault(name, KeptRows()).add(target, of)
         self._rows.append(here)
         self._ids += batch["id"]
+
+    def take(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What is kept, as tensors and a JSON value for `give`; it is forgotten."""
+        tensors: dict[str, Tensor] = {}
+        sizes: dict[str, int] = {}
+        states: list[Any] = []
+        for group, kept in (("raw", self._raw), ("target", self._targets)):
+            for name, rows in kept.items():
+                parts = rows.pop_all()
+                sizes[f"{group}/{name}"] = len(parts)
+                for index, pair in enumerate(parts):
+                    for what, x in zip(("part", "rows"), pair, strict=True):
+                        tensors[f"{group}/{name}/{index}/{what}"] = x
+        tensors |= {f"labelled/{name}": torch.cat(places) for name, places in self._labelled.items()}
+        tensors["rows"] = torch.cat(self._rows) if self._rows else torch.empty(0, dtype=torch.long)
+        for writer in self.writers:
+            written, state = writer.take()
+            tensors |= {f"written/{writer.name}/{key}": x for key, x in written.items()}
+            states.append(state)
+        about = {"ids": self._ids, "unread": self._unread, "sizes": sizes, "written": states}
+        self._targets, self._labelled, self._unread, self._rows, self._ids = {}, {}, {}, [], []
+        return tensors, about
+
+    def give(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        """Add what another process has kept, see `take`."""
+        for place, count in about["sizes"].items():
+            group, _, name = place.partition("/")
+            kept = self._raw[name] if group == "raw" else self._targets.setdefault(name, KeptRows())
+            for index in range(count):
+                kept.add(tensors[f"{place}/{index}/part"], tensors[f"{place}/{index}/rows"])
+        for key, x in tensors.items():
+            if key.startswith("labelled/"):
+                self._labelled.setdefault(key.removeprefix("labelled/"), []).append(x)
+        for name, rows in about["unread"].items():
+            self._unread.setdefault(name, []).extend(rows)
+        for writer, state in zip(self.writers, about["written"], strict=True):
+            start = f"written/{writer.name}/"
+            writer.give({key.removeprefix(start): x for key, x in tensors.items() if key.startswith(start)}, state)
+        if len(tensors["rows"]):
+            self._rows.append(tensors["rows"])
+        self._ids += about["ids"]
 
     def measured(self, *, metrics: bool = True) -> Evaluation:
         """The evaluation of all rows so far, which are forgotten; without `metrics` it has no values.

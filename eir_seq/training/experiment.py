@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
-from eir_seq.training.assemble import assemble, settled
+from eir_seq.training.assemble import assemble, resolved
 from eir_seq.training.console import Console
 from eir_seq.training.groups import Groups
 from eir_seq.training.module import TrainingModule
@@ -52,7 +52,7 @@ def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
     if faults := list(_of_runs_alone(config)):
         raise UserError(*faults)
     with Console() as console:
-        config = settled(config, console)
+        config = resolved(config, console)
         parts = assemble(config, console)
     network, outputs, data = parts.network, parts.outputs, parts.data
     data.grouped = lambda batches, size: Groups(batches, network, outputs, size)

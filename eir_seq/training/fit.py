@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
+from lightning.pytorch.strategies import DDPStrategy
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
@@ -32,6 +33,7 @@ from eir_seq.training.checkpoints import (
 )
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.groups import Groups
+from eir_seq.training.launch import RankEnvironment
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.metrics_file import AppendedFile, MetricsFile
 from eir_seq.training.module import TrainingModule
@@ -39,9 +41,12 @@ from eir_seq.training.monitor import Monitor
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import learning_rate_factor, schedule_steps, total_steps
 from eir_seq.training.protocols import Data, Progress
+from eir_seq.training.ranks import ALONE, Ranks
 from eir_seq.training.run_state import noted, recorded
 from eir_seq.training.samples import SAMPLES, Samples
+from eir_seq.training.sharding import Sharded, ShardedStrategy
 from eir_seq.training.signals import SignalGuard
+from eir_seq.training.trackers.background import BackgroundTracker
 
 
 def fit(
@@ -56,10 +61,11 @@ def fit(
     progress: Progress,
     signals: SignalGuard,
     validate: bool = True,
-    trackers: Sequence[Logger] = (),
+    trackers: Sequence[BackgroundTracker] = (),
     callbacks: Sequence[Callback] = (),
     samples: Samples | None = None,
     saved: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> RunLoop:
     """Train `network`, from the newest intact checkpoint of the run if there is one.
 
@@ -71,25 +77,30 @@ def fit(
     """
     total = total_steps(config.trainer, data.batches_per_epoch)
     store = CheckpointStore(run_dir / "checkpoints", config.trainer.keep_checkpoints)
-    store.folder.mkdir(exist_ok=True)
-    store.clean()
+    if ranks.is_first:
+        store.folder.mkdir(exist_ok=True)
+        store.clean()
     metrics = MetricsFile(run_dir / "metrics.csv")
     files: dict[str, AppendedFile] = {"metrics": metrics}
     if samples is not None and samples.file is not None:
         files["samples"] = samples.file
-    checkpoint = _newest_fitting(store, files, progress.say)
+    checkpoint = _newest_fitting(store, files, progress.say) if ranks.is_first else None
+    name = ranks.broadcast(None if checkpoint is None else checkpoint.name)
+    checkpoint = None if name is None else store.folder / name
     if checkpoint is not None:
         progress.say(f"continuing from {checkpoint.name}")
     covered, said = schedule_from(config, checkpoint, total)
     if said is not None:
         progress.say(said)
+    sharded = Sharded(network) if ranks.several and config.trainer.strategy == "fsdp" else None
     module = TrainingModule(
-        network,
+        network if sharded is None else sharded.trained,
         outputs,
         config,
         batches_per_epoch=data.batches_per_epoch,
         total_steps=total,
         schedule_steps=covered,
+        ranks=ranks,
     )
     averaging = None
     if config.trainer.averaging is not None:
@@ -111,17 +122,24 @@ def fit(
         samples=samples,
         averaging=averaging,
         saved=saved,
+        ranks=ranks,
+        sharded=sharded,
     )
-    _refuse_full_disk(network, store.folder, averages=averaging is not None)
+    if ranks.is_first:
+        _refuse_full_disk(network, store.folder, averages=averaging is not None)
+    plugins: list[Any] = [FolderCheckpointIO(), RankEnvironment(ranks) if ranks.several else LightningEnvironment()]
     with quiet_lightning():
         trainer = Trainer(
             accelerator="gpu" if device.type == "cuda" else device.type,
-            devices=1,
+            devices=ranks.local_world_size,
+            num_nodes=ranks.world_size // ranks.local_world_size,
+            strategy=_strategy(ranks, device, sharded=sharded is not None),
+            sync_batchnorm=ranks.several and device.type == "cuda",
             precision=config.trainer.precision,
             accumulate_grad_batches=config.trainer.accumulate,
             max_epochs=-1,  # the loop says when to stop: total steps come from both limits
             callbacks=[*callbacks, loop],
-            plugins=[FolderCheckpointIO(), LightningEnvironment()],
+            plugins=plugins,
             default_root_dir=run_dir,
             logger=RunLogger(loop.note, run_dir) if callbacks else False,
             log_every_n_steps=loop.every,
@@ -136,8 +154,10 @@ def fit(
             benchmark=config.trainer.benchmark or None,
         )
         with signals.deferred():
-            _run(trainer, module, data, checkpoint, signals, loop)
-    if loop.state.best_step is None and (last := loop.evaluated_network()) is not network:
+            _run(trainer, module, data, checkpoint, signals, loop, ranks)
+    if sharded is not None:
+        sharded.gather()
+    elif loop.state.best_step is None and (last := loop.evaluated_network()) is not network:
         network.load_tensors(last.tensors())  # no evaluation has chosen: the average counts as the best
     return loop
 
@@ -236,11 +256,33 @@ def _unnoted_jump(config: ExperimentConfig, checkpoint: Path, step: int, total: 
     )
 
 
+def _strategy(ranks: Ranks, device: torch.device, *, sharded: bool) -> Any:
+    """How Lightning distributes the training."""
+    if not ranks.several:
+        return "auto"
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if sharded:
+        return ShardedStrategy(ranks, process_group_backend=backend)
+    # Rows may lack inputs or targets, so that which parameters a step uses differs between steps and processes.
+    return DDPStrategy(
+        find_unused_parameters=True,
+        gradient_as_bucket_view=True,
+        process_group_backend=backend,
+    )
+
+
 def _run(
-    trainer: Trainer, module: TrainingModule, data: Data, checkpoint: Path | None, signals: SignalGuard, loop: RunLoop
+    trainer: Trainer,
+    module: TrainingModule,
+    data: Data,
+    checkpoint: Path | None,
+    signals: SignalGuard,
+    loop: RunLoop,
+    ranks: Ranks,
 ) -> None:
     try:
-        batches = Groups(data.train_dataloader(), module.network, module.outputs, module.config.trainer.accumulate)
+        steps = module.config.trainer.accumulate
+        batches = Groups(data.train_dataloader(), module.network, module.outputs, steps, ranks)
         trainer.fit(module, train_dataloaders=batches, ckpt_path=checkpoint)
     except RunFailed:
         raise

@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import stat
+import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,6 +56,9 @@ MAY_CHANGE = (
     "trainer.checkpoint_every",
     "trainer.profiler",
     "trainer.latents",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
     "trainer.detect_anomaly",
 )
 """Config keys that a continued run may have other values for: none of them changes what a step computes. With other
@@ -65,6 +69,9 @@ CACHE = ".cache"
 _PARTIAL, _PROBE = ".partial-", ".probe-"
 _BEFORE = frozenset((OWNER, LOG, CACHE))
 """What a folder may hold before its config, which is what makes it a run's and is written before all else."""
+
+_FLOCK = "hhqqi4x"
+"""C's ``struct flock`` of 64-bit Linux: kind, whence, start, length, process."""
 
 LIMITS = ("trainer.max_epochs", "trainer.max_steps")
 
@@ -222,6 +229,40 @@ class RunFolder:
 
 
 # ---------------------------------------------------------------------------------------------------------- helpers
+
+
+def owner_of(path: Path) -> str | None:
+    """The living process that owns a run folder, ``process 12 on host``; None if there is none. Locks nothing."""
+    try:
+        lock = os.open(path / OWNER, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind = struct.unpack(_FLOCK, fcntl.fcntl(lock, fcntl.F_GETLK, asked))[0]
+        if kind == fcntl.F_UNLCK:
+            return None
+        return os.read(lock, 1000).decode(errors="replace").strip() or "another process"
+    except OSError:
+        return None
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def taken(path: Path) -> Iterator[None]:
+    """Own a run folder, so that no run begins or continues in it meanwhile.
+
+    Raises:
+        BlockingIOError: a process owns it.
+        OSError: it cannot be written.
+    """
+    lock = os.open(path / OWNER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
 
 
 def check_destination(config: ExperimentConfig) -> None:

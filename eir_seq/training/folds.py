@@ -17,10 +17,11 @@ from typing import Any
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.source import load_folds
-from eir_seq.errors import UserError
+from eir_seq.errors import Fault, UserError
 from eir_seq.files import open_text
 from eir_seq.machine import say
 from eir_seq.training.folder import CONFIG, RESULT, RunFolder, write_json, write_text
+from eir_seq.training.launch import launched_rank
 from eir_seq.training.monitor import monitor_of
 from eir_seq.training.run import Finish, train
 
@@ -83,6 +84,9 @@ def cross_validate(
     folds = config.data.folds
     assert folds is not None, "it is for experiments with data.folds"
     monitor = monitor_of(config)
+    if launched_rank() is not None:
+        message = "cannot be used where torchrun or srun starts the processes; start one run for each data.fold"
+        raise UserError(Fault("data.folds", message))
     with RunFolder(config) as folder:
         numbers = load_folds(config)
         if not folder.resumed or folder.extended:

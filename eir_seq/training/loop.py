@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.loggers import Logger
 
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
@@ -33,11 +32,14 @@ from eir_seq.training.network import Network
 from eir_seq.training.optimization import set_rates, steps_per_epoch
 from eir_seq.training.plateau import Plateau, warmup_steps
 from eir_seq.training.protocols import Position, Progress
+from eir_seq.training.ranks import ALONE, Ranks
 from eir_seq.training.rehearsal import rehearse
 from eir_seq.training.run_state import STATE_KEY, RunState, best_step_of
 from eir_seq.training.samples import Samples
+from eir_seq.training.sharding import Sharded, all_finite
 from eir_seq.training.signals import SignalGuard
-from eir_seq.training.trackers import log_to_trackers
+from eir_seq.training.trackers import log_to_trackers, samples_to_trackers
+from eir_seq.training.trackers.background import BackgroundTracker
 
 POINTS = 200
 """How many times a run notes its training loss, at most; evaluations come on top."""
@@ -60,10 +62,12 @@ class RunLoop(Checkpoint):
         monitor: what makes an evaluation the best.
         progress: the console.
         signals: SIGTERM and SIGINT.
-        trackers: Lightning loggers that get every measurement, too.
+        trackers: what gets every measurement, too.
         samples: what has language models write texts at each evaluation.
         averaging: the average of the weights that is evaluated and kept in their place.
         saved: called after each checkpoint.
+        ranks: the processes that train; all of them take part in each evaluation and save, and rank 0 writes.
+        sharded: the network that is trained, where it is in shards.
     """
 
     def __init__(
@@ -79,10 +83,12 @@ class RunLoop(Checkpoint):
         monitor: Monitor,
         progress: Progress,
         signals: SignalGuard,
-        trackers: Sequence[Logger] = (),
+        trackers: Sequence[BackgroundTracker] = (),
         samples: Samples | None = None,
         averaging: Averaging | None = None,
         saved: Callable[[], None] = lambda: None,
+        ranks: Ranks = ALONE,
+        sharded: Sharded | None = None,
     ) -> None:
         self.config = config
         self.module = module
@@ -98,6 +104,7 @@ class RunLoop(Checkpoint):
         self.samples = samples
         self.averaging = averaging
         self.saved = saved
+        self.ranks, self.sharded = ranks, sharded
         self.state = RunState()
         self.seconds_evaluating = 0.0
         self.batch: Batch | None = None
@@ -106,6 +113,7 @@ class RunLoop(Checkpoint):
         self._consistent = True  # the state, the weights and metrics.csv belong to the same step
         self._unsettled = False  # an epoch ends, and so does its last step
         self._asked_to_stop = False
+        self._agreed = False  # that all processes stop
         self.every = math.ceil(module.total_steps / POINTS)
 
     @property
@@ -146,7 +154,7 @@ class RunLoop(Checkpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring data, metrics.csv and running losses to where the weights are."""
-        if "counts" in self.state.running:  # what earlier versions have noted counts other things
+        if self.state.running.keys() & {"counts", "parts"}:  # what earlier versions have noted counts other things
             self.module.running.restore(self.state.running, self.module.device)
         if self.module.train_rows is not None:
             self.module.train_rows.restore(self.state.train_rows, self.module.device)
@@ -155,9 +163,10 @@ class RunLoop(Checkpoint):
             self.averaging.begin(self.state.step, self.module.device)
         self.state.schedule_steps = self.module.schedule_steps
         self._saved = (self.state.step, self.state.evaluation_due) if self.state.step else None
-        self.metrics.restart(self.state.metrics_bytes)
-        if self.samples is not None and self.samples.file is not None:
-            self.samples.file.restart(self.state.samples_bytes)
+        if self.ranks.is_first:
+            self.metrics.restart(self.state.metrics_bytes)
+            if self.samples is not None and self.samples.file is not None:
+                self.samples.file.restart(self.state.samples_bytes)
         self.position.set_position(self.state.epoch, self.state.batches_done, self.state.window)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -183,12 +192,14 @@ class RunLoop(Checkpoint):
     ) -> None:
         """After an optimizer step: measure, evaluate, save, stop, as is due."""
         done, settings = batch_idx + 1, self.config.trainer
-        self.rows_done += len(batch["id"])
         epoch_ends = done == self.module.batches_per_epoch
         if trainer.should_stop:  # a callback wants the run to end: at the end of a step
             self._asked_to_stop, trainer.should_stop = True, False
         if done % settings.accumulate and not epoch_ends:
             return
+        self.rows_done += batch["step_rows"]
+        if self.ranks.several:
+            self._agree()
         state = self.state
         state.step = trainer.global_step
         state.epoch, state.batches_done = (trainer.current_epoch + epoch_ends), (0 if epoch_ends else done)
@@ -224,12 +235,17 @@ class RunLoop(Checkpoint):
 
     def _after_step(self, trainer: Trainer) -> None:
         self._settle(trainer)
-        if self.steps_done == 1 and self.module.total_steps - self.state.step >= REHEARSED_STEPS:
+        if (
+            self.sharded is None
+            and self.steps_done == 1
+            and self.module.total_steps - self.state.step >= REHEARSED_STEPS
+        ):
             self._rehearse()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """A signal to the whole process group may end the loader's workers first: save all the same."""
-        if self.signals.received is not None and self._consistent and isinstance(exception, Exception):
+        alone = not self.ranks.several  # the others do not save now
+        if alone and self.signals.received is not None and self._consistent and isinstance(exception, Exception):
             self._save(trainer)
 
     # ------------------------------------------------------------------------------------------------ between steps
@@ -252,9 +268,20 @@ class RunLoop(Checkpoint):
             accumulates=settings.accumulate > 1,
         )
 
+    def _agree(self) -> None:
+        """What one process was told, a signal or a callback's wish to stop, holds for all of them."""
+        if received := self.ranks.maximum(self.signals.received or 0):
+            self.signals.received, self._agreed = received, True
+        self._asked_to_stop = bool(self.ranks.maximum(int(self._asked_to_stop)))
+
+    @property
+    def _signalled(self) -> bool:
+        """Whether a signal has come, of which all processes know."""
+        return self._agreed if self.ranks.several else self.signals.received is not None
+
     def _settle(self, trainer: Trainer) -> None:
         state, settings = self.state, self.config.trainer
-        if self.signals.received is not None:
+        if self._signalled:
             self._stop(trainer)
         evaluated = state.evaluation_due
         if evaluated:
@@ -263,7 +290,7 @@ class RunLoop(Checkpoint):
         save = evaluated if settings.checkpoint_every is None else state.step % settings.checkpoint_every == 0
         if state.step and (save or self.finished):
             self._save(trainer)
-        if self.signals.received is not None:
+        if self._signalled:
             self._stop(trainer)
         if self.finished:
             trainer.should_stop = True
@@ -277,18 +304,20 @@ class RunLoop(Checkpoint):
         point = (self.state.step, self.state.evaluation_due)
         if self._saved == point:
             return
-        self.state.metrics_bytes, self.state.metrics_sha256 = self.metrics.flush()
-        if self.samples is not None and self.samples.file is not None:
-            self.state.samples_bytes, self.state.samples_sha256 = self.samples.file.flush()
+        if self.ranks.is_first:
+            self.state.metrics_bytes, self.state.metrics_sha256 = self.metrics.flush()
+            if self.samples is not None and self.samples.file is not None:
+                self.state.samples_bytes, self.state.samples_sha256 = self.samples.file.flush()
         self.state.running = self.module.running.state()
         if self.module.train_rows is not None:
             self.state.train_rows = self.module.train_rows.state()
-        if not all(bool(parameter.isfinite().all()) for parameter in self.module.parameters()):
+        if not all_finite(self.module.parameters(), self.ranks):
             raise RunFailed(f"step {self.state.step}: the weights are not finite; no checkpoint was written")
         trainer.save_checkpoint(self.store.next_path(self.state.step))
         self._saved = point
-        self.store.prune(best_step_of)
-        self.saved()
+        if self.ranks.is_first:
+            self.store.prune(best_step_of)
+            self.saved()
 
     def _evaluate(self, trainer: Trainer) -> None:
         state = self.state
@@ -298,15 +327,17 @@ class RunLoop(Checkpoint):
         start = time.perf_counter()
         self._call_hooks(trainer, "on_validation_start", "on_validation_epoch_start")
         network = self.evaluated_network()
+        self.ranks.share_statistics(network)
         found = evaluate(
             network,
             self.outputs,
             self.validation(),
             device=self.module.device,
             precision=str(self.config.trainer.precision),
-            between=lambda: self._stop(trainer) if self.signals.received is not None else None,
+            between=lambda: self._between_batches(trainer),
             writers=() if self.samples is None else self.samples.writers(network),
             average=self.monitor.metric == AVERAGE,
+            ranks=self.ranks,
         )
         self.seconds_evaluating += time.perf_counter() - start
         self._consistent = False
@@ -318,14 +349,23 @@ class RunLoop(Checkpoint):
         ]
         self._record(measurements)
         written = []
-        if self.samples is not None:
+        if self.samples is not None and self.ranks.is_first:
             written = self.samples.write(network, self._epoch(), state.step, found)
+            samples_to_trackers(self.trackers, written, step=state.step)
         self._call_hooks(trainer, "on_validation_epoch_end", "on_validation_end")
         state.evaluation_due = False
         self._consistent = True
+        if self.sharded is not None:
+            network.to("cpu")
         self.progress.evaluated(measurements, best=state.best_step == state.step)
         for sample in written:
             self.progress.say(f"{sample.output} writes: {sample.shown}\n")
+
+    def _between_batches(self, trainer: Trainer) -> None:
+        if self.ranks.several:
+            self._agree()
+        if self._signalled:
+            self._stop(trainer)
 
     def _call_hooks(self, trainer: Trainer, *names: str) -> None:
         """Those of the other callbacks, around an evaluation that is not the trainer's own."""
@@ -336,6 +376,8 @@ class RunLoop(Checkpoint):
 
     def evaluated_network(self) -> Network:
         """The network as trained, or that of averaged weights where there are such already."""
+        if self.sharded is not None:
+            return self.sharded.gather().to(self.module.device)
         if self.averaging is None or not self.averaging.active:
             return self.module.network
         return self.averaging.renewed(
@@ -378,7 +420,8 @@ class RunLoop(Checkpoint):
             return
         improved_enough = self.monitor.better(value, state.best_value, early.min_delta if early else 0.0)
         if self.monitor.better(value, state.best_value):
-            self.store.write_best(state.step, network.tensors())
+            if self.ranks.is_first:
+                self.store.write_best(state.step, network.tensors())
             state.best_value, state.best_step, state.best_epoch = value, state.step, self._epoch()
         spared = early is not None and (state.step <= early.after_steps or self._epoch() <= early.after_epochs)
         state.without_improvement = 0 if improved_enough or spared else state.without_improvement + 1
@@ -391,27 +434,24 @@ class RunLoop(Checkpoint):
         """The epoch of the last step, counted from 1."""
         return self.state.epoch + (self.state.batches_done > 0)
 
-    def _training_loss(self) -> float | None:
-        means = self.module.running.means()  # of adversaries, too
+    def _training_loss(self, means: Mapping[str, float] | None = None) -> float | None:
+        means = self.module.running.means() if means is None else means  # of adversaries, too
         own = {name: output.config.loss_weight * means[name] for name, output in self.outputs.items() if name in means}
         return sum(own.values()) if own else None
 
     def _write_training_losses(self) -> None:
         epoch, step = self._epoch(), self.state.step
-        values = {("", "loss"): self._training_loss()}
-        values |= {(name, "loss"): value for name, value in self.module.running.means().items()}
+        means = self.module.running.of_all().means()
+        values = {("", "loss"): self._training_loss(means)}
+        values |= {(name, "loss"): value for name, value in means.items()}
         values["", "learning_rate"] = self.module.learning_rate(step)
         values |= {(name, "weight"): value for name, value in self.module.weighting.weights().items()}
         self.module.running.reset()
         if self.module.train_rows is not None:
             values |= self.module.train_rows.measured()
-        self._record(
-            [
-                Measurement(epoch, step, "train", output, metric, value)
-                for (output, metric), value in values.items()
-                if value is not None
-            ]
-        )
+        known = [[*key, value] for key, value in values.items() if value is not None]
+        known = self.ranks.broadcast(known)  # rank 0 knows the losses of all rows
+        self._record([Measurement(epoch, step, "train", output, metric, value) for output, metric, value in known])
 
     def note(self, values: Mapping[str, float]) -> None:
         """Write what callbacks have measured."""
@@ -420,5 +460,6 @@ class RunLoop(Checkpoint):
     def _record(self, measurements: Sequence[Measurement]) -> None:
         named = {metric_key(m.split, m.output, m.metric): torch.tensor(m.value) for m in measurements}
         self.module.trainer.callback_metrics.update(named)
-        self.metrics.append(measurements)
+        if self.ranks.is_first:
+            self.metrics.append(measurements)
         log_to_trackers(self.trackers, measurements, step=self.state.step)

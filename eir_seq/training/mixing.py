@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,8 @@ from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities.encoders.base import Encoder
 from eir_seq.modalities.encoders.mixing import Mixing, Pairs, tables
 from eir_seq.randomness import derive_seed
-
-if TYPE_CHECKING:
-    from eir_seq.training.evaluation import Batch
-    from eir_seq.training.network import Network
+from eir_seq.training.evaluation import Batch
+from eir_seq.training.network import Network
 
 PLACE = "trainer.mixing"
 

@@ -20,10 +20,12 @@ from eir_seq.randomness import derive_seed
 from eir_seq.training.adversaries import adversary_losses
 from eir_seq.training.averaging import averaged_rate
 from eir_seq.training.evaluation import Batch, Gathered
-from eir_seq.training.groups import RunningLosses, loss_terms, mean_losses, training_outputs, weighted_loss
+from eir_seq.training.losses import counted_rows, loss_terms, mean_losses, training_outputs, weighted_loss
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor
-from eir_seq.training.running import TrainingRows
+from eir_seq.training.ranks import ALONE, Ranks
+from eir_seq.training.running import RunningLosses, TrainingRows
+from eir_seq.training.sharding import full
 from eir_seq.training.weighting import build_weighting
 
 
@@ -42,6 +44,7 @@ class TrainingModule(LightningModule):
         total_steps: optimizer steps of the whole run.
         schedule_steps: those that the schedule covers; all of them if absent.
         in_run: whether a `RunLoop` is among the trainer's callbacks.
+        ranks: the processes that share the rows of each batch.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class TrainingModule(LightningModule):
         total_steps: int,
         schedule_steps: int | None = None,
         in_run: bool = True,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.network = network
@@ -63,8 +67,9 @@ class TrainingModule(LightningModule):
         self.total_steps = total_steps
         self.schedule_steps = total_steps if schedule_steps is None else schedule_steps
         self.in_run = in_run
-        self.running = RunningLosses()
-        self.train_rows = TrainingRows(self.outputs) if in_run and config.trainer.train_metrics else None
+        self.ranks = ranks
+        self.running = RunningLosses(ranks)
+        self.train_rows = TrainingRows(self.outputs, ranks) if in_run and config.trainer.train_metrics else None
         self.weighting = build_weighting(config.trainer.loss_weighting, outputs, network)
         self.reduction = 1.0
         """Factor on the learning rate by a schedule that follows the monitored value."""
@@ -78,35 +83,38 @@ class TrainingModule(LightningModule):
         of a step give the gradient that one batch of all their rows would give.
         """
         number = self.trainer.current_epoch * self.batches_per_epoch + batch_idx
-        torch.manual_seed(derive_seed(self.config.seed, "step", number))
+        process = (self.ranks.rank,) if self.ranks.rank else ()  # dropout differs between processes
+        torch.manual_seed(derive_seed(self.config.seed, "step", number, *process))
         for name in self.outputs:
             if isinstance(head := self.network.head(name), Seq2SeqLmHead):
                 head.tokens_per_text = batch["step_counts"][name][0] / batch["step_rows"]
         raw, batch = training_outputs(self.network, batch)
-        terms = loss_terms(self.outputs, raw, batch)
+        terms = loss_terms(self.outputs, raw, batch, self.ranks)
+        rows = counted_rows(batch)
         done = self.trainer.global_step
         opposed = adversary_losses(self.network, self.outputs, batch, step=done, total_steps=self.total_steps)
         self._group.append((batch["id"], {name: rows.detach().isfinite().all(dim=1) for name, rows in terms.items()}))
-        if self.train_rows is not None:
+        if self.train_rows is not None and rows:
             self.train_rows.add(raw, batch)
-        if self.in_run:
-            own_counts = opposed.counts(batch["counts"], len(batch["id"]))
+        if self.in_run and rows:
+            own_counts = opposed.counts(batch["counts"], rows)
             self.running.add({**terms, **opposed.terms}, {**batch["counts"], **own_counts})
-        else:
+        elif not self.in_run:
             own = weighted_loss(self.outputs, {name: rows.detach() for name, rows in terms.items()}, batch["counts"])
             self.log("train/loss", own, prog_bar=True, batch_size=len(batch["id"]))
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         total: Tensor = self.weighting(
             mean_losses(terms, batch["step_counts"]),
-            share=len(batch["id"]) / batch["step_rows"],
+            share=rows / batch["step_rows"],
             present=[name for name, counts in batch["step_counts"].items() if any(counts)],
             scale=1.0 if scaler is None else scaler.get_scale(),
         )
         if (penalty := self.network.penalty()) is not None:
-            total = total + penalty * (len(batch["id"]) / batch["step_rows"])
+            total = total + penalty * (rows / batch["step_rows"])
         if (loss := opposed.total(batch["step_counts"], batch["step_rows"])) is not None:
-            total = total + loss
-        return total * self.trainer.accumulate_grad_batches  # by which the trainer divides
+            total = total + (loss if rows else loss * 0)
+        # By the first the trainer divides, by the second DDP and FSDP, which average.
+        return total * (self.trainer.accumulate_grad_batches * self.ranks.world_size)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the rows of the evaluation before."""
@@ -162,12 +170,12 @@ class TrainingModule(LightningModule):
         parameters = [p for held in optimizer.param_groups for p in held["params"] if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = get_total_norm(gradients)
-        self._refuse_non_finite(group, norm)
+        self._refuse_non_finite(group, full(norm))
         if gradient_clip_val is not None:  # that of a user's own trainer
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif (clip := self.config.trainer.gradient_clip) is not None:
             clip_grads_with_norm_(parameters, clip, norm)
-        self.weighting.end_step()
+        self.weighting.end_step(self.ranks)
         if (deviation := self.config.trainer.gradient_noise) is not None:
             self._add_noise(gradients, deviation)
 
@@ -187,10 +195,20 @@ class TrainingModule(LightningModule):
         step = self.trainer.global_step + 1
         for name in self.outputs:
             bad = [row for ids, losses in group for row, ok in zip(ids, losses[name], strict=True) if not ok]
+            if not norm.isfinite():  # which it is in no process
+                bad = self._of_all(bad)
             if bad:
                 raise RunFailed(f"step {step}: the loss of outputs.{name} is not finite on {_named(bad)}; {HINT}")
         rows = [row for ids, _ in group for row in ids]
+        if not norm.isfinite():
+            rows = self._of_all(rows)
         raise RunFailed(f"step {step}: the gradient is not finite (batch of {_named(rows)}); {HINT}")
+
+    def _of_all(self, ids: list[str]) -> list[str]:
+        """The rows of all processes."""
+        found = self.ranks.gather({}, ids)
+        rows: list[str] = self.ranks.broadcast([row for _, part in found for row in part])
+        return rows
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of one step, counted from 1 (of the heads, where layers have their own rates)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,14 @@ from eir_seq.broker import Broker
 from eir_seq.fusion import Fusion
 from eir_seq.modalities.encoders.mixing import Pairs
 from eir_seq.models.output import TokenStates
-from eir_seq.training.mixing import Mixer
+
+
+class MixesRows(Protocol):
+    """What runs training batches whose rows are mixed (`eir_seq.training.mixing.Mixer`)."""
+
+    def outputs(self, network: Network, batch: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Raw outputs of a batch, and the batch with the shares of its rows."""
+        ...
 
 
 class Network(nn.Module):
@@ -58,7 +65,7 @@ class Network(nn.Module):
         self.encoders = nn.ModuleDict({_key(name): encoder for name, encoder in encoders.items()})
         self.fusion = fusion
         self.heads = nn.ModuleDict({_key(name): head for name, head in heads.items()})
-        self.mixer: Mixer | None = None
+        self.mixer: MixesRows | None = None
         """What mixes training batches, where anything does."""
         self.broker: Broker | None = None
         """What brings tensors from layers to others, where anything does."""
@@ -200,8 +207,8 @@ class Network(nn.Module):
         key = self._encoders[name]
         if not tensors:
             assert present is not None
-            learnt: Tensor = self.absence[key]
-            return learnt.expand(len(present), -1)
+            absence: Tensor = self.absence[key]
+            return absence.expand(len(present), -1)
         vector = self._encoded(name, tensors, tokens)
         if present is None:
             return vector
@@ -317,13 +324,13 @@ class Network(nn.Module):
         found = [own for encoder in encoders if (own := getattr(encoder, "penalty", _none)()) is not None]
         return torch.stack(found).sum() if found else None
 
-    def learnt(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
-        """A batch's ``inputs`` with those labels alone that losses are computed of."""
+    def with_predicted_labels(self, inputs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Mapping[str, Tensor]]:
+        """A batch's ``inputs``, with only the labels that are predicted and count in losses."""
         found = dict(inputs)
         for name in self.token_inputs.values():
             encoder: Any = self.encoder(name)
-            if hasattr(encoder, "learnt"):
-                found[name] = {**inputs[name], "labels": encoder.learnt(inputs[name]["labels"])}
+            if hasattr(encoder, "predicted_labels"):
+                found[name] = {**inputs[name], "labels": encoder.predicted_labels(inputs[name]["labels"])}
         return found
 
     def count_parameters(self) -> dict[str, int]:

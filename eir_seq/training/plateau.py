@@ -25,7 +25,7 @@ Better = Callable[[float, float | None, float], bool]
 
 @dataclass
 class Plateau:
-    """What a plateau schedule remembers of the evaluations; counts as `torch.optim.lr_scheduler.ReduceLROnPlateau`."""
+    """The state of a plateau schedule; counts as `torch.optim.lr_scheduler.ReduceLROnPlateau`."""
 
     factor: float = 1.0
     """On the learning rate."""

@@ -16,7 +16,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.outputs.generation.completion import check_generation
-from eir_seq.training.devices import pick_device
+from eir_seq.training.devices import device_count, pick_device
 from eir_seq.training.monitor import Monitor, monitor_of
 from eir_seq.training.optimization import total_steps
 
@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
+def check_config(config: ExperimentConfig, index: int = 0) -> tuple[torch.device, Monitor]:
     """The device and the monitored value, before any data are read; sets the number of threads.
+
+    Args:
+        config: the experiment.
+        index: which of several GPUs.
 
     Raises:
         UserError: with all that is wrong with the trainer's settings on this machine.
@@ -41,7 +45,9 @@ def check_config(config: ExperimentConfig) -> tuple[torch.device, Monitor]:
             faults.extend(error.faults)
             return None
 
-    device = attempt(lambda: pick_device(config.trainer))
+    device = attempt(lambda: pick_device(config.trainer, index))
+    if device is not None:
+        attempt(lambda: device_count(config.trainer, device))
     monitor = attempt(lambda: monitor_of(config))
     attempt(lambda: total_steps(config.trainer, 1))
     if config.trainer.compile and (device is None or device.type == "cpu") and not _has_compiler():

@@ -15,8 +15,8 @@ from torch import nn
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
-from eir_seq.training.groups import batch_loss
 from eir_seq.training.network import Network
+from eir_seq.training.objective import batch_loss
 
 
 def rehearse(

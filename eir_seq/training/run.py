@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from base64 import b64encode
 from collections.abc import Callable, Sequence
@@ -18,19 +19,18 @@ from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.generation.source import BETWEEN
-from eir_seq.outputs.generation.writing import build_writers, check_writing
+from eir_seq.outputs.generation.writing import check_writing
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.remote import is_url
-from eir_seq.training.assemble import Parts, assemble, settled
+from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
-from eir_seq.training.calibration import calibrate_on_train
 from eir_seq.training.callbacks import build_callbacks, shows_progress
 from eir_seq.training.checkpoints import CheckpointStore, verify_folder
 from eir_seq.training.checksums import CHECKSUMS, checksums, wrong_files
 from eir_seq.training.console import Console, duration
-from eir_seq.training.devices import memory_failure, out_of_memory
+from eir_seq.training.devices import device_count, memory_failure, out_of_memory, pick_device
 from eir_seq.training.diagram import diagram_of
-from eir_seq.training.evaluation import Evaluation, calibrate, evaluate
+from eir_seq.training.evaluation import Evaluation
 from eir_seq.training.fit import fit, flags_restored, resumable, schedule_from
 from eir_seq.training.folder import (
     CACHE,
@@ -44,7 +44,9 @@ from eir_seq.training.folder import (
     write_json,
     write_text,
 )
+from eir_seq.training.follow import evaluate_best, follow
 from eir_seq.training.latents import check_layers, write_latents
+from eir_seq.training.launch import Launch, launched_rank, place_of
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
@@ -58,6 +60,7 @@ from eir_seq.training.sample_arrays import write_sample_arrays
 from eir_seq.training.samples import Samples, read_samples
 from eir_seq.training.signals import SignalGuard, Stopped
 from eir_seq.training.trackers import build_trackers, finish_trackers, log_to_trackers
+from eir_seq.training.trackers.background import BackgroundTracker
 
 Finish = Callable[[Path], object]
 
@@ -85,11 +88,23 @@ def train(
     if config.data.folds is not None and config.data.fold is None:
         message = "is missing; eir_seq.training.folds.cross_validate trains one run for each"
         raise UserError(Fault("data.fold", message))
-    if is_url(config.run.dir):
+    if is_url(config.run.dir) and not launched_rank():  # the others are told the local folder
         return train_remotely(config, lambda local, uploaded: train(local, finish=finish, saved=uploaded))
     device, monitor = check_config(config)
+    place = place_of(config.trainer, device_count(config.trainer, device))
+    if place.local_rank:
+        device = pick_device(config.trainer, place.local_rank)
+    if place.rank:
+        with Launch(config, place, device) as launch:
+            launch.start()
+            return follow(launch, device, monitor)
     callbacks = build_callbacks(config)
-    with Console() as console, SignalGuard(console.say) as signals, RunFolder(config) as folder:
+    with (
+        Console() as console,
+        SignalGuard(console.say) as signals,
+        RunFolder(config) as folder,
+        Launch(config, place, device) as launch,
+    ):
         console.log_to(folder.path / LOG)
         if faults := [
             Fault("run.dir", f"{folder.path / name} is a folder, not a file; remove it")
@@ -126,7 +141,7 @@ def train(
         if config.note:
             console.log(config.note)  # the command has said it
         manifest = RunManifest(folder.path, config, device)
-        run = _Run(config, folder, manifest, console, signals, device, monitor, callbacks, saved)
+        run = _Run(config, folder, manifest, console, signals, device, monitor, callbacks, launch, saved)
         try:
             result = run.execute()
         except BaseException as raised:
@@ -141,9 +156,12 @@ def train(
             if failure is not None:
                 raise failure from raised
             raise
-        if finish is not None:
-            finish(folder.path)
-            console.say(f"report: {folder.path / REPORT}")
+        try:
+            if finish is not None:
+                finish(folder.path)
+                console.say(f"report: {folder.path / REPORT}")
+        finally:
+            finish_trackers(run.trackers, run_dir=folder.path, result=result)
         _note_checksums(folder.path)
         return result
 
@@ -204,6 +222,7 @@ class _Run:
         device: torch.device,
         monitor: Monitor,
         callbacks: Sequence[Callback],
+        launch: Launch,
         saved: Callable[[], None],
     ) -> None:
         self.config = config
@@ -216,22 +235,27 @@ class _Run:
         self.monitor = monitor
         self.callbacks = callbacks
         self.saved = saved
+        self.launch = launch
         self.store = CheckpointStore(self.path / "checkpoints", config.trainer.keep_checkpoints)
         self.report = ReportData()
-        self.trackers: list[Any] = []
+        self.trackers: list[BackgroundTracker] = []
 
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
-        self.config = settled(self.config, self.console)
-        parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE))
-        with contextlib.closing(parts.data), flags_restored():
+        self.launch.start()
+        self.config = resolved(self.config, self.console)
+        ranks = self.launch.ranks
+        parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE), ranks=ranks)
+        with contextlib.closing(parts.data), flags_restored(), self.launch.failures():
             result = self._phases(parts, start)
+            ranks.broadcast(result)
         self.console.say(f"done in {duration(time.monotonic() - start)}: {self.path}")
         return result
 
     def _phases(self, parts: Parts, start: float) -> dict[str, Any]:
         self._check_data(parts)
         self._begin(parts)
+        self._join()
         self.report.seconds["prepare"] = time.monotonic() - start
         loop = self._fit(parts)
         evaluations = self._evaluate_best(parts, loop.state)
@@ -242,8 +266,6 @@ class _Run:
         weights = None if best is None else self.store.best(best) / WEIGHTS
         write_models(self.path, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
         self.report.save(self.path)
-        finish_trackers(self.trackers)
-        self.trackers = []
         write_json(self.path / RESULT, result)  # it is what makes the run a finished one
         _tidy_up(self.folder, self.config, self.manifest)
         return result
@@ -313,6 +335,16 @@ class _Run:
                 self.report.lengths[name] = {split: length_summary(rows, limit) for split, rows in tokens.items()}
         self.trackers = build_trackers(self.config, self.path)
 
+    def _join(self) -> None:
+        """Have the other processes prepare the same run, and wait for them."""
+        if not self.launch.ranks.several:
+            return
+        ranks = self.launch.join()
+        ranks.broadcast({"dir": str(self.path), "config": json.loads(self.config.model_dump_json())})
+        with self.console.phase("starting the other processes") as found:
+            ranks.barrier()
+            found.append(f"{ranks.world_size} processes share each batch")
+
     def _fit(self, parts: Parts) -> RunLoop:
         start = time.monotonic()
         self.console.shows_bar = not shows_progress(self.callbacks)
@@ -331,6 +363,7 @@ class _Run:
             callbacks=self.callbacks,
             samples=Samples(self.config, parts.inputs, parts.outputs, self.path, dict(parts.splits.items())),
             saved=self.saved,
+            ranks=self.launch.ranks,
         )
         self.console.end_bar()
         seconds = time.monotonic() - start
@@ -346,31 +379,11 @@ class _Run:
     def _evaluate_best(self, parts: Parts, state: RunState) -> dict[str, Evaluation]:
         if state.best_step is None and parts.splits.validation is not None:
             self.console.say(f"{self.monitor} was undefined in every evaluation: the last weights count as the best")
-        if state.best_step is not None:
-            parts.network.load_tensors(self.store.read_best(state.best_step))
-        network = parts.network.to(self.device)
-        calibrate_on_train(network, parts, self.config, device=self.device)
-        found = {}
-        for split in ("validation", "test"):
-            batches = parts.batches(split)
-            if batches is not None:
-                rows, seed = dict(parts.splits.items())[split], self.config.seed
-                found[split] = evaluate(
-                    network,
-                    parts.outputs,
-                    batches,
-                    device=self.device,
-                    precision=str(self.config.trainer.precision),
-                    writers=build_writers(
-                        network, parts.inputs, parts.outputs, rows, seed=seed, all_rows=split == "test"
-                    ),
-                    average=self.monitor.metric == AVERAGE,
-                )
-            if split == "validation" and split in found:
-                settled, found[split] = calibrate(parts.outputs, found[split])
-                parts.outputs.update(settled)
-                self.report.outputs |= {name: output.describe() for name, output in settled.items()}
-        network.to("cpu")
+        found = evaluate_best(
+            self.config, parts, state, self.store, self.monitor, device=self.device, ranks=self.launch.ranks
+        )
+        parts.data.keep_all()  # what follows is done by this process alone
+        self.report.outputs |= {name: output.describe() for name, output in parts.outputs.items()}
         self._measure_test(found, state)
         return found
 

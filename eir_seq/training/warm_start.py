@@ -91,7 +91,7 @@ class WarmStart:
         for own, other in self.pairs({name: fitted}, "outputs") if self.config.fitted == "take" else ():
             source = self.bundle.outputs[other]
             self._check_type(f"outputs.{own}", fitted.config, source.config)
-            if fitted.LEARNT != ():
+            if fitted.FITTED_FIELDS != ():
                 fitted = source.renamed(name, fitted.config)
         return fitted
 

@@ -13,6 +13,7 @@ from eir_seq.config.training import GradNormConfig, LossWeightingBase
 from eir_seq.errors import Fault, UserError
 from eir_seq.registry import imported
 from eir_seq.training.network import Network
+from eir_seq.training.ranks import ALONE, Ranks
 
 
 class LossWeighting(nn.Module):
@@ -41,8 +42,8 @@ class LossWeighting(nn.Module):
         del share, present, scale
         return torch.stack([output.loss_weight * losses[name] for name, output in self.outputs.items()]).sum()
 
-    def end_step(self) -> None:
-        """All micro-batches of a step were seen; the weights of the network do not move before this."""
+    def end_step(self, ranks: Ranks = ALONE) -> None:
+        """All micro-batches of a step were seen, by all processes; the network's weights do not move before this."""
 
     def weights(self) -> dict[str, float]:
         """The factor on the loss of each output; nothing where it never changes."""
@@ -152,10 +153,10 @@ class GradNorm(LossWeighting):
         return self._candidates[int(self.layer)]
 
     @torch.no_grad()
-    def end_step(self) -> None:
+    def end_step(self, ranks: Ranks = ALONE) -> None:
         """Move the weights; a step whose gradients are not finite leaves them."""
-        norms = torch.stack([gradient.norm() for gradient in self._gradients])
-        losses = torch.stack(self._losses).sum(dim=0)
+        norms = torch.stack([ranks.total(gradient).norm() for gradient in self._gradients])
+        losses = ranks.total(torch.stack(self._losses).sum(dim=0))
         present = torch.tensor([name in self._present for name in self.outputs], device=norms.device)
         self._forget()
         if not bool((norms.isfinite() & losses.isfinite()).all()):

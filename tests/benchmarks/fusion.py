@@ -36,7 +36,7 @@ from eir_seq.randomness import derive_seed
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console
 from eir_seq.training.evaluation import evaluate
-from eir_seq.training.groups import batch_loss
+from eir_seq.training.objective import batch_loss
 from eir_seq.training.optimization import build_optimizer, learning_rate_factor
 from tests.models.tiny import OPTIONS
 

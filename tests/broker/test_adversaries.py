@@ -16,7 +16,7 @@ from eir_seq.errors import UserError
 from eir_seq.training import adversaries
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console
-from eir_seq.training.groups import batch_loss
+from eir_seq.training.objective import batch_loss
 from eir_seq.training.run import train
 from tests.broker.rows import experiment
 from tests.broker.test_parts import batch, connected, network
@@ -34,7 +34,7 @@ def test_the_gradient_of_a_layer_is_reversed_and_that_of_the_adversary_not() -> 
     """A task (a sum of squares) and an adversary (a mean squared error) read the same layer."""
     adversary = {"from": "inputs.numbers.linear", "predict": "inputs.words", "weight": 0.3, "warmup": 50}
     net = connected(network(), adversaries=[adversary])
-    opponent: Any = net.broker.opponents[0]  # type: ignore[union-attr]
+    opponent: Any = net.broker.listed_adversaries[0]  # type: ignore[union-attr]
     linear: Any = net.encoder("numbers").linear
     given = batch()
 
@@ -77,7 +77,7 @@ def test_targets_of_an_output(tmp_path: Path) -> None:
     raw = network.run(given)
     assert network.broker is not None
     found = adversaries.adversary_losses(network, parts.outputs, given)
-    opponent = network.broker.opponents[0]
+    opponent = network.broker.listed_adversaries[0]
     features = network.encoder("left")(**given["inputs"]["left"])
     expected = nn.functional.cross_entropy(
         opponent.head(opponent.hidden(features)), given["targets"]["side"].long(), reduction="none"

@@ -21,8 +21,8 @@ from eir_seq.training.assemble import assemble
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.check import check
 from eir_seq.training.console import Console
-from eir_seq.training.groups import batch_loss
 from eir_seq.training.module import TrainingModule
+from eir_seq.training.objective import batch_loss
 from eir_seq.training.run import train
 from eir_seq.training.signals import Stopped
 from tests.broker.rows import MESSAGE, experiment, write_rows

@@ -272,7 +272,7 @@ def instead(id: str, old: str, new: str, *lines: str) -> Bad:
 HERE = "conf/experiment/mine.yaml"
 CHOICES = [
     *[cli(f"null-{group}", f"{group}=null", f"{group}: null is no option (there are {options}); ~{group} leaves the group out") for group, options in (
-        ("data", DATA), ("fusion", "attention, auto, concat, cross-attention, gated-experts, identity, linear, mlp-residual, mlp-residual-sum, pass-through"), ("optimizer", "adabelief, adadelta, adafactor, adagrad, adam, adamax, adamw, asgd, muon, nadam, radam, rmsprop, sgd"), ("scheduler", "constant, cosine, linear, one-cycle, plateau"), ("tracker", "csv, tensorboard, wandb"), ("trainer", "cpu, default, gpu, try"))],
+        ("data", DATA), ("fusion", "attention, auto, concat, cross-attention, gated-experts, identity, linear, mlp-residual, mlp-residual-sum, pass-through"), ("optimizer", "adabelief, adadelta, adafactor, adagrad, adam, adamax, adamw, asgd, muon, nadam, radam, rmsprop, sgd"), ("scheduler", "constant, cosine, linear, one-cycle, plateau"), ("tracker", "csv, mlflow, tensorboard, wandb"), ("trainer", "cpu, default, gpu, try"))],
     cli("no-options", "scheduler=[]", "scheduler: [] is no option (there are constant, cosine, linear, one-cycle, plateau); ~scheduler leaves the group out"),
     cli("several-options", "scheduler=[linear,cosine]", "scheduler: 'linear' and 'cosine' exclude each other; name one, or run a job with each: -m scheduler=linear,cosine"),
     cli("one-of-several", "scheduler=[linear,cosin]", "scheduler: no option 'cosin' (there are constant, cosine, linear, one-cycle, plateau; looked in conf/scheduler); did you mean 'cosine'?"),

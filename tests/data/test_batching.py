@@ -12,8 +12,8 @@ from eir_seq.data.batching import (
     check_budget,
     evaluation_batches,
     padded_tokens,
+    part_of,
     row_weights,
-    shard,
 )
 from eir_seq.errors import UserError
 
@@ -52,20 +52,16 @@ def test_evaluation_holds_every_row_once(lengths, batch_size, max_tokens, bucket
     st.lists(st.tuples(st.integers(1, 60), st.sampled_from("aaaaab")), min_size=4, max_size=120),
     st.integers(1, 9),
     st.sampled_from([None, 60, 400]),
-    st.sampled_from([1, 2, 3]),
 )
-def test_weighted_sampling_draws_classes_equally_often(rows, batch_size, max_tokens, world_size) -> None:
+def test_weighted_sampling_draws_classes_equally_often(rows, batch_size, max_tokens) -> None:
     lengths, classes = np.array([length for length, _ in rows]), [label for _, label in rows]
-    order = TrainingOrder(
-        lengths, batch_size=batch_size, seed=0, max_tokens=max_tokens, classes=[classes], world_size=world_size
-    )
+    order = TrainingOrder(lengths, batch_size=batch_size, seed=0, max_tokens=max_tokens, classes=[classes])
     for epoch in range(2):
         batches = order.batches(epoch)
         assert len(batches) == order.batches_per_epoch
-        assert len(batches) % world_size == 0
         if max_tokens is not None:
             assert max(padded_tokens(lengths, batch) for batch in batches) <= max_tokens
-        if len(set(classes)) == 2 and batch_size > 1 and world_size == 1:
+        if len(set(classes)) == 2 and batch_size > 1:
             drawn = [classes[row] for batch in batches for row in batch]
             assert len(drawn) == len(rows)
             assert abs(drawn.count("a") - drawn.count("b")) <= 1
@@ -115,18 +111,14 @@ def test_rows_of_a_rare_class_take_turns_before_one_repeats() -> None:
 
 
 @given(st.integers(2, 4), st.integers(4, 90), st.integers(1, 20))
-def test_processes_share_training_and_evaluation(world_size, num_rows, batch_size) -> None:
+def test_processes_share_each_batch(world_size, num_rows, batch_size) -> None:
     lengths = np.arange(1, num_rows + 1)
-    order = TrainingOrder(lengths, batch_size=batch_size, seed=1, world_size=world_size)
-    shares = [shard(order.batches(2), rank, world_size) for rank in range(world_size)]
-    assert {len(share) for share in shares} == {order.batches_per_epoch // world_size}
-    rows = rows_of([batch for share in shares for batch in share])
-    assert set(rows) == set(range(num_rows))
-    if batch_size > 1:
-        assert len(rows) == num_rows
-    evaluation = evaluation_batches(lengths, batch_size=batch_size)
-    shares = [shard(evaluation, rank, world_size) for rank in range(world_size)]
-    assert rows_of([batch for share in shares for batch in share]) == list(range(num_rows))
+    for batch in TrainingOrder(lengths, batch_size=batch_size, seed=1).batches(2):
+        parts = [part_of(batch, rank, world_size) for rank in range(world_size)]
+        assert sorted(row for part in parts for row in part) == sorted(batch)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        longest = max(lengths[part].max() for part in parts if len(part))
+        assert longest == lengths[batch].max()
 
 
 def test_epochs_and_seeds_differ_and_repeat() -> None:
@@ -159,11 +151,6 @@ def test_a_row_longer_than_the_budget_is_refused() -> None:
     with pytest.raises(UserError, match=r"data\.max_tokens: 10 is less than the longest row \(12 tokens"):
         TrainingOrder(np.array([[3, 4], [6, 6]]), batch_size=2, seed=0, max_tokens=10)
     check_budget(np.array([[3, 4], [5, 5]]), 10)
-
-
-def test_fewer_rows_than_devices_are_refused() -> None:
-    with pytest.raises(UserError, match="2 training rows cannot be shared by 3 devices"):
-        TrainingOrder(np.array([1, 1]), batch_size=2, seed=0, world_size=3)
 
 
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=20))

@@ -193,11 +193,22 @@ def test_a_spawned_loader_process_opens_the_files_itself(experiment: Any) -> Non
 
 def test_processes_share_an_epoch(experiment: Any) -> None:
     shares = [module(experiment(), rank=rank, world_size=3) for rank in range(3)]
-    assert {data.batches_per_epoch for data in shares} == {3}
-    training = [row for data in shares for batch in ids(data.train_dataloader()) for row in batch]
-    assert len(training) == len(set(training)) == 60
+    alone = module(experiment())
+    assert {data.batches_per_epoch for data in shares} == {alone.batches_per_epoch}
+    together = zip(*(ids(data.train_dataloader()) for data in shares), strict=True)
+    assert [sorted(row for part in parts for row in part) for parts in together] == [
+        sorted(batch) for batch in ids(alone.train_dataloader())
+    ]
     evaluation = [row for data in shares for batch in ids(data.val_dataloader()) for row in batch]
     assert len(evaluation) == len(set(evaluation)) == 20
+
+
+def test_a_batch_of_fewer_rows_than_processes_counts_each_row_once(experiment: Any) -> None:
+    shares = [module(experiment(batch_size=59), rank=rank, world_size=2) for rank in range(2)]  # 60 rows
+    parts = [min(data.train_dataloader(), key=lambda batch: len(batch["id"])) for data in shares]
+    assert parts[0]["id"] == parts[1]["id"]
+    assert "uncounted" not in parts[0]
+    assert parts[1]["uncounted"]
 
 
 def test_token_budget(experiment: Any) -> None:

@@ -149,9 +149,11 @@ def accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     for word in arguments:
         if word.startswith("run=") and "://" not in word:  # of a run that an earlier command makes
             Path(word.removeprefix("run=")).mkdir(parents=True, exist_ok=True)
-    if arguments[:2] == ["runs", "compare"]:
-        Path(arguments[2], "jobs").mkdir(parents=True)
-        Path(arguments[2], "jobs/0.json").write_text('{"number": 0, "overrides": [], "status": "failed"}')
+    if arguments[0] == "runs":  # of a sweep that an earlier command makes
+        folder = Path(arguments[2]) if arguments[1] == "show" else Path(arguments[2], "0")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("config.yaml", "manifest.json"):
+            (folder / name).write_text('{"status": "failed"}')
     if arguments[0] == "schema":
         arguments = ["schema"]
     return main(arguments)
@@ -167,6 +169,7 @@ PLAIN = {
     "type: tabular": "tests/docs/test_table_examples.py trains with these",
     "type: bytes": "tests/docs/test_table_examples.py trains with these",
     'text: "{': "tests/docs/test_table_examples.py trains with these",
+    "tracker: [": "tests/training/test_trackers.py logs to these",
     "tensors:": "tests/docs/test_tensor_examples.py builds these inputs, tests/modalities trains with such",
 }
 """Examples whose rows are more than texts and labels: they are not trained with here."""

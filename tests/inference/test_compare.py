@@ -72,8 +72,8 @@ def test_rows_are_settings_and_the_best_is_first(sweep: Path) -> None:
 
 def test_dead_jobs_are_told_once_each(sweep: Path) -> None:
     assert compare(sweep).problems == (
-        ("5 (experiment=x seed=3)", "failed: step 3: the loss is nan"),
-        ("6 (experiment=x seed=4)", "failed: killed by SIGKILL"),
+        ("5 (seed=3)", "failed: step 3: the loss is nan"),
+        ("6 (seed=4)", "failed: killed by SIGKILL"),
     )
 
 
@@ -87,7 +87,7 @@ def test_the_files_hold_all_metrics(sweep: Path, capsys: pytest.CaptureFixture[s
     assert main(["runs", "compare", str(sweep)]) == 0
     printed = capsys.readouterr().out
     assert "0.8000 ± 0.1000" in printed
-    assert "without a result: 6 (experiment=x seed=4): failed: killed by SIGKILL" in printed
+    assert "without a result: 6 (seed=4): failed: killed by SIGKILL" in printed
     rows = list(csv.DictReader((sweep / "compare.csv").open()))
     assert [row["optimizer.lr"] for row in rows] == ["0.01", "0.1"]
     assert float(rows[0]["validation.sentiment.f1_mean"]) == pytest.approx(0.4)

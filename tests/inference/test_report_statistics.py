@@ -15,7 +15,7 @@ from eir_seq.outputs.classes.statistics import (
     mean_curve,
     precision_recall_curve,
     roc_curve,
-    thinned,
+    subsampled,
 )
 
 SCORED = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.5, 0.7, 1.0])), min_size=1, max_size=40)
@@ -77,7 +77,7 @@ def test_running_mean_takes_the_neighbours_that_there_are() -> None:
 
 def test_mean_and_thinned_curves_keep_area_and_ends() -> None:
     line = Curve(np.linspace(0, 1, 5000), np.linspace(0, 1, 5000) ** 2, 1 / 3)
-    short = thinned(line, 100)
+    short = subsampled(line, 100)
     assert len(short.x) <= 100
     assert (short.x[0], short.x[-1], short.area) == (0, 1, 1 / 3)
     assert mean_curve([line, Curve(line.x, 1 - line.y, 2 / 3)]).y == pytest.approx(0.5, abs=1e-6)

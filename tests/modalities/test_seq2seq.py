@@ -114,7 +114,7 @@ def test_a_target_leaves_out_the_token_that_its_decoder_begins_with() -> None:
     fitted = fit("t5gemma", encoder=GEMMA)
     encoder: Any = fitted.build_encoder(DataConfig(train="x"), task="seq2seq-lm")
     begin, end, x, y = ids(fitted, "[CLS]", "[SEP]", "x", "y")
-    assert (encoder.begun, encoder.backbone.head.config.decoder_start_id) == (1, begin)
+    assert (encoder.given_tokens, encoder.backbone.head.config.decoder_start_id) == (1, begin)
     batch = fitted.collator(EncodedInMemory(fitted, {**ROWS, "to": ["x y", None, "y"]}), range(3), Draw(0))
     assert batch["labels"].tolist() == [[begin, x, y, end], [-100] * 4, [begin, y, end, -100]]
     tokens = encoder.read(**batch)
@@ -123,7 +123,7 @@ def test_a_target_leaves_out_the_token_that_its_decoder_begins_with() -> None:
     nothing = {name: x[1:2] for name, x in batch.items()} | {"labels": batch["labels"][1:2, :1]}
     assert Seq2SeqLmHead(0.0)(encoder.read(**nothing))[0, 1] == 0
     for other in ("t5", "bart", "m2m_100"):
-        assert fit(other).build_encoder(DataConfig(train="x"), task="seq2seq-lm").begun == 0  # type: ignore[attr-defined]
+        assert fit(other).build_encoder(DataConfig(train="x"), task="seq2seq-lm").given_tokens == 0  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("model_type", ["t5gemma", "t5"])

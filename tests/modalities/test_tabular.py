@@ -19,14 +19,15 @@ import torch
 from eir_seq.commands import main
 from eir_seq.config.validation import validate_experiment
 from eir_seq.data.encoded import EncodedInMemory
-from eir_seq.data.settle import guess_type, settle
+from eir_seq.data.resolve import guess_type, resolve
 from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from eir_seq.inference.predictor import Predictor
 from eir_seq.modalities import load_modality
 from eir_seq.modalities.base import Draw
+from eir_seq.modalities.tabular.codes import KNOWN, MISSING, UNSEEN
 from eir_seq.modalities.tabular.config import TabularInputConfig
-from eir_seq.modalities.tabular.encoders.columns import KNOWN, MISSING, UNSEEN, PiecewiseLinear
+from eir_seq.modalities.tabular.encoders.columns import PiecewiseLinear
 from eir_seq.modalities.tabular.preprocess import FURTHEST, FittedTabular, Tabular, TabularCollator
 from eir_seq.randomness import derive_seed
 from eir_seq.rows import Rows
@@ -307,7 +308,7 @@ def test_patterns_and_auto_take_what_is_left(tmp_path: Path) -> None:
     raw["inputs"]["clinic"] = {"type": "tabular", "continuous": ["lab_*"], "columns": "auto"}
     raw["trainer"]["max_steps"] = 2
     config = validate_experiment(raw)
-    settled, said = settle(config)
+    settled, said = resolve(config)
     clinic: Any = settled.inputs["clinic"]
     assert clinic.categorical == ["ward", "flag"]
     assert clinic.continuous == ["lab_a", "lab_b", "age", "dose", "visits"]
@@ -374,7 +375,7 @@ def test_wrong_columns_and_options_are_named(tmp_path: Path, clinic: dict[str, A
     raw = experiment(tmp_path, rows=20).model_dump(mode="json")
     raw["inputs"]["clinic"] = {"type": "tabular", **clinic}
     with pytest.raises(UserError) as refused:
-        settle(validate_experiment(raw))
+        resolve(validate_experiment(raw))
     assert str(refused.value).splitlines()[0].startswith(said)
 
 
@@ -384,7 +385,7 @@ def test_names_that_hold_signs_of_patterns_are_found(tmp_path: Path) -> None:
     raw = experiment(tmp_path, rows=20).model_dump(mode="json")
     raw["data"] |= {"train": str(path), "test": None}
     raw["inputs"]["clinic"] = {"type": "tabular", "continuous": ["p*"]}
-    clinic: Any = settle(validate_experiment(raw))[0].inputs["clinic"]
+    clinic: Any = resolve(validate_experiment(raw))[0].inputs["clinic"]
     assert clinic.continuous == ["p*"]
     assert list(clinic.columns()) == ["p*"]
 

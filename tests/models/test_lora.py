@@ -282,7 +282,7 @@ def test_patterns_that_freeze_nothing_or_half_a_tensor() -> None:
 def test_every_parameter_has_a_published_name(model_type: str) -> None:
     model: Any = tiny(model_type)
     names = published_names(model)
-    assert {ours for named in names.values() for ours in named.ours} >= {name for name, _ in model.named_parameters()}
+    assert {name for named in names.values() for name in named.native} >= {name for name, _ in model.named_parameters()}
     published = model.published_tensors()
     assert set(names) <= set(published)
     for name in linear_modules(model):

@@ -23,7 +23,7 @@ from eir_seq.errors import UserError
 from eir_seq.outputs import build_output, load_output
 from eir_seq.outputs.array import output as array_output
 from eir_seq.outputs.array.config import ArrayOutputConfig
-from eir_seq.outputs.arrays import forms
+from eir_seq.outputs.arrays import output as grid_output
 from eir_seq.outputs.arrays.decoder_configs import CnnDecoderOptions, LclDecoderOptions
 from eir_seq.outputs.arrays.decoders import CnnDecoder, Decoder, LclDecoder
 from eir_seq.outputs.arrays.report import section
@@ -53,7 +53,7 @@ def numbers(dimensions: int, seed: int = 0, missing: float = 0.2) -> np.ndarray[
 def _few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are measured in several parts."""
     monkeypatch.setattr(array_output, "ROWS_AT_ONCE", 3)
-    monkeypatch.setattr(forms, "VALUES_AT_ONCE", 100)
+    monkeypatch.setattr(grid_output, "VALUES_AT_ONCE", 100)
 
 
 # ------------------------------------------------------------------------------------------------------- numbers

@@ -16,6 +16,7 @@ from eir_seq.outputs import build_output, load_output
 from eir_seq.outputs.classes.names import sorted_classes
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from eir_seq.outputs.classification.output import FittedClassification
+from eir_seq.outputs.measure import OutputMetrics
 
 
 def fitted(labels: list[Any], **options: Any) -> FittedClassification:
@@ -148,12 +149,12 @@ def test_metrics_are_those_of_scikit_learn_however_the_rows_are_cut(
     # Rounding makes ties, which ranks have to handle.
     raw = (torch.randn(len(labels), size, generator=torch.Generator().manual_seed(seed)) * 4).round() / 4
     target = torch.tensor(labels)
-    accumulated = output.metrics()
+    accumulated = OutputMetrics(output)
     for start in range(0, len(labels), batch):
         accumulated.update(raw[start : start + batch], target[start : start + batch])
     values = accumulated.compute()
 
-    whole = output.metrics()
+    whole = OutputMetrics(output)
     whole.update(raw, target)
     assert values == whole.compute()
     assert all(math.isfinite(value) for value in values.values())
@@ -192,7 +193,7 @@ def test_metrics_are_those_of_scikit_learn_however_the_rows_are_cut(
 
 def test_declared_metrics_are_those_computed() -> None:
     output = fitted(LETTERS)
-    metrics = output.metrics()
+    metrics = OutputMetrics(output)
     metrics.update(torch.randn(6, 3), output.targets({"label": LETTERS}))
     names = set(metrics.compute())
     assert {name for name in names if "(" not in name} == ClassificationOutputConfig.monitored().keys() - {"cost"}
@@ -206,14 +207,14 @@ def test_declared_metrics_are_those_computed() -> None:
 
 def test_rank_metrics_tell_rows_apart_whose_single_precision_probability_is_one() -> None:
     output = fitted(["a", "b"])
-    metrics = output.metrics()
+    metrics = OutputMetrics(output)
     metrics.update(torch.tensor([[0.0, 20.0], [0.0, 25.0], [0.0, 30.0]]), torch.tensor([0, 1, 1]))
     assert metrics.compute()["auroc"] == 1.0
 
 
 def test_metrics_without_rows_and_after_reset() -> None:
     output = fitted(LETTERS)
-    metrics = output.metrics()
+    metrics = OutputMetrics(output)
     assert metrics.compute() == {}
     metrics.update(torch.randn(2, 3), torch.tensor([0, 1]))
     metrics.reset()
@@ -221,7 +222,7 @@ def test_metrics_without_rows_and_after_reset() -> None:
 
 
 def test_outputs_that_are_not_finite_fail_the_run() -> None:
-    metrics = fitted(LETTERS).metrics()
+    metrics = OutputMetrics(fitted(LETTERS))
     metrics.update(torch.tensor([[0.0, math.nan, 1.0], [0.0, 1.0, 2.0]]), torch.tensor([0, 1]))
     with pytest.raises(RunFailed, match="1 of 2 rows"):
         metrics.compute()
@@ -230,7 +231,7 @@ def test_outputs_that_are_not_finite_fail_the_run() -> None:
 def test_many_classes_have_no_metrics_of_their_own() -> None:
     labels = list(range(101)) * 2
     output = fitted(labels)
-    metrics = output.metrics()
+    metrics = OutputMetrics(output)
     metrics.update(torch.randn(len(labels), 101), output.targets({"label": labels}))
     assert set(metrics.compute()) == ClassificationOutputConfig.monitored().keys() - {"cost"}
 

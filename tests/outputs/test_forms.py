@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from eir_seq.errors import UserError
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.base import measure
+from eir_seq.outputs.measure import measure
 from eir_seq.outputs.regression.config import RegressionOutputConfig
 from eir_seq.outputs.regression.output import FittedRegression
 

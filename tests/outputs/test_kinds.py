@@ -16,6 +16,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import Output
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
+from eir_seq.outputs.measure import OutputMetrics
 from eir_seq.outputs.regression.config import RegressionOutputConfig
 from eir_seq.registry import METRICS, OUTPUTS, Registry, imported
 
@@ -63,7 +64,7 @@ def test_a_registered_metric_is_measured_and_may_be_monitored() -> None:
     assert "brier" in ClassificationOutputConfig.monitored()
     assert "brier" not in RegressionOutputConfig.monitored()
     output = build_output("kind", ClassificationOutputConfig(column="c")).fit({"c": ["a", "b"]})
-    metrics = output.metrics()
+    metrics = OutputMetrics(output)
     metrics.update(torch.zeros(2, 2), torch.tensor([0, 1]))
     assert metrics.compute()["brier"] == 0.5
 
@@ -71,7 +72,7 @@ def test_a_registered_metric_is_measured_and_may_be_monitored() -> None:
 @pytest.mark.usefixtures("registered")
 def test_a_metric_that_is_undefined_is_absent() -> None:
     output = build_output("undefined", ClassificationOutputConfig(column="c")).fit({"c": ["a", "b"]})
-    metrics = output.metrics()
+    metrics = OutputMetrics(output)
     metrics.update(torch.zeros(2, 2), torch.tensor([0, 1]))
     assert "brier" not in metrics.compute()
 

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 
 from eir_seq.errors import UserError
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.base import measure
+from eir_seq.outputs.measure import measure
 from eir_seq.outputs.ordinal.config import OrdinalOutputConfig
 from eir_seq.outputs.ordinal.output import CumulativeLink, FittedOrdinal
 

@@ -16,7 +16,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from eir_seq.errors import UserError
 from eir_seq.modalities.files import locate
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.arrays import forms
+from eir_seq.outputs.arrays import output as grid_output
 from eir_seq.outputs.image import output as image_output
 from eir_seq.outputs.image.config import ImageOutputConfig
 
@@ -46,7 +46,7 @@ def fitted(cells: list[Any], **changes: Any) -> Any:
 @pytest.fixture(autouse=True)
 def _few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_output, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(forms, "VALUES_AT_ONCE", 800)
+    monkeypatch.setattr(grid_output, "VALUES_AT_ONCE", 800)
 
 
 @pytest.mark.parametrize("mode", CHANNELS)

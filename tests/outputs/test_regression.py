@@ -14,6 +14,7 @@ from sklearn import metrics as sk
 
 from eir_seq.errors import UserError
 from eir_seq.outputs import build_output, load_output
+from eir_seq.outputs.measure import OutputMetrics
 from eir_seq.outputs.regression.config import RegressionOutputConfig
 from eir_seq.outputs.regression.output import FittedRegression, Regression
 
@@ -74,7 +75,7 @@ def test_metrics_are_those_of_scikit_learn_however_the_rows_are_cut(rows: int, s
     values = (torch.randn(rows, generator=draw) * 3 + 4).round(decimals=1).double().tolist()
     target = output.targets({"stars": values})
     raw = target[:, None] + (torch.randn(rows, 1, generator=draw) * 2).round() / 2
-    accumulated = output.metrics()
+    accumulated = OutputMetrics(output)
     for start in range(0, rows, batch):
         accumulated.update(raw[start : start + batch], target[start : start + batch])
     computed = accumulated.compute()
@@ -95,7 +96,7 @@ def test_spearman_is_scipys() -> None:
     output = fitted(TARGETS)
     raw = torch.tensor([[0.1], [0.5], [0.5], [-1.0], [2.0]])
     target = torch.tensor([0.0, 1.0, 2.0, 2.0, 3.0])
-    metrics = output.metrics()
+    metrics = OutputMetrics(output)
     metrics.update(raw, target)
     expected = stats.spearmanr(raw[:, 0].numpy(), target.numpy()).statistic
     assert metrics.compute()["spearman"] == pytest.approx(expected, abs=1e-6)
@@ -103,7 +104,7 @@ def test_spearman_is_scipys() -> None:
 
 def test_declared_metrics_are_those_computed() -> None:
     output = fitted(TARGETS)
-    metrics = output.metrics()
+    metrics = OutputMetrics(output)
     metrics.update(torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0.0, 2.0, 1.0]))
     assert set(metrics.compute()) == RegressionOutputConfig.metrics().keys() - output.config.unmeasured().keys()
 
@@ -118,7 +119,7 @@ def test_declared_metrics_are_those_computed() -> None:
 )
 def test_undefined_metrics_are_absent(raw: list[list[float]], target: list[float], absent: set[str]) -> None:
     output = fitted(TARGETS)
-    metrics = output.metrics()
+    metrics = OutputMetrics(output)
     metrics.update(torch.tensor(raw), torch.tensor(target))
     declared = RegressionOutputConfig.metrics().keys() - output.config.unmeasured().keys()
     assert declared - set(metrics.compute()) == absent

@@ -17,7 +17,7 @@ from eir_seq.outputs import build_output, load_output
 from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.generation.writing import Writer, spread
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
-from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm
+from eir_seq.outputs.seq2seq_lm.fitted import FittedSeq2SeqLm
 from eir_seq.outputs.seq2seq_lm.text_metrics import text_metrics
 from eir_seq.tokenizers import train_tokenizer
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from eir_seq.errors import UserError
-from eir_seq.outputs.base import FittedOutput, measure
+from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.measure import measure
 from eir_seq.outputs.similarity import output as module
 from eir_seq.outputs.similarity import search as search_module
 from eir_seq.outputs.similarity.config import SimilarityOutputConfig

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from eir_seq.config.outputs import NO_ANSWER
+from eir_seq.config.tokenizers import WordTokenizerConfig
 from eir_seq.config.validation import validate_experiment
 from eir_seq.data.dataset import BatchKey
 from eir_seq.errors import UserError
@@ -25,6 +26,7 @@ from eir_seq.outputs.span.answers import best_answers
 from eir_seq.outputs.span.config import SpanOutputConfig
 from eir_seq.outputs.span.output import END, FROM, START, TO
 from eir_seq.outputs.span.scores import exact_match, f1
+from eir_seq.tokenizers import train_tokenizer
 from eir_seq.training.assemble import assemble
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.console import Console
@@ -339,3 +341,47 @@ def test_windows_need_the_input_for_themselves(tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         validate_experiment(given)
     assert "outputs.answer.stride: cannot be used: outputs.kind reads one vector per text" in str(raised.value)
+
+
+TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 200}
+XLNET = {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 32, "vocab_size": 200}
+BART = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "vocab_size": 200} | {
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+}
+
+
+def from_checkpoint(folder: Path, model: Any, **more: Any) -> Any:
+    """The parts of an experiment whose input reads a saved model."""
+    model.save_pretrained(folder / "model")
+    train_tokenizer(WordTokenizerConfig(), [row["context"] for row in rows(40)]).save(folder / "model")
+    source = {"model": {"model_type": str(folder / "model"), "pretrained_model": True}}
+    with Console() as console:
+        return assemble(validate_experiment(experiment(folder, source=source | more)), console)
+
+
+def test_the_head_of_a_checkpoint_for_question_answering_is_loaded(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.BertForQuestionAnswering(transformers.BertConfig(**TINY)).eval()
+    parts = from_checkpoint(tmp_path, theirs, max_length=64)
+    batch = parts.data.encoded["validation"][BatchKey((0,))]
+    given = {name: x for name, x in batch["inputs"]["context"].items() if name not in ("offsets", "window_rows")}
+    with torch.no_grad():
+        raw, wanted = parts.network.eval()(batch["inputs"])["answer"], theirs(**given)
+    assert torch.allclose(raw[0, :, START], wanted.start_logits[0], atol=1e-6)
+    assert torch.allclose(raw[0, :, END], wanted.end_logits[0], atol=1e-6)
+    assert wanted.start_logits.std() > 0.01, "the scores differ"
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("XLNetForQuestionAnswering", XLNET), ("BartForQuestionAnswering", BART), ("BertModel", TINY)]
+)
+def test_other_heads_are_new(tmp_path: Path, capsys: Any, name: str, sizes: dict[str, Any]) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = getattr(transformers, name)
+    from_checkpoint(tmp_path, model(model.config_class(**sizes)))
+    said = [line for line in capsys.readouterr().out.splitlines() if "outputs.answer" in line]
+    message = "warning: outputs.answer: starts with a new head, as that of"
+    reason = f"{message} {name} ({tmp_path / 'model'}) is not one linear layer with two scores per token"
+    assert said == ([reason] if "Answering" in name else [])

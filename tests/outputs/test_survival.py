@@ -351,5 +351,5 @@ def test_report(several: bool) -> None:
 
 def test_steps() -> None:
     steps = Steps(start=1.0, times=[1.0, 2.0, 3.0], values=[0.9, 0.8, 0.7])
-    assert steps.thinned(2).times == [1.0, 3.0]
+    assert steps.subsampled(2).times == [1.0, 3.0]
     assert steps([0.5, 1.0, 9.0]).tolist() == [1.0, 0.9, 0.7]

@@ -17,8 +17,8 @@ from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.generation.writing import Writer
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 from eir_seq.outputs.seq2seq_lm.decoder import StateDecoder
+from eir_seq.outputs.seq2seq_lm.fitted import Seq2SeqLmState
 from eir_seq.outputs.seq2seq_lm.from_states import FittedTextFromStates
-from eir_seq.outputs.seq2seq_lm.output import Seq2SeqLmState
 from eir_seq.tokenizers import train_tokenizer
 from tests.models.tiny import DROPOUTS, OPTIONS, noisy
 

@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from eir_seq.errors import UserError
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.base import measure
 from eir_seq.outputs.classes.names import DECISION_METRICS
 from eir_seq.outputs.classes.thresholds import best_shift, best_shifts
 from eir_seq.outputs.classification.config import ClassificationOutputConfig
 from eir_seq.outputs.classification.output import FittedClassification
+from eir_seq.outputs.measure import measure
 
 REFERENCES: dict[str, Any] = {
     "accuracy": sk.accuracy_score,

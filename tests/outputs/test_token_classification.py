@@ -9,7 +9,7 @@ import torch
 from eir_seq.errors import UserError
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs import build_output, load_output
-from eir_seq.outputs.base import KeptRows
+from eir_seq.outputs.measure import KeptRows
 from eir_seq.outputs.token_classification.config import TokenClassificationOutputConfig
 from eir_seq.outputs.token_classification.output import FittedTokenClassification, TokenClassificationHead
 

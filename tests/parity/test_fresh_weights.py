@@ -32,7 +32,7 @@ def test_moments_of_fresh_weights(case: Case) -> None:
     torch.manual_seed(0)
     model = create_model(case.model_type, case.options)
     ours = model.published_tensors()
-    unread = {row.theirs for row in model.declared.body_rows(model.config) if isinstance(row, Unused)}
+    unread = {row.published for row in model.declared.body_rows(model.config) if isinstance(row, Unused)}
     wrong = []
     for name, tensor in ours.items():
         if name not in theirs or name in unread:

@@ -100,7 +100,7 @@ def test_when_states_are_kept(tmp_path: Path) -> None:
 
 
 def test_kept_states_of_padding(tmp_path: Path) -> None:
-    """Asked for, they are those of the oracle, of padding too."""
+    """Questions for, they are those of the oracle, of padding too."""
     models = both(tmp_path)
     theirs = models.oracle(**padded()).mems
     for our_state, their_state in zip(models.ours(**padded(), use_mems=True).mems, theirs, strict=True):

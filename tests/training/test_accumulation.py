@@ -24,8 +24,8 @@ from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console
 from eir_seq.training.evaluation import evaluate, evaluation_mode
 from eir_seq.training.fit import fit
-from eir_seq.training.groups import loss_counts, mean_loss
 from eir_seq.training.loop import RunLoop
+from eir_seq.training.losses import loss_counts, mean_loss
 from eir_seq.training.metrics_file import read_metrics
 from eir_seq.training.module import TrainingModule
 from eir_seq.training.monitor import monitor_of

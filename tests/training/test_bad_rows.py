@@ -14,7 +14,7 @@ import pytest
 
 from eir_seq.config.validation import validate_experiment
 from eir_seq.errors import UserError
-from eir_seq.training.assemble import Parts, assemble, settled
+from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.console import Console
 from tests.training.everything import DECODER, INPUTS, OUTPUTS, SPAN, experiment, write_rows
 
@@ -60,7 +60,7 @@ def faults(
 
 def assembled(experiment: dict[str, Any]) -> Parts:
     with Console() as console:
-        return assemble(settled(validate_experiment(experiment), console), console)
+        return assemble(resolved(validate_experiment(experiment), console), console)
 
 
 def setting(column: str, value: Any, row: int | None = None) -> Callable[[list[Row]], None]:
@@ -213,7 +213,7 @@ def test_columns_of_lists_are_no_categories(folder: Path) -> None:
     (folder / "train.jsonl").write_text((folder / "good.jsonl").read_text())
     with Console() as console:
         config = validate_experiment(experiment(folder, {"all": {"type": "tabular", "columns": "auto"}}, LABEL))
-        found: Any = settled(config, console).inputs["all"]
+        found: Any = resolved(config, console).inputs["all"]
     assert not {"tags", "numbers", "answers"} & {*found.categorical, *found.continuous}
     assert {"ward", "age"} <= {*found.categorical, *found.continuous}
 

@@ -21,13 +21,15 @@ from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
 from eir_seq.inference.predictor import Predictor
 from eir_seq.inference.report import write_report
-from eir_seq.outputs.base import measure
+from eir_seq.outputs.measure import measure
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.check import check
 from eir_seq.training.console import Console
 from eir_seq.training.evaluation import evaluate
-from eir_seq.training.groups import Groups, batch_loss, loss_counts, loss_terms, weighted_loss
+from eir_seq.training.groups import Groups
+from eir_seq.training.losses import loss_counts, loss_terms, weighted_loss
+from eir_seq.training.objective import batch_loss
 from eir_seq.training.run import train
 from eir_seq.training.signals import Stopped
 from tests.training.table import TINY

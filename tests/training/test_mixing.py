@@ -30,7 +30,8 @@ from eir_seq.models.output import TokenStates
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.console import Console
 from eir_seq.training.evaluation import evaluate
-from eir_seq.training.groups import Groups, loss_counts, loss_terms, mean_loss, training_outputs
+from eir_seq.training.groups import Groups
+from eir_seq.training.losses import loss_counts, loss_terms, mean_loss, training_outputs
 from eir_seq.training.mixing import Mixer, layer_names
 from eir_seq.training.network import Network
 from eir_seq.training.run import train

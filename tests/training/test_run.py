@@ -18,6 +18,7 @@ import yaml
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.inference.report import write_report
+from eir_seq.training import follow
 from eir_seq.training import run as run_module
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.check import check
@@ -350,7 +351,7 @@ def test_a_disk_too_small_for_checkpoints_is_refused_at_the_start(
 
 
 def test_memory_that_ends_in_the_last_evaluation_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "evaluate", lambda *args, **kwargs: torch.empty(1 << 60))
+    monkeypatch.setattr(follow, "evaluate", lambda *args, **kwargs: torch.empty(1 << 60))
     with pytest.raises(RunFailed, match="out of memory in evaluation"):
         train(table_experiment(tmp_path, trainer={"max_epochs": 1}))
 
@@ -424,7 +425,8 @@ def test_monitors() -> None:
     [
         ({"accelerator": "gpu"}, "trainer.accelerator"),
         ({"precision": "16-mixed"}, "trainer.precision"),
-        ({"devices": 2}, "trainer.devices"),
+        ({"devices": 1000}, "trainer.devices"),
+        ({"num_nodes": 2}, "trainer.num_nodes"),
         ({"max_epochs": None}, "trainer.max_epochs"),
     ],
 )

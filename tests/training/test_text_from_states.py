@@ -17,7 +17,8 @@ from eir_seq.inference.predict import predict
 from eir_seq.inference.report import write_report
 from eir_seq.models import create_model, from_pretrained
 from eir_seq.tokenizers import train_tokenizer
-from eir_seq.training.assemble import assemble, build_network
+from eir_seq.training.assemble import assemble
+from eir_seq.training.build import build_network
 from eir_seq.training.bundle import read_bundle
 from eir_seq.training.console import Console
 from eir_seq.training.report_data import ReportData

@@ -23,8 +23,8 @@ from eir_seq.modalities.base import Collator
 from eir_seq.modalities.json_state import JsonFittedModality, JsonModality
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
+from eir_seq.outputs.seq2seq_lm.fitted import Seq2SeqLmState
 from eir_seq.outputs.seq2seq_lm.from_states import FittedTextFromStates
-from eir_seq.outputs.seq2seq_lm.output import Seq2SeqLmState
 from eir_seq.rows import Rows
 from eir_seq.tokenizers import train_tokenizer
 from eir_seq.training.assemble import Parts, assemble

@@ -1,7 +1,7 @@
 """``sweep``: a search over values of config keys, each trial in its own process.
 
-`study` shares the trials among workers, `worker` runs them, `checks` looks at the space before the first one,
-`starts` reads earlier runs, and `results` writes what came out.
+`study` shares the trials among workers, `worker` runs them, `trial` is one of their processes, `engines` chooses where,
+`checks` looks at the space before the first one, `starts` reads earlier runs, and `results` writes what came out.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any
 
 from hydra.core.utils import filter_overrides
 
+from eir_seq import plugins
+from eir_seq.commands.engines import Engine
 from eir_seq.commands.search.checks import check_building, check_ends
+from eir_seq.commands.search.engines import open_runner
 from eir_seq.commands.search.objective import Objective, objectives_of
 from eir_seq.commands.search.results import SWEEP, print_results, value_names, write_sweep, write_trials
 from eir_seq.commands.search.starts import starting_points
 from eir_seq.commands.search.study import Claim, Study
-from eir_seq.commands.search.worker import Worker
 from eir_seq.commands.sweep import Sweep, job_command
 from eir_seq.commands.train import parse_flags
 from eir_seq.config.overrides import normalized
@@ -33,8 +35,9 @@ from eir_seq.randomness import generator
 from eir_seq.training.redaction import redact, redact_words
 
 MAX_TRIALS = 10_000
+WORKER = (sys.executable, "-m", "eir_seq", "sweep")
 _DEFAULT_TRIALS = 20
-_OF_MACHINES = (*APART_FROM_SETTINGS, "trainer.accelerator", "trainer.devices")
+_OF_MACHINES = (*APART_FROM_SETTINGS, "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Keys that workers of one study may set to different values."""
 _HELP = """\
   python -m eir_seq sweep experiment=NAME sweep=SWEEP [sweep.KEY=VALUE ...] [GROUP=OPTION ...] [KEY=VALUE ...]
@@ -46,6 +49,7 @@ command line with several values, such as optimizer.lr='tag(log,interval(1e-4,1e
   sweep.sampler=tpe        random, grid, tpe, cmaes, gp
   sweep.pruner=hyperband   none, median, asha, hyperband: stops trials early that do badly
   sweep.n_jobs=2           trials at once
+  sweep.engine=local       local (processes of this machine), ray, slurm
   sweep.timeout=3600       seconds per trial
   sweep.dir=DIR            the folder of the sweep: trials.csv, a run folder for each trial, jobs/N.log
   sweep.storage=URL        the study, if several machines work on it: postgresql://..., sqlite:///..., journal:///...
@@ -67,7 +71,7 @@ def run(arguments: list[str]) -> int:
     request = read_sweep(flags.overrides)
     composed, everything = check_ends(request)
     objectives = objectives_of(composed.config, request.config)
-    search = Search(request, composed.config, objectives)
+    search = Search(request, composed.config, objectives, flags.overrides)
     if dry:
         _build(everything)
         _print_space(request, search)
@@ -80,6 +84,7 @@ class Search:
 
     Args:
         request: settings, space, and the words that all trials share.
+        arguments: the command line that these are from.
         experiment: the first setting, as composed.
         objectives: what is optimized.
 
@@ -87,7 +92,14 @@ class Search:
         UserError: a starting point is not in the space, or a grid is too large.
     """
 
-    def __init__(self, request: SweepRequest, experiment: ExperimentConfig, objectives: Sequence[Objective]) -> None:
+    def __init__(
+        self,
+        request: SweepRequest,
+        experiment: ExperimentConfig,
+        objectives: Sequence[Objective],
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.arguments = tuple(arguments)
         self.request, self.experiment, self.objectives = request, experiment, objectives
         name = request.name or "sweep"
         self.folder = Path(request.config.dir or Path("sweeps") / experiment.name / name).expanduser()
@@ -103,49 +115,67 @@ class Search:
 
     def run(self, everything: Sequence[Sequence[str]]) -> int:
         """Work on the study until there is nothing left to do; returns the exit code."""
-        request, config = self.request, self.request.config
-        study = Study(
-            config,
-            request.space,
-            self._made_folder(),
+        request = self.request
+        folder = self._made_folder()
+        with open_runner(self) as runner:
+            study = self.study()
+            if not study.exists():  # a space that cannot be built leaves none, so that it can be corrected
+                _build(everything)
+            if study.begin(self._setting()):
+                _say(f"study {self.study_name}: {sum(t.state != 'running' for t in study.trials())} trials have ended")
+            write_sweep(
+                folder,
+                {
+                    "study": self.study_name,
+                    "storage": request.config.storage,
+                    "directions": dict(
+                        zip(value_names(self.objectives), (x.direction for x in self.objectives), strict=True)
+                    ),
+                    "objectives": [item.name for item in self.objectives],
+                    "overrides": redact_words(list(request.words)),
+                    "space": self._setting()["space"],
+                },
+            )
+            self.write(study)
+            stopped_by = runner.run(study)
+        self.write(study)
+        trials = study.trials()
+        print_results(folder, trials, request.space, self.objectives, request.words)
+        if stopped_by is not None:
+            return 128 + stopped_by
+        return 0 if any(trial.state == "complete" for trial in trials) else EXIT_RUN_FAILED
+
+    def study(self) -> Study:
+        """The study, as this process has it."""
+        return Study(
+            self.request.config,
+            self.request.space,
+            self.folder,
             self.study_name,
             [item.direction for item in self.objectives],
             seed=self.experiment.seed,
             total=self.total,
             fixed=self.fixed,
         )
-        if not study.exists():  # a space that cannot be built leaves none, so that it can be mended
-            _build(everything)
-        if study.begin(self._setting()):
-            _say(f"study {self.study_name}: {sum(t.state != 'running' for t in study.trials())} trials have ended")
-        write_sweep(
-            self.folder,
-            {
-                "study": self.study_name,
-                "storage": config.storage,
-                "directions": dict(
-                    zip(value_names(self.objectives), (x.direction for x in self.objectives), strict=True)
-                ),
-                "objectives": [item.name for item in self.objectives],
-                "overrides": redact_words(list(request.words)),
-                "space": self._setting()["space"],
-            },
-        )
-        jobs = Sweep(self.folder, job_command, n_jobs=config.n_jobs, say=_say)
 
-        def write() -> None:
-            write_trials(self.folder, study.trials(), request.space, self.objectives)
+    def jobs(self, engine: Engine | None = None) -> Sweep:
+        """The processes of trials, run by an engine."""
+        return Sweep(self.folder, job_command, engine=engine, say=_say)
 
-        write()
-        Worker(study, jobs, self._words, self.objectives, config, finished=write, say=_say).run()
-        write()
-        trials = study.trials()
-        print_results(self.folder, trials, request.space, self.objectives, request.words)
-        if jobs.stopped_by is not None:
-            return 128 + jobs.stopped_by
-        return 0 if any(trial.state == "complete" for trial in trials) else EXIT_RUN_FAILED
+    def write(self, study: Study) -> None:
+        """Write the table of trials."""
+        write_trials(self.folder, study.trials(), self.request.space, self.objectives)
 
-    def _words(self, claim: Claim) -> list[str]:
+    def worker_command(self) -> list[str]:
+        """The command line of a worker of this study, on this machine or another, that runs one trial at a time."""
+        ours = ("sweep.engine=", "sweep.n_jobs=", "sweep.slurm.", "sweep.ray.", "sweep.dir=")
+        words = [word for word in self.arguments if not word.startswith(ours)]
+        modules = [f"--plugins={','.join(plugins.loaded())}"] if plugins.loaded() else []
+        folder = f"sweep.dir={self.folder.absolute()}"
+        return [*WORKER, *modules, *words, "sweep.engine=local", "sweep.n_jobs=1", folder]
+
+    def words(self, claim: Claim) -> list[str]:
+        """The overrides of a trial."""
         return list(filter_overrides(normalized([*self.request.words, *self.request.chosen(claim.chosen)])))
 
     def _setting(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eir_seq.config.schema import ExperimentConfig, MonitorConfig
-from eir_seq.config.sweeps import Direction, SweepConfig
+from eir_seq.config.sweep_settings import Direction, SweepConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json, read_text
 from eir_seq.training.monitor import monitor_of

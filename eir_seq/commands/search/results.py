@@ -14,7 +14,8 @@ from typing import Any
 
 from eir_seq.commands.search.objective import Objective
 from eir_seq.commands.search.study import Trial
-from eir_seq.config.sweeps import Dimension, Direction, best_first
+from eir_seq.config.sweep_settings import Direction
+from eir_seq.config.sweeps import Dimension, best_first
 from eir_seq.errors import printable
 from eir_seq.files import read_json
 from eir_seq.machine import writing

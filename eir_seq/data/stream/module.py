@@ -100,9 +100,6 @@ class StreamedDataModule(DataModule):
         place = {"rank": self.rank, "world_size": self.world_size}
         if table.counts is not None and data.max_tokens is None and not self._is_arranged:
             order = EpochOrder(table.counts, batch_size=data.batch_size, buffer=data.shuffle_buffer, seed=config.seed)
-            if order.smallest < self.world_size:
-                message = f"batches of {order.smallest} rows cannot be shared by {self.world_size} processes"
-                raise UserError(Fault("data.batch_size", message))
             windows = EpochWindows(table, order, encoder, by_length=data.length_buckets, **place)
             found = _Epochs(windows, order, batches_within(settings.limit_of("train"), order.num_batches))
             found.sampler.fixed = settings.overfit_batches is not None

@@ -70,9 +70,6 @@ class EpochOrder:
         self.lanes = lanes_of(batch_size, len(self.counts))
         self.num_batches = -(-self.num_rows // batch_size)
         self.window_batches = max(1, buffer // batch_size)
-        lane_rows = [self._lane(lane) for lane in range(self.lanes)]
-        self.smallest = sum((end - first) // self.num_batches for first, end in lane_rows)
-        """Rows that every batch has at least."""
 
     def pieces(self, epoch: int) -> list[int]:
         """The order in which an epoch reads the pieces."""
@@ -102,11 +99,6 @@ class EpochOrder:
             order = order[np.argsort(lengths[order], kind="stable")]
         cut = np.split(order, np.cumsum(rows.sizes)[:-1])
         return [cut[place] for place in generator(self.seed, "batches", epoch, window).permutation(len(cut)).tolist()]
-
-
-def share_of(batch: Sequence[int], rank: int, world_size: int) -> tuple[int, ...]:
-    """A process's rows of a batch."""
-    return tuple(batch[rank::world_size])
 
 
 def pass_batches(

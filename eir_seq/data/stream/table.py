@@ -7,9 +7,8 @@ are too far away for that: their sample is the beginning of up to `SAMPLED_SHARD
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,14 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from eir_seq.config.schema import DataConfig
-from eir_seq.data.class_checks import check_classes, check_learnable, class_spelling
-from eir_seq.data.encoded import Progress
-from eir_seq.data.id_lists import is_id_list
-from eir_seq.data.readers.base import BadRow, FaultLog, RawTable, wanted_of
+from eir_seq.data.readers.base import BadRow
 from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows
-from eir_seq.data.source import Splits, finish, read_parts
-from eir_seq.data.stream.shards import Chunk, Shards, open_shards
-from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.data.stream.shards import Chunk, Shards
+from eir_seq.errors import RunFailed
 from eir_seq.randomness import derive_seed, generator
 from eir_seq.remote import shown
 
@@ -35,7 +30,6 @@ SAMPLED_SHARDS = 16
 """Shards of a Hub dataset that its sample is taken from."""
 SOURCE_BITS = 40
 """Rows of one file that are told apart, as a power of two."""
-PARTS = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -138,64 +132,6 @@ class StreamedTable:
         column, seed = self.data.group or ID, self.data.split_seed
         values = table.column(column).to_pylist()
         return np.fromiter((derive_seed(seed, "split", value) for value in values), np.int64, len(values))
-
-
-def load_streamed(data: DataConfig, roles: Roles, progress: Progress | None = None) -> Splits:
-    """The sample of the training rows, the rows of validation and test, and the table to be streamed.
-
-    Raises `UserError` with what is wrong in the files, as `eir_seq.data.source.load_splits` does.
-    """
-    from eir_seq.data.stream.survey import surveyed
-
-    faults = FaultLog()
-    for name in PARTS:
-        given = getattr(data, name)
-        if isinstance(given, str) and is_id_list(given, data, roles):
-            faults.add(
-                "lists", f"data.{name}", f"{given} lists ids, by which streamed rows are not held out; give rows"
-            )
-    faults.raise_any()
-    shards = open_shards(data, wanted_of(roles, data))
-    others = read_parts(
-        data.model_copy(update={"train": None, "streaming": False}), roles, only=PARTS, need_targets=True
-    )
-    drawn = {name: part for name in PARTS if isinstance(part := getattr(data, name), int | float)}
-    if sum(part for part in drawn.values() if isinstance(part, float)) >= 1:
-        listed = " and ".join(f"{part} ({name})" for name, part in drawn.items())
-        raise UserError(Fault("data.test", f"{listed} of the training rows leave none to train on"))
-    found = surveyed(StreamedTable(shards, roles, data, _bounds(drawn)), drawn, progress)
-    if not found.sample.num_rows:
-        raise UserError(Fault("data.train", f"{shards.source} has no row to train on"))
-    record = {
-        "path": shards.source,
-        "sha256": found.digest,
-        "rows": found.table.num_rows,
-        "columns": found.sample.column_names,
-        "pieces": len(shards.pieces),
-        "streamed": True,
-    }
-    raw = RawTable(shards.source, found.sample, record=record)
-    train = CheckedRows(found.sample, found.skipped, tuple(row.before for row in found.skipped), raw)
-    parts = {"train": train, **others}
-    for name in drawn:
-        if not found.held[name].num_rows:
-            raise UserError(Fault(f"data.{name}", f"{getattr(data, name)} of the rows is none of them; give it a file"))
-    tables = {"train": found.sample, **found.held, **{name: part.table for name, part in others.items()}}
-    check_learnable(tables["train"], roles)
-    check_classes(tables, roles)
-    splits = finish(tables, parts, roles, class_spelling(tables["train"], roles))
-    fingerprint = hashlib.sha256(f"{splits.fingerprint} {found.digest}".encode()).hexdigest()
-    return replace(splits, stream=found.table, fingerprint=fingerprint)
-
-
-def _bounds(drawn: Mapping[str, float]) -> dict[str, int]:
-    """The hashes below which fractions of the rows are held out; numbers of rows are known once all are read."""
-    bounds, below = {}, 0.0
-    for name, part in drawn.items():
-        if isinstance(part, float):
-            below += part
-            bounds[name] = int(below * HASHES)
-    return bounds
 
 
 def sampled_shards(table: StreamedTable) -> list[int]:

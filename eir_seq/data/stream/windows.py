@@ -13,12 +13,11 @@ from torch.utils.data import DataLoader, Sampler
 
 from eir_seq.config.mixing import MixingConfig
 from eir_seq.data.batching import Rows
-from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, encode_split
+from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, encode_split, own_key
 from eir_seq.data.encoded import EncodedInMemory, Progress
-from eir_seq.data.stream.order import EpochOrder, pass_batches, share_of
+from eir_seq.data.stream.order import EpochOrder, pass_batches
 from eir_seq.data.stream.reader import Passes, Reader
 from eir_seq.data.stream.table import StreamedTable
-from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import FittedModality, RowSource
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.rows import Rows as TableRows
@@ -106,14 +105,15 @@ class EpochWindows:
             for lane, rows, own, start in zip(self.lanes, lanes, lengths, starts.tolist(), strict=False)
         ]
         batches = [_interleaved(batch) for batch in zip(*parts, strict=True)]
-        if not self.own_lanes:
-            batches = [batch[self.rank :: self.world_size] for batch in batches]
-        if split is None:
-            own_rows = np.concatenate(batches)
-            table, numbers = table.take(pa.array(own_rows)), numbers[own_rows]
+        rank, world_size = (0, 1) if self.own_lanes else (self.rank, self.world_size)
+        keys = [own_key(batch, key.epoch, rank, world_size) for batch in batches]
+        if split is None:  # where no batch depends on lengths, the rows of others are not encoded
+            own = np.concatenate([batch.rows for batch in keys])
+            table, numbers = table.take(pa.array(own)), numbers[own]
             split = self.encoder(table)
-            batches = np.split(np.arange(len(own_rows)), np.cumsum([len(batch) for batch in batches])[:-1])
-        return Window(numbered(split, numbers), [BatchKey(tuple(batch.tolist()), key.epoch) for batch in batches])
+            ends = np.cumsum([0, *(len(batch.rows) for batch in keys)]).tolist()
+            keys = [replace(k, rows=tuple(range(a, b))) for k, a, b in zip(keys, ends, ends[1:], strict=False)]
+        return Window(numbered(split, numbers), keys)
 
     def _reader(self, lane: int, epoch: int) -> Reader:
         """The reader of a lane, which goes on from window to window."""
@@ -161,12 +161,7 @@ class PassWindows:
             seed=self.encoder.seed,
             window=key.number,
         )
-        if (smallest := min(map(len, batches))) < self.world_size:
-            place = "data.batch_size" if self.max_tokens is None else "data.max_tokens"
-            message = f"a batch of {smallest} rows cannot be shared by {self.world_size} processes; raise it"
-            raise UserError(Fault(place, message))
-        shares = [share_of(batch.tolist(), self.rank, self.world_size) for batch in batches]
-        return Window(split, [BatchKey(share, key.epoch) for share in shares])
+        return Window(split, [own_key(batch, key.epoch, self.rank, self.world_size) for batch in batches])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_passes": None}

@@ -22,7 +22,7 @@ from eir_seq.files import read_json
 from eir_seq.modalities.array.config import ArrayInputConfig
 from eir_seq.modalities.array.moments import Moments
 from eir_seq.modalities.array_files import UNREADABLE, is_array_file, load_array, locate_array, name_of, shape_text
-from eir_seq.modalities.base import STATE_FILE, Draw, FittedModality, Modality, Purpose, RowSource, stacked
+from eir_seq.modalities.base import STATE_FILE, Draw, FittedModality, Modality, RowSource, stacked
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
 from eir_seq.modalities.file_cells import FileCells
@@ -71,50 +71,6 @@ class ArrayCells(FileCells):
             return f"{what} an array with infinite values"
         self.shape = array.shape
         return None
-
-
-class ArrayModality(Modality):
-    """An input of arrays, as configured."""
-
-    def __init__(self, name: str, config: ArrayInputConfig) -> None:
-        self.name, self.config = name, config
-        self._cells = ArrayCells(name, config)
-
-    @property
-    def cells(self) -> ArrayCells:
-        """How its column is read and checked; the same for all splits, which have arrays of one shape."""
-        return self._cells
-
-    @classmethod
-    def build(cls, name: str, config: ArrayInputConfig, purpose: Purpose) -> ArrayModality:
-        """The input called `name`."""
-        del purpose
-        return cls(name, config)
-
-    @classmethod
-    def load(cls, folder: Path) -> FittedArray:
-        """See `FittedArray.load`."""
-        return FittedArray.load(folder)
-
-    def fit(self, train_rows: Rows, seed: int) -> FittedArray:
-        """Measure mean and deviation of the training rows, a few rows at a time.
-
-        Raises:
-            UserError: a file cannot be read any more, or has another shape than the first; all values are missing.
-        """
-        del seed
-        config, column = self.config, train_rows.select_columns([self.config.column])
-        shape = read_array(column[0][config.column]).shape
-        grid = grid_of(shape, config.channels_first)
-        moments = Moments((0, 2, 3) if config.normalization == "channel" else (0,))
-        for start in range(0, column.num_rows, ROWS_AT_ONCE):
-            cells = column.select(range(start, min(start + ROWS_AT_ONCE, column.num_rows)))[config.column]
-            moments.add(np.stack([read_array(cell, shape) for cell in cells]).reshape(-1, *grid))
-        if not np.any(moments.count):
-            message = f"no training row has a value in column {config.column!r}: all of them are missing (NaN)"
-            raise UserError(Fault(f"inputs.{self.name}.column", message))
-        mean, deviation = (values[0].astype(np.float32) for values in (moments.mean, moments.deviation))
-        return FittedArray(self.name, config, shape, mean, deviation)
 
 
 @dataclass(eq=False)
@@ -195,6 +151,42 @@ class FittedArray(FittedModality):
             return cls(state["name"], config, tuple(state["shape"]), moments["mean"], moments["deviation"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise UserError(Fault(str(path), f"no fitted array input ({type(error).__name__}: {error})")) from None
+
+
+class ArrayModality(Modality):
+    """An input of arrays, as configured."""
+
+    FITTED = FittedArray
+    config: ArrayInputConfig
+
+    def __init__(self, name: str, config: ArrayInputConfig) -> None:
+        super().__init__(name, config)
+        self._cells = ArrayCells(name, config)
+
+    @property
+    def cells(self) -> ArrayCells:
+        """How its column is read and checked; the same for all splits, which have arrays of one shape."""
+        return self._cells
+
+    def fit(self, train_rows: Rows, seed: int) -> FittedArray:
+        """Measure mean and deviation of the training rows, a few rows at a time.
+
+        Raises:
+            UserError: a file cannot be read any more, or has another shape than the first; all values are missing.
+        """
+        del seed
+        config, column = self.config, train_rows.select_columns([self.config.column])
+        shape = read_array(column[0][config.column]).shape
+        grid = grid_of(shape, config.channels_first)
+        moments = Moments((0, 2, 3) if config.normalization == "channel" else (0,))
+        for start in range(0, column.num_rows, ROWS_AT_ONCE):
+            cells = column.select(range(start, min(start + ROWS_AT_ONCE, column.num_rows)))[config.column]
+            moments.add(np.stack([read_array(cell, shape) for cell in cells]).reshape(-1, *grid))
+        if not np.any(moments.count):
+            message = f"no training row has a value in column {config.column!r}: all of them are missing (NaN)"
+            raise UserError(Fault(f"inputs.{self.name}.column", message))
+        mean, deviation = (values[0].astype(np.float32) for values in (moments.mean, moments.deviation))
+        return FittedArray(self.name, config, shape, mean, deviation)
 
 
 @dataclass(frozen=True)

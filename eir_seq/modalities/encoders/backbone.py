@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from eir_seq.config.backbones import Pool, SequenceModelConfig
 from eir_seq.config.schema import DataConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.base import Encoder
-from eir_seq.modalities.sequence.seq2seq import FittedSeq2Seq
 from eir_seq.modalities.sequence.tensors.declare import check_sizes, not_given
 from eir_seq.models.heads.base import Head
 from eir_seq.models.options import fields
@@ -24,12 +24,40 @@ from eir_seq.models.transformers_backend import AUTO, TransformersModel
 from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.targets import target_frame
 
-if TYPE_CHECKING:
-    from eir_seq.modalities.bytes.preprocess import FittedBytes
-    from eir_seq.modalities.image.preprocess import FittedImage
-    from eir_seq.modalities.sequence.fitted import FittedSequence
-
 log = logging.getLogger(__name__)
+
+
+class FittedTokens(Protocol):
+    """A fitted input whose rows are tokens."""
+
+    config: Any
+    vocabulary_key: Any
+    length_key: Any
+
+    @property
+    def name(self) -> str:
+        """That of the input."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """What knows its tokens."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Of the longest row, in tokens."""
+        ...
+
+    @property
+    def sources(self) -> Mapping[str, Any]:
+        """Further tensors by kind."""
+        ...
+
+    @property
+    def backbone(self) -> Any:
+        """Type and options of a pretrained backbone, of a bundle."""
+        ...
 
 
 class SequenceEncoder(Encoder):
@@ -103,7 +131,7 @@ class SequenceEncoder(Encoder):
             labels: (batch, length), tokens to be found, and
             offsets: (batch, length, 2), the characters of each token, and
             window_rows: (batch,), the rows of the data that these are windows of; for outputs, not for the backbone.
-            own: documented tensors of the architecture.
+            own: transformers' tensors of the architecture.
         """
         mask = attention_mask.bool()
         inputs = self.inputs_of(input_ids, attention_mask, token_type_ids, **own)
@@ -112,9 +140,9 @@ class SequenceEncoder(Encoder):
         states: Tensor = head.states(output) if isinstance(head, Head) else output.last_hidden_state
         if "pixel_values" in own:  # an image, whose states precede those of the text
             states = states[:, -mask.shape[1] :]
-        behind = own.get("visual_attention_mask")  # regions, whose states follow those of the text
-        if behind is not None and states.shape[1] > mask.shape[1]:
-            mask = torch.cat((mask, behind), dim=1)
+        regions = own.get("visual_attention_mask")  # regions, whose states follow those of the text
+        if regions is not None and states.shape[1] > mask.shape[1]:
+            mask = torch.cat((mask, regions), dim=1)
         asked = {
             "word_ids": word_ids,
             "word_counts": word_counts,
@@ -129,7 +157,7 @@ class SequenceEncoder(Encoder):
     def inputs_of(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, **own: Tensor
     ) -> dict[str, Tensor]:
-        """Of the tensors that `read` takes those of the backbone, by their documented names."""
+        """Of the tensors that `read` takes those of the backbone, by their names in transformers."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, **own}
         if token_type_ids is not None and self.num_types > 1:
             inputs["token_type_ids"] = token_type_ids
@@ -172,20 +200,22 @@ class SequenceEncoder(Encoder):
 class Seq2SeqEncoder(SequenceEncoder):
     """A source and the target that is written from it to the states of the decoder.
 
-    `begun`: how many tokens of every target the decoder begins with anyway, 1 where a target begins with its start
+    `given_tokens`: how many tokens of every target the decoder is given, 1 where a target begins with its start
     token. Labels leave that out: where positions are relative, a repeated start token has the state of the first one,
     so that neither what follows the one nor what follows the other could be learned.
     """
 
-    begun: int = 0
+    given_tokens: int = 0
 
     def example(self, end: int) -> dict[str, Tensor]:
         """Arguments of `generate` for a source of one token; `end` ends a text."""
         return {"input_ids": torch.tensor([[end]], device=next(self.parameters()).device)}
 
-    def learnt(self, labels: Tensor) -> Tensor:
+    def predicted_labels(self, labels: Tensor) -> Tensor:
         """The labels (batch, target length) without the tokens that the decoder begins with anyway."""
-        return labels[:, self.begun :] if labels.shape[1] > self.begun else labels  # else no row has a target
+        return (
+            labels[:, self.given_tokens :] if labels.shape[1] > self.given_tokens else labels
+        )  # else no row has a target
 
     def read(self, input_ids: Tensor, attention_mask: Tensor, *, labels: Tensor, **tensors: Any) -> TokenStates:  # type: ignore[override]
         """States of the decoder at each token of the target, from the true tokens before it.
@@ -197,12 +227,12 @@ class Seq2SeqEncoder(SequenceEncoder):
             tensors: what else the source has.
         """
         head: Any = self.backbone.head
-        labels = self.learnt(labels)
-        behind = head.prepare({}, {"labels": labels})
+        labels = self.predicted_labels(labels)
+        decoder = head.prepare({}, {"labels": labels})
         # The first state has to see something where a row has no target.
         there = (labels >= 0) | (torch.arange(labels.shape[1], device=labels.device) == 0)
-        behind["decoder_attention_mask"] = there
-        found = super().read(input_ids, attention_mask, **tensors, **behind)
+        decoder["decoder_attention_mask"] = there
+        found = super().read(input_ids, attention_mask, **tensors, **decoder)
         return replace(found, mask=labels >= 0, inputs={**found.inputs, "labels": labels})
 
 
@@ -223,9 +253,9 @@ def pool_states(states: Tensor, mask: Tensor, pool: Pool) -> Tensor:
     return states[torch.arange(len(states), device=states.device), index]
 
 
-def model_of(fitted: FittedSequence | FittedImage | FittedBytes) -> SequenceModelConfig:
+def model_of(fitted: FittedTokens) -> SequenceModelConfig:
     """The architecture of the catalogue that reads an input of tokens."""
-    config = fitted.config.backbone
+    config: SequenceModelConfig | None = fitted.config.backbone
     assert config is not None, "encoders of other kinds build themselves"
     return config
 
@@ -237,7 +267,7 @@ def flat_states(states: Tensor, mask: Tensor, length: int) -> Tensor:
 
 
 def build_sequence_encoder(
-    fitted: FittedSequence | FittedImage | FittedBytes, data: DataConfig, *, pretrained: bool, task: str | None = None
+    fitted: FittedTokens, data: DataConfig, *, pretrained: bool, task: str | None = None
 ) -> SequenceEncoder:
     """The backbone that the input's config names, fitted to its tokenizer; with the head of `task`, if given.
 
@@ -266,7 +296,7 @@ def build_sequence_encoder(
     faults += check_sizes(fitted.sources, options, place)
     lengths = {f"{place}.{fitted.length_key}": (fitted.max_length, backbone.max_positions)}
     if task == SEQ2SEQ:
-        longest = fitted.target_max_length if isinstance(fitted, FittedSeq2Seq) else fitted.max_length
+        longest = getattr(fitted, "target_max_length", fitted.max_length)
         lengths["outputs"] = (longest, options.target_positions())
     for here, (length, most) in lengths.items():
         if most is not None and length > most:
@@ -303,5 +333,5 @@ def build_sequence_encoder(
     if isinstance(encoder, Seq2SeqEncoder):
         assert isinstance(tokenizer, Tokenizer), "a target is a text"
         before, _ = target_frame(tokenizer, f"{place}.tokenizer")
-        encoder.begun = int(before[:1] == [backbone.head.config.decoder_start_id])
+        encoder.given_tokens = int(before[:1] == [backbone.head.config.decoder_start_id])
     return encoder

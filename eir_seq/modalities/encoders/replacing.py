@@ -29,11 +29,11 @@ class ReplacingEncoder(nn.Module):
         super().__init__()
         self.encoder, self.generator = encoder, generator
         self.output_size, self.state_size = encoder.output_size, encoder.state_size
-        mine, theirs = (dict(model.body.embeddings.named_children()) for model in (generator, self.backbone))
-        for table in mine.keys() & set(SHARED):
-            for name, weight in theirs[table].named_parameters():
-                if getattr(mine[table], name).shape == weight.shape:
-                    setattr(mine[table], name, weight)
+        small, large = (dict(model.body.embeddings.named_children()) for model in (generator, self.backbone))
+        for table in small.keys() & set(SHARED):
+            for name, weight in large[table].named_parameters():
+                if getattr(small[table], name).shape == weight.shape:
+                    setattr(small[table], name, weight)
         generator.head.tie(generator.body)
 
     @property

@@ -25,7 +25,6 @@ from eir_seq.modalities.base import (
     Draw,
     FittedModality,
     Modality,
-    Purpose,
     RowSource,
     ragged,
 )
@@ -57,12 +56,6 @@ class ImageModality(Modality):
 
     name: str
     config: ImageInputConfig
-
-    @classmethod
-    def build(cls, name: str, config: ImageInputConfig, purpose: Purpose) -> ImageModality:
-        """The input called `name`."""
-        del purpose  # no output reads single pixels
-        return cls(name, config)
 
     @classmethod
     def load(cls, folder: Path) -> FittedImage | FittedPixels:

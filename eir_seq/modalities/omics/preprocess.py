@@ -19,7 +19,7 @@ from torch import Tensor
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
 from eir_seq.modalities.array_files import UNREADABLE, is_array_file, load_array, locate_array, name_of
-from eir_seq.modalities.base import STATE_FILE, Draw, FittedModality, Modality, Purpose, RowSource, stacked
+from eir_seq.modalities.base import STATE_FILE, Draw, FittedModality, Modality, RowSource, stacked
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
 from eir_seq.modalities.file_cells import FileCells
@@ -164,43 +164,6 @@ class GenotypeCells(FileCells):
             self.panel = panel
 
 
-class OmicsModality(Modality):
-    """An input of genotypes, as configured."""
-
-    def __init__(self, name: str, config: OmicsInputConfig) -> None:
-        self.name, self.config = name, config
-
-    @classmethod
-    def build(cls, name: str, config: OmicsInputConfig, purpose: Purpose) -> OmicsModality:
-        """The input called `name`."""
-        del purpose
-        return cls(name, config)
-
-    @classmethod
-    def load(cls, folder: Path) -> FittedOmics:
-        """See `FittedOmics.load`."""
-        return FittedOmics.load(folder)
-
-    @cached_property
-    def cells(self) -> GenotypeCells:
-        """How its column is read and checked, the same for all splits; raises `UserError` for files of SNPs."""
-        return GenotypeCells(self.name, self.config, Panel.of(self.name, self.config))
-
-    def fit(self, train_rows: Rows, seed: int) -> FittedOmics:
-        """Note which SNPs there are; nothing else is learned from the training rows.
-
-        Raises:
-            UserError: the files of the first row or of SNPs cannot be read any more.
-        """
-        del seed
-        cells = self.cells
-        if cells.panel.count is None:  # rows that were not read through `cells`
-            cell = parse_cell(train_rows[0][self.config.column])
-            if (problem := cells._problem(cell)) is not None:
-                raise UserError(Fault(f"inputs.{self.name}.column", f"{self.config.column!r} {problem}"))
-        return FittedOmics(self.name, self.config, cells.panel)
-
-
 @dataclass(eq=False)
 class FittedOmics(FittedModality):
     """An input of genotypes that knows its SNPs."""
@@ -319,6 +282,32 @@ class FittedOmics(FittedModality):
             return cls(state["name"], OmicsInputConfig.model_validate(state["config"]), panel)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(Fault(str(path), f"no fitted omics input ({type(error).__name__}: {error})")) from None
+
+
+class OmicsModality(Modality):
+    """An input of genotypes, as configured."""
+
+    FITTED = FittedOmics
+    config: OmicsInputConfig
+
+    @cached_property
+    def cells(self) -> GenotypeCells:
+        """How its column is read and checked, the same for all splits; raises `UserError` for files of SNPs."""
+        return GenotypeCells(self.name, self.config, Panel.of(self.name, self.config))
+
+    def fit(self, train_rows: Rows, seed: int) -> FittedOmics:
+        """Note which SNPs there are; nothing else is learned from the training rows.
+
+        Raises:
+            UserError: the files of the first row or of SNPs cannot be read any more.
+        """
+        del seed
+        cells = self.cells
+        if cells.panel.count is None:  # rows that were not read through `cells`
+            cell = parse_cell(train_rows[0][self.config.column])
+            if (problem := cells._problem(cell)) is not None:
+                raise UserError(Fault(f"inputs.{self.name}.column", f"{self.config.column!r} {problem}"))
+        return FittedOmics(self.name, self.config, cells.panel)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class InputCells:
         return found
 
     @property
-    def is_demanding(self) -> bool:
+    def checks_rows(self) -> bool:
         """Whether rows have to be checked beyond their texts."""
         return bool(self.places or self.sources)
 
@@ -48,7 +48,7 @@ class InputCells:
         return self.config.tensors.xpaths is not None and self.config.tensors.xpaths.html
 
     @cached_property
-    def resolved(self) -> frozenset[str]:
+    def file_columns(self) -> frozenset[str]:
         """Columns whose cells change as their files are found."""
         found = (source.column for source in self.sources.values() if type(source).resolve is not TensorSource.resolve)
         return frozenset(column for column in found if column is not None)

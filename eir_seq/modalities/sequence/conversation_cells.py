@@ -33,7 +33,7 @@ class ConversationCells:
         return {} if self.spoken.messages is None else {self.spoken.messages: f"outputs.{self.spoken.output}.messages"}
 
     @property
-    def is_demanding(self) -> bool:
+    def checks_rows(self) -> bool:
         """Where columns hold messages."""
         return self.spoken.messages is not None
 

@@ -202,7 +202,7 @@ class FittedConversations(FittedSequence):
             reason = ""
             for number in range(per_row):
                 try:
-                    found[number].append(self._spoken(messages, answers[number][row]))
+                    found[number].append(self._encoded_conversation(messages, answers[number][row]))
                 except CannotWrite as error:
                     reason = str(error)
                     found[number].append(Spoken(np.empty(0, np.int32), np.empty(0, bool), 0, 0))
@@ -223,7 +223,7 @@ class FittedConversations(FittedSequence):
             columns[_of_answer(LEARNED, number)] = ragged([one.learned for one in spoken])
         return columns
 
-    def _spoken(self, messages: Messages, answer: str | None) -> Spoken:
+    def _encoded_conversation(self, messages: Messages, answer: str | None) -> Spoken:
         limit = self.config.max_characters
         messages = [{**message, "content": message["content"][:limit]} for message in messages]
         if answer is not None:

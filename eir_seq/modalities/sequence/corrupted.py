@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,21 +14,20 @@ from torch import Tensor
 from eir_seq.config.corruption import HiddenTokens, RemovedSpans
 from eir_seq.config.outputs import OutputBase
 from eir_seq.modalities.base import LENGTH, Collator, Draw, RowSource
+from eir_seq.modalities.sequence.batches import SequenceCollator
 from eir_seq.modalities.sequence.corruption import (
     Corruption,
     Denoising,
     Hiding,
     SpanCorruption,
     Vocabulary,
-    demand,
     masked,
+    require_tokens,
 )
 from eir_seq.models.heads.base import IGNORED
+from eir_seq.tokenizers import Tokenizer
 from eir_seq.tokenizers.framing import FIRST
 from eir_seq.tokenizers.targets import padded_labels, target_frame
-
-if TYPE_CHECKING:
-    from eir_seq.modalities.sequence.fitted import FittedSequence
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class MaskingCollator:
 class RestoringCollator:
     """Takes something out of what another collator makes; the target becomes `labels`.
 
-    `front`, `back`: special tokens around a text. `before`, `behind`: those around a target.
+    `front`, `back`: special tokens around a text. `before`, `after`: those around a target.
     """
 
     inner: Collator
@@ -86,7 +85,7 @@ class RestoringCollator:
     front: int
     back: int
     before: tuple[int, ...]
-    behind: tuple[int, ...]
+    after: tuple[int, ...]
     pad_id: int
 
     def __call__(self, encoded: RowSource, rows: Sequence[int], draw: Draw) -> dict[str, Tensor]:
@@ -99,7 +98,7 @@ class RestoringCollator:
             end = len(text) - self.back
             source, target = self.corruption(draw.generator(self.name, row, "corruption"), text[self.front : end])
             sources.append(np.concatenate([text[: self.front], source, text[end:]]))
-            targets.append(np.concatenate([self.before, target, self.behind]))
+            targets.append(np.concatenate([self.before, target, self.after]))
         lengths = np.array([len(source) for source in sources])
         input_ids = np.full((len(rows), lengths.max()), self.pad_id, np.int64)
         real = np.arange(lengths.max()) < lengths[:, None]
@@ -115,26 +114,36 @@ class RestoringCollator:
         return self.corruption.target_lengths(encoded.numbers(LENGTH))
 
 
-def corrupting_collator(fitted: FittedSequence, config: OutputBase) -> MaskingCollator | RestoringCollator:
+def corrupting_collator(
+    inner: SequenceCollator, name: str, tokenizer: Tokenizer, config: OutputBase, *, has_words: bool
+) -> MaskingCollator | RestoringCollator:
     """What makes batches of an input for an output that restores its texts.
 
-    Raises `UserError` for a tokenizer without the tokens that this needs.
+    Args:
+        inner: makes batches of the texts as they are.
+        name: that of the input.
+        tokenizer: of the input.
+        config: the output.
+        has_words: whether the texts are words, so that none is divided.
+
+    Raises:
+        UserError: the tokenizer lacks tokens that this needs.
     """
-    tokenizer, vocabulary, wanted = fitted.tokenizer, Vocabulary.of(fitted.tokenizer), config.corruption
-    place, kind = f"inputs.{fitted.name}.tokenizer", config.type
+    vocabulary, wanted = Vocabulary.of(tokenizer), config.corruption
+    place, kind = f"inputs.{name}.tokenizer", config.type
     assert wanted is not None
     if isinstance(wanted, HiddenTokens):
-        split = wanted.whole_words and not fitted.has_words
-        demand(vocabulary, place, kind, mask=True, words=split)
+        split = wanted.whole_words and not has_words
+        require_tokens(vocabulary, place, kind, mask=True, words=split)
         hiding = Hiding(wanted.probability, wanted.mean_span_length, wanted.whole_words)
         shares = (wanted.mask_share, wanted.random_share)
-        return MaskingCollator(fitted.collator, fitted.name, vocabulary, hiding, *shares, wanted.draws)
+        return MaskingCollator(inner, name, vocabulary, hiding, *shares, wanted.draws)
     corruption: Corruption
     if isinstance(wanted, RemovedSpans):
-        demand(vocabulary, place, kind, sentinels=True)
+        require_tokens(vocabulary, place, kind, sentinels=True)
         corruption = SpanCorruption(wanted.density, wanted.mean_span_length, vocabulary.sentinels)
     else:
-        demand(vocabulary, place, kind, mask=True)
+        require_tokens(vocabulary, place, kind, mask=True)
         mask = vocabulary.mask
         assert mask is not None
         corruption = Denoising(
@@ -145,8 +154,8 @@ def corrupting_collator(fitted: FittedSequence, config: OutputBase) -> MaskingCo
             mask,
             vocabulary.ends,
         )
-    before, behind = target_frame(tokenizer, place)
+    before, after = target_frame(tokenizer, place)
     parts = [part.token for part in tokenizer.framing.single]
-    front, inner = parts.index(FIRST), fitted.collator
+    front = parts.index(FIRST)
     back = len(parts) - front - 1
-    return RestoringCollator(inner, fitted.name, corruption, front, back, tuple(before), tuple(behind), inner.pad_id)
+    return RestoringCollator(inner, name, corruption, front, back, tuple(before), tuple(after), inner.pad_id)

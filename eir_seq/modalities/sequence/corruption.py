@@ -52,8 +52,8 @@ class Vocabulary:
     def words(self, ids: Numbers, candidates: Flags) -> Numbers:
         """The number of each token's word, (length,); those that are no candidates are between words."""
         assert self.begins is not None
-        behind = np.concatenate([[True], ~candidates[:-1]])
-        return np.asarray(np.cumsum(self.begins[ids] | ~candidates | behind), np.int64)
+        after = np.concatenate([[True], ~candidates[:-1]])
+        return np.asarray(np.cumsum(self.begins[ids] | ~candidates | after), np.int64)
 
 
 def _begins(tokens: list[str]) -> Flags | None:
@@ -180,14 +180,14 @@ class SpanCorruption:
         target: list[Any] = []
         if not len(ids):
             return ids, np.array(self.sentinels[:1])
-        noise, behind = share_of(len(ids), self.density), 0
+        noise, after = share_of(len(ids), self.density), 0
         spans = noise_spans(generator, len(ids), noise, self.mean_span_length, len(self.sentinels) - 1)
         for sentinel, (start, stop) in zip(self.sentinels, spans, strict=False):
-            source += [ids[behind:start], [sentinel]]
+            source += [ids[after:start], [sentinel]]
             target += [[sentinel], ids[start:stop]]
-            behind = stop
+            after = stop
         final = [self.sentinels[len(spans)]]
-        return np.concatenate([*source, ids[behind:]]), np.concatenate([*target, final])
+        return np.concatenate([*source, ids[after:]]), np.concatenate([*target, final])
 
     def target_lengths(self, lengths: NDArray[Any]) -> NDArray[Any]:
         """Noise, a sentinel per span, the final one, and what frames them."""
@@ -252,7 +252,7 @@ class Denoising:
         return np.insert(filled, generator.integers(len(filled) + 1, size=empty), self.mask)
 
 
-def demand(
+def require_tokens(
     vocabulary: Vocabulary, place: str, kind: str, *, mask: bool = False, sentinels: bool = False, words: bool = False
 ) -> None:
     """Raise `UserError` for a tokenizer without what an output of this kind needs."""

@@ -297,12 +297,12 @@ class TokenBlocks:
             document = int(np.searchsorted(self.starts, first, side="right")) - 1
             start, end = int(self.starts[document]), int(self.starts[document + 1])
             ids = self.documents.sequences(IDS, [document])[0]
-            behind = [] if self.begin == self.end else [self.end]
+            after = [] if self.begin == self.end else [self.end]
             if first == start and stop >= end:
-                piece = np.concatenate([[self.begin], ids, behind])
+                piece = np.concatenate([[self.begin], ids, after])
             else:  # of a long document only what is needed
                 low, high = max(first - start - 1, 0), max(min(stop, end) - start - 1, 0)
-                begins, ends = [self.begin] * (first == start), behind * (min(stop, end) == end)
+                begins, ends = [self.begin] * (first == start), after * (min(stop, end) == end)
                 piece = np.concatenate([begins, ids[low : min(high, len(ids))], ends if low <= len(ids) else []])
             found.append(piece.astype(np.int32))
             first += len(piece)

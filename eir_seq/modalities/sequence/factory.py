@@ -38,8 +38,10 @@ class SequenceFactory(SequenceModality):
             return Seq2SeqModality(name, config, output=purpose.written, cache=purpose.cache)
         if purpose.layout is not None:
             return DocumentsModality(name, config, purpose.layout, cache=purpose.cache)
-        if purpose.asked is not None:
-            return QuestionModality(name, config, asked=purpose.asked, sentinels=purpose.sentinels, cache=purpose.cache)
+        if purpose.questions is not None:
+            return QuestionModality(
+                name, config, questions=purpose.questions, sentinels=purpose.sentinels, cache=purpose.cache
+            )
         return super().build(name, config, purpose)
 
     @classmethod

@@ -80,7 +80,7 @@ class FittedSequence(FittedModality):
 
     def corrupted(self, output: OutputBase) -> Collator:
         """Corrupts texts as the output says; raises `UserError` for a tokenizer without the tokens that this needs."""
-        return corrupting_collator(self, output)
+        return corrupting_collator(self.collator, self.name, self.tokenizer, output, has_words=self.has_words)
 
     @property
     def columns(self) -> tuple[str, ...]:

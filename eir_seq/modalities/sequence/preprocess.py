@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eir_seq.config.tokenizers import PublishedTokenizerConfig, TokenizerBase, WordTokenizerConfig
@@ -38,6 +37,8 @@ class SequenceModality(Modality):
     `sentinels`: tokens for gaps that a tokenizer gets which is trained here. `cache`: where its vocabulary is kept.
     """
 
+    FITTED = FittedSequence
+
     name: str
     config: SequenceInputConfig
     sentinels: int = field(default=0, kw_only=True)
@@ -50,11 +51,6 @@ class SequenceModality(Modality):
         """A text that is read as a whole."""
         return SequenceModality(name, config, sentinels=purpose.sentinels, cache=purpose.cache)
 
-    @classmethod
-    def load(cls, folder: Path) -> FittedSequence:
-        """As `FittedSequence.load`."""
-        return FittedSequence.load(folder)
-
     @cached_property
     def cells(self) -> InputCells:
         """How its columns are read and checked."""
@@ -63,7 +59,7 @@ class SequenceModality(Modality):
         return InputCells(self.name, self.config, declare_sources(self.name, self.config))
 
     def fit(self, train_rows: Rows, seed: int) -> FittedSequence:
-        """Train or load the tokenizer, and settle `max_length`, on the training rows.
+        """Train or load the tokenizer, and resolve `max_length`, on the training rows.
 
         Raises `UserError` if the texts have no token, or where `max_length` has no room for any.
         """

@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from eir_seq.config.outputs import NO_ANSWER, Asked
+from eir_seq.config.outputs import NO_ANSWER, Questions
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import read_json
 from eir_seq.modalities.base import LENGTH, STATE_FILE, TOKENS, Draw, RowSource, ragged
@@ -37,15 +37,15 @@ STARTS, ENDS = "starts", "ends"
 class QuestionModality(SequenceModality):
     """A text and the question about it, as configured."""
 
-    asked: Asked
+    questions: Questions
 
     def fit(self, train_rows: Rows, seed: int) -> FittedQuestions:
         """As for any pair of texts; raises `UserError` for a stride that no window has room for."""
         fitted = super().fit(train_rows, seed)
         known = {declared.name: getattr(fitted, declared.name) for declared in fields(fitted)}
-        found = FittedQuestions(**known, stride=self.asked.stride)
-        if self.asked.stride is not None and self.asked.stride > (room := found.least_room):
-            message = f"stride {self.asked.stride} is more than the {room} tokens that remain for the text"
+        found = FittedQuestions(**known, stride=self.questions.stride)
+        if self.questions.stride is not None and self.questions.stride > (room := found.least_room):
+            message = f"stride {self.questions.stride} is more than the {room} tokens that remain for the text"
             hint = f"beside the longest question; raise max_length ({found.max_length}) or lower the stride"
             raise UserError(Fault(f"inputs.{self.name}.max_length", f"{message} {hint}"))
         return found

@@ -66,14 +66,14 @@ class TabularInputConfig(EncoderInputBase):
         """Whether there are patterns, or `auto`."""
         return self.choice == "auto" or any(map(self._is_pattern, (*self.categorical, *self.continuous)))
 
-    def settled(
+    def resolved(
         self,
         place: str,
         names: Sequence[str],
         taken: Collection[str],
         guess: Callable[[Sequence[str]], Mapping[str, ColumnGuess]],
     ) -> tuple[Self, list[str]]:
-        """See `InputBase.settled`."""
+        """See `InputBase.resolved`."""
         found: dict[str, list[str]] = {key: [] for key, _ in self.SETS}
         said, faults = [], []
         given_names = (*self.categorical, *self.continuous)

@@ -98,7 +98,7 @@ class EncoderDecoder(nn.Module):
         output_router_logits: bool | None = None,
         **features: Tensor,
     ) -> ModelOutput:
-        """One pass; arguments as documented, see `Stack.forward` for shapes.
+        """One pass; arguments as in transformers, see `Stack.forward` for shapes.
 
         `encoder_outputs`: those of an earlier pass, or a sequence: last state, states of the layers, attention weights,
         scores of routers.

@@ -39,7 +39,7 @@ class OtherTokens(Protocol):
 class JoinedPlan:
     """`layers` read text and others together.
 
-    `name`: of the others in the output, where their states are documented apart (``<name>_last_hidden_state``); None
+    `name`: of the others in the output, where their states are separate (``<name>_last_hidden_state``); None
     where `last_hidden_state` holds all. `closing`: given, `layers` read the text only, and this layer all.
     """
 
@@ -138,7 +138,7 @@ class Joined(nn.Module):
         self.embeddings.others = plan.others.build()
         given = GivenStates.Config(plan.hidden_size)
         # the padding of a text precedes the others, which matters to no layer: positions are in the first states
-        shared = StackPlan(embeddings=given, layers=plan.layers, features=(OTHERS,), packs_holes=True)
+        shared = StackPlan(embeddings=given, layers=plan.layers, features=(OTHERS,), packs_inner_padding=True)
         self.stack: Stack = shared.build()
         self.closing = replace(shared, layers=(plan.closing,)).build() if plan.closing else None
         self.pooler = plan.pooler.build() if plan.pooler else None
@@ -203,7 +203,7 @@ class Joined(nn.Module):
         return output
 
     def _apart(self, output: ModelOutput, length: int) -> ModelOutput:
-        """Text under the documented names, the others under their own."""
+        """Text under transformers' names, the others under their own."""
         name, states, every = self.plan.name, output.last_hidden_state, output.hidden_states
         if states.shape[1] == length:
             return output

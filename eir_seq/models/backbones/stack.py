@@ -29,9 +29,9 @@ class StackPlan:
     the one before it. `lists_embeddings`: it begins with the embeddings; else with the state after the first layer,
     and the state after `final_norm` comes last, besides the one before it.
     `pooler`: makes `pooler_output` of the states.
-    `cached`: the stack can continue from cached keys and values. `features`: documented inputs that mixers read.
-    `packable`: whether padding may be left out; `packs_behind`: only where all of it follows the texts;
-    `packs_holes`: also where masked tokens are between real ones, which no layer may then count.
+    `cached`: the stack can continue from cached keys and values. `features`: transformers' inputs that mixers read.
+    `packable`: whether padding may be left out; `packs_right_padding_only`: only where all of it follows the texts;
+    `packs_inner_padding`: also where masked tokens are between real ones, which no layer may then count.
     `embeds_padding`: not of the embeddings, where tokens see neighbours.
     `blanks_padding`: states at padding, where it stays in, begin as zeros.
     `output_router_logits`: whether the scores of routers are returned where a call does not say; None: there are none.
@@ -50,8 +50,8 @@ class StackPlan:
     cached: bool = False
     features: tuple[str, ...] = ()
     packable: bool = True
-    packs_behind: bool = False
-    packs_holes: bool = False
+    packs_right_padding_only: bool = False
+    packs_inner_padding: bool = False
     blanks_padding: bool = False
     embeds_padding: bool = False
     output_router_logits: bool | None = None
@@ -100,6 +100,8 @@ class Stack(CheckpointsLayers):
     """
 
     packs_for_kernel = False
+    calls_layers = True
+    """Whether it computes a layer by calling it, as training in shards requires, and not by calling its parts."""
 
     def __init__(self, plan: StackPlan) -> None:
         super().__init__()
@@ -153,7 +155,7 @@ class Stack(CheckpointsLayers):
             output_router_logits: whether the scores of routers are returned; by default as the plan says.
             past_key_values: cache of an earlier pass; `use_cache` starts one, but not while layers are checkpointed.
             return_dict: None or True: a part of a model gives no tuples.
-            features: documented inputs of the architecture itself.
+            features: transformers' inputs of the architecture itself.
 
         Raises:
             ValueError: neither or both of ids and vectors, an unknown input, a mask of another shape.
@@ -182,8 +184,8 @@ class Stack(CheckpointsLayers):
             memory = memory.to(self.embeddings.tokens.weight.dtype)
             memory_layout = Layout.padded(memory.shape[0], memory.shape[1], encoder_attention_mask)
         packs = self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions)
-        if packs and (not self.plan.packs_behind or layout.right_padded):
-            layout = layout.without_padding(with_holes=self.plan.packs_holes)
+        if packs and (not self.plan.packs_right_padding_only or layout.right_padded):
+            layout = layout.without_padding(inner_padding=self.plan.packs_inner_padding)
             if layout.packed and memory_layout is not None:
                 memory_layout = self._packed_memory(memory_layout, device)
         if position_ids is None:

@@ -19,8 +19,8 @@ from torch import Tensor
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import CONFIG, open_regular, read_text
 from eir_seq.models.option_checks import check_options
-from eir_seq.models.options import ModelConfig, default_of, fields, sift
-from eir_seq.models.rope_options import documented_spelling
+from eir_seq.models.options import ModelConfig, default_of, fields, split_known
+from eir_seq.models.rope_options import transformers_spelling
 
 MOST_TENSORS = 50_000
 LONGEST_HEADER = 10_000_000
@@ -133,14 +133,14 @@ def options_of(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
     model_type = content["model_type"]
     config = config_class(model_type)
-    content = {**documented_spelling(content, fields(config))}
+    content = {**transformers_spelling(content, fields(config))}
     for alias, name in config.aliases.items():
         if alias in content and content[alias] == content.get(name):
             del content[alias]  # files may repeat an option under its other name
     sides = fields(config).get("is_encoder_decoder")
     free = () if sides is None or sides.metadata["choices"] else ("is_encoder_decoder",)  # it tells classes apart then
     derived = {name: value for name, value in content.items() if name in DERIVED and name not in free}
-    options, rest = sift(config, {name: value for name, value in content.items() if name not in derived})
+    options, rest = split_known(config, {name: value for name, value in content.items() if name not in derived})
     if "id2label" in content and isinstance(content["id2label"], dict):
         options["num_labels"] = len(content["id2label"])
     if faults := check_options(model_type, options):
@@ -286,7 +286,7 @@ def write(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], gene
 
 
 def published_config(config: ModelConfig, published_class: str, *, is_encoder_decoder: bool) -> dict[str, Any]:
-    """The contents of ``config.json`` for these options and the documented class of a task."""
+    """The contents of ``config.json`` for these options and the transformers class of a task."""
     content = {name: value for name, value in config.published.items() if name not in DERIVED}
     own = ((name, getattr(config, name), default_of(field)) for name, field in fields(type(config)).items())
     # an option that is absent by default stays so: readers may take null for a value

@@ -1,6 +1,6 @@
 """Weights that are published in 8 bits (fp8) with the scales that they are multiplied by.
 
-The layouts are those of the documented quantizers: one scale per tensor or per output channel (`weight_scale`), or one
+The layouts are those of transformers' quantizers: one scale per tensor or per output channel (`weight_scale`), or one
 per block of the weight (`weight_scale_inv`, which is multiplied by too, whatever its name says).
 """
 

@@ -1,6 +1,6 @@
 """Maps published parameter names to those used here, in both directions.
 
-A row moves a parameter, or the weight and bias of a module, from its published name to ours; its inverse is exact.
+A row moves a parameter, or the weight and bias of a module, from its published to its native name, and exactly back.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ LEAVES = ("", ".weight", ".bias")
 class Same:
     """One tensor (or module) under two names; `transpose` where the published weight is (in, out)."""
 
-    theirs: str
-    ours: str
+    published: str
+    native: str
     transpose: bool = False
 
     def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
         """Take this row's tensors out of `published`, yield them under our names."""
         for leaf in LEAVES:
-            if self.theirs + leaf in published:
-                yield self.ours + leaf, _transposed(published.pop(self.theirs + leaf), self.transpose)
+            if self.published + leaf in published:
+                yield self.native + leaf, _transposed(published.pop(self.published + leaf), self.transpose)
 
-    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+    def push(self, native: Tensors) -> Iterator[tuple[str, Tensor]]:
         """The inverse of `pull`."""
-        yield from Same(self.ours, self.theirs, self.transpose).pull(ours)
+        yield from Same(self.native, self.published, self.transpose).pull(native)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Alias(Same):
     Where a file holds both names, the first row counts.
     """
 
-    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
+    def push(self, native: Tensors) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
         """The other row writes it."""
         yield from ()
 
@@ -61,12 +61,12 @@ class Tree(Same):
 
     def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
         """Take this row's tensors out of `published`, yield them under our names."""
-        for name in [name for name in published if name.startswith(f"{self.theirs}.")]:
-            yield self.ours + name.removeprefix(self.theirs), published.pop(name)
+        for name in [name for name in published if name.startswith(f"{self.published}.")]:
+            yield self.native + name.removeprefix(self.published), published.pop(name)
 
-    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+    def push(self, native: Tensors) -> Iterator[tuple[str, Tensor]]:
         """The inverse of `pull`."""
-        yield from Tree(self.ours, self.theirs).pull(ours)
+        yield from Tree(self.native, self.published).pull(native)
 
 
 @dataclass(frozen=True)
@@ -82,86 +82,86 @@ class Fused:
     * for each head of keys its queries, then its key and value: ``groups=kv``, ``shares=(heads // kv, 1, 1)``.
     """
 
-    theirs: str
-    ours: tuple[str, ...]
+    published: str
+    native: tuple[str, ...]
     transpose: bool = False
     groups: int = 1
     shares: tuple[int, ...] = ()
 
     def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
         """Take this row's tensors out of `published`, yield the parts under our names."""
-        shares = self.shares or (1,) * len(self.ours)
+        shares = self.shares or (1,) * len(self.native)
         for leaf in (".weight", ".bias"):
-            if self.theirs + leaf in published:
-                whole = _transposed(published.pop(self.theirs + leaf), self.transpose)
+            if self.published + leaf in published:
+                whole = _transposed(published.pop(self.published + leaf), self.transpose)
                 pieces = whole.unflatten(0, (self.groups, sum(shares), -1)).split(shares, 1)
-                for name, part in zip(self.ours, pieces, strict=True):
+                for name, part in zip(self.native, pieces, strict=True):
                     yield name + leaf, part.flatten(0, 2).contiguous()
 
-    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+    def push(self, native: Tensors) -> Iterator[tuple[str, Tensor]]:
         """The inverse of `pull`."""
         for leaf in (".weight", ".bias"):
-            if self.ours[0] + leaf in ours:
-                parts = [ours.pop(name + leaf).unflatten(0, (self.groups, -1)) for name in self.ours]
-                yield self.theirs + leaf, _transposed(torch.cat(parts, 1).flatten(0, 1), self.transpose)
+            if self.native[0] + leaf in native:
+                parts = [native.pop(name + leaf).unflatten(0, (self.groups, -1)) for name in self.native]
+                yield self.published + leaf, _transposed(torch.cat(parts, 1).flatten(0, 1), self.transpose)
 
 
 @dataclass(frozen=True)
 class Stacked:
     """Several published tensors (``*`` in the name is 0, 1, 2 ...) that are one tensor here, with a further axis."""
 
-    theirs: str
-    ours: str
+    published: str
+    native: str
     count: int
 
     def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
         """Take this row's tensors out of `published`, yield them as one under our name."""
         names = self._names()
         if all(name in published for name in names):
-            yield self.ours, torch.stack([published.pop(name) for name in names])
+            yield self.native, torch.stack([published.pop(name) for name in names])
 
-    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+    def push(self, native: Tensors) -> Iterator[tuple[str, Tensor]]:
         """The inverse of `pull`."""
-        if self.ours in ours:
-            for name, part in zip(self._names(), ours.pop(self.ours), strict=True):
+        if self.native in native:
+            for name, part in zip(self._names(), native.pop(self.native), strict=True):
                 yield name, part.clone()  # files take no tensors that share their memory
 
     def _names(self) -> list[str]:
-        return [self.theirs.replace("*", str(number)) for number in range(self.count)]
+        return [self.published.replace("*", str(number)) for number in range(self.count)]
 
 
 @dataclass(frozen=True)
 class Unused:
     """A published tensor that the architecture never reads: dropped on loading, zeros on saving."""
 
-    theirs: str
+    published: str
     shape: tuple[int, ...]
 
     def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
         """Take the tensor out of `published`."""
-        published.pop(self.theirs, None)
+        published.pop(self.published, None)
         yield from ()
 
-    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
+    def push(self, native: Tensors) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
         """Zeros in its place."""
-        yield self.theirs, torch.zeros(self.shape)
+        yield self.published, torch.zeros(self.shape)
 
 
 @dataclass(frozen=True)
 class Constant:
     """A published tensor that follows from the options: dropped on loading, written on saving."""
 
-    theirs: str
+    published: str
     value: Tensor
 
     def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
         """Take the tensor out of `published`."""
-        published.pop(self.theirs, None)
+        published.pop(self.published, None)
         yield from ()
 
-    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
+    def push(self, native: Tensors) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002
         """The value in its place."""
-        yield self.theirs, self.value
+        yield self.published, self.value
 
 
 Row = Same | Fused | Stacked | Unused | Constant
@@ -171,13 +171,13 @@ def for_layers(count: int, *rows: Row) -> Iterator[Row]:
     """The rows once per layer, ``{i}`` in their names replaced by its number."""
     for i in range(count):
         for row in rows:
-            theirs = row.theirs.format(i=i)
+            published = row.published.format(i=i)
             if isinstance(row, Fused):
-                yield replace(row, theirs=theirs, ours=tuple(name.format(i=i) for name in row.ours))
+                yield replace(row, published=published, native=tuple(name.format(i=i) for name in row.native))
             elif isinstance(row, Same | Stacked):
-                yield replace(row, theirs=theirs, ours=row.ours.format(i=i))
+                yield replace(row, published=published, native=row.native.format(i=i))
             else:
-                yield replace(row, theirs=theirs)
+                yield replace(row, published=published)
 
 
 NEVER_PARAMETERS = re.compile(r"(^|\.)(position_ids|token_type_ids|attn\.bias|attn\.masked_bias|inv_freq)$")
@@ -203,11 +203,11 @@ class Watched(dict[str, Tensor]):
         return super().pop(name, *default)
 
 
-def to_published(rows: Iterable[Row], ours: Tensors) -> Tensors:
+def to_published(rows: Iterable[Row], native: Tensors) -> Tensors:
     """Tensors under their published names; every tensor must have a row."""
-    left = dict(ours)
+    left = dict(native)
     moved = {name: tensor for row in rows for name, tensor in row.push(left)}
-    assert not left, f"no row of the key table names {sorted(left)[:3]}"
+    assert not left, f"no row of the key map names {sorted(left)[:3]}"
     return moved
 
 

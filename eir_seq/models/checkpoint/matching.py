@@ -24,7 +24,7 @@ DEEPEST_PREFIX = 6
 class Match:
     """Tensors of a file by the model's names, and what became of the others; names below are those of the file.
 
-    `tensors`: ours -> tensor; `names`: ours -> the names that it was read from, or that hold the same; `unused`: no
+    `tensors`: native -> tensor; `names`: native -> the names that it was read from, or that hold the same; `unused`: no
     parameter of the model; `ignored`: buffers and constants that no model reads; `differing`: pairs of names of one
     tensor with different values, of which the first counts.
     """
@@ -37,7 +37,7 @@ class Match:
 
 
 def match(model: Any, published: Tensors) -> Match:
-    """Sort out the tensors of a file. Where it holds a tensor under several names, the key tables' first one counts."""
+    """Sort out the tensors of a file. Where it holds a tensor under several names, the key maps' first one counts."""
     spelled: dict[str, str] = {}  # today's spelling -> as in the file
     ignored, unused = [], []
     for name in published:
@@ -57,17 +57,17 @@ def match(model: Any, published: Tensors) -> Match:
             bare[short] = name
     rest = Watched({short: left[name] for short, name in bare.items()})
     body = [
-        (ours, x, [bare[name] for name in names])
-        for ours, x, names in _pulled(model.declared.body_rows(model.config), rest, "body.")
+        (native, x, [bare[name] for name in names])
+        for native, x, names in _pulled(model.declared.body_rows(model.config), rest, "body.")
     ]
     own = model.canonical_names()
     found = Match({}, {}, unused, ignored, [])
-    for ours, tensor, names in (*body, *head):
+    for native, tensor, names in (*body, *head):
         as_filed = [spelled[name] for name in names]
-        if ours is None:
+        if native is None:
             ignored.extend(as_filed)
         else:
-            _add(found, own.get(ours), tensor, as_filed)
+            _add(found, own.get(native), tensor, as_filed)
     patterns = tuple(map(re.compile, model.architecture.ignored))
     for short in rest:
         known = any(pattern.search(short) for pattern in patterns)
@@ -78,28 +78,28 @@ def match(model: Any, published: Tensors) -> Match:
 
 
 def _pulled(rows: Iterable[Row], left: Watched, part: str) -> Iterator[tuple[str | None, Tensor, list[str]]]:
-    """Our name, tensor and published names of all that the rows take; without a name of ours, what they drop."""
+    """Native name (None if dropped), tensor and published names of all that the rows read."""
     for row in rows:
         names: list[str] = []
-        for ours, tensor in row.pull(left):
+        for native, tensor in row.pull(left):
             names = left.taken or names  # several tensors may be one published tensor
             left.taken = []
-            yield part + ours, tensor, names
+            yield part + native, tensor, names
         if left.taken:
             yield None, torch.empty(0), left.taken
             left.taken = []
 
 
-def _add(found: Match, ours: str | None, tensor: Tensor, names: list[str]) -> None:
-    if ours is None:
+def _add(found: Match, native: str | None, tensor: Tensor, names: list[str]) -> None:
+    if native is None:
         found.unused.extend(names)
-    elif ours not in found.tensors:
-        found.tensors[ours], found.names[ours] = tensor, names
-    elif torch.equal(found.tensors[ours], tensor):
-        found.names[ours] = [*found.names[ours], *names]
+    elif native not in found.tensors:
+        found.tensors[native], found.names[native] = tensor, names
+    elif torch.equal(found.tensors[native], tensor):
+        found.names[native] = [*found.names[native], *names]
     else:
         found.unused.extend(names)
-        found.differing.extend((found.names[ours][0], name) for name in names)
+        found.differing.extend((found.names[native][0], name) for name in names)
 
 
 def _bare(model: Any, name: str) -> str:

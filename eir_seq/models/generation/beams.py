@@ -73,7 +73,7 @@ class Group:
         self.over = False
 
     @property
-    def settled(self) -> Tensor:
+    def finished(self) -> Tensor:
         """(batch, 1) bool: nothing can change any more."""
         return ~self.better | (self.ended.whole.all(-1, keepdim=True) & (self.options.early_stopping is True))
 
@@ -98,14 +98,14 @@ class Group:
         self._end(candidates, best)
         self.running = candidates.pick(going)
         self._look_ahead()
-        self.over = bool(ends.all() | self.settled.all())
+        self.over = bool(ends.all() | self.finished.all())
         return parents.gather(1, going)
 
     def _end(self, candidates: Texts, best: Tensor) -> None:
         """Texts that end among the best, as many as there are beams, beat the worst that have ended before."""
         length = candidates.ids.shape[-1] - self.prompt
         among_best = torch.arange(best.shape[1], device=best.device) < self.count
-        whole = candidates.whole & among_best & ~self.settled
+        whole = candidates.whole & among_best & ~self.finished
         scores = (best / length**self.options.length_penalty).masked_fill(~whole, LOW)
         found = self.ended.padded(self.options.padding).joined(Texts(candidates.ids, scores, candidates.rows, whole))
         self.ended = found.pick(found.scores.topk(self.count).indices)
@@ -141,13 +141,13 @@ def beam_search(
     steps.repeat(beams, batch)
     while True:
         running = torch.cat([group.running.ids for group in groups], 1)
-        chances = logits.log_softmax(-1)
-        changed = chances.clone()
+        probabilities = logits.log_softmax(-1)
+        changed = probabilities.clone()
         parents: list[Tensor] = []
         chosen = torch.zeros(batch, logits.shape[-1], device=logits.device)
         for group in groups:
             own = (slice(None), slice(group.first, group.first + size))
-            scores = chances.unflatten(0, (batch, beams))[own]
+            scores = probabilities.unflatten(0, (batch, beams))[own]
             if parents:
                 scores = scores - options.diversity_penalty * chosen[:, None]
             flat = scores.flatten(0, 1)
@@ -155,9 +155,9 @@ def beam_search(
                 flat = process(running[own].flatten(0, 1), flat)
             scores = flat.unflatten(0, (batch, size))
             changed.unflatten(0, (batch, beams))[own] = scores
-            settled = group.settled
+            finished = group.finished
             parents.append(group.advance(scores, stopping, generator) + group.first)
-            tokens = group.running.ids[..., -1].masked_fill(settled, options.padding)
+            tokens = group.running.ids[..., -1].masked_fill(finished, options.padding)
             chosen.scatter_add_(1, tokens, torch.ones_like(tokens, dtype=chosen.dtype))
         trace.note(logits, changed)
         if all(group.over for group in groups):

@@ -196,7 +196,7 @@ def defaults_of(model: GeneratingModel) -> dict[str, Any]:
         if known.get("force_bos_token_to_be_generated"):  # how config files of old say it
             found.setdefault("forced_bos_token_id", known.get("bos_token_id"))
     size = model.config.target_vocabulary()
-    for name in TOKEN_OPTIONS:  # the documented default of an option may lie outside a smaller vocabulary
+    for name in TOKEN_OPTIONS:  # transformers' default of an option may lie outside a smaller vocabulary
         if size is not None and any(token >= size for token in _flat(found.get(name))):
             del found[name]
     start = getattr(getattr(model.head, "config", None), "decoder_start_id", None)

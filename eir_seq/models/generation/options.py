@@ -1,4 +1,4 @@
-"""Options of text generation: documented names, defaults and meanings, and what cannot be combined."""
+"""Options of text generation: transformers' names, defaults and meanings, and what cannot be combined."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEW_TOKENS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions(Options):
-    """How text is generated, by the documented names."""
+    """How text is generated, by transformers' names."""
 
     model_type: ClassVar[str] = "generate"
 
@@ -178,7 +178,7 @@ OTHER_METHODS = (
 
 
 def build_options(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> GenerationOptions:
-    """The options of a call, over those of its model, over the documented defaults.
+    """The options of a call, over those of its model, over transformers' defaults.
 
     Raises:
         UserError: unknown options (the nearest is named), values out of range, combinations that cannot work.
@@ -193,15 +193,15 @@ def build_options(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Gene
             faults.append(Fault(name, problem))
     if faults:
         raise UserError(*faults)
-    settled = {name: value for name, value in defaults.items() if name in FIELDS and value is not None}
-    for name in list(settled):
-        if (problem := problem_of(settled[name], HINTS[name], FIELDS[name].metadata)) is not None:
+    resolved = {name: value for name, value in defaults.items() if name in FIELDS and value is not None}
+    for name in list(resolved):
+        if (problem := problem_of(resolved[name], HINTS[name], FIELDS[name].metadata)) is not None:
             raise UserError(Fault(name, problem, "the model's own generation options"))
     if given.get("max_new_tokens") is not None:
-        settled.pop("max_length", None)
+        resolved.pop("max_length", None)
     elif given.get("max_length") is not None:
-        settled.pop("max_new_tokens", None)
-    options = GenerationOptions(**{**settled, **given})
+        resolved.pop("max_new_tokens", None)
+    options = GenerationOptions(**{**resolved, **given})
     if found := [Fault(*problem) for problem in options.problems_of(given)]:
         raise UserError(*found)
     return options

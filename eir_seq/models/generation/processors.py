@@ -194,8 +194,8 @@ def keep_top_p(_: Tensor, scores: Tensor, *, mass: float, keep: int) -> Tensor:
 def keep_min_p(_: Tensor, scores: Tensor, *, share: float, keep: int) -> Tensor:
     """Tokens with at least this share of the highest probability (https://arxiv.org/abs/2407.01082)."""
     falling, order = scores.sort(descending=True)
-    chances = falling.softmax(-1)
-    return _without(scores, order, chances < share * chances[:, :1], slice(keep))
+    probabilities = falling.softmax(-1)
+    return _without(scores, order, probabilities < share * probabilities[:, :1], slice(keep))
 
 
 def keep_typical(_: Tensor, scores: Tensor, *, mass: float, keep: int) -> Tensor:
@@ -203,20 +203,20 @@ def keep_typical(_: Tensor, scores: Tensor, *, mass: float, keep: int) -> Tensor
     logs = scores.log_softmax(-1)
     expected = -(logs * logs.exp()).nansum(-1, keepdim=True)
     distance, order = (-logs - expected).abs().sort()
-    chances = scores.gather(1, order).softmax(-1).cumsum(-1)
-    last = (chances < mass).sum(1, keepdim=True).clamp(max=scores.shape[1] - 1)
+    probabilities = scores.gather(1, order).softmax(-1).cumsum(-1)
+    last = (probabilities < mass).sum(1, keepdim=True).clamp(max=scores.shape[1] - 1)
     return _without(scores, order, distance > distance.gather(1, last), slice(keep))
 
 
 def keep_above(_: Tensor, scores: Tensor, *, chance: float, keep: int, by_entropy: bool = False) -> Tensor:
     """Tokens above a probability, or above one that falls with the entropy (https://arxiv.org/abs/2210.15191)."""
-    chances = scores.softmax(-1)
+    probabilities = scores.softmax(-1)
     least: Tensor | float = chance
     if by_entropy:
-        entropy = torch.special.entr(chances).sum(-1, keepdim=True)
+        entropy = torch.special.entr(probabilities).sum(-1, keepdim=True)
         least = (chance**0.5 * (-entropy).exp()).clamp(max=chance)
     best = scores.topk(min(keep, scores.shape[1])).values[:, -1:]
-    return scores.masked_fill((chances < least) & (scores < best), NEVER)
+    return scores.masked_fill((probabilities < least) & (scores < best), NEVER)
 
 
 def _without(scores: Tensor, order: Tensor, dropped: Tensor, kept: slice) -> Tensor:

@@ -16,7 +16,7 @@ from eir_seq.models.generation.stopping import Stopping
 
 @dataclass
 class GenerationOutput:
-    """What `generate` returns on request, under the documented names.
+    """What `generate` returns on request, under transformers' names.
 
     Attributes:
         sequences: (batch * num_return_sequences, length) tokens, those of the prompt first.

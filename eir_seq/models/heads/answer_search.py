@@ -63,27 +63,27 @@ class AnswerSearch(Head):
         (batch, begins * ends), `cls_logits` (batch,); the published names notwithstanding, these are probabilities.
         """
         x: Tensor = output.last_hidden_state
-        barred: Tensor | None = None if (given := inputs.get("p_mask")) is None else given != 0
-        begins = _without(self.begin(x).squeeze(-1), barred)
+        masked: Tensor | None = None if (given := inputs.get("p_mask")) is None else given != 0
+        begins = _without(self.begin(x).squeeze(-1), masked)
         starts: Tensor | None = inputs.get("start_positions")
         place: Tensor | None = inputs.get("cls_index")
         summary = x[:, -1] if place is None else _at(x, place.view(-1))
         if starts is not None:
             first = _at(x, starts.view(-1))
-            ends = self._ends(x, first[:, None].expand_as(x), barred)
+            ends = self._ends(x, first[:, None].expand_as(x), masked)
             return {"start_logits": begins, "end_logits": ends, "cls_logits": self._unanswerable(first, summary)}
-        chances = begins.softmax(-1)
-        best, best_places = chances.topk(self.config.begins, -1)
+        probabilities = begins.softmax(-1)
+        best, best_places = probabilities.topk(self.config.begins, -1)
         firsts = x.gather(1, best_places[..., None].expand(-1, -1, x.shape[-1]))
         pairs = x[:, :, None].expand(-1, -1, self.config.begins, -1)
-        ends = self._ends(pairs, firsts[:, None].expand_as(pairs), None if barred is None else barred[..., None])
+        ends = self._ends(pairs, firsts[:, None].expand_as(pairs), None if masked is None else masked[..., None])
         end_best, end_places = ends.softmax(1).topk(self.config.ends, 1)
         return {
             "start_top_log_probs": best,
             "start_top_index": best_places,
             "end_top_log_probs": end_best.flatten(1),
             "end_top_index": end_places.flatten(1),
-            "cls_logits": self._unanswerable((chances[..., None] * x).sum(1), summary),
+            "cls_logits": self._unanswerable((probabilities[..., None] * x).sum(1), summary),
         }
 
     def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
@@ -99,10 +99,10 @@ class AnswerSearch(Head):
             loss = loss + F.binary_cross_entropy_with_logits(logits, wrong) / 2
         return loss
 
-    def _ends(self, x: Tensor, first: Tensor, barred: Tensor | None) -> Tensor:
+    def _ends(self, x: Tensor, first: Tensor, masked: Tensor | None) -> Tensor:
         """States (..., hidden) and those of their begins -> (...)."""
         hidden = self.end_norm(torch.tanh(self.end_dense(torch.cat((x, first), -1))))
-        return _without(self.end(hidden).squeeze(-1), barred)
+        return _without(self.end(hidden).squeeze(-1), masked)
 
     def _unanswerable(self, first: Tensor, summary: Tensor) -> Tensor:
         """(batch, hidden) each -> (batch,)."""
@@ -115,5 +115,5 @@ def _at(x: Tensor, places: Tensor) -> Tensor:
     return x[torch.arange(x.shape[0], device=x.device), places]
 
 
-def _without(scores: Tensor, barred: Tensor | None) -> Tensor:
-    return scores if barred is None else scores.masked_fill(barred, max(-1e30, torch.finfo(scores.dtype).min))
+def _without(scores: Tensor, masked: Tensor | None) -> Tensor:
+    return scores if masked is None else scores.masked_fill(masked, max(-1e30, torch.finfo(scores.dtype).min))

@@ -21,7 +21,7 @@ IGNORED = -100
 class Head(Configured):
     """Turns what a body returns into predictions, and predictions and targets into a loss.
 
-    `targets`: documented names of the tensors that the loss needs. `inputs`: of those that only the head reads.
+    `targets`: transformers' names of the tensors that the loss needs. `inputs`: of those that only the head reads.
     `reads_padding`: states at padding enter the loss.
     """
 
@@ -39,11 +39,11 @@ class Head(Configured):
         return states
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Predictions under their documented names, from the body's output and what the caller gave."""
+        """Predictions under their names in transformers, from the body's output and what the caller gave."""
         raise NotImplementedError
 
     def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
-        """The documented loss, a scalar; None if its targets are not given."""
+        """Transformers' loss, a scalar; None if its targets are not given."""
         labels = targets.get("labels")
         return None if labels is None else self.label_loss(predictions["logits"], labels)
 
@@ -53,7 +53,7 @@ class Head(Configured):
         return False
 
     def further_loss(self, output: ModelOutput, inputs: Mapping[str, Any]) -> Tensor | None:
-        """What the documented loss has besides that of the targets, a scalar; None if there is no such thing."""
+        """What transformers' loss has besides that of the targets, a scalar; None if there is no such thing."""
         return None
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class SummaryClassification(Head):
 
         @classmethod
         def by_options(cls, c: Any, **own: Any) -> Self:
-            """By the documented options ``summary_...``; the place of the classification token is the last one."""
+            """By transformers' options ``summary_...``; the place of the classification token is the last one."""
             return cls.of(
                 c,
                 **{

@@ -32,7 +32,7 @@ class _Slot:
             return
         if self.end + new > self.key.shape[2]:
             room = _with_slack(self.length + new)
-            self._hold(_roomy(earlier[0], room), _roomy(earlier[1], room), self.length)
+            self._hold(_with_capacity(earlier[0], room), _with_capacity(earlier[1], room), self.length)
         self.key[:, :, self.end : self.end + new] = key
         self.value[:, :, self.end : self.end + new] = value
         self.end += new
@@ -65,7 +65,7 @@ def _rows(x: Tensor, rows: Tensor) -> Tensor:
     return x.index_select(0, rows.to(x.device))  # layers may be on several devices
 
 
-def _roomy(x: Tensor, room: int) -> Tensor:
+def _with_capacity(x: Tensor, room: int) -> Tensor:
     larger = x.new_empty(*x.shape[:2], room, x.shape[3])
     larger[:, :, : x.shape[2]] = x
     return larger
@@ -114,7 +114,7 @@ class Cache:
         return None if slot is None else slot.filled()
 
     def as_tuples(self) -> tuple[tuple[Tensor, ...], ...]:
-        """The documented older form, see `tuple_cache`."""
+        """The same in the older form of transformers, see `tuple_cache`."""
         memories = [(key.transpose(1, 2), value.transpose(1, 2)) for key, value in self._memories.values()]
         own = [slot.filled() for slot in self._slots.values()]
         return tuple(x + y for x, y in zip(own, memories, strict=True)) if memories else tuple(own)

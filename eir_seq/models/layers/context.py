@@ -30,7 +30,7 @@ class Context:
         memory: states of the other side for cross-attention, with their layout.
         bias: added to the scores of every layer (T5).
         position_table: (rows, size) by position or distance, shared by all layers (roformer, deberta).
-        features: documented inputs of the architecture besides tokens (boxes, global_attention_mask, ...), padded.
+        features: transformers' inputs of the architecture besides tokens (boxes, global_attention_mask, ...), padded.
         attentions, cross_attentions, global_attentions: lists that layers append their weights to, if wanted.
         router_logits: list that routers of experts append their scores to, in the context's layout, if wanted.
         embeddings: the module that made the first states, for layers that need to know what it knows.
@@ -77,11 +77,11 @@ class Context:
         )
 
     def mask(
-        self, queries: int, keys: int, *, causal: bool, window: int | None = None, behind: int = 0, ahead: int = 0
+        self, queries: int, keys: int, *, causal: bool, window: int | None = None, after: int = 0, ahead: int = 0
     ) -> Tensor | None:
         """(batch or 1, 1, queries or 1, keys) bool of who may attend to whom among padded tokens; None if everyone may.
 
-        The keys are the last ones but for `behind`, the queries the last of them but for `ahead`; keys before the
+        The keys are the last ones but for `after`, the queries the last of them but for `ahead`; keys before the
         first token that `self.keys` knows are all real (a prefix).
         `window`: a query sees itself and tokens nearer than this, a causal one only those before it.
         A row that may attend to nothing (padding on the left) may attend to itself, so that its weights stay finite.
@@ -90,11 +90,11 @@ class Context:
         def make() -> Tensor | None:
             real = None
             if self.keys is not None and not self.layout.packed:
-                real = F.pad(self.keys, (keys + behind - self.keys.shape[1], -behind), value=True)
+                real = F.pad(self.keys, (keys + after - self.keys.shape[1], -after), value=True)
             device = self.positions.device
             return look_mask(real, queries, keys, causal=causal, window=window, ahead=ahead, device=device)
 
-        return self.once(("mask", queries, keys, causal, window, behind, ahead), make)
+        return self.once(("mask", queries, keys, causal, window, after, ahead), make)
 
 
 LISTS = ("attentions", "cross_attentions", "global_attentions", "router_logits")

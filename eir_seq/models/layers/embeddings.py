@@ -17,7 +17,7 @@ from eir_seq.models.layers.positions.position_ids import ArangePositionIds, Posi
 class EmbeddingsPlan(Protocol):
     """The config of a module that makes the first states.
 
-    `hidden_size`: width of those states. `features`: documented inputs per token that the module reads.
+    `hidden_size`: width of those states. `features`: transformers' inputs per token that the module reads.
     """
 
     @property
@@ -36,7 +36,7 @@ class EmbeddingsPlan(Protocol):
 
 
 class FeatureEmbedding(Protocol):
-    """The config of a part that turns documented inputs per token into vectors, which are added."""
+    """The config of a part that turns transformers' inputs per token into vectors, which are added."""
 
     @property
     def features(self) -> tuple[str, ...]:

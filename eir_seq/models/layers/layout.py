@@ -40,15 +40,15 @@ class Layout:
 
     @classmethod
     def padded(cls, batch: int, length: int, mask: Tensor | None) -> Layout:
-        """The rectangular layout; `mask` as documented: nonzero at real tokens."""
+        """The rectangular layout; `mask` as in transformers: nonzero at real tokens."""
         return cls(batch, length, None if mask is None else mask.bool())
 
-    def without_padding(self, *, with_holes: bool = False) -> Layout:
+    def without_padding(self, *, inner_padding: bool = False) -> Layout:
         """The packed layout of the same texts; itself where nothing is padded.
 
         A packed text knows the order of its tokens, not their places: distances and windows would be counted without
         the masked tokens between two real ones. Where a text has such holes, the batch therefore stays as it is, unless
-        `with_holes` says that no layer tells places apart.
+        `inner_padding` says that no layer tells places apart.
         """
         if self.mask is None:
             return self
@@ -56,7 +56,7 @@ class Layout:
         lengths, pieces = torch.stack((self.mask.sum(1), begins.sum(1))).tolist()  # one wait for the device
         if sum(lengths) == self.batch * self.length:
             return Layout(self.batch, self.length)
-        if not any(lengths) or (max(pieces) > 1 and not with_holes):
+        if not any(lengths) or (max(pieces) > 1 and not inner_padding):
             return self
         index = self.mask.flatten().nonzero().squeeze(1)
         return Layout(self.batch, self.length, self.mask, index, tuple(lengths))

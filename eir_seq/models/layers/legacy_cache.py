@@ -1,4 +1,4 @@
-"""The documented older form of a cache: for each layer a tuple of keys and values."""
+"""A cache in the older form of transformers: for each layer a tuple of keys and values."""
 
 from __future__ import annotations
 

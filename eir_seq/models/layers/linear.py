@@ -3,7 +3,7 @@
 In float32 torch multiplies matrices with MKL, which runs at half speed on AMD processors with AVX-512; oneDNN, in the
 same wheel, does not. There large products take oneDNN: the same float32 arithmetic in another order. The choice
 depends on the processor and on shapes alone, never on a measurement, so that a run repeats bit for bit.
-``docs/speed.md`` has the figures behind it.
+``docs/speed.md`` has the measurements.
 
 oneDNN compiles a kernel for each shape that it meets, of these products, of gelu and of everything in bfloat16, and by
 default it and torch's binding keep 1024 of each kind. A packed batch hardly ever has the row count of an earlier one,

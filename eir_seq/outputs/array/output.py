@@ -31,7 +31,7 @@ INTEGERS = (np.int8, np.int16, np.int32, np.int64)
 
 
 class ArrayState(GridState):
-    """What a fitted output of arrays remembers."""
+    """The state of a fitted output of arrays."""
 
     type: Literal["array"] = "array"
     config: ArrayOutputConfig

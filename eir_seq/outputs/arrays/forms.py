@@ -3,92 +3,22 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from eir_seq.modalities.encoders.layers.patches import Shape
-from eir_seq.registry import imported
+from eir_seq.outputs.arrays.output import Form, parts
 
 if TYPE_CHECKING:
-    from eir_seq.outputs.arrays.output import FittedGridOutput
-    from eir_seq.outputs.generation.source import WritingNetwork
-    from eir_seq.rows import Rows
+    pass
 
-VALUES_AT_ONCE = 1 << 22
-"""Of rows that are measured together."""
 SMOOTH = 1e-5
 """Added to numerator and denominator of the soft Dice."""
 IGNORED = -1
 """In targets of classes, an element that is none."""
-
-
-class Form(ABC):
-    """How raw outputs (rows, *raw_grid) predict arrays, and are compared with targets (rows, channels, height, width).
-
-    Args:
-        output: the fitted output.
-    """
-
-    PREDICTS: ClassVar[bool] = True
-    """Whether raw outputs are predictions; else these are drawn by the `row_writer`."""
-
-    def __init__(self, output: FittedGridOutput) -> None:
-        self.output = output
-
-    @property
-    @abstractmethod
-    def raw_grid(self) -> Shape:
-        """Shape of the raw output of a row."""
-
-    def build_head(self, in_features: int) -> nn.Module:
-        """Dropout, then the decoder: fused features (batch, in_features) to (batch, *raw_grid)."""
-        config = self.output.config
-        decoder = imported(config.model.IMPLEMENTATION)(config.model.model_init_config, in_features, self.raw_grid)
-        return nn.Sequential(nn.Dropout(config.dropout), decoder)
-
-    @abstractmethod
-    def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
-        """What each row adds to each term of the loss, (batch, terms)."""
-
-    @abstractmethod
-    def loss_counts(self, target: Tensor) -> Tensor:
-        """What each row adds to the divisor of each term, (batch, terms)."""
-
-    @abstractmethod
-    def measure(self, raw: Tensor, target: Tensor) -> dict[str, float]:
-        """All metrics but the loss, of those that these rows define."""
-
-    @abstractmethod
-    def undefined(self, target: Tensor) -> dict[str, str]:
-        """Metrics that these targets leave undefined, each with the reason."""
-
-    @abstractmethod
-    def errors(self, raw: Tensor, target: Tensor) -> Tensor:
-        """How wrong each row is, (rows,)."""
-
-    @abstractmethod
-    def predicted(self, raw: Tensor) -> Tensor:
-        """What is predicted, (rows, channels, height, width), in the target's own units, or classes as indices."""
-
-    def true(self, target: Tensor) -> Tensor:
-        """The same of targets, as floats, NaN where there is none."""
-        return self.output.numbers(target)
-
-    def row_writer(self, network: WritingNetwork, rows: Rows, *, seed: int, all_rows: bool) -> Any:
-        """See `FittedOutput.row_writer`."""
-        del network, rows, seed, all_rows
-
-    def loss(self, raw: Tensor, target: Tensor) -> float:
-        """The loss of whole rows."""
-        sums = [(self.loss_terms(*part).double().sum(0), self.loss_counts(part[1]).double().sum(0)) for part in
-                parts(raw, target)]  # fmt: skip
-        terms, counts = (torch.stack(found).sum(0) for found in zip(*sums, strict=True))
-        return float((terms / counts.clamp_min(1)).sum())
 
 
 class Numbers(Form):
@@ -226,10 +156,10 @@ class Classes(Form):
         logits, wanted = self.logits(raw), target.flatten(1).long()
         entropy = F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none").sum(dim=1)
         known = (wanted != IGNORED)[:, None]
-        chances = logits.softmax(dim=1) * known
+        probabilities = logits.softmax(dim=1) * known
         true = F.one_hot(wanted.clamp_min(0), logits.shape[1]).transpose(1, 2) * known
         sizes = true.sum(2)
-        dice = (2 * (chances * true).sum(2) + SMOOTH) / (chances.sum(2) + sizes + SMOOTH)
+        dice = (2 * (probabilities * true).sum(2) + SMOOTH) / (probabilities.sum(2) + sizes + SMOOTH)
         there = sizes > 0
         loss = ((1 - dice) * there).sum(1) / there.sum(1).clamp_min(1)
         return torch.stack([entropy, self.output.config.dice_weight * loss], dim=1)
@@ -297,25 +227,3 @@ class Classes(Form):
             wrong = (self.predicted(some_raw) != some_target).flatten(1) & known
             found.append(wrong.sum(1) / known.sum(1).clamp_min(1))
         return torch.cat(found)
-
-
-FORMS: dict[str, str] = {
-    "mse": "eir_seq.outputs.arrays.forms:Numbers",
-    "mae": "eir_seq.outputs.arrays.forms:Numbers",
-    "categorical": "eir_seq.outputs.arrays.forms:Classes",
-    "diffusion": "eir_seq.outputs.diffusion.form:Generated",
-}
-"""``module:Class`` of the form of each loss."""
-
-
-def form_of(output: FittedGridOutput) -> Form:
-    """What the output's `loss` means."""
-    form: Form = imported(FORMS[output.config.loss])(output)
-    return form
-
-
-def parts(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same rows, a few at a time, so that temporary values stay small."""
-    count = max(1, VALUES_AT_ONCE // max(1, rows[0][:1].numel()))
-    for start in range(0, len(rows[0]), count):
-        yield tuple(values[start : start + count] for values in rows)

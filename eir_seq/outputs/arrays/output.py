@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,18 +15,23 @@ from torch import Tensor, nn
 
 from eir_seq.config.strict import Strict
 from eir_seq.modalities.encoders.layers.patches import Shape
-from eir_seq.outputs.arrays.forms import form_of
 from eir_seq.outputs.arrays.scale import Scale
 from eir_seq.outputs.base import FittedOutput, TargetRows
 from eir_seq.outputs.files import FileCell
 from eir_seq.registry import imported
 
+if TYPE_CHECKING:
+    from eir_seq.outputs.generation.source import WritingNetwork
+    from eir_seq.rows import Rows
+
+VALUES_AT_ONCE = 1 << 22
+"""Of rows that are measured together."""
 MOST_SHOWN = 1 << 16
 """Values of a row that a report shows, about."""
 
 
 class GridState(Strict):
-    """What a fitted output remembers of the training rows."""
+    """The state of a fitted output, fitted on the training rows."""
 
     name: str
     shape: list[int] = Field(min_length=1, max_length=3, description="of the target")
@@ -37,10 +42,19 @@ class GridState(Strict):
     classes: dict[int, int] = Field({}, description="of loss categorical: each value, and the elements that have it")
 
 
+FORMS: dict[str, str] = {
+    "mse": "eir_seq.outputs.arrays.forms:Numbers",
+    "mae": "eir_seq.outputs.arrays.forms:Numbers",
+    "categorical": "eir_seq.outputs.arrays.forms:Classes",
+    "diffusion": "eir_seq.outputs.diffusion.form:Generated",
+}
+"""``module:Class`` of the form of each loss."""
+
+
 class FittedGridOutput(FittedOutput):
     """An output of arrays or pictures that knows their shape, and their scale or classes.
 
-    What raw outputs mean is up to its `form` (`eir_seq.outputs.arrays.forms.Form`). Targets are (rows, channels,
+    What raw outputs mean is up to its `form` (`Form`). Targets are (rows, channels,
     height, width) as they are stored; `numbers` gives their values.
     """
 
@@ -51,7 +65,7 @@ class FittedGridOutput(FittedOutput):
         super().__init__(state)
         self.classes = list(state.classes)
         self.scale = Scale.of(self.grid, state.mean, state.deviation)
-        self.form = form_of(self)
+        self.form: Form = imported(FORMS[self.config.loss])(self)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -130,7 +144,7 @@ class FittedGridOutput(FittedOutput):
         return self.form.errors(raw, target)
 
     def samples(self, raw: Tensor, target: Tensor) -> dict[str, NDArray[Any]]:
-        """Values in the target's own units, or indices of classes, NaN where there are none; large arrays thinned."""
+        """Values in the target's own units, or indices of classes, NaN where missing; large arrays subsampled."""
         height = self.grid[1]
         step = math.ceil(max(1.0, (math.prod(self.grid) / MOST_SHOWN) ** (1 if height == 1 else 0.5)))
         shown = {"true": self.form.true(target), "predicted": self.form.predicted(raw).float()}
@@ -187,3 +201,74 @@ def stacked(rows: Sequence[NDArray[Any]], shape: Sequence[int], dtype: type[np.g
     for place, row in enumerate(rows):
         found[place] = row.reshape(tuple(shape))
     return torch.from_numpy(found)
+
+
+class Form(ABC):
+    """How raw outputs (rows, *raw_grid) predict arrays, and are compared with targets (rows, channels, height, width).
+
+    Args:
+        output: the fitted output.
+    """
+
+    PREDICTS: ClassVar[bool] = True
+    """Whether raw outputs are predictions; else these are drawn by the `row_writer`."""
+
+    def __init__(self, output: FittedGridOutput) -> None:
+        self.output = output
+
+    @property
+    @abstractmethod
+    def raw_grid(self) -> Shape:
+        """Shape of the raw output of a row."""
+
+    def build_head(self, in_features: int) -> nn.Module:
+        """Dropout, then the decoder: fused features (batch, in_features) to (batch, *raw_grid)."""
+        config = self.output.config
+        decoder = imported(config.model.IMPLEMENTATION)(config.model.model_init_config, in_features, self.raw_grid)
+        return nn.Sequential(nn.Dropout(config.dropout), decoder)
+
+    @abstractmethod
+    def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
+        """What each row adds to each term of the loss, (batch, terms)."""
+
+    @abstractmethod
+    def loss_counts(self, target: Tensor) -> Tensor:
+        """What each row adds to the divisor of each term, (batch, terms)."""
+
+    @abstractmethod
+    def measure(self, raw: Tensor, target: Tensor) -> dict[str, float]:
+        """All metrics but the loss, of those that these rows define."""
+
+    @abstractmethod
+    def undefined(self, target: Tensor) -> dict[str, str]:
+        """Metrics that these targets leave undefined, each with the reason."""
+
+    @abstractmethod
+    def errors(self, raw: Tensor, target: Tensor) -> Tensor:
+        """How wrong each row is, (rows,)."""
+
+    @abstractmethod
+    def predicted(self, raw: Tensor) -> Tensor:
+        """What is predicted, (rows, channels, height, width), in the target's own units, or classes as indices."""
+
+    def true(self, target: Tensor) -> Tensor:
+        """The same of targets, as floats, NaN where there is none."""
+        return self.output.numbers(target)
+
+    def row_writer(self, network: WritingNetwork, rows: Rows, *, seed: int, all_rows: bool) -> Any:
+        """See `FittedOutput.row_writer`."""
+        del network, rows, seed, all_rows
+
+    def loss(self, raw: Tensor, target: Tensor) -> float:
+        """The loss of whole rows."""
+        sums = [(self.loss_terms(*part).double().sum(0), self.loss_counts(part[1]).double().sum(0)) for part in
+                parts(raw, target)]  # fmt: skip
+        terms, counts = (torch.stack(found).sum(0) for found in zip(*sums, strict=True))
+        return float((terms / counts.clamp_min(1)).sum())
+
+
+def parts(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same rows, a few at a time, so that temporary values stay small."""
+    count = max(1, VALUES_AT_ONCE // max(1, rows[0][:1].numel()))
+    for start in range(0, len(rows[0]), count):
+        yield tuple(values[start : start + count] for values in rows)

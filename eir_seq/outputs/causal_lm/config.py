@@ -108,7 +108,7 @@ class CausalLmOutputConfig(ConversationOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Blocks of tokens alongside other outputs, and inputs that a language model cannot read."""
-        from eir_seq.outputs.language.rules import block_faults, headless
+        from eir_seq.outputs.language.rules import block_faults, missing_head_faults
 
         if self.conversation is not None:
             yield from self._answer_faults(name, sections)
@@ -132,7 +132,7 @@ class CausalLmOutputConfig(ConversationOutputBase):
             yield Fault(f"{place}.pair_column", "a language model reads one text, not a pair")
         if layout is not None:
             yield from block_faults(source, place)
-        yield from headless(source.model, f"{place}.model.model_type", "causal-lm")
+        yield from missing_head_faults(source.model, f"{place}.model.model_type", "causal-lm")
 
     def _answer_faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """What conversations demand."""

@@ -23,7 +23,7 @@ UNCOUNTED = "the bytes of rows of one text each are not counted"
 
 
 class CausalLmState(Strict):
-    """What a language-model output remembers: its config, with the input that it reads."""
+    """The state of a language-model output: its config, with the input that it reads."""
 
     type: Literal["causal_lm"] = "causal_lm"
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from eir_seq.outputs.classes.statistics import Calibration, ClassRow, Curve, binned, mean_curve, thinned
+from eir_seq.outputs.classes.statistics import Calibration, ClassRow, Curve, binned, mean_curve, subsampled
 from eir_seq.outputs.reporting.plots import COLOURS, INK, SERIES, Plot, figure_of, legend_below, plot, short
-from eir_seq.outputs.reporting.sections import Section, Share, Table
+from eir_seq.outputs.reporting.sections import Predicted, Section, Share, Table, Worst, WorstRow
 
 MAX_MATRIX = 30
 """Classes up to which the confusion matrix is shown whole; beyond, only its largest entries off the diagonal."""
@@ -57,7 +57,56 @@ def add_classes(
         )
 
 
-def defined_curves(names: list[str], curves: list[Curve | None]) -> dict[str, Curve]:
+def add_curves(
+    section: Section, names: list[str], rocs: list[Curve | None], recalls: list[Curve | None], what: str = "class"
+) -> None:
+    """Add ROC and precision-recall curves of classes (or of `what` else they are), of which some may be undefined."""
+    section.plots += [
+        class_curves(
+            "ROC",
+            _defined(names, rocs),
+            x="false positive rate",
+            y="true positive rate",
+            area="AUROC",
+            diagonal=True,
+            what=what,
+        ),
+        class_curves(
+            "Precision and recall",
+            _defined(names, recalls),
+            x="recall",
+            y="precision",
+            area="average precision",
+            diagonal=False,
+            what=what,
+        ),
+    ]
+
+
+def add_least_certain(
+    section: Section, given: Predicted, probabilities: NDArray[np.float64], index: Mapping[str, int]
+) -> None:
+    """Add the rows whose true class has the lowest probability.
+
+    Args:
+        section: in place.
+        given: the predictions, with the columns NAME_true and NAME.
+        probabilities: (rows, classes).
+        index: position of each class.
+    """
+    true, guess = given[f"{given.name}_true"], given[given.name]
+
+    def worst(position: int, row: WorstRow) -> Worst:
+        expected = true[position]
+        probability = probabilities[position, index[expected]]
+        return Worst(row, expected, guess[position], f"{probability:.3f}", expected != guess[position])
+
+    section.worst, section.worst_measure = given.worst_rows(worst), "P(true)"
+    if section.worst and not section.worst[0].wrong:
+        section.worst_title = "Least certain rows"
+
+
+def _defined(names: list[str], curves: list[Curve | None]) -> dict[str, Curve]:
     """The curves by name, without those that are undefined."""
     return {name: curve for name, curve in zip(names, curves, strict=True) if curve is not None}
 
@@ -66,7 +115,7 @@ def class_curves(
     title: str, curves: dict[str, Curve], *, x: str, y: str, area: str, diagonal: bool, what: str = "class"
 ) -> Plot:
     """A ROC or precision-recall curve per class (or `what` else has one); with many classes their mean stands out."""
-    shown = {name: thinned(curve) for name, curve in curves.items()}
+    shown = {name: subsampled(curve) for name, curve in curves.items()}
     mean = mean_curve(list(curves.values()))
 
     def draw(axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""The numbers behind the report's tables and curves, from the predictions alone."""
+"""The numbers of the report's tables and curves, from the predictions alone."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def mean_curve(curves: list[Curve], points: int = 200) -> Curve:
     return Curve(x, y, float(np.mean([curve.area for curve in curves])))
 
 
-def thinned(curve: Curve, points: int = 400) -> Curve:
+def subsampled(curve: Curve, points: int = 400) -> Curve:
     """The same curve with at most that many points, its ends kept."""
     if len(curve.x) <= points:
         return curve

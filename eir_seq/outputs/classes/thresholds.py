@@ -55,16 +55,16 @@ def best_shift(
     classes = scores.shape[1]
     others = scores.copy()
     others[:, index] = -np.inf
-    rival = others.argmax(axis=1)
+    runner_up = others.argmax(axis=1)
     margin = others.max(axis=1) - scores[:, index]  # a larger shift than this one decides for the class
     order = np.argsort(margin, kind="stable")
-    margin, rival, target = margin[order], rival[order], target[order]
+    margin, runner_up, target = margin[order], runner_up[order], target[order]
     true = np.bincount(target, minlength=classes)
     # After the first j rows have changed to the class, for each j: decisions and right decisions by class.
     ends = np.concatenate([[0], np.flatnonzero(np.diff(margin, append=np.inf)) + 1])
     lost = np.zeros((len(target), classes))
-    lost[np.arange(len(target)), rival] = 1
-    hits = (lost * (rival == target)[:, None]).sum(axis=0) - _before(lost * (rival == target)[:, None], ends)
+    lost[np.arange(len(target)), runner_up] = 1
+    hits = (lost * (runner_up == target)[:, None]).sum(axis=0) - _before(lost * (runner_up == target)[:, None], ends)
     predicted = lost.sum(axis=0) - _before(lost, ends)
     hits[:, index] = _before((target == index)[:, None].astype(float), ends)[:, 0]
     predicted[:, index] = ends

@@ -34,7 +34,7 @@ COLUMNS = 8
 
 
 class ClassificationState(Strict):
-    """What a fitted classification output remembers of the training rows."""
+    """The state of a fitted classification output, fitted on the training rows."""
 
     type: Literal["classification"] = "classification"
     name: str
@@ -64,7 +64,7 @@ class FittedClassification(FittedOutput):
     them in one batch, and does not depend on how rows meet in batches.
     """
 
-    LEARNT = ("classes",)
+    FITTED_FIELDS = ("classes",)
 
     config: ClassificationOutputConfig
 

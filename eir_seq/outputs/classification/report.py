@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from eir_seq.outputs.classes.report import add_classes, class_curves, defined_curves, reliability
+from eir_seq.outputs.classes.report import add_classes, add_curves, add_least_certain, reliability
 from eir_seq.outputs.classes.statistics import (
     calibration,
     class_rows,
@@ -15,7 +15,7 @@ from eir_seq.outputs.classes.statistics import (
     roc_curve,
 )
 from eir_seq.outputs.reporting.plots import SERIES
-from eir_seq.outputs.reporting.sections import Predicted, Section, Worst, WorstRow
+from eir_seq.outputs.reporting.sections import Predicted, Section
 
 
 def section(given: Predicted) -> Section | None:
@@ -38,24 +38,7 @@ def section(given: Predicted) -> Section | None:
     ]
     found = Section()
     if any(rocs):
-        found.plots += [
-            class_curves(
-                "ROC",
-                defined_curves(names, rocs),
-                x="false positive rate",
-                y="true positive rate",
-                area="AUROC",
-                diagonal=True,
-            ),
-            class_curves(
-                "Precision and recall",
-                defined_curves(names, recalls),
-                x="recall",
-                y="precision",
-                area="average precision",
-                diagonal=False,
-            ),
-        ]
+        add_curves(found, names, rocs, recalls)
     else:
         found.notes.append(f"All rows are of class {true[0]}: ROC and precision-recall curves are not defined.")
     found.plots.append(reliability(calibration(targets, probabilities)))
@@ -68,13 +51,5 @@ def section(given: Predicted) -> Section | None:
             f"the validation rows: {shown}{more}."
         )
     add_classes(found, class_rows(names, confusion, rocs, recalls), confusion)
-
-    def worst(position: int, row: WorstRow) -> Worst:
-        expected = true[position]
-        probability = probabilities[position, index[expected]]
-        return Worst(row, expected, guess[position], f"{probability:.3f}", expected != guess[position])
-
-    found.worst, found.worst_measure = given.worst_rows(worst), "P(true)"
-    if found.worst and not found.worst[0].wrong:
-        found.worst_title = "Least certain rows"
+    add_least_certain(found, given, probabilities, index)
     return found

@@ -11,7 +11,7 @@ from eir_seq.outputs.language.corrupted import FittedRestoring
 
 
 class DenoisingState(Strict):
-    """What the output remembers: its config, with the input that it reads."""
+    """The state of the output: its config, with the input that it reads."""
 
     type: Literal["denoising"] = "denoising"
     name: str

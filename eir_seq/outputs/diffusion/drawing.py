@@ -69,6 +69,20 @@ class Drawer:
             if target is not None and place in labelled:
                 self.targets[rows[place]] = target[place].cpu()
 
+    def take(self) -> tuple[dict[str, Tensor], Any]:
+        """Samples and targets by row."""
+        found = {f"drawn/{row}": x for row, x in self.drawn.items()}
+        found |= {f"target/{row}": x for row, x in self.targets.items()}
+        self.drawn, self.targets = {}, {}
+        return found, None
+
+    def give(self, tensors: Mapping[str, Tensor], state: Any) -> None:
+        """See `take`."""
+        del state
+        for key, x in tensors.items():
+            kind, _, row = key.partition("/")
+            (self.drawn if kind == "drawn" else self.targets)[int(row)] = x
+
     def check(self) -> None:
         """Nothing: options are checked with the config."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from eir_seq.errors import UserError
 from eir_seq.outputs.base import FittedOutput, TargetRows
 from eir_seq.outputs.generation.completion import Completer, completer
@@ -53,6 +55,16 @@ class AnswerWriter:
             seed = derive_seed(self.seed, "answers", self.name, wanted[0])
             found = self.complete.after([self.prompts(row) for row in wanted], seed=seed)
             self.texts |= dict(zip(wanted, found, strict=True))
+
+    def take(self) -> tuple[dict[str, Tensor], Any]:
+        """Answers by row."""
+        state, self.texts = list(self.texts.items()), {}
+        return {}, state
+
+    def give(self, tensors: Mapping[str, Tensor], state: Any) -> None:
+        """See `take`."""
+        del tensors
+        self.texts |= dict(state)
 
     def check(self) -> None:
         """Raise `UserError` for options of `generation` by which nothing could be written, and write nothing."""

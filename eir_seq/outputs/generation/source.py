@@ -48,7 +48,7 @@ class TextSource:
         encoder: called with these and labels by its `read`, for scores; its `backbone` generates.
         tokenizer: of what is written.
         before: special tokens before a target.
-        behind: those after it.
+        after: those after it.
         end: the token that ends it, one of these.
         longest: tokens that a text has at most, where the options of generation do not say.
         column: of the true texts.
@@ -60,7 +60,7 @@ class TextSource:
     encoder: Any
     tokenizer: Tokenizer
     before: Sequence[int]
-    behind: Sequence[int]
+    after: Sequence[int]
     end: int
     longest: int
     column: str = ""

@@ -40,6 +40,14 @@ class RowWriter(Protocol):
         """Raise `UserError` for options by which nothing could be generated."""
         ...
 
+    def take(self) -> tuple[dict[str, Tensor], Any]:
+        """What was generated, as tensors and a JSON value for `give`; it is forgotten."""
+        ...
+
+    def give(self, tensors: Mapping[str, Tensor], state: Any) -> None:
+        """Add what the writer of another process has generated."""
+        ...
+
     def metrics(self) -> dict[str, float]:
         """Metrics of what was generated."""
         ...
@@ -106,9 +114,21 @@ class Writer:
         own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
         encoder, end = self.source.encoder, self.source.end
         ids: Tensor = self._with_options(encoder.backbone.generate, seed, **encoder.inputs_of(**own))
-        start, new = ids[:, : encoder.begun], ids[:, 1:]  # a decoder begins with one token
+        start, new = ids[:, : encoder.given_tokens], ids[:, 1:]  # a decoder begins with one token
         ended = (new == end).cumsum(dim=1)
         return torch.cat((start, new.masked_fill((ended > 1) | ((ended == 1) & (new != end)), IGNORED)), dim=1)
+
+    def take(self) -> tuple[dict[str, Tensor], Any]:
+        """Texts and scores by row."""
+        state = [[row, text, self.scores[row]] for row, text in self.texts.items()]
+        self.texts, self.scores = {}, {}
+        return {}, state
+
+    def give(self, tensors: Mapping[str, Tensor], state: Any) -> None:
+        """See `take`."""
+        del tensors
+        for row, text, score in state:
+            self.texts[row], self.scores[row] = text, score
 
     def check(self) -> None:
         """Raise `UserError` for options of `generation` by which nothing could be written, and write nothing."""
@@ -124,10 +144,12 @@ class Writer:
         if options.get("do_sample"):
             options.setdefault("seed", seed)
         model = source.encoder.backbone
-        if before := source.before[source.encoder.begun :]:  # texts begin as targets do: with that of their language
+        if before := source.before[
+            source.encoder.given_tokens :
+        ]:  # texts begin as targets do: with that of their language
             options.setdefault("forced_bos_token_id", before[0])
         if model.head.config.decoder_start_id is None:  # its training begins with the token that a target ends with
-            options.setdefault("decoder_start_token_id", source.behind[-1])
+            options.setdefault("decoder_start_token_id", source.after[-1])
         try:
             return generate(**inputs, tokenizer=source.tokenizer, **options)
         except UserError as error:

@@ -19,8 +19,7 @@ from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
 from eir_seq.modalities.files import name_of, source_of
 from eir_seq.modalities.pictures import BILINEAR, MODES, Pixels, Scaling, picture_size, problem
-from eir_seq.outputs.arrays.forms import parts
-from eir_seq.outputs.arrays.output import FittedGridOutput, GridState, stacked
+from eir_seq.outputs.arrays.output import FittedGridOutput, GridState, parts, stacked
 from eir_seq.outputs.base import Output, TargetRows, ids_of, row_names
 from eir_seq.outputs.files import FileCell
 from eir_seq.outputs.image.cells import TargetPictures, check_size
@@ -34,7 +33,7 @@ WINDOW = 11
 
 
 class ImageState(GridState):
-    """What a fitted output of pictures remembers; mean and deviation of channels are on a scale from 0 to 1."""
+    """The state of a fitted output of pictures; mean and deviation of channels are on a scale from 0 to 1."""
 
     type: Literal["image"] = "image"
     config: ImageOutputConfig

@@ -30,9 +30,9 @@ class CorruptedOutputBase(TokenOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Other outputs alongside it, a backbone without the head, texts that cannot be corrupted so."""
-        from eir_seq.outputs.language.rules import alone
+        from eir_seq.outputs.language.rules import standalone_faults
 
-        yield from alone(sections, name, self.type)
+        yield from standalone_faults(sections, name, self.type)
         yield from self.own_faults(f"outputs.{name}")
         here, source = sections.token_inputs[name], sections.text_of(name)
         if source is not None:
@@ -46,10 +46,10 @@ class CorruptedOutputBase(TokenOutputBase):
 
     def backbone_faults(self, source: SequenceInputConfig, place: str, output: str) -> Iterator[Fault]:
         """A backbone, named at `place`, that cannot learn this."""
-        from eir_seq.outputs.language.rules import headless
+        from eir_seq.outputs.language.rules import missing_head_faults
 
         del output
-        yield from headless(source.model, place, self.TASK)
+        yield from missing_head_faults(source.model, place, self.TASK)
 
     def text_faults(self, sections: Sections, source: SequenceInputConfig, place: str, output: str) -> Iterator[Fault]:
         """Texts of the input at `place` that cannot be corrupted so."""

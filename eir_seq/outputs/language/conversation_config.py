@@ -50,7 +50,7 @@ class ConversationOutputBase(GeneratingOutputBase):
 
     def conversation_faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Neither prompt nor messages, both, a column twice, other outputs, no language-model head."""
-        from eir_seq.outputs.language.rules import alone, headless
+        from eir_seq.outputs.language.rules import missing_head_faults, standalone_faults
 
         place = f"outputs.{name}"
         if self.prompt is not None and self.messages is not None:
@@ -61,10 +61,10 @@ class ConversationOutputBase(GeneratingOutputBase):
             column = getattr(self, key)
             if column is not None and columns.setdefault(column, key) != key:
                 yield Fault(f"{place}.{key}", f"column {column!r} is read as {columns[column]} already")
-        yield from alone(sections, name, self.type)
+        yield from standalone_faults(sections, name, self.type)
         here, source = sections.token_inputs[name], sections.text_of(name)
         if source is not None:
-            yield from headless(source.model, f"inputs.{here}.model.model_type", "causal-lm")
+            yield from missing_head_faults(source.model, f"inputs.{here}.model.model_type", "causal-lm")
         if self.generate_rows == 0 and sections.trainer is not None:
             monitor = sections.trainer.monitor
             if monitor.metric in self.metrics() and monitor.metric in WRITTEN:

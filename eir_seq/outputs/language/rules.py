@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from eir_seq.modalities.sequence.config import SequenceInputConfig
 
 
-def headless(backbone: SequenceModelConfig, place: str, task: str) -> Iterator[Fault]:
+def missing_head_faults(backbone: SequenceModelConfig, place: str, task: str) -> Iterator[Fault]:
     """A backbone from scratch without the language-model head of a task."""
     from eir_seq.models.catalogue import CATALOGUE
 
@@ -26,7 +26,7 @@ def headless(backbone: SequenceModelConfig, place: str, task: str) -> Iterator[F
         yield Fault(place, f"{name!r} has no language-model head (task {task}); these have one: {listed}")
 
 
-def decoderless(backbone: SequenceModelConfig, place: str) -> Iterator[Fault]:
+def missing_decoder_faults(backbone: SequenceModelConfig, place: str) -> Iterator[Fault]:
     """A model from scratch without a decoder that attends to states of something else."""
     from eir_seq.models.catalogue import CATALOGUE, decoder_task, list_decoders
 
@@ -39,7 +39,7 @@ def decoderless(backbone: SequenceModelConfig, place: str) -> Iterator[Fault]:
         )
 
 
-def alone(sections: Sections, name: str, kind: str) -> Iterator[Fault]:
+def standalone_faults(sections: Sections, name: str, kind: str) -> Iterator[Fault]:
     """Other outputs alongside one that has the backbone to itself."""
     if len(sections.output_names) > 1:
         others = ", ".join(other for other in sections.output_names if other != name)

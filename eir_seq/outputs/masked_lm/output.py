@@ -16,7 +16,7 @@ from eir_seq.outputs.masked_lm.config import MaskedLmOutputConfig
 
 
 class MaskedLmState(Strict):
-    """What a masked language model remembers: its config, with the input that it reads."""
+    """The state of a masked language model: its config, with the input that it reads."""
 
     type: Literal["masked_lm"] = "masked_lm"
     name: str

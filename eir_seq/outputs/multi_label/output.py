@@ -30,7 +30,7 @@ _OF_LABELS = tuple(metric.name for metric in METRICS if metric.per_class)
 
 
 class MultiLabelState(Strict):
-    """What a fitted multi-label output remembers of the training rows."""
+    """The state of a fitted multi-label output, fitted on the training rows."""
 
     type: Literal["multi_label"] = "multi_label"
     name: str
@@ -59,7 +59,7 @@ class FittedMultiLabel(FittedOutput):
     the mean over all cells that are known.
     """
 
-    LEARNT = ("labels",)
+    FITTED_FIELDS = ("labels",)
     config: MultiLabelOutputConfig
 
     def __init__(self, state: MultiLabelState) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from eir_seq.outputs.classes.report import class_curves, defined_curves, probability_calibration
+from eir_seq.outputs.classes.report import add_curves, probability_calibration
 from eir_seq.outputs.classes.statistics import precision_recall_curve, roc_curve
 from eir_seq.outputs.reporting.sections import Cell, Predicted, Section, Table, Worst, WorstRow
 
@@ -30,26 +30,7 @@ def section(given: Predicted) -> Section | None:
     recalls = [precision_recall_curve(yes, scores) for yes, _, scores in columns]
     found = Section(heading="Labels")
     if any(rocs):
-        found.plots += [
-            class_curves(
-                "ROC",
-                defined_curves(names, rocs),
-                x="false positive rate",
-                y="true positive rate",
-                area="AUROC",
-                diagonal=True,
-                what="label",
-            ),
-            class_curves(
-                "Precision and recall",
-                defined_curves(names, recalls),
-                x="recall",
-                y="precision",
-                area="average precision",
-                diagonal=False,
-                what="label",
-            ),
-        ]
+        add_curves(found, names, rocs, recalls, what="label")
     else:
         found.notes.append("Of each label, all rows have it or none has: curves are not defined.")
     found.plots.append(probability_calibration(true[known], probabilities[known]))

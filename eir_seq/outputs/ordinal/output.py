@@ -28,7 +28,7 @@ SMALLEST_STEP = 1e-4
 
 
 class OrdinalState(Strict):
-    """What a fitted ordinal output remembers of the training rows."""
+    """The state of a fitted ordinal output, fitted on the training rows."""
 
     type: Literal["ordinal"] = "ordinal"
     name: str
@@ -71,7 +71,7 @@ class CumulativeLink(nn.Module):
 class FittedOrdinal(FittedOutput):
     """An ordinal output that knows its levels. Targets are their indices, (rows,)."""
 
-    LEARNT = ("levels",)
+    FITTED_FIELDS = ("levels",)
     config: OrdinalOutputConfig
 
     def __init__(self, state: OrdinalState) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from eir_seq.outputs.classes.report import add_classes, reliability
+from eir_seq.outputs.classes.report import add_classes, add_least_certain, reliability
 from eir_seq.outputs.classes.statistics import (
     calibration,
     class_rows,
@@ -17,7 +17,7 @@ from eir_seq.outputs.classes.statistics import (
     roc_curve,
 )
 from eir_seq.outputs.reporting.plots import COLOURS, INK, Plot, plot, short
-from eir_seq.outputs.reporting.sections import Predicted, Section, Worst, WorstRow
+from eir_seq.outputs.reporting.sections import Predicted, Section
 
 
 def section(given: Predicted) -> Section | None:
@@ -38,15 +38,7 @@ def section(given: Predicted) -> Section | None:
         names, confusion, [roc_curve(*pair) for pair in scores], [precision_recall_curve(*pair) for pair in scores]
     )
     add_classes(found, rows, confusion, what="level")
-
-    def worst(position: int, row: WorstRow) -> Worst:
-        expected = true[position]
-        probability = probabilities[position, index[expected]]
-        return Worst(row, expected, guess[position], f"{probability:.3f}", expected != guess[position])
-
-    found.worst, found.worst_measure = given.worst_rows(worst), "P(true)"
-    if found.worst and not found.worst[0].wrong:
-        found.worst_title = "Least certain rows"
+    add_least_certain(found, given, probabilities, index)
     return found
 
 

@@ -26,7 +26,7 @@ tokens; 1 where there is a model of the start."""
 
 
 class PreferenceState(Strict):
-    """What the output remembers: its config, with the input that it reads."""
+    """The state of the output: its config, with the input that it reads."""
 
     type: Literal["preference"] = "preference"
     name: str

@@ -40,7 +40,7 @@ Numbers = Annotated[
 
 
 class RegressionState(Strict):
-    """What a fitted regression output remembers of the training rows."""
+    """The state of a fitted regression output, fitted on the training rows."""
 
     type: Literal["regression"] = "regression"
     name: str
@@ -64,7 +64,7 @@ class FittedRegression(FittedOutput):
     over the rows that have it.
     """
 
-    LEARNT = ("mean", "deviation")
+    FITTED_FIELDS = ("mean", "deviation")
     config: RegressionOutputConfig
 
     def __init__(self, state: RegressionState) -> None:

@@ -17,7 +17,7 @@ from eir_seq.outputs.replaced_token_detection.config import ReplacedTokenDetecti
 
 
 class ReplacedTokenDetectionState(Strict):
-    """What a detection of replaced tokens remembers: its config, with the input that it reads."""
+    """The state of a detection of replaced tokens: its config, with the input that it reads."""
 
     type: Literal["replaced_token_detection"] = "replaced_token_detection"
     name: str

@@ -98,15 +98,15 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
 
     def faults(self, name: str, sections: Sections) -> Iterator[Fault]:
         """Other outputs next to one with an exclusive backbone, no decoder, metrics of texts that nothing generates."""
-        from eir_seq.outputs.language.rules import alone, headless
+        from eir_seq.outputs.language.rules import missing_head_faults, standalone_faults
 
         if self.model is None:
-            yield from alone(sections, name, self.type)
+            yield from standalone_faults(sections, name, self.type)
             yield from ignored(f"outputs.{name}", self, "inputs tokenizer", "without its own model")
             here = sections.token_inputs[name]
             source = sections.inputs.get(here)
             if source is not None and source.backbone is not None:
-                yield from headless(source.backbone, f"inputs.{here}.model.model_type", "seq2seq-lm")
+                yield from missing_head_faults(source.backbone, f"inputs.{here}.model.model_type", "seq2seq-lm")
         else:
             yield from self._decoder_faults(name, self.model, sections)
         if self.generate_rows == 0 and sections.trainer is not None:
@@ -116,7 +116,7 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
                 yield Fault("trainer.monitor.metric", message)
 
     def _decoder_faults(self, name: str, model: SequenceModelConfig, sections: Sections) -> Iterator[Fault]:
-        from eir_seq.outputs.language.rules import decoderless
+        from eir_seq.outputs.language.rules import missing_decoder_faults
 
         place = f"outputs.{name}"
         for number, source in enumerate(self.inputs or ()):
@@ -127,7 +127,7 @@ class Seq2SeqLmOutputConfig(GeneratingOutputBase, ColumnOutputBase):
         yield from ignored(place, self, "input", "with its own model; `inputs` names what it attends to")
         for source in sorted({source for source in self.inputs or () if (self.inputs or []).count(source) > 1}):
             yield Fault(f"{place}.inputs", f"names {source!r} twice")
-        yield from decoderless(model, f"{place}.model.model_type")
+        yield from missing_decoder_faults(model, f"{place}.model.model_type")
         yield from model.faults(f"{place}.model")
         yield from ignored(f"{place}.model", model, "pool pretrained_parts", "on the decoder of an output")
         if model.lora is not None and not model.lora.merge:

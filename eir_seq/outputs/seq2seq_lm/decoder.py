@@ -24,7 +24,7 @@ class StateDecoder(Seq2SeqLmHead):
         sizes: width of the states of each input.
         label_smoothing: see `Seq2SeqLmHead`.
         start: the token that the decoder begins with; None for the last one of each target.
-        begun: tokens of every target that the decoder begins with anyway.
+        given_tokens: tokens of every target that the decoder begins with anyway.
         frozen: keep loaded weights as they are, in evaluation mode; what the checkpoint lacks is trained.
     """
 
@@ -35,7 +35,7 @@ class StateDecoder(Seq2SeqLmHead):
         label_smoothing: float,
         *,
         start: int | None,
-        begun: int,
+        given_tokens: int,
         frozen: bool = False,
     ) -> None:
         super().__init__(label_smoothing)
@@ -45,7 +45,7 @@ class StateDecoder(Seq2SeqLmHead):
                 parameter.requires_grad_(report is not None and name in report.initialised)
         if isinstance(model.body, EncoderDecoder):
             model.body.drop_encoder()
-        self.backbone, self.start, self.begun, self.frozen = model, start, begun, frozen
+        self.backbone, self.start, self.given_tokens, self.frozen = model, start, given_tokens, frozen
         self.memory_size = memory_size(model)
         self.projections = nn.ModuleDict(
             {_key(name): _projection(size, self.memory_size) for name, size in sizes.items()}
@@ -82,7 +82,7 @@ class StateDecoder(Seq2SeqLmHead):
     """Takes messages from other layers for what the decoder does next, where there are any."""
 
     def inputs_of(self, memory: Tensor, mask: Tensor, **messages: Tensor) -> dict[str, Any]:
-        """The documented arguments of `generate` for such a memory; messages are held."""
+        """Transformers' arguments of `generate` for such a memory; messages are held."""
         self._receive(messages)
         return {"encoder_outputs": (memory,), "attention_mask": mask.long()}
 
@@ -91,8 +91,8 @@ class StateDecoder(Seq2SeqLmHead):
         self._receive(messages)
         head = self.backbone.head
         labels = labels.long()
-        if labels.shape[1] > self.begun:
-            labels = labels[:, self.begun :]
+        if labels.shape[1] > self.given_tokens:
+            labels = labels[:, self.given_tokens :]
         # The first state has to see something where a row has no target.
         there = (labels >= 0) | (torch.arange(labels.shape[1], device=labels.device) == 0)
         inputs = self._inputs(memory, mask, labels, there)
@@ -112,7 +112,7 @@ class StateDecoder(Seq2SeqLmHead):
             self.hold(messages)
 
     def _inputs(self, memory: Tensor, mask: Tensor, labels: Tensor, there: Tensor) -> dict[str, Any]:
-        """The documented arguments of a pass over targets, of which the tokens `there` are real."""
+        """Transformers' arguments of a pass over targets, of which the tokens `there` are real."""
         targets = self.backbone.head.prepare({}, {"labels": labels})
         return {**targets, "decoder_attention_mask": there, **self.inputs_of(memory, mask)}
 

@@ -17,7 +17,7 @@ from eir_seq.outputs.base import FittedOutput, TargetRows
 from eir_seq.outputs.generation.source import TextSource
 from eir_seq.outputs.seq2seq_lm.config import Seq2SeqLmOutputConfig
 from eir_seq.outputs.seq2seq_lm.decoder import CausalStateDecoder, StateDecoder
-from eir_seq.outputs.seq2seq_lm.output import FittedSeq2SeqLm, Seq2SeqLmState
+from eir_seq.outputs.seq2seq_lm.fitted import FittedSeq2SeqLm, Seq2SeqLmState
 from eir_seq.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from eir_seq.tokenizers.targets import encode_targets, padded_labels, target_end, target_frame
 
@@ -59,7 +59,7 @@ class FittedTextFromStates(FittedSeq2SeqLm):
     def loss_counts(self, inputs: Mapping[str, Mapping[str, Tensor]], target: Tensor) -> Tensor:
         """The tokens of each row that are to be found, (batch, 1)."""
         del inputs
-        found = target[:, self._begun :] if target.shape[1] > self._begun else target
+        found = target[:, self._given_tokens :] if target.shape[1] > self._given_tokens else target
         return (found >= 0).sum(dim=1, keepdim=True)
 
     def build_state_head(self, sizes: Mapping[str, int], *, pretrained: bool) -> StateDecoder:
@@ -81,13 +81,15 @@ class FittedTextFromStates(FittedSeq2SeqLm):
                 update={"backbone": {"model_type": backbone.config.model_type, "options": options}}
             )
         compute_as(backbone, model, f"{self._place}.model", pretrained=pretrained)
-        before, behind = self.frame
+        before, after = self.frame
         pair = backbone.task == SEQ2SEQ
-        start = backbone.head.config.decoder_start_id if pair else [*before, *behind][0]
-        self._begun = int(before[:1] == [start])
+        start = backbone.head.config.decoder_start_id if pair else [*before, *after][0]
+        self._given_tokens = int(before[:1] == [start])
         frozen = model.freeze_pretrained_model
         kind = StateDecoder if pair else CausalStateDecoder
-        return kind(backbone, sizes, self.config.label_smoothing, start=start, begun=self._begun, frozen=frozen)
+        return kind(
+            backbone, sizes, self.config.label_smoothing, start=start, given_tokens=self._given_tokens, frozen=frozen
+        )
 
     def text_source(self, network: Any, inputs: Mapping[str, Any]) -> TextSource:
         """The decoder, which writes from the states of its inputs."""
@@ -102,10 +104,10 @@ class FittedTextFromStates(FittedSeq2SeqLm):
             return {**memory, **network.messages_for(self.name)}
 
         names = list(self.config.state_inputs(list(inputs)))
-        before, behind = self.frame
+        before, after = self.frame
         end = target_end(self.tokenizer, f"{self._place}.tokenizer")
         rows, column = self.config.generate_rows, self.config.column
-        return TextSource(names, read, head, self.tokenizer, before, behind, end, longest, column, rows)
+        return TextSource(names, read, head, self.tokenizer, before, after, end, longest, column, rows)
 
     def describe(self) -> dict[str, Any]:
         """Type, inputs, column and tokens."""
@@ -125,7 +127,7 @@ class FittedTextFromStates(FittedSeq2SeqLm):
     def _place(self) -> str:
         return f"outputs.{self.name}"
 
-    _begun: int = 0
+    _given_tokens: int = 0
 
 
 def fit_text_from_states(name: str, config: Seq2SeqLmOutputConfig, train_rows: TargetRows) -> FittedTextFromStates:

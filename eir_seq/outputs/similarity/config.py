@@ -137,6 +137,11 @@ class SimilarityOutputConfig(OutputBase):
         return False
 
     @property
+    def compares_rows(self) -> bool:
+        """Contrastive losses and online margins do, whose negatives are the other rows of the batch."""
+        return self.kind == "contrastive" or (self.kind == "margin" and self.online)
+
+    @property
     def AVERAGED(self) -> tuple[str, ...]:  # type: ignore[override]  # noqa: N802
         """What all losses of one kind measure."""
         first: dict[Loss, str] = {"cosine": "spearman", "margin": "average_precision", "triplet": "triplet_accuracy"}

@@ -37,7 +37,7 @@ SCORE, GROUP, FIRST = 0, 1, 2
 
 
 class SimilarityState(Strict):
-    """What a fitted similarity output remembers: its config, with the inputs, and the columns that these read."""
+    """The state of a fitted similarity output: its config, with the inputs, and the columns that these read."""
 
     type: Literal["similarity"] = "similarity"
     name: str
@@ -54,7 +54,7 @@ class FittedSimilarity(FittedOutput):
     2 + inputs): score, number of the group, and a number for what is in each input, -1 where a row lacks it.
     """
 
-    LEARNT = ()
+    FITTED_FIELDS = ()
     config: SimilarityOutputConfig
 
     def __init__(self, state: SimilarityState) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from eir_seq.config.column_types import Column, ColumnType
 from eir_seq.config.metrics import LOSS, Metric
-from eir_seq.config.outputs import Asked, TokenOutputBase
+from eir_seq.config.outputs import Questions, TokenOutputBase
 from eir_seq.config.strict import Positive
 from eir_seq.errors import Fault
 
@@ -51,9 +51,9 @@ class SpanOutputConfig(TokenOutputBase):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the last linear layer")
 
     @property
-    def asked(self) -> Asked:
+    def questions(self) -> Questions:
         """The question before the text."""
-        return Asked(self.question, self.stride)
+        return Questions(self.question, self.stride)
 
     def with_text(self, column: str) -> Self:
         """Answers are parts of that column."""

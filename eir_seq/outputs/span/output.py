@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -16,18 +17,22 @@ from torch.nn import functional
 from eir_seq.config.outputs import NO_ANSWER
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.model import Model
 from eir_seq.models.output import TokenStates
+from eir_seq.models.published_head import published_class, published_head
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of, row_names
 from eir_seq.outputs.span.answers import Answer, Spans, best_answers, misplaced, read_answers
 from eir_seq.outputs.span.config import SpanOutputConfig
 from eir_seq.outputs.span.scores import exact_match, f1
+
+log = logging.getLogger(__name__)
 
 START, END, FROM, TO, WINDOW = range(5)
 """Last axis of raw outputs: scores of begin and end, the token's characters, and the number of its window (0: none)."""
 
 
 class SpanState(Strict):
-    """What a fitted output remembers of the training rows."""
+    """The state of a fitted output, fitted on the training rows."""
 
     type: Literal["span"] = "span"
     name: str
@@ -63,13 +68,13 @@ class FittedSpan(FittedOutput):
     answers are found again: metrics compare texts.
     """
 
-    LEARNT = ()
+    FITTED_FIELDS = ()
     config: SpanOutputConfig
 
     def __init__(self, state: SpanState) -> None:
         super().__init__(state)
         self._known: list[tuple[TargetRows, int, int]] = []
-        assert state.config.context is not None, "settled with the experiment"
+        assert state.config.context is not None, "resolved with the experiment"
         self._text = state.config.context
 
     @property
@@ -97,6 +102,19 @@ class FittedSpan(FittedOutput):
     def build_head(self, in_features: int) -> SpanHead:
         """The head, on states of that width."""
         return SpanHead(in_features, self.config.dropout)
+
+    def load_published_head(self, head: nn.Module, encoder: nn.Module) -> None:
+        """Start from the published head for question answering, where it is one linear layer on the same states."""
+        model: Any = getattr(encoder, "backbone", None)
+        if not isinstance(model, Model) or model.folder is None:
+            return
+        own, found = head.state_dict(), published_head(model, "question-answering")
+        if {name: x.shape for name, x in found.items()} == {name: x.shape for name, x in own.items()}:
+            head.load_state_dict(found)
+            log.info("outputs.%s: starts from the head of %s", self.name, model.folder)
+        elif "QuestionAnswering" in (name := published_class(model) or ""):
+            message = "outputs.%s: starts with a new head, as that of %s (%s) is not one linear layer with two scores"
+            log.warning(f"{message} per token", self.name, name, model.folder)
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy of begin and end over the tokens of a window; its mean over a row's windows, (batch, 1).
@@ -191,7 +209,7 @@ def checked_answers(config: SpanOutputConfig, name: str, rows: TargetRows, ids: 
 
 def _answers(config: SpanOutputConfig, rows: TargetRows) -> list[tuple[Spans, str | None]]:
     """The answers of each row, and what is wrong with them."""
-    assert config.context is not None, "settled with the experiment"
+    assert config.context is not None, "resolved with the experiment"
     starts = None if config.answer_start is None else rows[config.answer_start]
     read = zip(read_answers(rows[config.answers], starts), rows[config.context], strict=True)
     return [([], own) if isinstance(own, str) else (own, next(misplaced(own, text), None)) for own, text in read]
@@ -211,7 +229,7 @@ class Span(Output):
     @property
     def checked_columns(self) -> tuple[str, ...]:
         """The answers, and the texts that they are parts of."""
-        assert self.config.context is not None, "settled with the experiment"
+        assert self.config.context is not None, "resolved with the experiment"
         return (*self.config.columns(), self.config.context)
 
     def faulty_rows(self, rows: TargetRows) -> Iterator[tuple[int, str]]:

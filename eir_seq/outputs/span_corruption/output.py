@@ -11,7 +11,7 @@ from eir_seq.outputs.span_corruption.config import SpanCorruptionOutputConfig
 
 
 class SpanCorruptionState(Strict):
-    """What the output remembers: its config, with the input that it reads."""
+    """The state of the output: its config, with the input that it reads."""
 
     type: Literal["span_corruption"] = "span_corruption"
     name: str

@@ -108,6 +108,11 @@ class SurvivalOutputConfig(HeadOutputBase):
         return self.model != "cox"
 
     @property
+    def compares_rows(self) -> bool:
+        """A Cox model does: the risk set is the rows of the batch."""
+        return self.model == "cox"
+
+    @property
     def calibrated_on_train(self) -> bool:
         """A Cox model gets its baseline hazard from the training rows."""
         return self.model == "cox"

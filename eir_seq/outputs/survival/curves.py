@@ -31,7 +31,7 @@ class Steps(Strict):
         values = np.array([self.start, *self.values])
         return values[np.searchsorted(np.array(self.times), np.asarray(times), side="right")]
 
-    def thinned(self, most: int) -> Steps:
+    def subsampled(self, most: int) -> Steps:
         """At most that many of its steps, for a plot."""
         every = max(1, -(-len(self.times) // most))
         return Steps(start=self.start, times=self.times[::every], values=self.values[::every])

@@ -51,7 +51,7 @@ class EventState(Strict):
 
 
 class SurvivalState(Strict):
-    """What a fitted survival output remembers of the training rows."""
+    """The state of a fitted survival output, fitted on the training rows."""
 
     type: Literal["survival"] = "survival"
     name: str
@@ -227,7 +227,7 @@ class FittedSurvival(FittedOutput):
             "competing": self._compete,
             "horizon": self.horizon,
             "times": self.times,
-            "training": {event.name: event.survival.thinned(SHOWN_STEPS).model_dump() for event in self.events},
+            "training": {event.name: event.survival.subsampled(SHOWN_STEPS).model_dump() for event in self.events},
         }
         return found
 

@@ -25,7 +25,7 @@ NO_WORD = -100
 
 
 class TokenClassificationState(Strict):
-    """What a fitted output remembers of the training rows."""
+    """The state of a fitted output, fitted on the training rows."""
 
     type: Literal["token_classification"] = "token_classification"
     name: str
@@ -70,7 +70,7 @@ class FittedTokenClassification(FittedOutput):
     loss; its prediction is empty, and counts as wrong.
     """
 
-    LEARNT = ("tags",)
+    FITTED_FIELDS = ("tags",)
 
     config: TokenClassificationOutputConfig
 

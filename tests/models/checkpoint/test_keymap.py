@@ -29,7 +29,7 @@ def test_heads_of_a_fused_module(row: Fused, order: str, transpose: bool, leaf: 
     places = torch.arange(len(heads) * HEAD, dtype=torch.float32)
     whole = places[:, None] * 100 + torch.arange(3) if leaf == ".weight" else places
     published = whole.t().contiguous() if transpose and leaf == ".weight" else whole
-    row = Fused(row.theirs, row.ours, transpose, row.groups, row.shares)
+    row = Fused(row.published, row.native, transpose, row.groups, row.shares)
     parts = dict(row.pull({f"qkv{leaf}": published}))
     for part in "qkv":
         expected = [whole.split(HEAD)[heads.index(head)] for head in sorted(heads) if head[0] == part]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from eir_seq.models.families.mamba.selective_scan import SHORTEST_CHUNK, selective_scan
-from eir_seq.models.families.rwkv.fading_average import fading_average
+from eir_seq.models.families.rwkv.wkv import wkv
 from eir_seq.models.layers.recurrence.linear_recurrence import steps
 
 BATCH, WIDTH, SIZE = 2, 5, 3
@@ -70,7 +70,7 @@ def average_by_definition(
 
 def averages(*inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The last sums without their scale."""
-    found, (above, below, top) = fading_average(*inputs[:4], start=(inputs[4], inputs[5], inputs[6].detach()))
+    found, (above, below, top) = wkv(*inputs[:4], start=(inputs[4], inputs[5], inputs[6].detach()))
     return found, above * top.exp(), below * top.exp()
 
 
@@ -119,10 +119,10 @@ def test_pieces_are_the_whole(pieces: tuple[int, ...]) -> None:
 
     key, value, rate, bonus, *sums = of_average(61, 1.0)
     start = (sums[0], sums[1], sums[2])
-    whole, last_sums = fading_average(key, value, rate, bonus, start)
+    whole, last_sums = wkv(key, value, rate, bonus, start)
     found = []
     for k, v in zip(key.split(pieces, 1), value.split(pieces, 1), strict=True):
-        y, start = fading_average(k, v, rate, bonus, start)
+        y, start = wkv(k, v, rate, bonus, start)
         found.append(y)
     torch.testing.assert_close(torch.cat(found, 1), whole)
     torch.testing.assert_close(start, last_sums)
@@ -133,7 +133,7 @@ def test_averages_of_extreme_keys(spread: float) -> None:
     """Far beyond what exp can hold even in float64: values between the least and the greatest, gradients finite."""
     key, value, rate, bonus, *_ = (x.detach().float().requires_grad_() for x in of_average(61, spread))
     nothing = torch.zeros(BATCH, WIDTH)
-    found, sums = fading_average(key, value, rate, bonus, (nothing, nothing, nothing - 1e38))
+    found, sums = wkv(key, value, rate, bonus, (nothing, nothing, nothing - 1e38))
     found.sum().backward()
     assert all(bool(torch.isfinite(x).all()) for x in (found, *sums))
     assert all(x.grad is not None and bool(torch.isfinite(x.grad).all()) for x in (key, value, rate, bonus))

@@ -116,7 +116,7 @@ def frozen(model: nn.Module, names: Mapping[str, str], patterns: Sequence[str], 
         UserError: a pattern that fits nothing.
     """
     parameters = dict(model.named_parameters())
-    known = {name: parameters[ours] for name, ours in names.items() if ours in parameters}
+    known = {name: parameters[native] for name, native in names.items() if native in parameters}
     modules = {name[:end] for name in known for end, sign in enumerate(name) if sign == "."}
     faults = []
     for pattern in patterns:
@@ -159,11 +159,11 @@ def load_exactly(
         UserError: tensors are missing, unknown, or of another shape: weights of another architecture.
     """
     names, state = model.published_names(), model.state_dict()
-    own = {name: state[ours] for name, ours in names.items()}
+    own = {name: state[native] for name, native in names.items()}
     given = {name: x for name, x in tensors.items() if not any(fnmatchcase(name, pattern) for pattern in spare)}
     if problem := next(_differences(own, given), None):
         raise UserError(Fault(place, f"{source} holds no weights of {kind}: {problem}"))
-    model.load_state_dict({ours: given.get(name, state[ours]) for name, ours in names.items()})
+    model.load_state_dict({native: given.get(name, state[native]) for name, native in names.items()})
 
 
 def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Iterator[str]:

@@ -38,7 +38,7 @@ SPARE = ("classifier.*", "pooler.*", "decoder.*", "embeddings.mask_token")
 """Published tensors outside the encoder: of heads, and of pretraining."""
 PREFIX = "vit."
 POSITIONS = "embeddings.position_embeddings"
-LAYER, OURS = "encoder.layer.{i}.", "body.layers.{i}."
+LAYER, NATIVE = "encoder.layer.{i}.", "body.layers.{i}."
 
 
 class PatchEmbeddings(nn.Module):
@@ -182,10 +182,10 @@ class Vit(ImageEncoder):
         """Parameter names here by those of transformers."""
         own = self.state_dict()
         return {
-            row.theirs + leaf: row.ours + leaf
+            row.published + leaf: row.native + leaf
             for row in _rows(self.options.num_hidden_layers)
             for leaf in LEAVES
-            if row.ours + leaf in own
+            if row.native + leaf in own
         }
 
     def read(self, *, pixel_values: Tensor) -> TokenStates:  # type: ignore[override]  # the tensor by name
@@ -226,13 +226,13 @@ def _rows(layers: int) -> Iterator[Any]:
     yield Same("embeddings.patch_embeddings.projection", "body.embeddings.patches")
     yield from for_layers(
         layers,
-        Same(LAYER + "layernorm_before", OURS + "mixer_norm"),
-        Same(LAYER + "attention.attention.query", OURS + "mixer.query"),
-        Same(LAYER + "attention.attention.key", OURS + "mixer.key"),
-        Same(LAYER + "attention.attention.value", OURS + "mixer.value"),
-        Same(LAYER + "attention.output.dense", OURS + "mixer.out"),
-        Same(LAYER + "layernorm_after", OURS + "mlp_norm"),
-        Same(LAYER + "intermediate.dense", OURS + "mlp.up"),
-        Same(LAYER + "output.dense", OURS + "mlp.down"),
+        Same(LAYER + "layernorm_before", NATIVE + "mixer_norm"),
+        Same(LAYER + "attention.attention.query", NATIVE + "mixer.query"),
+        Same(LAYER + "attention.attention.key", NATIVE + "mixer.key"),
+        Same(LAYER + "attention.attention.value", NATIVE + "mixer.value"),
+        Same(LAYER + "attention.output.dense", NATIVE + "mixer.out"),
+        Same(LAYER + "layernorm_after", NATIVE + "mlp_norm"),
+        Same(LAYER + "intermediate.dense", NATIVE + "mlp.up"),
+        Same(LAYER + "output.dense", NATIVE + "mlp.down"),
     )
     yield Same("layernorm", "body.final_norm")

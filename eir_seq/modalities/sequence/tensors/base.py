@@ -49,7 +49,7 @@ class TensorSource(ABC):
     """One entry. Fields are plain values, so that `vars` is all that a bundle keeps of it.
 
     Attributes:
-        tensors: the documented inputs that it fills.
+        tensors: transformers' inputs that it fills.
         per_word: whether the text column must hold words.
         reads_offsets: whether `encode` needs the characters that tokens cover.
         per_row: whether its tensors are those of a row, whatever its tokens are.
@@ -88,7 +88,7 @@ class TensorSource(ABC):
 
     @abstractmethod
     def collate(self, encoded: RowSource, rows: Sequence[int], places: Places) -> dict[str, Tensor]:
-        """The tensors of a batch, by their documented names."""
+        """The tensors of a batch, by their names in transformers."""
 
     def for_batches(self) -> Self:
         """What `collate` needs of it, which loader processes hold."""

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from eir_seq.modalities.tabular.encoders.config import NumericOptions
-    from eir_seq.modalities.tabular.preprocess import FittedTabular
-
-MISSING, UNSEEN = 0, 1
-"""Ids of a category that is missing, and of one that training rows do not have; those that they have follow."""
-KNOWN = 2
+from eir_seq.modalities.tabular.codes import MISSING, UNSEEN
+from eir_seq.modalities.tabular.encoders.config import NumericOptions
+from eir_seq.modalities.tabular.preprocess import FittedTabular
 
 
 class CategoryVectors(nn.Module):

@@ -86,8 +86,8 @@ NAMES = {
 
 
 def albert_rows(c: AlbertConfig) -> Iterator[Row]:
-    """The key table of the body."""
-    yield from (row for row in bert_rows(c) if row.theirs.startswith("embeddings."))
+    """The key map of the body."""
+    yield from (row for row in bert_rows(c) if row.published.startswith("embeddings."))
     yield Same("encoder.embedding_hidden_mapping_in", "embeddings.project")
     for group in range(c.num_hidden_groups):
         for inner in range(c.inner_group_num):
@@ -134,7 +134,7 @@ ALBERT = bert_like(
             "ForPreTraining",
             albert_pretraining,
             (
-                *(replace(row, ours=f"tokens.{row.ours}") for row in LANGUAGE_MODEL_ROWS),
+                *(replace(row, native=f"tokens.{row.native}") for row in LANGUAGE_MODEL_ROWS),
                 Same("sop_classifier.classifier", "pairs.out"),
             ),
         ),

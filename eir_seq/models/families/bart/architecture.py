@@ -142,32 +142,32 @@ class Design:
         return None if self.wraps else c.start()
 
     def rows(self, c: LikeBart) -> Iterator[Row]:
-        """The key table of both sides; files hold any name of the one token table."""
+        """The key map of both sides; files hold any name of the one token table."""
         if shares_tokens(c):
             yield Same("shared", "encoder.embeddings.tokens")
         yield from self.side_rows(c, "encoder.", "encoder.", decoder=False)
         yield from self.side_rows(c, "decoder.", "decoder.", decoder=True)
 
     def encoder_rows(self, c: LikeBart) -> Iterator[Row]:
-        """The key table of the encoder alone."""
+        """The key map of the encoder alone."""
         yield from self.side_rows(c, "", "", decoder=False)
         if shares_tokens(c):
             yield Same("shared", "embeddings.tokens")
 
     def decoder_rows(self, c: LikeBart) -> Iterator[Row]:
-        """The key table of the decoder alone, which files of both sides may hold."""
+        """The key map of the decoder alone, which files of both sides may hold."""
         yield from self.side_rows(c, "decoder.", "", decoder=True)
         if shares_tokens(c):
             yield Same("shared", "embeddings.tokens")
 
-    def side_rows(self, c: LikeBart, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
-        """The key table of one side."""
-        yield from toolkit_rows(c.decoder_layers if decoder else c.encoder_layers, theirs, ours)
-        table = (f"{theirs}embed_positions.weight", f"{ours}embeddings.positions.weight")
+    def side_rows(self, c: LikeBart, published: str, native: str, *, decoder: bool) -> Iterator[Row]:
+        """The key map of one side."""
+        yield from toolkit_rows(c.decoder_layers if decoder else c.encoder_layers, published, native)
+        table = (f"{published}embed_positions.weight", f"{native}embeddings.positions.weight")
         sinusoids = isinstance(self.positions(c), SinesThenCosines.Config)
         yield Computed(*table, make=partial(_sinusoids, c)) if sinusoids else Same(*table)
-        yield Same(f"{theirs}layernorm_embedding", f"{ours}embeddings.norm")
-        yield Same(f"{theirs}layer_norm", f"{ours}final_norm")
+        yield Same(f"{published}layernorm_embedding", f"{native}embeddings.norm")
+        yield Same(f"{published}layer_norm", f"{native}final_norm")
 
 
 def _sinusoids(c: LikeBart) -> Tensor:

@@ -63,7 +63,7 @@ class LikeBart(ModelConfig):
             yield "decoder_start_token_id", f"{start} is outside the vocabulary of {self.target_vocabulary()} tokens"
 
     def start(self) -> int | None:
-        """What the decoder begins with: padding where the documented default lies outside a smaller vocabulary."""
+        """What the decoder begins with: padding where transformers' default lies outside a smaller vocabulary."""
         start: int | None = getattr(self, "decoder_start_token_id", None)
         return self.pad_token_id if start is not None and start >= self.target_vocabulary() else start
 

@@ -8,28 +8,28 @@ from dataclasses import replace
 from eir_seq.models.checkpoint.keymap import Alias, Row, Same, Unused, for_layers
 from eir_seq.models.families.bert.options import WithTables
 
-LAYER, OURS = "encoder.layer.{i}.", "layers.{i}."
+LAYER, NATIVE = "encoder.layer.{i}.", "layers.{i}."
 
 BERT_LAYER_ROWS: tuple[Row, ...] = (
-    Same(LAYER + "attention.self.query", OURS + "mixer.query"),
-    Same(LAYER + "attention.self.key", OURS + "mixer.key"),
-    Same(LAYER + "attention.self.value", OURS + "mixer.value"),
-    Same(LAYER + "attention.self.distance_embedding", OURS + "mixer.distances.table"),
-    Same(LAYER + "attention.output.dense", OURS + "mixer.out"),
-    Same(LAYER + "attention.output.LayerNorm", OURS + "mixer_norm"),
-    Same(LAYER + "crossattention.self.query", OURS + "cross.query"),
-    Same(LAYER + "crossattention.self.key", OURS + "cross.key"),
-    Same(LAYER + "crossattention.self.value", OURS + "cross.value"),
-    Same(LAYER + "crossattention.output.dense", OURS + "cross.out"),
-    Same(LAYER + "crossattention.output.LayerNorm", OURS + "cross_norm"),
-    Same(LAYER + "intermediate.dense", OURS + "mlp.up"),
-    Same(LAYER + "output.dense", OURS + "mlp.down"),
-    Same(LAYER + "output.LayerNorm", OURS + "mlp_norm"),
+    Same(LAYER + "attention.self.query", NATIVE + "mixer.query"),
+    Same(LAYER + "attention.self.key", NATIVE + "mixer.key"),
+    Same(LAYER + "attention.self.value", NATIVE + "mixer.value"),
+    Same(LAYER + "attention.self.distance_embedding", NATIVE + "mixer.distances.table"),
+    Same(LAYER + "attention.output.dense", NATIVE + "mixer.out"),
+    Same(LAYER + "attention.output.LayerNorm", NATIVE + "mixer_norm"),
+    Same(LAYER + "crossattention.self.query", NATIVE + "cross.query"),
+    Same(LAYER + "crossattention.self.key", NATIVE + "cross.key"),
+    Same(LAYER + "crossattention.self.value", NATIVE + "cross.value"),
+    Same(LAYER + "crossattention.output.dense", NATIVE + "cross.out"),
+    Same(LAYER + "crossattention.output.LayerNorm", NATIVE + "cross_norm"),
+    Same(LAYER + "intermediate.dense", NATIVE + "mlp.up"),
+    Same(LAYER + "output.dense", NATIVE + "mlp.down"),
+    Same(LAYER + "output.LayerNorm", NATIVE + "mlp_norm"),
 )
 
 
 def bert_rows(c: WithTables) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("embeddings.word_embeddings", "embeddings.tokens")
     if getattr(c, "position_embedding_type", "absolute") == "absolute":
         yield Same("embeddings.position_embeddings", "embeddings.positions")
@@ -52,8 +52,8 @@ BERT_LANGUAGE_MODEL_ROWS: tuple[Same, ...] = (
 
 
 def pretraining_rows(tokens: tuple[Same, ...]) -> tuple[Same, ...]:
-    """The key table of `PreTraining`, from that of its head of hidden tokens."""
-    return *(replace(row, ours=f"tokens.{row.ours}") for row in tokens), Same("cls.seq_relationship", "pairs.out")
+    """The key map of `PreTraining`, from that of its head of hidden tokens."""
+    return *(replace(row, native=f"tokens.{row.native}") for row in tokens), Same("cls.seq_relationship", "pairs.out")
 
 
 BERT_PRETRAINING_ROWS = pretraining_rows(BERT_LANGUAGE_MODEL_ROWS)

@@ -23,7 +23,7 @@ def generation_plan(c: BertGenerationConfig) -> StackPlan:
 
 
 def generation_rows(c: BertGenerationConfig) -> Iterator[Row]:
-    """Bert's key table, in which the table of positions is always read."""
+    """Bert's key map, in which the table of positions is always read."""
     yield Same("embeddings.position_embeddings", "embeddings.positions")
     yield from (row for row in bert_rows(c) if not isinstance(row, Unused))
 

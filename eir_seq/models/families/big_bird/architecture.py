@@ -74,7 +74,7 @@ def with_pooler(c: BigBirdConfig, *, pooler: bool = True) -> StackPlan:  # noqa:
 
 
 def big_bird_rows(c: BigBirdConfig) -> Iterator[Row]:
-    """Bert's key table with a bare pooler."""
+    """Bert's key map with a bare pooler."""
     yield Same("pooler", "pooler.dense")
     yield from bert_rows(c)
 
@@ -90,7 +90,7 @@ def _choice(c: BigBirdConfig) -> SequenceClassification.Config:
     return SequenceClassification.Config.of(c, reads="pooler", dropout=c.hidden_dropout_prob)
 
 
-class AnswersBehindQuestion(QuestionAnswering):
+class AnswersAfterQuestion(QuestionAnswering):
     """Scores by one more feed-forward block; an answer lies after the question, or at the first token (none)."""
 
     inputs = ("question_lengths",)
@@ -137,8 +137,8 @@ def find_question(c: BigBirdConfig, inputs: Inputs) -> Inputs:
     return {**inputs, "question_lengths": lengths, "token_type_ids": types}
 
 
-def _answers(c: BigBirdConfig) -> AnswersBehindQuestion.Config:
-    return AnswersBehindQuestion.Config.of(
+def _answers(c: BigBirdConfig) -> AnswersAfterQuestion.Config:
+    return AnswersAfterQuestion.Config.of(
         c,
         dropout=c.hidden_dropout_prob,
         mlp=Mlp.Config(hidden_size=c.hidden_size, inner_size=c.intermediate_size, activation=c.hidden_act),
@@ -192,15 +192,15 @@ def _layer(c: BigBirdPegasusConfig, residual: type[Layer], number: int, *, decod
 class SparseDesign(Design):
     """Names of its own for the encoder's attention and for the final norms."""
 
-    def side_rows(self, c: BigBirdPegasusConfig, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:  # type: ignore[override]
-        """The key table of one side."""
-        yield Same(f"{theirs}layernorm_embedding", f"{ours}final_norm")
+    def side_rows(self, c: BigBirdPegasusConfig, prefix: str, native: str, *, decoder: bool) -> Iterator[Row]:  # type: ignore[override]
+        """The key map of one side."""
+        yield Same(f"{prefix}layernorm_embedding", f"{native}final_norm")
         if not decoder:
-            attention, mixer = f"{theirs}layers.{{i}}.self_attn.", f"{ours}layers.{{i}}.mixer."
+            attention, mixer = f"{prefix}layers.{{i}}.self_attn.", f"{native}layers.{{i}}.mixer."
             parts = (*(("self." + part, part) for part in ("query", "key", "value")), ("output", "out"))
             rows = (Same(attention + published, mixer + own) for published, own in parts)
             yield from for_layers(c.encoder_layers, *rows)
-        yield from super().side_rows(c, theirs, ours, decoder=decoder)
+        yield from super().side_rows(c, prefix, native, decoder=decoder)
 
 
 BIGBIRD_PEGASUS = bart_like_architecture(

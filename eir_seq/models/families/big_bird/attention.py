@@ -29,7 +29,7 @@ PAPER_LENGTHS, PAPER_END = (1024, 3072, 4096), 1024
 
 
 @dataclass(frozen=True)
-class Sight:
+class VisibleBlocks:
     """What the blocks between the first and the last look at.
 
     `blocks`: (heads, rows, seen) numbers of blocks, a row per such block. `times`: (rows, seen) how often each of them
@@ -80,18 +80,18 @@ class BlockSparseAttention(Attention):
             return super()._attend(query, key, value, ctx)
         query, key, value = (self._cut(x, ctx) for x in (query, key, value))
         name = ("block sparse", config.block_size, config.random_blocks, config.seed if self.training else None)
-        sight: Sight = ctx.once(name, lambda: self._sight(query, ctx))
+        visible: VisibleBlocks = ctx.once(name, lambda: self._visible_blocks(query, ctx))
         heads, blocks = query.shape[1:3]
-        around = (x.flatten(1, 2).index_select(1, sight.index) for x in (key, value))
+        around = (x.flatten(1, 2).index_select(1, visible.index) for x in (key, value))
         key_around, value_around = (x.view(x.shape[0], heads * (blocks - 2), -1, x.shape[-1]) for x in around)
-        rows, row_weights = self._weighted(query[:, :, 1:-1].flatten(1, 2), key_around, value_around, sight.bias, ctx)
+        rows, row_weights = self._weighted(query[:, :, 1:-1].flatten(1, 2), key_around, value_around, visible.bias, ctx)
         first_and_last = torch.cat((query[:, :, 0], query[:, :, -1]), 2)
-        ends, end_weights = self._weighted(first_and_last, key.flatten(2, 3), value.flatten(2, 3), sight.ends, ctx)
+        ends, end_weights = self._weighted(first_and_last, key.flatten(2, 3), value.flatten(2, 3), visible.ends, ctx)
         mixed = _between(ends, rows)[:, :, : layout.length]
         if ctx.head_mask is not None:
             mixed = mixed * ctx.head_mask[:, None, None]
         if ctx.attentions is not None:
-            ctx.attentions.append(self._published(end_weights, row_weights, sight, ctx))
+            ctx.attentions.append(self._published(end_weights, row_weights, visible, ctx))
         mixed = layout.pack(mixed.transpose(1, 2).flatten(2))
         blank = layout.mask is not None and not layout.packed  # as published
         return mixed * layout.mask[..., None] if blank else mixed  # type: ignore[index]
@@ -102,7 +102,7 @@ class BlockSparseAttention(Attention):
         padded = F.pad(ctx.layout.pad(x), (0, 0, 0, 0, 0, -ctx.layout.length % size))
         return padded.transpose(1, 2).unflatten(2, (-1, size))
 
-    def _sight(self, query: Tensor, ctx: Context) -> Sight:
+    def _visible_blocks(self, query: Tensor, ctx: Context) -> VisibleBlocks:
         config, device = self.config, query.device
         batch, heads, count, size = query.shape[:4]
         own = torch.arange(1, count - 1, device=device)
@@ -121,7 +121,7 @@ class BlockSparseAttention(Attention):
         least = torch.finfo(query.dtype).min / 2  # finite with any score: a text may have no real token
         look = real.unflatten(1, (count, size))[:, blocks] & (times > 0)[..., None]
         bias = times.clamp(min=1).to(query.dtype).log()[..., None].where(look, least)
-        return Sight(
+        return VisibleBlocks(
             blocks=blocks,
             times=times,
             index=(blocks + torch.arange(heads, device=device)[:, None, None] * count).flatten(),
@@ -146,14 +146,14 @@ class BlockSparseAttention(Attention):
         weights = scorer.weights(self, query, key, pairs)
         return F.dropout(weights, dropout).to(value.dtype) @ value, weights
 
-    def _published(self, ends: Tensor | None, rows: Tensor | None, sight: Sight, ctx: Context) -> Tensor:
-        """Weights as documented: (batch, heads, length, length), of a block that counts several times once."""
+    def _published(self, ends: Tensor | None, rows: Tensor | None, visible: VisibleBlocks, ctx: Context) -> Tensor:
+        """Weights as in transformers: (batch, heads, length, length), of a block that counts several times once."""
         assert ends is not None
         assert rows is not None
         size, length = self.config.block_size, ctx.layout.length
-        heads, count, seen = sight.blocks.shape
-        once = rows.view(rows.shape[0], heads, count, size, seen, size) / sight.times.clamp(min=1)[:, None, :, None]
-        index = sight.blocks[:, :, None, :, None].expand_as(once)
+        heads, count, seen = visible.blocks.shape
+        once = rows.view(rows.shape[0], heads, count, size, seen, size) / visible.times.clamp(min=1)[:, None, :, None]
+        index = visible.blocks[:, :, None, :, None].expand_as(once)
         spread = once.new_zeros(*once.shape[:4], count + 2, size).scatter_reduce(4, index, once, "amax")
         weights = _between(ends, spread.flatten(4).flatten(1, 2))[:, :, :length, :length]
         return weights if ctx.head_mask is None else weights * ctx.head_mask[:, None, None]

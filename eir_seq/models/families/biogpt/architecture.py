@@ -63,7 +63,7 @@ def biogpt_plan(c: BioGptConfig) -> StackPlan:
 
 
 def biogpt_rows(c: BioGptConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield from toolkit_rows(c.num_hidden_layers)
     yield Same("embed_positions", "embeddings.positions")
     yield Same("layer_norm", "final_norm")

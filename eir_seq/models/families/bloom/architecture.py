@@ -69,23 +69,23 @@ def bloom_plan(c: BloomConfig) -> StackPlan:
 
 
 def bloom_rows(c: BloomConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("word_embeddings", "embeddings.tokens")
     yield Same("word_embeddings_layernorm", "embeddings.norm")
-    theirs, ours = "h.{i}.", "layers.{i}."
-    mixer = f"{ours}mixer."
+    published, native = "h.{i}.", "layers.{i}."
+    mixer = f"{native}mixer."
     yield from for_layers(
         c.n_layer,
-        Same(f"{theirs}input_layernorm", f"{ours}mixer_norm"),
+        Same(f"{published}input_layernorm", f"{native}mixer_norm"),
         Fused(
-            f"{theirs}self_attention.query_key_value",
+            f"{published}self_attention.query_key_value",
             (f"{mixer}query", f"{mixer}key", f"{mixer}value"),
             groups=c.n_head,
         ),
-        Same(f"{theirs}self_attention.dense", f"{mixer}out"),
-        Same(f"{theirs}post_attention_layernorm", f"{ours}mlp_norm"),
-        Same(f"{theirs}mlp.dense_h_to_4h", f"{ours}mlp.up"),
-        Same(f"{theirs}mlp.dense_4h_to_h", f"{ours}mlp.down"),
+        Same(f"{published}self_attention.dense", f"{mixer}out"),
+        Same(f"{published}post_attention_layernorm", f"{native}mlp_norm"),
+        Same(f"{published}mlp.dense_h_to_4h", f"{native}mlp.up"),
+        Same(f"{published}mlp.dense_4h_to_h", f"{native}mlp.down"),
     )
     yield Same("ln_f", "final_norm")
 

@@ -9,7 +9,7 @@ from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
 from eir_seq.models.families.ctrl.options import CTRLConfig
 from eir_seq.models.families.gpt2.heads import last_token_classification, next_token
-from eir_seq.models.families.openai_gpt.architecture import LAYER, OURS
+from eir_seq.models.families.openai_gpt.architecture import LAYER, NATIVE
 from eir_seq.models.initialization import Initialization
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.embeddings import Embeddings
@@ -48,19 +48,19 @@ def ctrl_plan(c: CTRLConfig) -> StackPlan:
 
 
 def ctrl_rows(c: CTRLConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("w", "embeddings.tokens")
     attention = LAYER + "multi_head_attention."
     yield from for_layers(
         c.n_layer,
-        Same(LAYER + "layernorm1", OURS + "mixer_norm"),
-        Same(attention + "Wq", OURS + "mixer.query"),
-        Same(attention + "Wk", OURS + "mixer.key"),
-        Same(attention + "Wv", OURS + "mixer.value"),
-        Same(attention + "dense", OURS + "mixer.out"),
-        Same(LAYER + "layernorm2", OURS + "mlp_norm"),
-        Same(LAYER + "ffn.0", OURS + "mlp.up"),
-        Same(LAYER + "ffn.2", OURS + "mlp.down"),
+        Same(LAYER + "layernorm1", NATIVE + "mixer_norm"),
+        Same(attention + "Wq", NATIVE + "mixer.query"),
+        Same(attention + "Wk", NATIVE + "mixer.key"),
+        Same(attention + "Wv", NATIVE + "mixer.value"),
+        Same(attention + "dense", NATIVE + "mixer.out"),
+        Same(LAYER + "layernorm2", NATIVE + "mlp_norm"),
+        Same(LAYER + "ffn.0", NATIVE + "mlp.up"),
+        Same(LAYER + "ffn.2", NATIVE + "mlp.down"),
     )
     yield Same("layernorm", "final_norm")
 

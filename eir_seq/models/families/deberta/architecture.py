@@ -15,7 +15,7 @@ from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Fused, Row, Same, for_layers
 from eir_seq.models.families.bert.architecture import bert_like
 from eir_seq.models.families.bert.heads import bert_language_model
-from eir_seq.models.families.bert.keymap import BERT_LANGUAGE_MODEL_ROWS, LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.keymap import BERT_LANGUAGE_MODEL_ROWS, LAYER, NATIVE, bert_rows
 from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.deberta.options import DebertaConfig, DisentangledConfig
 from eir_seq.models.heads.language_model import LanguageModel
@@ -92,7 +92,7 @@ def _language_model_rows(c: DisentangledConfig) -> tuple[Row, ...]:
     if c.legacy:
         return BERT_LANGUAGE_MODEL_ROWS
     names = (("dense", "dense"), ("LayerNorm", "norm"), ("bias", "bias"))
-    return tuple(Same(f"lm_predictions.lm_head.{theirs}", ours) for theirs, ours in names)
+    return tuple(Same(f"lm_predictions.lm_head.{published}", native) for published, native in names)
 
 
 def disentangled(
@@ -150,7 +150,7 @@ class _TalkingHeads(DisentangledAttention):
 
 def deberta_plan(c: DebertaConfig, *, pooler: bool = False) -> StackPlan:
     """Keys have no bias; every distance has its own row."""
-    distances = Distances(c.farthest) if c.relative_attention else None
+    distances = Distances(c.max_distance) if c.relative_attention else None
     mixer = (_TalkingHeads if c.talking_head else DisentangledAttention).Config(
         hidden_size=c.hidden_size,
         num_heads=c.num_attention_heads,
@@ -167,18 +167,18 @@ def deberta_plan(c: DebertaConfig, *, pooler: bool = False) -> StackPlan:
 
 
 def deberta_rows(c: DebertaConfig) -> Iterator[Row]:
-    """The key table of the body."""
-    theirs, mixer = LAYER + "attention.self.", OURS + "mixer."
+    """The key map of the body."""
+    published, mixer = LAYER + "attention.self.", NATIVE + "mixer."
     fused = tuple(mixer + part for part in ("query", "key", "value"))
     yield from for_layers(
         c.num_hidden_layers,
-        Same(theirs + "q_bias", mixer + "query.bias"),
-        Same(theirs + "v_bias", mixer + "value.bias"),
-        Fused(theirs + "in_proj", fused, groups=c.num_attention_heads),
-        Same(theirs + "pos_proj", mixer + "position_key"),
-        Same(theirs + "pos_q_proj", mixer + "position_query"),
-        Same(theirs + "head_logits_proj", mixer + "mix_scores"),
-        Same(theirs + "head_weights_proj", mixer + "mix_weights"),
+        Same(published + "q_bias", mixer + "query.bias"),
+        Same(published + "v_bias", mixer + "value.bias"),
+        Fused(published + "in_proj", fused, groups=c.num_attention_heads),
+        Same(published + "pos_proj", mixer + "position_key"),
+        Same(published + "pos_q_proj", mixer + "position_query"),
+        Same(published + "head_logits_proj", mixer + "mix_scores"),
+        Same(published + "head_weights_proj", mixer + "mix_weights"),
     )
     yield from disentangled_rows(c)
 

@@ -47,8 +47,8 @@ class DisentangledConfig(EncoderConfig):
         return tuple(entry.strip() for entry in given.lower().split("|")) if isinstance(given, str) else tuple(given)
 
     @property
-    def farthest(self) -> int:
-        """The farthest distance that is distinguished from nearer ones."""
+    def max_distance(self) -> int:
+        """The largest distance that has its own embedding."""
         given = self.max_relative_positions
         return self.max_position_embeddings if given < 1 else given
 

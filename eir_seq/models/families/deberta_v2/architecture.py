@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from eir_seq.models.architecture import TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.keymap import LAYER, OURS
+from eir_seq.models.families.bert.keymap import LAYER, NATIVE
 from eir_seq.models.families.deberta.architecture import (
     deberta_classification,
     disentangled,
@@ -64,7 +64,7 @@ class ConvolvedLayer(Configured):
 def deberta_v2_plan(c: DebertaV2Config, *, pooler: bool = False) -> StackPlan:
     """Far distances share rows; distances may be projected as tokens are; a convolution parallel to the first layer."""
     norm = LayerNorm.Config(eps=c.layer_norm_eps)
-    distances = Distances(c.farthest, c.buckets) if c.relative_attention else None
+    distances = Distances(c.max_distance, c.buckets) if c.relative_attention else None
     mixer = DisentangledAttention.Config(
         hidden_size=c.hidden_size,
         num_heads=c.num_attention_heads,
@@ -93,22 +93,22 @@ def deberta_v2_plan(c: DebertaV2Config, *, pooler: bool = False) -> StackPlan:
 
 
 def deberta_v2_rows(c: DebertaV2Config) -> Iterator[Row]:
-    """The key table of the body."""
-    theirs, mixer = LAYER + "attention.self.", OURS + "mixer."
+    """The key map of the body."""
+    published, mixer = LAYER + "attention.self.", NATIVE + "mixer."
     rows = [
         *for_layers(
             c.num_hidden_layers,
-            Same(theirs + "query_proj", mixer + "query"),
-            Same(theirs + "key_proj", mixer + "key"),
-            Same(theirs + "value_proj", mixer + "value"),
-            Same(theirs + "pos_key_proj", mixer + "position_key"),
-            Same(theirs + "pos_query_proj", mixer + "position_query"),
+            Same(published + "query_proj", mixer + "query"),
+            Same(published + "key_proj", mixer + "key"),
+            Same(published + "value_proj", mixer + "value"),
+            Same(published + "pos_key_proj", mixer + "position_key"),
+            Same(published + "pos_query_proj", mixer + "position_query"),
         ),
         *disentangled_rows(c),
     ]
     for row in rows:
-        if c.conv_kernel_size and isinstance(row, Same) and row.ours.startswith("layers.0."):
-            yield replace(row, ours=row.ours.replace("layers.0.", "layers.0.layer.", 1))
+        if c.conv_kernel_size and isinstance(row, Same) and row.native.startswith("layers.0."):
+            yield replace(row, native=row.native.replace("layers.0.", "layers.0.layer.", 1))
         else:
             yield row
     yield Same("encoder.LayerNorm", "position_table.norm")

@@ -45,7 +45,7 @@ class DebertaV2Config(DisentangledConfig):
         }
         for name in (name for name, given in relative.items() if given and not self.relative_attention):
             yield name, "needs relative_attention: true"
-        if self.buckets is not None and not 4 <= self.buckets <= 2 * (self.farthest - 2):
+        if self.buckets is not None and not 4 <= self.buckets <= 2 * (self.max_distance - 2):
             yield "position_buckets", f"{self.buckets} must be at least 4 and less than twice the farthest distance"
         if self.conv_kernel_size and self.conv_kernel_size % 2 == 0:
             yield "conv_kernel_size", f"{self.conv_kernel_size} must be odd, so that a text keeps its length"

@@ -48,24 +48,24 @@ def distilbert_plan(c: DistilBertConfig) -> StackPlan:
     )
 
 
-LAYER, OURS = "transformer.layer.{i}.", "layers.{i}."
+LAYER, NATIVE = "transformer.layer.{i}.", "layers.{i}."
 
 
 def distilbert_rows(c: DistilBertConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("embeddings.word_embeddings", "embeddings.tokens")
     yield Same("embeddings.position_embeddings", "embeddings.positions")
     yield Same("embeddings.LayerNorm", "embeddings.norm")
     yield from for_layers(
         c.n_layers,
-        Same(LAYER + "attention.q_lin", OURS + "mixer.query"),
-        Same(LAYER + "attention.k_lin", OURS + "mixer.key"),
-        Same(LAYER + "attention.v_lin", OURS + "mixer.value"),
-        Same(LAYER + "attention.out_lin", OURS + "mixer.out"),
-        Same(LAYER + "sa_layer_norm", OURS + "mixer_norm"),
-        Same(LAYER + "ffn.lin1", OURS + "mlp.up"),
-        Same(LAYER + "ffn.lin2", OURS + "mlp.down"),
-        Same(LAYER + "output_layer_norm", OURS + "mlp_norm"),
+        Same(LAYER + "attention.q_lin", NATIVE + "mixer.query"),
+        Same(LAYER + "attention.k_lin", NATIVE + "mixer.key"),
+        Same(LAYER + "attention.v_lin", NATIVE + "mixer.value"),
+        Same(LAYER + "attention.out_lin", NATIVE + "mixer.out"),
+        Same(LAYER + "sa_layer_norm", NATIVE + "mixer_norm"),
+        Same(LAYER + "ffn.lin1", NATIVE + "mlp.up"),
+        Same(LAYER + "ffn.lin2", NATIVE + "mlp.down"),
+        Same(LAYER + "output_layer_norm", NATIVE + "mlp_norm"),
     )
 
 

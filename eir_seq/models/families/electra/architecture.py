@@ -35,7 +35,7 @@ def electra_plan(c: ElectraConfig, *, pooler: bool = False) -> StackPlan:  # noq
 
 
 def electra_rows(c: ElectraConfig) -> Iterator[Row]:
-    """Bert's key table and the projection."""
+    """Bert's key map and the projection."""
     yield from bert_rows(c)
     yield Same("embeddings_project", "embeddings.project")
 

@@ -46,7 +46,7 @@ def ernie_plan(c: ErnieConfig, *, pooler: bool = True) -> StackPlan:
 
 
 def ernie_rows(c: ErnieConfig) -> Iterator[Row]:
-    """Bert's key table and the task types."""
+    """Bert's key map and the task types."""
     yield from bert_rows(c)
     yield Same("embeddings.task_type_embeddings", "embeddings.further.table")
 

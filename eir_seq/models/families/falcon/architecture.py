@@ -85,29 +85,29 @@ def falcon_plan(c: FalconConfig) -> StackPlan:
     )
 
 
-LAYER, OURS = "h.{i}.", "layers.{i}."
+LAYER, NATIVE = "h.{i}.", "layers.{i}."
 
 
 def _norm_rows(c: FalconConfig) -> tuple[Row, ...]:
     mixer, mlp = ("ln_attn", "ln_mlp") if c.norms_of_layer == 2 else ("input_layernorm", "post_attention_layernorm")
-    rows = (Same(LAYER + mixer, OURS + "mixer_norm"), Same(LAYER + mlp, OURS + "mlp_norm"))
+    rows = (Same(LAYER + mixer, NATIVE + "mixer_norm"), Same(LAYER + mlp, NATIVE + "mlp_norm"))
     return rows[:1] if c.parallel_attn and c.norms_of_layer == 1 else rows
 
 
 def falcon_rows(c: FalconConfig) -> Iterator[Row]:
-    """The key table of the body; the queries of each key head are followed by its key and its value."""
+    """The key map of the body; the queries of each key head are followed by its key and its value."""
     yield Same("word_embeddings", "embeddings.tokens")
     yield from for_layers(
         c.num_hidden_layers,
         Fused(
             LAYER + "self_attention.query_key_value",
-            (OURS + "mixer.query", OURS + "mixer.key", OURS + "mixer.value"),
+            (NATIVE + "mixer.query", NATIVE + "mixer.key", NATIVE + "mixer.value"),
             groups=c.key_heads,
             shares=(c.num_attention_heads // c.key_heads, 1, 1),
         ),
-        Same(LAYER + "self_attention.dense", OURS + "mixer.out"),
-        Same(LAYER + "mlp.dense_h_to_4h", OURS + "mlp.up"),
-        Same(LAYER + "mlp.dense_4h_to_h", OURS + "mlp.down"),
+        Same(LAYER + "self_attention.dense", NATIVE + "mixer.out"),
+        Same(LAYER + "mlp.dense_h_to_4h", NATIVE + "mlp.up"),
+        Same(LAYER + "mlp.dense_4h_to_h", NATIVE + "mlp.down"),
         *_norm_rows(c),
     )
     yield Same("ln_f", "final_norm")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from eir_seq.models.backbones.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.checkpoint.keymap import Alias, Row, Same, for_layers
 from eir_seq.models.families.bert.architecture import bert_like
-from eir_seq.models.families.bert.keymap import BERT_LANGUAGE_MODEL_ROWS, LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.keymap import BERT_LANGUAGE_MODEL_ROWS, LAYER, NATIVE, bert_rows
 from eir_seq.models.families.bert.plan import bert_embeddings
 from eir_seq.models.families.fnet.fourier import Fourier
 from eir_seq.models.families.fnet.options import FNetConfig
@@ -65,9 +65,9 @@ def fnet_plan(c: FNetConfig, *, pooler: bool = True) -> StackPlan:  # noqa: ARG0
 
 
 def fnet_rows(c: FNetConfig) -> Iterator[Row]:
-    """Bert's key table, the projection and the norms."""
+    """Bert's key map, the projection and the norms."""
     yield Same("embeddings.projection", "embeddings.project")
-    yield from for_layers(c.num_hidden_layers, Same(LAYER + "fourier.output.LayerNorm", OURS + "mixer_norm"))
+    yield from for_layers(c.num_hidden_layers, Same(LAYER + "fourier.output.LayerNorm", NATIVE + "mixer_norm"))
     yield from bert_rows(c)
 
 

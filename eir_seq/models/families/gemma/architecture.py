@@ -25,8 +25,8 @@ def _gemma_plan(c: GemmaConfig) -> StackPlan:
 
 def _gemma_rows(c: GemmaConfig) -> Iterator[Row]:
     for row in llama_rows(c):
-        if isinstance(row, Same) and row.ours.endswith("norm"):
-            yield Same(f"{row.theirs}.weight", f"{row.ours}.excess")
+        if isinstance(row, Same) and row.native.endswith("norm"):
+            yield Same(f"{row.published}.weight", f"{row.native}.excess")
         else:
             yield row
 

@@ -51,11 +51,11 @@ def git_plan(c: GitConfig) -> PrefixedPlan:
 
 VISION = "image_encoder.vision_model."
 
-LAYER, OURS = VISION + "encoder.layers.{i}.", "encoder.layers.{i}."
+LAYER, NATIVE = VISION + "encoder.layers.{i}.", "encoder.layers.{i}."
 
 
 def git_rows(c: GitConfig) -> Iterator[Row]:
-    """Bert's key table, and those of the encoder of images and of what it hands over."""
+    """Bert's key map, and those of the encoder of images and of what it hands over."""
     yield from in_stack(bert_rows(c), "decoder")
     yield Same(VISION + "embeddings.class_embedding", "encoder.embeddings.whole")
     yield Same(VISION + "embeddings.patch_embedding", "encoder.embeddings.patches")
@@ -63,14 +63,14 @@ def git_rows(c: GitConfig) -> Iterator[Row]:
     yield Same(VISION + "pre_layrnorm", "encoder.embeddings.norm")
     yield from for_layers(
         c.vision.num_hidden_layers,
-        Same(LAYER + "layer_norm1", OURS + "mixer_norm"),
-        Same(LAYER + "self_attn.q_proj", OURS + "mixer.query"),
-        Same(LAYER + "self_attn.k_proj", OURS + "mixer.key"),
-        Same(LAYER + "self_attn.v_proj", OURS + "mixer.value"),
-        Same(LAYER + "self_attn.out_proj", OURS + "mixer.out"),
-        Same(LAYER + "layer_norm2", OURS + "mlp_norm"),
-        Same(LAYER + "mlp.fc1", OURS + "mlp.up"),
-        Same(LAYER + "mlp.fc2", OURS + "mlp.down"),
+        Same(LAYER + "layer_norm1", NATIVE + "mixer_norm"),
+        Same(LAYER + "self_attn.q_proj", NATIVE + "mixer.query"),
+        Same(LAYER + "self_attn.k_proj", NATIVE + "mixer.key"),
+        Same(LAYER + "self_attn.v_proj", NATIVE + "mixer.value"),
+        Same(LAYER + "self_attn.out_proj", NATIVE + "mixer.out"),
+        Same(LAYER + "layer_norm2", NATIVE + "mlp_norm"),
+        Same(LAYER + "mlp.fc1", NATIVE + "mlp.up"),
+        Same(LAYER + "mlp.fc2", NATIVE + "mlp.down"),
     )
     yield Same(VISION + "post_layernorm", "encoder.final_norm")
     yield Same("visual_projection.visual_projection.0", "embeddings.prefix.project")

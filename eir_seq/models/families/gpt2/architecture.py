@@ -73,25 +73,29 @@ def gpt2_plan(c: LikeGPT2, norm: Sized | None = None) -> StackPlan:
     )
 
 
-LAYER, OURS = "h.{i}.", "layers.{i}."
+LAYER, NATIVE = "h.{i}.", "layers.{i}."
 
 
 def gpt2_rows(c: LikeGPT2) -> Iterator[Row]:
-    """The key table of the body; published weights are (in, out)."""
+    """The key map of the body; published weights are (in, out)."""
     yield Same("wte", "embeddings.tokens")
     yield Same("wpe", "embeddings.positions")
     yield from for_layers(
         c.n_layer,
-        Same(LAYER + "ln_1", OURS + "mixer_norm"),
-        Fused(LAYER + "attn.c_attn", (OURS + "mixer.query", OURS + "mixer.key", OURS + "mixer.value"), transpose=True),
-        Same(LAYER + "attn.c_proj", OURS + "mixer.out", transpose=True),
-        Same(LAYER + "ln_cross_attn", OURS + "cross_norm"),
-        Same(LAYER + "crossattention.q_attn", OURS + "cross.query", transpose=True),
-        Fused(LAYER + "crossattention.c_attn", (OURS + "cross.key", OURS + "cross.value"), transpose=True),
-        Same(LAYER + "crossattention.c_proj", OURS + "cross.out", transpose=True),
-        Same(LAYER + "ln_2", OURS + "mlp_norm"),
-        Same(LAYER + "mlp.c_fc", OURS + "mlp.up", transpose=True),
-        Same(LAYER + "mlp.c_proj", OURS + "mlp.down", transpose=True),
+        Same(LAYER + "ln_1", NATIVE + "mixer_norm"),
+        Fused(
+            LAYER + "attn.c_attn",
+            (NATIVE + "mixer.query", NATIVE + "mixer.key", NATIVE + "mixer.value"),
+            transpose=True,
+        ),
+        Same(LAYER + "attn.c_proj", NATIVE + "mixer.out", transpose=True),
+        Same(LAYER + "ln_cross_attn", NATIVE + "cross_norm"),
+        Same(LAYER + "crossattention.q_attn", NATIVE + "cross.query", transpose=True),
+        Fused(LAYER + "crossattention.c_attn", (NATIVE + "cross.key", NATIVE + "cross.value"), transpose=True),
+        Same(LAYER + "crossattention.c_proj", NATIVE + "cross.out", transpose=True),
+        Same(LAYER + "ln_2", NATIVE + "mlp_norm"),
+        Same(LAYER + "mlp.c_fc", NATIVE + "mlp.up", transpose=True),
+        Same(LAYER + "mlp.c_proj", NATIVE + "mlp.down", transpose=True),
     )
     yield Same("ln_f", "final_norm")
 

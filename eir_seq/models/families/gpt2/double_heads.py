@@ -20,7 +20,7 @@ from eir_seq.models.output import ModelOutput
 class DoubleHeads(Head):
     """Scores of the next token for every choice of a text, and scores of the choices (gpt2, openai-gpt).
 
-    The documented `loss` is that of the tokens; that of the choices, `mc_loss`, is separate.
+    Transformers' `loss` is that of the tokens; that of the choices, `mc_loss`, is separate.
     """
 
     inputs = ("mc_token_ids", "mc_labels")

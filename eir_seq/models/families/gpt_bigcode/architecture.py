@@ -43,26 +43,26 @@ def gpt_bigcode_plan(c: GPTBigCodeConfig) -> StackPlan:
     return StackPlan(embeddings=gpt_embeddings(c), layers=(layer,) * c.n_layer, final_norm=norm, cached=c.use_cache)
 
 
-LAYER, OURS = "h.{i}.", "layers.{i}."
+LAYER, NATIVE = "h.{i}.", "layers.{i}."
 
 
 def gpt_bigcode_rows(c: GPTBigCodeConfig) -> Iterator[Row]:
-    """The key table of the body; the queries of each key head are followed by its key and its value."""
+    """The key map of the body; the queries of each key head are followed by its key and its value."""
     yield Same("wte", "embeddings.tokens")
     yield Same("wpe", "embeddings.positions")
     yield from for_layers(
         c.n_layer,
-        Same(LAYER + "ln_1", OURS + "mixer_norm"),
+        Same(LAYER + "ln_1", NATIVE + "mixer_norm"),
         Fused(
             LAYER + "attn.c_attn",
-            (OURS + "mixer.query", OURS + "mixer.key", OURS + "mixer.value"),
+            (NATIVE + "mixer.query", NATIVE + "mixer.key", NATIVE + "mixer.value"),
             groups=c.key_heads,
             shares=(c.n_head // c.key_heads, 1, 1),
         ),
-        Same(LAYER + "attn.c_proj", OURS + "mixer.out"),
-        Same(LAYER + "ln_2", OURS + "mlp_norm"),
-        Same(LAYER + "mlp.c_fc", OURS + "mlp.up"),
-        Same(LAYER + "mlp.c_proj", OURS + "mlp.down"),
+        Same(LAYER + "attn.c_proj", NATIVE + "mixer.out"),
+        Same(LAYER + "ln_2", NATIVE + "mlp_norm"),
+        Same(LAYER + "mlp.c_fc", NATIVE + "mlp.up"),
+        Same(LAYER + "mlp.c_proj", NATIVE + "mlp.down"),
     )
     yield Same("ln_f", "final_norm")
 

@@ -77,25 +77,25 @@ def gpt_neox_japanese_plan(c: GPTNeoXJapaneseConfig) -> StackPlan:
     )
 
 
-LAYER, OURS = "layers.{i}.", "layers.{i}."
-OUT = Same(LAYER + "attention.dense", OURS + "mixer.out")
+LAYER, NATIVE = "layers.{i}.", "layers.{i}."
+OUT = Same(LAYER + "attention.dense", NATIVE + "mixer.out")
 JAPANESE_OUT = (
-    Same(LAYER + "attention.dense.weight", OURS + "mixer.out.weight"),
-    Same(LAYER + "attention.dense_bias", OURS + "mixer.out.bias"),
+    Same(LAYER + "attention.dense.weight", NATIVE + "mixer.out.weight"),
+    Same(LAYER + "attention.dense_bias", NATIVE + "mixer.out.bias"),
 )
 
 
 def _rows(c: LikeGPTNeoX, *out: Row) -> Iterator[Row]:
     yield Same("embed_in", "embeddings.tokens")
-    projections = (OURS + "mixer.query", OURS + "mixer.key", OURS + "mixer.value")
+    projections = (NATIVE + "mixer.query", NATIVE + "mixer.key", NATIVE + "mixer.value")
     yield from for_layers(
         c.num_hidden_layers,
-        Same(LAYER + "input_layernorm", OURS + "mixer_norm"),
+        Same(LAYER + "input_layernorm", NATIVE + "mixer_norm"),
         Fused(LAYER + "attention.query_key_value", projections, groups=c.num_attention_heads),
         *out,
-        Same(LAYER + "post_attention_layernorm", OURS + "mlp_norm"),
-        Same(LAYER + "mlp.dense_h_to_4h", OURS + "mlp.up"),
-        Same(LAYER + "mlp.dense_4h_to_h", OURS + "mlp.down"),
+        Same(LAYER + "post_attention_layernorm", NATIVE + "mlp_norm"),
+        Same(LAYER + "mlp.dense_h_to_4h", NATIVE + "mlp.up"),
+        Same(LAYER + "mlp.dense_4h_to_h", NATIVE + "mlp.down"),
     )
     yield Same("final_layer_norm", "final_norm")
 

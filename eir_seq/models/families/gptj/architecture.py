@@ -50,29 +50,31 @@ def gptj_plan(c: GPTJConfig) -> StackPlan:
     )
 
 
-LAYER, OURS = "h.{i}.", "layers.{i}."
+LAYER, NATIVE = "h.{i}.", "layers.{i}."
 
 
 def _rows(c: GPTJConfig, *projections: Row) -> Iterator[Row]:
     yield Same("wte", "embeddings.tokens")
     yield from for_layers(
         c.n_layer,
-        Same(LAYER + "ln_1", OURS + "mixer_norm"),
+        Same(LAYER + "ln_1", NATIVE + "mixer_norm"),
         *projections,
-        Same(LAYER + "attn.out_proj", OURS + "mixer.out"),
-        Same(LAYER + "mlp.fc_in", OURS + "mlp.up"),
-        Same(LAYER + "mlp.fc_out", OURS + "mlp.down"),
+        Same(LAYER + "attn.out_proj", NATIVE + "mixer.out"),
+        Same(LAYER + "mlp.fc_in", NATIVE + "mlp.up"),
+        Same(LAYER + "mlp.fc_out", NATIVE + "mlp.down"),
     )
     yield Same("ln_f", "final_norm")
 
 
 SEPARATE = (
-    Same(LAYER + "attn.q_proj", OURS + "mixer.query"),
-    Same(LAYER + "attn.k_proj", OURS + "mixer.key"),
-    Same(LAYER + "attn.v_proj", OURS + "mixer.value"),
+    Same(LAYER + "attn.q_proj", NATIVE + "mixer.query"),
+    Same(LAYER + "attn.k_proj", NATIVE + "mixer.key"),
+    Same(LAYER + "attn.v_proj", NATIVE + "mixer.value"),
 )
 BLOCKS = Fused(
-    LAYER + "attn.qkv_proj", (OURS + "mixer.query", OURS + "mixer.value", OURS + "mixer.key"), groups=CODEGEN_BLOCKS
+    LAYER + "attn.qkv_proj",
+    (NATIVE + "mixer.query", NATIVE + "mixer.value", NATIVE + "mixer.key"),
+    groups=CODEGEN_BLOCKS,
 )
 
 

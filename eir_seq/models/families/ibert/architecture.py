@@ -24,8 +24,8 @@ def ibert_plan(c: IBertConfig, *, pooler: bool = True) -> StackPlan:
 
 
 def ibert_rows(c: IBertConfig) -> Iterator[Row]:
-    """The key table of the body, buffers included."""
-    for theirs, ours in (
+    """The key map of the body, buffers included."""
+    for published, native in (
         ("word_embeddings", "tokens"),
         ("token_type_embeddings", "segments"),
         ("position_embeddings", "positions"),
@@ -34,7 +34,7 @@ def ibert_rows(c: IBertConfig) -> Iterator[Row]:
         ("LayerNorm", "norm"),
         ("output_activation", "requantize"),
     ):
-        yield Tree(f"embeddings.{theirs}", f"embeddings.{ours}")
+        yield Tree(f"embeddings.{published}", f"embeddings.{native}")
     names = {
         **{f"attention.self.{part}": f"mixer.{part}" for part in ("query", "key", "value", "softmax")},
         **{f"attention.self.{part}_activation": f"mixer.{part}_range" for part in ("query", "key", "value")},
@@ -52,7 +52,7 @@ def ibert_rows(c: IBertConfig) -> Iterator[Row]:
         "output.LayerNorm": "mlp_norm",
         "output.output_activation": "mlp_range",
     }
-    rows = (Tree(f"encoder.layer.{{i}}.{theirs}", f"layers.{{i}}.{ours}") for theirs, ours in names.items())
+    rows = (Tree(f"encoder.layer.{{i}}.{published}", f"layers.{{i}}.{native}") for published, native in names.items())
     yield from for_layers(c.num_hidden_layers, *rows)
     yield Same("pooler.dense", "pooler.dense")
 

@@ -63,9 +63,9 @@ def layoutlm_plan(c: LayoutLMConfig, *, pooler: bool = True) -> StackPlan:  # no
 
 
 def layoutlm_rows(c: LayoutLMConfig) -> Iterator[Row]:
-    """Bert's key table and the tables of coordinates."""
-    for theirs, ours in (("x", "x"), ("y", "y"), ("h", "height"), ("w", "width")):
-        yield Same(f"embeddings.{theirs}_position_embeddings", f"embeddings.further.{ours}")
+    """Bert's key map and the tables of coordinates."""
+    for published, native in (("x", "x"), ("y", "y"), ("h", "height"), ("w", "width")):
+        yield Same(f"embeddings.{published}_position_embeddings", f"embeddings.further.{native}")
     yield from bert_rows(c)
 
 

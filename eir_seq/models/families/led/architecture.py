@@ -53,17 +53,17 @@ class Windowed(Design):
         positions = LearnedPositions.Config(count=c.max_encoder_position_embeddings)
         return replace(stack, embeddings=replace(embeddings, positions=positions), features=("global_attention_mask",))
 
-    def side_rows(self, c: LikeBart, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
-        """The key table of one side."""
+    def side_rows(self, c: LikeBart, published: str, native: str, *, decoder: bool) -> Iterator[Row]:
+        """The key map of one side."""
         if not decoder:
-            attention, mixer = f"{theirs}layers.{{i}}.self_attn.", f"{ours}layers.{{i}}.mixer."
+            attention, mixer = f"{published}layers.{{i}}.self_attn.", f"{native}layers.{{i}}.mixer."
             parts = ("query", "key", "value", "query_global", "key_global", "value_global")
             yield from for_layers(
                 c.encoder_layers,
                 *(Same(f"{attention}longformer_self_attn.{part}", mixer + part) for part in parts),
                 Same(f"{attention}output", f"{mixer}out"),
             )
-        yield from super().side_rows(c, theirs, ours, decoder=decoder)
+        yield from super().side_rows(c, published, native, decoder=decoder)
 
 
 _TASKS = bart_like_tasks(

@@ -108,19 +108,19 @@ LAYER = "layers.{i}."
 def decoder_rows(
     c: RotaryDecoderConfig, modules: Mapping[str, str], *more: Row, final_norm: str = "norm"
 ) -> Iterator[Row]:
-    """The key table of a body.
+    """The key map of a body.
 
-    `modules`: published names in a layer -> ours; `more`: further rows of a layer, with whole names.
+    `modules`: published names in a layer -> native; `more`: further rows of a layer, with whole names.
     """
     yield Same("embed_tokens", "embeddings.tokens")
     yield from for_layers(
-        c.num_hidden_layers, *(Same(LAYER + theirs, LAYER + ours) for theirs, ours in modules.items()), *more
+        c.num_hidden_layers, *(Same(LAYER + published, LAYER + native) for published, native in modules.items()), *more
     )
     yield Same(final_norm, "final_norm")
 
 
 def llama_rows(c: RotaryDecoderConfig) -> Iterator[Row]:
-    """The key table of llama's body."""
+    """The key map of llama's body."""
     return decoder_rows(c, {**NORMS, **ATTENTION, **GATED})
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from eir_seq.models.architecture import Architecture, Prepare, TaskHead, declare_tasks
 from eir_seq.models.backbones.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.keymap import LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.keymap import LAYER, NATIVE, bert_rows
 from eir_seq.models.families.bert.plan import bert_initialization
 from eir_seq.models.families.longformer.options import LongformerConfig
 from eir_seq.models.families.roberta.architecture import (
@@ -69,12 +69,12 @@ def longformer_plan(c: LongformerConfig, *, pooler: bool = True) -> StackPlan:
 
 
 def longformer_rows(c: LongformerConfig) -> Iterator[Row]:
-    """Bert's key table and the projections of global tokens."""
+    """Bert's key map and the projections of global tokens."""
     yield from bert_rows(c)
     attention = LAYER + "attention.self."
     yield from for_layers(
         c.num_hidden_layers,
-        *(Same(f"{attention}{part}_global", f"{OURS}mixer.{part}_global") for part in ("query", "key", "value")),
+        *(Same(f"{attention}{part}_global", f"{NATIVE}mixer.{part}_global") for part in ("query", "key", "value")),
     )
 
 

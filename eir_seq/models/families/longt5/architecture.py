@@ -34,7 +34,7 @@ def _encoder_plan(c: LongT5Config) -> StackPlan:
         layers=tuple(replace(layer, mixer=mixer) for layer in layers),
         score_bias=None,
         position_table=BiasTable.Config(buckets=buckets, sums=summed is not None),
-        packs_behind=summed is not None,  # as published, padding before a text moves what is summed
+        packs_right_padding_only=summed is not None,  # as published, padding before a text moves what is summed
     )
 
 
@@ -42,17 +42,19 @@ def _plan(c: LongT5Config) -> EncoderDecoderPlan:
     return EncoderDecoderPlan(encoder=_encoder_plan(c), decoder=t5_stack(c, decoder=True))
 
 
-def _encoder_side_rows(c: LongT5Config, ours: str) -> Iterator[Row]:
+def _encoder_side_rows(c: LongT5Config, native: str) -> Iterator[Row]:
     attention = "LocalSelfAttention" if c.summed() is None else "TransientGlobalSelfAttention"
     first = f"encoder.block.0.layer.0.{attention}."
-    yield Same(f"{first}relative_attention_bias", f"{ours}position_table.tokens.table")
-    yield Same(f"{first}global_relative_attention_bias", f"{ours}position_table.sums.table")
+    yield Same(f"{first}relative_attention_bias", f"{native}position_table.tokens.table")
+    yield Same(f"{first}global_relative_attention_bias", f"{native}position_table.sums.table")
     yield from for_layers(
         c.num_layers,
-        Same(f"encoder.block.{{i}}.layer.0.{attention}.global_input_layer_norm", f"{ours}layers.{{i}}.mixer.sum_norm"),
+        Same(
+            f"encoder.block.{{i}}.layer.0.{attention}.global_input_layer_norm", f"{native}layers.{{i}}.mixer.sum_norm"
+        ),
     )
-    for row in t5_side_rows(c, "encoder.", ours, decoder=False):
-        yield replace(row, theirs=row.theirs.replace(".SelfAttention.", f".{attention}."))
+    for row in t5_side_rows(c, "encoder.", native, decoder=False):
+        yield replace(row, published=row.published.replace(".SelfAttention.", f".{attention}."))
 
 
 def _rows(c: LongT5Config) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """Attention to the tokens nearby and to sums of all others (LongT5, https://arxiv.org/abs/2112.07916).
 
-Nearby tokens are attended to piece by piece, as in `banded_attention`: time and memory grow linearly with the length.
+Nearby tokens are attended to piece by piece, as in `sliding_window`: time and memory grow linearly with the length.
 With sums there is one column more per summed block, so that a part grows with length times length / block.
 """
 

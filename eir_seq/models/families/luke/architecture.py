@@ -46,29 +46,29 @@ without_pooler = partial(luke_plan, pooler=False)
 
 
 def in_stack(rows: Iterator[Row], stack: str = "stack") -> Iterator[Row]:
-    """A key table of a stack whose layers are inside another backbone."""
+    """A key map of a stack whose layers are inside another backbone."""
     for row in rows:
-        if isinstance(row, Same) and row.ours.startswith("layers."):
-            yield replace(row, ours=f"{stack}.{row.ours}")
+        if isinstance(row, Same) and row.native.startswith("layers."):
+            yield replace(row, native=f"{stack}.{row.native}")
         else:
             yield row
 
 
 def luke_rows(c: LukeConfig) -> Iterator[Row]:
-    """Bert's key table, and those of entities and of their queries."""
-    for theirs, ours in (
+    """Bert's key map, and those of entities and of their queries."""
+    for published, native in (
         ("entity_embeddings", "tokens"),
         ("entity_embedding_dense", "project"),
         ("position_embeddings", "positions"),
         ("token_type_embeddings", "segments"),
         ("LayerNorm", "norm"),
     ):
-        yield Same(f"entity_embeddings.{theirs}", f"embeddings.others.{ours}")
+        yield Same(f"entity_embeddings.{published}", f"embeddings.others.{native}")
     yield from in_stack(bert_rows(c))
-    for theirs, ours in (("w2e", "word_to_entity"), ("e2w", "entity_to_word"), ("e2e", "entity_to_entity")):
+    for published, native in (("w2e", "word_to_entity"), ("e2w", "entity_to_word"), ("e2e", "entity_to_entity")):
         yield from for_layers(
             c.num_hidden_layers,
-            Same(f"encoder.layer.{{i}}.attention.self.{theirs}_query", f"stack.layers.{{i}}.mixer.{ours}"),
+            Same(f"encoder.layer.{{i}}.attention.self.{published}_query", f"stack.layers.{{i}}.mixer.{native}"),
         )
 
 
@@ -101,7 +101,7 @@ entity_span_classification = partial(entity_classification, reads="spans")
 CLASSIFIER = (Same("classifier", "out"),)
 
 MASKED_LM_ROWS = (
-    *(replace(row, ours=f"words.{row.ours}") for row in ROBERTA_LANGUAGE_MODEL_ROWS),
+    *(replace(row, native=f"words.{row.native}") for row in ROBERTA_LANGUAGE_MODEL_ROWS),
     Same("entity_predictions.transform.dense", "dense"),
     Same("entity_predictions.transform.LayerNorm", "norm"),
     Same("entity_predictions.decoder.weight", "entities.out.weight"),

@@ -24,7 +24,7 @@ from eir_seq.models.output import ModelOutput
 
 @dataclass(frozen=True, kw_only=True)
 class MambaPlan(StackPlan):
-    """A stack whose cache has its own documented name."""
+    """A stack whose cache has its own name in transformers."""
 
     def build(self) -> MambaStack:
         """The stack."""
@@ -63,23 +63,23 @@ def mamba_plan(c: MambaConfig) -> MambaPlan:
     )
 
 
-LAYER, OURS = "layers.{i}.", "layers.{i}."
+LAYER, NATIVE = "layers.{i}.", "layers.{i}."
 
 
 def mamba_rows(c: MambaConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("embeddings", "embeddings.tokens")
     yield Same("embedding", "embeddings.tokens")  # in old files
     yield from for_layers(
         c.num_hidden_layers,
-        Same(LAYER + "norm", OURS + "mixer_norm"),
-        Same(LAYER + "mixer.in_proj", OURS + "mixer.entry"),
-        Same(LAYER + "mixer.conv1d", OURS + "mixer.convolution"),
-        Same(LAYER + "mixer.x_proj", OURS + "mixer.selection"),
-        Same(LAYER + "mixer.dt_proj", OURS + "mixer.step"),
-        Same(LAYER + "mixer.A_log", OURS + "mixer.log_rates"),
-        Same(LAYER + "mixer.D", OURS + "mixer.skip"),
-        Same(LAYER + "mixer.out_proj", OURS + "mixer.out"),
+        Same(LAYER + "norm", NATIVE + "mixer_norm"),
+        Same(LAYER + "mixer.in_proj", NATIVE + "mixer.entry"),
+        Same(LAYER + "mixer.conv1d", NATIVE + "mixer.convolution"),
+        Same(LAYER + "mixer.x_proj", NATIVE + "mixer.selection"),
+        Same(LAYER + "mixer.dt_proj", NATIVE + "mixer.step"),
+        Same(LAYER + "mixer.A_log", NATIVE + "mixer.log_rates"),
+        Same(LAYER + "mixer.D", NATIVE + "mixer.skip"),
+        Same(LAYER + "mixer.out_proj", NATIVE + "mixer.out"),
     )
     yield Same("norm_f", "final_norm")
 

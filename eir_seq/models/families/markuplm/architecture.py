@@ -82,15 +82,17 @@ def markuplm_plan(c: MarkupLMConfig, *, pooler: bool = True) -> StackPlan:
 
 
 def markuplm_rows(c: MarkupLMConfig) -> Iterator[Row]:
-    """Bert's key table and that of xpaths, in which one layer is never read."""
-    theirs, ours = "embeddings.xpath_embeddings.", "embeddings.further."
+    """Bert's key map and that of xpaths, in which one layer is never read."""
+    published, native = "embeddings.xpath_embeddings.", "embeddings.further."
     for i in range(c.max_depth):
-        yield Same(f"{theirs}xpath_tag_sub_embeddings.{i}", f"{ours}tags.{i}")
-        yield Same(f"{theirs}xpath_subs_sub_embeddings.{i}", f"{ours}subscripts.{i}")
-    yield Same(f"{theirs}xpath_unitseq2_inner", f"{ours}up")
-    yield Same(f"{theirs}inner2emb", f"{ours}down")
-    yield Unused(f"{theirs}xpath_unitseq2_embeddings.weight", (c.hidden_size, c.max_depth * c.xpath_unit_hidden_size))
-    yield Unused(f"{theirs}xpath_unitseq2_embeddings.bias", (c.hidden_size,))
+        yield Same(f"{published}xpath_tag_sub_embeddings.{i}", f"{native}tags.{i}")
+        yield Same(f"{published}xpath_subs_sub_embeddings.{i}", f"{native}subscripts.{i}")
+    yield Same(f"{published}xpath_unitseq2_inner", f"{native}up")
+    yield Same(f"{published}inner2emb", f"{native}down")
+    yield Unused(
+        f"{published}xpath_unitseq2_embeddings.weight", (c.hidden_size, c.max_depth * c.xpath_unit_hidden_size)
+    )
+    yield Unused(f"{published}xpath_unitseq2_embeddings.bias", (c.hidden_size,))
     yield from bert_rows(c)
 
 

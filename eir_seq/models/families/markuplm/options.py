@@ -32,8 +32,8 @@ class MarkupLMConfig(CountedPositions):
     tag_pad_id: int = option(216, "tag of steps that an xpath does not have", minimum=0)
     subs_pad_id: int = option(1001, "subscript of steps that an xpath does not have", minimum=0)
     xpath_unit_hidden_size: int = size(32, "width of the vector of one step of an xpath")
-    xpath_tag_unit_hidden_size: int = size(32, "another documented name of xpath_unit_hidden_size; give one of the two")
-    max_tree_id_unit_embeddings: int = size(1024, "documented, but no published model reads ids of trees")
+    xpath_tag_unit_hidden_size: int = size(32, "another name of xpath_unit_hidden_size; give one of the two")
+    max_tree_id_unit_embeddings: int = size(1024, "in transformers, but no published model reads ids of trees")
 
     def __post_init__(self) -> None:
         if self.xpath_unit_hidden_size == 32:  # the name that published files have

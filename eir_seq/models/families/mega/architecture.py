@@ -141,7 +141,7 @@ def mega_plan(c: MegaConfig, *, pooler: bool = True) -> StackPlan:
     )
 
 
-THEIRS, OURS = "layers.{i}.mega_layer.", "layers.{i}.mixer."
+PUBLISHED, NATIVE = "layers.{i}.mega_layer.", "layers.{i}.mixer."
 PAIRS = (
     ("ema_gate.damping_factor", "average.damping"),
     ("ema_gate.decay_factor", "average.decay"),
@@ -160,23 +160,23 @@ PAIRS = (
 
 
 def mega_rows(c: MegaConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("embedding_layer.word_embeddings", "embeddings.tokens")
     yield Same("embedding_layer.token_type_embeddings", "embeddings.segments")
-    for theirs, ours in ((THEIRS, "layers.{i}.mixer_norm"), ("layers.{i}.nffn.", "layers.{i}.mlp_norm")):
+    for published, native in ((PUBLISHED, "layers.{i}.mixer_norm"), ("layers.{i}.nffn.", "layers.{i}.mlp_norm")):
         if c.normalization_type == "scalenorm":
-            yield from for_layers(c.num_hidden_layers, Same(theirs + "norm.norm.scalar", ours + ".weight"))
+            yield from for_layers(c.num_hidden_layers, Same(published + "norm.norm.scalar", native + ".weight"))
         else:
-            yield from for_layers(c.num_hidden_layers, Tree(theirs + "norm.norm", ours))
+            yield from for_layers(c.num_hidden_layers, Tree(published + "norm.norm", native))
     yield from for_layers(
         c.num_hidden_layers,
-        *(Same(THEIRS + theirs, OURS + ours) for theirs, ours in PAIRS),
+        *(Same(PUBLISHED + published, NATIVE + native) for published, native in PAIRS),
         Same("layers.{i}.nffn.fc1", "layers.{i}.mlp.up"),
         Same("layers.{i}.nffn.fc2", "layers.{i}.mlp.down"),
     )
     if not simple_biases(c):
         for i in range(c.num_hidden_layers):  # marks a device in the published class
-            yield Constant(THEIRS.format(i=i) + "rel_pos_bias._float_tensor", torch.zeros(1))
+            yield Constant(PUBLISHED.format(i=i) + "rel_pos_bias._float_tensor", torch.zeros(1))
     yield Same("pooler.dense", "pooler.dense")
 
 

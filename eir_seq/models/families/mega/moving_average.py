@@ -80,13 +80,13 @@ class ExponentialMovingAverage(Configured):
         cache.keep_state(self, state)
         return average
 
-    def _within_reach(self, inputs: Tensor, cache: Cache, behind: int) -> Tensor:
-        """(batch, length, hidden) -> the same; the cache holds the last tokens, as many as reach further: `behind`."""
+    def _within_reach(self, inputs: Tensor, cache: Cache, after: int) -> Tensor:
+        """(batch, length, hidden) -> the same; the cache holds the last tokens, as many as reach further: `after`."""
         earlier = cache.state(self)
-        kept = inputs.new_zeros(inputs.shape[0], behind, inputs.shape[2]) if earlier is None else earlier[0]
+        kept = inputs.new_zeros(inputs.shape[0], after, inputs.shape[2]) if earlier is None else earlier[0]
         everything = torch.cat((kept, inputs), 1)
-        cache.keep_state(self, everything[:, everything.shape[1] - behind :])
-        return convolved(everything, self._kernel(everything.shape[1]), False)[:, behind:]
+        cache.keep_state(self, everything[:, everything.shape[1] - after :])
+        return convolved(everything, self._kernel(everything.shape[1]), False)[:, after:]
 
 
 def geometric(first: Tensor, ratio: Tensor, count: int) -> Tensor:

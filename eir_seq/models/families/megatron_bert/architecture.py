@@ -18,17 +18,17 @@ from eir_seq.models.layers.residual import PreNorm
 
 
 def pre_norm_rows(c: EncoderConfig, attention_norm: str, mlp_norm: str, final_norm: str) -> Iterator[Row]:
-    """Bert's key table with other names of norms: next to the attention's parts, in the layer, after all layers."""
+    """Bert's key map with other names of norms: next to the attention's parts, in the layer, after all layers."""
     names = {
         "mixer_norm": f"attention.{attention_norm}",
         "cross_norm": f"crossattention.{attention_norm}",
         "mlp_norm": mlp_norm,
     }
     for row in bert_rows(c):
-        name = row.ours.rpartition(".")[2] if isinstance(row, Same) else ""
+        name = row.native.rpartition(".")[2] if isinstance(row, Same) else ""
         if name in names:
-            layer = ".".join(row.theirs.split(".")[:3])
-            yield replace(row, theirs=f"{layer}.{names[name]}")
+            layer = ".".join(row.published.split(".")[:3])
+            yield replace(row, published=f"{layer}.{names[name]}")
         else:
             yield row
     yield Same(final_norm, "final_norm")

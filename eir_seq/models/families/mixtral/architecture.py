@@ -47,8 +47,10 @@ def _mixtral_plan(c: MixtralConfig) -> StackPlan:
 
 def _mixtral_rows(c: MixtralConfig) -> Iterator[Row]:
     experts = (
-        Stacked(f"{LAYER}block_sparse_moe.experts.*.{theirs}.weight", f"{LAYER}mlp.experts.{ours}", c.num_local_experts)
-        for theirs, ours in (("w1", "gate"), ("w2", "down"), ("w3", "up"))
+        Stacked(
+            f"{LAYER}block_sparse_moe.experts.*.{published}.weight", f"{LAYER}mlp.experts.{native}", c.num_local_experts
+        )
+        for published, native in (("w1", "gate"), ("w2", "down"), ("w3", "up"))
     )
     return decoder_rows(c, {**NORMS, **ATTENTION, "block_sparse_moe.gate": "mlp.router"}, *experts)
 

@@ -37,8 +37,8 @@ class TopKExperts(Configured):
         scores = self.router(x)
         if ctx.router_logits is not None:
             ctx.router_logits.append(scores)
-        chances = scores.softmax(-1, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
-        weights, chosen = chances.flatten(0, -2).topk(self.per_token)
+        probabilities = scores.softmax(-1, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+        weights, chosen = probabilities.flatten(0, -2).topk(self.per_token)
         weights = weights / weights.sum(-1, keepdim=True)
         mixed: Tensor = self.experts(x.flatten(0, -2), chosen, weights.to(x.dtype))
         return mixed.view_as(x)

@@ -13,7 +13,7 @@ from eir_seq.models.backbones.stack import FirstTokenPooler, StackPlan
 from eir_seq.models.checkpoint.keymap import Alias, Row, Same, Unused, for_layers
 from eir_seq.models.families.bert.architecture import bert_like
 from eir_seq.models.families.bert.heads import next_sentence
-from eir_seq.models.families.bert.keymap import LAYER, OURS, bert_rows, pretraining_rows
+from eir_seq.models.families.bert.keymap import LAYER, NATIVE, bert_rows, pretraining_rows
 from eir_seq.models.families.mobilebert.layers import BottleneckLayer, FirstToken, TrigramEmbeddings, widens
 from eir_seq.models.families.mobilebert.options import MobileBertConfig
 from eir_seq.models.heads.language_model import LanguageModel, Predicts
@@ -58,26 +58,26 @@ def mobilebert_plan(c: MobileBertConfig, *, pooler: bool = True) -> StackPlan:
 
 
 def mobilebert_rows(c: MobileBertConfig) -> Iterator[Row]:
-    """Bert's key table, bottlenecks and further blocks."""
+    """Bert's key map, bottlenecks and further blocks."""
     if widens(c):
         yield Same("embeddings.embedding_transformation", "embeddings.project")
     else:
         yield Unused("embeddings.embedding_transformation.weight", (c.hidden_size, c.embedding_size))
         yield Unused("embeddings.embedding_transformation.bias", (c.hidden_size,))
     bottlenecks = (
-        Same(LAYER + "bottleneck.input.dense", OURS + "input.dense"),
-        Same(LAYER + "bottleneck.input.LayerNorm", OURS + "input.norm"),
-        Same(LAYER + "bottleneck.attention.dense", OURS + "shared.dense"),
-        Same(LAYER + "bottleneck.attention.LayerNorm", OURS + "shared.norm"),
-        Same(LAYER + "output.bottleneck.dense", OURS + "output"),
-        Same(LAYER + "output.bottleneck.LayerNorm", OURS + "output_norm"),
+        Same(LAYER + "bottleneck.input.dense", NATIVE + "input.dense"),
+        Same(LAYER + "bottleneck.input.LayerNorm", NATIVE + "input.norm"),
+        Same(LAYER + "bottleneck.attention.dense", NATIVE + "shared.dense"),
+        Same(LAYER + "bottleneck.attention.LayerNorm", NATIVE + "shared.norm"),
+        Same(LAYER + "output.bottleneck.dense", NATIVE + "output"),
+        Same(LAYER + "output.bottleneck.LayerNorm", NATIVE + "output_norm"),
     )
     last = c.num_feedforward_networks - 1
     blocks = tuple(
-        Same(LAYER + block + theirs, OURS + ours)
+        Same(LAYER + block + published, NATIVE + native)
         for place in range(last + 1)
         for block in ("" if place == last else f"ffn.{place}.",)
-        for theirs, ours in (
+        for published, native in (
             ("intermediate.dense", f"mlps.{place}.up"),
             ("output.dense", f"mlps.{place}.down"),
             ("output.LayerNorm", f"mlp_norms.{place}"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
-from eir_seq.models.families.bert.keymap import LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.keymap import LAYER, NATIVE, bert_rows
 from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.mpnet.options import MPNetConfig
 from eir_seq.models.families.roberta.architecture import roberta_like
@@ -27,15 +27,15 @@ def mpnet_plan(c: MPNetConfig, *, pooler: bool = True) -> StackPlan:
 
 
 def mpnet_rows(c: MPNetConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("encoder.relative_attention_bias", "score_bias.table")
     yield from for_layers(
         c.num_hidden_layers,
-        Same(LAYER + "attention.attn.q", OURS + "mixer.query"),
-        Same(LAYER + "attention.attn.k", OURS + "mixer.key"),
-        Same(LAYER + "attention.attn.v", OURS + "mixer.value"),
-        Same(LAYER + "attention.attn.o", OURS + "mixer.out"),
-        Same(LAYER + "attention.LayerNorm", OURS + "mixer_norm"),
+        Same(LAYER + "attention.attn.q", NATIVE + "mixer.query"),
+        Same(LAYER + "attention.attn.k", NATIVE + "mixer.key"),
+        Same(LAYER + "attention.attn.v", NATIVE + "mixer.value"),
+        Same(LAYER + "attention.attn.o", NATIVE + "mixer.out"),
+        Same(LAYER + "attention.LayerNorm", NATIVE + "mixer_norm"),
     )
     yield from bert_rows(c)
 

@@ -78,18 +78,18 @@ def mpt_plan(c: MptConfig) -> StackPlan:
 
 
 def mpt_rows(c: MptConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("wte", "embeddings.tokens")
-    theirs, ours = "blocks.{i}.", "layers.{i}."
-    mixer = f"{ours}mixer."
+    published, native = "blocks.{i}.", "layers.{i}."
+    mixer = f"{native}mixer."
     yield from for_layers(
         c.n_layers,
-        Same(f"{theirs}norm_1", f"{ours}mixer_norm"),
-        Fused(f"{theirs}attn.Wqkv", (f"{mixer}query", f"{mixer}key", f"{mixer}value")),
-        Same(f"{theirs}attn.out_proj", f"{mixer}out"),
-        Same(f"{theirs}norm_2", f"{ours}mlp_norm"),
-        Same(f"{theirs}ffn.up_proj", f"{ours}mlp.up"),
-        Same(f"{theirs}ffn.down_proj", f"{ours}mlp.down"),
+        Same(f"{published}norm_1", f"{native}mixer_norm"),
+        Fused(f"{published}attn.Wqkv", (f"{mixer}query", f"{mixer}key", f"{mixer}value")),
+        Same(f"{published}attn.out_proj", f"{mixer}out"),
+        Same(f"{published}norm_2", f"{native}mlp_norm"),
+        Same(f"{published}ffn.up_proj", f"{native}mlp.up"),
+        Same(f"{published}ffn.down_proj", f"{native}mlp.down"),
     )
     yield Same("norm_f", "final_norm")
 

@@ -34,7 +34,7 @@ def mra_plan(c: MraConfig) -> StackPlan:
 
 
 def mra_rows(c: MraConfig) -> Iterator[Row]:
-    """Bert's key table, and the position ids that files hold."""
+    """Bert's key map, and the position ids that files hold."""
     numbers = torch.arange(c.max_position_embeddings)[None] + UNUSED_POSITIONS
     yield Constant("embeddings.position_ids", numbers)
     yield from bert_rows(c)

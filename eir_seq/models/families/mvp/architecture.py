@@ -62,11 +62,11 @@ class Prompted(Design):
             decoder=_prompted(c, plan.decoder, decoder=True),
         )
 
-    def side_rows(self, c: LikeBart, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
-        """The key table of one side."""
-        yield from super().side_rows(c, theirs, ours, decoder=decoder)
+    def side_rows(self, c: LikeBart, published: str, native: str, *, decoder: bool) -> Iterator[Row]:
+        """The key map of one side."""
+        yield from super().side_rows(c, published, native, decoder=decoder)
         for kind, own in (("self", "own"), ("cross", "cross"))[: 1 + decoder]:
-            network, prompts = f"{theirs}{kind}_attn_prompt", f"{ours}embeddings.{own}_prompts"
+            network, prompts = f"{published}{kind}_attn_prompt", f"{native}embeddings.{own}_prompts"
             yield Same(f"{network}.prompt_embedding", f"{prompts}.table")
             yield Same(f"{network}.prompt_trans.0", f"{prompts}.up")
             yield Same(f"{network}.prompt_trans.2", f"{prompts}.down")

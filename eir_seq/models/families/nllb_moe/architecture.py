@@ -65,15 +65,15 @@ class Sparse(Design):
             packable=not c.router_ignore_padding_tokens,  # padding uses capacity of the experts
         )
 
-    def side_rows(self, c: LikeBart, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
-        """The key table of one side."""
+    def side_rows(self, c: LikeBart, prefix: str, native: str, *, decoder: bool) -> Iterator[Row]:
+        """The key map of one side."""
         assert isinstance(c, NllbMoeConfig)
-        for row in super().side_rows(c, theirs, ours, decoder=decoder):
-            name = row.theirs
+        for row in super().side_rows(c, prefix, native, decoder=decoder):
+            name = row.published
             for toolkit, own in RENAMED.items():
                 name = name.replace(toolkit, own)
-            yield replace(row, theirs=name)
-        published, own = f"{theirs}layers.{{i}}.ffn.", f"{ours}layers.{{i}}.mlp."
+            yield replace(row, published=name)
+        published, own = f"{prefix}layers.{{i}}.ffn.", f"{native}layers.{{i}}.mlp."
         leaves = {"fc1.weight": "up", "fc1.bias": "up_bias", "fc2.weight": "down", "fc2.bias": "down_bias"}
         yield from for_layers(
             c.decoder_layers if decoder else c.encoder_layers,

@@ -92,12 +92,12 @@ class Top2Experts(Configured):
     def _route(self, scores: Tensor, dtype: torch.dtype, real: Tensor | None, places: int) -> tuple[Tensor, Tensor]:
         """(tokens, experts) scores -> the two best experts of each token and their weights, (tokens, 2) each."""
         config = self.config
-        chances = scores.softmax(-1).to(dtype)
-        first = chances.argmax(-1, keepdim=True)
+        probabilities = scores.softmax(-1).to(dtype)
+        first = probabilities.argmax(-1, keepdim=True)
         if config.second == "sampling":
             scores = scores + Gumbel(scores.new_zeros(()), scores.new_ones(())).sample(scores.shape)
         chosen = torch.cat((first, scores.scatter(1, first, -math.inf).argmax(-1, keepdim=True)), 1)
-        weights = chances.gather(1, chosen)
+        weights = probabilities.gather(1, chosen)
         kept = torch.ones_like(chosen, dtype=torch.bool) if real is None else real[:, None].expand_as(chosen)
         if config.second == "random":
             lucky = 2 * weights[:, 1] > torch.rand_like(weights[:, 1].float())
@@ -105,18 +105,18 @@ class Top2Experts(Configured):
         if config.normalizes_all:
             shares = _shares(weights)
             weights = torch.stack((shares[:, 0], weights[:, 1]), 1) if config.second == "random" else shares
-        kept = kept & (self._queues(chosen, kept, chances) < self._capacity(places))
+        kept = kept & (self._queues(chosen, kept, probabilities) < self._capacity(places))
         return chosen, (weights if config.normalizes_all else _shares(weights * kept)) * kept
 
-    def _queues(self, chosen: Tensor, kept: Tensor, chances: Tensor) -> Tensor:
+    def _queues(self, chosen: Tensor, kept: Tensor, probabilities: Tensor) -> Tensor:
         """(tokens, 2): how many tokens precede each in the queues of its two experts."""
-        arrivals = F.one_hot(chosen, self.experts.count) * kept[..., None]
+        dispatched = F.one_hot(chosen, self.experts.count) * kept[..., None]
         if self.config.by_importance:
-            order = chances.amax(-1).argsort(descending=True, stable=True)
-            ranks = arrivals[order].cumsum(0)[order.argsort()]
+            order = probabilities.amax(-1).argsort(descending=True, stable=True)
+            ranks = dispatched[order].cumsum(0)[order.argsort()]
         else:
-            ranks = arrivals.cumsum(0)
-        ranks = ranks + torch.stack((torch.zeros_like(arrivals[0, 0]), arrivals[:, 0].sum(0)))
+            ranks = dispatched.cumsum(0)
+        ranks = ranks + torch.stack((torch.zeros_like(dispatched[0, 0]), dispatched[:, 0].sum(0)))
         return ranks.gather(-1, chosen[..., None])[..., 0] - 1
 
     def _capacity(self, places: int) -> int:

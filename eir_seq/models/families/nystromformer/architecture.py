@@ -11,7 +11,7 @@ from eir_seq.models.architecture import Architecture, TaskHead
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.checkpoint.keymap import Row, Same, for_layers
 from eir_seq.models.families.bert.architecture import bert_like
-from eir_seq.models.families.bert.keymap import LAYER, OURS, bert_rows
+from eir_seq.models.families.bert.keymap import LAYER, NATIVE, bert_rows
 from eir_seq.models.families.bert.plan import bert_embeddings, bert_plan
 from eir_seq.models.families.nystromformer.attention import NystromAttention
 from eir_seq.models.families.nystromformer.options import ApproximateEncoderConfig, NystromformerConfig
@@ -33,9 +33,9 @@ def long_bert_plan(c: ApproximateEncoderConfig, mixer: Attention.Config) -> Stac
 
 
 def long_bert_rows(c: ApproximateEncoderConfig) -> Iterator[Row]:
-    """Bert's key table and the convolution."""
+    """Bert's key map and the convolution."""
     yield from bert_rows(c)
-    yield from for_layers(c.num_hidden_layers, Same(LAYER + "attention.self.conv", OURS + "mixer.conv"))
+    yield from for_layers(c.num_hidden_layers, Same(LAYER + "attention.self.conv", NATIVE + "mixer.conv"))
 
 
 def long_bert_classification(c: ApproximateEncoderConfig) -> SequenceClassification.Config:

@@ -17,7 +17,7 @@ from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.absolute import LearnedPositions
 from eir_seq.models.layers.residual import LayerPlan, PostNorm
 
-LAYER, OURS = "h.{i}.", "layers.{i}."
+LAYER, NATIVE = "h.{i}.", "layers.{i}."
 
 
 def openai_gpt_plan(c: OpenAIGPTConfig) -> StackPlan:
@@ -46,17 +46,21 @@ def openai_gpt_plan(c: OpenAIGPTConfig) -> StackPlan:
 
 
 def openai_gpt_rows(c: OpenAIGPTConfig) -> Iterator[Row]:
-    """The key table of the body; published weights are (in, out)."""
+    """The key map of the body; published weights are (in, out)."""
     yield Same("tokens_embed", "embeddings.tokens")
     yield Same("positions_embed", "embeddings.positions")
     yield from for_layers(
         c.n_layer,
-        Fused(LAYER + "attn.c_attn", (OURS + "mixer.query", OURS + "mixer.key", OURS + "mixer.value"), transpose=True),
-        Same(LAYER + "attn.c_proj", OURS + "mixer.out", transpose=True),
-        Same(LAYER + "ln_1", OURS + "mixer_norm"),
-        Same(LAYER + "mlp.c_fc", OURS + "mlp.up", transpose=True),
-        Same(LAYER + "mlp.c_proj", OURS + "mlp.down", transpose=True),
-        Same(LAYER + "ln_2", OURS + "mlp_norm"),
+        Fused(
+            LAYER + "attn.c_attn",
+            (NATIVE + "mixer.query", NATIVE + "mixer.key", NATIVE + "mixer.value"),
+            transpose=True,
+        ),
+        Same(LAYER + "attn.c_proj", NATIVE + "mixer.out", transpose=True),
+        Same(LAYER + "ln_1", NATIVE + "mixer_norm"),
+        Same(LAYER + "mlp.c_fc", NATIVE + "mlp.up", transpose=True),
+        Same(LAYER + "mlp.c_proj", NATIVE + "mlp.down", transpose=True),
+        Same(LAYER + "ln_2", NATIVE + "mlp_norm"),
     )
 
 

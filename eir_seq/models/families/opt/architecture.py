@@ -35,10 +35,13 @@ CLASSIFICATION = TaskHead("ForSequenceClassification", last_token_classification
 
 
 def toolkit_rows(count: int, front: str = "", own: str = "") -> Iterator[Row]:
-    """The key table of the layers and of the token table; `front` and `own` precede their and our names."""
+    """The key map of the layers and of the token table; `front` and `own` precede published and native names."""
     yield Same(f"{front}embed_tokens", f"{own}embeddings.tokens")
-    theirs, ours = f"{front}layers.{{i}}.", f"{own}layers.{{i}}."
-    attentions = ((f"{theirs}self_attn", f"{ours}mixer"), (f"{theirs}encoder_attn", f"{ours}cross"))
+    prefix, native = f"{front}layers.{{i}}.", f"{own}layers.{{i}}."
+    attentions = (
+        (f"{prefix}self_attn", f"{native}mixer"),
+        (f"{prefix}encoder_attn", f"{native}cross"),
+    )
     yield from for_layers(
         count,
         *(
@@ -47,9 +50,9 @@ def toolkit_rows(count: int, front: str = "", own: str = "") -> Iterator[Row]:
             for name, part in (("q", "query"), ("k", "key"), ("v", "value"), ("out", "out"))
         ),
         *(Same(f"{published}_layer_norm", f"{own}_norm") for published, own in attentions),
-        Same(f"{theirs}fc1", f"{ours}mlp.up"),
-        Same(f"{theirs}fc2", f"{ours}mlp.down"),
-        Same(f"{theirs}final_layer_norm", f"{ours}mlp_norm"),
+        Same(f"{prefix}fc1", f"{native}mlp.up"),
+        Same(f"{prefix}fc2", f"{native}mlp.down"),
+        Same(f"{prefix}final_layer_norm", f"{native}mlp_norm"),
     )
 
 
@@ -148,7 +151,7 @@ def opt_plan(c: OPTConfig) -> StackPlan:
 
 
 def opt_rows(c: OPTConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield from toolkit_rows(c.num_hidden_layers, "decoder.")
     yield Same("decoder.embed_positions", "embeddings.positions")
     yield Same("decoder.project_in", "embeddings.widen")

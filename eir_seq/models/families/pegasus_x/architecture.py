@@ -91,15 +91,15 @@ class WithGlobals(Design):
         return replace(
             stack,
             embeddings=EmbeddingsAndGlobals.Config(**vars(embeddings), num_global_tokens=c.num_global_tokens),
-            packs_behind=True,
+            packs_right_padding_only=True,
         )
 
-    def side_rows(self, c: LikeBart, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
-        """The key table of one side."""
-        yield from super().side_rows(c, theirs, ours, decoder=decoder)
+    def side_rows(self, c: LikeBart, published: str, native: str, *, decoder: bool) -> Iterator[Row]:
+        """The key map of one side."""
+        yield from super().side_rows(c, published, native, decoder=decoder)
         if not decoder:
-            yield Same(f"{theirs}embed_global", f"{ours}embeddings.global_tokens")
-            norm = Same(f"{theirs}layers.{{i}}.global_self_attn_layer_norm", f"{ours}layers.{{i}}.global_norm")
+            yield Same(f"{published}embed_global", f"{native}embeddings.global_tokens")
+            norm = Same(f"{published}layers.{{i}}.global_self_attn_layer_norm", f"{native}layers.{{i}}.global_norm")
             yield from for_layers(c.encoder_layers, norm)
 
 

@@ -76,7 +76,7 @@ class BlockLocalAttention(InPieces):
             keys, values = (shared[1], key), (shared[2], value)
             seen, weights = self._attend_piece(query, keys, values, lambda m=mask: m, ctx, length=length, **how)  # type: ignore[misc]
             mixed.append(seen)
-            if weights is not None:  # as documented, of whole blocks
+            if weights is not None:  # as in transformers, of whole blocks
                 near = F.pad(weights[..., count:], (space, size - space - key.shape[2]))
                 shown.append(torch.cat((weights[..., :count], near), -1))
             start, space = start + query.shape[2], 0
@@ -97,5 +97,5 @@ class BlockLocalAttention(InPieces):
         if torch.compiler.is_exporting():
             return (x,)
         first = self.config.size - self.config.shift
-        behind = x[:, :, first:]
-        return (x[:, :, :first], *(behind.split(self.config.size, 2) if behind.shape[2] else ()))
+        after = x[:, :, first:]
+        return (x[:, :, :first], *(after.split(self.config.size, 2) if after.shape[2] else ()))

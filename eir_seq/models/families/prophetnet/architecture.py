@@ -149,13 +149,13 @@ def plan(c: ProphetNetConfig) -> EncoderDecoderPlan:
     return EncoderDecoderPlan(encoder=encoder_plan(c), decoder=decoder_plan(c, crosses=True))
 
 
-def side_rows(count: int, theirs: str, ours: str) -> Iterator[Row]:
-    """The key table of one side."""
-    yield Same(f"{theirs}word_embeddings", f"{ours}embeddings.tokens")
-    yield Same(f"{theirs}position_embeddings", f"{ours}embeddings.positions")
-    yield Same(f"{theirs}ngram_embeddings", f"{ours}embeddings.streams")
-    yield Same(f"{theirs}embeddings_layer_norm", f"{ours}embeddings.norm")
-    published, own = f"{theirs}layers.{{i}}.", f"{ours}layers.{{i}}."
+def side_rows(count: int, prefix: str, native: str) -> Iterator[Row]:
+    """The key map of one side."""
+    yield Same(f"{prefix}word_embeddings", f"{native}embeddings.tokens")
+    yield Same(f"{prefix}position_embeddings", f"{native}embeddings.positions")
+    yield Same(f"{prefix}ngram_embeddings", f"{native}embeddings.streams")
+    yield Same(f"{prefix}embeddings_layer_norm", f"{native}embeddings.norm")
+    published, own = f"{prefix}layers.{{i}}.", f"{native}layers.{{i}}."
     attentions = (("self_attn", "mixer"), ("cross_attn", "cross"))
     yield from for_layers(
         count,
@@ -173,19 +173,19 @@ def side_rows(count: int, theirs: str, ours: str) -> Iterator[Row]:
 
 
 def rows(c: ProphetNetConfig) -> Iterator[Row]:
-    """The key table of both sides; files hold any name of the one token table."""
+    """The key map of both sides; files hold any name of the one token table."""
     yield Same("word_embeddings", "encoder.embeddings.tokens")
     yield from side_rows(c.num_encoder_layers, "encoder.", "encoder.")
     yield from side_rows(c.num_decoder_layers, "decoder.", "decoder.")
 
 
 def encoder_rows(c: ProphetNetConfig) -> Iterator[Row]:
-    """The key table of the encoder alone."""
+    """The key map of the encoder alone."""
     yield from side_rows(c.num_encoder_layers, "", "")
 
 
 def decoder_rows(c: ProphetNetConfig) -> Iterator[Row]:
-    """The key table of the decoder alone, which files of both sides may hold."""
+    """The key map of the decoder alone, which files of both sides may hold."""
     yield Same("word_embeddings", "embeddings.tokens")
     yield from side_rows(c.num_decoder_layers, "decoder.", "")
 

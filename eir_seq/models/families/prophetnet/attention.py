@@ -89,5 +89,5 @@ class NgramAttention(Attention):
         stream = torch.arange(self.config.streams, device=device)[:, None, None, None]
         distance = place[keys - queries :, None] - place
         look = (distance >= (stream - 1).clamp(min=0)) | ((stream > 0) & (place == 0))
-        behind = (distance + (stream > 0).long()).clamp(min=0)  # a predicted token is one place further
-        return look, distance_buckets(behind, self.config.num_buckets, self.config.max_distance)
+        after = (distance + (stream > 0).long()).clamp(min=0)  # a predicted token is one place further
+        return look, distance_buckets(after, self.config.num_buckets, self.config.max_distance)

@@ -146,16 +146,16 @@ def reformer_plan(c: ReformerConfig) -> ReversibleStackPlan:
 
 
 def reformer_rows(c: ReformerConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("embeddings.word_embeddings", "embeddings.tokens")
     yield Same("embeddings.position_embeddings.embedding", "embeddings.positions")
     for axis in range(len(c.axial_pos_shape)):
         yield Same(f"embeddings.position_embeddings.weights.{axis}", f"embeddings.positions.weights.{axis}")
     for i, kind in enumerate(c.attn_layers):
-        theirs, ours = f"encoder.layers.{i}.", f"layers.{i}."
+        prefix, native = f"encoder.layers.{i}.", f"layers.{i}."
         parts = (("query_key", "key"),) if kind == "lsh" else (("query", "query"), ("key", "key"))
         for published, own in (*parts, ("value", "value")):
-            yield Same(f"{theirs}attention.self_attention.{published}", f"{ours}mixer.{own}")
+            yield Same(f"{prefix}attention.self_attention.{published}", f"{native}mixer.{own}")
     yield from for_layers(
         len(c.attn_layers),
         Same("encoder.layers.{i}.attention.layer_norm", "layers.{i}.mixer_norm"),

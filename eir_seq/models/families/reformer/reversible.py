@@ -49,6 +49,8 @@ class ReversibleStack(Stack):
 
     checkpointable = False
 
+    calls_layers = False
+
     def __init__(self, plan: ReversibleStackPlan) -> None:
         super().__init__(plan)
         self.final_norm = plan.final_norm.build(plan.hidden_size) if plan.final_norm else None
@@ -59,7 +61,7 @@ class ReversibleStack(Stack):
         states = [x]
         if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             parameters = [p for layer in layers for p in layer.parameters() if p.requires_grad]
-            first, second = _Undone.apply(x, x, _Pass(layers, ctx, select, states), *parameters)
+            first, second = _ReversibleFunction.apply(x, x, _Pass(layers, ctx, select, states), *parameters)
         else:
             first = second = x
             for number, layer in enumerate(layers):
@@ -131,7 +133,7 @@ class _Pass:
         self.draws.append((torch.get_rng_state(), on_device))
 
 
-class _Undone(torch.autograd.Function):
+class _ReversibleFunction(torch.autograd.Function):
     """Both streams through all layers; of their states only the last are kept."""
 
     @staticmethod

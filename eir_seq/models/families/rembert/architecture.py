@@ -22,7 +22,7 @@ def rembert_plan(c: RemBertConfig, *, pooler: bool = True) -> StackPlan:
 
 
 def rembert_rows(c: RemBertConfig) -> Iterator[Row]:
-    """Bert's key table and the projection."""
+    """Bert's key map and the projection."""
     yield from bert_rows(c)
     yield Same("encoder.embedding_hidden_mapping_in", "embeddings.project")
 

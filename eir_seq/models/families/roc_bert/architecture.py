@@ -92,7 +92,7 @@ def roc_bert_plan(c: RoCBertConfig, *, pooler: bool = True) -> StackPlan:
 
 
 def roc_bert_rows(c: RoCBertConfig) -> Iterator[Row]:
-    """Bert's key table, the tables of signs (files hold them even if they are not read) and the projection."""
+    """Bert's key map, the tables of signs (files hold them even if they are not read) and the projection."""
     yield from bert_rows(c)
     for kind in SIGNS:
         if getattr(c, f"enable_{kind}"):
@@ -174,7 +174,7 @@ ROC_BERT = bert_like(
         "pretraining": TaskHead(
             "ForPreTraining",
             roc_bert_pretraining,
-            tuple(replace(row, ours=f"tokens.{row.ours}") for row in BERT_LANGUAGE_MODEL_ROWS),
+            tuple(replace(row, native=f"tokens.{row.native}") for row in BERT_LANGUAGE_MODEL_ROWS),
         ),
     },
 )

@@ -88,7 +88,7 @@ def roformer_plan(c: RoFormerConfig, *, pooler: bool = False) -> StackPlan:
 
 
 def roformer_rows(c: RoFormerConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("encoder.embed_positions", "position_table")
     yield Same("embeddings_project", "embeddings.project")
     yield from bert_rows(c)

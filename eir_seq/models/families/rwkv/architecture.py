@@ -46,31 +46,31 @@ def rwkv_plan(c: RwkvConfig) -> RwkvPlan:
     )
 
 
-LAYER, OURS = "blocks.{i}.", "layers.{i}."
+LAYER, NATIVE = "blocks.{i}.", "layers.{i}."
 
 
 def rwkv_rows(c: RwkvConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("embeddings", "embeddings.tokens")
     yield Same("blocks.0.pre_ln", "embeddings.norm")
     yield from for_layers(
         c.num_hidden_layers,
-        Same(LAYER + "ln1", OURS + "mixer_norm"),
-        Same(LAYER + "attention.time_decay", OURS + "mixer.decay"),
-        Same(LAYER + "attention.time_first", OURS + "mixer.bonus"),
-        Same(LAYER + "attention.time_mix_key", OURS + "mixer.key_share"),
-        Same(LAYER + "attention.time_mix_value", OURS + "mixer.value_share"),
-        Same(LAYER + "attention.time_mix_receptance", OURS + "mixer.gate_share"),
-        Same(LAYER + "attention.key", OURS + "mixer.key"),
-        Same(LAYER + "attention.value", OURS + "mixer.value"),
-        Same(LAYER + "attention.receptance", OURS + "mixer.gate"),
-        Same(LAYER + "attention.output", OURS + "mixer.out"),
-        Same(LAYER + "ln2", OURS + "mlp_norm"),
-        Same(LAYER + "feed_forward.time_mix_key", OURS + "mlp.up_share"),
-        Same(LAYER + "feed_forward.time_mix_receptance", OURS + "mlp.gate_share"),
-        Same(LAYER + "feed_forward.key", OURS + "mlp.up"),
-        Same(LAYER + "feed_forward.receptance", OURS + "mlp.gate"),
-        Same(LAYER + "feed_forward.value", OURS + "mlp.down"),
+        Same(LAYER + "ln1", NATIVE + "mixer_norm"),
+        Same(LAYER + "attention.time_decay", NATIVE + "mixer.decay"),
+        Same(LAYER + "attention.time_first", NATIVE + "mixer.bonus"),
+        Same(LAYER + "attention.time_mix_key", NATIVE + "mixer.key_share"),
+        Same(LAYER + "attention.time_mix_value", NATIVE + "mixer.value_share"),
+        Same(LAYER + "attention.time_mix_receptance", NATIVE + "mixer.gate_share"),
+        Same(LAYER + "attention.key", NATIVE + "mixer.key"),
+        Same(LAYER + "attention.value", NATIVE + "mixer.value"),
+        Same(LAYER + "attention.receptance", NATIVE + "mixer.gate"),
+        Same(LAYER + "attention.output", NATIVE + "mixer.out"),
+        Same(LAYER + "ln2", NATIVE + "mlp_norm"),
+        Same(LAYER + "feed_forward.time_mix_key", NATIVE + "mlp.up_share"),
+        Same(LAYER + "feed_forward.time_mix_receptance", NATIVE + "mlp.gate_share"),
+        Same(LAYER + "feed_forward.key", NATIVE + "mlp.up"),
+        Same(LAYER + "feed_forward.receptance", NATIVE + "mlp.gate"),
+        Same(LAYER + "feed_forward.value", NATIVE + "mlp.down"),
     )
     yield Same("ln_out", "final_norm")
 

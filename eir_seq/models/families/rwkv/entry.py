@@ -9,6 +9,6 @@ ENTRIES = {
         paper="https://arxiv.org/abs/2305.13048",
         summary="Linear-recurrent causal decoder without attention (version 4), with a state of fixed size.",
         tasks=("base", "causal-lm"),
-        export=Export(operations=("eir_seq::fading_maximum", "eir_seq::recurrence")),
+        export=Export(operations=("eir_seq::decayed_maximum", "eir_seq::recurrence")),
     ),
 }

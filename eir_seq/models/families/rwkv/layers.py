@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from eir_seq.models.families.rwkv.fading_average import fading_average
 from eir_seq.models.families.rwkv.options import RwkvConfig
+from eir_seq.models.families.rwkv.wkv import wkv
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.precision import at_least_float32
@@ -78,7 +78,7 @@ class TimeMixing(nn.Module):
         else:
             sums = (kept[1], kept[2], kept[3])
         rate = at_least_float32(self.decay).exp()
-        average, sums = fading_average(key, at_least_float32(value), rate, at_least_float32(self.bonus), sums)
+        average, sums = wkv(key, at_least_float32(value), rate, at_least_float32(self.bonus), sums)
         if ctx.cache is not None:
             ctx.cache.keep_state(self, last, *sums)
         return self.out(gate * ctx.layout.pack(average).to(value.dtype))
@@ -134,7 +134,7 @@ class MixingLayer(Layer):
         """States of the context's layout -> the same."""
         scale = 1.0 if self.training else self.scale
         added = self.mixer(self.mixer_norm(x), ctx) * scale
-        if ctx.attentions is not None:  # there are no weights; documented under that name is this
+        if ctx.attentions is not None:  # there are no weights; transformers has this under that name
             ctx.attentions.append(ctx.layout.pad(added))
         x = x + added
         x = x + self.mlp(self.mlp_norm(x), ctx) * scale

@@ -17,7 +17,7 @@ from eir_seq.models.output import ModelOutput
 
 @dataclass(frozen=True, kw_only=True)
 class RwkvPlan(StackPlan):
-    """A stack whose cache is documented as five tensors."""
+    """A stack whose cache is five tensors in transformers."""
 
     def build(self) -> RwkvStack:
         """The stack."""
@@ -25,7 +25,7 @@ class RwkvPlan(StackPlan):
 
 
 class RwkvStack(RecurrentStack):
-    """A stack that takes and returns its cache as the documented `state` too, in evaluation by default."""
+    """A stack that takes and returns its cache as transformers' `state` too, in evaluation by default."""
 
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:
         """See `Stack.forward`.

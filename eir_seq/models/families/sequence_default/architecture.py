@@ -65,11 +65,11 @@ def sequence_default_plan(c: SequenceDefaultConfig) -> StackPlan | WindowsPlan:
 
 def sequence_default_rows(c: SequenceDefaultConfig) -> Iterator[Row]:
     """Files hold our own names; whether there are windows does not show in them."""
-    ours = "stack." if c.window_size else ""
+    native = "stack." if c.window_size else ""
     for name in ("embeddings.tokens", "embeddings.positions", "final_norm"):
-        yield Same(name, ours + name)
+        yield Same(name, native + name)
     parts = ("mixer.query", "mixer.key", "mixer.value", "mixer.out", "mixer_norm", "mlp.gate", "mlp.up", "mlp.down")
-    rows = (Same(f"layers.{{i}}.{part}", f"{ours}layers.{{i}}.{part}") for part in (*parts, "mlp_norm"))
+    rows = (Same(f"layers.{{i}}.{part}", f"{native}layers.{{i}}.{part}") for part in (*parts, "mlp_norm"))
     yield from for_layers(c.num_layers, *rows)
 
 

@@ -126,9 +126,9 @@ def _head(suffix: str, *, many: bool) -> TaskHead:
 
     rows = []
     for side in ("start", "end"):
-        for theirs, ours in ((f"query_{side}", "question"), (side, "token")):
-            rows.append(Same(f"splinter_qass.{theirs}_transform.dense", f"{side}.{ours}"))
-            rows.append(Same(f"splinter_qass.{theirs}_transform.LayerNorm", f"{side}.{ours}_norm"))
+        for published, native in ((f"query_{side}", "question"), (side, "token")):
+            rows.append(Same(f"splinter_qass.{published}_transform.dense", f"{side}.{native}"))
+            rows.append(Same(f"splinter_qass.{published}_transform.LayerNorm", f"{side}.{native}_norm"))
         rows.append(Same(f"splinter_qass.{side}_classifier", f"{side}.match"))
     return TaskHead(suffix, config, tuple(rows))
 

@@ -86,16 +86,16 @@ def squeezebert_plan(c: SqueezeBertConfig, *, pooler: bool = True) -> StackPlan:
 
 
 def squeezebert_rows(c: SqueezeBertConfig) -> Iterator[Row]:
-    """The key table of the body."""
-    theirs, ours = "encoder.layers.{i}.", "layers.{i}."
+    """The key map of the body."""
+    published, native = "encoder.layers.{i}.", "layers.{i}."
     yield from for_layers(
         c.num_hidden_layers,
-        *(Same(f"{theirs}attention.{part}", f"{ours}mixer.{part}") for part in ("query", "key", "value")),
-        Same(theirs + "post_attention.conv1d", ours + "mixer.out"),
-        Same(theirs + "post_attention.layernorm", ours + "mixer_norm"),
-        Same(theirs + "intermediate.conv1d", ours + "mlp.up"),
-        Same(theirs + "output.conv1d", ours + "mlp.down"),
-        Same(theirs + "output.layernorm", ours + "mlp_norm"),
+        *(Same(f"{published}attention.{part}", f"{native}mixer.{part}") for part in ("query", "key", "value")),
+        Same(published + "post_attention.conv1d", native + "mixer.out"),
+        Same(published + "post_attention.layernorm", native + "mixer_norm"),
+        Same(published + "intermediate.conv1d", native + "mlp.up"),
+        Same(published + "output.conv1d", native + "mlp.down"),
+        Same(published + "output.layernorm", native + "mlp_norm"),
     )
     yield from bert_rows(c)
 

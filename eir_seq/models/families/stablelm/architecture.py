@@ -39,8 +39,8 @@ def _stablelm_plan(c: StableLmConfig) -> StackPlan:
 
 def _stablelm_rows(c: StableLmConfig) -> Iterator[Row]:
     norms = (
-        Stacked(f"{LAYER}self_attn.{part}_layernorm.norms.*.weight", f"{LAYER}mixer.{ours}_norm.weight", heads)
-        for part, ours, heads in (("q", "query", c.num_attention_heads), ("k", "key", c.num_key_value_heads))
+        Stacked(f"{LAYER}self_attn.{part}_layernorm.norms.*.weight", f"{LAYER}mixer.{native}_norm.weight", heads)
+        for part, native, heads in (("q", "query", c.num_attention_heads), ("k", "key", c.num_key_value_heads))
     )
     return decoder_rows(c, {**NORMS, **ATTENTION, **GATED}, *norms)
 

@@ -48,7 +48,7 @@ def _stack(c: SwitchTransformersConfig, *, decoder: bool, routes: bool) -> Stack
             replace(layer, residual=PreNormMoe, mlp=experts) if routed else layer  # type: ignore[type-var]
             for layer, routed in zip(plan.layers, sparse, strict=True)
         ),
-        packs_behind=not c.router_ignore_padding_tokens,  # before a text, padding uses capacity of the experts
+        packs_right_padding_only=not c.router_ignore_padding_tokens,  # left padding uses experts' capacity
         output_router_logits=routes if any(sparse) else None,
     )
 
@@ -68,13 +68,13 @@ def _encoder_plan(c: SwitchTransformersConfig) -> StackPlan:
     return _stack(c, decoder=False, routes=c.add_router_probs)
 
 
-# ------------------------------------------------------------------------------------------------------ key tables
+# ------------------------------------------------------------------------------------------------------ key maps
 
 
-def _side_rows(c: SwitchTransformersConfig, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
-    for row in t5_side_rows(c, theirs, ours, decoder=decoder):
-        yield replace(row, theirs=row.theirs.replace(".DenseReluDense.", ".mlp."))
-    block, layer = f"{theirs}block.{{i}}.layer.{1 + decoder}.mlp.", ours + "layers.{i}.mlp."
+def _side_rows(c: SwitchTransformersConfig, published: str, native: str, *, decoder: bool) -> Iterator[Row]:
+    for row in t5_side_rows(c, published, native, decoder=decoder):
+        yield replace(row, published=row.published.replace(".DenseReluDense.", ".mlp."))
+    block, layer = f"{published}block.{{i}}.layer.{1 + decoder}.mlp.", native + "layers.{i}.mlp."
     yield from for_layers(
         c.layers(decoder=decoder),
         Same(block + "router.classifier", layer + "router"),
@@ -131,11 +131,11 @@ class SwitchTarget(RoutedTarget):
         share = torch.ones_like(scores[0, ..., 0]) if real is None else real.to(scores.dtype)
         per_text = (share / share.sum(1, keepdim=True).clamp(min=1) / len(scores))[None, ..., None]
         size = (scores.logsumexp(-1).square() * share).sum() / (share.sum() * len(scores))
-        chances, count = scores.softmax(-1), scores.shape[-1]
-        taken = F.one_hot(chances.argmax(-1), count) * share[None, ..., None].long()
+        probabilities, count = scores.softmax(-1), scores.shape[-1]
+        taken = F.one_hot(probabilities.argmax(-1), count) * share[None, ..., None].long()
         chosen = within_capacity(taken.flatten(0, 1), self.config.capacity).view_as(taken).argmax(-1)  # 0 without room
         used = (F.one_hot(chosen, count) * per_text).sum((0, 2))
-        return {"z_loss": size, "aux_loss": (used * (chances * per_text).sum((0, 2))).mean() * count**2}
+        return {"z_loss": size, "aux_loss": (used * (probabilities * per_text).sum((0, 2))).mean() * count**2}
 
 
 def _language_model(c: SwitchTransformersConfig) -> LanguageModel.Config:

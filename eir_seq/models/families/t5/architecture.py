@@ -89,11 +89,11 @@ def t5_encoder_plan(c: T5Config) -> StackPlan:
     return t5_stack(c, decoder=False)
 
 
-def t5_side_rows(c: LikeT5, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
-    """The key table of one side."""
+def t5_side_rows(c: LikeT5, published: str, native: str, *, decoder: bool) -> Iterator[Row]:
+    """The key map of one side."""
     count = c.layers(decoder=decoder)
-    block, layer = theirs + "block.{i}.layer.", ours + "layers.{i}."
-    yield Same(f"{theirs}block.0.layer.0.SelfAttention.relative_attention_bias", f"{ours}score_bias.table")
+    block, layer = published + "block.{i}.layer.", native + "layers.{i}."
+    yield Same(f"{published}block.0.layer.0.SelfAttention.relative_attention_bias", f"{native}score_bias.table")
     for place, name, mixer in ((0, "SelfAttention", "mixer"), (1, "EncDecAttention", "cross"))[: 1 + decoder]:
         yield from for_layers(
             count,
@@ -110,11 +110,11 @@ def t5_side_rows(c: LikeT5, theirs: str, ours: str, *, decoder: bool) -> Iterato
         Same(feed_forward + "layer_norm", layer + "mlp_norm"),
         *(Same(f"{feed_forward}DenseReluDense.{name}", f"{layer}mlp.{part}") for name, part in (*up, ("wo", "down"))),
     )
-    yield Same(theirs + "final_layer_norm", ours + "final_norm")
+    yield Same(published + "final_layer_norm", native + "final_norm")
 
 
 def t5_rows(c: T5Config) -> Iterator[Row]:
-    """The key table of both sides."""
+    """The key map of both sides."""
     for name in ("shared", "encoder.embed_tokens", "decoder.embed_tokens"):  # one table; files hold any of its names
         yield Same(name, "encoder.embeddings.tokens")
     yield from t5_side_rows(c, "encoder.", "encoder.", decoder=False)
@@ -122,7 +122,7 @@ def t5_rows(c: T5Config) -> Iterator[Row]:
 
 
 def t5_encoder_rows(c: T5Config) -> Iterator[Row]:
-    """The key table of the encoder alone."""
+    """The key map of the encoder alone."""
     for name in ("shared", "encoder.embed_tokens"):
         yield Same(name, "embeddings.tokens")
     yield from t5_side_rows(c, "encoder.", "", decoder=False)

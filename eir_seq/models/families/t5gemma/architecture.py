@@ -137,16 +137,16 @@ def _reader_plan(c: T5GemmaConfig) -> EncoderDecoderPlan | StackPlan:
         for layer in decoder.layers
     )
     # padding on the left follows the decoder's first token: left out, it would bring that into others' windows
-    sides = {**vars(_plan(c)), "decoder": replace(decoder, layers=layers, packs_behind=True)}
+    sides = {**vars(_plan(c)), "decoder": replace(decoder, layers=layers, packs_right_padding_only=True)}
     return ReaderPlan(**sides, start_id=c.bos_token_id, padding_id=c.pad_token_id)
 
 
 NORMS = {"self_attn": "mixer", "cross_attn": "cross", "feedforward": "mlp"}
 
 
-def _side_rows(c: T5GemmaConfig, theirs: str, ours: str, *, decoder: bool) -> Iterator[Row]:
+def _side_rows(c: T5GemmaConfig, published: str, native: str, *, decoder: bool) -> Iterator[Row]:
     side = c.decoder_side if decoder else c.encoder_side
-    layer, own = theirs + "layers.{i}.", ours + "layers.{i}."
+    layer, own = published + "layers.{i}.", native + "layers.{i}."
     modules = {**QKV, "self_attn.o_proj": "mixer.out", **GATED}
     if decoder:
         modules |= {
@@ -154,7 +154,7 @@ def _side_rows(c: T5GemmaConfig, theirs: str, ours: str, *, decoder: bool) -> It
             for name, place in modules.items()
             if name.startswith("self_attn")
         }
-    yield Same(f"{theirs}embed_tokens", f"{ours}embeddings.tokens")
+    yield Same(f"{published}embed_tokens", f"{native}embeddings.tokens")
     yield from for_layers(
         side.num_hidden_layers,
         *(Same(layer + name, own + place) for name, place in modules.items()),
@@ -164,7 +164,7 @@ def _side_rows(c: T5GemmaConfig, theirs: str, ours: str, *, decoder: bool) -> It
             for name, place in NORMS.items()
         ),
     )
-    yield Same(f"{theirs}norm.weight", f"{ours}final_norm.excess")
+    yield Same(f"{published}norm.weight", f"{native}final_norm.excess")
 
 
 def _rows(c: T5GemmaConfig) -> Iterator[Row]:
@@ -202,7 +202,7 @@ class BoundedScores(LanguageModel):
         return bounded(super().scores(x), self.config.bound)
 
 
-class BehindTheText(SequenceClassification):
+class LastTokenClassification(SequenceClassification):
     """By the decoder's state at the last real token, which is one place later there."""
 
     def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:  # noqa: ARG002
@@ -233,7 +233,7 @@ def _language_model(c: T5GemmaConfig) -> BoundedScores.Config:
 
 
 def _classification(c: T5GemmaConfig) -> SequenceClassification.Config:
-    head = BehindTheText if c.is_encoder_decoder else SequenceClassification
+    head = LastTokenClassification if c.is_encoder_decoder else SequenceClassification
     return head.Config.of(c, reads="last", dropout=c.classifier_dropout_rate, marker_id=c.pad_token_id)
 
 

@@ -104,15 +104,15 @@ def visual_bert_plan(c: VisualBertConfig) -> JoinedPlan:
 
 
 def visual_bert_rows(c: VisualBertConfig) -> Iterator[Row]:
-    """Bert's key table, the tables of regions, and the layer that follows."""
+    """Bert's key map, the tables of regions, and the layer that follows."""
     yield Same("embeddings.visual_projection", "embeddings.others.project")
     yield Same("embeddings.visual_token_type_embeddings", "embeddings.others.segments")
     yield Same("embeddings.visual_position_embeddings", "embeddings.others.positions")
     yield from in_stack(bert_rows(c))
     for row in BERT_LAYER_ROWS:
         assert isinstance(row, Same)
-        theirs = row.theirs.replace("encoder.layer.{i}", "additional_layer")
-        yield Same(theirs, row.ours.replace("layers.{i}", "closing.layers.0"))
+        published = row.published.replace("encoder.layer.{i}", "additional_layer")
+        yield Same(published, row.native.replace("layers.{i}", "closing.layers.0"))
 
 
 def image_pretraining(c: VisualBertConfig) -> ImagePreTraining.Config:
@@ -132,7 +132,7 @@ def visual_reasoning(c: VisualBertConfig) -> SequenceClassification.Config:
     return replace(bert_classification(c), problem_type="single_label_classification")
 
 
-UNREAD_ROWS = tuple(replace(row, ours=f"unread.{row.ours}") for row in BERT_PRETRAINING_ROWS)
+UNREAD_ROWS = tuple(replace(row, native=f"unread.{row.native}") for row in BERT_PRETRAINING_ROWS)
 
 VISUAL_BERT = Architecture(
     tasks=declare_tasks(

@@ -50,7 +50,7 @@ class VisualQuestionAnswering(TokenClassification):
         return {"logits": self.out(self.dropout(states[torch.arange(states.shape[0], device=states.device), last]))}
 
     def loss(self, predictions: dict[str, Tensor], targets: Targets) -> Tensor | None:
-        """Divergence from the documented labels, a distribution over answers; `logits` then are log-probabilities."""
+        """Divergence from transformers' labels, a distribution over answers; `logits` then are log-probabilities."""
         if "labels" not in targets:
             return None
         predictions["logits"] = predictions["logits"].log_softmax(-1)

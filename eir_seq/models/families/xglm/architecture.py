@@ -59,7 +59,7 @@ def xglm_plan(c: XGLMConfig) -> StackPlan:
 
 
 def xglm_rows(c: XGLMConfig) -> Iterator[Row]:
-    """The key table of the body; sinusoids are in no file."""
+    """The key map of the body; sinusoids are in no file."""
     yield from toolkit_rows(c.num_layers)
     yield Same("layer_norm", "final_norm")
 

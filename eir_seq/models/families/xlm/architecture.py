@@ -70,22 +70,22 @@ def flaubert_plan(c: FlaubertConfig) -> StackPlan:
 
 
 def xlm_rows(c: XLMConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("embeddings", "embeddings.tokens")
     yield Same("position_embeddings", "embeddings.positions")
     yield Same("lang_embeddings", "embeddings.further")
     yield Same("layer_norm_emb", "embeddings.norm")
-    theirs, ours = "attentions.{i}.", "layers.{i}."
+    published, native = "attentions.{i}.", "layers.{i}."
     yield from for_layers(
         c.n_layers,
-        Same(theirs + "q_lin", ours + "mixer.query"),
-        Same(theirs + "k_lin", ours + "mixer.key"),
-        Same(theirs + "v_lin", ours + "mixer.value"),
-        Same(theirs + "out_lin", ours + "mixer.out"),
-        Same("layer_norm1.{i}", ours + "mixer_norm"),
-        Same("ffns.{i}.lin1", ours + "mlp.up"),
-        Same("ffns.{i}.lin2", ours + "mlp.down"),
-        Same("layer_norm2.{i}", ours + "mlp_norm"),
+        Same(published + "q_lin", native + "mixer.query"),
+        Same(published + "k_lin", native + "mixer.key"),
+        Same(published + "v_lin", native + "mixer.value"),
+        Same(published + "out_lin", native + "mixer.out"),
+        Same("layer_norm1.{i}", native + "mixer_norm"),
+        Same("ffns.{i}.lin1", native + "mlp.up"),
+        Same("ffns.{i}.lin2", native + "mlp.down"),
+        Same("layer_norm2.{i}", native + "mlp_norm"),
     )
 
 
@@ -147,7 +147,7 @@ def _classification(c: XLMConfig, *, classify: bool = False) -> SummaryClassific
 
 SUMMARY_ROW = Same("sequence_summary.summary", "project")
 
-SEARCH_ROWS: HeadRows = tuple(Same(f"qa_outputs.{row.theirs}", row.ours) for row in ANSWER_SEARCH_ROWS)
+SEARCH_ROWS: HeadRows = tuple(Same(f"qa_outputs.{row.published}", row.native) for row in ANSWER_SEARCH_ROWS)
 
 HEADS = {
     "masked-lm": TaskHead("WithLMHeadModel", _language_model, _language_model_rows, decoding=Decoding(_predict_next)),
@@ -164,7 +164,7 @@ HEADS = {
     "multiple-choice": TaskHead(
         "ForMultipleChoice",
         partial(MultipleChoice.Config.by, one=partial(_classification, classify=True)),
-        (Same(SUMMARY_ROW.theirs, f"one.{SUMMARY_ROW.ours}"), Same("logits_proj", "one.out")),
+        (Same(SUMMARY_ROW.published, f"one.{SUMMARY_ROW.native}"), Same("logits_proj", "one.out")),
     ),
 }
 

@@ -46,7 +46,7 @@ def xlnet_plan(c: XLNetConfig) -> TwoStreamsPlan:
         layers=(layer,) * c.n_layer,
         causal=c.attn_type == "uni",
         same_length=c.same_length,
-        farthest=c.clamp_len if c.clamp_len > 0 else None,
+        max_distance=c.clamp_len if c.clamp_len > 0 else None,
         halves=c.bi_data,
         keeps=c.mem_len,
         reuses=c.reuse_len,
@@ -57,40 +57,41 @@ def xlnet_plan(c: XLNetConfig) -> TwoStreamsPlan:
 
 @dataclass(frozen=True)
 class ByHead(Same):
-    """A published weight of shape (hidden, heads, head size); ours is (heads * head size, hidden), or the transpose."""
+    """A published weight of shape (hidden, heads, head size); the native one is (heads * head size, hidden), or its
+    transpose."""
 
     heads: int = 1
 
     def pull(self, published: Tensors) -> Iterator[tuple[str, Tensor]]:
         """Take this row's tensor out of `published`, yield it under our name."""
-        if self.theirs in published:
-            flat = published.pop(self.theirs).flatten(1)
-            yield f"{self.ours}.weight", (flat.t() if self.transpose else flat).contiguous()
+        if self.published in published:
+            flat = published.pop(self.published).flatten(1)
+            yield f"{self.native}.weight", (flat.t() if self.transpose else flat).contiguous()
 
-    def push(self, ours: Tensors) -> Iterator[tuple[str, Tensor]]:
+    def push(self, native: Tensors) -> Iterator[tuple[str, Tensor]]:
         """The inverse of `pull`."""
-        if (name := f"{self.ours}.weight") in ours:
-            weight = ours.pop(name)
-            yield self.theirs, (weight.t() if self.transpose else weight).unflatten(1, (self.heads, -1)).contiguous()
+        if (name := f"{self.native}.weight") in native:
+            weight = native.pop(name)
+            yield self.published, (weight.t() if self.transpose else weight).unflatten(1, (self.heads, -1)).contiguous()
 
 
 def xlnet_rows(c: XLNetConfig) -> Iterator[Row]:
-    """The key table of the body."""
+    """The key map of the body."""
     yield Same("word_embedding", "embeddings.tokens")
     yield Same("mask_emb", "embeddings.hidden")
-    theirs, ours = "layer.{i}.rel_attn.", "layers.{i}."
+    published, native = "layer.{i}.rel_attn.", "layers.{i}."
     projections = (("q", "query"), ("k", "key"), ("v", "value"), ("r", "distance"))
     biases = (("r_w_bias", "content_bias"), ("r_r_bias", "distance_bias"), ("r_s_bias", "segment_bias"))
     yield from for_layers(
         c.n_layer,
-        *(ByHead(theirs + x, f"{ours}mixer.{y}", transpose=True, heads=c.n_head) for x, y in projections),
-        ByHead(theirs + "o", ours + "mixer.out", heads=c.n_head),
-        *(Same(theirs + x, f"{ours}mixer.{y}") for x, y in biases),
-        Same(theirs + "seg_embed", ours + "mixer.segments"),
-        Same(theirs + "layer_norm", ours + "mixer_norm"),
-        Same("layer.{i}.ff.layer_1", ours + "mlp.up"),
-        Same("layer.{i}.ff.layer_2", ours + "mlp.down"),
-        Same("layer.{i}.ff.layer_norm", ours + "mlp_norm"),
+        *(ByHead(published + x, f"{native}mixer.{y}", transpose=True, heads=c.n_head) for x, y in projections),
+        ByHead(published + "o", native + "mixer.out", heads=c.n_head),
+        *(Same(published + x, f"{native}mixer.{y}") for x, y in biases),
+        Same(published + "seg_embed", native + "mixer.segments"),
+        Same(published + "layer_norm", native + "mixer_norm"),
+        Same("layer.{i}.ff.layer_1", native + "mlp.up"),
+        Same("layer.{i}.ff.layer_2", native + "mlp.down"),
+        Same("layer.{i}.ff.layer_norm", native + "mlp_norm"),
     )
 
 

@@ -61,7 +61,7 @@ class XLNetConfig(ModelConfig):
     summary_activation: str | None = option("tanh", "activation after that projection", choices=ACTIVATIONS)
     summary_proj_to_labels: bool = option(
         False,
-        "documented with true, but published heads apply another layer after the projection, which reads d_model "
+        "true in transformers, but published heads apply another layer after the projection, which reads d_model "
         "channels: a model with such a head takes false only",
     )
     summary_last_dropout: float = rate(0.1, "dropout after that activation")

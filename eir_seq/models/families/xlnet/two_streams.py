@@ -26,7 +26,7 @@ STREAM_INPUTS = ("token_type_ids", "perm_mask", "target_mapping", "mems", "input
 class TwoStreamsPlan:
     """A bill of materials.
 
-    `causal`: a token sees itself and those before, `same_length`: equally many of them each. `farthest`: distances
+    `causal`: a token sees itself and those before, `same_length`: equally many of them each. `max_distance`: distances
     beyond it count as it. `halves`: the second half of a batch counts distances backwards. `keeps`: states that are
     kept at most (None or 0: all), of the first `reuses` tokens of a text only (None or 0: of all); `keeps_by_default`:
     in evaluation, in training. `dropout`: on embeddings, distances and the last states.
@@ -36,7 +36,7 @@ class TwoStreamsPlan:
     layers: tuple[LayerPlan, ...]
     causal: bool = False
     same_length: bool = False
-    farthest: int | None = None
+    max_distance: int | None = None
     halves: bool = False
     keeps: int | None = None
     reuses: int | None = None
@@ -192,8 +192,8 @@ class TwoStreams(CheckpointsLayers):
     def _distances(self, length: int, earlier: int, like: Tensor) -> tuple[Tensor, ...]:
         """Vectors of the distances from earlier + length - 1 down to 1 - length, once or for both directions."""
         distance = torch.arange(earlier + length - 1, -length, -1, device=like.device)
-        if self.plan.farthest is not None:
-            distance = distance.clamp(-self.plan.farthest, self.plan.farthest)
+        if self.plan.max_distance is not None:
+            distance = distance.clamp(-self.plan.max_distance, self.plan.max_distance)
         directions = (distance, -distance) if self.plan.halves else (distance,)
         size = self.plan.hidden_size
         return tuple(self.dropout(SinesThenCosines.sinusoids(one, size).to(like.dtype)) for one in directions)

@@ -41,17 +41,17 @@ class DistanceTable(Configured):
 class Distances:
     """How distances (query minus key) find their row in a table of ``2 * span`` rows.
 
-    Without `buckets` each distance up to `farthest` has its own row. With them, half of the buckets do, and farther
+    Without `buckets` each distance up to `max_distance` has its own row. With them, half of the buckets do, and farther
     distances share rows on a logarithmic scale.
     """
 
-    farthest: int
+    max_distance: int
     buckets: int | None = None
 
     @property
     def span(self) -> int:
         """Rows for one direction."""
-        return self.buckets or self.farthest
+        return self.buckets or self.max_distance
 
     def rows(self, length: int, device: torch.device) -> Tensor:
         """(2 * length - 1,) rows for the distances length - 1, ..., 1 - length."""
@@ -64,7 +64,7 @@ class Distances:
         exact = self.buckets // 2
         far = distance.abs().clamp(min=exact)
         # in float32 and in this order, as published models round: the ceiling sits on exact powers
-        growth = torch.log(torch.tensor((self.farthest - 1) / exact, device=distance.device))
+        growth = torch.log(torch.tensor((self.max_distance - 1) / exact, device=distance.device))
         bucket = torch.ceil(torch.log(far / exact) / growth * (exact - 1)) + exact
         return torch.where(distance.abs() <= exact, distance, bucket.long() * distance.sign())
 

@@ -213,7 +213,7 @@ class Attention(DotProduct):
             end = min(start + block, count)
             last = end if causal else min(end + window - 1, count)
             seen = slice(max(0, past + start - window + 1), past + last)
-            sizes, around = (end - start, seen.stop - seen.start), {"behind": count - last, "ahead": last - end}
+            sizes, around = (end - start, seen.stop - seen.start), {"after": count - last, "ahead": last - end}
             mask = ctx.mask(*sizes, causal=causal, window=window, **around)
             whole = causal and mask is None and end - start > 1
             k, v = (x[number] for x in pieces) if pieces else (x[:, :, seen] for x in (key, value))

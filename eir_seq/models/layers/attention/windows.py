@@ -138,7 +138,7 @@ class InPieces(DotProduct):
             how: `scale`, `dropout`, `learned` of `_attend_piece`.
 
         Returns:
-            What they see, of the shape of `query`, and the weights if they are wanted, as documented: (batch, heads,
+            What they see, of the shape of `query`, and the weights if they are wanted, as published: (batch, heads,
             length, others + 2 reach + 1).
         """
         length, count = query.shape[2], 0 if others is None else others[0].shape[2]

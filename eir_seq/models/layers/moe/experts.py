@@ -161,9 +161,9 @@ def balance_loss(scores: Sequence[Tensor], per_token: int, real: Tensor | None) 
         per_token: how many experts a token goes through.
         real: (batch, length) bool, the tokens that count; None for all.
     """
-    chances = torch.stack(tuple(scores)).softmax(-1)
-    layers, experts = chances.shape[0], chances.shape[-1]
-    share = torch.ones_like(chances[0, ..., 0]) if real is None else real.to(chances.dtype)
+    probabilities = torch.stack(tuple(scores)).softmax(-1)
+    layers, experts = probabilities.shape[0], probabilities.shape[-1]
+    share = torch.ones_like(probabilities[0, ..., 0]) if real is None else real.to(probabilities.dtype)
     share = (share / (share.sum() * layers))[None, ..., None]
-    used = F.one_hot(chances.topk(per_token).indices, experts) * share[..., None]
-    return experts * (used.sum((0, 1, 2, 3)) * (chances * share).sum((0, 1, 2))).sum()
+    used = F.one_hot(probabilities.topk(per_token).indices, experts) * share[..., None]
+    return experts * (used.sum((0, 1, 2, 3)) * (probabilities * share).sum((0, 1, 2))).sum()

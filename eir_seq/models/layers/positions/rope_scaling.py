@@ -1,4 +1,4 @@
-"""RoPE scaling: how rotary embeddings are adapted to longer texts, by the documented `rope_scaling`."""
+"""RoPE scaling: how rotary embeddings are adapted to longer texts, by transformers' `rope_scaling`."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class _Table:
         return {name: guess_type(table.column(name), markers) for name in names}
 
 
-def settle(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
+def resolve(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
     """The experiment with the names of all columns that it reads, and what was decided, in readable form.
 
     Raises:
@@ -116,7 +116,7 @@ def settle(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
         def guess(wanted: Sequence[str], place: str = place) -> Mapping[str, ColumnGuess]:
             return table.guess(wanted, place)
 
-        inputs[name], decided = inputs[name].settled(place, [n for n in names if n not in fixed], used, guess)
+        inputs[name], decided = inputs[name].resolved(place, [n for n in names if n not in fixed], used, guess)
         said += decided
     return config.model_copy(update={"inputs": inputs}), said
 

@@ -11,7 +11,7 @@ Sums = tuple[Tensor, Tensor, Tensor]
 """Weighted sum of values and sum of weights, both over exp of the third: (batch, width) each, in float32 or better."""
 
 
-def fading_average(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, start: Sums) -> tuple[Tensor, Sums]:
+def wkv(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, start: Sums) -> tuple[Tensor, Sums]:
     """Averages of values with weights exp(key), which fade by exp(-rate) at each later time but the next.
 
     The weight of the current value is exp(key + bonus) instead. As keys have no bounds, sums are kept over exp of
@@ -25,7 +25,7 @@ def fading_average(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, star
     Returns:
         Averages, like `value`, and the sums after the last time.
     """
-    maximum = _whole_maximum if torch.compiler.is_exporting() else _fading_maximum
+    maximum = _whole_maximum if torch.compiler.is_exporting() else _decayed_maximum
     top = maximum(key.detach(), rate.detach(), start[2])
     last_top = torch.cat((start[2][:, None], top[:, :-1]), 1)
     weight = torch.exp(key - top)
@@ -38,7 +38,7 @@ def fading_average(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, star
     return (old * above + new * value) / (old * below + new), (last[:, 0], last[:, 1], top[:, -1])
 
 
-def _fading_maximum(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:
+def _decayed_maximum(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:
     """m_t = max(m_(t-1) - rate, inputs_t) for (batch, length, width), (width) and (batch, width)."""
     found = inputs.clone()
     found[:, 0] = torch.maximum(found[:, 0], start - rate)
@@ -47,10 +47,10 @@ def _fading_maximum(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:
     return found
 
 
-@torch.library.custom_op("eir_seq::fading_maximum", mutates_args=())
+@torch.library.custom_op("eir_seq::decayed_maximum", mutates_args=())
 def _whole_maximum(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:
-    """See `_fading_maximum`."""
-    return _fading_maximum(inputs, rate, start)
+    """See `_decayed_maximum`."""
+    return _decayed_maximum(inputs, rate, start)
 
 
 @_whole_maximum.register_fake

@@ -1,0 +1,76 @@
+"""``runs compare``: the runs below a folder side by side."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from typing import TYPE_CHECKING
+
+from eir_seq.commands.runs.tables import WIDE, print_csv
+from eir_seq.errors import printable
+from eir_seq.machine import cannot_write
+
+if TYPE_CHECKING:
+    from eir_seq.inference.compare import Comparison
+
+
+def compare_runs(folder: Path, *, over: list[str], by: list[str], metric: str | None, as_csv: bool) -> None:
+    """Print tables, and write them and a page next to the runs.
+
+    Raises:
+        UserError: no such folder, no runs, keys or a metric that they have not, or it cannot be written.
+    """
+    from eir_seq.inference.compare import compare
+    from eir_seq.inference.compare_page import PAGE, write_page
+    from eir_seq.inference.compare_table import write_markdown
+
+    comparison = compare(folder, over, by=by, metric=metric)
+    table, markdown, page = folder / "compare.csv", folder / "compare.md", folder / PAGE
+    comparison.write_csv(table)
+    write_markdown(comparison, markdown)
+    try:
+        write_page(comparison, folder, page)
+    except OSError as error:
+        raise cannot_write(page, error) from None
+    if as_csv:
+        print_csv(*comparison.table())
+        return
+    _print(comparison, table)
+    print(f"written: {table}, {markdown}, {page}")
+
+
+def _print(comparison: Comparison, path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from eir_seq.inference.compare_page import best_two, p_text
+    from eir_seq.inference.compare_table import GAP, fitted, heading
+
+    width = shutil.get_terminal_size((WIDE, 24)).columns
+    console = Console(width=width, highlight=False, file=sys.stdout)
+    for section in comparison.sections:
+        fitting = fitted(comparison, section, width)
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        for column in fitting.columns:
+            table.add_column(printable(column.title), no_wrap=True)
+        for cells in fitting.rows():
+            table.add_row(*map(printable, cells))
+        console.print(heading(section), markup=False)
+        console.print(table, markup=False)
+        if fitting.left_out:
+            columns = "column" if fitting.left_out == 1 else "columns"
+            console.print(f"... {fitting.left_out} more {columns} in {path}", markup=False, soft_wrap=True)
+        if (test := best_two(comparison, section)) is not None:
+            console.print(
+                f"first minus second: {test.difference:.4g} (95 % interval {test.low:.4g} to {test.high:.4g}; paired "
+                f"t-test over {test.pairs} pairs: p = {p_text(test.p)})",
+                markup=False,
+                soft_wrap=True,
+            )
+        console.print()
+    if comparison.pruned:
+        console.print(printable(f"pruned: {', '.join(comparison.pruned)}"), markup=False, soft_wrap=True)
+    for name, status in comparison.problems:
+        console.print(printable(f"without a result: {name}: {status}"), markup=False, soft_wrap=True)
