@@ -94,7 +94,7 @@ SECTIONS = {
     "trainer.latents": ["LatentsConfig"],
     "trainer.mixing": ["MixingConfig"],
     "callbacks.NAME": _kinds(CALLBACKS),
-    "tracker": _kinds(TRACKERS),
+    "tracker": [*_kinds(TRACKERS), "SeveralTrackers"],
     "start_from": ["StartFromConfig"],
     "run": ["RunConfig"],
     "cache": ["CacheConfig"],

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 
 from eir_seq.commands import main as run_command
 
+TRACKER_THREAD = "tracker "
+"""How the names of threads of trackers begin (`eir_seq.training.trackers.background`)."""
 TUNABLES = {"glibc.malloc.tcache_count": "0"}
 """How glibc manages memory while a command runs.
 
@@ -23,7 +27,15 @@ def main() -> int:
     if environment is not None and sys.executable and sys.orig_argv:
         with contextlib.suppress(OSError):  # glibc reads them when a process starts: this one starts again
             os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606
-    return run_command()
+    code = run_command()
+    if any(thread.name.startswith(TRACKER_THREAD) for thread in threading.enumerate()):
+        # A tracker hangs. Its client may wait for the same once more when the interpreter ends, some for minutes.
+        logging.shutdown()
+        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # `| head` closed our output
+            sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
 def tuned(environment: Mapping[str, str]) -> dict[str, str] | None:

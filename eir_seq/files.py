@@ -5,6 +5,7 @@ All faults are an `OSError` with one sentence, which callers put next to the nam
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -96,3 +97,23 @@ def within(path: Path, folder: Path) -> bool:
 
 def _too_large(size: int, most: int) -> str:
     return f"{size / MEGABYTE:,.0f} MB; at most {most // MEGABYTE:,} MB are read"
+
+
+def hash_file(path: Path, size: int | None = None) -> str:
+    """The sha256 of a file or of its first `size` bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    left = path.stat().st_size if size is None else size
+    with open_regular(path) as file:
+        while block := file.read(min(left, 1 << 20)):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -64,7 +64,7 @@ def _embedded(config: EmbedConfig, embed: Callable[..., Path]) -> Path:
     return embed(
         local_run(config.run),
         test=local_test(config.data.test),
-        source=config.input,
+        input=config.input,
         output=None if config.output is None else Path(config.output),
         normalize=config.normalize,
         batch_size=config.batch_size,

@@ -46,6 +46,7 @@ class Sweep:
         n_jobs: how many run at once on this machine, if there is no `engine`.
         engine: what runs the jobs.
         say: prints a line.
+        group: what trackers group the runs by; by default `id`.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class Sweep:
         n_jobs: int = 1,
         engine: Engine | None = None,
         say: Callable[[str], object] = lambda line: say(str(redact(line)), sys.stdout),
+        group: str | None = None,
     ) -> None:
         self.folder = folder
+        self._group = group
         self.command = command
         self._engine = engine or Processes(n_jobs)
         self._say = say
@@ -67,8 +70,8 @@ class Sweep:
 
     @property
     def id(self) -> str:
-        """What the runs of this sweep are grouped by: the last two parts of its path."""
-        return "-".join(self.folder.absolute().parts[-2:])
+        """What the runs of this sweep are grouped by: what it was given, or the last two parts of its path."""
+        return self._group or "-".join(self.folder.absolute().parts[-2:])
 
     @property
     def stopped_by(self) -> int | None:

@@ -160,7 +160,7 @@ class MlpResidualSumFusionConfig(ResidualFusionBase):
 class TransformerFusionBase(FusionBase):
     """What every fusion by attention has."""
 
-    num_layers: Positive = Field(2, description="transformer layers")
+    num_layers: Positive = Field(1, description="transformer layers")
     hidden_size: Positive | None = Field(
         None, description="width of the tokens; that of the widest input, but 256 at most, if absent"
     )
@@ -169,6 +169,12 @@ class TransformerFusionBase(FusionBase):
         None, description="width inside of feed-forward layers; 4 times hidden_size if absent"
     )
     dropout: Probability = Field(0.1, description="dropout in each layer")
+    output_norm: bool = Field(
+        False, description="normalise what the layers give; slows learning where that of all rows is much alike"
+    )
+    project_always: bool = Field(
+        False, description="project inputs by a linear layer even where they are as wide as the tokens"
+    )
 
 
 class AttentionFusionConfig(TransformerFusionBase):
@@ -249,11 +255,12 @@ def of_earlier_version(fusion: Mapping[str, Any], inputs: Sequence[str]) -> Mapp
 
     Example:
         >>> of_earlier_version({"type": "attention", "num_layers": 1}, ["text"])
-        {'pool': 'summary', 'type': 'attention', 'num_layers': 1}
+        {'pool': 'summary', 'num_layers': 1, 'output_norm': True, 'project_always': True, 'type': 'attention'}
     """
     kind = fusion.get("type")
-    if kind == "attention":
-        return {"pool": "summary", **fusion}
+    if kind in ("attention", "cross-attention"):
+        pool = {"pool": "summary"} if kind == "attention" else {}
+        return {**pool, "num_layers": 2, "output_norm": True, "project_always": True, **fusion}
     normed = {config.model_fields["type"].default for config in (MlpResidualFusionConfig, MlpResidualSumFusionConfig)}
     concatenated = kind == "auto" and len(inputs) == 1 and fusion == AutoFusionConfig().model_dump(include=set(fusion))
     if kind in (*normed, "auto") and not concatenated:

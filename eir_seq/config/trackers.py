@@ -102,14 +102,13 @@ def named_trackers(given: Any) -> Any:
     """
     if not isinstance(given, Sequence) or isinstance(given, str):
         return given
-    items = [{"type": item} if isinstance(item, str) else item for item in given]
-    if not all(isinstance(item, Mapping) and isinstance(item.get("type"), str) for item in items):
-        return given  # which validation refuses
-    names: list[str] = []
-    for item in items:
-        same = [name for name in names if name.partition("-")[0] == item["type"]]
-        names.append(f"{item['type']}-{len(same) + 1}" if same else item["type"])
-    return {"type": SEVERAL, **{name: dict(item) for name, item in zip(names, items, strict=True)}}
+    items = [dict(item) if isinstance(item, Mapping) else {"type": str(item)} for item in given]
+    named: dict[str, Any] = {"type": SEVERAL}
+    for place, item in enumerate(items):
+        name = str(item.get("type", "unnamed"))
+        count = sum(str(other.get("type", "unnamed")) == name for other in items[:place])
+        named[f"{name}-{count + 1}" if count else name] = item
+    return named
 
 
 def only_named(given: Any) -> Any:

@@ -42,7 +42,8 @@ def check_classes(tables: dict[str, pa.Table], roles: Roles) -> None:
             found = counts(values.drop_null())
             for value in sorted(found.keys() - known.keys()):
                 row = tables[split].column(ID)[pc.index(values, value).as_py()].as_py()
-                where = f"{split} ({found[value]} rows, first {row!r})"
+                more = f" and {found[value] - 1} more" if found[value] > 1 else ""
+                where = f"{split} ({'rows' if more else 'row'} {row!r}{more})"
                 hint = nearest(value, known) or same_but_for_spelling([value], list(known))
                 message = f"class {value!r} of {column!r} is in {where} and not in training{hint}"
                 faults.add("classes that training lacks", place, message)

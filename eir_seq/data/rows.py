@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import ID as ID
@@ -36,6 +38,7 @@ from eir_seq.data.tags import check_tags
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import write_cell
+from eir_seq.modalities.file_cells import FileCells
 from eir_seq.modalities.files import MOST_BYTES
 from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.outputs import build_output
@@ -47,6 +50,10 @@ if TYPE_CHECKING:
     from eir_seq.outputs.base import FittedOutput, Output
 
 T = TypeVar("T")
+FILES = (ColumnType.FILE, ColumnType.ARRAY)
+"""What is no label where it is a target."""
+SETTLING = 25
+"""Rows of which most decide the shape of all; a wrong first one is then the one that is named."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,8 @@ class CheckedRows:
     skipped: tuple[BadRow, ...]
     positions: tuple[int, ...]
     raw: RawTable
+    kept: NDArray[np.int64]
+    """Of the readable rows, those that can be used."""
 
 
 def check_rows(
@@ -252,7 +261,8 @@ def check_rows(
     unusable = [row.before + int((later <= row.before).sum()) for row in bad]
     skipped = sorted(zip([*unread, *unusable], [*raw.broken, *bad], strict=True), key=lambda found: found[0])
     table = filtered(pa.table({ID: ids, **columns}), keep, folder)
-    return CheckedRows(table, tuple(row for _, row in skipped), tuple(position for position, _ in skipped), raw)
+    left_out, positions = tuple(row for _, row in skipped), tuple(position for position, _ in skipped)
+    return CheckedRows(table, left_out, positions, raw, np.flatnonzero(keep))
 
 
 def filled(raw: RawTable, templates: Mapping[str, Template]) -> RawTable:
@@ -320,7 +330,7 @@ def _absence(kind: ColumnType, label: Any) -> str:
         return str(text_fault(label))
     shown = label if isinstance(label, str) else number_text(label) if isinstance(label, float) else label
     marker = f" ({str(shown)!r} means that: data.missing_labels)" if shown not in (None, "") else ""
-    return f"has no label{marker}"
+    return f"{'is missing' if kind in FILES else 'has no label'}{marker}"
 
 
 def _tags(
@@ -379,15 +389,15 @@ def _check_cells(
     names = dict.fromkeys(name for cells in checking for name in (cells.column, *cells.places))
     may_miss = roles.missing is not None or checking is roles.restoring
     found: dict[str, list[pa.Array]] = {name: [] for cells in checking for name in cells.file_columns}
+    for cells in checking:
+        if isinstance(cells, FileCells):
+            first = columns[cells.column][:SETTLING]
+            local = _fetched(folder, {cells.column: first.to_pylist()}, [cells], cache)
+            cells.settle(_first_cells(cells, first, local))
     start = 0
     for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
         given = batch.to_pydict()
-        if is_url(folder):
-            names_of = {name for cells in checking for name in cells.file_columns if name in given}
-            cells_of = {cell for name in names_of for cell in given[name] if cell and cell.lstrip()[:1] not in "[{"}
-            local = mirrored(str(folder), cells_of, "data.file_dir", cache, MOST_BYTES)
-        else:
-            local = Path(folder)
+        local = _fetched(folder, given, checking, cache)
         changed = {name: list(given[name]) for name in found}
         for cells in checking:
             for row in range(batch.num_rows):
@@ -422,6 +432,26 @@ def _folder_of(raw: RawTable, roles: Roles) -> str:
     if is_url(source):
         return source.rpartition("/")[0]
     return source if os.path.isdir(source) else os.path.dirname(source)
+
+
+def _fetched(
+    folder: str, given: Mapping[str, Sequence[str | None]], checking: Sequence[Cells], cache: str | None
+) -> Path:
+    """The folder of the files that some cells name; of one by URL a local one, with the files that these name."""
+    if not is_url(folder):
+        return Path(folder)
+    columns = {name for cells in checking for name in cells.file_columns if name in given}
+    named = {cell for name in columns for cell in given[name] if cell and cell.lstrip()[:1] not in "[{"}
+    return mirrored(folder, named, "data.file_dir", cache, MOST_BYTES)
+
+
+def _first_cells(cells: FileCells, column: pa.ChunkedArray, folder: Path) -> list[Any]:
+    """What the cells of the first rows name or hold, of those that do."""
+    found = []
+    for text in column[:SETTLING].to_pylist():
+        with suppress(ValueError):
+            found.append(cells.read(cells.column, text, folder))
+    return found
 
 
 def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLog) -> None:

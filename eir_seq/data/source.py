@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.schema import DataConfig, ExperimentConfig
@@ -32,7 +35,7 @@ from eir_seq.data.stream.table import HASHES, StreamedTable
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import FittedModality, Modality
-from eir_seq.outputs.base import FittedOutput
+from eir_seq.outputs.base import FittedOutput, named_rows
 from eir_seq.registry import SOURCES
 from eir_seq.remote import by_url, is_url, local_file, named_by_url
 from eir_seq.rows import Rows
@@ -41,6 +44,8 @@ from eir_seq.spool import content_hash
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
+_FILE = "\0"
+"""In place of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,25 @@ class SkippedRow:
     place: str
     reason: str
     position: int
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the rows of a file are: their ids, and the rows of the file."""
+
+    ids: pa.ChunkedArray
+    rows: NDArray[np.int64]
+    raw: RawTable
+
+    @classmethod
+    def of(cls, part: CheckedRows) -> Self:
+        """Keeps none of the columns but the ids."""
+        return cls(part.table.column(ID), part.kept, replace(part.raw, table=part.raw.table.slice(0, 0)))
+
+    def place(self, row_id: str) -> str | None:
+        """The file, and line or row, of a row; None if it is not among them."""
+        place = pc.index(self.ids, row_id).as_py()
+        return None if place < 0 else self.raw.place(int(self.rows[place]))
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,8 @@ class Splits:
     """What can be used and yet looks wrong: rows that quotes hold together, classes that are spelled alike."""
     missing: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """By split and config path of an input or output: how many rows lack it (`data.on_missing: keep`)."""
+    located: tuple[Located, ...] = ()
+    """Where the rows of each file are."""
     stream: StreamedTable | None = None
     """The training rows if they are streamed; `train` is then the sample that inputs and outputs are fitted on."""
 
@@ -84,6 +110,14 @@ class Splits:
         if self.stream is not None:
             found["train"] = self.stream.num_rows
         return {name: rows for name, rows in found.items() if rows is not None}
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Adds file and line of the rows that faults name by their ids."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(*(_with_place(fault, self.located) for fault in error.faults)) from None
 
     def items(self) -> list[tuple[str, Rows]]:
         """The splits that exist, by name."""
@@ -147,8 +181,10 @@ def load_splits(config: ExperimentConfig, inputs: Inputs | None = None, progress
     if data.limit is not None and data.limit < tables["train"].num_rows:
         tables["train"] = draw_limit(tables["train"], data.limit, data, roles)
     check_learnable(tables["train"], roles)
-    check_classes(tables, roles)
-    return _finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
+    splits = _finish(tables, parts, roles, [*warnings, *class_spelling(tables["train"], roles)])
+    with splits.locating():
+        check_classes(tables, roles)
+    return splits
 
 
 @named_by_url()
@@ -250,7 +286,8 @@ def _load_streamed(data: DataConfig, roles: Roles, progress: Progress | None = N
         "streamed": True,
     }
     raw = RawTable(shards.source, found.sample, record=record)
-    train = CheckedRows(found.sample, found.skipped, tuple(row.before for row in found.skipped), raw)
+    every = np.arange(found.sample.num_rows)
+    train = CheckedRows(found.sample, found.skipped, tuple(row.before for row in found.skipped), raw, every)
     parts = {"train": train, **others}
     for name in drawn:
         if not found.held[name].num_rows:
@@ -260,7 +297,7 @@ def _load_streamed(data: DataConfig, roles: Roles, progress: Progress | None = N
     check_classes(tables, roles)
     splits = _finish(tables, parts, roles, class_spelling(tables["train"], roles))
     fingerprint = hashlib.sha256(f"{splits.fingerprint} {found.digest}".encode()).hexdigest()
-    return replace(splits, stream=found.table, fingerprint=fingerprint)
+    return replace(splits, stream=found.table, fingerprint=fingerprint, located=splits.located[1:])  # not of a sample
 
 
 def _bounds(drawn: Mapping[str, float]) -> dict[str, int]:
@@ -286,6 +323,7 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
         roles = replace(roles, checking=(), restoring=())
     raws: dict[str, RawTable] = {}
     parts: dict[str, CheckedRows] = {}
+    found: list[tuple[str, Fault]] = []
     optional = (
         roles.prompts if need_targets else roles.prompts.union(roles.of("target").keys() - roles.of("input").keys())
     )
@@ -302,7 +340,7 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
             try:
                 raws[split] = _read(path, split, data, wanted)
             except UserError as error:
-                faults.extend(error)
+                found += ((path, fault) for fault in error.faults)
     for split, raw in raws.items():
         try:
             parts[split] = check_rows(
@@ -315,11 +353,32 @@ def _read_parts(data: DataConfig, roles: Roles, *, only: Sequence[str], need_tar
                 folder=data.cache_dir,
             )
         except UserError as error:
-            faults.extend(error)
+            found += ((raw.source, fault) for fault in error.faults)
+    if found:
+        faults.extend(UserError(*said_once(found)))
     for message in _shared_ids(parts):
         faults.add("shared ids", "data.id", message)
     faults.raise_any()
     return parts
+
+
+def said_once(found: Sequence[tuple[str, Fault]]) -> list[Fault]:
+    """Faults of files, where what is wrong with several in the same way is one fault that names them.
+
+    >>> [str(fault) for fault in said_once([(name, Fault("data.id", f"no column 'id' in {name}")) for name in "ab"])]
+    ["data.id: no column 'id' in a and b"]
+    """
+    files: dict[tuple[Fault, str], list[str]] = {}
+    for path, fault in found:
+        alike = replace(fault, message=fault.message.replace(path, _FILE))
+        counted = "" if fault.place or _FILE in alike.message else path  # "and 3 more" is of one file
+        files.setdefault((alike, counted), []).append(path)
+    return [replace(fault, message=fault.message.replace(_FILE, _and(paths))) for (fault, _), paths in files.items()]
+
+
+def _and(names: Sequence[str]) -> str:
+    *others, last = dict.fromkeys(names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def source_paths(data: DataConfig) -> dict[str, str]:
@@ -468,7 +527,15 @@ def _finish(
     parts_of = {split: Rows(table) for split, table in tables.items()}
     train, validation, test = (parts_of.get(split) for split in SPLITS)
     missing = {} if roles.missing is None else {split: roles.missing.counts(table) for split, table in tables.items()}
-    return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped, tuple(warnings), missing)
+    located = tuple(Located.of(part) for part in parts.values())
+    return Splits(train, validation, test, fingerprint.hexdigest(), files, skipped, tuple(warnings), missing, located)
+
+
+def _with_place(fault: Fault, located: Sequence[Located]) -> Fault:
+    """The same with file and line of the rows that it names."""
+    named = named_rows(fault.message)
+    places = [place for row in named for part in located if (place := part.place(row)) is not None]
+    return fault if fault.source or not places else replace(fault, source=", ".join(dict.fromkeys(places)))
 
 
 def _by_url(record: Mapping[str, Any]) -> dict[str, Any]:

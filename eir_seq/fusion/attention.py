@@ -47,7 +47,10 @@ def pooling(name: str, size: int) -> AttentionPool | MeanPool:
 
 
 class TransformerFusion(Fusion):
-    """What every fusion by attention has: inputs projected to one width, each with a learned vector of its own."""
+    """What every fusion by attention has: inputs of one width, each with a learned vector of its own.
+
+    Inputs of another width are projected; of those that have it, small differences between rows are kept as they are.
+    """
 
     def __init__(
         self, config: TransformerFusionBase, sizes: dict[str, int], outputs: list[str], *, summaries: int = 0
@@ -56,7 +59,14 @@ class TransformerFusion(Fusion):
         hidden = width_of(config, sizes)
         self.output_size = hidden
         self.summaries = summaries
-        self.project = nn.ModuleDict({module_key(name): nn.Linear(size, hidden) for name, size in sizes.items()})
+        self.project = nn.ModuleDict(
+            {
+                module_key(name): nn.Identity()
+                if size == hidden and not config.project_always
+                else nn.Linear(size, hidden)
+                for name, size in sizes.items()
+            }
+        )
         # One learned vector per place tells the inputs apart; those of summaries come first.
         self.places = nn.Parameter(torch.randn(summaries + len(sizes), hidden) * 0.02)
 
@@ -84,9 +94,8 @@ class AttentionFusion(TransformerFusion):
         super().__init__(config, sizes, outputs, summaries=int(config.pool == "summary"))
         self.reads_states = config.reads_states
         layer = nn.TransformerEncoderLayer(**layer_options(config, self.output_size))
-        self.layers = nn.TransformerEncoder(
-            layer, config.num_layers, norm=nn.LayerNorm(self.output_size), enable_nested_tensor=False
-        )
+        norm = nn.LayerNorm(self.output_size) if config.output_norm else None
+        self.layers = nn.TransformerEncoder(layer, config.num_layers, norm=norm, enable_nested_tensor=False)
         start(self.layers)
         self.pool = None if config.pool == "summary" else pooling(config.pool, self.output_size)
 
@@ -110,7 +119,8 @@ class CrossAttentionFusion(TransformerFusion):
         self.others = [name for name in self.inputs if name != self.query]
         assert self.others, "a rule demands two inputs"
         layer = nn.TransformerDecoderLayer(**layer_options(config, self.output_size))
-        self.layers = nn.TransformerDecoder(layer, config.num_layers, norm=nn.LayerNorm(self.output_size))
+        norm = nn.LayerNorm(self.output_size) if config.output_norm else None
+        self.layers = nn.TransformerDecoder(layer, config.num_layers, norm=norm)
         start(self.layers)
         self.pool = pooling(config.pool, self.output_size)
 

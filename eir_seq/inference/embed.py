@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.inference.embedder import Embedder
 from eir_seq.inference.predict import config_of, find_bundle, load_rows
 from eir_seq.inference.predictor import Predictor
@@ -31,7 +31,7 @@ def embed(
     run: Path,
     *,
     test: str | None = None,
-    source: str | None = None,
+    input: str | None = None,
     output: Path | None = None,
     normalize: bool | None = None,
     batch_size: int | None = None,
@@ -47,8 +47,8 @@ def embed(
     Args:
         run: a run folder, or a bundle.
         test: the file or folder with the rows; those of the run's `data.test` if absent.
-        source: see `Predictor.embed`.
-        output: a path that ends in .npy or .parquet; by default ``vectors/STEM.SOURCE.npy`` in the run folder (in the
+        input: see `Predictor.embed`.
+        output: a path that ends in .npy or .parquet; by default ``vectors/STEM.INPUT.npy`` in the run folder (in the
             working directory for a bundle without its run).
         normalize: make the vectors of length 1; by default those of inputs that a similarity output compares.
         batch_size: rows per batch; that of the run if absent.
@@ -60,13 +60,18 @@ def embed(
             written.
         RunFailed: not enough memory.
     """
-    folder = find_bundle(run)
+    folder, faults = find_bundle(run), list[Fault]()
     if output is not None:
-        _check_destination(output, test)
+        faults += _destination_faults(output, test)
     with Console() as console:
         with console.phase(f"reading {folder}"):
             bundle = read_bundle(folder)
-        embedder = Embedder(bundle, source, normalize)
+        try:
+            embedder = Embedder(bundle, input, normalize)
+        except UserError as error:
+            faults += error.faults
+        if faults:
+            raise UserError(*faults)
         config = config_of(embedder.bundle.config, test, batch_size, accelerator, reading)
         destination = output or _default_destination(run, folder, str(config.data.test), embedder.source)
         with console.phase("reading rows") as found:
@@ -85,19 +90,19 @@ def embed(
     return destination
 
 
-def _check_destination(path: Path, test: str | None) -> None:
-    """Refuse before the work what could not be written after it."""
+def _destination_faults(path: Path, test: str | None) -> Iterator[Fault]:
+    """What could not be written after the work."""
     path = path.expanduser()
     if path.suffix not in FORMATS:
-        raise UserError(Fault("output", f"{path.name} ends in none of {', '.join(FORMATS)}"))
+        yield Fault("output", f"{path.name} ends in none of {', '.join(FORMATS)}{nearest(path.suffix, FORMATS)}")
     if path.exists() and not path.is_file():
-        raise UserError(Fault("output", f"{path} is not a regular file; it would be replaced"))
-    if not path.parent.is_dir():
-        raise UserError(Fault("output", f"there is no folder {path.parent}"))
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(Fault("output", f"{path.parent} cannot be written"))
-    if test is not None and path.exists() and path.samefile(Path(test).expanduser()):
-        raise UserError(Fault("output", f"{path} is the file with the rows"))
+        yield Fault("output", f"{path} is not a regular file; it would be replaced")
+    elif not path.parent.is_dir():
+        yield Fault("output", f"there is no folder {path.parent}")
+    elif not os.access(path.parent, os.W_OK):
+        yield Fault("output", f"{path.parent} cannot be written")
+    elif test is not None and path.exists() and path.samefile(Path(test).expanduser()):
+        yield Fault("output", f"{path} is the file with the rows")
 
 
 def _default_destination(run: Path, bundle: Path, test: str, source: str) -> Path:
@@ -108,7 +113,8 @@ def _default_destination(run: Path, bundle: Path, test: str, source: str) -> Pat
     except OSError as error:
         raise cannot_write(folder, error, "output") from None
     path = folder / f"{Path(test).name.split('.')[0] or 'rows'}.{source}.npy"
-    _check_destination(path, None)
+    if faults := list(_destination_faults(path, None)):
+        raise UserError(*faults)
     return path
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eir_seq.config.corruption import RemovedSpans
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.errors import Fault, UserError
+from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities.sequence.corruption import Vocabulary
 from eir_seq.models.heads.base import IGNORED
 from eir_seq.outputs.base import FittedOutput
@@ -99,15 +99,18 @@ class _Filler:
         self.device = next(encoder.parameters()).device
         self.writer: Writer | None = None
         self.spans = isinstance(output.config.corruption, RemovedSpans)
+        self.top_k, faults = generation.get("top_k", CANDIDATES), list[Fault]()
         if output.config.generation_options is not None:
             self.writer = self._writer(output.writing_with(generation))
-        elif others := generation.keys() - {"top_k"}:
-            faults = (Fault(f"generation.{key}", "has no effect on a masked language model") for key in sorted(others))
-            raise UserError(*faults)
-        self.top_k = generation.get("top_k", CANDIDATES)
+        else:
+            for key in sorted(generation.keys() - {"top_k"}):
+                hint = nearest(key, ["top_k"])
+                faults.append(Fault(f"generation.{key}", f"has no effect on a masked language model; top_k has{hint}"))
         if not isinstance(self.top_k, int) or not 0 < self.top_k <= len(self.vocabulary.ordinary):
             message = f"{self.top_k!r} is not an integer from 1 to {len(self.vocabulary.ordinary)}"
-            raise UserError(Fault("generation.top_k", message))
+            faults.append(Fault("generation.top_k", message))
+        if faults:
+            raise UserError(*faults)
 
     def _writer(self, output: FittedOutput) -> Writer:
         options = output.config.generation_options or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -131,22 +132,24 @@ def predict(
             if prompt is not None:
                 raise UserError(Fault("prompt", f"{run} writes no texts: no output is a language model"))
             raise UserError(Fault("generation", f"{run} generates nothing: it has no text and no loss 'diffusion'"))
+        locating: AbstractContextManager[None]
         with console.phase("reading rows") as found:
             if writes is not None and prompted:
                 if prompt is not None and test is not None:
                     raise UserError(Fault("data.test", "give this or prompt, not both"))
                 rows = rows_of_texts(bundle, writes, prompt, test)
-                left_out = None
+                left_out, locating = None, nullcontext()
             else:
                 splits = load_rows(config, bundle, console, may_lack_id="id" not in reading)
                 assert splits.test is not None
                 rows, left_out = _with_known_classes(splits.test, _left_out(config, splits), bundle.outputs, config)
+                locating = splits.locating()
             found.append(f"{rows.num_rows:,} of {test or config.data.test if prompt is None else 'prompt'}")
         if destination is None:
             destination = _default_destination(run, folder, "prompt" if prompt is not None else str(config.data.test))
         _say_left_out(left_out, console)
         predictor = Predictor(bundle, batch_size=batch_size, accelerator=accelerator)
-        with console.phase("predicting"):
+        with console.phase("predicting"), locating:
             also = None if latents is None else partial(_write_latents, predictor, latents, rows, destination)
             evaluation, warnings = predictor.evaluate(rows, console.progress, also)
         for warning in warnings:

@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import columns_of
 from eir_seq.data.dataset import Batch, EncodedSplit, Encodes, encode_split
 from eir_seq.data.encoded import EncodedInMemory, EncodingCache, Progress
 from eir_seq.data.missing import Missing
-from eir_seq.data.readers.base import RawTable
+from eir_seq.data.readers.base import FaultLog, RawTable
 from eir_seq.data.rows import check_rows, column_roles
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.embedder import Embedder
@@ -134,15 +136,21 @@ class Predictor:
         return found
 
     def embed(
-        self, rows: Sequence[Mapping[str, Any]], source: str | None = None, *, normalize: bool | None = None
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        input: str | None = None,
+        *,
+        normalize: bool | None = None,
+        source: str | None = None,
     ) -> NDArray[np.float32]:
         """A vector for each row, in order, (rows, size): of an input, or the fused features.
 
         Args:
-            rows: by column of the run's data; those of `source` are enough.
-            source: an input, ``fusion``, or ``fusion.OUTPUT`` where each output has features of its own; by default
+            rows: by column of the run's data; those of `input` are enough.
+            input: an input, ``fusion``, or ``fusion.OUTPUT`` where each output has features of its own; by default
                 the only input, or the first one of a similarity output.
             normalize: make the vectors of length 1; by default those of inputs that a similarity output compares.
+            source: the former name of `input`.
 
         Returns:
             Single precision.
@@ -159,7 +167,9 @@ class Predictor:
             >>> predictor.embed([{"text": "a warm day"}, {"text": "a cold day"}], normalize=True).shape[0]
             2
         """
-        embedder = Embedder(self.bundle, source, normalize)
+        if input is not None and source is not None:
+            raise UserError(Fault("source", "is the former name of input; give one of them"))
+        embedder = Embedder(self.bundle, source if input is None else input, normalize)
         if not rows:
             return np.zeros((0, 0), np.float32)
         return self.vectors(embedder, self.of(embedder.bundle).checked(rows))[0]
@@ -233,20 +243,47 @@ class Predictor:
         places = {column: use.place for use in uses if use.role == "input" for column in use.read}
         wanted = list(places)
         known = {name for row in rows for name in row}
-        absent = [name for name in wanted if name not in known]
+        roles = column_roles(config, self.bundle.inputs)
+        if self.bundle.outputs and reads_besides(self.bundle) is not None:
+            roles = replace(roles, prompts=frozenset(roles.of("input", ColumnType.TEXT)))  # to be written
+        absent = [name for name in wanted if name not in known and name not in roles.prompts]
         may_lack = config.data.on_missing == "keep" and len(absent) < len(wanted)
         if absent and not may_lack:
             raise UserError(*(Fault(places[name], f"column {name!r} is not in the rows") for name in absent))
-        columns = {name: _column(name, [row.get(name) for row in rows]) for name in wanted if name in known}
+        faults = FaultLog()
+        columns = {name: self._column(name, rows, faults) for name in wanted if name in known}
+        faults.raise_any()
         checked = check_rows(
             RawTable("rows", pa.table(columns)),
-            column_roles(config, self.bundle.inputs),
+            roles,
             skip_bad=False,
             missing_labels=(),
             id_prefix="",
             need_targets=False,
         )
         return Rows(checked.table)
+
+    def _column(self, name: str, rows: Sequence[Mapping[str, Any]], faults: FaultLog) -> pa.ChunkedArray | None:
+        """A column of the table that `rows` would be; notes what no table holds."""
+        readers = [fitted for fitted in self.bundle.inputs.values() if name in fitted.columns]
+        values = []
+        for place, row in enumerate(rows, 1):
+            value = row.get(name)
+            try:
+                for fitted in readers:
+                    value = fitted.in_memory(name, value)
+            except ValueError as error:
+                faults.add(f"values of {name!r}", f"rows row {place}", f"{name!r} {error}")
+            values.append(value.tolist() if isinstance(value, np.ndarray) else value)
+        if faults:
+            return None
+        try:
+            return pa.chunked_array([pa.array(values)])
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            several = len({type(value) for value in values if value is not None}) > 1
+            what = "several types" if several else "no known type"
+            faults.add(name, "rows", f"column {name!r} holds values of {what}: {error}")
+            return None
 
     def _evaluated(self, encoded: EncodedSplit, rows: Rows, progress: Progress | None) -> Evaluation:
         last: list[Batch] = []
@@ -289,12 +326,3 @@ class _InMemory:
         """The encoded rows."""
         del description, progress
         return EncodedInMemory(fitted, rows[:])
-
-
-def _column(name: str, values: Sequence[Any]) -> pa.ChunkedArray:
-    values = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]  # of any dimensions
-    try:
-        return pa.chunked_array([pa.array(values)])
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        what = "several types" if len({type(value) for value in values if value is not None}) > 1 else "no known type"
-        raise UserError(Fault("rows", f"column {name!r} holds values of {what}: {error}")) from None

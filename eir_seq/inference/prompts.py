@@ -129,17 +129,26 @@ def text_writers(bundle: Bundle) -> list[FittedOutput]:
 
 def writing(bundle: Bundle, outputs: Sequence[FittedOutput], generation: Mapping[str, Any]) -> Bundle:
     """The bundle with other options of generation of `outputs`; raises `UserError` for options that do not exist."""
-    changed = {output.name: output.writing_with(generation) for output in outputs}
-    for output in changed.values():
-        check_generation(output.config.generation_options or {}, "generation")
-    return replace(bundle, outputs={**bundle.outputs, **changed})
+    return _changed(bundle, outputs, generation)
 
 
 def drawing(bundle: Bundle, generation: Mapping[str, Any]) -> Bundle:
     """The bundle, whose outputs that draw do so with other options; raises `UserError` for those there are not."""
-    changed = {
-        name: output.writing_with(generation) for name, output in bundle.outputs.items() if output.config.generates
-    }
+    return _changed(bundle, [output for output in bundle.outputs.values() if output.config.generates], generation)
+
+
+def _changed(bundle: Bundle, outputs: Sequence[FittedOutput], generation: Mapping[str, Any]) -> Bundle:
+    """The bundle, of which `outputs` have other options; raises `UserError` with all that is wrong with these."""
+    changed: dict[str, FittedOutput] = {}
+    faults: dict[Fault, None] = {}
+    for output in outputs:
+        try:
+            changed[output.name] = other = output.writing_with(generation)
+            check_generation(other.config.generation_options or {}, "generation")
+        except UserError as error:
+            faults |= dict.fromkeys(error.faults)
+    if faults:
+        raise UserError(*faults)
     return replace(bundle, outputs={**bundle.outputs, **changed})
 
 

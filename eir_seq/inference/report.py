@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,28 @@ class RunFiles:
         return step if isinstance(step, int) else None
 
     @property
-    def kinds(self) -> dict[str, Kind]:
-        """The kind of each output, as the run noted it, or else as its config says."""
+    def declared(self) -> dict[str, Any]:
+        """The config; empty where it is damaged, and shown as is."""
         try:
             declared = yaml.safe_load(self.config)
-        except yaml.YAMLError:  # it is shown as is
+        except yaml.YAMLError:
             declared = None
-        outputs = declared.get("outputs") if isinstance(declared, dict) else None
+        return declared if isinstance(declared, dict) else {}
+
+    @property
+    def data_folders(self) -> list[str]:
+        """The folders of the data files, with a slash at the end, the longest first."""
+        data = self.declared.get("data")
+        given = {key: value for key, value in data.items() if isinstance(value, str)} if isinstance(data, dict) else {}
+        named = [os.path.dirname(given[key]) for key in ("train", "validation", "test") if key in given]
+        named += [given["file_dir"]] if "file_dir" in given else []
+        folders = {os.path.abspath(os.path.expanduser(name)) for name in named}
+        return sorted((f"{folder}{os.sep}" for folder in folders - {os.sep}), key=len, reverse=True)
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The kind of each output, as the run noted it, or else as its config says."""
+        outputs = self.declared.get("outputs")
         types = {name: output.get("type") for name, output in outputs.items()} if isinstance(outputs, dict) else {}
         types |= {name: described.get("type") for name, described in self.data.outputs.items()}
         return {str(name): Kind.of(str(type_)) for name, type_ in types.items() if type_}
@@ -149,6 +165,7 @@ def render_report(run: RunFiles) -> str:
     """The report's HTML."""
     templates = environment()
     templates.filters |= {"number": number_text, "seconds": _seconds, "words": _words, "listed": _listed}
+    templates.filters["relative"] = partial(_relative, run.data_folders)
     kinds, rows = run.kinds, {split: len(table.ids) for split, table in run.predictions.items()}
     return templates.get_template("report.html.j2").render(
         run=run,
@@ -240,6 +257,13 @@ def _seconds(value: float) -> str:
 
 def _listed(values: Sequence[Any]) -> str:
     return listed([str(value) for value in values], values)
+
+
+def _relative(folders: Sequence[str], text: str) -> str:
+    """A text with the names of files as the data have them."""
+    for folder in folders:
+        text = text.replace(folder, "")
+    return text
 
 
 def _words(name: str) -> str:

@@ -164,6 +164,15 @@ class FittedModality(ABC):
         """How rows are checked beyond the types of their columns."""
         return None
 
+    def in_memory(self, column: str, value: Any) -> Any:
+        """What Python code gives in place of a cell of one of `columns`, as a table holds it.
+
+        Raises:
+            ValueError: it is nothing of the kind; the reason goes on after the name of the column.
+        """
+        del column
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
     @property
     @abstractmethod
     def collator(self) -> Collator:

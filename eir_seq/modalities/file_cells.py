@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+T = TypeVar("T")
+MOST = "most training rows have"
+"""Who has the shape that a row does not have, in messages."""
 
 
 class FileCells(ABC):
@@ -53,6 +58,14 @@ class FileCells(ABC):
         for problem in self.faults(values[self.column]):
             yield f"{self.column!r} {problem}"
 
+    def settle(self, cells: Sequence[Any]) -> None:
+        """Decide by some training rows, before all are checked, what must be the same in each, such as a shape.
+
+        Args:
+            cells: what `find` gave.
+        """
+        del cells
+
     @abstractmethod
     def find(self, text: str, folder: Path) -> Any:
         """The file of a cell that is not blank, relative to `folder`; raises `ValueError` with the reason."""
@@ -60,3 +73,13 @@ class FileCells(ABC):
     @abstractmethod
     def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with what `find` gave."""
+
+
+def most_frequent(found: Iterable[T | None]) -> T | None:
+    """What is there most often but for None, of several the first; None if there is nothing.
+
+    >>> most_frequent([(9,), (3,), None, (3,)])
+    (3,)
+    """
+    counts = Counter(one for one in found if one is not None)
+    return counts.most_common(1)[0][0] if counts else None

@@ -111,6 +111,42 @@ class Scaling:
         return np.asarray(cut, np.uint8).reshape(height, width, self.channels)
 
 
+def picture_in_memory(value: Any) -> Any:
+    """A Pillow image, or pixels (height, width) or (height, width, channels) of 8 bits, as the bytes of a file.
+
+    Anything else is given back: the name of a file, bytes, or a list of pictures, whose entries are changed alike.
+
+    Raises:
+        ValueError: an array that holds no pixels, or an image of a kind that no file holds.
+
+    Example:
+        >>> picture_in_memory(np.zeros((2, 3), np.uint8))[:4], picture_in_memory("scan.png")
+        (b'\\x89PNG', 'scan.png')
+    """
+    from PIL import Image, ImageOps
+
+    if isinstance(value, list | tuple):
+        return [picture_in_memory(part) for part in value]
+    if isinstance(value, np.ndarray):
+        channels = value.shape[2] if value.ndim == 3 else 1
+        if value.dtype != np.uint8 or value.ndim not in (2, 3) or channels not in (1, 2, 3, 4):
+            shape = " x ".join(map(str, value.shape))
+            expected = "pixels of uint8, height x width or height x width x channels, are expected"
+            raise ValueError(f"holds an array of {value.dtype}, {shape or 'a single number'}; {expected}")
+        value = Image.fromarray(value[:, :, 0] if value.ndim == 3 and channels == 1 else value)
+    if not isinstance(value, Image.Image):
+        return value
+    upright = ImageOps.exif_transpose(value)
+    for kind in ("PNG", "TIFF"):  # both keep all values; TIFF knows more kinds of channels
+        content = BytesIO()
+        try:
+            upright.save(content, kind)
+        except (OSError, KeyError):
+            continue
+        return content.getvalue()
+    raise ValueError(f"holds an image with channels of kind {value.mode!r}; convert it to 'RGB' or 'L'")
+
+
 def picture_size(cell: Any) -> tuple[int, int]:
     """Height and width in pixels of a picture that `locate_content` found, turned as its camera says.
 

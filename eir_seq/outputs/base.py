@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,9 @@ from eir_seq.registry import imported
 SHOWN_IDS = 5
 CHUNK = 4096
 """Rows whose temporary values are held at once."""
+# Ids as `row_names` writes them.
+_QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+_NAMED = re.compile(rf"\(rows? ((?:{_QUOTED})(?:, (?:{_QUOTED}))*)")
 
 
 class TargetRows(Protocol):
@@ -365,6 +370,16 @@ def row_names(rows: Sequence[int], ids: Sequence[str] | None) -> str:
     shown = ", ".join(repr(ids[row]) if ids is not None else str(row) for row in rows[:SHOWN_IDS])
     more = f" and {len(rows) - SHOWN_IDS} more" if len(rows) > SHOWN_IDS else ""
     return f"{'row' if len(rows) == 1 else 'rows'} {shown}{more}"
+
+
+def named_rows(message: str) -> list[str]:
+    """The ids in what `row_names` gave, in parentheses within a message.
+
+    >>> named_rows("5 is too much (" + row_names([0, 1], ["a", "it's"]) + "); at most 3")
+    ['a', "it's"]
+    """
+    found = _NAMED.search(message)
+    return [] if found is None else [ast.literal_eval(quoted) for quoted in re.findall(_QUOTED, found[1])]
 
 
 def read_state(path: Path, kinds: Collection[str]) -> tuple[str, Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from eir_seq.data.module import DataModule
 from eir_seq.data.resolve import resolve
 from eir_seq.data.source import Splits, load_splits
 from eir_seq.data.stream.module import StreamedDataModule
-from eir_seq.errors import UserError
+from eir_seq.errors import Fault, UserError
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
 from eir_seq.outputs import build_output
@@ -170,13 +170,21 @@ def assemble(
             inputs[name] = (modality if owner == name else modality.adopting(inputs[owner])).fit(rows, config.seed)
             found += _said(inputs[name].describe())
     inputs = {name: inputs[name] for name in modalities}
-    outputs = {}
+    outputs: dict[str, FittedOutput] = {}
+    faults: list[Fault] = []
     for name, output in config.outputs.items():
         if name in config.token_inputs:
             output = output.model_copy(update={"input": config.token_inputs[name]})
         rows = rows_where(splits.train, labelled[name]) if name in labelled else splits.train
-        fitted = build_output(name, output).reading({source: x.columns for source, x in inputs.items()}).fit(rows)
-        outputs[name] = fitted if start is None else start.output(name, fitted)
+        declared = build_output(name, output).reading({source: x.columns for source, x in inputs.items()})
+        try:
+            with splits.locating():
+                fitted = declared.fit(rows)
+                outputs[name] = fitted if start is None else start.output(name, fitted)
+        except UserError as error:
+            faults += error.faults
+    if faults:
+        raise UserError(*faults)
     if start is not None:
         start.check(inputs, outputs)
     with console.phase("encoding") as found:
@@ -191,7 +199,8 @@ def assemble(
             rank=ranks.rank,
             world_size=ranks.world_size,
         )
-        data.setup()
+        with splits.locating():
+            data.setup()
         found.append(f"{data.batches_per_epoch:,} batches per epoch")
     with console.phase("building the network") as found:
         network = build_network(config, inputs, outputs)

@@ -7,7 +7,6 @@ whole or not at all, whenever the process is killed. Nothing in it is pickled; r
 from __future__ import annotations
 
 import errno
-import hashlib
 import itertools
 import json
 import os
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from eir_seq import files
 from eir_seq.errors import Fault, RunFailed, UserError
-from eir_seq.files import MEGABYTE, open_regular, read_text, reason
+from eir_seq.files import MEGABYTE, flush_to_disk, hash_file, read_text, reason
 from eir_seq.machine import free_bytes
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
@@ -129,29 +128,9 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
 
 
-def hash_file(path: Path, size: int | None = None) -> str:
-    """The sha256 of a file or of its first `size` bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    left = path.stat().st_size if size is None else size
-    with open_regular(path) as file:
-        while block := file.read(min(left, 1 << 20)):
-            digest.update(block)
-            left -= len(block)
-    return digest.hexdigest()
-
-
 def _flushed_hash(path: Path) -> str:
     flush_to_disk(path)
     return hash_file(path)
-
-
-def flush_to_disk(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # ------------------------------------------------------------------------------------------- one tree of any state

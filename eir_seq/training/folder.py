@@ -25,7 +25,7 @@ from eir_seq.config.heads import of_earlier_version as output_of_earlier_version
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.yaml_source import parse_yaml
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import read_text, reason, within
+from eir_seq.files import flush_to_disk, read_text, reason, within
 from eir_seq.machine import cannot_write, writing
 from eir_seq.remote import is_url, shown, url_fault
 from eir_seq.training.checksums import CHECKSUMS
@@ -410,8 +410,6 @@ def read_object(path: Path, remedy: str) -> dict[str, Any] | None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
-    from eir_seq.training.checkpoints import flush_to_disk
-
     partial = path.with_name(f".partial-{path.name}-{os.getpid()}")
     with writing(path, partial):
         partial.write_text(text, encoding="utf-8")

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from eir_seq.files import open_text
+from eir_seq.files import flush_to_disk, hash_file, open_text
 from eir_seq.machine import writing
-from eir_seq.training.checkpoints import flush_to_disk, hash_file
 
 HEADER = ("epoch", "step", "split", "output", "metric", "value")
 

@@ -27,6 +27,8 @@ from eir_seq.training.network import Network
 from eir_seq.training.sample_arrays import write_sample_arrays
 
 SAMPLES = "samples.csv"
+NOTHING = "(no text)"
+"""In place of an empty text where texts are shown."""
 ROWS = 4
 """Of those that a model describes while it learns."""
 
@@ -51,7 +53,7 @@ class Sample(NamedTuple):
     @property
     def shown(self) -> str:
         """Prompt and text, in readable form."""
-        return f"{self.prompt}\n→ {self.text}\n= {self.true}" if self.true else f"{self.prompt}{self.text}"
+        return f"{self.prompt}\n→ {self.text or NOTHING}\n= {self.true}" if self.true else f"{self.prompt}{self.text}"
 
 
 class Samples:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from eir_seq.training.checkpoints import hash_file
+from eir_seq.files import hash_file
 from tests.training.table import TINY, write_table
 
 Outcome = dict[str, str]

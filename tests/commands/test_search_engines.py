@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,13 @@ def test_a_file_may_hold_settings_of_several_engines(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     assert _run("sweep=both", "sweep.trials=1", "sweep.gpus_per_trial=1", "sweep.cpus_per_trial=2") == 0
     assert "trial 0 starts (GPU 7, 2 CPUs): optimizer.lr=" in capsys.readouterr().out
+
+
+def test_a_search_waits_without_torch() -> None:
+    """It would take half a gigabyte for as long as the search lasts."""
+    code = "import sys, eir_seq.commands.search, eir_seq.commands.multirun; sys.exit('torch' in sys.modules)"
+    root = str(Path(__file__).resolve().parents[2])
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ SLURM

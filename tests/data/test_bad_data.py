@@ -212,8 +212,8 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
         "a.csv",
         GOOD,
         {"validation": "b.csv", "other": as_csv(reviews(3, first=50, classes=("goood", "bad")))},
-        r"outputs\.sentiment\.column: class 'goood' of 'sentiment' is in validation \(2 rows, first '050'\) and not in "
-        r"training; did you mean 'good'\?$",
+        r"outputs\.sentiment\.column: class 'goood' of 'sentiment' is in validation \(rows '050' and 1 more\) and not in "
+        r"training; did you mean 'good'\? \(\S+b\.csv line 2\)$",
     ),
     "ids in training and validation": (
         "a.csv",

@@ -36,6 +36,20 @@ def write_folder(folder: Path, rows: list[tuple[str, str, str]]) -> str:
     return str(folder)
 
 
+def test_what_is_wrong_with_several_files_is_said_once(config: Config, tmp_path: Path) -> None:
+    files = {split: write(tmp_path / f"{split}.csv", "id,txt\n1,x\n") for split in ("train", "validation", "test")}
+    files["test"] = write(tmp_path / "test.csv", "id,text,mood\n1,,bad\n")
+    with pytest.raises(UserError) as caught:
+        load_splits(config(**files))
+    lines = [str(fault).replace(f"{tmp_path}/", "") for fault in caught.value.faults]
+    assert sorted(lines) == [
+        "inputs.review.column: no column 'text' in train.csv and validation.csv; did you mean 'txt'? (it has 'id', "
+        "'txt')",
+        "outputs.sentiment.column: no column 'sentiment' in test.csv (it has 'id', 'text', 'mood')",
+        "outputs.sentiment.column: no column 'sentiment' in train.csv and validation.csv (it has 'id', 'txt')",
+    ]
+
+
 @pytest.mark.parametrize(
     "form", ["csv", "csv.gz", "bom", "crlf", "tsv", "jsonl", "json", "parquet", "arrow", "stream", "folder"]
 )

@@ -33,7 +33,7 @@ from eir_seq.outputs.base import read_state
 from eir_seq.training.folder import read_config
 
 SIZES = {"text": 6, "keys": 3, "a-b": 5}  # `keys` is also the name of a method of ModuleDict
-ATTENTION: dict[str, Any] = {"hidden_size": 16, "num_heads": 4}
+ATTENTION: dict[str, Any] = {"hidden_size": 16, "num_heads": 4, "num_layers": 2}
 CONFIGS: dict[str, FusionBase] = {
     "concat": ConcatFusionConfig(),
     "identity": IdentityFusionConfig(),
@@ -142,8 +142,11 @@ def test_attention_pooling_begins_as_the_mean_of_real_states() -> None:
     fusion: Any = build_fusion(CONFIGS["attention"], SIZES, ["a"]).eval()
     given = features(fusion)
     tokens, _ = fusion.projected(given, list(SIZES))
+    torch.testing.assert_close(fusion(given)["a"], tokens.mean(dim=1), atol=1e-5, rtol=0)
+    normed: Any = build_fusion(AttentionFusionConfig(**ATTENTION, output_norm=True), SIZES, ["a"]).eval()
+    tokens, _ = normed.projected(given, list(SIZES))
     expected = nn.functional.layer_norm(tokens, [16]).mean(dim=1)
-    torch.testing.assert_close(fusion(given)["a"], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(normed(given)["a"], expected, atol=1e-5, rtol=0)
 
 
 def test_each_output_reads_its_own_input() -> None:
@@ -184,6 +187,16 @@ def test_layers_of_the_attention_fusion_start_apart() -> None:
     assert not torch.equal(first.linear1.weight, second.linear1.weight)
 
 
+def test_inputs_as_wide_as_the_tokens_are_read_as_they_are() -> None:
+    sizes = {"wide": 16, "narrow": 3}
+    plain: Any = build_fusion(AttentionFusionConfig(num_heads=4), sizes, ["y"]).eval()
+    given = {name: torch.randn(2, size) for name, size in sizes.items()}
+    tokens = torch.stack([given["wide"], plain.project["of_narrow"](given["narrow"])], dim=1) + plain.places
+    torch.testing.assert_close(plain(given)["y"], tokens.mean(dim=1))
+    projected: Any = build_fusion(AttentionFusionConfig(num_heads=4, project_always=True), sizes, ["y"])
+    assert isinstance(projected.project["of_wide"], nn.Linear)
+
+
 def test_heads_must_divide_the_hidden_size() -> None:
     with pytest.raises(UserError, match=r"fusion\.num_heads: 5 heads do not divide fusion\.hidden_size 16"):
         build_fusion(AttentionFusionConfig(hidden_size=16, num_heads=5), SIZES, ["a"])
@@ -200,7 +213,10 @@ def test_stored_fusions_of_earlier_versions_compute_as_they_did() -> None:
     given = features(fusion)
     tokens = torch.stack([fusion.project[f"of_{name}"](given[name]) for name in SIZES], dim=1)
     states = fusion.layers(torch.cat([torch.zeros(4, 1, 16), tokens], dim=1) + fusion.places)
+    assert isinstance(fusion.layers.norm, nn.LayerNorm)
     torch.testing.assert_close(fusion(given)["a"], states[:, 0], atol=1e-6, rtol=0)
+    crossed = CrossAttentionFusionConfig.model_validate(of_earlier_version({"type": "cross-attention"}, list(SIZES)))
+    assert (crossed.num_layers, crossed.output_norm, crossed.project_always) == (2, True, True)
 
     stored = {"type": "mlp-residual", "hidden_size": 14}
     normed = MlpResidualFusionConfig.model_validate(of_earlier_version(stored, list(SIZES)))

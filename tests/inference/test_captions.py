@@ -14,6 +14,8 @@ from PIL import Image
 from eir_seq.config.validation import validate_experiment
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
+from eir_seq.inference.predictor import Predictor
+from eir_seq.training.bundle import read_bundle
 from eir_seq.training.run import train
 from eir_seq.training.samples import read_samples
 
@@ -98,6 +100,15 @@ def test_captions_of_other_pictures(folder: Path) -> None:
         found.append([row["text"].strip() for row in rows])
     assert found[0] == found[1]
     assert sum(a == b for a, b in zip(found[0], expected, strict=True)) >= 28
+
+
+def test_pictures_in_memory(folder: Path) -> None:
+    make_rows(folder, 2, 3, captions=False)
+    names = [f"pictures/3-{number}.png" for number in range(2)]
+    predictor = Predictor(read_bundle(folder / "run" / "bundle"), accelerator="cpu", file_dir=folder)
+    expected = predictor.predict([{"picture": name} for name in names])
+    assert predictor.predict([{"picture": Image.open(folder / name)} for name in names]) == expected
+    assert predictor.predict([{"picture": np.asarray(Image.open(folder / name))} for name in names]) == expected
 
 
 def test_a_caption_may_be_begun(folder: Path) -> None:

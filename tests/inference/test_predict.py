@@ -329,6 +329,7 @@ def test_rows_of_classes_that_training_did_not_have(run: Path, tmp_path: Path) -
     usable = [row for row in table if row["text"]]
     told = faults(run, test=write(tmp_path / "u.csv", usable), output=output)
     assert "'god' in column 'kind' is not a class of the training rows; did you mean 'good'?" in told
+    assert all(f"{tmp_path}/u.csv line {line}" in str(told) for line in (3, 7))
     predicted = read(predict(run, test=test, output=output, reading={"on_bad_row": "skip"}))
     assert [row["id"] for row in predicted] == [row["name"] for row in table]
     unknown = "'god' in column 'kind' is not a class of the training rows"

@@ -207,7 +207,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "complex.npy": (np.array([1j]), r"its values are complex128, not integers"),
     "deep.npy": (np.zeros((1, 1, 1, 1)), r"it is 1 x 1 x 1 x 1; 1 to 3 dimensions with elements are expected"),
     "empty.npy": (np.zeros((0, 3)), r"it is 0 x 3; 1 to 3 dimensions with elements are expected"),
-    "long.npy": (np.zeros(9), r"names .*long\.npy, an array of 9; the first one has 3"),
+    "long.npy": (np.zeros(9), r"names .*long\.npy, an array of 9; most training rows have 3"),
     "infinite.npy": (np.array([1.0, np.inf, 2.0]), r"names .*infinite\.npy, an array with infinite values"),
     "huge.npy": (np.array([1.0, 1e300, 2.0]), r"names .*huge\.npy, an array with infinite values"),
     "two.npz": ({"a": 1, "b": 2}, r"it holds 2 arrays \(a, b\); name one: FILE\.npz:MEMBER"),
@@ -236,6 +236,16 @@ def test_arrays_that_cannot_be_used_are_named_with_their_rows(tmp_path: Path) ->
         for place, (line, (_, message)) in enumerate(zip(lines, part.values(), strict=True), 3):
             assert f"line {place}: 'scan' " in line
             assert re.search(message, line), (message, line)
+
+
+def test_most_arrays_decide_the_shape(tmp_path: Path) -> None:
+    for name, size in (("odd", 4), ("one", 3), ("two", 3)):
+        np.save(tmp_path / f"{name}.npy", np.zeros(size))
+    with pytest.raises(UserError) as caught:
+        load_splits(experiment(tmp_path, ["odd.npy,a", "one.npy,b", "none.npy,a", "two.npy,b"]))
+    lines = [str(fault).partition(";")[0].replace(f"{tmp_path}/", "") for fault in caught.value.faults]
+    assert lines[0].endswith("line 2: 'scan' names odd.npy, an array of 4")
+    assert len(lines) == 2
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,12 @@ from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.data.source import load_splits
 from eir_seq.errors import UserError
 from eir_seq.inference.predict import predict
+from eir_seq.inference.predictor import Predictor
 from eir_seq.modalities import load_modality
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.image.preprocess import ImageModality
-from eir_seq.modalities.pictures import BILINEAR, Scaling, thumbnail
+from eir_seq.modalities.pictures import BILINEAR, Scaling, picture_in_memory, thumbnail
+from eir_seq.training.bundle import read_bundle
 from eir_seq.training.run import train
 from tests.config.project import make_project
 from tests.modalities.test_image import make_rows
@@ -65,6 +67,48 @@ def test_pictures_are_classified(tmp_path: Path) -> None:
     assert sum(row["side"] == row["side_true"] for row in rows) / len(rows) > 0.9
     again = predict(tmp_path / "run" / "bundle", test=str(tmp_path / "rows-1.csv"), output=tmp_path / "again.csv")
     assert again.read_text() == table.read_text().replace("test-", "")  # rows of a single file need no prefix
+    in_memory_as_in_files(tmp_path)
+
+
+def in_memory_as_in_files(folder: Path) -> None:
+    """A picture's file, its bytes, a Pillow image and its pixels are predicted alike; other values are named."""
+    predictor = Predictor(read_bundle(folder / "run" / "bundle"), accelerator="cpu", file_dir=folder)
+    with (folder / "rows-1.csv").open(newline="", encoding="utf-8") as file:
+        name = str(next(iter(csv.DictReader(file)))["picture"])
+    content = (folder / name).read_bytes()
+    with Image.open(io.BytesIO(content)) as opened:
+        image = opened.convert("RGB")
+    for pictures in ([name], [content], [image, np.asarray(image), image.convert("CMYK").convert("RGB")]):
+        found = predictor.predict([{"picture": picture} for picture in pictures])
+        assert found == [predictor.predict([{"picture": name}])[0]] * len(pictures)
+    with pytest.raises(UserError) as caught:
+        predictor.predict([{"picture": np.zeros((4, 4), np.float32)}, {"picture": name}, {"picture": np.uint8(3)}])
+    assert [str(fault) for fault in caught.value.faults][:1] == [
+        "rows row 1: 'picture' holds an array of float32, 4 x 4; pixels of uint8, height x width or height x width x "
+        "channels, are expected"
+    ]
+
+
+def test_kinds_of_pictures_in_memory() -> None:
+    gray, colours = Image.new("L", (3, 2), 7), Image.new("RGB", (3, 2), (1, 2, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    turned = io.BytesIO()
+    gray.save(turned, "PNG", exif=exif)
+    for value, size, mode in (
+        (gray, (3, 2), "L"),
+        (np.zeros((2, 3, 1), np.uint8), (3, 2), "L"),
+        (np.zeros((2, 3, 4), np.uint8), (3, 2), "RGBA"),
+        (colours.convert("CMYK"), (3, 2), "CMYK"),
+        (Image.open(turned), (2, 3), "L"),
+    ):
+        with Image.open(io.BytesIO(picture_in_memory(value))) as image:
+            assert (image.size, image.mode) == (size, mode)
+    assert picture_in_memory(["a.png", None, b"x"]) == ["a.png", None, b"x"]
+    with pytest.raises(ValueError, match="channels of kind 'HSV'; convert it to 'RGB' or 'L'"):
+        picture_in_memory(colours.convert("HSV"))
+    with pytest.raises(ValueError, match="holds an array of uint8, 2 x 3 x 5; pixels"):
+        picture_in_memory(np.zeros((2, 3, 5), np.uint8))
 
 
 def test_what_a_batch_holds(tmp_path: Path) -> None:

@@ -384,4 +384,8 @@ def test_a_report_draws_curves_and_says_what_is_missing() -> None:
     heat = {name: values.reshape(3, 2, 3, 3) for name, values in arrays.items()}
     drawn = section(replace(given, samples={"validation": replace(shown, arrays=heat)}))
     assert drawn is not None
-    assert "data:image/png" in drawn.plots[0].svg
+    assert drawn.plots[0].svg.count("data:image/png") == 2  # the arrays, and the colours of their values
+    gray = {name: np.nan_to_num(values[:, :1]) for name, values in heat.items()}
+    picture = section(replace(given, described={"type": "image"}, samples={"validation": replace(shown, arrays=gray)}))
+    assert picture is not None
+    assert picture.plots[0].svg.count("data:image/png") == 1

@@ -171,7 +171,15 @@ def test_the_report_shows_samples_of_every_evaluation(finished: Path) -> None:
     page = (run / "report" / "index.html").read_text()
     for title in ("Predicted and true", "Worst rows", "During training", "Dice"):
         assert title in page
-    assert page.count('xlink:href="data:image/png') == 15  # five plots of each output
+    # five plots of each output, and the colour bars of the two that are no pictures
+    assert page.count('xlink:href="data:image/png') == 25
+
+
+def test_the_report_names_files_as_the_data_do(finished: Path) -> None:
+    page = (finished / "run" / "report" / "index.html").read_text()
+    assert str(finished) in (finished / "run" / "report" / "data.json").read_text()
+    before_config = page.partition('id="config"')[0]
+    assert f"{finished}/" not in before_config
 
 
 def test_the_report_of_a_run_that_goes_on_has_samples(finished: Path, tmp_path: Path) -> None:

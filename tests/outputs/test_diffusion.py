@@ -65,10 +65,13 @@ def test_the_u_net_takes_any_sides(sides: tuple[int, ...], channels: int, multip
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 
 
-def test_a_large_target_gets_few_channels_of_the_condition() -> None:
-    network = UNet((1, 100_000), 256, UNetOptions(channels=16))
-    assert network.spread is not None
-    assert network.spread.weight.shape == (25_000, 256)
+def test_a_large_target_gets_a_coarser_map_of_the_condition() -> None:
+    options = UNetOptions(channels=4, multipliers=[1], attention_heads=0)
+    for side, rows in ((1000, 4 * 1000), (6000, 2 * 6000), (100_000, 12_500)):
+        network = UNet((1, side), 256, options)
+        assert network.spread is not None
+        assert network.spread.weight.shape == (rows, 256)
+    assert network(torch.zeros(1, 1, 100_000), torch.zeros(1), torch.zeros(1, 256)).shape == (1, 1, 100_000)
 
 
 def test_losses_of_an_evaluation_depend_on_the_row_alone() -> None:
@@ -302,6 +305,14 @@ def test_the_sampler_may_be_another_one_in_predict(run: Path, tmp_path: Path) ->
         predict(run, test=str(tmp_path / "new.csv"), generation={"inference_steps": 21})
     with pytest.raises(UserError, match=r"generation.guidance"):
         predict(run, test=str(tmp_path / "new.csv"), generation={"guidance": "much"})
+    with pytest.raises(UserError) as caught:
+        predict(run, test=str(tmp_path / "new.csv"), generation={"guidence": 2, "eta": 3, "inference_steps": 0})
+    assert [fault.place for fault in caught.value.faults] == [
+        "generation.guidence",
+        "generation.inference_steps",
+        "generation.eta",
+    ]
+    assert "did you mean 'guidance'?" in caught.value.faults[0].message
 
 
 @pytest.mark.slow
@@ -342,6 +353,7 @@ def faults(folder: Path, output: dict[str, Any], **sections: Any) -> dict[str, s
         ({"unet": {"kernel": 4}}, "unet.kernel", "4 is even"),
         ({"unet": {"channels": 6}}, "unet.attention_heads", "24 channels .* among 4 heads|24 channels"),
         ({"inferense_steps": 3}, "inferense_steps", "inference_steps"),
+        ({"prediction": "epsilon", "clip": False}, "clip", "false needs prediction 'v' or another beta_schedule"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, diffusion: Any, place: str, message: str) -> None:

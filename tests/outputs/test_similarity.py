@@ -20,7 +20,7 @@ from eir_seq.outputs.similarity import output as module
 from eir_seq.outputs.similarity import search as search_module
 from eir_seq.outputs.similarity.config import SimilarityOutputConfig
 from eir_seq.outputs.similarity.losses import contrastive_terms, margin_terms, triplet_terms
-from eir_seq.outputs.similarity.output import Similarity, alike
+from eir_seq.outputs.similarity.output import FIRST, Similarity, alike, scores_of
 from eir_seq.outputs.similarity.search import search
 from eir_seq.rows import Rows
 
@@ -144,10 +144,19 @@ def test_metrics_of_scores_are_those_of_scipy_and_scikit_learn() -> None:
     assert "spearman" not in found
 
 
+def test_numbers_of_contents_are_exact_beyond_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of(3, s=[0.1, 0.25, 0.7])
+    monkeypatch.setattr("eir_seq.outputs.similarity.output.contents_of", lambda *_: [torch.arange(3) + 2**24] * 2)
+    target = fitted(rows, column="s").targets(rows)
+    assert (target[:, FIRST] - 2**24).tolist() == [0, 1, 2]
+    assert scores_of(target).tolist() == torch.tensor([0.1, 0.25, 0.7]).tolist()
+    assert torch.equal(alike(target), torch.eye(3, dtype=torch.bool))
+
+
 def test_scores_of_another_scale_are_mapped_or_refused() -> None:
     rows = rows_of(4, s=[0.0, 2.5, 5.0, 1.0])
     out = fitted(rows, column="s", range=[0.0, 5.0])
-    assert out.targets(rows)[:, 0].tolist() == [0.0, 0.5, 1.0, pytest.approx(0.2)]
+    assert scores_of(out.targets(rows)).tolist() == [0.0, 0.5, 1.0, pytest.approx(0.2)]
     assert out.truth(rows) == {"same_true": [0.0, 2.5, 5.0, 1.0]}
     with pytest.raises(
         UserError, match=r"outputs.same.column: 2.5 in column 's' is not from -1 to 1 \(rows 'r1', 'r2'"

@@ -64,12 +64,14 @@ def table(cells: Sequence[Cell], results: Results, seeds: int) -> str:
     lines.append("|---|---|---|---|---|---|")
     for cell in cells:
         found = finished(cell, results, seeds)
-        if len(found) < seeds:
+        if not found:
             lines.append(f"| {cell.name} | {cell.bar} | not run | | {cell.epochs} | |")
             continue
         scores = {output: [one["scores"][output] for one in found] for output in found[0]["scores"]}
         means = ", ".join(f"{output} {fmean(values):.3f}" for output, values in scores.items())
-        spread = ", ".join(f"{stdev(values) if seeds > 1 else 0:.3f}" for values in scores.values())
+        spread = ", ".join(f"{stdev(values) if len(values) > 1 else 0:.3f}" for values in scores.values())
+        if len(found) < seeds:
+            means += f" ({len(found)} of {seeds} seeds)"
         seconds = fmean(one["seconds"] for one in found)
         lines.append(f"| {cell.name} | {cell.bar} | {means} | {spread} | {cell.epochs} | {seconds:.0f} |")
     return "\n".join(lines)

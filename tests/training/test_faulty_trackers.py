@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from eir_seq.__main__ import TRACKER_THREAD
 from eir_seq.config.trackers import CsvTrackerConfig, TrackerBase
 from eir_seq.inference.report import write_report
 from eir_seq.training.metrics_file import Measurement
@@ -179,3 +182,25 @@ def test_two_hundred_steps_take_the_same_time(tmp_path: Path) -> None:
     print({name: round(time, 2) for name, time in fastest.items()})
     # Patience at the end is 0.2 s here; other work on the machine makes runs differ by tens of percent.
     assert max(fastest.values()) - 0.2 < 1.5 * fastest["none"], fastest
+
+
+def test_the_process_ends_although_a_client_waits_at_its_end() -> None:
+    """As that of Weights & Biases does for a server that does not answer."""
+    code = """
+import atexit, sys, threading, time
+import eir_seq.__main__ as program
+def command():
+    atexit.register(time.sleep, 100)
+    threading.Thread(target=time.sleep, args=(100,), name=program.TRACKER_THREAD + "slow", daemon=True).start()
+    print("said")
+    return 3
+program.run_command, program.tuned = command, lambda _: None
+sys.exit(program.main())
+"""
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stdout) == (3, "said\n")
+    assert time.monotonic() - begun < 80
+    tracker = BackgroundTracker("mine", Faulty, patience=5)
+    assert tracker.thread.name.startswith(TRACKER_THREAD)
+    tracker.finish()

@@ -117,7 +117,7 @@ def test_predictions_hold_the_cosine_the_rank_and_the_nearest(run: Path, tmp_pat
     assert list(rows[0]) == ["id", "same", "same_rank", "same_nearest", "same_nearest(b)", "same_nearest_cosine"]
     with (run / "predictions" / "validation.csv").open() as file:
         assert [row["same"] for row in csv.DictReader(file)] == [row["same"] for row in rows]
-    pair = [embed(run, source=name, output=tmp_path / f"{name}.npy", test=str(run.parent / "test.csv")) for name in
+    pair = [embed(run, input=name, output=tmp_path / f"{name}.npy", test=str(run.parent / "test.csv")) for name in
             ("left", "right")]  # fmt: skip
     left, right = (np.load(path, allow_pickle=False) for path in pair)
     assert np.allclose(np.linalg.norm(left, axis=1), 1, atol=1e-6)
@@ -175,6 +175,17 @@ def test_a_warm_start_takes_a_shared_encoder_and_gives_it(run: Path, tmp_path: P
     assert predictor.embed([{"a": "a red fox"}], "fusion").shape[0] == 1
     with pytest.raises(UserError, match=r"'fusio' is none of text, fusion, fusion\.mood; did you mean 'fusion'"):
         predictor.embed([{"a": "a red fox"}], "fusio")
+    rows = [{"a": "a red fox"}]
+    assert np.array_equal(predictor.embed(rows, source="fusion"), predictor.embed(rows, input="fusion"))
+    with pytest.raises(UserError, match="source: is the former name of input"):
+        predictor.embed(rows, "text", source="fusion")
+    with pytest.raises(UserError) as caught:
+        embed(tmp_path / "two" / "run", input="fusio", output=tmp_path / "none" / "vectors.npz")
+    assert [str(fault).replace(str(tmp_path), "") for fault in caught.value.faults] == [
+        "output: vectors.npz ends in none of .npy, .parquet; did you mean '.npy'?",
+        "output: there is no folder /none",
+        "input: 'fusio' is none of text, fusion, fusion.mood; did you mean 'fusion'?",
+    ]
 
 
 def test_adapters_of_a_shared_encoder_are_written_once(run: Path, tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FOLDERS = ("sweeps/first", "sweeps/second")
-WORDS = ("experiment=reviews", "sweep=pooling", "sweep.trials=4", "data.limit=600", "trainer.threads=1")
+WORDS = (
+    "experiment=reviews",
+    "sweep=pooling",
+    "sweep.trials=4",
+    "data.limit=300",
+    "trainer.max_epochs=1",
+    "trainer.threads=1",
+)
 
 
 @contextmanager

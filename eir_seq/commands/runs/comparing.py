@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-
 from typing import TYPE_CHECKING
 
 from eir_seq.commands.runs.tables import WIDE, print_csv

@@ -160,7 +160,9 @@ class Search:
 
     def jobs(self, engine: Engine | None = None) -> Sweep:
         """The processes of trials, run by an engine."""
-        return Sweep(self.folder, job_command, engine=engine, say=_say)
+        # Workers of one study may have folders of different names.
+        group = self.study_name if self.request.config.storage is not None else None
+        return Sweep(self.folder, job_command, engine=engine, say=_say, group=group)
 
     def write(self, study: Study) -> None:
         """Write the table of trials."""

@@ -25,7 +25,7 @@ from eir_seq.modalities.array_files import UNREADABLE, is_array_file, load_array
 from eir_seq.modalities.base import STATE_FILE, Draw, FittedModality, Modality, RowSource, stacked
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
-from eir_seq.modalities.file_cells import FileCells
+from eir_seq.modalities.file_cells import MOST, FileCells, most_frequent
 from eir_seq.modalities.files import missing
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ ROWS_AT_ONCE = 32
 
 @dataclass
 class ArrayCells(FileCells):
-    """How the column of arrays is read and checked. The first array decides the shape, or what was fitted."""
+    """How the column of arrays is read and checked. Most of the first ones decide the shape, or what was fitted."""
 
     name: str
     config: ArrayInputConfig
@@ -49,6 +49,11 @@ class ArrayCells(FileCells):
     def find(self, text: str, folder: Path) -> Any:
         """The array or the file that a cell names; raises `ValueError` with the reason where it names none."""
         return locate_array(parse_cell(text), folder, self.config.member)
+
+    def settle(self, cells: Sequence[Any]) -> None:
+        """The shape."""
+        if self.shape is None:
+            self.shape = most_frequent(map(_shape, cells))
 
     def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the array of a row."""
@@ -65,7 +70,7 @@ class ArrayCells(FileCells):
         except UNREADABLE as error:
             return f"{what} which cannot be read as an array ({' '.join(str(error).split())[:120]})"
         if self.shape is not None and array.shape != self.shape:
-            others = "the model reads" if self.is_fitted else "the first one has"
+            others = "the model reads" if self.is_fitted else MOST
             return f"{what} an array of {shape_text(array.shape)}; {others} {shape_text(self.shape)}"
         if np.isinf(values).any():
             return f"{what} an array with infinite values"
@@ -232,6 +237,14 @@ def grid_of(shape: tuple[int, ...], channels_first: bool | None) -> Shape:
     channels, *spatial = sides
     height, width = [1] * (2 - len(spatial)) + spatial
     return channels, height, width
+
+
+def _shape(cell: Any) -> tuple[int, ...] | None:
+    """That of the array of a cell, if there is one."""
+    try:
+        return None if isinstance(cell, str) else load_array(cell).shape
+    except UNREADABLE:
+        return None
 
 
 def read_array(cell: str, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from eir_seq.modalities.image.cells import PictureCells, pixels_of, shown, thumb
 from eir_seq.modalities.image.config import AugmentationConfig, ImageInputConfig
 from eir_seq.modalities.image.encoders.base import ImageEncoder, Published
 from eir_seq.modalities.json_state import JsonFittedModality
-from eir_seq.modalities.pictures import BILINEAR, Pixels, Scaling
+from eir_seq.modalities.pictures import BILINEAR, Pixels, Scaling, picture_in_memory
 from eir_seq.registry import imported
 from eir_seq.rows import Rows
 
@@ -73,6 +73,11 @@ class FittedPixels(JsonFittedModality):
         return isinstance(other, FittedPixels) and (self.name, self._content()) == (other.name, other._content())
 
     __hash__ = None  # type: ignore[assignment]
+
+    def in_memory(self, column: str, value: Any) -> Any:
+        """Pictures as the bytes of files."""
+        del column
+        return picture_in_memory(value)
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -32,7 +32,7 @@ from eir_seq.modalities.image.cells import PictureCells, pixels_of, shown, thumb
 from eir_seq.modalities.image.colours import Colours
 from eir_seq.modalities.image.config import ImageInputConfig
 from eir_seq.modalities.image.pixels import FittedPixels
-from eir_seq.modalities.pictures import BILINEAR, PREPROCESSING, Scaling, published_scaling
+from eir_seq.modalities.pictures import BILINEAR, PREPROCESSING, Scaling, picture_in_memory, published_scaling
 from eir_seq.modalities.sequence.batches import IDS
 from eir_seq.modalities.sequence.tensors.base import TensorSource
 from eir_seq.randomness import generator
@@ -147,6 +147,11 @@ class FittedImage(FittedModality):
     def columns(self) -> tuple[str, ...]:
         """The column of file names."""
         return (self.config.column,)
+
+    def in_memory(self, column: str, value: Any) -> Any:
+        """Pictures as the bytes of files."""
+        del column
+        return picture_in_memory(value)
 
     @property
     def cells(self) -> PictureCells:

@@ -22,7 +22,7 @@ from eir_seq.modalities.array_files import UNREADABLE, is_array_file, load_array
 from eir_seq.modalities.base import STATE_FILE, Draw, FittedModality, Modality, RowSource, stacked
 from eir_seq.modalities.cells import parse_cell
 from eir_seq.modalities.encoders.layers.patches import Shape
-from eir_seq.modalities.file_cells import FileCells
+from eir_seq.modalities.file_cells import MOST, FileCells, most_frequent
 from eir_seq.modalities.files import missing
 from eir_seq.modalities.omics.augmentation import Augmentation, Codes
 from eir_seq.modalities.omics.config import OmicsInputConfig
@@ -50,7 +50,7 @@ class Panel:
     """
 
     count: int | None = None
-    source: str = "the first one has"
+    source: str = MOST
     snps: Snps | None = None
     selected: tuple[int, ...] | None = None
     groups: Mapping[str, Sequence[int]] | None = None
@@ -112,6 +112,13 @@ class GenotypeCells(FileCells):
             raise ValueError(f"is {text[:40]}, not the name of a file")
         return locate_array(cell, folder)
 
+    def settle(self, cells: Sequence[Any]) -> None:
+        """Which SNPs there are, where no file says so."""
+        if self.panel.count is None:
+            panels = [panel for cell in cells if (panel := _panel(cell)) is not None]
+            count = most_frequent(panel.count for panel in panels)
+            self.panel = next((panel for panel in panels if panel.count == count), self.panel)
+
     def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the genotypes of a row."""
         if (problem := self._problem(cell)) is not None:
@@ -162,6 +169,18 @@ class GenotypeCells(FileCells):
         """The first genotypes say which SNPs all others have, where no file does."""
         if self.panel.count is None:
             self.panel = panel
+
+
+def _panel(cell: Any) -> Panel | None:
+    """The SNPs of the genotypes of a cell, if there are any."""
+    try:
+        if is_plink(cell):
+            snps = open_plink(cell).snps
+            return Panel(len(snps), snps=snps)
+        array = None if isinstance(cell, str) else load_array(cell)
+    except (OSError, *UNREADABLE):
+        return None
+    return None if array is None or array_problem(array, None, MOST) is not None else Panel(array.shape[1])
 
 
 @dataclass(eq=False)

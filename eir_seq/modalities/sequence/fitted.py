@@ -88,6 +88,11 @@ class FittedSequence(FittedModality):
         own = (self.config.column, self.config.pair_column, *(source.column for source in self.sources.values()))
         return tuple(dict.fromkeys(column for column in own if column is not None))
 
+    def in_memory(self, column: str, value: Any) -> Any:
+        """As the entry of `tensors` that reads the column says."""
+        source = next((source for source in self.sources.values() if source.column == column), None)
+        return super().in_memory(column, value) if source is None else source.in_memory(value)
+
     @property
     def has_words(self) -> bool:
         """Whether the text column holds words, so that each token has one."""

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from eir_seq.modalities.array.preprocess import ArrayCells
 from eir_seq.modalities.array_files import UNREADABLE, is_array_file, load_array, name_of, shape_text
 from eir_seq.modalities.cells import parse_cell
+from eir_seq.modalities.file_cells import MOST
 from eir_seq.modalities.files import missing
 
 
 @dataclass
 class TargetArrays(ArrayCells):
-    """The column of arrays of an output. The first one decides the shape."""
+    """The column of arrays of an output."""
 
     SECTION: ClassVar[str] = "outputs"
 
@@ -26,7 +27,7 @@ class TargetArrays(ArrayCells):
     def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the array of a row."""
         try:
-            others = "the model predicts" if self.is_fitted else "the first one has"
+            others = "the model predicts" if self.is_fitted else MOST
             array = read_target(cell, self.config.loss == "categorical", self.shape, others)
         except ValueError as error:
             yield str(error)

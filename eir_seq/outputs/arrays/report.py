@@ -8,6 +8,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
 from eir_seq.outputs.reporting.plots import COLOURS, Plot, plot, short
@@ -24,6 +26,7 @@ BOX = 20
 """Height of the box of a curve, in units of the axes."""
 GAP = 0.08
 """Between boxes, relative to their sides."""
+COLOUR_MAP = "viridis"
 Grid = NDArray[np.floating[Any]]
 
 
@@ -123,6 +126,11 @@ def _mosaic(
                 top, left = line * down, column * across
                 canvas[top : top + height, left : left + width] = _colours(array, limits, is_picture)
         axes.imshow(canvas, aspect="auto", interpolation="none")
+        if not is_picture:
+            colours = ScalarMappable(Normalize(*limits), COLOUR_MAP)
+            bar = axes.figure.colorbar(colours, ax=axes, fraction=0.03, pad=0.02)
+            bar.ax.tick_params(labelsize=8, length=0)
+            bar.outline.set_visible(False)
 
     inches = INCH * min(2.0, max(0.4, height / width)) if height > 1 else 0.7
     return plot(title, text, draw, height=len(lines) * inches + 0.6, note=note)
@@ -150,7 +158,7 @@ def _colours(array: Grid, limits: tuple[float, float], is_picture: bool) -> Grid
         return found
     known = ~np.isnan(array)
     mean = np.where(known, array, 0).sum(0) / known.sum(0).clip(1)
-    colours: Grid = mpl.colormaps["viridis"](((mean - limits[0]) / (limits[1] - limits[0])).clip(0, 1))
+    colours: Grid = mpl.colormaps[COLOUR_MAP](((mean - limits[0]) / (limits[1] - limits[0])).clip(0, 1))
     colours[~known.any(0), 3] = 0
     return colours
 

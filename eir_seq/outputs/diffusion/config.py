@@ -89,12 +89,19 @@ class DiffusionOptions(SamplerOptions):
     )
 
     def faults(self, place: str) -> Iterator[Fault]:
-        """Steps that were not trained, guidance without what it needs, options without effect."""
+        """Steps that were not trained, estimates without bounds, guidance without what it needs, options without
+        effect."""
         if self.inference_steps > self.steps:
             message = f"{self.inference_steps} is more than the {self.steps} steps of training"
             yield Fault(f"{place}.inference_steps", message)
         if self.sampler != "ddim":
             yield from ignored(place, self, "eta", f"with sampler {self.sampler!r}; ddim has it")
+        if self.prediction == "epsilon" and self.beta_schedule == "cosine" and not self.clip:
+            message = (
+                "false needs prediction 'v' or another beta_schedule: 'cosine' ends in noise alone, where estimates by "
+                "'epsilon' are divided by a signal of almost 0"
+            )
+            yield Fault(f"{place}.clip", message)
         if self.guidance != 1 and not self.condition_dropout:
             message = (
                 f"{self.guidance:g} needs rows that are trained without their condition: "
@@ -111,13 +118,13 @@ class DiffusionOptions(SamplerOptions):
             for name in options
             if name not in known
         ]
-        if faults:
-            raise UserError(*faults)
-        given = {**self.model_dump(), **options}
+        given = {**self.model_dump(), **{name: value for name, value in options.items() if name in known}}
+        found = self
         try:
             found = type(self).model_validate(given)
+            faults += found.faults(place)
         except ValidationError as error:
-            raise UserError(*(fault.under(place) for fault in faults_of(error, type(self), given))) from None
-        if faults := list(found.faults(place)):
+            faults += (fault.under(place) for fault in faults_of(error, type(self), given))
+        if faults:
             raise UserError(*faults)
         return found

@@ -15,17 +15,18 @@ from eir_seq.outputs.diffusion.config import UNetOptions
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 GROUPS = 8
 """Groups of channels that are normalised together, at most."""
-MOST_SPREAD = 1 << 22
-"""Weights that map the condition to positions; larger levels get fewer channels of it."""
+SPREAD_CHANNELS, MOST_SPREAD = 4, 1 << 22
+"""Channels of the map of the condition to positions, and its weights, at most: large samples get a coarser map."""
 
 
 class UNet(nn.Module):
     """Predicts from a noisy sample, its noise level and a condition (Ho et al. 2020, arXiv:2006.11239, appendix B).
 
     Residual blocks with group norm, scaled and shifted by time and condition; each level halves the sides of the one
-    before (not those of 1); self-attention at the lowest, which also reads a linear map of the condition to its
-    positions: scales and shifts alone are the same everywhere. Learned positions along each axis are added to the first
-    features, as places of an array have meanings of their own.
+    before (not those of 1); self-attention at the lowest. Scales and shifts are the same everywhere, so the first
+    features also have channels that are a linear map of the condition to all positions: what it says of single values
+    would be slow to learn through the lowest level. Learned positions along each axis are added to the first features,
+    as places of an array have meanings of their own.
 
     Args:
         shape: of a sample: (channels, *sides), one to three sides.
@@ -67,7 +68,13 @@ class UNet(nn.Module):
             nn.Parameter(torch.zeros(base, *(side if other == axis else 1 for other in range(dimensions))))
             for axis, side in enumerate(padded)
         )
-        skips, wide = [base], base
+        self.spread, self.spread_sides, wide = None, _affordable(padded, condition_size), base
+        if condition_size:
+            positions = math.prod(self.spread_sides)
+            given = min(SPREAD_CHANNELS, max(1, MOST_SPREAD // (condition_size * positions)))
+            self.spread = nn.Linear(condition_size, given * positions)
+            wide += given
+        skips = [wide]
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             for _ in range(options.blocks):
@@ -78,14 +85,7 @@ class UNet(nn.Module):
                 self.down.append(convolution(wide, wide, strides[level], strides[level]))
                 skips.append(wide)
         attention = PositionAttention(wide, options.attention_heads) if options.attention_heads else nn.Identity()
-        self.lowest = tuple(side // factor for side, factor in zip(padded, factors, strict=True))
-        self.spread, read = None, wide
-        if condition_size:
-            positions = math.prod(self.lowest)
-            given = min(base, max(1, MOST_SPREAD // (condition_size * positions)))
-            self.spread = nn.Linear(condition_size, given * positions)
-            read += given
-        self.middle = nn.ModuleList([block(read, wide), attention, block(wide, wide)])
+        self.middle = nn.ModuleList([block(wide, wide), attention, block(wide, wide)])
         self.up = nn.ModuleList()
         for level in reversed(range(len(widths))):
             for _ in range(options.blocks + 1):
@@ -110,12 +110,13 @@ class UNet(nn.Module):
         x = self.first(F.pad(x, self.padding))
         for positions in self.positions:
             x = x + positions
+        if self.spread is not None:
+            given = self.spread(condition).unflatten(1, (-1, *self.spread_sides)).to(x.dtype)
+            x = torch.cat([x, F.interpolate(given, x.shape[2:])], dim=1)
         skips = [x]
         for layer in self.down:
             x = layer(x, embedded) if isinstance(layer, Block) else layer(x)
             skips.append(x)
-        if self.spread is not None:
-            x = torch.cat([x, self.spread(condition).unflatten(1, (-1, *self.lowest)).to(x.dtype)], dim=1)
         for layer in self.middle:
             x = layer(x, embedded) if isinstance(layer, Block) else layer(x)
         for layer in self.up:
@@ -203,6 +204,14 @@ def _strides(sides: Sequence[int], count: int) -> list[tuple[int, ...]]:
     for _ in range(count):
         found.append(tuple(1 if side == 1 else 2 for side in left))
         left = [math.ceil(side / 2) for side in left]
+    return found
+
+
+def _affordable(sides: Sequence[int], condition_size: int) -> list[int]:
+    """The sides, halved until a map of the condition to all positions has at most `MOST_SPREAD` weights."""
+    found = list(sides)
+    while math.prod(found) * condition_size > MOST_SPREAD and math.prod(found) > 1:
+        found = [math.ceil(side / 2) for side in found]
     return found
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from eir_seq.modalities.cells import parse_cell
-from eir_seq.modalities.file_cells import FileCells
-from eir_seq.modalities.files import locate_content, name_of
+from eir_seq.modalities.file_cells import MOST, FileCells, most_frequent
+from eir_seq.modalities.files import is_bytes, is_file, locate_content, name_of
 from eir_seq.modalities.pictures import picture_size, problem
 from eir_seq.outputs.image.config import ImageOutputConfig
 
 
 @dataclass
 class TargetPictures(FileCells):
-    """The column of pictures of an output. Without `size` the first one decides the size."""
+    """The column of pictures of an output. Without `size` most of the first ones decide the size."""
 
     SECTION: ClassVar[str] = "outputs"
 
@@ -29,6 +29,11 @@ class TargetPictures(FileCells):
         """The picture of a cell; raises `ValueError` with the reason if there is none."""
         return locate_content(parse_cell(text), folder)
 
+    def settle(self, cells: Sequence[Any]) -> None:
+        """The size."""
+        if self.size is None and self.config.size is None:
+            self.size = most_frequent(map(_size, cells))
+
     def faults(self, cell: Any) -> Iterator[str]:
         """What is wrong with the picture of a row."""
         found = False
@@ -38,11 +43,19 @@ class TargetPictures(FileCells):
         if found or self.config.size is not None:
             return
         try:
-            check_size(cell, self.size, "the model predicts" if self.is_fitted else "the first one has")
+            check_size(cell, self.size, "the model predicts" if self.is_fitted else MOST)
         except ValueError as error:
             yield str(error)
         else:
             self.size = self.size or picture_size(cell)
+
+
+def _size(cell: Any) -> tuple[int, int] | None:
+    """That of the picture of a cell, if there is one."""
+    try:
+        return picture_size(cell) if is_file(cell) or is_bytes(cell) else None
+    except ValueError:
+        return None
 
 
 def check_size(cell: Any, size: tuple[int, int] | None, others: str = "the model predicts") -> None:

@@ -44,7 +44,7 @@ class ImageOutputConfig(GridOutputBase):
     size: Positive | Sides | None = Field(
         None,
         description="height and width in pixels, one number or [height, width], to which targets are resized; by "
-        "default all have the size of the first one, and others are refused",
+        "default all have the size of most of the first ones, and others are refused",
     )
     mode: Literal["L", "RGB", "RGBA"] = Field(
         "RGB", description="channels, to which targets are converted: gray, RGB colours, or colours with transparency"

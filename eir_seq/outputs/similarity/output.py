@@ -51,7 +51,8 @@ class FittedSimilarity(FittedOutput):
     """A similarity output.
 
     Raw outputs are those of `SimilarityHead`: the vector of each input, zeros where a row lacks it. Targets are (rows,
-    2 + inputs): score, number of the group, and a number for what is in each input, -1 where a row lacks it.
+    2 + inputs), integers: the score (`scores_of`), the number of the group, and a number for what is in each input, -1
+    where a row lacks it.
     """
 
     FITTED_FIELDS = ()
@@ -78,7 +79,7 @@ class FittedSimilarity(FittedOutput):
         return {} if column is None else {f"{self.name}_true": [_number(value) for value in rows[column]]}
 
     def targets(self, rows: TargetRows, ids: Sequence[str] | None = None) -> Tensor:
-        """Scores, groups and contents, FloatTensor (rows, 2 + inputs).
+        """Scores, groups and contents, LongTensor (rows, 2 + inputs).
 
         Raises:
             UserError: a score is beyond its range.
@@ -86,10 +87,10 @@ class FittedSimilarity(FittedOutput):
         contents = contents_of(rows, self._state.columns)
         count = len(contents[0])
         scores = torch.zeros(count) if self.config.column is None else self._scores(rows, ids)
-        groups = torch.full((count,), -1.0)
+        groups = torch.full((count,), -1)
         if self.config.group is not None:
             groups = numbered([rows[self.config.group]])
-        return torch.stack([scores, groups, *contents], dim=1)
+        return torch.stack([scores.view(torch.int32).long(), groups, *contents], dim=1)
 
     def _scores(self, rows: TargetRows, ids: Sequence[str] | None) -> Tensor:
         column, config = self.config.column, self.config
@@ -140,7 +141,7 @@ class FittedSimilarity(FittedOutput):
 
     def _terms(self, raw: Tensor, target: Tensor) -> Tensor:
         left, right, *negatives = self._vectors(raw)
-        kind, own, score = self.config.kind, (left * right).sum(dim=1), target[:, SCORE].float()
+        kind, own, score = self.config.kind, (left * right).sum(dim=1), scores_of(target)
         if kind == "cosine":
             return (own - score).square()
         if kind == "margin":
@@ -176,7 +177,7 @@ class FittedSimilarity(FittedOutput):
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """The loss and what the config declares for it. Contrastive losses compare blocks of `BLOCK` rows."""
-        kind, score = self.config.kind, target[:, SCORE]
+        kind, score = self.config.kind, scores_of(target)
         blocks = zip(torch.split(raw, BLOCK), torch.split(target, BLOCK), strict=True)
         values: dict[str, float] = {}
         if count := float(self.loss_counts({}, target).sum()):
@@ -201,7 +202,7 @@ class FittedSimilarity(FittedOutput):
 
     def _matching(self, target: Tensor) -> Tensor:
         """Rows that are pairs which match, (rows,)."""
-        return target[:, SCORE] > 0 if self.config.kind == "margin" else torch.ones(len(target), dtype=torch.bool)
+        return scores_of(target) > 0 if self.config.kind == "margin" else torch.ones(len(target), dtype=torch.bool)
 
     def _search(self, left: Tensor, right: Tensor, target: Tensor, matching: Tensor) -> Found:
         keys = target[:, GROUP if self.config.group is not None else FIRST].contiguous()
@@ -209,7 +210,7 @@ class FittedSimilarity(FittedOutput):
 
     def undefined(self, target: Tensor) -> dict[str, str]:
         """Correlations where all scores are the same, metrics of classes where they are not 0 and 1."""
-        kind, score, rows = self.config.kind, target[:, SCORE], f"{len(target):,} rows"
+        kind, score, rows = self.config.kind, scores_of(target), f"{len(target):,} rows"
         found: dict[str, str] = {}
         if kind in ("cosine", "margin"):
             if len(target) == 0 or score.min() == score.max():
@@ -229,7 +230,7 @@ class FittedSimilarity(FittedOutput):
         Of loss contrastive how many candidates are nearer than the match, plus half the distance, which is below 1.
         """
         left, right, *negatives = self._vectors(raw)
-        own, score = (left * right).sum(dim=1), target[:, SCORE]
+        own, score = (left * right).sum(dim=1), scores_of(target)
         if self.config.kind == "cosine":
             return (own - score).abs()
         if self.config.kind == "margin":
@@ -267,7 +268,7 @@ class FittedSimilarity(FittedOutput):
         if not len(kept):
             return columns
         # Which pairs match is what loss margin predicts: each row is searched by itself.
-        keys = torch.arange(len(kept)).float() if self.config.kind == "margin" else contents[:, 0].contiguous()
+        keys = torch.arange(len(kept)) if self.config.kind == "margin" else contents[:, 0].contiguous()
         found = search(left[kept], right[kept], keys, contents[:, 1].contiguous())
         nearest = kept[found.nearest].tolist()
 
@@ -297,6 +298,11 @@ class FittedSimilarity(FittedOutput):
             "loss": self.config.kind,
             "columns": dict(self._state.columns),
         }
+
+
+def scores_of(target: Tensor) -> Tensor:
+    """The scores of targets, (rows,), whose bits stand among integers: single precision counts rows to 2^24 alone."""
+    return target[:, SCORE].int().view(torch.float32)
 
 
 def alike(target: Tensor) -> Tensor:
@@ -336,12 +342,12 @@ def numbered(*parts: Sequence[Sequence[Any]]) -> Tensor:
 
     Example:
         >>> numbered([["a", "b", None, "a"]]).tolist()
-        [0.0, 1.0, -1.0, 0.0]
+        [0, 1, -1, 0]
     """
     known: dict[Any, int] = {}
     rows = (row for part in parts for row in zip(*part, strict=True))
     found = [-1 if all(cell is None for cell in row) else known.setdefault(row, len(known)) for row in rows]
-    return torch.tensor(found, dtype=torch.float32)
+    return torch.tensor(found, dtype=torch.long)
 
 
 def _column(rows: TargetRows, name: str) -> Sequence[Any]:
@@ -377,7 +383,7 @@ class Similarity(Output):
         """
         fitted = FittedSimilarity(SimilarityState(name=self.name, config=self.config, columns=self.columns))
         target, place = fitted.targets(train_rows, ids_of(train_rows)), f"outputs.{self.name}"
-        score, rows = target[:, SCORE], f"{len(target):,} training rows"
+        score, rows = scores_of(target), f"{len(target):,} training rows"
         if self.config.column is not None and score.min() == score.max():
             what = f"column {self.config.column!r} is the same on all {rows}; nothing to learn"
             raise UserError(Fault(f"{place}.column", what))

@@ -39,8 +39,8 @@ class BackgroundTracker:
         self._left_out = self._finished = False
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(build,), name=f"tracker {name}", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._work, args=(build,), name=f"tracker {name}", daemon=True)
+        self.thread.start()
 
     def call(self, act: Callable[[Tracker], object]) -> None:
         """Have the thread call `act` with the tracker; returns at once."""

@@ -279,7 +279,7 @@ def everything(run: Path) -> Outcome:
 
 
 def _hashes(place: Path) -> Outcome:
-    from eir_seq.training.checkpoints import hash_file
+    from eir_seq.files import hash_file
 
     return {p.relative_to(place).as_posix(): hash_file(p) for p in sorted(place.rglob("*")) if p.is_file()}
 

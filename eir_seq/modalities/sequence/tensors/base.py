@@ -62,6 +62,10 @@ class TensorSource(ABC):
     reads_offsets: ClassVar[bool] = False
     per_row: ClassVar[bool] = False
 
+    def in_memory(self, value: Any) -> Any:
+        """What Python code gives in place of a cell, see `FittedModality.in_memory`."""
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
     def resolve(self, cell: Any, folder: Path) -> Any:  # noqa: ARG002
         """The cell with files of `folder`, which holds the data file, found."""
         return cell

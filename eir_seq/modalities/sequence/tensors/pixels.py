@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eir_seq.modalities.base import RowSource, stacked
 from eir_seq.modalities.files import is_file, locate_content, name_of, source_of
-from eir_seq.modalities.pictures import BICUBIC, Resize, Scaling, problem
+from eir_seq.modalities.pictures import BICUBIC, Resize, Scaling, picture_in_memory, problem
 from eir_seq.modalities.sequence.tensors.base import Content, Places, TensorSource, tensor
 
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -47,6 +47,10 @@ class Picture(TensorSource):
     def scaling(self) -> Scaling:
         """How the picture becomes pixels."""
         return Scaling(self.size, self.channels, self.resize, self.edge, self.resample, self.width)
+
+    def in_memory(self, value: Any) -> Any:
+        """Pictures as the bytes of files."""
+        return picture_in_memory(value)
 
     def resolve(self, cell: Any, folder: Path) -> Any:
         """See `locate_content`."""
