@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import warm
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "tutorials").rglob("*.md")))
 """All documents for users."""
@@ -93,7 +95,10 @@ def run(command: Command, folder: Path, fast: Sequence[str] = FAST) -> subproces
     if command.words[1:3] == ("-m", "eir_seq") and command.trains and command.exit_code == 0:
         words += fast
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / ".cache"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    if words[1] == "-m":
+        done = warm.run(words[1:], cwd=folder, environment=environment, timeout=300)
+    else:
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == command.exit_code, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return done
 

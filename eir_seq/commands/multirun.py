@@ -79,6 +79,10 @@ class JobLauncher(Launcher, ABC):
             UserError: it cannot be used here.
         """
 
+    def added(self) -> list[str]:
+        """Overrides that each job gets from the launcher."""
+        return []
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:  # noqa: ARG002
         """Run a batch of jobs; the value of each is that of its monitored metric, for sweepers that look for the best.
 
@@ -88,7 +92,7 @@ class JobLauncher(Launcher, ABC):
         engine = self.engine()
         sweep = Sweep(self._folder, job_command, engine=engine)
         try:
-            jobs = sweep.run([list(filter_overrides(overrides)) for overrides in job_overrides])
+            jobs = sweep.run([[*filter_overrides(overrides), *self.added()] for overrides in job_overrides])
         finally:
             engine.close()
         before = JobLauncher.finished[1] if JobLauncher.finished is not None else []
@@ -124,7 +128,19 @@ class RayLauncher(JobLauncher):
 
         options = self._options
         Sweep(self._folder, job_command).make_folder("hydra.sweep.dir")
-        return RayCluster(options, self._folder, options.n_jobs, options.gpus_per_job, options.cpus_per_job)
+        return RayCluster(
+            options,
+            self._folder,
+            options.n_jobs,
+            options.gpus_per_job,
+            options.cpus_per_job,
+            nodes=options.nodes_per_job,
+        )
+
+    def added(self) -> list[str]:
+        """The number of machines of a training."""
+        nodes = self._options.nodes_per_job
+        return [f"++trainer.num_nodes={nodes}"] if nodes > 1 else []
 
 
 class SlurmLauncher(JobLauncher):

@@ -92,11 +92,14 @@ class ProcessLauncher(Strict):
 
 
 class RayLauncher(RayConfig):
-    """``hydra/launcher=ray``: each job on a node of a Ray cluster."""
+    """``hydra/launcher=ray``: each job on a node of a Ray cluster, or on several."""
 
     n_jobs: Positive | None = Field(None, description=f"{_N_JOBS}; absent: as many as the cluster has room for")
     gpus_per_job: Gpus = Field(None, description=f"{_GPUS}none")
     cpus_per_job: Positive | None = Field(None, description=f"{_CPUS}1")
+    nodes_per_job: Positive = Field(
+        1, description="nodes that each training is shared by, each with these GPUs and CPUs; sets trainer.num_nodes"
+    )
 
 
 class SlurmLauncher(SlurmConfig):

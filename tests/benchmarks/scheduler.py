@@ -93,9 +93,9 @@ def main(engine: str, trials: int, sampler: str = "random") -> None:
 
         return measure
 
-    search.job_command = job_command  # type: ignore[assignment]
+    search.job_command = job_command  # type: ignore[attr-defined, assignment]
     search._build = lambda everything: None
-    checks.preflight = lambda *_: ()  # type: ignore[assignment]
+    checks.preflight = lambda *_: ()  # type: ignore[attr-defined, assignment]
     kinds: list[type[engines.Runner]] = [engines.LocalRunner]
     words = [f"sweep.engine={engine}", "sweep.n_jobs=2"]
     if engine == "ray":

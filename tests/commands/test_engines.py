@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +18,9 @@ from eir_seq.commands import main, multirun
 from eir_seq.commands.engines import Launch
 from eir_seq.commands.engines.processes import Slots, visible_gpus
 from eir_seq.commands.engines.remote import Remote
-from eir_seq.config.engines import SlurmConfig
+from eir_seq.config.engines import RayConfig, SlurmConfig
 from eir_seq.inference.jobs import read_jobs
-from tests.config.project import make_project
+from tests.config.project import MINE, make_project
 
 FAKE_JOB = """
 import json, os, pathlib, signal, sys, time
@@ -66,6 +68,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_job: Path) -> 
 
 
 def _starts(folder: Path, number: int) -> list[str]:
+    if not (folder / str(number) / "starts").exists():
+        return []
     return (folder / str(number) / "starts").read_text().splitlines()
 
 
@@ -244,3 +248,65 @@ def test_jobs_run_by_ray(project: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "hydra.launcher.gpus_per_job: 4 GPU, and no node has more than 0" in capsys.readouterr().err
     assert main([*words, "seed=6", "hydra.launcher.resources={a100: 1}"]) == 2
     assert "hydra.launcher.resources.a100: 1 a100, and no node has more than 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ray_shares_a_training_between_two_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
+    from ray.cluster_utils import Cluster
+
+    make_project(tmp_path, MINE.replace("  stars:\n    type: regression\n    column: stars\n", ""))
+    monkeypatch.chdir(tmp_path)
+    root = str(Path(__file__).resolve().parents[2])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    short = ["trainer.max_steps=3", "data.limit=64", "inputs.review.max_length=32", "trainer.accelerator=cpu"]
+    words = ["-m", "experiment=mine", "seed=1", *short, f"data.cache_dir={tmp_path / 'cache'}"]
+    on_ray = ["hydra/launcher=ray", "hydra.launcher.nodes_per_job=2", "hydra.sweep.dir=two"]
+    small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    try:
+        address = f"hydra.launcher.address={cluster.address}"
+        assert main([*words, *on_ray, address]) == 2  # there is one node
+        cluster.add_node(**small)
+        assert main([*words, *on_ray, address]) == 0
+    finally:
+        cluster.shutdown()
+    assert main([*words, "hydra.sweep.dir=one"]) == 0
+    one, two = (json.loads((tmp_path / name / "0" / "result.json").read_text()) for name in ("one", "two"))
+    # The first step differs by the order of sums, later ones by dropout, which each process draws.
+    assert one["monitor"]["value"] == pytest.approx(two["monitor"]["value"], rel=0.02)
+    assert "2 processes share each batch" in (tmp_path / "two" / "0" / "log.txt").read_text()
+    assert (tmp_path / "two" / "jobs" / "0.node-1.log").exists()
+
+
+@pytest.mark.slow
+def test_a_training_starts_again_when_one_of_its_nodes_is_lost(
+    tmp_path: Path, fake_job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
+    from ray.cluster_utils import Cluster
+
+    from eir_seq.commands.engines.ray import RayCluster
+
+    root = str(Path(__file__).resolve().parents[2])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    small: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    try:
+        _, doomed = (cluster.add_node(**small, resources={"spot": 1}) for _ in range(2))
+        config = RayConfig(address=cluster.address, resources={"spot": 1}, max_failures=1)
+        engine = RayCluster(config, tmp_path, nodes=2)
+        launch = Launch((sys.executable, str(fake_job), "seed=9", str(tmp_path / "0")), tmp_path / "0.log")
+        (task,) = engine.start([launch])
+        _wait_for(lambda: task.poll() is None and task.begun and len(_starts(tmp_path, 0)) == 2, 120)
+        cluster.remove_node(doomed, allow_graceful=False)
+        _wait_for(lambda: task.poll() is None and not task.begun, 120)
+        (tmp_path / "0" / "saved").touch()
+        cluster.add_node(**small, resources={"spot": 1})
+        assert task.wait() == 0
+        assert len(_starts(tmp_path, 0)) == 4
+    finally:
+        ray.shutdown()
+        cluster.shutdown()

@@ -69,7 +69,7 @@ def table(cells: Sequence[Cell], results: Results, seeds: int) -> str:
             continue
         scores = {output: [one["scores"][output] for one in found] for output in found[0]["scores"]}
         means = ", ".join(f"{output} {fmean(values):.3f}" for output, values in scores.items())
-        spread = ", ".join(f"{stdev(values) if len(values) > 1 else 0:.3f}" for values in scores.values())
+        spread = ", ".join(f"{stdev(values):.3f}" for values in scores.values()) if len(found) > 1 else ""
         if len(found) < seeds:
             means += f" ({len(found)} of {seeds} seeds)"
         seconds = fmean(one["seconds"] for one in found)

@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,6 +41,7 @@ class RayCluster(Engine):
         gpus: of each.
         cpus: of each.
         place: the beginning of config keys, for faults.
+        nodes: that each command is started on, with what distinguishes them as variables.
 
     Raises:
         UserError: Ray is missing, the cluster cannot be reached, has not what a command needs, or not the folder.
@@ -55,13 +57,14 @@ class RayCluster(Engine):
         *,
         place: str = "hydra.launcher.",
         unit: str = "job",
+        nodes: int = 1,
     ) -> None:
         self.at_once = at_once
-        self._config, self._cpus = config, cpus
+        self._config, self._cpus, self._nodes = config, cpus, nodes
         self.resources = resources_of(config, gpus, cpus)
         connect(config, f"{section_of(place)}address")
         try:
-            check_nodes(config, self.resources, place, unit)
+            check_nodes(config, self.resources, place, unit, nodes)
             check_folder(folder, "hydra.sweep.dir" if place.startswith("hydra") else f"{place}dir")
         except BaseException:
             self.close()
@@ -71,16 +74,17 @@ class RayCluster(Engine):
         """Give each to an actor, which waits for room on a node."""
         import ray
 
-        resources = dict(self.resources)
+        variables = forwarded(self._config.environment) | threads(self._cpus)
+        if self._nodes > 1:
+            from eir_seq.commands.engines.ray_group import RayGroup
+
+            most = self._config.max_failures
+            return [RayGroup(remotes(launch, variables, self._nodes), self.resources, most) for launch in launches]
         actor = ray.remote(Runner).options(
-            num_cpus=resources.pop("CPU"),
-            num_gpus=resources.pop("GPU", 0),
-            resources=resources,
-            max_concurrency=2,  # a signal comes while a command runs
+            **options_of(self.resources),
             max_restarts=self._config.max_failures,
             max_task_retries=self._config.max_failures,
         )
-        variables = forwarded(self._config.environment) | threads(self._cpus)
         return [_RayTask(actor.remote(Remote(launch, variables))) for launch in launches]
 
     def close(self) -> None:
@@ -100,8 +104,17 @@ class Runner:
         """The name of its node; answered once it runs."""
         return node()
 
-    def run(self) -> int:
-        """Run the command; returns its exit code."""
+    def endpoint(self) -> tuple[str, int]:
+        """The address of its node, and a port that is free there."""
+        import ray
+
+        with socket.socket() as found:
+            found.bind(("", 0))
+            return ray.util.get_node_ip_address(), int(found.getsockname()[1])
+
+    def run(self, variables: Mapping[str, str] | None = None) -> int:
+        """Run the command, with further variables; returns its exit code."""
+        self._remote.add(variables or {})
         return self._remote.run()
 
     def signal(self, number: int) -> None:
@@ -126,7 +139,7 @@ class _RayTask(Task):
 
     @property
     def begun(self) -> bool:
-        return _is_ready(self._where)
+        return is_ready(self._where)
 
     @property
     def reason(self) -> str:
@@ -135,7 +148,7 @@ class _RayTask(Task):
     def poll(self) -> int | None:
         import ray
 
-        if self._found is None and _is_ready(self._code):
+        if self._found is None and is_ready(self._code):
             try:
                 self._found = int(ray.get(self._code))
             except ray.exceptions.RayActorError as error:
@@ -225,24 +238,39 @@ def resources_of(config: RayConfig, gpus: float | None, cpus: int | None) -> dic
     return {**found, "GPU": gpus} if gpus else found
 
 
+def options_of(resources: Mapping[str, float]) -> dict[str, Any]:
+    """The options of an actor that has these resources, and takes a signal while a command runs."""
+    other = dict(resources)
+    return {"num_cpus": other.pop("CPU"), "num_gpus": other.pop("GPU", 0), "resources": other, "max_concurrency": 2}
+
+
+def remotes(launch: Launch, variables: Mapping[str, str], nodes: int) -> list[Remote]:
+    """A command for each of several nodes; what those beside the first print goes to logs of their own."""
+    logs = [launch.log, *(launch.log.with_suffix(f".node-{number}.log") for number in range(1, nodes))]
+    return [Remote(replace(launch, log=log), variables) for log in logs]
+
+
 def threads(cpus: int | None) -> dict[str, str]:
     """The variable that holds how many threads a command has."""
     return {"OMP_NUM_THREADS": str(cpus or 1)}
 
 
-def check_nodes(config: RayConfig, resources: Mapping[str, float], place: str, unit: str) -> None:
-    """Whether a node has what a command needs.
+def check_nodes(config: RayConfig, resources: Mapping[str, float], place: str, unit: str, count: int = 1) -> None:
+    """Whether a node, or several, have what a command needs.
 
     Raises:
-        UserError: none has.
+        UserError: they have not.
     """
     import ray
 
     if config.autoscaling:
         return
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if any(all(node.get(name, 0) >= needed for name, needed in resources.items()) for node in nodes):
+    fit = sum(all(node.get(name, 0) >= needed for name, needed in resources.items()) for node in nodes)
+    if fit >= count:
         return
+    if fit:
+        raise UserError(Fault(f"{place}nodes_per_{unit}", f"{count}, and {fit} nodes have what each needs"))
     keys = {"CPU": f"{place}cpus_per_{unit}", "GPU": f"{place}gpus_per_{unit}"}
     section = section_of(place)
     faults = []
@@ -310,7 +338,8 @@ def node() -> str:
     return f"node {socket.gethostname()}{f', GPU {gpus}' if gpus else ''}"
 
 
-def _is_ready(reference: Any) -> bool:
+def is_ready(reference: Any) -> bool:
+    """Whether an actor has answered, or is gone."""
     import ray
 
     return bool(ray.wait([reference], timeout=0)[0])

@@ -45,6 +45,10 @@ class Remote:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_process": None, "_ending": False}
 
+    def add(self, variables: Mapping[str, str]) -> None:
+        """Give it further variables."""
+        self._environment = {**self._environment, **variables}
+
     @property
     def pid(self) -> int | None:
         """Its process, once it has started."""

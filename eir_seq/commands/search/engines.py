@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -13,32 +11,14 @@ from eir_seq.commands.engines import Launch
 from eir_seq.commands.engines.processes import Processes
 from eir_seq.commands.engines.ray import require_ray
 from eir_seq.commands.engines.slurm import Slurm
+from eir_seq.commands.search.runner import LOOK_SECONDS, Runner, Watch, say_redacted
 from eir_seq.commands.search.study import Study
-from eir_seq.commands.search.worker import Worker, line_of_end, line_of_start
+from eir_seq.commands.search.worker import Worker
 from eir_seq.commands.sweep import last_line
-from eir_seq.inference.jobs import JOBS, read_jobs
-from eir_seq.machine import say
-from eir_seq.training.redaction import redact
+from eir_seq.inference.jobs import JOBS
 
 if TYPE_CHECKING:
     from eir_seq.commands.search import Search
-
-LOOK_SECONDS = 1.0
-"""How often is looked at trials that run elsewhere."""
-
-
-class Runner(ABC):
-    """Runs the trials of a search.
-
-    What is wrong with it is said when it is made, before the first trial.
-    """
-
-    @abstractmethod
-    def run(self, study: Study) -> int | None:
-        """Run trials until the study has no more; returns the signal that came before, if one did."""
-
-    def close(self) -> None:  # noqa: B027
-        """Let go of a cluster."""
 
 
 @contextmanager
@@ -82,7 +62,7 @@ class LocalRunner(Runner):
             search.objectives,
             search.request.config,
             finished=lambda: search.write(study),
-            say=_say,
+            say=say_redacted,
         ).run()
         return self._jobs.stopped_by
 
@@ -115,7 +95,7 @@ class SlurmRunner(Runner):
                 started = self._engine.start([Launch(command, log, {"PYTHONUNBUFFERED": "1"}) for log in missing])
                 found |= dict(zip(missing, started, strict=True))
             self._jobs.running = {n: (task, 0.0) for n, task in enumerate(map(found.get, logs)) if task is not None}
-            _say(f"{len(self._jobs.running)} workers in SLURM's queue; their output is in {logs[0].parent}")
+            say_redacted(f"{len(self._jobs.running)} workers in SLURM's queue; their output is in {logs[0].parent}")
             if self._jobs.stopped_by is not None:  # the signal came before
                 self._jobs.end_running()
             while self._jobs.running:
@@ -123,43 +103,9 @@ class SlurmRunner(Runner):
                     if (code := task.poll()) is not None:
                         del self._jobs.running[number]
                         if code != 0 and self._jobs.stopped_by is None:
-                            _say(
+                            say_redacted(
                                 f"worker {number} ended with exit code {code}: {task.reason or last_line(logs[number])}"
                             )
                 watch.look()
                 time.sleep(LOOK_SECONDS)
         return self._jobs.stopped_by
-
-
-class Watch:
-    """Tells of the trials that others run, and writes their table."""
-
-    def __init__(self, study: Study, search: Search) -> None:
-        self._study, self._search = study, search
-        self._keys = {item.key for item in search.request.space}
-        self._begun: dict[int, str | None] = {}
-        self._ended = {trial.number for trial in study.trials() if trial.state != "running"}
-
-    def look(self) -> None:
-        """Tell what has happened since the last look."""
-        trials = self._study.trials()
-        new = [trial for trial in trials if trial.number not in self._ended]
-        if not new:
-            return
-        jobs = {job.number: job for job in read_jobs(self._search.folder)}
-        for trial in new:
-            job = jobs.get(trial.number)
-            if job is not None and job.started and self._begun.get(trial.number) != job.started:
-                again = trial.number in self._begun
-                self._begun[trial.number] = job.started
-                _say(line_of_start(job, self._keys, taken_over=again))
-            if trial.state != "running":
-                self._ended.add(trial.number)
-                seconds = job.seconds if job is not None else None
-                _say(line_of_end(trial.number, trial.state, seconds, trial.values, trial.message))
-        if any(trial.state != "running" for trial in new):
-            self._search.write(self._study)
-
-
-def _say(line: str) -> None:
-    say(str(redact(line)), sys.stdout)
