@@ -31,6 +31,7 @@ PACKAGES = {
     "config": "schema, composition, checks",
     "models": "families, layers, heads, generation",
     "samples": "data that ship",
+    "remote": "files by URL",
     "registry": "names to module:Name",
     "cache": "features on disk",
     "machine": "full disks, file handles, shared memory",

@@ -57,6 +57,11 @@ class Spool:
         if self._bytes > self._memory:
             self._open(batch.schema)
 
+    @property
+    def filled(self) -> bool:
+        """Whether there is any row."""
+        return self._file is not None or bool(self._kept or self._tables)
+
     def table(self) -> pa.Table:
         """All rows; nothing can be added afterwards."""
         self._close()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from eir_seq.commands.keys import described_keys, read_keys
+from eir_seq.commands.keys import described_keys, local_run, local_test, read_keys
 from eir_seq.commands.predict import PredictDataConfig
 from eir_seq.config.schema import Strict
 from eir_seq.config.strict import Positive
 from eir_seq.machine import importing
+from eir_seq.remote import named_by_url
 
 _HELP = """\
   python -m eir_seq embed run=RUN [data.test=FILE] [input=NAME] [output=FILE] [KEY=VALUE ...]
@@ -52,9 +54,16 @@ def run(arguments: list[str]) -> int:
     with importing():
         from eir_seq.inference.embed import embed
 
-    written = embed(
-        Path(config.run),
-        test=config.data.test,
+    with named_by_url():
+        written = _embedded(config, embed)
+    print(f"vectors: {written}")
+    return 0
+
+
+def _embedded(config: EmbedConfig, embed: Callable[..., Path]) -> Path:
+    return embed(
+        local_run(config.run),
+        test=local_test(config.data.test),
         input=config.input,
         output=None if config.output is None else Path(config.output),
         normalize=config.normalize,
@@ -62,5 +71,3 @@ def run(arguments: list[str]) -> int:
         accelerator=config.accelerator,
         reading=config.data.reading,
     )
-    print(f"vectors: {written}")
-    return 0

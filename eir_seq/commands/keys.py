@@ -14,6 +14,7 @@ from eir_seq.config.folders import home_fault
 from eir_seq.config.overrides import parse_overrides
 from eir_seq.config.schema import Strict
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.remote import fetched_bundle, is_url, local_file, url_fault
 
 T = TypeVar("T", bound=Strict)
 
@@ -58,11 +59,22 @@ def read_keys(arguments: Sequence[str], keys: type[T], paths: Sequence[str], exi
     faults = [
         Fault(place, f"no such file or folder: {path!r}{_nearest_file(path)}", "command line")
         for place, path in named.items()
-        if place in existing and not Path(path).expanduser().exists()
+        if place in existing and not is_url(path) and not Path(path).expanduser().exists()
     ]
+    faults += [fault for place, path in named.items() if is_url(path) and (fault := url_fault(path, place)) is not None]
     if faults:
         raise UserError(*faults)
     return config
+
+
+def local_run(run: str) -> Path:
+    """A run folder or bundle; of one by URL, a copy of the bundle in the cache. Raises `UserError` if there is none."""
+    return fetched_bundle(run) if is_url(run) else Path(run).expanduser()
+
+
+def local_test(test: str | None) -> str | None:
+    """A file with rows; of one by URL, a copy in the cache. Raises `UserError` if it cannot be fetched."""
+    return test if test is None else local_file(test, "data.test")
 
 
 def described_keys(keys: type[Strict], data: type[Strict]) -> str:

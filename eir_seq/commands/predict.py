@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from eir_seq.commands.keys import described_keys, read_keys
+from eir_seq.commands.keys import described_keys, local_run, local_test, read_keys
 from eir_seq.commands.preflight import prediction_faults
 from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.schema import Strict
 from eir_seq.config.strict import Delimiter, Positive
 from eir_seq.errors import UserError
 from eir_seq.machine import importing
+from eir_seq.remote import named_by_url
 
 _HELP = """\
   python -m eir_seq predict run=RUN [data.test=FILE] [KEY=VALUE ...]
@@ -81,17 +82,21 @@ def run(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments or not arguments:
         print(_HELP.format(keys=described_keys(PredictConfig, PredictDataConfig)))
         return 0
-    config = predict_config(arguments)
-    run_dir = Path(config.run).expanduser()
+    with named_by_url():
+        return _predict(predict_config(arguments))
+
+
+def _predict(config: PredictConfig) -> int:
+    run_dir, test = local_run(config.run), local_test(config.data.test)
     bundle = run_dir / "bundle" if (run_dir / "bundle").is_dir() else run_dir
-    if faults := list(prediction_faults(bundle, config.data.test, config.data.reading)):
+    if faults := list(prediction_faults(bundle, test, config.data.reading)):
         raise UserError(*faults)
     with importing():
         from eir_seq.inference.predict import predict
 
     written = predict(
-        Path(config.run),
-        test=config.data.test,
+        run_dir,
+        test=test,
         output=None if config.output is None else Path(config.output),
         batch_size=config.batch_size,
         accelerator=config.accelerator,

@@ -17,6 +17,7 @@ from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.config.sections import Sections
 from eir_seq.config.start_from import modules_of
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.remote import is_url, url_fault
 
 
 def preflight(sections: Sections, config: ExperimentConfig | None) -> Iterator[Fault]:
@@ -45,6 +46,10 @@ def start_faults(config: ExperimentConfig) -> Iterator[Fault]:
         return
     from eir_seq.training.folder import read_config
 
+    if is_url(start.run):
+        if (fault := url_fault(start.run, "start_from.run")) is not None:
+            yield fault
+        return
     folder = Path(start.run).expanduser()
     if not folder.is_dir():
         names = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
@@ -67,12 +72,12 @@ def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = Tru
         from eir_seq.samples import SAMPLES, sample_path
 
         train = str(sample_path(data.name)) if data.name in SAMPLES else None
-    named = {"train": train, "validation": data.validation, "test": data.test}
+    named = {"train": None if data.streaming else train, "validation": data.validation, "test": data.test}
     paths = {split: os.path.expanduser(path) for split, path in named.items() if isinstance(path, str)}
     if any(map(os.path.isdir, paths.values())):  # of one text file per row; the other columns are those of the labels
         paths = {"labels": os.path.expanduser(data.labels)} if data.labels is not None else {}
         columns = columns.without("input").without("group")
-    if not paths or not columns.places:
+    if not (paths or data.streaming) or not columns.places:
         return
     from eir_seq.data.id_lists import is_id_list
     from eir_seq.data.readers.base import wanted_of
@@ -83,7 +88,17 @@ def table_faults(data: DataConfig, columns: Columns, *, need_targets: bool = Tru
         optional = optional.union(columns.of("input"))
     wanted = wanted_of(columns, data, optional)
     reported: set[Fault] = set()
+    if data.streaming and train is not None and not is_url(train):
+        from eir_seq.data.stream.shards import open_shards
+
+        try:
+            open_shards(data, wanted)
+        except UserError as error:
+            yield from error.faults
+            reported.update(error.faults)
     for split, path in paths.items():
+        if is_url(path) and (fault := url_fault(path, f"data.{split}")) is not None:
+            yield fault
         if not os.path.exists(path):
             continue  # which the rules of the config have said
         if split in ("validation", "test") and need_targets and is_id_list(path, data, columns):

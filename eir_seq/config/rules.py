@@ -18,6 +18,7 @@ from eir_seq.config.metrics import AVERAGE, find_metric, nearest_metric
 from eir_seq.config.outputs import HeadOutputBase
 from eir_seq.config.schema import DataConfig
 from eir_seq.config.sections import Sections
+from eir_seq.config.streaming_rules import streaming_faults
 from eir_seq.config.strict import ignored
 from eir_seq.config.training_rules import training_faults
 from eir_seq.errors import Fault, nearest
@@ -70,7 +71,7 @@ def _missing_files(data: DataConfig) -> Iterator[Fault]:
             yield from _missing_file(f"data.{key}", value)
     given = {key: getattr(data, key) for key in ("train", "validation", "test")}
     paths = {key: os.path.expanduser(value) for key, value in given.items() if isinstance(value, str)}
-    folders = [key for key, path in paths.items() if os.path.isdir(path)]
+    folders = [key for key, path in paths.items() if os.path.isdir(path) and not (data.streaming and key == "train")]
     for key, path in paths.items():
         if folders and os.path.isfile(path) and (key == "train" or "train" not in folders):  # else it may list ids
             message = f"{given[key]} is a file, and data.{folders[0]} is a folder of text files"
@@ -343,6 +344,9 @@ def _mixing(sections: Sections) -> Iterator[Fault]:
 def _run(sections: Sections) -> Iterator[Fault]:
     if sections.run is not None and sections.run.dir is not None:
         yield from ignored("run", sections.run, "root", "with run.dir")
+        data = sections.data
+        if "://" in sections.run.dir and data is not None and data.folds is not None and data.fold is None:
+            yield Fault("run.dir", "cannot be a URL with data.folds; train each fold (data.fold) by itself")
 
 
 def _cache(sections: Sections) -> Iterator[Fault]:
@@ -356,6 +360,7 @@ _RULES: tuple[Callable[[Sections], Iterator[Fault]], ...] = (
     _source_keys,
     _validation_draw,
     _folds,
+    streaming_faults,
     _validation_needed,
     _weighted_sampling,
     _inputs,

@@ -117,6 +117,17 @@ class DataConfig(Strict):
         "sampled by the mean of the inverse frequencies of their classes",
     )
     num_workers: int = Field(0, ge=0, le=256, description="processes that prepare batches")
+    streaming: bool = Field(
+        False,
+        description="read the training rows again in each epoch instead of keeping them: `train` names files (parquet, "
+        "arrow, csv, tsv, jsonl, txt with a row per line), a folder or a pattern of them, or a Hub split",
+    )
+    shuffle_buffer: Positive = Field(
+        10_000, description="streamed rows that are held, shuffled, and batched by length at a time"
+    )
+    fit_rows: Positive = Field(
+        50_000, description="size of the random sample of streamed rows that inputs and outputs are fitted on"
+    )
     cache_dir: str | None = Field(None, description="the earlier name of cache.dir")
 
     @field_validator("validation", "test", mode="before")

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from eir_seq.config.mixing import MixingConfig
 from eir_seq.config.schema import DataConfig
-from eir_seq.data.batching import evaluation_batches
+from eir_seq.data.batching import Rows as BatchRows
+from eir_seq.data.batching import evaluation_batches, part_of
 from eir_seq.data.encoded import Progress
 from eir_seq.data.missing import Mask, Missing, PresentRows, drop_inputs, no_tensors, rows_where
 from eir_seq.data.mixing import pair_rows
@@ -45,6 +46,16 @@ class BatchKey:
     """Whether the rows count in the loss. Those of a process do not that had none of its own in a small batch."""
 
 
+def own_key(batch: BatchRows, epoch: int, rank: int, world_size: int) -> BatchKey:
+    """The part of a training batch that is a process's; of a batch with fewer rows than processes, maybe none of them.
+
+    Every process takes part in every step: one without a row of its own gets one that does not count.
+    """
+    own = part_of(batch, rank, world_size)
+    rows = own if len(own) else batch[:1]
+    return BatchKey(tuple(rows.tolist()), epoch, counted=len(own) > 0)
+
+
 @dataclass(frozen=True)
 class EncodedSplit:
     """A map from `BatchKey` to batches. Small when pickled: encoded rows stay in their files."""
@@ -65,27 +76,29 @@ class EncodedSplit:
     """By input the probability that a row loses it in training."""
     mixing: MixingConfig | None = None
     """How the rows of a training batch are mixed."""
+    row_numbers: NDArray[np.int64] | None = None
+    """The numbers of the rows in their table, (rows,), by which random numbers are drawn; None: these are all rows."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, key: BatchKey) -> Batch:
         """The batch of these rows, in this order."""
-        draw, index = Draw(self.seed, key.epoch), torch.tensor(key.rows)
+        draw, index, rows = Draw(self.seed, key.epoch), torch.tensor(key.rows), list(key.rows)
+        numbers = rows if self.row_numbers is None else self.row_numbers[rows].tolist()
         batch: Batch = {
-            "row": index,
+            "row": torch.tensor(numbers),
             "id": [self.ids[row] for row in key.rows],
-            "inputs": {name: collate(self.inputs[name], key.rows, draw) for name, collate in self.collators.items()},
+            "inputs": {name: collate(self.inputs[name], numbers, draw) for name, collate in self.collators.items()},
             "targets": {name: values[index] for name, values in self.targets.items()},
         }
-        rows = list(key.rows)
         present = {name: mask[rows] for name, mask in self.present.items()}
         if self.dropout and key.epoch is not None:
-            present = drop_inputs(present, self.inputs, self.dropout, rows, draw)
+            present = drop_inputs(present, self.inputs, self.dropout, numbers, draw)
         if present:
             batch["present"] = {name: torch.from_numpy(mask) for name, mask in present.items()}
         if self.mixing is not None and key.epoch is not None:
-            batch["mixing"] = pair_rows(self.mixing, rows, present, draw)
+            batch["mixing"] = pair_rows(self.mixing, numbers, present, draw)
         if not key.counted:
             batch["uncounted"] = True
         if self.labelled:
@@ -161,6 +174,7 @@ def encode_split(
     missing: Missing | None = None,
     dropout: Mapping[str, float] = MappingProxyType({}),
     mixing: MixingConfig | None = None,
+    review: bool = True,
 ) -> tuple[EncodedSplit, list[str]]:
     """Encode all inputs of a split, and warnings about them.
 
@@ -169,6 +183,7 @@ def encode_split(
     (classes that training did not have, nothing but unknown tokens).
 
     `dropout`: by input the probability that a row loses it in training. `mixing`: how training rows are mixed.
+    `review`: say what looks wrong, and refuse what cannot be used at all.
     """
     ids = list(rows[ID])
     collators: dict[str, Collator] = {name: fitted.collator for name, fitted in inputs.items()}
@@ -194,7 +209,7 @@ def encode_split(
             encoded[name] = PresentRows.of(some, mask)
             continue
         encoded[name] = cache.encode(rows, fitted, f"{name}: {split}", progress)
-        warnings += fitted.review(encoded[name], split)
+        warnings += fitted.review(encoded[name], split) if review else []
         encoded[name], ids = fitted.arrange(encoded[name], ids, split)
     text_bytes = {name: source.numbers(BYTES) for name, source in encoded.items() if BYTES in source.features}
     targets: dict[str, Tensor] = {}

@@ -117,8 +117,8 @@ class EncodedRows:
 class EncodedInMemory:
     """A few encoded rows that no file holds, e.g. of one request."""
 
-    def __init__(self, fitted: FittedModality, rows: Mapping[str, Sequence[Any]]) -> None:
-        self._encoded = fitted.encode(rows)
+    def __init__(self, fitted: FittedModality, rows: Mapping[str, Sequence[Any]] | pa.Table) -> None:
+        self._encoded = fitted.encode_table(rows) if isinstance(rows, pa.Table) else fitted.encode(rows)
 
     @property
     def features(self) -> list[str]:

@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, batches_within, part_of
-from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split
+from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, batches_within
+from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split, own_key
 from eir_seq.data.encoded import EncodingCache, Progress
 from eir_seq.data.missing import Missing
 from eir_seq.data.source import Splits
@@ -80,9 +80,7 @@ class EpochSampler(Sampler[BatchKey]):
         return self.order.batches(0 if self.fixed else epoch)[: len(self)]
 
     def _key(self, batch: Rows, epoch: int) -> BatchKey:
-        own = part_of(batch, self.rank, self.world_size)
-        rows = own if len(own) else batch[:1]  # every process takes part in every step
-        return BatchKey(tuple(rows.tolist()), epoch, counted=len(own) > 0)
+        return own_key(batch, epoch, self.rank, self.world_size)
 
 
 class FixedSampler(SequentialSampler):
@@ -185,8 +183,9 @@ class DataModule(pl.LightningDataModule):
         """Training batches of this process, the same number in every epoch."""
         return len(self._training_sampler)
 
-    def set_position(self, epoch: int, batches_done: int) -> None:
+    def set_position(self, epoch: int, batches_done: int, window: Sequence[int] = ()) -> None:
         """The next training batches are those of `epoch` after the first `batches_done`."""
+        del window  # of streamed rows
         self._training_sampler.set_position(epoch, batches_done)
 
     def costliest_batches(
@@ -273,6 +272,15 @@ class DataModule(pl.LightningDataModule):
         assert self._sampler is not None, "there are no training rows"
         return self._sampler
 
+    @property
+    def _epoch_batches(self) -> int:
+        """Training batches of an epoch without the limit."""
+        return self._training_sampler.whole
+
+    def trial_keys(self) -> list[BatchKey]:
+        """Batches of `encoded["train"]` as those of the first epoch, by which a run is tried."""
+        return list(self._training_sampler)
+
     def _training_order(self) -> TrainingOrder:
         data = self.config.data
         return TrainingOrder(
@@ -332,7 +340,7 @@ class DataModule(pl.LightningDataModule):
         for split, encoded in self.encoded.items():
             if (limit := settings.limit_of(split)) is None:
                 continue
-            whole = self._training_sampler.whole if split == "train" else len(encoded.in_order(self.config.data))
+            whole = self._epoch_batches if split == "train" else len(encoded.in_order(self.config.data))
             same = ", the same in every epoch" if split == "train" and settings.overfit_batches is not None else ""
             yield f"only {batches_within(limit, whole):,} of {whole:,} batches of {split} are used{same}"
 
@@ -347,7 +355,7 @@ class DataModule(pl.LightningDataModule):
                     sampler=sampler,
                     collate_fn=as_it_is,
                     num_workers=workers,
-                    worker_init_fn=_outlive_signals,
+                    worker_init_fn=outlive_signals,
                     persistent_workers=workers > 0,
                     pin_memory=torch.cuda.is_available(),
                     generator=torch.Generator().manual_seed(derive_seed(self.config.seed, "loader", split)),
@@ -355,7 +363,7 @@ class DataModule(pl.LightningDataModule):
         return self._loaders[split]
 
 
-def _outlive_signals(_: int) -> None:
+def outlive_signals(_: int) -> None:
     """Ctrl-C and a scheduler's SIGTERM go to the whole process group: batches must come until the run has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))

@@ -22,10 +22,12 @@ from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.columns import as_numbers, as_text, without_markers
 from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import Reader, Wanted
-from eir_seq.data.source import source_paths
+from eir_seq.data.source import local_data, source_paths
 from eir_seq.errors import Fault, UserError
 from eir_seq.registry import SOURCES
 
+HEAD = 10_000
+"""Rows of a streamed table that are looked at."""
 FEW = 10
 """Different whole numbers up to which a column holds categories."""
 
@@ -65,6 +67,10 @@ class _Table:
         return path, "data.train"
 
     def _read(self, wanted: Wanted) -> pa.Table:
+        if self.data.streaming:
+            from eir_seq.data.stream.shards import head
+
+            return head(self.data, wanted, HEAD)
         path, place = self._path
         if place == "data.labels":
             return read_table(path, self.data, wanted, place).table
@@ -97,7 +103,7 @@ def resolve(config: ExperimentConfig) -> tuple[ExperimentConfig, list[str]]:
     waiting = [name for name, declared in config.inputs.items() if declared.is_open]
     if not waiting:
         return config, []
-    table = _Table(config.data.model_copy(update={"cache_dir": config.cache_dir}))
+    table = _Table(local_data(config))
     names = table.names()
     inputs, said = dict(config.inputs), []
     for name in waiting:

@@ -39,9 +39,11 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import Cells, FittedModality, Modality
 from eir_seq.modalities.cells import write_cell
 from eir_seq.modalities.file_cells import FileCells
+from eir_seq.modalities.files import MOST_BYTES
 from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.outputs import build_output
 from eir_seq.registry import imported
+from eir_seq.remote import is_url, mirrored, original
 from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
 
 if TYPE_CHECKING:
@@ -134,13 +136,14 @@ def check_rows(
     id_prefix: str,
     need_targets: bool,
     folder: str | None = None,
+    first: int = 0,
 ) -> CheckedRows:
     """The rows of a file that can be used, every value in the type of its role.
 
     What rows may lack (`roles.missing`) is null; without `need_targets` whole columns of it may be absent. Other rows
     without text or label are refused, or with `skip_bad` left out and listed. Without `need_targets` a missing
-    label is a null. `folder`: where tables are kept that are too large for memory. Raises `UserError` with all faults
-    of the file.
+    label is a null. `folder`: where tables are kept that are too large for memory. `first`: rows of the file that
+    precede these. Raises `UserError` with all faults of the file.
     """
     raw = filled(raw, roles.templates)
     faults = FaultLog()
@@ -166,7 +169,7 @@ def check_rows(
             reasons.setdefault(row, []).append(f"{name!r} {reason}")
 
     if roles.id is None:
-        numbers = pa.array(np.arange(1, num_rows + 1)).cast(pa.string())
+        numbers = pa.array(np.arange(first + 1, first + num_rows + 1)).cast(pa.string())
         ids = pa.chunked_array([pc.binary_join_element_wise(id_prefix, numbers, "")])
     else:
         ids = convert(roles.id, "data.id", text_of)
@@ -207,7 +210,7 @@ def check_rows(
         for name, row, reason in roles.missing.unusable(pa.table(dict(columns)), empty):
             note(name, {row: reason})
     if roles.checking and not faults:
-        columns |= _check_cells(raw, roles, roles.checking, columns, reasons)
+        columns |= _check_cells(raw, roles, roles.checking, columns, reasons, folder)
     for name, place in roles.of("group").items():
         if name in raw.table.column_names and (groups := convert(name, place, as_text)) is not None:
             columns[name] = groups
@@ -237,7 +240,7 @@ def check_rows(
         for row, reason in _faulty_targets(roles, columns):
             reasons.setdefault(row, []).append(reason)
     if roles.restoring and not faults:
-        columns |= _check_cells(raw, roles, roles.restoring, columns, reasons)
+        columns |= _check_cells(raw, roles, roles.restoring, columns, reasons, folder)
     if roles.missing is not None and need_targets and not faults:
         for row in np.flatnonzero(~roles.missing.has_target(pa.table(dict(columns)))).tolist():
             if row not in reasons:
@@ -379,19 +382,22 @@ def _check_cells(
     checking: Sequence[Cells],
     columns: Mapping[str, pa.ChunkedArray],
     reasons: dict[int, list[str]],
+    cache: str | None = None,
 ) -> dict[str, pa.ChunkedArray]:
     """Note what is wrong with cells; returns the columns in which names of files became those of files found."""
-    folder = Path(raw.source) if os.path.isdir(raw.source) else Path(raw.source).parent
-    folder = folder if roles.file_dir is None else Path(roles.file_dir).expanduser()
+    folder = _folder_of(raw, roles)
     names = dict.fromkeys(name for cells in checking for name in (cells.column, *cells.places))
     may_miss = roles.missing is not None or checking is roles.restoring
     found: dict[str, list[pa.Array]] = {name: [] for cells in checking for name in cells.file_columns}
     for cells in checking:
         if isinstance(cells, FileCells):
-            cells.settle(_first_cells(cells, columns[cells.column], folder))
+            first = columns[cells.column][:SETTLING]
+            local = _fetched(folder, {cells.column: first.to_pylist()}, [cells], cache)
+            cells.settle(_first_cells(cells, first, local))
     start = 0
     for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
         given = batch.to_pydict()
+        local = _fetched(folder, given, checking, cache)
         changed = {name: list(given[name]) for name in found}
         for cells in checking:
             for row in range(batch.num_rows):
@@ -400,7 +406,7 @@ def _check_cells(
                 values, problems = {}, []
                 for name in cells.places:
                     try:
-                        values[name] = cells.read(name, given[name][row], folder)
+                        values[name] = cells.read(name, given[name][row], local)
                     except ValueError as error:
                         problems.append(f"{name!r} {error}")
                 text = given[cells.column][row]
@@ -416,6 +422,27 @@ def _check_cells(
         start += batch.num_rows
         forget_pages()
     return {name: pa.chunked_array(parts, pa.string()) for name, parts in found.items()}
+
+
+def _folder_of(raw: RawTable, roles: Roles) -> str:
+    """The folder, or its URL, of the files that cells name."""
+    source = original(raw.source)
+    if roles.file_dir is not None:
+        return roles.file_dir if is_url(roles.file_dir) else os.path.expanduser(roles.file_dir)
+    if is_url(source):
+        return source.rpartition("/")[0]
+    return source if os.path.isdir(source) else os.path.dirname(source)
+
+
+def _fetched(
+    folder: str, given: Mapping[str, Sequence[str | None]], checking: Sequence[Cells], cache: str | None
+) -> Path:
+    """The folder of the files that some cells name; of one by URL a local one, with the files that these name."""
+    if not is_url(folder):
+        return Path(folder)
+    columns = {name for cells in checking for name in cells.file_columns if name in given}
+    named = {cell for name in columns for cell in given[name] if cell and cell.lstrip()[:1] not in "[{"}
+    return mirrored(folder, named, "data.file_dir", cache, MOST_BYTES)
 
 
 def _first_cells(cells: FileCells, column: pa.ChunkedArray, folder: Path) -> list[Any]:

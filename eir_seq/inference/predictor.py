@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -27,8 +28,9 @@ from eir_seq.inference.prompts import completions, language_model, reads_besides
 from eir_seq.modalities.base import FittedModality
 from eir_seq.outputs.files import value_of
 from eir_seq.outputs.generation.writing import build_writers
+from eir_seq.remote import fetched_bundle, is_url, named_by_url
 from eir_seq.rows import Rows
-from eir_seq.training.bundle import Bundle
+from eir_seq.training.bundle import Bundle, read_bundle
 from eir_seq.training.devices import batch_shape, out_of_memory, pick_device
 from eir_seq.training.evaluation import Evaluation, evaluate
 
@@ -77,6 +79,21 @@ class Predictor:
         precision = str(bundle.config.trainer.precision)
         self.precision = "32" if precision == "16-mixed" and self.device.type != "cuda" else precision
         self._network = bundle.network.to(self.device)
+
+    @classmethod
+    def load(cls, run: str | os.PathLike[str], **options: Any) -> Predictor:
+        """The predictor of a finished run: of its folder, of the bundle in it, or of the URL of either.
+
+        Args:
+            run: a folder, or a URL such as ``s3://bucket/run`` or ``https://host/run/bundle``.
+            options: those of `Predictor`.
+
+        Raises:
+            UserError: there is no bundle, or it cannot be read or fetched.
+        """
+        with named_by_url():
+            folder = fetched_bundle(os.fspath(run)) if is_url(run) else Path(run).expanduser()
+            return cls(read_bundle(folder / "bundle" if (folder / "bundle").is_dir() else folder), **options)
 
     def of(self, bundle: Bundle) -> Predictor:
         """The same with a part of its bundle: fewer inputs or outputs."""

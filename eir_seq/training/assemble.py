@@ -15,6 +15,7 @@ from eir_seq.data.missing import Missing, rows_where
 from eir_seq.data.module import DataModule
 from eir_seq.data.resolve import resolve
 from eir_seq.data.source import Splits, load_splits
+from eir_seq.data.stream.module import StreamedDataModule
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities import build_modality
 from eir_seq.modalities.base import TOKENS, FittedModality, Purpose
@@ -148,8 +149,10 @@ def assemble(
     if start is not None:
         modalities = start.prepared(modalities)
     with console.phase("reading rows") as found:
-        splits = load_splits(config, modalities)
-        found += [f"{split} {rows.num_rows:,}" for split, rows in splits.items()]
+        splits = load_splits(config, modalities, console.progress)
+        found += [f"{split} {rows:,}" for split, rows in splits.counts.items()]
+        if splits.stream is not None and splits.train is not None:
+            found.append(f"inputs and outputs are fitted on {splits.train.num_rows:,}")
     if splits.skipped:
         console.say(f"left out {len(splits.skipped):,} rows that cannot be used")
     for line in splits.said_missing:
@@ -185,7 +188,8 @@ def assemble(
     if start is not None:
         start.check(inputs, outputs)
     with console.phase("encoding") as found:
-        data = DataModule(
+        module = DataModule if splits.stream is None else StreamedDataModule
+        data = module(
             config,
             splits,
             inputs,

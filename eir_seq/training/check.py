@@ -118,7 +118,7 @@ def check(config: ExperimentConfig) -> CheckResult:
     steps = total_steps(config.trainer, parts.data.batches_per_epoch)
     trial = _Trial(config, parts, device)
     train = parts.data.encoded["train"]
-    planned = list(parts.data.train_dataloader().sampler)
+    planned = parts.data.trial_keys()
     costs = batch_costs(train.lengths, [np.array(key.rows) for key in planned])
     keys = [planned[index] for index in np.argsort(costs, kind="stable")]
     folds = config.data.folds if config.data.folds is not None and config.data.fold is None else 1
@@ -129,7 +129,7 @@ def check(config: ExperimentConfig) -> CheckResult:
     memory = trial.memory_of(train[keys[-1]])
     step_seconds = sum(seconds) / len(seconds) * config.trainer.accumulate
     return CheckResult(
-        rows={split: rows.num_rows for split, rows in parts.splits.items()},
+        rows=parts.splits.counts,
         skipped=len(parts.splits.skipped),
         missing=tuple(parts.splits.said_missing),
         inputs={name: fitted.describe() for name, fitted in parts.inputs.items()},

@@ -64,6 +64,7 @@ def fit(
     trackers: Sequence[BackgroundTracker] = (),
     callbacks: Sequence[Callback] = (),
     samples: Samples | None = None,
+    saved: Callable[[], None] = lambda: None,
     ranks: Ranks = ALONE,
 ) -> RunLoop:
     """Train `network`, from the newest intact checkpoint of the run if there is one.
@@ -120,6 +121,7 @@ def fit(
         trackers=trackers,
         samples=samples,
         averaging=averaging,
+        saved=saved,
         ranks=ranks,
         sharded=sharded,
     )

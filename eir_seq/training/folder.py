@@ -27,6 +27,7 @@ from eir_seq.config.yaml_source import parse_yaml
 from eir_seq.errors import Fault, UserError
 from eir_seq.files import flush_to_disk, read_text, reason, within
 from eir_seq.machine import cannot_write, writing
+from eir_seq.remote import is_url, shown, url_fault
 from eir_seq.training.checksums import CHECKSUMS
 from eir_seq.training.redaction import redact
 
@@ -271,6 +272,12 @@ def check_destination(config: ExperimentConfig) -> None:
         UserError: not writable, not a folder, holding another run or foreign files.
     """
     place, named = ("run.root", config.run.root) if config.run.dir is None else ("run.dir", config.run.dir)
+    if is_url(named):
+        if (fault := url_fault(named, place)) is not None:
+            raise UserError(fault)
+        if place == "run.root":
+            raise UserError(Fault(place, f"{shown(named)}: name the run's own folder, by run.dir"))
+        return
     path = Path(named).expanduser().absolute()
     try:
         existing = next(folder for folder in (path, *path.parents) if folder.exists())

@@ -65,6 +65,7 @@ class RunLoop(Checkpoint):
         trackers: what gets every measurement, too.
         samples: what has language models write texts at each evaluation.
         averaging: the average of the weights that is evaluated and kept in their place.
+        saved: called after each checkpoint.
         ranks: the processes that train; all of them take part in each evaluation and save, and rank 0 writes.
         sharded: the network that is trained, where it is in shards.
     """
@@ -85,6 +86,7 @@ class RunLoop(Checkpoint):
         trackers: Sequence[BackgroundTracker] = (),
         samples: Samples | None = None,
         averaging: Averaging | None = None,
+        saved: Callable[[], None] = lambda: None,
         ranks: Ranks = ALONE,
         sharded: Sharded | None = None,
     ) -> None:
@@ -101,6 +103,7 @@ class RunLoop(Checkpoint):
         self.trackers = trackers
         self.samples = samples
         self.averaging = averaging
+        self.saved = saved
         self.ranks, self.sharded = ranks, sharded
         self.state = RunState()
         self.seconds_evaluating = 0.0
@@ -164,7 +167,7 @@ class RunLoop(Checkpoint):
             self.metrics.restart(self.state.metrics_bytes)
             if self.samples is not None and self.samples.file is not None:
                 self.samples.file.restart(self.state.samples_bytes)
-        self.position.set_position(self.state.epoch, self.state.batches_done)
+        self.position.set_position(self.state.epoch, self.state.batches_done, self.state.window)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Catch up on an evaluation that a signal cut short; do not train on when all is done."""
@@ -177,7 +180,7 @@ class RunLoop(Checkpoint):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A whole epoch is ahead; epochs that a checkpoint cut do not come here."""
-        self.position.set_position(trainer.current_epoch, 0)
+        self.position.set_position(trainer.current_epoch, 0, self.state.window)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """From here on the weights move and the state does not."""
@@ -200,6 +203,7 @@ class RunLoop(Checkpoint):
         state = self.state
         state.step = trainer.global_step
         state.epoch, state.batches_done = (trainer.current_epoch + epoch_ends), (0 if epoch_ends else done)
+        state.window = list(batch.get("window", state.window))
         state.stopped_early |= self._asked_to_stop
         at_end = self.finished
         state.evaluation_due = at_end or (
@@ -313,6 +317,7 @@ class RunLoop(Checkpoint):
         self._saved = point
         if self.ranks.is_first:
             self.store.prune(best_step_of)
+            self.saved()
 
     def _evaluate(self, trainer: Trainer) -> None:
         state = self.state

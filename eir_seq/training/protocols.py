@@ -12,8 +12,11 @@ from eir_seq.training.metrics_file import Measurement
 class Position(Protocol):
     """The part of the data module that the loop steers."""
 
-    def set_position(self, epoch: int, batches_done: int) -> None:
-        """The next training batches are those of `epoch` after the first `batches_done`."""
+    def set_position(self, epoch: int, batches_done: int, window: Sequence[int] = (0, 0)) -> None:
+        """The next training batches are those of `epoch` after the first `batches_done`.
+
+        `window`: the place in streamed rows whose batches are not counted, as the last batch has it.
+        """
         ...
 
     def costliest_batches(

@@ -9,6 +9,8 @@ from typing import Any
 HIDDEN = "***"
 
 _USER_INFO = re.compile(r"(?<=://)[^/\s]*@")
+_SIGNED = re.compile(r"(?i)(?<=\S)\?(?=\S*(?:signature|\bsig=|credential|x-amz-|x-goog-))\S*")
+"""The query of a signed URL."""
 _HEADER = re.compile(r"(?i:(\bbearer\s+|\bauthorization:\s*(?:\w+\s+)?))(?!\*\*\*)[^\s'\",]+")
 _VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")
 _NAME = re.compile(
@@ -41,7 +43,8 @@ def redact(value: Any) -> Any:
         {'api_key': '***', 'note': 'hub_token=*** seed=3', 'mask_token': '[MASK]'}
     """
     if isinstance(value, str):
-        return _without_values(_HEADER.sub(rf"\1{HIDDEN}", _USER_INFO.sub(f"{HIDDEN}@", value)))
+        value = _SIGNED.sub(f"?{HIDDEN}", _USER_INFO.sub(f"{HIDDEN}@", value))
+        return _without_values(_HEADER.sub(rf"\1{HIDDEN}", value))
     if isinstance(value, Mapping):
         return {
             key: HIDDEN if isinstance(item, str) and is_secret(str(key), item) else redact(item)

@@ -21,6 +21,7 @@ from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.outputs.generation.source import BETWEEN
 from eir_seq.outputs.generation.writing import check_writing
 from eir_seq.outputs.predictions import write_predictions
+from eir_seq.remote import is_url
 from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.bundle import WEIGHTS, left_models, write_models
 from eir_seq.training.callbacks import build_callbacks, shows_progress
@@ -45,13 +46,14 @@ from eir_seq.training.folder import (
 )
 from eir_seq.training.follow import evaluate_best, follow
 from eir_seq.training.latents import check_layers, write_latents
-from eir_seq.training.launch import Launch, place_of
+from eir_seq.training.launch import Launch, launched_rank, place_of
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.monitor import Monitor
 from eir_seq.training.optimization import total_steps
 from eir_seq.training.preflight import check_config, check_parts
+from eir_seq.training.remote_run import train_remotely
 from eir_seq.training.report_data import ReportData, length_summary
 from eir_seq.training.run_state import RunState, best_step_of
 from eir_seq.training.sample_arrays import write_sample_arrays
@@ -63,13 +65,16 @@ from eir_seq.training.trackers.background import BackgroundTracker
 Finish = Callable[[Path], object]
 
 
-def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str, Any]:
+def train(
+    config: ExperimentConfig, *, finish: Finish | None = None, saved: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """Train, evaluate, and leave all that belongs to the run in its folder.
 
     Args:
         config: the experiment. With `run.dir` set, an unfinished run in that folder is continued, and a finished one
             is not trained again.
         finish: called with the run folder once the result is written, or the run has failed, to make the report.
+        saved: called after each checkpoint.
 
     Returns:
         The result, as ``result.json`` holds it: ``status``, ``run_dir``, ``best_step``, ``steps``, ``monitor``, and
@@ -83,6 +88,8 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
     if config.data.folds is not None and config.data.fold is None:
         message = "is missing; eir_seq.training.folds.cross_validate trains one run for each"
         raise UserError(Fault("data.fold", message))
+    if is_url(config.run.dir) and not launched_rank():  # the others are told the local folder
+        return train_remotely(config, lambda local, uploaded: train(local, finish=finish, saved=uploaded))
     device, monitor = check_config(config)
     place = place_of(config.trainer, device_count(config.trainer, device))
     if place.local_rank:
@@ -134,7 +141,7 @@ def train(config: ExperimentConfig, *, finish: Finish | None = None) -> dict[str
         if config.note:
             console.log(config.note)  # the command has said it
         manifest = RunManifest(folder.path, config, device)
-        run = _Run(config, folder, manifest, console, signals, device, monitor, callbacks, launch)
+        run = _Run(config, folder, manifest, console, signals, device, monitor, callbacks, launch, saved)
         try:
             result = run.execute()
         except BaseException as raised:
@@ -216,6 +223,7 @@ class _Run:
         monitor: Monitor,
         callbacks: Sequence[Callback],
         launch: Launch,
+        saved: Callable[[], None],
     ) -> None:
         self.config = config
         self.folder = folder
@@ -226,6 +234,7 @@ class _Run:
         self.device = device
         self.monitor = monitor
         self.callbacks = callbacks
+        self.saved = saved
         self.launch = launch
         self.store = CheckpointStore(self.path / "checkpoints", config.trainer.keep_checkpoints)
         self.report = ReportData()
@@ -309,7 +318,7 @@ class _Run:
         self.manifest.write()
         self.folder.keep()
         self.console.say(f"run folder: {self.path}")
-        self.report.rows = {name: rows.num_rows for name, rows in parts.splits.items()}
+        self.report.rows = parts.splits.counts
         self.report.warnings = [*parts.splits.warnings, *parts.data.warnings]
         self.report.missing = {split: dict(found) for split, found in parts.splits.missing.items()}
         for row in parts.splits.skipped:
@@ -353,6 +362,7 @@ class _Run:
             trackers=self.trackers,
             callbacks=self.callbacks,
             samples=Samples(self.config, parts.inputs, parts.outputs, self.path, dict(parts.splits.items())),
+            saved=self.saved,
             ranks=self.launch.ranks,
         )
         self.console.end_bar()

@@ -20,6 +20,8 @@ class RunState:
     """Epochs done."""
     batches_done: int = 0
     """Batches done in the epoch after those."""
+    window: list[int] = field(default_factory=lambda: [0, 0])
+    """The place in streamed rows whose batches are not counted."""
     step: int = 0
     """Optimizer steps done."""
     schedule_steps: int | None = None

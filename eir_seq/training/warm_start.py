@@ -17,6 +17,7 @@ from eir_seq.data.readers.base import FaultLog
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.modalities.base import FittedModality, Modality
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.remote import by_url, fetched_bundle, is_url
 from eir_seq.training.bundle import WEIGHTS, Bundle, read_bundle
 from eir_seq.training.checkpoints import MANIFEST
 from eir_seq.training.network import Network
@@ -49,13 +50,21 @@ class WarmStart:
         start = config.start_from
         if start is None:
             return None
-        folder = bundle_of(start.run)
+        run = start.run
+        if is_url(run):
+            run = str(fetched_bundle(run, f"{PLACE}.run", config.cache_dir))
+        folder = bundle_of(run)
         bundle = read_bundle(folder)
         own, other = (modules_of(part.inputs, part.outputs) for part in (config, bundle.config))
         if faults := list(start.faults(own, other)):
             raise UserError(*faults)
         hashes = {name: _sha256(folder / name) for name in (WEIGHTS, MANIFEST) if (folder / name).is_file()}
-        record = {"run": str(folder.absolute()), "sha256": hashes, "load": dict(start.load), "fitted": start.fitted}
+        record = {
+            "run": by_url(str(folder.absolute())),
+            "sha256": hashes,
+            "load": dict(start.load),
+            "fitted": start.fitted,
+        }
         return cls(start, bundle, folder, record)
 
     def pairs(self, own: Mapping[str, object], section: str) -> Iterator[tuple[str, str]]:

@@ -91,6 +91,8 @@ def tables(folder: Path, rows: int = 48) -> None:
         _write(folder / f"{name}.csv", [record | {"id": f"{name}{record['id']}"} for record in records])
     for name, times in (("novel", 20), ("input", 20), ("prompts", 1), ("lines", 1)):
         (folder / f"{name}.txt").write_text("\n".join(record["text"] for record in records[:4] * times))
+    (folder / "shards").mkdir()
+    _write(folder / "shards" / "part-0.csv", records)
     (folder / "texts").mkdir()
     for record in records:
         (folder / "texts" / f"{record['id']}.txt").write_text(record["text"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.module import _outlive_signals
+from eir_seq.data.module import outlive_signals
 from eir_seq.fusion import build_fusion
 from eir_seq.outputs import build_output
 from eir_seq.outputs.base import FittedOutput
@@ -104,7 +104,7 @@ class FakeData:
         self.batches = Batches(rows, config.data.batch_size, config.seed)
         self.batches_per_epoch = len(self.batches)
 
-    def set_position(self, epoch: int, batches_done: int) -> None:
+    def set_position(self, epoch: int, batches_done: int, window: Sequence[int] = (0, 0)) -> None:
         self.batches.epoch, self.batches.skip = epoch, batches_done
 
     def costliest_batches(self, epoch: int, batches_done: int, batches: int, beyond: Any) -> tuple[Any, Any]:
@@ -116,7 +116,7 @@ class FakeData:
             batch_sampler=self.batches,
             collate_fn=collate,
             num_workers=self.workers,
-            worker_init_fn=_outlive_signals,
+            worker_init_fn=outlive_signals,
         )
 
     def statistics_batches(self) -> DataLoader[Any]:

@@ -155,7 +155,7 @@ class Data:
         self.parts, self.sizes = parts, sizes
         self.batches_per_epoch = len(sizes)
 
-    def set_position(self, epoch: int, batches_done: int) -> None:
+    def set_position(self, epoch: int, batches_done: int, window: Any = ()) -> None:
         assert (epoch, batches_done) == (0, 0)
 
     def costliest_batches(self, *position: Any, **beyond: Any) -> tuple[None, None]:

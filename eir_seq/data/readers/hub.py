@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -21,32 +23,13 @@ def read_hub(
     """
     import datasets
 
-    source = f"{name}/{subset}:{split}" if subset else f"{name}:{split}"
-    library_logger = logging.getLogger("huggingface_hub")
-    level = library_logger.level
-    library_logger.setLevel(logging.ERROR)  # every retry would be a warning, and one line is said in the end
-    try:
+    source = _source(name, split, subset)
+    with _loading(place, name, split, subset, revision):
         data = datasets.load_dataset(name, subset, split=split, revision=revision)
-    except Exception as error:
-        raise UserError(Fault(place, _explain(error, name, split, subset, revision))) from error
-    finally:
-        library_logger.setLevel(level)
     positions = wanted.resolve(data.column_names, source)
     names = list(data.column_names)
     data = data.select_columns([names[index] for index in positions.values()]).with_format(None)
-    columns: dict[str, Any] = {}
-    read = data.with_format("arrow")[:]
-    for new, index in positions.items():
-        feature = data.features[names[index]]
-        values = read.column(names[index])
-        inner = getattr(feature, "feature", None)  # of a list
-        if isinstance(feature, datasets.ClassLabel):
-            values = _class_names(values, feature.names)
-        elif isinstance(inner, datasets.ClassLabel):
-            lists = [None if row is None else _names(row, inner.names) for row in values.to_pylist()]
-            values = pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])
-        columns[new] = values
-    table = pa.table(columns)
+    table = _named_classes(data.with_format("arrow")[:], positions, names, data.features)
     if table.num_rows == 0:
         raise UserError(Fault(place, f"{source} has no rows"))
     record = {
@@ -57,6 +40,68 @@ def read_hub(
         "columns": table.column_names,
     }
     return RawTable(source, table, record=record)
+
+
+class HubSplit:
+    """A split that is read over and over, shard by shard, instead of being downloaded.
+
+    Raises `UserError` as `read_hub` does.
+    """
+
+    def __init__(self, name: str, split: str, place: str, *, subset: str | None, revision: str | None) -> None:
+        import datasets
+
+        self.source = _source(name, split, subset)
+        self._loading = place, name, split, subset, revision
+        with _loading(*self._loading):
+            data = datasets.load_dataset(name, subset, split=split, revision=revision, streaming=True)
+            self._data: Any = data if data.features is not None else data._resolve_features()
+        self.names = list(self._data.column_names)
+        self.num_shards = int(self._data.num_shards)
+
+    def read(self, shard: int, positions: Mapping[str, int], rows: int) -> Iterator[pa.Table]:
+        """Columns of a shard by their new names and positions, up to `rows` rows at a time."""
+        data = self._data.select_columns([self.names[index] for index in dict.fromkeys(positions.values())])
+        part = data.shard(num_shards=self.num_shards, index=shard).with_format("arrow")
+        with _loading(*self._loading):
+            for table in part.iter(batch_size=rows):
+                yield _named_classes(table, positions, self.names, self._data.features)
+
+
+def _source(name: str, split: str, subset: str | None) -> str:
+    return f"{name}/{subset}:{split}" if subset else f"{name}:{split}"
+
+
+@contextmanager
+def _loading(place: str, name: str, split: str, subset: str | None, revision: str | None) -> Iterator[None]:
+    """Turn whatever `datasets` raises into a `UserError` of one line."""
+    talkative = logging.getLogger("huggingface_hub")
+    level = talkative.level
+    talkative.setLevel(logging.ERROR)  # every retry would be a warning, and one line is said in the end
+    try:
+        yield
+    except Exception as error:
+        raise UserError(Fault(place, _explain(error, name, split, subset, revision))) from error
+    finally:
+        talkative.setLevel(level)
+
+
+def _named_classes(read: pa.Table, positions: Mapping[str, int], names: list[str], features: Any) -> pa.Table:
+    """The columns at some positions of all `names`, with class names in place of numbers."""
+    import datasets
+
+    columns: dict[str, Any] = {}
+    for new, index in positions.items():
+        feature = features[names[index]]
+        values = read.column(names[index])
+        inner = getattr(feature, "feature", None)  # of a list
+        if isinstance(feature, datasets.ClassLabel):
+            values = _class_names(values, feature.names)
+        elif isinstance(inner, datasets.ClassLabel):
+            lists = [None if row is None else _names(row, inner.names) for row in values.to_pylist()]
+            values = pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])
+        columns[new] = values
+    return pa.table(columns)
 
 
 def _class_names(values: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:

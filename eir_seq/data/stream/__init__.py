@@ -1,0 +1,1 @@
+"""Training rows that are read again in each epoch instead of being kept (`data.streaming`)."""

@@ -1,0 +1,142 @@
+"""A store like S3 (moto) and a web server, both on this machine."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import io
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NEEDED = ("moto", "flask", "flask_cors", "s3fs")
+LACKING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+needs_moto = pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.join(LACKING)}")
+
+
+@dataclass
+class Bucket:
+    """A bucket, and direct access to what is in it."""
+
+    url: str
+    system: Any
+
+    def names(self, folder: str = "") -> set[str]:
+        start = self.url.removeprefix("s3://") + "/" + folder
+        return {name.removeprefix(self.url.removeprefix("s3://") + "/") for name in self.system.find(start.rstrip("/"))}
+
+    def put(self, name: str, content: bytes) -> str:
+        self.system.pipe_file(f"{self.url}/{name}", content)
+        return f"{self.url}/{name}"
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[str]:
+    """The address of a store."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(store: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+    """An empty bucket; the environment has the credentials of its store."""
+    import s3fs
+
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": store,
+        "AWS_ACCESS_KEY_ID": "test-id",
+        "AWS_SECRET_ACCESS_KEY": "test-key-never-shown",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "XDG_CACHE_HOME": str(tmp_path / "user"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    system = s3fs.S3FileSystem(use_listings_cache=False)
+    name = "b" + hashlib.sha256(f"{request.node.nodeid}{tmp_path}".encode()).hexdigest()[:20]
+    system.mkdir(f"s3://{name}")
+    return Bucket(f"s3://{name}", system)
+
+
+@dataclass
+class Site:
+    """A web server of the files in a folder."""
+
+    url: str
+    folder: Path
+    asked: list[str] = field(default_factory=list)
+    password: str | None = None
+    status: int | None = None
+    ranges: bool = False
+
+    def with_login(self, login: str) -> str:
+        return self.url.replace("http://", f"http://{login}@")
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    site: Site
+
+    def __init__(self, site: Site, *arguments: Any, **options: Any) -> None:
+        self.site = site
+        super().__init__(*arguments, directory=str(site.folder), **options)
+
+    def send_head(self) -> Any:
+        self.site.asked.append(f"{self.command} {self.path}")
+        if self.site.status is not None:
+            self.send_error(self.site.status)
+            return None
+        wanted = self.site.password
+        if wanted is not None:
+            given = self.headers.get("Authorization", "")
+            if given != "Basic " + base64.b64encode(wanted.encode()).decode():
+                self.send_error(401)
+                return None
+        asked = self.headers.get("Range", "")
+        if self.site.ranges and asked.startswith("bytes="):
+            return self._part(asked.removeprefix("bytes="))
+        return super().send_head()
+
+    def end_headers(self) -> None:
+        if self.site.ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        super().end_headers()
+
+    def _part(self, asked: str) -> Any:
+        content = Path(self.translate_path(self.path)).read_bytes()
+        first, _, last = asked.partition("-")
+        start, end = int(first), min(int(last or len(content) - 1), len(content) - 1)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {start}-{end}/{len(content)}")
+        self.send_header("Content-Length", str(end + 1 - start))
+        self.end_headers()
+        return io.BytesIO(content[start : end + 1])
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A web server."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    folder = tmp_path / "site"
+    folder.mkdir()
+    found = Site("", folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, found))
+    found.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield found
+    server.shutdown()
+    server.server_close()

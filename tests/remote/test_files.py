@@ -1,0 +1,250 @@
+"""Tables and files by URL: read, cached, and refused in one line."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from eir_seq import remote
+from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.source import load_splits
+from eir_seq.errors import UserError
+from eir_seq.remote import urls
+from eir_seq.training.redaction import redact
+from tests.data.stream.tables import epoch, ids, module, rows, streamed
+from tests.remote.conftest import Bucket, Site, needs_moto
+
+
+def csv_of(count: int, path: Path) -> bytes:
+    pa_csv.write_csv(pa.Table.from_pylist(rows(count)), path)
+    return path.read_bytes()
+
+
+def whole(train: str, folder: Path, **data: Any) -> ExperimentConfig:
+    """An experiment that keeps its rows."""
+    config = streamed(train, folder, **data).model_dump(mode="json")
+    for key in ("streaming", "shuffle_buffer", "fit_rows"):
+        config["data"].pop(key)
+    return ExperimentConfig.model_validate(config)
+
+
+@needs_moto
+def test_a_table_in_a_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    url = bucket.put("tables/reviews.csv", csv_of(40, tmp_path / "reviews.csv"))
+    splits = load_splits(whole(url, tmp_path))
+    assert splits.train is not None
+    assert splits.train["id"] == [f"r{row}" for row in range(40)]
+    assert splits.describe()["files"][0]["path"] == url
+    bucket.put("tables/reviews.csv", csv_of(41, tmp_path / "reviews.csv"))
+    again = load_splits(whole(url, tmp_path))
+    assert again.train is not None
+    assert again.train.num_rows == 41, "a file that was replaced is fetched again"
+
+
+@needs_moto
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_shards_in_a_bucket_are_streamed(bucket: Bucket, tmp_path: Path, workers: int) -> None:
+    table = pa.Table.from_pylist(rows(120))
+    (tmp_path / "local").mkdir()
+    for shard in range(3):
+        path = tmp_path / "local" / f"part-{shard}.parquet"
+        pq.write_table(table.slice(shard * 40, 40), path, row_group_size=10)
+        bucket.put(f"shards/part-{shard}.parquet", path.read_bytes())
+    bucket.put("shards/_SUCCESS", b"")
+    local = epoch(module(streamed(tmp_path / "local", tmp_path)))
+    for url in (f"{bucket.url}/shards", f"{bucket.url}/shards/*.parquet"):
+        data = module(streamed(url, tmp_path, num_workers=workers))
+        assert ids(epoch(data)) == ids(local)
+        data.close()
+
+
+def test_a_table_on_the_web_is_fetched_once(site: Site, tmp_path: Path) -> None:
+    csv_of(40, site.folder / "reviews.csv")
+    config = whole(f"{site.url}/reviews.csv", tmp_path)
+    assert len(load_splits(config).train or ()) == 40
+    fetched = [line for line in site.asked if line.startswith("GET")]
+    load_splits(config)
+    assert [line for line in site.asked if line.startswith("GET")] == fetched
+    assert len(load_splits(whole(f"{site.url}/reviews.csv", tmp_path, validation=0.5)).train or ()) == 20
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_a_file_on_the_web_is_streamed(site: Site, tmp_path: Path, suffix: str) -> None:
+    table = pa.Table.from_pylist(rows(60))
+    if suffix == "parquet":
+        pq.write_table(table, site.folder / "a.parquet", row_group_size=10)
+    elif suffix == "csv":
+        pa_csv.write_csv(table, site.folder / "a.csv")
+    else:
+        table.to_pandas().to_json(site.folder / "a.jsonl", orient="records", lines=True)
+    if suffix == "parquet":
+        with pytest.raises(UserError, match="the server gives files as a whole only"):
+            module(streamed(f"{site.url}/a.parquet", tmp_path))
+    site.ranges = True
+    data = module(streamed(f"{site.url}/a.{suffix}", tmp_path))
+    assert sorted(row for batch in ids(epoch(data)) for row in batch) == sorted(f"r{row}" for row in range(60))
+
+
+def test_faults_name_the_url(site: Site, tmp_path: Path) -> None:
+    (site.folder / "a.csv").write_text("id,text\n1,a\n")
+    with pytest.raises(UserError) as raised:
+        load_splits(whole(f"{site.url}/a.csv", tmp_path))
+    assert str(raised.value).startswith(f"outputs.mood.column: no column 'mood' in {site.url}/a.csv")
+    (site.folder / "b.csv").write_text("id,text,mood\n1,a,x\n2,,x\n3,c,y\n")
+    with pytest.raises(UserError, match=rf"{site.url}/b.csv line 3: 'text' is empty"):
+        load_splits(whole(f"{site.url}/b.csv", tmp_path))
+
+
+def pictures(folder: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8), "red" if name == "a.png" else "blue").save(folder / name)
+
+
+def picture_experiment(train: str, folder: Path, **data: Any) -> ExperimentConfig:
+    inputs = {"picture": {"type": "image", "column": "file", "size": 8, "model": {"model_type": "cnn"}}}
+    return whole(train, folder, inputs=inputs, **data)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["file_dir", "next to the table"])
+def test_files_that_cells_name(site: Site, tmp_path: Path, named: bool) -> None:
+    (site.folder / "pictures").mkdir()
+    folder = site.folder / "pictures" if named else site.folder
+    pictures(folder)
+    cells = [f"r{row},{'ab'[row % 2]}.png,{('x', 'y')[row % 2]}" for row in range(8)]
+    table = tmp_path / "table.csv" if named else site.folder / "table.csv"
+    table.write_text("id,file,mood\n" + "\n".join(cells) + "\n")
+    where = {"file_dir": f"{site.url}/pictures"} if named else {}
+    train = str(table) if named else f"{site.url}/table.csv"
+    splits = load_splits(picture_experiment(train, tmp_path, **where))
+    assert len(splits.train or ()) == 8
+    gets = [line for line in site.asked if line.startswith("GET") and line.endswith(".png")]
+    assert len(gets) == 2, "each file once"
+    cells[3] = "r3,missing.png,x"
+    cells[4] = "r4,../table.csv,x"
+    table.write_text("id,file,mood\n" + "\n".join(cells) + "\n")
+    base = f"{site.url}/pictures" if named else site.url
+    with pytest.raises(UserError) as raised:
+        load_splits(picture_experiment(train, tmp_path, **where))
+    text = str(raised.value)
+    assert f"names {base}/missing.png, which is no file" in text
+    assert "outside of the folder" in text
+
+
+@needs_moto
+def test_files_of_a_bucket_that_cells_name(bucket: Bucket, tmp_path: Path) -> None:
+    pictures(tmp_path)
+    for name in ("a.png", "b.png"):
+        bucket.put(f"pictures/{name}", (tmp_path / name).read_bytes())
+    cells = [f"r{row},{'ab'[row % 2]}.png,{('x', 'y')[row % 2]}" for row in range(8)]
+    (tmp_path / "table.csv").write_text("id,file,mood\n" + "\n".join(cells) + "\n")
+    config = picture_experiment(str(tmp_path / "table.csv"), tmp_path, file_dir=f"{bucket.url}/pictures")
+    assert len(load_splits(config).train or ()) == 8
+
+
+# -------------------------------------------------------------------------------------------------------- refused
+
+
+def refusal(url: str, folder: Path, **data: Any) -> str:
+    with pytest.raises(UserError) as raised:
+        load_splits(whole(url, folder, **data))
+    assert len(raised.value.faults) == 1
+    return str(raised.value)
+
+
+@needs_moto
+def test_what_a_bucket_refuses(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refusal(f"{bucket.url}/a.csv", tmp_path).endswith(f"{bucket.url}/a.csv: there is no such file or folder")
+    assert "no such" in refusal("s3://no-bucket-of-that-name/a.csv", tmp_path)
+    with pytest.raises(UserError, match=r"s3://no-bucket-of-that-name/shards: (no such bucket|there is no)"):
+        load_splits(streamed("s3://no-bucket-of-that-name/shards", tmp_path))
+    import s3fs
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert "no credentials; set AWS_ACCESS_KEY_ID" in refusal(f"{bucket.url}/a.csv", tmp_path)
+
+
+@needs_moto
+def test_a_store_that_cannot_be_reached(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    s3fs.S3FileSystem.clear_instance_cache()
+    assert refusal(f"{bucket.url}/a.csv", tmp_path).endswith("the server cannot be reached")
+
+
+def test_what_a_web_server_refuses(site: Site, tmp_path: Path) -> None:
+    csv_of(40, site.folder / "a.csv")
+    assert refusal(f"{site.url}/b.csv", tmp_path) == f"data.train: {site.url}/b.csv: there is no such file or folder"
+    site.password = "me:never-shown"
+    assert "access denied" in refusal(f"{site.url}/a.csv", tmp_path)
+    wrong = refusal(site.with_login("me:also-never-shown") + "/a.csv", tmp_path)
+    assert "access denied" in wrong
+    assert "never-shown" not in wrong
+    config = whole(site.with_login("me:never-shown") + "/a.csv", tmp_path)
+    splits = load_splits(config)
+    assert len(splits.train or ()) == 40
+    assert "never-shown" not in repr(splits.describe())
+    streams = module(streamed(site.with_login("me:never-shown") + "/a.csv", tmp_path))
+    assert len(epoch(streams)) == streams.batches_per_epoch
+    assert "never-shown" not in repr(streams.splits.describe())
+    (site.folder / "d.csv").write_text("id,text,mood\n1,a,x\n2,,x\n3,c,y\n")
+    with pytest.raises(UserError) as raised:
+        load_splits(streamed(site.with_login("me:never-shown") + "/d.csv", tmp_path))
+    assert "/d.csv row 2: 'text' is empty" in str(raised.value)
+    assert "never-shown" not in str(raised.value)
+    site.status = 500
+    assert refusal(f"{site.url}/c.csv", tmp_path).endswith("/c.csv: the server answers with an error (500)")
+    assert "cannot be reached" in refusal("http://127.0.0.1:9/a.csv", tmp_path)
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert "cannot be reached" in refusal("hf://datasets/owner/name/a.csv", tmp_path)
+
+
+def test_a_server_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urls, "TIMEOUT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.csv"
+        assert "no answer within" in refusal(url, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ftp://host/a.csv", "ftp:// is not read (there are s3://, gs://, hf://, https://, http://)"),
+        ("s3:///a.csv", "names no bucket"),
+        ("https:///a.csv", "names no host"),
+    ],
+)
+def test_urls_that_are_none(tmp_path: Path, url: str, message: str) -> None:
+    if url.startswith("s3") and remote.url_fault("s3://bucket/a", "") is not None:
+        pytest.skip("not installed: s3fs")
+    assert message in refusal(url, tmp_path)
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urls, "find_spec", lambda _: None)
+    for url, extra in (("s3://bucket/a.csv", "s3"), ("gs://bucket/a.csv", "gcs")):
+        assert f"pip install 'eir_seq[{extra}]'" in refusal(url, tmp_path)
+        with pytest.raises(UserError, match=rf"eir_seq\[{extra}\]"):
+            load_splits(streamed(url, tmp_path))
+
+
+def test_secrets_of_urls_are_hidden() -> None:
+    signed = "https://host/a.csv?X-Amz-Signature=abc&X-Amz-Credential=key"
+    assert redact(signed) == "https://host/a.csv?***"
+    assert redact({"train": "https://me:pass@host/a.csv"}) == {"train": "https://***@host/a.csv"}
+    assert redact("https://host/a.csv?download=1") == "https://host/a.csv?download=1"
+    assert remote.shown("https://me:pass@host/a.csv?token=1") == "https://***@host/a.csv?***"
