@@ -1,6 +1,7 @@
 """``sweep``: a search over values of config keys, each trial in its own process.
 
-`search` is what the command line declares, `study` shares the trials among workers, `worker` runs them, `trial` is one of their processes, `engines` chooses where,
+`search` is what the command line declares, `study` shares the trials among workers, `worker` runs them, `trial` is one
+of their processes, `engines` chooses where,
 `checks` looks at the space before the first one, `starts` reads earlier runs, and `results` writes what came out.
 """
 
