@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.files import csv_text
 from eir_seq.inference.embedder import Embedder
 from eir_seq.inference.predict import config_of, find_bundle, load_rows
 from eir_seq.inference.predictor import Predictor
@@ -128,9 +127,7 @@ def _write(path: Path, ids: list[str], vectors: NDArray[np.float32]) -> None:
                 values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
                 pq.write_table(pa.table({"id": pa.array(ids, pa.string()), "vector": values}), partial)
             else:
-                text = io.StringIO()
-                csv.writer(text, lineterminator="\n").writerows([["id"], *([row_id] for row_id in ids)])
-                write_text(path.with_suffix(".ids.csv"), text.getvalue())
+                write_text(path.with_suffix(".ids.csv"), csv_text([["id"], *([row_id] for row_id in ids)]))
                 with partial.open("wb") as file:
                     np.save(file, vectors, allow_pickle=False)
             os.replace(partial, path)

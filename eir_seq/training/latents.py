@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from eir_seq.config.latents import LatentsConfig
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.files import csv_text
 from eir_seq.machine import writing
 from eir_seq.modalities.encoders.backbone import pool_states
 from eir_seq.models.output import TokenStates
@@ -104,9 +103,7 @@ def write_latents(
     ids = [found.ids[index] for index in order]
     assert evaluation is None or evaluation.ids == ids, "the rows are those of the evaluation"
     folder.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([["id"], *([row_id] for row_id in ids)])
-    write_text(folder / "ids.csv", text.getvalue())
+    write_text(folder / "ids.csv", csv_text([["id"], *([row_id] for row_id in ids)]))
     coloured, title = _colours(config, colours or {}, len(ids))
     for layer in config.layers:
         given = found.states[layer]

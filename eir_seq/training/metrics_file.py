@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from eir_seq.files import flush_to_disk, hash_file, open_text
+from eir_seq.files import csv_text, flush_to_disk, hash_file, open_text
 from eir_seq.machine import writing
 
 HEADER = ("epoch", "step", "split", "output", "metric", "value")
@@ -66,10 +65,8 @@ class AppendedFile:
         return None
 
     def _write(self, rows: Iterable[tuple[object, ...]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
         with writing(self.path), self.path.open("ab") as file:
-            file.write(text.getvalue().encode())
+            file.write(csv_text(rows).encode())
 
 
 class MetricsFile(AppendedFile):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 import sys
 from collections.abc import Sequence
 
 from eir_seq.errors import printable
+from eir_seq.files import csv_text
 
 WIDE = 200
 """Characters of a line where nothing says how many fit."""
@@ -16,11 +15,7 @@ WIDE = 200
 
 def print_csv(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Rows as CSV; None is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(titles)
-    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
-    print(text.getvalue(), end="")
+    print(csv_text([titles, *(["" if cell is None else cell for cell in row] for row in rows)]), end="")
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shlex
@@ -17,7 +15,7 @@ from eir_seq.commands.search.study import Trial
 from eir_seq.config.sweep_settings import Direction
 from eir_seq.config.sweeps import Dimension, best_first
 from eir_seq.errors import printable
-from eir_seq.files import read_json
+from eir_seq.files import csv_text, read_json
 from eir_seq.machine import writing
 from eir_seq.training.redaction import redact, redact_words
 
@@ -36,15 +34,13 @@ def write_trials(
 ) -> None:
     """Write the table of trials, whole or not at all."""
     names = value_names(objectives)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["number", "state", *names, "run_dir", *(item.key for item in space)])
+    rows: list[list[object]] = [["number", "state", *names, "run_dir", *(item.key for item in space)]]
     for trial in trials:
         values = [repr(value) for value in trial.values] or [""] * len(names)
         params = [trial.params.get(item.key, "") for item in space]
         run_dir = trial.run_dir.removeprefix(f"{folder.absolute()}/")
-        writer.writerow([trial.number, trial.state, *values, run_dir, *redact_words(params)])
-    _write(folder / TRIALS, text.getvalue())
+        rows.append([trial.number, trial.state, *values, run_dir, *redact_words(params)])
+    _write(folder / TRIALS, csv_text(rows))
 
 
 def write_sweep(folder: Path, content: Mapping[str, Any]) -> None:

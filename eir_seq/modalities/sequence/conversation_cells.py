@@ -38,7 +38,7 @@ class ConversationCells:
         return self.spoken.messages is not None
 
     @property
-    def resolved(self) -> frozenset[str]:
+    def file_columns(self) -> frozenset[str]:
         """None: no cell names a file."""
         return frozenset()
 
