@@ -23,26 +23,24 @@ from eir_seq.outputs.generation.writing import check_writing
 from eir_seq.outputs.predictions import write_predictions
 from eir_seq.remote import is_url
 from eir_seq.training.assemble import Parts, assemble, resolved
-from eir_seq.training.bundle import WEIGHTS, left_models, write_models
+from eir_seq.training.bundle import WEIGHTS, write_models
 from eir_seq.training.callbacks import build_callbacks, shows_progress
-from eir_seq.training.checkpoints import CheckpointStore, verify_folder
-from eir_seq.training.checksums import CHECKSUMS, checksums, wrong_files
+from eir_seq.training.checkpoints import CheckpointStore
+from eir_seq.training.checksums import CHECKSUMS, wrong_files
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import device_count, memory_failure, out_of_memory, pick_device
 from eir_seq.training.diagram import diagram_of
 from eir_seq.training.evaluation import Evaluation
+from eir_seq.training.finished import missing_of, note_checksums, tidy_up
 from eir_seq.training.fit import fit, flags_restored, resumable, schedule_from
 from eir_seq.training.folder import (
     CACHE,
-    CONFIG,
     LOG,
-    MANIFEST,
     METRICS,
     REPORT,
     RESULT,
     RunFolder,
     write_json,
-    write_text,
 )
 from eir_seq.training.follow import evaluate_best, follow
 from eir_seq.training.latents import check_layers, write_latents
@@ -55,7 +53,7 @@ from eir_seq.training.optimization import total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.remote_run import train_remotely
 from eir_seq.training.report_data import ReportData, length_summary
-from eir_seq.training.run_state import RunState, best_step_of
+from eir_seq.training.run_state import RunState
 from eir_seq.training.sample_arrays import write_sample_arrays
 from eir_seq.training.samples import Samples, read_samples
 from eir_seq.training.signals import SignalGuard, Stopped
@@ -115,15 +113,15 @@ def train(
         result = folder.result
         if result is not None and folder.extended is None:
             wrong = dict(wrong_files(folder.path))
-            missing = _missing(folder.path, config, result, wrong)
+            missing = missing_of(folder.path, config, result, wrong)
             if missing is None:
                 console.say(f"{folder.path}: this run is finished; nothing was trained")
                 manifest = RunManifest(folder.path, config, device)
                 if manifest.status != "finished":  # killed while it was tidied up
-                    _tidy_up(folder, config, manifest)
+                    tidy_up(folder, config, manifest)
                 if finish is not None and (REPORT in wrong or not (folder.path / REPORT).is_file()):
                     finish(folder.path)
-                _note_checksums(folder.path)
+                note_checksums(folder.path)
                 return result
             kept, unfit = resumable(folder.path)
             if not kept:
@@ -162,37 +160,8 @@ def train(
                 console.say(f"report: {folder.path / REPORT}")
         finally:
             finish_trackers(run.trackers, run_dir=folder.path, result=result)
-        _note_checksums(folder.path)
+        note_checksums(folder.path)
         return result
-
-
-def _note_checksums(run: Path) -> None:
-    """Write what the files of a finished run are, if it has changed."""
-    text, path = checksums(run), run / CHECKSUMS
-    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
-        write_text(path, text)
-
-
-def _missing(run: Path, config: ExperimentConfig, result: dict[str, Any], wrong: dict[str, str]) -> str | None:
-    """What a finished run lacks of what it left; None if it is all there.
-
-    Raises:
-        UserError: what is damaged cannot be rebuilt.
-    """
-    if faults := [
-        Fault(str(run / name), f"is {wrong[name]}; restore it, or remove {run / CHECKSUMS} to take it as it is")
-        for name in (CONFIG, MANIFEST)
-        if name in wrong
-    ]:
-        raise UserError(*faults)
-    for folder in left_models(run, config):
-        if (problem := verify_folder(folder)) is not None:
-            name = folder.relative_to(run)
-            return f"its {name} is {'damaged' if folder.exists() else 'gone'} ({problem})"
-    if damaged := [f"{run / name} is {problem}" for name, problem in wrong.items() if name not in (REPORT, CHECKSUMS)]:
-        return damaged[0]
-    tables = [run / "predictions" / f"{split}.csv" for split in ("validation", "test") if split in result]
-    return next((f"{table} is missing" for table in tables if not table.is_file()), None)
 
 
 def failure_of(error: BaseException) -> RunFailed | None:
@@ -200,13 +169,6 @@ def failure_of(error: BaseException) -> RunFailed | None:
     if out_of_memory(error):
         return memory_failure("evaluation", "data.eval_batch_size rows")
     return machine.failure_of(error)
-
-
-def _tidy_up(folder: RunFolder, config: ExperimentConfig, manifest: RunManifest) -> None:
-    """What is left to do for a run that has its result. The manifest is last: it says that this was done."""
-    store = CheckpointStore(folder.path / "checkpoints", config.trainer.keep_checkpoints)
-    store.finish(best_step_of, resumable=config.trainer.keep_optimizer_state)
-    manifest.end("finished")
 
 
 class _Run:
@@ -267,7 +229,7 @@ class _Run:
         write_models(self.path, self.config, parts.inputs, parts.outputs, parts.network, weights=weights)
         self.report.save(self.path)
         write_json(self.path / RESULT, result)  # it is what makes the run a finished one
-        _tidy_up(self.folder, self.config, self.manifest)
+        tidy_up(self.folder, self.config, self.manifest)
         return result
 
     def failed(self, error: BaseException) -> None:

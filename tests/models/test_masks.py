@@ -93,7 +93,7 @@ def test_only_padding_at_the_ends_is_packed_away() -> None:
     mask[1, 2] = 0
     holed = Layout.padded(3, 5, mask)
     assert holed.without_padding() is holed
-    assert holed.without_padding(with_holes=True).lengths == (3, 4, 1)
+    assert holed.without_padding(inner_padding=True).lengths == (3, 4, 1)
     assert Layout.padded(3, 5, torch.ones(3, 5)).without_padding() == Layout(3, 5)
     empty = Layout.padded(3, 5, torch.zeros(3, 5))
     assert empty.without_padding() is empty

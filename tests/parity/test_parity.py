@@ -169,7 +169,7 @@ def test_files_both_ways(case: Case, tmp_path: Path) -> None:
         assert not info["unexpected_keys"]
         before, after = both.oracle.state_dict(), again.state_dict()
         assert before.keys() == after.keys()
-        unread = {row.theirs for row in both.ours.declared.body_rows(both.ours.config) if isinstance(row, Unused)}
+        unread = {row.published for row in both.ours.declared.body_rows(both.ours.config) if isinstance(row, Unused)}
         read = [name for name in before if name.removeprefix(f"{both.ours.declared.prefix}.") not in unread]
         assert all(torch.equal(before[name], after[name]) for name in read)
         kept = type(both.oracle).from_pretrained(tmp_path / task).config.to_diff_dict()

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.dataset as pa_dataset
 import pyarrow.json as pa_json
 
 from eir_seq import remote
@@ -153,6 +152,8 @@ class FileShards:
     @property
     def _dataset(self) -> Any:
         """The files as a dataset; opened once in each process, as file systems are not shared by processes."""
+        import pyarrow.dataset as pa_dataset  # which imports pandas; what only looks at a config does not need it
+
         if self._opened is None or self._opened[0] != os.getpid():
             assert self.data.train is not None
             system = remote.arrow_filesystem(self.data.train, self.place)
@@ -162,6 +163,8 @@ class FileShards:
         return self._opened[1]
 
     def _options(self) -> Any:
+        import pyarrow.dataset as pa_dataset
+
         if self.format == "parquet":
             scan = pa_dataset.ParquetFragmentScanOptions(
                 use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False
