@@ -93,7 +93,7 @@ def main(engine: str, trials: int, sampler: str = "random") -> None:
 
         return measure
 
-    search.job_command = job_command  # type: ignore[attr-defined, assignment]
+    search.search.job_command = job_command  # type: ignore[attr-defined, assignment]
     search._build = lambda everything: None
     checks.preflight = lambda *_: ()  # type: ignore[attr-defined, assignment]
     kinds: list[type[engines.Runner]] = [engines.LocalRunner]

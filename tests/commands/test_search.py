@@ -84,7 +84,7 @@ COMMAND = """
 import sys
 from eir_seq.commands import search, main
 from eir_seq.commands.search import checks
-search.job_command = lambda words, run: [sys.executable, sys.argv[1], *words, f"run.dir={run}"]
+search.search.job_command = lambda words, run: [sys.executable, sys.argv[1], *words, f"run.dir={run}"]
 search.WORKER = (sys.executable, *sys.argv[:2])
 search.check_building = lambda everything: None
 checks.preflight = lambda *_: ()
@@ -107,7 +107,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return [sys.executable, str(fake), *overrides, f"run.dir={run_dir}"]
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(search, "job_command", command)
+    monkeypatch.setattr("eir_seq.commands.search.search.job_command", command)
     monkeypatch.setattr(search, "check_building", lambda _: None)
     monkeypatch.setattr(checks, "preflight", lambda *_: ())  # no data belong to this experiment
     monkeypatch.setattr(worker, "_POLL_SECONDS", 0.02)

@@ -13,7 +13,6 @@ from eir_seq.data.encoded import EncodedInMemory
 from eir_seq.errors import UserError
 from eir_seq.modalities.base import Draw
 from eir_seq.modalities.sequence.config import SequenceInputConfig
-from eir_seq.modalities.sequence.corrupted import corrupting_collator
 from eir_seq.modalities.sequence.corruption import Denoising, Hiding, SpanCorruption, Vocabulary, masked, noise_spans
 from eir_seq.modalities.sequence.fitted import FittedSequence
 from eir_seq.outputs.denoising.config import DenoisingOutputConfig
@@ -204,7 +203,7 @@ KINDS: list[CorruptedOutputBase] = [
 def test_batches_are_new_in_each_epoch_and_the_same_in_evaluation(config: CorruptedOutputBase) -> None:
     texts = [" ".join(generator(row).choice(WORDS, 10 + 4 * row)) for row in range(9)]
     encoded = EncodedInMemory(FITTED, {"text": texts})
-    collator = corrupting_collator(FITTED, config)
+    collator = FITTED.corrupted(config)
 
     def row(number: int, rows: list[int], epoch: int | None, seed: int = 0, by: Any = collator) -> list[list[int]]:
         found = by(encoded, rows, Draw(seed, epoch))
@@ -227,7 +226,7 @@ def test_the_frame_and_the_padding_stay(config: CorruptedOutputBase) -> None:
     encoded = EncodedInMemory(FITTED, {"text": texts})
     plain = FITTED.collator(encoded, range(3), Draw(0))
     for epoch in range(20):
-        found = corrupting_collator(FITTED, config)(encoded, range(3), Draw(0, epoch))
+        found = FITTED.corrupted(config)(encoded, range(3), Draw(0, epoch))
         read, mask, labels = (found[name].numpy() for name in ("input_ids", "attention_mask", "labels"))
         assert (read[~mask] == TOKENIZER.pad_id).all()
         assert (read[:, 0] == TOKENIZER.cls_id).all()
@@ -249,8 +248,8 @@ def test_tokenizers_without_what_is_needed() -> None:
         r"^inputs.text.tokenizer: has no sentinels \(<extra_id_0>, <extra_id_1> ...\), which span_corruption needs$"
     )
     with pytest.raises(UserError, match=message):
-        corrupting_collator(bare, SpanCorruptionOutputConfig())
+        bare.corrupted(SpanCorruptionOutputConfig())
     with pytest.raises(
         UserError, match=r"^inputs.text.tokenizer: does not tell where words begin, which whole_words of"
     ):
-        corrupting_collator(bare, MaskedLmOutputConfig(whole_words=True))
+        bare.corrupted(MaskedLmOutputConfig(whole_words=True))

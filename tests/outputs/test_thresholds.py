@@ -57,7 +57,7 @@ def test_the_shift_of_one_class_is_the_best_there_is(metric: str, rows: int, see
 
     changes = np.unique((scores[:, [0, 2]].max(axis=1) - scores[:, 1]).round(9))
     tried = np.concatenate([changes - 1e-6, changes + 1e-6])  # a decision changes nowhere else
-    assert value == pytest.approx(max(map(reached, tried)), abs=1e-9)
+    assert value >= max(map(reached, tried)) - 1e-9  # between two close changes there may be a better one
     assert reached(shift) == pytest.approx(value, abs=1e-9)
 
 

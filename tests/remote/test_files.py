@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,7 @@ def test_what_a_web_server_refuses(site: Site, tmp_path: Path) -> None:
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    assert "cannot be reached" in refusal("hf://datasets/owner/name/a.csv", tmp_path)
+    assert re.search("[Cc]annot (be )?reach", refusal("hf://datasets/owner/name/a.csv", tmp_path))  # or is switched off
 
 
 def test_a_server_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
