@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import UnsupportedOperation
 from pathlib import Path
@@ -108,6 +108,18 @@ def importing() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def process_rank(variables: Mapping[str, str] = os.environ) -> int:
+    """The rank of this process if torchrun or srun has started several; else 0.
+
+    >>> process_rank({"WORLD_SIZE": "2", "RANK": "1"}), process_rank({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"})
+    (1, 0)
+    """
+    for size, rank in (("WORLD_SIZE", "RANK"), ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID")):
+        if variables.get(size, "1") != "1" and variables.get(rank, "").isdecimal():
+            return int(variables[rank])
+    return 0
 
 
 def loader_processes(wanted: int, loaders: int) -> tuple[int, str]:

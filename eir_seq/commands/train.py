@@ -15,7 +15,7 @@ from eir_seq.commands.preflight import preflight
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError, nearest, printable
-from eir_seq.machine import importing, say
+from eir_seq.machine import importing, process_rank, say
 from eir_seq.training.redaction import redact
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> int:
         return show(flags)
     composed = compose_experiment(flags.overrides, preflight)
     for line in filter(None, (composed.config.note, *composed.notes)):
-        if os.environ.get("RANK", "0") == "0":  # else another process says it
+        if process_rank() == 0:  # else another process prints it
             say(str(redact(line)), sys.stdout)
     with importing():
         from eir_seq.inference.report import write_report

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from eir_seq.config.column_types import ColumnType
 from eir_seq.data.columns import counts
 from eir_seq.data.readers.base import FaultLog
-from eir_seq.data.rows import ID, Roles
+from eir_seq.data.roles import Roles
+from eir_seq.data.rows import ID
 from eir_seq.data.spelling import same_but_for_spelling, spelling_warnings
 from eir_seq.errors import Fault, UserError, nearest
 

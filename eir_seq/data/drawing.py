@@ -14,7 +14,8 @@ from eir_seq.config.schema import DataConfig
 from eir_seq.data.columns import counts
 from eir_seq.data.id_lists import check_listed, read_ids
 from eir_seq.data.readers.base import FaultLog
-from eir_seq.data.rows import ID, CheckedRows, Roles, text_fault
+from eir_seq.data.roles import Roles
+from eir_seq.data.rows import ID, CheckedRows, text_fault
 from eir_seq.data.splits import assign_folds, draw_groups, draw_rows, pick_rows
 from eir_seq.errors import Fault, UserError
 from eir_seq.spool import filtered

@@ -18,8 +18,8 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.data.batching import Rows, TrainingOrder, batch_costs, batches_within
 from eir_seq.data.dataset import Batch, BatchKey, EncodedSplit, as_it_is, encode_split, own_key
 from eir_seq.data.encoded import EncodingCache, Progress
+from eir_seq.data.loaded import Splits
 from eir_seq.data.missing import Missing
-from eir_seq.data.source import Splits
 from eir_seq.errors import Fault, UserError, nearest
 from eir_seq.machine import loader_processes
 from eir_seq.modalities.base import FittedModality

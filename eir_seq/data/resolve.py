@@ -22,7 +22,8 @@ from eir_seq.config.schema import DataConfig, ExperimentConfig
 from eir_seq.data.columns import as_numbers, as_text, without_markers
 from eir_seq.data.readers import read_table
 from eir_seq.data.readers.base import Reader, Wanted
-from eir_seq.data.source import local_data, source_paths
+from eir_seq.data.source import local_data
+from eir_seq.data.tables import source_paths
 from eir_seq.errors import Fault, UserError
 from eir_seq.registry import SOURCES
 

@@ -1,14 +1,10 @@
-"""What each column is for, and whether every row can be used: ids, texts, classes, numbers."""
+"""Whether every row can be used: ids, texts, classes, numbers."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,9 +14,8 @@ from numpy.typing import NDArray
 
 from eir_seq.config.column_types import ColumnType
 from eir_seq.config.columns import ID as ID
-from eir_seq.config.columns import Columns, columns_of
-from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.template import Template
+from eir_seq.data.cell_checks import check_cells
 from eir_seq.data.columns import (
     as_booleans,
     as_cells,
@@ -32,83 +27,19 @@ from eir_seq.data.columns import (
     without_markers,
 )
 from eir_seq.data.columns import text_fault as text_fault
-from eir_seq.data.missing import Missing, without_blanks
+from eir_seq.data.missing import without_blanks
 from eir_seq.data.readers.base import BadRow, FaultLog, RawTable
+from eir_seq.data.roles import Roles
 from eir_seq.data.tags import check_tags
 from eir_seq.errors import Fault, UserError
-from eir_seq.modalities.base import Cells, FittedModality, Modality
-from eir_seq.modalities.cells import write_cell
-from eir_seq.modalities.file_cells import FileCells
-from eir_seq.modalities.files import MOST_BYTES
-from eir_seq.modalities.sequence.cells import InputCells
-from eir_seq.outputs import build_output
-from eir_seq.registry import imported
-from eir_seq.remote import is_url, mirrored, original
 from eir_seq.spool import ROWS_PER_BATCH, filtered, forget_pages
 
 if TYPE_CHECKING:
-    from eir_seq.outputs.base import FittedOutput, Output
+    pass
 
 T = TypeVar("T")
 FILES = (ColumnType.FILE, ColumnType.ARRAY)
 """What is no label where it is a target."""
-SETTLING = 25
-"""Rows of which most decide the shape of all; a wrong first one is then the one that is named."""
-
-
-@dataclass(frozen=True)
-class Roles(Columns):
-    """What the columns are for, and what the inputs demand of them.
-
-    `prompts` are texts that may be empty or absent, to be written. `checking` are inputs that check rows beyond the
-    types of their columns, `restoring` outputs that do so cell by cell, `outputs` those that compare columns; `tagged`
-    has, by column of tags, the input whose words they label. `missing` says what rows may lack; None: nothing.
-    `file_dir`: the folder of the files that cells name; None: that of the data file.
-    """
-
-    checking: tuple[Cells, ...] = ()
-    restoring: tuple[Cells, ...] = ()
-    outputs: tuple[Output, ...] = ()
-    tagged: Mapping[str, InputCells] = field(default_factory=dict)
-    prompts: frozenset[str] = frozenset()
-    missing: Missing | None = None
-    file_dir: str | None = None
-
-
-def column_roles(
-    config: ExperimentConfig,
-    inputs: Mapping[str, Modality | FittedModality],
-    outputs: Mapping[str, FittedOutput] = MappingProxyType({}),
-) -> Roles:
-    """The roles of the columns that an experiment names; raises `UserError` if one column has two of them.
-
-    Args:
-        config: the experiment.
-        inputs: by name.
-        outputs: by name, once they are fitted.
-    """
-    columns = columns_of(config.data, config.inputs, config.outputs)
-    if faults := columns.clashes():
-        raise UserError(*faults)
-    tagged: dict[str, InputCells] = {}
-    for name, output in config.outputs.items():
-        for column, read in output.columns().items():
-            if read.type is ColumnType.LIST:  # one entry per word of the input
-                words: Any = inputs[config.token_inputs[name]].cells
-                tagged[column] = words
-    every = (modality.cells for modality in inputs.values())
-    checking = tuple(cells for cells in every if cells is not None and cells.checks_rows)
-    inputs_read = columns.of("input").keys()
-    restoring = tuple(
-        outputs[name].target_cells if name in outputs else imported(output.CELLS)(name, output)
-        for name, output in config.outputs.items()
-        if output.CELLS is not None and not output.columns().keys() <= inputs_read
-    )
-    built = (build_output(name, declared) for name, declared in config.outputs.items())
-    comparing = tuple(output for output in built if output.checked_columns)
-    missing, file_dir = Missing.of(config), config.data.file_dir
-    roles = Roles(columns.id, columns.uses, checking, restoring, comparing, tagged)
-    return replace(roles, missing=missing, file_dir=file_dir)
 
 
 @dataclass(frozen=True)
@@ -210,7 +141,7 @@ def check_rows(
         for name, row, reason in roles.missing.unusable(pa.table(dict(columns)), empty):
             note(name, {row: reason})
     if roles.checking and not faults:
-        columns |= _check_cells(raw, roles, roles.checking, columns, reasons, folder)
+        columns |= check_cells(raw, roles, roles.checking, columns, reasons, folder)
     for name, place in roles.of("group").items():
         if name in raw.table.column_names and (groups := convert(name, place, as_text)) is not None:
             columns[name] = groups
@@ -240,7 +171,7 @@ def check_rows(
         for row, reason in _faulty_targets(roles, columns):
             reasons.setdefault(row, []).append(reason)
     if roles.restoring and not faults:
-        columns |= _check_cells(raw, roles, roles.restoring, columns, reasons, folder)
+        columns |= check_cells(raw, roles, roles.restoring, columns, reasons, folder)
     if roles.missing is not None and need_targets and not faults:
         for row in np.flatnonzero(~roles.missing.has_target(pa.table(dict(columns)))).tolist():
             if row not in reasons:
@@ -374,84 +305,6 @@ def _faulty_targets(roles: Roles, columns: Mapping[str, pa.ChunkedArray]) -> Ite
             yield from ((start + row, reason) for row, reason in output.faulty_rows(values))
         start += batch.num_rows
         forget_pages()
-
-
-def _check_cells(
-    raw: RawTable,
-    roles: Roles,
-    checking: Sequence[Cells],
-    columns: Mapping[str, pa.ChunkedArray],
-    reasons: dict[int, list[str]],
-    cache: str | None = None,
-) -> dict[str, pa.ChunkedArray]:
-    """Note what is wrong with cells; returns the columns in which names of files became those of files found."""
-    folder = _folder_of(raw, roles)
-    names = dict.fromkeys(name for cells in checking for name in (cells.column, *cells.places))
-    may_miss = roles.missing is not None or checking is roles.restoring
-    found: dict[str, list[pa.Array]] = {name: [] for cells in checking for name in cells.file_columns}
-    for cells in checking:
-        if isinstance(cells, FileCells):
-            first = columns[cells.column][:SETTLING]
-            local = _fetched(folder, {cells.column: first.to_pylist()}, [cells], cache)
-            cells.settle(_first_cells(cells, first, local))
-    start = 0
-    for batch in pa.table({name: columns[name] for name in names}).to_batches(max_chunksize=ROWS_PER_BATCH):
-        given = batch.to_pydict()
-        local = _fetched(folder, given, checking, cache)
-        changed = {name: list(given[name]) for name in found}
-        for cells in checking:
-            for row in range(batch.num_rows):
-                if may_miss and given[cells.column][row] is None:
-                    continue  # it lacks the input or the target, or it has been said that it must not
-                values, problems = {}, []
-                for name in cells.places:
-                    try:
-                        values[name] = cells.read(name, given[name][row], local)
-                    except ValueError as error:
-                        problems.append(f"{name!r} {error}")
-                text = given[cells.column][row]
-                if not problems and (cells.column in roles.prompts or text_fault(text) is None):
-                    problems = list(cells.problems(text, values))
-                if problems:
-                    reasons.setdefault(start + row, []).extend(problems)
-                    continue
-                for name in cells.file_columns:
-                    changed[name][row] = write_cell(values[name])
-        for name, cell_texts in changed.items():
-            found[name].append(pa.array(cell_texts, pa.string()))
-        start += batch.num_rows
-        forget_pages()
-    return {name: pa.chunked_array(parts, pa.string()) for name, parts in found.items()}
-
-
-def _folder_of(raw: RawTable, roles: Roles) -> str:
-    """The folder, or its URL, of the files that cells name."""
-    source = original(raw.source)
-    if roles.file_dir is not None:
-        return roles.file_dir if is_url(roles.file_dir) else os.path.expanduser(roles.file_dir)
-    if is_url(source):
-        return source.rpartition("/")[0]
-    return source if os.path.isdir(source) else os.path.dirname(source)
-
-
-def _fetched(
-    folder: str, given: Mapping[str, Sequence[str | None]], checking: Sequence[Cells], cache: str | None
-) -> Path:
-    """The folder of the files that some cells name; of one by URL a local one, with the files that these name."""
-    if not is_url(folder):
-        return Path(folder)
-    columns = {name for cells in checking for name in cells.file_columns if name in given}
-    named = {cell for name in columns for cell in given[name] if cell and cell.lstrip()[:1] not in "[{"}
-    return mirrored(folder, named, "data.file_dir", cache, MOST_BYTES)
-
-
-def _first_cells(cells: FileCells, column: pa.ChunkedArray, folder: Path) -> list[Any]:
-    """What the cells of the first rows name or hold, of those that do."""
-    found = []
-    for text in column[:SETTLING].to_pylist():
-        with suppress(ValueError):
-            found.append(cells.read(cells.column, text, folder))
-    return found
 
 
 def _check_ids(ids: pa.ChunkedArray, raw: RawTable, column: str, faults: FaultLog) -> None:

@@ -111,7 +111,7 @@ def _section(comparison: Comparison, section: Section, beside: Path) -> PageSect
     split, _, name = section.ranking.partition(".")
     test = f"test.{name}"
     tested = split != "test" and any(row.values(test) for row in section.rows)
-    told, names = labels(comparison, section)
+    form, names = labels(comparison, section)
     keys = list(dict.fromkeys(key for row in section.rows for key, _ in row.settings if _differs(key, section.rows)))
     titles = short_titles(keys, comparison)
     paired = [key for key in comparison.paired if _varies(key, section)]
@@ -126,8 +126,8 @@ def _section(comparison: Comparison, section: Section, beside: Path) -> PageSect
     runs = [run for row in section.rows for run in row.runs]
     plots, notes = _plots(comparison, section, names)
     sentences = _sentences(comparison, section, names)
-    if len(section.rows) > 1 and " · " in told:
-        sentences.append(f"Below, settings are called by {told}.")
+    if len(section.rows) > 1 and " · " in form:
+        sentences.append(f"Settings are labelled {form} below.")
     return PageSection(
         title=name,
         mode="lowest" if section.mode == "min" else "highest",

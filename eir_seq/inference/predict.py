@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from eir_seq.config.cache import CacheConfig
 from eir_seq.config.latents import LatentsConfig
 from eir_seq.config.schema import ExperimentConfig
-from eir_seq.data.source import Splits, load_test
+from eir_seq.data.loaded import Splits
+from eir_seq.data.source import load_test
 from eir_seq.errors import Fault, UserError
 from eir_seq.inference.fill import fill_gaps, gap_filler
 from eir_seq.inference.predictor import Predictor

@@ -21,7 +21,8 @@ from eir_seq.data.dataset import Batch, EncodedSplit, Encodes, encode_split
 from eir_seq.data.encoded import EncodedInMemory, EncodingCache, Progress
 from eir_seq.data.missing import Missing
 from eir_seq.data.readers.base import FaultLog, RawTable
-from eir_seq.data.rows import check_rows, column_roles
+from eir_seq.data.roles import column_roles
+from eir_seq.data.rows import check_rows
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.inference.embedder import Embedder
 from eir_seq.inference.prompts import completions, language_model, reads_besides

@@ -141,6 +141,9 @@ class Cells(Protocol):
     def read(self, column: str, text: str | None, folder: Path) -> Any:
         """The value of a cell, its files found; raises `ValueError` with the reason where it is none."""
 
+    def infer_shape(self, cells: Sequence[Any]) -> None:
+        """Decide by the values of the first rows what must be the same in all of them, such as a shape."""
+
     def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:
         """All that is wrong with a row: what is in its text column and the values of its other columns."""
 

@@ -58,7 +58,7 @@ class FileCells(ABC):
         for problem in self.faults(values[self.column]):
             yield f"{self.column!r} {problem}"
 
-    def settle(self, cells: Sequence[Any]) -> None:
+    def infer_shape(self, cells: Sequence[Any]) -> None:
         """Decide by some training rows, before all are checked, what must be the same in each, such as a shape.
 
         Args:

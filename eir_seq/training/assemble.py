@@ -11,10 +11,11 @@ import pyarrow as pa
 import torch
 
 from eir_seq.config.schema import ExperimentConfig
+from eir_seq.data.loaded import Splits
 from eir_seq.data.missing import Missing, rows_where
 from eir_seq.data.module import DataModule
 from eir_seq.data.resolve import resolve
-from eir_seq.data.source import Splits, load_splits
+from eir_seq.data.source import load_splits
 from eir_seq.data.stream.module import StreamedDataModule
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities import build_modality

@@ -123,8 +123,10 @@ def evaluate(
         RunFailed: a raw output or a loss is not finite.
     """
     gathered = Gathered(outputs, writers, average=average)
-    # Each process pauses between batches as often as the one that has most of them.
-    further = ranks.maximum(len(batches)) - len(batches) if ranks.several and isinstance(batches, Sized) else 0
+    further = 0
+    if ranks.several:  # `between` may communicate: all processes call it as often as the one with most batches
+        assert isinstance(batches, Sized)
+        further = ranks.maximum(len(batches)) - len(batches)
     with evaluation_mode(network), torch.inference_mode(), autocast(device, precision):
         for batch in batches:
             on_device = to_device(batch, device)
@@ -144,10 +146,10 @@ def _measured_of_all(gathered: Gathered, ranks: Ranks, *, metrics: bool) -> Eval
     """The evaluation of the rows of all processes, in rank 0; in the others its values alone."""
     parts = ranks.gather(*gathered.take())
     if not ranks.is_first:
-        told = ranks.broadcast()
-        if "failed" in told:
-            raise RunFailed(told["failed"])
-        values = {(output, metric): value for output, metric, value in told["values"]}
+        received = ranks.broadcast()
+        if "failed" in received:
+            raise RunFailed(received["failed"])
+        values = {(output, metric): value for output, metric, value in received["values"]}
         return Evaluation([], {}, {}, [], values, {writer.name: writer for writer in gathered.writers})
     for part in parts:
         gathered.give(*part)

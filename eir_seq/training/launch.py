@@ -115,24 +115,22 @@ def _started(variables: Mapping[str, str]) -> Place | None:
         local = int(variables.get("LOCAL_RANK", 0))
         size = int(variables.get("LOCAL_WORLD_SIZE", 1))
         return Place(dist.get_rank(), dist.get_world_size(), local, size)
-    if int(variables.get("WORLD_SIZE") or 1) > 1 and variables.get("RANK"):
-        rank, size = _number(variables, "RANK"), _number(variables, "WORLD_SIZE")
-        local = _number(variables, "LOCAL_RANK")
+    if (size := _number(variables, "WORLD_SIZE", 1)) > 1 and variables.get("RANK"):
+        rank, local = _number(variables, "RANK"), _number(variables, "LOCAL_RANK")
         port = _number(variables, "MASTER_PORT")
-        local_size = int(variables.get("LOCAL_WORLD_SIZE") or size)
+        local_size = _number(variables, "LOCAL_WORLD_SIZE", size)
         return Place(rank, size, local, local_size, variables.get("MASTER_ADDR", LOCAL), port)
-    if int(variables.get("SLURM_STEP_NUM_TASKS") or 1) > 1 and variables.get("SLURM_PROCID"):
-        size, rank = _number(variables, "SLURM_STEP_NUM_TASKS"), _number(variables, "SLURM_PROCID")
-        local, local_size = _number(variables, "SLURM_LOCALID"), size // int(variables.get("SLURM_STEP_NUM_NODES") or 1)
+    if (size := _number(variables, "SLURM_STEP_NUM_TASKS", 1)) > 1 and variables.get("SLURM_PROCID"):
+        rank, local = _number(variables, "SLURM_PROCID"), _number(variables, "SLURM_LOCALID")
         nodes = variables.get("SLURM_STEP_NODELIST") or variables.get("SLURM_NODELIST") or LOCAL
         address = variables.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
-        port = int(variables.get("MASTER_PORT") or SLURM_PORT + int(variables.get("SLURM_JOB_ID") or 0) % 1000)
-        return Place(rank, size, local, local_size, address, port)
+        port = _number(variables, "MASTER_PORT", SLURM_PORT + _number(variables, "SLURM_JOB_ID", 0) % 1000)
+        return Place(rank, size, local, size // _number(variables, "SLURM_STEP_NUM_NODES", 1), address, port)
     return None
 
 
-def _number(variables: Mapping[str, str], name: str) -> int:
-    value = variables.get(name, "")
+def _number(variables: Mapping[str, str], name: str, default: int | None = None) -> int:
+    value = variables.get(name) or ("" if default is None else str(default))
     if not value.isdecimal():
         raise UserError(Fault(name, f"{value!r} is not a number", "environment"))
     return int(value)

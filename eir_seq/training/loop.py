@@ -34,7 +34,7 @@ from eir_seq.training.plateau import Plateau, warmup_steps
 from eir_seq.training.protocols import Position, Progress
 from eir_seq.training.ranks import ALONE, Ranks
 from eir_seq.training.rehearsal import rehearse
-from eir_seq.training.run_state import STATE_KEY, RunState, best_step_of
+from eir_seq.training.run_state import STATE_KEY, RunState, best_step_of, put_between_steps
 from eir_seq.training.samples import Samples
 from eir_seq.training.sharding import Sharded, all_finite
 from eir_seq.training.signals import SignalGuard
@@ -112,8 +112,7 @@ class RunLoop(Checkpoint):
         self._saved: tuple[int, bool] | None = None
         self._consistent = True  # the state, the weights and metrics.csv belong to the same step
         self._unsettled = False  # an epoch ends, and so does its last step
-        self._asked_to_stop = False
-        self._agreed = False  # that all processes stop
+        self._asked_to_stop = self._agreed = False  # by a callback here; by any process, so that all of them stop
         self.every = math.ceil(module.total_steps / POINTS)
 
     @property
@@ -130,21 +129,7 @@ class RunLoop(Checkpoint):
         checkpoint[STATE_KEY] = asdict(self.state)
         if self.averaging is not None:
             checkpoint[AVERAGING_KEY] = self.averaging.state()
-        loops = checkpoint["loops"]
-        # The trainer saves its counters as they are inside a hook: a batch processed and not completed. Resuming from
-        # that has its own path for each place of saving; resuming from between two steps has one.
-        fit: dict[str, Any] = loops["fit_loop"]
-        fit["state_dict"] = {}
-        epochs, batches = fit["epoch_progress"], fit["epoch_loop.batch_progress"]
-        batches["total"]["completed"] = batches["total"]["processed"]
-        batches["current"]["completed"] = batches["current"]["processed"]
-        batches["is_last_batch"] = False
-        if self.state.batches_done == 0:
-            for counts in (epochs["total"], epochs["current"]):
-                counts.update(dict.fromkeys(counts, self.state.epoch))
-            batches["current"] = dict.fromkeys(batches["current"], 0)
-        fit["epoch_loop.state_dict"] = {"_batches_that_stepped": self.state.step}
-        checkpoint["loops"] = {"fit_loop": fit}
+        put_between_steps(checkpoint["loops"], self.state)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go back to where the checkpoint was written."""
@@ -269,7 +254,7 @@ class RunLoop(Checkpoint):
         )
 
     def _agree(self) -> None:
-        """What one process was told, a signal or a callback's wish to stop, holds for all of them."""
+        """Stop all processes if one of them has received a signal, or a callback of one has asked to stop."""
         if received := self.ranks.maximum(self.signals.received or 0):
             self.signals.received, self._agreed = received, True
         self._asked_to_stop = bool(self.ranks.maximum(int(self._asked_to_stop)))

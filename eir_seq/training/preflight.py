@@ -21,7 +21,7 @@ from eir_seq.training.monitor import Monitor, monitor_of
 from eir_seq.training.optimization import total_steps
 
 if TYPE_CHECKING:
-    from eir_seq.data.source import Splits
+    from eir_seq.data.loaded import Splits
 
 T = TypeVar("T")
 

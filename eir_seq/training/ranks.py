@@ -1,4 +1,4 @@
-"""The processes that train one model together, and what they exchange besides gradients.
+"""The processes that train one model together, and what they communicate besides gradients.
 
 Gradients go through torch's DDP or FSDP. All else (counts of rows, metrics, decisions to stop) goes through a gloo
 process group of its own, as numbers, JSON or safetensors; nothing is pickled.
@@ -40,7 +40,7 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is rank 0, which alone writes files and speaks."""
+        """Whether this is rank 0, which alone writes files and reports progress."""
         return self.rank == 0
 
     @property

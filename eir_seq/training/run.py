@@ -86,7 +86,7 @@ def train(
     if config.data.folds is not None and config.data.fold is None:
         message = "is missing; eir_seq.training.folds.cross_validate trains one run for each"
         raise UserError(Fault("data.fold", message))
-    if is_url(config.run.dir) and not launched_rank():  # the others are told the local folder
+    if is_url(config.run.dir) and not launched_rank():  # rank 0 sends the others the local folder
         return train_remotely(config, lambda local, uploaded: train(local, finish=finish, saved=uploaded))
     device, monitor = check_config(config)
     place = place_of(config.trainer, device_count(config.trainer, device))

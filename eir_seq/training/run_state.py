@@ -71,3 +71,28 @@ def recorded(checkpoint: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return state if isinstance(state, dict) else {}
+
+
+def put_between_steps(loops: dict[str, Any], state: RunState) -> None:
+    """Change the trainer's counters in a checkpoint to those between two steps (or two epochs).
+
+    The trainer saves them as they are inside a hook: a batch processed and not completed. Resuming from that has its
+    own path for each place of saving; resuming from between two steps has one.
+
+    Args:
+        loops: of Lightning's checkpoint.
+        state: of the run.
+    """
+    fit: dict[str, Any] = loops["fit_loop"]
+    fit["state_dict"] = {}
+    epochs, batches = fit["epoch_progress"], fit["epoch_loop.batch_progress"]
+    batches["total"]["completed"] = batches["total"]["processed"]
+    batches["current"]["completed"] = batches["current"]["processed"]
+    batches["is_last_batch"] = False
+    if state.batches_done == 0:
+        for counts in (epochs["total"], epochs["current"]):
+            counts.update(dict.fromkeys(counts, state.epoch))
+        batches["current"] = dict.fromkeys(batches["current"], 0)
+    fit["epoch_loop.state_dict"] = {"_batches_that_stepped": state.step}
+    for other in [name for name in loops if name != "fit_loop"]:
+        del loops[other]

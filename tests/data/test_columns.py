@@ -19,7 +19,8 @@ from eir_seq.config.schema import DataConfig
 from eir_seq.data.columns import as_booleans, as_numbers
 from eir_seq.data.readers import delimited, read_table
 from eir_seq.data.readers.base import RawTable, wanted_of
-from eir_seq.data.rows import CheckedRows, Roles, check_rows
+from eir_seq.data.roles import Roles
+from eir_seq.data.rows import CheckedRows, check_rows
 from eir_seq.errors import UserError
 from eir_seq.rows import Rows
 from tests.data.conftest import write

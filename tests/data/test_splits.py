@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eir_seq.data.source import Splits, load_splits, load_test
+from eir_seq.data.loaded import Splits
+from eir_seq.data.source import load_splits, load_test
 from eir_seq.data.splits import draw_groups, draw_rows
 from eir_seq.errors import UserError
 from tests.data.conftest import Config, as_csv, reviews, write

@@ -24,7 +24,8 @@ from eir_seq.config.schema import DataConfig
 from eir_seq.data.readers import jsonl, read_table
 from eir_seq.data.readers.base import Wanted
 from eir_seq.data.readers.folder import read_folder
-from eir_seq.data.rows import Roles, check_rows
+from eir_seq.data.roles import Roles
+from eir_seq.data.rows import check_rows
 from eir_seq.errors import UserError
 from eir_seq.models.bounds import bounded_by_weights
 from eir_seq.tokenizers import chat_process

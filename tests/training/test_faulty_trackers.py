@@ -139,7 +139,7 @@ def test_calls_return_at_once_and_a_full_queue_is_one_warning(caplog: pytest.Log
         log_to_trackers([tracker], [Measurement(1, step, "train", "", "loss", 0.5)], step)
     finish_trackers([tracker])
     assert time.monotonic() - begun < 2
-    assert warnings(caplog) == ["tracker slow: is 9 calls behind; it is left out, and the run goes on"]
+    assert warnings(caplog) == ["tracker slow: has 9 calls waiting in its queue; it is left out, and the run goes on"]
 
 
 def test_the_end_waits_for_what_is_queued() -> None:

@@ -160,14 +160,14 @@ class _Running:
         ending: the state with which it is to end, and what is said of that.
         trial: as Tune has it.
         actor: that runs it, once there is one.
-        told: the actor that knows how it is to end.
+        notified: the actor that has been sent how it is to end.
     """
 
     claim: Claim
     ending: tuple[State, str] | None = None
     trial: Any = None
     actor: Any = None
-    told: Any = None
+    notified: Any = None
 
 
 @dataclass(frozen=True)
@@ -285,8 +285,8 @@ class StudySearch(Searcher):  # type: ignore[misc]
             self._tell(running)
 
     def _tell(self, running: _Running) -> None:
-        if running.ending is not None and running.actor is not None and running.told != running.actor:
-            running.told = running.actor
+        if running.ending is not None and running.actor is not None and running.notified != running.actor:
+            running.notified = running.actor
             running.actor.end.remote(*running.ending)
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from eir_seq.config.schema import DataConfig
 from eir_seq.data.readers.base import BadRow
-from eir_seq.data.rows import ID, CheckedRows, Roles, check_rows
+from eir_seq.data.roles import Roles
+from eir_seq.data.rows import ID, CheckedRows, check_rows
 from eir_seq.data.stream.shards import Chunk, Shards
 from eir_seq.errors import RunFailed
 from eir_seq.randomness import derive_seed, generator
@@ -29,7 +30,7 @@ HASHES = 2**63
 SAMPLED_SHARDS = 16
 """Shards of a Hub dataset that its sample is taken from."""
 SOURCE_BITS = 40
-"""Rows of one file that are told apart, as a power of two."""
+"""Bits of a row's place in its file; the bits above them number the file."""
 
 
 @dataclass(frozen=True)

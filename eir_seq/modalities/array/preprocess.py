@@ -50,7 +50,7 @@ class ArrayCells(FileCells):
         """The array or the file that a cell names; raises `ValueError` with the reason where it names none."""
         return locate_array(parse_cell(text), folder, self.config.member)
 
-    def settle(self, cells: Sequence[Any]) -> None:
+    def infer_shape(self, cells: Sequence[Any]) -> None:
         """The shape."""
         if self.shape is None:
             self.shape = most_frequent(map(_shape, cells))

@@ -112,7 +112,7 @@ class GenotypeCells(FileCells):
             raise ValueError(f"is {text[:40]}, not the name of a file")
         return locate_array(cell, folder)
 
-    def settle(self, cells: Sequence[Any]) -> None:
+    def infer_shape(self, cells: Sequence[Any]) -> None:
         """Which SNPs there are, where no file says so."""
         if self.panel.count is None:
             panels = [panel for cell in cells if (panel := _panel(cell)) is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +71,10 @@ class InputCells:
             words, xpaths = read_html(text)
             return Content(words=words, xpaths=xpaths)
         return Content(text=text)
+
+    def infer_shape(self, cells: Sequence[Any]) -> None:
+        """Nothing: texts have no shape."""
+        del cells
 
     def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:
         """All that is wrong with a row: what is in its text column and the values of its other columns."""

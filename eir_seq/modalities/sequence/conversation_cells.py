@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class ConversationCells:
         if not text:
             raise ValueError("is missing" if text is None else "is empty")
         return parse_cell(text)
+
+    def infer_shape(self, cells: Sequence[Any]) -> None:
+        """Nothing: texts have no shape."""
+        del cells
 
     def problems(self, text: str, values: Mapping[str, Any]) -> Iterator[str]:
         """What is wrong with the messages."""

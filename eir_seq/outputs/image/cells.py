@@ -29,7 +29,7 @@ class TargetPictures(FileCells):
         """The picture of a cell; raises `ValueError` with the reason if there is none."""
         return locate_content(parse_cell(text), folder)
 
-    def settle(self, cells: Sequence[Any]) -> None:
+    def infer_shape(self, cells: Sequence[Any]) -> None:
         """The size."""
         if self.size is None and self.config.size is None:
             self.size = most_frequent(map(_size, cells))

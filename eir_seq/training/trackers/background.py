@@ -13,7 +13,7 @@ from eir_seq.training.redaction import redact
 from eir_seq.training.trackers.base import Tracker
 
 MOST_CALLS = 10_000
-"""Calls that may wait for a tracker; one that is further behind is left out."""
+"""Calls in the queue of a tracker; one whose queue is full is disabled."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class BackgroundTracker:
         try:
             self._calls.put_nowait(act)
         except queue.Full:
-            self._leave_out(f"is {self._calls.maxsize:,} calls behind")
+            self._leave_out(f"has {self._calls.maxsize:,} calls waiting in its queue")
 
     def finish(self, exit_code: int = 0, *, patience: float | None = None) -> None:
         """End the tracker after all calls, and wait for that as long as there is patience. Safe to call twice."""

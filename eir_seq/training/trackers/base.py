@@ -1,4 +1,4 @@
-"""What a run tells a tracker. Each tracker is called on a thread of its own, where it may wait and fail."""
+"""The interface of trackers. Each is called on a thread of its own, where it may block and fail."""
 
 from __future__ import annotations
 

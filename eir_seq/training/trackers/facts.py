@@ -1,4 +1,4 @@
-"""What trackers are told of a run besides its measurements: hyperparameters, group, and the id it had before."""
+"""Facts about a run that trackers log once: hyperparameters, group, and the id that a resumed run continues."""
 
 from __future__ import annotations
 
