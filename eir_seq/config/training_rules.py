@@ -27,7 +27,9 @@ def _processes(trainer: TrainerConfig, sections: Sections) -> Iterator[Fault]:
     devices = trainer.devices if isinstance(trainer.devices, int) else 1
     processes = devices * trainer.num_nodes
     if sections.data is not None and sections.data.batch_size < processes:
-        message = f"{processes} processes share each batch, which has {sections.data.batch_size} rows (data.batch_size)"
+        message = (
+            f"{processes} processes share the rows of each batch, but data.batch_size is {sections.data.batch_size}"
+        )
         yield Fault("trainer.devices" if devices > 1 else "trainer.num_nodes", message)
 
 

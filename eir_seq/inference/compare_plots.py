@@ -22,6 +22,8 @@ MOST_CURVES = SERIES
 MOST_AXES = 8
 PARALLEL = "Parallel coordinates"
 """Title of the widest plot."""
+NARROWEST = 0.01
+"""Share of a value that an axis covers at least."""
 _BEST, _OTHERS = COLOURS[1], COLOURS[0]
 _SPAN = 50
 """Positive numbers from one to that many times as much are drawn on a logarithmic scale."""
@@ -73,6 +75,10 @@ def intervals(title: str, lines: Sequence[Interval]) -> Plot:
             axes.scatter([found.mean], [place], s=30, color=colour, zorder=3)
         axes.set_yticks(range(len(lines)), cut)
         axes.set_ylim(len(lines) - 0.4, -0.6)
+        left, right = axes.get_xlim()
+        least = NARROWEST * max(abs(left), abs(right))
+        if right - left < least:  # results that differ by rounding look alike
+            axes.set_xlim((left + right - least) / 2, (left + right + least) / 2)
         axes.set_xlabel(title)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))

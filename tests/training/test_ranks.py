@@ -155,7 +155,9 @@ def test_what_shards_cannot_do_is_refused(tmp_path: Path) -> None:
 def test_a_batch_has_a_row_for_each_process(tmp_path: Path) -> None:
     given = table_experiment(tmp_path).model_dump(mode="json")
     given["trainer"] |= {"devices": 5, "num_nodes": 2}
-    with pytest.raises(UserError, match=r"trainer\.devices: 10 processes share each batch, which has 8 rows"):
+    with pytest.raises(
+        UserError, match=r"trainer\.devices: 10 processes share the rows of each batch, but data\.batch_size is 8"
+    ):
         validate_experiment(given)
 
 
