@@ -10,6 +10,7 @@ from pathlib import Path
 
 from eir_seq.cache import Cache, Found
 from eir_seq.commands.models import UserParser
+from eir_seq.commands.tables import size_text
 from eir_seq.config.cache import size_in_bytes
 from eir_seq.errors import Fault, UserError
 from eir_seq.spool import default_folder
@@ -67,7 +68,7 @@ def _list(cache: Cache) -> None:
         for group in _grouped(entries):
             entry = group[0]
             rows = "" if entry.label.rows is None else f"{entry.label.rows:,}"
-            size = _size(sum(other.bytes for other in group))
+            size = size_text(sum(other.bytes for other in group))
             state = "in use" if any(other.in_use for other in group) else ""
             table.add_row(*_named(group), rows, size, _ago(entry.created), _ago(entry.used), state)
         Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(table, markup=False)
@@ -93,7 +94,7 @@ def _clean(cache: Cache, flags: argparse.Namespace) -> None:
     if not flags.dry_run:
         cache.shrink()
     for group in _grouped(removed):
-        size = _size(sum(entry.bytes for entry in group))
+        size = size_text(sum(entry.bytes for entry in group))
         print(f"{' '.join(_named(group))}: {size}, last used {_ago(group[0].used)}")
     would = "would be removed" if flags.dry_run else "removed"
     killed = f", and what {len(leftovers)} killed builds left" if leftovers else ""
@@ -120,15 +121,7 @@ def _named(group: list[Found]) -> tuple[str, str]:
 
 def _summary(entries: list[Found]) -> str:
     count = len(entries)
-    return f"{count:,} {'entry' if count == 1 else 'entries'}, {_size(sum(entry.bytes for entry in entries))}"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
+    return f"{count:,} {'entry' if count == 1 else 'entries'}, {size_text(sum(entry.bytes for entry in entries))}"
 
 
 def _ago(moment: float) -> str:

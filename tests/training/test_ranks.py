@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,35 +17,21 @@ from eir_seq.config.validation import validate_experiment
 from eir_seq.errors import UserError
 from eir_seq.training.devices import device_count, pick_device
 from eir_seq.training.launch import place_of
+from tests.training.driver import ROOT, driven
 from tests.training.ranks_driver import SCENARIOS
 from tests.training.table import table_experiment
 
-ROOT = Path(__file__).parents[2]
 FAST = ("one process", "two processes", "comparing, one process", "comparing, two processes", "rank 1 killed")
-
-
-def outcomes(folder: Path, names: list[str]) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.ranks_driver", str(folder), *names],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return outcomes(tmp_path_factory.mktemp("ranks"), list(FAST))
+    return driven("ranks_driver", str(tmp_path_factory.mktemp("ranks")), *FAST)
 
 
 @pytest.fixture(scope="module")
 def all_found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return outcomes(tmp_path_factory.mktemp("all_ranks"), list(SCENARIOS))
+    return driven("ranks_driver", str(tmp_path_factory.mktemp("all_ranks")), *SCENARIOS)
 
 
 def agree(found: dict[str, Any], name: str, other: str) -> None:

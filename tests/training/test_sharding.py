@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from torch import nn
 
 from eir_seq.models import list_models
 from eir_seq.training.sharding import units
 from tests.models.tiny import tiny
-
-ROOT = Path(__file__).parents[2]
+from tests.training.driver import driven
 
 
 @pytest.mark.slow
 def test_gradients_are_those_of_the_whole_model() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.shards_driver"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = driven("shards_driver")
     assert found.keys() == set(list_models())
     # Weights lie elsewhere in memory, so that products sum in another order (float32); the largest was 3.5e-4.
     assert {name: value for name, value in found.items() if isinstance(value, str) or value > 1e-3} == {}

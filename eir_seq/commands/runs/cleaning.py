@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from eir_seq.commands.runs.tables import print_csv, print_table, size_text
+from eir_seq.commands.tables import print_csv, print_table, size_text
 from eir_seq.inference.run_cleaning import Removable, ended_trials, removable, remove
 from eir_seq.inference.run_list import find_runs
 from eir_seq.machine import cannot_write

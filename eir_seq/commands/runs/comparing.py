@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eir_seq.commands.runs.tables import WIDE, print_csv
+from eir_seq.commands.tables import WIDE, print_csv
 from eir_seq.errors import printable
 from eir_seq.machine import cannot_write
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eir_seq.commands.runs.tables import minute, print_csv, print_table, size_text, value_text
+from eir_seq.commands.tables import minute, print_csv, print_table, size_text, value_text
 from eir_seq.errors import Fault, UserError
 from eir_seq.inference.run_list import find_runs, size
 

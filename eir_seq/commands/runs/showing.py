@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eir_seq.commands.runs.tables import minute, print_csv, size_text, value_text
+from eir_seq.commands.tables import minute, print_csv, size_text, value_text
 from eir_seq.errors import printable
 from eir_seq.inference.run_details import data_of, details_of, metrics, next_steps, settings
 from eir_seq.inference.run_list import FoundRun, sizes
