@@ -85,7 +85,7 @@ import sys
 from eir_seq.commands import search, main
 from eir_seq.commands.search import checks
 search.search.job_command = lambda words, run: [sys.executable, sys.argv[1], *words, f"run.dir={run}"]
-search.WORKER = (sys.executable, *sys.argv[:2])
+search.search.WORKER = (sys.executable, *sys.argv[:2])
 search.check_building = lambda everything: None
 checks.preflight = lambda *_: ()
 sys.exit(main(["sweep", *sys.argv[2:]]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from eir_seq.commands import main, search
+from eir_seq.commands import main
 from eir_seq.inference.jobs import read_jobs
 from tests.commands.test_search import (  # noqa: F401 (fixtures)
     _rows,
@@ -121,7 +121,9 @@ def _on_slurm(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: 
     pytest.importorskip("submitit", reason=f"submitit {NOT_INSTALLED}slurm)")
     root = str(Path(__file__).resolve().parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setattr(search, "WORKER", (sys.executable, "command.py", str(project / "fake_trial.py")))
+    monkeypatch.setattr(
+        "eir_seq.commands.search.search.WORKER", (sys.executable, "command.py", str(project / "fake_trial.py"))
+    )
 
 
 @pytest.mark.slow
