@@ -23,6 +23,7 @@ COMMANDS = {
     "chat": "talk with a model that was trained on conversations",
     "embed": "write vectors of rows of a file with a finished run",
     "models": "list the architectures, or show the options of one",
+    "bench": "measure how fast architectures are on this machine",
     "sweep": "search for the best values of config keys",
     "runs": "list, show, compare or clean runs",
     "cache": "list or clean cached rows and tokenizers",

@@ -1,6 +1,6 @@
 """Backbones beyond the catalogue: any text model that the optional library transformers can build.
 
-The only module that imports transformers. Code that comes with a checkpoint is never run.
+The only module of models that imports transformers. Code that comes with a checkpoint is never run.
 """
 
 from __future__ import annotations

@@ -37,7 +37,13 @@ for _capacity in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # r
     os.environ.setdefault(_capacity, str(KEPT_KERNELS))
 
 
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def onednn_is_available() -> bool:
+    """Whether this build of torch can call oneDNN's product directly."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(..., in) and (out, in) -> x W^T + b by oneDNN, without gradients."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
 
@@ -52,7 +58,7 @@ def onednn_is_faster() -> bool:
     forced = os.environ.get(SWITCH)
     if forced not in (None, "0", "1"):
         raise UserError(Fault(SWITCH, f"{forced!r} is not 0 (never take oneDNN) or 1 (take it)", "environment"))
-    if forced == "0" or not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if forced == "0" or not onednn_is_available():
         return False
     return forced == "1" or (
         torch.backends.mkl.is_available()
@@ -82,7 +88,7 @@ def _gains(x: Tensor, weight: Tensor) -> bool:
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """(rows, in) and (out, in) -> x W^T by the faster kernel, without gradients: for operations that have their own."""
-    return _onednn(x, weight, None) if _gains(x, weight) and onednn_is_faster() else x @ weight.t()
+    return onednn(x, weight, None) if _gains(x, weight) and onednn_is_faster() else x @ weight.t()
 
 
 class _OneDnnLinear(torch.autograd.Function):
@@ -90,7 +96,7 @@ class _OneDnnLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return _onednn(x, weight, bias)
+        return onednn(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:  # noqa: ARG004

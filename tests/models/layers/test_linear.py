@@ -30,13 +30,13 @@ def by_onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]
     monkeypatch.setenv("EIR_SEQ_ONEDNN", "1")
     onednn_is_faster.cache_clear()
     shapes: list[tuple[int, ...]] = []
-    multiply = linear._onednn
+    multiply = linear.onednn
 
     def recorded(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         shapes.append(tuple(x.shape))
         return multiply(x, weight, bias)
 
-    monkeypatch.setattr(linear, "_onednn", recorded)
+    monkeypatch.setattr(linear, "onednn", recorded)
     yield shapes
     onednn_is_faster.cache_clear()
 
