@@ -178,7 +178,7 @@ def test_peak_of_tensors() -> None:
 def test_sides_alternate() -> None:
     called: list[tuple[str, int]] = []
     sides = {side: lambda given, side=side: called.append((side, given)) for side in "ab"}
-    times = alternate(sides, [0, 1, 2])  # type: ignore[arg-type]
+    times = alternate(sides, [0, 1, 2])
     assert sorted(called) == [(side, number) for side in "ab" for number in range(3)]
     assert [number for _, number in called] == [0, 0, 1, 1, 2, 2]
     assert len(times["a"].processor) == 2, "the first round warms up"
@@ -189,4 +189,4 @@ def test_padding_is_masked() -> None:
     inputs = inputs_of(model, [5, 3], Setting(SMALL, Texts((5,), 2), {}))
     assert inputs["attention_mask"].sum(1).tolist() == [5, 3]
     assert torch.equal(inputs["decoder_attention_mask"], inputs["attention_mask"])
-    assert (inputs["input_ids"][1, 3:] == model.config.pad_token_id).all()  # type: ignore[attr-defined]
+    assert (inputs["input_ids"][1, 3:] == model.config.pad_token_id).all()

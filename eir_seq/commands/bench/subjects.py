@@ -85,7 +85,8 @@ def _own(model_type: str, size: Size) -> dict[str, Any]:
     found: Mapping[str, dict[str, Any]] = {
         "codegen": {"rotary_dim": size.head // 2},
         "deberta": relative,
-        "deberta-v2": {**relative, "position_buckets": min(256, size.length), "share_att_key": True, "norm_rel_ebd": "layer_norm"},
+        "deberta-v2": {**relative, "position_buckets": min(256, size.length), "share_att_key": True,
+                       "norm_rel_ebd": "layer_norm"},
         "git": {"vision_config": {"hidden_size": size.width, "num_hidden_layers": 1, "num_attention_heads": size.heads,
                                   "intermediate_size": size.width}},
         "gptj": {"rotary_dim": size.head // 2},
