@@ -13,6 +13,7 @@ import torch
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.layers.kernels import Kernels, used
 from eir_seq.outputs.generation.writing import build_writers
 from eir_seq.training.assemble import Parts, assemble
 from eir_seq.training.calibration import calibrate_on_train
@@ -53,6 +54,7 @@ def follow(launch: Launch, device: torch.device, monitor: Monitor) -> dict[str, 
             open(os.devnull, "w") as nowhere,
             Console(nowhere) as console,
             SignalGuard(console.say) as signals,
+            used(Kernels.of(begun["kernels"])),
         ):
             parts = assemble(config, console, fallback_cache=str(path / CACHE), ranks=ranks)
             with contextlib.closing(parts.data), flags_restored():

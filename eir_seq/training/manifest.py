@@ -11,6 +11,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from eir_seq import __version__, plugins
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.layers.kernels import SWITCH, Kernels, kernels, machine_name
 from eir_seq.training.folder import MANIFEST, config_hash, read_object, write_json
 from eir_seq.training.redaction import redact, redact_words
 
@@ -50,6 +52,8 @@ class RunManifest:
         self.data: dict[str, Any] | None = data
         self.started: dict[str, Any] | None = before.get("start_from")
         """What the run began with, if it is another run's."""
+        self.kernels = self._kernels_of(before.get("kernels"), remedy)
+        """What multiplies matrices, from the first session on: kernels round differently."""
         self.status = before.get("status")
         """How the session before ended."""
         self._content = {
@@ -60,6 +64,7 @@ class RunManifest:
             "split_seed": config.data.split_seed,
             "data": self.data,
             **({"start_from": self.started} if self.started is not None else {}),
+            "kernels": self.kernels.state(),
             "versions": versions(),
             "plugins": plugins.registered(),
             "git": git_state(),
@@ -77,6 +82,17 @@ class RunManifest:
             "threads": torch.get_num_threads(),
         }
         sessions.append(self.session)
+
+    def _kernels_of(self, before: Any, remedy: str) -> Kernels:
+        """Those that the run began with, if it was on such a machine and nothing else is asked for; else this one's."""
+        if before is not None and SWITCH not in os.environ:
+            try:
+                found = Kernels.of(before)
+            except ValueError:
+                raise UserError(Fault(str(self.path), f"is damaged (kernels); {remedy}")) from None
+            if found.machine == machine_name():
+                return found
+        return replace(kernels(), machine=machine_name())
 
     def describe_data(self, data: dict[str, Any]) -> None:
         """Note files, hashes and rows of the data."""

@@ -18,6 +18,7 @@ from eir_seq import machine
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
+from eir_seq.models.layers.kernels import used
 from eir_seq.outputs.generation.source import BETWEEN
 from eir_seq.outputs.generation.writing import check_writing
 from eir_seq.outputs.predictions import write_predictions
@@ -203,6 +204,10 @@ class _Run:
         self.trackers: list[BackgroundTracker] = []
 
     def execute(self) -> dict[str, Any]:
+        with used(self.manifest.kernels):
+            return self._execute()
+
+    def _execute(self) -> dict[str, Any]:
         start = time.monotonic()
         self.launch.start()
         self.config = resolved(self.config, self.console)
@@ -302,7 +307,13 @@ class _Run:
         if not self.launch.ranks.several:
             return
         ranks = self.launch.join()
-        ranks.broadcast({"dir": str(self.path), "config": json.loads(self.config.model_dump_json())})
+        ranks.broadcast(
+            {
+                "dir": str(self.path),
+                "config": json.loads(self.config.model_dump_json()),
+                "kernels": self.manifest.kernels.state(),
+            }
+        )
         with self.console.phase("starting the other processes") as found:
             ranks.barrier()
             found.append(f"{ranks.world_size} processes share each batch")

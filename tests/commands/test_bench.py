@@ -18,6 +18,7 @@ from eir_seq.commands.bench.models import Setting, compare, inputs_of, pair
 from eir_seq.commands.bench.subjects import Size, Texts, options_of
 from eir_seq.errors import RunFailed, UserError
 from eir_seq.models import list_models
+from eir_seq.models.layers import kernels
 from eir_seq.models.option_checks import check_options
 
 TINY = ["--width=16", "--layers=1", "--heads=2", "--texts=2", "--cap=12", "--rounds=1"]
@@ -150,6 +151,17 @@ def test_transformers_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr("eir_seq.commands.bench.reference.is_installed", lambda _: False)
     assert main(["bench", "bert", "--against", "transformers", *TINY]) == 2
     assert "pip install 'eir_seq[transformers]'" in capsys.readouterr().err
+
+
+def test_kernels(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("EIR_SEQ_ONEDNN", raising=False)
+    measured = {(layout, narrow): [2.0] * len(kernels.SIZES) for layout in kernels.LAYOUTS for narrow in (False, True)}
+    monkeypatch.setattr(kernels, "measure", lambda: measured)
+    monkeypatch.setattr(kernels, "may_gain", lambda: True)
+    assert main(["bench", "--kernels"]) == 0
+    assert capsys.readouterr().out.count("from 2^18") == 6
+    assert kernels.stored().smallest == 18
+    assert main(["bench", "--kernels", "--all"]) == 2
 
 
 def test_operations_of_products() -> None:

@@ -48,6 +48,11 @@ def run(arguments: list[str]) -> int:
     """Measure, and print tables as they are made."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler announces itself on standard error; read once
     flags = parse(arguments)
+    if flags.kernels:
+        with importing():
+            from eir_seq.commands.bench.products import show_kernels
+        show_kernels(flags.threads)
+        return 0
     with importing():
         from eir_seq.commands.bench import page
         from eir_seq.commands.bench.reference import check_installed
@@ -109,6 +114,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="tokens of texts: those of the shipped reviews (text), all equal to --cap (equal) or to N; "
         "with --decode those of the prompt (32)",
     )  # fmt: skip
+    what.add_argument(
+        "--kernels", action="store_true",
+        help="products by both libraries that torch has for them; which one this machine uses from now on is kept",
+    )  # fmt: skip
     sizes = parser.add_argument_group("sizes")
     sizes.add_argument("--texts", type=_count, default=8, metavar="N", help="texts of a batch (8)")
     sizes.add_argument("--cap", type=_count, default=512, metavar="N", help="tokens of the longest text (512)")
@@ -146,7 +155,9 @@ def _check(flags: argparse.Namespace) -> None:
         faults.append(Fault("--all", "names no architectures beside it", "command line"))
     if flags.all:
         flags.names = list_models()
-    if not (flags.names or flags.task or faults):
+    if flags.kernels and (flags.names or flags.all or flags.task or flags.decode):
+        faults.append(Fault("--kernels", "is measured by itself", "command line"))
+    if not (flags.names or flags.task or flags.kernels or faults):
         faults.append(Fault("NAME", "name architectures (bert gpt2), or --all", "command line"))
     if flags.task and (flags.decode or flags.against):
         other = "--decode" if flags.decode else "--against"

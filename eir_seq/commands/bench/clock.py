@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from eir_seq.models.layers.linear import onednn, onednn_is_available
+from eir_seq.models.layers.kernels import onednn, onednn_is_available
 
 Step = Callable[[Any], object]
 PRODUCT = 1024
@@ -74,7 +74,7 @@ def peak_step(dtype: torch.dtype, device: torch.device) -> Step:
     x, weight = torch.randn(2, PRODUCT, PRODUCT, device=device).to(dtype)
     kernels: list[Callable[[], object]] = [lambda: F.linear(x, weight)]
     if device.type == "cpu" and onednn_is_available():
-        kernels.append(lambda: onednn(x, weight, None))
+        kernels.append(lambda: onednn(x, weight))
     best = min(kernels, key=lambda kernel: min(timed(kernel)[0] for _ in range(4)))
 
     def step(_: object) -> None:

@@ -6,7 +6,6 @@ import datetime
 import json
 import math
 import platform
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -129,6 +128,8 @@ def machine(threads: int, device: str) -> dict[str, Any]:
     """What a measurement depends on besides the code: processor, threads, versions, day."""
     import torch
 
+    from eir_seq.models.layers.kernels import processor_name
+
     found = {"processor": processor_name(), "threads": threads, "device": device}
     if device == "cuda":
         found["device"] = torch.cuda.get_device_name()
@@ -142,18 +143,6 @@ def described(machine: dict[str, Any]) -> str:
     where = machine["processor"] if machine["device"] == "cpu" else machine["device"]
     versions = ", ".join(f"{name} {machine[name]}" for name in ("torch", "transformers") if machine[name])
     return f"{where}, {threads}, {versions}, {machine['date']}."
-
-
-def processor_name() -> str:
-    """The processor as the system names it, with family and model, which names of virtual machines leave out."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")[:8192]
-    except OSError:
-        return platform.processor() or platform.machine()
-    values = dict(re.findall(r"^(model name|cpu family|model|stepping)\s*:\s*(.+)$", text, re.MULTILINE))
-    named = " ".join(values.get("model name", platform.machine()).split())
-    numbers = [f"{name.removeprefix('cpu ')} {values[name]}" for name in ("cpu family", "model") if name in values]
-    return f"{named} ({', '.join(numbers)})" if numbers else named
 
 
 def _version(package: str) -> str | None:

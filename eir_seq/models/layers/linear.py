@@ -1,9 +1,7 @@
 """The linear layer of every block: one place to choose the fastest product that the machine has.
 
-In float32 torch multiplies matrices with MKL, which runs at half speed on AMD processors with AVX-512; oneDNN, in the
-same wheel, does not. There large products take oneDNN: the same float32 arithmetic in another order. The choice
-depends on the processor and on shapes alone, never on a measurement, so that a run repeats bit for bit.
-``docs/speed.md`` has the measurements.
+In float32 torch multiplies matrices with MKL. Where oneDNN, in the same wheel, is faster (see `kernels`), it is taken:
+the same float32 arithmetic in another order. ``docs/speed.md`` has measurements.
 
 oneDNN compiles a kernel for each shape that it meets, of these products, of gelu and of everything in bfloat16, and by
 default it and torch's binding keep 1024 of each kind. A packed batch hardly ever has the row count of an earlier one,
@@ -14,89 +12,61 @@ Both caches are bounded here, unless the environment says otherwise; layers of o
 from __future__ import annotations
 
 import os
-import platform
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.errors import Fault, UserError
+from eir_seq.models.layers.kernels import Kernels, kernels, onednn
 from eir_seq.models.layers.lora import Lora
 
-SMALLEST_PRODUCT = 2**22
-"""Multiplications (rows x in x out) below which torch's default is as fast: it takes less to start."""
-NARROWEST_INPUT = 64
-"""Input widths below which oneDNN's product for the gradient of the weight is slower."""
-SWITCH = "EIR_SEQ_ONEDNN"
 KEPT_KERNELS = 32
 """Of each kind that oneDNN has: those of one pass through an encoder and a decoder fit, at two lengths not all do."""
 for _capacity in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):  # read at the first use of oneDNN
     os.environ.setdefault(_capacity, str(KEPT_KERNELS))
 
 
-def onednn_is_available() -> bool:
-    """Whether this build of torch can call oneDNN's product directly."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(..., in) and (out, in) -> x W^T + b by oneDNN, without gradients."""
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return product
-
-
-@lru_cache(maxsize=1)
-def onednn_is_faster() -> bool:
-    """Whether large float32 products take oneDNN on this machine; the environment's EIR_SEQ_ONEDNN=0 or 1 decides it.
-
-    Raises:
-        UserError: EIR_SEQ_ONEDNN is neither 0 nor 1.
-    """
-    forced = os.environ.get(SWITCH)
-    if forced not in (None, "0", "1"):
-        raise UserError(Fault(SWITCH, f"{forced!r} is not 0 (never take oneDNN) or 1 (take it)", "environment"))
-    if forced == "0" or not onednn_is_available():
-        return False
-    return forced == "1" or (
-        torch.backends.mkl.is_available()
-        and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and "AuthenticAMD" in _processor()
-    )
-
-
-def _processor() -> str:
-    """What the system says about the processor, its maker included."""
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")[:4096]
-    except OSError:
-        return platform.processor()
-
-
-def _gains(x: Tensor, weight: Tensor) -> bool:
-    """Whether a product is of those that oneDNN does faster where it is fast at all."""
+def _is_plain(x: Tensor, weight: Tensor) -> bool:
+    """Whether two factors are of those that oneDNN may multiply: float32 on the CPU, of shapes that fit."""
     return (
-        x.numel() * weight.shape[0] >= SMALLEST_PRODUCT
-        and weight.shape[1] >= NARROWEST_INPUT
-        and x.dtype is weight.dtype is torch.float32
+        x.dtype is weight.dtype is torch.float32
         and x.device.type == weight.device.type == "cpu"
         and x.shape[-1] == weight.shape[1]
     )
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """(rows, in) and (out, in) -> x W^T by the faster kernel, without gradients: for operations that have their own."""
-    return onednn(x, weight, None) if _gains(x, weight) and onednn_is_faster() else x @ weight.t()
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(rows, in) and (out, in) -> x W^T + b by the faster kernel, without gradients: for operations with their own."""
+    choice, size = kernels(), x.numel() * weight.shape[0]
+    if size.bit_length() > choice.smallest and _is_plain(x, weight):
+        layout = "output" if weight.is_contiguous() else "input gradient"
+        layout = layout if x.is_contiguous() else "weight gradient"
+        if choice.takes_onednn(layout, size, weight.shape[0]):
+            return onednn(x, weight, bias)
+    return F.linear(x, weight, bias)
 
 
-class _OneDnnLinear(torch.autograd.Function):
-    """x W^T + b with gradients by the same product; they can be differentiated again."""
+def _takes_onednn(choice: Kernels, x: Tensor, weight: Tensor) -> bool:
+    """Whether any product of a linear layer does: that of the output, or of a gradient."""
+    size, (columns, width) = x.numel() * weight.shape[0], weight.shape
+    return (
+        size.bit_length() > choice.smallest
+        and (
+            choice.takes_onednn("output", size, columns)
+            or choice.takes_onednn("input gradient", size, width)
+            or choice.takes_onednn("weight gradient", size, width)
+        )
+        and _is_plain(x, weight)
+    )
+
+
+class _Product(torch.autograd.Function):
+    """x W^T + b with gradients by the same products; they can be differentiated again."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return onednn(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:  # noqa: ARG004
@@ -111,9 +81,9 @@ class _OneDnnLinear(torch.autograd.Function):
         flat = gradient.reshape(-1, gradient.shape[-1])
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = _OneDnnLinear.apply(flat, weight.t(), None).unflatten(0, gradient.shape[:-1])
+            grad_x = _Product.apply(flat, weight.t(), None).unflatten(0, gradient.shape[:-1])
         if ctx.needs_input_grad[1]:
-            grad_weight = _OneDnnLinear.apply(flat.t(), x.reshape(-1, x.shape[-1]).t(), None)
+            grad_weight = _Product.apply(flat.t(), x.reshape(-1, x.shape[-1]).t(), None)
         if ctx.needs_input_grad[2]:
             grad_bias = flat.sum(0)
         return grad_x, grad_weight, grad_bias
@@ -144,11 +114,10 @@ class Linear(nn.Linear):
     def _product(self, x: Tensor) -> Tensor:
         if (
             not torch.compiler.is_compiling()  # first: dynamic graphs must not depend on the requested sizes
-            and _gains(x, self.weight)
+            and _takes_onednn(kernels(), x, self.weight)
             and self.weight.is_contiguous()
             and not torch.is_autocast_enabled("cpu")
-            and onednn_is_faster()
         ):
-            product: Tensor = _OneDnnLinear.apply(x.contiguous(), self.weight, self.bias)
+            product: Tensor = _Product.apply(x.contiguous(), self.weight, self.bias)
             return product
         return F.linear(x, self.weight, self.bias)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eir_seq.errors import UserError
-from eir_seq.models.layers import linear
-from eir_seq.models.layers.linear import NARROWEST_INPUT, SMALLEST_PRODUCT, Linear, onednn_is_faster
+from eir_seq.models.layers import kernels, linear
+from eir_seq.models.layers.kernels import NARROW, RULE, Kernels, used
+from eir_seq.models.layers.linear import Linear
 
 ROWS, IN, OUT = 256, 128, 160
-assert ROWS * IN * OUT >= SMALLEST_PRODUCT
+assert (ROWS * IN * OUT).bit_length() > RULE.smallest
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"),
     reason="this torch has no oneDNN",
@@ -27,18 +27,16 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def by_onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     """Take oneDNN whatever this machine is; gives the shapes of the inputs that it multiplied."""
-    monkeypatch.setenv("EIR_SEQ_ONEDNN", "1")
-    onednn_is_faster.cache_clear()
     shapes: list[tuple[int, ...]] = []
-    multiply = linear.onednn
+    multiply = kernels.onednn
 
-    def recorded(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def recorded(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         shapes.append(tuple(x.shape))
         return multiply(x, weight, bias)
 
     monkeypatch.setattr(linear, "onednn", recorded)
-    yield shapes
-    onednn_is_faster.cache_clear()
+    with used(RULE):
+        yield shapes
 
 
 def layer(*, bias: bool = True) -> Linear:
@@ -177,12 +175,26 @@ def test_other_precisions_are_left_to_torch(dtype: torch.dtype, by_onednn: list[
     assert by_onednn == []
 
 
-def test_small_and_narrow_products_are_left_to_torch(by_onednn: list[tuple[int, ...]]) -> None:
+def test_small_products_are_left_to_torch(by_onednn: list[tuple[int, ...]]) -> None:
     layer()(states(4, IN))
     layer()(states(0, IN))
-    narrow = Linear(NARROWEST_INPUT - 1, SMALLEST_PRODUCT)
-    narrow(states(1, NARROWEST_INPUT - 1))
     assert by_onednn == []
+
+
+def test_each_product_has_its_own_choice(by_onednn: list[tuple[int, ...]]) -> None:
+    """The gradient of the weight of a layer with few inputs is slow in oneDNN."""
+    narrow, x = Linear(NARROW - 1, 256), states(512, NARROW - 1).requires_grad_()
+    out = narrow(x)
+    out.backward(torch.ones_like(out))
+    assert by_onednn == [(512, NARROW - 1), (512, 256)]
+    assert narrow.weight.grad is not None
+    assert_near(narrow.weight.grad, exact(narrow, x, torch.ones(512, 256))["weight"], 512)
+
+    by_onednn.clear()
+    with used(Kernels({"weight gradient": (20, 20)})):
+        out = layer()(states(ROWS, IN).requires_grad_())
+        out.backward(torch.ones_like(out))
+    assert by_onednn == [(OUT, ROWS)]
 
 
 def test_mistakes_are_reported_by_torch() -> None:
@@ -201,41 +213,13 @@ def test_the_same_bits_every_time() -> None:
     assert all(torch.equal(first, result) for result in results)
 
 
-def test_the_choice_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It follows from the processor: made by AMD and at AVX-512, with MKL as torch's default."""
-    monkeypatch.delenv("EIR_SEQ_ONEDNN")
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    for maker, capability, expected in (
-        ("AuthenticAMD", "AVX512", True),
-        ("GenuineIntel", "AVX512", False),
-        ("AuthenticAMD", "AVX2", False),
-    ):
-        monkeypatch.setattr(linear, "_processor", lambda maker=maker: f"vendor_id\t: {maker}\n")
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
-        onednn_is_faster.cache_clear()
-        assert onednn_is_faster() is expected
-
-
-@pytest.mark.parametrize(("value", "expected"), [("0", False), ("1", True)])
-def test_the_switch(value: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EIR_SEQ_ONEDNN", value)
-    onednn_is_faster.cache_clear()
-    assert onednn_is_faster() is expected
-
-
-def test_a_bad_switch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EIR_SEQ_ONEDNN", "yes")
-    onednn_is_faster.cache_clear()
-    with pytest.raises(UserError, match=r"EIR_SEQ_ONEDNN: 'yes' is not 0 .* or 1"):
-        onednn_is_faster()
-
-
 def test_two_processes_give_the_same_bits() -> None:
     program = (
         "import torch, hashlib\n"
+        "from eir_seq.models.layers.kernels import RULE, used\n"
         "from eir_seq.models.layers.linear import Linear\n"
         "torch.manual_seed(0); layer = Linear(128, 160); x = torch.randn(256, 128, requires_grad=True)\n"
-        "layer(x).square().sum().backward()\n"
+        "with used(RULE): layer(x).square().sum().backward()\n"
         "content = b''.join(t.numpy().tobytes() for t in (x.grad, layer.weight.grad, layer.bias.grad))\n"
         "print(hashlib.sha256(content).hexdigest())\n"
     )
