@@ -78,7 +78,10 @@ def log_likelihood(tokens: TokenStates) -> Tensor:
     head: Any = tokens.head
     labels = tokens.inputs["labels"][:, 1:]
     predicted = tokens.mask[:, 1:] & (labels >= 0)
-    return -row_sums(token_nll(tokens.states[:, :-1][predicted], labels[predicted], head.scores), predicted)
+    return -row_sums(
+        token_nll(tokens.states[:, :-1][predicted], labels[predicted], head.scores, factors=head.factors, alike=False),
+        predicted,
+    )
 
 
 def with_reference(encoder: SequenceEncoder, *, fresh_adapters: bool) -> ReferencedEncoder:

@@ -64,7 +64,7 @@ class ReplacingEncoder(nn.Module):
         own = {name: x for name, x in tensors.items() if name not in ("word_ids", "word_counts")}
         inputs = self.encoder.inputs_of(input_ids, attention_mask, **own)
         states = head.states(self.generator.run_body(inputs))[hidden]
-        nll = token_nll(states, labels[hidden], head.scores)
+        nll = token_nll(states, labels[hidden], head.scores, factors=head.factors)
         text = torch.where(hidden, labels, input_ids)
         read = input_ids.masked_scatter(hidden, drawn(states, draws[hidden], head.scores))
         found = self.encoder.read(read, attention_mask, **tensors)

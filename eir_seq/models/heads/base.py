@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eir_seq.models.heads.linear_nll import Factors
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.output import ModelOutput
 
@@ -37,6 +38,10 @@ class Head(Configured):
         """(batch, length, hidden), of the body's output: the states by which each token of the text is predicted."""
         states: Tensor = output.last_hidden_state
         return states
+
+    def factors(self, x: Tensor) -> Factors | None:
+        """What the scores of states (tokens, hidden) over the vocabulary are the product of; None if there is more."""
+        return None
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """Predictions under their names in transformers, from the body's output and what the caller gave."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.models.heads.base import Head, Inputs, Targets, token_loss
+from eir_seq.models.heads.linear_nll import Factors
 from eir_seq.models.heads.sequence_classification import shifted_right
 from eir_seq.models.layers.build import Sized
 from eir_seq.models.layers.feed_forward.activations import activation
@@ -82,12 +83,21 @@ class LanguageModel(Head):
 
     def scores(self, x: Tensor) -> Tensor:
         """States (..., hidden) -> (..., vocabulary)."""
+        scores: Tensor = self.out(self._scored(x))
+        return scores if self.bias is None else scores + self.bias
+
+    def factors(self, x: Tensor) -> Factors | None:
+        """What the scores of states (tokens, hidden) are the product of; None if they are more than a product."""
+        changed = type(self).scores is not LanguageModel.scores
+        return None if changed or self.out.lora is not None else Factors(self._scored(x), self.out.weight, self.bias)
+
+    def _scored(self, x: Tensor) -> Tensor:
+        """States (..., hidden) -> (..., in) what is multiplied by the table."""
         if self.dense is not None:
             x = self.activation(self.dense(x))
         if self.norm is not None:
             x = self.norm(x)
-        scores: Tensor = self.out(x if self.config.scale == 1.0 else x * self.config.scale)
-        return scores if self.bias is None else scores + self.bias
+        return x if self.config.scale == 1.0 else x * self.config.scale
 
     def label_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over the tokens whose label is not -100."""

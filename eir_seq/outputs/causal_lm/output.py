@@ -42,7 +42,7 @@ class CausalLmHead(nn.Module):
         head: Any = tokens.head
         predicted = learned_tokens(tokens.mask, tokens.inputs.get("labels"))
         labels = tokens.inputs["input_ids"][:, 1:]
-        nll = token_nll(tokens.states[:, :-1][predicted], labels[predicted], head.scores)
+        nll = token_nll(tokens.states[:, :-1][predicted], labels[predicted], head.scores, factors=head.factors)
         sums = of_rows(row_sums(nll, predicted), tokens.inputs)
         counts = of_rows(predicted.sum(dim=1).to(sums.dtype), tokens.inputs)
         if self.training and tokens.further_loss is not None:

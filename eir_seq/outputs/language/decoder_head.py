@@ -30,7 +30,9 @@ class Seq2SeqLmHead(nn.Module):
         head: Any = tokens.head
         there, labels = tokens.mask, tokens.inputs["labels"]
         smoothing = self.label_smoothing if self.training else 0.0
-        nll = token_nll(tokens.states[there], labels[there], head.scores, label_smoothing=smoothing)
+        nll = token_nll(
+            tokens.states[there], labels[there], head.scores, factors=head.factors, label_smoothing=smoothing
+        )
         sums = row_sums(nll, there)
         counts = there.sum(dim=1).to(sums.dtype)
         if self.training and tokens.further_loss is not None:

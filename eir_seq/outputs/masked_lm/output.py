@@ -33,7 +33,7 @@ class MaskedLmHead(nn.Module):
         head: Any = tokens.head
         labels = tokens.inputs["labels"]
         hidden = labels >= 0
-        nll, right = token_nll_and_hits(tokens.states[hidden], labels[hidden], head.scores)
+        nll, right = token_nll_and_hits(tokens.states[hidden], labels[hidden], head.scores, factors=head.factors)
         sums = row_sums(nll, hidden)
         return torch.stack([sums, hidden.sum(dim=1).to(sums.dtype), row_sums(right.to(sums.dtype), hidden)], dim=1)
 

@@ -41,7 +41,12 @@ class PreferenceHead(nn.Module):
         head: Any = tokens.head
         labels = tokens.inputs["labels"][:, 1:]
         predicted = tokens.mask[:, 1:] & (labels >= 0)
-        scores = -row_sums(token_nll(tokens.states[:, :-1][predicted], labels[predicted], head.scores), predicted)
+        scores = -row_sums(
+            token_nll(
+                tokens.states[:, :-1][predicted], labels[predicted], head.scores, factors=head.factors, alike=False
+            ),
+            predicted,
+        )
         start = tokens.inputs.get("reference")
         known = torch.full_like(scores, float(start is not None))
         start = torch.zeros_like(scores) if start is None else start.to(scores.dtype)

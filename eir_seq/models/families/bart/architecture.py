@@ -23,6 +23,7 @@ from eir_seq.models.checkpoint.keymap import Computed, Row, Same
 from eir_seq.models.families.bart.options import LikeBart
 from eir_seq.models.families.opt.architecture import OFFSET, toolkit_rows
 from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.linear_nll import Factors
 from eir_seq.models.heads.sequence_classification import SequenceClassification, shifted_right
 from eir_seq.models.heads.spans_and_tokens import QuestionAnswering
 from eir_seq.models.initialization import Initialization
@@ -193,6 +194,12 @@ class BiasedScores(LanguageModel):
         """States (..., hidden) -> (..., vocabulary)."""
         bias: Any = self.final_logits_bias
         return super().scores(x) + bias[0]
+
+    def factors(self, x: Tensor) -> Factors | None:
+        """What they are the product of."""
+        bias: Any = self.final_logits_bias
+        own = bias[0] if self.bias is None else self.bias + bias[0]
+        return None if self.out.lora is not None else Factors(self._scored(x), self.out.weight, own)
 
 
 def _target(design: Design, c: LikeBart) -> LanguageModel.Config:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from eir_seq.models.heads.base import Head, Inputs, Targets, token_loss
 from eir_seq.models.heads.language_model import LanguageModel
+from eir_seq.models.heads.linear_nll import Factors
 from eir_seq.models.layers.build import Sized
 from eir_seq.models.layers.feed_forward.activations import activation
 from eir_seq.models.layers.linear import Linear
@@ -102,6 +103,10 @@ class WordsAndEntities(Head):
     def scores(self, x: Tensor) -> Tensor:
         """States of words (..., hidden) -> (..., vocabulary)."""
         return self.words.scores(x)
+
+    def factors(self, x: Tensor) -> Factors | None:
+        """What these are the product of."""
+        return self.words.factors(x)
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
         """`logits`: (batch, length, vocabulary); `entity_logits`: (batch, entities, entity vocabulary), if any."""
