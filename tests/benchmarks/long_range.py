@@ -16,19 +16,23 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from eir_seq.commands.bench.clock import timed
 from eir_seq.models import create_model, list_models
 from eir_seq.models.layers.attention import windows
-from tests.benchmarks.architectures import ROOT, status, timed
 
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "long_range.md"
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 SHORT = (64, 128, 256, 512, 1024)
@@ -197,6 +201,12 @@ def pass_of(model: nn.Module, *, train: bool) -> Callable[[Tensor], None]:
     return run
 
 
+def status(name: str) -> int:
+    """Kilobytes of this process by their name in /proc."""
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)[0])
+
+
 def text(length: int) -> Tensor:
     """Random tokens (1, length)."""
     return torch.randint(11, VOCABULARY, (1, length), generator=torch.Generator().manual_seed(length))
@@ -249,7 +259,7 @@ def compare(name: str, length: int, against: str | None, rounds: int) -> dict[st
         spent: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
         for number in range(rounds + 1):
             for side in random.Random(number).sample(list(sides), len(sides)):
-                seconds = timed(sides[side], ids)
+                seconds = timed(partial(sides[side], ids))
                 if number:  # the first round warms up
                     spent[side].append(seconds)
         found[kind] = {"ours": tuple(statistics.median(times) for times in zip(*spent["ours"], strict=True))}

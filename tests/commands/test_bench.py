@@ -107,9 +107,28 @@ def test_tables_in_a_page(tmp_path: Path) -> None:
     assert page.read_text() == text
 
 
+def test_an_interrupted_call_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = tmp_path / "numbers.json"
+    words = ["--json", str(numbers), *TINY]
+    assert main(["bench", "bert", *words, "--resume"]) == 0
+    content = json.loads(numbers.read_text())
+    content[0]["rows"][0]["tokens"] = 12345.0
+    numbers.write_text(json.dumps(content))
+    assert main(["bench", "bert", "gpt2", *words, "--resume"]) == 0
+    rows = rows_of(numbers)
+    assert [row["model"] for row in rows] == ["bert", "bert", "gpt2", "gpt2"]
+    assert rows[0]["tokens"] == 12345.0
+    assert main(["bench", "bert", *words, "--layers=2", "--resume"]) == 0
+    assert rows_of(numbers)[0]["tokens"] != 12345.0, "another size is another measurement"
+    numbers.write_text("[1]")
+    assert main(["bench", "bert", *words, "--resume"]) == 2
+    assert "holds no such numbers" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["bert", "--resume"], "--resume: needs --json FILE"),
         (["brt"], "brt: not an architecture of the catalogue; did you mean 'bert'?"),
         ([], "NAME: name architectures"),
         (["bert", "--all"], "--all: names no architectures beside it"),

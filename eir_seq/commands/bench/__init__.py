@@ -15,6 +15,7 @@ from eir_seq.commands.models import UserParser
 from eir_seq.commands.tables import print_table
 from eir_seq.config.folders import options_of as experiments_of
 from eir_seq.config.overrides import parse_overrides
+from eir_seq.config.packages import is_installed
 from eir_seq.errors import Fault, RunFailed, UserError, nearest
 from eir_seq.machine import importing
 from eir_seq.models.catalogue import CATALOGUE, SYNONYMS, list_models
@@ -66,7 +67,11 @@ def run(arguments: list[str]) -> int:
     for name, wanted in requests:
         table, measurements = _planned(name, wanted)
         measured.append(table)
+        before = page.rows_in(flags.json, table) if flags.resume else {}
         for number, (model, measure) in enumerate(measurements, 1):
+            if model in before:
+                table.rows += before[model]
+                continue
             if len(measurements) > 1 and sys.stderr.isatty():
                 print(f"{name}: {model} ({number} of {len(measurements)})", file=sys.stderr, flush=True)
             try:
@@ -130,7 +135,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     how.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where it is computed (cpu)")
     how.add_argument("--threads", type=_count, default=1, metavar="N", help="threads of torch (1)")
     how.add_argument("--rounds", type=_count, default=5, metavar="N", help="rounds in which sides alternate (5)")
-    how.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to a file")
+    how.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to a file, model by model")
+    how.add_argument("--resume", action="store_true", help="keep what --json FILE has of the same measurements")
     how.add_argument(
         "--write", nargs="?", const=PAGE, type=Path, metavar="PAGE",
         help=f"put the table between its marks in {PAGE}; with --all and no mode, every table of the page",
@@ -155,6 +161,8 @@ def _check(flags: argparse.Namespace) -> None:
         faults.append(Fault("--all", "names no architectures beside it", "command line"))
     if flags.all:
         flags.names = list_models()
+    if flags.resume and flags.json is None:
+        faults.append(Fault("--resume", "needs --json FILE", "command line"))
     if flags.kernels and (flags.names or flags.all or flags.task or flags.decode):
         faults.append(Fault("--kernels", "is measured by itself", "command line"))
     if not (flags.names or flags.task or flags.kernels or faults):
@@ -200,10 +208,11 @@ def _requests(flags: argparse.Namespace) -> Iterator[tuple[str, argparse.Namespa
     elif flags.lengths is not None or not (flags.all and flags.write):
         yield ("text" if flags.lengths in (None, "text") else "equal"), flags
     else:
-        yield "text", flags
-        yield "equal", with_flags(lengths=256)
-        yield "decode", with_flags(decode=True, names=["gpt2", "llama", "t5", "bart"])
-        yield "task", with_flags(task=DEFAULT_TASK, names=["longformer", "bert", "albert", "sequence-default"])
+        compared = "transformers" if is_installed("transformers") else flags.against
+        yield "text", with_flags(against=compared)
+        yield "equal", with_flags(against=compared, lengths=256)
+        yield "decode", with_flags(against=compared, decode=True, names=["gpt2", "llama", "t5", "bart"])
+        yield "task", with_flags(task=DEFAULT_TASK, overrides=[], names=["longformer", "bert", "albert"])
 
 
 def _planned(name: str, flags: argparse.Namespace) -> tuple[Measured, list[tuple[str, Measurement]]]:
@@ -217,31 +226,31 @@ def _planned(name: str, flags: argparse.Namespace) -> tuple[Measured, list[tuple
         raise UserError(Fault("--device", "torch finds no CUDA device", "command line"))
     about = page.machine(flags.threads, flags.device)
     if name == "task":
-        from eir_seq.commands.bench.loop import measure_loop
+        from eir_seq.commands.bench.loop import LoopRow, measure_loop
 
         words = [f"experiment={flags.task}", *flags.overrides]
         caption = "Training loops: samples per second of the process, and where these seconds go."
-        return page.Measured(name, caption, page.LOOP, [], about), [
+        return page.Measured(name, caption, page.LOOP, LoopRow, about), [
             (model or flags.task, partial(lambda model: [measure_loop(words, model, flags.threads)], model))
             for model in flags.names or [None]
         ]
     setting = _setting(flags)
     sized = f"width {flags.width}, {flags.layers} layers, {flags.heads} heads, {flags.dtype}"
     if name == "decode":
-        from eir_seq.commands.bench.decoding import can_generate, measure_decoding
+        from eir_seq.commands.bench.decoding import DecodingRow, can_generate, measure_decoding
 
         prompt = flags.lengths or 32
         caption = f"Prompts of {prompt} tokens, {flags.new} new ones, {sized}."
         names = [model for model in flags.names if can_generate(model)] if flags.all else flags.names
-        return page.Measured(name, caption, page.DECODING, [], about), [
+        return page.Measured(name, caption, page.DECODING, DecodingRow, about), [
             (model, partial(measure_decoding, model, _with_options(setting, flags.overrides), prompt, flags.new))
             for model in names
         ]
-    from eir_seq.commands.bench.models import measure
+    from eir_seq.commands.bench.models import Row, measure
 
     lengths = "with the lengths of reviews" if name == "text" else f"of {setting.size.length} tokens"
     caption = f"Batches of {flags.texts} texts {lengths}, {sized}."
-    return page.Measured(name, caption, page.MODELS, [], about), [
+    return page.Measured(name, caption, page.MODELS, Row, about), [
         (model, partial(measure, model, _with_options(setting, flags.overrides))) for model in flags.names
     ]
 

@@ -7,8 +7,8 @@ import json
 import math
 import platform
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,15 @@ LOOP = (
 class Measured:
     """Rows of one kind, and what they were measured with.
 
-    `name`: of their marks in the page; `caption`: how they were measured, in words.
+    `name`: of their marks in the page; `caption`: how they were measured, in words; `row`: the class of rows.
     """
 
     name: str
     caption: str
     columns: tuple[Column, ...]
-    rows: list[Any]
+    row: Callable[..., Any]
     machine: dict[str, Any]
+    rows: list[Any] = field(default_factory=list)
 
     @property
     def shown(self) -> tuple[Column, ...]:
@@ -164,6 +165,26 @@ def write_json(path: Path, measured: Sequence[Measured]) -> None:
         for each in measured
     ]
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def rows_in(path: Path, table: Measured) -> dict[str, list[Any]]:
+    """The rows of a file by model, where they were measured in the same way on the same machine with the same versions.
+
+    Raises:
+        UserError: the file is not what `write_json` leaves.
+    """
+    if not path.is_file():
+        return {}
+    found: dict[str, list[Any]] = {}
+    try:
+        for each in json.loads(path.read_text(encoding="utf-8")):
+            own = {**table.machine, "date": each["machine"]["date"]}
+            if (each["name"], each["caption"], each["machine"]) == (table.name, table.caption, own):
+                for row in each["rows"]:
+                    found.setdefault(row["model"], []).append(table.row(**row))
+    except (ValueError, KeyError, TypeError):
+        raise UserError(Fault("--resume", f"{path} holds no such numbers", "command line")) from None
+    return found
 
 
 def check_page(path: Path, names: Sequence[str]) -> None:
