@@ -9,8 +9,6 @@ import sys
 import threading
 from collections.abc import Mapping
 
-from eir_seq.commands import main as run_command
-
 TRACKER_THREAD = "tracker "
 """How the names of threads of trackers begin (`eir_seq.training.trackers.background`)."""
 TUNABLES = {"glibc.malloc.tcache_count": "0"}
@@ -19,6 +17,13 @@ TUNABLES = {"glibc.malloc.tcache_count": "0"}
 By default each thread keeps small freed blocks for itself, wherever they lie. What a step leaves of these in the region
 of its activations cuts it up, large blocks no longer fit, and the heap grows. Without them freed neighbours merge.
 """
+
+
+def run_command() -> int:
+    """Run the command of the command line; it is imported once the process has its environment."""
+    from eir_seq.commands import main as run
+
+    return run()
 
 
 def main() -> int:

@@ -2,11 +2,50 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from operator import eq
 from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+
+
+class Texts(Sequence[str]):
+    """A column of texts, which become Python strings when they are asked for.
+
+    >>> texts = Texts(pa.chunked_array([["a", "b"], ["c"]]))
+    >>> texts[2], texts[:2], texts == ["a", "b", "c"]
+    ('c', ['a', 'b'], True)
+    """
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._chunks = column.chunks
+        self._ends = list(accumulate(map(len, self._chunks)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, key: int) -> str: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[str]: ...
+    def __getitem__(self, key: int | slice) -> str | list[str]:
+        if isinstance(key, slice):
+            return [self[row] for row in range(len(self))[key]]
+        row = range(len(self))[key]
+        number = bisect_right(self._ends, row)
+        text: str = self._chunks[number][row - (self._ends[number - 1] if number else 0)].as_py()
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        return (text for chunk in self._chunks for text in chunk.to_pylist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Rows:

@@ -23,6 +23,7 @@ from eir_seq.data.rows import ID
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.base import BYTES, LENGTH, Collator, Draw, FittedModality, RowSource
 from eir_seq.outputs.base import FittedOutput
+from eir_seq.rows import Texts
 
 if TYPE_CHECKING:
     from eir_seq.rows import Rows
@@ -185,7 +186,7 @@ def encode_split(
     `dropout`: by input the probability that a row loses it in training. `mixing`: how training rows are mixed.
     `review`: say what looks wrong, and refuse what cannot be used at all.
     """
-    ids = list(rows[ID])
+    ids: Sequence[str] = Texts(rows.column(ID))
     collators: dict[str, Collator] = {name: fitted.collator for name, fitted in inputs.items()}
     for output in outputs.values():
         if output.config.corruption is not None:
@@ -226,13 +227,16 @@ def encode_split(
             of_rows = output.reads_contents
             targets[name] = output.targets(rows, ids) if of_rows else output.targets_of_texts(len(ids), text_bytes)
             continue
-        given = [list(rows[column]) if column in rows.column_names else [None] * len(ids) for column in columns]
+        nothing = np.zeros(len(ids), bool)
+        given = [
+            rows.column(column).is_valid().to_numpy() if column in rows.column_names else nothing for column in columns
+        ]
         partial = missing is not None and output.config.PARTIAL
-        labelled = [any(x is not None for x in v) if partial else None not in v for v in zip(*given, strict=True)]
-        if all(labelled):
+        labelled = (np.logical_or if partial else np.logical_and).reduce(given)
+        if labelled.all():
             targets[name] = output.targets(rows, ids)
-        elif any(labelled):
-            lacking = f"{labelled.count(False)} of {len(labelled)} {split} rows have no label"
+        elif labelled.any():
+            lacking = f"{np.count_nonzero(~labelled)} of {len(labelled)} {split} rows have no label"
             warnings.append(f"outputs.{name}: {lacking}; {output.config.UNLABELLED}")
     costs = {name: fitted.COSTS for name, fitted in inputs.items()}
     return EncodedSplit(ids, encoded, collators, targets, seed, costs, present, scored, dropout, mixing), warnings
@@ -259,7 +263,8 @@ def _some_targets(
     if not output.config.has_targets and not output.reads_contents:
         return output.targets_of_texts(len(ids), text_bytes)
     places = np.flatnonzero(mask)
-    known = output.targets(rows_where(rows, mask), [ids[place] for place in places.tolist()])
+    every = list(ids)
+    known = output.targets(rows_where(rows, mask), [every[place] for place in places.tolist()])
     targets = known.new_zeros(len(ids), *known.shape[1:])
     targets[torch.from_numpy(places)] = known
     return targets

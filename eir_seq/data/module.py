@@ -1,15 +1,14 @@
-"""Batches for Lightning: training in counted order from any position, evaluation over every row once."""
+"""Batches: training in counted order from any position, evaluation over every row once."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
@@ -96,12 +95,15 @@ class FixedSampler(SequentialSampler):
         return iter(self.keys)
 
 
-class DataModule(pl.LightningDataModule):
+class DataModule:
     """Encodes the splits (once, in `setup`) and serves their batches.
 
     `world_size` processes share the rows of each training batch, which are the same for any number of processes; in
-    evaluation each row goes to exactly one of them. The trainer must be built with ``use_distributed_sampler=False``.
+    evaluation each row goes to exactly one of them. A trainer must be built with ``use_distributed_sampler=False``.
     """
+
+    counted = True
+    """Whether batches are counted within epochs."""
 
     def __init__(
         self,
@@ -115,7 +117,6 @@ class DataModule(pl.LightningDataModule):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        super().__init__()
         self.config, self.splits, self.inputs, self.outputs = config, splits, inputs, outputs
         self.rank, self.world_size = rank, world_size
         self.encoded: dict[str, EncodedSplit] = {}
@@ -126,18 +127,12 @@ class DataModule(pl.LightningDataModule):
             max_size=config.cache.max_bytes,
             source=config.source,
         )
-        self.grouped: Callable[[DataLoader[Batch], int], Any] | None = None
-        """Makes training batches know the optimizer step of so many that they are part of, for a `TrainingModule`."""
         self._progress = progress
         self._sampler: EpochSampler | None = None
         self._loaders: dict[str, DataLoader[Batch]] = {}
 
-    def setup(self, stage: str | None = None) -> None:
+    def setup(self) -> None:
         """Encode all splits; a second call does nothing. Raises `UserError` if rows or sizes do not fit."""
-        del stage  # what is encoded is cached, and all stages of a run need it
-        if self.trainer is not None and self.trainer.world_size != self.world_size:
-            message = f"its {self.trainer.world_size} processes would share the rows; give it devices=1"
-            raise UserError(Fault("lightning.Trainer", message))
         if self.encoded:
             return
         for split, rows in self.splits.items():
@@ -210,7 +205,7 @@ class DataModule(pl.LightningDataModule):
                 cost, train = float(costs.max()), BatchKey(tuple(chosen[costs.argmax()].tolist()), epoch)
             epoch, batches_done, batches = epoch + 1, 0, batches - len(chosen)
         if "validation" in self.encoded:
-            keys = self._evaluation_keys("validation")
+            keys = self.evaluation_keys("validation")
             costs = batch_costs(self.encoded["validation"].lengths, [np.array(key.rows) for key in keys])
             if costs.max() > cost:
                 evaluated = self.encoded["validation"][keys[int(costs.argmax())]]
@@ -218,34 +213,11 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """Training batches from the position on."""
-        batches = self._loader("train", self._training_sampler)
-        trainer: Any = self.trainer
-        if trainer is None:
-            return batches
-        self._training_sampler.fixed |= trainer.overfit_batches > 0
-        return self.grouped(batches, trainer.accumulate_grad_batches) if self.grouped else batches
+        return self._loader("train", self._training_sampler)
 
-    def state_dict(self) -> dict[str, int]:
-        """The position in the training batches, which a trainer that has this data module keeps in its checkpoints."""
-        trainer: Any = self.trainer
-        if trainer is None:
-            return {}
-        loop = trainer.fit_loop
-        epoch, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress.current.processed
-        if epoch.started == epoch.processed:  # between two epochs
-            return {"epoch": epoch.processed, "batches_done": 0}
-        whole = batches >= trainer.num_training_batches
-        return {"epoch": epoch.processed + whole, "batches_done": 0 if whole else batches}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue at the position of a checkpoint."""
-        if state_dict:
-            self.set_position(state_dict["epoch"], state_dict["batches_done"])
-
-    def teardown(self, stage: str | None = None) -> None:
-        """`close`: the trainer is done."""
-        del stage
-        self.close()
+    def repeat_first_epoch(self) -> None:
+        """From now on the batches of every epoch are those of the first."""
+        self._training_sampler.fixed = True
 
     def statistics_batches(self) -> Iterator[Batch]:
         """Training rows in batches as those of an evaluation, spread over all: up to `STATISTICS_BATCHES` of them."""
@@ -260,10 +232,6 @@ class DataModule(pl.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Every test row once; no batches if there is no test split."""
-        return self._evaluation_loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """The test rows, whose labels may be missing."""
         return self._evaluation_loader("test")
 
     @property
@@ -326,9 +294,9 @@ class DataModule(pl.LightningDataModule):
             return []
         if split in self._loaders:
             return self._loaders[split]
-        return self._loader(split, FixedSampler(self._evaluation_keys(split)[self.rank :: self.world_size]))
+        return self._loader(split, FixedSampler(self.evaluation_keys(split)[self.rank :: self.world_size]))
 
-    def _evaluation_keys(self, split: str) -> list[BatchKey]:
+    def evaluation_keys(self, split: str) -> list[BatchKey]:
         """The batches of an evaluation. Where not all are used, those are spread over all, which go by length."""
         keys = self.encoded[split].in_order(self.config.data)
         used = batches_within(self.config.trainer.limit_of(split), len(keys))

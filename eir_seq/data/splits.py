@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from eir_seq.data.batching import apportion
 from eir_seq.data.readers.base import FaultLog
 from eir_seq.errors import Fault, UserError
-from eir_seq.randomness import derive_seed
+from eir_seq.randomness import derive_seeds
 
 Column: TypeAlias = "Sequence[str] | pa.ChunkedArray"
 
@@ -187,8 +187,9 @@ def _codes(values: Column) -> tuple[list[str], NDArray[np.int64]]:
 
 def _shuffled(ids: Column, seed: int) -> NDArray[np.int64]:
     """Place of each id in a random order that depends on the ids only."""
-    chunks = (chunk.to_pylist() for chunk in ids.chunks) if isinstance(ids, pa.ChunkedArray) else [ids]
-    keys = np.fromiter((derive_seed(seed, "split", value) for chunk in chunks for value in chunk), np.int64, len(ids))
+    chunks = (chunk.to_pylist() for chunk in ids.chunks) if isinstance(ids, pa.ChunkedArray) else iter([ids])
+    parts = [derive_seeds(seed, "split", names=chunk) for chunk in chunks]
+    keys = np.concatenate([np.empty(0, np.int64), *parts])
     rank = np.empty(len(ids), np.int64)
     rank[np.argsort(keys, kind="stable")] = np.arange(len(ids))
     return rank

@@ -200,7 +200,7 @@ class FittedModality(ABC):
         """The same of Arrow columns, without a Python object per cell where a kind overrides this."""
         return self.encode({name: table.column(name).to_pylist() for name in table.column_names})
 
-    def arrange(self, encoded: RowSource, ids: list[str], split: str) -> tuple[RowSource, list[str]]:
+    def arrange(self, encoded: RowSource, ids: Sequence[str], split: str) -> tuple[RowSource, Sequence[str]]:
         """The rows that batches of a split are made of, and their ids; by default those of the data."""
         del split
         return encoded, ids

@@ -8,19 +8,25 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.backend import ROLES, Backend, Encoding, SpecialTokens
 from eir_seq.tokenizers.batch import as_ids, cleaned_up
 from eir_seq.tokenizers.chat import templates_as_json
 from eir_seq.tokenizers.framing import Framing
+from eir_seq.tokenizers.plain_words import PlainVocabulary
 from eir_seq.tokenizers.vocabulary import Vocabulary
 
 CONFIG_FILE = "tokenizer_config.json"
 _SENTINEL = re.compile(r"<extra_id_\d+>")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TokenizerCore(Vocabulary):
@@ -103,7 +109,7 @@ class TokenizerCore(Vocabulary):
         try:
             "".join(everything).encode()
         except UnicodeEncodeError:
-            everything = [_SURROGATE.sub("\ufffd", text) for text in everything]
+            everything = [SURROGATE.sub("\ufffd", text) for text in everything]
         encoded = self._backend.encode(everything, offsets=offsets)
         if pairs is None:
             return [Encoding(ids, [0] * len(ids), spans) for ids, spans in encoded]
@@ -117,6 +123,33 @@ class TokenizerCore(Vocabulary):
                 encoded[: len(texts)], encoded[len(texts) :], strict=True
             )
         ]
+
+    def encode_column(self, texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The ids of a column of texts as `encode_batch` gives them, one after the other, and where each text begins.
+
+        Args:
+            texts: without nulls.
+
+        Returns:
+            The ids of all texts, ``(tokens,)``, and their bounds, ``(texts + 1,)``.
+
+        Raises:
+            UserError: as `encode_batch`.
+        """
+        plain: PlainVocabulary | None = getattr(self._backend, "plain", None)
+        if plain is None:
+            return _joined([encoding.ids for encoding in self.encode_batch(texts.to_pylist())])
+        ids, pieces = plain.encode(texts)
+        if not len(pieces.left):
+            return ids, pieces.bounds
+        others = self.encode_batch(texts.take(pa.array(pieces.left)).to_pylist())
+        found, bounds = _joined([encoding.ids for encoding in others])
+        sizes = np.diff(pieces.bounds)
+        own = np.repeat(np.arange(len(texts)), sizes)
+        sizes[pieces.left] = np.diff(bounds)
+        rows = np.concatenate([own, np.repeat(pieces.left, np.diff(bounds))])
+        order = np.argsort(rows, kind="stable")
+        return np.concatenate([ids, found])[order], np.concatenate([[0], np.cumsum(sizes)])
 
     def add_specials(self, ids: Any, pair_ids: Any = None) -> tuple[list[int], list[int]]:
         """Token ids with the special tokens of the format around them, and their type ids; each `(length,)`."""
@@ -242,3 +275,9 @@ class TokenizerCore(Vocabulary):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self._backend).__name__}, vocab_size={self.vocab_size})"
+
+
+def _joined(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """All ids, one row after the other, and the bounds of the rows."""
+    bounds = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+    return np.fromiter(chain.from_iterable(rows), np.int32, int(bounds[-1])), bounds

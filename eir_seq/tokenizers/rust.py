@@ -18,6 +18,7 @@ from tokenizers.models import Unigram
 from eir_seq.errors import Fault, UserError
 from eir_seq.tokenizers.backend import Offsets
 from eir_seq.tokenizers.byte_level import option_of, text_of_tokens
+from eir_seq.tokenizers.plain_words import PlainVocabulary
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -87,6 +88,11 @@ class RustBackend:
                 return [(e.ids, e.offsets) for e in self._rust.encode_batch(texts, add_special_tokens=False)]
             return [(e.ids, None) for e in self._rust.encode_batch_fast(texts, add_special_tokens=False)]
 
+    @cached_property
+    def plain(self) -> PlainVocabulary | None:
+        """What encodes ASCII texts faster, with the same ids; None where this vocabulary takes more than that."""
+        return PlainVocabulary.of(self._rust)
+
     def decode(self, ids: list[int], *, skip_specials: bool) -> str:
         """Text of the ids."""
         if self._errors != "replace":
@@ -126,7 +132,8 @@ class RustBackend:
         before = self._rust.get_vocab_size(with_added_tokens=True)
         with library_errors("new_tokens", "cannot be added"):
             self._rust.add_tokens(list(tokens))
-        self.__dict__.pop("vocab_size", None)
+        for cached in ("vocab_size", "plain"):
+            self.__dict__.pop(cached, None)
         count: int = self._rust.get_vocab_size(with_added_tokens=True) - before
         return count
 

@@ -31,6 +31,7 @@ from eir_seq.registry import TOKENIZERS, imported
 from eir_seq.tokenizers.backend import SpecialTokens
 from eir_seq.tokenizers.byte_level import byte_symbols
 from eir_seq.tokenizers.framing import read_framing
+from eir_seq.tokenizers.plain_words import PlainWords
 from eir_seq.tokenizers.rust import RustBackend
 from eir_seq.tokenizers.tokenizer import Tokenizer
 
@@ -153,6 +154,13 @@ def train_words(config: WordTokenizerConfig | CharacterTokenizerConfig, texts: I
         rust.model = models.WordLevel(vocabulary, unk_token="[UNK]")
         return _refuse_empty(rust)
     size = MAX_VOCAB if config.max_vocab_size is None else config.max_vocab_size + len(SPECIAL_LIST)
+    words = PlainWords.of(rust)
+    if words is not None:
+        counts = words.count(rust, _encodable(texts))
+        frequent = [word for word, count in counts.items() if count >= config.min_freq]
+        tokens = [*SPECIAL_LIST, *sorted(frequent, key=lambda word: (-counts[word], word))][:size]
+        rust.model = models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token="[UNK]")
+        return _refuse_empty(rust)
     trainer = trainers.WordLevelTrainer(
         vocab_size=size, min_frequency=config.min_freq, special_tokens=SPECIAL_LIST, show_progress=False
     )

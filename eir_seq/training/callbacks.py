@@ -7,15 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.loggers.logger import Logger
-
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.registry import imported
+from eir_seq.training.lightning import Callback, Logger, MisconfigurationException, ProgressBar
 
 
 def build_callbacks(config: ExperimentConfig) -> list[Callback]:

@@ -17,18 +17,17 @@ from eir_seq.data.batching import batch_costs
 from eir_seq.errors import RunFailed
 from eir_seq.modalities.base import LENGTH
 from eir_seq.training.assemble import Parts, assemble, resolved
-from eir_seq.training.callbacks import build_callbacks
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, device_count, memory_failure, out_of_memory
-from eir_seq.training.evaluation import Batch, autocast, evaluation_mode, to_device
+from eir_seq.training.evaluation import Batch, autocast
 from eir_seq.training.latents import check_layers
 from eir_seq.training.objective import batch_loss
 from eir_seq.training.optimization import build_optimizer, total_steps
 from eir_seq.training.preflight import check_config, check_parts
 from eir_seq.training.ranks import Ranks
 
-MEASURED = 4
-"""Batches of different lengths whose steps are timed."""
+MEASURED = (0.0, 0.5, 0.85, 1.0)
+"""Batches whose steps are timed, as shares of all batches in order of their cost."""
 SHOWN = 10
 """Items of a list that are printed."""
 
@@ -56,10 +55,12 @@ class CheckResult:
     steps: int
     folds: int
     """How many models are trained; 1 without cross-validation."""
+    timed_steps: int
+    """Steps from which times are estimated."""
     step_seconds: float
-    """Mean over batches of different lengths."""
+    """Estimated mean over the batches of an epoch."""
     run_seconds: float
-    """Of all folds."""
+    """Estimate for all folds."""
     memory_bytes: int
     """Weights, gradients and optimizer state, and the activations of the longest batch."""
     device: str
@@ -93,7 +94,11 @@ class CheckResult:
             _line("one step", f"on two rows, loss {self.loss:.4f}"),
             _line("the run", f"{folds}{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch{shared}"),
             _line("memory", f"about {_bytes(self.memory_bytes)} on {self.device}, without the data"),
-            _line("time", f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step"),
+            _line(
+                "time",
+                f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step, "
+                f"an estimate from {self.timed_steps} steps",
+            ),
             "all is well" + (" but for the warnings above" if self.warnings else ""),
         ]
         return "\n".join(lines)
@@ -107,7 +112,10 @@ def check(config: ExperimentConfig) -> CheckResult:
         RunFailed: the first step's loss is not finite, or memory does not suffice.
     """
     device, monitor = check_config(config)
-    build_callbacks(config)
+    if config.callbacks:
+        from eir_seq.training.callbacks import build_callbacks
+
+        build_callbacks(config)
     with Console() as console:
         config = resolved(config, console)
         processes = device_count(config.trainer, device) * config.trainer.num_nodes
@@ -120,14 +128,20 @@ def check(config: ExperimentConfig) -> CheckResult:
     train = parts.data.encoded["train"]
     planned = parts.data.trial_keys()
     costs = batch_costs(train.lengths, [np.array(key.rows) for key in planned])
-    keys = [planned[index] for index in np.argsort(costs, kind="stable")]
+    order = np.argsort(costs, kind="stable")
     folds = config.data.folds if config.data.folds is not None and config.data.fold is None else 1
-    loss = trial.step(train[type(keys[0])(keys[0].rows[:2], 0)])
-    chosen = [keys[len(keys) * (2 * i + 1) // (2 * MEASURED)] for i in range(MEASURED)]
-    seconds = [trial.timed(trial.step, train[key]) for key in chosen]
-    forward = [trial.timed(trial.forward, train[key]) for key in chosen]
-    memory = trial.memory_of(train[keys[-1]])
-    step_seconds = sum(seconds) / len(seconds) * config.trainer.accumulate
+    loss = trial.step(train[type(planned[0])(planned[0].rows[:2], 0)]).loss
+    chosen = [order[round(share * (len(order) - 1))] for share in MEASURED]
+    tried = [trial.step(train[planned[index]]) for index in chosen[:-1]]
+    memory, costliest = trial.memory_of(train[planned[chosen[-1]]])
+    tried.append(costliest)
+    seconds = float(np.interp(costs, costs[chosen], [step.seconds for step in tried]).mean())
+    step_seconds = seconds * config.trainer.accumulate
+    evaluation = 0.0
+    if "validation" in parts.data.encoded:
+        rows = [np.array(key.rows) for key in parts.data.evaluation_keys("validation")]
+        found = batch_costs(parts.data.encoded["validation"].lengths, rows)
+        evaluation = float(np.interp(found, costs[chosen], [step.forward_seconds for step in tried]).sum())
     return CheckResult(
         rows=parts.splits.counts,
         skipped=len(parts.splits.skipped),
@@ -149,14 +163,23 @@ def check(config: ExperimentConfig) -> CheckResult:
         batches_per_epoch=parts.data.batches_per_epoch,
         steps=steps,
         folds=folds,
+        timed_steps=len(tried),
         step_seconds=step_seconds,
-        run_seconds=folds
-        * (steps * step_seconds + _evaluation_seconds(config, parts, steps, sum(forward) / len(forward))),
+        run_seconds=folds * (steps * step_seconds + _evaluations(config, parts, steps) * evaluation),
         memory_bytes=memory,
         device=str(device),
         processes=processes,
         warnings=(*parts.splits.warnings, *parts.data.warnings),
     )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step that was tried: its loss, and the seconds of all of it and of the forward pass alone."""
+
+    loss: float
+    seconds: float
+    forward_seconds: float
 
 
 class _Trial:
@@ -169,45 +192,32 @@ class _Trial:
         self.network = parts.network.to(device)
         self.optimizer = build_optimizer(self.network, config.optimizer)
 
-    def step(self, batch: Batch) -> float:
-        """Forward, backward, optimizer; returns the loss."""
+    def step(self, batch: Batch) -> _Step:
+        """Forward, backward, optimizer."""
         try:
+            start = self._now()
             with autocast(self.device, str(self.config.trainer.precision)):
                 loss = batch_loss(self.network, self.outputs, batch, self.device)
             if not bool(loss.isfinite()):
                 raise RunFailed(f"the loss of the first step is not finite (rows {', '.join(batch['id'][:5])})")
+            forward = self._now()
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            return float(loss.detach())
+            return _Step(float(loss.detach()), self._now() - start, forward - start)
         except Exception as error:
             if out_of_memory(error):
                 raise memory_failure("one step", batch_shape(batch)) from error
             raise
 
-    def forward(self, batch: Batch) -> None:
-        """Forward, as in an evaluation."""
-        precision = autocast(self.device, str(self.config.trainer.precision))
-        with evaluation_mode(self.network), torch.inference_mode(), precision:
-            batch = to_device(batch, self.device)
-            self.network.run(batch)
-
-    def timed(self, action: Any, batch: Batch) -> float:
-        """Seconds that an action takes."""
-        self._wait()
-        start = time.perf_counter()
-        action(batch)
-        self._wait()
-        return time.perf_counter() - start
-
-    def memory_of(self, batch: Batch) -> int:
-        """Bytes that training needs at its widest batch."""
+    def memory_of(self, batch: Batch) -> tuple[int, _Step]:
+        """Bytes that training needs at its costliest batch, and the step on it."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-            self.step(batch)
-            return int(torch.cuda.max_memory_allocated(self.device))
+            step = self.step(batch)
+            return int(torch.cuda.max_memory_allocated(self.device)), step
         before = _peak_resident()
-        self.step(batch)
+        step = self.step(batch)
         state = sum(
             value.numel() * value.element_size()
             for held in self.optimizer.state.values()
@@ -215,20 +225,19 @@ class _Trial:
             if isinstance(value, torch.Tensor)
         )
         weights = sum(p.numel() * p.element_size() * (2 if p.requires_grad else 1) for p in self.network.parameters())
-        return weights + state + max(0, _peak_resident() - before)
+        return weights + state + max(0, _peak_resident() - before), step
 
-    def _wait(self) -> None:
+    def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
 
-def _evaluation_seconds(config: ExperimentConfig, parts: Parts, steps: int, batch_seconds: float) -> float:
-    settings, batches = config.trainer, parts.batches("validation")
-    if batches is None:
-        return 0.0
+def _evaluations(config: ExperimentConfig, parts: Parts, steps: int) -> float:
+    """How often the validation rows are evaluated, with the best weights in the end."""
+    settings = config.trainer
     epochs = steps / -(-parts.data.batches_per_epoch // settings.accumulate)
-    times = epochs if settings.validate_every is None else steps / settings.validate_every
-    return (times + 1) * len(batches) * batch_seconds
+    return 1 + (epochs if settings.validate_every is None else steps / settings.validate_every)
 
 
 def _peak_resident() -> int:

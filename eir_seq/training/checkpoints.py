@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -232,25 +231,6 @@ def _from_json(value: Any, tensors: dict[str, Tensor]) -> Any:
     if "$items" in value:
         return {key: _from_json(item, tensors) for key, item in value["$items"]}
     return {key: _from_json(item, tensors) for key, item in value.items()}
-
-
-class FolderCheckpointIO(CheckpointIO):
-    """Lets Lightning's trainer write and read its whole state as checkpoint folders."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write the trainer's state to the folder `path`, which must not exist."""
-        assert storage_options is None
-        write_folder(Path(path), lambda folder: write_state(folder, checkpoint))
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """The trainer's state; its tensors are on the CPU."""
-        return read_state(Path(path))
-
-    def remove_checkpoint(self, path: Any) -> None:
-        """Remove the folder."""
-        remove_folder(Path(path))
 
 
 # ------------------------------------------------------------------------------------------- the checkpoints of a run

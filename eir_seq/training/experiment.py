@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
 from eir_seq.config.compose import compose_experiment
 from eir_seq.config.schema import ExperimentConfig
@@ -13,9 +13,7 @@ from eir_seq.training.assemble import assemble, resolved
 from eir_seq.training.console import Console
 from eir_seq.training.groups import Groups
 from eir_seq.training.module import TrainingModule
-
-if TYPE_CHECKING:
-    from eir_seq.data.module import DataModule
+from eir_seq.training.trainer_data import TrainerData
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Experiment:
 
     config: ExperimentConfig
     module: TrainingModule
-    data: DataModule
+    data: TrainerData
 
 
 def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
@@ -54,8 +52,8 @@ def load_experiment(experiment: Sequence[str] | ExperimentConfig) -> Experiment:
     with Console() as console:
         config = resolved(config, console)
         parts = assemble(config, console)
-    network, outputs, data = parts.network, parts.outputs, parts.data
-    data.grouped = lambda batches, size: Groups(batches, network, outputs, size)
+    network, outputs = parts.network, parts.outputs
+    data = TrainerData(parts.data, partial(Groups, network=network, outputs=outputs))
     steps = data.batches_per_epoch
     module = TrainingModule(network, outputs, config, batches_per_epoch=steps, total_steps=steps, in_run=False)
     return Experiment(config, module, data)

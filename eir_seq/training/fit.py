@@ -12,10 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
-from lightning.pytorch.strategies import DDPStrategy
 
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, RunFailed, UserError
@@ -23,10 +19,10 @@ from eir_seq.machine import free_bytes
 from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.averaging import Averaging
 from eir_seq.training.callbacks import RunLogger, shows_progress
+from eir_seq.training.checkpoint_io import FolderCheckpointIO
 from eir_seq.training.checkpoints import (
     STATE,
     CheckpointStore,
-    FolderCheckpointIO,
     read_json,
     remove_folder,
     verify_folder,
@@ -34,6 +30,15 @@ from eir_seq.training.checkpoints import (
 from eir_seq.training.devices import batch_shape, memory_failure, out_of_memory
 from eir_seq.training.groups import Groups
 from eir_seq.training.launch import RankEnvironment
+from eir_seq.training.lightning import (
+    AdvancedProfiler,
+    Callback,
+    DDPStrategy,
+    LightningEnvironment,
+    Profiler,
+    SimpleProfiler,
+    Trainer,
+)
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.metrics_file import AppendedFile, MetricsFile
 from eir_seq.training.module import TrainingModule

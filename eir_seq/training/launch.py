@@ -18,13 +18,12 @@ from typing import Any, Self
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from eir_seq import plugins
 from eir_seq.config.schema import ExperimentConfig, TrainerConfig
 from eir_seq.errors import Fault, RunFailed, UserError
 from eir_seq.machine import failure_of
+from eir_seq.training.lightning import ClusterEnvironment, SLURMEnvironment
 from eir_seq.training.ranks import Ranks
 
 LOCAL = "127.0.0.1"

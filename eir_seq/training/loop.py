@@ -15,8 +15,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
 
 from eir_seq.config.metrics import AVERAGE
 from eir_seq.config.schema import ExperimentConfig
@@ -25,6 +23,7 @@ from eir_seq.outputs.base import FittedOutput
 from eir_seq.training.averaging import Averaging
 from eir_seq.training.checkpoints import CheckpointStore, unsavable
 from eir_seq.training.evaluation import Batch, Evaluation, evaluate
+from eir_seq.training.lightning import Checkpoint, LightningModule, Trainer
 from eir_seq.training.metrics_file import Measurement, MetricsFile
 from eir_seq.training.module import TrainingModule, metric_key
 from eir_seq.training.monitor import Monitor

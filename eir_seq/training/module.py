@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
@@ -20,6 +19,7 @@ from eir_seq.randomness import derive_seed
 from eir_seq.training.adversaries import adversary_losses
 from eir_seq.training.averaging import averaged_rate
 from eir_seq.training.evaluation import Batch, Gathered
+from eir_seq.training.lightning import LightningModule, Trainer
 from eir_seq.training.losses import counted_rows, loss_terms, mean_losses, training_outputs, weighted_loss
 from eir_seq.training.network import Network
 from eir_seq.training.optimization import build_optimizer, build_scheduler, learning_rate_factor

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,8 +24,22 @@ def of_class(config: TorchOptimizer, groups: Groups, fused: bool) -> Optimizer:
     if faults := list(config.faults()):
         raise UserError(*faults)
     options = {**config.options(), **({"fused": fused} if config.FUSED else {})}
-    optimizer: Optimizer = imported(config.CLASS)(groups, lr=config.lr, **options)
+    optimizer: Optimizer = never_compiled(imported(config.CLASS))(groups, lr=config.lr, **options)
     return optimizer
+
+
+@cache
+def never_compiled(optimizer: type[Any]) -> type[Any]:
+    """An optimizer of torch whose methods do not tell `torch.compile` what to leave out.
+
+    For that they import torch._dynamo, which takes a second of processor time. Nothing compiles an optimizer here.
+    Classes of others are returned as they are.
+    """
+    if optimizer.__module__.partition(".")[0] != "torch":
+        return optimizer
+    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in ("add_param_group", "zero_grad", "step")}
+    methods["step"] = torch.no_grad()(methods["step"])
+    return type(optimizer.__name__, (optimizer,), {"__module__": optimizer.__module__, **methods})
 
 
 def muon(config: MuonConfig, groups: Groups, fused: bool) -> MuonWithAdamW:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback
 
 from eir_seq import machine
 from eir_seq.config.metrics import AVERAGE
@@ -46,6 +45,7 @@ from eir_seq.training.folder import (
 from eir_seq.training.follow import evaluate_best, follow
 from eir_seq.training.latents import check_layers, write_latents
 from eir_seq.training.launch import Launch, launched_rank, place_of
+from eir_seq.training.lightning import Callback
 from eir_seq.training.loop import RunLoop
 from eir_seq.training.manifest import RunManifest
 from eir_seq.training.metrics_file import Measurement, MetricsFile

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from eir_seq.training.checkpoints import write_folder, write_shard, write_state
+from eir_seq.training.lightning import DDPStrategy
 from eir_seq.training.network import Network
 from eir_seq.training.ranks import Ranks
 

@@ -17,6 +17,7 @@ from eir_seq.data.source import load_splits, load_test
 from eir_seq.errors import UserError
 from eir_seq.modalities import build_modality
 from eir_seq.outputs import build_output
+from eir_seq.training.trainer_data import TrainerData
 from tests.data.conftest import REVIEW, Config, as_csv, reviews, write
 
 TOKENIZER = {"type": "word"}
@@ -165,7 +166,8 @@ def test_under_lightning_epochs_come_in_their_counted_order(experiment: Any, wor
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(recorder, datamodule=module(experiment(num_workers=workers)))
+    data = TrainerData(module(experiment(num_workers=workers)), lambda batches, size: batches)
+    trainer.fit(recorder, datamodule=data)
     assert recorder.seen == [batch for epoch in epochs() for batch in epoch]
 
 
@@ -258,7 +260,7 @@ def test_rows_to_predict_have_no_targets(experiment: Any, tmp_path: Path) -> Non
     trained = module(experiment())
     settings = experiment(test=write(tmp_path / "new.csv", "id,text\na,very long text\nb,text\n"))
     data = DataModule(settings, load_test(settings), trained.inputs, trained.outputs)
-    batches = list(data.predict_dataloader())
+    batches = list(data.test_dataloader())
     assert [(batch["id"], batch["targets"]) for batch in batches] == [(["a", "b"], {})]
     assert ids(data.encoded["test"].batches(settings.data)) == [["a", "b"]]
 

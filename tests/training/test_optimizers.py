@@ -15,7 +15,7 @@ from eir_seq.config.kinds import OptimizerConfig
 from eir_seq.config.optimizers import AdaBeliefConfig, MuonConfig
 from eir_seq.registry import OPTIMIZERS
 from eir_seq.training.optimization import build_optimizer, hidden_matrices, parameter_groups
-from eir_seq.training.optimizers import MuonWithAdamW
+from eir_seq.training.optimizers import MuonWithAdamW, never_compiled
 
 
 class Net(nn.Module):
@@ -69,6 +69,25 @@ def test_options_are_arguments_of_the_class(name: str) -> None:
     for option, value in config.options().items():
         assert all(group[option] == value for group in optimizer.param_groups), option
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, config.weight_decay}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [(AdamW, {"fused": True}), (AdamW, {}), (torch.optim.SGD, {"momentum": 0.9}), (Muon, {})]
+)
+def test_an_optimizer_that_is_never_compiled_makes_the_same_steps(kind: Any, options: dict[str, Any]) -> None:
+    nets = [Net(), Net()]
+    for net, built in zip(nets, (kind, never_compiled(kind)), strict=True):
+        matrices = [p for p in net.parameters() if p.dim() == 2]
+        optimizer = built(matrices, lr=0.1, **options)
+        assert isinstance(optimizer, kind)
+        assert type(optimizer).__name__ == kind.__name__
+        train(net, optimizer, range(5))
+        assert not any(p.grad is not None and p.grad.requires_grad for p in matrices)
+    assert all(torch.equal(left, right) for left, right in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
+
+
+def test_an_optimizer_of_another_package_is_left_alone() -> None:
+    assert never_compiled(MuonWithAdamW) is MuonWithAdamW
 
 
 @pytest.mark.parametrize("decoupled", [True, False])

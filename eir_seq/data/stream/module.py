@@ -1,4 +1,4 @@
-"""The batches of streamed training rows for Lightning; evaluations read their rows as ever."""
+"""The batches of streamed training rows; evaluations read their rows as ever."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from eir_seq.data.dataset import Batch, as_it_is
 from eir_seq.data.module import DataModule, outlive_signals
 from eir_seq.data.stream.order import EpochOrder
 from eir_seq.data.stream.windows import Encoder, EpochWindows, PassWindows, StreamLoader, Window, WindowSampler
-from eir_seq.errors import Fault, UserError
 
 
 class StreamedDataModule(DataModule):
@@ -26,11 +25,11 @@ class StreamedDataModule(DataModule):
 
     _stream: _Epochs | _Passes | None = None
 
-    def setup(self, stage: str | None = None) -> None:
+    def setup(self) -> None:
         """Encode the sample and the other splits. Raises `UserError` if rows or sizes do not fit."""
         if self._stream is None:
             self._stream = self._build()
-        super().setup(stage)
+        super().setup()
 
     @property
     def batches_per_epoch(self) -> int:
@@ -54,10 +53,6 @@ class StreamedDataModule(DataModule):
     def train_dataloader(self) -> Any:
         """Training batches from the position on."""
         position = self._position
-        trainer: Any = self.trainer
-        if trainer is not None and not position.counted:
-            message = "needs a run where batches are not counted; a lightning.Trainer of your own does not have it"
-            raise UserError(Fault("data.streaming", message))
         if "stream" not in self._loaders:
             workers = self._workers
             with warnings.catch_warnings():
@@ -74,12 +69,16 @@ class StreamedDataModule(DataModule):
                     generator=torch.Generator().manual_seed(0),
                 )
             self._loaders["stream"] = windows  # type: ignore[assignment]
-        if trainer is not None and trainer.overfit_batches > 0:
-            position.sampler.fixed = True
-        loader = StreamLoader(self._loaders["stream"], position, len(position))  # type: ignore[arg-type]
-        if trainer is not None and self.grouped is not None:
-            return self.grouped(loader, trainer.accumulate_grad_batches)  # type: ignore[arg-type]
-        return loader
+        return StreamLoader(self._loaders["stream"], position, len(position))  # type: ignore[arg-type]
+
+    def repeat_first_epoch(self) -> None:
+        """From now on the batches of every epoch are those of the first."""
+        self._position.sampler.fixed = True
+
+    @property
+    def counted(self) -> bool:  # type: ignore[override]
+        """Whether batches are counted within epochs."""
+        return self._position.counted
 
     @property
     def _position(self) -> _Epochs | _Passes:

@@ -252,7 +252,7 @@ class FittedConversations(FittedSequence):
             warnings.append(f"{place}: {what}; their oldest turns are left out, or the beginning of the prompt")
         return warnings
 
-    def arrange(self, encoded: RowSource, ids: list[str], split: str) -> tuple[RowSource, list[str]]:
+    def arrange(self, encoded: RowSource, ids: Sequence[str], split: str) -> tuple[RowSource, Sequence[str]]:
         """Several conversations per row in training, where they are packed.
 
         Raises:

@@ -110,7 +110,7 @@ class FittedDocuments(FittedSequence):
         assert self.end is not None
         return [self.begin, *ids, self.end]
 
-    def arrange(self, encoded: RowSource, ids: list[str], split: str) -> tuple[RowSource, list[str]]:
+    def arrange(self, encoded: RowSource, ids: Sequence[str], split: str) -> tuple[RowSource, Sequence[str]]:
         """Blocks of tokens in place of documents."""
         del split
         blocks = self.blocks(encoded)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from eir_seq.config.outputs import OutputBase
 from eir_seq.config.schema import DataConfig
@@ -24,11 +26,12 @@ from eir_seq.modalities.sequence.cells import InputCells
 from eir_seq.modalities.sequence.config import SequenceInputConfig
 from eir_seq.modalities.sequence.corrupted import corrupting_collator
 from eir_seq.modalities.sequence.tensors import TensorSource, load_sources, save_sources
-from eir_seq.modalities.sequence.tensors.base import Content
-from eir_seq.modalities.sequence.tokens import joined, tokenize
-from eir_seq.modalities.sequence.truncation import Ids, cut, is_drawn, shares
+from eir_seq.modalities.sequence.token_rows import TokenRows, joined_rows, shares_of_rows
+from eir_seq.modalities.sequence.tokens import empty_token, joined, tokenize
+from eir_seq.modalities.sequence.truncation import is_drawn
 from eir_seq.spool import forget_pages
 from eir_seq.tokenizers import Tokenizer, load_tokenizer
+from eir_seq.tokenizers.core import SURROGATE
 from eir_seq.tokenizers.framing import FIRST
 
 if TYPE_CHECKING:
@@ -139,25 +142,16 @@ class FittedSequence(FittedModality):
         columns speak of their places. `length` counts special tokens and is what remains after truncation, and what
         follows the text, such as entities; `tokens` is the text before truncation.
         """
+        pair = self.config.pair_column
+        if self._of_texts:
+            return self._encode_texts(_texts(rows[self.config.column]), None if pair is None else _texts(rows[pair]))
         contents = [self.cells.content(text) for text in rows[self.config.column]]
         spans = any(source.reads_offsets for source in self.sources.values())
         spaced = "xpaths" not in self.sources
         read = tokenize(self.tokenizer, contents, self.config.max_characters, offsets=spans, spaced=spaced)
-        ids, cut_texts = read.ids, read.shortened
-        pair_ids: list[Ids] = [np.empty(0, np.int32)] * len(ids)
-        if self.config.pair_column is not None:
-            pairs = [Content(text=text) for text in rows[self.config.pair_column]]
-            pair = tokenize(self.tokenizer, pairs, self.config.max_characters)
-            pair_ids, cut_texts = pair.ids, np.maximum(cut_texts, pair.shortened)
-        specials = self.max_length - self._room
-        tokens = np.array([len(a) + len(b) + specials for a, b in zip(ids, pair_ids, strict=True)], np.int32)
-        unknown = [self._count_unknown(a) + self._count_unknown(b) for a, b in zip(ids, pair_ids, strict=True)]
-        columns = {
-            TOKENS: pa.array(tokens),
-            LENGTH: pa.array(np.minimum(tokens, self.max_length) + self._others(rows)),
-            SHORTENED: pa.array(cut_texts),
-            UNKNOWN: pa.array(unknown, pa.int32()),
-        }
+        text = joined_rows(read.ids)
+        of_pair = None if pair is None else self._tokens_of(_texts(rows[pair]))
+        columns = self._facts(text, of_pair, read.shortened, self._others(rows))
         if read.words is not None:
             columns[WORDS] = ragged(read.words)
             columns[WORD_COUNT] = ragged([np.array([len(content.words or ())], np.int32) for content in contents])
@@ -166,28 +160,83 @@ class FittedSequence(FittedModality):
                 columns |= source.encode(cells_of(source, rows), contents, read.offsets or ())
         except UserError as error:
             raise UserError(*(fault.under(f"inputs.{self.name}.tensors") for fault in error.faults)) from None
-        if not (is_drawn(self.config.truncation) or self.has_words or self.sources):
-            keep = [shares(len(a), len(b), self._room) for a, b in zip(ids, pair_ids, strict=True)]
-            ids = [cut(a, count, self.config.truncation) for a, (count, _) in zip(ids, keep, strict=True)]
-            pair_ids = [cut(b, count, self.config.truncation) for b, (_, count) in zip(pair_ids, keep, strict=True)]
-        columns[IDS] = ragged(ids)
-        if self.config.pair_column is not None:
-            columns[PAIR_IDS] = ragged(pair_ids)
+        columns[IDS] = text.column
+        if of_pair is not None:
+            columns[PAIR_IDS] = of_pair[0].column
         return columns
+
+    def encode_table(self, table: pa.Table) -> dict[str, pa.Array]:
+        """The same of Arrow columns; texts stay there."""
+        if not self._of_texts or type(self).encode is not FittedSequence.encode:
+            return super().encode_table(table)
+        names = (self.config.column, self.config.pair_column)
+        text, pair = (None if name is None else _whole(table.column(name)) for name in names)
+        return self._encode_texts(text, pair)
+
+    @property
+    def _of_texts(self) -> bool:
+        """Whether a row is a text, or a pair of them, and nothing else."""
+        return not (self.has_words or self.sources)
+
+    def _encode_texts(self, texts: pa.StringArray, pairs: pa.StringArray | None) -> dict[str, pa.Array]:
+        text, shortened = self._tokens_of(texts)
+        pair = None if pairs is None else self._tokens_of(pairs)
+        columns = self._facts(text, pair, shortened, np.int32(0))
+        strategy = self.config.truncation
+        if not is_drawn(strategy):
+            none = np.zeros(len(text), np.int64)
+            keep, keep_pair = shares_of_rows(text.sizes, none if pair is None else pair[0].sizes, self._room)
+            text = text.cut(keep, strategy)
+            pair = None if pair is None else (pair[0].cut(keep_pair, strategy), pair[1])
+        columns[IDS] = text.column
+        if pair is not None:
+            columns[PAIR_IDS] = pair[0].column
+        return columns
+
+    def _tokens_of(self, texts: pa.StringArray) -> tuple[TokenRows, NDArray[np.int32]]:
+        """Tokens of texts cut to `max_characters`, and which of these were cut."""
+        limit = self.config.max_characters
+        shortened = pc.greater(pc.utf8_length(texts), limit)
+        if pc.any(shortened).as_py():
+            texts = pc.utf8_slice_codeunits(texts, 0, limit)
+        rows = TokenRows(*self.tokenizer.encode_column(texts))
+        if self.tokenizer.num_specials() == 0:
+            rows = rows.filled(empty_token(self.tokenizer))
+        return rows, shortened.cast(pa.int32()).to_numpy()
+
+    def _facts(
+        self,
+        text: TokenRows,
+        pair: tuple[TokenRows, NDArray[np.int32]] | None,
+        shortened: NDArray[np.int32],
+        others: Any,
+    ) -> dict[str, pa.Array]:
+        """What is to be known about rows: lengths, unknown tokens, which of them were cut to `max_characters`."""
+        unknown = text.count(self.tokenizer.unk_id)
+        tokens = text.sizes.astype(np.int32) + np.int32(self.max_length - self._room)
+        if pair is not None:
+            unknown, tokens = unknown + pair[0].count(self.tokenizer.unk_id), tokens + pair[0].sizes.astype(np.int32)
+            shortened = np.maximum(shortened, pair[1])
+        return {
+            TOKENS: pa.array(tokens),
+            LENGTH: pa.array(np.minimum(tokens, self.max_length) + others),
+            SHORTENED: pa.array(shortened),
+            UNKNOWN: pa.array(unknown, pa.int32()),
+        }
 
     def _others(self, rows: Mapping[str, Sequence[str]]) -> Any:
         found = [source.others(cells_of(source, rows)) for source in self.sources.values() if source.column is not None]
         return sum(found, np.zeros(len(rows[self.config.column]), np.int32))
 
-    def _count_unknown(self, ids: Ids) -> int:
-        return 0 if self.tokenizer.unk_id is None else int(np.count_nonzero(ids == self.tokenizer.unk_id))
+    def _count_unknown(self, ids: Any) -> int:
+        return 0 if self.tokenizer.unk_id is None else int(np.count_nonzero(np.asarray(ids) == self.tokenizer.unk_id))
 
     def measure(self, rows: Rows) -> tuple[Any, float]:
         """Tokens of each row before truncation, and the share of unknown tokens."""
         lengths, unknown = [], 0
         specials = self.tokenizer.num_specials(pair=self.config.pair_column is not None)
         for start in range(0, rows.num_rows, ROWS_PER_BATCH):
-            columns = self.encode(rows[start : start + ROWS_PER_BATCH])
+            columns = self.encode_table(rows.table.slice(start, ROWS_PER_BATCH))
             lengths.append(columns[TOKENS].to_numpy())
             unknown += int(columns[UNKNOWN].to_numpy().sum())
             forget_pages()
@@ -293,3 +342,15 @@ class FittedSequence(FittedModality):
 def cells_of(source: TensorSource, rows: Any) -> list[Any]:
     """The values in a source's column; None in each row where it has none."""
     return [parse_cell(text) for text in rows[source.column]] if source.column is not None else []
+
+
+def _texts(values: Sequence[str]) -> pa.StringArray:
+    """Texts as a column; lone surrogates, which no encoding can express, are U+FFFD."""
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        return pa.array([SURROGATE.sub("\ufffd", text) for text in values], pa.string())
+
+
+def _whole(column: pa.ChunkedArray) -> pa.StringArray:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)

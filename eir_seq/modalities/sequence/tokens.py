@@ -70,9 +70,14 @@ def _of_words(tokenizer: Tokenizer, rows: Sequence[Sequence[str]], limit: int, s
     return Tokens(ids, words, None, shortened)
 
 
+def empty_token(tokenizer: Tokenizer) -> int:
+    """What a row without any token gets, which would have nothing to attend to: a token that means nothing."""
+    return tokenizer.unk_id if tokenizer.unk_id is not None else (tokenizer.eos_id or 0)
+
+
 def _fill_empty(tokenizer: Tokenizer, tokens: Tokens) -> None:
     """A row without any token would have nothing to attend to: it gets one that means nothing."""
-    empty = tokenizer.unk_id if tokenizer.unk_id is not None else (tokenizer.eos_id or 0)
+    empty = empty_token(tokenizer)
     for index, row in enumerate(tokens.ids):
         if len(row) == 0:
             tokens.ids[index] = np.array([empty], np.int32)

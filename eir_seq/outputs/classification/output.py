@@ -11,11 +11,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics.functional.classification import (
-    binary_auroc,
-    binary_average_precision,
-    multiclass_confusion_matrix,
-)
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
@@ -178,6 +173,8 @@ class FittedClassification(FittedOutput):
         against the rest) those that some rows have and others have not. MCC, AUROC and average precision are absent
         where all rows are of one class; MCC is 0 where all predictions are.
         """
+        from eir_seq.outputs.torchmetrics import binary_auroc, binary_average_precision, multiclass_confusion_matrix
+
         decided = raw if self._decides_by_probability else by_chunks(self.decide, raw)
         confusion = multiclass_confusion_matrix(decided, target, self.output_size).double()
         hits, true, predicted = confusion.diag(), confusion.sum(dim=1), confusion.sum(dim=0)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.array.moments import Moments
@@ -104,6 +103,8 @@ class FittedPictures(FittedGridOutput):
         if values["mse"] > 0:
             values["psnr"] = -10 * math.log10(values["mse"])
         if min(self.shape[1:]) >= WINDOW:
+            from eir_seq.outputs.torchmetrics import structural_similarity_index_measure
+
             total = 0.0
             for some_raw, some_target in parts(predicted, target):
                 pair = self.form.predicted(some_raw), self.numbers(some_target)

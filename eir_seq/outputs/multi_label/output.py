@@ -13,7 +13,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
@@ -175,6 +174,8 @@ class FittedMultiLabel(FittedOutput):
         others those that some rows have and others have not. `exact_match` is the share of rows whose known cells are
         all right, `hamming` the share of cells that are wrong.
         """
+        from eir_seq.outputs.torchmetrics import binary_auroc, binary_average_precision
+
         known, true = ~target.isnan(), target == 1
         predicted = by_chunks(self.decide, raw) & known
         hits = (predicted & true).sum(dim=0).double()

@@ -14,8 +14,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics.functional.classification import multiclass_confusion_matrix
-from torchmetrics.functional.regression import spearman_corrcoef
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
@@ -143,6 +141,8 @@ class FittedOrdinal(FittedOutput):
         Spearman correlates true with expected ranks. Kappa and Spearman are absent where all rows are of one level,
         Spearman also where all predictions are the same.
         """
+        from eir_seq.outputs.torchmetrics import multiclass_confusion_matrix, spearman_corrcoef
+
         probabilities = by_chunks(self.probabilities, raw)
         guess, expected = probabilities.argmax(dim=1), self._expected(probabilities)
         off = (guess - target).abs().double()

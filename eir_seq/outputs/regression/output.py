@@ -11,12 +11,6 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
-from torchmetrics.functional.regression import (
-    mean_absolute_error,
-    mean_squared_error,
-    pearson_corrcoef,
-    spearman_corrcoef,
-)
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
@@ -279,6 +273,13 @@ def point_metrics(predicted: Tensor, true: Tensor) -> dict[str, float]:
         >>> point_metrics(torch.tensor([1.0, 2.0]).double(), torch.tensor([1.0, 4.0]).double())["mae"]
         1.0
     """
+    from eir_seq.outputs.torchmetrics import (
+        mean_absolute_error,
+        mean_squared_error,
+        pearson_corrcoef,
+        spearman_corrcoef,
+    )
+
     # A power of two changes no digit, and squares of what is measured in such units neither vanish nor overflow.
     spread = float((true - predicted).abs().max().maximum(true.max() - true.min()))
     unit = 2.0 ** max(math.frexp(spread)[1], -1000) if spread else 1.0

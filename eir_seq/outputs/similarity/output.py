@@ -10,8 +10,6 @@ from typing import Any, Literal, Self
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
-from torchmetrics.functional.regression import pearson_corrcoef, spearman_corrcoef
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
@@ -177,6 +175,8 @@ class FittedSimilarity(FittedOutput):
 
     def evaluate(self, raw: Tensor, target: Tensor) -> dict[str, float]:
         """The loss and what the config declares for it. Contrastive losses compare blocks of `BLOCK` rows."""
+        from eir_seq.outputs.torchmetrics import binary_auroc, binary_average_precision
+
         kind, score = self.config.kind, scores_of(target)
         blocks = zip(torch.split(raw, BLOCK), torch.split(target, BLOCK), strict=True)
         values: dict[str, float] = {}
@@ -321,6 +321,8 @@ def cosines(left: Tensor, right: Tensor) -> list[Any]:
 
 def correlations(cosine: Tensor, score: Tensor) -> dict[str, float]:
     """Pearson and Spearman of both, (rows,) in double precision; absent where one of them does not vary."""
+    from eir_seq.outputs.torchmetrics import pearson_corrcoef, spearman_corrcoef
+
     if len(score) < 2 or score.min() == score.max() or cosine.min() == cosine.max():
         return {}
     with warnings.catch_warnings():

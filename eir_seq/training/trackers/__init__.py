@@ -11,14 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import Logger
-
 from eir_seq.config.packages import is_installed, missing_package
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.config.trackers import TrackerBase
 from eir_seq.errors import Fault, UserError
 from eir_seq.registry import imported
+from eir_seq.training.lightning import Logger, rank_zero_only
 from eir_seq.training.metrics_file import Measurement
 from eir_seq.training.module import metric_key
 from eir_seq.training.samples import Sample

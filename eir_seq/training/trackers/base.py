@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
-
+from eir_seq.training.lightning import Logger
 from eir_seq.training.samples import Sample
 
 
