@@ -247,6 +247,25 @@ class Stack(CheckpointsLayers):
             router_logits=None if ctx.router_logits is None else tuple(map(layout.pad, ctx.router_logits)),
         )
 
+    @property
+    def continues_texts(self) -> bool:
+        """Whether `read_token` is what `forward` does with a cache and a token per text."""
+        return type(self).forward is Stack.forward
+
+    def read_token(self, ids: Tensor, ctx: Context) -> Tensor:
+        """The last states (rows, 1, hidden) of one more token per text (rows, 1), without the checks of `forward`.
+
+        `ctx`: of this token; what the stack itself knows is added to it. Nothing is packed, masked or listed.
+        """
+        assert ctx.cache is not None
+        ctx.embeddings, ctx.bias = self.embeddings, self._shared_bias(ctx.cache.length, 1)
+        ctx.position_table = None if self.position_table is None else self.position_table()
+        x = self.embeddings(ids, None, ctx.positions, None, {})
+        x, _ = self._run(x, ctx, _nothing)
+        ctx.cache.length += 1
+        last: Tensor = self.final_dropout(x if self.final_norm is None else self.final_norm(x))
+        return last
+
     def _run(self, x: Tensor, ctx: Context, select: Callable[[int], None]) -> tuple[Tensor, list[Tensor]]:
         """The first states -> those after all layers, and all of them; `select` each layer by its number."""
         states = [x]
@@ -290,6 +309,10 @@ def check_mask(mask: Tensor | None, shape: tuple[int, int]) -> None:
     """Raises ValueError where an attention mask is not (batch, length)."""
     if mask is not None and tuple(mask.shape) != shape:
         raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, but the tokens (cached ones included) {shape}")
+
+
+def _nothing(_: int) -> None:
+    """No layer has head masks."""
 
 
 def _layer_mask(mask: Tensor | None, layer: int) -> Tensor | None:

@@ -138,7 +138,7 @@ def beam_search(
     groups = [Group(ids, first, stopping.max_length, options) for first in range(0, beams, size)]
     offsets = torch.arange(batch, device=ids.device)[:, None] * beams
     logits = steps.scores(ids).repeat_interleave(beams, 0)
-    steps.repeat(beams, batch)
+    steps.repeat(beams, batch, beams=True)
     while True:
         running = torch.cat([group.running.ids for group in groups], 1)
         probabilities = logits.log_softmax(-1)

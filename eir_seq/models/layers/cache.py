@@ -113,6 +113,11 @@ class Cache:
         slot = self._slots.get(mixer)
         return None if slot is None else slot.filled()
 
+    def release(self, mixer: nn.Module) -> tuple[Tensor, Tensor] | None:
+        """What the slot of `mixer` holds, or its memory, to be kept elsewhere from now on."""
+        slot = self._slots.pop(mixer, None)
+        return self._memories.pop(mixer, None) if slot is None else slot.filled()
+
     def as_tuples(self) -> tuple[tuple[Tensor, ...], ...]:
         """The same in the older form of transformers, see `tuple_cache`."""
         memories = [(key.transpose(1, 2), value.transpose(1, 2)) for key, value in self._memories.values()]
