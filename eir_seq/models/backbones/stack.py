@@ -255,10 +255,10 @@ class Stack(CheckpointsLayers):
     def read_token(self, ids: Tensor, ctx: Context) -> Tensor:
         """The last states (rows, 1, hidden) of one more token per text (rows, 1), without the checks of `forward`.
 
-        `ctx`: of this token; what the stack itself knows is added to it. Nothing is packed, masked or listed.
+        `ctx`: of this token, with the bias of `bias_of_last`. Nothing is packed, masked or listed.
         """
         assert ctx.cache is not None
-        ctx.embeddings, ctx.bias = self.embeddings, self._shared_bias(ctx.cache.length, 1)
+        ctx.embeddings = self.embeddings
         ctx.position_table = None if self.position_table is None else self.position_table()
         x = self.embeddings(ids, None, ctx.positions, None, {})
         x, _ = self._run(x, ctx, _nothing)
@@ -299,10 +299,18 @@ class Stack(CheckpointsLayers):
     def _shared_bias(self, start: int, length: int) -> Bias | None:
         if self.score_bias is None:
             return None
-        keys = start + length
-        probe = torch.empty(1, 1, length, 1, device=self.embeddings.tokens.weight.device)
-        table = self.score_bias(probe, probe.new_empty(1, 1, keys, 1))
+        table = self._bias_table(length, start + length)
         return lambda query, key: table[:, :, : query.shape[2], : key.shape[2]]
+
+    def bias_of_last(self, keys: int) -> Tensor:
+        """(1, heads, 1, keys) what `score_bias` adds at the last of so many tokens."""
+        return self._bias_table(1, keys)
+
+    def _bias_table(self, queries: int, keys: int) -> Tensor:
+        assert self.score_bias is not None
+        probe = torch.empty(1, 1, queries, 1, device=self.embeddings.tokens.weight.device)
+        table: Tensor = self.score_bias(probe, probe.new_empty(1, 1, keys, 1))
+        return table
 
 
 def check_mask(mask: Tensor | None, shape: tuple[int, int]) -> None:

@@ -142,7 +142,7 @@ class Steps:
 
     def _reorder_kept(self, rows: Tensor, *, same_text: bool) -> None:
         if isinstance(self.kept, Cache):
-            self.kept.reorder(rows.to(self.model.device), same_memory=same_text)
+            self.kept.reorder(rows, same_memory=same_text)
         elif self.kept is not None:  # per layer (length, batch, ...)
             self.kept = tuple(x.index_select(1, rows.to(x.device)) for x in self.kept)
 

@@ -136,6 +136,10 @@ class Cache:
         """Keep copies of tensors (batch, ...) as the state of `mixer` after the last token."""
         self._states[mixer] = tuple(tensor.clone() for tensor in state)  # they may be views of a whole text
 
+    def replace_state(self, mixer: nn.Module, *state: Tensor) -> None:
+        """The same with tensors that nothing else holds."""
+        self._states[mixer] = state
+
     def state(self, mixer: nn.Module) -> tuple[Tensor, ...] | None:
         """The state of `mixer`; None before the first token."""
         return self._states.get(mixer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,12 +31,18 @@ class TokenContext(Context):
     Attributes:
         past: earlier tokens of all layers whose attention is a `TokenAttention`.
         memory_hidden: (texts, 1, 1, memory) what is added to the scores of cross-attention; None: all is real.
-        rotations: kept from step to step, see `rotation`.
+        lasting: what is kept from step to step, see `rotation` and `of_weights`.
     """
 
     past: Past
     memory_hidden: Tensor | None = None
-    rotations: dict[tuple[Rotary, int], tuple[int, Tensor]] = field(default_factory=dict)
+    lasting: dict[Any, Any] = field(default_factory=dict)
+
+    def of_weights(self, key: Any, make: Callable[[], Any]) -> Any:
+        """See `Context`; here for all steps."""
+        if key not in self.lasting:
+            self.lasting[key] = make()
+        return self.lasting[key]
 
     def rotation(self, rotary: Rotary, size: int) -> Tensor:
         """(head_size, head_size), or (rows, ...) where positions differ: x times it is x rotated."""
@@ -48,10 +55,10 @@ class TokenContext(Context):
         if rotary.scaling is not None or place.device.type != "cpu":  # may depend on the length; costs no look at it
             return _matrices(rotary, size, place, self.longest)[0, 0]
         now = int(place)
-        first, made = self.rotations.get((rotary, size), (now + 1, place))
+        first, made = self.lasting.get((rotary, size), (now + 1, place))
         if not 0 <= now - first < len(made):
             first, made = now, _matrices(rotary, size, place + torch.arange(AHEAD), self.longest)[0]
-            self.rotations[rotary, size] = first, made
+            self.lasting[rotary, size] = first, made
         return made[now - first]
 
 

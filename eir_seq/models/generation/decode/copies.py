@@ -22,11 +22,15 @@ class Copies:
 
     Attributes:
         special: how modules of a class (subclasses not included) are copied.
+        lighter: classes -> subclasses of them whose `forward` is faster, and is what that of other subclasses finds
+            as `super().forward`.
         kept: modules with hooks, or that are compiled: they stand for themselves, with all of their parts.
     """
 
-    def __init__(self, special: Mapping[type[nn.Module], Make] | None = None) -> None:
-        self.special = special or {}
+    def __init__(
+        self, special: Mapping[type[nn.Module], Make], lighter: Mapping[type[nn.Module], type[nn.Module]]
+    ) -> None:
+        self.special, self.lighter = special, lighter
         self.kept: list[nn.Module] = []
         self._made: dict[int, nn.Module] = {}
 
@@ -46,7 +50,9 @@ class Copies:
 
     def plain(self, module: nn.Module, kind: type[nn.Module] | None = None, **more: Any) -> Any:
         """A copy that computes as `kind` does, by default as its own class, with `more` attributes."""
-        copy = object.__new__(_callable(kind or type(module)))
+        kind = kind or type(module)
+        light = next((light for base, light in self.lighter.items() if issubclass(kind, base)), None)
+        copy = object.__new__(_callable(kind, light))
         state = vars(module)
         parts = {name: None if part is None else self.of(part) for name, part in state["_modules"].items()}
         tensors: dict[str, Tensor | None] = {**state["_parameters"], **state["_buffers"]}
@@ -66,13 +72,14 @@ def _same(module: nn.Module, x: Tensor) -> Tensor:  # noqa: ARG001
     return x
 
 
-_CALLABLE: dict[type[nn.Module], type[nn.Module]] = {}
+_CALLABLE: dict[Any, type[nn.Module]] = {}
 
 
-def _callable(kind: type[nn.Module]) -> type[nn.Module]:
+def _callable(kind: type[nn.Module], light: type[nn.Module] | None) -> type[nn.Module]:
     """The class whose call is `forward`; dropout does nothing."""
-    if (made := _CALLABLE.get(kind)) is not None:
+    if (made := _CALLABLE.get((kind, light))) is not None:
         return made
-    call = _same if issubclass(kind, nn.Dropout | nn.Identity) else vars(kind).get("__call__", kind.forward)
-    made = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
-    return _CALLABLE.setdefault(kind, made)
+    bases = (kind,) if light is None else (kind, light) if kind not in light.__mro__ else (light,)
+    made = type(kind.__name__, bases, {"__module__": kind.__module__})
+    made.__call__ = _same if issubclass(kind, nn.Dropout | nn.Identity) else made.forward  # type: ignore[method-assign]
+    return _CALLABLE.setdefault((kind, light), made)

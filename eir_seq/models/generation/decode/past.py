@@ -12,7 +12,7 @@ from torch import Tensor
 
 LEAST_ROOM, ROOM = 64, 0.25
 """Columns that are made room for when there is none left: this many, or this share of those in use."""
-PRUNED, DEAD = 32, 0.25
+PRUNED, DEAD = 8, 0.25
 """So many steps apart, columns that no beam descends from are dropped, if they are at least this share."""
 
 

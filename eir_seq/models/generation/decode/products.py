@@ -49,22 +49,18 @@ class Joined:
     def __init__(self, parts: Sequence[tuple[Tensor, Tensor | None]], few: Few) -> None:
         """`parts`: weight (out, in) and bias (out) of each layer."""
         self.parts, self.few = parts, few
-        self._rows, self._transposes = -1, False
-        self._plain: Tensor | None = None
-        self._transposed: Tensor | None = None
+        self._rows = -1
+        self._weight: Tensor | None = None
         self._bias: Tensor | None = None
+        self._by_column: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., sum of out)."""
         rows = x.numel() // x.shape[-1]
         if rows != self._rows:
             self._prepare(rows)
-        if self._transposes and (weight := self._transposed) is not None:
-            flat = x.reshape(rows, -1)
-            found = torch.mm(flat, weight) if self._bias is None else torch.addmm(self._bias, flat, weight)
-            return found.view(*x.shape[:-1], -1)
-        if self._plain is not None:
-            return F.linear(x, self._plain, self._bias)
+        if self._weight is not None:
+            return F.linear(x, self._weight, self._bias)
         return torch.cat([F.linear(x, *part) for part in self.parts], -1)
 
     def _prepare(self, rows: int) -> None:
@@ -75,16 +71,18 @@ class Joined:
         elif self._bias is None:
             pairs = zip(weights, biases, strict=True)
             self._bias = torch.cat([weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in pairs])
-        self._rows, copied = rows, sum(weight.numel() * weight.element_size() for weight in weights)
+        copied = sum(weight.numel() * weight.element_size() for weight in weights)
         gains = self.few.transposes and (1 if onednn_is_faster() else FEWEST_ROWS) <= rows <= MOST_ROWS
-        if gains and self._transposed is None and self.few.copies(copied):
-            self._transposed = (weights[0] if len(weights) == 1 else torch.cat(weights)).t().contiguous()
-        self._transposes = gains and self._transposed is not None
-        if not self._transposes and self._plain is None:
-            if len(weights) == 1:
-                self._plain = weights[0]
-            elif self.few.copies(copied):
-                self._plain = torch.cat(weights)
+        if gains and self._by_column is None and self.few.copies(copied):
+            joined = weights[0] if len(weights) == 1 else torch.cat(weights)
+            self._by_column = joined.t().contiguous().t()
+        if gains and self._by_column is not None:
+            self._weight = self._by_column
+        elif len(weights) == 1:
+            self._weight = weights[0]
+        elif self._weight is None and self.few.copies(copied):
+            self._weight = torch.cat(weights)
+        self._rows = rows
 
 
 class LightLinear(Linear):

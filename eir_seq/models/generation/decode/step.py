@@ -13,12 +13,13 @@ from eir_seq.models.backbones.stack import Stack
 from eir_seq.models.generation.base import GeneratingModel
 from eir_seq.models.generation.decode.attention import TokenAttention, TokenContext, token_attention
 from eir_seq.models.generation.decode.copies import Copies, Make
-from eir_seq.models.generation.decode.layers import LightLayerNorm, LightRMSNorm, light_mlp, light_norm
-from eir_seq.models.generation.decode.past import Past
+from eir_seq.models.generation.decode.layers import LightLayerNorm, LightRMSNorm, light_mlp
+from eir_seq.models.generation.decode.past import Past, with_slack
 from eir_seq.models.generation.decode.products import WORTH, Few, light_linear
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.cache import Cache
+from eir_seq.models.layers.context import Bias
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.linear import Linear
@@ -44,11 +45,9 @@ class TokenSteps:
         special: dict[type[nn.Module], Make] = {
             Linear: partial(light_linear, few=self._few),
             Mlp: partial(light_mlp, few=self._few),
-            LayerNorm: light_norm(LightLayerNorm),
-            RMSNorm: light_norm(LightRMSNorm),
             Attention: partial(token_attention, few=self._few, longest=longest),
         }
-        copies = Copies(special)
+        copies = Copies(special, {LayerNorm: LightLayerNorm, RMSNorm: LightRMSNorm})
         self.model: Any = copies.of(model)
         body: Any = self.model.body
         head = self.model.head
@@ -65,7 +64,8 @@ class TokenSteps:
             and model.declared.decoding is None
             and model.declared.prepare is None
         )
-        self._rotations: dict[Any, Any] = {}
+        self._lasting: dict[Any, Any] = {}
+        self._distances: Tensor | None = None
         self._past: Past | None = None
         self._memory_hidden: Tensor | None = None
 
@@ -113,6 +113,15 @@ class TokenSteps:
             with torch.inference_mode():
                 self._past.reorder(rows)
 
+    def _bias(self, tokens: int) -> Bias | None:
+        """What is added to all scores of so many tokens; it depends on distances, so that many are made at once."""
+        if self.stack.score_bias is None:
+            return None
+        if self._distances is None or tokens > self._distances.shape[3]:
+            self._distances = self.stack.bias_of_last(with_slack(tokens))
+        distances = self._distances
+        return lambda query, key: distances[..., distances.shape[3] - key.shape[2] :]  # noqa: ARG005
+
     def scores(
         self, ids: Tensor, cache: Cache, mask: Tensor | None, positions: Tensor | None, memory: Memory | None
     ) -> Tensor:
@@ -128,7 +137,7 @@ class TokenSteps:
         assert past is not None
         with torch.inference_mode():
             if positions is None:
-                positions = stack.embeddings.numbering((rows, 1), ids, mask, cache.length, ids.device)
+                positions = stack.embeddings.numbering((rows, 1), ids, mask, cache.length, ids.device)[:, -1:]
             past.advance()
             ctx = TokenContext(
                 layout=Layout(rows, 1),
@@ -136,8 +145,9 @@ class TokenSteps:
                 keys=None if mask is None else mask.bool(),
                 cache=cache,
                 past=past,
+                bias=self._bias(cache.length + 1),
                 memory_hidden=self._memory_hidden,
-                rotations=self._rotations,
+                lasting=self._lasting,
             )
             if memory is not None:
                 ctx.memory, of_memory = memory
