@@ -247,6 +247,25 @@ class Stack(CheckpointsLayers):
             router_logits=None if ctx.router_logits is None else tuple(map(layout.pad, ctx.router_logits)),
         )
 
+    @property
+    def continues_texts(self) -> bool:
+        """Whether `read_token` is what `forward` does with a cache and a token per text."""
+        return type(self).forward is Stack.forward
+
+    def read_token(self, ids: Tensor, ctx: Context) -> Tensor:
+        """The last states (rows, 1, hidden) of one more token per text (rows, 1), without the checks of `forward`.
+
+        `ctx`: of this token, with the bias of `bias_of_last`. Nothing is packed, masked or listed.
+        """
+        assert ctx.cache is not None
+        ctx.embeddings = self.embeddings
+        ctx.position_table = None if self.position_table is None else self.position_table()
+        x = self.embeddings(ids, None, ctx.positions, None, {})
+        x, _ = self._run(x, ctx, _nothing)
+        ctx.cache.length += 1
+        last: Tensor = self.final_dropout(x if self.final_norm is None else self.final_norm(x))
+        return last
+
     def _run(self, x: Tensor, ctx: Context, select: Callable[[int], None]) -> tuple[Tensor, list[Tensor]]:
         """The first states -> those after all layers, and all of them; `select` each layer by its number."""
         states = [x]
@@ -280,16 +299,28 @@ class Stack(CheckpointsLayers):
     def _shared_bias(self, start: int, length: int) -> Bias | None:
         if self.score_bias is None:
             return None
-        keys = start + length
-        probe = torch.empty(1, 1, length, 1, device=self.embeddings.tokens.weight.device)
-        table = self.score_bias(probe, probe.new_empty(1, 1, keys, 1))
+        table = self._bias_table(length, start + length)
         return lambda query, key: table[:, :, : query.shape[2], : key.shape[2]]
+
+    def bias_of_last(self, keys: int) -> Tensor:
+        """(1, heads, 1, keys) what `score_bias` adds at the last of so many tokens."""
+        return self._bias_table(1, keys)
+
+    def _bias_table(self, queries: int, keys: int) -> Tensor:
+        assert self.score_bias is not None
+        probe = torch.empty(1, 1, queries, 1, device=self.embeddings.tokens.weight.device)
+        table: Tensor = self.score_bias(probe, probe.new_empty(1, 1, keys, 1))
+        return table
 
 
 def check_mask(mask: Tensor | None, shape: tuple[int, int]) -> None:
     """Raises ValueError where an attention mask is not (batch, length)."""
     if mask is not None and tuple(mask.shape) != shape:
         raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, but the tokens (cached ones included) {shape}")
+
+
+def _nothing(_: int) -> None:
+    """No layer has head masks."""
 
 
 def _layer_mask(mask: Tensor | None, layer: int) -> Tensor | None:

@@ -16,6 +16,8 @@ from eir_seq.models.generation.stopping import Stopping
 
 LOW = -1.0e9
 """Score of what must not be chosen while there is anything else."""
+BLOCK, MANY = 128, 2**16
+"""Scores of a block of which the maximum is taken first, where there are that many."""
 
 
 @dataclass
@@ -40,11 +42,10 @@ class Texts:
         pairs = zip(vars(self).values(), vars(others).values(), strict=True)
         return Texts(*(torch.cat(pair, 1) for pair in pairs))
 
-    def padded(self, padding: int) -> Texts:
-        """The same, one place longer."""
-        return Texts(
-            F.pad(self.ids, (0, 1), value=padding), self.scores, F.pad(self.rows, (0, 1), value=-1), self.whole
-        )
+    def padded(self, padding: int, length: int) -> Texts:
+        """The same texts with `length` places."""
+        more = (0, length - self.ids.shape[-1])
+        return Texts(F.pad(self.ids, more, value=padding), self.scores, F.pad(self.rows, more, value=-1), self.whole)
 
 
 def _at(x: Tensor, places: Tensor) -> Tensor:
@@ -55,8 +56,8 @@ def _at(x: Tensor, places: Tensor) -> Tensor:
 class Group:
     """Beams that compete with each other: those that run, and the best that have ended.
 
-    `first`: the number of its first beam. `better`: (batch, 1) bool, whether a running text may still beat an ended
-    one. `over`: whether that is so for none.
+    `first`: the number of its first beam. `any_ended`: whether some text has come to its end.
+    `better`: (batch, 1) bool, whether a running text may still beat an ended one. `over`: whether that is so for none.
     """
 
     def __init__(self, ids: Tensor, first: int, max_length: int, options: GenerationOptions) -> None:
@@ -70,7 +71,8 @@ class Group:
             beams, low.index_fill(1, torch.tensor([0], device=ids.device), 0.0), beams[..., :0], nothing
         )
         self.better = torch.ones(len(ids), 1, dtype=torch.bool, device=ids.device)
-        self.over = False
+        self.offsets = torch.arange(len(ids), device=ids.device)[:, None] * options.num_beams
+        self.any_ended = self.over = False
 
     @property
     def finished(self) -> Tensor:
@@ -80,22 +82,41 @@ class Group:
     def advance(self, scores: Tensor, stopping: Stopping, generator: torch.Generator | None) -> Tensor:
         """Scores (batch, beams, vocabulary) of the next token -> (batch, beams) beams that now run on."""
         batch, _, vocabulary = scores.shape
-        totals = (scores + self.running.scores[..., None]).flatten(1)
-        wanted = min(max(2, 1 + len(self.options.ends)) * self.count, totals.shape[1])
+        wanted = min(max(2, 1 + len(self.options.ends)) * self.count, scores[0].numel())
         if self.options.do_sample:
+            totals = (scores + self.running.scores[..., None]).flatten(1)
             chosen = torch.multinomial(totals.softmax(-1), wanted, generator=generator)
             best = totals.gather(1, chosen)
         else:
-            best, chosen = totals.topk(wanted)
+            best, chosen = highest(scores, self.running.scores, wanted)
         parents, tokens = chosen // vocabulary, chosen % vocabulary
-        rows = parents + self.first + torch.arange(batch, device=parents.device)[:, None] * self.options.num_beams
-        before = self.running.pick(parents)
-        ids = torch.cat((before.ids, tokens[..., None]), -1)
-        ends = stopping(ids.flatten(0, 1)).view(batch, wanted)
-        candidates = Texts(ids, best + ends * LOW, torch.cat((before.rows, rows[..., None]), -1), ends)
+        spelled = self.running.ids.gather(1, parents[..., None].expand(-1, -1, self.running.ids.shape[2]))
+        ids = torch.cat((spelled, tokens[..., None]), -1)
+        ends = stopping.of_tokens(tokens.flatten().tolist(), ids.flatten(0, 1))
+        if not any(ends) and not self.options.do_sample:
+            return self._go_on(parents, ids, best)
+        return self._decide(parents, ids, best, torch.tensor(ends, device=ids.device).view(batch, wanted))
 
+    def _go_on(self, parents: Tensor, ids: Tensor, best: Tensor) -> Tensor:
+        """Where nothing ends, the best run on, which are the first."""
+        parents, ids, best = (x[:, : self.count] for x in (parents, ids, best))
+        self.running = Texts(ids, best, self._rows(parents), self.running.whole)
+        if self.any_ended or not bool((best[:, 0] > LOW).all()):
+            self._look_ahead()
+            self.over = bool(self.finished.all())
+        return parents
+
+    def _rows(self, parents: Tensor) -> Tensor:
+        """(batch, n, new tokens) the beams that each text of a step has continued."""
+        own = (parents + (self.offsets + self.first))[..., None]
+        return torch.cat((_at(self.running.rows, parents), own), -1)
+
+    def _decide(self, parents: Tensor, ids: Tensor, best: Tensor, ends: Tensor) -> Tensor:
+        """Of all candidates, ended ones (`ends`) may join those that have ended, and others run on."""
+        candidates = Texts(ids, best + ends * LOW, self._rows(parents), ends)
         going = torch.where(ends.all(1, keepdim=True), best, candidates.scores).topk(self.count).indices
         self._end(candidates, best)
+        self.any_ended = True
         self.running = candidates.pick(going)
         self._look_ahead()
         self.over = bool(ends.all() | self.finished.all())
@@ -107,7 +128,9 @@ class Group:
         among_best = torch.arange(best.shape[1], device=best.device) < self.count
         whole = candidates.whole & among_best & ~self.finished
         scores = (best / length**self.options.length_penalty).masked_fill(~whole, LOW)
-        found = self.ended.padded(self.options.padding).joined(Texts(candidates.ids, scores, candidates.rows, whole))
+        found = self.ended.padded(self.options.padding, candidates.ids.shape[-1]).joined(
+            Texts(candidates.ids, scores, candidates.rows, whole)
+        )
         self.ended = found.pick(found.scores.topk(self.count).indices)
 
     def _look_ahead(self) -> None:
@@ -118,6 +141,31 @@ class Group:
         best = self.running.scores[:, :1] / (length - self.prompt) ** penalty
         worst = torch.where(self.ended.whole, self.ended.scores.amin(1, keepdim=True), LOW)
         self.better &= (best > worst).any(-1, keepdim=True)
+
+
+def highest(scores: Tensor, before: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The highest sums of scores (batch, beams, vocabulary) and those of the beams (batch, beams).
+
+    On a CPU a maximum of many numbers is found faster than their order. So of many scores, the highest ones are looked
+    for in the blocks with the highest maxima only, as many as are wanted.
+
+    Returns:
+        `count` sums, falling, and their places in (beams * vocabulary), (batch, count) each.
+    """
+    size, count_of_blocks = scores.shape[2], -(-scores.shape[2] // BLOCK)
+    if scores.device.type != "cpu" or scores.numel() < MANY or count > count_of_blocks:
+        sums, places = (scores + before[..., None]).flatten(1).topk(count)
+        return sums, places
+    whole = size // BLOCK * BLOCK
+    maxima = scores[..., :whole].unflatten(2, (-1, BLOCK)).amax(-1)
+    if whole < size:
+        maxima = torch.cat((maxima, scores[..., whole:].amax(-1, keepdim=True)), -1)
+    blocks = (maxima + before[..., None]).flatten(1).topk(count).indices
+    beams, tokens = blocks // count_of_blocks, (blocks % count_of_blocks * BLOCK)[..., None] + torch.arange(BLOCK)
+    places = (beams[..., None] * size + tokens.clamp(max=size - 1)).flatten(1)
+    sums = scores.flatten(1).gather(1, places).view(tokens.shape) + before.gather(1, beams)[..., None]
+    sums, order = sums.masked_fill(tokens >= size, -torch.inf).flatten(1).topk(count)
+    return sums, places.gather(1, order)
 
 
 def beam_search(
@@ -136,35 +184,40 @@ def beam_search(
     beams, batch = options.num_beams, len(ids)
     size = beams // options.num_beam_groups
     groups = [Group(ids, first, stopping.max_length, options) for first in range(0, beams, size)]
-    offsets = torch.arange(batch, device=ids.device)[:, None] * beams
     logits = steps.scores(ids).repeat_interleave(beams, 0)
-    steps.repeat(beams, batch)
+    steps.repeat(beams, batch, beams=True)
     while True:
-        running = torch.cat([group.running.ids for group in groups], 1)
+        running = _side_by_side([group.running.ids for group in groups])
         probabilities = logits.log_softmax(-1)
-        changed = probabilities.clone()
+        changed: list[Tensor] = []
         parents: list[Tensor] = []
-        chosen = torch.zeros(batch, logits.shape[-1], device=logits.device)
+        chosen = torch.zeros(batch, logits.shape[-1], device=logits.device) if len(groups) > 1 else None
         for group in groups:
             own = (slice(None), slice(group.first, group.first + size))
             scores = probabilities.unflatten(0, (batch, beams))[own]
-            if parents:
+            if parents and chosen is not None:
                 scores = scores - options.diversity_penalty * chosen[:, None]
             flat = scores.flatten(0, 1)
             for process in processors:
                 flat = process(running[own].flatten(0, 1), flat)
             scores = flat.unflatten(0, (batch, size))
-            changed.unflatten(0, (batch, beams))[own] = scores
+            changed.append(scores)
             finished = group.finished
             parents.append(group.advance(scores, stopping, generator) + group.first)
-            tokens = group.running.ids[..., -1].masked_fill(finished, options.padding)
-            chosen.scatter_add_(1, tokens, torch.ones_like(tokens, dtype=chosen.dtype))
-        trace.note(logits, changed)
+            if chosen is not None:
+                tokens = group.running.ids[..., -1].masked_fill(finished, options.padding)
+                chosen.scatter_add_(1, tokens, torch.ones_like(tokens, dtype=chosen.dtype))
+        if options.output_scores or options.output_logits:
+            trace.note(logits, torch.cat(changed, 1).flatten(0, 1))
         if all(group.over for group in groups):
             break
-        steps.reorder((torch.cat(parents, 1) + offsets).flatten())
-        logits = steps.scores(torch.cat([group.running.ids for group in groups], 1).flatten(0, 1))
+        steps.reorder((_side_by_side(parents) + groups[0].offsets).flatten())
+        logits = steps.scores(_side_by_side([group.running.ids for group in groups]).flatten(0, 1))
     return _output([group.ended for group in groups], ids.shape[1], options, trace)
+
+
+def _side_by_side(tensors: list[Tensor]) -> Tensor:
+    return torch.cat(tensors, 1) if len(tensors) > 1 else tensors[0]
 
 
 def _output(groups: list[Texts], prompt: int, options: GenerationOptions, trace: Trace) -> GenerationOutput:

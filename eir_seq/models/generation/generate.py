@@ -63,7 +63,7 @@ def generate(
                     streamer.put(ids[:, -1].cpu())
             if streamer is not None:
                 streamer.end()
-            output = GenerationOutput(ids, *work.trace.fields())
+            output = GenerationOutput(ids.clone(), *work.trace.fields())  # without the room to grow
     return output if work.options.return_dict_in_generate else output.sequences
 
 
@@ -109,7 +109,8 @@ def stream(
 def evaluation(model: torch.nn.Module) -> Iterator[None]:
     """All parts in evaluation, and back to what each was."""
     training = [part for part in model.modules() if part.training]
-    model.eval()
+    if training:  # a model that is served by several threads is left alone
+        model.eval()
     try:
         yield
     finally:
@@ -174,6 +175,7 @@ def _prepare(
         raise UserError(*faults)
     if options.seed is not None:
         generator = torch.Generator(device).manual_seed(options.seed)
+    steps.lighten(longest=max_length, shown=bool(own) or options.output_scores or options.output_logits)
     processors = processors_of(
         options,
         source=None if ids is None else marked(ids, inputs["attention_mask"]),

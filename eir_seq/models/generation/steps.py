@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from eir_seq.models.generation.base import GeneratingModel
+from eir_seq.models.generation.decode.step import TokenSteps
 from eir_seq.models.layers.cache import Cache
 
 Inputs = dict[str, Any]
@@ -28,6 +29,8 @@ class Steps:
     def __init__(self, model: GeneratingModel, ids: Tensor, inputs: Inputs, *, pair: bool, use_cache: bool) -> None:
         """`ids`: (batch, length) tokens of the prompt; with `pair` the decoder's, and `inputs` hold the encoder's."""
         self.model, self.pair, self.use_cache = model, pair, use_cache
+        self._light: TokenSteps | None = None
+        self._shown = False
         self.decoding = model.declared.decoding
         side = "decoder_" if pair else ""
         self.ids_name, self.mask_name = f"{side}input_ids", f"{side}attention_mask"
@@ -35,7 +38,7 @@ class Steps:
         self.vectors: Tensor | None = None if pair else inputs.pop("inputs_embeds", None)
         self.offset = 0 if self.vectors is None else self.vectors.shape[1]
         self.kept: Any = None
-        length = self.offset + ids.shape[1]
+        self._length, length = ids.shape[1], self.offset + ids.shape[1]
         names = (self.mask_name,) if pair else PER_TOKEN
         features = () if pair else model.features
         self.growing = {
@@ -57,9 +60,28 @@ class Steps:
             first = numbering((1, 1), None, None, 0, mask.device)
             self.growing["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0) + first
 
+    def lighten(self, *, longest: int, shown: bool) -> None:
+        """Compute by a light copy of the model from now on.
+
+        Args:
+            longest: tokens of a text at its end.
+            shown: whether scores are handed on to callers, who may change them.
+        """
+        self._light = TokenSteps(self.model, longest=longest + self.offset, new=longest - self._length)
+        self.model, self._shown = self._light.model, shown
+
     def scores(self, ids: Tensor) -> Tensor:
         """Texts (rows, length), longer by one token than at the last call -> scores (rows, vocabulary) of the next."""
         self._grow(self.offset + ids.shape[1] + (self.decoding is not None))
+        light = self._light
+        if light is not None and light.began and self.offset + ids.shape[1] == self.kept.length + 1:
+            mask, positions = self.growing.get(self.mask_name), self.growing.get("position_ids")
+            memory = None
+            if self.pair:
+                memory = self.fixed["encoder_outputs"][0], self.fixed.get("attention_mask")
+            positions = None if positions is None else positions[:, -1:]
+            scores = light.scores(ids[:, -1:], self.kept, mask, positions, memory).float()
+            return scores.clone() if self._shown else scores
         others = {**self.fixed, "use_cache": self.use_cache}
         if self.decoding is None:
             given = {**self._unread(ids), **others}
@@ -74,8 +96,17 @@ class Steps:
         if self.pair and "encoder_outputs" not in self.fixed:
             self.fixed = {name: x for name, x in self.fixed.items() if name not in ONCE}
             self.fixed["encoder_outputs"] = (output.encoder_last_hidden_state,)
+        if light is not None and isinstance(self.kept, Cache) and not light.began:
+            self._begin(light, len(ids))
         logits: Tensor = output.logits[:, -1]
         return logits.float()
+
+    def _begin(self, light: TokenSteps, rows: int) -> None:
+        known = {self.mask_name, "position_ids"}, {"encoder_outputs", "attention_mask"} if self.pair else set()
+        growing, fixed = set(self.growing), {name for name, x in self.fixed.items() if x is not None}
+        if growing <= known[0] and fixed <= known[1]:
+            of_memory = self.fixed.get("attention_mask") if self.pair else None
+            light.begin(self.kept, rows, self.growing.get(self.mask_name), of_memory)
 
     def _unread(self, ids: Tensor) -> Inputs:
         """The tokens that are not in the cache, or all of them if there is none, and what belongs to them."""
@@ -93,21 +124,25 @@ class Steps:
             if x.shape[1] < length:
                 self.growing[name] = torch.cat((x, x[:, -1:] + (name == "position_ids")), 1)
 
-    def repeat(self, times: int, batch: int) -> None:
-        """Each of `batch` texts several times, side by side."""
+    def repeat(self, times: int, batch: int, *, beams: bool = False) -> None:
+        """Each of `batch` texts several times, side by side; `beams` take the places of each other later."""
         rows = torch.arange(batch).repeat_interleave(times)
         self.growing = {name: _rows(x, rows) for name, x in self.growing.items()}
         self.fixed = {name: x if name.endswith("head_mask") else _rows(x, rows) for name, x in self.fixed.items()}
         self.vectors = _rows(self.vectors, rows)
-        self.reorder(rows, same_text=False)
+        if self._light is not None:
+            self._light.repeat(times, beams=beams)
+        self._reorder_kept(rows, same_text=False)
 
-    def reorder(self, rows: Tensor, *, same_text: bool = True) -> None:
-        """Keep these rows of what is kept, in this order.
+    def reorder(self, rows: Tensor) -> None:
+        """Keep these rows of what is kept, in this order, each in the place of a continuation of the same text."""
+        if self._light is not None:
+            self._light.reorder(rows)
+        self._reorder_kept(rows, same_text=True)
 
-        `same_text`: each takes the place of a continuation of the same text, for which all else is alike.
-        """
+    def _reorder_kept(self, rows: Tensor, *, same_text: bool) -> None:
         if isinstance(self.kept, Cache):
-            self.kept.reorder(rows.to(self.model.device), same_memory=same_text)
+            self.kept.reorder(rows, same_memory=same_text)
         elif self.kept is not None:  # per layer (length, batch, ...)
             self.kept = tuple(x.index_select(1, rows.to(x.device)) for x in self.kept)
 

@@ -37,14 +37,16 @@ class Stopping:
 
     def __call__(self, ids: Tensor) -> Tensor:
         """Texts (rows, length) -> (rows,) bool: whether each ends with its last token."""
-        ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+        return torch.tensor(self.of_tokens(ids[:, -1].tolist(), ids), device=ids.device)
+
+    def of_tokens(self, tokens: list[int], ids: Tensor) -> list[bool]:
+        """The same with the last tokens as numbers."""
         if ids.shape[1] >= self.max_length or (self.max_time is not None and self._passed() > self.max_time):
-            return ~ended
-        if self.ends:
-            ended = torch.isin(ids[:, -1], torch.tensor(self.ends, device=ids.device))
+            return [True] * len(tokens)
+        ended = [token in self.ends for token in tokens]
         if self.strings:
-            found = [self.ends_with_string(row) for row in ids[:, -self._tail :].tolist()]
-            ended = ended | torch.tensor(found, device=ids.device)
+            found = map(self.ends_with_string, ids[:, -self._tail :].tolist())
+            ended = [end or now for end, now in zip(ended, found, strict=True)]
         return ended
 
     @property

@@ -113,6 +113,11 @@ class Cache:
         slot = self._slots.get(mixer)
         return None if slot is None else slot.filled()
 
+    def release(self, mixer: nn.Module) -> tuple[Tensor, Tensor] | None:
+        """What the slot of `mixer` holds, or its memory, to be kept elsewhere from now on."""
+        slot = self._slots.pop(mixer, None)
+        return self._memories.pop(mixer, None) if slot is None else slot.filled()
+
     def as_tuples(self) -> tuple[tuple[Tensor, ...], ...]:
         """The same in the older form of transformers, see `tuple_cache`."""
         memories = [(key.transpose(1, 2), value.transpose(1, 2)) for key, value in self._memories.values()]
@@ -130,6 +135,10 @@ class Cache:
     def keep_state(self, mixer: nn.Module, *state: Tensor) -> None:
         """Keep copies of tensors (batch, ...) as the state of `mixer` after the last token."""
         self._states[mixer] = tuple(tensor.clone() for tensor in state)  # they may be views of a whole text
+
+    def replace_state(self, mixer: nn.Module, *state: Tensor) -> None:
+        """The same with tensors that nothing else holds."""
+        self._states[mixer] = state
 
     def state(self, mixer: nn.Module) -> tuple[Tensor, ...] | None:
         """The state of `mixer`; None before the first token."""

@@ -62,6 +62,10 @@ class Context:
             self._memo[key] = make()
         return self._memo[key]
 
+    def of_weights(self, key: Any, make: Callable[[], Any]) -> Any:
+        """`make()` of weights alone, computed once for as long as they surely stay: by default for this pass."""
+        return self.once(key, make)
+
     def snapshot(self) -> Context:
         """This pass as the next layer finds it, to compute that layer once more: what it lists there is not kept."""
         lists: dict[str, Any] = {name: [] for name in LISTS if getattr(self, name) is not None}

@@ -34,6 +34,11 @@ class MambaPlan(StackPlan):
 class MambaStack(RecurrentStack):
     """A stack that takes and returns its cache as `cache_params` too."""
 
+    @property
+    def continues_texts(self) -> bool:
+        """Yes: only names differ."""
+        return True
+
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:
         """See `Stack.forward`; `cache_params` is another name of `past_key_values`.
 

@@ -17,6 +17,7 @@ from eir_seq.models.layers.feed_forward.activations import activation
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.rms_norm import RMSNorm
 from eir_seq.models.layers.precision import at_least_float32
+from eir_seq.models.layers.recurrence.one_token import one_token
 
 
 class SelectiveStateSpace(nn.Module):
@@ -52,6 +53,8 @@ class SelectiveStateSpace(nn.Module):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
+        if (kept := one_token(self, ctx)) is not None:
+            return self._continue(x, kept, ctx)
         x, gate = self.entry(x).chunk(2, -1)
         x = ctx.layout.pad(x)
         window, state = self._begin(x, ctx.cache)
@@ -71,6 +74,27 @@ class SelectiveStateSpace(nn.Module):
             ctx.cache.keep_state(self, window[:, x.shape[1] :], state)
         y = y.to(x.dtype) + x * self.skip
         return self.out(ctx.layout.pack(y) * self.activation(gate))
+
+    def _continue(self, x: Tensor, kept: tuple[Tensor, ...], ctx: Context) -> Tensor:
+        """The same for one token per text, (batch, 1, hidden), after those of the cache."""
+        assert ctx.cache is not None
+        window, state = kept
+        rates, kernel = ctx.of_weights((self, "constants"), self._constants)
+        x, gate = self.entry(x).chunk(2, -1)
+        window = torch.cat((window, x), 1)
+        x = (window * kernel).sum(1, keepdim=True)
+        x = self.activation(x if self.convolution.bias is None else x + self.convolution.bias)
+        step, write, read = self.selection(x).split(self.sizes, -1)
+        wide = at_least_float32(x)
+        pace = F.softplus(at_least_float32(self.step(step)))
+        state = torch.addcmul(state * (pace * rates).exp_(), at_least_float32(write).mT, pace * wide)
+        ctx.cache.replace_state(self, window[:, 1:], state)
+        y = (at_least_float32(read) @ state).to(x.dtype)
+        return self.out(torch.addcmul(y, x, self.skip) * self.activation(gate))
+
+    def _constants(self) -> tuple[Tensor, Tensor]:
+        """Rates (size, inner), and the convolution's weights (kernel, inner)."""
+        return -at_least_float32(self.log_rates).exp().t().contiguous(), self.convolution.weight[:, 0].t().contiguous()
 
     def _begin(self, x: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
         """The tokens before the convolution, (batch, kernel - 1, inner), and the state, (batch, size, inner)."""

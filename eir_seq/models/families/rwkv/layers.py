@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.models.families.rwkv.options import RwkvConfig
-from eir_seq.models.families.rwkv.wkv import wkv
+from eir_seq.models.families.rwkv.wkv import wkv, wkv_of_next
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.precision import at_least_float32
+from eir_seq.models.layers.recurrence.one_token import one_token
 from eir_seq.models.layers.residual import Layer, LayerPlan
 
 NEVER = -1e38
@@ -40,6 +41,11 @@ def in_front(x: Tensor, last: Tensor | None, ctx: Context) -> tuple[Tensor, Tens
     return ctx.layout.pack(before), x[:, -1]
 
 
+def _squared(x: Tensor) -> Tensor:
+    """The squares of what nothing else holds."""
+    return x.square() if torch.is_grad_enabled() else x.mul_(x)
+
+
 class TimeMixing(nn.Module):
     """A gated average of the values of all earlier tokens, weighted by exp(key) and by their age."""
 
@@ -65,6 +71,8 @@ class TimeMixing(nn.Module):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
+        if (state := one_token(self, ctx)) is not None:
+            return self._continue(x, state, ctx)
         kept = None if ctx.cache is None else ctx.cache.state(self)
         before, last = in_front(x, None if kept is None else kept[0], ctx)
         key = ctx.layout.pad(at_least_float32(self.key(mixed(before, x, self.key_share))))
@@ -82,6 +90,27 @@ class TimeMixing(nn.Module):
         if ctx.cache is not None:
             ctx.cache.keep_state(self, last, *sums)
         return self.out(gate * ctx.layout.pack(average).to(value.dtype))
+
+    def _continue(self, x: Tensor, kept: tuple[Tensor, ...], ctx: Context) -> Tensor:
+        """The same for one token per text, (batch, 1, hidden), after those of the cache."""
+        assert ctx.cache is not None
+        before, above, below, top = kept
+        shares, rate = ctx.of_weights((self, "constants"), self._constants)
+        parts = torch.lerp(before[:, None], x, shares)  # (batch, 3, hidden)
+        key, value, gate = (layer(part[:, None]) for layer, part in zip(self._entries, parts.unbind(1), strict=True))
+        wide = at_least_float32(key[:, 0]), at_least_float32(value[:, 0])
+        average, sums = wkv_of_next(*wide, rate, at_least_float32(self.bonus), (above, below, top))
+        ctx.cache.replace_state(self, x[:, 0], *sums)
+        return self.out(torch.sigmoid(gate) * average[:, None].to(value.dtype))
+
+    @property
+    def _entries(self) -> tuple[Linear, Linear, Linear]:
+        return self.key, self.value, self.gate
+
+    def _constants(self) -> tuple[Tensor, Tensor]:
+        """Shares (3, hidden) of `_entries`, and rates."""
+        shares = torch.cat((self.key_share, self.value_share, self.gate_share), 1)[0]
+        return shares, at_least_float32(self.decay).exp()
 
 
 class ChannelMixing(nn.Module):
@@ -106,11 +135,17 @@ class ChannelMixing(nn.Module):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
+        if (state := one_token(self, ctx)) is not None:
+            assert ctx.cache is not None
+            shares = ctx.of_weights((self, "shares"), lambda: torch.cat((self.up_share, self.gate_share), 1)[0])
+            ctx.cache.replace_state(self, x[:, 0])
+            up, gate = torch.lerp(state[0][:, None], x, shares).split(1, 1)
+            return torch.sigmoid(self.gate(gate)) * self.down(_squared(torch.relu(self.up(up))))
         kept = None if ctx.cache is None else ctx.cache.state(self)
         before, last = in_front(x, None if kept is None else kept[0], ctx)
         if ctx.cache is not None:
             ctx.cache.keep_state(self, last)
-        inner = torch.relu(self.up(mixed(before, x, self.up_share))).square()
+        inner = _squared(torch.relu(self.up(mixed(before, x, self.up_share))))
         return torch.sigmoid(self.gate(mixed(before, x, self.gate_share))) * self.down(inner)
 
 

@@ -27,6 +27,11 @@ class RwkvPlan(StackPlan):
 class RwkvStack(RecurrentStack):
     """A stack that takes and returns its cache as transformers' `state` too, in evaluation by default."""
 
+    @property
+    def continues_texts(self) -> bool:
+        """Yes: only names differ."""
+        return True
+
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:
         """See `Stack.forward`.
 

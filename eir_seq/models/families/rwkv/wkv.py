@@ -38,6 +38,19 @@ def wkv(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, start: Sums) ->
     return (old * above + new * value) / (old * below + new), (last[:, 0], last[:, 1], top[:, -1])
 
 
+def wkv_of_next(key: Tensor, value: Tensor, rate: Tensor, bonus: Tensor, start: Sums) -> tuple[Tensor, Sums]:
+    """The same for one time: `key`, `value` and the average are (batch, width)."""
+    above, below, last_top = start
+    own = key + bonus
+    scale = torch.maximum(last_top, own)
+    old, new = torch.exp(last_top - scale), torch.exp(own - scale)
+    average = torch.addcmul(new * value, old, above) / torch.addcmul(new, old, below)
+    faded = last_top - rate
+    top = torch.maximum(faded, key)
+    old, new = torch.exp(faded - top), torch.exp(key - top)
+    return average, (torch.addcmul(new * value, old, above), torch.addcmul(new, old, below), top)
+
+
 def _decayed_maximum(inputs: Tensor, rate: Tensor, start: Tensor) -> Tensor:
     """m_t = max(m_(t-1) - rate, inputs_t) for (batch, length, width), (width) and (batch, width)."""
     found = inputs.clone()
