@@ -49,8 +49,7 @@ struct Problem {
   float scale, dropout;
   uint32_t threshold;  // of 16 random bits, below which a weight is dropped
   Philox random;
-  const float* bias = nullptr;  // (heads, queries, keys)
-  int64_t bias_strides[2] = {0, 0};
+  at::TensorList biases;  // (heads, queries, keys) of each text; or none
   const float* distances = nullptr;  // (heads, distances)
   int64_t distance_count = 0, center = 0;
   const int64_t* shared = nullptr;  // (texts, shares): keys that every query of a text sees; -1: none
@@ -58,12 +57,12 @@ struct Problem {
 
   Problem(
       const Tensor& query_, const Tensor& key_, const Tensor& value_, at::IntArrayRef query_lengths,
-      at::IntArrayRef key_lengths, const optional<Tensor>& bias_, const optional<Tensor>& distances_, int64_t center_,
+      at::IntArrayRef key_lengths, at::TensorList biases_, const optional<Tensor>& distances_, int64_t center_,
       const optional<Tensor>& shared_, int64_t before_, int64_t after_, double scale_, double dropout_, int64_t seed)
       : query(query_), key(key_), value(value_), queries(query_lengths), keys(key_lengths), heads(query_.size(1)),
         kv_heads(key_.size(1)), channels(query_.size(2)), before(before_), after(after_),
         scale(static_cast<float>(scale_)), dropout(static_cast<float>(dropout_)),
-        threshold(static_cast<uint32_t>(std::lround(dropout_ * 65536.0))), random(static_cast<uint64_t>(seed)) {
+        threshold(static_cast<uint32_t>(std::lround(dropout_ * 65536.0))), random(static_cast<uint64_t>(seed)), biases(biases_) {
     TORCH_CHECK(query.dim() == 3 && key.dim() == 3 && value.sizes() == key.sizes(), "(tokens, heads, head size)");
     TORCH_CHECK(key.scalar_type() == query.scalar_type() && value.scalar_type() == query.scalar_type(), "dtypes differ");
     TORCH_CHECK(queries.count() == keys.count(), "as many texts of queries as of keys");
@@ -74,12 +73,12 @@ struct Problem {
     TORCH_CHECK(0 <= dropout_ && dropout_ < 1, "dropout is in [0, 1)");
     group = heads / kv_heads;
     padded_channels = padded(channels);
-    if (bias_) {
-      TORCH_CHECK(bias_->scalar_type() == at::kFloat && bias_->dim() == 3 && bias_->stride(2) == 1, "bias");
-      TORCH_CHECK(bias_->size(0) == heads && bias_->size(1) >= queries.longest() && bias_->size(2) >= keys.longest(), "bias");
-      bias = bias_->const_data_ptr<float>();
-      bias_strides[0] = bias_->stride(0);
-      bias_strides[1] = bias_->stride(1);
+    TORCH_CHECK(biases.empty() || static_cast<int64_t>(biases.size()) == keys.count(), "a bias for each text");
+    for (size_t text = 0; text < biases.size(); ++text) {
+      const Tensor& bias = biases[text];
+      TORCH_CHECK(bias.scalar_type() == at::kFloat && bias.dim() == 3 && (bias.stride(2) == 1 || bias.size(2) < 2), "bias");
+      TORCH_CHECK(
+          bias.size(0) == heads && bias.size(1) == queries.length[text] && bias.size(2) == keys.length[text], "bias");
     }
     if (distances_) {
       TORCH_CHECK(distances_->scalar_type() == at::kFloat && distances_->is_contiguous(), "distances");
@@ -97,7 +96,7 @@ struct Problem {
     }
     if (shared_) {
       TORCH_CHECK(shared_->scalar_type() == at::kLong && shared_->is_contiguous() && shared_->dim() == 2, "shared");
-      TORCH_CHECK(shared_->size(0) == keys.count() && !bias && !distances, "shared");
+      TORCH_CHECK(shared_->size(0) == keys.count() && biases.empty() && !distances, "shared");
       shared = shared_->const_data_ptr<int64_t>();
       shares = shared_->size(1);
       TORCH_CHECK(shares <= KEYS, "at most ", KEYS, " shared keys");
@@ -562,11 +561,11 @@ void in_threads(const std::vector<double>& costs, Make make) {
   });
 }
 
-Additions additions_of(const Problem& p, int64_t head, float* distances) {
+Additions additions_of(const Problem& p, int64_t text, int64_t head, float* distances) {
   Additions found;
-  if (p.bias) {
-    found.bias = p.bias + head * p.bias_strides[0];
-    found.bias_stride = p.bias_strides[1];
+  if (!p.biases.empty()) {
+    found.bias = p.biases[text].const_data_ptr<float>() + head * p.biases[text].stride(0);
+    found.bias_stride = p.biases[text].stride(1);
   }
   if (p.distances) {
     std::copy_n(p.distances + head * p.distance_count, p.distance_count, distances);
@@ -612,7 +611,7 @@ void forward(const Problem& p, Tensor& out, Tensor& log_sums) {
       if (first == end) return;
       state->keys->pack<T>(p, text, kv_head);
       for (int64_t head = kv_head * p.group; head < (kv_head + 1) * p.group; ++head) {
-        const Additions additions = additions_of(p, head, state->distances);
+        const Additions additions = additions_of(p, text, head, state->distances);
         for (int64_t query = first * QUERIES; query < std::min(end * QUERIES, p.queries.length[text]); query += QUERIES)
           state->pass->rows<T>(*state->keys, additions, text, head, query, std::min(QUERIES, p.queries.length[text] - query));
       }
@@ -623,9 +622,9 @@ void forward(const Problem& p, Tensor& out, Tensor& log_sums) {
 template <class T>
 void backward(
     const Problem& p, const Tensor& grad, const Tensor& out, const Tensor& log_sums, Tensor& query_grad, Tensor& key_grad,
-    Tensor& value_grad, Tensor& bias_grad, Tensor& distance_grad) {
-  // gradients of biases are sums over texts: one thread adds those of a head, in order
-  const bool together = bias_grad.defined() || distance_grad.defined();
+    Tensor& value_grad, const std::vector<Tensor>& bias_grads, Tensor& distance_grad) {
+  // the gradient of distances is a sum over texts: one thread adds what belongs to a head, in order
+  const bool together = distance_grad.defined();
   const int64_t texts = p.keys.count();
   std::vector<double> costs(together ? p.kv_heads : texts * p.kv_heads, 1.0);
   if (!together)
@@ -642,8 +641,9 @@ void backward(
       state->keys->pack<T>(p, text, kv_head);
       state->pass->start(*state->keys);
       for (int64_t head = kv_head * p.group; head < (kv_head + 1) * p.group; ++head) {
-        const Additions additions = additions_of(p, head, state->distances);
-        float* biases = bias_grad.defined() ? bias_grad.mutable_data_ptr<float>() + head * bias_grad.stride(0) : nullptr;
+        const Additions additions = additions_of(p, text, head, state->distances);
+        float* biases = nullptr;
+        if (!bias_grads.empty()) biases = bias_grads[text].mutable_data_ptr<float>() + head * bias_grads[text].stride(0);
         float* distances = nullptr;
         if (distance_grad.defined()) {
           std::fill_n(state->distance_grads, padded_distances(p), 0.0f);
@@ -652,7 +652,7 @@ void backward(
         const int64_t count = p.queries.length[text];
         for (int64_t query = 0; query < count; query += QUERIES)
           state->pass->rows<T>(
-              *state->keys, additions, biases, bias_grad.defined() ? bias_grad.stride(1) : 0, distances, text, head, query,
+              *state->keys, additions, biases, p.keys.length[text], distances, text, head, query,
               std::min(QUERIES, count - query), query_grad);
         if (distances) {
           float* to = distance_grad.mutable_data_ptr<float>() + head * p.distance_count;
@@ -670,10 +670,10 @@ void backward(
 
 std::tuple<Tensor, Tensor> attention_forward(
     const Tensor& query, const Tensor& key, const Tensor& value, at::IntArrayRef query_lengths,
-    at::IntArrayRef key_lengths, const optional<Tensor>& bias, const optional<Tensor>& distances, int64_t center,
+    at::IntArrayRef key_lengths, at::TensorList biases, const optional<Tensor>& distances, int64_t center,
     const optional<Tensor>& shared, int64_t before, int64_t after, double scale, double dropout, int64_t seed) {
   const Problem p(
-      query, key, value, query_lengths, key_lengths, bias, distances, center, shared, before, after, scale, dropout, seed);
+      query, key, value, query_lengths, key_lengths, biases, distances, center, shared, before, after, scale, dropout, seed);
   Tensor out = at::empty(query.sizes(), query.options());
   Tensor log_sums = at::empty({query.size(0), p.heads}, query.options().dtype(at::kFloat));
   if (query.scalar_type() == at::kBFloat16)
@@ -683,39 +683,42 @@ std::tuple<Tensor, Tensor> attention_forward(
   return {out, log_sums};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> attention_backward(
+std::tuple<Tensor, Tensor, Tensor, std::vector<Tensor>, Tensor> attention_backward(
     const Tensor& grad, const Tensor& out, const Tensor& log_sums, const Tensor& query, const Tensor& key,
-    const Tensor& value, at::IntArrayRef query_lengths, at::IntArrayRef key_lengths, const optional<Tensor>& bias,
+    const Tensor& value, at::IntArrayRef query_lengths, at::IntArrayRef key_lengths, at::TensorList biases,
     const optional<Tensor>& distances, int64_t center, const optional<Tensor>& shared, int64_t before, int64_t after,
     double scale, double dropout, int64_t seed, bool bias_wanted) {
   const Problem p(
-      query, key, value, query_lengths, key_lengths, bias, distances, center, shared, before, after, scale, dropout, seed);
+      query, key, value, query_lengths, key_lengths, biases, distances, center, shared, before, after, scale, dropout, seed);
   TORCH_CHECK(grad.is_contiguous() && out.is_contiguous() && grad.sizes() == query.sizes(), "gradient");
   Tensor query_grad = at::empty(query.sizes(), query.options()), key_grad = at::empty(key.sizes(), key.options());
-  Tensor value_grad = at::empty(value.sizes(), value.options()), bias_grad, distance_grad;
-  if (bias_wanted && bias) bias_grad = at::zeros(bias->sizes(), bias->options());
-  if (bias_wanted && distances) distance_grad = at::zeros(distances->sizes(), distances->options());
+  Tensor value_grad = at::empty(value.sizes(), value.options()), distance_grad;
+  std::vector<Tensor> bias_grads;
+  if (bias_wanted)
+    for (const Tensor& bias : biases) bias_grads.push_back(at::zeros(bias.sizes(), bias.options()));
+  if (bias_wanted && distances)
+    distance_grad = at::zeros(distances->sizes(), distances->options());
   if (query.scalar_type() == at::kBFloat16)
-    backward<c10::BFloat16>(p, grad, out, log_sums, query_grad, key_grad, value_grad, bias_grad, distance_grad);
+    backward<c10::BFloat16>(p, grad, out, log_sums, query_grad, key_grad, value_grad, bias_grads, distance_grad);
   else
-    backward<float>(p, grad, out, log_sums, query_grad, key_grad, value_grad, bias_grad, distance_grad);
-  return {query_grad, key_grad, value_grad, bias_grad, distance_grad};
+    backward<float>(p, grad, out, log_sums, query_grad, key_grad, value_grad, bias_grads, distance_grad);
+  return {query_grad, key_grad, value_grad, bias_grads, distance_grad};
 }
 
 }  // namespace
 
 #define EIR_SEQ_PROBLEM                                                                                         \
-  "Tensor query, Tensor key, Tensor value, int[] query_lengths, int[] key_lengths, Tensor? bias, "              \
+  "Tensor query, Tensor key, Tensor value, int[] query_lengths, int[] key_lengths, Tensor[] biases, "              \
   "Tensor? distances, int center, Tensor? shared, int before, int after, float scale, float dropout, int seed"
 
-TORCH_LIBRARY_FRAGMENT(eir_seq_native, m) {
+TORCH_LIBRARY_FRAGMENT(TORCH_EXTENSION_NAME, m) {
   m.def("attention_forward(" EIR_SEQ_PROBLEM ") -> (Tensor, Tensor)");
   m.def(
       "attention_backward(Tensor grad, Tensor out, Tensor log_sums, " EIR_SEQ_PROBLEM
-      ", bool bias_wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+      ", bool bias_wanted) -> (Tensor, Tensor, Tensor, Tensor[], Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(eir_seq_native, CPU, m) {
+TORCH_LIBRARY_IMPL(TORCH_EXTENSION_NAME, CPU, m) {
   m.impl("attention_forward", attention_forward);
   m.impl("attention_backward", attention_backward);
 }
