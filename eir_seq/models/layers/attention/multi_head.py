@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.layers.attention.dot_product import FLASH, DotProduct
+from eir_seq.models.layers.attention.dot_product import FLASH, SDPA, DotProduct
+from eir_seq.models.layers.attention.packed import packed_attention
 from eir_seq.models.layers.attention.scorer import Pairs, Scorer
 from eir_seq.models.layers.attention.windows import windows
 from eir_seq.models.layers.build import Part
@@ -184,9 +185,13 @@ class Attention(DotProduct):
         causal = self.config.causal and not self.crosses
         queries, keys = ctx.layout, ctx.memory_layout if self.crosses else ctx.layout
         assert keys is not None
-        scorer, mixed = self.config.scorer, []
+        scorer, biases, mixed = self.config.scorer, self._biases(ctx), []
+        if scorer.plain and self.attn_implementation == SDPA and not self.config.window and not any(biases):
+            lengths = queries.lengths, keys.lengths
+            out = packed_attention(query, key, value, *lengths, causal=causal, dropout=dropout, scale=self.scale)
+            return out.flatten(1)
         texts = zip(query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True)
-        for text, bias in zip(texts, self._biases(ctx), strict=True):
+        for text, bias in zip(texts, biases, strict=True):
             q, k, v = (x.transpose(0, 1)[None] for x in text)
             if self.config.window:
                 assert bias is None, "windows have no biases"

@@ -63,6 +63,11 @@ class Scorer:
         """Which attention implementations can compute it."""
         return IMPLEMENTATIONS
 
+    @property
+    def plain(self) -> bool:
+        """Whether `attend` is that of all scorers, so that texts may be packed for it."""
+        return type(self).attend is Scorer.attend
+
     def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """Queries, keys and values -> (batch, heads, queries, head_size)."""
         mask, causal = pairs.mask, pairs.causal
