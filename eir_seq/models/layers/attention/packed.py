@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.dot_product import causal_mask
+from eir_seq.native import attention as native
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,20 @@ def packed_attention(
         >>> packed_attention(query, key, value, (3, 4), (3, 4), causal=True).shape
         torch.Size([7, 2, 4])
     """
+    if native.serves(query, key):
+        reach = -1 if window is None else window - 1
+        return native.attention(
+            query,
+            key,
+            value,
+            query_lengths,
+            key_lengths,
+            before=reach,
+            after=0 if causal else reach,
+            dropout=dropout,
+            scale=query.shape[-1] ** -0.5 if scale is None else scale,
+            **_native_bias(bias, query.shape[1], query_lengths, key_lengths),
+        )
     shared = bool(query.shape[1] != key.shape[1])
     mixed = []
     parts = (x.split(list(y)) for x, y in ((query, query_lengths), (key, key_lengths), (value, key_lengths)))
@@ -94,6 +110,18 @@ def packed_attention(
         out = F.scaled_dot_product_attention(q, k, v, mask, dropout, kernel_causal, scale=scale, enable_gqa=shared)
         mixed.append(out[0].transpose(0, 1))
     return torch.cat(mixed)
+
+
+def _native_bias(
+    bias: PackedBias | None, heads: int, query_lengths: Sequence[int], key_lengths: Sequence[int]
+) -> dict[str, Any]:
+    """As the native kernel takes it."""
+    if bias is None:
+        return {}
+    if isinstance(bias, DistanceBias):
+        return {"distances": bias.values.expand(heads, -1), "center": bias.origin}
+    texts = zip(bias, query_lengths, key_lengths, strict=True)
+    return {"biases": [own.expand(heads, queries, keys) for own, queries, keys in texts]}
 
 
 def _window_mask(query: Tensor, key: Tensor, window: int) -> Tensor:
