@@ -22,6 +22,7 @@ from eir_seq.training.console import Console
 from eir_seq.training.evaluation import Evaluation, calibrate, evaluate
 from eir_seq.training.fit import fit, flags_restored
 from eir_seq.training.folder import CACHE, CONFIG
+from eir_seq.training.kernels import follow_kernels
 from eir_seq.training.launch import Launch
 from eir_seq.training.monitor import Monitor
 from eir_seq.training.ranks import Ranks
@@ -45,6 +46,7 @@ def follow(launch: Launch, device: torch.device, monitor: Monitor) -> dict[str, 
         if begun is None:
             return {}
         config = ExperimentConfig.model_validate_json(json.dumps(begun["config"]))
+        follow_kernels(begun["kernels"])
         path = Path(begun["dir"])
         if not (path / CONFIG).is_file():
             message = f"{path} is not seen by process {ranks.rank}; all machines have to share its file system"

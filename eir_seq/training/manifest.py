@@ -20,6 +20,7 @@ from eir_seq import __version__, plugins
 from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.training.folder import MANIFEST, config_hash, read_object, write_json
+from eir_seq.training.kernels import TORCH
 from eir_seq.training.redaction import redact, redact_words
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "tokenizers", "datasets", "numpy", "safetensors", "pydantic")
@@ -50,6 +51,8 @@ class RunManifest:
         self.data: dict[str, Any] | None = data
         self.started: dict[str, Any] | None = before.get("start_from")
         """What the run began with, if it is another run's."""
+        self.kernels: str | None = sessions[-1].get("kernels", TORCH) if sessions else None
+        """What the session before computed with, see `eir_seq.training.kernels`; None if there was none."""
         self.status = before.get("status")
         """How the session before ended."""
         self._content = {
@@ -75,6 +78,7 @@ class RunManifest:
             "platform": platform.platform(),
             "device": device_name(device),
             "threads": torch.get_num_threads(),
+            "kernels": self.kernels or TORCH,
         }
         sessions.append(self.session)
 
@@ -85,6 +89,10 @@ class RunManifest:
     def describe_start(self, started: dict[str, Any]) -> None:
         """Note the run whose weights this one began with, and their hashes."""
         self.started = self._content["start_from"] = redact(started)
+
+    def describe_kernels(self, kernels: str) -> None:
+        """Note what the run computes with."""
+        self.session["kernels"] = kernels
 
     def write(self) -> None:
         """Write the manifest."""

@@ -43,6 +43,7 @@ from eir_seq.training.folder import (
     write_json,
 )
 from eir_seq.training.follow import evaluate_best, follow
+from eir_seq.training.kernels import choose_kernels
 from eir_seq.training.latents import check_layers, write_latents
 from eir_seq.training.launch import Launch, launched_rank, place_of
 from eir_seq.training.loop import RunLoop
@@ -205,6 +206,8 @@ class _Run:
     def execute(self) -> dict[str, Any]:
         start = time.monotonic()
         self.launch.start()
+        kernels = choose_kernels(self.device, self.path, self.manifest.kernels, self.console.say)
+        self.manifest.describe_kernels(kernels)
         self.config = resolved(self.config, self.console)
         ranks = self.launch.ranks
         parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE), ranks=ranks)
@@ -302,7 +305,8 @@ class _Run:
         if not self.launch.ranks.several:
             return
         ranks = self.launch.join()
-        ranks.broadcast({"dir": str(self.path), "config": json.loads(self.config.model_dump_json())})
+        config = json.loads(self.config.model_dump_json())
+        ranks.broadcast({"dir": str(self.path), "config": config, "kernels": self.manifest.session["kernels"]})
         with self.console.phase("starting the other processes") as found:
             ranks.barrier()
             found.append(f"{ranks.world_size} processes share each batch")
