@@ -62,7 +62,7 @@ def attention(
     Returns:
         (tokens, heads, head size); zero where a query sees no key.
     """
-    seed = int(torch.randint(2**63 - 1, ())) if dropout else 0
+    seed = library.drawn_seed(dropout)
     problem = Problem(tuple(query_lengths), tuple(key_lengths), before, after, scale, dropout, seed, center)
     query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
     biases = [_by_rows(bias.float()) for bias in biases]
@@ -99,7 +99,9 @@ class _Attention(torch.autograd.Function):
         query, key, value, mixed, sums, distances, shared, *biases = ctx.saved_tensors
         problem: Problem = ctx.problem
         if torch.is_grad_enabled():  # a graph of the gradients is wanted
-            inputs = [x for x, needed in zip((query, key, value, distances, *biases), _needed(ctx), strict=True) if needed]
+            inputs = [
+                x for x, needed in zip((query, key, value, distances, *biases), _needed(ctx), strict=True) if needed
+            ]
             out = reference.attention(query, key, value, problem, distances, shared, biases)
             found = iter(torch.autograd.grad(out, inputs, gradients[0], create_graph=True))
             grads = [next(found) if needed else None for needed in _needed(ctx)]
@@ -128,4 +130,14 @@ def _arguments(
 ) -> tuple[Any, ...]:
     lengths = problem.query_lengths, problem.key_lengths
     window = problem.before, problem.after
-    return (*lengths, list(biases), distances, problem.center, shared, *window, problem.scale, problem.dropout, problem.seed)
+    return (
+        *lengths,
+        list(biases),
+        distances,
+        problem.center,
+        shared,
+        *window,
+        problem.scale,
+        problem.dropout,
+        problem.seed,
+    )

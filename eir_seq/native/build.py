@@ -65,7 +65,9 @@ def _made(folder: Path, key: Key, compiler: str) -> Build:
     built = Build.read(folder)
     assert built is not None
     if problem := built.problem():
-        raise UserError(Fault(str(folder), f"{problem}, so that it would not be loaded; set XDG_CACHE_HOME to a folder of yours"))
+        raise UserError(
+            Fault(str(folder), f"{problem}, so that it would not be loaded; set XDG_CACHE_HOME to a folder of yours")
+        )
     return built
 
 

@@ -185,6 +185,11 @@ def operations() -> Any:
     return _loaded[build.name]
 
 
+def drawn_seed(rate: float) -> int:
+    """A seed for dropout of that rate, drawn from torch's generator if there is any dropout."""
+    return int(torch.randint(2**63 - 1, ())) if rate else 0
+
+
 def _default() -> Build | None:
     forced = demanded()
     if forced is False:

@@ -67,7 +67,12 @@ def both(
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize(
     ("heads", "size", "window"),
-    [((2, 2), 16, {}), ((4, 2), 64, {"after": 0}), ((3, 1), 24, {"before": 20, "after": 20}), ((2, 2), 128, {"before": 9, "after": 0})],
+    [
+        ((2, 2), 16, {}),
+        ((4, 2), 64, {"after": 0}),
+        ((3, 1), 24, {"before": 20, "after": 20}),
+        ((2, 2), 128, {"before": 9, "after": 0}),
+    ],
 )
 @pytest.mark.usefixtures("kernels")
 def test_outputs_and_gradients(

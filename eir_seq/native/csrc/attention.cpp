@@ -138,10 +138,8 @@ class Scratch {
 template <class T>
 void pack_rows(const T* from, int64_t stride, int64_t rows, const Problem& p, float scale, float* to, int64_t ld) {
   for (int64_t i = 0; i < rows; ++i, from += stride, to += ld) {
-    widen(from, to, p.channels);
+    widen(from, to, p.channels, scale);
     for (int64_t c = p.channels; c < p.padded_channels; ++c) to[c] = 0;
-    if (scale != 1)
-      for (int64_t c = 0; c < p.padded_channels; c += LANES) store(to + c, load(to + c) * scale);
   }
 }
 
@@ -241,7 +239,7 @@ struct Additions {
   const float* distances = nullptr;  // that of distance 0
 };
 
-// Scores of a tile: products, biases, -infinity where a query does not see.
+// Scores of a tile, in logarithms to base 2: products, biases, -infinity where a query does not see.
 void score(const Problem& p, const Keys& keys, const Additions& additions, const Tile& t, const float* queries, float* scores) {
   product<false, LD_CHANNELS>(
       t.rows, t.vectors(), p.padded_channels, queries, keys.columns + t.column, keys.width, scores, LD_KEYS, false);
@@ -253,13 +251,13 @@ void score(const Problem& p, const Keys& keys, const Additions& additions, const
     float* row = scores + i * LD_KEYS;
     if (additions.distances) {
       const float* near = additions.distances + t.column - (t.position + i);
-      for (int64_t v = 0; v < vectors; ++v) store(row + v * LANES, load(row + v * LANES) + load(near + v * LANES));
+      for (int64_t v = 0; v < vectors; ++v) store(row + v * LANES, load(row + v * LANES) + load(near + v * LANES) * LOG2E);
     }
     if (additions.bias) {
       const float* near = additions.bias + (t.query + i) * additions.bias_stride + t.column;
       int64_t v = 0;
-      for (; v < t.columns / LANES; ++v) store(row + v * LANES, load(row + v * LANES) + load(near + v * LANES));
-      for (int64_t j = v * LANES; j < t.columns; ++j) row[j] += near[j];
+      for (; v < t.columns / LANES; ++v) store(row + v * LANES, load(row + v * LANES) + load(near + v * LANES) * LOG2E);
+      for (int64_t j = v * LANES; j < t.columns; ++j) row[j] += near[j] * LOG2E;
     }
     if (hides)
       for (int64_t v = 0; v < vectors; ++v)
@@ -326,7 +324,7 @@ struct Forward {
   void rows(const Keys& keys, const Additions& additions, int64_t text, int64_t head, int64_t query, int64_t count) {
     const Tensor& q = p.query;
     const int64_t token = p.queries.start[text] + query;
-    pack_rows(q.const_data_ptr<T>() + token * q.stride(0) + head * q.stride(1), q.stride(0), count, p, p.scale, queries, LD_CHANNELS);
+    pack_rows(q.const_data_ptr<T>() + token * q.stride(0) + head * q.stride(1), q.stride(0), count, p, p.scale * LOG2E, queries, LD_CHANNELS);
     std::fill(most, most + QUERIES, -INF);
     std::fill(total, total + QUERIES, 0.0f);
     bool first = true;
@@ -343,14 +341,12 @@ struct Forward {
       first = false;
     });
     for (int64_t i = 0; i < count; ++i) {
-      const bool sees = total[i] > 0;
+      const bool sees = total[i] != 0;  // also NaN
       T* to = out.mutable_data_ptr<T>() + ((token + i) * p.heads + head) * p.channels;
       float* row = mixed + i * LD_CHANNELS;
-      const float by = sees ? 1.0f / (total[i] * p.keep()) : 0.0f;
-      for (int64_t c = 0; c < p.padded_channels; c += LANES)
-        store(row + c, sees ? load(row + c) * by : vfloat{});
-      narrow(row, to, p.channels);
-      log_sums.mutable_data_ptr<float>()[(token + i) * p.heads + head] = sees ? most[i] + std::log(total[i]) : INF;
+      if (!sees) std::fill(row, row + p.channels, 0.0f);  // nothing may have been added up
+      narrow(row, to, p.channels, sees ? 1.0f / (total[i] * p.keep()) : 0.0f);
+      log_sums.mutable_data_ptr<float>()[(token + i) * p.heads + head] = sees ? most[i] + std::log2(total[i]) : INF;
     }
   }
 
@@ -368,7 +364,7 @@ struct Forward {
     if (first) return;
     for (int64_t i = 0; i < t.rows; ++i) factor[i] = most[i] == factor[i] ? 0.0f : factor[i] - most[i];
     for (int64_t i = 0; i < QUERIES; i += LANES) {
-      store(factor + i, exp(load(factor + i)));
+      store(factor + i, exp2(load(factor + i)));
       store(total + i, load(total + i) * load(factor + i));
     }
     for (int64_t i = 0; i < t.rows; ++i) {
@@ -394,14 +390,14 @@ struct Forward {
           const Dropped dropped(p, t, text, head, i, v);
           for (int r = 0; r < count; ++r) {
             float* at = scores + (i + r) * LD_KEYS + v * LANES;
-            const vfloat weight = exp(load(at) - largest[r]);
+            const vfloat weight = exp2(load(at) - largest[r]);
             sums[r] += weight;
             store(at, dropped.zeroed(r, weight));
           }
         } else {
           for (int r = 0; r < count; ++r) {
             float* at = scores + (i + r) * LD_KEYS + v * LANES;
-            const vfloat weight = exp(load(at) - largest[r]);
+            const vfloat weight = exp2(load(at) - largest[r]);
             sums[r] += weight;
             store(at, weight);
           }
@@ -444,7 +440,7 @@ struct Backward {
       int64_t text, int64_t head, int64_t query, int64_t count, Tensor& query_grad) {
     const Tensor& q = p.query;
     const int64_t token = p.queries.start[text] + query;
-    pack_rows(q.const_data_ptr<T>() + token * q.stride(0) + head * q.stride(1), q.stride(0), count, p, p.scale, queries, LD_CHANNELS);
+    pack_rows(q.const_data_ptr<T>() + token * q.stride(0) + head * q.stride(1), q.stride(0), count, p, p.scale * LOG2E, queries, LD_CHANNELS);
     pack_rows(grad.const_data_ptr<T>() + (token * p.heads + head) * p.channels, p.heads * p.channels, count, p, 1, grads, LD_CHANNELS);
     pack_rows(out.const_data_ptr<T>() + (token * p.heads + head) * p.channels, p.heads * p.channels, count, p, 1, query_grads, LD_CHANNELS);
     for (int64_t i = 0; i < count; ++i) {
@@ -476,16 +472,15 @@ struct Backward {
     });
     for (int64_t i = 0; i < count; ++i) {
       float* row = query_grads + i * LD_CHANNELS;
-      for (int64_t c = 0; c < p.padded_channels; c += LANES)
-        store(row + c, first ? vfloat{} : load(row + c) * p.scale);
-      narrow(row, query_grad.mutable_data_ptr<T>() + ((token + i) * p.heads + head) * p.channels, p.channels);
+      if (first) std::fill(row, row + p.channels, 0.0f);
+      narrow(row, query_grad.mutable_data_ptr<T>() + ((token + i) * p.heads + head) * p.channels, p.channels, p.scale);
     }
   }
 
   template <class T>
   void finish(const Keys& keys, int64_t text, int64_t head, Tensor& key_grad, Tensor& value_grad) {
-    write<T>(keys, text, head, key_grads, key_grad);
-    write<T>(keys, text, head, value_grads, value_grad);
+    write<T>(keys, text, head, key_grads, LN2, key_grad);  // queries are packed for logarithms to base 2
+    write<T>(keys, text, head, value_grads, 1, value_grad);
   }
 
  private:
@@ -501,7 +496,7 @@ struct Backward {
           const Dropped dropped(p, t, text, head, i, v);
           for (int r = 0; r < count; ++r) {
             const int64_t at = (i + r) * LD_KEYS + v * LANES;
-            const vfloat weight = exp(load(weights + at) - logs[i + r]);
+            const vfloat weight = exp2(load(weights + at) - logs[i + r]);
             const vfloat above = dropped.zeroed(r, load(slopes + at) * by);
             store(slopes + at, weight * (above - deltas[i + r]));
             store(weights + at, dropped.zeroed(r, weight * by));
@@ -509,7 +504,7 @@ struct Backward {
         } else {
           for (int r = 0; r < count; ++r) {
             const int64_t at = (i + r) * LD_KEYS + v * LANES;
-            const vfloat weight = exp(load(weights + at) - logs[i + r]);
+            const vfloat weight = exp2(load(weights + at) - logs[i + r]);
             store(slopes + at, weight * (load(slopes + at) - deltas[i + r]));
             store(weights + at, weight);
           }
@@ -535,13 +530,13 @@ struct Backward {
   }
 
   template <class T>
-  void write(const Keys& keys, int64_t text, int64_t head, float* grads_, Tensor& to) const {
+  void write(const Keys& keys, int64_t text, int64_t head, float* grads_, float by, Tensor& to) const {
     for (int64_t j = 0; j < keys.shares; ++j)
       for (int64_t c = 0; c < p.padded_channels; ++c)
         grads_[keys.places[j] * p.padded_channels + c] += grads_[(keys.shares_at + j) * p.padded_channels + c];
     T* at = to.mutable_data_ptr<T>() + (p.keys.start[text] * p.kv_heads + head) * p.channels;
     for (int64_t j = 0; j < keys.count; ++j, at += p.kv_heads * p.channels)
-      narrow(grads_ + j * p.padded_channels, at, p.channels);
+      narrow(grads_ + j * p.padded_channels, at, p.channels, by);
   }
 };
 

@@ -7,6 +7,9 @@
 #include <limits>
 
 #include <c10/util/BFloat16.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 namespace eir_seq {
 
@@ -26,8 +29,15 @@ inline vfloat load(const float* from) {
 }
 inline void store(float* to, vfloat x) { std::memcpy(to, &x, sizeof x); }
 inline vfloat all(float x) { return x - vfloat{}; }
-inline vfloat larger(vfloat x, vfloat y) { return x > y ? x : y; }
-inline vfloat smaller(vfloat x, vfloat y) { return x < y ? x : y; }
+// Of a pair with NaN the second one, so that it shows if x is a bound.
+inline vfloat larger(vfloat x, vfloat y) {
+#ifdef __AVX512F__  // the comparison below takes two instructions
+  return reinterpret_cast<vfloat>(_mm512_max_ps(reinterpret_cast<__m512>(x), reinterpret_cast<__m512>(y)));
+#else
+  return x > y ? x : y;
+#endif
+}
+inline vfloat smaller(vfloat x, vfloat y) { return -larger(-x, -y); }  // likewise
 inline vint iota() { return vint{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}; }
 
 template <class Join>
@@ -49,37 +59,68 @@ inline float maximum(vfloat x) {
   return reduced(x, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-// e^x, within 2 units in the last place; 0 below -87, where the result would be subnormal; x is at most 88.
-inline vfloat exp(vfloat x) {
-  const vfloat least = all(-87.0f);
-  const vfloat bounded = larger(smaller(x, all(88.0f)), least);
+// 2^x for x of at most 127, within 2 units in the last place; 0 below -126, where the result would be subnormal.
+inline vfloat exp2(vfloat x) {
+  const vfloat least = all(-126.0f);
   const vfloat shift = all(12582912.0f);  // 1.5 x 2^23: adding it rounds to the nearest integer
-  const vfloat n = (bounded * 1.44269504088896341f + shift) - shift;
-  vfloat r = bounded - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  vfloat p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
+  const vfloat bounded = larger(all(-127.0f), x);
+  const vfloat n = (bounded + shift) - shift;
+  const vfloat r = bounded - n;
+  vfloat p = r * 1.535336188319500e-4f + 1.339887440266574e-3f;  // Cephes' exp2f
+  p = p * r + 9.618437357674640e-3f;
+  p = p * r + 5.550332471162809e-2f;
+  p = p * r + 2.402264791363012e-1f;
+  p = p * r + 6.931472028550421e-1f;
+  p = p * r + 1.0f;
+#ifdef __AVX512F__
+  const auto normal = _mm512_cmp_ps_mask(reinterpret_cast<__m512>(x), reinterpret_cast<__m512>(least), _CMP_NLT_UQ);
+  return reinterpret_cast<vfloat>(
+      _mm512_maskz_scalef_ps(normal, reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(n)));
+#else
   const vint power = (__builtin_convertvector(n, vint) + 127) << 23;
   vfloat scale;
   std::memcpy(&scale, &power, sizeof power);
   return x < least ? vfloat{} : p * scale;
+#endif
 }
 
-inline float widened(float x) { return x; }
-inline float widened(c10::BFloat16 x) { return static_cast<float>(x); }
-inline void widen(const float* from, float* to, int64_t count) { std::memcpy(to, from, count * sizeof(float)); }
-inline void widen(const c10::BFloat16* from, float* to, int64_t count) {
-  const auto* bits = reinterpret_cast<const uint16_t*>(from);
-  auto* out = reinterpret_cast<uint32_t*>(to);
-  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<uint32_t>(bits[i]) << 16;
+constexpr float LOG2E = 1.44269504088896341f;
+constexpr float LN2 = 0.693147180559945309f;
+
+// 16 numbers of memory in float32, and back.
+inline vfloat widened(const float* from) { return load(from); }
+inline vfloat widened(const c10::BFloat16* from) {
+  typedef uint16_t vshort __attribute__((vector_size(32)));
+  vshort bits;
+  std::memcpy(&bits, from, sizeof bits);
+  const vuint wide = __builtin_convertvector(bits, vuint) << 16;
+  vfloat x;
+  std::memcpy(&x, &wide, sizeof x);
+  return x;
 }
-inline void narrow(const float* from, float* to, int64_t count) { std::memcpy(to, from, count * sizeof(float)); }
-inline void narrow(const float* from, c10::BFloat16* to, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) to[i] = c10::BFloat16(from[i]);
+inline void narrow(vfloat x, float* to) { store(to, x); }
+inline void narrow(vfloat x, c10::BFloat16* to) {  // to the nearest, ties to even
+  typedef uint16_t vshort __attribute__((vector_size(32)));
+  vuint bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const vuint rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const vuint found = x == x ? rounded : vuint{} + 0x7fc0u;
+  const vshort half = __builtin_convertvector(found, vshort);
+  std::memcpy(to, &half, sizeof half);
+}
+
+// Rows of any length; `by` is a factor.
+template <class T>
+inline void widen(const T* from, float* to, int64_t count, float by = 1) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) store(to + i, widened(from + i) * by);
+  for (; i < count; ++i) to[i] = static_cast<float>(from[i]) * by;
+}
+template <class T>
+inline void narrow(const float* from, T* to, int64_t count, float by = 1) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) narrow(load(from + i) * by, to + i);
+  for (; i < count; ++i) to[i] = static_cast<T>(from[i] * by);
 }
 
 // Rows and columns of 16 x 16 numbers exchanged.
@@ -110,15 +151,22 @@ inline void transpose(vfloat (&rows)[LANES]) {
 #undef EIR_SEQ_STAGE
 }
 
-// The upper and lower halves of 32-bit products, lane by lane.
+// The upper and lower halves of products of 32 bits, lane by lane.
 inline void multiply(vuint x, uint32_t factor, vuint& high, vuint& low) {
   typedef uint64_t vlong __attribute__((vector_size(64)));
   vlong even, odd;
   std::memcpy(&even, &x, sizeof x);
+#ifdef __AVX512F__  // GCC takes a product of 64 bits, which is slower
+  const __m512i by = _mm512_set1_epi64(factor);
+  odd = reinterpret_cast<vlong>(_mm512_mul_epu32(reinterpret_cast<__m512i>(even >> 32), by));
+  even = reinterpret_cast<vlong>(_mm512_mul_epu32(reinterpret_cast<__m512i>(even), by));
+#else
   odd = (even >> 32) * static_cast<uint64_t>(factor);
   even = (even & 0xffffffffULL) * static_cast<uint64_t>(factor);
-  low = x * factor;
+#endif
+  const vlong lower = (even & 0xffffffffULL) | (odd << 32);
   const vlong upper = (even >> 32) | (odd & 0xffffffff00000000ULL);
+  std::memcpy(&low, &lower, sizeof low);
   std::memcpy(&high, &upper, sizeof high);
 }
 
