@@ -14,8 +14,8 @@ from eir_seq.native.attention import attention
 
 LENGTHS, OTHERS = (0, 1, 15, 16, 17, 63, 64, 65, 3, 193, 250), (2, 300, 1, 7, 190, 16, 33, 0, 5, 49, 48)
 ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
-"""Of the largest value or of one: float32 has 7 digits and sums of some hundred numbers lose one or two, bfloat16 has 3 and all of
-what is rounded: queries, keys, values, outputs, gradients."""
+"""Of the largest value or of one. Float32 has 7 digits, and sums of some hundred numbers lose one or two; bfloat16 has 3,
+and all of queries, keys, values, outputs and gradients are rounded."""
 
 
 def draw(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

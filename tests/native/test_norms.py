@@ -26,7 +26,7 @@ NORMS: list[Callable[[int], HasTerms]] = [
 
 
 def kept(shape: tuple[int, ...], seed: int, rate: float) -> Tensor:
-    """What elementwise dropout keeps: number i has half i // 16 % 8 of the random bits at counter (i % 16, i // 128)."""
+    """What elementwise dropout keeps: number i has half i // 16 % 8 of the bits at counter (i % 16, i // 128)."""
     count = int(torch.tensor(shape).prod())
     group = torch.arange(-(-count // 128))[:, None]
     words = reference.philox((torch.arange(16), group & (2**32 - 1), group >> 32, torch.tensor(0)), seed)
