@@ -19,14 +19,55 @@ MOST_SHARED = 192
 
 def serves(query: Tensor, key: Tensor) -> bool:
     """Whether the kernel computes attention of such tensors, here and now."""
+    dtypes = {_computed(query.dtype), _computed(key.dtype)}
     return (
-        query.device.type == "cpu"
-        and query.dtype in DTYPES
-        and query.dtype is key.dtype
+        query.device.type == key.device.type == "cpu"
+        and len(dtypes) == 1
+        and not dtypes.isdisjoint(DTYPES)
         and query.shape[-1] <= WIDEST_HEAD
         and not torch.compiler.is_compiling()
         and library.available()
     )
+
+
+def _computed(dtype: torch.dtype) -> torch.dtype:
+    """In which dtype attention is computed, as torch's: that of autocast for all but float64."""
+    autocast = torch.is_autocast_enabled("cpu") and dtype is not torch.float64
+    return torch.get_autocast_dtype("cpu") if autocast else dtype
+
+
+def batched(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    *,
+    causal: bool,
+    dropout: float,
+    scale: float,
+) -> Tensor:
+    """Attention of texts of one length, see `attention`: (batch, heads, length, head size) each, and the same back.
+
+    Args:
+        bias: added to the scaled scores, broadcastable to (batch, heads, queries, keys).
+        causal: each query sees the keys up to its own place.
+    """
+    batch, heads, queries, _ = query.shape
+    keys = key.shape[2]
+    biases: list[Tensor] = []
+    if bias is not None:
+        each = bias[(None,) * (4 - bias.dim())].expand(-1, heads, queries, keys)
+        biases = [each[text if len(each) > 1 else 0] for text in range(batch)]
+    mixed = attention(
+        *(x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)),
+        (queries,) * batch,
+        (keys,) * batch,
+        after=0 if causal else -1,
+        biases=biases,
+        dropout=dropout,
+        scale=scale,
+    )
+    return mixed.unflatten(0, (batch, queries)).transpose(1, 2)
 
 
 def attention(
@@ -64,7 +105,7 @@ def attention(
     """
     seed = library.drawn_seed(dropout)
     problem = Problem(tuple(query_lengths), tuple(key_lengths), before, after, scale, dropout, seed, center)
-    query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+    query, key, value = (_by_rows(x.to(_computed(x.dtype))) for x in (query, key, value))
     biases = [_by_rows(bias.float()) for bias in biases]
     distances = None if distances is None else distances.float().contiguous()
     mixed: Tensor = _Attention.apply(query, key, value, problem, distances, shared, *biases)

@@ -35,6 +35,17 @@ def serves(x: Tensor, update: Tensor | None = None) -> bool:
     )
 
 
+def drops(x: Tensor) -> bool:
+    """Whether the kernel for dropout takes such a tensor, here and now."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and x.numel() % LANES == 0
+        and not torch.compiler.is_compiling()
+        and library.available()
+    )
+
+
 def takes(weight: Tensor, bias: Tensor | None) -> bool:
     """Whether the kernels take such parameters of a norm."""
     return all(

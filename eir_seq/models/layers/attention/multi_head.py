@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from eir_seq.models.layers.attention.scorer import Pairs, Scorer
 from eir_seq.models.layers.attention.windows import windows
 from eir_seq.models.layers.build import Part
 from eir_seq.models.layers.context import Bias, Context
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import HeadNorm
 from eir_seq.models.layers.positions.alibi import Alibi
@@ -166,7 +168,7 @@ class Attention(DotProduct):
         if weights_wanted is None and head_mask is None:
             return scorer.attend(self, query, key, value, pairs).transpose(1, 2).flatten(2)
         weights = scorer.weights(self, query, key, pairs)
-        dropped = F.dropout(weights, dropout)
+        dropped = drop(weights, dropout)
         if head_mask is not None:
             dropped = dropped * head_mask[:, None, None]
             weights = weights * head_mask[:, None, None]
@@ -186,10 +188,10 @@ class Attention(DotProduct):
         queries, keys = ctx.layout, ctx.memory_layout if self.crosses else ctx.layout
         assert keys is not None
         scorer, biases, mixed = self.config.scorer, self._biases(ctx), []
-        if scorer.plain and self.attn_implementation == SDPA and not self.config.window and not any(biases):
-            lengths = queries.lengths, keys.lengths
-            out = packed_attention(query, key, value, *lengths, causal=causal, dropout=dropout, scale=self.scale)
-            return out.flatten(1)
+        if scorer.plain and self.attn_implementation == SDPA and not any(biases):
+            lengths, window = (queries.lengths, keys.lengths), self.config.window
+            how: dict[str, Any] = {"causal": causal, "window": window, "dropout": dropout, "scale": self.scale}
+            return packed_attention(query, key, value, *lengths, **how).flatten(1)
         texts = zip(query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True)
         for text, bias in zip(texts, biases, strict=True):
             q, k, v = (x.transpose(0, 1)[None] for x in text)

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from eir_seq.models.layers.attention.dot_product import causal_mask
+from eir_seq.models.layers.attention.dot_product import in_dtype, kernel
+from eir_seq.models.layers.attention.grouping import planned
 from eir_seq.native import attention as native
 
 
@@ -76,6 +76,7 @@ def packed_attention(
         >>> packed_attention(query, key, value, (3, 4), (3, 4), causal=True).shape
         torch.Size([7, 2, 4])
     """
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
     if native.serves(query, key):
         reach = -1 if window is None else window - 1
         return native.attention(
@@ -87,27 +88,50 @@ def packed_attention(
             before=reach,
             after=0 if causal else reach,
             dropout=dropout,
-            scale=query.shape[-1] ** -0.5 if scale is None else scale,
+            scale=scale,
             **_native_bias(bias, query.shape[1], query_lengths, key_lengths),
         )
-    shared = bool(query.shape[1] != key.shape[1])
+    if bias is not None and (window is not None or not isinstance(bias, DistanceBias)):
+        return _one_by_one(query, key, value, query_lengths, key_lengths, causal, window, bias, dropout, scale)
+    plan = planned(tuple(query_lengths), tuple(key_lengths), query.shape[1], causal, window, bias is None)
+    q, k, v = _laid_out(query, plan.queries), _laid_out(key, plan.keys), _laid_out(value, plan.keys)
+    texts = zip(plan.groups, *plan.rectangles(q, k, v), strict=True)
+    mixed = []
+    for group, *qkv in texts:
+        mask = None if group.mask is None else in_dtype(group.mask, query.dtype)
+        if bias is not None:
+            own = bias.dense(*group.shape[1:]).to(query.dtype)
+            mask = own if mask is None else mask + own
+        found = kernel(*(x.transpose(1, 2) for x in qkv), mask, dropout, scale, causal=group.causal)
+        mixed.append(found.transpose(1, 2).flatten(0, 1))
+    return _laid_out(mixed[0] if len(mixed) == 1 else torch.cat(mixed), plan.back)
+
+
+def _laid_out(x: Tensor, index: Tensor | None) -> Tensor:
+    return x if index is None else x.index_select(0, index.to(x.device))
+
+
+def _one_by_one(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_lengths: Sequence[int],
+    key_lengths: Sequence[int],
+    causal: bool,
+    window: int | None,
+    bias: PackedBias,
+    dropout: float,
+    scale: float,
+) -> Tensor:
+    """The same where each text has its own bias."""
     mixed = []
     parts = (x.split(list(y)) for x, y in ((query, query_lengths), (key, key_lengths), (value, key_lengths)))
-    texts = zip(*parts, strict=True)
-    for number, text in enumerate(texts):
+    for number, text in enumerate(zip(*parts, strict=True)):
         q, k, v = (x.transpose(0, 1)[None] for x in text)
-        mask = None
-        if bias is not None:
-            mask = bias.dense(q.shape[2], k.shape[2]) if isinstance(bias, DistanceBias) else bias[number]
-            mask = mask.to(query.dtype)
+        mask = bias.dense(q.shape[2], k.shape[2]) if isinstance(bias, DistanceBias) else bias[number]
         if window is not None:
-            near = _window_mask(q, k, window)
-            mask = near if mask is None else mask.masked_fill(~near, float("-inf"))
-        if causal and mask is not None:
-            past = causal_mask(q, k)
-            mask = mask & past if mask.dtype is torch.bool else mask.masked_fill(~past, float("-inf"))
-        kernel_causal = causal and mask is None
-        out = F.scaled_dot_product_attention(q, k, v, mask, dropout, kernel_causal, scale=scale, enable_gqa=shared)
+            mask = mask.masked_fill(~_window_mask(q, k, window), torch.finfo(mask.dtype).min)
+        out = kernel(q, k, v, in_dtype(mask, query.dtype), dropout, scale, causal=causal)
         mixed.append(out[0].transpose(0, 1))
     return torch.cat(mixed)
 

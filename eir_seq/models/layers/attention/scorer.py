@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.dot_product import EAGER, IMPLEMENTATIONS, causal_mask
+from eir_seq.models.layers.dropout import drop
 
 
 class Pairs(NamedTuple):
@@ -80,7 +80,7 @@ class Scorer:
 
     def attend_eagerly(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """The same by way of the weights, for scorers that no kernel can compute."""
-        weights = F.dropout(self.weights(attention, query, key, pairs), pairs.dropout).to(value.dtype)
+        weights = drop(self.weights(attention, query, key, pairs), pairs.dropout).to(value.dtype)
         return self.mix(attention, weights, value.repeat_interleave(query.shape[1] // value.shape[1], 1))
 
     def weights(self, attention: Scored, query: Tensor, key: Tensor, pairs: Pairs) -> Tensor:

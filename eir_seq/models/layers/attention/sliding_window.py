@@ -6,15 +6,21 @@ on both sides and to the global tokens. Time and memory grow linearly with the l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from eir_seq.models.layers.attention.dot_product import SDPA
+from eir_seq.models.layers.attention.packed import packed_attention
 from eir_seq.models.layers.attention.windows import KEPT, InPieces, in_layout, piece, starts, texts_of
 from eir_seq.models.layers.context import Context, look_mask
+from eir_seq.models.layers.dropout import drop
+from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.linear import Linear
+from eir_seq.native import attention as native
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,12 @@ class Globals:
         place[filled] = layout.pack(is_global).flatten().nonzero().squeeze(1)
         return cls(place, filled, layout.pack(mask & ~is_global))
 
+    def places_in_texts(self, lengths: Sequence[int]) -> Tensor:
+        """(batch, globals) where they are in their own text; -1 where there is none."""
+        assert self.place is not None
+        starts = torch.tensor((0, *lengths[:-1]), device=self.place.device).cumsum(0)
+        return (self.place - starts[:, None]).masked_fill(~self.real, -1)
+
 
 class SlidingWindowAttention(InPieces):
     """Each token sees `reach` tokens to each side and all global tokens; a global token sees its whole text.
@@ -82,7 +94,10 @@ class SlidingWindowAttention(InPieces):
         layout = ctx.layout
         marked: Globals = ctx.once("globals", lambda: Globals.of(ctx))
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
-        mixed = self._local(query, key, value, marked, ctx)
+        if self._in_few_calls(ctx) and (marked.place is None or native.serves(query, key)):
+            mixed = self._packed(query, key, value, marked, ctx)
+        else:
+            mixed = self._local(query, key, value, marked, ctx)
         if layout.mask is not None and not layout.packed:
             mixed = mixed * layout.mask[..., None]  # as published
         if marked.place is not None:
@@ -97,6 +112,26 @@ class SlidingWindowAttention(InPieces):
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_size))
+
+    def _in_few_calls(self, ctx: Context) -> bool:
+        """Whether `packed_attention` computes what is wanted: every token is real, and no weights are asked for."""
+        plain = ctx.attentions is None and ctx.head_mask is None and not torch.compiler.is_compiling()
+        return plain and self.attn_implementation == SDPA and (ctx.layout.packed or ctx.layout.mask is None)
+
+    def _packed(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
+        """(..., heads, head_size) each -> (..., hidden)."""
+        layout = ctx.layout
+        lengths = layout.lengths if layout.packed else (layout.length,) * layout.batch
+        dropout = self.config.dropout if self.training else 0.0
+        packed = [x if layout.packed else x.flatten(0, 1) for x in (query, key, value)]
+        how = {"dropout": dropout, "scale": self.scale}
+        reach = self.config.reach
+        if marked.place is None:
+            mixed = packed_attention(*packed, lengths, lengths, window=reach + 1, **how)
+        else:
+            shared = ctx.once("global_places", lambda: marked.places_in_texts(lengths))
+            mixed = native.attention(*packed, lengths, lengths, before=reach, after=reach, shared=shared, **how)
+        return mixed.flatten(1).view(*query.shape[:-2], -1)
 
     def _local(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
         """(..., heads, head_size) each -> (..., hidden)."""
@@ -185,7 +220,7 @@ class SlidingWindowAttention(InPieces):
                 if ctx.global_attentions is not None:
                     used = real[:, None, :, None]
                     ctx.global_attentions.append((weights * used).transpose(-1, -2))
-                mixed = F.dropout(weights, dropout) @ value
+                mixed = drop(weights, dropout) @ value
         return mixed.transpose(1, 2).flatten(2)
 
     def _folded(self, query: Tensor, states: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
@@ -202,6 +237,6 @@ class SlidingWindowAttention(InPieces):
         scores = scores * self.scale
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        weights = F.dropout(scores.softmax(-1), dropout)
+        weights = drop(scores.softmax(-1), dropout)
         mixed = torch.einsum("bhgc,hdc->bhgd", weights @ states[:, None], value_weight)
         return mixed + weights.sum(-1, keepdim=True) * self._heads(self.value_global.bias)[None, :, None]
