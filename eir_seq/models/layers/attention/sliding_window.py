@@ -94,7 +94,8 @@ class SlidingWindowAttention(InPieces):
         layout = ctx.layout
         marked: Globals = ctx.once("globals", lambda: Globals.of(ctx))
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
-        if self._in_few_calls(ctx) and (marked.place is None or native.serves(query, key)):
+        few = marked.place is None or (native.serves(query, key) and marked.place.shape[1] <= native.MOST_SHARED)
+        if few and self._in_few_calls(ctx):
             mixed = self._packed(query, key, value, marked, ctx)
         else:
             mixed = self._local(query, key, value, marked, ctx)
