@@ -58,8 +58,11 @@ def batched(
     if bias is not None:
         each = bias[(None,) * (4 - bias.dim())].expand(-1, heads, queries, keys)
         biases = [each[text if len(each) > 1 else 0] for text in range(batch)]
+    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
     mixed = attention(
-        *(x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)),
+        q,
+        k,
+        v,
         (queries,) * batch,
         (keys,) * batch,
         after=0 if causal else -1,

@@ -22,8 +22,7 @@ from typing import Any
 import torch
 
 from eir_seq.errors import Fault, UserError
-from eir_seq.files import read_json
-from eir_seq.spool import default_folder
+from eir_seq.files import default_folder, read_json
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from eir_seq.native.attention import attention
 
 LENGTHS, OTHERS = (0, 1, 15, 16, 17, 63, 64, 65, 3, 193, 250), (2, 300, 1, 7, 190, 16, 33, 0, 5, 49, 48)
 ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
-"""Of the largest value or of one. Float32 has 7 digits, and sums of some hundred numbers lose one or two; bfloat16 has 3,
-and all of queries, keys, values, outputs and gradients are rounded."""
+"""Of the largest value or of one. Float32 has 7 digits, and sums of some hundred numbers lose one or two;
+bfloat16 has 3, and all of queries, keys, values, outputs and gradients are rounded."""
 
 
 def draw(generator: torch.Generator, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -51,15 +51,15 @@ def both(
     assert out.dtype is dtype
     found = [out, *torch.autograd.grad(out, leaves, direction)]
     exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    q, k, v, *added = exact
     torch.manual_seed(1)
     dropout = options.get("dropout", 0.0)
     seed = int(torch.randint(2**63 - 1, ())) if dropout else 0
     window = options.get("before", -1), options.get("after", -1)
     problem = reference.Problem(LENGTHS, keys, *window, size**-0.5, dropout, seed, options.get("center", 0))
-    distances = exact[3] if extra == "distances" else None
-    plain = reference.attention(
-        *exact[:3], problem, distances, options.get("shared"), exact[3:] if extra == "biases" else ()
-    )
+    distances = added[0] if extra == "distances" else None
+    biases = added if extra == "biases" else []
+    plain = reference.attention(q, k, v, problem, distances, options.get("shared"), biases)
     return found, [plain, *torch.autograd.grad(plain, exact, direction.double())]
 
 
@@ -76,7 +76,7 @@ def both(
 )
 @pytest.mark.usefixtures("kernels")
 def test_outputs_and_gradients(
-    heads: tuple[int, int], size: int, window: dict[str, int], dropout: float, extra: str
+    heads: tuple[int, int], size: int, window: dict[str, Any], dropout: float, extra: str
 ) -> None:
     for found, exact in zip(*both(heads=heads, size=size, dropout=dropout, extra=extra, **window), strict=True):
         error = float((found - exact).detach().abs().max()) if found.numel() else 0.0
@@ -111,15 +111,15 @@ def test_results_do_not_depend_on_threads_and_repeat() -> None:
 @pytest.mark.usefixtures("kernels")
 def test_derivatives_of_derivatives() -> None:
     generator = torch.Generator().manual_seed(0)
-    leaves = [draw(generator, 7, 2, 8) for _ in range(3)]
+    q, k, v = leaves = [draw(generator, 7, 2, 8) for _ in range(3)]
 
     def slopes(native: bool) -> tuple[Tensor, ...]:
         torch.manual_seed(3)
         if native:
-            out = attention(*leaves, (3, 4), (3, 4), after=0, dropout=0.5)
+            out = attention(q, k, v, (3, 4), (3, 4), after=0, dropout=0.5)
         else:
             seed = int(torch.randint(2**63 - 1, ()))
-            out = reference.attention(*leaves, reference.Problem((3, 4), (3, 4), -1, 0, 1.0, 0.5, seed))
+            out = reference.attention(q, k, v, reference.Problem((3, 4), (3, 4), -1, 0, 1.0, 0.5, seed))
         first = torch.autograd.grad(out.square().sum(), leaves, create_graph=True)
         return torch.autograd.grad(sum(x.square().sum() for x in first), leaves)  # type: ignore[arg-type]
 

@@ -18,7 +18,6 @@ from eir_seq.models.layers.attention.packed import packed_attention
 from eir_seq.models.layers.attention.windows import KEPT, InPieces, in_layout, piece, starts, texts_of
 from eir_seq.models.layers.context import Context, look_mask
 from eir_seq.models.layers.dropout import drop
-from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.linear import Linear
 from eir_seq.native import attention as native
 
@@ -124,14 +123,15 @@ class SlidingWindowAttention(InPieces):
         layout = ctx.layout
         lengths = layout.lengths if layout.packed else (layout.length,) * layout.batch
         dropout = self.config.dropout if self.training else 0.0
-        packed = [x if layout.packed else x.flatten(0, 1) for x in (query, key, value)]
-        how = {"dropout": dropout, "scale": self.scale}
-        reach = self.config.reach
+        q, k, v = (x if layout.packed else x.flatten(0, 1) for x in (query, key, value))
+        reach, scale = self.config.reach, self.scale
         if marked.place is None:
-            mixed = packed_attention(*packed, lengths, lengths, window=reach + 1, **how)
+            mixed = packed_attention(q, k, v, lengths, lengths, window=reach + 1, dropout=dropout, scale=scale)
         else:
             shared = ctx.once("global_places", lambda: marked.places_in_texts(lengths))
-            mixed = native.attention(*packed, lengths, lengths, before=reach, after=reach, shared=shared, **how)
+            mixed = native.attention(
+                q, k, v, lengths, lengths, before=reach, after=reach, shared=shared, dropout=dropout, scale=scale
+            )
         return mixed.flatten(1).view(*query.shape[:-2], -1)
 
     def _local(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
