@@ -31,6 +31,7 @@ PACKAGES = {
     "config": "schema, composition, checks",
     "models": "families, layers, heads, generation",
     "samples": "data that ship",
+    "native": "optional kernels in C++",
     "remote": "files by URL",
     "registry": "names to module:Name",
     "cache": "features on disk",

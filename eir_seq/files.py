@@ -22,6 +22,12 @@ SMALL = 16 * MEGABYTE
 """Bytes of a text file that is read whole: configs, settings, lists of special tokens."""
 
 
+def default_folder() -> Path:
+    """The user's cache folder: ``$XDG_CACHE_HOME/eir_seq``, by default ``~/.cache/eir_seq``."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "eir_seq"
+
+
 def open_regular(path: str | os.PathLike[str], most: int | None = None) -> IO[bytes]:
     """A file, open for reading.
 

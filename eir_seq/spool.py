@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from eir_seq.files import default_folder as default_folder
+
 log = logging.getLogger(__name__)
 
 MEMORY = 1 << 25
@@ -153,9 +155,3 @@ def forget_pages() -> None:
     """Release what was read of spooled tables: it comes back from the file when it is read again."""
     for pages in list(_PAGES):
         pages.madvise(mmap.MADV_DONTNEED)
-
-
-def default_folder() -> Path:
-    """``$XDG_CACHE_HOME/eir_seq``, by default ``~/.cache/eir_seq``."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "eir_seq"

@@ -27,6 +27,7 @@ COMMANDS = {
     "sweep": "search for the best values of config keys",
     "runs": "list, show, compare or clean runs",
     "cache": "list or clean cached rows and tokenizers",
+    "native": "build, show or remove optional kernels for the CPU",
     "schema": "print the JSON schema of an experiment, for editors",
 }
 """Each is a module of this package with ``run(arguments: list[str]) -> int``, or that in `MODULES`."""

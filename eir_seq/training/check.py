@@ -20,6 +20,7 @@ from eir_seq.training.assemble import Parts, assemble, resolved
 from eir_seq.training.console import Console, duration
 from eir_seq.training.devices import batch_shape, device_count, memory_failure, out_of_memory
 from eir_seq.training.evaluation import Batch, autocast
+from eir_seq.training.kernels import describe_kernels
 from eir_seq.training.latents import check_layers
 from eir_seq.training.objective import batch_loss
 from eir_seq.training.optimization import build_optimizer, total_steps
@@ -64,6 +65,8 @@ class CheckResult:
     memory_bytes: int
     """Weights, gradients and optimizer state, and the activations of the longest batch."""
     device: str
+    kernels: str | None
+    """What the CPU computes with besides torch's operations."""
     processes: int
     """That share each batch; steps and memory are those of one of them."""
     warnings: tuple[str, ...]
@@ -94,6 +97,7 @@ class CheckResult:
             _line("one step", f"on two rows, loss {self.loss:.4f}"),
             _line("the run", f"{folds}{self.steps:,} steps, {self.batches_per_epoch:,} batches per epoch{shared}"),
             _line("memory", f"about {_bytes(self.memory_bytes)} on {self.device}, without the data"),
+            *([_line("kernels", self.kernels)] if self.kernels else []),
             _line(
                 "time",
                 f"about {duration(self.run_seconds)} at {self.step_seconds * 1000:.0f} ms a step, "
@@ -168,6 +172,7 @@ def check(config: ExperimentConfig) -> CheckResult:
         run_seconds=folds * (steps * step_seconds + _evaluations(config, parts, steps) * evaluation),
         memory_bytes=memory,
         device=str(device),
+        kernels=describe_kernels(device),
         processes=processes,
         warnings=(*parts.splits.warnings, *parts.data.warnings),
     )

@@ -23,6 +23,7 @@ from eir_seq.training.console import Console
 from eir_seq.training.evaluation import Evaluation, calibrate, evaluate
 from eir_seq.training.fit import fit, flags_restored
 from eir_seq.training.folder import CACHE, CONFIG
+from eir_seq.training.kernels import follow_kernels
 from eir_seq.training.launch import Launch
 from eir_seq.training.monitor import Monitor
 from eir_seq.training.ranks import Ranks
@@ -46,6 +47,7 @@ def follow(launch: Launch, device: torch.device, monitor: Monitor) -> dict[str, 
         if begun is None:
             return {}
         config = ExperimentConfig.model_validate_json(json.dumps(begun["config"]))
+        follow_kernels(begun["kernels"])
         path = Path(begun["dir"])
         if not (path / CONFIG).is_file():
             message = f"{path} is not seen by process {ranks.rank}; all machines have to share its file system"
@@ -54,7 +56,7 @@ def follow(launch: Launch, device: torch.device, monitor: Monitor) -> dict[str, 
             open(os.devnull, "w") as nowhere,
             Console(nowhere) as console,
             SignalGuard(console.say) as signals,
-            used(Kernels.of(begun["kernels"])),
+            used(Kernels.of(begun["products"])),
         ):
             parts = assemble(config, console, fallback_cache=str(path / CACHE), ranks=ranks)
             with contextlib.closing(parts.data), flags_restored():

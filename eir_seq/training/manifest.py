@@ -22,6 +22,7 @@ from eir_seq.config.schema import ExperimentConfig
 from eir_seq.errors import Fault, UserError
 from eir_seq.models.layers.kernels import SWITCH, Kernels, kernels, machine_name
 from eir_seq.training.folder import MANIFEST, config_hash, read_object, write_json
+from eir_seq.training.kernels import TORCH
 from eir_seq.training.redaction import redact, redact_words
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "tokenizers", "datasets", "numpy", "safetensors", "pydantic")
@@ -52,8 +53,10 @@ class RunManifest:
         self.data: dict[str, Any] | None = data
         self.started: dict[str, Any] | None = before.get("start_from")
         """What the run began with, if it is another run's."""
-        self.kernels = self._kernels_of(before.get("kernels"), remedy)
+        self.products = self._products_of(before.get("products"), remedy)
         """What multiplies matrices, from the first session on: kernels round differently."""
+        self.kernels: str | None = sessions[-1].get("kernels", TORCH) if sessions else None
+        """What the session before computed with, see `eir_seq.training.kernels`; None if there was none."""
         self.status = before.get("status")
         """How the session before ended."""
         self._content = {
@@ -64,7 +67,7 @@ class RunManifest:
             "split_seed": config.data.split_seed,
             "data": self.data,
             **({"start_from": self.started} if self.started is not None else {}),
-            "kernels": self.kernels.state(),
+            "products": self.products.state(),
             "versions": versions(),
             "plugins": plugins.registered(),
             "git": git_state(),
@@ -80,16 +83,17 @@ class RunManifest:
             "platform": platform.platform(),
             "device": device_name(device),
             "threads": torch.get_num_threads(),
+            "kernels": self.kernels or TORCH,
         }
         sessions.append(self.session)
 
-    def _kernels_of(self, before: Any, remedy: str) -> Kernels:
+    def _products_of(self, before: Any, remedy: str) -> Kernels:
         """Those that the run began with, if it was on such a machine and nothing else is asked for; else this one's."""
         if before is not None and SWITCH not in os.environ:
             try:
                 found = Kernels.of(before)
             except ValueError:
-                raise UserError(Fault(str(self.path), f"is damaged (kernels); {remedy}")) from None
+                raise UserError(Fault(str(self.path), f"is damaged (products); {remedy}")) from None
             if found.machine == machine_name():
                 return found
         return replace(kernels(), machine=machine_name())
@@ -101,6 +105,10 @@ class RunManifest:
     def describe_start(self, started: dict[str, Any]) -> None:
         """Note the run whose weights this one began with, and their hashes."""
         self.started = self._content["start_from"] = redact(started)
+
+    def describe_kernels(self, kernels: str) -> None:
+        """Note what the run computes with."""
+        self.session["kernels"] = kernels
 
     def write(self) -> None:
         """Write the manifest."""

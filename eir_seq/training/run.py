@@ -43,6 +43,7 @@ from eir_seq.training.folder import (
     write_json,
 )
 from eir_seq.training.follow import evaluate_best, follow
+from eir_seq.training.kernels import choose_kernels
 from eir_seq.training.latents import check_layers, write_latents
 from eir_seq.training.launch import Launch, launched_rank, place_of
 from eir_seq.training.lightning import Callback
@@ -204,12 +205,14 @@ class _Run:
         self.trackers: list[BackgroundTracker] = []
 
     def execute(self) -> dict[str, Any]:
-        with used(self.manifest.kernels):
+        with used(self.manifest.products):
             return self._execute()
 
     def _execute(self) -> dict[str, Any]:
         start = time.monotonic()
         self.launch.start()
+        kernels = choose_kernels(self.device, self.path, self.manifest.kernels, self.console.say)
+        self.manifest.describe_kernels(kernels)
         self.config = resolved(self.config, self.console)
         ranks = self.launch.ranks
         parts = assemble(self.config, self.console, fallback_cache=str(self.path / CACHE), ranks=ranks)
@@ -311,7 +314,8 @@ class _Run:
             {
                 "dir": str(self.path),
                 "config": json.loads(self.config.model_dump_json()),
-                "kernels": self.manifest.kernels.state(),
+                "products": self.manifest.products.state(),
+                "kernels": self.manifest.session["kernels"],
             }
         )
         with self.console.phase("starting the other processes") as found:

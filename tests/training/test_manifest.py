@@ -35,7 +35,7 @@ def test_the_choice_of_the_first_session_stays(tmp_path: Path) -> None:
         later = manifest_of(tmp_path)
         assert later.kernels.least == RULE.least
         later.write()
-    assert json.loads((tmp_path / "manifest.json").read_text())["kernels"]["least"]["output"] == [22, 22]
+    assert json.loads((tmp_path / "manifest.json").read_text())["products"]["least"]["output"] == [22, 22]
 
 
 def test_on_another_machine_it_is_that_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_the_environment_decides_all_the_same(tmp_path: Path, monkeypatch: pytes
 
 
 def test_damage_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps({"kernels": {"least": 3}}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"products": {"least": 3}}))
     with pytest.raises(UserError, match=r"manifest.json: is damaged \(kernels\)"):
         manifest_of(tmp_path)
 

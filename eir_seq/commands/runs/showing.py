@@ -47,7 +47,8 @@ def _sections(run: FoundRun) -> Iterator[tuple[str, Facts]]:
     count = len(run.sessions)
     if run.seconds is not None:
         facts.append(("seconds", f"{run.seconds:,.0f}" + (f" in {count} sessions" if count > 1 else ""), run.seconds))
-    facts += [(key, str(last[key]), last[key]) for key in ("host", "device", "command_line") if last.get(key)]
+    shown = ("host", "device", "kernels", "command_line")
+    facts += [(key, str(last[key]), last[key]) for key in shown if last.get(key)]
     if run.steps is not None:
         facts.append(("steps", f"{run.steps:,}", run.steps))
     if run.value is not None:

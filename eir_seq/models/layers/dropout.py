@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from eir_seq.native import norms as native
+
 ROW = 256
 """Places of the pattern of thresholds."""
 STEPS = 256 * ROW
@@ -104,7 +106,7 @@ def _scaled(x: Tensor, kept: Kept) -> Tensor:
 def drop(x: Tensor, rate: float, training: bool = True) -> Tensor:
     """Sets each number to zero with probability `rate`, in training, and divides the others by ``1 - rate``.
 
-    Gradients cannot be differentiated again on a CPU.
+    Gradients cannot be differentiated again on a CPU without native kernels.
 
     Example:
         >>> import torch
@@ -112,6 +114,8 @@ def drop(x: Tensor, rate: float, training: bool = True) -> Tensor:
         >>> sorted(set(drop(torch.ones(100), 0.5).tolist()))
         [0.0, 2.0]
     """
+    if training and serves(x, rate) and native.drops(x):
+        return native.dropped(x, None, rate)
     if training and serves(x, rate):
         dropped: Tensor = _Dropped.apply(x, rate)
         return dropped

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from eir_seq.models.layers.build import Part, Sized
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.dropout import Dropout
+from eir_seq.models.layers.residual_sum import residual_norm, residual_sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +65,10 @@ class PostNorm(Layer):
         """States of the context's layout -> the same."""
         if self.skips():
             return x
-        x = self.mixer_norm(x + self.mixer_dropout(self.mixer(x, ctx)))
+        x = residual_norm(x, self.mixer(x, ctx), self.mixer_dropout, self.mixer_norm)[1]
         if self.cross is not None and self.cross_norm is not None and ctx.memory is not None:
-            x = self.cross_norm(x + self.mixer_dropout(self.cross(x, ctx)))
-        return self.mlp_norm(x + self.dropout(self.mlp(x)))
+            x = residual_norm(x, self.cross(x, ctx), self.mixer_dropout, self.cross_norm)[1]
+        return residual_norm(x, self.mlp(x), self.dropout, self.mlp_norm)[1]
 
 
 class Parallel(Layer):
@@ -76,7 +77,7 @@ class Parallel(Layer):
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
         mixed = self.mixer_dropout(self.mixer(self.mixer_norm(x), ctx))
-        return x + mixed + self.dropout(self.mlp(self.mlp_norm(x)))
+        return residual_sum(x + mixed, self.mlp(self.mlp_norm(x)), self.dropout)
 
 
 class ParallelOneNorm(Layer):
@@ -89,7 +90,8 @@ class ParallelOneNorm(Layer):
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
         normed = self.mixer_norm(x)
-        return x + self.mixer_dropout(self.mixer(normed, ctx)) + self.dropout(self.mlp(normed))
+        x = residual_sum(x, self.mixer(normed, ctx), self.mixer_dropout)
+        return residual_sum(x, self.mlp(normed), self.dropout)
 
 
 class PreNorm(Layer):
@@ -99,10 +101,12 @@ class PreNorm(Layer):
         """States of the context's layout -> the same."""
         if self.skips():
             return x
-        x = x + self.mixer_dropout(self.mixer(self.mixer_norm(x), ctx))
+        mixed = self.mixer(self.mixer_norm(x), ctx)
         if self.cross is not None and self.cross_norm is not None and ctx.memory is not None:
-            x = x + self.mixer_dropout(self.cross(self.cross_norm(x), ctx))
-        return x + self.dropout(self._feed(self.mlp_norm(x), ctx))
+            x, normed = residual_norm(x, mixed, self.mixer_dropout, self.cross_norm)
+            mixed = self.cross(normed, ctx)
+        x, normed = residual_norm(x, mixed, self.mixer_dropout, self.mlp_norm)
+        return residual_sum(x, self._feed(normed, ctx), self.dropout)
 
     def _feed(self, x: Tensor, ctx: Context) -> Tensor:  # noqa: ARG002
         out: Tensor = self.mlp(x)
@@ -122,11 +126,13 @@ class Sandwich(PreNorm):
         """States of the context's layout -> the same."""
         if self.skips():
             return x
-        x = x + self.mixer_dropout(self.mixer_end_norm(self.mixer(self.mixer_norm(x), ctx)))
+        mixed = self.mixer_end_norm(self.mixer(self.mixer_norm(x), ctx))
         if self.cross is not None and self.cross_norm is not None and ctx.memory is not None:
             assert self.cross_end_norm is not None
-            x = x + self.mixer_dropout(self.cross_end_norm(self.cross(self.cross_norm(x), ctx)))
-        return x + self.dropout(self.mlp_end_norm(self._feed(self.mlp_norm(x), ctx)))
+            x, normed = residual_norm(x, mixed, self.mixer_dropout, self.cross_norm)
+            mixed = self.cross_end_norm(self.cross(normed, ctx))
+        x, normed = residual_norm(x, mixed, self.mixer_dropout, self.mlp_norm)
+        return residual_sum(x, self.mlp_end_norm(self._feed(normed, ctx)), self.dropout)
 
 
 class PreNormMoe(PreNorm):

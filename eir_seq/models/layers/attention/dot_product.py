@@ -11,6 +11,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.models.layers.attention import spelled_out
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.dropout import drop
+from eir_seq.native import attention as native
 
 EAGER, SDPA, FLASH = IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
 """Documented names: scores and weights spelled out; torch's choice of a kernel; its flash kernel."""
@@ -77,6 +78,9 @@ def kernel(
     causal: bool,
 ) -> Tensor:
     """Torch's, or what is faster, see `DotProduct._product`; here a mask may come on top of `causal`."""
+    added = mask is None or mask.is_floating_point()
+    if query.dim() == 4 and query.shape[2] > 1 and added and native.serves(query, key):
+        return native.batched(query, key, value, mask, causal=causal, dropout=dropout, scale=scale)
     if query.dim() == 4 and spelled_out.serves(query, mask, dropout):
         return spelled_out.attention(query, key, value, mask, dropout, scale, causal=causal)
     if causal and mask is not None:

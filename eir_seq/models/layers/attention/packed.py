@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from eir_seq.models.layers.attention.dot_product import in_dtype, kernel
 from eir_seq.models.layers.attention.grouping import planned
+from eir_seq.native import attention as native
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,20 @@ def packed_attention(
         torch.Size([7, 2, 4])
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if native.serves(query, key):
+        reach = -1 if window is None else window - 1
+        return native.attention(
+            query,
+            key,
+            value,
+            query_lengths,
+            key_lengths,
+            before=reach,
+            after=0 if causal else reach,
+            dropout=dropout,
+            scale=scale,
+            **_native_bias(bias, query.shape[1], query_lengths, key_lengths),
+        )
     if bias is not None and (window is not None or not isinstance(bias, DistanceBias)):
         return _one_by_one(query, key, value, query_lengths, key_lengths, causal, window, bias, dropout, scale)
     plan = planned(tuple(query_lengths), tuple(key_lengths), query.shape[1], causal, window, bias is None)
@@ -118,6 +134,18 @@ def _one_by_one(
         out = kernel(q, k, v, in_dtype(mask, query.dtype), dropout, scale, causal=causal)
         mixed.append(out[0].transpose(0, 1))
     return torch.cat(mixed)
+
+
+def _native_bias(
+    bias: PackedBias | None, heads: int, query_lengths: Sequence[int], key_lengths: Sequence[int]
+) -> dict[str, Any]:
+    """As the native kernel takes it."""
+    if bias is None:
+        return {}
+    if isinstance(bias, DistanceBias):
+        return {"distances": bias.values.expand(heads, -1), "center": bias.origin}
+    texts = zip(bias, query_lengths, key_lengths, strict=True)
+    return {"biases": [own.expand(heads, queries, keys) for own, queries, keys in texts]}
 
 
 def _window_mask(query: Tensor, key: Tensor, window: int) -> Tensor:

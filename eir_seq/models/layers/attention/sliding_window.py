@@ -6,6 +6,7 @@ on both sides and to the global tokens. Time and memory grow linearly with the l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,8 @@ from eir_seq.models.layers.attention.packed import packed_attention
 from eir_seq.models.layers.attention.windows import KEPT, InPieces, in_layout, piece, starts, texts_of
 from eir_seq.models.layers.context import Context, look_mask
 from eir_seq.models.layers.dropout import drop
-from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.linear import Linear
+from eir_seq.native import attention as native
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class Globals:
         place[filled] = layout.pack(is_global).flatten().nonzero().squeeze(1)
         return cls(place, filled, layout.pack(mask & ~is_global))
 
+    def places_in_texts(self, lengths: Sequence[int]) -> Tensor:
+        """(batch, globals) where they are in their own text; -1 where there is none."""
+        assert self.place is not None
+        starts = torch.tensor((0, *lengths[:-1]), device=self.place.device).cumsum(0)
+        return (self.place - starts[:, None]).masked_fill(~self.real, -1)
+
 
 class SlidingWindowAttention(InPieces):
     """Each token sees `reach` tokens to each side and all global tokens; a global token sees its whole text.
@@ -86,9 +93,11 @@ class SlidingWindowAttention(InPieces):
         layout = ctx.layout
         marked: Globals = ctx.once("globals", lambda: Globals.of(ctx))
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
-        if marked.place is None and self._in_few_calls(ctx):
-            return self.out(self._packed(query, key, value, layout))
-        mixed = self._local(query, key, value, marked, ctx)
+        few = marked.place is None or (native.serves(query, key) and marked.place.shape[1] <= native.MOST_SHARED)
+        if few and self._in_few_calls(ctx):
+            mixed = self._packed(query, key, value, marked, ctx)
+        else:
+            mixed = self._local(query, key, value, marked, ctx)
         if layout.mask is not None and not layout.packed:
             mixed = mixed * layout.mask[..., None]  # as published
         if marked.place is not None:
@@ -109,13 +118,20 @@ class SlidingWindowAttention(InPieces):
         plain = ctx.attentions is None and ctx.head_mask is None and not torch.compiler.is_compiling()
         return plain and self.attn_implementation == SDPA and (ctx.layout.packed or ctx.layout.mask is None)
 
-    def _packed(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+    def _packed(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
         """(..., heads, head_size) each -> (..., hidden)."""
+        layout = ctx.layout
         lengths = layout.lengths if layout.packed else (layout.length,) * layout.batch
         dropout = self.config.dropout if self.training else 0.0
-        packed = (x if layout.packed else x.flatten(0, 1) for x in (query, key, value))
-        window = self.config.reach + 1
-        mixed = packed_attention(*packed, lengths, lengths, window=window, dropout=dropout, scale=self.scale)
+        q, k, v = (x if layout.packed else x.flatten(0, 1) for x in (query, key, value))
+        reach, scale = self.config.reach, self.scale
+        if marked.place is None:
+            mixed = packed_attention(q, k, v, lengths, lengths, window=reach + 1, dropout=dropout, scale=scale)
+        else:
+            shared = ctx.once("global_places", lambda: marked.places_in_texts(lengths))
+            mixed = native.attention(
+                q, k, v, lengths, lengths, before=reach, after=reach, shared=shared, dropout=dropout, scale=scale
+            )
         return mixed.flatten(1).view(*query.shape[:-2], -1)
 
     def _local(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:

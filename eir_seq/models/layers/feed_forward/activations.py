@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eir_seq.native import activations as native
+
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -31,6 +33,32 @@ _FUNCTIONS: dict[str, Activation] = {
     "mish": F.mish,
     "linear": nn.Identity(),
 }
+
+
+_NATIVE = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
+}
+"""Names of the kernels."""
+
+
+def activated(x: Tensor, name: str, factor: Tensor | None = None, dropout: nn.Dropout | None = None) -> Tensor:
+    """dropout(f(x)), or dropout(f(x) factor), of the activation with that published name."""
+    rate = dropout.p if dropout is not None and dropout.training else 0.0
+    one_pass = name != "relu" or rate or factor is not None  # torch's is as fast for a relu alone
+    like = factor is None or (factor.dtype is x.dtype and factor.shape == x.shape)
+    if one_pass and like and native.serves(x, _NATIVE.get(name, "")):
+        return native.activated(x, _NATIVE[name], factor, rate)
+    y = _FUNCTIONS[name](x)
+    y = y if factor is None else y * factor
+    return y if dropout is None else dropout(y)
 
 
 def activation(name: str) -> Activation:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.dropout import Dropout
-from eir_seq.models.layers.feed_forward.activations import activation
+from eir_seq.models.layers.feed_forward.activations import activated, activation
 from eir_seq.models.layers.linear import Linear
 
 
@@ -31,10 +31,11 @@ class Mlp(Configured):
         self.gate = Linear(config.hidden_size, config.inner_size, bias=config.bias) if config.gated else None
         self.up = Linear(config.hidden_size, config.inner_size, bias=config.bias)
         self.down = Linear(config.inner_size, config.hidden_size, bias=config.bias)
-        self.activation = activation(config.activation)
+        self.activation, self.activation_name = activation(config.activation), config.activation
         self.inner_dropout = Dropout(config.inner_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., hidden) -> (..., hidden)."""
-        inner = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
-        return self.down(self.inner_dropout(inner))
+        if self.gate is None:
+            return self.down(activated(self.up(x), self.activation_name, dropout=self.inner_dropout))
+        return self.down(activated(self.gate(x), self.activation_name, self.up(x), self.inner_dropout))

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eir_seq.models.layers.residual_sum import HasTerms, NormTerms, native_norm
 
-class LayerNorm(nn.LayerNorm):
+
+class LayerNorm(nn.LayerNorm, HasTerms):
     """Zero mean and unit variance, then scale and shift (https://arxiv.org/abs/1607.06450)."""
 
     @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,15 @@ class LayerNorm(nn.LayerNorm):
         def build(self, size: int) -> LayerNorm:
             """A norm of states of width `size`."""
             return LayerNorm(size, eps=self.eps, bias=self.bias)
+
+    def terms(self) -> NormTerms:
+        """See `NormTerms`."""
+        return NormTerms(self.weight, self.bias, self.eps, True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., size) -> (..., size)."""
+        found = native_norm(self, x)
+        return super().forward(x) if found is None else found
 
 
 class HeadNorm(nn.Module):

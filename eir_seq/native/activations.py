@@ -1,0 +1,63 @@
+"""Activation functions, gates and dropout by the native kernels, with gradients: one pass over memory each way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from eir_seq.native import library
+from eir_seq.native.norms import LANES, dropped_alike
+
+PLAIN: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "silu": F.silu,
+    "relu": F.relu,
+}
+"""What the kernels compute, in torch's operations."""
+
+
+def serves(x: Tensor, name: str) -> bool:
+    """Whether the kernel computes this activation of such a tensor, here and now."""
+    return (
+        name in PLAIN
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and x.numel() % LANES == 0
+        and not torch.compiler.is_compiling()
+        and library.available()
+    )
+
+
+def activated(x: Tensor, name: str, factor: Tensor | None = None, rate: float = 0.0) -> Tensor:
+    """dropout(f(x) factor): a multiple of 16 numbers, float32 or bfloat16; the factor is alike."""
+    factor = None if factor is None else factor.contiguous()
+    out: Tensor = _Activated.apply(x.contiguous(), factor, name, rate, library.drawn_seed(rate))
+    return out
+
+
+class _Activated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor | None, name: str, rate: float, seed: int) -> Tensor:
+        ctx.save_for_backward(x, factor)
+        ctx.how = name, rate, seed
+        return library.operations().activated(x, factor, name, rate, seed)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, factor = ctx.saved_tensors
+        name, rate, seed = ctx.how
+        if torch.is_grad_enabled():  # a graph of the gradients is wanted
+            inputs = [tensor for tensor in (x, factor) if tensor is not None and tensor.requires_grad]
+            with torch.enable_grad():
+                y = PLAIN[name](x) if factor is None else PLAIN[name](x) * factor
+            above = dropped_alike(gradients[0], rate, seed)
+            found = dict(zip(map(id, inputs), torch.autograd.grad(y, inputs, above, create_graph=True), strict=True))
+            return found.get(id(x)), found.get(id(factor)), None, None, None
+        grads = library.operations().activated_backward(gradients[0].contiguous(), x, factor, name, rate, seed)
+        return (*grads, None, None, None)
