@@ -19,7 +19,7 @@ def transform_matrix(size: int) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
 
-class RealTransform(torch.autograd.Function):
+class _RealTransform(torch.autograd.Function):
     """The real part of the transform of (batch, tokens, channels): cos(tokens) x cos(channels) - sin(tokens) x sin(..).
 
     That is a symmetric matrix, so gradients are transformed in the same way. Of real numbers, half of the channels are
@@ -39,11 +39,11 @@ class RealTransform(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Nothing is kept."""
+        """Gradients need nothing of it."""
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        mixed: Tensor = RealTransform.apply(gradients[0])
+        mixed: Tensor = _RealTransform.apply(gradients[0])
         return mixed
 
 
@@ -75,7 +75,7 @@ class Fourier(Configured):
         if self.config.matrix_length != x.shape[1]:
             if torch.compiler.is_compiling():
                 return torch.fft.fft2(wide, dim=(1, 2)).real.to(x.dtype)
-            transformed: Tensor = RealTransform.apply(wide)
+            transformed: Tensor = _RealTransform.apply(wide)
             return transformed.to(x.dtype)
         tokens, channels = ctx.once("matrices", lambda: [transform_matrix(n).to(x.device) for n in x.shape[1:]])
         mixed: Tensor = (tokens @ wide.to(tokens.dtype) @ channels).real.to(x.dtype)

@@ -22,7 +22,6 @@ from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.precision import at_least_float32
 
-
 LEAST_EXPONENT = -80.0
 """Its exponential vanishes beside one; those of much smaller numbers take twenty times as long."""
 
@@ -118,7 +117,8 @@ class LocalSelfAttention(Configured):
         if self._sees_all(self._filled(ctx.layout.length), ctx):
             return self._whole(query, key, value, ctx, None)
         chunks = self._chunks(ctx, together=False)
-        mixed = self._chunked(*map(chunks.spread, (query, key, value)), chunks)
+        query, key, value = (chunks.spread(x) for x in (query, key, value))
+        mixed = self._chunked(query, key, value, chunks)
         return chunks.collect(mixed.states), None if ctx.attentions is None else chunks.by_text(mixed.weights, 1)
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -251,9 +251,8 @@ class LshSelfAttention(LocalSelfAttention):
             return self._whole(key, self._unit(key), value, ctx, itself)
         chunks = self._chunks(ctx, together=True)
         order = chunks.sorted(self._order(key.detach(), hashes, chunks, ctx), hashes)
-        mixed = self._chunked(
-            *(order.spread(x) for x in (key, self._unit(key), value)), chunks, hashes, order.place, itself
-        )
+        query, key, value = (order.spread(x) for x in (key, self._unit(key), value))
+        mixed = self._chunked(query, key, value, chunks, hashes, order.place, itself)
         states = order.collect(mixed.states)  # (heads, hashes, tokens, head_size)
         if hashes > 1:
             total = order.collect(mixed.total[..., None])

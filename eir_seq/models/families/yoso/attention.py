@@ -279,9 +279,9 @@ class YosoAttention(Attention):
         """(tokens, heads, size) each of packed texts -> the same."""
         heads = [x.transpose(0, 1)[None] for x in (query, key, value)]
         codes = None if self.config.num_hashes is None else self._codes(torch.stack(heads[:2]))
-        texts = zip(*(x.split(lengths, 2) for x in heads), strict=True)
         of_texts = [None] * len(lengths) if codes is None else codes.split(lengths, 3)
-        mixed = [self._mixed(*text, own, None) for text, own in zip(texts, of_texts, strict=True)]
+        texts = zip(*(x.split(lengths, 2) for x in heads), of_texts, strict=True)
+        mixed = [self._mixed(q, k, v, own, None) for q, k, v, own in texts]
         return torch.cat(mixed, 2)[0].transpose(0, 1)
 
     def _mixed(self, query: Tensor, key: Tensor, value: Tensor, codes: Tensor | None, seen: Tensor | None) -> Tensor:
