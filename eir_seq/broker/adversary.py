@@ -14,6 +14,7 @@ from eir_seq.broker.places import Place
 from eir_seq.broker.projections import mean_states
 from eir_seq.broker.shapes import Shape
 from eir_seq.config.broker import AdversaryConfig
+from eir_seq.models.layers.dropout import Dropout
 
 
 class _Reversal(torch.autograd.Function):
@@ -83,7 +84,7 @@ class Adversary(nn.Module):
         widths = [source_shape.values, *[config.hidden_size] * config.num_layers]
         self.hidden = nn.Sequential()
         for read, given in pairwise(widths):
-            self.hidden.extend([nn.Linear(read, given), nn.GELU(), nn.Dropout(config.dropout)])
+            self.hidden.extend([nn.Linear(read, given), nn.GELU(), Dropout(config.dropout)])
         if head is not None:
             self.head = head(config.hidden_size)
         else:

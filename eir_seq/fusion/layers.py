@@ -17,6 +17,7 @@ from eir_seq.config.fusion import (
     PassThroughFusionConfig,
     ResidualFusionBase,
 )
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.stochastic_depth import StochasticDepth
 
 WIDEST = 256
@@ -43,9 +44,9 @@ class ResidualBlock(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
         self.up = nn.Linear(hidden_size, hidden_size)
         self.activation = nn.GELU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.down = nn.Linear(hidden_size, hidden_size)
-        self.branch_dropout = nn.Dropout(dropout if branch_dropout is None else branch_dropout)
+        self.branch_dropout = Dropout(dropout if branch_dropout is None else branch_dropout)
         self.stochastic_depth = StochasticDepth(stochastic_depth)
         nn.init.zeros_(self.down.weight)
         nn.init.zeros_(self.down.bias)
@@ -124,7 +125,7 @@ class LinearFusion(Fusion):
         super().__init__(sizes, outputs)
         self.output_size = config.hidden_size or self.total_size
         self.project = nn.Linear(self.total_size, self.output_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""
@@ -159,11 +160,11 @@ class MlpResidualFusion(Fusion):
         super().__init__(sizes, outputs)
         self.output_size = config.hidden_size or min(self.total_size, WIDEST)
         unprojected = config.hidden_size is None and self.output_size == self.total_size
-        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.input_dropout = Dropout(config.input_dropout)
         self.project = nn.Identity() if unprojected else nn.Linear(self.total_size, self.output_size)
         self.blocks = ResidualBlocks(config, self.output_size)
         self.final_norm = nn.LayerNorm(self.output_size) if config.output_norm else nn.Identity()
-        self.output_dropout = nn.Dropout(config.output_dropout)
+        self.output_dropout = Dropout(config.output_dropout)
 
     def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""
@@ -177,7 +178,7 @@ class MlpResidualSumFusion(Fusion):
     def __init__(self, config: MlpResidualSumFusionConfig, sizes: dict[str, int], outputs: list[str]) -> None:
         super().__init__(sizes, outputs)
         self.output_size = config.hidden_size or min(max(sizes.values()), WIDEST)
-        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.input_dropout = Dropout(config.input_dropout)
         self.project = nn.ModuleDict(
             {
                 module_key(name): nn.Sequential(nn.LayerNorm(size), nn.Linear(size, self.output_size))
@@ -186,7 +187,7 @@ class MlpResidualSumFusion(Fusion):
         )
         self.blocks = ResidualBlocks(config, self.output_size)
         self.final_norm = nn.LayerNorm(self.output_size) if config.output_norm else nn.Identity()
-        self.output_dropout = nn.Dropout(config.output_dropout)
+        self.output_dropout = Dropout(config.output_dropout)
 
     def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""
@@ -205,7 +206,7 @@ class GatedExpertsFusion(Fusion):
             nn.Sequential(
                 nn.Linear(self.total_size, config.hidden_size),
                 nn.GELU(),
-                nn.Dropout(config.dropout),
+                Dropout(config.dropout),
                 nn.Linear(config.hidden_size, config.hidden_size),
                 *(
                     ResidualBlock(config.hidden_size, config.dropout, config.stochastic_depth)
@@ -217,7 +218,7 @@ class GatedExpertsFusion(Fusion):
         self.gates = nn.ModuleDict(
             {module_key(name): nn.Linear(self.total_size, config.num_experts) for name in outputs}
         )
-        self.output_dropout = nn.Dropout(config.output_dropout)
+        self.output_dropout = Dropout(config.output_dropout)
 
     def forward(self, features: dict[str, Any]) -> dict[str, Tensor]:
         """See `Fusion`."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.grids import FittedGrid, GridEncoder, patches
 from eir_seq.modalities.encoders.options import PatchTransformerOptions
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.positions.absolute import SinusoidalPositions
 from eir_seq.models.output import TokenStates
 
@@ -28,7 +29,7 @@ class PatchTransformerEncoder(GridEncoder):
         else:
             encoded = SinusoidalPositions.sinusoids(torch.arange(self.patches.count), size)
             self.register_buffer("positions", encoded, persistent=False)
-        self.dropout = nn.Dropout(options.position_dropout)
+        self.dropout = Dropout(options.position_dropout)
         width = options.dim_feedforward or 4 * size
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(

@@ -13,6 +13,7 @@ from eir_seq.models.layers.build import Part, Sized
 from eir_seq.models.layers.cache import Cache
 from eir_seq.models.layers.checkpointing import CheckpointsLayers
 from eir_seq.models.layers.context import Bias, Context
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.embeddings import EmbeddingsPlan
 from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.linear import Linear
@@ -113,7 +114,7 @@ class Stack(CheckpointsLayers):
         self.score_bias = plan.score_bias.build() if plan.score_bias else None
         self.position_table = plan.position_table.build() if plan.position_table else None
         self.final_norm = plan.final_norm.build(plan.embeddings.hidden_size) if plan.final_norm else None
-        self.final_dropout = nn.Dropout(plan.final_dropout)
+        self.final_dropout = Dropout(plan.final_dropout)
         self.pooler = plan.pooler.build() if plan.pooler else None
 
     @property

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eir_seq.models.heads.base import Head, Inputs, Targets, classification_loss
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.feed_forward.activations import activation
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.output import ModelOutput
@@ -47,8 +48,8 @@ class SequenceClassification(Head):
         self.dense = Linear(config.hidden_size, config.hidden_size) if config.dense else None
         self.activation = activation(config.dense or "linear")
         self.out = Linear(config.hidden_size, config.num_labels, bias=config.bias)
-        self.dense_dropout = nn.Dropout(config.dense_dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dense_dropout = Dropout(config.dense_dropout)
+        self.dropout = Dropout(config.dropout)
 
     def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:
         """The end of a text is known by its token."""

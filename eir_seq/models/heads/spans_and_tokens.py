@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.models.heads.base import Head, Inputs, Targets, token_loss
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.output import ModelOutput
 
@@ -32,7 +33,7 @@ class TokenClassification(Head):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.out = Linear(config.hidden_size, config.num_labels)
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -64,7 +65,7 @@ class QuestionAnswering(Head):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.out = Linear(config.hidden_size, 2)
 
     def forward(self, output: ModelOutput, inputs: Mapping[str, Any]) -> dict[str, Tensor]:

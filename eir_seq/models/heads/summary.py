@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from eir_seq.models.heads.base import Head, classification_loss
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.feed_forward.activations import activation
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.output import ModelOutput
@@ -65,7 +66,7 @@ class SummaryClassification(Head):
         self.reads_padding = config.reads != "first"
         self.project = Linear(config.hidden_size, config.project) if config.project else None
         self.activation = activation(config.activation or "linear")
-        self.first_dropout, self.last_dropout = nn.Dropout(config.first_dropout), nn.Dropout(config.last_dropout)
+        self.first_dropout, self.last_dropout = Dropout(config.first_dropout), Dropout(config.last_dropout)
         width = config.project or config.hidden_size
         self.out = Linear(width, config.num_labels, bias=config.bias) if config.classify else None
 

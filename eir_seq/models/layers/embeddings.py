@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eir_seq.models.layers.build import Configured, Sized
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.positions.absolute import PositionsConfig
 from eir_seq.models.layers.positions.position_ids import ArangePositionIds, PositionIds
@@ -94,7 +95,7 @@ class Embeddings(Configured):
         self.segments = nn.Embedding(config.num_segments, size) if config.num_segments else None
         self.further = config.further.build(size) if config.further else None
         self.norm = config.norm.build(size) if config.norm else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         projects = config.always_project or size != config.hidden_size
         self.project = Linear(size, config.hidden_size) if projects else None
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eir_seq.models.layers.dropout import Dropout
+
 
 class Lora(nn.Module):
     """scale * b a x, of a rank far below the sizes of the layer that it adapts.
@@ -17,7 +19,7 @@ class Lora(nn.Module):
     def __init__(self, a: nn.Parameter, b: nn.Parameter, *, scale: float, dropout: float) -> None:
         super().__init__()
         self.a, self.b, self.scale = a, b, scale
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @property
     def rank(self) -> int:

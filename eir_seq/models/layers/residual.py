@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from eir_seq.models.layers.build import Part, Sized
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import Dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,8 @@ class Layer(nn.Module):
         self.cross_norm = plan.norm.build(plan.hidden_size) if plan.cross else None
         self.mlp = plan.mlp.build()
         self.mlp_norm = plan.norm.build(plan.hidden_size)
-        self.dropout = nn.Dropout(plan.dropout)
-        self.mixer_dropout = nn.Dropout(plan.dropout if plan.mixer_dropout is None else plan.mixer_dropout)
+        self.dropout = Dropout(plan.dropout)
+        self.mixer_dropout = Dropout(plan.dropout if plan.mixer_dropout is None else plan.mixer_dropout)
         self.skipped = plan.skipped
 
     def skips(self) -> bool:

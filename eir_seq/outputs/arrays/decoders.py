@@ -15,6 +15,7 @@ from eir_seq.errors import Fault, UserError
 from eir_seq.modalities.encoders.layers.locally_connected import LocallyConnected
 from eir_seq.modalities.encoders.layers.patches import Shape
 from eir_seq.modalities.encoders.layers.residual_cnn import Convolution, ConvolutionalBlock, PositionAttention, Size
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.stochastic_depth import StochasticDepth
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs.arrays.decoder_configs import CnnDecoderOptions, LclDecoderOptions
@@ -119,7 +120,7 @@ class LclBlock(nn.Module):
         self.after = nn.Sequential(
             nn.LayerNorm((last, channels)),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             LocallyConnected(last, 1, (channels, channels)),
         )
         self.stochastic_depth = StochasticDepth(stochastic_depth)

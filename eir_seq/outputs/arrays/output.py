@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from eir_seq.config.strict import Strict
 from eir_seq.modalities.encoders.layers.patches import Shape
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.arrays.scale import Scale
 from eir_seq.outputs.base import FittedOutput, TargetRows
 from eir_seq.outputs.files import FileCell
@@ -225,7 +226,7 @@ class Form(ABC):
         """Dropout, then the decoder: fused features (batch, in_features) to (batch, *raw_grid)."""
         config = self.output.config
         decoder = imported(config.model.IMPLEMENTATION)(config.model.model_init_config, in_features, self.raw_grid)
-        return nn.Sequential(nn.Dropout(config.dropout), decoder)
+        return nn.Sequential(Dropout(config.dropout), decoder)
 
     @abstractmethod
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torchmetrics.functional.classification import (
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, row_names
 from eir_seq.outputs.classes.names import class_name, listed, number_of, sorted_classes, threshold_metric
 from eir_seq.outputs.classes.thresholds import best_shifts
@@ -137,7 +138,7 @@ class FittedClassification(FittedOutput):
         shares = shares / shares.sum()
         with torch.no_grad():
             linear.bias.copy_(shares.logit() if self.config.loss == "bce" else shares.log())
-        return nn.Sequential(nn.Dropout(self.config.dropout), linear)
+        return nn.Sequential(Dropout(self.config.dropout), linear)
 
     def loss(self, raw: Tensor, target: Tensor) -> Tensor:
         """Loss of each row, (batch,): weighted and smoothed cross-entropy as torch defines it, focal loss, or BCE.

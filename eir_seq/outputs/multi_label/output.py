@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names
 from eir_seq.outputs.classes.names import class_name, listed, sorted_classes
 from eir_seq.outputs.classes.thresholds import best_shift
@@ -146,7 +147,7 @@ class FittedMultiLabel(FittedOutput):
         weights = [1.0] * len(odds) if self._weights is None else self._weights.tolist()
         with torch.no_grad():
             linear.bias.copy_(torch.tensor([math.log(x * max(w, 1e-3)) for x, w in zip(odds, weights, strict=True)]))
-        return nn.Sequential(nn.Dropout(self.config.dropout), linear)
+        return nn.Sequential(Dropout(self.config.dropout), linear)
 
     def cell_losses(self, raw: Tensor, target: Tensor) -> Tensor:
         """Binary cross-entropy of each cell, (batch, labels); 0 where the target is not known."""

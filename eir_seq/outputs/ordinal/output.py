@@ -19,6 +19,7 @@ from torchmetrics.functional.regression import spearman_corrcoef
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, by_chunks, ids_of, row_names
 from eir_seq.outputs.classes.names import class_name, listed, number_of, sorted_classes
 from eir_seq.outputs.ordinal.config import OrdinalOutputConfig
@@ -110,7 +111,7 @@ class FittedOrdinal(FittedOutput):
         counts = [max(count, 0.1) for count in self._state.counts]  # a level without rows is one tenth of a row wide
         below = [sum(counts[: index + 1]) / sum(counts) for index in range(len(counts) - 1)]
         link = NormalDist().inv_cdf if self.config.link == "probit" else _logit
-        return nn.Sequential(nn.Dropout(self.config.dropout), CumulativeLink(in_features, [link(x) for x in below]))
+        return nn.Sequential(Dropout(self.config.dropout), CumulativeLink(in_features, [link(x) for x in below]))
 
     def log_probabilities(self, raw: Tensor) -> Tensor:
         """The log probability of each level, (rows, levels), of raw outputs (rows, levels - 1)."""

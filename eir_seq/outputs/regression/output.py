@@ -20,6 +20,7 @@ from torchmetrics.functional.regression import (
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of, row_names
 from eir_seq.outputs.regression.config import RegressionOutputConfig
 from eir_seq.outputs.regression.forms import Gaussian, form_of
@@ -128,7 +129,7 @@ class FittedRegression(FittedOutput):
         start = [self.form.start((mean - offset) / scale, spread / scale) for mean, spread, offset, scale in scales]
         with torch.no_grad():
             linear.bias.copy_(torch.tensor(start, dtype=torch.float64).flatten())
-        return nn.Sequential(nn.Dropout(self.config.dropout), linear)
+        return nn.Sequential(Dropout(self.config.dropout), linear)
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
         """Loss of each column, (batch, columns), divided by the number of columns; 0 if there is no target."""

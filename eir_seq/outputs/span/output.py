@@ -17,6 +17,7 @@ from torch.nn import functional
 from eir_seq.config.outputs import NO_ANSWER
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.model import Model
 from eir_seq.models.output import TokenStates
 from eir_seq.models.published_head import published_class, published_head
@@ -46,7 +47,7 @@ class SpanHead(nn.Module):
 
     def __init__(self, in_features: int, dropout: float) -> None:
         super().__init__()
-        self.dropout, self.out = nn.Dropout(dropout), nn.Linear(in_features, 2)
+        self.dropout, self.out = Dropout(dropout), nn.Linear(in_features, 2)
 
     def forward(self, tokens: TokenStates) -> Tensor:
         """(batch, places, 5): see `START`; the places of a row are those of its windows, one after another."""

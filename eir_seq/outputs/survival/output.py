@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, ids_of
 from eir_seq.outputs.survival.config import SurvivalOutputConfig
 from eir_seq.outputs.survival.curves import Floats, Mask, Steps, breslow, kaplan_meier
@@ -125,7 +126,7 @@ class FittedSurvival(FittedOutput):
             hazards = torch.tensor([hazard for event in self.events for hazard in event.hazards])
             with torch.no_grad():
                 linear.bias.copy_(hazards.clamp(1e-4, 1 - 1e-4).logit())
-        return nn.Sequential(nn.Dropout(self.config.dropout), linear)
+        return nn.Sequential(Dropout(self.config.dropout), linear)
 
     def loss_terms(self, raw: Tensor, target: Tensor) -> Tensor:
         """What each row adds to the negative log likelihood of all events, (batch, 1).

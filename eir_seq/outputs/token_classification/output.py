@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from eir_seq.config.strict import Strict
 from eir_seq.errors import Fault, UserError, nearest
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.output import TokenStates
 from eir_seq.outputs.base import FittedOutput, Output, TargetRows, row_names
 from eir_seq.outputs.classes.names import sorted_classes
@@ -39,7 +40,7 @@ class TokenClassificationHead(nn.Module):
 
     def __init__(self, in_features: int, num_tags: int, dropout: float) -> None:
         super().__init__()
-        self.dropout, self.out = nn.Dropout(dropout), nn.Linear(in_features, num_tags)
+        self.dropout, self.out = Dropout(dropout), nn.Linear(in_features, num_tags)
 
     def forward(self, tokens: TokenStates) -> Tensor:
         """(batch, words, tags + 1): scores, and after them 1 for a word, -1 for one that was not read, 0 for none.

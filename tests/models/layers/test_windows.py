@@ -12,6 +12,7 @@ from eir_seq.errors import UserError
 from eir_seq.models import list_models
 from eir_seq.models.families.reformer.lsh_attention import LocalSelfAttention
 from eir_seq.models.families.yoso import attention as bernoulli_attention
+from eir_seq.models.layers.attention import spelled_out
 from eir_seq.models.layers.attention import windows as pieces
 from eir_seq.models.layers.attention.sliding_window import SlidingWindowAttention
 from eir_seq.models.layers.attention.windows import windows
@@ -173,6 +174,7 @@ def test_weights_computed_twice_are_those_that_were_kept(name: str, monkeypatch:
     model, given = built(name).train(), batch(61, 33)
     kept = learned(model, given)
     monkeypatch.setattr(pieces, "KEPT", 0)
+    monkeypatch.setattr(spelled_out, "KEPT", 0)
     agree(learned(model, given), kept)
 
 
@@ -193,10 +195,9 @@ def test_weights_of_long_texts_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> 
     model = built("longformer", attention_probs_dropout_prob=0.1, hidden_dropout_prob=0.0).train()
     given = batch(128)
     with monkeypatch.context() as patch:
-        patch.setattr(pieces, "LEAST_PIECE", 16)
         kept = kept_numbers(model, given)
-        patch.setattr(pieces, "KEPT", 64)
-        assert kept_numbers(model, given) < kept - 2 * 2 * 4 * 128 * 24  # two layers, four heads, weights and masks
+        patch.setattr(spelled_out, "KEPT", 64)
+        assert kept_numbers(model, given) < kept - 2 * 4 * 128 * 24  # two layers, four heads
 
 
 def test_windows_of_each_layer() -> None:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.stochastic_depth import StochasticDepth
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class LocallyConnectedBlock(nn.Module):
             first,
             nn.LayerNorm((self.positions, channels[1])),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             LocallyConnected(self.positions, 1, (channels[1], channels[1])),
         )
         same = width == 1 and channels[0] == channels[1]

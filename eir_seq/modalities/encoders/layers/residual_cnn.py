@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.stochastic_depth import StochasticDepth
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class ConvolutionalBlock(nn.Module):
             first,
             nn.GroupNorm(1, given),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             Convolution((given, given), first.output_size, kernel, dilation=dilation),
         )
         same = read == given and first.output_size == size

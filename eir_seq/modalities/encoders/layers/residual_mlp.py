@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.stochastic_depth import StochasticDepth
 
 
@@ -35,9 +36,9 @@ class ResidualMlp(nn.Module):
                 nn.LayerNorm(hidden_size),
                 nn.Linear(hidden_size, hidden_size),
                 nn.GELU(),
-                nn.Dropout(dropout),
+                Dropout(dropout),
                 nn.Linear(hidden_size, hidden_size),
-                nn.Dropout(dropout),
+                Dropout(dropout),
                 StochasticDepth(stochastic_depth),
             )
             for _ in range(num_layers)

@@ -28,6 +28,7 @@ from eir_seq.models.checkpoint.folder import locate, read_config, read_json_obje
 from eir_seq.models.checkpoint.keymap import LEAVES, Same, for_layers
 from eir_seq.models.initialization import Initialization
 from eir_seq.models.layers.attention.multi_head import Attention
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 from eir_seq.models.layers.positions.position_ids import ArangePositionIds
@@ -70,7 +71,7 @@ class PatchEmbeddings(nn.Module):
         self.whole = nn.Parameter(torch.zeros(1, 1, size))
         self.patches = nn.Conv2d(config.channels, size, side, stride=side)
         self.positions = nn.Parameter(torch.zeros(1, 1 + config.grid[0] * config.grid[1], size))
-        self.dropout = nn.Dropout(config.options.hidden_dropout_prob)
+        self.dropout = Dropout(config.options.hidden_dropout_prob)
 
     def of_pixels(self, pixels: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, 1 + patches, hidden)."""

@@ -23,6 +23,7 @@ from eir_seq.models.heads.sequence_classification import SequenceClassification
 from eir_seq.models.layers.attention.disentangled import DisentangledAttention, Distances, DistanceTable, between_real
 from eir_seq.models.layers.attention.scorer import EagerScorer, Pairs
 from eir_seq.models.layers.build import Part
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 
@@ -143,7 +144,7 @@ class _TalkingHeads(DisentangledAttention):
 
     def __init__(self, config: DisentangledAttention.Config) -> None:
         super().__init__(replace(config, dropout=0.0, scorer=_TalkingScorer()))
-        self.weights_dropout = nn.Dropout(config.dropout)
+        self.weights_dropout = Dropout(config.dropout)
         self.mix_scores = Linear(config.num_heads, config.num_heads, bias=False)
         self.mix_weights = Linear(config.num_heads, config.num_heads, bias=False)
 

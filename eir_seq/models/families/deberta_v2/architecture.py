@@ -25,6 +25,7 @@ from eir_seq.models.initialization import Initialization
 from eir_seq.models.layers.attention.disentangled import DisentangledAttention, Distances
 from eir_seq.models.layers.build import Configured, Part
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.feed_forward.activations import activation
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 
@@ -51,7 +52,7 @@ class ConvolvedLayer(Configured):
         self.conv = nn.Conv1d(size, size, kernel, padding=kernel // 2, groups=plan.groups)
         self.conv_norm = plan.norm.build(size)
         self.activation = activation(plan.activation)
-        self.dropout = nn.Dropout(plan.dropout)
+        self.dropout = Dropout(plan.dropout)
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout, zero at padding -> the same."""

@@ -24,6 +24,7 @@ from eir_seq.models.families.ibert.options import IBertConfig
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import Dropout, drop
 from eir_seq.models.layers.positions.position_ids import InputPositionIds
 
 
@@ -54,7 +55,7 @@ class QuantizedEmbeddings(Configured):
         self.positions = QuantizedEmbedding(c.max_position_embeddings, c.hidden_size, None, whole)
         self.sum, self.unread = Requantize(16, whole), Requantize(16, whole)
         self.norm = IntegerLayerNorm(c.hidden_size, c.layer_norm_eps, c.in_whole_numbers("layernorm"))
-        self.dropout = nn.Dropout(c.hidden_dropout_prob)
+        self.dropout = Dropout(c.hidden_dropout_prob)
         self.requantize = Requantize(8, whole)
 
     @property
@@ -128,7 +129,7 @@ class QuantizedAttention(Attention):
         if (mask := ctx.mask(query.shape[2], key.shape[2], causal=False)) is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights, unit = self.softmax(scores, query_scale * key_scale / root)
-        weights = F.dropout(weights, self.config.dropout, self.training)
+        weights = drop(weights, self.config.dropout, self.training)
         weights = weights if ctx.head_mask is None else weights * ctx.head_mask[:, None, None]
         if ctx.attentions is not None:
             ctx.attentions.append(weights)
@@ -165,7 +166,7 @@ class QuantizedLayer(Configured):
             QuantizedLinear(c.intermediate_size, size, whole),
         )
         self.mlp_sum, self.mlp_norm, self.mlp_range = Requantize(22, whole), norm(), Requantize(8, whole)
-        self.dropout = nn.Dropout(c.hidden_dropout_prob)
+        self.dropout = Dropout(c.hidden_dropout_prob)
         self.integer_gelu = c.in_whole_numbers("gelu")
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:

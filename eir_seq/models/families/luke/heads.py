@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from eir_seq.models.heads.base import Head, Inputs, Targets, token_loss
 from eir_seq.models.heads.language_model import LanguageModel
 from eir_seq.models.layers.build import Sized
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.feed_forward.activations import activation
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.output import ModelOutput
@@ -37,7 +38,7 @@ class EntityClassification(Head):
         super().__init__()
         self.config = config
         parts = {"first": 1, "pair": 2, "spans": 3}[config.reads]
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.out = Linear(parts * config.hidden_size, config.num_labels, bias=config.bias)
 
     def prepare(self, inputs: Inputs, targets: Targets) -> Inputs:

@@ -14,6 +14,7 @@ from eir_seq.models.families.luke.options import LukeConfig
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import LayerNorm
 
@@ -38,7 +39,7 @@ class EntityEmbeddings(Configured):
         self.positions = nn.Embedding(c.max_position_embeddings, size)
         self.segments = nn.Embedding(c.type_vocab_size, size)
         self.norm = LayerNorm.Config(eps=c.layer_norm_eps).build(size)
-        self.dropout = nn.Dropout(c.hidden_dropout_prob)
+        self.dropout = Dropout(c.hidden_dropout_prob)
 
     def forward(self, features: dict[str, Tensor], text: nn.Module) -> tuple[Tensor, Tensor | None] | None:  # noqa: ARG002
         """`entity_ids` (batch, entities), `entity_position_ids` (batch, entities, mention), -1 where it is shorter.

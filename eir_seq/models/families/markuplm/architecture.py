@@ -16,6 +16,7 @@ from eir_seq.models.families.bert.keymap import bert_rows
 from eir_seq.models.families.bert.plan import bert_plan
 from eir_seq.models.families.markuplm.options import MarkupLMConfig
 from eir_seq.models.layers.build import Configured
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.positions.position_ids import InputPositionIds
 
@@ -44,7 +45,7 @@ class XPathEmbedding(Configured):
         self.tags = nn.ModuleList(nn.Embedding(config.tags, unit) for _ in range(depth))
         self.subscripts = nn.ModuleList(nn.Embedding(config.subscripts, unit) for _ in range(depth))
         self.up, self.down = Linear(depth * unit, 4 * size), Linear(4 * size, size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, features: dict[str, Tensor], positions: Tensor) -> Tensor:
         """`xpath_tags_seq`, `xpath_subs_seq`: (..., depth), padding where left out -> (..., size)."""

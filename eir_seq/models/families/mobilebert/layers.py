@@ -14,6 +14,7 @@ from eir_seq.models.families.mobilebert.options import MobileBertConfig
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.build import Configured, Sized
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.feed_forward.mlp import Mlp
 from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.linear import Linear
@@ -71,7 +72,7 @@ class TrigramEmbeddings(Configured):
         self.segments = nn.Embedding(c.type_vocab_size, c.hidden_size)
         self.project = Linear(c.embedding_size * (3 if self.trigram else 1), c.hidden_size) if widens(c) else None
         self.norm = mobilebert_norm(c, eps=1e-5).build(c.hidden_size)
-        self.dropout = nn.Dropout(c.hidden_dropout_prob)
+        self.dropout = Dropout(c.hidden_dropout_prob)
 
     def forward(
         self,
@@ -150,7 +151,7 @@ class BottleneckLayer(Configured):
         )
         self.output = Linear(inner, c.hidden_size) if narrows else None
         self.output_norm = norm.build(c.hidden_size) if narrows else None
-        self.dropout = nn.Dropout(c.hidden_dropout_prob)
+        self.dropout = Dropout(c.hidden_dropout_prob)
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""

@@ -13,6 +13,7 @@ from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.attention.scorer import Pairs, Scored, Scorer
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.linear import Linear
 
@@ -40,7 +41,7 @@ class Prompts(Configured):
         self.table = nn.Embedding(config.length, config.hidden_size)
         self.up = Linear(config.hidden_size, config.inner_size)
         self.down = Linear(config.inner_size, 2 * config.num_layers * config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self) -> Tensor:
         """(layers, 2, heads, length, head_size): the keys and the values of each layer."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from eir_seq.models.backbones.stack import StackPlan
 from eir_seq.models.families.bert.architecture import bert_like
@@ -16,6 +15,7 @@ from eir_seq.models.families.nezha.options import NezhaConfig
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.attention.scorer import EagerScorer, Pairs
 from eir_seq.models.layers.context import Bias, Context
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.positions.absolute import SinusoidalPositions
 from eir_seq.models.layers.positions.relative import distances
 
@@ -26,7 +26,7 @@ class DistanceScorer(EagerScorer):
 
     def attend(self, attention: Any, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """See `Scorer`."""
-        return self.mix(attention, F.dropout(self.weights(attention, query, key, pairs), pairs.dropout), value)
+        return self.mix(attention, drop(self.weights(attention, query, key, pairs), pairs.dropout), value)
 
     def mix(self, attention: Any, weights: Tensor, value: Tensor) -> Tensor:
         """See `Scorer`."""

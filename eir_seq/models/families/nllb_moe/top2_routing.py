@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.moe.experts import Experts, Times, router_scores
 
@@ -33,7 +34,7 @@ class BiasedExperts(Experts):
         super().__init__(config)
         self.up_bias = nn.Parameter(torch.empty(config.count, config.inner_size))
         self.down_bias = nn.Parameter(torch.empty(config.count, config.hidden_size))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def _through(self, rows: Tensor, times: Times) -> Tensor:
         out = super()._through(rows, times)

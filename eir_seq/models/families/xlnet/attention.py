@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.attention.scorer import Pairs
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.positions.relative import by_distance
 
@@ -112,7 +112,7 @@ class RelativeAttention(Attention):
         scorer, pairs = self.config.scorer, Pairs(look, bias, dropout=dropout)
         if ctx.attentions is None and ctx.head_mask is None:
             return scorer.attend(self, query, key, value, pairs)
-        weights = F.dropout(scorer.weights(self, query, key, pairs), dropout)
+        weights = drop(scorer.weights(self, query, key, pairs), dropout)
         if ctx.head_mask is not None:
             weights = weights * ctx.head_mask[:, None, None]
         if ctx.attentions is not None:

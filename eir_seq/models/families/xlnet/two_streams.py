@@ -13,6 +13,7 @@ from eir_seq.models.backbones.stack import check_mask
 from eir_seq.models.families.xlnet.attention import StreamContext
 from eir_seq.models.layers.checkpointing import CheckpointsLayers
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.embeddings import Embeddings
 from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.positions.absolute import SinesThenCosines
@@ -78,7 +79,7 @@ class TwoStreams(CheckpointsLayers):
         self.pack = True
         self.embeddings = _Embeddings(plan.embeddings)
         self.layers = nn.ModuleList(layer.build() for layer in plan.layers)
-        self.dropout = nn.Dropout(plan.dropout)
+        self.dropout = Dropout(plan.dropout)
 
     def forward(
         self,

@@ -11,6 +11,7 @@ from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.attention.scorer import Pairs, Scored, Scorer
 from eir_seq.models.layers.build import Configured, Sized
 from eir_seq.models.layers.context import Bias, Context
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.positions.relative import by_distance
 
@@ -126,7 +127,7 @@ class DisentangledAttention(Attention):
             Linear(config.hidden_size, inner, bias=config.position_bias) if own and config.by_query else None
         )
         self.position_query = Linear(config.hidden_size, inner) if own and config.by_key else None
-        self.position_dropout = nn.Dropout(config.position_dropout)
+        self.position_dropout = Dropout(config.position_dropout)
 
     def _bias(self, ctx: Context) -> Bias | None:
         distances, table, longest = self.config.distances_of, ctx.position_table, ctx.layout.length

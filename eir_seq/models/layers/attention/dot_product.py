@@ -8,7 +8,9 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from eir_seq.errors import Fault, UserError
+from eir_seq.models.layers.attention import spelled_out
 from eir_seq.models.layers.build import Configured
+from eir_seq.models.layers.dropout import drop
 
 EAGER, SDPA, FLASH = IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
 """Documented names: scores and weights spelled out; torch's choice of a kernel; its flash kernel."""
@@ -53,29 +55,43 @@ class DotProduct(Configured):
             if mask is not None:
                 hidden = torch.finfo(scores.dtype).min
                 scores = scores.masked_fill(~mask, hidden) if mask.dtype == torch.bool else scores + mask
-            return F.dropout(scores.softmax(-1), dropout).to(value.dtype) @ value
-        shared = bool(query.shape[-3] != key.shape[-3])
+            return drop(scores.softmax(-1), dropout).to(value.dtype) @ value
         if self.attn_implementation == FLASH:
             if query.dtype not in (torch.float16, torch.bfloat16):
                 found = str(query.dtype).removeprefix("torch.")
                 message = f"{FLASH!r} computes in float16 or bfloat16, not in {found}"
                 raise UserError(Fault("attn_implementation", f"{message}; load with dtype=torch.bfloat16, or autocast"))
             with sdpa_kernel(UNMASKED if mask is None else MASKED, set_priority=True):
-                return _kernel(query, key, value, mask, dropout, scale, causal, shared)
-        return _kernel(query, key, value, mask, dropout, scale, causal, shared)
+                return kernel(query, key, value, mask, dropout, scale, causal=causal)
+        return kernel(query, key, value, mask, dropout, scale, causal=causal)
 
 
-def _kernel(
+def kernel(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
     dropout: float,
     scale: float,
+    *,
     causal: bool,
-    shared: bool,
 ) -> Tensor:
+    """Torch's, or what is faster, see `DotProduct._product`; here a mask may come on top of `causal`."""
+    if query.dim() == 4 and spelled_out.serves(query, mask, dropout):
+        return spelled_out.attention(query, key, value, mask, dropout, scale, causal=causal)
+    if causal and mask is not None:
+        past = causal_mask(query, key)
+        mask = mask & past if mask.dtype is torch.bool else mask.masked_fill(~past, torch.finfo(mask.dtype).min)
+        causal = False
+    shared = bool(query.shape[-3] != key.shape[-3])
     return F.scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale=scale, enable_gqa=shared)
+
+
+def in_dtype(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores, in their dtype; its smallest numbers stay finite."""
+    if mask.dtype is dtype:
+        return mask
+    return mask.clamp(min=max(torch.finfo(x).min for x in (dtype, mask.dtype))).to(dtype)
 
 
 def causal_mask(query: Tensor, key: Tensor) -> Tensor:

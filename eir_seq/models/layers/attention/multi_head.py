@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eir_seq.models.layers.attention.dot_product import FLASH, DotProduct
+from eir_seq.models.layers.attention.dot_product import FLASH, SDPA, DotProduct
+from eir_seq.models.layers.attention.packed import packed_attention
 from eir_seq.models.layers.attention.scorer import Pairs, Scorer
 from eir_seq.models.layers.attention.windows import windows
 from eir_seq.models.layers.build import Part
 from eir_seq.models.layers.context import Bias, Context
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.norms.layer_norm import HeadNorm
 from eir_seq.models.layers.positions.alibi import Alibi
@@ -165,7 +168,7 @@ class Attention(DotProduct):
         if weights_wanted is None and head_mask is None:
             return scorer.attend(self, query, key, value, pairs).transpose(1, 2).flatten(2)
         weights = scorer.weights(self, query, key, pairs)
-        dropped = F.dropout(weights, dropout)
+        dropped = drop(weights, dropout)
         if head_mask is not None:
             dropped = dropped * head_mask[:, None, None]
             weights = weights * head_mask[:, None, None]
@@ -184,9 +187,13 @@ class Attention(DotProduct):
         causal = self.config.causal and not self.crosses
         queries, keys = ctx.layout, ctx.memory_layout if self.crosses else ctx.layout
         assert keys is not None
-        scorer, mixed = self.config.scorer, []
+        scorer, biases, mixed = self.config.scorer, self._biases(ctx), []
+        if scorer.plain and self.attn_implementation == SDPA and not any(biases):
+            lengths, window = (queries.lengths, keys.lengths), self.config.window
+            how: dict[str, Any] = {"causal": causal, "window": window, "dropout": dropout, "scale": self.scale}
+            return packed_attention(query, key, value, *lengths, **how).flatten(1)
         texts = zip(query.split(queries.lengths), key.split(keys.lengths), value.split(keys.lengths), strict=True)
-        for text, bias in zip(texts, self._biases(ctx), strict=True):
+        for text, bias in zip(texts, biases, strict=True):
             q, k, v = (x.transpose(0, 1)[None] for x in text)
             if self.config.window:
                 assert bias is None, "windows have no biases"

@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.dot_product import EAGER, IMPLEMENTATIONS, causal_mask
+from eir_seq.models.layers.dropout import drop
 
 
 class Pairs(NamedTuple):
@@ -63,6 +63,11 @@ class Scorer:
         """Which attention implementations can compute it."""
         return IMPLEMENTATIONS
 
+    @property
+    def plain(self) -> bool:
+        """Whether `attend` is that of all scorers, so that texts may be packed for it."""
+        return type(self).attend is Scorer.attend
+
     def attend(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """Queries, keys and values -> (batch, heads, queries, head_size)."""
         mask, causal = pairs.mask, pairs.causal
@@ -75,7 +80,7 @@ class Scorer:
 
     def attend_eagerly(self, attention: Scored, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """The same by way of the weights, for scorers that no kernel can compute."""
-        weights = F.dropout(self.weights(attention, query, key, pairs), pairs.dropout).to(value.dtype)
+        weights = drop(self.weights(attention, query, key, pairs), pairs.dropout).to(value.dtype)
         return self.mix(attention, weights, value.repeat_interleave(query.shape[1] // value.shape[1], 1))
 
     def weights(self, attention: Scored, query: Tensor, key: Tensor, pairs: Pairs) -> Tensor:

@@ -12,8 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from eir_seq.models.layers.attention.dot_product import SDPA
+from eir_seq.models.layers.attention.packed import packed_attention
 from eir_seq.models.layers.attention.windows import KEPT, InPieces, in_layout, piece, starts, texts_of
 from eir_seq.models.layers.context import Context, look_mask
+from eir_seq.models.layers.dropout import drop
+from eir_seq.models.layers.layout import Layout
 from eir_seq.models.layers.linear import Linear
 
 
@@ -82,6 +86,8 @@ class SlidingWindowAttention(InPieces):
         layout = ctx.layout
         marked: Globals = ctx.once("globals", lambda: Globals.of(ctx))
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
+        if marked.place is None and self._in_few_calls(ctx):
+            return self.out(self._packed(query, key, value, layout))
         mixed = self._local(query, key, value, marked, ctx)
         if layout.mask is not None and not layout.packed:
             mixed = mixed * layout.mask[..., None]  # as published
@@ -97,6 +103,20 @@ class SlidingWindowAttention(InPieces):
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_size))
+
+    def _in_few_calls(self, ctx: Context) -> bool:
+        """Whether `packed_attention` computes what is wanted: every token is real, and no weights are asked for."""
+        plain = ctx.attentions is None and ctx.head_mask is None and not torch.compiler.is_compiling()
+        return plain and self.attn_implementation == SDPA and (ctx.layout.packed or ctx.layout.mask is None)
+
+    def _packed(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+        """(..., heads, head_size) each -> (..., hidden)."""
+        lengths = layout.lengths if layout.packed else (layout.length,) * layout.batch
+        dropout = self.config.dropout if self.training else 0.0
+        packed = (x if layout.packed else x.flatten(0, 1) for x in (query, key, value))
+        window = self.config.reach + 1
+        mixed = packed_attention(*packed, lengths, lengths, window=window, dropout=dropout, scale=self.scale)
+        return mixed.flatten(1).view(*query.shape[:-2], -1)
 
     def _local(self, query: Tensor, key: Tensor, value: Tensor, marked: Globals, ctx: Context) -> Tensor:
         """(..., heads, head_size) each -> (..., hidden)."""
@@ -185,7 +205,7 @@ class SlidingWindowAttention(InPieces):
                 if ctx.global_attentions is not None:
                     used = real[:, None, :, None]
                     ctx.global_attentions.append((weights * used).transpose(-1, -2))
-                mixed = F.dropout(weights, dropout) @ value
+                mixed = drop(weights, dropout) @ value
         return mixed.transpose(1, 2).flatten(2)
 
     def _folded(self, query: Tensor, states: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
@@ -202,6 +222,6 @@ class SlidingWindowAttention(InPieces):
         scores = scores * self.scale
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        weights = F.dropout(scores.softmax(-1), dropout)
+        weights = drop(scores.softmax(-1), dropout)
         mixed = torch.einsum("bhgc,hdc->bhgd", weights @ states[:, None], value_weight)
         return mixed + weights.sum(-1, keepdim=True) * self._heads(self.value_global.bias)[None, :, None]

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from eir_seq.models.layers.attention.dot_product import EAGER, DotProduct
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.layout import Layout
 
 LEAST_PIECE = 128
@@ -116,7 +117,7 @@ class InPieces(DotProduct):
         weights = scores.softmax(-1)
         if ctx.head_mask is not None:
             weights = weights * ctx.head_mask[:, None, None]
-        return F.dropout(weights, dropout) @ _joined(values), weights
+        return drop(weights, dropout) @ _joined(values), weights
 
     def _slide(
         self,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from eir_seq.models.layers.build import Configured
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.feed_forward.activations import activation
 from eir_seq.models.layers.linear import Linear
 
@@ -31,7 +32,7 @@ class Mlp(Configured):
         self.up = Linear(config.hidden_size, config.inner_size, bias=config.bias)
         self.down = Linear(config.inner_size, config.hidden_size, bias=config.bias)
         self.activation = activation(config.activation)
-        self.inner_dropout = nn.Dropout(config.inner_dropout)
+        self.inner_dropout = Dropout(config.inner_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., hidden) -> (..., hidden)."""

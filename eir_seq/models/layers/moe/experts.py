@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from eir_seq.models.layers.build import Configured
+from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.feed_forward.activations import activation
 from eir_seq.models.layers.linear import Linear, linear, product
 
@@ -109,7 +110,7 @@ class Experts(Configured):
         self.up = nn.Parameter(torch.empty(inward))
         self.down = nn.Parameter(torch.empty(config.count, config.hidden_size, config.inner_size))
         self.activation = activation(config.activation)
-        self.inner_dropout = nn.Dropout(config.inner_dropout)
+        self.inner_dropout = Dropout(config.inner_dropout)
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """Weighted sums over the experts of each token.
