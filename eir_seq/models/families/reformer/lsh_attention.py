@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from eir_seq.models.families.reformer.chunks import Chunks
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.precision import at_least_float32
 
@@ -212,7 +213,7 @@ class LocalSelfAttention(Configured):
             assert columns is not None
             scores = scores.masked_fill_(rows == columns, itself)
         weights, total = _Softmax.apply(at_least_float32(scores))
-        dropped = F.dropout(weights, self.config.dropout, self.training)
+        dropped = drop(weights, self.config.dropout, self.training)
         return Mixed(dropped.to(value.dtype) @ value, weights, total)
 
 
