@@ -33,7 +33,7 @@ def test_the_choice_of_the_first_session_stays(tmp_path: Path) -> None:
         manifest_of(tmp_path).write()
     with used(NEVER):
         later = manifest_of(tmp_path)
-        assert later.kernels.least == RULE.least
+        assert later.products.least == RULE.least
         later.write()
     assert json.loads((tmp_path / "manifest.json").read_text())["products"]["least"]["output"] == [22, 22]
 
@@ -44,7 +44,7 @@ def test_on_another_machine_it_is_that_machines(tmp_path: Path, monkeypatch: pyt
     for place in (manifest_module, module):
         monkeypatch.setattr(place, "machine_name", lambda: "another one")
     with used(NEVER):
-        assert manifest_of(tmp_path).kernels.least == NEVER.least
+        assert manifest_of(tmp_path).products.least == NEVER.least
 
 
 def test_the_environment_decides_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,13 +52,13 @@ def test_the_environment_decides_all_the_same(tmp_path: Path, monkeypatch: pytes
         manifest_of(tmp_path).write()
     monkeypatch.setenv("EIR_SEQ_ONEDNN", "0")
     module._chosen.cache_clear()
-    assert manifest_of(tmp_path).kernels.least == NEVER.least
+    assert manifest_of(tmp_path).products.least == NEVER.least
     module._chosen.cache_clear()
 
 
 def test_damage_is_reported(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"products": {"least": 3}}))
-    with pytest.raises(UserError, match=r"manifest.json: is damaged \(kernels\)"):
+    with pytest.raises(UserError, match=r"manifest.json: is damaged \(products\)"):
         manifest_of(tmp_path)
 
 
@@ -70,7 +70,7 @@ def test_a_run_computes_with_what_its_manifest_says(tmp_path: Path, monkeypatch:
         seen.append(kernels())
         raise RunFailed("far enough")
 
-    monkeypatch.setattr(RunManifest, "_kernels_of", lambda *_: choice)
+    monkeypatch.setattr(RunManifest, "_products_of", lambda *_: choice)
     monkeypatch.setattr(run_module._Run, "_execute", execute)
     with used(NEVER), pytest.raises(RunFailed):
         run_module.train(table_experiment(tmp_path))

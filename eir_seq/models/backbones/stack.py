@@ -184,18 +184,20 @@ class Stack(CheckpointsLayers):
                 raise ValueError("encoder_hidden_states: no layer of this model attends to another side")
             memory = memory.to(self.embeddings.tokens.weight.dtype)
             memory_layout = Layout.padded(memory.shape[0], memory.shape[1], encoder_attention_mask)
+        keys = None if attention_mask is None else attention_mask.bool()
         packs = self._packs(cache, device, head_mask, cross_attn_head_mask, output_attentions)
         if packs and (not self.plan.packs_right_padding_only or layout.right_padded):
             layout = layout.without_padding(inner_padding=self.plan.packs_inner_padding)
-            if layout.packed and memory_layout is not None:
-                memory_layout = self._packed_memory(memory_layout, device)
+            keys = None if layout.mask is None else keys  # kernels are faster without a mask
+            if memory_layout is not None:
+                memory_layout = self._packed_memory(memory_layout, device, packs=layout.packed)
         if position_ids is None:
             position_ids = self.embeddings.numbering(shape, input_ids, attention_mask, start, device)
         positions = layout.pack(position_ids.expand(shape))
         ctx = Context(
             layout=layout,
             positions=positions,
-            keys=None if attention_mask is None else attention_mask.bool(),
+            keys=keys,
             cache=cache,
             memory=None if memory_layout is None else memory_layout.pack(memory),  # type: ignore[arg-type]
             memory_layout=memory_layout,
@@ -292,7 +294,10 @@ class Stack(CheckpointsLayers):
         )
 
     @staticmethod
-    def _packed_memory(memory: Layout, device: torch.device) -> Layout:
+    def _packed_memory(memory: Layout, device: torch.device, *, packs: bool) -> Layout:
+        """The memory's layout for queries that are packed or not: without a mask where that says nothing."""
+        if not packs:
+            return Layout(memory.batch, memory.length) if memory.mask is None or bool(memory.mask.all()) else memory
         full = memory.mask if memory.mask is not None else torch.ones(memory.batch, memory.length, device=device).bool()
         index = full.flatten().nonzero().squeeze(1)
         return Layout(memory.batch, memory.length, full, index, tuple(full.sum(1).tolist()))

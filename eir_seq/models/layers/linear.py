@@ -89,6 +89,19 @@ class _Product(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(..., in) and (out, in) -> x W^T + b by the faster kernel, with gradients."""
+    if (
+        not torch.compiler.is_compiling()  # first: dynamic graphs must not depend on the requested sizes
+        and _takes_onednn(kernels(), x, weight)
+        and weight.is_contiguous()
+        and not torch.is_autocast_enabled("cpu")
+    ):
+        product: Tensor = _Product.apply(x.contiguous(), weight, bias)
+        return product
+    return F.linear(x, weight, bias)
+
+
 class Linear(nn.Linear):
     """x W^T + b, and what an adapter adds, where there is one.
 
@@ -103,21 +116,10 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        product = self._product(x)
+        product = linear(x, self.weight, self.bias)
         return product if self.lora is None else product + self.lora(x)
 
     @property
     def whole_weight(self) -> Tensor:
         """(out, in): the weight and what an adapter adds to it."""
         return self.weight if self.lora is None else self.weight + self.lora.delta()
-
-    def _product(self, x: Tensor) -> Tensor:
-        if (
-            not torch.compiler.is_compiling()  # first: dynamic graphs must not depend on the requested sizes
-            and _takes_onednn(kernels(), x, self.weight)
-            and self.weight.is_contiguous()
-            and not torch.is_autocast_enabled("cpu")
-        ):
-            product: Tensor = _Product.apply(x.contiguous(), self.weight, self.bias)
-            return product
-        return F.linear(x, self.weight, self.bias)

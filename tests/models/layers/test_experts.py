@@ -70,14 +70,14 @@ def test_an_expert_without_tokens_costs_nothing(monkeypatch: pytest.MonkeyPatch)
     """Only the experts that are chosen are computed, each for its own tokens."""
     sizes = []
 
-    def counted(x: Tensor, weight: Tensor) -> Tensor:
+    def counted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         sizes.append(len(x))
-        return x @ weight.t()
+        return F.linear(x, weight, bias)
 
-    monkeypatch.setattr("eir_seq.models.layers.moe.experts.product", counted)
+    monkeypatch.setattr("eir_seq.models.layers.moe.experts.linear", counted)
     with torch.no_grad():
         experts(8, gated=True)(numbers(5, 6), torch.tensor([[1], [1], [6], [1], [6]]), torch.ones(5, 1))
-    assert sizes == [3, 2] * 3
+    assert sizes == [3, 3, 3, 2, 2, 2]
 
 
 def test_no_tokens_at_all() -> None:

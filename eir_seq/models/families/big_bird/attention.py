@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.attention.scorer import Pairs
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import drop
 
 if TYPE_CHECKING:
     import numpy
@@ -144,7 +145,7 @@ class BlockSparseAttention(Attention):
         if ctx.attentions is None:
             return scorer.attend(self, query, key, value, pairs), None
         weights = scorer.weights(self, query, key, pairs)
-        return F.dropout(weights, dropout).to(value.dtype) @ value, weights
+        return drop(weights, dropout).to(value.dtype) @ value, weights
 
     def _published(self, ends: Tensor | None, rows: Tensor | None, visible: VisibleBlocks, ctx: Context) -> Tensor:
         """Weights as in transformers: (batch, heads, length, length), of a block that counts several times once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,34 @@ def transform_matrix(size: int) -> Tensor:
     places = torch.arange(size, dtype=torch.float64)
     angles = -2 * torch.pi * (places[:, None] * places[None] % size) / size
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+
+
+class _RealTransform(torch.autograd.Function):
+    """The real part of the transform of (batch, tokens, channels): cos(tokens) x cos(channels) - sin(tokens) x sin(..).
+
+    That is a symmetric matrix, so gradients are transformed in the same way. Of real numbers, half of the channels are
+    enough: the others have those of the mirrored token, conjugate.
+    """
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        half = torch.fft.rfft2(x, dim=(1, 2)).real
+        rest = x.shape[2] - half.shape[2]
+        mixed = torch.empty_like(x, memory_format=torch.contiguous_format)
+        mixed[:, :, : half.shape[2]] = half
+        mirrored = half[:, :, 1 : rest + 1].flip(2)
+        mixed[:, :1, half.shape[2] :] = mirrored[:, :1]
+        mixed[:, 1:, half.shape[2] :] = mirrored[:, 1:].flip(1)
+        return mixed
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Gradients need nothing of it."""
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        mixed: Tensor = _RealTransform.apply(gradients[0])
+        return mixed
 
 
 class Fourier(Configured):
@@ -44,7 +73,10 @@ class Fourier(Configured):
             raise ValueError("this architecture mixes tokens without attention: no head_mask, no output_attentions")
         wide = x if x.dtype == torch.float64 else x.float()
         if self.config.matrix_length != x.shape[1]:
-            return torch.fft.fft2(wide, dim=(1, 2)).real.to(x.dtype)
+            if torch.compiler.is_compiling():
+                return torch.fft.fft2(wide, dim=(1, 2)).real.to(x.dtype)
+            transformed: Tensor = _RealTransform.apply(wide)
+            return transformed.to(x.dtype)
         tokens, channels = ctx.once("matrices", lambda: [transform_matrix(n).to(x.device) for n in x.shape[1:]])
         mixed: Tensor = (tokens @ wide.to(tokens.dtype) @ channels).real.to(x.dtype)
         return mixed

@@ -12,6 +12,7 @@ from eir_seq.models.families.mega.moving_average import ExponentialMovingAverage
 from eir_seq.models.families.mega.text_dropout import TextDropout
 from eir_seq.models.layers.build import Configured, Part
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.feed_forward.activations import activation
 from eir_seq.models.layers.left_aligned import LeftAligned
 from eir_seq.models.layers.linear import Linear
@@ -196,4 +197,4 @@ class MegaAttention(Configured):
         return weights if ctx.head_mask is None else weights * ctx.head_mask
 
     def _dropped(self, weights: Tensor) -> Tensor:
-        return F.dropout(weights, self.config.weight_dropout, self.training)
+        return drop(weights, self.config.weight_dropout, self.training)

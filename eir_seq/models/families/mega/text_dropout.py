@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.layout import Layout
 
 
@@ -19,8 +19,8 @@ class TextDropout(nn.Module):
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """States of the layout -> the same."""
         if not self.by_channel or not self.training:
-            return F.dropout(x, self.rate, self.training)
-        kept = F.dropout(x.new_ones(layout.batch, x.shape[-1]), self.rate)
+            return drop(x, self.rate, self.training)
+        kept = drop(x.new_ones(layout.batch, x.shape[-1]), self.rate)
         if layout.packed:
             return x * kept.repeat_interleave(torch.tensor(layout.lengths, device=x.device), 0)
         return x * kept[:, None]

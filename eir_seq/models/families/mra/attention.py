@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.left_aligned import LeftAligned
 from eir_seq.models.layers.precision import at_least_float32
 
@@ -88,14 +88,14 @@ class MraAttention(Attention):
             peak = peak.scatter_reduce(0, slot[:, None].expand_as(best), best, "amax")
         weights = (fine - peak[slot].unflatten(0, pairs.shape)[..., None]).exp()
         dropout = self.config.dropout if self.training else 0.0
-        own = F.dropout(weights, dropout) @ value[text, of_key]
+        own = drop(weights, dropout) @ value[text, of_key]
         total = torch.zeros_like(peak).index_add(0, slot, weights.sum(-1).flatten(0, 1)).view(query.shape[:3])
         mixed = torch.zeros_like(query.flatten(0, 1)).index_add(0, slot, own.flatten(0, 1)).view(query.shape)
         if self.config.coarse_rest:
             weights = (coarse - greatest).exp().masked_fill(chosen | ~there, 0) * sizes[:, None]
             relative = (greatest - peak.view(query.shape[:3])).exp()
             total = total + relative * weights.sum(-1, keepdim=True)
-            mixed = mixed + relative[..., None] * (F.dropout(weights, dropout) @ mean_value)[:, :, None]
+            mixed = mixed + relative[..., None] * (drop(weights, dropout) @ mean_value)[:, :, None]
         return mixed / (total + TINY)[..., None]
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.linear import Linear
-from eir_seq.models.layers.moe.experts import Experts, router_scores
+from eir_seq.models.layers.moe.experts import Experts, Times, router_scores
 
 Second = Literal["all", "sampling", "random"]
 
@@ -36,10 +36,8 @@ class BiasedExperts(Experts):
         self.down_bias = nn.Parameter(torch.empty(config.count, config.hidden_size))
         self.dropout = Dropout(config.dropout)
 
-    def _through(self, rows: Tensor, experts: Tensor, counts: Tensor) -> Tensor:
-        own = experts.clamp(max=self.count - 1)
-        inner = self.activation(self._product(rows, self.up, counts) + self.up_bias[own])
-        out = self._product(self.inner_dropout(inner), self.down, counts) + self.down_bias[own]
+    def _through(self, rows: Tensor, times: Times) -> Tensor:
+        out = super()._through(rows, times)
         return self.dropout(out) if self.training else out * (1 - self.dropout.p)
 
 

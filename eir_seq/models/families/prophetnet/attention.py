@@ -6,12 +6,23 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from eir_seq.models.layers.attention.multi_head import Attention
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.linear import Linear
 from eir_seq.models.layers.positions.relative import distance_buckets
+
+BLOCK = 128
+"""Queries that are taken at a time: few enough that those do not see many keys which come after all of them."""
+
+
+def _ends(real: Tensor | None, batch: int, keys: int) -> list[int]:
+    """Keys of each text up to its last real one."""
+    if real is None:
+        return [keys] * batch
+    ends: list[int] = (real * torch.arange(1, keys + 1, device=real.device)).amax(1).clamp(min=1).tolist()
+    return ends
 
 
 class NgramAttention(Attention):
@@ -50,24 +61,75 @@ class NgramAttention(Attention):
             key, value = ctx.cache.extend(self, key, value)
         queries, keys = query.shape[3], key.shape[2]
         look, buckets = ctx.once(("streams", queries, keys), lambda: self._places(queries, keys, x.device))
-        if ctx.keys is not None:
-            look = look & ctx.keys[:, None, None, None]
-        biases, query = self._biases_by_bucket(x), query * self.scale
-        scores = query @ key[:, None].transpose(-1, -2)
-        scores = scores + biases.gather(-1, buckets.expand(*biases.shape[:4], keys))
+        of_text = query * self.scale, own_key, own_value, self._biases_by_bucket(x)
+        wanted = ctx.cache is not None or ctx.attentions is not None or ctx.head_mask is not None
+        if wanted or x.device.type != "cpu" or torch.compiler.is_compiling():
+            look = look if ctx.keys is None else look & ctx.keys[:, None, None, None]
+            mixed = self._read(*of_text, key, value, look, buckets, ctx)
+        else:
+            ends = ctx.once("ends of keys", lambda: _ends(ctx.keys, *key.shape[::2]))
+            mixed = torch.stack(
+                [
+                    self._read_text(*text, (look, buckets, None if ctx.keys is None else ctx.keys[number], end), ctx)
+                    for number, (*text, end) in enumerate(zip(*of_text, key, value, ends, strict=True))
+                ]
+            )
+        return self.out(mixed.transpose(2, 3).flatten(3).flatten(1, 2))
+
+    def _read_text(
+        self,
+        query: Tensor,
+        own_key: Tensor,
+        own_value: Tensor,
+        biases: Tensor,
+        key: Tensor,
+        value: Tensor,
+        seen: tuple[Tensor, Tensor, Tensor | None, int],
+        ctx: Context,
+    ) -> Tensor:
+        """See `_read`, of one text, some of its queries at a time with the keys that they may see."""
+        look, buckets, real, end = seen
+        found = []
+        for start in range(0, query.shape[2], BLOCK):
+            rows, last = slice(start, start + BLOCK), min(start + BLOCK, end)
+            some = [x[:, :, rows] for x in (query, own_key, own_value, biases)]
+            see = look[:, :, rows, :last]
+            see = see if real is None else see & real[:last]
+            found.append(self._read(*some, key[:, :last], value[:, :last], see, buckets[:, :, rows, :last], ctx))
+        return torch.cat(found, 2)
+
+    def _read(
+        self,
+        query: Tensor,
+        own_key: Tensor,
+        own_value: Tensor,
+        biases: Tensor,
+        key: Tensor,
+        value: Tensor,
+        look: Tensor,
+        buckets: Tensor,
+        ctx: Context,
+    ) -> Tensor:
+        """Queries and what is their own (..., streams, heads, queries, head_size) -> sums of what they see, alike.
+
+        `biases`: (..., streams, heads, queries, buckets). `key`, `value`: (..., heads, keys, head_size). `look` and
+        `buckets`: (..., streams, 1, queries, keys), which of them a query sees and its bucket.
+        """
+        key, value, keys = key.unsqueeze(-4), value.unsqueeze(-4), key.shape[-2]
+        scores = query @ key.transpose(-1, -2)
+        scores = scores + biases.gather(-1, buckets.expand(*biases.shape[:-1], keys))
         itself = (query * own_key).sum(-1, keepdim=True) + biases[..., :1]
-        reads = torch.arange(self.config.streams, device=x.device)[:, None, None, None] == 0
+        reads = torch.arange(self.config.streams, device=query.device)[:, None, None, None] == 0
         least = torch.finfo(scores.dtype).min
         weights = torch.cat((scores.masked_fill(~look, least), itself.masked_fill(reads, least)), -1).softmax(-1)
-        dropped = F.dropout(weights, self.config.dropout if self.training else 0.0)
+        dropped = drop(weights, self.config.dropout, self.training)
         if ctx.head_mask is not None:
             factors = ctx.head_mask[:, None, None]
             weights, dropped = weights * factors, dropped * factors
         if ctx.attentions is not None:
             ctx.attentions.append(weights)
         dropped = dropped.to(value.dtype)
-        mixed = dropped[..., :keys] @ value[:, None] + dropped[..., keys:] * own_value
-        return self.out(mixed.transpose(2, 3).flatten(3).flatten(1, 2))
+        return dropped[..., :keys] @ value + dropped[..., keys:] * own_value
 
     def _streams(self, x: Tensor) -> Tensor:
         """(batch, streams * length, ...) -> (batch, streams, length, ...)."""

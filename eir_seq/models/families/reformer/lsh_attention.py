@@ -9,14 +9,61 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from eir_seq.models.families.reformer.chunks import Chunks
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.context import Context
+from eir_seq.models.layers.dropout import drop
 from eir_seq.models.layers.linear import Linear
+from eir_seq.models.layers.precision import at_least_float32
+
+LEAST_EXPONENT = -80.0
+"""Its exponential vanishes beside one; those of much smaller numbers take twenty times as long."""
+
+
+class _Softmax(torch.autograd.Function):
+    """Softmax over the last dimension, and the logarithms of what it divides by.
+
+    As published, these are rounded as large scores are, and weights with them.
+    """
+
+    @staticmethod
+    def forward(scores: Tensor) -> tuple[Tensor, Tensor]:
+        most = scores.amax(-1, keepdim=True)
+        weights = (scores - most).clamp_(min=LEAST_EXPONENT).exp_()
+        total = weights.sum(-1, keepdim=True).log_().add_(most)
+        return weights.mul_((most - total).exp_()), total.squeeze(-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:  # noqa: ARG004
+        ctx.save_for_backward(output[0])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_weights: Tensor | None, of_total: Tensor | None) -> Tensor | None:
+        (weights,) = ctx.saved_tensors
+        found = None
+        if of_weights is not None:
+            found = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        if of_total is not None:
+            of_total = of_total[..., None]
+            found = weights * of_total if found is None else found.addcmul_(weights, of_total)
+        return found
+
+
+class Mixed(NamedTuple):
+    """Sums of values `states`, their `weights`, and the logarithms `total` of what these were divided by."""
+
+    states: Tensor
+    weights: Tensor
+    total: Tensor
 
 
 class LocalSelfAttention(Configured):
@@ -55,39 +102,33 @@ class LocalSelfAttention(Configured):
 
     def forward(self, x: Tensor, ctx: Context) -> Tensor:
         """States of the context's layout -> the same."""
-        x = ctx.layout.pad(x)
-        length = x.shape[1]
-        x = F.pad(x, (0, 0, 0, self._filled(length) - length))
-        mixed, weights = self._mix(x, self._real(x, ctx), ctx)
+        mixed, weights = self._mix(x, ctx)
         if ctx.head_mask is not None:
-            mixed = mixed * ctx.head_mask[:, None, None]
-            weights = weights * ctx.head_mask.view(-1, *(1,) * (weights.dim() - 2))
+            mixed = mixed * ctx.head_mask[:, None]
         if ctx.attentions is not None:
-            ctx.attentions.append(weights)
-        mixed = mixed.transpose(1, 2).flatten(2)
-        if torch.compiler.is_exporting():  # a slice would tie the graph to whether chunks fill the example
-            return self.out(mixed.index_select(1, torch.arange(length, device=x.device)))
-        return self.out(ctx.layout.pack(mixed[:, :length]))
+            assert weights is not None
+            factors = 1 if ctx.head_mask is None else ctx.head_mask.view(-1, *(1,) * (weights.dim() - 2))
+            ctx.attentions.append(weights * factors)
+        return self.out(mixed.flatten(-2))
+
+    def _mix(self, x: Tensor, ctx: Context) -> tuple[Tensor, Tensor | None]:
+        """States of the context's layout -> (..., heads, head_size) in that layout, and the weights if wanted."""
+        query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
+        key = key / math.sqrt(self.config.head_size)
+        if self._sees_all(self._filled(ctx.layout.length), ctx):
+            return self._whole(query, key, value, ctx, None)
+        chunks = self._chunks(ctx, together=False)
+        query, key, value = (chunks.spread(x) for x in (query, key, value))
+        mixed = self._chunked(query, key, value, chunks)
+        return chunks.collect(mixed.states), None if ctx.attentions is None else chunks.by_text(mixed.weights, 1)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.config.num_heads, -1))
 
     def _filled(self, length: int) -> int:
         """Tokens of a text that chunks fill."""
         config = self.config
         return length if length <= config.least else length + -length % config.multiple
-
-    @staticmethod
-    def _real(x: Tensor, ctx: Context) -> Tensor:
-        """(batch, tokens) bool, False after the text."""
-        layout = ctx.layout
-        mask = x.new_ones(layout.batch, layout.length, dtype=torch.bool) if layout.mask is None else layout.mask
-        return F.pad(mask, (0, x.shape[1] - layout.length))
-
-    def _mix(self, x: Tensor, real: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
-        """States (batch, tokens, hidden) -> (batch, heads, tokens, head_size) and the weights, chunk by chunk."""
-        query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
-        key = key / math.sqrt(self.config.head_size)
-        places = torch.arange(x.shape[1], device=x.device).expand(*key.shape[:2], -1)
-        mixed, weights, _ = self._chunked(query, key, value, places, real, None, whole=self._sees_all(x.shape[1], ctx))
-        return mixed, weights
 
     def _sees_all(self, length: int, ctx: Context) -> bool:
         """Whether a token of such a text attends to each token once, so that nothing need be cut."""
@@ -95,46 +136,85 @@ class LocalSelfAttention(Configured):
         around = config.chunk * (1 + config.before + config.after)
         return length <= config.chunk or (length == around and ctx.attentions is None)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
+    def _chunks(self, ctx: Context, *, together: bool) -> Chunks:
+        size, filled, device = self.config.chunk, self._filled(ctx.layout.length), ctx.positions.device
+        chunks: Chunks = ctx.once(
+            ("chunks", size, together), lambda: Chunks.of(ctx.layout, size, filled, device, together=together)
+        )
+        return chunks
+
+    def _whole(
+        self, query: Tensor, key: Tensor, value: Tensor, ctx: Context, itself: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """(..., heads, head_size) each -> the same, and weights (batch, heads, tokens, tokens): all attend to all."""
+        layout = ctx.layout
+        length = self._filled(layout.length)
+        rows = (F.pad(layout.pad(x), (0, 0, 0, 0, 0, length - layout.length)) for x in (query, key, value))
+        query, key, value = (x.transpose(1, 2) for x in rows)
+        mask = query.new_ones(layout.batch, layout.length, dtype=torch.bool) if layout.mask is None else layout.mask
+        look = F.pad(mask, (0, length - layout.length))[:, None, None]
+        place = torch.arange(length, device=query.device)
+        mixed = self._weighted(query, key, value, look, place[:, None], place, itself)
+        states = mixed.states.transpose(1, 2)
+        if torch.compiler.is_exporting():  # a slice would tie the graph to whether chunks fill the example
+            return states.index_select(1, torch.arange(layout.length, device=query.device)), mixed.weights
+        return layout.pack(states[:, : layout.length]), mixed.weights
 
     def _chunked(
         self,
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        places: Tensor,
-        real: Tensor,
-        itself: float | None,
-        *,
-        whole: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attention of (batch, heads, tokens, head_size), whose tokens are at `places` (batch, heads, tokens).
+        chunks: Chunks,
+        hashes: int = 1,
+        place: Tensor | None = None,
+        itself: float | None = None,
+    ) -> Mixed:
+        """(heads, hashes * chunks, chunk, head_size) each -> sums and weights of each chunk and those around it.
 
-        `itself`: score of a token with itself, where it is not that of its query and key. `whole`: all attend to all.
-        Returns the weighted sums, the weights and the logarithms (batch, heads, tokens) of what they were divided by.
+        `place`: (heads, hashes * chunks, chunk), of the tokens in their texts; None: they are in order.
         """
-        chunk, around = self.config.chunk, places
-        if not whole:
-            query, key, value, places = (x.unflatten(2, (-1, chunk)) for x in (query, key, value, places))
-            key, value, around = (self._neighbourhood(x) for x in (key, value, places))
-        look = real[:, None].expand(-1, places.shape[1], -1).gather(2, around.flatten(2)).view_as(around)
-        look = look.unsqueeze(-2)
-        if self.config.causal:
-            look = look & (places.unsqueeze(-1) >= around.unsqueeze(-2))
-        half = query.dtype == torch.float16
-        scores = torch.where(look, query @ key.transpose(-1, -2), -1e4 if half else -1e9)
-        if itself is not None:
-            scores = scores.masked_fill(places.unsqueeze(-1) == around.unsqueeze(-2), itself)
-        total = scores.logsumexp(-1, keepdim=True)
-        weights = F.dropout((scores - total).exp(), self.config.dropout, self.training)
-        mixed, total = weights.to(value.dtype) @ value, total.squeeze(-1)
-        return (mixed, weights, total) if whole else (mixed.flatten(2, 3), weights, total.flatten(2))
+        config = self.config
+        around, there = chunks.around(hashes, config.before, config.after)
+        look = chunks.real[around % chunks.real.shape[0]] & there[..., None]
+        if place is None and config.causal:
+            place = chunks.place.view(1, -1, config.chunk)
+        near = place
+        if config.before + config.after:
+            key, value = (x[:, around].flatten(2, 3) for x in (key, value))
+            if place is not None:
+                near = place[:, around].masked_fill(~there[..., None], -1).flatten(2)
+        rows, columns = (None, None) if place is None or near is None else (place[..., None], near[..., None, :])
+        return self._weighted(query, key, value, look.flatten(1)[:, None], rows, columns, itself)
 
-    def _neighbourhood(self, x: Tensor) -> Tensor:
-        """(batch, heads, chunks, chunk, ...) -> the same with what each chunk attends to, the ends look around."""
-        steps = range(-self.config.before, self.config.after + 1)
-        return torch.cat([torch.cat((x[:, :, i:], x[:, :, :i]), 2) if i else x for i in steps], 3)
+    def _weighted(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        look: Tensor,
+        rows: Tensor | None,
+        columns: Tensor | None,
+        itself: float | None,
+    ) -> Mixed:
+        """Queries see those keys that `look` says, at `columns`, as they are at `rows`.
+
+        `itself`: score of a token with itself, where it is not that of its query and key.
+        """
+        scores = query @ key.transpose(-1, -2)
+        hidden = -1e4 if scores.dtype == torch.float16 else -1e9
+        scores = scores.add_(torch.zeros_like(look, dtype=scores.dtype).masked_fill(~look, hidden))
+        if self.config.causal:
+            assert rows is not None
+            assert columns is not None
+            scores = scores.masked_fill_(rows < columns, hidden)
+        if itself is not None:
+            assert rows is not None
+            assert columns is not None
+            scores = scores.masked_fill_(rows == columns, itself)
+        weights, total = _Softmax.apply(at_least_float32(scores))
+        dropped = drop(weights, self.config.dropout, self.training)
+        return Mixed(dropped.to(value.dtype) @ value, weights, total)
 
 
 class LshSelfAttention(LocalSelfAttention):
@@ -161,34 +241,35 @@ class LshSelfAttention(LocalSelfAttention):
     def _make_query(self, inner: int) -> None:
         pass
 
-    def _mix(self, x: Tensor, real: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
+    def _mix(self, x: Tensor, ctx: Context) -> tuple[Tensor, Tensor | None]:
         key, value = self._heads(self.key(x)), self._heads(self.value(x))
-        length, hashes = x.shape[1], int(ctx.features.get("num_hashes", self.config.hashes))
+        hashes = int(ctx.features.get("num_hashes", self.config.hashes))
         if hashes < 1:
             raise ValueError(f"num_hashes: {hashes} is less than 1: tokens are hashed at least once")
         itself = -1e3 if key.dtype == torch.float16 else -1e5
+        length = self._filled(ctx.layout.length)
         if length <= self.config.chunk or (hashes == 1 and self._sees_all(length, ctx)):
-            places = torch.arange(length, device=x.device).expand(*key.shape[:2], -1)
-            mixed, weights, _ = self._chunked(key, self._unit(key), value, places, real, itself, whole=True)
-            return mixed, weights
-        order = self._order(key.detach(), hashes, real, ctx)
-        places = order % length
-        rows = places[..., None].expand(-1, -1, -1, key.shape[-1])
-        key, value = key.gather(2, rows), value.gather(2, rows)
-        mixed, weights, total = self._chunked(key, self._unit(key), value, places, real, itself, whole=False)
-        back = order.argsort(-1)
-        mixed = mixed.gather(2, back[..., None].expand_as(mixed)).unflatten(2, (hashes, length))
-        total = total.gather(2, back).unflatten(2, (hashes, length))
-        share = (total - total.logsumexp(2, keepdim=True)).exp()  # as published: softmax rounds scores of -1e5 less
-        return (mixed * share[..., None].to(mixed.dtype)).sum(2), weights
+            return self._whole(key, self._unit(key), value, ctx, itself)
+        chunks = self._chunks(ctx, together=True)
+        order = chunks.sorted(self._order(key.detach(), hashes, chunks, ctx), hashes)
+        query, key, value = (order.spread(x) for x in (key, self._unit(key), value))
+        mixed = self._chunked(query, key, value, chunks, hashes, order.place, itself)
+        states = order.collect(mixed.states)  # (heads, hashes, tokens, head_size)
+        if hashes > 1:
+            total = order.collect(mixed.total[..., None])
+            share = (total - total.logsumexp(1, keepdim=True)).exp()  # as published: softmax rounds scores of -1e5 less
+            states = (states * share.to(states.dtype)).sum(1, keepdim=True)
+        weights = None if ctx.attentions is None else chunks.by_text(mixed.weights, hashes)
+        return chunks.in_layout(states[:, 0].transpose(0, 1)), weights
 
     def _unit(self, key: Tensor) -> Tensor:
         """Keys of one length."""
         return key * torch.rsqrt(key.square().mean(-1, keepdim=True) + 1e-6) / math.sqrt(self.config.head_size)
 
-    def _order(self, key: Tensor, hashes: int, real: Tensor, ctx: Context) -> Tensor:
+    def _order(self, key: Tensor, hashes: int, chunks: Chunks, ctx: Context) -> Tensor:
         """See `order_by_hashes`. A second pass over the same text, for its gradients, must find the same buckets."""
         c = self.config
+        key, real = chunks.padded(key).transpose(1, 2), chunks.mask
         buckets = [c.buckets] if isinstance(c.buckets, int) else list(c.buckets or ())
         if torch.compiler.is_exporting():  # the number of buckets follows from the length
             order: Tensor = _order_of_graph(key, real, hashes, buckets, c.chunk, c.max_positions, c.seed)

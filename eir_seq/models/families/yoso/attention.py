@@ -28,7 +28,7 @@ from eir_seq.models.layers.context import Context
 from eir_seq.models.layers.left_aligned import LeftAligned
 from eir_seq.models.layers.precision import at_least_float32
 
-LARGEST_BLOCK = 2**19
+LARGEST_BLOCK = 2**17
 """Pairs of tokens whose weights are held at once, over all texts and heads: as many as fit the caches."""
 FEWEST_BUCKETED = 4096
 """Tokens of a text from which on buckets cost less than a comparison of the hashes of all pairs."""
@@ -46,13 +46,13 @@ def unit(x: Tensor) -> Tensor:
 
 def agreement(query: Tensor, key: Tensor, length: int) -> Tensor:
     """(..., queries, size), (..., keys, size) unit vectors -> the probability that a hash of `length` planes agrees."""
-    cosine = (query @ key.transpose(-1, -2)).clamp(-1, 1)
-    chance, power = 1 - cosine.acos() / math.pi, None
-    while length:  # far faster than a general power
-        if length % 2:
-            power = chance if power is None else power * chance
-        chance, length = chance * chance, length // 2
-    assert power is not None
+    cosine = query @ key.transpose(-1, -2)
+    chance = cosine.clamp_(-1, 1).acos_().mul_(-1 / math.pi).add_(1)
+    power = chance.clone() if length & (length - 1) else chance
+    for bit in bin(length)[3:]:  # squares from the left: far faster than a general power
+        power = power.square_()
+        if bit == "1":
+            power = power.mul_(chance)
     return power
 
 
@@ -64,20 +64,29 @@ class Dropout:
     seed: int = 0
 
     def __call__(self, weights: Tensor, block: int) -> Tensor:
-        """Weights of a block of queries -> those that are left, scaled."""
+        """Weights of a block of queries -> those that are left, scaled, in place.
+
+        A weight takes 16 random bits, a quarter of a draw: drawing is most of the work of a dropout.
+        """
         if not self.rate:
             return weights
         generator = torch.Generator(weights.device).manual_seed(self.seed + block)
-        chance = torch.rand(weights.shape, generator=generator, device=weights.device)
-        return weights * (chance >= self.rate) / (1 - self.rate)
+        draws = torch.empty(-(-weights.numel() // 4), dtype=torch.int64, device=weights.device)
+        bits = draws.random_(-(2**63), None, generator=generator).view(torch.int16)[: weights.numel()]
+        dropped = round(self.rate * 2**16)
+        kept = torch.ge(bits.view(weights.shape), dropped - 2**15, out=torch.empty_like(weights))
+        return weights.mul_(kept).mul_(1 / max(1 - dropped / 2**16, 2**-16))
 
 
-def _blocks(query: Tensor, key: Tensor, seen: Tensor, length: int, dropout: Dropout) -> Iterator[tuple[slice, Tensor]]:
+def _blocks(
+    query: Tensor, key: Tensor, seen: Tensor | None, length: int, dropout: Dropout
+) -> Iterator[tuple[slice, Tensor]]:
     """Weights (batch, heads, some queries, keys), block by block, and which queries they are of."""
     most = max(1, LARGEST_BLOCK // max(1, key.shape[0] * key.shape[1] * key.shape[2]))
-    for number, start in enumerate(range(0, query.shape[2], most)):
+    for number, start in enumerate(range(0, max(1, query.shape[2]), most)):  # a text may be empty
         rows = slice(start, min(start + most, query.shape[2]))
-        yield rows, dropout(agreement(query[:, :, rows], key, length) * seen[:, None, None], number)
+        weights = agreement(query[:, :, rows], key, length)
+        yield rows, dropout(weights if seen is None else weights.mul_(seen[:, None, None]), number)
 
 
 def _gradients(
@@ -87,18 +96,21 @@ def _gradients(
     of_query, of_key, of_value = (torch.zeros_like(x) for x in (query, key, value))
     for rows, some in weights:
         given = gradient[:, :, rows]
-        weighted = given @ value.transpose(-1, -2) * some * (length / 2)
+        weighted = (given @ value.transpose(-1, -2)).mul_(some)
         of_query[:, :, rows] = weighted @ key
         of_key += weighted.transpose(-1, -2) @ query[:, :, rows]
         of_value += some.transpose(-1, -2) @ given
-    return of_query, of_key, of_value
+    return of_query.mul_(length / 2), of_key.mul_(length / 2), of_value
 
 
 class _Expected(torch.autograd.Function):
     """Sums of values by their expected weights."""
 
     @staticmethod
-    def forward(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, length: int, dropout: Dropout) -> Tensor:
+    def forward(
+        query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, length: int, dropout: Dropout
+    ) -> Tensor:
+        """`seen`: (batch, keys) bool, which keys count; None: all."""
         blocks = _blocks(query, key, seen, length, dropout)
         return torch.cat([weights @ value for _, weights in blocks], 2)
 
@@ -127,7 +139,7 @@ def _shares(readers: Tensor, writers: Tensor, buckets: int) -> Iterator[tuple[sl
     hashes, most = readers.shape[-1], max(1, LARGEST_BLOCK // max(1, writers[..., 0].numel()))
     kind = torch.int16 if max(hashes, buckets) <= 2**15 else torch.int64  # narrow ones are compared many at once
     reads, writes = (x.movedim(-1, 0).to(kind).contiguous() for x in (readers, writers))
-    for start in range(0, readers.shape[2], most):
+    for start in range(0, max(1, readers.shape[2]), most):
         rows = slice(start, min(start + most, readers.shape[2]))
         agree = torch.zeros(*readers[:, :, rows, 0].shape, writers.shape[2], dtype=kind, device=readers.device)
         same = torch.empty_like(agree)
@@ -243,28 +255,46 @@ class YosoAttention(Attention):
         return (EAGER,)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, ctx: Context) -> Tensor:
-        c, rows = self.config, LeftAligned.of(ctx)
-        mixed: Tensor
+        rows = LeftAligned.of(ctx) if not ctx.layout.packed or self.conv is not None else None
         if ctx.attentions is not None:
             ctx.attentions.append(self._expected_weights(query, key, ctx))
-        query, key, value = (rows.spread(x).transpose(1, 2) for x in (query, key, value))
         with torch.autocast(query.device.type, enabled=False):
-            q, k = (unit(at_least_float32(x)) for x in (query, key))
-            v, seen = at_least_float32(value), rows.real
-            if c.num_hashes is None and torch.compiler.is_exporting():
-                mixed = (agreement(q, k, c.hash_length) * seen[:, None, None]) @ v
-            elif c.num_hashes is None:
-                dropout = self._dropout()
-                mixed = _Expected.apply(q, k, v, seen, c.hash_length, dropout)
+            q, k, v = unit(at_least_float32(query)), unit(at_least_float32(key)), at_least_float32(value)
+            if ctx.layout.packed:
+                mixed = self._mixed_texts(q, k, v, ctx.layout.lengths)
             else:
-                codes = self._codes(torch.stack((q, k)))
-                mixed = _Sampled.apply(q, k, v, seen, *codes, c.hash_length, c.sampled_gradient)
+                assert rows is not None
+                q, k, v = (rows.spread(x).transpose(1, 2) for x in (q, k, v))
+                codes = None if self.config.num_hashes is None else self._codes(torch.stack((q, k)))
+                mixed = rows.collect(self._mixed(q, k, v, codes, rows.real).transpose(1, 2))
             mixed = unit(mixed).to(value.dtype)
         if ctx.head_mask is not None:
-            mixed = mixed * ctx.head_mask[:, None, None]
+            mixed = mixed * ctx.head_mask[:, None]
         if self.conv is not None:
-            mixed = mixed + self.conv(value)
-        return rows.collect(mixed.transpose(1, 2)).flatten(-2)
+            assert rows is not None
+            mixed = mixed + rows.collect(self.conv(rows.spread(value).transpose(1, 2)).transpose(1, 2))
+        return mixed.flatten(-2)
+
+    def _mixed_texts(self, query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        """(tokens, heads, size) each of packed texts -> the same."""
+        heads = [x.transpose(0, 1)[None] for x in (query, key, value)]
+        codes = None if self.config.num_hashes is None else self._codes(torch.stack(heads[:2]))
+        of_texts = [None] * len(lengths) if codes is None else codes.split(lengths, 3)
+        texts = zip(*(x.split(lengths, 2) for x in heads), of_texts, strict=True)
+        mixed = [self._mixed(q, k, v, own, None) for q, k, v, own in texts]
+        return torch.cat(mixed, 2)[0].transpose(0, 1)
+
+    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, codes: Tensor | None, seen: Tensor | None) -> Tensor:
+        """(batch, heads, length, size) each, `codes` of queries and keys where hashes estimate weights -> the same."""
+        c = self.config
+        if codes is not None:
+            mixed: Tensor = _Sampled.apply(query, key, value, seen, *codes, c.hash_length, c.sampled_gradient)
+        elif torch.compiler.is_exporting():
+            weights = agreement(query, key, c.hash_length)
+            mixed = (weights if seen is None else weights * seen[:, None, None]) @ value
+        else:
+            mixed = _Expected.apply(query, key, value, seen, c.hash_length, self._dropout())
+        return mixed
 
     def _dropout(self) -> Dropout:
         if not self.training or not self.config.dropout:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from eir_seq.models.layers.build import Configured
 from eir_seq.models.layers.dropout import Dropout
 from eir_seq.models.layers.feed_forward.activations import activation
-from eir_seq.models.layers.linear import Linear, product
+from eir_seq.models.layers.linear import Linear, linear, product
 
 
 @torch.library.custom_op("eir_seq::grouped_linear", mutates_args=())
@@ -123,26 +124,60 @@ class Experts(Configured):
         """
         experts = chosen.flatten()
         order = experts.argsort(stable=True)
-        tokens = order // chosen.shape[1]
-        counts = (experts[None] == torch.arange(self.count, device=x.device)[:, None]).sum(1)
-        out = self._through(x[tokens], experts[order], counts) * weights.flatten()[order, None]
+        if torch.compiler.is_compiling():
+            counts = (experts[None] == torch.arange(self.count, device=x.device)[:, None]).sum(1)
+            tokens = order // chosen.shape[1]
+            out = self._through(x[tokens], _Grouped(self, experts[order], counts))
+        else:
+            counts = torch.bincount(experts, minlength=self.count)[: self.count].tolist()
+            order = order[: sum(counts)]
+            tokens = order // chosen.shape[1]
+            groups = zip(x.index_select(0, tokens).split(counts), _each(self), strict=True)
+            out = torch.cat([self._through(rows, own) for rows, own in groups if rows.shape[0]] or [x[:0]])
+        out = out * weights.flatten().index_select(0, order)[:, None]
         return torch.zeros_like(x).index_add(0, tokens, out.to(x.dtype))
 
-    def _through(self, rows: Tensor, experts: Tensor, counts: Tensor) -> Tensor:  # noqa: ARG002
-        """Rows (rows, hidden) -> the same through the expert of each, (rows,) numbers in order, `counts` rows each."""
-        inner = self.activation(self._product(rows, self.up if self.gate is None else self.gate, counts))
+    def _through(self, rows: Tensor, times: Times) -> Tensor:
+        """Rows (rows, hidden) -> the same through an expert; `times` its matrices, and biases are added."""
+        inner = self.activation(times(rows, "up" if self.gate is None else "gate"))
         if self.gate is not None:
-            inner = inner * self._product(rows, self.up, counts)
-        return self._product(self.inner_dropout(inner), self.down, counts)
+            inner = inner * times(rows, "up")
+        return times(self.inner_dropout(inner), "down")
 
-    @staticmethod
-    def _product(x: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
-        device = x.device.type
+
+Times = Callable[[Tensor, str], Tensor]
+"""Rows and the name of a matrix -> their product, and the bias if there is one."""
+
+
+def _each(experts: Experts) -> Iterator[Times]:
+    """The products of each expert, one after the other."""
+    own = {name: parameter.unbind() for name, parameter in experts.named_parameters()}
+
+    def times(number: int, x: Tensor, name: str) -> Tensor:
+        bias = own.get(f"{name}_bias")
+        return linear(x, own[name][number], None if bias is None else bias[number])
+
+    return (partial(times, number) for number in range(experts.count))
+
+
+class _Grouped:
+    """The products of all experts at once, for graphs, which do not know how many rows each of them has.
+
+    `numbers`: (rows,) number of the expert of each row, in order; `counts`: (experts,) rows of each.
+    """
+
+    def __init__(self, experts: Experts, numbers: Tensor, counts: Tensor) -> None:
+        self.own = dict(experts.named_parameters())
+        self.numbers, self.counts = numbers.clamp(max=experts.count - 1), counts
+
+    def __call__(self, x: Tensor, name: str) -> Tensor:
+        weight, device = self.own[name], x.device.type
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
             x, weight = x.to(dtype), weight.to(dtype)
-        products: Tensor = grouped_linear(x, weight, counts)
-        return products
+        product: Tensor = grouped_linear(x, weight, self.counts)
+        bias = self.own.get(f"{name}_bias")
+        return product if bias is None else product + bias[self.numbers]
 
 
 def router_scores(router: Linear, x: Tensor, dtype: torch.dtype) -> Tensor:
