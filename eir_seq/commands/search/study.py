@@ -355,11 +355,11 @@ def open_storage(config: SweepConfig, folder: Path) -> Any:
     scheme, _, rest = url.partition("://")
     with _failures(config, UserError):
         if scheme == "journal":
-            from optuna.storages.journal import JournalFileBackend
+            from eir_seq.commands.search.journal import Journal
 
             path = Path(rest.removeprefix("/") if rest.startswith("//") else rest).expanduser().absolute()
             path.parent.mkdir(parents=True, exist_ok=True)
-            return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+            return optuna.storages.JournalStorage(Journal(path))
         if scheme == "sqlite" or scheme.partition("+")[0] == "postgresql":
             if scheme == "postgresql":  # SQLAlchemy's own choice of a driver differs between its versions
                 driver = next(filter(is_installed, ("psycopg2", "psycopg")), None)
