@@ -34,6 +34,8 @@ REPEATABLE = re.compile(
 IGNORED = re.compile(r"^tmp/pymp-|/\.used-by-|^store/\.uploading-")
 """Python's own sockets in the temporary folder; marks of processes in the cache, which outlive them on purpose; uploads
 that a store does not show."""
+SURVEY = re.compile(r"survey-[0-9a-f]{64}")
+"""What the cache keeps of streamed files is named by their paths and times, which are others in every case."""
 
 Files = dict[str, bytes]
 
@@ -222,8 +224,10 @@ def ran(commands: tuple[tuple[str, ...], ...]) -> Path:
 def left(folder: Path) -> Files:
     """All files and folders below a folder, and the contents of those that `REPEATABLE` names."""
     found = {}
+    surveys: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        name = SURVEY.sub(lambda match: surveys.setdefault(match[0], f"survey {len(surveys)}"), name)
         if not IGNORED.search(name):
             known = path.is_file() and REPEATABLE.fullmatch(name)
             found[name] = path.read_bytes().replace(str(folder).encode(), b"FOLDER") if known else b""

@@ -1,4 +1,4 @@
-"""The file of a study: Optuna's journal, of which each line has a checksum and a killed writer leaves nothing behind."""
+"""The file of a study: Optuna's journal with a checksum in each line, which survives writers that are killed."""
 
 from __future__ import annotations
 
