@@ -26,7 +26,7 @@ SEARCH = (
 )  # fmt: skip
 
 
-def quick(folder: Path) -> None:
+def quick(_: Path | None = None) -> None:
     """In a worker's process: look at its trials more often, and do not build the ends of the space."""
     from eir_seq.commands import search
     from eir_seq.commands.search import study, trial, worker
