@@ -26,7 +26,7 @@ class Forked(_Popen):
             super().__init__(words, **options)
             return
         self.returncode, self._child_created, self._waitpid_lock = None, True, threading.Lock()
-        self.stdin = self.stdout = self.stderr = None
+        self.args, self.stdin, self.stdout, self.stderr = words, None, None, None
         reading, writing = os.pipe() if options.get("stdin") == subprocess.PIPE else (os.open(os.devnull, 0), None)
         sys.stdout.flush()
         sys.stderr.flush()
